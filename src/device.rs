@@ -1,0 +1,58 @@
+//! Where the numbers live (CPU or CUDA), in which storage type, and with how many threads.
+
+use candle_core::{DType, Device};
+
+use crate::bail_usage;
+
+/// Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device.
+pub fn select(name: &str) -> anyhow::Result<Device> {
+    let index = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" if !candle_core::utils::cuda_is_available() => return Ok(Device::Cpu),
+        "auto" | "cuda" => 0,
+        other => match other.strip_prefix("cuda:").map(str::parse) {
+            Some(Ok(index)) => index,
+            _ => bail_usage!("unknown device `{name}`: one of auto, cpu, cuda, cuda:N"),
+        },
+    };
+    if !candle_core::utils::cuda_is_available() {
+        bail_usage!("device `{name}` asked for, but this xgbrun was built without CUDA (cargo build --features cuda)");
+    }
+    Device::new_cuda(index).map_err(|e| crate::error::Error::run(format!("device `{name}`: {e}")).into())
+}
+
+/// Turns `auto`, `f32` or `bf16` into the storage type of weights: auto is f32 on the CPU, bf16 on CUDA.
+pub fn storage_dtype(name: &str, device: &Device) -> anyhow::Result<DType> {
+    Ok(match name {
+        "auto" if device.is_cpu() => DType::F32,
+        "auto" | "bf16" => DType::BF16,
+        "f32" => DType::F32,
+        _ => bail_usage!("unknown dtype `{name}`: one of auto, f32, bf16"),
+    })
+}
+
+/// The type in which products are computed over weights of type `storage`:
+/// the same, but f32 for 16-bit weights on the CPU.
+pub fn compute_dtype(storage: DType, device: &Device) -> DType {
+    match storage {
+        DType::BF16 | DType::F16 if device.is_cpu() => DType::F32,
+        other => other,
+    }
+}
+
+/// Sizes the thread pool, once, before any work; `None` takes the machine's cores.
+pub fn set_threads(threads: Option<usize>) -> anyhow::Result<usize> {
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    // A pool that is already there (a second run in one process) keeps its size.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    Ok(rayon::current_num_threads())
+}
+
+/// A short name for run records: `cpu` or `cuda:N`.
+pub fn name(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+        candle_core::DeviceLocation::Cpu => "cpu".into(),
+    }
+}

@@ -1,0 +1,140 @@
+//! What went wrong, said for people, with the exit code that it means.
+//!
+//! Functions return [`anyhow::Result`]; where the cause is known to be the user's input, a usage
+//! mistake or an interrupt, the error in the chain is an [`Error`] with its [`Class`].
+//! Anything else counts as [`Class::Run`].
+
+use std::fmt;
+
+/// Why the program ends, as its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The run failed: NaN, memory, disk, device.
+    Run = 1,
+    /// Usage, recipe or limit.
+    Usage = 2,
+    /// Data or model: missing, malformed, or of a kind that is not known.
+    Data = 3,
+    /// A threshold or a plan was not met.
+    Threshold = 4,
+    /// Interrupted; the run can be resumed.
+    Interrupted = 130,
+}
+
+impl Class {
+    /// The process exit code of this class.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// An error with its class and, where there is one, a hint at what would be right.
+#[derive(Clone, Debug)]
+pub struct Error {
+    pub class: Class,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Error {
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), hint: None }
+    }
+
+    pub fn run(message: impl Into<String>) -> Self {
+        Self::new(Class::Run, message)
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Class::Usage, message)
+    }
+
+    pub fn data(message: impl Into<String>) -> Self {
+        Self::new(Class::Data, message)
+    }
+
+    /// Adds what would be right, printed on a line of its own.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The class of an error: that of the first [`Error`] in its chain, else [`Class::Run`].
+pub fn class_of(error: &anyhow::Error) -> Class {
+    error.chain().find_map(|e| e.downcast_ref::<Error>()).map_or(Class::Run, |e| e.class)
+}
+
+/// The hint of an error, if the first [`Error`] in its chain has one.
+pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
+    error.chain().find_map(|e| e.downcast_ref::<Error>()).and_then(|e| e.hint.as_deref())
+}
+
+/// Ends the function with an [`Error`] of class data.
+#[macro_export]
+macro_rules! bail_data {
+    ($($arg:tt)*) => { return Err($crate::error::Error::data(format!($($arg)*)).into()) };
+}
+
+/// Ends the function with an [`Error`] of class usage.
+#[macro_export]
+macro_rules! bail_usage {
+    ($($arg:tt)*) => { return Err($crate::error::Error::usage(format!($($arg)*)).into()) };
+}
+
+/// The name in `known` nearest to `word`, where it is near enough to be a slip
+/// (at most a third of its letters differ; a transposition counts once).
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.chars().count() / 3).max(1);
+    known.into_iter().map(|k| (distance(word, k), k)).filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, k)| k)
+}
+
+/// Edit distance with adjacent transpositions (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    rows[0] = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        for j in 1..=b.len() {
+            let change = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + change);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn class_survives_context() {
+        let error = anyhow::Error::from(Error::data("cut short").hint("download it again")).context("model.gguf");
+        assert_eq!(class_of(&error), Class::Data);
+        assert_eq!(hint_of(&error), Some("download it again"));
+        assert_eq!(class_of(&anyhow::anyhow!("unforeseen")), Class::Run);
+    }
+
+    #[test]
+    fn nearest_name_forgives_a_slip_only() {
+        let known = ["q_proj", "k_proj", "down_proj"];
+        assert_eq!(nearest("q_poj", known), Some("q_proj"));
+        assert_eq!(nearest("donw_proj", known), Some("down_proj"));
+        assert_eq!(nearest("embedding", known), None);
+    }
+}

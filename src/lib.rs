@@ -1,0 +1,11 @@
+//! Fine-tuning of language models by gradient boosting, driven by scripts.
+//!
+//! The crate's table of contents, lowest first; a module knows only those above it, as
+//! docs/architecture.md lists and a test checks.
+//!
+//! Letters used for shapes everywhere: N tokens, S supervised rows, D width, F feed-forward width,
+//! H query heads, G key-value heads, E head width, R rank, V vocabulary, L layers.
+
+pub mod device;
+pub mod error;
+pub mod seed;
