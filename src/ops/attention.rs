@@ -1,0 +1,196 @@
+//! Scaled dot-product attention (Vaswani et al. 2017) with grouped key-value heads, sequence by sequence over a
+//! flat batch without padding; memory grows with N, not N² (Dao et al. 2022: rows of the score matrix exist a
+//! block at a time, backward recomputes them from the row's log-sum-exp).
+//!
+//! A query row i of a [`Segment`] sees the segment's context keys, and of its own keys those up to i (causal) or all.
+//! With z = s · q·k and p = softmax(z): o = Σ p v, lse = ln Σ e^z. Backward: dv = Σ p do; with dp = do·v and
+//! δ = do·o, dz = p (dp − δ); dq = s Σ dz k; dk = s Σ dz q.
+
+use std::ops::Range;
+
+use candle_core::{Result, Tensor};
+
+use super::slice::fast;
+
+/// A run of queries and the keys it sees. `own` has as many rows as `queries`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Rows of q.
+    pub queries: Range<usize>,
+    /// Rows of k and v that every query sees.
+    pub context: Range<usize>,
+    /// Rows of k and v that belong to the queries themselves.
+    pub own: Range<usize>,
+}
+
+impl Segment {
+    /// A sequence that sees itself only.
+    pub fn alone(rows: Range<usize>) -> Self {
+        Self { queries: rows.clone(), context: 0..0, own: rows }
+    }
+
+    /// Segments of a flat batch with boundaries `starts` (first 0, last N).
+    pub fn of_batch(starts: &[usize]) -> Vec<Self> {
+        starts.windows(2).map(|w| Self::alone(w[0]..w[1])).collect()
+    }
+}
+
+/// Which keys are seen, and the scale of the scores.
+#[derive(Clone, Copy, Debug)]
+pub struct Mask {
+    pub causal: bool,
+    /// Sliding window: a causal query at distance `window` or more from a key does not see it.
+    pub window: Option<usize>,
+    /// s, usually 1/√E.
+    pub scale: f64,
+}
+
+impl Mask {
+    /// The first (inclusive) and last (exclusive) of the keys that query i sees, counted through context then own.
+    fn visible(&self, segment: &Segment, i: usize) -> Range<usize> {
+        let context = segment.context.len();
+        let end = if self.causal { context + i + 1 } else { context + segment.own.len() };
+        let start = match self.window {
+            Some(window) if self.causal => end.saturating_sub(window),
+            _ => 0,
+        };
+        start..end
+    }
+}
+
+/// o [N, H, E] and lse [N, H] of every query.
+pub struct Attended {
+    pub out: Tensor,
+    pub lse: Tensor,
+}
+
+/// dq [N, H, E], dk and dv [M, G, E].
+pub struct Gradients {
+    pub dq: Tensor,
+    pub dk: Tensor,
+    pub dv: Tensor,
+}
+
+/// q [N, H, E], k and v [M, G, E], with H a multiple of G. Segments' queries must not overlap.
+pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], mask: Mask) -> Result<Attended> {
+    if fast(&[q, k, v]) { cpu::forward(q, k, v, segments, mask) } else { plain::forward(q, k, v, segments, mask) }
+}
+
+/// The gradients from do [N, H, E], the forward's inputs and its results.
+pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended, segments: &[Segment], mask: Mask) -> Result<Gradients> {
+    if fast(&[dout, q, k, v, &a.out, &a.lse]) {
+        cpu::backward(dout, q, k, v, a, segments, mask)
+    } else {
+        plain::backward(dout, q, k, v, a, segments, mask)
+    }
+}
+
+/// The definition, on tensors of any device: whole score matrices, a segment at a time.
+pub mod plain {
+    use candle_core::{D, DType};
+
+    use super::*;
+    use crate::ops::accumulator;
+
+    /// One segment's tensors in the accumulator type, heads first; k and v repeated to H heads.
+    struct Heads {
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        /// 0 or -inf, [rows, keys].
+        bias: Tensor,
+    }
+
+    fn rows(x: &Tensor, range: &Range<usize>) -> Result<Tensor> {
+        x.narrow(0, range.start, range.len())
+    }
+
+    fn keys(x: &Tensor, segment: &Segment) -> Result<Tensor> {
+        match segment.context.is_empty() {
+            true => rows(x, &segment.own),
+            false => Tensor::cat(&[rows(x, &segment.context)?, rows(x, &segment.own)?], 0),
+        }
+    }
+
+    fn heads_first(x: &Tensor, dtype: DType) -> Result<Tensor> {
+        x.to_dtype(dtype)?.transpose(0, 1)?.contiguous()
+    }
+
+    fn repeat(x: &Tensor, times: usize) -> Result<Tensor> {
+        let (g, m, e) = x.dims3()?;
+        x.unsqueeze(1)?.expand((g, times, m, e))?.reshape((g * times, m, e))
+    }
+
+    fn heads(q: &Tensor, k: &Tensor, v: &Tensor, segment: &Segment, mask: Mask) -> Result<Heads> {
+        let dtype = accumulator(q.dtype());
+        let times = q.dim(1)? / k.dim(1)?;
+        let (n, m) = (segment.queries.len(), segment.context.len() + segment.own.len());
+        let bias: Vec<f32> = (0..n)
+            .flat_map(|i| {
+                let seen = mask.visible(segment, i);
+                (0..m).map(move |j| if seen.contains(&j) { 0.0 } else { f32::NEG_INFINITY })
+            })
+            .collect();
+        Ok(Heads {
+            q: heads_first(&rows(q, &segment.queries)?, dtype)?,
+            k: repeat(&heads_first(&keys(k, segment)?, dtype)?, times)?,
+            v: repeat(&heads_first(&keys(v, segment)?, dtype)?, times)?,
+            bias: Tensor::from_vec(bias, (n, m), q.device())?.to_dtype(dtype)?,
+        })
+    }
+
+    fn scores(h: &Heads, mask: Mask) -> Result<Tensor> {
+        (h.q.matmul(&h.k.t()?)? * mask.scale)?.broadcast_add(&h.bias)
+    }
+
+    pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], mask: Mask) -> Result<Attended> {
+        let dtype = accumulator(q.dtype());
+        let out = Tensor::zeros(q.shape(), q.dtype(), q.device())?;
+        let lse = Tensor::zeros((q.dim(0)?, q.dim(1)?), dtype, q.device())?;
+        for segment in segments {
+            let h = heads(q, k, v, segment, mask)?;
+            let z = scores(&h, mask)?;
+            let top = z.max_keepdim(D::Minus1)?;
+            let e = z.broadcast_sub(&top)?.exp()?;
+            let sum = e.sum_keepdim(D::Minus1)?;
+            let o = e.broadcast_div(&sum)?.matmul(&h.v)?.transpose(0, 1)?.contiguous()?;
+            out.slice_set(&o.to_dtype(q.dtype())?, 0, segment.queries.start)?;
+            let l = (sum.log()? + top)?.squeeze(D::Minus1)?.t()?.contiguous()?;
+            lse.slice_set(&l, 0, segment.queries.start)?;
+        }
+        Ok(Attended { out, lse })
+    }
+
+    pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended, segments: &[Segment], mask: Mask) -> Result<Gradients> {
+        let dtype = accumulator(q.dtype());
+        let dq = Tensor::zeros(q.shape(), q.dtype(), q.device())?;
+        let mut dk = Tensor::zeros(k.shape(), dtype, k.device())?;
+        let mut dv = Tensor::zeros(v.shape(), dtype, v.device())?;
+        for segment in segments {
+            let h = heads(q, k, v, segment, mask)?;
+            let d = heads_first(&rows(dout, &segment.queries)?, dtype)?;
+            let o = heads_first(&rows(&a.out, &segment.queries)?, dtype)?;
+            let lse = rows(&a.lse, &segment.queries)?.t()?.unsqueeze(D::Minus1)?;
+            let p = scores(&h, mask)?.broadcast_sub(&lse)?.exp()?;
+            let delta = (&d * &o)?.sum_keepdim(D::Minus1)?;
+            let dz = ((&p * d.matmul(&h.v.t()?)?.broadcast_sub(&delta)?)? * mask.scale)?;
+            let back = dz.matmul(&h.k)?.transpose(0, 1)?.contiguous()?;
+            dq.slice_set(&back.to_dtype(q.dtype())?, 0, segment.queries.start)?;
+            dk = accumulate(dk, &dz.t()?.matmul(&h.q)?, segment)?;
+            dv = accumulate(dv, &p.t()?.matmul(&d)?, segment)?;
+        }
+        Ok(Gradients { dq, dk: dk.to_dtype(k.dtype())?, dv: dv.to_dtype(v.dtype())? })
+    }
+
+    /// Adds per-head gradients [H, keys, E] to the key rows [M, G, E] of a segment.
+    fn accumulate(sum: Tensor, per_head: &Tensor, segment: &Segment) -> Result<Tensor> {
+        let (heads, m, e) = per_head.dims3()?;
+        let groups = sum.dim(1)?;
+        let grouped = per_head.reshape((groups, heads / groups, m, e))?.sum(1)?.transpose(0, 1)?.contiguous()?;
+        let index: Vec<u32> = segment.context.clone().chain(segment.own.clone()).map(|i| i as u32).collect();
+        sum.index_add(&Tensor::new(index, sum.device())?, &grouped, 0)
+    }
+}
+
+/// The twin over slices: blocks of query rows, tasks over (connected segments) × (key-value heads).
+pub mod cpu;

@@ -1,0 +1,44 @@
+//! LayerNorm (Ba et al. 2016): y = x̂ ∘ w + b with x̂ = (x − mean) · inv, inv = 1/√(var + ε), row by row.
+//!
+//! Backward, with g = dy ∘ w: dx = inv · (g − mean(g) − x̂ · mean(g ∘ x̂)); dw = Σ dy ∘ x̂; db = Σ dy.
+//! Plain only: no decoder here uses it, encoders do.
+
+use candle_core::{D, Result, Tensor};
+
+use super::{accumulator, sum_rows};
+
+/// The gradients of a layer norm: dx [..., D], dw [D], db [D].
+pub struct Gradients {
+    pub dx: Tensor,
+    pub dw: Tensor,
+    pub db: Tensor,
+}
+
+/// x̂ and inv.
+fn normalized(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
+    let wide = x.to_dtype(accumulator(x.dtype()))?;
+    let d = x.dim(D::Minus1)? as f64;
+    let centred = wide.broadcast_sub(&(wide.sum_keepdim(D::Minus1)? / d)?)?;
+    let inv = ((centred.sqr()?.sum_keepdim(D::Minus1)? / d)? + eps)?.sqrt()?.recip()?;
+    Ok((centred.broadcast_mul(&inv)?, inv))
+}
+
+/// x [..., D], w [D], b [D] → y [..., D].
+pub fn forward(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
+    let (hat, _) = normalized(x, eps)?;
+    hat.broadcast_mul(&w.to_dtype(hat.dtype())?)?.broadcast_add(&b.to_dtype(hat.dtype())?)?.to_dtype(x.dtype())
+}
+
+/// All gradients from dy and the forward's input.
+pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64) -> Result<Gradients> {
+    let d = x.dim(D::Minus1)?;
+    let (hat, inv) = normalized(x, eps)?;
+    let dy = dy.to_dtype(hat.dtype())?;
+    let g = dy.broadcast_mul(&w.to_dtype(hat.dtype())?)?;
+    let mean = |t: &Tensor| t.sum_keepdim(D::Minus1)? / d as f64;
+    let along = hat.broadcast_mul(&mean(&(&g * &hat)?)?)?;
+    let dx = (g.broadcast_sub(&mean(&g)?)? - along)?.broadcast_mul(&inv)?.to_dtype(x.dtype())?;
+    let dw = sum_rows(&(&dy * &hat)?.reshape(((), d))?)?;
+    let db = sum_rows(&dy.reshape(((), d))?)?;
+    Ok(Gradients { dx, dw, db })
+}

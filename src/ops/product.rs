@@ -1,0 +1,237 @@
+//! Matrix products of the CPU twins: f32 through the `gemm` crate, over weights in f32 or bf16.
+//!
+//! 16-bit weights are widened a block of rows at a time, so that no wide copy of a matrix exists.
+
+use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::slice::View;
+
+/// A strided f32 matrix.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows of `columns` numbers each `stride` apart.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        assert!(rows == 0 || columns == 0 || data.len() >= (rows - 1) * stride + columns, "matrix larger than its slice");
+        Self { data, rows, columns, row_stride: stride, column_stride: 1 }
+    }
+
+    /// The transpose, as a view.
+    pub fn t(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+    }
+}
+
+/// Where a product goes: rows of numbers each `stride` apart.
+///
+/// # Safety
+/// `data` must be valid for writes (and, where beta is not 0, initialised) over all rows and columns of
+/// the product, and nobody else may touch those numbers meanwhile.
+#[derive(Clone, Copy)]
+pub struct Target {
+    pub data: *mut f32,
+    pub stride: usize,
+}
+
+/// target = alpha · a·b + beta · target.
+///
+/// # Safety
+/// As [`Target`] says, for a.rows rows of b.columns numbers.
+pub unsafe fn multiply(target: Target, a: Matrix, b: Matrix, alpha: f32, beta: f32, parallelism: Parallelism) {
+    assert_eq!(a.columns, b.rows, "inner sizes of a product");
+    if a.rows == 0 || b.columns == 0 {
+        return;
+    }
+    // SAFETY: `a` and `b` lie inside their slices by construction; the caller vouches for `target`.
+    // gemm computes alpha·dst + beta·lhs·rhs: its alpha is our beta.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            target.data,
+            1,
+            target.stride as isize,
+            beta != 0.0,
+            a.data.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            beta,
+            alpha,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// All threads of the pool.
+pub fn threads() -> Parallelism {
+    match rayon::current_num_threads() {
+        1 => Parallelism::None,
+        n => Parallelism::Rayon(n),
+    }
+}
+
+/// a·b as a new vector, on all threads.
+pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
+    let len = a.rows * b.columns;
+    let mut out = Vec::with_capacity(len);
+    if a.columns == 0 {
+        out.resize(len, 0.0);
+        return out;
+    }
+    // SAFETY: the capacity is exactly the product's size, and with beta 0 all of it is written before `set_len`.
+    unsafe {
+        multiply(Target { data: out.as_mut_ptr(), stride: b.columns }, a, b, alpha, 0.0, threads());
+        out.set_len(len);
+    }
+    out
+}
+
+/// out += alpha · a·b, where `out` holds a.rows × b.columns numbers.
+pub fn add(out: &mut [f32], a: Matrix, b: Matrix, alpha: f32) {
+    assert_eq!(out.len(), a.rows * b.columns, "size of a product's target");
+    // SAFETY: `out` is ours alone and exactly large enough.
+    unsafe { multiply(Target { data: out.as_mut_ptr(), stride: b.columns }, a, b, alpha, 1.0, threads()) }
+}
+
+/// Rows of a 16-bit matrix that are widened at a time: about 4 MB of f32.
+fn block_rows(columns: usize) -> usize {
+    ((1 << 20) / columns.max(1)).max(16)
+}
+
+/// Calls `each(first row, rows as f32)` over a weight matrix [rows, columns]: once for f32, block by
+/// block for bf16.
+fn over_rows(weight: &Tensor, mut each: impl FnMut(usize, Matrix)) -> Result<()> {
+    let (rows, columns) = weight.dims2()?;
+    match weight.dtype() {
+        DType::F32 => {
+            let w = View::<f32>::new(weight)?;
+            each(0, Matrix::new(&w, rows, columns, columns));
+        }
+        DType::BF16 => {
+            let w = View::<half::bf16>::new(weight)?;
+            let mut wide = vec![0f32; block_rows(columns).min(rows) * columns];
+            for (i, block) in w.chunks(wide.len().max(1)).enumerate() {
+                wide.par_chunks_mut(1 << 15).zip(block.par_chunks(1 << 15)).for_each(|(to, from)| {
+                    super::slice::vectorized(
+                        #[inline(always)]
+                        || to.iter_mut().zip(from).for_each(|(t, f)| *t = f32::from_bits(u32::from(f.to_bits()) << 16)),
+                    );
+                });
+                let count = block.len() / columns;
+                each(i * block_rows(columns), Matrix::new(&wide[..block.len()], count, columns, columns));
+            }
+        }
+        other => bail!("CPU products take weights in f32 or bf16, not {other:?}"),
+    }
+    Ok(())
+}
+
+/// y [N, rows] = x [N, columns] · Wᵀ, in `buffer`, whose old content is dropped.
+pub fn into_transposed(x: Matrix, weight: &Tensor, mut buffer: Vec<f32>) -> Result<Vec<f32>> {
+    let len = x.rows * weight.dim(0)?;
+    buffer.clear();
+    buffer.reserve_exact(len);
+    // SAFETY: the buffer holds `len` numbers, and with beta 0 every block of columns is written before it is read.
+    unsafe {
+        by_column_blocks(x, weight, buffer.as_mut_ptr(), 0.0)?;
+        buffer.set_len(len);
+    }
+    Ok(buffer)
+}
+
+/// y [N, rows] += x [N, columns] · Wᵀ.
+pub fn add_transposed(x: Matrix, weight: &Tensor, y: &mut [f32]) -> Result<()> {
+    assert_eq!(y.len(), x.rows * weight.dim(0)?, "size of a product's target");
+    // SAFETY: `y` is ours, initialised, and exactly as large as the product.
+    unsafe { by_column_blocks(x, weight, y.as_mut_ptr(), 1.0) }
+}
+
+/// # Safety
+/// `data` is valid for N × rows numbers, initialised where beta is not 0.
+unsafe fn by_column_blocks(x: Matrix, weight: &Tensor, data: *mut f32, beta: f32) -> Result<()> {
+    let stride = weight.dim(0)?;
+    over_rows(weight, |first, w| {
+        // SAFETY: columns first..first+w.rows of the caller's N × rows numbers.
+        unsafe { multiply(Target { data: data.add(first), stride }, x, w.t(), 1.0, beta, threads()) }
+    })
+}
+
+/// out [N, columns] += dy [N, rows] · W; the first write sets where `out` is None.
+pub fn with_weight(dy: &[f32], weight: &Tensor, out: Option<Vec<f32>>) -> Result<Vec<f32>> {
+    let (rows, columns) = weight.dims2()?;
+    let n = dy.len() / rows;
+    let len = n * columns;
+    let (mut out, mut beta) = match out {
+        Some(out) => (out, 1.0),
+        None => (Vec::with_capacity(len), 0.0),
+    };
+    assert!(out.capacity() >= len, "size of a product's target");
+    let data = out.as_mut_ptr();
+    over_rows(weight, |first, w| {
+        let part = Matrix { data: &dy[first..], rows: n, columns: w.rows, row_stride: rows, column_stride: 1 };
+        // SAFETY: `out` is ours and N × columns large; from the second block on it is initialised.
+        unsafe { multiply(Target { data, stride: columns }, part, w, 1.0, beta, threads()) };
+        beta = 1.0;
+    })?;
+    // SAFETY: a weight has at least one row, so all of `out` was written.
+    unsafe { out.set_len(len) };
+    Ok(out)
+}
+
+/// True where a weight can be multiplied by the CPU twins.
+pub fn fast_weight(weight: &Tensor) -> bool {
+    matches!(weight.dtype(), DType::F32 | DType::BF16)
+        && weight.is_contiguous()
+        && matches!(&*weight.storage_and_layout().0, Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_)))
+}
+
+/// x [N, in] · Wᵀ on tensors of any device, in x's type.
+pub fn plain_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    x.matmul(&weight.to_dtype(x.dtype())?.t()?)
+}
+
+/// dy [N, out] · W on tensors of any device, in dy's type.
+pub fn plain_weight(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    dy.matmul(&weight.to_dtype(dy.dtype())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn bf16_weights_are_multiplied_block_by_block() -> Result<()> {
+        let (n, rows, columns) = (3, 5000, 900);
+        let w = Tensor::randn(0f32, 1.0, (rows, columns), &Device::Cpu)?.to_dtype(DType::BF16)?;
+        let x = Tensor::randn(0f32, 1.0, (n, columns), &Device::Cpu)?;
+        let dy = Tensor::randn(0f32, 1.0, (n, rows), &Device::Cpu)?;
+        assert!(block_rows(columns) < rows);
+        let xs = View::<f32>::new(&x)?;
+        let y = into_transposed(Matrix::new(&xs, n, columns, columns), &w, Vec::new())?;
+        let dx = with_weight(&View::<f32>::new(&dy)?, &w, None)?;
+        let close = |got: Vec<f32>, want: Tensor| -> Result<f32> {
+            let want = want.flatten_all()?.to_vec1::<f32>()?;
+            Ok(got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
+        };
+        assert!(close(y, plain_transposed(&x, &w)?)? < 1e-3);
+        assert!(close(dx, plain_weight(&dy, &w)?)? < 1e-2);
+        Ok(())
+    }
+}
