@@ -9,3 +9,4 @@
 pub mod device;
 pub mod error;
 pub mod seed;
+pub mod source;

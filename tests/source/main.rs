@@ -1,0 +1,5 @@
+//! `xgbrun::source` through its public interface: tensor files, tokenizers, the hub.
+
+mod common;
+mod tensor_files;
+mod tokenizer;
