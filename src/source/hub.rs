@@ -30,9 +30,12 @@ impl Hub {
     ///
     /// Errors (class data): there is neither HF_HOME nor a home folder.
     pub fn from_env() -> Result<Self> {
-        let set = |name: &str| std::env::var(name).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache").join("huggingface")));
-        let Some(home) = home else {
+        Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Result<Self> {
+        let set = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let Some(home) = set("HF_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cache").join("huggingface"))) else {
             bail_data!("no place to keep downloads: set HF_HOME, or pass a local folder");
         };
         let cache = home.join("hub");
@@ -41,6 +44,7 @@ impl Hub {
     }
 
     /// The files of the model `id` at `revision` (else `main`), from the cache where they all are, else fetched.
+    /// What the cache holds is not looked up again: a branch that moved on is fetched anew into an empty cache only.
     ///
     /// Errors (class data): the hub cannot be reached, has no such repository, revision or file, or wants a token.
     pub fn model(&self, id: &str, revision: Option<&str>) -> Result<ModelFolder> {
@@ -125,4 +129,30 @@ impl Hub {
 fn others(listed: &[String]) -> String {
     let shown: Vec<&str> = listed.iter().map(String::as_str).filter(|name| !name.starts_with('.')).take(12).collect();
     format!("it holds {}{}", shown.join(", "), if listed.len() > 12 { ", …" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub(variables: &[(&str, &str)], home: Option<&str>) -> Result<Hub> {
+        let get = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Hub::from_variables(get, home.map(PathBuf::from))
+    }
+
+    #[test]
+    fn the_environment_decides() {
+        let plain = hub(&[], Some("/nowhere")).unwrap();
+        assert_eq!((plain.endpoint.as_str(), plain.token), (ENDPOINT, None));
+        assert_eq!(plain.cache, PathBuf::from("/nowhere/.cache/huggingface/hub"));
+
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "kept\n").unwrap();
+        let home = folder.path().to_str().unwrap();
+        let set = hub(&[("HF_HOME", home), ("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", "")], None).unwrap();
+        assert_eq!((set.endpoint.as_str(), set.token.as_deref()), ("http://mirror", Some("kept")));
+        assert_eq!(set.cache, folder.path().join("hub"));
+        assert_eq!(hub(&[("HF_HOME", home), ("HF_TOKEN", "mine")], None).unwrap().token.as_deref(), Some("mine"));
+        assert!(hub(&[], None).unwrap_err().to_string().contains("HF_HOME"));
+    }
 }
