@@ -9,4 +9,7 @@
 pub mod device;
 pub mod error;
 pub mod seed;
+
+pub mod source;
+
 pub mod ops;

@@ -1,0 +1,23 @@
+//! Names (`builtin:`, a granted path, a hub id, a GGUF file) turned into verified files, tensors,
+//! tokenizers and data files. Everything read here counts as hostile until it is checked.
+
+pub mod data;
+pub mod gguf;
+mod gguf_header;
+pub mod grants;
+pub mod hub;
+pub mod model;
+pub mod name;
+pub mod safetensors;
+pub mod tensors;
+pub mod tokenizer;
+mod tokenizer_gguf;
+
+pub use data::{DataFiles, data};
+pub use gguf::{Gguf, Value};
+pub use grants::Grants;
+pub use model::{ModelFiles, ModelFolder, model};
+pub use name::{Name, resolve};
+pub use safetensors::Safetensors;
+pub use tensors::TensorSource;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,183 @@
+//! The files of a model: a folder in the Hugging Face layout, a GGUF file, or a hub repository.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::hub::Hub;
+use super::name::Name;
+use crate::bail_data;
+use crate::error::Error;
+
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+pub(super) const WEIGHTS: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+/// Files that a model may do without.
+pub(super) const OTHERS: [&str; 4] = ["tokenizer_config.json", "generation_config.json", "chat_template.jinja", "special_tokens_map.json"];
+
+/// What a model folder must hold, for messages.
+const LAYOUT: &str =
+    "a model folder holds config.json, tokenizer.json and model.safetensors, or model.safetensors.index.json with the shards it names";
+
+/// Where a model's parts lie; all files exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelFiles {
+    Folder(ModelFolder),
+    /// One file with everything in it.
+    Gguf(PathBuf),
+}
+
+/// A folder in the Hugging Face layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFolder {
+    pub root: PathBuf,
+    pub config: PathBuf,
+    /// `model.safetensors`, or the shards of its index, sorted.
+    pub weights: Vec<PathBuf>,
+    pub tokenizer: PathBuf,
+    /// Those that exist of tokenizer_config.json, generation_config.json, chat_template.jinja and special_tokens_map.json.
+    pub others: Vec<PathBuf>,
+}
+
+/// Finds, or fetches, the files of a model.
+///
+/// Errors (class data): a file that must be there is not; the message says which, and what a model folder holds.
+pub fn model(name: &Name) -> Result<ModelFiles> {
+    match name {
+        Name::Builtin(builtin) => {
+            bail_data!("unknown builtin `{builtin}`: this version embeds none; pass a folder, a GGUF file or a hub id")
+        }
+        Name::Hub { id, revision } => Ok(ModelFiles::Folder(Hub::from_env()?.model(id, revision.as_deref())?)),
+        Name::Path(path) if path.is_dir() => Ok(ModelFiles::Folder(folder(path)?)),
+        Name::Path(path) if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) => {
+            if !path.is_file() {
+                bail_data!("there is no file `{}`", path.display());
+            }
+            Ok(ModelFiles::Gguf(path.clone()))
+        }
+        Name::Path(path) => {
+            Err(Error::data(format!("`{}` is no model: expected a folder, a GGUF file or a hub id", path.display())).hint(LAYOUT).into())
+        }
+    }
+}
+
+/// Finds the files of a local model folder.
+pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
+    let lacks = |what: &str| Error::data(format!("model folder `{}` has no {what}", root.display())).hint(LAYOUT);
+    let file = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
+    let config = file(CONFIG).ok_or_else(|| lacks(CONFIG))?;
+    let weights = match (file(WEIGHTS), file(INDEX)) {
+        (Some(weights), _) => vec![weights],
+        (None, Some(index)) => {
+            let mut weights = Vec::new();
+            for name in shards(&index)? {
+                weights.push(file(&name).ok_or_else(|| lacks(&format!("{name}, which its {INDEX} names")))?);
+            }
+            weights
+        }
+        (None, None) if file("pytorch_model.bin").is_some() => {
+            return Err(lacks(&format!("{WEIGHTS}, only pytorch_model.bin: pickled weights are not read")).into());
+        }
+        (None, None) => return Err(lacks(WEIGHTS).into()),
+    };
+    let tokenizer = file(TOKENIZER).ok_or_else(|| lacks(TOKENIZER))?;
+    Ok(ModelFolder { root: root.to_owned(), config, weights, tokenizer, others: OTHERS.into_iter().filter_map(file).collect() })
+}
+
+/// The shards that an index names: plain file names, sorted, each once.
+pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    let shown = index.display();
+    let json = json(index)?;
+    let Some(map) = json.get("weight_map").and_then(Value::as_object).filter(|map| !map.is_empty()) else {
+        bail_data!("`{shown}` has no `weight_map` that names the shards");
+    };
+    let mut names = BTreeSet::new();
+    for (tensor, name) in map {
+        let Some(name) = name.as_str() else {
+            bail_data!("`{shown}`: tensor `{tensor}` lies in {name}, which is no file name");
+        };
+        if name.starts_with('.') || name.contains(['/', '\\', ':', '\0']) || !name.ends_with(".safetensors") {
+            bail_data!("`{shown}`: tensor `{tensor}` lies in `{name}`; only plain names of .safetensors files are allowed");
+        }
+        names.insert(name.to_owned());
+    }
+    Ok(names)
+}
+
+/// Reads a JSON file.
+pub(super) fn json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))
+        .with_context(|| format!("`{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Class, class_of};
+
+    fn made(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(root.path().join(name), text).unwrap();
+        }
+        root
+    }
+
+    fn refused(files: &[(&str, &str)]) -> String {
+        let root = made(files);
+        let error = model(&Name::Path(root.path().into())).unwrap_err();
+        assert_eq!(class_of(&error), Class::Data);
+        format!("{error:#}").replace(&root.path().display().to_string(), "ROOT")
+    }
+
+    #[test]
+    fn a_folder_with_one_file_or_shards() {
+        let root = made(&[(CONFIG, "{}"), (TOKENIZER, "{}"), (WEIGHTS, ""), ("tokenizer_config.json", "{}")]);
+        let ModelFiles::Folder(files) = model(&Name::Path(root.path().into())).unwrap() else { panic!() };
+        assert_eq!(files.weights, [root.path().join(WEIGHTS)]);
+        assert_eq!(files.others, [root.path().join("tokenizer_config.json")]);
+
+        let index = r#"{"weight_map": {"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}}"#;
+        let root = made(&[(CONFIG, "{}"), (TOKENIZER, "{}"), (INDEX, index), ("m-1.safetensors", ""), ("m-2.safetensors", "")]);
+        let ModelFiles::Folder(files) = model(&Name::Path(root.path().into())).unwrap() else { panic!() };
+        assert_eq!(files.weights, [root.path().join("m-1.safetensors"), root.path().join("m-2.safetensors")]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(refused(&[]), "model folder `ROOT` has no config.json");
+        assert_eq!(refused(&[(CONFIG, "{}")]), "model folder `ROOT` has no model.safetensors");
+        assert_eq!(refused(&[(CONFIG, "{}"), (WEIGHTS, "")]), "model folder `ROOT` has no tokenizer.json");
+        assert!(refused(&[(CONFIG, "{}"), ("pytorch_model.bin", "")]).contains("pickled weights are not read"));
+        assert_eq!(
+            refused(&[(CONFIG, "{}"), (INDEX, r#"{"weight_map": {"a": "m.safetensors"}}"#)]),
+            "model folder `ROOT` has no m.safetensors, which its model.safetensors.index.json names"
+        );
+    }
+
+    #[test]
+    fn an_index_names_plain_files_only() {
+        for name in ["../m.safetensors", "/m.safetensors", "a/m.safetensors", ".m.safetensors", "m.bin", "c:m.safetensors", ""] {
+            let index = format!(r#"{{"weight_map": {{"a": "{name}"}}}}"#);
+            assert!(refused(&[(CONFIG, "{}"), (INDEX, &index)]).contains("only plain names"), "{name}");
+        }
+        for index in ["", "[]", "{}", r#"{"weight_map": {}}"#, r#"{"weight_map": {"a": 1}}"#] {
+            refused(&[(CONFIG, "{}"), (INDEX, index)]);
+        }
+    }
+
+    #[test]
+    fn other_names() {
+        let error = model(&Name::Builtin("x".into())).unwrap_err();
+        assert_eq!(error.to_string(), "unknown builtin `x`: this version embeds none; pass a folder, a GGUF file or a hub id");
+        let root = made(&[("m.gguf", ""), ("m.bin", "")]);
+        assert!(matches!(model(&Name::Path(root.path().join("m.gguf"))).unwrap(), ModelFiles::Gguf(_)));
+        assert!(model(&Name::Path(root.path().join("m.bin"))).is_err());
+        assert!(model(&Name::Path(root.path().join("none.gguf"))).is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! Tensors in `.safetensors` files, one or several shards, mapped into memory.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+
+use super::tensors::{Encoding, TensorSource, map, read};
+use crate::bail_data;
+use crate::error::{Error, nearest};
+
+/// The header's length comes first, in this many bytes.
+const LENGTH: usize = 8;
+
+/// Open `.safetensors` files: a map of each, and where each tensor lies.
+pub struct Safetensors {
+    shards: Vec<(PathBuf, Mmap)>,
+    entries: BTreeMap<String, Entry>,
+}
+
+struct Entry {
+    shard: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: Range<usize>,
+}
+
+impl Safetensors {
+    /// Opens all shards of a model.
+    ///
+    /// Errors (class data): a file that is missing, cut short or not in this format, a name in two shards.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let mut shards = Vec::new();
+        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+        for (shard, path) in paths.iter().enumerate() {
+            let map = map(path)?;
+            for (name, dtype, shape, range) in header(&map, path)? {
+                if let Some(first) = entries.insert(name.clone(), Entry { shard, dtype, shape, range }) {
+                    let first = paths[first.shard].display();
+                    bail_data!("tensor `{name}` is in two files: `{first}` and `{}`", path.display());
+                }
+            }
+            shards.push((path.clone(), map));
+        }
+        Ok(Self { shards, entries })
+    }
+}
+
+/// A tensor of a header: name, type, shape and place in the file.
+type Described = (String, Dtype, Vec<usize>, Range<usize>);
+
+fn header(bytes: &[u8], path: &Path) -> Result<Vec<Described>> {
+    let shown = path.display();
+    let Some(length) = bytes.first_chunk::<LENGTH>() else {
+        bail_data!("`{shown}` is not a safetensors file: it ends after {} bytes", bytes.len());
+    };
+    let (length, rest) = (u64::from_le_bytes(*length), bytes.len() - LENGTH);
+    if length > rest as u64 {
+        return Err(Error::data(format!(
+            "`{shown}` is cut short, or not a safetensors file: header of {length} bytes, {rest} in the file"
+        ))
+        .hint("copy or download it again")
+        .into());
+    }
+    let (length, metadata) = SafeTensors::read_metadata(bytes)
+        .map_err(|e| Error::data(format!("`{shown}` is damaged: {e}")).hint("copy or download it again"))?;
+    let start = LENGTH + length;
+    let tensors = metadata.tensors();
+    Ok(tensors
+        .into_iter()
+        .map(|(name, info)| (name, info.dtype, info.shape.clone(), start + info.data_offsets.0..start + info.data_offsets.1))
+        .collect())
+}
+
+impl TensorSource for Safetensors {
+    fn names(&self) -> Vec<&str> {
+        self.entries.keys().map(String::as_str).collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    fn dtype_name(&self, name: &str) -> Option<String> {
+        self.entries.get(name).map(|entry| entry.dtype.to_string())
+    }
+
+    fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        let Some(entry) = self.entries.get(name) else {
+            let hint = nearest(name, self.names()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            bail_data!("there is no tensor `{name}`{hint}");
+        };
+        let (path, map) = &self.shards[entry.shard];
+        let encoding = match entry.dtype {
+            Dtype::F32 => Encoding::F32,
+            Dtype::F16 => Encoding::F16,
+            Dtype::BF16 => Encoding::BF16,
+            other => bail_data!("tensor `{name}` in `{}` is stored as {other}; weights are read from F32, F16 and BF16", path.display()),
+        };
+        read(map, entry.range.clone(), encoding, &entry.shape, dtype, device)
+            .with_context(|| format!("tensor `{name}` in `{}`", path.display()))
+    }
+}

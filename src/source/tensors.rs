@@ -1,0 +1,202 @@
+//! Named tensors in mapped files: one trait for both formats, and the conversion from stored bytes.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::Result;
+use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Device, Tensor};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use rayon::prelude::*;
+
+use crate::error::Error;
+use crate::{bail_data, bail_usage};
+
+/// A file, or several, that hold tensors by name.
+pub trait TensorSource: Send + Sync {
+    /// All tensor names, sorted.
+    fn names(&self) -> Vec<&str>;
+
+    /// The shape in row-major order, outermost dimension first; `None` for an unknown name.
+    fn shape(&self, name: &str) -> Option<&[usize]>;
+
+    /// How the numbers are stored, in the format's own word: `F32`, `BF16`, `Q4_1`.
+    fn dtype_name(&self, name: &str) -> Option<String>;
+
+    /// Reads one tensor as F32, F64 or BF16 (rounded to nearest even). The mapped pages it came from are
+    /// given back, so reading a whole model holds its weights once.
+    ///
+    /// Errors: an unknown name, or a storage type that cannot be read.
+    fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor>;
+}
+
+/// How numbers lie in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    F32,
+    F16,
+    BF16,
+    /// Blocks of ggml's quantised types.
+    Blocks(GgmlDType),
+}
+
+impl Encoding {
+    /// Numbers in a block, and bytes of a block.
+    pub(super) fn block(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::BF16 => (1, 2),
+            Self::Blocks(kind) => (kind.block_size(), kind.type_size()),
+        }
+    }
+}
+
+/// Maps a file into memory for reading.
+///
+/// Errors (class data): the file cannot be opened, is a folder, or is empty.
+pub(super) fn map(path: &Path) -> Result<Mmap> {
+    let problem = |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", path.display()));
+    let file = File::open(path).map_err(problem)?;
+    let metadata = file.metadata().map_err(problem)?;
+    if !metadata.is_file() {
+        bail_data!("`{}` is not a file", path.display());
+    }
+    if metadata.len() == 0 {
+        bail_data!("`{}` is empty", path.display());
+    }
+    // SAFETY: the map is only read. Should another process rewrite the file meanwhile, the numbers change, and should it
+    // cut the file short, the process ends with SIGBUS; both hold for every reader of mapped weights.
+    Ok(unsafe { Mmap::map(&file) }.map_err(problem)?)
+}
+
+/// Numbers decoded by one thread at a time: a multiple of every block size, and small enough for its cache.
+const CHUNK: usize = 1 << 15;
+
+/// Numbers after which mapped pages are given back.
+const STRETCH: usize = 1 << 22;
+
+/// Converts a tensor's bytes, `range` of `map`, to a tensor of `shape` and `dtype` on `device`.
+///
+/// The caller has checked that `range` lies in the map and holds exactly the blocks that `shape` wants.
+pub(super) fn read(map: &Mmap, range: Range<usize>, encoding: Encoding, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    if shape.contains(&0) {
+        bail_data!("it is empty: its shape is {shape:?}");
+    }
+    Ok(match dtype {
+        DType::F32 => Tensor::from_vec(convert(map, range, encoding, 0f32, |x| x)?, shape, device)?,
+        DType::F64 => Tensor::from_vec(convert(map, range, encoding, 0f64, f64::from)?, shape, device)?,
+        DType::BF16 => Tensor::from_vec(convert(map, range, encoding, bf16::ZERO, bf16::from_f32)?, shape, device)?,
+        other => bail_usage!("weights are read as f32, f64 or bf16, not as {}", other.as_str()),
+    })
+}
+
+fn convert<T: Copy + Send + Sync>(
+    map: &Mmap,
+    range: Range<usize>,
+    encoding: Encoding,
+    zero: T,
+    from: impl Fn(f32) -> T + Sync,
+) -> Result<Vec<T>> {
+    let (numbers, size) = encoding.block();
+    let mut values = vec![zero; range.len() / size * numbers];
+    let mut start = range.start;
+    for stretch in values.chunks_mut(STRETCH) {
+        let bytes = start..start + stretch.len() / numbers * size;
+        let source = map[bytes.clone()].par_chunks(CHUNK / numbers * size);
+        stretch.par_chunks_mut(CHUNK).zip(source).try_for_each(|(out, bytes)| decode(bytes, encoding, out, &from))?;
+        start = bytes.end;
+        forget(map, bytes);
+    }
+    Ok(values)
+}
+
+/// Decodes whole blocks into as many numbers.
+fn decode<T: Copy>(bytes: &[u8], encoding: Encoding, out: &mut [T], from: impl Fn(f32) -> T) -> Result<()> {
+    match encoding {
+        Encoding::F32 => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *o = from(f32::from_le_bytes(*b));
+            }
+        }
+        Encoding::F16 => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *o = from(f16::from_le_bytes(*b).to_f32());
+            }
+        }
+        Encoding::BF16 => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *o = from(bf16::from_le_bytes(*b).to_f32());
+            }
+        }
+        Encoding::Blocks(kind) => {
+            let decoded = kind.from_data(bytes.into()).dequantize(out.len())?;
+            for (o, x) in out.iter_mut().zip(decoded.as_slice::<f32>()?) {
+                *o = from(*x);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells the kernel that mapped pages were read for the last time, for now.
+fn forget(map: &Mmap, range: Range<usize>) {
+    #[cfg(unix)]
+    {
+        // SAFETY: the map is a shared, read-only one of a file, so pages given up are read again from the file when
+        // somebody (a neighbouring tensor on the same page, say) touches them: no byte ever changes.
+        let advice = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        // Only advice: when the kernel declines, the pages stay until memory is short.
+        let _ = advice;
+    }
+    #[cfg(not(unix))]
+    let _ = (map, range);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn mapped(bytes: &[u8]) -> Mmap {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        map(file.path()).unwrap()
+    }
+
+    #[test]
+    fn all_encodings_give_the_same_numbers() {
+        let numbers: Vec<f32> = (0..256).map(|i| (i as f32 - 128.0) / 8.0).collect();
+        let cases: [(Encoding, Vec<u8>); 3] = [
+            (Encoding::F32, numbers.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            (Encoding::F16, numbers.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect()),
+            (Encoding::BF16, numbers.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect()),
+        ];
+        for (encoding, bytes) in cases {
+            let map = mapped(&bytes);
+            for dtype in [DType::F32, DType::F64, DType::BF16] {
+                let tensor = read(&map, 0..bytes.len(), encoding, &[16, 16], dtype, &Device::Cpu).unwrap();
+                assert_eq!((tensor.dims(), tensor.dtype()), ([16, 16].as_slice(), dtype));
+                let tensor = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+                assert_eq!(tensor.to_vec1::<f32>().unwrap(), numbers, "{encoding:?} as {dtype:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_tensors_cross_chunks_and_stretches() {
+        let numbers: Vec<f32> = (0..STRETCH + CHUNK + 7).map(|i| i as f32).collect();
+        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let tensor = read(&mapped(&bytes), 0..bytes.len(), Encoding::F32, &[numbers.len()], DType::F32, &Device::Cpu).unwrap();
+        assert_eq!(tensor.to_vec1::<f32>().unwrap(), numbers);
+    }
+
+    #[test]
+    fn other_dtypes_and_empty_tensors_are_refused() {
+        let map = mapped(&[0; 8]);
+        assert!(read(&map, 0..8, Encoding::F32, &[2], DType::U8, &Device::Cpu).unwrap_err().to_string().contains("f32, f64 or bf16"));
+        assert!(read(&map, 0..0, Encoding::F32, &[0, 7], DType::F32, &Device::Cpu).unwrap_err().to_string().contains("empty"));
+    }
+}
