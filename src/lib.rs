@@ -13,3 +13,5 @@ pub mod seed;
 pub mod source;
 
 pub mod ops;
+
+pub mod model;

@@ -161,7 +161,15 @@ pub mod plain {
         Ok(Attended { out, lse })
     }
 
-    pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended, segments: &[Segment], mask: Mask) -> Result<Gradients> {
+    pub fn backward(
+        dout: &Tensor,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        a: &Attended,
+        segments: &[Segment],
+        mask: Mask,
+    ) -> Result<Gradients> {
         let dtype = accumulator(q.dtype());
         let dq = Tensor::zeros(q.shape(), q.dtype(), q.device())?;
         let mut dk = Tensor::zeros(k.shape(), dtype, k.device())?;

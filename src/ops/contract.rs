@@ -127,7 +127,9 @@ fn rows() -> Vec<Row> {
         Row {
             name: "rotary",
             shapes: &[&[N, 3, 4]],
-            forward: |x, way| if way == Plain { rotary::plain::rotate(&x[0], &angles(&x[0])?, 1.0) } else { rotary::forward(&x[0], &angles(&x[0])?) },
+            forward: |x, way| {
+                if way == Plain { rotary::plain::rotate(&x[0], &angles(&x[0])?, 1.0) } else { rotary::forward(&x[0], &angles(&x[0])?) }
+            },
             backward: |x, d, way| {
                 let angles = angles(&x[0])?;
                 Ok(vec![if way == Plain { rotary::plain::rotate(d, &angles, -1.0)? } else { rotary::backward(d, &angles)? }])
@@ -235,7 +237,8 @@ fn plain_backward_agrees_with_finite_differences() -> Result<()> {
         let y = (row.forward)(&x, Plain)?;
         let d = direction(&y)?;
         let weights = values(&d)?;
-        let objective = |x: &[Tensor]| -> Result<f64> { Ok(values(&(row.forward)(x, Plain)?)?.iter().zip(&weights).map(|(a, b)| a * b).sum()) };
+        let objective =
+            |x: &[Tensor]| -> Result<f64> { Ok(values(&(row.forward)(x, Plain)?)?.iter().zip(&weights).map(|(a, b)| a * b).sum()) };
         for (which, gradient) in (row.backward)(&x, &d, Plain)?.iter().enumerate() {
             let (base, got) = (values(&x[which])?, values(gradient)?);
             ensure!(got.len() == base.len(), "{}: gradient {which} has {} entries, not {}", row.name, got.len(), base.len());

@@ -71,7 +71,8 @@ pub mod plain {
             let losses = ((total.log()? + top)? - z.gather(&index, 1)?)?;
             nll.extend(losses.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
             if want.input || want.weight {
-                let hot = Tensor::zeros(z.shape(), acc, z.device())?.scatter_add(&index, &Tensor::ones(index.shape(), acc, z.device())?, 1)?;
+                let hot =
+                    Tensor::zeros(z.shape(), acc, z.device())?.scatter_add(&index, &Tensor::ones(index.shape(), acc, z.device())?, 1)?;
                 let dz = ((e.broadcast_div(&total)? - hot)? * weight)?;
                 if want.input {
                     dh.push(product::plain_weight(&dz.to_dtype(h.dtype())?, head)?);

@@ -29,7 +29,10 @@ pub struct Linear<'a> {
 
 impl Linear<'_> {
     fn fast(&self, x: &Tensor) -> bool {
-        fast(&[x]) && product::fast_weight(self.weight) && self.bias.is_none_or(|b| fast(&[b])) && self.pair.is_none_or(|p| fast(&[&p.a, &p.b]))
+        fast(&[x])
+            && product::fast_weight(self.weight)
+            && self.bias.is_none_or(|b| fast(&[b]))
+            && self.pair.is_none_or(|p| fast(&[&p.a, &p.b]))
     }
 }
 

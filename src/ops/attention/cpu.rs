@@ -82,7 +82,9 @@ fn components(segments: &[Segment]) -> Vec<Vec<usize>> {
 /// (component, key-value head) of every task, the largest component first.
 fn tasks(segments: &[Segment], sizes: Sizes) -> Vec<(Vec<usize>, usize)> {
     let mut parts = components(segments);
-    let work = |part: &Vec<usize>| part.iter().map(|&i| segments[i].queries.len() * (segments[i].own.len() + segments[i].context.len())).sum::<usize>();
+    let work = |part: &Vec<usize>| {
+        part.iter().map(|&i| segments[i].queries.len() * (segments[i].own.len() + segments[i].context.len())).sum::<usize>()
+    };
     parts.sort_by_key(|part| std::cmp::Reverse(work(part)));
     parts.iter().flat_map(|part| (0..sizes.groups).map(|g| (part.clone(), g))).collect()
 }

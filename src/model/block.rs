@@ -1,0 +1,261 @@
+//! A pre-norm transformer block: attention and feed-forward part, each around a residual.
+//!
+//! ```text
+//! n₁ = norm(x)    q, k, v = linears(n₁)    q, k = rotary(q_norm(q), k_norm(k))
+//! x₂ = x + o(attention(q, k, v))
+//! n₂ = norm(x₂)   y = x₂ + down(f(gate(n₂)) ∘ up(n₂))
+//! ```
+
+use candle_core::{DType, Result, Tensor};
+
+use super::names::Role;
+use super::overlay::Overlay;
+use crate::ops::activation::{self, Activation};
+use crate::ops::attention::{self, Attended, Mask, Segment};
+use crate::ops::linear::{self, Linear};
+use crate::ops::rotary::{self, Angles};
+use crate::ops::{layer_norm, rms_norm};
+
+/// Which normalisation a model uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    Rms,
+    Layer,
+}
+
+/// A normalisation with its weights, kept in the compute type.
+pub struct Norm {
+    pub kind: NormKind,
+    pub weight: Tensor,
+    /// Of a layer norm.
+    pub bias: Tensor,
+    pub eps: f64,
+}
+
+/// Gradients of a norm.
+pub struct NormGradients {
+    pub dx: Tensor,
+    pub dw: Option<Tensor>,
+    pub db: Option<Tensor>,
+}
+
+impl Norm {
+    /// x [..., D] → [..., D].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self.kind {
+            NormKind::Rms => rms_norm::forward(x, &self.weight, self.eps),
+            NormKind::Layer => layer_norm::forward(x, &self.weight, &self.bias, self.eps),
+        }
+    }
+
+    /// dx, and where `dense` is asked for the weights' gradients.
+    pub fn backward(&self, dy: &Tensor, x: &Tensor, dense: bool) -> Result<NormGradients> {
+        match self.kind {
+            NormKind::Rms => Ok(NormGradients {
+                dx: rms_norm::backward(dy, x, &self.weight, self.eps)?,
+                dw: if dense { Some(rms_norm::weight_gradient(dy, x, self.eps)?) } else { None },
+                db: None,
+            }),
+            NormKind::Layer => {
+                let g = layer_norm::backward(dy, x, &self.weight, self.eps)?;
+                Ok(NormGradients { dx: g.dx, dw: dense.then_some(g.dw), db: dense.then_some(g.db) })
+            }
+        }
+    }
+
+    /// The weights under `name`: `name.weight` and, of a layer norm, `name.bias`.
+    pub fn tensors(&self, name: &str) -> Vec<(String, &Tensor)> {
+        let mut out = vec![(format!("{name}.weight"), &self.weight)];
+        if self.kind == NormKind::Layer {
+            out.push((format!("{name}.bias"), &self.bias));
+        }
+        out
+    }
+}
+
+/// A linear module's weights.
+pub struct Dense {
+    /// [out, in], storage type.
+    pub weight: Tensor,
+    /// [out], compute type.
+    pub bias: Option<Tensor>,
+}
+
+/// One layer.
+pub struct Block {
+    pub norm1: Norm,
+    pub norm2: Norm,
+    /// Norms of every query and key head (Qwen3).
+    pub head_norms: Option<(Norm, Norm)>,
+    pub q: Dense,
+    pub k: Dense,
+    pub v: Dense,
+    pub o: Dense,
+    pub gate: Option<Dense>,
+    pub up: Dense,
+    pub down: Dense,
+    pub activation: Activation,
+}
+
+/// What all blocks of one pass share.
+pub struct Pass<'a> {
+    pub angles: Angles,
+    pub segments: &'a [Segment],
+    pub mask: Mask,
+    /// H, G, E.
+    pub heads: (usize, usize, usize),
+    pub overlay: &'a Overlay,
+}
+
+/// Activations that a block's backward needs; what is cheap to form again is not kept.
+pub struct Saved {
+    /// Input [N, D].
+    pub x: Tensor,
+    /// q [N, H, E] and k [N, G, E] before their norms, where a model has them.
+    pub before_norms: Option<(Tensor, Tensor)>,
+    /// After the rotation.
+    pub q: Tensor,
+    pub k: Tensor,
+    pub v: Tensor,
+    pub attended: Attended,
+    /// Between the two parts [N, D].
+    pub x2: Tensor,
+    /// [N, F].
+    pub gate: Option<Tensor>,
+    pub up: Tensor,
+}
+
+/// Keys and values of one layer's past tokens.
+pub struct Cache {
+    k: candle_nn::kv_cache::Cache,
+    v: candle_nn::kv_cache::Cache,
+}
+
+impl Cache {
+    /// Room for `tokens` at first; it grows.
+    pub fn new(tokens: usize) -> Self {
+        Self { k: candle_nn::kv_cache::Cache::new(0, tokens), v: candle_nn::kv_cache::Cache::new(0, tokens) }
+    }
+
+    /// Tokens held.
+    pub fn len(&self) -> usize {
+        self.k.current_seq_len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends and gives all keys and values.
+    fn append(&mut self, k: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.k.append(k)?;
+        self.v.append(v)?;
+        let all = |c: &candle_nn::kv_cache::Cache| c.current_data()?.ok_or_else(|| candle_core::Error::Msg("empty cache".into()));
+        Ok((all(&self.k)?, all(&self.v)?))
+    }
+}
+
+impl Block {
+    pub fn linear(&self, role: Role) -> Option<&Dense> {
+        Some(match role {
+            Role::Q => &self.q,
+            Role::K => &self.k,
+            Role::V => &self.v,
+            Role::O => &self.o,
+            Role::Gate => return self.gate.as_ref(),
+            Role::Up => &self.up,
+            Role::Down => &self.down,
+        })
+    }
+
+    pub fn linear_mut(&mut self, role: Role) -> Option<&mut Dense> {
+        Some(match role {
+            Role::Q => &mut self.q,
+            Role::K => &mut self.k,
+            Role::V => &mut self.v,
+            Role::O => &mut self.o,
+            Role::Gate => return self.gate.as_mut(),
+            Role::Up => &mut self.up,
+            Role::Down => &mut self.down,
+        })
+    }
+
+    /// The module as the ops see it, with the overlay's pair.
+    pub fn view<'a>(&'a self, role: Role, layer: usize, overlay: &'a Overlay) -> Result<Linear<'a>> {
+        let dense = self.linear(role).ok_or_else(|| candle_core::Error::Msg(format!("layer {layer} has no {role}")))?;
+        Ok(Linear { weight: &dense.weight, bias: dense.bias.as_ref(), pair: overlay.get(layer, role) })
+    }
+
+    /// All tensors by their names inside the layer.
+    pub fn tensors(&self) -> Vec<(String, &Tensor)> {
+        let mut out = self.norm1.tensors("input_layernorm");
+        for role in Role::ALL {
+            if let Some(dense) = self.linear(role) {
+                out.push((format!("{}.weight", role.path()), &dense.weight));
+                out.extend(dense.bias.as_ref().map(|b| (format!("{}.bias", role.path()), b)));
+            }
+        }
+        if let Some((q, k)) = &self.head_norms {
+            out.extend(q.tensors("self_attn.q_norm"));
+            out.extend(k.tensors("self_attn.k_norm"));
+        }
+        out.extend(self.norm2.tensors("post_attention_layernorm"));
+        out
+    }
+
+    /// x [N, D] → y [N, D] and what backward needs. With a cache the pass is one sequence that goes on from it.
+    pub fn forward(&self, layer: usize, x: &Tensor, pass: &Pass, cache: Option<&mut Cache>) -> Result<(Tensor, Saved)> {
+        let n = x.dim(0)?;
+        let (heads, groups, e) = pass.heads;
+        let run = |role, input: &Tensor, residual: Option<&Tensor>| linear::forward(input, self.view(role, layer, pass.overlay)?, residual);
+
+        let n1 = self.norm1.forward(x)?;
+        let mut q = run(Role::Q, &n1, None)?.reshape((n, heads, e))?;
+        let mut k = run(Role::K, &n1, None)?.reshape((n, groups, e))?;
+        let mut v = run(Role::V, &n1, None)?.reshape((n, groups, e))?;
+        drop(n1);
+        let mut before_norms = None;
+        if let Some((q_norm, k_norm)) = &self.head_norms {
+            let (normed_q, normed_k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+            before_norms = Some((std::mem::replace(&mut q, normed_q), std::mem::replace(&mut k, normed_k)));
+        }
+        q = rotary::forward(&q, &pass.angles)?;
+        k = rotary::forward(&k, &pass.angles)?;
+        let attended = match cache {
+            None => attention::forward(&q, &k, &v, pass.segments, pass.mask)?,
+            Some(cache) => {
+                let past = cache.len();
+                (k, v) = cache.append(&k, &v)?;
+                let segment = Segment { queries: 0..n, context: 0..past, own: past..past + n };
+                attention::forward(&q, &k, &v, &[segment], pass.mask)?
+            }
+        };
+        let x2 = run(Role::O, &attended.out.reshape((n, heads * e))?, Some(x))?;
+
+        let n2 = self.norm2.forward(&x2)?;
+        let gate = match self.gate {
+            Some(_) => Some(run(Role::Gate, &n2, None)?),
+            None => None,
+        };
+        let up = run(Role::Up, &n2, None)?;
+        drop(n2);
+        let y = run(Role::Down, &self.activate(gate.as_ref(), &up)?, Some(&x2))?;
+        Ok((y, Saved { x: x.clone(), before_norms, q, k, v, attended, x2, gate, up }))
+    }
+
+    /// f(gate) ∘ up, or f(up) without a gate.
+    pub fn activate(&self, gate: Option<&Tensor>, up: &Tensor) -> Result<Tensor> {
+        match gate {
+            Some(gate) => activation::forward(self.activation, gate, Some(up)),
+            None => activation::forward(self.activation, up, None),
+        }
+    }
+
+    /// Bytes of the activations that [`Saved`] keeps a token, beside the input.
+    pub fn saved_bytes(heads: (usize, usize, usize), width: usize, ff: usize, gated: bool, normed_heads: bool, dtype: DType) -> usize {
+        let (h, g, e) = heads;
+        let qk = (h + g) * e * if normed_heads { 2 } else { 1 };
+        let numbers = qk + g * e + h * e + width + ff * if gated { 2 } else { 1 };
+        numbers * dtype.size_in_bytes() + h * 4
+    }
+}

@@ -1,0 +1,134 @@
+//! Forward passes: hidden states, losses, logits.
+
+use anyhow::Result;
+use candle_core::Tensor;
+
+use super::Model;
+use super::block::{Cache, Pass};
+use super::overlay::Overlay;
+use crate::bail_data;
+use crate::ops::attention::{Mask, Segment};
+use crate::ops::cross_entropy::{self, Want};
+use crate::ops::embedding;
+use crate::ops::rotary::Angles;
+
+/// A flat run of tokens without padding, and who sees whom.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// [N]
+    pub ids: Vec<u32>,
+    /// Position of every token in its sequence, [N].
+    pub positions: Vec<u32>,
+    pub segments: Vec<Segment>,
+}
+
+impl Tokens {
+    /// Separate sequences with boundaries `starts` (first 0, last N).
+    pub fn sequences(ids: Vec<u32>, starts: &[usize]) -> Self {
+        let positions = starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
+        Self { ids, positions, segments: Segment::of_batch(starts) }
+    }
+
+    /// One sequence.
+    pub fn one(ids: Vec<u32>) -> Self {
+        let n = ids.len();
+        Self::sequences(ids, &[0, n])
+    }
+
+    /// A prompt and several continuations that each see the prompt and themselves: the prompt is computed once.
+    pub fn shared_prompt(prompt: &[u32], continuations: &[Vec<u32>]) -> Self {
+        let p = prompt.len();
+        let mut tokens = Self { ids: prompt.to_vec(), positions: (0..p as u32).collect(), segments: vec![Segment::alone(0..p)] };
+        for continuation in continuations {
+            let rows = tokens.ids.len()..tokens.ids.len() + continuation.len();
+            tokens.ids.extend(continuation);
+            tokens.positions.extend(p as u32..(p + continuation.len()) as u32);
+            tokens.segments.push(Segment { queries: rows.clone(), context: 0..p, own: rows });
+        }
+        tokens
+    }
+}
+
+impl Model {
+    /// What all blocks of a pass share. Errors (class data) where a token id is not in the vocabulary.
+    pub(super) fn pass<'a>(&self, tokens: &'a Tokens, overlay: &'a Overlay) -> Result<Pass<'a>> {
+        let vocabulary = self.config.vocabulary;
+        if let Some((at, id)) = tokens.ids.iter().enumerate().find(|(_, id)| **id as usize >= vocabulary) {
+            bail_data!("token id {id} at position {at} is beyond the model's vocabulary of {vocabulary}");
+        }
+        let c = &self.config;
+        Ok(Pass {
+            angles: Angles::new(
+                &tokens.positions,
+                &self.frequencies,
+                if self.compute == candle_core::DType::F64 { self.compute } else { candle_core::DType::F32 },
+                &self.device,
+            )?,
+            segments: &tokens.segments,
+            mask: Mask { causal: c.causal, window: c.window, scale: 1.0 / (c.head_width as f64).sqrt() },
+            heads: (c.heads, c.groups, c.head_width),
+            overlay,
+        })
+    }
+
+    /// Embedded tokens [N, D].
+    pub(super) fn embed(&self, ids: &[u32]) -> Result<Tensor> {
+        Ok(embedding::forward(&Tensor::new(ids, &self.device)?, &self.embedding, self.compute)?)
+    }
+
+    /// The head's weight [V, D].
+    pub(super) fn head(&self) -> &Tensor {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Rows of the last block's output [N, D].
+    pub(super) fn select(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        let rows: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
+        Ok(x.index_select(&Tensor::new(rows, x.device())?, 0)?)
+    }
+
+    /// The last block's output [N, D], before the final norm.
+    pub fn hidden(&self, tokens: &Tokens, overlay: &Overlay) -> Result<Tensor> {
+        let pass = self.pass(tokens, overlay)?;
+        let mut x = self.embed(&tokens.ids)?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            x = block.forward(layer, &x, &pass, None)?.0;
+        }
+        Ok(x)
+    }
+
+    /// Negative log-likelihood in nats of targets[i] after the token of rows[i], [S].
+    pub fn nll(&self, tokens: &Tokens, rows: &[usize], targets: &[u32], overlay: &Overlay) -> Result<Vec<f64>> {
+        let h = self.norm.forward(&Self::select(&self.hidden(tokens, overlay)?, rows)?)?;
+        Ok(cross_entropy::forward_backward(&h, self.head(), targets, 1.0, Want::default())?.nll)
+    }
+
+    /// Logits [S, V] after the tokens of `rows`.
+    pub fn logits(&self, tokens: &Tokens, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
+        self.project(&self.hidden(tokens, overlay)?, rows)
+    }
+
+    fn project(&self, hidden: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        let h = self.norm.forward(&Self::select(hidden, rows)?)?;
+        let head = crate::ops::linear::Linear { weight: self.head(), bias: None, pair: None };
+        Ok(crate::ops::linear::forward(&h, head, None)?)
+    }
+
+    /// A cache a layer, for [`Model::step`].
+    pub fn caches(&self, tokens: usize) -> Vec<Cache> {
+        self.blocks.iter().map(|_| Cache::new(tokens)).collect()
+    }
+
+    /// Goes on from what the caches hold by `ids`; the logits [1, V] after the last of them.
+    pub fn step(&self, ids: &[u32], caches: &mut [Cache], overlay: &Overlay) -> Result<Tensor> {
+        let past = caches.first().map_or(0, Cache::len);
+        let mut tokens = Tokens::one(ids.to_vec());
+        tokens.positions.iter_mut().for_each(|p| *p += past as u32);
+        let pass = self.pass(&tokens, overlay)?;
+        let mut x = self.embed(ids)?;
+        for (layer, (block, cache)) in self.blocks.iter().zip(caches).enumerate() {
+            x = block.forward(layer, &x, &pass, Some(cache))?.0;
+        }
+        self.project(&x, &[ids.len() - 1])
+    }
+}

@@ -1,0 +1,185 @@
+//! A GGUF file seen as a published model: its metadata as a [`Config`], its tensors under published names.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+
+use super::block::NormKind;
+use super::config::{Config, RopeScaling};
+use super::names::{self, Role};
+use crate::bail_data;
+use crate::ops::activation::Activation;
+use crate::source::{Gguf, TensorSource, Value};
+
+/// Architectures that are known, as `general.architecture` names them.
+const KNOWN: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
+/// Llama 3.1's and 3.2's rope scaling: GGUF keeps only the resulting factors.
+const LLAMA3: [f64; 2] = [8.0, 32.0];
+
+/// The config that a file's metadata describes.
+///
+/// Errors (class data): an unknown architecture, a missing or impossible value.
+pub fn config(gguf: &Gguf) -> Result<Config> {
+    let architecture = gguf.required("general.architecture", Value::as_str)?;
+    if !KNOWN.contains(&architecture) {
+        bail_data!("`{}`: unknown architecture `{architecture}`; known are {}", gguf.path().display(), KNOWN.join(", "));
+    }
+    let key = |name: &str| format!("{architecture}.{name}");
+    let size = |name: &str| -> Result<usize> { within(gguf, &key(name), gguf.required(&key(name), Value::as_u64)?) };
+    let maybe = |name: &str| -> Result<Option<usize>> {
+        gguf.optional(&key(name), Value::as_u64)?.map(|n| within(gguf, &key(name), n)).transpose()
+    };
+    let (width, heads) = (size("embedding_length")?, size("attention.head_count")?);
+    let Some(&[vocabulary, _]) = gguf.shape("token_embd.weight") else {
+        bail_data!("`{}` has no tensor `token_embd.weight` of two dimensions", gguf.path().display())
+    };
+    let id = |name: &str| -> Result<Option<u32>> {
+        let id = gguf.optional(&format!("tokenizer.ggml.{name}"), Value::as_u64)?;
+        Ok(id.and_then(|id| u32::try_from(id).ok()))
+    };
+    let head_width = match maybe("attention.key_length")? {
+        Some(e) => e,
+        None if width.is_multiple_of(heads) => width / heads,
+        None => bail_data!("`{}`: width {width} is no multiple of {heads} heads", gguf.path().display()),
+    };
+    let mut config = Config {
+        model_type: architecture.to_string(),
+        width,
+        ff: size("feed_forward_length")?,
+        layers: size("block_count")?,
+        heads,
+        groups: maybe("attention.head_count_kv")?.unwrap_or(heads),
+        head_width,
+        vocabulary,
+        max_positions: maybe("context_length")?.unwrap_or(2048),
+        rope_theta: gguf.optional(&key("rope.freq_base"), Value::as_f64)?.unwrap_or(10_000.0),
+        rope_scaling: RopeScaling::None,
+        norm: NormKind::Rms,
+        eps: gguf.required(&key("attention.layer_norm_rms_epsilon"), Value::as_f64)?,
+        tied: gguf.shape("output.weight").is_none(),
+        qkv_bias: gguf.shape("blk.0.attn_q.bias").is_some(),
+        o_bias: gguf.shape("blk.0.attn_output.bias").is_some(),
+        ff_bias: gguf.shape("blk.0.ffn_up.bias").is_some(),
+        head_norms: gguf.shape("blk.0.attn_q_norm.weight").is_some(),
+        activation: Activation::Silu,
+        gated: true,
+        causal: true,
+        window: None,
+        bos: id("bos_token_id")?,
+        eos: id("eos_token_id")?.into_iter().collect(),
+    };
+    config.check()?;
+    config.rope_scaling = scaling(gguf, &key("rope.scaling.type"), &key("rope.scaling.factor"), &config)?;
+    Ok(config)
+}
+
+/// A count that fits what a model can have.
+fn within(gguf: &Gguf, key: &str, n: u64) -> Result<usize> {
+    match usize::try_from(n) {
+        Ok(n) if (1..1 << 31).contains(&n) => Ok(n),
+        _ => bail_data!("`{}`: `{key}` is {n}, which no model has", gguf.path().display()),
+    }
+}
+
+fn scaling(gguf: &Gguf, kind: &str, factor: &str, config: &Config) -> Result<RopeScaling> {
+    if gguf.shape("rope_freqs.weight").is_some() {
+        let factors = gguf.load("rope_freqs.weight", DType::F64, &Device::Cpu)?.flatten_all()?.to_vec1::<f64>()?;
+        let plain = config.frequencies();
+        for factor in LLAMA3 {
+            let scaling = RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
+            if factors.len() == plain.len() && plain.iter().zip(&factors).all(|(&f, &s)| (scaling.apply(f) * s / f - 1.0).abs() < 1e-3) {
+                return Ok(scaling);
+            }
+        }
+        bail_data!("`{}`: the factors in `rope_freqs.weight` are those of no rope scaling known here", gguf.path().display());
+    }
+    match gguf.optional(kind, Value::as_str)? {
+        None | Some("none") => Ok(RopeScaling::None),
+        Some("linear") => Ok(RopeScaling::Linear(gguf.required(factor, Value::as_f64)?)),
+        Some(other) => bail_data!("`{}`: unknown rope scaling `{other}`; known are none, linear", gguf.path().display()),
+    }
+}
+
+/// GGUF's name of a linear module.
+fn linear_name(role: Role) -> &'static str {
+    match role {
+        Role::Q => "attn_q",
+        Role::K => "attn_k",
+        Role::V => "attn_v",
+        Role::O => "attn_output",
+        Role::Gate => "ffn_gate",
+        Role::Up => "ffn_up",
+        Role::Down => "ffn_down",
+    }
+}
+
+/// A GGUF file's tensors under published names, with Q and K rows in the published order.
+pub struct Published<'a> {
+    gguf: &'a Gguf,
+    /// Published name → GGUF's name, and the head count whose rows are to be reordered.
+    names: BTreeMap<String, (String, Option<usize>)>,
+}
+
+impl<'a> Published<'a> {
+    pub fn new(gguf: &'a Gguf, config: &Config) -> Self {
+        // Llama files hold Q and K rows for the rotation of neighbouring pairs; other architectures do not.
+        let interleaved = config.model_type == "llama";
+        let mut map = BTreeMap::new();
+        map.insert(names::EMBEDDING.to_string(), ("token_embd.weight".to_string(), None));
+        map.insert(format!("{}.weight", names::NORM), ("output_norm.weight".to_string(), None));
+        map.insert(names::HEAD.to_string(), ("output.weight".to_string(), None));
+        for layer in 0..config.layers {
+            let norms = [
+                ("input_layernorm", "attn_norm"),
+                ("post_attention_layernorm", "ffn_norm"),
+                ("self_attn.q_norm", "attn_q_norm"),
+                ("self_attn.k_norm", "attn_k_norm"),
+            ];
+            for (published, own) in norms {
+                map.insert(names::in_layer(layer, &format!("{published}.weight")), (format!("blk.{layer}.{own}.weight"), None));
+            }
+            for role in Role::ALL {
+                let heads = match role {
+                    Role::Q if interleaved => Some(config.heads),
+                    Role::K if interleaved => Some(config.groups),
+                    _ => None,
+                };
+                for part in ["weight", "bias"] {
+                    let own = format!("blk.{layer}.{}.{part}", linear_name(role));
+                    map.insert(names::in_layer(layer, &format!("{}.{part}", role.path())), (own, heads));
+                }
+            }
+        }
+        map.retain(|_, (own, _)| gguf.shape(own).is_some());
+        Self { gguf, names: map }
+    }
+}
+
+impl TensorSource for Published<'_> {
+    /// Published names, and those of tensors that have none, but for the rope factors, which the config holds.
+    fn names(&self) -> Vec<&str> {
+        let known: std::collections::BTreeSet<&str> = self.names.values().map(|(own, _)| own.as_str()).collect();
+        let rest = self.gguf.names().into_iter().filter(|n| !known.contains(n) && *n != "rope_freqs.weight");
+        self.names.keys().map(String::as_str).chain(rest).collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.gguf.shape(&self.names.get(name)?.0)
+    }
+
+    fn dtype_name(&self, name: &str) -> Option<String> {
+        self.gguf.dtype_name(&self.names.get(name)?.0)
+    }
+
+    fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        let Some((own, heads)) = self.names.get(name) else { bail_data!("`{}` has no tensor `{name}`", self.gguf.path().display()) };
+        let Some(heads) = *heads else { return self.gguf.load(own, dtype, device) };
+        let tensor = self.gguf.load(own, dtype, &Device::Cpu)?;
+        let shape = tensor.shape().clone();
+        let rest = shape.elem_count() / shape.dims()[0];
+        let half = shape.dims()[0] / heads / 2;
+        Ok(tensor.reshape((heads, half, 2, rest))?.transpose(1, 2)?.contiguous()?.reshape(shape)?.to_device(device)?)
+    }
+}

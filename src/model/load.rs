@@ -1,0 +1,157 @@
+//! From files to a model: everything is checked before anything is computed.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use super::Model;
+use super::block::{Block, Dense, Norm};
+use super::config::Config;
+use super::gguf;
+use super::names::{self, Role};
+use crate::error::{self, Error};
+use crate::source::{self, Gguf, ModelFiles, Safetensors, TensorSource, Tokenizer};
+use crate::{bail_data, device};
+
+/// A model with its tokenizer and what is copied along when it is saved.
+pub struct Loaded {
+    pub model: Model,
+    pub tokenizer: Tokenizer,
+    /// The `config.json` it came with, or the one that says the same.
+    pub config_json: Value,
+    /// Files that are copied unchanged: generation config, chat template.
+    pub others: Vec<PathBuf>,
+}
+
+/// Loads a model. `storage` is the type in which weights are kept: f32, bf16, or f64 for tests.
+///
+/// Errors (class data): a file that is missing, damaged or of another shape than its config says; an unknown
+/// architecture.
+pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loaded> {
+    match files {
+        ModelFiles::Folder(folder) => {
+            let path = folder.config.display();
+            let text = std::fs::read_to_string(&folder.config).map_err(|e| Error::data(format!("cannot read `{path}`: {e}")))?;
+            let json: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
+            let config = Config::from_json(&json).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
+            let weights = Safetensors::open(&folder.weights)?;
+            let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
+            check_tokenizer(&tokenizer, &config)?;
+            let model = assemble(config, &weights, device, storage)
+                .with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
+            Ok(Loaded { model, tokenizer, config_json: json, others: folder.others.clone() })
+        }
+        ModelFiles::Gguf(path) => {
+            let gguf = Gguf::open(path)?;
+            let config = gguf::config(&gguf)?;
+            let tokenizer = Tokenizer::from_gguf(&gguf)?;
+            check_tokenizer(&tokenizer, &config)?;
+            let config_json = config.to_json();
+            let weights = gguf::Published::new(&gguf, &config);
+            let model =
+                assemble(config, &weights, device, storage).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
+            Ok(Loaded { model, tokenizer, config_json, others: vec![] })
+        }
+    }
+}
+
+fn check_tokenizer(tokenizer: &source::Tokenizer, config: &Config) -> Result<()> {
+    if tokenizer.vocab_size() > config.vocabulary {
+        bail_data!("the tokenizer has {} tokens, the model's vocabulary only {}", tokenizer.vocab_size(), config.vocabulary);
+    }
+    Ok(())
+}
+
+/// Names that published files may hold though nothing needs them.
+fn ignorable(name: &str, config: &Config) -> bool {
+    name.ends_with("rotary_emb.inv_freq") || (config.tied && name == names::HEAD)
+}
+
+/// Compares names and shapes with what the config asks for, before anything is loaded.
+fn check(config: &Config, source: &dyn TensorSource) -> Result<()> {
+    let expected = config.tensors();
+    let wanted: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    let present = source.names();
+    let missing: Vec<&str> = expected.iter().map(|(n, _)| n.as_str()).filter(|n| source.shape(n).is_none()).collect();
+    let unexpected: Vec<&str> = present.iter().copied().filter(|n| !wanted.contains(n) && !ignorable(n, config)).collect();
+    if let Some(first) = missing.first() {
+        let near = error::nearest(first, unexpected.iter().copied()).map(|n| format!("; there is `{n}`")).unwrap_or_default();
+        bail_data!("the weights have no tensor `{first}`{}{near}", and_more(missing.len()));
+    }
+    if let Some(first) = unexpected.first() {
+        bail_data!(
+            "the weights have a tensor `{first}`{} that a `{}` model of this config does not have",
+            and_more(unexpected.len()),
+            config.model_type
+        );
+    }
+    for (name, shape) in &expected {
+        let found = source.shape(name).unwrap_or_default();
+        if found != shape.as_slice() {
+            bail_data!("tensor `{name}` has shape {found:?}, the config asks for {shape:?}");
+        }
+    }
+    Ok(())
+}
+
+fn and_more(count: usize) -> String {
+    if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
+}
+
+/// Builds a model from tensors by published name.
+pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, storage: DType) -> Result<Model> {
+    check(&config, source)?;
+    let compute = device::compute_dtype(storage, device);
+    // Norms and biases are small and stay in the compute type; in f32 where that is 16 bits wide.
+    let small = if compute == DType::F64 { DType::F64 } else { DType::F32 };
+    let norm = |name: &str| -> Result<Norm> {
+        let weight = source.load(&format!("{name}.weight"), small, device)?;
+        let bias = match source.shape(&format!("{name}.bias")) {
+            Some(_) => source.load(&format!("{name}.bias"), small, device)?,
+            None => weight.zeros_like()?,
+        };
+        Ok(Norm { kind: config.norm, weight, bias, eps: config.eps })
+    };
+    let dense = |layer: usize, role: Role| -> Result<Dense> {
+        let name = |part: &str| names::in_layer(layer, &format!("{}.{part}", role.path()));
+        let bias = if config.has_bias(role) { Some(source.load(&name("bias"), small, device)?) } else { None };
+        Ok(Dense { weight: source.load(&name("weight"), storage, device)?, bias })
+    };
+    let mut blocks = Vec::with_capacity(config.layers);
+    for layer in 0..config.layers {
+        let within = |name: &str| names::in_layer(layer, name);
+        blocks.push(Block {
+            norm1: norm(&within("input_layernorm"))?,
+            norm2: norm(&within("post_attention_layernorm"))?,
+            head_norms: if config.head_norms {
+                Some((norm(&within("self_attn.q_norm"))?, norm(&within("self_attn.k_norm"))?))
+            } else {
+                None
+            },
+            q: dense(layer, Role::Q)?,
+            k: dense(layer, Role::K)?,
+            v: dense(layer, Role::V)?,
+            o: dense(layer, Role::O)?,
+            gate: if config.gated { Some(dense(layer, Role::Gate)?) } else { None },
+            up: dense(layer, Role::Up)?,
+            down: dense(layer, Role::Down)?,
+            activation: config.activation,
+        });
+    }
+    let load = |name: &str| -> Result<Tensor> { source.load(name, storage, device) };
+    Ok(Model {
+        embedding: load(names::EMBEDDING)?,
+        blocks,
+        norm: norm(names::NORM)?,
+        head: if config.tied { None } else { Some(load(names::HEAD)?) },
+        frequencies: config.frequencies(),
+        device: device.clone(),
+        storage,
+        compute,
+        masters: Default::default(),
+        config,
+    })
+}

@@ -1,0 +1,102 @@
+//! Tiny random models for tests.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+
+use super::block::NormKind;
+use super::config::{Config, RopeScaling};
+use super::load::assemble;
+use super::{Model, Overlay};
+use crate::ops::activation::Activation;
+use crate::ops::linear::Pair;
+use crate::seed::Stream;
+use crate::source::TensorSource;
+
+/// Tensors in memory, in f64.
+pub struct InMemory(pub BTreeMap<String, Tensor>);
+
+impl TensorSource for InMemory {
+    fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.0.get(name).map(Tensor::dims)
+    }
+    fn dtype_name(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|t| format!("{:?}", t.dtype()))
+    }
+    fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        // A copy, so that two models never share numbers.
+        Ok(self.0[name].to_dtype(dtype)?.to_device(device)?.copy()?)
+    }
+}
+
+/// A Llama of three layers with grouped heads, D 12, F 10, V 13.
+pub fn config() -> Config {
+    Config {
+        model_type: "llama".into(),
+        width: 12,
+        ff: 10,
+        layers: 3,
+        heads: 4,
+        groups: 2,
+        head_width: 4,
+        vocabulary: 13,
+        max_positions: 64,
+        rope_theta: 100.0,
+        rope_scaling: RopeScaling::None,
+        norm: NormKind::Rms,
+        eps: 1e-5,
+        tied: false,
+        qkv_bias: false,
+        o_bias: false,
+        ff_bias: false,
+        head_norms: false,
+        activation: Activation::Silu,
+        gated: true,
+        causal: true,
+        window: None,
+        bos: None,
+        eos: vec![],
+    }
+}
+
+pub fn random(shape: &[usize], scale: f64, stream: &mut Stream) -> Result<Tensor> {
+    let values: Vec<f64> = (0..shape.iter().product()).map(|_| stream.normal() * scale).collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Random weights for a config.
+pub fn weights(config: &Config) -> Result<InMemory> {
+    let mut stream = Stream::new(5, "weights");
+    let mut out = BTreeMap::new();
+    for (name, shape) in config.tensors() {
+        let mut tensor = random(&shape, 0.4, &mut stream)?;
+        if name.contains("norm") && name.ends_with("weight") {
+            tensor = (tensor + 1.0)?;
+        }
+        out.insert(name, tensor);
+    }
+    Ok(InMemory(out))
+}
+
+pub fn model(config: &Config, dtype: DType) -> Result<Model> {
+    assemble(config.clone(), &weights(config)?, &Device::Cpu, dtype)
+}
+
+/// Random pairs of rank 2 on all targets of some layers; B is zero where asked.
+pub fn overlay(model: &Model, layers: &[usize], zero_b: bool) -> Result<Overlay> {
+    let mut stream = Stream::new(6, "overlay");
+    let mut pairs = BTreeMap::new();
+    for &layer in layers {
+        for role in model.roles() {
+            let (out, inner) = model.target_shape(role);
+            let a = random(&[2, inner], 0.3, &mut stream)?.to_dtype(model.factor_dtype())?;
+            let b = random(&[out, 2], if zero_b { 0.0 } else { 0.3 }, &mut stream)?.to_dtype(model.factor_dtype())?;
+            pairs.insert((layer, role), Pair { a, b, scale: 1.5 });
+        }
+    }
+    Ok(Overlay::new(pairs))
+}

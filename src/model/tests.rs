@@ -1,0 +1,350 @@
+//! The whole network against candle's autograd, and the promises of forward and backward.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Result, ensure};
+use candle_core::{D, DType, Device, Tensor, Var};
+
+use super::block::NormKind;
+use super::config::Config;
+use super::testing::{config, model, overlay, weights};
+use super::{Model, Overlay, Request, Role, Tokens, names};
+use crate::ops::activation::Activation;
+
+/// Two sequences of 5 and 4 tokens; all but the first of each predicted, one masked.
+fn batch() -> (Tokens, Vec<usize>, Vec<u32>) {
+    let ids = vec![3, 1, 4, 1, 5, 9, 2, 6, 5];
+    let rows = vec![0, 1, 3, 5, 6, 7];
+    let targets = rows.iter().map(|&r| ids[r + 1]).collect();
+    (Tokens::sequences(ids, &[0, 5, 9]), rows, targets)
+}
+
+/// The network written once more with candle's differentiable ops alone.
+struct Oracle<'a> {
+    config: &'a Config,
+    frequencies: Vec<f64>,
+    vars: BTreeMap<String, Var>,
+    pairs: BTreeMap<(usize, Role), (Var, Var, f64)>,
+}
+
+impl Oracle<'_> {
+    fn var(&self, name: &str) -> &Tensor {
+        self.vars[name].as_tensor()
+    }
+
+    fn norm(&self, x: &Tensor, name: &str) -> candle_core::Result<Tensor> {
+        let w = self.var(&format!("{name}.weight"));
+        let x = match self.config.norm {
+            NormKind::Rms => x.clone(),
+            NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
+        };
+        let y = x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + self.config.eps)?.sqrt()?)?.broadcast_mul(w)?;
+        match self.config.norm {
+            NormKind::Rms => Ok(y),
+            NormKind::Layer => y.broadcast_add(self.var(&format!("{name}.bias"))),
+        }
+    }
+
+    fn linear(&self, x: &Tensor, layer: usize, role: Role) -> candle_core::Result<Tensor> {
+        let name = names::in_layer(layer, role.path());
+        let mut y = x.matmul(&self.var(&format!("{name}.weight")).t()?)?;
+        if self.config.has_bias(role) {
+            y = y.broadcast_add(self.var(&format!("{name}.bias")))?;
+        }
+        if let Some((a, b, scale)) = self.pairs.get(&(layer, role)) {
+            y = (y + (x.matmul(&a.t()?)?.matmul(&b.t()?)? * *scale)?)?;
+        }
+        Ok(y)
+    }
+
+    fn rotate(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let (n, _, e) = x.dims3()?;
+        let angle: Vec<f64> = (0..n).flat_map(|p| self.frequencies.iter().map(move |f| p as f64 * f)).collect();
+        let angle = Tensor::from_vec(angle, (n, 1, e / 2), &Device::Cpu)?;
+        let (a, b) = (x.narrow(2, 0, e / 2)?, x.narrow(2, e / 2, e / 2)?);
+        let (cos, sin) = (angle.cos()?, angle.sin()?);
+        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+        let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+        Tensor::cat(&[first, second], 2)
+    }
+
+    fn attention(&self, x: &Tensor, layer: usize) -> candle_core::Result<Tensor> {
+        let c = self.config;
+        let (n, e) = (x.dim(0)?, c.head_width);
+        let mut q = self.linear(x, layer, Role::Q)?.reshape((n, c.heads, e))?;
+        let mut k = self.linear(x, layer, Role::K)?.reshape((n, c.groups, e))?;
+        let v = self.linear(x, layer, Role::V)?.reshape((n, c.groups, e))?;
+        if c.head_norms {
+            q = self.norm(&q, &names::in_layer(layer, "self_attn.q_norm"))?;
+            k = self.norm(&k, &names::in_layer(layer, "self_attn.k_norm"))?;
+        }
+        let repeat =
+            |t: Tensor| t.unsqueeze(2)?.repeat((1, 1, c.heads / c.groups, 1))?.reshape((n, c.heads, e))?.transpose(0, 1)?.contiguous();
+        let q = self.rotate(&q)?.transpose(0, 1)?.contiguous()?;
+        let (k, v) = (repeat(self.rotate(&k)?)?, repeat(v)?);
+        let hidden = |i: usize, j: usize| if c.causal && j > i { -1e30 } else { 0.0 };
+        let bias: Vec<f64> = (0..n).flat_map(|i| (0..n).map(move |j| hidden(i, j))).collect();
+        let z = (q.matmul(&k.t()?)? / (e as f64).sqrt())?.broadcast_add(&Tensor::from_vec(bias, (n, n), &Device::Cpu)?)?;
+        let e_z = z.broadcast_sub(&z.max_keepdim(D::Minus1)?.detach())?.exp()?;
+        let o = e_z.broadcast_div(&e_z.sum_keepdim(D::Minus1)?)?.matmul(&v)?;
+        self.linear(&o.transpose(0, 1)?.contiguous()?.reshape((n, c.heads * e))?, layer, Role::O)
+    }
+
+    fn activate(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        match self.config.activation {
+            Activation::Silu => x / (x.neg()?.exp()? + 1.0)?,
+            Activation::Relu => x.relu(),
+            // candle's own gradient of gelu_erf is good to 1e-6 only.
+            _ => x * (((x * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?,
+        }
+    }
+
+    /// The last block's output of one sequence.
+    fn hidden(&self, ids: &[u32]) -> candle_core::Result<Tensor> {
+        let mut x = self.var(names::EMBEDDING).index_select(&Tensor::new(ids, &Device::Cpu)?, 0)?;
+        for layer in 0..self.config.layers {
+            let n1 = self.norm(&x, &names::in_layer(layer, "input_layernorm"))?;
+            x = (&x + self.attention(&n1, layer)?)?;
+            let n2 = self.norm(&x, &names::in_layer(layer, "post_attention_layernorm"))?;
+            let up = self.linear(&n2, layer, Role::Up)?;
+            let h = match self.config.gated {
+                true => (self.activate(&self.linear(&n2, layer, Role::Gate)?)? * up)?,
+                false => self.activate(&up)?,
+            };
+            x = (&x + self.linear(&h, layer, Role::Down)?)?;
+        }
+        Ok(x)
+    }
+
+    fn loss(&self, ids: &[u32], starts: &[usize], rows: &[usize], targets: &[u32], weight: f64) -> candle_core::Result<Tensor> {
+        let parts = starts.windows(2).map(|w| self.hidden(&ids[w[0]..w[1]])).collect::<candle_core::Result<Vec<_>>>()?;
+        let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
+        let h = self.norm(&Tensor::cat(&parts, 0)?.index_select(&Tensor::new(index, &Device::Cpu)?, 0)?, names::NORM)?;
+        let head = self.var(if self.config.tied { names::EMBEDDING } else { names::HEAD });
+        let z = h.matmul(&head.t()?)?;
+        let lse = z.exp()?.sum_keepdim(1)?.log()?;
+        (lse - z.gather(&Tensor::new(targets, &Device::Cpu)?.unsqueeze(1)?, 1)?)?.sum_all()? * weight
+    }
+}
+
+fn oracle<'a>(config: &'a Config, overlay: &Overlay) -> Result<Oracle<'a>> {
+    let vars = weights(config)?.0.into_iter().map(|(n, t)| Ok((n, Var::from_tensor(&t)?))).collect::<Result<_>>()?;
+    let pair = |p: &crate::ops::linear::Pair| -> Result<_> { Ok((Var::from_tensor(&p.a)?, Var::from_tensor(&p.b)?, p.scale)) };
+    let pairs = overlay.pairs().iter().map(|(k, p)| Ok((*k, pair(p)?))).collect::<Result<_>>()?;
+    Ok(Oracle { config, frequencies: config.frequencies(), vars, pairs })
+}
+
+fn close(name: &str, got: &Tensor, want: &Tensor, bound: f64) -> Result<()> {
+    ensure!(got.dims() == want.dims(), "{name}: {:?} is not {:?}", got.dims(), want.dims());
+    let worst = (got.to_dtype(DType::F64)? - want.to_dtype(DType::F64)?)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+    ensure!(worst < bound, "{name} is off by {worst:e}");
+    Ok(())
+}
+
+fn variants() -> Vec<(&'static str, Config)> {
+    let base = config();
+    vec![
+        ("llama", base.clone()),
+        ("tied", Config { tied: true, ..base.clone() }),
+        ("qwen2", Config { model_type: "qwen2".into(), qkv_bias: true, ..base.clone() }),
+        ("qwen3", Config { model_type: "qwen3".into(), head_norms: true, ..base.clone() }),
+        ("all biases", Config { qkv_bias: true, o_bias: true, ff_bias: true, ..base.clone() }),
+        (
+            "encoder parts",
+            Config {
+                norm: NormKind::Layer,
+                activation: Activation::Gelu,
+                gated: false,
+                causal: false,
+                qkv_bias: true,
+                o_bias: true,
+                ff_bias: true,
+                ..base
+            },
+        ),
+    ]
+}
+
+#[test]
+fn all_gradients_agree_with_autograd() -> Result<()> {
+    for (variant, config) in variants() {
+        let model = model(&config, DType::F64)?;
+        let overlay = overlay(&model, &[0, 2], false)?;
+        let oracle = oracle(&config, &overlay)?;
+        let (tokens, rows, targets) = batch();
+        let weight = 1.0 / rows.len() as f64;
+        let truth = oracle.loss(&tokens.ids, &[0, 5, 9], &rows, &targets, weight)?;
+        let store = truth.backward()?;
+        let dense: BTreeSet<String> = oracle.vars.keys().cloned().collect();
+        let (nll, g) =
+            model.gradients(&tokens, &rows, &targets, weight, &Request { overlay: &overlay, dense: &dense, recompute: false })?;
+        let loss = nll.iter().sum::<f64>() * weight;
+        ensure!((loss - truth.to_scalar::<f64>()?).abs() < 1e-10, "{variant}: loss {loss}");
+        ensure!(g.dense.len() == dense.len(), "{variant}: {} dense gradients, not {}", g.dense.len(), dense.len());
+        for (name, gradient) in &g.dense {
+            let want = store.get(oracle.vars[name].as_tensor()).ok_or_else(|| anyhow::anyhow!("{name} has no gradient"))?;
+            close(&format!("{variant}: {name}"), gradient, want, 1e-8)?;
+        }
+        ensure!(g.pairs.len() == oracle.pairs.len());
+        for (key, (da, db)) in &g.pairs {
+            let (a, b, _) = &oracle.pairs[key];
+            for (part, gradient, var) in [("A", da, a), ("B", db, b)] {
+                let want = store.get(var.as_tensor()).ok_or_else(|| anyhow::anyhow!("{key:?} {part} has no gradient"))?;
+                close(&format!("{variant}: {key:?} {part}"), gradient, want, 1e-8)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn norm(t: &Tensor) -> Result<f64> {
+    Ok(t.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
+}
+
+#[test]
+fn every_choice_of_layers_trains_exactly_its_factors() -> Result<()> {
+    let none = BTreeSet::new();
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let model = model(&config(), dtype)?;
+        let (tokens, rows, targets) = batch();
+        for choice in 1..1usize << model.layers() {
+            let layers: Vec<usize> = (0..model.layers()).filter(|l| choice >> l & 1 == 1).collect();
+            for zero_b in [false, true] {
+                let overlay = overlay(&model, &layers, zero_b)?;
+                let (_, g) =
+                    model.gradients(&tokens, &rows, &targets, 1.0, &Request { overlay: &overlay, dense: &none, recompute: false })?;
+                ensure!(g.dense.is_empty() && g.pairs.keys().eq(overlay.pairs().keys()), "{layers:?}: other gradients than asked for");
+                for (key, (da, db)) in &g.pairs {
+                    ensure!(norm(db)? > 0.0, "{layers:?} {key:?}: dB is zero");
+                    ensure!((norm(da)? == 0.0) == zero_b, "{layers:?} {key:?}: dA with B {}", if zero_b { "zero" } else { "not zero" });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn one_target_alone_gets_the_gradient_it_gets_among_all() -> Result<()> {
+    let model = model(&config(), DType::F64)?;
+    let (tokens, rows, targets) = batch();
+    let none = BTreeSet::new();
+    let zero = |role: Role| -> Result<Overlay> {
+        let all = overlay(&model, &[1], true)?;
+        Ok(Overlay::new(all.pairs().iter().filter(|(k, _)| k.1 == role).map(|(k, p)| (*k, p.clone())).collect()))
+    };
+    let everything = overlay(&model, &[1], true)?;
+    let (_, all) = model.gradients(&tokens, &rows, &targets, 1.0, &Request { overlay: &everything, dense: &none, recompute: false })?;
+    for role in Role::ALL {
+        let alone = zero(role)?;
+        let (_, g) = model.gradients(&tokens, &rows, &targets, 1.0, &Request { overlay: &alone, dense: &none, recompute: false })?;
+        close(role.name(), &g.pairs[&(1, role)].1, &all.pairs[&(1, role)].1, 1e-12)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn recomputing_changes_no_bit() -> Result<()> {
+    let model = model(&config(), DType::F32)?;
+    let overlay = overlay(&model, &[0, 1], false)?;
+    let (tokens, rows, targets) = batch();
+    let dense = BTreeSet::from([names::in_layer(1, "input_layernorm.weight")]);
+    let run = |recompute| model.gradients(&tokens, &rows, &targets, 0.1, &Request { overlay: &overlay, dense: &dense, recompute });
+    let ((nll, kept), (nll_again, formed)) = (run(false)?, run(true)?);
+    assert_eq!(nll, nll_again);
+    for (key, (a, b)) in &kept.pairs {
+        assert_eq!(a.to_vec2::<f32>()?, formed.pairs[key].0.to_vec2::<f32>()?);
+        assert_eq!(b.to_vec2::<f32>()?, formed.pairs[key].1.to_vec2::<f32>()?);
+    }
+    assert_eq!(kept.dense.keys().collect::<Vec<_>>(), formed.dense.keys().collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn a_merge_is_what_the_overlay_was() -> Result<()> {
+    for (dtype, bound) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+        let mut model = model(&config(), dtype)?;
+        let overlay = overlay(&model, &[0, 2], false)?;
+        let (tokens, rows, targets) = batch();
+        let before = model.nll(&tokens, &rows, &targets, &overlay)?;
+        model.merge(&overlay, 1.0)?;
+        let after = model.nll(&tokens, &rows, &targets, &Overlay::default())?;
+        for (a, b) in before.iter().zip(&after) {
+            ensure!((a - b).abs() < bound, "{dtype:?}: {a} became {b}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn bf16_merges_keep_what_rounding_would_lose() -> Result<()> {
+    let mut rounded = model(&config(), DType::BF16)?;
+    let mut exact = assemble_rounded()?;
+    let small = overlay(&rounded, &[1], false)?;
+    for _ in 0..400 {
+        rounded.merge(&small, 1e-5)?;
+        exact.merge(&small, 1e-5)?;
+    }
+    for ((name, got), (_, want)) in rounded.tensors().into_iter().zip(exact.tensors()) {
+        if name.contains("proj") {
+            let want = want.to_dtype(DType::BF16)?;
+            let same = got.eq(&want)?.to_dtype(DType::F32)?.mean_all()?.to_scalar::<f32>()?;
+            ensure!(same > 0.99, "{name}: only {same} of the entries are the rounded sum");
+        }
+    }
+    Ok(())
+}
+
+/// The f32 model whose weights are the bf16 ones.
+fn assemble_rounded() -> Result<Model> {
+    let mut source = weights(&config())?;
+    for tensor in source.0.values_mut() {
+        *tensor = tensor.to_dtype(DType::BF16)?.to_dtype(DType::F64)?;
+    }
+    super::load::assemble(config(), &source, &Device::Cpu, DType::F32)
+}
+
+#[test]
+fn a_cache_goes_on_where_the_whole_sequence_would_be() -> Result<()> {
+    for window in [None, Some(3)] {
+        let model = model(&Config { window, ..config() }, DType::F64)?;
+        let ids = [3u32, 1, 4, 1, 5, 9, 2];
+        let overlay = overlay(&model, &[1], false)?;
+        let mut caches = model.caches(2);
+        let mut at = 0;
+        for part in [&ids[..3], &ids[3..4], &ids[4..7]] {
+            at += part.len();
+            let stepped = model.step(part, &mut caches, &overlay)?;
+            let whole = model.logits(&Tokens::one(ids[..at].to_vec()), &[at - 1], &overlay)?;
+            close(&format!("window {window:?}, {at} tokens"), &stepped, &whole, 1e-12)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn continuations_share_their_prompt() -> Result<()> {
+    let model = model(&config(), DType::F32)?;
+    let (prompt, choices) = (vec![3u32, 1, 4], vec![vec![1u32, 5], vec![9u32, 2, 6]]);
+    let none = Overlay::default();
+    let shared = Tokens::shared_prompt(&prompt, &choices);
+    let got = model.nll(&shared, &[2, 3, 2, 5, 6], &[1, 5, 9, 2, 6], &none)?;
+    let mut want = vec![];
+    for choice in &choices {
+        let ids: Vec<u32> = prompt.iter().chain(choice).copied().collect();
+        let rows: Vec<usize> = (prompt.len() - 1..ids.len() - 1).collect();
+        want.extend(model.nll(&Tokens::one(ids), &rows, choice, &none)?);
+    }
+    for (a, b) in got.iter().zip(&want) {
+        ensure!((a - b).abs() < 1e-5, "{got:?} is not {want:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_token_beyond_the_vocabulary_is_named() -> Result<()> {
+    let model = model(&config(), DType::F32)?;
+    let error = model.hidden(&Tokens::one(vec![1, 13]), &Overlay::default()).err().map(|e| e.to_string());
+    assert_eq!(error.as_deref(), Some("token id 13 at position 1 is beyond the model's vocabulary of 13"));
+    Ok(())
+}
