@@ -8,4 +8,5 @@
 
 pub mod device;
 pub mod error;
+pub mod run;
 pub mod seed;
