@@ -10,3 +10,7 @@ pub mod device;
 pub mod error;
 pub mod run;
 pub mod seed;
+
+pub mod host;
+
+pub mod cli;
