@@ -122,9 +122,10 @@ pub fn words(text: &str) -> BTreeSet<&str> {
 pub fn variables(text: &str) -> BTreeSet<&str> {
     let mut names = BTreeSet::new();
     for line in text.lines().map(|l| l.split("//").next().unwrap_or_default()) {
-        for key in ["let ", "const ", "for ", "for (", "catch (", "catch("] {
+        for key in ["let ", "const ", "for ", "catch (", "catch("] {
             for (at, _) in line.match_indices(key) {
-                names.extend(words(line[at + key.len()..].split(['=', ';', ')']).next().unwrap_or_default()));
+                let rest = line[at + key.len()..].split(['=', ';', ')']).next().unwrap_or_default();
+                names.extend(words(rest.split(" in ").next().unwrap_or_default()));
             }
         }
         if let Some((_, rest)) = line.split_once("fn ").and_then(|(_, r)| r.split_once('(')) {
@@ -134,19 +135,22 @@ pub fn variables(text: &str) -> BTreeSet<&str> {
             names.extend(words(part));
         }
     }
-    names.remove("in");
     names
 }
 
 /// Names that `text` gives to values in maps: `name:` but not `name::`.
 pub fn keys(text: &str) -> BTreeSet<&str> {
-    let is_key = |word: &&str| {
-        text.match_indices(*word).any(|(at, _)| {
-            let rest = text[at + word.len()..].trim_start();
-            rest.starts_with(':') && !rest.starts_with("::")
-        })
-    };
-    words(text).into_iter().filter(is_key).collect()
+    let mut keys = BTreeSet::new();
+    for line in text.lines().map(|l| l.split("//").next().unwrap_or_default()) {
+        for (at, _) in line.match_indices(':') {
+            let before = line[..at].trim_end();
+            let key = words(&before[before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |i| i + 1)..]);
+            if !line[at..].starts_with("::") && !line[..at].ends_with(':') {
+                keys.extend(key);
+            }
+        }
+    }
+    keys
 }
 
 /// The path that `text` imports as `alias`.
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn names_are_found_in_the_text() {
-        assert_eq!(Vec::from_iter(variables(TEXT)), ["f", "i", "k", "p", "sampler", "x", "y"].into_iter().chain([]).collect::<Vec<_>>());
+        assert_eq!(Vec::from_iter(variables(TEXT)), ["f", "i", "k", "p", "sampler", "x", "y"]);
         assert_eq!(Vec::from_iter(keys(TEXT)), ["lr", "model"]);
         assert_eq!(import(TEXT, "policy"), Some("std/policy"));
         assert_eq!(Vec::from_iter(aliases(TEXT)), ["policy"]);

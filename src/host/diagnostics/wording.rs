@@ -34,7 +34,12 @@ impl Context<'_> {
             E::ErrorParsing(kind, _) => self.syntax(kind),
             E::ErrorFunctionNotFound(call, _) => self.function_not_found(call),
             E::ErrorVariableNotFound(name, _) => self.variable(name),
-            E::ErrorPropertyNotFound(name, _) => unknown("key", name, " in the map", &known::keys(&self.source.text)),
+            E::ErrorPropertyNotFound(name, _) => {
+                // A map that a module gets mostly comes from the recipe.
+                let mut keys = known::keys(&self.source.text);
+                keys.extend(known::keys(&self.sources.recipe().text));
+                unknown("key", name, " in the map", &keys)
+            }
             E::ErrorDotExpr(text, _) => self.property(text),
             E::ErrorArrayBounds(len, index, _) => bounds("array", "elements", *len, *index),
             E::ErrorStringBounds(len, index, _) => bounds("string", "characters", *len, *index),
