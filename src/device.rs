@@ -56,3 +56,17 @@ pub fn name(device: &Device) -> String {
         candle_core::DeviceLocation::Cpu => "cpu".into(),
     }
 }
+
+/// The family of CPU kernels that this machine runs, as pulp dispatches them.
+pub fn kernels() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if pulp::x86::V4::try_new().is_some() {
+            return "x86-v4";
+        }
+        if pulp::x86::V3::try_new().is_some() {
+            return "x86-v3";
+        }
+    }
+    if cfg!(target_arch = "aarch64") { "neon" } else { "scalar" }
+}

@@ -10,8 +10,15 @@ pub mod device;
 pub mod error;
 pub mod seed;
 
+pub mod run;
 pub mod source;
 
 pub mod ops;
 
 pub mod model;
+
+
+
+pub mod host;
+
+pub mod cli;

@@ -1,0 +1,36 @@
+//! The command line: one file per verb.
+
+mod args;
+mod interrupt;
+mod run;
+mod terminal;
+
+use std::io::ErrorKind;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::error::{class_of, hint_of};
+use crate::host::Report;
+
+/// Does what the command line asks for.
+pub fn main() -> Result<()> {
+    let arguments = args::Args::parse();
+    interrupt::install();
+    run::run(arguments)
+}
+
+/// Says what went wrong and gives its exit code; a reader that closed its pipe is no failure.
+pub fn report(error: &anyhow::Error) -> u8 {
+    if error.chain().any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)) {
+        return 0;
+    }
+    match error.downcast_ref::<Report>() {
+        Some(report) => terminal::complain(&report.to_string()),
+        None => {
+            let hint = hint_of(error).map(|h| format!("  = {h}\n")).unwrap_or_default();
+            terminal::complain(&format!("error: {error:#}\n{hint}"));
+        }
+    }
+    class_of(error).code()
+}

@@ -1,0 +1,110 @@
+//! The one handle through which natives reach everything outside the script.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Result;
+use candle_core::{DType, Device};
+use rhai::{Dynamic, NativeCallContext};
+
+use super::console::Console;
+use super::guard::Guard;
+use super::limits::Limits;
+use super::modules::Sources;
+use super::params::Params;
+use crate::run::{Manifest, Run, digest};
+use crate::seed::Stream;
+
+/// What the command line decided.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The run folder; `None` makes `runs/NAME-TIME`.
+    pub out: Option<PathBuf>,
+    /// `-p NAME=VALUE`, in the order given.
+    pub params: Vec<(String, String)>,
+    pub seed: u64,
+    pub threads: usize,
+    pub device: Device,
+    /// Storage type of weights.
+    pub dtype: DType,
+    pub limits: Limits,
+}
+
+/// State of one execution of a recipe, shared by all natives.
+pub struct Host {
+    pub settings: Settings,
+    pub guard: Guard,
+    pub console: Arc<dyn Console>,
+    pub(super) sources: Arc<Sources>,
+    pub(super) params: Mutex<Params>,
+    samplers: Mutex<BTreeMap<String, Arc<Mutex<Stream>>>>,
+    run: Mutex<Option<Run>>,
+}
+
+impl Host {
+    pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
+        let params = Mutex::new(Params::new(settings.params.clone()));
+        Self { settings, guard, console, sources, params, samplers: Mutex::default(), run: Mutex::default() }
+    }
+
+    /// Does something with the run folder, which is made at first use: a recipe that fails before it has
+    /// done anything leaves none behind.
+    pub fn with_run<T>(&self, body: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+        let mut run = lock(&self.run);
+        let run = match &mut *run {
+            Some(run) => run,
+            none => none.insert(Run::create(self.settings.out.as_deref(), self.manifest()?, &self.sources.recipe().text)?),
+        };
+        body(run)
+    }
+
+    fn manifest(&self) -> Result<Manifest> {
+        let recipe = self.sources.recipe();
+        let mut params = lock(&self.params);
+        params.close()?;
+        Ok(Manifest {
+            engine: env!("CARGO_PKG_VERSION").into(),
+            recipe: recipe.name.clone(),
+            recipe_sha256: digest(recipe.text.as_bytes()),
+            parameters: params.json()?,
+            seed: self.settings.seed,
+            threads: self.settings.threads,
+            device: crate::device::name(&self.settings.device),
+            dtype: self.settings.dtype.as_str().into(),
+            kernels: crate::device::kernels().into(),
+            digests: self.sources.digests(),
+        })
+    }
+
+    /// The strings that `-p` gave, exactly: the only paths that the recipe may read.
+    pub fn granted(&self) -> Vec<String> {
+        lock(&self.params).given().map(str::to_owned).collect()
+    }
+
+    /// The stream of the sampler called `name`; asking again goes on where it is.
+    pub(super) fn sampler(&self, name: &str) -> Arc<Mutex<Stream>> {
+        let mut samplers = lock(&self.samplers);
+        let stream = || Arc::new(Mutex::new(Stream::new(self.settings.seed, &format!("sampler/{name}"))));
+        samplers.entry(name.to_owned()).or_insert_with(stream).clone()
+    }
+}
+
+/// A [`Host`] as the engine's tag.
+#[derive(Clone)]
+struct Handle(Arc<Host>);
+
+pub(super) fn tag(host: Arc<Host>) -> Dynamic {
+    Dynamic::from(Handle(host))
+}
+
+/// The host behind a native call.
+pub(super) fn host(context: &NativeCallContext) -> Result<Arc<Host>, Box<rhai::EvalAltResult>> {
+    let handle = context.tag().and_then(|t| t.clone().try_cast::<Handle>());
+    handle.map(|h| h.0).ok_or_else(|| "this engine runs without a host".into())
+}
+
+/// A lock that a panic elsewhere does not close: what it guards is consistent between calls.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

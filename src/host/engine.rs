@@ -1,0 +1,58 @@
+//! The script engine: a language without file system, clock, process or network.
+
+use std::sync::Arc;
+
+use rhai::packages::{
+    ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage, BasicStringPackage,
+    LogicPackage, MoreStringPackage, Package,
+};
+use rhai::{Dynamic, Engine, OptimizationLevel};
+
+use super::console::plain;
+use super::context::{Host, tag};
+use super::modules::Resolver;
+use super::{bind, diagnostics};
+
+/// How many script operations pass between two looks at the clock.
+const CLOCK_EVERY: u64 = 1024;
+
+/// An engine whose natives act on `host`.
+///
+/// The language core package stays out: it holds `sleep`, which blocks unseen by the guard. The time
+/// package stays out: no value that a script can read contains a time.
+pub(super) fn build(host: &Arc<Host>) -> Engine {
+    let mut engine = Engine::new_raw();
+    ArithmeticPackage::new().register_into_engine(&mut engine);
+    LogicPackage::new().register_into_engine(&mut engine);
+    BasicStringPackage::new().register_into_engine(&mut engine);
+    MoreStringPackage::new().register_into_engine(&mut engine);
+    BasicIteratorPackage::new().register_into_engine(&mut engine);
+    BasicFnPackage::new().register_into_engine(&mut engine);
+    BasicArrayPackage::new().register_into_engine(&mut engine);
+    BasicMapPackage::new().register_into_engine(&mut engine);
+    BasicMathPackage::new().register_into_engine(&mut engine);
+    bind::register(&mut engine);
+    diagnostics::register(&mut engine);
+
+    engine.disable_symbol("eval");
+    // Errors point at the text as written, and a misspelt name fails before hours of training.
+    engine.set_optimization_level(OptimizationLevel::None);
+    engine.set_strict_variables(true);
+    engine.set_fail_on_invalid_map_property(true);
+    host.settings.limits.apply(&mut engine);
+
+    let console = host.console.clone();
+    engine.on_print(move |text| console.print(&plain(text)));
+    let console = host.console.clone();
+    engine.on_debug(move |text, source, position| {
+        console.print(&plain(&format!("{}:{position:?}: {text}", source.unwrap_or_default())));
+    });
+    let guarded = host.clone();
+    engine.on_progress(move |operations| {
+        let look = guarded.guard.interrupted() || operations % CLOCK_EVERY == 0;
+        if look { guarded.guard.check().err().map(Dynamic::from) } else { None }
+    });
+    engine.set_module_resolver(Resolver::new(host.sources.clone()));
+    engine.set_default_tag(tag(host.clone()));
+    engine
+}

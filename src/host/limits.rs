@@ -1,0 +1,60 @@
+//! How much a recipe may use. Every limit of the script engine is stated here; none is left to its defaults.
+
+use rhai::Engine;
+
+/// The bounds of one run; `--limit-NAME` on the command line sets each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Script operations (natives count as one): a billion, some minutes of pure script.
+    pub operations: u64,
+    /// Functions called within functions.
+    pub calls: usize,
+    /// Nesting of expressions and blocks.
+    pub nesting: usize,
+    /// Bytes in a string.
+    pub string: usize,
+    /// Elements in an array, those of arrays inside it included.
+    pub array: usize,
+    /// Entries in a map, those of maps inside it included.
+    pub map: usize,
+    /// Variables in scope at once.
+    pub variables: usize,
+    /// Functions that the recipe and each of its modules may define.
+    pub functions: usize,
+    /// Modules imported.
+    pub modules: usize,
+    /// Wall time of the run: a week.
+    pub seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            operations: 1_000_000_000,
+            calls: 64,
+            nesting: 64,
+            string: 1 << 20,
+            array: 100_000,
+            map: 10_000,
+            variables: 1_000,
+            functions: 1_000,
+            modules: 100,
+            seconds: 7 * 24 * 3600,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn apply(&self, engine: &mut Engine) {
+        engine.set_max_operations(self.operations);
+        engine.set_max_call_levels(self.calls);
+        engine.set_max_expr_depths(self.nesting, self.nesting);
+        engine.set_max_string_size(self.string);
+        engine.set_max_array_size(self.array);
+        engine.set_max_map_size(self.map);
+        engine.set_max_variables(self.variables);
+        engine.set_max_functions(self.functions);
+        engine.set_max_modules(self.modules);
+        engine.set_max_strings_interned(1_000);
+    }
+}

@@ -1,0 +1,69 @@
+//! The script host: the only folder that names Rhai.
+//!
+//! A recipe is untrusted input. It has no file system, network, process or clock of its own; all it
+//! can reach are the natives in `bind`, and these reach everything through one handle, [`Host`].
+
+mod bind;
+mod console;
+mod context;
+mod diagnostics;
+pub mod door;
+mod engine;
+mod guard;
+mod limits;
+mod modules;
+mod options;
+mod params;
+mod recipe;
+
+pub use console::{Console, Progress};
+pub use context::{Host, Settings};
+pub use diagnostics::Report;
+pub use guard::Guard;
+pub use limits::Limits;
+pub use recipe::run;
+
+#[cfg(test)]
+mod testing {
+    //! A host for tests: it runs a script from a string and keeps what was printed.
+
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::{Arc, Mutex};
+
+    use super::context::lock;
+    use super::*;
+
+    #[derive(Default)]
+    pub struct Recorder(Mutex<Vec<String>>);
+
+    impl Recorder {
+        pub fn lines(&self) -> Vec<String> {
+            lock(&self.0).clone()
+        }
+    }
+
+    impl Console for Recorder {
+        fn print(&self, line: &str) {
+            lock(&self.0).push(line.into());
+        }
+
+        fn progress(&self, _: &Progress) {}
+    }
+
+    pub fn host(text: &str, limits: Limits, interrupt: &'static AtomicBool) -> (Arc<Host>, Arc<Recorder>) {
+        let settings = Settings {
+            out: None,
+            params: vec![],
+            seed: 0,
+            threads: 1,
+            device: candle_core::Device::Cpu,
+            dtype: candle_core::DType::F32,
+            limits,
+        };
+        let console = Arc::new(Recorder::default());
+        let guard = Guard::new(settings.limits.seconds, interrupt);
+        let sources = Arc::new(modules::Sources::new("test.rhai", text, PathBuf::from("/nowhere")));
+        (Arc::new(Host::new(settings, guard, console.clone(), sources)), console)
+    }
+}

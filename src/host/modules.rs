@@ -1,0 +1,233 @@
+//! `import`: the embedded standard library as `std/NAME`, and modules beside the recipe. Nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+use rhai::{Dynamic, Engine, EvalAltResult, GlobalRuntimeState, Module, ModuleResolver, Position, Scope, Shared};
+
+use super::context::lock;
+use super::diagnostics::Signature;
+use super::door::to_script;
+use crate::error::{Error, nearest};
+use crate::run::digest;
+
+/// The standard library: name and text, part of the program.
+const STD: [(&str, &str); 3] = [
+    ("std/boost", include_str!("../../stdlib/boost.rhai")),
+    ("std/policy", include_str!("../../stdlib/policy.rhai")),
+    ("std/schedule", include_str!("../../stdlib/schedule.rhai")),
+];
+
+/// Names of the standard library's modules.
+pub(super) fn std_names() -> impl Iterator<Item = &'static str> {
+    STD.iter().map(|(name, _)| *name)
+}
+
+/// How many modules beside the recipe a hint lists.
+const LISTED: usize = 8;
+
+/// The largest recipe or module, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// A script's text and the functions it defines.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// As messages name it: a path as written, or `std/NAME`.
+    pub name: String,
+    pub text: String,
+    pub functions: Vec<Signature>,
+}
+
+/// All scripts of one run: the recipe and what it imported.
+#[derive(Debug)]
+pub struct Sources {
+    recipe: Source,
+    folder: PathBuf,
+    /// By the name under which they are imported.
+    imported: Mutex<BTreeMap<String, Source>>,
+}
+
+impl Sources {
+    /// Reads the recipe at `path`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let text = read_script(path, &name)?;
+        let folder = path.parent().map_or(PathBuf::new(), Path::to_path_buf);
+        Ok(Self::new(name, text, folder))
+    }
+
+    pub fn new(name: impl Into<String>, text: impl Into<String>, folder: PathBuf) -> Self {
+        let recipe = Source { name: name.into(), text: text.into(), functions: vec![] };
+        Self { recipe, folder, imported: Mutex::default() }
+    }
+
+    pub fn recipe(&self) -> &Source {
+        &self.recipe
+    }
+
+    /// The source that messages call `name`.
+    pub fn named(&self, name: &str) -> Option<Source> {
+        if name == self.recipe.name {
+            return Some(self.recipe.clone());
+        }
+        lock(&self.imported).values().find(|s| s.name == name).cloned()
+    }
+
+    /// The module imported as `path`.
+    pub fn module(&self, path: &str) -> Option<Source> {
+        lock(&self.imported).get(path).cloned()
+    }
+
+    /// SHA-256 of the modules read from beside the recipe.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        let imported = lock(&self.imported);
+        imported.iter().filter(|(p, _)| !p.starts_with("std/")).map(|(p, s)| (p.clone(), digest(s.text.as_bytes()))).collect()
+    }
+
+    /// The text of module `path`, from the program or from beside the recipe.
+    fn find(&self, path: &str) -> Result<Source> {
+        if let Some((name, text)) = STD.iter().find(|(name, _)| *name == path) {
+            return Ok(Source { name: (*name).into(), text: (*text).into(), functions: vec![] });
+        }
+        let plain = |c: Component| matches!(c, Component::Normal(part) if part.to_str().is_some_and(|p| !p.contains(['\\', '\0'])));
+        if path.is_empty() || !Path::new(path).components().all(plain) {
+            let error = Error::usage(format!("module `{path}` is not a plain name"));
+            return Err(error.hint("a module is `std/NAME` or lies beside the recipe").into());
+        }
+        if path.starts_with("std/") {
+            return Err(self.unknown(path).into());
+        }
+        let file = self.folder.join(format!("{path}.rhai"));
+        let home = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
+        let (Ok(real), Ok(home)) = (file.canonicalize(), home.canonicalize()) else { return Err(self.unknown(path).into()) };
+        if !real.starts_with(&home) {
+            return Err(Error::usage(format!("module `{path}` leads out of the recipe's folder")).into());
+        }
+        let name = file.display().to_string();
+        Ok(Source { text: read_script(&real, &name)?, name, functions: vec![] })
+    }
+
+    fn unknown(&self, path: &str) -> Error {
+        let beside = self.beside();
+        let mut known: Vec<&str> = std_names().collect();
+        known.extend(beside.iter().map(String::as_str));
+        let near = nearest(path, known.iter().copied()).map(|n| format!("; did you mean `{n}`?"));
+        let error = Error::usage(format!("unknown module `{path}`{}", near.unwrap_or_default()));
+        if beside.len() <= LISTED {
+            return error.hint(format!("one of {}", known.join(", ")));
+        }
+        error.hint(format!("one of {}, or a script beside the recipe", std_names().collect::<Vec<_>>().join(", ")))
+    }
+
+    /// Modules that lie in the recipe's folder, the recipe itself aside.
+    fn beside(&self) -> Vec<String> {
+        let home = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
+        let own = Path::new(&self.recipe.name).file_stem().map(|s| s.to_os_string());
+        let mut names: Vec<String> = fs::read_dir(home)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| PathBuf::from(e.file_name()))
+            .filter(|p| p.extension().is_some_and(|e| e == "rhai") && p.file_stem() != own.as_deref())
+            .filter_map(|p| p.file_stem().and_then(|s| s.to_str()).map(str::to_owned))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// Reads a script: a plain file of UTF-8, not larger than a script can be.
+fn read_script(path: &Path, name: &str) -> Result<String> {
+    let fail = |why: String| Error::usage(format!("cannot read `{name}`: {why}"));
+    let about = fs::metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => fail("there is no such file".into()),
+        _ => fail(e.to_string()),
+    })?;
+    if !about.is_file() {
+        return Err(fail("it is not a file".into()).into());
+    }
+    if about.len() > LARGEST {
+        return Err(fail(format!("it has {} bytes, a script has at most {LARGEST}", about.len())).into());
+    }
+    let bytes = fs::read(path).map_err(|e| fail(e.to_string()))?;
+    Ok(String::from_utf8(bytes).map_err(|e| fail(format!("it is not UTF-8 (at byte {})", e.utf8_error().valid_up_to())))?)
+}
+
+/// Serves `import` from [`Sources`]; each module is compiled and run once.
+pub(super) struct Resolver {
+    sources: Arc<Sources>,
+    loaded: Mutex<BTreeMap<String, Shared<Module>>>,
+    /// Modules being loaded, outermost first, to tell a circle.
+    loading: Mutex<Vec<String>>,
+}
+
+impl Resolver {
+    pub(super) fn new(sources: Arc<Sources>) -> Self {
+        Self { sources, loaded: Mutex::default(), loading: Mutex::default() }
+    }
+
+    fn load(&self, engine: &Engine, global: &mut GlobalRuntimeState, path: &str) -> Result<Module, Box<EvalAltResult>> {
+        let mut source = self.sources.find(path).map_err(|e| to_script(&e))?;
+        let name = source.name.clone();
+        lock(&self.sources.imported).insert(path.into(), source.clone());
+        let mut ast = engine.compile(&source.text).map_err(|e| in_module(&name, e.into()))?;
+        ast.set_source(name.as_str());
+        source.functions = ast.iter_functions().map(|f| Signature::of_script(&f)).collect();
+        lock(&self.sources.imported).insert(path.into(), source);
+        let module = Module::eval_ast_as_new_raw(engine, &mut Scope::new(), global, &ast);
+        module.map_err(|e| in_module(&name, e))
+    }
+
+    fn enter(&self, path: &str) -> Result<(), Error> {
+        let mut loading = lock(&self.loading);
+        if loading.iter().any(|p| p == path) {
+            return Err(Error::usage(format!("module `{path}` imports itself: {} → {path}", loading.join(" → "))));
+        }
+        loading.push(path.into());
+        Ok(())
+    }
+}
+
+fn in_module(name: &str, error: Box<EvalAltResult>) -> Box<EvalAltResult> {
+    EvalAltResult::ErrorInModule(name.into(), error, Position::NONE).into()
+}
+
+impl ModuleResolver for Resolver {
+    fn resolve(
+        &self,
+        engine: &Engine,
+        _source: Option<&str>,
+        path: &str,
+        position: Position,
+    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
+        self.resolve_raw(engine, &mut engine.new_global_runtime_state(), &mut Scope::new(), path, position)
+    }
+
+    fn resolve_raw(
+        &self,
+        engine: &Engine,
+        global: &mut GlobalRuntimeState,
+        _scope: &mut Scope,
+        path: &str,
+        position: Position,
+    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
+        if let Some(module) = lock(&self.loaded).get(path) {
+            return Ok(module.clone());
+        }
+        let at = |mut e: Box<EvalAltResult>| {
+            e.set_position(position);
+            e
+        };
+        self.enter(path).map_err(|e| at(EvalAltResult::ErrorRuntime(Dynamic::from(e), position).into()))?;
+        let module = self.load(engine, global, path);
+        lock(&self.loading).pop();
+        let mut module = module.map_err(at)?;
+        module.build_index();
+        let module = Shared::new(module);
+        lock(&self.loaded).insert(path.into(), module.clone());
+        Ok(module)
+    }
+}

@@ -1,0 +1,62 @@
+//! Runs a recipe from its first line to its last.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use rhai::{Engine, Scope};
+
+use super::console::Console;
+use super::context::{Host, Settings, lock};
+use super::diagnostics::{Known, Report};
+use super::engine;
+use super::guard::Guard;
+use super::modules::Sources;
+use crate::run::Summary;
+
+/// Stack of the thread that runs a script: room for the deepest values and calls that the limits allow.
+/// It is reserved, not used.
+const STACK: usize = 512 << 20;
+
+/// What a finished run leaves.
+#[derive(Debug)]
+pub struct Finished {
+    pub folder: PathBuf,
+    pub summary: Summary,
+}
+
+/// Runs the recipe at `path` and writes its run folder.
+///
+/// A mistake in the recipe comes back as a [`Report`].
+pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
+    let guard = Guard::new(settings.limits.seconds, interrupt);
+    let host = Arc::new(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)));
+    execute(&host)?;
+    let seconds = host.guard.elapsed().as_secs_f64();
+    host.with_run(|run| Ok(Finished { folder: run.folder.path().to_path_buf(), summary: run.finish(seconds)? }))
+}
+
+/// Runs the script of `host`, on a thread with a large stack.
+pub(super) fn execute(host: &Arc<Host>) -> Result<()> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("recipe".into()).stack_size(STACK).spawn_scoped(scope, || script(host));
+        let thread = thread.context("cannot start a thread for the recipe")?;
+        thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the recipe's thread ended without an answer")))
+    })
+}
+
+fn script(host: &Arc<Host>) -> Result<()> {
+    let engine = engine::build(host);
+    let recipe = host.sources.recipe();
+    let report = |known: &Known, e: &rhai::EvalAltResult| Report::of(e, &host.sources, known, &host.settings.limits);
+    let mut ast = engine.compile(&recipe.text).map_err(|e| report(&known(&engine, None), &e.into()))?;
+    ast.set_source(recipe.name.as_str());
+    let ran = engine.run_ast_with_scope(&mut Scope::new(), &ast);
+    ran.map_err(|e| report(&known(&engine, Some(&ast)), &e))?;
+    lock(&host.params).close()
+}
+
+fn known(engine: &Engine, ast: Option<&rhai::AST>) -> Known {
+    Known::collect(engine, ast)
+}

@@ -1,0 +1,144 @@
+//! Where a run writes: one folder, made for it, and nothing outside.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Component, Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::{bail_usage, error::Error};
+
+/// Names at the top of the folder that the run itself writes; a recipe cannot save under them.
+const RESERVED: [&str; 7] = ["run.json", "recipe.rhai", "journal.jsonl", "metrics.jsonl", "summary.json", "report.html", "boosters"];
+
+/// A run's folder.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folder `out`, which may exist only if it is empty, or else `runs/NAME-TIME` (UTC),
+    /// with a number behind it when another run took that name in the same second.
+    pub fn create(out: Option<&Path>, name: &str) -> Result<Self> {
+        let Some(out) = out else { return Self::create_named(Path::new("runs"), name) };
+        fs::create_dir_all(out).map_err(|e| Error::usage(format!("cannot make the run folder `{}`: {e}", out.display())))?;
+        let mut entries = fs::read_dir(out).map_err(|e| Error::usage(format!("cannot read the run folder `{}`: {e}", out.display())))?;
+        if entries.next().is_some() {
+            bail_usage!("run folder `{}` is not empty; give `--out` a new or empty folder", out.display());
+        }
+        Ok(Self(out.to_path_buf()))
+    }
+
+    fn create_named(parent: &Path, name: &str) -> Result<Self> {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make the folder `{}`", parent.display()))?;
+        let name: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+        let stamp = utc_stamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
+        for attempt in 1..1000 {
+            let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
+            let path = parent.join(format!("{name}-{stamp}{suffix}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e).with_context(|| format!("cannot make the run folder `{}`", path.display())),
+            }
+        }
+        bail_usage!("no free name for a run of `{name}` in `{}`; give one with `--out`", parent.display())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file at the top of the folder so that it is there whole or not at all.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (path, temporary) = (self.0.join(name), self.0.join(format!(".{name}.tmp")));
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)
+        };
+        write().with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    /// The path of something that a recipe saves as `name`: below this folder, never over what the run writes.
+    pub fn child(&self, name: &str) -> Result<PathBuf> {
+        let plain = |c: Component| match c {
+            Component::Normal(part) => part.to_str().is_some_and(|p| !p.starts_with('.') && p.chars().all(is_plain)),
+            _ => false,
+        };
+        let path = Path::new(name);
+        if name.is_empty() || name.ends_with('/') || !path.components().all(plain) {
+            bail_usage!(
+                "cannot save as `{name}`: a name of letters, digits, `-`, `_` and `.`, below the run folder (`/` makes folders in it)"
+            );
+        }
+        if let Some(first) = path.iter().next().and_then(|p| p.to_str()).filter(|p| RESERVED.contains(p)) {
+            bail_usage!("cannot save as `{name}`: `{first}` is written by the run itself");
+        }
+        Ok(self.0.join(path))
+    }
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_alphanumeric() || "-_.".contains(c)
+}
+
+/// Seconds since 1970 as `20261124T142600Z` (civil date from days, after H. Hinnant's `chrono` algorithms).
+fn utc_stamp(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_are_civil_dates() {
+        assert_eq!(utc_stamp(0), "19700101T000000Z");
+        assert_eq!(utc_stamp(951_782_399), "20000228T235959Z");
+        assert_eq!(utc_stamp(951_782_400), "20000229T000000Z");
+        assert_eq!(utc_stamp(1_795_530_360), "20261124T142600Z");
+    }
+
+    #[test]
+    fn an_occupied_folder_is_refused_and_an_empty_one_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let out = home.path().join("a/b");
+        let folder = Folder::create(Some(&out), "x").unwrap();
+        folder.write("run.json", b"{}").unwrap();
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 1, "no temporary file is left");
+        let error = Folder::create(Some(&out), "x").unwrap_err();
+        assert_eq!(crate::error::class_of(&error), crate::error::Class::Usage);
+        assert!(error.to_string().contains("is not empty"), "{error}");
+    }
+
+    #[test]
+    fn runs_of_one_second_get_their_own_folders() {
+        let home = tempfile::tempdir().unwrap();
+        let paths: Vec<_> = (0..3).map(|_| Folder::create_named(home.path(), "odd name").unwrap().0).collect();
+        assert!(paths[0] != paths[1] && paths[1] != paths[2]);
+        assert!(paths[0].file_name().unwrap().to_str().unwrap().starts_with("odd-name-2"));
+    }
+
+    #[test]
+    fn saving_stays_below_the_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::create(Some(home.path()), "x").unwrap();
+        assert_eq!(folder.child("model").unwrap(), home.path().join("model"));
+        assert_eq!(folder.child("best/round-8").unwrap(), home.path().join("best/round-8"));
+        for name in
+            ["", ".", "..", "/etc", "../up", "a/../../b", "a/./../b", ".hidden", "a/.b", "a\0b", "a b", "run.json", "boosters/1", "a/"]
+        {
+            assert!(folder.child(name).is_err(), "{name:?}");
+        }
+    }
+}

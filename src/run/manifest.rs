@@ -1,0 +1,75 @@
+//! `run.json`: what a run was started with, enough to start it again.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Folder;
+
+/// What decides a run's bytes: the same values give the same run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the program.
+    pub engine: String,
+    /// The recipe as it was named on the command line; its text is kept as `recipe.rhai`.
+    pub recipe: String,
+    /// SHA-256 of the recipe's text.
+    pub recipe_sha256: String,
+    /// All parameters after `-p` was applied.
+    pub parameters: serde_json::Map<String, serde_json::Value>,
+    pub seed: u64,
+    pub threads: usize,
+    pub device: String,
+    /// Storage type of weights.
+    pub dtype: String,
+    /// Which family of CPU kernels ran.
+    pub kernels: String,
+    /// SHA-256 of everything that was read: models, data, modules beside the recipe.
+    pub digests: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    pub fn save(&self, folder: &Folder) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        folder.write("run.json", text.as_bytes())
+    }
+}
+
+/// SHA-256 as lower-case hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digest_is_sha256() {
+        assert_eq!(digest(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn what_is_saved_can_be_read_again() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::create(Some(home.path()), "x").unwrap();
+        let manifest = Manifest {
+            engine: "0.1.0".into(),
+            recipe: "r.rhai".into(),
+            recipe_sha256: digest(b""),
+            parameters: serde_json::Map::from_iter([("rank".into(), 1.into())]),
+            seed: 7,
+            threads: 2,
+            device: "cpu".into(),
+            dtype: "f32".into(),
+            kernels: "x86-v4".into(),
+            digests: BTreeMap::from([("model".into(), digest(b"m"))]),
+        };
+        manifest.save(&folder).unwrap();
+        let text = std::fs::read_to_string(home.path().join("run.json")).unwrap();
+        assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
+    }
+}

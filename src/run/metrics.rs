@@ -1,0 +1,74 @@
+//! `metrics.jsonl`: one line per logged point of training.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::Folder;
+
+/// One logged point. Whatever a clock measured lies under `timing`; all else is reproducible.
+#[derive(Clone, Debug, Serialize)]
+pub struct Point<'a> {
+    /// Boosters merged so far.
+    pub round: usize,
+    /// Steps taken in the run, over all boosters.
+    pub step: u64,
+    pub loss: f64,
+    pub lr: f64,
+    /// Tokens seen in the run.
+    pub tokens: u64,
+    /// Layers that this booster trains.
+    pub layers: &'a [usize],
+    pub timing: PointTiming,
+}
+
+/// What the clock said at a point.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PointTiming {
+    /// Since the run began.
+    pub seconds: f64,
+    /// Of this step.
+    pub tokens_per_second: f64,
+}
+
+/// The open file; each line is one write, so a kill leaves whole lines.
+#[derive(Debug)]
+pub struct Metrics(File);
+
+impl Metrics {
+    pub fn create(folder: &Folder) -> Result<Self> {
+        let path = folder.path().join("metrics.jsonl");
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        Ok(Self(file.with_context(|| format!("cannot write `{}`", path.display()))?))
+    }
+
+    pub fn log(&mut self, point: &Point) -> Result<()> {
+        let mut line = serde_json::to_vec(point)?;
+        line.push(b'\n');
+        self.0.write_all(&line).context("cannot write `metrics.jsonl`")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_a_line_and_time_is_under_timing() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::create(Some(home.path()), "x").unwrap();
+        let mut metrics = Metrics::create(&folder).unwrap();
+        let timing = PointTiming { seconds: 0.5, tokens_per_second: 100.0 };
+        metrics.log(&Point { round: 0, step: 1, loss: 2.5, lr: 1e-3, tokens: 64, layers: &[0, 3], timing }).unwrap();
+        metrics.log(&Point { round: 0, step: 2, loss: f64::NAN, lr: 1e-3, tokens: 128, layers: &[0, 3], timing }).unwrap();
+        let text = std::fs::read_to_string(home.path().join("metrics.jsonl")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let first =
+            r#"{"round":0,"step":1,"loss":2.5,"lr":0.001,"tokens":64,"layers":[0,3],"timing":{"seconds":0.5,"tokens_per_second":100.0}}"#;
+        assert_eq!(lines[0], first);
+        assert!(lines[1].contains(r#""loss":null"#), "{}", lines[1]);
+        assert_eq!(lines.len(), 2);
+    }
+}

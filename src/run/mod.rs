@@ -1,0 +1,83 @@
+//! One execution of a recipe, and the folder that holds all it produced.
+
+mod evaluations;
+mod folder;
+mod manifest;
+mod metrics;
+mod summary;
+
+pub use evaluations::{Best, Evaluation, Evaluations};
+pub use folder::Folder;
+pub use manifest::{Manifest, digest};
+pub use metrics::{Metrics, Point, PointTiming};
+pub use summary::{Summary, SummaryTiming, peak_rss_mib};
+
+use std::path::Path;
+
+use anyhow::Result;
+
+/// An open run: its folder and what has been recorded so far.
+#[derive(Debug)]
+pub struct Run {
+    pub folder: Folder,
+    pub metrics: Metrics,
+    pub evaluations: Evaluations,
+    /// Which evaluation of `validation` wins.
+    pub best: Best,
+    pub training: Training,
+    manifest: Manifest,
+}
+
+/// What has been trained, summed over the run.
+#[derive(Clone, Debug, Default)]
+pub struct Training {
+    /// Parameters that the last booster trains.
+    pub trainable_now: Option<u64>,
+    /// Parameters trained in all boosters together.
+    pub trained_in_total: u64,
+    pub steps: u64,
+    pub tokens: u64,
+    /// Time spent in `fit`.
+    pub seconds: f64,
+    /// SHA-256 of the weights, when they are final.
+    pub weights_digest: Option<String>,
+}
+
+impl Run {
+    /// Makes the run folder (see [`Folder::create`]) with `run.json` and the recipe's text.
+    pub fn create(out: Option<&Path>, manifest: Manifest, recipe: &str) -> Result<Self> {
+        let name = Path::new(&manifest.recipe).file_stem().map_or("recipe".into(), |s| s.to_string_lossy().into_owned());
+        let folder = Folder::create(out, &name)?;
+        folder.write("recipe.rhai", recipe.as_bytes())?;
+        manifest.save(&folder)?;
+        let metrics = Metrics::create(&folder)?;
+        let (evaluations, best, training) = Default::default();
+        Ok(Self { folder, metrics, evaluations, best, training, manifest })
+    }
+
+    /// Notes the SHA-256 of something that was read, in `run.json`.
+    pub fn note_digest(&mut self, name: impl Into<String>, digest: impl Into<String>) -> Result<()> {
+        self.manifest.digests.insert(name.into(), digest.into());
+        self.manifest.save(&self.folder)
+    }
+
+    /// Writes `summary.json`; `seconds` is the time that the run took.
+    pub fn finish(&self, seconds: f64) -> Result<Summary> {
+        let training = &self.training;
+        let summary = Summary {
+            base: self.evaluations.base().map(|e| e.metrics.clone()),
+            tuned: self.evaluations.tuned().map(|e| e.metrics.clone()),
+            best_round: self.evaluations.best_round(&self.best),
+            trainable_now: training.trainable_now,
+            trained_in_total: training.trained_in_total,
+            weights_digest: training.weights_digest.clone(),
+            timing: SummaryTiming {
+                seconds,
+                tokens_per_second: (training.seconds > 0.0).then(|| training.tokens as f64 / training.seconds),
+                peak_rss_mib: peak_rss_mib(),
+            },
+        };
+        summary.save(&self.folder)?;
+        Ok(summary)
+    }
+}

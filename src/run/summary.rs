@@ -1,0 +1,78 @@
+//! `summary.json`: what came out of a run, in one object.
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::Folder;
+
+/// The outcome; `None` stands for what the recipe did not do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    /// Metrics of `test` before any booster.
+    pub base: Option<Map<String, Value>>,
+    /// Metrics of the last evaluation of `test`.
+    pub tuned: Option<Map<String, Value>>,
+    /// The best round of `validation`.
+    pub best_round: Option<usize>,
+    /// Parameters that the last booster trains.
+    pub trainable_now: Option<u64>,
+    /// Parameters trained in all boosters together.
+    pub trained_in_total: u64,
+    /// SHA-256 of the weights at the end.
+    pub weights_digest: Option<String>,
+    pub timing: SummaryTiming,
+}
+
+/// What the clock and the operating system said.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SummaryTiming {
+    pub seconds: f64,
+    /// Training tokens over the time spent in `fit`; `None` if nothing was trained.
+    pub tokens_per_second: Option<f64>,
+    pub peak_rss_mib: f64,
+}
+
+impl Summary {
+    pub fn save(&self, folder: &Folder) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        folder.write("summary.json", text.as_bytes())
+    }
+}
+
+/// The most memory this process held at once, in MiB.
+pub fn peak_rss_mib() -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is valid for writes of one `rusage`, and all-zero bytes are a valid `rusage`,
+    // so it is initialised whether or not the call succeeds.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    // Linux counts KiB, macOS bytes.
+    let unit = if cfg!(target_os = "macos") { 1.0 } else { 1024.0 };
+    usage.ru_maxrss as f64 * unit / (1024.0 * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peak_memory_is_plausible() {
+        let peak = peak_rss_mib();
+        assert!(peak > 1.0 && peak < 1e6, "{peak}");
+    }
+
+    #[test]
+    fn time_and_memory_are_under_timing() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = Folder::create(Some(home.path()), "x").unwrap();
+        Summary { best_round: Some(3), ..Summary::default() }.save(&folder).unwrap();
+        let value: Value = serde_json::from_slice(&std::fs::read(home.path().join("summary.json")).unwrap()).unwrap();
+        let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["base", "tuned", "best_round", "trainable_now", "trained_in_total", "weights_digest", "timing"]);
+        assert!(value["timing"]["peak_rss_mib"].is_number());
+    }
+}

@@ -1,0 +1,192 @@
+//! The program as it is called: exit codes, what it writes, what a recipe cannot do.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn xgbrun(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
+    command.current_dir(folder).args(arguments);
+    command
+}
+
+/// Runs `script` as `r.rhai` in a folder of its own.
+fn script(script: &str, arguments: &[&str]) -> (tempfile::TempDir, Output) {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("r.rhai"), script).unwrap();
+    let output = xgbrun(home.path(), &["r.rhai"]).args(arguments).output().unwrap();
+    (home, output)
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_run_leaves_its_recipe_parameters_and_summary() {
+    let recipe = "let p = params(#{ rank: 1, model: `m` });\nprint(p.rank);\n";
+    let (home, output) = script(recipe, &["-p", "rank=4", "--seed", "7", "--threads", "1", "--out", "o", "--device", "cpu"]);
+    assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), "4\nrun folder: o\n"));
+    let out = home.path().join("o");
+    assert_eq!(fs::read_to_string(out.join("recipe.rhai")).unwrap(), recipe);
+    let run: serde_json::Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
+    assert_eq!(run["parameters"], serde_json::json!({ "model": "m", "rank": 4 }));
+    assert_eq!((&run["seed"], &run["threads"], &run["device"], &run["dtype"]), (&7.into(), &1.into(), &"cpu".into(), &"f32".into()));
+    assert!(out.join("summary.json").exists());
+    // The same folder again is refused and left as it is.
+    let again = xgbrun(home.path(), &["r.rhai", "--out", "o"]).output().unwrap();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(said(&again).contains("run folder `o` is not empty"), "{}", said(&again));
+}
+
+#[test]
+fn without_out_the_folder_is_named_after_recipe_and_time() {
+    let (home, output) = script("", &["--quiet"]);
+    assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""));
+    let runs: Vec<_> = fs::read_dir(home.path().join("runs")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(runs.len() == 1 && runs[0].starts_with("r-2"), "{runs:?}");
+}
+
+#[test]
+fn a_recipe_that_fails_at_once_leaves_no_folder() {
+    let (home, output) = script("let p = params(#{ rank: 1 });", &["-p", "rnk=2"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!home.path().join("runs").exists());
+}
+
+#[test]
+fn usage_is_told_on_standard_error_with_exit_2() {
+    let home = tempfile::tempdir().unwrap();
+    for (arguments, message) in [
+        (&["evaluate"][..], "error: unknown command `evaluate`"),
+        (&["none.rhai"], "error: cannot read `none.rhai`: there is no such file"),
+        (&["./"], "error: cannot read `./`: it is not a file"),
+        (&["a.rhai", "--device", "tpu"], "error: unknown device `tpu`: one of auto, cpu, cuda, cuda:N"),
+        (&["a.rhai", "--dtype", "f8"], "error: unknown dtype `f8`: one of auto, f32, bf16"),
+        (&["a.rhai", "--threads", "0"], "error: invalid value '0' for '--threads <N>'"),
+        (&["a.rhai", "-p", "rank"], "error: invalid value 'rank' for '-p <NAME=VALUE>': write it as NAME=VALUE"),
+        (&["a.rhai", "--sed", "1"], "error: unexpected argument '--sed' found"),
+    ] {
+        let output = xgbrun(home.path(), arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said(&output).starts_with(message), "{arguments:?}: {}", said(&output));
+    }
+}
+
+#[test]
+fn scripts_that_are_not_text_or_too_large_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("binary.rhai"), [b'a', 0xff]).unwrap();
+    fs::write(home.path().join("large.rhai"), vec![b' '; (1 << 20) + 1]).unwrap();
+    for (name, message) in
+        [("binary.rhai", "it is not UTF-8 (at byte 1)"), ("large.rhai", "it has 1048577 bytes, a script has at most 1048576")]
+    {
+        let output = xgbrun(home.path(), &[name]).output().unwrap();
+        assert_eq!((output.status.code(), said(&output)), (Some(2), format!("error: cannot read `{name}`: {message}\n")));
+    }
+}
+
+#[test]
+fn an_interrupt_ends_with_130() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("r.rhai"), "print(`on`); try { loop { } } catch { } print(`after`);").unwrap();
+    let mut child = xgbrun(home.path(), &["r.rhai", "--limit-operations", "1000000000000"]).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    while child.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < Duration::from_secs(20), "still running");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(said(&output).starts_with("on\nerror: interrupted\n"), "{}", said(&output));
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = xgbrun(home.path(), &["--help"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().code().is_some_and(|c| c == 0));
+}
+
+#[test]
+fn modules_come_from_beside_the_recipe_only() {
+    let home = tempfile::tempdir().unwrap();
+    let (inside, outside) = (home.path().join("in"), home.path().join("out"));
+    fs::create_dir_all(inside.join("lib")).unwrap();
+    fs::create_dir(&outside).unwrap();
+    fs::write(inside.join("lib/helper.rhai"), "fn two() { 2 }").unwrap();
+    fs::write(outside.join("secret.rhai"), "fn two() { 3 }").unwrap();
+    std::os::unix::fs::symlink(outside.join("secret.rhai"), inside.join("link.rhai")).unwrap();
+    let run = |import: &str| {
+        fs::write(inside.join("r.rhai"), format!("import \"{import}\" as m; print(m::two());")).unwrap();
+        let output = xgbrun(home.path(), &["in/r.rhai", "--quiet"]).output().unwrap();
+        (output.status.code(), said(&output))
+    };
+    assert_eq!(run("lib/helper"), (Some(0), "2\n".into()));
+    let absolute = outside.join("secret").display().to_string();
+    for (path, message) in [
+        ("link", "error: module `link` leads out of the recipe's folder"),
+        ("../out/secret", "error: module `../out/secret` is not a plain name"),
+        ("lib/../lib/helper", "error: module `lib/../lib/helper` is not a plain name"),
+        (&absolute, "error: module `/"),
+        ("lib/helpr", "error: unknown module `lib/helpr`"),
+    ] {
+        let (code, text) = run(path);
+        assert!(code == Some(2) && text.starts_with(message), "{path}: {code:?} {text}");
+    }
+}
+
+#[test]
+fn the_standard_library_does_what_it_says() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (name, wanted) in [
+        ("policy", ""),
+        ("schedule", ""),
+        ("boost", ""),
+        (
+            "sampler",
+            "[3, 2, 1]\n[\"a\", \"c\", \"d\", \"b\"]\n[20, 30]\n0.985600325574055\n[3, 2, 7]\n[4, 0, 3]\n0.8811559206602763\n0.18627105807556454\n",
+        ),
+    ] {
+        let out = tempfile::tempdir().unwrap();
+        let script = format!("tests/stdlib/{name}.rhai");
+        let output = xgbrun(home, &[&script, "--quiet", "--out"]).arg(out.path()).output().unwrap();
+        assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), wanted), "{name}");
+    }
+}
+
+#[test]
+fn hostile_scripts_end_in_an_error_not_a_crash() {
+    for text in [
+        // Values nested as deep as the limits allow, and their destruction.
+        "let a = []; loop { a = [a]; }",
+        "let a = #{}; loop { a = #{ a: a }; }",
+        // A value that holds itself.
+        "let a = []; let f = || a.push(a); loop { f.call(); }",
+        "let m = #{}; let f = || { m.m = m; }; loop { f.call(); }",
+        // Functions that call functions through pointers.
+        "fn f(x) { let g = Fn(\"f\"); g.call(x) } f(1);",
+        "let f = || 0; f = || f.call(); f.call();",
+        // What is not there by name is not there by pointer.
+        "Fn(\"eval\").call(\"1\"); throw `eval`;",
+        "Fn(\"sleep\").call(60); throw `sleep`;",
+        "Fn(\"timestamp\").call(); throw `clock`;",
+        // Strings that grow at once.
+        "let s = \"a\"; s.pad(9000000000, \"b\");",
+        "let a = []; a.pad(9000000000, 1);",
+        "let s = \"a\"; loop { s = `${s}${s}`; }",
+        // Sorting by a comparison that makes no sense.
+        "let a = []; for i in 0..5000 { a.push(i % 7); } a.sort(|x, y| 1); throw `done`;",
+        "let s = \"x\"; for i in 0..1000000000 { s.split(\"\"); } ",
+    ] {
+        let started = Instant::now();
+        let (_home, output) = script(text, &["--quiet", "--limit-seconds", "5", "--limit-operations", "2000000"]);
+        assert_eq!(output.status.code(), Some(2), "{text}: {:?} {}", output.status, said(&output));
+        assert!(said(&output).starts_with("error: "), "{text}: {}", said(&output));
+        assert!(started.elapsed() < Duration::from_secs(60), "{text}");
+    }
+}
