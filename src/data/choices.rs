@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::encode::{Encode, count, opening};
+use crate::data::encode::{Encode, count, opening, tokens};
 use crate::data::item::Item;
 use crate::data::template::Template;
 
@@ -68,11 +68,10 @@ pub fn encode_choices(
             report.unscorable += 1;
             continue;
         };
-        let place = || instruction.place.to_string();
+        let encode = |text: &str| tokens(tokenizer, text, &instruction.place);
         let mut prompt = opening(tokenizer);
-        prompt.extend(tokenizer.encode(&template.test_prompt(instruction)?).with_context(place)?);
-        let choices: Vec<Vec<u32>> =
-            instruction.choices.iter().map(|text| tokenizer.encode(text)).collect::<Result<_>>().with_context(place)?;
+        prompt.extend(encode(&template.test_prompt(instruction)?)?);
+        let choices = instruction.choices.iter().map(|text| encode(text)).collect::<Result<Vec<_>>>()?;
         if prompt.is_empty() || choices.iter().any(Vec::is_empty) {
             bail_data!("{}: the tokenizer makes nothing of the prompt or of a choice", instruction.place);
         }

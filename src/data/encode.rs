@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 
-use crate::data::item::{Document, Instruction, Item, TokenRow};
+use crate::data::item::{Document, Instruction, Item, Place, TokenRow};
 use crate::data::template::Template;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
@@ -133,8 +133,7 @@ pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, 
         match item {
             Item::Instruction(instruction) => {
                 out.report.unscorable += usize::from(instruction.label.is_none() && !instruction.choices.is_empty());
-                let (ids, first) =
-                    encode_instruction(instruction, template, tokenizer, options).with_context(|| instruction.place.to_string())?;
+                let (ids, first) = encode_instruction(instruction, template, tokenizer, options)?;
                 out.push(ids, first, options.max_length);
             }
             Item::Tokens(row) => {
@@ -142,8 +141,7 @@ pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, 
                 out.push(row.ids.clone(), row.mask_first, options.max_length);
             }
             Item::Text(document) => {
-                let ids = encode_text(document, tokenizer).with_context(|| document.place.to_string())?;
-                for block in ids.chunks(options.max_length) {
+                for block in encode_text(document, tokenizer)?.chunks(options.max_length) {
                     out.push(block.to_vec(), 0, options.max_length);
                 }
             }
@@ -183,21 +181,22 @@ fn encode_instruction(
     options: &EncodeOptions,
 ) -> Result<(Vec<u32>, usize)> {
     let (prompt, answer) = template.train_text(item)?;
+    let encode = |text: &str| tokens(tokenizer, text, &item.place);
     let mut ids = opening(tokenizer);
     let answer_at = match template {
         Template::Alpaca => {
-            ids.extend(tokenizer.encode(&prompt)?);
+            ids.extend(encode(&prompt)?);
             let answer_at = ids.len();
-            ids.extend(tokenizer.encode(&answer)?);
+            ids.extend(encode(&answer)?);
             ids.extend(tokenizer.eos());
             answer_at
         }
         Template::LlmAdapters => {
             let answer_at = match options.loss {
                 LossOn::All => 0,
-                LossOn::Answer => ids.len() + tokenizer.encode(&prompt)?.len(),
+                LossOn::Answer => ids.len() + encode(&prompt)?.len(),
             };
-            ids.extend(tokenizer.encode(&format!("{prompt}{answer}"))?);
+            ids.extend(encode(&format!("{prompt}{answer}"))?);
             if let Some(eos) = tokenizer.eos().filter(|eos| ids.last() != Some(eos) && ids.len() < options.max_length) {
                 ids.push(eos);
             }
@@ -209,11 +208,16 @@ fn encode_instruction(
 
 fn encode_text(document: &Document, tokenizer: &dyn Encode) -> Result<Vec<u32>> {
     let mut ids = opening(tokenizer);
-    ids.extend(tokenizer.encode(&document.text)?);
+    ids.extend(tokens(tokenizer, &document.text, &document.place)?);
     if document.ended {
         ids.extend(tokenizer.eos());
     }
     Ok(ids)
+}
+
+/// The tokens of a text; an error names the item.
+pub(super) fn tokens(tokenizer: &dyn Encode, text: &str, place: &Place) -> Result<Vec<u32>> {
+    tokenizer.encode(text).with_context(|| format!("{place} cannot be tokenised"))
 }
 
 /// The beginning-of-sequence token, if the model wants it.

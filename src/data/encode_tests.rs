@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::*;
 use crate::data::choices::{ChoiceReport, encode_choices};
-use crate::data::item::Place;
 use crate::error::{Class, class_of};
 
 struct Bytes {

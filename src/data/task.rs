@@ -114,8 +114,9 @@ impl Task {
             let message = format!("the task `{}` has no split `{}`; it has {}", self.name, split.name(), there.join(", "));
             let error = Error::data(message);
             match (split, self.train.as_ref()) {
-                (Split::Validation, Some(train)) => error
-                    .hint(format!("a tenth of train is held out for it, but train has only {} items; add a validation file", train.len())),
+                (Split::Validation, Some(train)) => {
+                    error.hint(format!("one is held out of every ten of train, which has {}; add a validation file", train.len()))
+                }
                 _ => error,
             }
             .into()

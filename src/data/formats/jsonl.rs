@@ -36,7 +36,7 @@ fn row(place: Place, line: &str) -> Result<Item> {
         None => 0,
         Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
             Some(n) if n <= ids.len() => n,
-            Some(n) => bail_data!("{place}: `mask_first` is {n}, but there are only {} ids", ids.len()),
+            Some(n) => bail_data!("{place}: `mask_first` is {n}, more than the row has ids ({})", ids.len()),
             None => bail_data!("{place}: `mask_first` is {value}, expected a whole number"),
         },
     };
