@@ -6,6 +6,7 @@
 //! Letters used for shapes everywhere: N tokens, S supervised rows, D width, F feed-forward width,
 //! H query heads, G key-value heads, E head width, R rank, V vocabulary, L layers.
 
+pub mod data;
 pub mod device;
 pub mod error;
 pub mod seed;

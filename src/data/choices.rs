@@ -1,0 +1,91 @@
+//! Items to prompts and choices that are scored by their probability.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use crate::bail_data;
+use crate::data::encode::{Encode, count, opening, tokens};
+use crate::data::item::Item;
+use crate::data::template::Template;
+
+/// A question with the texts that may follow it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChoiceItem {
+    /// Tokens of the prompt, with the beginning-of-sequence token if the model wants one.
+    pub prompt: Vec<u32>,
+    /// Tokens of each choice, with no end-of-sequence token.
+    pub choices: Vec<Vec<u32>>,
+    /// Characters of each choice: what lm-evaluation-harness divides by for `acc_norm`.
+    pub choice_chars: Vec<usize>,
+    /// The right choice.
+    pub label: usize,
+}
+
+/// What became of the items. [`fmt::Display`] says it in a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChoiceReport {
+    pub items: usize,
+    /// Items to be scored.
+    pub scored: usize,
+    /// Left out: they name no choices, or their answer is none of them.
+    pub unscorable: usize,
+    /// Left out: longer with their longest choice than the model can see.
+    pub too_long: usize,
+}
+
+impl fmt::Display for ChoiceReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} scored of {}", self.scored, count(self.items, "item"))?;
+        let notes = [("no choice is the answer", self.unscorable), ("too long for the model", self.too_long)];
+        for (what, count) in notes.iter().filter(|(_, count)| *count > 0) {
+            write!(f, "; {what}: {count}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Encodes the items that can be scored, in their order; prompt and choices are tokenised apart, as
+/// a model that generates from the prompt would see them. `max_length` is the most tokens that the
+/// model takes; nothing is cut.
+///
+/// # Errors
+/// What the tokenizer or the template refuses, naming the item, and no item that can be scored.
+pub fn encode_choices(
+    items: &[Item],
+    template: Template,
+    tokenizer: &dyn Encode,
+    max_length: usize,
+) -> Result<(Vec<ChoiceItem>, ChoiceReport)> {
+    let mut out = Vec::with_capacity(items.len());
+    let mut report = ChoiceReport { items: items.len(), ..ChoiceReport::default() };
+    for item in items {
+        let Item::Instruction(instruction) = item else {
+            report.unscorable += 1;
+            continue;
+        };
+        let Some(label) = instruction.label else {
+            report.unscorable += 1;
+            continue;
+        };
+        let encode = |text: &str| tokens(tokenizer, text, &instruction.place);
+        let mut prompt = opening(tokenizer);
+        prompt.extend(encode(&template.test_prompt(instruction)?)?);
+        let choices = instruction.choices.iter().map(|text| encode(text)).collect::<Result<Vec<_>>>()?;
+        if prompt.is_empty() || choices.iter().any(Vec::is_empty) {
+            bail_data!("{}: the tokenizer makes nothing of the prompt or of a choice", instruction.place);
+        }
+        let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
+        if prompt.len() + longest > max_length {
+            report.too_long += 1;
+            continue;
+        }
+        let choice_chars = instruction.choices.iter().map(|text| text.chars().count()).collect();
+        out.push(ChoiceItem { prompt, choices, choice_chars, label });
+    }
+    report.scored = out.len();
+    if out.is_empty() {
+        bail_data!("no item can be scored by its choices: {report}");
+    }
+    Ok((out, report))
+}

@@ -1,0 +1,237 @@
+//! Items to token sequences for training, with the tokens that count in the loss marked.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+
+use crate::data::item::{Document, Instruction, Item, Place, TokenRow};
+use crate::data::template::Template;
+use crate::error::{Error, nearest};
+use crate::{bail_data, bail_usage};
+
+/// What encoding asks of a tokenizer.
+pub trait Encode {
+    /// The tokens of a text, with no special token added.
+    fn encode(&self, text: &str) -> Result<Vec<u32>>;
+    fn bos(&self) -> Option<u32>;
+    fn eos(&self) -> Option<u32>;
+    /// Whether the model wants its beginning-of-sequence token before a text.
+    fn add_bos(&self) -> bool;
+    fn vocab_size(&self) -> usize;
+}
+
+/// A sequence to train on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    pub ids: Vec<u32>,
+    /// Token i counts in the loss, predicted from the tokens before it; never so for i = 0.
+    pub supervised: Vec<bool>,
+}
+
+/// Which tokens of an instruction item the loss is taken on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossOn {
+    /// Prompt and answer.
+    All,
+    /// The answer, with the end-of-sequence token after it.
+    Answer,
+}
+
+impl LossOn {
+    /// By name, `all` or `answer`; another is a usage error with the nearest.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name {
+            "all" => Ok(LossOn::All),
+            "answer" => Ok(LossOn::Answer),
+            _ => {
+                let near = nearest(name, ["all", "answer"]).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                Err(Error::usage(format!("the loss cannot be on `{name}`{near}")).hint("it is on `all` or on `answer`").into())
+            }
+        }
+    }
+}
+
+/// How items become examples.
+#[derive(Clone, Copy, Debug)]
+pub struct EncodeOptions {
+    /// The most tokens of an example, at least 2; what is longer is cut at the right and counted.
+    pub max_length: usize,
+    /// For instruction items; token rows say it themselves and texts are learnt whole.
+    pub loss: LossOn,
+}
+
+/// Examples, and what became of the items.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    pub examples: Vec<Example>,
+    pub report: Report,
+}
+
+/// What became of the items in encoding. [`fmt::Display`] says it in a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub items: usize,
+    /// Examples kept.
+    pub examples: usize,
+    /// Tokens in them.
+    pub tokens: usize,
+    /// Tokens in them that count in the loss.
+    pub supervised_tokens: usize,
+    /// Examples kept that lost their end to the limit. Texts are divided, not cut.
+    pub cut: usize,
+    /// Examples left out because no token of theirs counts in the loss, most often since the limit
+    /// took the answer away.
+    pub dropped: usize,
+    /// Items that name choices, none of which is their answer; they are trained on all the same.
+    pub unscorable: usize,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (items, examples) = (count(self.items, "item"), count(self.examples, "example"));
+        let tokens = count(self.tokens, "token");
+        write!(f, "{items} gave {examples} of {tokens}, {} of them in the loss", self.supervised_tokens)?;
+        let notes = [
+            ("cut short at the length limit", self.cut),
+            ("left out with nothing to learn", self.dropped),
+            ("answer is none of the choices", self.unscorable),
+        ];
+        for (what, count) in notes.iter().filter(|(_, count)| *count > 0) {
+            write!(f, "; {what}: {count}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A number of things in words.
+pub(super) fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Encodes items for training, in their order.
+///
+/// * `alpaca`: beginning-of-sequence token if the model wants one, prompt, answer, end of sequence.
+///   Prompt and answer are tokenised apart, so training and scoring see the same tokens.
+/// * `llm-adapters`: the whole text is tokenised at once and the end-of-sequence token added if
+///   there is room, as published. For [`LossOn::Answer`] as many tokens as the prompt has alone are
+///   left out of the loss, the published rule (`train_on_inputs` false); where the last spaces of
+///   the prompt join the answer's first word in one token, that token counts as answer.
+/// * Token rows are taken as they are; an id beyond the vocabulary is an error.
+/// * A text is divided into consecutive blocks of `max_length` tokens. It opens with the
+///   beginning-of-sequence token if the model wants one and closes with the end-of-sequence token
+///   where the file marks its end. The first token of a block is predicted from nothing and does
+///   not count.
+///
+/// # Errors
+/// What the tokenizer or the template refuses, naming the item, and no example at all.
+pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<Encoded> {
+    if options.max_length < 2 {
+        bail_usage!("a length limit of {} tokens leaves nothing to predict; it is 2 at least", options.max_length);
+    }
+    let mut out = Encoded { examples: Vec::with_capacity(items.len()), report: Report { items: items.len(), ..Report::default() } };
+    for item in items {
+        match item {
+            Item::Instruction(instruction) => {
+                out.report.unscorable += usize::from(instruction.label.is_none() && !instruction.choices.is_empty());
+                let (ids, first) = encode_instruction(instruction, template, tokenizer, options)?;
+                out.push(ids, first, options.max_length);
+            }
+            Item::Tokens(row) => {
+                check_ids(row, tokenizer.vocab_size())?;
+                out.push(row.ids.clone(), row.mask_first, options.max_length);
+            }
+            Item::Text(document) => {
+                for block in encode_text(document, tokenizer)?.chunks(options.max_length) {
+                    out.push(block.to_vec(), 0, options.max_length);
+                }
+            }
+        }
+    }
+    if out.examples.is_empty() {
+        bail_data!("no example is left to train on within {} tokens: {}", options.max_length, out.report);
+    }
+    Ok(out)
+}
+
+impl Encoded {
+    /// Adds the sequence with loss from token `first` on, cut to `max_length`, or counts why not.
+    fn push(&mut self, mut ids: Vec<u32>, first: usize, max_length: usize) {
+        let cut = ids.len() > max_length;
+        ids.truncate(max_length);
+        let first = first.max(1);
+        if first >= ids.len() {
+            self.report.dropped += 1;
+            return;
+        }
+        let report = &mut self.report;
+        report.cut += usize::from(cut);
+        report.examples += 1;
+        report.tokens += ids.len();
+        report.supervised_tokens += ids.len() - first;
+        let supervised = (0..ids.len()).map(|i| i >= first).collect();
+        self.examples.push(Example { ids, supervised });
+    }
+}
+
+/// The tokens of an item, not yet cut, and the first that counts in the loss.
+fn encode_instruction(
+    item: &Instruction,
+    template: Template,
+    tokenizer: &dyn Encode,
+    options: &EncodeOptions,
+) -> Result<(Vec<u32>, usize)> {
+    let (prompt, answer) = template.train_text(item)?;
+    let encode = |text: &str| tokens(tokenizer, text, &item.place);
+    let mut ids = opening(tokenizer);
+    let answer_at = match template {
+        Template::Alpaca => {
+            ids.extend(encode(&prompt)?);
+            let answer_at = ids.len();
+            ids.extend(encode(&answer)?);
+            ids.extend(tokenizer.eos());
+            answer_at
+        }
+        Template::LlmAdapters => {
+            let answer_at = match options.loss {
+                LossOn::All => 0,
+                LossOn::Answer => ids.len() + encode(&prompt)?.len(),
+            };
+            ids.extend(encode(&format!("{prompt}{answer}"))?);
+            if let Some(eos) = tokenizer.eos().filter(|eos| ids.last() != Some(eos) && ids.len() < options.max_length) {
+                ids.push(eos);
+            }
+            answer_at
+        }
+    };
+    Ok((ids, if options.loss == LossOn::All { 0 } else { answer_at }))
+}
+
+fn encode_text(document: &Document, tokenizer: &dyn Encode) -> Result<Vec<u32>> {
+    let mut ids = opening(tokenizer);
+    ids.extend(tokens(tokenizer, &document.text, &document.place)?);
+    if document.ended {
+        ids.extend(tokenizer.eos());
+    }
+    Ok(ids)
+}
+
+/// The tokens of a text; an error names the item.
+pub(super) fn tokens(tokenizer: &dyn Encode, text: &str, place: &Place) -> Result<Vec<u32>> {
+    tokenizer.encode(text).with_context(|| format!("{place} cannot be tokenised"))
+}
+
+/// The beginning-of-sequence token, if the model wants it.
+pub(super) fn opening(tokenizer: &dyn Encode) -> Vec<u32> {
+    tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect()
+}
+
+fn check_ids(row: &TokenRow, vocabulary: usize) -> Result<()> {
+    match row.ids.iter().find(|&&id| id as usize >= vocabulary) {
+        Some(id) => bail_data!("{}: id {id} is beyond the vocabulary of {vocabulary} tokens", row.place),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

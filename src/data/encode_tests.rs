@@ -1,0 +1,196 @@
+//! Encoding against a tokenizer that can be followed by eye: a token per byte, and one token for a
+//! run of spaces; a run's last space joins the letter after it, as in real vocabularies.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::data::choices::{ChoiceReport, encode_choices};
+use crate::error::{Class, class_of};
+
+struct Bytes {
+    add_bos: bool,
+}
+
+const BOS: u32 = 600;
+const EOS: u32 = 601;
+
+impl Encode for Bytes {
+    fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let bytes = text.as_bytes();
+        let mut ids = Vec::new();
+        let mut i = 0;
+        while i < bytes.len() {
+            let spaces = bytes[i..].iter().take_while(|&&b| b == b' ').count();
+            match (spaces, bytes.get(i + spaces)) {
+                (0, _) => ids.push(u32::from(bytes[i])),
+                (_, Some(&next)) if next != b'\n' => {
+                    ids.extend((spaces > 1).then_some(700 + spaces as u32 - 1));
+                    ids.push(256 + u32::from(next));
+                }
+                (_, _) => ids.push(700 + spaces as u32),
+            }
+            i += spaces + usize::from(spaces == 0 || ids.last().is_some_and(|&id| id < 700));
+        }
+        Ok(ids)
+    }
+    fn bos(&self) -> Option<u32> {
+        Some(BOS)
+    }
+    fn eos(&self) -> Option<u32> {
+        Some(EOS)
+    }
+    fn add_bos(&self) -> bool {
+        self.add_bos
+    }
+    fn vocab_size(&self) -> usize {
+        800
+    }
+}
+
+fn place(number: usize) -> Place {
+    Place { file: Arc::from(Path::new("a.json")), unit: "item", number }
+}
+
+fn question(number: usize, label: Option<usize>) -> Item {
+    let choices = ["the correct answer is true", "the correct answer is no"].map(String::from).to_vec();
+    let answer_text = "the correct answer is true".to_owned();
+    Item::Instruction(Instruction { place: place(number), instruction: "is it?".into(), input: String::new(), answer_text, choices, label })
+}
+
+fn options(max_length: usize, loss: LossOn) -> EncodeOptions {
+    EncodeOptions { max_length, loss }
+}
+
+fn supervised(example: &Example) -> Vec<u32> {
+    example.ids.iter().zip(&example.supervised).filter(|(_, s)| **s).map(|(id, _)| *id).collect()
+}
+
+const ANSWER: &str = "the correct answer is true";
+
+#[test]
+fn alpaca_trains_the_tokens_that_are_scored() {
+    for add_bos in [false, true] {
+        let bytes = Bytes { add_bos };
+        let encoded = encode_train(&[question(1, Some(0))], Template::Alpaca, &bytes, &options(1000, LossOn::Answer)).unwrap();
+        let (scored, _) = encode_choices(&[question(1, Some(0))], Template::Alpaca, &bytes, 1000).unwrap();
+        let example = &encoded.examples[0];
+        let whole = [&scored[0].prompt[..], &scored[0].choices[0], &[EOS]].concat();
+        assert_eq!(example.ids, whole);
+        assert_eq!(example.ids[0] == BOS, add_bos);
+        assert_eq!(supervised(example), [&bytes.encode(ANSWER).unwrap()[..], &[EOS]].concat());
+        assert_eq!(scored[0].choice_chars, [26, 24]);
+        let all = encode_train(&[question(1, None)], Template::Alpaca, &bytes, &options(1000, LossOn::All)).unwrap();
+        assert_eq!(supervised(&all.examples[0]), whole[1..]);
+        assert_eq!(all.report.unscorable, 1);
+    }
+}
+
+#[test]
+fn llm_adapters_is_one_text_with_the_end_where_there_is_room() {
+    let bytes = Bytes { add_bos: true };
+    let items = [question(1, Some(0))];
+    let Item::Instruction(item) = &items[0] else { unreachable!() };
+    let (prompt, answer) = Template::LlmAdapters.train_text(item).unwrap();
+    let text = [&[BOS][..], &bytes.encode(&format!("{prompt}{answer}")).unwrap()].concat();
+    let run = |max_length, loss| encode_train(&items, Template::LlmAdapters, &bytes, &options(max_length, loss)).unwrap();
+    let roomy = run(text.len() + 1, LossOn::All);
+    assert_eq!(roomy.examples[0].ids, [&text[..], &[EOS]].concat());
+    assert_eq!(roomy.report.cut, 0);
+    let exact = run(text.len(), LossOn::All);
+    assert_eq!(exact.examples[0].ids, text);
+    assert_eq!(exact.report.cut, 0);
+    let cut = run(text.len() - 1, LossOn::All);
+    assert_eq!(cut.examples[0].ids, text[..text.len() - 1]);
+    assert_eq!(cut.report.cut, 1);
+    assert_eq!(supervised(&exact.examples[0]), text[1..]);
+    // The 16 spaces become 15 and " t": that token is the answer's first.
+    let joined = [&bytes.encode(" the correct answer is true").unwrap()[..], &[EOS]].concat();
+    assert_eq!(supervised(&run(1000, LossOn::Answer).examples[0]), joined);
+}
+
+#[test]
+fn what_is_cut_or_dropped_is_counted() {
+    let bytes = Bytes { add_bos: false };
+    let (scored, _) = encode_choices(&[question(1, Some(0))], Template::Alpaca, &bytes, 1000).unwrap();
+    let prompt = scored[0].prompt.len();
+    let mut longer = question(2, Some(0));
+    if let Item::Instruction(item) = &mut longer {
+        item.instruction.push_str("abc");
+    }
+    let items = [question(1, Some(0)), longer];
+    let encoded = encode_train(&items, Template::Alpaca, &bytes, &options(prompt + 2, LossOn::Answer)).unwrap();
+    let report = Report { items: 2, examples: 1, tokens: prompt + 2, supervised_tokens: 2, cut: 1, dropped: 1, unscorable: 0 };
+    assert_eq!(encoded.report, report);
+    assert_eq!(
+        Report { tokens: 90, unscorable: 3, ..report }.to_string(),
+        "2 items gave 1 example of 90 tokens, 2 of them in the loss; cut short at the length limit: 1; \
+         left out with nothing to learn: 1; answer is none of the choices: 3"
+    );
+    let none = encode_train(&items, Template::Alpaca, &bytes, &options(prompt, LossOn::Answer)).unwrap_err();
+    assert_eq!(class_of(&none), Class::Data);
+    assert!(none.to_string().starts_with(&format!("no example is left to train on within {prompt} tokens: ")), "{none}");
+    let limit = encode_train(&items, Template::Alpaca, &bytes, &options(1, LossOn::All)).unwrap_err();
+    assert_eq!(
+        (class_of(&limit), limit.to_string()),
+        (Class::Usage, "a length limit of 1 tokens leaves nothing to predict; it is 2 at least".into())
+    );
+}
+
+#[test]
+fn token_rows_are_checked_against_the_vocabulary() {
+    let row = |number, ids: &[u32], mask_first| Item::Tokens(TokenRow { place: place(number), ids: ids.to_vec(), mask_first });
+    let bytes = Bytes { add_bos: true };
+    let run = |items: &[Item]| encode_train(items, Template::Alpaca, &bytes, &options(4, LossOn::All));
+    let encoded = run(&[row(1, &[7, 8, 9], 0), row(2, &[7, 8, 9, 10, 11], 3), row(3, &[7, 8], 2), row(4, &[], 0)]).unwrap();
+    assert_eq!(encoded.examples[0], Example { ids: vec![7, 8, 9], supervised: vec![false, true, true] });
+    assert_eq!(encoded.examples[1], Example { ids: vec![7, 8, 9, 10], supervised: vec![false, false, false, true] });
+    let report = encoded.report;
+    assert_eq!((report.examples, report.supervised_tokens, report.cut, report.dropped), (2, 3, 1, 2));
+    let error = run(&[row(1, &[7, 8], 0), row(2, &[7, 800], 0)]).unwrap_err();
+    assert_eq!(
+        (class_of(&error), error.to_string()),
+        (Class::Data, "`a.json` item 2: id 800 is beyond the vocabulary of 800 tokens".into())
+    );
+}
+
+#[test]
+fn texts_are_divided_into_consecutive_blocks() {
+    let text = |text: &str, ended| Item::Text(Document { place: place(1), text: text.into(), ended });
+    let bytes = Bytes { add_bos: true };
+    let run = |item| encode_train(&[item], Template::Alpaca, &bytes, &options(4, LossOn::Answer)).unwrap();
+    let blocks: Vec<Vec<u32>> = run(text("abcdef", true)).examples.into_iter().map(|example| example.ids).collect();
+    assert_eq!(blocks, [vec![BOS, 97, 98, 99], vec![100, 101, 102, EOS]]);
+    let open = run(text("abcd", false));
+    assert_eq!(open.examples.len(), 1);
+    assert_eq!((open.report.supervised_tokens, open.report.cut, open.report.dropped), (3, 0, 1));
+}
+
+#[test]
+fn items_that_cannot_be_scored_are_counted() {
+    let bytes = Bytes { add_bos: false };
+    let mut long = question(3, Some(1));
+    if let Item::Instruction(item) = &mut long {
+        item.instruction.push_str(&"x".repeat(300));
+    }
+    let row = Item::Tokens(TokenRow { place: place(4), ids: vec![1, 2], mask_first: 0 });
+    let items = [question(1, Some(1)), question(2, None), long, row];
+    let (scored, report) = encode_choices(&items, Template::Alpaca, &bytes, 300).unwrap();
+    assert_eq!(report, ChoiceReport { items: 4, scored: 1, unscorable: 2, too_long: 1 });
+    assert_eq!(report.to_string(), "1 scored of 4 items; no choice is the answer: 2; too long for the model: 1");
+    assert_eq!((scored.len(), scored[0].label), (1, 1));
+    let none = encode_choices(&items[1..2], Template::Alpaca, &bytes, 300).unwrap_err();
+    let message = "no item can be scored by its choices: 0 scored of 1 item; no choice is the answer: 1";
+    assert_eq!((class_of(&none), none.to_string()), (Class::Data, message.into()));
+    let fits = scored[0].prompt.len() + scored[0].choices[0].len();
+    assert_eq!(encode_choices(&items, Template::Alpaca, &bytes, fits).unwrap().1.too_long, 1);
+    assert!(encode_choices(&items[..1], Template::Alpaca, &bytes, fits - 1).is_err());
+}
+
+#[test]
+fn loss_names_are_suggested() {
+    assert_eq!(LossOn::parse("answer").unwrap(), LossOn::Answer);
+    assert_eq!(LossOn::parse("all").unwrap(), LossOn::All);
+    let error = LossOn::parse("answers").unwrap_err();
+    assert_eq!((class_of(&error), error.to_string()), (Class::Usage, "the loss cannot be on `answers`; did you mean `answer`?".into()));
+}
