@@ -6,7 +6,6 @@
 //! Letters used for shapes everywhere: N tokens, S supervised rows, D width, F feed-forward width,
 //! H query heads, G key-value heads, E head width, R rank, V vocabulary, L layers.
 
-pub mod data;
 pub mod device;
 pub mod error;
 pub mod seed;
@@ -14,6 +13,7 @@ pub mod seed;
 pub mod run;
 pub mod source;
 
+pub mod data;
 pub mod ops;
 
 pub mod model;
