@@ -18,7 +18,10 @@ pub mod ops;
 
 pub mod model;
 
+pub mod eval;
+pub mod train;
 
+pub mod boost;
 
 pub mod host;
 

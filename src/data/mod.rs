@@ -13,3 +13,29 @@ pub mod formats;
 pub mod item;
 pub mod task;
 pub mod template;
+
+pub use batch::Batch;
+pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
+pub use cursor::{Cursor, CursorState};
+pub use encode::{Encode, EncodeOptions, Example, LossOn, encode_train};
+pub use item::Item;
+pub use task::{Split, Task};
+pub use template::Template;
+
+impl Encode for crate::source::Tokenizer {
+    fn encode(&self, text: &str) -> anyhow::Result<Vec<u32>> {
+        self.encode(text)
+    }
+    fn bos(&self) -> Option<u32> {
+        self.bos()
+    }
+    fn eos(&self) -> Option<u32> {
+        self.eos()
+    }
+    fn add_bos(&self) -> bool {
+        self.add_bos()
+    }
+    fn vocab_size(&self) -> usize {
+        self.vocab_size()
+    }
+}

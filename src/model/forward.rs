@@ -13,7 +13,7 @@ use crate::ops::embedding;
 use crate::ops::rotary::Angles;
 
 /// A flat run of tokens without padding, and who sees whom.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Tokens {
     /// [N]
     pub ids: Vec<u32>,
@@ -46,6 +46,19 @@ impl Tokens {
             tokens.segments.push(Segment { queries: rows.clone(), context: 0..p, own: rows });
         }
         tokens
+    }
+
+    /// Lays `other` behind these tokens; neither sees the other.
+    pub fn append(&mut self, other: Self) {
+        let offset = self.ids.len();
+        let shift = |r: std::ops::Range<usize>| r.start + offset..r.end + offset;
+        self.ids.extend(other.ids);
+        self.positions.extend(other.positions);
+        self.segments.extend(other.segments.into_iter().map(|s| Segment {
+            queries: shift(s.queries),
+            context: shift(s.context),
+            own: shift(s.own),
+        }));
     }
 }
 

@@ -1,0 +1,231 @@
+//! A booster: rank-r factors on chosen layers × targets (paper §1: r = 1 on a few layers).
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+
+use crate::data::{Cursor, Example};
+use crate::error::{self, Error};
+use crate::model::{Model, Overlay, Role};
+use crate::ops::linear::Pair;
+use crate::seed::Stream;
+use crate::train::{Fit, FitOptions, Optimizer};
+
+/// How A starts; B starts at 0, so that a new booster changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// U(−1/√in, 1/√in): Kaiming with a = √5, as PEFT and microsoft/LoRA.
+    Kaiming,
+    /// N(0, 1/r²), PEFT's `gaussian`.
+    Gaussian,
+    /// Orthogonal rows of length 1/√3, the root mean square length of a Kaiming row.
+    Orthogonal,
+}
+
+impl Init {
+    pub const NAMES: [&str; 3] = ["kaiming", "gaussian", "orthogonal"];
+
+    /// Errors (class usage): another name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Ok(match name {
+            "kaiming" => Self::Kaiming,
+            "gaussian" => Self::Gaussian,
+            "orthogonal" => Self::Orthogonal,
+            _ => return Err(unknown("init", name, &Self::NAMES).into()),
+        })
+    }
+}
+
+/// A name that is none of `known`.
+fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
+    let near = error::nearest(name, known.iter().copied()).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+    Error::usage(format!("unknown {what} `{name}`{near}")).hint(format!("one of {}", known.join(", ")))
+}
+
+/// What a booster is to be.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Ascending, each once.
+    pub layers: Vec<usize>,
+    pub targets: Vec<Role>,
+    /// r
+    pub rank: usize,
+    /// α; the scale of the product is α/r.
+    pub alpha: f64,
+    pub init: Init,
+}
+
+impl Spec {
+    /// Reads names and numbers for a model. Errors (class usage): a layer or target that the model does not have, one
+    /// named twice, a rank beyond a target's smaller side.
+    pub fn new(model: &Model, layers: &[usize], targets: &[String], rank: usize, alpha: f64, init: Init) -> Result<Self> {
+        let mut sorted = layers.to_vec();
+        sorted.sort_unstable();
+        if sorted.is_empty() {
+            return Err(Error::usage("a booster needs at least one layer in `layers`").into());
+        }
+        if let Some(layer) = sorted.iter().find(|l| **l >= model.layers()) {
+            return Err(Error::usage(format!("layer {layer} does not exist"))
+                .hint(format!("the model has layers 0 to {}", model.layers() - 1))
+                .into());
+        }
+        if let Some(pair) = sorted.windows(2).find(|w| w[0] == w[1]) {
+            return Err(Error::usage(format!("layer {} is named twice in `layers`", pair[0])).into());
+        }
+        let known = model.roles();
+        let names: Vec<&str> = known.iter().map(|r| r.name()).collect();
+        let mut roles = Vec::new();
+        for (i, target) in targets.iter().enumerate() {
+            let Some(role) = Role::from_name(target).filter(|r| known.contains(r)) else {
+                return Err(unknown(&format!("target at `targets[{i}]`:"), target, &names).into());
+            };
+            if !roles.contains(&role) {
+                roles.push(role);
+            }
+        }
+        if roles.is_empty() {
+            roles = known;
+        }
+        for &role in &roles {
+            let (out, inner) = model.target_shape(role);
+            if rank == 0 || rank > out.min(inner) {
+                return Err(Error::usage(format!("`rank` {rank} does not fit `{role}` of {out} × {inner}"))
+                    .hint(format!("from 1 to {}", out.min(inner)))
+                    .into());
+            }
+        }
+        if !(alpha.is_finite() && alpha > 0.0) {
+            return Err(Error::usage(format!("`alpha` must be above 0, found {alpha}")).into());
+        }
+        Ok(Self { layers: sorted, targets: roles, rank, alpha, init })
+    }
+}
+
+/// A weak learner over a model.
+#[derive(Clone, Debug)]
+pub struct Booster {
+    pub overlay: Overlay,
+    /// Moments of the factors, once trained; a booster that is fitted again goes on with them.
+    optimizer: Option<Optimizer>,
+}
+
+impl Booster {
+    /// A fresh booster that changes nothing yet; `stream` is where A is drawn from.
+    pub fn new(model: &Model, spec: &Spec, stream: &mut Stream) -> Result<Self> {
+        let mut pairs = BTreeMap::new();
+        for &layer in &spec.layers {
+            for &role in &spec.targets {
+                let (out, inner) = model.target_shape(role);
+                let values = initial(spec.init, spec.rank, inner, stream);
+                let a = Tensor::from_vec(values, (spec.rank, inner), &Device::Cpu)?
+                    .to_dtype(model.factor_dtype())?
+                    .to_device(model.device())?;
+                let b = Tensor::zeros((out, spec.rank), model.factor_dtype(), model.device())?;
+                pairs.insert((layer, role), Pair { a, b, scale: spec.alpha / spec.rank as f64 });
+            }
+        }
+        Ok(Self { overlay: Overlay::new(pairs), optimizer: None })
+    }
+
+    /// A booster from factors that exist.
+    pub fn from_overlay(overlay: Overlay) -> Self {
+        Self { overlay, optimizer: None }
+    }
+
+    /// The layers it trains, ascending.
+    pub fn layers(&self) -> Vec<usize> {
+        let mut layers: Vec<usize> = self.overlay.pairs().keys().map(|&(layer, _)| layer).collect();
+        layers.dedup();
+        layers
+    }
+
+    /// Trains the factors; the steps happen as the iterator is pulled.
+    pub fn fit<'a>(&'a mut self, model: &'a Model, examples: &'a [Example], cursor: &'a mut Cursor, options: &'a FitOptions) -> Fit<'a> {
+        if self.optimizer.as_ref().is_some_and(|o| o.rule() != options.rule) {
+            self.optimizer = None;
+        }
+        let optimizer = self.optimizer.get_or_insert_with(|| Optimizer::new(options.rule));
+        Fit::new(model, &mut self.overlay, optimizer, examples, cursor, options)
+    }
+}
+
+/// Entries of A [r, in], row by row.
+fn initial(init: Init, rank: usize, inner: usize, stream: &mut Stream) -> Vec<f64> {
+    match init {
+        Init::Kaiming => {
+            let bound = 1.0 / (inner as f64).sqrt();
+            (0..rank * inner).map(|_| (2.0 * stream.uniform() - 1.0) * bound).collect()
+        }
+        Init::Gaussian => (0..rank * inner).map(|_| stream.normal() / rank as f64).collect(),
+        Init::Orthogonal => {
+            let mut rows: Vec<Vec<f64>> = Vec::with_capacity(rank);
+            for _ in 0..rank {
+                let mut row: Vec<f64> = (0..inner).map(|_| stream.normal()).collect();
+                // Gram–Schmidt twice: once leaves errors of the size of the cancellation.
+                for _ in 0..2 {
+                    for other in &rows {
+                        let along: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
+                        row.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
+                    }
+                }
+                let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+                row.iter_mut().for_each(|x| *x /= length);
+                rows.push(row);
+            }
+            rows.into_iter().flatten().map(|x| x / 3f64.sqrt()).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing;
+    use candle_core::DType;
+
+    fn rows(init: Init, rank: usize, inner: usize) -> Vec<Vec<f64>> {
+        initial(init, rank, inner, &mut Stream::new(3, "init")).chunks(inner).map(<[f64]>::to_vec).collect()
+    }
+
+    fn dot(a: &[f64], b: &[f64]) -> f64 {
+        a.iter().zip(b).map(|(a, b)| a * b).sum()
+    }
+
+    #[test]
+    fn inits_have_the_published_spread() {
+        let kaiming: Vec<f64> = rows(Init::Kaiming, 4, 400).concat();
+        assert!(kaiming.iter().all(|x| x.abs() <= 0.05));
+        assert!((dot(&kaiming, &kaiming) / 1600.0 - 0.0025 / 3.0).abs() < 1e-4);
+        let gaussian: Vec<f64> = rows(Init::Gaussian, 4, 400).concat();
+        assert!((dot(&gaussian, &gaussian) / 1600.0 - 1.0 / 16.0).abs() < 0.01);
+        let orthogonal = rows(Init::Orthogonal, 4, 9);
+        for i in 0..4 {
+            for j in 0..4 {
+                let want = if i == j { 1.0 / 3.0 } else { 0.0 };
+                assert!((dot(&orthogonal[i], &orthogonal[j]) - want).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_specs_name_the_value_and_what_is_possible() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F32)?;
+        let spec = |layers: &[usize], targets: &[&str], rank| {
+            let targets: Vec<String> = targets.iter().map(|t| t.to_string()).collect();
+            let error = Spec::new(&model, layers, &targets, rank, 1.0, Init::Kaiming)
+                .err()
+                .map(|e| (e.to_string(), error::hint_of(&e).unwrap_or_default().to_string()));
+            error.unwrap_or_default()
+        };
+        assert_eq!(spec(&[99], &[], 1), ("layer 99 does not exist".into(), "the model has layers 0 to 2".into()));
+        assert_eq!(spec(&[1, 1], &[], 1).0, "layer 1 is named twice in `layers`");
+        assert_eq!(spec(&[], &[], 1).0, "a booster needs at least one layer in `layers`");
+        let (message, hint) = spec(&[0], &["q_proj", "q_poj"], 1);
+        assert_eq!(message, "unknown target at `targets[1]`: `q_poj`; did you mean `q_proj`?");
+        assert_eq!(hint, "one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
+        assert_eq!(spec(&[0], &["k_proj"], 9), ("`rank` 9 does not fit `k_proj` of 8 × 12".into(), "from 1 to 8".into()));
+        assert_eq!(spec(&[0], &["k_proj"], 0).0, "`rank` 0 does not fit `k_proj` of 8 × 12");
+        Ok(())
+    }
+}

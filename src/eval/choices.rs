@@ -1,0 +1,156 @@
+//! Choice scoring by log-likelihood: the prediction is the choice with the largest sum of token log-probabilities
+//! after the prompt, or the largest sum per character (EleutherAI/lm-evaluation-harness `acc` and `acc_norm`).
+//!
+//! The prompt of an item, and what all its choices begin with, goes through the network once.
+
+use anyhow::Result;
+
+use super::BATCH_TOKENS;
+use crate::data::ChoiceItem;
+use crate::model::{Model, Overlay, Tokens};
+
+/// Scores of a set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// Log-probability of every choice of every item, in nats.
+    pub sums: Vec<Vec<f64>>,
+    pub items: usize,
+    /// Items whose right choice has the largest sum.
+    pub right: usize,
+    /// Items whose right choice has the largest sum per character.
+    pub right_normalized: usize,
+    /// Tokens that went through the network.
+    pub tokens: usize,
+}
+
+impl Scores {
+    pub fn accuracy(&self) -> f64 {
+        self.right as f64 / self.items as f64
+    }
+
+    pub fn accuracy_normalized(&self) -> f64 {
+        self.right_normalized as f64 / self.items as f64
+    }
+
+    /// Standard error of the accuracy, √(p (1 − p) / n).
+    pub fn standard_error(&self) -> f64 {
+        let p = self.accuracy();
+        (p * (1.0 - p) / self.items as f64).sqrt()
+    }
+}
+
+/// Scores all items; `progress` hears how many are done and may end it with an error.
+pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progress: impl FnMut(usize) -> Result<()>) -> Result<Scores> {
+    let mut scores = Scores { sums: Vec::with_capacity(items.len()), items: items.len(), right: 0, right_normalized: 0, tokens: 0 };
+    let mut start = 0;
+    while start < items.len() {
+        let mut batch = Packed::default();
+        let mut end = start;
+        while end < items.len() && (end == start || batch.tokens.ids.len() < BATCH_TOKENS) {
+            batch.push(&items[end]);
+            end += 1;
+        }
+        scores.tokens += batch.tokens.ids.len();
+        let nll = model.nll(&batch.tokens, &batch.rows, &batch.targets, overlay)?;
+        for (item, spans) in items[start..end].iter().zip(&batch.spans) {
+            let sums: Vec<f64> = spans.iter().map(|parts| -parts.iter().flat_map(|r| &nll[r.clone()]).sum::<f64>()).collect();
+            let per_character: Vec<f64> = sums.iter().zip(&item.choice_chars).map(|(s, &n)| s / n.max(1) as f64).collect();
+            scores.right += usize::from(largest(&sums) == item.label);
+            scores.right_normalized += usize::from(largest(&per_character) == item.label);
+            scores.sums.push(sums);
+        }
+        start = end;
+        progress(end)?;
+    }
+    Ok(scores)
+}
+
+/// The index of the largest value, the first of equals.
+fn largest(values: &[f64]) -> usize {
+    (1..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
+}
+
+/// Items laid end to end, with the rows whose predictions are wanted.
+#[derive(Default)]
+struct Packed {
+    tokens: Tokens,
+    rows: Vec<usize>,
+    targets: Vec<u32>,
+    /// Per item and choice: the ranges of `rows` that make its sum.
+    spans: Vec<Vec<[std::ops::Range<usize>; 2]>>,
+}
+
+impl Packed {
+    fn push(&mut self, item: &ChoiceItem) {
+        // The common start of all choices is computed once, but each keeps a token of its own.
+        let shortest = item.choices.iter().map(Vec::len).min().unwrap_or(0);
+        let first = item.choices.first().map(Vec::as_slice).unwrap_or_default();
+        let common = (0..shortest.saturating_sub(1)).take_while(|&i| item.choices.iter().all(|c| c[i] == first[i])).count();
+        let prompt: Vec<u32> = item.prompt.iter().chain(&first[..common]).copied().collect();
+        let rests: Vec<Vec<u32>> = item.choices.iter().map(|c| c[common..].to_vec()).collect();
+
+        let offset = self.tokens.ids.len();
+        let last = offset + prompt.len() - 1;
+        let shared = self.want((offset + item.prompt.len() - 1)..last, &first[..common]);
+        let mut at = last + 1;
+        let mut spans = Vec::with_capacity(rests.len());
+        for rest in &rests {
+            let start = self.rows.len();
+            self.want(last..last + 1, &rest[..1]);
+            self.want(at..at + rest.len() - 1, &rest[1..]);
+            spans.push([shared.clone(), start..self.rows.len()]);
+            at += rest.len();
+        }
+        self.spans.push(spans);
+        self.tokens.append(Tokens::shared_prompt(&prompt, &rests));
+    }
+
+    /// Asks for the predictions of `targets` after `rows`.
+    fn want(&mut self, rows: std::ops::Range<usize>, targets: &[u32]) -> std::ops::Range<usize> {
+        let start = self.rows.len();
+        self.rows.extend(rows);
+        self.targets.extend(targets);
+        start..self.rows.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing;
+    use candle_core::DType;
+
+    #[test]
+    fn shared_computation_gives_what_whole_sequences_give() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F64)?;
+        let item = |prompt: &[u32], choices: &[&[u32]], label| ChoiceItem {
+            prompt: prompt.to_vec(),
+            choices: choices.iter().map(|c| c.to_vec()).collect(),
+            choice_chars: choices.iter().map(|c| 2 * c.len()).collect(),
+            label,
+        };
+        let items = [
+            item(&[3, 1, 4], &[&[1, 5, 9], &[1, 5, 2, 6]], 1),
+            item(&[2], &[&[7], &[7, 7], &[8]], 0),
+            item(&[5, 3], &[&[5, 8, 9], &[7], &[5, 8, 9]], 0),
+        ];
+        let overlay = testing::overlay(&model, &[1], false)?;
+        let scores = score(&model, &overlay, &items, |_| Ok(()))?;
+        for (item, sums) in items.iter().zip(&scores.sums) {
+            for (choice, sum) in item.choices.iter().zip(sums) {
+                let ids: Vec<u32> = item.prompt.iter().chain(choice).copied().collect();
+                let rows: Vec<usize> = (item.prompt.len() - 1..ids.len() - 1).collect();
+                let whole: f64 = model.nll(&Tokens::one(ids), &rows, choice, &overlay)?.iter().sum();
+                assert!((whole + sum).abs() < 1e-10, "{whole} and {sum}");
+            }
+        }
+        assert_eq!(scores.items, 3);
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_of_equals_wins() {
+        assert_eq!(largest(&[-2.0, -1.0, -1.0]), 1);
+        assert_eq!(largest(&[f64::NEG_INFINITY, f64::NEG_INFINITY]), 0);
+    }
+}

@@ -1,0 +1,72 @@
+//! How much memory a training step takes: the formula that `fit` obeys.
+
+use candle_core::DType;
+
+use crate::model::block::Block;
+use crate::model::{Config, Model};
+use crate::ops::cross_entropy;
+
+/// Whether blocks' activations are kept for backward or formed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recompute {
+    Off,
+    On,
+    /// On where keeping them would take more than half of the memory that is free. The numbers do not
+    /// depend on it: recomputing changes no bit.
+    Auto,
+}
+
+impl Recompute {
+    /// The setting that a recipe names.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "off" => Self::Off,
+            "on" => Self::On,
+            "auto" => Self::Auto,
+            _ => return None,
+        })
+    }
+
+    /// Decides for a step of `tokens` tokens of which `rows` are supervised, trained down to layer `lowest`.
+    pub fn decide(self, model: &Model, tokens: usize, rows: usize, lowest: usize) -> bool {
+        match self {
+            Self::Off => false,
+            Self::On => true,
+            Self::Auto => match free_bytes(model) {
+                Some(free) => step_bytes(model.config(), model.compute(), tokens, rows, lowest, false) > free / 2,
+                None => false,
+            },
+        }
+    }
+}
+
+/// Bytes of a step beside weights, factors and optimiser state: what blocks keep from layer `lowest` up, one block
+/// at work, a chunk of logits.
+pub fn step_bytes(config: &Config, compute: DType, tokens: usize, rows: usize, lowest: usize, recompute: bool) -> usize {
+    let size = compute.size_in_bytes();
+    let saved = Block::saved_bytes(
+        (config.heads, config.groups, config.head_width),
+        config.width,
+        config.ff,
+        config.gated,
+        config.head_norms,
+        compute,
+    );
+    let input = config.width * size;
+    let kept_layers = config.layers.saturating_sub(lowest);
+    let kept = kept_layers * tokens * if recompute { input } else { input + saved };
+    // Backward of one block holds about as much again: gradients of gate, up, h, q, k, v and the residual.
+    let working = tokens * (saved + 4 * input);
+    let chunk = rows.min(cross_entropy::chunk_rows(config.vocabulary));
+    kept + working + chunk * config.vocabulary * size + 3 * rows * input
+}
+
+/// Free memory where it can be asked for: the CPU's on Linux.
+fn free_bytes(model: &Model) -> Option<usize> {
+    if !model.device().is_cpu() {
+        return None;
+    }
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<usize>().ok()?.checked_mul(1024)
+}

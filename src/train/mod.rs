@@ -1,0 +1,9 @@
+//! Training a booster's factors: steps over batches, an optimiser, the memory it takes.
+
+pub mod fit;
+pub mod memory;
+pub mod optimizer;
+
+pub use fit::{Fit, FitOptions, StepRecord};
+pub use memory::Recompute;
+pub use optimizer::{Optimizer, Rule};
