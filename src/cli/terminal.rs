@@ -34,6 +34,8 @@ impl Console for Quiet {
         complain(&format!("{line}\n"));
     }
 
+    fn note(&self, _: &str) {}
+
     fn progress(&self, _: &Progress) {}
 }
 
@@ -51,6 +53,10 @@ impl Bar {
 impl Console for Bar {
     fn print(&self, line: &str) {
         self.0.suspend(|| complain(&format!("{line}\n")));
+    }
+
+    fn note(&self, line: &str) {
+        self.print(line);
     }
 
     fn progress(&self, p: &Progress) {
@@ -85,6 +91,10 @@ impl Lines {
 impl Console for Lines {
     fn print(&self, line: &str) {
         complain(&format!("{line}\n"));
+    }
+
+    fn note(&self, line: &str) {
+        self.print(line);
     }
 
     fn progress(&self, p: &Progress) {

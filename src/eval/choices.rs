@@ -4,6 +4,7 @@
 //! The prompt of an item, and what all its choices begin with, goes through the network once.
 
 use anyhow::Result;
+use serde_json::{Map, Value};
 
 use super::BATCH_TOKENS;
 use crate::data::ChoiceItem;
@@ -30,6 +31,16 @@ impl Scores {
 
     pub fn accuracy_normalized(&self) -> f64 {
         self.right_normalized as f64 / self.items as f64
+    }
+
+    /// As they are recorded.
+    pub fn metrics(&self) -> Map<String, Value> {
+        Map::from_iter([
+            ("accuracy".into(), self.accuracy().into()),
+            ("accuracy_norm".into(), self.accuracy_normalized().into()),
+            ("standard_error".into(), self.standard_error().into()),
+            ("items".into(), self.items.into()),
+        ])
     }
 
     /// Standard error of the accuracy, √(p (1 − p) / n).

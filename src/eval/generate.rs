@@ -6,10 +6,18 @@ use candle_transformers::generation::{LogitsProcessor, Sampling};
 use crate::bail_usage;
 use crate::model::{Model, Overlay};
 
-/// Up to `most` tokens after `prompt`, each the likeliest; it ends before a token of `stop`.
+/// Up to `most` tokens after `prompt`, each the likeliest; it ends before a token of `stop`. `each`
+/// is called after every token and may end it with an error.
 ///
 /// Errors: an empty prompt, a token beyond the vocabulary.
-pub fn greedy(model: &Model, overlay: &Overlay, prompt: &[u32], most: usize, stop: &[u32]) -> Result<Vec<u32>> {
+pub fn greedy(
+    model: &Model,
+    overlay: &Overlay,
+    prompt: &[u32],
+    most: usize,
+    stop: &[u32],
+    mut each: impl FnMut() -> Result<()>,
+) -> Result<Vec<u32>> {
     if prompt.is_empty() {
         bail_usage!("cannot generate from an empty prompt");
     }
@@ -23,6 +31,7 @@ pub fn greedy(model: &Model, overlay: &Overlay, prompt: &[u32], most: usize, sto
             break;
         }
         out.push(token);
+        each()?;
         next = vec![token];
     }
     Ok(out)

@@ -15,6 +15,8 @@ pub struct Progress {
 pub trait Console: Send + Sync {
     /// A line that the recipe printed; it holds no control characters.
     fn print(&self, line: &str);
+    /// A line about what was done: a measurement, what was left out of the data.
+    fn note(&self, line: &str);
     /// A step of a long native.
     fn progress(&self, progress: &Progress);
 }

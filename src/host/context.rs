@@ -13,8 +13,9 @@ use super::guard::Guard;
 use super::limits::Limits;
 use super::modules::Sources;
 use super::params::Params;
-use crate::run::{Manifest, Run, digest};
+use crate::run::{Manifest, Run, Summary, digest};
 use crate::seed::Stream;
+use crate::source::Grants;
 
 /// What the command line decided.
 #[derive(Clone, Debug)]
@@ -40,12 +41,16 @@ pub struct Host {
     pub(super) params: Mutex<Params>,
     samplers: Mutex<BTreeMap<String, Arc<Mutex<Stream>>>>,
     run: Mutex<Option<Run>>,
+    /// Gives the digest of the run's weights.
+    digest: Mutex<Option<Digest>>,
 }
+
+type Digest = Box<dyn Fn() -> Result<String> + Send>;
 
 impl Host {
     pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
         let params = Mutex::new(Params::new(settings.params.clone()));
-        Self { settings, guard, console, sources, params, samplers: Mutex::default(), run: Mutex::default() }
+        Self { settings, guard, console, sources, params, samplers: Mutex::default(), run: Mutex::default(), digest: Mutex::default() }
     }
 
     /// Does something with the run folder, which is made at first use: a recipe that fails before it has
@@ -77,9 +82,27 @@ impl Host {
         })
     }
 
-    /// The strings that `-p` gave, exactly: the only paths that the recipe may read.
-    pub fn granted(&self) -> Vec<String> {
-        lock(&self.params).given().map(str::to_owned).collect()
+    /// What the recipe may read when it asks for `name`: the strings that `-p` gave, exactly. A hub id is fetched only
+    /// if it is one of them.
+    pub fn grants(&self, name: &str) -> Grants {
+        let given: Vec<String> = lock(&self.params).given().map(str::to_owned).collect();
+        let hub = given.iter().any(|g| g == name);
+        Grants::new(given, hub)
+    }
+
+    /// Takes the digest of the run's weights when it has ended; the first model loaded is the run's.
+    pub(super) fn at_end(&self, digest: impl Fn() -> Result<String> + Send + 'static) {
+        lock(&self.digest).get_or_insert_with(|| Box::new(digest));
+    }
+
+    /// Writes `summary.json`.
+    pub(super) fn finish(&self) -> Result<Summary> {
+        let digest = lock(&self.digest).as_ref().map(|digest| digest()).transpose()?;
+        let seconds = self.guard.elapsed().as_secs_f64();
+        self.with_run(|run| {
+            run.training.weights_digest = digest;
+            run.finish(seconds)
+        })
     }
 
     /// The stream of the sampler called `name`; asking again goes on where it is.

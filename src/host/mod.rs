@@ -48,6 +48,8 @@ mod testing {
             lock(&self.0).push(line.into());
         }
 
+        fn note(&self, _: &str) {}
+
         fn progress(&self, _: &Progress) {}
     }
 

@@ -66,7 +66,7 @@ pub(super) struct Mismatch {
 }
 
 impl Mismatch {
-    fn new<T: FromOption>(value: &Dynamic, key: Key) -> Self {
+    pub(super) fn new<T: FromOption>(value: &Dynamic, key: Key) -> Self {
         Self { key: key.into(), what: T::WHAT, found: show(value) }
     }
 }

@@ -33,8 +33,8 @@ pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt
     let guard = Guard::new(settings.limits.seconds, interrupt);
     let host = Arc::new(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)));
     execute(&host)?;
-    let seconds = host.guard.elapsed().as_secs_f64();
-    host.with_run(|run| Ok(Finished { folder: run.folder.path().to_path_buf(), summary: run.finish(seconds)? }))
+    let summary = host.finish()?;
+    host.with_run(|run| Ok(Finished { folder: run.folder.path().to_path_buf(), summary }))
 }
 
 /// Runs the script of `host`, on a thread with a large stack.

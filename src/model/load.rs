@@ -20,8 +20,13 @@ use crate::{bail_data, device};
 pub struct Loaded {
     pub model: Model,
     pub tokenizer: Tokenizer,
-    /// The `config.json` it came with, or the one that says the same.
-    pub config_json: Value,
+    pub extras: Extras,
+}
+
+/// What is saved along with the weights.
+pub struct Extras {
+    /// The `config.json` the model came with, or the one that says the same.
+    pub config: Value,
     /// Files that are copied unchanged: generation config, chat template.
     pub others: Vec<PathBuf>,
 }
@@ -42,18 +47,18 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
             check_tokenizer(&tokenizer, &config)?;
             let model = assemble(config, &weights, device, storage)
                 .with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
-            Ok(Loaded { model, tokenizer, config_json: json, others: folder.others.clone() })
+            Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: folder.others.clone() } })
         }
         ModelFiles::Gguf(path) => {
             let gguf = Gguf::open(path)?;
             let config = gguf::config(&gguf)?;
             let tokenizer = Tokenizer::from_gguf(&gguf)?;
             check_tokenizer(&tokenizer, &config)?;
-            let config_json = config.to_json();
+            let extras = Extras { config: config.to_json(), others: vec![] };
             let weights = gguf::Published::new(&gguf, &config);
             let model =
                 assemble(config, &weights, device, storage).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
-            Ok(Loaded { model, tokenizer, config_json, others: vec![] })
+            Ok(Loaded { model, tokenizer, extras })
         }
     }
 }

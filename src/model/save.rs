@@ -9,7 +9,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Model;
-use super::load::Loaded;
+use super::load::Extras;
+use crate::source::Tokenizer;
 
 /// Writes `tensors` as a safetensors file, through a temporary file beside it.
 pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
@@ -55,34 +56,32 @@ impl Model {
     }
 }
 
-impl Loaded {
-    /// Writes `folder`: config.json, model.safetensors, the tokenizer, and what came along.
-    ///
-    /// Errors: the folder exists already, or the disk refuses.
-    pub fn save(&self, folder: &Path) -> Result<()> {
-        if folder.exists() {
-            crate::bail_usage!("cannot save to `{}`: it exists already", folder.display());
-        }
-        let partial = partial_name(folder);
-        let _ = std::fs::remove_dir_all(&partial);
-        std::fs::create_dir_all(&partial).with_context(|| format!("cannot create `{}`", partial.display()))?;
-        let mut config = self.config_json.clone();
-        let dtype = if self.model.storage == DType::BF16 { "bfloat16" } else { "float32" };
-        for key in ["dtype", "torch_dtype"] {
-            if config.get(key).is_some() || key == "torch_dtype" && config.get("dtype").is_none() {
-                config[key] = json!(dtype);
-            }
-        }
-        std::fs::write(partial.join("config.json"), format!("{:#}\n", config))?;
-        write_safetensors(&partial.join("model.safetensors"), &self.model.stored()?)?;
-        self.tokenizer.save(&partial)?;
-        for file in &self.others {
-            if let Some(name) = file.file_name().filter(|name| !partial.join(name).exists()) {
-                std::fs::copy(file, partial.join(name)).with_context(|| format!("cannot copy `{}`", file.display()))?;
-            }
-        }
-        std::fs::rename(&partial, folder).with_context(|| format!("cannot create `{}`", folder.display()))
+/// Writes `folder`: config.json, model.safetensors, the tokenizer, and what came along.
+///
+/// Errors: the folder exists already, or the disk refuses.
+pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, folder: &Path) -> Result<()> {
+    if folder.exists() {
+        crate::bail_usage!("cannot save to `{}`: it exists already", folder.display());
     }
+    let partial = partial_name(folder);
+    let _ = std::fs::remove_dir_all(&partial);
+    std::fs::create_dir_all(&partial).with_context(|| format!("cannot create `{}`", partial.display()))?;
+    let mut config = extras.config.clone();
+    let dtype = if model.storage == DType::BF16 { "bfloat16" } else { "float32" };
+    for key in ["dtype", "torch_dtype"] {
+        if config.get(key).is_some() || key == "torch_dtype" && config.get("dtype").is_none() {
+            config[key] = json!(dtype);
+        }
+    }
+    std::fs::write(partial.join("config.json"), format!("{:#}\n", config))?;
+    write_safetensors(&partial.join("model.safetensors"), &model.stored()?)?;
+    tokenizer.save(&partial)?;
+    for file in &extras.others {
+        if let Some(name) = file.file_name().filter(|name| !partial.join(name).exists()) {
+            std::fs::copy(file, partial.join(name)).with_context(|| format!("cannot copy `{}`", file.display()))?;
+        }
+    }
+    std::fs::rename(&partial, folder).with_context(|| format!("cannot create `{}`", folder.display()))
 }
 
 fn partial_name(folder: &Path) -> PathBuf {

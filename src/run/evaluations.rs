@@ -13,6 +13,12 @@ pub struct Evaluation {
     pub metrics: Map<String, Value>,
 }
 
+/// What the clock said of an evaluation.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct EvaluationTiming {
+    pub seconds: f64,
+}
+
 /// Which metric of the validation split tells the best round, and which way is better.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Best {

@@ -17,6 +17,8 @@ pub struct Point<'a> {
     pub step: u64,
     pub loss: f64,
     pub lr: f64,
+    /// Global norm of the gradient, before clipping.
+    pub gradient_norm: f64,
     /// Tokens seen in the run.
     pub tokens: u64,
     /// Layers that this booster trains.
@@ -30,6 +32,7 @@ pub struct PointTiming {
     /// Since the run began.
     pub seconds: f64,
     /// Of this step.
+    pub step_seconds: f64,
     pub tokens_per_second: f64,
 }
 
@@ -44,7 +47,8 @@ impl Metrics {
         Ok(Self(file.with_context(|| format!("cannot write `{}`", path.display()))?))
     }
 
-    pub fn log(&mut self, point: &Point) -> Result<()> {
+    /// Appends a [`Point`], or an evaluation.
+    pub fn log(&mut self, point: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(point)?;
         line.push(b'\n');
         self.0.write_all(&line).context("cannot write `metrics.jsonl`")
@@ -60,13 +64,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::create(Some(home.path()), "x").unwrap();
         let mut metrics = Metrics::create(&folder).unwrap();
-        let timing = PointTiming { seconds: 0.5, tokens_per_second: 100.0 };
-        metrics.log(&Point { round: 0, step: 1, loss: 2.5, lr: 1e-3, tokens: 64, layers: &[0, 3], timing }).unwrap();
-        metrics.log(&Point { round: 0, step: 2, loss: f64::NAN, lr: 1e-3, tokens: 128, layers: &[0, 3], timing }).unwrap();
+        let timing = PointTiming { seconds: 0.5, step_seconds: 0.25, tokens_per_second: 100.0 };
+        metrics.log(&Point { round: 0, step: 1, loss: 2.5, lr: 1e-3, gradient_norm: 0.5, tokens: 64, layers: &[0, 3], timing }).unwrap();
+        metrics
+            .log(&Point { round: 0, step: 2, loss: f64::NAN, lr: 1e-3, gradient_norm: 0.5, tokens: 128, layers: &[0, 3], timing })
+            .unwrap();
         let text = std::fs::read_to_string(home.path().join("metrics.jsonl")).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        let first =
-            r#"{"round":0,"step":1,"loss":2.5,"lr":0.001,"tokens":64,"layers":[0,3],"timing":{"seconds":0.5,"tokens_per_second":100.0}}"#;
+        let first = r#"{"round":0,"step":1,"loss":2.5,"lr":0.001,"gradient_norm":0.5,"tokens":64,"layers":[0,3],"timing":{"seconds":0.5,"step_seconds":0.25,"tokens_per_second":100.0}}"#;
         assert_eq!(lines[0], first);
         assert!(lines[1].contains(r#""loss":null"#), "{}", lines[1]);
         assert_eq!(lines.len(), 2);

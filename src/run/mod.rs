@@ -6,7 +6,7 @@ mod manifest;
 mod metrics;
 mod summary;
 
-pub use evaluations::{Best, Evaluation, Evaluations};
+pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::Folder;
 pub use manifest::{Manifest, digest};
 pub use metrics::{Metrics, Point, PointTiming};
@@ -53,6 +53,19 @@ impl Run {
         let metrics = Metrics::create(&folder)?;
         let (evaluations, best, training) = Default::default();
         Ok(Self { folder, metrics, evaluations, best, training, manifest })
+    }
+
+    /// Records an evaluation, in memory for the summary and as a line of `metrics.jsonl`.
+    pub fn evaluated(&mut self, evaluation: Evaluation, timing: EvaluationTiming) -> Result<()> {
+        #[derive(serde::Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            evaluation: &'a Evaluation,
+            timing: EvaluationTiming,
+        }
+        self.metrics.log(&Line { evaluation: &evaluation, timing })?;
+        self.evaluations.push(evaluation);
+        Ok(())
     }
 
     /// Notes the SHA-256 of something that was read, in `run.json`.

@@ -19,6 +19,17 @@ pub enum DataFiles {
     Tasks(BTreeMap<String, DataFiles>),
 }
 
+impl DataFiles {
+    /// All files.
+    pub fn paths(&self) -> Vec<&Path> {
+        match self {
+            Self::File(path) => vec![path],
+            Self::Folder(splits) => splits.values().map(PathBuf::as_path).collect(),
+            Self::Tasks(tasks) => tasks.values().flat_map(Self::paths).collect(),
+        }
+    }
+}
+
 /// Words in file names, and the split they stand for.
 const SPLITS: [(&str, &str); 6] = [
     ("train", "train"),

@@ -1,5 +1,8 @@
 //! What a recipe can call: one file per noun. Bindings convert and delegate; they compute nothing.
 
+mod booster;
+mod data;
+mod model;
 mod optimizer;
 mod params;
 mod sampler;
@@ -11,7 +14,7 @@ use super::door::to_script;
 use crate::error::Error;
 
 /// Types of values that only natives make, as messages name them.
-pub(super) const TYPES: [&str; 2] = ["sampler", "optimizer"];
+pub(super) const TYPES: [&str; 6] = ["sampler", "optimizer", "model", "booster", "task", "set"];
 
 /// What a native answers with.
 type Answer<T> = Result<T, Box<EvalAltResult>>;
@@ -20,9 +23,22 @@ type Answer<T> = Result<T, Box<EvalAltResult>>;
 pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<sampler::Sampler>(TYPES[0]);
     engine.register_type_with_name::<optimizer::Optimizer>(TYPES[1]);
-    for module in [exported_module!(sampler::natives), exported_module!(optimizer::natives), exported_module!(params::natives)] {
+    engine.register_type_with_name::<model::Model>(TYPES[2]);
+    engine.register_type_with_name::<booster::Booster>(TYPES[3]);
+    engine.register_type_with_name::<data::Task>(TYPES[4]);
+    engine.register_type_with_name::<data::Set>(TYPES[5]);
+    for module in [
+        exported_module!(sampler::natives),
+        exported_module!(optimizer::natives),
+        exported_module!(params::natives),
+        exported_module!(model::natives),
+        exported_module!(booster::natives),
+        exported_module!(data::natives),
+    ] {
         engine.register_global_module(module.into());
     }
+    engine.register_static_module("model", exported_module!(model::module).into());
+    engine.register_static_module("data", exported_module!(data::module).into());
 }
 
 /// A usage error as a script sees it.

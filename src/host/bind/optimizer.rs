@@ -11,7 +11,7 @@ use crate::host::options::{FromOption, Mismatch, Options};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Optimizer {
     AdamW { lr: Rate, beta1: f64, beta2: f64, eps: f64, weight_decay: f64 },
-    Sgd { lr: Rate, momentum: f64 },
+    Sgd { lr: Rate, momentum: f64, weight_decay: f64 },
 }
 
 /// A learning rate: one for all steps, or one for each.
@@ -26,6 +26,14 @@ impl FromOption for Rate {
 
     fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
         if value.is_array() { Vec::from_option(value, key).map(Self::PerStep) } else { f64::from_option(value, key).map(Self::Constant) }
+    }
+}
+
+impl FromOption for Optimizer {
+    const WHAT: &'static str = "`adamw(…)` or `sgd(…)`";
+
+    fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
+        value.clone().try_cast().ok_or_else(|| Mismatch::new::<Self>(value, key))
     }
 }
 
@@ -44,7 +52,8 @@ pub(super) mod natives {
         read_adamw(options).map_err(refuse)
     }
 
-    /// Stochastic gradient descent. Options: `lr` (a number, or one a step), `momentum` (0).
+    /// Stochastic gradient descent, as PyTorch's. Options: `lr` (a number, or one a step), `momentum` (0),
+    /// `weight_decay` (0).
     ///
     /// # Example
     /// ```rhai
@@ -62,14 +71,19 @@ fn read_adamw(options: Map) -> Result<Optimizer, Error> {
     let (beta1, beta2) = (fraction(&mut o, "beta1", 0.9)?, fraction(&mut o, "beta2", 0.999)?);
     let eps: f64 = o.take_or("eps", 1e-8)?;
     o.check("eps", eps > 0.0, "above 0", eps)?;
-    let weight_decay: f64 = o.take_or("weight_decay", 0.0)?;
-    o.check("weight_decay", weight_decay >= 0.0, "0 or more", weight_decay)?;
+    let weight_decay = decay(&mut o)?;
     Ok(Optimizer::AdamW { lr, beta1, beta2, eps, weight_decay })
 }
 
 fn read_sgd(options: Map) -> Result<Optimizer, Error> {
-    let mut o = Options::new("sgd", options, &["lr", "momentum"])?;
-    Ok(Optimizer::Sgd { lr: rate(&mut o)?, momentum: fraction(&mut o, "momentum", 0.0)? })
+    let mut o = Options::new("sgd", options, &["lr", "momentum", "weight_decay"])?;
+    Ok(Optimizer::Sgd { lr: rate(&mut o)?, momentum: fraction(&mut o, "momentum", 0.0)?, weight_decay: decay(&mut o)? })
+}
+
+fn decay(o: &mut Options) -> Result<f64, Error> {
+    let value: f64 = o.take_or("weight_decay", 0.0)?;
+    o.check("weight_decay", value >= 0.0, "0 or more", value)?;
+    Ok(value)
 }
 
 fn rate(o: &mut Options) -> Result<Rate, Error> {
