@@ -28,6 +28,9 @@ struct Splits {
 #[derive(Clone)]
 pub struct Set(Arc<Inner>);
 
+/// A tokenizer and what it made of the items.
+type Encoded = (Arc<Tokenizer>, Arc<Vec<Example>>);
+
 struct Inner {
     task: String,
     split: Split,
@@ -35,7 +38,7 @@ struct Inner {
     template: Template,
     options: EncodeOptions,
     /// Examples for the tokenizer that was last asked with.
-    encoded: Mutex<Option<(Arc<Tokenizer>, Arc<Vec<Example>>)>>,
+    encoded: Mutex<Option<Encoded>>,
     /// Where training goes on in the examples, from booster to booster.
     cursor: Mutex<Option<Cursor>>,
 }

@@ -51,6 +51,12 @@ impl Sizes {
     fn k_stride(self) -> usize {
         self.groups * self.e
     }
+    fn query<'a>(self, data: &'a [f32], head: usize) -> Head<'a> {
+        Head { data, head, e: self.e, stride: self.q_stride() }
+    }
+    fn key<'a>(self, data: &'a [f32], head: usize) -> Head<'a> {
+        Head { data, head, e: self.e, stride: self.k_stride() }
+    }
     fn heads_of(self, group: usize) -> Range<usize> {
         let times = self.heads / self.groups;
         group * times..(group + 1) * times
@@ -117,15 +123,27 @@ fn runs(segment: &Segment, keys: &Range<usize>) -> impl Iterator<Item = (usize, 
     [first, second].into_iter().filter(|r| r.2 > 0)
 }
 
-fn matrix(data: &[f32], row: usize, head: usize, e: usize, stride: usize, rows: usize) -> Matrix<'_> {
-    Matrix::new(&data[row * stride + head * e..], rows, e, stride)
+/// One head of a tensor [rows, heads, E].
+#[derive(Clone, Copy)]
+struct Head<'a> {
+    data: &'a [f32],
+    head: usize,
+    e: usize,
+    stride: usize,
 }
 
-/// z = s · q kᵀ of a block, [rows, keys].
-fn scores(z: &mut [f32], q: Matrix, k: &[f32], group: usize, sizes: Sizes, segment: &Segment, block: &Block, scale: f32) {
+impl<'a> Head<'a> {
+    /// `rows` rows from `row` on, [rows, E].
+    fn rows(self, row: usize, rows: usize) -> Matrix<'a> {
+        Matrix::new(&self.data[row * self.stride + self.head * self.e..], rows, self.e, self.stride)
+    }
+}
+
+/// z = scale · q kᵀ of a block, [rows, keys].
+fn scores(z: &mut [f32], q: Matrix, k: Head, segment: &Segment, block: &Block, scale: f32) {
     let width = block.keys.len();
     for (column, row, count) in runs(segment, &block.keys) {
-        let keys = matrix(k, row, group, sizes.e, sizes.k_stride(), count);
+        let keys = k.rows(row, count);
         // SAFETY: columns column..column+count of the block's rows lie inside `z`, which is ours.
         unsafe { multiply(Target { data: z.as_mut_ptr().add(column), stride: width }, q, keys.t(), scale, 0.0, Parallelism::None) }
     }
@@ -160,8 +178,8 @@ pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], mask: M
                         let row = segment.queries.start + block.first;
                         let width = block.keys.len();
                         let z = &mut z[..block.rows * width];
-                        let query = matrix(qs, row, head, sizes.e, sizes.q_stride(), block.rows);
-                        scores(z, query, ks, *group, sizes, segment, &block, mask.scale as f32);
+                        let query = sizes.query(qs, head).rows(row, block.rows);
+                        scores(z, query, sizes.key(ks, *group), segment, &block, mask.scale as f32);
                         for (i, z) in z.chunks_exact_mut(width).enumerate() {
                             let total = softmax(z, seen(mask, segment, &block, i));
                             // SAFETY: row and head are this task's.
@@ -170,7 +188,7 @@ pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], mask: M
                         let mut beta = 0.0;
                         for (column, key, count) in runs(segment, &block.keys) {
                             let p = Matrix::new(&z[column..], block.rows, count, width);
-                            let value = matrix(vs, key, *group, sizes.e, sizes.k_stride(), count);
+                            let value = sizes.key(vs, *group).rows(key, count);
                             // SAFETY: the block's rows of this head belong to this task; the first run sets them.
                             unsafe {
                                 let data = o.at(row * sizes.q_stride() + head * sizes.e);
@@ -225,10 +243,10 @@ pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended,
                         let row = segment.queries.start + block.first;
                         let width = block.keys.len();
                         let (p, dz) = (&mut p[..block.rows * width], &mut dz[..block.rows * width]);
-                        let query = matrix(qs, row, head, e, q_stride, block.rows);
-                        let d = matrix(ds, row, head, e, q_stride, block.rows);
-                        scores(p, query, ks, *group, sizes, segment, &block, mask.scale as f32);
-                        scores(dz, d, vs, *group, sizes, segment, &block, 1.0);
+                        let query = sizes.query(qs, head).rows(row, block.rows);
+                        let d = sizes.query(ds, head).rows(row, block.rows);
+                        scores(p, query, sizes.key(ks, *group), segment, &block, mask.scale as f32);
+                        scores(dz, d, sizes.key(vs, *group), segment, &block, 1.0);
                         for (i, (p, dz)) in p.chunks_exact_mut(width).zip(dz.chunks_exact_mut(width)).enumerate() {
                             let at = (row + i) * q_stride + head * e;
                             let (d, o) = (&ds[at..at + e], &os[at..at + e]);
@@ -238,7 +256,7 @@ pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended,
                         let (p, dz) = (&*p, &*dz);
                         let mut beta = 0.0;
                         for (column, key, count) in runs(segment, &block.keys) {
-                            let keys = matrix(ks, key, *group, e, k_stride, count);
+                            let keys = sizes.key(ks, *group).rows(key, count);
                             let p = Matrix::new(&p[column..], block.rows, count, width);
                             let dz = Matrix::new(&dz[column..], block.rows, count, width);
                             // SAFETY: the block's query rows of this head, and this component's key rows of this
