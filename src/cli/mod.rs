@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use anyhow::Result;
 use clap::Parser;
 
+use crate::device;
 use crate::error::{class_of, hint_of};
 use crate::host::Report;
 
@@ -17,6 +18,7 @@ use crate::host::Report;
 pub fn main() -> Result<()> {
     let arguments = args::Args::parse();
     interrupt::install();
+    device::keep_freed_memory();
     run::run(arguments)
 }
 

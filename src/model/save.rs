@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
+use rayon::prelude::*;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Model;
 use super::load::Extras;
+use crate::ops::slice::View;
 use crate::source::Tokenizer;
 
 /// Writes `tensors` as a safetensors file, through a temporary file beside it.
@@ -31,28 +33,38 @@ impl Model {
         self.tensors().into_iter().map(|(name, t)| Ok((name, t.to_dtype(self.storage)?))).collect()
     }
 
-    /// SHA-256 over names, shapes and numbers of all tensors, in the order of the network.
+    /// SHA-256 over names, shapes and the SHA-256 of all tensors' numbers, in the order of the network.
     pub fn digest(&self) -> Result<String> {
+        let tensors = self.tensors();
+        let parts = tensors.par_iter().map(|(_, tensor)| numbers_digest(tensor)).collect::<Result<Vec<_>>>()?;
         let mut hash = Sha256::new();
-        for (name, tensor) in self.tensors() {
+        for ((name, tensor), part) in tensors.iter().zip(parts) {
             hash.update(format!("{name}{:?}", tensor.dims()).as_bytes());
-            let flat = tensor.to_device(&candle_core::Device::Cpu)?.flatten_all()?;
-            match flat.dtype() {
-                DType::BF16 => flat.to_vec1::<half::bf16>()?.iter().for_each(|x| hash.update(x.to_le_bytes())),
-                DType::F64 => flat.to_vec1::<f64>()?.iter().for_each(|x| hash.update(x.to_le_bytes())),
-                _ => {
-                    let values = flat.to_dtype(DType::F32)?;
-                    let values = crate::ops::slice::f32s(&values)?;
-                    let mut bytes = Vec::with_capacity(1 << 16);
-                    for part in values.chunks(1 << 14) {
-                        bytes.clear();
-                        part.iter().for_each(|x| bytes.extend(x.to_le_bytes()));
-                        hash.update(&bytes);
-                    }
-                }
-            }
+            hash.update(part);
         }
         Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+    }
+}
+
+/// SHA-256 of a tensor's numbers, little-endian, row by row.
+fn numbers_digest(tensor: &Tensor) -> Result<sha2::digest::Output<Sha256>> {
+    let flat = tensor.to_device(&candle_core::Device::Cpu)?.flatten_all()?;
+    let mut hash = Sha256::new();
+    match flat.dtype() {
+        DType::BF16 => update(&mut hash, &View::<half::bf16>::new(&flat)?, |x| x.to_le_bytes()),
+        DType::F64 => update(&mut hash, &View::<f64>::new(&flat)?, |x| x.to_le_bytes()),
+        _ => update(&mut hash, &View::<f32>::new(&flat.to_dtype(DType::F32)?)?, |x| x.to_le_bytes()),
+    }
+    Ok(hash.finalize())
+}
+
+/// Feeds numbers as bytes, some thousands at a time.
+fn update<T: Copy, const N: usize>(hash: &mut Sha256, values: &[T], bytes: impl Fn(T) -> [u8; N]) {
+    let mut buffer = Vec::with_capacity(N << 12);
+    for part in values.chunks(1 << 12) {
+        buffer.clear();
+        part.iter().for_each(|&x| buffer.extend(bytes(x)));
+        hash.update(&buffer);
     }
 }
 

@@ -1,15 +1,15 @@
 //! SmolLM2-135M against PyTorch: logits, losses, gradients, AdamW steps, the merge.
 
-mod common;
-
+use crate::common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use xgbrun::boost::{Booster, adapter};
 use xgbrun::data::{Batch, Cursor, Example};
+use xgbrun::eval::generate;
 use xgbrun::model::load::{Loaded, load};
 use xgbrun::model::{Model, Overlay, Request, Role, Tokens};
 use xgbrun::ops::linear::Pair;
@@ -47,7 +47,7 @@ fn logits_greedy_tokens_and_nll_agree() -> Result<()> {
         let Loaded { model, tokenizer, .. } = open(&path, DType::F32)?;
         for prompt in reference["prompts"].as_array().into_iter().flatten() {
             let text = prompt["prompt"].as_str().unwrap_or_default();
-            let mut tokens = tokenizer.encode(text)?;
+            let tokens = tokenizer.encode(text)?;
             ensure!(tokens == ids(&prompt["ids"]), "{}: ids of {text:?}", path.display());
             let logits = model.logits(&Tokens::one(tokens.clone()), &[tokens.len() - 1], &none)?.squeeze(0)?;
             let values = logits.to_vec1::<f32>()?;
@@ -63,13 +63,7 @@ fn logits_greedy_tokens_and_nll_agree() -> Result<()> {
                 let apart = (f64::from(values[order[rank]]) - number(&top["logit"])).abs();
                 ensure!(apart < 2e-3, "{}: {text:?}: logit {rank} is off by {apart:e}", path.display());
             }
-            let mut caches = model.caches(64);
-            let mut greedy = vec![];
-            for _ in 0..20 {
-                let next = model.step(&tokens, &mut caches, &none)?.argmax(D::Minus1)?.to_vec1::<u32>()?[0];
-                greedy.push(next);
-                tokens = vec![next];
-            }
+            let greedy = generate::greedy(&model, &none, &tokens, 20, &[], || Ok(()))?;
             ensure!(greedy == ids(&prompt["greedy20"]), "{}: {text:?} goes on with {greedy:?}", path.display());
         }
         let paragraph = &reference["paragraph"];

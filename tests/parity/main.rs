@@ -1,0 +1,7 @@
+//! Numbers that must agree with PyTorch's.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod architectures;
+mod smollm2;
