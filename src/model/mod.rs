@@ -63,10 +63,6 @@ impl Model {
         &self.device
     }
 
-    pub fn storage(&self) -> DType {
-        self.storage
-    }
-
     /// The type of activations.
     pub fn compute(&self) -> DType {
         self.compute

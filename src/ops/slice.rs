@@ -75,11 +75,6 @@ pub fn vectorized<T>(body: impl FnOnce() -> T) -> T {
     pulp::Arch::new().dispatch(body)
 }
 
-/// Which instruction set [`vectorized`] uses, for run records.
-pub fn kernel_set() -> String {
-    format!("{:?}", pulp::Arch::new()).to_lowercase().split(['(', ' ']).next().unwrap_or_default().to_string()
-}
-
 const LANES: usize = 16;
 
 /// Sum of `term(i)` for i in 0..n, formed in f64 in a fixed order of sixteen lanes.

@@ -37,10 +37,6 @@ impl Optimizer {
         self.rule
     }
 
-    pub fn steps(&self) -> u32 {
-        self.steps
-    }
-
     /// One step: the new parameters, from the old ones and their gradients in the same order and type.
     pub fn step(&mut self, parameters: &[&Tensor], gradients: &[Tensor], lr: f64) -> Result<Vec<Tensor>> {
         self.steps += 1;
