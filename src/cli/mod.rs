@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod args;
+mod eval;
 mod interrupt;
 mod run;
 mod terminal;
@@ -8,16 +9,20 @@ mod terminal;
 use std::io::ErrorKind;
 
 use anyhow::Result;
-use clap::Parser;
+
+use args::Invocation;
 
 use crate::error::{class_of, hint_of};
 use crate::host::Report;
 
 /// Does what the command line asks for.
 pub fn main() -> Result<()> {
-    let arguments = args::Args::parse();
+    let invocation = args::parse(std::env::args_os())?;
     interrupt::install();
-    run::run(arguments)
+    match invocation {
+        Invocation::Run(args) => run::run(args),
+        Invocation::Eval(args) => eval::run(&args),
+    }
 }
 
 /// Says what went wrong and gives its exit code; a reader that closed its pipe is no failure.
