@@ -6,7 +6,7 @@ use rhai::plugin::*;
 use rhai::{INT, Map, NativeCallContext};
 use serde_json::json;
 
-use super::{Answer, refuse};
+use super::{Answer, placed, refuse};
 use crate::data::{self, ChoiceItem, Cursor, EncodeOptions, Example, Item, LossOn, Split, Template, encode_choices, encode_train};
 use crate::error::Error;
 use crate::host::context::{Host, host, lock};
@@ -94,7 +94,7 @@ pub(super) mod module {
     /// Loads a data set with the defaults of every option.
     #[rhai_fn(return_raw)]
     pub fn load(context: NativeCallContext, path: &str) -> Answer<Task> {
-        read(&*host(&context)?, path, Map::new())
+        placed(&context, read(&*host(&context)?, path, Map::new()))
     }
 
     /// Loads the data set at `path`, a file or a folder with files for `train`, `validation` and `test`. Only a path
@@ -110,7 +110,7 @@ pub(super) mod module {
     /// ```
     #[rhai_fn(name = "load", return_raw)]
     pub fn load_with(context: NativeCallContext, path: &str, options: Map) -> Answer<Task> {
-        read(&*host(&context)?, path, options)
+        placed(&context, read(&*host(&context)?, path, options))
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::booster::Booster;
 use super::data::Set;
-use super::{Answer, refuse};
+use super::{Answer, placed, refuse};
 use crate::boost::{self, Init, Spec, adapter};
 use crate::error::Error;
 use crate::eval::{self, Encoded};
@@ -71,7 +71,7 @@ pub(super) mod module {
     #[rhai_fn(return_raw)]
     pub fn load(context: NativeCallContext, name: &str) -> Answer<Model> {
         let host = host(&context)?;
-        door::call(&host, "model::load", &json!({ "name": name }), || open(&host, name))
+        placed(&context, door::call(&host, "model::load", &json!({ "name": name }), || open(&host, name)))
     }
 }
 
