@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod args;
+mod eval;
 mod interrupt;
 mod run;
 mod terminal;
@@ -8,7 +9,8 @@ mod terminal;
 use std::io::ErrorKind;
 
 use anyhow::Result;
-use clap::Parser;
+
+use args::Invocation;
 
 use crate::device;
 use crate::error::{class_of, hint_of};
@@ -16,10 +18,13 @@ use crate::host::Report;
 
 /// Does what the command line asks for.
 pub fn main() -> Result<()> {
-    let arguments = args::Args::parse();
+    let invocation = args::parse(std::env::args_os())?;
     interrupt::install();
     device::keep_freed_memory();
-    run::run(arguments)
+    match invocation {
+        Invocation::Run(args) => run::run(args),
+        Invocation::Eval(args) => eval::run(&args),
+    }
 }
 
 /// Says what went wrong and gives its exit code; a reader that closed its pipe is no failure.

@@ -2,32 +2,97 @@
 
 use anyhow::Result;
 
-use super::args::Args;
+use super::args::RunArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
-use crate::bail_usage;
-use crate::host::Settings;
-use crate::{device, host};
+use crate::host::{self, Finished, Settings};
+use crate::run::Evaluation;
 
-pub fn run(args: Args) -> Result<()> {
-    let word = args.recipe.to_string_lossy();
-    if !word.ends_with(".rhai") && !word.contains('/') {
-        bail_usage!("unknown command `{word}`; a recipe is a path that ends in `.rhai` or holds a `/`");
-    }
-    let device = device::select(&args.device)?;
+pub fn run(args: RunArgs) -> Result<()> {
+    let compute = args.compute.open()?;
     let settings = Settings {
         out: args.out,
         params: args.param,
         seed: args.seed,
-        threads: device::set_threads(args.threads.map(|n| n as usize))?,
-        dtype: device::storage_dtype(&args.dtype, &device)?,
-        device,
+        threads: compute.threads,
+        dtype: compute.dtype,
+        device: compute.device,
         limits: args.limits.into(),
     };
-    let console = terminal::console(args.quiet);
+    let console = terminal::console(args.compute.quiet);
     let finished = host::run(&args.recipe, settings, console.clone(), &INTERRUPTED)?;
-    if !args.quiet {
-        console.print(&format!("run folder: {}", finished.folder.display()));
+    if !args.compute.quiet {
+        for line in summary(&finished) {
+            console.print(&line);
+        }
     }
     Ok(())
+}
+
+/// What came out of a run, in a few lines: only what there is to tell.
+fn summary(finished: &Finished) -> Vec<String> {
+    let Finished { folder, summary, training, evaluations } = finished;
+    let mut lines = vec![];
+    lines.extend(test(evaluations.base(), evaluations.tuned()));
+    if training.steps > 0 {
+        let now = training.trainable_now.map_or(String::new(), |n| format!("{} parameters at a time, ", grouped(n)));
+        let speed = summary.timing.tokens_per_second.map_or(String::new(), |speed| format!(" at {speed:.0} tokens/s"));
+        lines.push(format!("trained {now}{} in total, in {} steps{speed}", grouped(training.trained_in_total), grouped(training.steps)));
+    }
+    if !lines.is_empty() {
+        lines.push(format!("time {}, peak memory {:.0} MiB", duration(summary.timing.seconds), summary.timing.peak_rss_mib));
+    }
+    lines.push(format!("run folder: {}", folder.display()));
+    lines
+}
+
+/// `test accuracy 0.2613 → 0.3107`; a single number where only one was measured.
+fn test(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Option<String> {
+    let tuned = tuned?;
+    let metric = ["accuracy", "nll"].into_iter().find(|m| tuned.metrics.contains_key(*m))?;
+    let value = |e: &Evaluation| e.metrics.get(metric).and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN);
+    Some(match base.filter(|base| base.round != tuned.round) {
+        Some(base) => format!("test {metric} {:.4} → {:.4}", value(base), value(tuned)),
+        None => format!("test {metric} {:.4}", value(tuned)),
+    })
+}
+
+/// A number with its thousands apart: `294 912`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev();
+    groups.map(|group| String::from_utf8_lossy(group)).collect::<Vec<_>>().join(" ")
+}
+
+fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match (whole / 3600, whole / 60 % 60) {
+        (0, 0) => format!("{seconds:.1} s"),
+        (0, minutes) => format!("{minutes} min {} s", whole % 60),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation(round: usize, metric: &str, value: f64) -> Evaluation {
+        Evaluation { split: "test".into(), round, metrics: serde_json::Map::from_iter([(metric.into(), value.into())]) }
+    }
+
+    #[test]
+    fn base_and_tuned_are_told_apart() {
+        let (base, tuned) = (evaluation(0, "accuracy", 0.26131), evaluation(8, "accuracy", 0.3107));
+        assert_eq!(test(Some(&base), Some(&tuned)).as_deref(), Some("test accuracy 0.2613 → 0.3107"));
+        assert_eq!(test(Some(&base), Some(&base)).as_deref(), Some("test accuracy 0.2613"));
+        assert_eq!(test(None, Some(&evaluation(3, "nll", 2.5))).as_deref(), Some("test nll 2.5000"));
+        assert_eq!(test(None, None), None);
+    }
+
+    #[test]
+    fn numbers_and_times_are_easy_to_read() {
+        assert_eq!([7, 4608, 294_912, 1_000_000].map(grouped), ["7", "4 608", "294 912", "1 000 000"]);
+        assert_eq!([3.14, 59.96, 125.0, 7260.0].map(duration), ["3.1 s", "1 min 0 s", "2 min 5 s", "2 h 1 min"]);
+    }
 }

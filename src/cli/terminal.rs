@@ -99,7 +99,7 @@ impl Console for Lines {
 
     fn progress(&self, p: &Progress) {
         if self.due(Instant::now()) {
-            complain(&format!("{} {}/{} {}\n", p.what, p.done, p.total, p.detail));
+            complain(&format!("{}\n", format!("{} {}/{} {}", p.what, p.done, p.total, p.detail).trim_end()));
         }
     }
 }

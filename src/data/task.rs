@@ -10,6 +10,7 @@ use crate::data::formats;
 use crate::data::item::Item;
 use crate::error::{Error, nearest};
 use crate::seed::Stream;
+use crate::source::DataFiles;
 
 /// Items held out of train where there is no validation file: the field's norm for the commonsense
 /// sets (NVlabs/DoRA), but never more than a tenth of train.
@@ -33,7 +34,7 @@ impl Split {
     }
 
     /// By the names that data sets use; `valid`, `val` and `dev` are validation.
-    fn parse(name: &str) -> Option<Self> {
+    pub fn parse(name: &str) -> Option<Self> {
         match name {
             "train" => Some(Split::Train),
             "validation" | "valid" | "val" | "dev" => Some(Split::Validation),
@@ -53,6 +54,24 @@ pub struct Task {
 }
 
 impl Task {
+    /// Reads the files of a data set called `name`. Errors (class data): those of [`Self::from_files`], and a folder of
+    /// several tasks.
+    pub fn open(name: &str, files: &DataFiles, seed: u64) -> Result<Self> {
+        match files {
+            DataFiles::File(file) => Self::from_file(file, seed),
+            DataFiles::Folder(files) => {
+                let folder = Path::new(name).file_name().map_or_else(|| "data".into(), |n| n.to_string_lossy().into_owned());
+                Self::from_files(&folder, files, seed)
+            }
+            DataFiles::Tasks(tasks) => {
+                let names: Vec<&str> = tasks.keys().map(String::as_str).collect();
+                Err(Error::data(format!("`{name}` holds several tasks: {}", names.join(", ")))
+                    .hint("give the folder of one of them")
+                    .into())
+            }
+        }
+    }
+
     /// Reads a file per split, by split name. Errors of class data for a name that is no split, two
     /// files for one, no file, and what the files hold.
     pub fn from_files(name: &str, files: &BTreeMap<String, PathBuf>, seed: u64) -> Result<Self> {

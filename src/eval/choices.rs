@@ -3,6 +3,8 @@
 //!
 //! The prompt of an item, and what all its choices begin with, goes through the network once.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde_json::{Map, Value};
 
@@ -74,6 +76,15 @@ pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progres
         progress(end)?;
     }
     Ok(scores)
+}
+
+/// The share of items whose right choice stands at the commonest place: the accuracy of always choosing that one.
+pub fn majority_share(items: &[ChoiceItem]) -> f64 {
+    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+    for item in items {
+        *counts.entry(item.label).or_default() += 1;
+    }
+    counts.into_values().max().unwrap_or(0) as f64 / items.len() as f64
 }
 
 /// The index of the largest value, the first of equals.
@@ -157,6 +168,12 @@ mod tests {
         }
         assert_eq!(scores.items, 3);
         Ok(())
+    }
+
+    #[test]
+    fn the_commonest_label_is_the_one_to_beat() {
+        let item = |label| ChoiceItem { prompt: vec![1], choices: vec![vec![1], vec![2], vec![3]], choice_chars: vec![1; 3], label };
+        assert_eq!(majority_share(&[2, 0, 2, 1].map(item)), 0.5);
     }
 
     #[test]

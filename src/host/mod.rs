@@ -21,7 +21,7 @@ pub use context::{Host, Settings};
 pub use diagnostics::Report;
 pub use guard::Guard;
 pub use limits::Limits;
-pub use recipe::run;
+pub use recipe::{Finished, run};
 
 #[cfg(test)]
 mod testing {

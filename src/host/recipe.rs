@@ -13,7 +13,7 @@ use super::diagnostics::{Known, Report};
 use super::engine;
 use super::guard::Guard;
 use super::modules::Sources;
-use crate::run::Summary;
+use crate::run::{Evaluations, Summary, Training};
 
 /// Stack of the thread that runs a script: room for the deepest values and calls that the limits allow.
 /// It is reserved, not used.
@@ -24,6 +24,8 @@ const STACK: usize = 512 << 20;
 pub struct Finished {
     pub folder: PathBuf,
     pub summary: Summary,
+    pub training: Training,
+    pub evaluations: Evaluations,
 }
 
 /// Runs the recipe at `path` and writes its run folder.
@@ -34,7 +36,10 @@ pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt
     let host = Arc::new(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)));
     execute(&host)?;
     let summary = host.finish()?;
-    host.with_run(|run| Ok(Finished { folder: run.folder.path().to_path_buf(), summary }))
+    host.with_run(|run| {
+        let (folder, training, evaluations) = (run.folder.path().to_path_buf(), run.training.clone(), run.evaluations.clone());
+        Ok(Finished { folder, summary, training, evaluations })
+    })
 }
 
 /// Runs the script of `host`, on a thread with a large stack.

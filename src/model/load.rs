@@ -13,7 +13,7 @@ use super::config::Config;
 use super::gguf;
 use super::names::{self, Role};
 use crate::error::{self, Error};
-use crate::source::{self, Gguf, ModelFiles, Safetensors, TensorSource, Tokenizer};
+use crate::source::{self, Gguf, Grants, ModelFiles, Safetensors, TensorSource, Tokenizer};
 use crate::{bail_data, device};
 
 /// A model with its tokenizer and what is copied along when it is saved.
@@ -29,6 +29,11 @@ pub struct Extras {
     pub config: Value,
     /// Files that are copied unchanged: generation config, chat template.
     pub others: Vec<PathBuf>,
+}
+
+/// Loads the model that `name` stands for, if it may be read. Errors: those of [`source::resolve`] and [`load`].
+pub fn open(name: &str, grants: &Grants, device: &Device, storage: DType) -> Result<Loaded> {
+    load(&source::model(&source::resolve(name, grants)?)?, device, storage)
 }
 
 /// Loads a model. `storage` is the type in which weights are kept: f32, bf16, or f64 for tests.

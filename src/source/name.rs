@@ -37,7 +37,7 @@ const FILE_ENDINGS: [&str; 9] = [".gguf", ".safetensors", ".json", ".jsonl", ".c
 /// Decides what `name` stands for. A granted path that exists comes before a hub id of the same text.
 ///
 /// Errors: a path that is not granted, a hub id where the hub is not (class usage); a path that does not exist,
-/// a text that is no name at all (class data).
+/// a text that names nothing (class data).
 pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
     if let Some(builtin) = name.strip_prefix("builtin:") {
         return Ok(Name::Builtin(builtin.to_owned()));
@@ -56,7 +56,7 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
         Some(hub) if grants.hub => Ok(hub),
         Some(_) => bail_usage!("`{name}` would be fetched from the hub, which is not allowed here"),
         None => {
-            bail_data!("`{name}` is no name: expected `builtin:…`, a path that exists, or a hub id `owner/name` or `owner/name@revision`")
+            bail_data!("`{name}` names nothing that is there: expected `builtin:…`, a path that exists, or a hub id `owner/name` or `owner/name@revision`")
         }
     }
 }

@@ -28,13 +28,21 @@ const CASES: [Case; 21] = [
     ("no tokenizer", |h| fs::remove_file(h.at("m/tokenizer.json")).unwrap(), "model folder `m` has no tokenizer.json"),
     ("weights cut", |h| cut(&h.at("m/model.safetensors"), 9000), "model.safetensors"),
     ("weights cut in the header", |h| cut(&h.at("m/model.safetensors"), 30), "model.safetensors"),
-    ("config is no JSON", |h| fs::write(h.at("m/config.json"), "{\n\"model_type\": llama}").unwrap(), "`m/config.json` is no JSON: expected value at line 2"),
+    (
+        "config is no JSON",
+        |h| fs::write(h.at("m/config.json"), "{\n\"model_type\": llama}").unwrap(),
+        "`m/config.json` is no JSON: expected value at line 2",
+    ),
     (
         "unknown architecture",
         |h| edit(&h.at("m/config.json"), |c| c["model_type"] = json!("qwen")),
         "unknown architecture `qwen`; known are llama, mistral, qwen2, qwen3; did you mean `qwen2`?",
     ),
-    ("quantised", |h| edit(&h.at("m/config.json"), |c| c["quantization_config"] = json!({"quant_method": "gptq"})), "the weights are quantised (`gptq`)"),
+    (
+        "quantised",
+        |h| edit(&h.at("m/config.json"), |c| c["quantization_config"] = json!({"quant_method": "gptq"})),
+        "the weights are quantised (`gptq`)",
+    ),
     ("size missing", |h| edit(&h.at("m/config.json"), |c| c["hidden_size"] = Value::Null), "config.json has no `hidden_size`"),
     ("absurd size", |h| edit(&h.at("m/config.json"), |c| c["num_hidden_layers"] = json!(1e6 as u64)), "impossible sizes: 1000000 layers"),
     ("negative size", |h| edit(&h.at("m/config.json"), |c| c["vocab_size"] = json!(-5)), "`vocab_size` is -5, not a positive whole number"),
@@ -55,14 +63,10 @@ const CASES: [Case; 21] = [
     ),
     ("tokenizer is no JSON", |h| cut(&h.at("m/tokenizer.json"), 50), "m/tokenizer.json"),
     ("a GGUF cut short", |h| fs::write(h.at("m.gguf"), b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0").unwrap(), "m.gguf"),
-    (
-        "a GGUF of absurd size",
-        |h| fs::write(h.at("m.gguf"), [b"GGUF\x03\0\0\0".as_slice(), &[0xff; 16]].concat()).unwrap(),
-        "m.gguf",
-    ),
+    ("a GGUF of absurd size", |h| fs::write(h.at("m.gguf"), [b"GGUF\x03\0\0\0".as_slice(), &[0xff; 16]].concat()).unwrap(), "m.gguf"),
     ("data are no JSON", |h| fs::write(h.at("d/train.json"), "[\n{\"instruction\": 3,,}]").unwrap(), "`d/train.json` line 2"),
     ("data are empty", |h| fs::write(h.at("d/train.json"), "[]").unwrap(), "d/train.json"),
-    ("no data", |h| fs::remove_dir_all(h.at("d")).unwrap(), "cannot read `d`"),
+    ("no data", |h| fs::remove_dir_all(h.at("d")).unwrap(), "`d` names nothing that is there"),
     (
         "a token beyond the vocabulary",
         |h| {

@@ -42,7 +42,8 @@ fn nll(summary: &Value) -> f64 {
 fn what_is_saved_is_what_transformers_and_peft_load() {
     let home = Home::new();
     fs::create_dir(home.at("t")).unwrap();
-    let rows: Vec<String> = (0..4u32).map(|k| format!("{{\"ids\": {:?}}}", (0..20).map(|i| (i * 7 + k * 31) % 256).collect::<Vec<u32>>())).collect();
+    let rows: Vec<String> =
+        (0..4u32).map(|k| format!("{{\"ids\": {:?}}}", (0..20).map(|i| (i * 7 + k * 31) % 256).collect::<Vec<u32>>())).collect();
     fs::write(home.at("t/test.jsonl"), rows.join("\n")).unwrap();
     fs::write(home.at("t/train.jsonl"), rows.join("\n")).unwrap();
     let body = r#"
@@ -86,7 +87,11 @@ fn a_gguf_model_is_saved_as_transformers_loads_it() {
     let home = Home::new();
     fs::create_dir(home.at("t")).unwrap();
     fs::write(home.at("t/test.jsonl"), format!("{{\"ids\": {}}}", paragraph["ids"])).unwrap();
-    home.good("model.evaluate(task.test, #{ items: 0 });\nmodel.save(\"model\");", "o", &["-p", &format!("model={}", gguf.display()), "-p", "data=t"]);
+    home.good(
+        "model.evaluate(task.test, #{ items: 0 });\nmodel.save(\"model\");",
+        "o",
+        &["-p", &format!("model={}", gguf.display()), "-p", "data=t"],
+    );
     let (ours, want) = (nll(&home.summary("o")["base"]), paragraph["mean_nll"].as_f64().unwrap());
     assert!((ours - want).abs() < 1e-4, "{ours} is not {want}");
     let at = |name: &str| home.at(name).display().to_string();

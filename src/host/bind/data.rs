@@ -6,13 +6,13 @@ use rhai::plugin::*;
 use rhai::{INT, Map, NativeCallContext};
 use serde_json::json;
 
-use super::{Answer, refuse};
+use super::{Answer, placed, refuse};
 use crate::data::{self, ChoiceItem, Cursor, EncodeOptions, Example, Item, LossOn, Split, Template, encode_choices, encode_train};
 use crate::error::Error;
 use crate::host::context::{Host, host, lock};
 use crate::host::door;
 use crate::host::options::Options;
-use crate::source::{self, DataFiles, Tokenizer};
+use crate::source::{self, Tokenizer};
 
 /// A data set with its splits; copies are the same.
 #[derive(Clone)]
@@ -94,7 +94,7 @@ pub(super) mod module {
     /// Loads a data set with the defaults of every option.
     #[rhai_fn(return_raw)]
     pub fn load(context: NativeCallContext, path: &str) -> Answer<Task> {
-        read(&*host(&context)?, path, Map::new())
+        placed(&context, read(&*host(&context)?, path, Map::new()))
     }
 
     /// Loads the data set at `path`, a file or a folder with files for `train`, `validation` and `test`. Only a path
@@ -110,7 +110,7 @@ pub(super) mod module {
     /// ```
     #[rhai_fn(name = "load", return_raw)]
     pub fn load_with(context: NativeCallContext, path: &str, options: Map) -> Answer<Task> {
-        read(&*host(&context)?, path, options)
+        placed(&context, read(&*host(&context)?, path, options))
     }
 }
 
@@ -155,16 +155,7 @@ fn read(host: &Host, path: &str, options: Map) -> Answer<Task> {
     let (template, options) = options_of(options).map_err(|e| door::to_script(&e))?;
     door::call(host, "data::load", &json!({ "path": path, "template": template.name() }), || {
         let files = source::data(&source::resolve(path, &host.grants(path))?)?;
-        let mut task = match &files {
-            DataFiles::File(file) => data::Task::from_file(file, host.settings.seed)?,
-            DataFiles::Folder(files) => data::Task::from_files(&folder_name(path), files, host.settings.seed)?,
-            DataFiles::Tasks(tasks) => {
-                let names: Vec<&str> = tasks.keys().map(String::as_str).collect();
-                return Err(Error::data(format!("`{path}` holds several tasks: {}", names.join(", ")))
-                    .hint("give the folder of one of them")
-                    .into());
-            }
-        };
+        let mut task = data::Task::open(path, &files, host.settings.seed)?;
         for file in files.paths() {
             let bytes = std::fs::read(file).map_err(|e| Error::data(format!("cannot read `{}`: {e}", file.display())))?;
             host.with_run(|run| run.note_digest(file.display().to_string(), crate::run::digest(&bytes)))?;
@@ -186,10 +177,6 @@ fn read(host: &Host, path: &str, options: Map) -> Answer<Task> {
         }
         Ok(Task(Arc::new(Splits { task, sets })))
     })
-}
-
-fn folder_name(path: &str) -> String {
-    std::path::Path::new(path).file_name().map_or_else(|| "data".into(), |n| n.to_string_lossy().into_owned())
 }
 
 fn options_of(map: Map) -> anyhow::Result<(Template, EncodeOptions)> {

@@ -8,7 +8,7 @@ mod params;
 mod sampler;
 
 use rhai::plugin::*;
-use rhai::{Engine, EvalAltResult};
+use rhai::{Engine, EvalAltResult, NativeCallContext};
 
 use super::door::to_script;
 use crate::error::Error;
@@ -39,6 +39,16 @@ pub(super) fn register(engine: &mut Engine) {
     }
     engine.register_static_module("model", exported_module!(model::module).into());
     engine.register_static_module("data", exported_module!(data::module).into());
+}
+
+/// Gives an error the place of the call: Rhai does so itself except for natives in a module (`data::load`).
+fn placed<T>(context: &NativeCallContext, answer: Answer<T>) -> Answer<T> {
+    answer.map_err(|mut error| {
+        if error.position().is_none() {
+            error.set_position(context.call_position());
+        }
+        error
+    })
 }
 
 /// A usage error as a script sees it.

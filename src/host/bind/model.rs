@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::booster::Booster;
 use super::data::Set;
-use super::{Answer, refuse};
+use super::{Answer, placed, refuse};
 use crate::boost::{self, Init, Spec, adapter};
 use crate::error::Error;
-use crate::eval;
+use crate::eval::{self, Encoded};
 use crate::host::console::Progress;
 use crate::host::context::{Host, host, lock};
 use crate::host::door;
@@ -20,7 +20,7 @@ use crate::host::options::Options;
 use crate::model::{self, Overlay};
 use crate::run::{Evaluation, EvaluationTiming};
 use crate::seed::Stream;
-use crate::source::{self, Tokenizer};
+use crate::source::Tokenizer;
 
 /// A model; copies are the same.
 #[derive(Clone)]
@@ -71,7 +71,7 @@ pub(super) mod module {
     #[rhai_fn(return_raw)]
     pub fn load(context: NativeCallContext, name: &str) -> Answer<Model> {
         let host = host(&context)?;
-        door::call(&host, "model::load", &json!({ "name": name }), || open(&host, name))
+        placed(&context, door::call(&host, "model::load", &json!({ "name": name }), || open(&host, name)))
     }
 }
 
@@ -145,7 +145,7 @@ pub(super) mod natives {
         measure(&*host(&context)?, model, &set, Map::new())
     }
 
-    /// Measures the model on `set`. Options: `items` (only the first so many), `booster` (laid over the model, not
+    /// Measures the model on `set`. Options: `items` (only the first so many; 0, the default, for all), `booster` (laid over the model, not
     /// merged; then nothing is recorded).
     #[rhai_fn(name = "evaluate", return_raw, pure)]
     pub fn evaluate_with(context: NativeCallContext, model: &mut Model, set: Set, options: Map) -> Answer<Map> {
@@ -192,8 +192,8 @@ pub(super) mod natives {
 }
 
 fn open(host: &Host, name: &str) -> anyhow::Result<Model> {
-    let files = source::model(&source::resolve(name, &host.grants(name))?)?;
-    let model::load::Loaded { model: network, tokenizer, extras } = model::load::load(&files, &host.settings.device, host.settings.dtype)?;
+    let loaded = model::load::open(name, &host.grants(name), &host.settings.device, host.settings.dtype)?;
+    let model::load::Loaded { model: network, tokenizer, extras } = loaded;
     let digest = network.digest()?;
     host.with_run(|run| run.note_digest(name, digest))?;
     let open = Open { network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0 };
@@ -232,10 +232,7 @@ fn merge_by(host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<(
 
 fn measure(host: &Host, model: &Model, set: &Set, options: Map) -> Answer<Map> {
     let mut o = Options::new("evaluate", options, &["items", "booster"]).map_err(refuse)?;
-    let items: Option<usize> = o.take_opt("items").map_err(refuse)?;
-    if let Some(n) = items {
-        o.check("items", n > 0, "1 or more", n).map_err(refuse)?;
-    }
+    let items = o.take_opt("items").map_err(refuse)?.filter(|&n: &usize| n > 0);
     let booster: Option<Booster> = o.take_opt("booster").map_err(refuse)?;
     let what = json!({ "split": set.split().name(), "items": items });
     let metrics = door::call(host, "model.evaluate", &what, || {
@@ -278,15 +275,15 @@ fn metrics(
             Ok(host.guard.check()?)
         }
     };
-    let metrics = if set.has_choices() {
-        let choices = set.choices(host, &m.tokenizer, items, m.network.config().max_positions)?;
-        let scores = eval::choices::score(&m.network, overlay, &choices, progress(choices.len()))?;
-        scores.metrics()
+    let (choices, examples);
+    let encoded = if set.has_choices() {
+        choices = set.choices(host, &m.tokenizer, items, m.network.config().max_positions)?;
+        Encoded::Choices(&choices)
     } else {
-        let examples = set.examples(host, &m.tokenizer)?;
-        let examples = &examples[..items.unwrap_or(usize::MAX).min(examples.len())];
-        eval::nll::mean(&m.network, overlay, examples, progress(examples.len()))?.metrics()
+        examples = set.examples(host, &m.tokenizer)?;
+        Encoded::Sequences(&examples[..items.unwrap_or(usize::MAX).min(examples.len())])
     };
+    let metrics = encoded.measure(&m.network, overlay, progress(encoded.len()))?.metrics;
     let shown: Vec<String> = metrics.iter().map(|(k, v)| format!("{k} {}", short(v))).collect();
     host.console.note(&format!("round {}: {name}: {}", m.round, shown.join(", ")));
     Ok(metrics)
