@@ -1,6 +1,5 @@
 //! A model as a Hugging Face folder that transformers loads, written whole or not at all.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -22,7 +21,7 @@ pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()
         .map(|(name, t)| Ok((name.as_str(), t.to_device(&candle_core::Device::Cpu)?.contiguous()?)))
         .collect::<Result<_>>()?;
     // transformers wants to know which framework wrote the file.
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let metadata = [("format".to_string(), "pt".to_string())].into();
     safetensors::serialize_to_file(cpu, Some(metadata), &partial).with_context(|| format!("cannot write `{}`", path.display()))?;
     std::fs::rename(&partial, path).with_context(|| format!("cannot write `{}`", path.display()))
 }

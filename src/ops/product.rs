@@ -214,14 +214,18 @@ pub fn plain_weight(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seed::Stream;
     use candle_core::Device;
 
     #[test]
     fn bf16_weights_are_multiplied_block_by_block() -> Result<()> {
         let (n, rows, columns) = (3, 5000, 900);
-        let w = Tensor::randn(0f32, 1.0, (rows, columns), &Device::Cpu)?.to_dtype(DType::BF16)?;
-        let x = Tensor::randn(0f32, 1.0, (n, columns), &Device::Cpu)?;
-        let dy = Tensor::randn(0f32, 1.0, (n, rows), &Device::Cpu)?;
+        let mut stream = Stream::new(0, "blocks");
+        let mut normal = |shape: (usize, usize)| {
+            let values: Vec<f32> = (0..shape.0 * shape.1).map(|_| stream.normal() as f32).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        };
+        let (w, x, dy) = (normal((rows, columns))?.to_dtype(DType::BF16)?, normal((n, columns))?, normal((n, rows))?);
         assert!(block_rows(columns) < rows);
         let xs = View::<f32>::new(&x)?;
         let y = into_transposed(Matrix::new(&xs, n, columns, columns), &w, Vec::new())?;

@@ -3,7 +3,7 @@
 //! Pre-tokenizers by name: `llama_vocab_pre_type` of ggml-org/llama.cpp; their rules as the published
 //! tokenizer.json files state them. Merges from scores: `generate_merges` of huggingface/transformers.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use tokenizers::decoders::byte_fallback::ByteFallback;
@@ -54,7 +54,7 @@ pub(super) struct Built {
 struct Vocabulary<'a> {
     tokens: &'a [String],
     types: Option<&'a [i64]>,
-    ids: HashMap<&'a str, u32>,
+    ids: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Vocabulary<'a> {
@@ -66,7 +66,7 @@ impl<'a> Vocabulary<'a> {
         {
             bail_data!("there are {} tokens but {} token types", tokens.len(), types.len());
         }
-        let mut ids = HashMap::with_capacity(tokens.len());
+        let mut ids = BTreeMap::new();
         for (id, token) in tokens.iter().enumerate() {
             // Where a token is there twice, the first one counts.
             ids.entry(token.as_str()).or_insert(id as u32);

@@ -1,6 +1,6 @@
 //! Tensors out of safetensors and GGUF files: their numbers, and what hostile or damaged files give.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::common::{Meta, gguf, models};
@@ -276,12 +276,12 @@ fn smollm2_loads_the_same_from_both() {
     };
     let start = std::time::Instant::now();
     let gguf = Gguf::open(&gguf).unwrap();
-    let tensors: HashMap<&str, Tensor> =
+    let tensors: BTreeMap<&str, Tensor> =
         gguf.names().into_iter().map(|name| (name, gguf.load(name, DType::F32, &Device::Cpu).unwrap())).collect();
     println!("{} tensors from GGUF in {:.2?}", tensors.len(), start.elapsed());
     let start = std::time::Instant::now();
     let safe = Safetensors::open(&[folder.join("model.safetensors")]).unwrap();
-    let loaded: HashMap<&str, Tensor> =
+    let loaded: BTreeMap<&str, Tensor> =
         safe.names().into_iter().map(|name| (name, safe.load(name, DType::F32, &Device::Cpu).unwrap())).collect();
     println!("{} tensors from safetensors in {:.2?}", loaded.len(), start.elapsed());
     for (ours, theirs) in [

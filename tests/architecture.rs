@@ -1,0 +1,151 @@
+//! Who knows whom: the table in docs/architecture.md against the paths that the source names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files that stand for the whole crate.
+const TABLE_OF_CONTENTS: &str = "lib";
+/// The one part that may name the script engine.
+const SCRIPT_HOST: &str = "host";
+
+/// A part of the crate (a folder or file directly under src) and those it knows.
+type Edges = BTreeMap<String, BTreeSet<String>>;
+
+fn home() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The rows of the table, top to bottom.
+fn table() -> Vec<(String, BTreeSet<String>)> {
+    let text = fs::read_to_string(home().join("docs/architecture.md")).unwrap();
+    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows = text.lines().skip_while(|l| !l.starts_with("| part |")).skip(2).take_while(|l| l.starts_with('|'));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
+        assert_eq!(cells.len(), 3, "{row}");
+        (names(cells[0]).pop().unwrap(), names(cells[2]).into_iter().collect())
+    })
+    .collect()
+}
+
+fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+/// The code of a file without its comments.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|l| l.split_once("//").map_or(l, |(code, _)| code)).collect::<Vec<_>>().join("\n")
+}
+
+fn word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
+/// The first words after each `prefix` in `code`: one, or all of a group in braces.
+fn after(code: &str, prefix: &str) -> Vec<String> {
+    let mut found = vec![];
+    for (at, _) in code.match_indices(prefix) {
+        // `$crate` in a macro, and words that end like the prefix.
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            found.push(word(rest).to_owned());
+            continue;
+        };
+        let (mut depth, mut start) = (1, true);
+        for (i, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => start = true,
+                c if start && depth == 1 && !c.is_whitespace() => {
+                    found.push(word(&group[i..]).to_owned());
+                    start = false;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// What the source does, and the parts that name the script engine.
+fn found() -> (Edges, BTreeSet<String>) {
+    let src = home().join("src");
+    let mut files = vec![];
+    sources(&src, &mut files);
+    let part = |path: &Path| path.strip_prefix(&src).unwrap().iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+    let parts: BTreeSet<String> = files.iter().map(|f| part(f)).filter(|p| p != TABLE_OF_CONTENTS).collect();
+    let (mut edges, mut engine) = (Edges::new(), BTreeSet::new());
+    for file in &files {
+        let own = part(file);
+        if own == TABLE_OF_CONTENTS {
+            continue;
+        }
+        let code = code(file);
+        // As many `super` as the file lies deep lead to the crate itself.
+        let within = file.strip_prefix(&src).unwrap().with_extension("");
+        let depth = within.iter().filter(|p| *p != "mod").count();
+        let known = edges.entry(own.clone()).or_default();
+        for prefix in ["crate::".to_owned(), "xgbrun::".to_owned(), "super::".repeat(depth)] {
+            for name in after(&code, &prefix) {
+                let name = if name.starts_with("bail_") { "error".to_owned() } else { name };
+                if name != own && parts.contains(&name) {
+                    known.insert(name);
+                }
+            }
+        }
+        if ["rhai::", "use rhai", "extern crate rhai"].iter().any(|p| !after(&code, p).is_empty()) {
+            engine.insert(own);
+        }
+    }
+    (edges, engine)
+}
+
+#[test]
+fn the_table_says_who_knows_whom() {
+    let table = table();
+    let (found, _) = found();
+    let mut wrong = vec![];
+    for (i, (part, allowed)) in table.iter().enumerate() {
+        let Some(known) = found.get(part) else {
+            wrong.push(format!("`{part}` has a row but is not under src"));
+            continue;
+        };
+        wrong.extend(known.difference(allowed).map(|k| format!("`{part}` knows `{k}`, which its row does not allow")));
+        wrong.extend(allowed.difference(known).map(|k| format!("`{part}` may know `{k}` but does not")));
+        let above = |k: &&String| !table[i + 1..].iter().any(|(below, _)| below == *k);
+        wrong.extend(allowed.iter().filter(above).map(|k| format!("`{part}` may know `{k}`, which has no row below it")));
+    }
+    let listed: BTreeSet<&String> = table.iter().map(|(part, _)| part).collect();
+    wrong.extend(found.keys().filter(|p| !listed.contains(p)).map(|p| format!("`{p}` has no row")));
+    assert!(wrong.is_empty(), "docs/architecture.md and src disagree:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_script_engine_is_named_in_one_folder() {
+    let (_, engine) = found();
+    assert_eq!(engine, BTreeSet::from([SCRIPT_HOST.to_owned()]));
+}
+
+#[test]
+fn paths_are_read_as_the_compiler_reads_them() {
+    let code = "use crate::{bail_data, error::{Error, nearest},\n    seed};\nlet x = crate::ops::slice(y); $crate::run; my_crate::cli";
+    assert_eq!(after(code, "crate::"), ["bail_data", "error", "seed", "ops"]);
+    assert_eq!(after("super::super::data::x", "super::super::"), ["data"]);
+}
