@@ -56,7 +56,9 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
         Some(hub) if grants.hub => Ok(hub),
         Some(_) => bail_usage!("`{name}` would be fetched from the hub, which is not allowed here"),
         None => {
-            bail_data!("`{name}` names nothing that is there: expected `builtin:…`, a path that exists, or a hub id `owner/name` or `owner/name@revision`")
+            bail_data!(
+                "`{name}` names nothing that is there: expected `builtin:…`, a path that exists, or a hub id `owner/name` or `owner/name@revision`"
+            )
         }
     }
 }

@@ -80,7 +80,7 @@ const CASES: [Case; 21] = [
 #[test]
 fn broken_input_is_named_with_exit_3() {
     for (name, break_it, want) in CASES {
-        let home = Home::new();
+        let home = Home::make();
         break_it(&home);
         let model = if home.at("m.gguf").exists() { "model=m.gguf" } else { "model=m" };
         let body = "let b = model.booster(#{ layers: [0] });\nb.fit(task.train, #{ steps: 1, optimizer: sgd(#{ lr: 0 }) });";
@@ -94,7 +94,7 @@ fn broken_input_is_named_with_exit_3() {
 
 #[test]
 fn a_loss_that_is_no_number_stops_the_run_and_says_where() {
-    let home = Home::new();
+    let home = Home::make();
     let body = "let b = model.booster(#{ layers: [1] });\nb.fit(task.train, #{ steps: 5, optimizer: sgd(#{ lr: 1e30 }) });";
     let output = home.run(body, "o", &[]);
     let said = said(&output);

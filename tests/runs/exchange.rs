@@ -40,7 +40,7 @@ fn nll(summary: &Value) -> f64 {
 
 #[test]
 fn what_is_saved_is_what_transformers_and_peft_load() {
-    let home = Home::new();
+    let home = Home::make();
     fs::create_dir(home.at("t")).unwrap();
     let rows: Vec<String> =
         (0..4u32).map(|k| format!("{{\"ids\": {:?}}}", (0..20).map(|i| (i * 7 + k * 31) % 256).collect::<Vec<u32>>())).collect();
@@ -84,7 +84,7 @@ fn what_is_saved_is_what_transformers_and_peft_load() {
 fn a_gguf_model_is_saved_as_transformers_loads_it() {
     let (Some(gguf), Some(reference)) = (common::model(common::GGUF), common::shared("peer/reference.json")) else { return };
     let paragraph: Value = serde_json::from_str::<Value>(&fs::read_to_string(reference).unwrap()).unwrap()["paragraph"].clone();
-    let home = Home::new();
+    let home = Home::make();
     fs::create_dir(home.at("t")).unwrap();
     fs::write(home.at("t/test.jsonl"), format!("{{\"ids\": {}}}", paragraph["ids"])).unwrap();
     home.good(
@@ -105,7 +105,7 @@ fn a_real_adapter_has_the_effect_it_has_in_pytorch() {
     let (Some(model), Some(adapter)) = (common::model(common::FOLDER), common::model("lora-reference/trained")) else { return };
     let Some(reference) = common::shared("peer/lora_reference.json") else { return };
     let reference: Value = serde_json::from_str(&fs::read_to_string(reference).unwrap()).unwrap();
-    let home = Home::new();
+    let home = Home::make();
     let rows: Vec<String> = reference["ids"].as_array().unwrap().iter().map(|ids| format!("{{\"ids\": {ids}}}")).collect();
     fs::write(home.at("rows.jsonl"), rows.join("\n")).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_xgbrun"))

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub struct Home(tempfile::TempDir);
 
 impl Home {
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         let home = Self(tempfile::tempdir().unwrap());
         tiny::write(&home.at("m"));
         fs::create_dir(home.at("d")).unwrap();

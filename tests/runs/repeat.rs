@@ -16,7 +16,7 @@ const BOOST: &str = r#"
 
 #[test]
 fn the_same_seed_gives_the_same_bits_and_another_other_layers() {
-    let home = Home::new();
+    let home = Home::make();
     let layers = |out: &str| home.metrics(out).iter().map(|l| l["layers"].to_string()).collect::<Vec<_>>();
     for (out, more) in [("a", &["--seed", "1"]), ("b", &["--seed", "1"]), ("c", &["--seed", "2"])] {
         home.good(BOOST, out, more);
@@ -32,7 +32,7 @@ fn the_same_seed_gives_the_same_bits_and_another_other_layers() {
 
 #[test]
 fn boosting_lowers_the_loss() {
-    let home = Home::new();
+    let home = Home::make();
     let body = r#"
         for round in 0..12 {
             let b = model.booster(#{ layers: [0, 1] });
@@ -57,7 +57,7 @@ fn close(a: &[f64], b: &[f64], bound: f64) -> bool {
 
 #[test]
 fn options_do_what_they_say() {
-    let home = Home::new();
+    let home = Home::make();
     let plain = losses(&home, "plain", "b.fit(task.train, #{ steps: 6, batch: 4, optimizer: adamw(#{ lr: 1e-2 }) });");
     let fit = |out: &str, options: &str| losses(&home, out, &format!("b.fit(task.train, #{{ {options} }});"));
     // Recomputing changes no bit; accumulation only the order of sums.
@@ -83,7 +83,7 @@ fn options_do_what_they_say() {
 
 #[test]
 fn the_data_go_on_from_booster_to_booster() {
-    let home = Home::new();
+    let home = Home::make();
     // A rate of 0 leaves the model as it is, so that the losses tell which examples were fed.
     let fit = |steps: usize| format!("b.fit(task.train, #{{ steps: {steps}, batch: 2, optimizer: sgd(#{{ lr: 0 }}) }});");
     let whole = losses(&home, "whole", &fit(6));
@@ -94,7 +94,7 @@ fn the_data_go_on_from_booster_to_booster() {
 
 #[test]
 fn bf16_storage_trains_and_repeats() {
-    let home = Home::new();
+    let home = Home::make();
     for out in ["a", "b"] {
         home.good(BOOST, out, &["--dtype", "bf16"]);
     }

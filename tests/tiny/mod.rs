@@ -1,6 +1,5 @@
 //! A Llama small enough to be made anew for a test: 2 layers of width 16, a byte-level tokenizer of 257 tokens.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -22,8 +21,7 @@ pub fn write(folder: &Path) {
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| (middle + 0.3 * stream.normal()) as f32).collect();
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
     });
-    let tensors: HashMap<String, Tensor> = tensors.collect();
-    candle_core::safetensors::save(&tensors, folder.join("model.safetensors")).unwrap();
+    candle_core::safetensors::save(&tensors.collect(), folder.join("model.safetensors")).unwrap();
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
     fs::write(folder.join("tokenizer.json"), tokenizer().to_string()).unwrap();
 }
