@@ -3,7 +3,6 @@
 //! 16-bit weights are widened a block of rows at a time, so that no wide copy of a matrix exists.
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::slice::View;
@@ -25,6 +24,13 @@ impl<'a> Matrix<'a> {
         Self { data, rows, columns, row_stride: stride, column_stride: 1 }
     }
 
+    /// `count` rows from `first` on.
+    fn middle_rows(self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "rows beyond a matrix");
+        let start = if count == 0 || self.columns == 0 { 0 } else { first * self.row_stride };
+        Self { data: &self.data[start..], rows: count, ..self }
+    }
+
     /// The transpose, as a view.
     pub fn t(self) -> Self {
         Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
@@ -42,12 +48,77 @@ pub struct Target {
     pub stride: usize,
 }
 
+// SAFETY: threads get disjoint blocks of a target, see `multiply`.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// # Safety
+    /// `offset` lies inside the target.
+    unsafe fn at(&self, offset: usize) -> *mut f32 {
+        // SAFETY: the caller vouches for the offset.
+        unsafe { self.data.add(offset) }
+    }
+}
+
+/// How much of the machine a product may use.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Threads {
+    /// The calling thread alone, inside of what is parallel already.
+    One,
+    /// The whole pool.
+    All,
+}
+
+/// Products of fewer multiplications than this are not worth a second thread.
+const SMALL: usize = 1 << 19;
+
 /// target = alpha · a·b + beta · target.
+///
+/// On several threads each computes a block of the target's rows, or of its columns where there are more, with a
+/// product of its own: cutting at fixed places keeps results the same from run to run, and no thread waits while
+/// another packs for all.
 ///
 /// # Safety
 /// As [`Target`] says, for a.rows rows of b.columns numbers.
-pub unsafe fn multiply(target: Target, a: Matrix, b: Matrix, alpha: f32, beta: f32, parallelism: Parallelism) {
+pub unsafe fn multiply(target: Target, a: Matrix, b: Matrix, alpha: f32, beta: f32, threads: Threads) {
     assert_eq!(a.columns, b.rows, "inner sizes of a product");
+    let parts = match threads {
+        Threads::All if a.rows * b.columns * a.columns >= SMALL => rayon::current_num_threads(),
+        _ => 1,
+    };
+    let by_rows = a.rows > b.columns;
+    let length = if by_rows { a.rows } else { b.columns };
+    // Whole vectors a part, so that none works on ragged edges but the last.
+    let step = length.div_ceil(parts).next_multiple_of(16);
+    let part = |start: usize| {
+        let count = step.min(length - start);
+        // SAFETY: the parts are disjoint blocks of what the caller vouches for.
+        unsafe {
+            if by_rows {
+                let data = target.at(start * target.stride);
+                one(Target { data, ..target }, a.middle_rows(start, count), b, alpha, beta);
+            } else {
+                let data = target.at(start);
+                one(Target { data, ..target }, a, b.t().middle_rows(start, count).t(), alpha, beta);
+            }
+        }
+    };
+    if step >= length {
+        if length > 0 {
+            part(0);
+        }
+        return;
+    }
+    (0..length.div_ceil(step)).into_par_iter().for_each(|i| part(i * step));
+}
+
+/// A product on the calling thread.
+///
+/// # Safety
+/// As for [`multiply`].
+unsafe fn one(target: Target, a: Matrix, b: Matrix, alpha: f32, beta: f32) {
     if a.rows == 0 || b.columns == 0 {
         return;
     }
@@ -73,16 +144,8 @@ pub unsafe fn multiply(target: Target, a: Matrix, b: Matrix, alpha: f32, beta: f
             false,
             false,
             false,
-            parallelism,
+            gemm::Parallelism::None,
         );
-    }
-}
-
-/// All threads of the pool.
-pub fn threads() -> Parallelism {
-    match rayon::current_num_threads() {
-        1 => Parallelism::None,
-        n => Parallelism::Rayon(n),
     }
 }
 
@@ -96,7 +159,7 @@ pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
     }
     // SAFETY: the capacity is exactly the product's size, and with beta 0 all of it is written before `set_len`.
     unsafe {
-        multiply(Target { data: out.as_mut_ptr(), stride: b.columns }, a, b, alpha, 0.0, threads());
+        multiply(Target { data: out.as_mut_ptr(), stride: b.columns }, a, b, alpha, 0.0, Threads::All);
         out.set_len(len);
     }
     out
@@ -106,7 +169,7 @@ pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
 pub fn add(out: &mut [f32], a: Matrix, b: Matrix, alpha: f32) {
     assert_eq!(out.len(), a.rows * b.columns, "size of a product's target");
     // SAFETY: `out` is ours alone and exactly large enough.
-    unsafe { multiply(Target { data: out.as_mut_ptr(), stride: b.columns }, a, b, alpha, 1.0, threads()) }
+    unsafe { multiply(Target { data: out.as_mut_ptr(), stride: b.columns }, a, b, alpha, 1.0, Threads::All) }
 }
 
 /// Rows of a 16-bit matrix that are widened at a time: about 4 MB of f32.
@@ -168,7 +231,7 @@ unsafe fn by_column_blocks(x: Matrix, weight: &Tensor, data: *mut f32, beta: f32
     let stride = weight.dim(0)?;
     over_rows(weight, |first, w| {
         // SAFETY: columns first..first+w.rows of the caller's N × rows numbers.
-        unsafe { multiply(Target { data: data.add(first), stride }, x, w.t(), 1.0, beta, threads()) }
+        unsafe { multiply(Target { data: data.add(first), stride }, x, w.t(), 1.0, beta, Threads::All) }
     })
 }
 
@@ -186,7 +249,7 @@ pub fn with_weight(dy: &[f32], weight: &Tensor, out: Option<Vec<f32>>) -> Result
     over_rows(weight, |first, w| {
         let part = Matrix { data: &dy[first..], rows: n, columns: w.rows, row_stride: rows, column_stride: 1 };
         // SAFETY: `out` is ours and N × columns large; from the second block on it is initialised.
-        unsafe { multiply(Target { data, stride: columns }, part, w, 1.0, beta, threads()) };
+        unsafe { multiply(Target { data, stride: columns }, part, w, 1.0, beta, Threads::All) };
         beta = 1.0;
     })?;
     // SAFETY: a weight has at least one row, so all of `out` was written.

@@ -4,11 +4,10 @@
 use std::ops::Range;
 
 use candle_core::{Result, Tensor};
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{Attended, Gradients, Mask, Segment};
-use crate::ops::product::{Matrix, Target, multiply};
+use crate::ops::product::{Matrix, Target, Threads, multiply};
 use crate::ops::slice::{exp, f32s, max, sum_by, tensor, vectorized};
 
 /// Query rows whose scores exist at a time.
@@ -145,7 +144,7 @@ fn scores(z: &mut [f32], q: Matrix, k: Head, segment: &Segment, block: &Block, s
     for (column, row, count) in runs(segment, &block.keys) {
         let keys = k.rows(row, count);
         // SAFETY: columns column..column+count of the block's rows lie inside `z`, which is ours.
-        unsafe { multiply(Target { data: z.as_mut_ptr().add(column), stride: width }, q, keys.t(), scale, 0.0, Parallelism::None) }
+        unsafe { multiply(Target { data: z.as_mut_ptr().add(column), stride: width }, q, keys.t(), scale, 0.0, Threads::One) }
     }
 }
 
@@ -192,7 +191,7 @@ pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], mask: M
                             // SAFETY: the block's rows of this head belong to this task; the first run sets them.
                             unsafe {
                                 let data = o.at(row * sizes.q_stride() + head * sizes.e);
-                                multiply(Target { data, stride: sizes.q_stride() }, p, value, 1.0, beta, Parallelism::None);
+                                multiply(Target { data, stride: sizes.q_stride() }, p, value, 1.0, beta, Threads::One);
                             }
                             beta = 1.0;
                         }
@@ -265,9 +264,9 @@ pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended,
                                 let to_q = Target { data: dq_at.at(row * q_stride + head * e), stride: q_stride };
                                 let to_k = Target { data: dk_at.at(key * k_stride + group * e), stride: k_stride };
                                 let to_v = Target { data: dv_at.at(key * k_stride + group * e), stride: k_stride };
-                                multiply(to_q, dz, keys, 1.0, beta, Parallelism::None);
-                                multiply(to_k, dz.t(), query, 1.0, 1.0, Parallelism::None);
-                                multiply(to_v, p.t(), d, 1.0, 1.0, Parallelism::None);
+                                multiply(to_q, dz, keys, 1.0, beta, Threads::One);
+                                multiply(to_k, dz.t(), query, 1.0, 1.0, Threads::One);
+                                multiply(to_v, p.t(), d, 1.0, 1.0, Threads::One);
                             }
                             beta = 1.0;
                         }
