@@ -110,19 +110,21 @@ fn and_more(count: usize) -> String {
 pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, storage: DType) -> Result<Model> {
     check(&config, source)?;
     let compute = device::compute_dtype(storage, device);
-    // Norms and biases are small and stay in the compute type; in f32 where that is 16 bits wide.
+    // Norms and biases are small and computed with in f32; their numbers are those of the storage type, so that what
+    // is measured is what is saved.
     let small = if compute == DType::F64 { DType::F64 } else { DType::F32 };
+    let vector = |name: &str| -> Result<Tensor> { Ok(source.load(name, storage, device)?.to_dtype(small)?) };
     let norm = |name: &str| -> Result<Norm> {
-        let weight = source.load(&format!("{name}.weight"), small, device)?;
+        let weight = vector(&format!("{name}.weight"))?;
         let bias = match source.shape(&format!("{name}.bias")) {
-            Some(_) => source.load(&format!("{name}.bias"), small, device)?,
+            Some(_) => vector(&format!("{name}.bias"))?,
             None => weight.zeros_like()?,
         };
         Ok(Norm { kind: config.norm, weight, bias, eps: config.eps })
     };
     let dense = |layer: usize, role: Role| -> Result<Dense> {
         let name = |part: &str| names::in_layer(layer, &format!("{}.{part}", role.path()));
-        let bias = if config.has_bias(role) { Some(source.load(&name("bias"), small, device)?) } else { None };
+        let bias = if config.has_bias(role) { Some(vector(&name("bias"))?) } else { None };
         Ok(Dense { weight: source.load(&name("weight"), storage, device)?, bias })
     };
     let mut blocks = Vec::with_capacity(config.layers);
