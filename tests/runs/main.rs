@@ -1,0 +1,11 @@
+//! The program end to end, through its command line, on a tiny model and on real ones where they are there.
+
+#[path = "../common/tiny.rs"]
+mod tiny;
+#[path = "../common/tiny_tokenizer.rs"]
+mod tiny_tokenizer;
+
+mod harness;
+mod recipe;
+mod training;
+mod variants;
