@@ -44,7 +44,7 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
             let config = Config::from_json(&json).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             let weights = Safetensors::open(&folder.weights)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
-            check_tokenizer(&tokenizer, &config)?;
+            check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             let model = assemble(config, &weights, device, storage)
                 .with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: folder.others.clone() } })
@@ -53,7 +53,7 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
             let gguf = Gguf::open(path)?;
             let config = gguf::config(&gguf)?;
             let tokenizer = Tokenizer::from_gguf(&gguf)?;
-            check_tokenizer(&tokenizer, &config)?;
+            check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             let extras = Extras { config: config.to_json(), others: vec![] };
             let weights = gguf::Published::new(&gguf, &config);
             let model =
@@ -66,6 +66,11 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
 fn check_tokenizer(tokenizer: &source::Tokenizer, config: &Config) -> Result<()> {
     if tokenizer.vocab_size() > config.vocabulary {
         bail_data!("the tokenizer has {} tokens, the model's vocabulary only {}", tokenizer.vocab_size(), config.vocabulary);
+    }
+    for (role, id) in [("begins", tokenizer.bos()), ("ends", tokenizer.eos())] {
+        if let Some(id) = id.filter(|id| *id as usize >= config.vocabulary) {
+            bail_data!("the token that {role} a text is {id}, beyond the vocabulary of {} tokens", config.vocabulary);
+        }
     }
     Ok(())
 }
