@@ -54,7 +54,7 @@ pub fn merges() -> Vec<(String, String)> {
 /// All tokens by id, the end-of-sequence token last.
 pub fn tokens() -> Vec<String> {
     let bytes = (0..=255).map(|byte| letter(byte).to_string());
-    bytes.chain(merges().into_iter().map(|(left, right)| left + &right)).chain([EOS.to_string()]).collect()
+    bytes.chain(merges().into_iter().map(|(left, right)| left + right.as_str())).chain([EOS.to_string()]).collect()
 }
 
 pub fn size() -> usize {

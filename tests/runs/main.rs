@@ -1,5 +1,7 @@
 //! The program end to end, through its command line, on a tiny model and on real ones where they are there.
 
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../common/gguf.rs"]
 mod gguf;
 #[path = "../common/tiny.rs"]
@@ -11,6 +13,7 @@ mod tiny_tokenizer;
 
 mod bad_input;
 mod harness;
+mod peer;
 mod recipe;
 mod training;
 mod variants;
