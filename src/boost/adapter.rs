@@ -81,7 +81,13 @@ pub fn load(folder: &Path, model: &Model) -> Result<Booster> {
         let (out, inner) = model.target_shape(role);
         let rank = match (shape("A").as_deref(), shape("B").as_deref()) {
             (Some(&[r, i]), Some(&[o, q])) if r == q && r > 0 && (o, i) == (out, inner) => r,
-            (a, b) => bail_data!("the adapter's factors of `{module}` have shapes {a:?} and {b:?}; the module is {out} × {inner}"),
+            (Some(a), Some(b)) => {
+                bail_data!("the adapter's factors of `{module}` have shapes {a:?} and {b:?}; the module is {out} × {inner}")
+            }
+            (a, _) => {
+                let (there, missing) = if a.is_some() { ("A", "B") } else { ("B", "A") };
+                bail_data!("the adapter in `{shown}` has the factor {there} of `{module}`, but not {missing}")
+            }
         };
         let load = |part: &str| tensors.load(&factor(part), model.factor_dtype(), model.device());
         let alpha = alpha_of(&config, module)?;

@@ -340,6 +340,9 @@ impl RopeScaling {
 fn rope(f: &Fields) -> Result<(f64, RopeScaling)> {
     let scaling = f.get("rope_parameters").or_else(|| f.get("rope_scaling"));
     let Some(scaling) = scaling else { return Ok((f.number("rope_theta")?.unwrap_or(10_000.0), RopeScaling::None)) };
+    if !scaling.is_object() {
+        bail_data!("config.json: the rope scaling is {scaling}, not an object");
+    }
     let s = Fields(scaling);
     let theta = s.number("rope_theta")?.or(f.number("rope_theta")?).unwrap_or(10_000.0);
     let need =

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 
 use super::block::NormKind;
@@ -70,7 +70,7 @@ pub fn config(gguf: &Gguf) -> Result<Config> {
         bos: id("bos_token_id")?,
         eos: id("eos_token_id")?.into_iter().collect(),
     };
-    config.check()?;
+    config.check().with_context(|| format!("cannot use the model in `{}`", gguf.path().display()))?;
     config.rope_scaling = scaling(gguf, &key("rope.scaling.type"), &key("rope.scaling.factor"), &config)?;
     Ok(config)
 }

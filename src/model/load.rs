@@ -49,7 +49,7 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
             let config = Config::from_json(&json).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             let weights = Safetensors::open(&folder.weights)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
-            check_tokenizer(&tokenizer, &config)?;
+            check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             let model = assemble(config, &weights, device, storage)
                 .with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: folder.others.clone() } })
@@ -58,7 +58,7 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
             let gguf = Gguf::open(path)?;
             let config = gguf::config(&gguf)?;
             let tokenizer = Tokenizer::from_gguf(&gguf)?;
-            check_tokenizer(&tokenizer, &config)?;
+            check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             let extras = Extras { config: config.to_json(), others: vec![] };
             let weights = gguf::Published::new(&gguf, &config);
             let model =
@@ -71,6 +71,11 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
 fn check_tokenizer(tokenizer: &source::Tokenizer, config: &Config) -> Result<()> {
     if tokenizer.vocab_size() > config.vocabulary {
         bail_data!("the tokenizer has {} tokens, the model's vocabulary only {}", tokenizer.vocab_size(), config.vocabulary);
+    }
+    for (role, id) in [("begins", tokenizer.bos()), ("ends", tokenizer.eos())] {
+        if let Some(id) = id.filter(|id| *id as usize >= config.vocabulary) {
+            bail_data!("the token that {role} a text is {id}, beyond the vocabulary of {} tokens", config.vocabulary);
+        }
     }
     Ok(())
 }
@@ -115,19 +120,21 @@ fn and_more(count: usize) -> String {
 pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, storage: DType) -> Result<Model> {
     check(&config, source)?;
     let compute = device::compute_dtype(storage, device);
-    // Norms and biases are small and stay in the compute type; in f32 where that is 16 bits wide.
+    // Norms and biases are small and computed with in f32; their numbers are those of the storage type, so that what
+    // is measured is what is saved.
     let small = if compute == DType::F64 { DType::F64 } else { DType::F32 };
+    let vector = |name: &str| -> Result<Tensor> { Ok(source.load(name, storage, device)?.to_dtype(small)?) };
     let norm = |name: &str| -> Result<Norm> {
-        let weight = source.load(&format!("{name}.weight"), small, device)?;
+        let weight = vector(&format!("{name}.weight"))?;
         let bias = match source.shape(&format!("{name}.bias")) {
-            Some(_) => source.load(&format!("{name}.bias"), small, device)?,
+            Some(_) => vector(&format!("{name}.bias"))?,
             None => weight.zeros_like()?,
         };
         Ok(Norm { kind: config.norm, weight, bias, eps: config.eps })
     };
     let dense = |layer: usize, role: Role| -> Result<Dense> {
         let name = |part: &str| names::in_layer(layer, &format!("{}.{part}", role.path()));
-        let bias = if config.has_bias(role) { Some(source.load(&name("bias"), small, device)?) } else { None };
+        let bias = if config.has_bias(role) { Some(vector(&name("bias"))?) } else { None };
         Ok(Dense { weight: source.load(&name("weight"), storage, device)?, bias })
     };
     let mut blocks = Vec::with_capacity(config.layers);

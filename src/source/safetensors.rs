@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::tensors::{Encoding, TensorSource, map, read};
 use crate::bail_data;
@@ -66,8 +66,13 @@ fn header(bytes: &[u8], path: &Path) -> Result<Vec<Described>> {
         .hint("copy or download it again")
         .into());
     }
-    let (length, metadata) = SafeTensors::read_metadata(bytes)
-        .map_err(|e| Error::data(format!("`{shown}` is damaged: {e}")).hint("copy or download it again"))?;
+    let (length, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
+        let what = match e {
+            SafeTensorError::MetadataIncompleteBuffer => format!("is cut short, or has bytes that are no tensor's: {} in all", bytes.len()),
+            e => format!("is damaged: {e}"),
+        };
+        Error::data(format!("`{shown}` {what}")).hint("copy or download it again")
+    })?;
     let start = LENGTH + length;
     let tensors = metadata.tensors();
     Ok(tensors

@@ -60,6 +60,7 @@ fn small_gguf() -> Vec<u8> {
         ("tokenizer.ggml.tokens", Meta::Texts(vec!["a", "b"])),
         ("tokenizer.ggml.scores", Meta::F32s(vec![0.5, -1.0])),
         ("flag", Meta::Bool(true)),
+        ("eps", Meta::F32(0.25)),
     ];
     gguf(&metadata, &[("a.weight", vec![3, 2], 0, le(&floats(6))), ("b.weight", vec![4], 0, le(&floats(4)))])
 }
@@ -166,6 +167,7 @@ fn gguf_is_read() {
     assert_eq!(file.required("tokenizer.ggml.tokens", Value::as_strings).unwrap(), ["a", "b"]);
     assert_eq!(file.required("tokenizer.ggml.scores", Value::as_floats).unwrap(), [0.5, -1.0]);
     assert_eq!(file.optional("flag", Value::as_bool).unwrap(), Some(true));
+    assert_eq!(file.optional("eps", Value::as_f64).unwrap(), Some(0.25));
     assert_eq!(file.optional("none", Value::as_bool).unwrap(), None);
     assert!(data_error(file.optional("flag", Value::as_u64)).ends_with("metadata `flag` has a value of the wrong type: true"));
     assert!(data_error(file.required("llama.blok_count", Value::as_u64)).ends_with("has no metadata `llama.blok_count`"));

@@ -1,0 +1,19 @@
+//! The program end to end, through its command line, on a tiny model and on real ones where they are there.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../common/gguf.rs"]
+mod gguf;
+#[path = "../common/tiny.rs"]
+mod tiny;
+#[path = "../common/tiny_gguf.rs"]
+mod tiny_gguf;
+#[path = "../common/tiny_tokenizer.rs"]
+mod tiny_tokenizer;
+
+mod bad_input;
+mod harness;
+mod peer;
+mod recipe;
+mod training;
+mod variants;
