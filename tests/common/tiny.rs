@@ -67,7 +67,7 @@ impl Tiny {
     }
 
     /// Every tensor by its published name, in the order of the network.
-    pub fn tensors(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+    pub fn tensors(&self) -> Vec<NamedTensor> {
         let (q, kv, vocabulary) = (HEADS * HEAD_WIDTH, GROUPS * HEAD_WIDTH, tiny_tokenizer::size());
         let mut shapes = vec![("model.embed_tokens.weight".to_string(), vec![vocabulary, WIDTH])];
         for layer in 0..self.layers {
@@ -122,8 +122,11 @@ impl Tiny {
     }
 }
 
+/// Name, shape and numbers of a tensor.
+pub type NamedTensor = (String, Vec<usize>, Vec<f32>);
+
 /// Tensors as a safetensors file of one type.
-pub fn write_safetensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)], dtype: Dtype) {
+pub fn write_safetensors(path: &Path, tensors: &[NamedTensor], dtype: Dtype) {
     let bytes = |values: &[f32]| -> Vec<u8> {
         match dtype {
             Dtype::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
@@ -133,8 +136,8 @@ pub fn write_safetensors(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]
     };
     let stored: Vec<Vec<u8>> = tensors.iter().map(|(_, _, values)| bytes(values)).collect();
     let views = tensors.iter().zip(&stored).map(|((name, shape, _), bytes)| (name, TensorView::new(dtype, shape.clone(), bytes).unwrap()));
-    let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize_to_file(views, Some(metadata), path).unwrap();
+    let metadata = [("format".to_string(), "pt".to_string())];
+    safetensors::serialize_to_file(views, Some(metadata.into_iter().collect()), path).unwrap();
 }
 
 /// SplitMix64, as numbers in [-1, 1).
