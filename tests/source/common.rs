@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 #[path = "../common/gguf.rs"]
 mod writer;
 
-pub use writer::{Meta, Tensor, gguf};
+pub use writer::{Meta, gguf};
 
 /// The folder of shared data, if it is there; else the reason is printed and the test passes over.
 pub fn shared() -> Option<PathBuf> {
