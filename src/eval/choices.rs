@@ -53,6 +53,7 @@ impl Scores {
 }
 
 /// Scores all items; `progress` hears how many are done and may end it with an error.
+/// Errors where a likelihood is no number.
 pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progress: impl FnMut(usize) -> Result<()>) -> Result<Scores> {
     let mut scores = Scores { sums: Vec::with_capacity(items.len()), items: items.len(), right: 0, right_normalized: 0, tokens: 0 };
     let mut start = 0;
@@ -67,6 +68,7 @@ pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progres
         let nll = model.nll(&batch.tokens, &batch.rows, &batch.targets, overlay)?;
         for (item, spans) in items[start..end].iter().zip(&batch.spans) {
             let sums: Vec<f64> = spans.iter().map(|parts| -parts.iter().flat_map(|r| &nll[r.clone()]).sum::<f64>()).collect();
+            super::finite(sums.iter().sum())?;
             let per_character: Vec<f64> = sums.iter().zip(&item.choice_chars).map(|(s, &n)| s / n.max(1) as f64).collect();
             scores.right += usize::from(largest(&sums) == item.label);
             scores.right_normalized += usize::from(largest(&per_character) == item.label);

@@ -9,3 +9,14 @@ pub use set::{Encoded, Measured};
 
 /// Tokens that go through the network at a time.
 const BATCH_TOKENS: usize = 1024;
+
+/// Errors (class run) where a sum of log-likelihoods is no number: weights or factors have left the range of f32, as
+/// the last step of a fit with too high a learning rate leaves them.
+fn finite(sum: f64) -> anyhow::Result<()> {
+    if sum.is_finite() {
+        return Ok(());
+    }
+    Err(crate::error::Error::run(format!("the model's likelihood is {}: its weights have left the range of numbers", sum.abs()))
+        .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
+        .into())
+}

@@ -29,6 +29,7 @@ impl Nll {
 }
 
 /// Measures all examples; `progress` hears how many are done and may end it with an error.
+/// Errors where the likelihood is no number.
 pub fn mean(model: &Model, overlay: &Overlay, examples: &[Example], mut progress: impl FnMut(usize) -> Result<()>) -> Result<Nll> {
     let (mut sum, mut supervised, mut tokens) = (0.0, 0, 0);
     let mut start = 0;
@@ -46,5 +47,6 @@ pub fn mean(model: &Model, overlay: &Overlay, examples: &[Example], mut progress
         start = end;
         progress(end)?;
     }
+    super::finite(sum)?;
     Ok(Nll { mean: sum / supervised as f64, supervised, tokens })
 }

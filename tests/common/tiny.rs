@@ -17,6 +17,9 @@ pub const HEADS: usize = 4;
 pub const GROUPS: usize = 2;
 pub const HEAD_WIDTH: usize = WIDTH / HEADS;
 
+/// A tensor to write: published name, shape, numbers.
+pub type Tensor = (String, Vec<usize>, Vec<f32>);
+
 /// A model folder to be; the default is a Llama of three layers with a head of its own, stored in F32.
 #[derive(Clone)]
 pub struct Tiny {
@@ -67,7 +70,7 @@ impl Tiny {
     }
 
     /// Every tensor by its published name, in the order of the network.
-    pub fn tensors(&self) -> Vec<NamedTensor> {
+    pub fn tensors(&self) -> Vec<Tensor> {
         let (q, kv, vocabulary) = (HEADS * HEAD_WIDTH, GROUPS * HEAD_WIDTH, tiny_tokenizer::size());
         let mut shapes = vec![("model.embed_tokens.weight".to_string(), vec![vocabulary, WIDTH])];
         for layer in 0..self.layers {
@@ -122,11 +125,8 @@ impl Tiny {
     }
 }
 
-/// Name, shape and numbers of a tensor.
-pub type NamedTensor = (String, Vec<usize>, Vec<f32>);
-
 /// Tensors as a safetensors file of one type.
-pub fn write_safetensors(path: &Path, tensors: &[NamedTensor], dtype: Dtype) {
+pub fn write_safetensors(path: &Path, tensors: &[Tensor], dtype: Dtype) {
     let bytes = |values: &[f32]| -> Vec<u8> {
         match dtype {
             Dtype::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::harness::{Home, files};
-use crate::tiny::{NamedTensor, Tiny, write_safetensors};
+use crate::tiny::{Tensor, Tiny, write_safetensors};
 use crate::{tiny_gguf, tiny_tokenizer};
 
 /// What breaks the files of a good home; the argument is the folder that holds `model/`, `data/` and `adapter/`.
@@ -57,7 +57,7 @@ fn both(first: Break, second: Break) -> Break {
 }
 
 /// Changes the list of tensors before it is written.
-fn tensors(change: fn(&mut Vec<NamedTensor>)) -> Break {
+fn tensors(change: fn(&mut Vec<Tensor>)) -> Break {
     Box::new(move |home| {
         let tiny = Tiny::default();
         let mut tensors = tiny.tensors();

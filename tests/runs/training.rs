@@ -1,6 +1,6 @@
 //! What the options of a fit do, how the data go on, and boosters as files.
 
-use crate::harness::{Home, close, number};
+use crate::harness::{Home, close, files, number};
 
 /// Losses of one booster on layers 0 and 2, fitted with `options` beside `steps: 6`.
 fn losses(home: &Home, out: &str, options: &str) -> Vec<f64> {
@@ -107,6 +107,20 @@ fn a_loss_that_is_no_number_ends_the_run() {
     assert!(first.starts_with("error: the loss became ") && first.ends_with(" of a booster on layers {0, 2}"), "{}", run.said);
     assert!(first.contains(" at step 2 ") || first.contains(" at step 3 "), "{first}");
     assert!(!run.out.join("summary.json").exists(), "a run that failed has no summary");
+}
+
+/// The last step of a fit is seen by no later loss, but by what measures the model.
+#[test]
+fn a_model_that_measures_no_number_is_not_passed_on() {
+    let home = Home::new();
+    let body = "let b = model.booster(#{ layers: [0, 2] }); b.fit(task.train, #{ steps: 1, optimizer: sgd(#{ lr: 1e30 }) }); \
+                model.merge(b); model.evaluate(task.test); model.save(\"model\");";
+    for data in ["text", "data"] {
+        let run = home.recipe(body, &format!("run-{data}"), &["-p", &format!("data={data}")]);
+        assert_eq!(run.code, Some(1), "{data}: {}", run.said);
+        assert!(run.said.starts_with("error: the model's likelihood is NaN"), "{data}: {}", run.said);
+        assert_eq!(files(&run.out), ["metrics.jsonl", "recipe.rhai", "run.json"]);
+    }
 }
 
 /// The booster laid over the model, its file laid over the model in another run, and both merged in part.
