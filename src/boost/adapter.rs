@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::booster::Booster;
+use crate::bail_data;
 use crate::error::Error;
-use crate::model::{Model, Overlay, Role, names, save::write_safetensors};
+use crate::model::{Model, Overlay, Role, names, save};
 use crate::ops::linear::Pair;
 use crate::source::{Safetensors, TensorSource};
-use crate::{bail_data, bail_usage};
 
 const PREFIX: &str = "base_model.model.";
 
@@ -124,10 +124,6 @@ fn alpha_of(config: &Config, module: &str) -> Result<f64> {
 ///
 /// Errors: the folder exists already, or the disk refuses.
 pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
-    if folder.exists() {
-        bail_usage!("cannot save to `{}`: it exists already", folder.display());
-    }
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let pairs = booster.overlay.pairs();
     let mut tensors: Vec<(String, Tensor)> = vec![];
     let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
@@ -154,8 +150,10 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
         "layers_to_transform": if full { json!(layers) } else { Value::Null },
         "rank_pattern": ranks, "alpha_pattern": alphas, "inference_mode": true,
     });
-    std::fs::write(folder.join("adapter_config.json"), format!("{config:#}\n"))?;
-    write_safetensors(&folder.join("adapter_model.safetensors"), &tensors)
+    save::write_folder(folder, |folder| {
+        std::fs::write(folder.join("adapter_config.json"), format!("{config:#}\n")).context("cannot write `adapter_config.json`")?;
+        save::write_safetensors(&folder.join("adapter_model.safetensors"), &tensors)
+    })
 }
 
 #[cfg(test)]

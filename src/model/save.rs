@@ -1,6 +1,6 @@
 //! A model as a Hugging Face folder that transformers loads, written whole or not at all.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
@@ -67,36 +67,41 @@ fn update<T: Copy, const N: usize>(hash: &mut Sha256, values: &[T], bytes: impl 
     }
 }
 
-/// Writes `folder`: config.json, model.safetensors, the tokenizer, and what came along.
+/// Makes `folder` with what `write` puts into it: whole, or not at all.
 ///
 /// Errors: the folder exists already, or the disk refuses.
-pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, folder: &Path) -> Result<()> {
+pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if folder.exists() {
         crate::bail_usage!("cannot save to `{}`: it exists already", folder.display());
     }
-    let partial = partial_name(folder);
+    let mut name = folder.file_name().unwrap_or_default().to_os_string();
+    name.push(".partial");
+    let partial = folder.with_file_name(name);
+    // What an earlier process left half done.
     let _ = std::fs::remove_dir_all(&partial);
     std::fs::create_dir_all(&partial).with_context(|| format!("cannot create `{}`", partial.display()))?;
-    let mut config = extras.config.clone();
-    let dtype = if model.storage == DType::BF16 { "bfloat16" } else { "float32" };
-    for key in ["dtype", "torch_dtype"] {
-        if config.get(key).is_some() || key == "torch_dtype" && config.get("dtype").is_none() {
-            config[key] = json!(dtype);
-        }
-    }
-    std::fs::write(partial.join("config.json"), format!("{:#}\n", config))?;
-    write_safetensors(&partial.join("model.safetensors"), &model.stored()?)?;
-    tokenizer.save(&partial)?;
-    for file in &extras.others {
-        if let Some(name) = file.file_name().filter(|name| !partial.join(name).exists()) {
-            std::fs::copy(file, partial.join(name)).with_context(|| format!("cannot copy `{}`", file.display()))?;
-        }
-    }
+    write(&partial).inspect_err(|_| drop(std::fs::remove_dir_all(&partial)))?;
     std::fs::rename(&partial, folder).with_context(|| format!("cannot create `{}`", folder.display()))
 }
 
-fn partial_name(folder: &Path) -> PathBuf {
-    let mut name = folder.file_name().unwrap_or_default().to_os_string();
-    name.push(".partial");
-    folder.with_file_name(name)
+/// Writes `folder`: config.json, model.safetensors, the tokenizer, and what came along. Errors as [`write_folder`].
+pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, folder: &Path) -> Result<()> {
+    let mut config = extras.config.clone();
+    let dtype = if model.storage == DType::BF16 { "bfloat16" } else { "float32" };
+    // transformers 5 calls it `dtype`, earlier versions `torch_dtype`.
+    let present: Vec<&str> = ["dtype", "torch_dtype"].into_iter().filter(|key| config.get(key).is_some()).collect();
+    for key in if present.is_empty() { vec!["torch_dtype"] } else { present } {
+        config[key] = json!(dtype);
+    }
+    write_folder(folder, |folder| {
+        std::fs::write(folder.join("config.json"), format!("{config:#}\n")).context("cannot write `config.json`")?;
+        write_safetensors(&folder.join("model.safetensors"), &model.stored()?)?;
+        tokenizer.save(folder)?;
+        for file in &extras.others {
+            if let Some(name) = file.file_name().filter(|name| !folder.join(name).exists()) {
+                std::fs::copy(file, folder.join(name)).with_context(|| format!("cannot copy `{}`", file.display()))?;
+            }
+        }
+        Ok(())
+    })
 }
