@@ -6,7 +6,7 @@ use rhai::plugin::*;
 use rhai::{INT, Map, NativeCallContext};
 use serde_json::json;
 
-use super::{Answer, placed, refuse};
+use super::{Answer, placed};
 use crate::data::{self, ChoiceItem, Cursor, EncodeOptions, Example, Item, LossOn, Split, Template, encode_choices, encode_train};
 use crate::error::Error;
 use crate::host::context::{Host, host, lock};
@@ -19,9 +19,9 @@ use crate::source::{self, Tokenizer};
 pub struct Task(Arc<Splits>);
 
 struct Splits {
-    /// What the splits hold, and the error for one that is not there.
-    task: data::Task,
-    sets: Vec<(Split, Set)>,
+    task: Arc<data::Task>,
+    /// By [`Split`], whether the task has it or not.
+    sets: [Set; 3],
 }
 
 /// One split; copies are the same, and share their place in the data.
@@ -32,15 +32,20 @@ pub struct Set(Arc<Inner>);
 type Encoded = (Arc<Tokenizer>, Arc<Vec<Example>>);
 
 struct Inner {
-    task: String,
+    task: Arc<data::Task>,
     split: Split,
-    items: Vec<Item>,
     template: Template,
     options: EncodeOptions,
     /// Examples for the tokenizer that was last asked with.
     encoded: Mutex<Option<Encoded>>,
     /// Where training goes on in the examples, from booster to booster.
     cursor: Mutex<Option<Cursor>>,
+}
+
+impl Inner {
+    fn items(&self) -> &[Item] {
+        self.task.items(self.split).unwrap_or_default()
+    }
 }
 
 impl Set {
@@ -50,7 +55,7 @@ impl Set {
 
     /// Whether its items name choices, at least one of them.
     pub fn has_choices(&self) -> bool {
-        self.0.items.iter().any(Item::is_scorable)
+        self.0.items().iter().any(Item::is_scorable)
     }
 
     /// Examples to train on; what was cut or left out is told once.
@@ -59,8 +64,8 @@ impl Set {
         if let Some((_, examples)) = encoded.as_ref().filter(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
             return Ok(examples.clone());
         }
-        let out = encode_train(&self.0.items, self.0.template, tokenizer.as_ref(), &self.0.options)?;
-        host.console.note(&format!("{} {}: {}", self.0.task, self.0.split.name(), out.report));
+        let out = encode_train(self.0.items(), self.0.template, tokenizer.as_ref(), &self.0.options)?;
+        host.console.note(&format!("{} {}: {}", self.0.task.name, self.0.split.name(), out.report));
         let examples = Arc::new(out.examples);
         *encoded = Some((tokenizer.clone(), examples.clone()));
         Ok(examples)
@@ -68,17 +73,18 @@ impl Set {
 
     /// Items to be scored, at most the first `most`; what was left out is told.
     pub fn choices(&self, host: &Host, tokenizer: &Tokenizer, most: Option<usize>, positions: usize) -> anyhow::Result<Vec<ChoiceItem>> {
-        let items = &self.0.items[..most.unwrap_or(usize::MAX).min(self.0.items.len())];
+        let items = self.0.items();
+        let items = &items[..most.unwrap_or(usize::MAX).min(items.len())];
         let (choices, report) = encode_choices(items, self.0.template, tokenizer, positions)?;
         if report.scored != report.items {
-            host.console.note(&format!("{} {}: {report}", self.0.task, self.0.split.name()));
+            host.console.note(&format!("{} {}: {report}", self.0.task.name, self.0.split.name()));
         }
         Ok(choices)
     }
 
     /// Lends the place in the data, which stays where `body` leaves it.
     pub fn with_cursor<T>(&self, host: &Host, examples: usize, body: impl FnOnce(&mut Cursor) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let name = format!("data/{}/{}", self.0.task, self.0.split.name());
+        let name = format!("data/{}/{}", self.0.task.name, self.0.split.name());
         let mut cursor = lock(&self.0.cursor);
         let cursor = match &mut *cursor {
             Some(cursor) => cursor,
@@ -137,44 +143,28 @@ pub(super) mod natives {
     /// Number of items.
     #[rhai_fn(get = "len", pure)]
     pub fn len(set: &mut Set) -> INT {
-        set.0.items.len() as INT
+        set.0.items().len() as INT
     }
 }
 
 fn split(task: &Task, split: Split) -> Answer<Set> {
-    match task.0.sets.iter().find(|(s, _)| *s == split) {
-        Some((_, set)) => Ok(set.clone()),
-        None => match task.0.task.items(split) {
-            Err(e) => Err(door::to_script(&e)),
-            Ok(_) => Err(refuse(Error::data(format!("the split `{}` is empty", split.name())))),
-        },
-    }
+    task.0.task.items(split).map_err(|e| door::to_script(&e))?;
+    Ok(task.0.sets[split as usize].clone())
 }
 
 fn read(host: &Host, path: &str, options: Map) -> Answer<Task> {
     let (template, options) = options_of(options).map_err(|e| door::to_script(&e))?;
     door::call(host, "data::load", &json!({ "path": path, "template": template.name() }), || {
         let files = source::data(&source::resolve(path, &host.grants(path))?)?;
-        let mut task = data::Task::open(path, &files, host.settings.seed)?;
+        let task = Arc::new(data::Task::open(path, &files, host.settings.seed)?);
         for file in files.paths() {
             let bytes = std::fs::read(file).map_err(|e| Error::data(format!("cannot read `{}`: {e}", file.display())))?;
             host.with_run(|run| run.note_digest(file.display().to_string(), crate::run::digest(&bytes)))?;
         }
-        let mut sets = vec![];
-        for (split, items) in [(Split::Train, &mut task.train), (Split::Validation, &mut task.validation), (Split::Test, &mut task.test)] {
-            if let Some(items) = items {
-                let inner = Inner {
-                    task: task.name.clone(),
-                    split,
-                    items: items.clone(),
-                    template,
-                    options,
-                    encoded: Mutex::default(),
-                    cursor: Mutex::default(),
-                };
-                sets.push((split, Set(Arc::new(inner))));
-            }
-        }
+        let sets = [Split::Train, Split::Validation, Split::Test].map(|split| {
+            let (encoded, cursor) = Default::default();
+            Set(Arc::new(Inner { task: task.clone(), split, template, options, encoded, cursor }))
+        });
         Ok(Task(Arc::new(Splits { task, sets })))
     })
 }
