@@ -235,6 +235,13 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
                 let ours = booster.overlay.get(layer, role).context("a pair that was not trained")?;
                 let apart = distance(ours, pair)?;
                 ensure!(apart < 1e-3, "{shown}: layer {layer}, {role}: factors are off by {apart:e}");
+                // A single matrix may be further from PEFT's, where PEFT's is as far from f64: see `trained_factors_are_those_of_f64`.
+                for (part, got, want) in [("A", &ours.a, &pair.a), ("B", &ours.b, &pair.b)] {
+                    let apart = norm(&(got - want)?)? / norm(want)?;
+                    if apart > 1e-3 {
+                        println!("{shown}: layer {layer}, {role}: {part} alone is off by {apart:.2e}");
+                    }
+                }
             }
         }
         model.merge(&booster.overlay, 1.0)?;
