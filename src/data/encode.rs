@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 
-use crate::data::item::{Document, Instruction, Item, Place, TokenRow};
+use crate::data::item::{Chat, Document, Instruction, Item, Place, Row, TokenRow};
 use crate::data::template::Template;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
@@ -136,6 +136,7 @@ pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, 
                 let (ids, first) = encode_instruction(instruction, template, tokenizer, options)?;
                 out.push(ids, first, options.max_length);
             }
+            Item::Chat(Chat { place, .. }) | Item::Row(Row { place, .. }) => bail_data!("{place} has no template that words it"),
             Item::Tokens(row) => {
                 check_ids(row, tokenizer.vocab_size())?;
                 out.push(row.ids.clone(), row.mask_first, options.max_length);

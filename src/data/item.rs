@@ -24,6 +24,8 @@ impl fmt::Display for Place {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Item {
     Instruction(Instruction),
+    Chat(Chat),
+    Row(Row),
     Tokens(TokenRow),
     Text(Document),
 }
@@ -40,8 +42,36 @@ pub struct Instruction {
     /// The texts to be scored, each what would follow the prompt; empty where the instruction names
     /// no choices.
     pub choices: Vec<String>,
+    /// A short name for each of `choices`, as the data spells them (`answer2`, `entailment`): what metrics count by and
+    /// what is looked for in a generated text. As many as `choices`.
+    pub names: Vec<String>,
     /// The right one of `choices`. None: the item can be trained on but not scored.
     pub label: Option<usize>,
+    /// The number that the item's choices estimate, for correlations; their names are numbers then.
+    pub target: Option<f64>,
+}
+
+/// A conversation, worded by the model's own chat template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chat {
+    pub place: Place,
+    pub messages: Vec<Message>,
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    pub content: String,
+}
+
+/// A record with named fields, which a recipe's own template words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub place: Place,
+    /// By column, in the file's order; columns of a file without header are called `1`, `2`, ….
+    pub fields: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A row that comes as token ids.
@@ -66,6 +96,8 @@ impl Item {
     pub fn place(&self) -> &Place {
         match self {
             Item::Instruction(item) => &item.place,
+            Item::Chat(chat) => &chat.place,
+            Item::Row(row) => &row.place,
             Item::Tokens(row) => &row.place,
             Item::Text(document) => &document.place,
         }

@@ -38,8 +38,9 @@ fn item(place: Place, row: Value) -> Result<Item> {
     let answer = field(&place, &mut fields, "answer")?;
     let names = choice_names(&instruction);
     let label = names.iter().position(|name| *name == answer);
+    let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
     let choices = names.iter().map(|name| format!("the correct answer is {name}")).collect();
-    Ok(Item::Instruction(Instruction { place, instruction, input, answer_text, choices, label }))
+    Ok(Item::Instruction(Instruction { place, instruction, input, answer_text, choices, names, label, target: None }))
 }
 
 fn field(place: &Place, fields: &mut Map<String, Value>, name: &str) -> Result<String> {
