@@ -55,7 +55,16 @@ fn place(number: usize) -> Place {
 fn question(number: usize, label: Option<usize>) -> Item {
     let choices = ["the correct answer is true", "the correct answer is no"].map(String::from).to_vec();
     let answer_text = "the correct answer is true".to_owned();
-    Item::Instruction(Instruction { place: place(number), instruction: "is it?".into(), input: String::new(), answer_text, choices, label })
+    Item::Instruction(Instruction {
+        place: place(number),
+        instruction: "is it?".into(),
+        input: String::new(),
+        answer_text,
+        names: choices.clone(),
+        choices,
+        label,
+        target: None,
+    })
 }
 
 fn options(max_length: usize, loss: LossOn) -> EncodeOptions {
