@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 
-use crate::data::{Cursor, Example};
+use crate::data::Feed;
 use crate::error::{self, Error};
 use crate::model::{Model, Overlay, Role};
 use crate::ops::linear::Pair;
@@ -141,12 +141,12 @@ impl Booster {
     }
 
     /// Trains the factors; the steps happen as the iterator is pulled.
-    pub fn fit<'a>(&'a mut self, model: &'a Model, examples: &'a [Example], cursor: &'a mut Cursor, options: &'a FitOptions) -> Fit<'a> {
+    pub fn fit<'a>(&'a mut self, model: &'a Model, feed: &'a mut Feed, options: &'a FitOptions) -> Fit<'a> {
         if self.optimizer.as_ref().is_some_and(|o| o.rule() != options.rule) {
             self.optimizer = None;
         }
         let optimizer = self.optimizer.get_or_insert_with(|| Optimizer::new(options.rule));
-        Fit::new(model, &mut self.overlay, optimizer, examples, cursor, options)
+        Fit::new(model, &mut self.overlay, optimizer, feed, options)
     }
 }
 

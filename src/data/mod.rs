@@ -2,13 +2,14 @@
 //!
 //! In reading order: [`formats`] reads a file into [`item`]s, [`task`] puts files into splits,
 //! [`template`] words an item, [`encode`] and [`choices`] turn it into tokens for training and for
-//! scoring, [`cursor`] says which example comes next, [`batch`] lays examples end to end.
+//! scoring, [`cursor`] says which example comes next and [`feed`] gives it, [`batch`] lays examples end to end.
 //! Nothing here pads, and whatever is cut or left out is counted in a report.
 
 pub mod batch;
 pub mod choices;
 pub mod cursor;
 pub mod encode;
+pub mod feed;
 pub mod formats;
 pub mod item;
 pub mod task;
@@ -18,6 +19,7 @@ pub use batch::Batch;
 pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
 pub use cursor::{Cursor, CursorState};
 pub use encode::{Encode, EncodeOptions, Example, LossOn, encode_train};
+pub use feed::{Examples, Feed};
 pub use item::Item;
 pub use task::{Split, Task};
 pub use template::Template;

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 use super::memory::Recompute;
 use super::optimizer::{Optimizer, Rule};
-use crate::data::{Batch, Cursor, Example};
+use crate::data::{Batch, Feed};
 use crate::error::Error;
 use crate::model::{Model, Overlay, Request, Role, Tokens};
 use crate::ops::linear::Pair;
@@ -54,8 +54,7 @@ pub struct Fit<'a> {
     model: &'a Model,
     overlay: &'a mut Overlay,
     optimizer: &'a mut Optimizer,
-    examples: &'a [Example],
-    cursor: &'a mut Cursor,
+    feed: &'a mut Feed,
     options: &'a FitOptions,
     done: usize,
 }
@@ -65,18 +64,17 @@ impl<'a> Fit<'a> {
         model: &'a Model,
         overlay: &'a mut Overlay,
         optimizer: &'a mut Optimizer,
-        examples: &'a [Example],
-        cursor: &'a mut Cursor,
+        feed: &'a mut Feed,
         options: &'a FitOptions,
     ) -> Self {
-        Self { model, overlay, optimizer, examples, cursor, options, done: 0 }
+        Self { model, overlay, optimizer, feed, options, done: 0 }
     }
 
     fn step(&mut self) -> Result<StepRecord> {
         let start = Instant::now();
         let (step, lr) = (self.done + 1, self.options.lr.get(self.done).copied().context("fewer learning rates than steps")?);
         let batches = (0..self.options.accumulate)
-            .map(|_| Batch::pack(&self.cursor.next(self.options.batch).into_iter().map(|i| &self.examples[i]).collect::<Vec<_>>()))
+            .map(|_| Batch::pack(&self.feed.next(self.options.batch)?.iter().collect::<Vec<_>>()))
             .collect::<Result<Vec<_>>>()?;
         let supervised: usize = batches.iter().map(|b| b.rows.len()).sum();
         let tokens = batches.iter().map(|b| b.ids.len()).sum();

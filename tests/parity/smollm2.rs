@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use xgbrun::boost::{Booster, adapter};
-use xgbrun::data::{Batch, Cursor, Example};
+use xgbrun::data::{Batch, Example, Feed};
 use xgbrun::eval::generate;
 use xgbrun::model::load::{Loaded, load};
 use xgbrun::model::{Model, Overlay, Request, Role, Tokens};
@@ -151,8 +151,8 @@ fn trained_factors_are_those_of_f64() -> Result<()> {
         let rounded = |t: &Tensor| t.to_dtype(DType::F32)?.to_dtype(model.factor_dtype());
         let pairs = start.pairs().iter().map(|(k, p)| Ok((*k, Pair { a: rounded(&p.a)?, b: rounded(&p.b)?, scale: p.scale })));
         let mut booster = Booster::from_overlay(Overlay::new(pairs.collect::<Result<_>>()?));
-        let mut cursor = Cursor::new(0, "data", examples.len())?;
-        booster.fit(&model, &examples, &mut cursor, &options).try_for_each(|r| r.map(drop))?;
+        let mut feed = Feed::pooled(0, "data", vec![std::sync::Arc::new(examples.clone())])?;
+        booster.fit(&model, &mut feed, &options).try_for_each(|r| r.map(drop))?;
         Ok(booster.overlay)
     };
     let (single, double) = (train(DType::F32)?, train(DType::F64)?);
@@ -217,8 +217,8 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
 
         let adamw = &reference["adamw"];
         let options = reference_options(&reference, examples.len());
-        let mut cursor = Cursor::new(0, "data", examples.len())?;
-        let mut losses = booster.fit(&model, &examples, &mut cursor, &options).map(|r| Ok(r?.loss)).collect::<Result<Vec<f64>>>()?;
+        let mut feed = Feed::pooled(0, "data", vec![std::sync::Arc::new(examples.clone())])?;
+        let mut losses = booster.fit(&model, &mut feed, &options).map(|r| Ok(r?.loss)).collect::<Result<Vec<f64>>>()?;
         let after = model.nll(&tokens, &batch.rows, &batch.targets, &booster.overlay)?;
         losses.push(after.iter().sum::<f64>() * weight);
         let mut wanted: Vec<f64> = adamw["loss_before_each_step"].as_array().into_iter().flatten().map(number).collect();

@@ -1,0 +1,171 @@
+//! What training draws its examples from: one set, several as one, or several in given proportions.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::data::cursor::Cursor;
+use crate::data::encode::Example;
+use crate::{bail_data, bail_usage};
+
+/// Examples by index, in memory or made when they are asked for.
+pub trait Examples: Send + Sync {
+    fn count(&self) -> usize;
+
+    /// Example `i`; `None` where nothing in it is to be learnt.
+    fn get(&self, i: usize) -> Result<Option<Example>>;
+}
+
+impl Examples for Vec<Example> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn get(&self, i: usize) -> Result<Option<Example>> {
+        Ok(Some(self[i].clone()))
+    }
+}
+
+/// Gives examples without end, in a seeded order.
+pub struct Feed {
+    parts: Vec<Arc<dyn Examples>>,
+    order: Order,
+}
+
+/// Which part comes next.
+enum Order {
+    /// All parts are one set: an epoch visits each example of each part once.
+    Pooled(Cursor),
+    /// Each part has epochs of its own.
+    Weighted { cursors: Vec<Cursor>, weights: Vec<f64>, given: Vec<u64> },
+}
+
+impl Feed {
+    /// All examples of all parts, each once an epoch; `name` is the random stream's. Errors where there is none.
+    pub fn pooled(seed: u64, name: &str, parts: Vec<Arc<dyn Examples>>) -> Result<Self> {
+        let cursor = Cursor::new(seed, name, parts.iter().map(|p| p.count()).sum())?;
+        Ok(Self { parts, order: Order::Pooled(cursor) })
+    }
+
+    /// Parts by name in proportion to their weights: of n examples given, part i has n·wᵢ/Σw of them, off by less than the
+    /// number of parts. Which comes next is decided by the largest arrears (the first of equals), not by chance, so
+    /// proportions hold over any stretch; within a part the order is seeded by `name` and the part's name.
+    ///
+    /// Errors: weights that are not as many as the parts, or not above 0 (class usage); a part without examples (data).
+    pub fn weighted(seed: u64, name: &str, parts: Vec<(String, Arc<dyn Examples>)>, weights: &[f64]) -> Result<Self> {
+        if parts.len() != weights.len() {
+            bail_usage!("{} weights for {} sets; each set needs one", weights.len(), parts.len());
+        }
+        if let Some(bad) = weights.iter().find(|w| !(w.is_finite() && **w > 0.0)) {
+            bail_usage!("a set's weight must be above 0, found {bad}");
+        }
+        let sum: f64 = weights.iter().sum();
+        let cursors =
+            parts.iter().map(|(part, examples)| Cursor::new(seed, &format!("{name}/{part}"), examples.count())).collect::<Result<_>>()?;
+        let weights = weights.iter().map(|w| w / sum).collect();
+        let given = vec![0; parts.len()];
+        Ok(Self { parts: parts.into_iter().map(|(_, examples)| examples).collect(), order: Order::Weighted { cursors, weights, given } })
+    }
+
+    /// The next `k` examples. Errors where one cannot be read, or none has anything to learn.
+    pub fn next(&mut self, k: usize) -> Result<Vec<Example>> {
+        let mut out = Vec::with_capacity(k);
+        let (mut mute, all) = (0, self.parts.iter().map(|p| p.count()).sum::<usize>());
+        while out.len() < k {
+            let (part, i) = self.place();
+            match self.parts[part].get(i)? {
+                Some(example) => {
+                    mute = 0;
+                    out.push(example);
+                }
+                None if mute > all => bail_data!("no example has a token that counts in the loss, within the length limit"),
+                None => mute += 1,
+            }
+        }
+        Ok(out)
+    }
+
+    /// Part and index of the next example.
+    fn place(&mut self) -> (usize, usize) {
+        match &mut self.order {
+            Order::Pooled(cursor) => {
+                let mut i = cursor.next(1)[0];
+                let mut part = 0;
+                while i >= self.parts[part].count() {
+                    i -= self.parts[part].count();
+                    part += 1;
+                }
+                (part, i)
+            }
+            Order::Weighted { cursors, weights, given } => {
+                let total = given.iter().sum::<u64>() as f64 + 1.0;
+                let arrears = |i: usize| weights[i] * total - given[i] as f64;
+                let part = (1..cursors.len()).fold(0, |best, i| if arrears(i) > arrears(best) { i } else { best });
+                given[part] += 1;
+                (part, cursors[part].next(1)[0])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Class, class_of};
+
+    fn part(first: u32, n: u32) -> Arc<dyn Examples> {
+        Arc::new((first..first + n).map(|id| Example { ids: vec![id, 0], supervised: vec![false, true] }).collect::<Vec<_>>())
+    }
+
+    fn ids(examples: &[Example]) -> Vec<u32> {
+        examples.iter().map(|e| e.ids[0]).collect()
+    }
+
+    #[test]
+    fn one_set_is_gone_through_as_by_its_cursor() {
+        let mut feed = Feed::pooled(5, "data", vec![part(0, 7)]).unwrap();
+        let order: Vec<u32> = Cursor::new(5, "data", 7).unwrap().next(20).into_iter().map(|i| i as u32).collect();
+        let given: Vec<u32> = [3, 9, 8].iter().flat_map(|&k| ids(&feed.next(k).unwrap())).collect();
+        assert_eq!(given, order);
+    }
+
+    #[test]
+    fn pooled_parts_are_one_epoch() {
+        let mut feed = Feed::pooled(1, "data", vec![part(0, 3), part(10, 4)]).unwrap();
+        let mut given = ids(&feed.next(7).unwrap());
+        given.sort_unstable();
+        assert_eq!(given, [0, 1, 2, 10, 11, 12, 13]);
+    }
+
+    #[test]
+    fn weights_hold_over_any_stretch_and_small_parts_come_again() {
+        let parts = vec![("a".into(), part(0, 2)), ("b".into(), part(10, 50)), ("c".into(), part(100, 9))];
+        let mut feed = Feed::weighted(1, "mix", parts, &[3.0, 1.0, 1.0]).unwrap();
+        let given = ids(&feed.next(500).unwrap());
+        for n in 1..=500 {
+            let share = given[..n].iter().filter(|id| **id < 10).count() as f64;
+            assert!((share - n as f64 * 0.6).abs() < 3.0, "{share} of {n}");
+        }
+        let small: Vec<u32> = given.iter().copied().filter(|id| *id < 10).collect();
+        assert!(small.chunks(2).all(|epoch| epoch.len() < 2 || epoch[0] != epoch[1]), "each epoch has both");
+    }
+
+    #[test]
+    fn what_gives_nothing_is_refused() {
+        struct Mute;
+        impl Examples for Mute {
+            fn count(&self) -> usize {
+                3
+            }
+            fn get(&self, _: usize) -> Result<Option<Example>> {
+                Ok(None)
+            }
+        }
+        assert!(Feed::pooled(0, "data", vec![Arc::new(Mute)]).unwrap().next(1).is_err());
+        assert_eq!(class_of(&Feed::pooled(0, "data", vec![part(0, 0)]).err().unwrap()), Class::Data);
+        for weights in [vec![1.0], vec![1.0, 0.0], vec![1.0, f64::NAN]] {
+            let parts = vec![("a".into(), part(0, 1)), ("b".into(), part(1, 1))];
+            assert_eq!(class_of(&Feed::weighted(0, "mix", parts, &weights).err().unwrap()), Class::Usage, "{weights:?}");
+        }
+    }
+}
