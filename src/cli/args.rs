@@ -78,12 +78,16 @@ Examples:
 pub struct EvalArgs {
     /// A model folder, a GGUF file or a Hugging Face id
     pub model: String,
-    /// A file, or a folder with files for train, validation and test
+    /// A file, a folder with files for train, validation and test, or a folder of such folders: several tasks
     #[arg(long, value_name = "FILE|DIR")]
     pub data: String,
-    /// How questions are worded: alpaca or llm-adapters [default: alpaca]
+    /// How questions are worded: alpaca, llm-adapters, none or chat, the model's own [default: alpaca]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
+    /// How answers are found: lm-eval (choices by their likelihood), llm-adapters (generated, 4 beams) or perplexity
+    /// [default: what suits the items]
+    #[arg(long, value_name = "NAME")]
+    pub protocol: Option<String>,
     /// A PEFT LoRA adapter to lay over the model
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<String>,

@@ -12,9 +12,12 @@ use super::args::EvalArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
 use crate::boost::adapter;
-use crate::data::{self, ChoiceItem, EncodeOptions, Example, Item, Split, Task, Template, encode_choices, encode_train};
+use crate::data::formats::{self, Layout};
+use crate::data::{
+    ChoiceItem, EncodeOptions, Example, GenerationItem, Item, Split, Task, Template, encode_choices, encode_questions, encode_train,
+};
 use crate::error::nearest;
-use crate::eval::{Encoded, choices};
+use crate::eval::{Encoded, Protocol, average};
 use crate::host::{Console, Guard, Progress};
 use crate::model::{self, Overlay};
 use crate::source::{self, DataFiles, Grants, Tokenizer};
@@ -27,7 +30,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let guard = Guard::new(u64::MAX, &INTERRUPTED);
     let console = terminal::console(args.compute.quiet);
     // The data first: a mistake there should not wait for a model to load.
-    let set = Set::read(args, &console)?;
+    let sets = read(args, &console)?;
+    let protocol = args.protocol.as_deref().map(Protocol::parse).transpose()?;
     let compute = args.compute.open()?;
 
     let started = Instant::now();
@@ -40,35 +44,39 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     };
     let load_seconds = started.elapsed().as_secs_f64();
 
-    let ready = set.encode(args, &loaded.tokenizer, network.config().max_positions)?;
-    console.note(&ready.report);
-    let encoded = ready.encoded();
-    let started = Instant::now();
-    let measured = encoded.measure(&network, &overlay, |done| {
-        let (done, total) = (done as u64, encoded.len() as u64);
-        console.progress(&Progress { what: format!("evaluate {}", set.name()), done, total, detail: String::new() });
-        Ok(guard.check()?)
-    })?;
-    let seconds = started.elapsed().as_secs_f64();
+    let (mut tasks, mut tokens, mut items, mut left_out, mut seconds) = (vec![], 0, 0, 0, 0.0);
+    for set in &sets {
+        let ready = set.encode(args, protocol, &loaded.tokenizer, network.config().max_positions)?;
+        console.note(&ready.report);
+        let encoded = ready.encoded(&loaded.tokenizer);
+        let started = Instant::now();
+        let measured = encoded.measure(&network, &overlay, |done| {
+            let (done, total) = (done as u64, encoded.len() as u64);
+            console.progress(&Progress { what: format!("evaluate {}", set.label()), done, total, detail: String::new() });
+            Ok(guard.check()?)
+        })?;
+        seconds += started.elapsed().as_secs_f64();
+        tokens += measured.tokens;
+        items += encoded.len();
+        left_out += ready.left_out;
+        tasks.push((set.name.clone(), measured.metrics));
+    }
     drop(console);
 
-    let mut metrics = measured.metrics;
-    if let Encoded::Choices(items) = encoded {
-        metrics.insert("majority_share".into(), choices::majority_share(items).into());
-    }
+    let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
     let answer = json!({
         "model": args.model,
         "data": args.data,
-        "split": set.split.map(Split::name),
-        "template": set.template.map(Template::name),
+        "split": sets[0].split.map(Split::name),
+        "template": sets[0].template.map(Template::name),
         "adapter": args.adapter,
         "metrics": metrics,
-        "counts": { "items": encoded.len(), "left_out": ready.left_out },
-        "tokens": measured.tokens,
+        "counts": { "items": items, "left_out": left_out },
+        "tokens": tokens,
         "timing": {
             "seconds": seconds,
             "load_seconds": load_seconds,
-            "tokens_per_second": measured.tokens as f64 / seconds,
+            "tokens_per_second": tokens as f64 / seconds,
             "peak_rss_mib": crate::run::peak_rss_mib(),
         },
     });
@@ -76,71 +84,81 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     Ok(stdout().write_all(text.as_bytes())?)
 }
 
-/// Items to be measured, and where they are from.
+/// Items of a task to be measured, and where they are from.
 struct Set {
+    name: String,
     items: Vec<Item>,
     /// Which part of a folder; `None` for a single file.
     split: Option<Split>,
     /// `None` where there is nothing to word.
     template: Option<Template>,
-    stem: String,
+}
+
+/// The sets that are asked for: one, or one of each task. Errors: a split or template that is not known or does not apply
+/// (class usage); data that cannot be read.
+fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
+    let split = args.split.as_deref().map(parse_split).transpose()?;
+    let template = args.template.as_deref().map(Template::parse).transpose()?;
+    let stem = Path::new(&args.data).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let parts = match source::data(&source::resolve(&args.data, &Grants::everything())?)? {
+        DataFiles::File(file) => {
+            if split.is_some() {
+                bail_usage!("`--split` is for a data folder; `{}` is a single file and measured as it is", args.data);
+            }
+            vec![(stem, None, formats::read(&file, &Layout::default())?)]
+        }
+        folder => parts_of(args, folder, split, console)?,
+    };
+    let worded = |items: &[Item]| items.iter().any(|item| matches!(item, Item::Instruction(_) | Item::Chat(_)));
+    if template.is_some() && !parts.iter().any(|(_, _, items)| worded(items)) {
+        bail_usage!("`--template` words questions, but `{}` holds none", args.data);
+    }
+    let set = |(name, split, items): (String, Option<Split>, Vec<Item>)| {
+        let template = worded(&items).then(|| template.unwrap_or(Template::Alpaca));
+        Set { name, items, split, template }
+    };
+    Ok(parts.into_iter().map(set).collect())
 }
 
 impl Set {
-    /// Errors: a split or template that is not known or does not apply (class usage); data that cannot be read.
-    fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Self> {
-        let split = args.split.as_deref().map(parse_split).transpose()?;
-        let template = args.template.as_deref().map(Template::parse).transpose()?;
-        let files = source::data(&source::resolve(&args.data, &Grants::everything())?)?;
-        let stem = Path::new(&args.data).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let (split, items) = match files {
-            DataFiles::File(file) => {
-                if split.is_some() {
-                    bail_usage!("`--split` is for a data folder; `{}` is a single file and measured as it is", args.data);
-                }
-                (None, data::formats::read(&file)?)
-            }
-            folder => {
-                let (split, items) = part_of(args, folder, split, console)?;
-                (Some(split), items)
-            }
-        };
-        let worded = items.iter().any(|item| matches!(item, Item::Instruction(_)));
-        if !worded && template.is_some() {
-            bail_usage!("`--template` words questions, but `{}` holds none", args.data);
-        }
-        Ok(Self { items, split, template: worded.then(|| template.unwrap_or(Template::Alpaca)), stem })
-    }
-
-    fn name(&self) -> &str {
+    fn label(&self) -> String {
         match self.split {
-            Some(split) => split.name(),
-            None => &self.stem,
+            Some(split) => format!("{} {}", self.name, split.name()),
+            None => self.name.clone(),
         }
     }
 
     /// Encodes the items for a model that sees `positions` tokens.
-    fn encode(&self, args: &EvalArgs, tokenizer: &Tokenizer, positions: usize) -> Result<Ready> {
+    fn encode(&self, args: &EvalArgs, protocol: Option<Protocol>, tokenizer: &Tokenizer, positions: usize) -> Result<Ready> {
         let most = args.items.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let limit = args.max_length.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         if let Some(limit) = limit.filter(|&limit| limit > positions) {
             bail_usage!("`--max-length` {limit} is more than the {positions} tokens that the model can see");
         }
         let template = self.template.unwrap_or(Template::Alpaca);
-        let questions = self.template.is_some();
         // A text is one item but many sequences: those are counted once they are made.
         let first = if matches!(self.items.first(), Some(Item::Text(_))) { self.items.len() } else { most.min(self.items.len()) };
         let items = &self.items[..first];
-        if questions && items.iter().any(Item::is_scorable) {
-            let (choices, report) = encode_choices(items, template, tokenizer, limit.unwrap_or(positions))?;
-            let left_out = report.items - report.scored;
-            return Ok(Ready { what: What::Choices(choices), left_out, report: format!("{}: {report}", self.name()) });
+        let scorable = self.template.is_some() && items.iter().any(Item::is_scorable);
+        match protocol.unwrap_or(if scorable { Protocol::Choices } else { Protocol::Likelihood }) {
+            Protocol::Choices => {
+                let (choices, report) = encode_choices(items, template, tokenizer, limit.unwrap_or(positions))?;
+                let left_out = report.items - report.scored;
+                Ok(Ready { what: What::Choices(choices), left_out, report: format!("{}: {report}", self.label()) })
+            }
+            Protocol::LlmAdapters => {
+                let (questions, report) = encode_questions(items, template, tokenizer, limit.unwrap_or(positions))?;
+                let left_out = report.items - questions.len();
+                Ok(Ready { what: What::Questions(questions), left_out, report: format!("{}: {report}", self.label()) })
+            }
+            Protocol::Likelihood => {
+                let options = EncodeOptions { max_length: limit.unwrap_or(MAX_LENGTH.min(positions)), loss: template.default_loss() };
+                let mut encoded = encode_train(items, template, tokenizer, &options)?;
+                encoded.examples.truncate(most);
+                let report = format!("{}: {}", self.label(), encoded.report);
+                Ok(Ready { what: What::Sequences(encoded.examples), left_out: encoded.report.dropped, report })
+            }
         }
-        let options = EncodeOptions { max_length: limit.unwrap_or(MAX_LENGTH.min(positions)), loss: template.default_loss() };
-        let mut encoded = encode_train(items, template, tokenizer, &options)?;
-        encoded.examples.truncate(most);
-        let report = format!("{}: {}", self.name(), encoded.report);
-        Ok(Ready { what: What::Sequences(encoded.examples), left_out: encoded.report.dropped, report })
     }
 }
 
@@ -153,13 +171,15 @@ struct Ready {
 
 enum What {
     Choices(Vec<ChoiceItem>),
+    Questions(Vec<GenerationItem>),
     Sequences(Vec<Example>),
 }
 
 impl Ready {
-    fn encoded(&self) -> Encoded<'_> {
+    fn encoded<'a>(&'a self, tokenizer: &'a Tokenizer) -> Encoded<'a> {
         match &self.what {
             What::Choices(items) => Encoded::Choices(items),
+            What::Questions(items) => Encoded::Questions(items, tokenizer),
             What::Sequences(examples) => Encoded::Sequences(examples),
         }
     }
@@ -175,27 +195,45 @@ fn parse_split(name: &str) -> Result<Split> {
     }
 }
 
-/// The items of a folder's split: the one asked for, else test, else validation with a note.
-fn part_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, console: &Arc<dyn Console>) -> Result<(Split, Vec<Item>)> {
+/// A task's name, which of its splits, and the items.
+type Part = (String, Option<Split>, Vec<Item>);
+
+/// The items of a folder's split, for each task: the one asked for, else test, else validation with a note.
+fn parts_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, console: &Arc<dyn Console>) -> Result<Vec<Part>> {
     let wanted = split.unwrap_or(Split::Test);
-    if let DataFiles::Folder(files) = &mut files
-        && files.contains_key(Split::Test.name())
-    {
+    let narrow = |files: &mut DataFiles| {
         // Without need the larger files are not read.
-        files.retain(|name, _| (name == Split::Test.name()) == (wanted == Split::Test));
-        if files.is_empty() {
-            bail_data!("`{}` has no data for the split `{}`, only for `test`", args.data, wanted.name());
+        if let DataFiles::Folder(files) = files
+            && files.contains_key(Split::Test.name())
+        {
+            files.retain(|name, _| (name == Split::Test.name()) == (wanted == Split::Test));
+            return !files.is_empty();
         }
+        true
+    };
+    let any = match &mut files {
+        DataFiles::Tasks(tasks) => {
+            tasks.retain(|_, files| narrow(files));
+            !tasks.is_empty()
+        }
+        files => narrow(files),
+    };
+    if !any {
+        bail_data!("`{}` has no data for the split `{}`, only for `test`", args.data, wanted.name());
     }
     // Where no validation file is, the items are those that a run with seed 0 holds out.
-    let task = Task::open(&args.data, &files, 0)?;
-    match (task.items(wanted), split, task.items(Split::Validation)) {
-        (Err(_), None, Ok(items)) => {
-            console.note(&format!("`{}` has no split `test`; measured is `validation`", args.data));
-            Ok((Split::Validation, items.to_vec()))
-        }
-        (items, ..) => Ok((wanted, items?.to_vec())),
+    let tasks = Task::open_all(&args.data, &files, 0, &Layout::default(), &Ok)?;
+    let mut out = vec![];
+    for task in tasks {
+        out.push(match (task.items(wanted), split, task.items(Split::Validation)) {
+            (Err(_), None, Ok(items)) => {
+                console.note(&format!("`{}` has no split `test`; measured is `validation`", task.name));
+                (task.name.clone(), Some(Split::Validation), items.to_vec())
+            }
+            (items, ..) => (task.name.clone(), Some(wanted), items?.to_vec()),
+        });
     }
+    Ok(out)
 }
 
 /// A few lines for people.
@@ -204,10 +242,21 @@ fn readable(answer: &Value, metrics: &Map<String, Value>) -> String {
     let metric = |name: &str| metrics.get(name).map_or(f64::NAN, number);
     let (timing, counts) = (&answer["timing"], &answer["counts"]);
     let mut out = String::new();
+    let text = |name: &str| metrics.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
+    out += &format!("protocol        {}\n", text("protocol"));
     if metrics.contains_key("accuracy") {
+        if let Some(tasks) = metrics.get("tasks").and_then(Value::as_object) {
+            for (name, task) in tasks {
+                let value = |key: &str| task.get(key).map_or(f64::NAN, number);
+                out += &format!("  {name:<16} {:.4} ± {:.4} of {}\n", value("accuracy"), value("standard_error"), task["items"]);
+            }
+        }
         out += &format!("accuracy        {:.4} ± {:.4}\n", metric("accuracy"), metric("standard_error"));
-        out += &format!("accuracy_norm   {:.4}\n", metric("accuracy_norm"));
-        out += &format!("majority_share  {:.4}\n", metric("majority_share"));
+        for other in ["accuracy_norm", "unparsed", "majority", "f1", "matthews", "pearson", "spearman"] {
+            if metrics.contains_key(other) {
+                out += &format!("{other:<15} {:.4}\n", metric(other));
+            }
+        }
         out += &format!("items           {}", counts["items"]);
     } else {
         out += &format!("nll             {:.4} nats a token\n", metric("nll"));

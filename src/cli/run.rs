@@ -33,6 +33,7 @@ pub fn run(args: RunArgs) -> Result<()> {
 fn summary(finished: &Finished) -> Vec<String> {
     let Finished { folder, summary, training, evaluations } = finished;
     let mut lines = vec![];
+    lines.extend(tasks(evaluations.base(), evaluations.tuned()));
     lines.extend(test(evaluations.base(), evaluations.tuned()));
     if training.steps > 0 {
         let now = training.trainable_now.map_or(String::new(), |n| format!("{} parameters at a time, ", grouped(n)));
@@ -43,6 +44,26 @@ fn summary(finished: &Finished) -> Vec<String> {
         lines.push(format!("time {}, peak memory {:.0} MiB", duration(summary.timing.seconds), summary.timing.peak_rss_mib));
     }
     lines.push(format!("run folder: {}", folder.display()));
+    lines
+}
+
+/// A table of the tasks, where there were several: the test metric at first and at last, the commonest answer's share, items.
+fn tasks(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Vec<String> {
+    let Some((tuned, tasks)) = tuned.and_then(|t| Some((t, t.metrics.get("tasks")?.as_object()?))) else { return vec![] };
+    let Some(metric) = ["accuracy", "nll"].into_iter().find(|m| tuned.metrics.contains_key(*m)) else { return vec![] };
+    let width = tasks.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(7);
+    let cell = |value: Option<&serde_json::Value>| match value.and_then(serde_json::Value::as_f64) {
+        Some(value) => format!("{value:.4}"),
+        None => "-".into(),
+    };
+    let row = |name: &str, base: Option<&serde_json::Value>, metrics: &serde_json::Value| {
+        let [base, tuned, majority] = [base.and_then(|b| b.get(metric)), metrics.get(metric), metrics.get("majority")].map(cell);
+        let items = metrics.get("items").map_or("-".into(), ToString::to_string);
+        format!("{name:<width$}  {base:>8}  {tuned:>8}  {majority:>8}  {items:>6}")
+    };
+    let base = base.filter(|b| b.round != tuned.round).and_then(|b| b.metrics.get("tasks"));
+    let mut lines = vec![format!("{metric:<width$}  {:>8}  {:>8}  {:>8}  {:>6}", "base", "tuned", "majority", "items")];
+    lines.extend(tasks.iter().map(|(name, metrics)| row(name, base.and_then(|b| b.get(name)), metrics)));
     lines
 }
 
@@ -88,6 +109,24 @@ mod tests {
         assert_eq!(test(Some(&base), Some(&base)).as_deref(), Some("test accuracy 0.2613"));
         assert_eq!(test(None, Some(&evaluation(3, "nll", 2.5))).as_deref(), Some("test nll 2.5000"));
         assert_eq!(test(None, None), None);
+    }
+
+    #[test]
+    fn several_tasks_make_a_table() {
+        let with = |round, a: f64, b: f64| {
+            let tasks = serde_json::json!({ "ARC-Easy": { "accuracy": a, "majority": 0.266, "items": 2376 }, "piqa": { "accuracy": b, "items": 9 } });
+            let mut e = evaluation(round, "accuracy", (a + b) / 2.0);
+            e.metrics.insert("tasks".into(), tasks);
+            e
+        };
+        let lines = tasks(Some(&with(0, 0.25, 0.5)), Some(&with(8, 0.3, 0.6)));
+        let want = [
+            "accuracy      base     tuned  majority   items",
+            "ARC-Easy    0.2500    0.3000    0.2660    2376",
+            "piqa        0.5000    0.6000         -       9",
+        ];
+        assert_eq!(lines, want);
+        assert!(tasks(None, Some(&evaluation(8, "accuracy", 0.5))).is_empty());
     }
 
     #[test]

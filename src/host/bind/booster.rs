@@ -7,9 +7,9 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, INT, Map, NativeCallContext};
 use serde_json::json;
 
-use super::data::Set;
 use super::model::Model;
 use super::optimizer::{Optimizer, Rate};
+use super::set::Set;
 use super::{Answer, refuse};
 use crate::boost::{self, adapter};
 use crate::error::Error;
@@ -113,11 +113,11 @@ fn train(host: &Host, booster: &Booster, set: &Set, options: &FitOptions) -> any
         let parameters = booster.overlay.parameters() as u64;
         model.clone().with(|open| {
             let round = open.round;
-            let examples = set.examples(host, &open.tokenizer)?;
+            open.wording = set.parts().first().map(|part| part.wording.clone());
             let (mut losses, mut tokens) = (vec![], 0);
             let started = Instant::now();
-            let fitted = set.with_cursor(host, examples.len(), |cursor| {
-                for record in booster.fit(&open.network, &examples, cursor, options) {
+            let fitted = set.with_feed(host, &open.tokenizer, |feed| {
+                for record in booster.fit(&open.network, feed, options) {
                     let record = record?;
                     losses.push(record.loss);
                     tokens += record.tokens as u64;

@@ -1,97 +1,35 @@
 //! `data`: items from files, in splits, and how they are worded for a model.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rhai::plugin::*;
-use rhai::{INT, Map, NativeCallContext};
-use serde_json::json;
+use rhai::{Array, Dynamic, FLOAT, INT, Map, NativeCallContext};
+use serde_json::{Value, json};
 
-use super::{Answer, placed};
-use crate::data::{self, ChoiceItem, Cursor, EncodeOptions, Example, Item, LossOn, Split, Template, encode_choices, encode_train};
+use super::data_options::{self, Loading};
+use super::model::Model;
+use super::set::{Part, Set, Source, Wording};
+use super::{Answer, dynamic, placed, refuse};
+use crate::data::formats::Lines;
+use crate::data::{self, Item, Split, look};
 use crate::error::Error;
-use crate::host::context::{Host, host, lock};
+use crate::host::context::{Host, host};
 use crate::host::door;
-use crate::host::options::Options;
-use crate::source::{self, Tokenizer};
+use crate::source::{self, DataFiles};
 
-/// A data set with its splits; copies are the same.
+const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
+
+/// A data set with its splits, or several; copies are the same.
 #[derive(Clone)]
-pub struct Task(Arc<Splits>);
-
-struct Splits {
-    task: Arc<data::Task>,
-    /// By [`Split`], whether the task has it or not.
-    sets: [Set; 3],
-}
-
-/// One split; copies are the same, and share their place in the data.
-#[derive(Clone)]
-pub struct Set(Arc<Inner>);
-
-/// A tokenizer and what it made of the items.
-type Encoded = (Arc<Tokenizer>, Arc<Vec<Example>>);
+pub struct Task(Arc<Inner>);
 
 struct Inner {
-    task: Arc<data::Task>,
-    split: Split,
-    template: Template,
-    options: EncodeOptions,
-    /// Examples for the tokenizer that was last asked with.
-    encoded: Mutex<Option<Encoded>>,
-    /// Where training goes on in the examples, from booster to booster.
-    cursor: Mutex<Option<Cursor>>,
-}
-
-impl Inner {
-    fn items(&self) -> &[Item] {
-        self.task.items(self.split).unwrap_or_default()
-    }
-}
-
-impl Set {
-    pub fn split(&self) -> Split {
-        self.0.split
-    }
-
-    /// Whether its items name choices, at least one of them.
-    pub fn has_choices(&self) -> bool {
-        self.0.items().iter().any(Item::is_scorable)
-    }
-
-    /// Examples to train on; what was cut or left out is told once.
-    pub fn examples(&self, host: &Host, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Arc<Vec<Example>>> {
-        let mut encoded = lock(&self.0.encoded);
-        if let Some((_, examples)) = encoded.as_ref().filter(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
-            return Ok(examples.clone());
-        }
-        let out = encode_train(self.0.items(), self.0.template, tokenizer.as_ref(), &self.0.options)?;
-        host.console.note(&format!("{} {}: {}", self.0.task.name, self.0.split.name(), out.report));
-        let examples = Arc::new(out.examples);
-        *encoded = Some((tokenizer.clone(), examples.clone()));
-        Ok(examples)
-    }
-
-    /// Items to be scored, at most the first `most`; what was left out is told.
-    pub fn choices(&self, host: &Host, tokenizer: &Tokenizer, most: Option<usize>, positions: usize) -> anyhow::Result<Vec<ChoiceItem>> {
-        let items = self.0.items();
-        let items = &items[..most.unwrap_or(usize::MAX).min(items.len())];
-        let (choices, report) = encode_choices(items, self.0.template, tokenizer, positions)?;
-        if report.scored != report.items {
-            host.console.note(&format!("{} {}: {report}", self.0.task.name, self.0.split.name()));
-        }
-        Ok(choices)
-    }
-
-    /// Lends the place in the data, which stays where `body` leaves it.
-    pub fn with_cursor<T>(&self, host: &Host, examples: usize, body: impl FnOnce(&mut Cursor) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let name = format!("data/{}/{}", self.0.task.name, self.0.split.name());
-        let mut cursor = lock(&self.0.cursor);
-        let cursor = match &mut *cursor {
-            Some(cursor) => cursor,
-            none => none.insert(Cursor::new(host.settings.seed, &name, examples)?),
-        };
-        body(cursor)
-    }
+    name: String,
+    /// Names of the tasks in it.
+    tasks: Vec<String>,
+    sets: BTreeMap<&'static str, Set>,
 }
 
 /// `data::…`.
@@ -103,12 +41,16 @@ pub(super) mod module {
         placed(&context, read(&*host(&context)?, path, Map::new()))
     }
 
-    /// Loads the data set at `path`, a file or a folder with files for `train`, `validation` and `test`. Only a path
-    /// that `-p` gave on the command line can be read. Without a validation file, 120 items are held out of train.
-    /// Formats: LLM-Adapters `.json`, token rows `.jsonl`, text `.txt`.
+    /// Loads the data at `path`: a file, a folder with files for `train`, `validation` and `test`, a folder of such
+    /// folders (several tasks), or a data set on the hub. Only a name that `-p` gave on the command line can be read.
+    /// Without a validation file, 120 items are held out of train.
     ///
-    /// Options: `template` ("alpaca" or "llm-adapters"; alpaca), `max_length` in tokens (256), `loss` ("answer" or
-    /// "all"; alpaca learns the answer, llm-adapters all).
+    /// Options, how files are read: `format` ("json", "jsonl", "csv", "tsv", "parquet", "text"; by the ending), `splits`
+    /// (a map from split to the names of its files in the folder), `columns` (names, where a table has no header),
+    /// `header` (false: columns are called 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv),
+    /// `encoding` ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than memory).
+    /// How items are worded: `template` ("alpaca", "llm-adapters", "none", "chat", or a map with `prompt` and `choices`,
+    /// `label`, `answer`, `target`), `max_length` in tokens (256), `loss` ("answer" or "all").
     ///
     /// # Example
     /// ```rhai,no_run
@@ -118,65 +60,241 @@ pub(super) mod module {
     pub fn load_with(context: NativeCallContext, path: &str, options: Map) -> Answer<Task> {
         placed(&context, read(&*host(&context)?, path, options))
     }
+
+    /// One set to train on out of several: of all examples drawn, each set gives the share that its weight has.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let train = data::mix([a.train, b.train], [3, 1]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn mix(context: NativeCallContext, sets: Array, weights: Array) -> Answer<Set> {
+        placed(&context, mixture(&sets, &weights).map_err(refuse))
+    }
 }
 
 #[export_module]
 pub(super) mod natives {
-    /// The items to train on; an error where the task has none.
+    /// The items to train on, of all tasks that have some; an error where none has.
     #[rhai_fn(get = "train", pure, return_raw)]
     pub fn train(task: &mut Task) -> Answer<Set> {
         split(task, Split::Train)
     }
 
-    /// The items to choose among rounds by; an error where the task has none.
+    /// The items to choose among rounds by; an error where there are none.
     #[rhai_fn(get = "validation", pure, return_raw)]
     pub fn validation(task: &mut Task) -> Answer<Set> {
         split(task, Split::Validation)
     }
 
-    /// The items that give the result; an error where the task has none.
+    /// The items that give the result; an error where there are none.
     #[rhai_fn(get = "test", pure, return_raw)]
     pub fn test(task: &mut Task) -> Answer<Set> {
         split(task, Split::Test)
     }
 
+    /// Names of the tasks that were loaded.
+    #[rhai_fn(get = "tasks", pure)]
+    pub fn tasks(task: &mut Task) -> Array {
+        task.0.tasks.iter().map(|name| Dynamic::from(name.clone())).collect()
+    }
+
+    /// Lengths in tokens, shares cut and supervised, counts of labels, and duplicates between splits, by task and split,
+    /// as `model` would be trained. Prints them and answers with them.
+    #[rhai_fn(return_raw, pure)]
+    pub fn stats(context: NativeCallContext, task: &mut Task, model: Model) -> Answer<Map> {
+        let host = host(&context)?;
+        let told = door::call(&host, "stats", &json!({ "data": task.0.name }), || statistics(task, &model))?;
+        host.console.print(&serde_json::to_string_pretty(&told).unwrap_or_default());
+        Ok(told.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
+    }
+
     /// Number of items.
     #[rhai_fn(get = "len", pure)]
     pub fn len(set: &mut Set) -> INT {
-        set.0.items().len() as INT
+        set.len() as INT
+    }
+
+    /// The first `n` items of each task in the set, as a set.
+    #[rhai_fn(pure, return_raw)]
+    pub fn take(set: &mut Set, n: INT) -> Answer<Set> {
+        let n = count(n).map_err(refuse)?;
+        Ok(set.pick(0, "take", |len, _| (0..n.min(len)).collect()))
+    }
+
+    /// `n` items of each task in the set, drawn without replacement by the run's seed, in the order of their files.
+    #[rhai_fn(pure, return_raw)]
+    pub fn sample(context: NativeCallContext, set: &mut Set, n: INT) -> Answer<Set> {
+        let n = count(n).map_err(refuse)?;
+        Ok(set.pick(host(&context)?.settings.seed, "sample", |len, stream| {
+            let mut chosen = stream.choose(len, n.min(len));
+            chosen.sort_unstable();
+            chosen
+        }))
+    }
+
+    /// The items of each task in a random order, by the run's seed. Training needs no such thing: it has an order of its
+    /// own in every epoch.
+    #[rhai_fn(pure, return_raw)]
+    pub fn shuffle(context: NativeCallContext, set: &mut Set) -> Answer<Set> {
+        Ok(set.pick(host(&context)?.settings.seed, "shuffle", |len, stream| {
+            let mut order: Vec<usize> = (0..len).collect();
+            stream.shuffle(&mut order);
+            order
+        }))
+    }
+
+    /// Prints item `i` (from 0) as `model` is fed it: its text with the supervised part marked, and its tokens.
+    #[rhai_fn(return_raw, pure)]
+    pub fn show(context: NativeCallContext, set: &mut Set, model: Model, i: INT) -> Answer<()> {
+        let host = host(&context)?;
+        let text = door::call(&host, "show", &json!({ "item": i }), || {
+            let (part, at) = set.find(i)?;
+            let item = part.source.get(at, &part.wording)?;
+            let tokenizer = model.with(|m| m.tokenizer.clone());
+            look::show(&item, part.wording.template, tokenizer.as_ref(), &part.wording.options)
+        })?;
+        text.lines().for_each(|line| host.console.print(line));
+        Ok(())
+    }
+}
+
+fn count(n: INT) -> Result<usize, Error> {
+    match usize::try_from(n) {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(Error::usage(format!("a number of items is 1 or more, found {n}"))),
     }
 }
 
 fn split(task: &Task, split: Split) -> Answer<Set> {
-    task.0.task.items(split).map_err(|e| door::to_script(&e))?;
-    Ok(task.0.sets[split as usize].clone())
-}
-
-fn read(host: &Host, path: &str, options: Map) -> Answer<Task> {
-    let (template, options) = options_of(options).map_err(|e| door::to_script(&e))?;
-    door::call(host, "data::load", &json!({ "path": path, "template": template.name() }), || {
-        let files = source::data(&source::resolve(path, &host.grants(path))?)?;
-        let task = Arc::new(data::Task::open(path, &files, host.settings.seed)?);
-        for file in files.paths() {
-            let bytes = std::fs::read(file).map_err(|e| Error::data(format!("cannot read `{}`: {e}", file.display())))?;
-            host.with_run(|run| run.note_digest(file.display().to_string(), crate::run::digest(&bytes)))?;
-        }
-        let sets = [Split::Train, Split::Validation, Split::Test].map(|split| {
-            let (encoded, cursor) = Default::default();
-            Set(Arc::new(Inner { task: task.clone(), split, template, options, encoded, cursor }))
-        });
-        Ok(Task(Arc::new(Splits { task, sets })))
+    task.0.sets.get(split.name()).cloned().ok_or_else(|| {
+        let there: Vec<String> = task.0.sets.keys().map(|s| format!("`{s}`")).collect();
+        let error = Error::data(format!("the task `{}` has no split `{}`; it has {}", task.0.name, split.name(), there.join(", ")));
+        let held = task.0.sets.get(Split::Train.name()).filter(|_| split == Split::Validation);
+        refuse(match held {
+            Some(train) => error.hint(format!("one is held out of every ten of train, which has {}; add a validation file", train.len())),
+            None => error,
+        })
     })
 }
 
-fn options_of(map: Map) -> anyhow::Result<(Template, EncodeOptions)> {
-    let mut o = Options::new("data::load", map, &["template", "max_length", "loss"])?;
-    let template = Template::parse(&o.take_or("template", "alpaca".to_string())?)?;
-    let max_length: usize = o.take_or("max_length", 256)?;
-    o.check("max_length", max_length >= 2, "2 or more", max_length)?;
-    let loss = match o.take_opt::<String>("loss")? {
-        Some(name) => LossOn::parse(&name)?,
-        None => template.default_loss(),
+fn statistics(task: &Task, model: &Model) -> anyhow::Result<serde_json::Map<String, Value>> {
+    let tokenizer = model.with(|m| m.tokenizer.clone());
+    let mut out = serde_json::Map::new();
+    for name in &task.0.tasks {
+        let mut splits = vec![];
+        let mut wording = None;
+        for (split, set) in &task.0.sets {
+            for part in set.parts().iter().filter(|p| p.task == *name) {
+                splits.push((*split, part.items(None)?));
+                wording = Some(part.wording.clone());
+            }
+        }
+        let Some(wording) = wording else { continue };
+        let splits: Vec<(&str, &[Item])> = splits.iter().map(|(split, items)| (*split, items.as_ref())).collect();
+        out.insert(name.clone(), Value::Object(look::stats(&splits, wording.template, tokenizer.as_ref(), &wording.options)?));
+    }
+    Ok(out)
+}
+
+fn mixture(sets: &[Dynamic], weights: &[Dynamic]) -> Result<Set, Error> {
+    let wrong = |i: usize| Error::usage(format!("`data::mix` mixes sets, such as `task.train`; element {i} of its list is none"));
+    let sets = sets.iter().enumerate().map(|(i, s)| s.clone().try_cast::<Set>().ok_or_else(|| wrong(i))).collect::<Result<Vec<_>, _>>()?;
+    let number = |w: &Dynamic| w.as_float().ok().or_else(|| w.as_int().ok().map(|n| n as FLOAT)).filter(|w| w.is_finite() && *w > 0.0);
+    let given: Vec<f64> = weights.iter().filter_map(number).collect();
+    if given.len() != weights.len() || given.len() != sets.len() || sets.is_empty() {
+        return Err(Error::usage(format!(
+            "`data::mix` needs a weight above 0 for each of its sets: {} sets, {} such weights",
+            sets.len(),
+            given.len()
+        )));
+    }
+    let (mut parts, mut shares) = (vec![], vec![]);
+    for (set, weight) in sets.iter().zip(&given) {
+        let whole: f64 = set.weights().map_or(set.len() as f64, |w| w.iter().sum());
+        for (i, part) in set.parts().iter().enumerate() {
+            shares.push(weight * set.weights().map_or(part.source.len() as f64, |w| w[i]) / whole);
+            parts.push(part.clone());
+        }
+    }
+    Ok(Set::new(sets[0].split(), parts, Some(shares)))
+}
+
+fn read(host: &Host, path: &str, options: Map) -> Answer<Task> {
+    let loading = data_options::parse(options).map_err(|e| door::to_script(&e))?;
+    door::call(host, "data::load", &json!({ "path": path, "template": loading.wording.name() }), || {
+        let name = source::resolve(path, &host.grants(path))?;
+        let files = source::data_with(&name, &loading.splits)?;
+        let (tasks, digests) = if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
+        for (file, digest) in digests {
+            host.with_run(|run| run.note_digest(file.display().to_string(), digest))?;
+        }
+        let mut sets = BTreeMap::new();
+        for split in SPLITS {
+            let parts = tasks.iter().filter_map(|(task, sources)| {
+                let source = sources.iter().find(|(s, _)| *s == split)?.1.clone();
+                Some(Part::new(task, source, loading.wording.clone()))
+            });
+            let parts: Vec<Part> = parts.collect();
+            if !parts.is_empty() {
+                sets.insert(split.name(), Set::new(split, parts, None));
+            }
+        }
+        let tasks: Vec<String> = tasks.into_iter().map(|(task, _)| task).collect();
+        let name = if tasks.len() == 1 { tasks[0].clone() } else { path.to_owned() };
+        Ok(Task(Arc::new(Inner { name, tasks, sets })))
+    })
+}
+
+/// Tasks by name with their splits, and the SHA-256 of each file.
+type Sources = (Vec<(String, Vec<(Split, Source)>)>, Vec<(PathBuf, String)>);
+
+fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
+    let convert = |item| loading.wording.convert(item);
+    let (mut out, mut digests) = (vec![], vec![]);
+    for task in data::Task::open_all(path, files, host.settings.seed, &loading.layout, &convert)? {
+        digests.extend(task.digests);
+        let splits = [(Split::Train, task.train), (Split::Validation, task.validation), (Split::Test, task.test)];
+        let sources = splits.into_iter().filter_map(|(split, items)| Some((split, Source::Memory(Arc::new(items?)))));
+        out.push((task.name, sources.collect()));
+    }
+    Ok((out, digests))
+}
+
+fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
+    let stem = |path: &Path| path.file_stem().map_or_else(|| "data".into(), |s| s.to_string_lossy().into_owned());
+    let tasks: Vec<(String, BTreeMap<String, Vec<PathBuf>>)> = match files {
+        DataFiles::File(file) => {
+            let split = Split::parse(&stem(file)).unwrap_or(Split::Train);
+            vec![(stem(file), BTreeMap::from([(split.name().to_owned(), vec![file.clone()])]))]
+        }
+        DataFiles::Folder(splits) => vec![(stem(Path::new(path)), splits.clone())],
+        DataFiles::Tasks(tasks) => {
+            let of = |(name, files): (&String, &DataFiles)| match files {
+                DataFiles::Folder(splits) => Some((name.clone(), splits.clone())),
+                _ => None,
+            };
+            tasks.iter().filter_map(of).collect()
+        }
     };
-    Ok((template, EncodeOptions { max_length, loss }))
+    let (mut out, mut digests) = (vec![], vec![]);
+    for (name, splits) in tasks {
+        let mut sources = vec![];
+        for (split, files) in splits {
+            let Some(split) = Split::parse(&split) else { continue };
+            for file in &files {
+                digests.push((file.clone(), crate::run::digest_of_file(file)?));
+            }
+            let lines = files.iter().map(|file| Lines::open(file, &loading.layout)).collect::<anyhow::Result<Vec<_>>>()?;
+            sources.push((split, Source::Files { lines: Arc::new(lines), order: None }));
+        }
+        out.push((name, sources));
+    }
+    Ok((out, digests))
+}
+
+impl std::fmt::Debug for Wording {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }

@@ -2,10 +2,13 @@
 
 mod booster;
 mod data;
+mod data_options;
+mod evaluate;
 mod model;
 mod optimizer;
 mod params;
 mod sampler;
+mod set;
 
 use rhai::plugin::*;
 use rhai::{Engine, EvalAltResult, NativeCallContext};
@@ -26,7 +29,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<model::Model>(TYPES[2]);
     engine.register_type_with_name::<booster::Booster>(TYPES[3]);
     engine.register_type_with_name::<data::Task>(TYPES[4]);
-    engine.register_type_with_name::<data::Set>(TYPES[5]);
+    engine.register_type_with_name::<set::Set>(TYPES[5]);
     for module in [
         exported_module!(sampler::natives),
         exported_module!(optimizer::natives),
@@ -49,6 +52,21 @@ fn placed<T>(context: &NativeCallContext, answer: Answer<T>) -> Answer<T> {
         }
         error
     })
+}
+
+/// A JSON value as a script sees it.
+fn dynamic(value: &serde_json::Value) -> Dynamic {
+    match value {
+        serde_json::Value::Null => Dynamic::UNIT,
+        serde_json::Value::Bool(b) => (*b).into(),
+        serde_json::Value::Number(n) => match n.as_i64() {
+            Some(n) => Dynamic::from_int(n),
+            None => Dynamic::from_float(n.as_f64().unwrap_or(f64::NAN)),
+        },
+        serde_json::Value::String(text) => text.clone().into(),
+        serde_json::Value::Array(list) => Dynamic::from_array(list.iter().map(dynamic).collect()),
+        serde_json::Value::Object(map) => Dynamic::from_map(map.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect()),
+    }
 }
 
 /// A usage error as a script sees it.

@@ -1,24 +1,22 @@
 //! `model`: a network with its tokenizer, boosted round by round.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FLOAT, INT, Map, NativeCallContext};
 use serde_json::json;
 
 use super::booster::Booster;
-use super::data::Set;
+use super::evaluate::measure;
+use super::set::{Set, Wording};
 use super::{Answer, placed, refuse};
 use crate::boost::{self, Init, Spec, adapter};
 use crate::error::Error;
-use crate::eval::{self, Encoded};
-use crate::host::console::Progress;
+use crate::eval::{self, Generation};
 use crate::host::context::{Host, host, lock};
 use crate::host::door;
-use crate::host::options::Options;
+use crate::host::options::{FromOption, Options};
 use crate::model::{self, Overlay};
-use crate::run::{Evaluation, EvaluationTiming};
 use crate::seed::Stream;
 use crate::source::Tokenizer;
 
@@ -41,6 +39,8 @@ pub(super) struct Open {
     pub(super) round: usize,
     /// Boosters made so far: each draws its start from a stream of its own.
     boosters: usize,
+    /// How what it was last trained on was worded.
+    pub(super) wording: Option<Arc<Wording>>,
 }
 
 impl Model {
@@ -53,7 +53,7 @@ impl Model {
     }
 
     /// Errors (class usage) where a booster was made for another model.
-    fn owns(&self, other: &Model) -> Result<(), Error> {
+    pub(super) fn owns(&self, other: &Model) -> Result<(), Error> {
         if Arc::ptr_eq(&self.0, &other.0) { Ok(()) } else { Err(Error::usage("the booster belongs to another model")) }
     }
 }
@@ -137,36 +137,41 @@ pub(super) mod natives {
         merge_by(&*host(&context)?, model, &booster, eta)
     }
 
-    /// Measures the model on `set` and records it under the set's split and the model's round: for items with choices
-    /// `accuracy` (largest log-likelihood), `accuracy_norm` (per character), `standard_error`, `items`; otherwise
-    /// `nll` (mean, in nats a token), `perplexity`, `tokens`. Answers with the metrics.
+    /// Measures the model on `set` and records it under the set's split and the model's round, by the protocol that suits
+    /// the items: "lm-eval" for choices, otherwise "perplexity". Answers with the metrics. Of several tasks these are the
+    /// unweighted average, with those of each task under `tasks`.
     #[rhai_fn(return_raw, pure)]
     pub fn evaluate(context: NativeCallContext, model: &mut Model, set: Set) -> Answer<Map> {
         measure(&*host(&context)?, model, &set, Map::new())
     }
 
-    /// Measures the model on `set`. Options: `items` (only the first so many; 0, the default, for all), `booster` (laid over the model, not
-    /// merged; then nothing is recorded).
+    /// Measures the model on `set`. Options: `items` (only the first so many of each task; 0, the default, for all), `booster`
+    /// (laid over the model, not merged; then nothing is recorded), `protocol` ("lm-eval": choices by their likelihood;
+    /// "llm-adapters": 4 beams generate up to 32 tokens, the first answer found in them counts; "perplexity").
     #[rhai_fn(name = "evaluate", return_raw, pure)]
     pub fn evaluate_with(context: NativeCallContext, model: &mut Model, set: Set, options: Map) -> Answer<Map> {
         measure(&*host(&context)?, model, &set, options)
     }
 
-    /// The text that follows `prompt`, each token the likeliest. Options: `max_tokens` (32).
+    /// The text that follows `prompt`. Options: `max_tokens` (32), `beams` (1: each token the likeliest; more: beam
+    /// search), `temperature`, `top_k`, `top_p` (tokens are drawn, by the run's seed), `stop` (a list of texts, before which
+    /// it ends).
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// print(model.generate("Once upon a time", #{ max_tokens: 40, temperature: 0.8, top_p: 0.95 }));
+    /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn generate(context: NativeCallContext, model: &mut Model, prompt: &str, options: Map) -> Answer<String> {
-        let host = host(&context)?;
-        let mut o = Options::new("generate", options, &["max_tokens"]).map_err(refuse)?;
-        let most: usize = o.take_or("max_tokens", 32).map_err(refuse)?;
-        door::call(&host, "model.generate", &json!({ "prompt": prompt, "max_tokens": most }), || {
-            model.with(|m| {
-                let mut ids: Vec<u32> = if m.tokenizer.add_bos() { m.tokenizer.bos().into_iter().collect() } else { vec![] };
-                ids.extend(m.tokenizer.encode(prompt)?);
-                let stop: Vec<u32> = m.network.config().eos.iter().copied().chain(m.tokenizer.eos()).collect();
-                let out = eval::generate::greedy(&m.network, &Overlay::default(), &ids, most, &stop, || Ok(host.guard.check()?))?;
-                m.tokenizer.decode(&out, true)
-            })
-        })
+        Ok(texts(&*host(&context)?, model, &[prompt.to_owned()], options)?.pop().unwrap_or_default())
+    }
+
+    /// The texts that follow several prompts, which go through the network together. Options as above.
+    #[rhai_fn(name = "generate", return_raw, pure)]
+    pub fn generate_all(context: NativeCallContext, model: &mut Model, prompts: Array, options: Map) -> Answer<Array> {
+        let prompts = Vec::<String>::from_option(&Dynamic::from_array(prompts), "prompts");
+        let prompts = prompts.map_err(|_| refuse(Error::usage("`generate` takes a prompt, or an array of prompts")))?;
+        Ok(texts(&*host(&context)?, model, &prompts, options)?.into_iter().map(Dynamic::from).collect())
     }
 
     /// The PEFT LoRA adapter in the folder at `path`, which `-p` gave, as a booster of this model.
@@ -180,13 +185,20 @@ pub(super) mod natives {
         })
     }
 
-    /// Writes the current weights as a Hugging Face folder called `name`, below the run folder.
+    /// Writes the current weights as a Hugging Face folder called `name`, below the run folder; `template.json` in it
+    /// says how the data were worded that it was last trained on.
     #[rhai_fn(return_raw, pure)]
     pub fn save(context: NativeCallContext, model: &mut Model, name: &str) -> Answer<()> {
         let host = host(&context)?;
         door::call(&host, "model.save", &json!({ "name": name }), || {
             let folder = host.with_run(|run| run.folder.child(name))?;
-            model.with(|m| model::save::save(&m.network, &m.tokenizer, &m.extras, &folder))
+            model.with(|m| {
+                model::save::save(&m.network, &m.tokenizer, &m.extras, &folder)?;
+                match &m.wording {
+                    Some(wording) => save_wording(wording, &m.tokenizer, &folder),
+                    None => Ok(()),
+                }
+            })
         })
     }
 }
@@ -196,7 +208,7 @@ fn open(host: &Host, name: &str) -> anyhow::Result<Model> {
     let model::load::Loaded { model: network, tokenizer, extras } = loaded;
     let digest = network.digest()?;
     host.with_run(|run| run.note_digest(name, digest))?;
-    let open = Open { network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0 };
+    let open = Open { network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: None };
     let model = Model(Arc::new(Inner { name: name.into(), open: Mutex::new(open) }));
     let digested = model.clone();
     host.at_end(move || digested.with(|m| m.network.digest()));
@@ -230,69 +242,50 @@ fn merge_by(host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<(
     })
 }
 
-fn measure(host: &Host, model: &Model, set: &Set, options: Map) -> Answer<Map> {
-    let mut o = Options::new("evaluate", options, &["items", "booster"]).map_err(refuse)?;
-    let items = o.take_opt("items").map_err(refuse)?.filter(|&n: &usize| n > 0);
-    let booster: Option<Booster> = o.take_opt("booster").map_err(refuse)?;
-    let what = json!({ "split": set.split().name(), "items": items });
-    let metrics = door::call(host, "model.evaluate", &what, || {
-        let overlay = match &booster {
-            Some(booster) => booster.with(|b| {
-                b.fresh("evaluate with")?;
-                model.owns(&b.model)?;
-                anyhow::Ok(b.booster.overlay.clone())
-            })?,
-            None => Overlay::default(),
-        };
-        let started = Instant::now();
-        let (round, metrics) = model.with(|m| Ok::<_, anyhow::Error>((m.round, metrics(host, m, set, items, &overlay)?)))?;
-        if booster.is_none() {
-            let split = set.split().name().to_string();
-            let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
-            host.with_run(|run| run.evaluated(Evaluation { split, round, metrics: metrics.clone() }, timing))?;
-        }
-        Ok(metrics)
-    })?;
-    let number = |v: &serde_json::Value| match v.as_i64() {
-        Some(n) => Dynamic::from_int(n),
-        None => Dynamic::from_float(v.as_f64().unwrap_or(f64::NAN)),
-    };
-    Ok(metrics.iter().map(|(k, v)| (k.as_str().into(), number(v))).collect())
-}
-
-fn metrics(
-    host: &Host,
-    m: &Open,
-    set: &Set,
-    items: Option<usize>,
-    overlay: &Overlay,
-) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
-    let name = set.split().name();
-    let progress = |total: usize| {
-        move |done: usize| {
-            let what = format!("round {}: evaluate {name}", m.round);
-            host.console.progress(&Progress { what, done: done as u64, total: total as u64, detail: String::new() });
-            Ok(host.guard.check()?)
-        }
-    };
-    let (choices, examples);
-    let encoded = if set.has_choices() {
-        choices = set.choices(host, &m.tokenizer, items, m.network.config().max_positions)?;
-        Encoded::Choices(&choices)
-    } else {
-        examples = set.examples(host, &m.tokenizer)?;
-        Encoded::Sequences(&examples[..items.unwrap_or(usize::MAX).min(examples.len())])
-    };
-    let metrics = encoded.measure(&m.network, overlay, progress(encoded.len()))?.metrics;
-    let shown: Vec<String> = metrics.iter().map(|(k, v)| format!("{k} {}", short(v))).collect();
-    host.console.note(&format!("round {}: {name}: {}", m.round, shown.join(", ")));
-    Ok(metrics)
-}
-
-/// Four digits behind the point are enough to read.
-fn short(value: &serde_json::Value) -> String {
-    match value.as_i64() {
-        Some(n) => n.to_string(),
-        None => format!("{:.4}", value.as_f64().unwrap_or(f64::NAN)),
+fn generation(host: &Host, map: Map) -> Result<Generation, Error> {
+    let mut o = Options::new("generate", map, &["max_tokens", "beams", "temperature", "top_k", "top_p", "stop"])?;
+    let beams: usize = o.take_or("beams", 1)?;
+    o.check("beams", (1..=64).contains(&beams), "from 1 to 64", beams)?;
+    let temperature: Option<f64> = o.take_opt("temperature")?;
+    if let Some(t) = temperature {
+        o.check("temperature", t > 0.0, "above 0", t)?;
     }
+    let top_k: Option<usize> = o.take_opt("top_k")?;
+    if let Some(k) = top_k {
+        o.check("top_k", k > 0, "1 or more", k)?;
+    }
+    let top_p: Option<f64> = o.take_opt("top_p")?;
+    if let Some(p) = top_p {
+        o.check("top_p", p > 0.0 && p <= 1.0, "above 0, and 1 at most", p)?;
+    }
+    let max_tokens = o.take_or("max_tokens", 32)?;
+    let stop: Vec<String> = o.take_or("stop", vec![])?;
+    Ok(Generation { max_tokens, beams, temperature, top_k, top_p, stop, seed: host.settings.seed })
+}
+
+/// What follows each prompt.
+fn texts(host: &Host, model: &Model, prompts: &[String], options: Map) -> Answer<Vec<String>> {
+    let generation = generation(host, options).map_err(refuse)?;
+    let what = json!({ "prompts": prompts.len(), "max_tokens": generation.max_tokens, "beams": generation.beams });
+    door::call(host, "model.generate", &what, || {
+        model.with(|m| {
+            let opening: Vec<u32> = if m.tokenizer.add_bos() { m.tokenizer.bos().into_iter().collect() } else { vec![] };
+            let encode = |prompt: &String| Ok(opening.iter().copied().chain(m.tokenizer.encode(prompt)?).collect());
+            let prompts = prompts.iter().map(encode).collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
+            let going = |_| Ok(host.guard.check()?);
+            let out = eval::generate(&m.network, &Overlay::default(), &prompts, &m.tokenizer, &generation, going)?;
+            Ok(out.into_iter().map(|generated| generated.text).collect())
+        })
+    })
+}
+
+/// `template.json`: name and text of the template behind a saved model.
+fn save_wording(wording: &Wording, tokenizer: &Tokenizer, folder: &std::path::Path) -> anyhow::Result<()> {
+    let text = match &wording.mapping {
+        Some(mapping) => mapping.text(),
+        None => wording.template.text(tokenizer),
+    };
+    let file = folder.join("template.json");
+    let json = serde_json::to_string_pretty(&json!({ "name": wording.name(), "text": text }))? + "\n";
+    std::fs::write(&file, json).map_err(|e| anyhow::Error::new(e).context(format!("cannot write `{}`", file.display())))
 }

@@ -1,0 +1,123 @@
+//! The options of `data::load`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rhai::{Dynamic, Map};
+
+use super::set::Wording;
+use crate::bail_usage;
+use crate::data::formats::{Encoding, Format, Layout};
+use crate::data::{EncodeOptions, LossOn, Mapping, Template};
+use crate::host::options::{FromOption, Mismatch, Options};
+
+/// What a call of `data::load` asks for.
+pub(super) struct Loading {
+    pub layout: Layout,
+    pub wording: Arc<Wording>,
+    /// Names of files by split.
+    pub splits: BTreeMap<String, Vec<String>>,
+    pub stream: bool,
+}
+
+const KEYS: [&str; 11] =
+    ["template", "max_length", "loss", "format", "splits", "columns", "header", "delimiter", "quote", "encoding", "stream"];
+
+pub(super) fn parse(map: Map) -> anyhow::Result<Loading> {
+    let mut o = Options::new("data::load", map, &KEYS)?;
+    let Given { template, mapping } = o.take_or("template", Wanted::Name("alpaca".into()))?.read()?;
+    let max_length: usize = o.take_or("max_length", 256)?;
+    o.check("max_length", max_length >= 2, "2 or more", max_length)?;
+    let loss = match o.take_opt::<String>("loss")? {
+        Some(name) => LossOn::parse(&name)?,
+        None => template.default_loss(),
+    };
+    let delimiter = match o.take_opt::<String>("delimiter")? {
+        Some(text) => match text.as_bytes() {
+            [byte] => Some(*byte),
+            _ => bail_usage!("option `delimiter` of `data::load` must be a single ASCII character, found {text:?}"),
+        },
+        None => None,
+    };
+    let layout = Layout {
+        format: o.take_opt::<String>("format")?.map(|name| Format::parse(&name)).transpose()?,
+        columns: o.take_opt("columns")?,
+        header: o.take_opt("header")?,
+        delimiter,
+        quote: o.take_opt("quote")?,
+        encoding: o.take_opt::<String>("encoding")?.map(|name| Encoding::parse(&name)).transpose()?.unwrap_or_default(),
+        rows: mapping.is_some(),
+    };
+    let splits = o.take_opt::<Texts>("splits")?.map(|texts| texts.0.into_iter().collect()).unwrap_or_default();
+    let stream = o.take_or("stream", false)?;
+    let wording = Arc::new(Wording { template, options: EncodeOptions { max_length, loss }, mapping });
+    Ok(Loading { layout, wording, splits, stream })
+}
+
+/// The option `template`.
+enum Wanted {
+    Name(String),
+    Own(Map),
+}
+
+struct Given {
+    template: Template,
+    mapping: Option<Mapping>,
+}
+
+impl FromOption for Wanted {
+    const WHAT: &'static str = "the name of a template, or a map with `prompt`";
+
+    fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
+        match value.clone().try_cast::<Map>() {
+            Some(map) => Ok(Self::Own(map)),
+            None => String::from_option(value, key).map(Self::Name).map_err(|_| Mismatch::new::<Self>(value, key)),
+        }
+    }
+}
+
+impl Wanted {
+    fn read(self) -> anyhow::Result<Given> {
+        let map = match self {
+            Self::Name(name) => return Ok(Given { template: Template::parse(&name)?, mapping: None }),
+            Self::Own(map) => map,
+        };
+        let mut o = Options::new("template", map, &["prompt", "answer", "choices", "label", "target"])?;
+        let choices = o.take_opt::<Texts>("choices")?.map(Texts::single).transpose()?.unwrap_or_default();
+        let mapping = Mapping::new(
+            &o.take::<String>("prompt")?,
+            o.take_opt::<String>("answer")?.as_deref(),
+            choices,
+            o.take_opt::<String>("label")?.as_deref(),
+            o.take_opt::<String>("target")?.as_deref(),
+        )?;
+        Ok(Given { template: Template::None, mapping: Some(mapping) })
+    }
+}
+
+/// A map from names to a text or several.
+struct Texts(Vec<(String, Vec<String>)>);
+
+impl Texts {
+    fn single(self) -> anyhow::Result<Vec<(String, String)>> {
+        let one = |(name, texts): (String, Vec<String>)| match <[String; 1]>::try_from(texts) {
+            Ok([text]) => Ok((name, text)),
+            Err(_) => bail_usage!("option `choices.{name}` of `template` must be one text"),
+        };
+        self.0.into_iter().map(one).collect()
+    }
+}
+
+impl FromOption for Texts {
+    const WHAT: &'static str = "a map from names to texts";
+
+    fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
+        let map = value.as_map_ref().map_err(|_| Mismatch::new::<Self>(value, key))?;
+        let texts = |(name, value): (&rhai::Identifier, &Dynamic)| {
+            let key = format!("{key}.{name}");
+            let texts = if value.is_array() { Vec::from_option(value, &key)? } else { vec![String::from_option(value, &key)?] };
+            Ok((name.to_string(), texts))
+        };
+        map.iter().map(texts).collect::<Result<_, _>>().map(Self)
+    }
+}

@@ -1,0 +1,125 @@
+//! `model.evaluate`: each task of a set by a protocol, and the average.
+
+use std::time::Instant;
+
+use rhai::Map;
+use serde_json::{Value, json};
+
+use super::booster::Booster;
+use super::model::{Model, Open};
+use super::set::{Part, Set};
+use super::{Answer, dynamic, refuse};
+use crate::data::Split;
+use crate::eval::{Encoded, Protocol, average};
+use crate::host::console::Progress;
+use crate::host::context::Host;
+use crate::host::door;
+use crate::host::options::Options;
+use crate::model::Overlay;
+use crate::run::{Evaluation, EvaluationTiming};
+
+/// What is asked of an evaluation.
+struct Asked {
+    /// The first so many of each task.
+    items: Option<usize>,
+    booster: Option<Booster>,
+    /// What suits the items, where nobody says.
+    protocol: Option<Protocol>,
+}
+
+pub(super) fn measure(host: &Host, model: &Model, set: &Set, options: Map) -> Answer<Map> {
+    let asked = asked(options).map_err(|e| door::to_script(&e))?;
+    let split = set.split();
+    let what = json!({ "split": split.name(), "items": asked.items, "protocol": asked.protocol.map(Protocol::name) });
+    let metrics = door::call(host, "model.evaluate", &what, || {
+        let overlay = match &asked.booster {
+            Some(booster) => booster.with(|b| {
+                b.fresh("evaluate with")?;
+                model.owns(&b.model)?;
+                anyhow::Ok(b.booster.overlay.clone())
+            })?,
+            None => Overlay::default(),
+        };
+        let started = Instant::now();
+        let (round, metrics) = model.with(|m| {
+            let mut tasks = vec![];
+            for part in set.parts() {
+                let several = if set.parts().len() > 1 { part.task.as_str() } else { "" };
+                tasks.push((part.task.clone(), task(host, m, split, part, several, &asked, &overlay)?));
+            }
+            let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
+            anyhow::Ok((m.round, metrics))
+        })?;
+        if set.parts().len() > 1 {
+            host.console.note(&format!("round {round}: {} average: {}", split.name(), shown(&metrics)));
+        }
+        if asked.booster.is_none() {
+            let split = split.name().to_string();
+            let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
+            host.with_run(|run| run.evaluated(Evaluation { split, round, metrics: metrics.clone() }, timing))?;
+        }
+        Ok(metrics)
+    })?;
+    Ok(metrics.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
+}
+
+fn asked(map: Map) -> anyhow::Result<Asked> {
+    let mut o = Options::new("evaluate", map, &["items", "booster", "protocol"])?;
+    let items = o.take_opt("items")?.filter(|&n: &usize| n > 0);
+    let booster = o.take_opt("booster")?;
+    let protocol = o.take_opt::<String>("protocol")?.map(|name| Protocol::parse(&name)).transpose()?;
+    Ok(Asked { items, booster, protocol })
+}
+
+/// Measures one task; `name` stands in messages.
+fn task(
+    host: &Host,
+    m: &Open,
+    split: Split,
+    part: &Part,
+    name: &str,
+    asked: &Asked,
+    overlay: &Overlay,
+) -> anyhow::Result<serde_json::Map<String, Value>> {
+    let name = [name, split.name()].join(" ").trim().to_owned();
+    let progress = |total: usize| {
+        let name = name.clone();
+        move |done: usize| {
+            let what = format!("round {}: evaluate {name}", m.round);
+            host.console.progress(&Progress { what, done: done as u64, total: total as u64, detail: String::new() });
+            Ok(host.guard.check()?)
+        }
+    };
+    let positions = m.network.config().max_positions;
+    let suits = || anyhow::Ok(if part.has_choices()? { Protocol::Choices } else { Protocol::Likelihood });
+    let (choices, examples, questions);
+    let encoded = match asked.protocol.map_or_else(suits, Ok)? {
+        Protocol::Choices => {
+            choices = part.choices(host, split, &m.tokenizer, asked.items, positions)?;
+            Encoded::Choices(&choices)
+        }
+        Protocol::Likelihood => {
+            examples = part.examples(host, split, &m.tokenizer)?;
+            Encoded::Sequences(&examples[..asked.items.unwrap_or(usize::MAX).min(examples.len())])
+        }
+        Protocol::LlmAdapters => {
+            questions = part.questions(host, split, &m.tokenizer, asked.items, positions)?;
+            Encoded::Questions(&questions, &m.tokenizer)
+        }
+    };
+    let mut metrics = encoded.measure(&m.network, overlay, progress(encoded.len()))?.metrics;
+    metrics.insert("template".into(), part.wording.name().into());
+    host.console.note(&format!("round {}: {name}: {}", m.round, shown(&metrics)));
+    Ok(metrics)
+}
+
+/// Metrics in a line; four digits behind the point are enough to read.
+fn shown(metrics: &serde_json::Map<String, Value>) -> String {
+    let one = |(key, value): (&String, &Value)| match value {
+        Value::String(text) => Some(format!("{key} {text}")),
+        Value::Number(n) if n.is_f64() => Some(format!("{key} {:.4}", n.as_f64().unwrap_or(f64::NAN))),
+        Value::Number(n) => Some(format!("{key} {n}")),
+        _ => None,
+    };
+    metrics.iter().filter_map(one).collect::<Vec<_>>().join(", ")
+}

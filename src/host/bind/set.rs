@@ -1,0 +1,279 @@
+//! `set`: one split of a task or of several, as training and measuring take it.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
+
+use crate::data::{
+    self, ChoiceItem, EncodeOptions, Example, Examples, Feed, GenerationItem, Item, Mapping, Split, Template, encode_choices,
+    encode_questions, encode_train, formats::Lines,
+};
+use crate::error::Error;
+use crate::host::context::{Host, lock};
+use crate::seed::Stream;
+use crate::source::Tokenizer;
+
+/// How rows and items of a task are worded for a model.
+pub struct Wording {
+    pub template: Template,
+    pub options: EncodeOptions,
+    /// The template that the recipe itself gives, for rows.
+    pub mapping: Option<Mapping>,
+}
+
+impl Wording {
+    /// An item as the templates take it: a row becomes what the recipe's template makes of it.
+    pub fn convert(&self, item: Item) -> anyhow::Result<Item> {
+        match (&self.mapping, item) {
+            (Some(mapping), Item::Row(row)) => Ok(Item::Instruction(mapping.apply(&row)?)),
+            (_, item) => Ok(item),
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        if self.mapping.is_some() { "recipe" } else { self.template.name() }
+    }
+}
+
+/// Where a part's items are.
+#[derive(Clone)]
+pub enum Source {
+    Memory(Arc<Vec<Item>>),
+    /// In their files, read when they are asked for; with an order, those rows in this order.
+    Files {
+        lines: Arc<Vec<Lines>>,
+        order: Option<Arc<Vec<usize>>>,
+    },
+}
+
+impl Source {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Memory(items) => items.len(),
+            Self::Files { order: Some(order), .. } => order.len(),
+            Self::Files { lines, order: None } => lines.iter().map(Lines::len).sum(),
+        }
+    }
+
+    /// Item `i`, which must be there.
+    pub fn get(&self, i: usize, wording: &Wording) -> anyhow::Result<Item> {
+        match self {
+            Self::Memory(items) => Ok(items[i].clone()),
+            Self::Files { lines, order } => {
+                let mut row = order.as_ref().map_or(i, |order| order[i]);
+                for file in lines.iter() {
+                    if row < file.len() {
+                        return wording.convert(file.get(row)?);
+                    }
+                    row -= file.len();
+                }
+                Err(Error::run(format!("row {i} of a set of {} was asked for", self.len())).into())
+            }
+        }
+    }
+
+    /// The items of these indices.
+    fn pick(&self, indices: Vec<usize>) -> Self {
+        match self {
+            Self::Memory(items) => Self::Memory(Arc::new(indices.into_iter().map(|i| items[i].clone()).collect())),
+            Self::Files { lines, order } => {
+                let order = indices.into_iter().map(|i| order.as_ref().map_or(i, |order| order[i])).collect();
+                Self::Files { lines: lines.clone(), order: Some(Arc::new(order)) }
+            }
+        }
+    }
+}
+
+/// A split of one task.
+#[derive(Clone)]
+pub struct Part {
+    pub task: String,
+    pub source: Source,
+    pub wording: Arc<Wording>,
+    /// What tokenizers made of the items so far.
+    encoded: Arc<Mutex<ByTokenizer<Arc<Vec<Example>>>>>,
+}
+
+/// Something made with a tokenizer, found again by it.
+type ByTokenizer<T> = Vec<(Arc<Tokenizer>, T)>;
+
+impl Part {
+    pub fn new(task: &str, source: Source, wording: Arc<Wording>) -> Self {
+        Self { task: task.to_owned(), source, wording, encoded: Arc::default() }
+    }
+
+    /// The items, at most the first `most`.
+    pub fn items(&self, most: Option<usize>) -> anyhow::Result<Cow<'_, [Item]>> {
+        let most = most.unwrap_or(usize::MAX).min(self.source.len());
+        match &self.source {
+            Source::Memory(items) => Ok(Cow::Borrowed(&items[..most])),
+            files => Ok(Cow::Owned((0..most).map(|i| files.get(i, &self.wording)).collect::<anyhow::Result<_>>()?)),
+        }
+    }
+
+    /// Whether its items name choices, at least one of the first thousand.
+    pub fn has_choices(&self) -> anyhow::Result<bool> {
+        Ok(self.items(Some(1000))?.iter().any(Item::is_scorable))
+    }
+
+    /// All examples in memory; what was cut or left out is told once.
+    pub fn examples(&self, host: &Host, split: Split, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Arc<Vec<Example>>> {
+        let mut encoded = lock(&self.encoded);
+        if let Some((_, examples)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
+            return Ok(examples.clone());
+        }
+        let out = encode_train(&self.items(None)?, self.wording.template, tokenizer.as_ref(), &self.wording.options)?;
+        host.console.note(&format!("{} {}: {}", self.task, split.name(), out.report));
+        let examples = Arc::new(out.examples);
+        encoded.push((tokenizer.clone(), examples.clone()));
+        Ok(examples)
+    }
+
+    /// Items to be scored, at most the first `most`; what was left out is told.
+    pub fn choices(
+        &self,
+        host: &Host,
+        split: Split,
+        tokenizer: &Tokenizer,
+        most: Option<usize>,
+        positions: usize,
+    ) -> anyhow::Result<Vec<ChoiceItem>> {
+        let (choices, report) = encode_choices(&self.items(most)?, self.wording.template, tokenizer, positions)?;
+        if report.scored != report.items {
+            host.console.note(&format!("{} {}: {report}", self.task, split.name()));
+        }
+        Ok(choices)
+    }
+
+    /// Items to be answered by generation, at most the first `most`; what was left out is told.
+    pub fn questions(
+        &self,
+        host: &Host,
+        split: Split,
+        tokenizer: &Tokenizer,
+        most: Option<usize>,
+        positions: usize,
+    ) -> anyhow::Result<Vec<GenerationItem>> {
+        let (questions, report) = encode_questions(&self.items(most)?, self.wording.template, tokenizer, positions)?;
+        if questions.len() != report.items {
+            host.console.note(&format!("{} {}: {report}", self.task, split.name()));
+        }
+        Ok(questions)
+    }
+
+    /// What training draws from.
+    fn feedable(&self, host: &Host, split: Split, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Arc<dyn Examples>> {
+        match &self.source {
+            Source::Memory(_) => {
+                let examples: Arc<dyn Examples> = self.examples(host, split, tokenizer)?;
+                Ok(examples)
+            }
+            source => Ok(Arc::new(Lazy { source: source.clone(), wording: self.wording.clone(), tokenizer: tokenizer.clone() })),
+        }
+    }
+}
+
+/// Examples that are made when they are asked for: for files larger than memory.
+struct Lazy {
+    source: Source,
+    wording: Arc<Wording>,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl Examples for Lazy {
+    fn count(&self) -> usize {
+        self.source.len()
+    }
+
+    fn get(&self, i: usize) -> anyhow::Result<Option<Example>> {
+        let item = self.source.get(i, &self.wording)?;
+        data::encode_one(&item, self.wording.template, self.tokenizer.as_ref(), &self.wording.options)
+    }
+}
+
+/// One split; copies are the same, and share their place in the data.
+#[derive(Clone)]
+pub struct Set(Arc<Inner>);
+
+struct Inner {
+    split: Split,
+    parts: Vec<Part>,
+    /// Given to `data::mix`, one for each part.
+    weights: Option<Vec<f64>>,
+    /// Where training goes on, from booster to booster, for each tokenizer: a model has its own.
+    feeds: Mutex<ByTokenizer<Feed>>,
+}
+
+impl Set {
+    pub fn new(split: Split, parts: Vec<Part>, weights: Option<Vec<f64>>) -> Self {
+        Self(Arc::new(Inner { split, parts, weights, feeds: Mutex::default() }))
+    }
+
+    pub fn split(&self) -> Split {
+        self.0.split
+    }
+
+    pub fn parts(&self) -> &[Part] {
+        &self.0.parts
+    }
+
+    pub fn weights(&self) -> Option<&[f64]> {
+        self.0.weights.as_deref()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.parts.iter().map(|p| p.source.len()).sum()
+    }
+
+    /// The part of item `i` over all parts, and its index there. Errors (class usage) beyond the end.
+    pub fn find(&self, i: i64) -> Result<(&Part, usize), Error> {
+        let mut left = usize::try_from(i).unwrap_or(usize::MAX);
+        for part in &self.0.parts {
+            if left < part.source.len() {
+                return Ok((part, left));
+            }
+            left -= part.source.len();
+        }
+        Err(Error::usage(format!("there is no item {i}; the set has {}, from 0 on", self.len())))
+    }
+
+    /// A set of the items that `choose` names, given the number of items and a stream for each part.
+    pub fn pick(&self, seed: u64, verb: &str, mut choose: impl FnMut(usize, &mut Stream) -> Vec<usize>) -> Self {
+        let parts = self.0.parts.iter().map(|part| {
+            let mut stream = Stream::new(seed, &format!("{verb}/{}/{}", part.task, self.0.split.name()));
+            Part::new(&part.task, part.source.pick(choose(part.source.len(), &mut stream)), part.wording.clone())
+        });
+        Self::new(self.0.split, parts.collect(), self.0.weights.clone())
+    }
+
+    /// Lends the feed, which stays where `body` leaves it.
+    pub fn with_feed<T>(
+        &self,
+        host: &Host,
+        tokenizer: &Arc<Tokenizer>,
+        body: impl FnOnce(&mut Feed) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let mut feeds = lock(&self.0.feeds);
+        let at = match feeds.iter().position(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
+            Some(at) => at,
+            None => {
+                feeds.push((tokenizer.clone(), self.feed(host, tokenizer)?));
+                feeds.len() - 1
+            }
+        };
+        body(&mut feeds[at].1)
+    }
+
+    fn feed(&self, host: &Host, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Feed> {
+        let Inner { split, parts, weights, .. } = &*self.0;
+        let examples = parts.iter().map(|p| p.feedable(host, *split, tokenizer)).collect::<anyhow::Result<Vec<_>>>()?;
+        let names: Vec<&str> = parts.iter().map(|p| p.task.as_str()).collect();
+        let name = format!("data/{}/{}", names.join("+"), split.name());
+        match weights {
+            None => Feed::pooled(host.settings.seed, &name, examples),
+            Some(weights) => {
+                let names = names.iter().enumerate().map(|(i, n)| format!("{i}/{n}"));
+                Feed::weighted(host.settings.seed, &name, names.zip(examples).collect(), weights)
+            }
+        }
+    }
+}
