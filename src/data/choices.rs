@@ -5,8 +5,9 @@ use std::fmt;
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::encode::{Encode, count, opening, tokens};
-use crate::data::item::Item;
+use crate::data::encode::{Encode, count, opened, tokens};
+use crate::data::chat::{ChatTemplate, conversation};
+use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
 
 /// A question with the texts that may follow it.
@@ -45,6 +46,14 @@ impl fmt::Display for ChoiceReport {
     }
 }
 
+/// The prompt after which an answer is scored or generated.
+pub(super) fn test_prompt(item: &Instruction, template: Template, tokenizer: &dyn Encode) -> Result<String> {
+    match template {
+        Template::Chat => ChatTemplate::of(tokenizer)?.render(&conversation(item, false), true, &item.place),
+        template => template.test_prompt(item),
+    }
+}
+
 /// Encodes the items that can be scored, in their order; prompt and choices are tokenised apart, as
 /// a model that generates from the prompt would see them. `max_length` is the most tokens that the
 /// model takes; nothing is cut.
@@ -69,8 +78,7 @@ pub fn encode_choices(
             continue;
         };
         let encode = |text: &str| tokens(tokenizer, text, &instruction.place);
-        let mut prompt = opening(tokenizer);
-        prompt.extend(encode(&template.test_prompt(instruction)?)?);
+        let prompt = opened(tokenizer, encode(&test_prompt(instruction, template, tokenizer)?)?);
         let choices = instruction.choices.iter().map(|text| encode(text)).collect::<Result<Vec<_>>>()?;
         if prompt.is_empty() || choices.iter().any(Vec::is_empty) {
             bail_data!("{}: the tokenizer makes nothing of the prompt or of a choice", instruction.place);

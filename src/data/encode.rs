@@ -4,7 +4,8 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 
-use crate::data::item::{Chat, Document, Instruction, Item, Place, Row, TokenRow};
+use crate::data::chat::{ChatTemplate, conversation};
+use crate::data::item::{Message, Chat, Document, Instruction, Item, Place, Row, TokenRow};
 use crate::data::template::Template;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
@@ -18,6 +19,12 @@ pub trait Encode {
     /// Whether the model wants its beginning-of-sequence token before a text.
     fn add_bos(&self) -> bool;
     fn vocab_size(&self) -> usize;
+    /// The Jinja template that words conversations for the model.
+    fn chat_template(&self) -> Option<&str>;
+    /// The token of an id, as the vocabulary writes it.
+    fn token(&self, id: u32) -> Option<String>;
+    /// The text of ids, special tokens included.
+    fn decode(&self, ids: &[u32]) -> Result<String>;
 }
 
 /// A sequence to train on.
@@ -116,6 +123,9 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 ///   there is room, as published. For [`LossOn::Answer`] as many tokens as the prompt has alone are
 ///   left out of the loss, the published rule (`train_on_inputs` false); where the last spaces of
 ///   the prompt join the answer's first word in one token, that token counts as answer.
+/// * `none`: as `alpaca`, with nothing around prompt and answer.
+/// * `chat`: the model's own template over the conversation; the assistant's turns are supervised, with the token that ends
+///   them. Turns are tokenised apart.
 /// * Token rows are taken as they are; an id beyond the vocabulary is an error.
 /// * A text is divided into consecutive blocks of `max_length` tokens. It opens with the
 ///   beginning-of-sequence token if the model wants one and closes with the end-of-sequence token
@@ -130,23 +140,7 @@ pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, 
     }
     let mut out = Encoded { examples: Vec::with_capacity(items.len()), report: Report { items: items.len(), ..Report::default() } };
     for item in items {
-        match item {
-            Item::Instruction(instruction) => {
-                out.report.unscorable += usize::from(instruction.label.is_none() && !instruction.choices.is_empty());
-                let (ids, first) = encode_instruction(instruction, template, tokenizer, options)?;
-                out.push(ids, first, options.max_length);
-            }
-            Item::Chat(Chat { place, .. }) | Item::Row(Row { place, .. }) => bail_data!("{place} has no template that words it"),
-            Item::Tokens(row) => {
-                check_ids(row, tokenizer.vocab_size())?;
-                out.push(row.ids.clone(), row.mask_first, options.max_length);
-            }
-            Item::Text(document) => {
-                for block in encode_text(document, tokenizer)?.chunks(options.max_length) {
-                    out.push(block.to_vec(), 0, options.max_length);
-                }
-            }
-        }
+        out.add(item, template, tokenizer, options)?;
     }
     if out.examples.is_empty() {
         bail_data!("no example is left to train on within {} tokens: {}", options.max_length, out.report);
@@ -154,13 +148,69 @@ pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, 
     Ok(out)
 }
 
+/// Encodes one item as [`encode_train`] does; `None` where no token of it counts in the loss within the limit. Of a text, the first
+/// block.
+pub fn encode_one(item: &Item, template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<Option<Example>> {
+    let mut out = Encoded { examples: vec![], report: Report::default() };
+    out.add(item, template, tokenizer, options)?;
+    Ok(out.examples.into_iter().next())
+}
+
 impl Encoded {
-    /// Adds the sequence with loss from token `first` on, cut to `max_length`, or counts why not.
-    fn push(&mut self, mut ids: Vec<u32>, first: usize, max_length: usize) {
+    /// Adds what one item gives.
+    fn add(&mut self, item: &Item, template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<()> {
+        match item {
+            Item::Instruction(instruction) => {
+                self.report.unscorable += usize::from(instruction.label.is_none() && !instruction.choices.is_empty());
+                if template == Template::Chat {
+                    let messages = conversation(instruction, true);
+                    let (ids, supervised) = encode_chat(&messages, &instruction.place, tokenizer, options)?;
+                    self.push(ids, supervised, options.max_length);
+                } else {
+                    let (ids, first) = encode_instruction(instruction, template, tokenizer, options)?;
+                    self.push_from(ids, first, options.max_length);
+                }
+            }
+            Item::Chat(chat) if template == Template::Chat => {
+                let (ids, supervised) = encode_chat(&chat.messages, &chat.place, tokenizer, options)?;
+                self.push(ids, supervised, options.max_length);
+            }
+            Item::Chat(Chat { place, .. }) => {
+                let error = Error::data(format!("{place} is a conversation, which the template `{}` does not word", template.name()));
+                return Err(error.hint("`template: \"chat\"` words it as the model expects").into());
+            }
+            Item::Row(Row { place, fields }) => {
+                let columns: Vec<String> = fields.keys().map(|k| format!("`{k}`")).collect();
+                let error = Error::data(format!("{place} is a record with the columns {}, which no template words", columns.join(", ")));
+                return Err(error.hint("give `template` as a map with `prompt` and `choices` or `answer`").into());
+            }
+            Item::Tokens(row) => {
+                check_ids(row, tokenizer.vocab_size())?;
+                self.push_from(row.ids.clone(), row.mask_first, options.max_length);
+            }
+            Item::Text(document) => {
+                for block in encode_text(document, tokenizer)?.chunks(options.max_length) {
+                    self.push_from(block.to_vec(), 0, options.max_length);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the sequence with loss from token `first` on.
+    fn push_from(&mut self, ids: Vec<u32>, first: usize, max_length: usize) {
+        let supervised = (0..ids.len()).map(|i| i >= first).collect();
+        self.push(ids, supervised, max_length);
+    }
+
+    /// Adds the sequence with loss on the tokens marked, cut to `max_length`, or counts why not.
+    fn push(&mut self, mut ids: Vec<u32>, mut supervised: Vec<bool>, max_length: usize) {
         let cut = ids.len() > max_length;
         ids.truncate(max_length);
-        let first = first.max(1);
-        if first >= ids.len() {
+        supervised.truncate(max_length);
+        supervised.iter_mut().take(1).for_each(|first| *first = false);
+        let counted = supervised.iter().filter(|s| **s).count();
+        if counted == 0 {
             self.report.dropped += 1;
             return;
         }
@@ -168,8 +218,7 @@ impl Encoded {
         report.cut += usize::from(cut);
         report.examples += 1;
         report.tokens += ids.len();
-        report.supervised_tokens += ids.len() - first;
-        let supervised = (0..ids.len()).map(|i| i >= first).collect();
+        report.supervised_tokens += counted;
         self.examples.push(Example { ids, supervised });
     }
 }
@@ -183,21 +232,21 @@ fn encode_instruction(
 ) -> Result<(Vec<u32>, usize)> {
     let (prompt, answer) = template.train_text(item)?;
     let encode = |text: &str| tokens(tokenizer, text, &item.place);
-    let mut ids = opening(tokenizer);
+    let mut ids;
     let answer_at = match template {
-        Template::Alpaca => {
-            ids.extend(encode(&prompt)?);
+        Template::Alpaca | Template::None | Template::Chat => {
+            ids = opened(tokenizer, encode(&prompt)?);
             let answer_at = ids.len();
             ids.extend(encode(&answer)?);
-            ids.extend(tokenizer.eos());
+            ids.extend(tokenizer.eos().filter(|eos| ids.last() != Some(eos)));
             answer_at
         }
         Template::LlmAdapters => {
             let answer_at = match options.loss {
                 LossOn::All => 0,
-                LossOn::Answer => ids.len() + encode(&prompt)?.len(),
+                LossOn::Answer => opened(tokenizer, encode(&prompt)?).len(),
             };
-            ids.extend(encode(&format!("{prompt}{answer}"))?);
+            ids = opened(tokenizer, encode(&format!("{prompt}{answer}"))?);
             if let Some(eos) = tokenizer.eos().filter(|eos| ids.last() != Some(eos) && ids.len() < options.max_length) {
                 ids.push(eos);
             }
@@ -207,11 +256,32 @@ fn encode_instruction(
     Ok((ids, if options.loss == LossOn::All { 0 } else { answer_at }))
 }
 
-fn encode_text(document: &Document, tokenizer: &dyn Encode) -> Result<Vec<u32>> {
+/// The tokens of a conversation, piece by piece, and which count in the loss.
+fn encode_chat(messages: &[Message], place: &Place, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<(Vec<u32>, Vec<bool>)> {
+    let (mut ids, mut supervised) = (vec![], vec![]);
+    for piece in ChatTemplate::of(tokenizer)?.pieces(messages, place)? {
+        let tokens = tokens(tokenizer, &piece.text, place)?;
+        ids.extend(if ids.is_empty() { opened(tokenizer, tokens) } else { tokens });
+        supervised.resize(ids.len(), piece.supervised || options.loss == LossOn::All);
+    }
+    Ok((ids, supervised))
+}
+
+/// Tokens that begin a sequence: the beginning-of-sequence token before them if the model wants one, unless the text itself
+/// begins with it, as chat templates do.
+pub(super) fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
     let mut ids = opening(tokenizer);
-    ids.extend(tokens(tokenizer, &document.text, &document.place)?);
+    if tokens.first().is_some() && tokens.first() == tokenizer.bos().as_ref() {
+        ids.clear();
+    }
+    ids.extend(tokens);
+    ids
+}
+
+fn encode_text(document: &Document, tokenizer: &dyn Encode) -> Result<Vec<u32>> {
+    let mut ids = opened(tokenizer, tokens(tokenizer, &document.text, &document.place)?);
     if document.ended {
-        ids.extend(tokenizer.eos());
+        ids.extend(tokenizer.eos().filter(|eos| ids.last() != Some(eos)));
     }
     Ok(ids)
 }
@@ -222,7 +292,7 @@ pub(super) fn tokens(tokenizer: &dyn Encode, text: &str, place: &Place) -> Resul
 }
 
 /// The beginning-of-sequence token, if the model wants it.
-pub(super) fn opening(tokenizer: &dyn Encode) -> Vec<u32> {
+fn opening(tokenizer: &dyn Encode) -> Vec<u32> {
     tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect()
 }
 

@@ -46,6 +46,15 @@ impl Encode for Bytes {
     fn vocab_size(&self) -> usize {
         800
     }
+    fn chat_template(&self) -> Option<&str> {
+        None
+    }
+    fn token(&self, _: u32) -> Option<String> {
+        None
+    }
+    fn decode(&self, _: &[u32]) -> Result<String> {
+        Ok(String::new())
+    }
 }
 
 fn place(number: usize) -> Place {

@@ -6,21 +6,25 @@
 //! Nothing here pads, and whatever is cut or left out is counted in a report.
 
 pub mod batch;
+pub mod chat;
 pub mod choices;
 pub mod cursor;
 pub mod encode;
 pub mod feed;
 pub mod formats;
 pub mod item;
+pub mod look;
+pub mod mapping;
 pub mod task;
 pub mod template;
 
 pub use batch::Batch;
 pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
 pub use cursor::{Cursor, CursorState};
-pub use encode::{Encode, EncodeOptions, Example, LossOn, encode_train};
+pub use encode::{Encode, EncodeOptions, Example, LossOn, encode_one, encode_train};
 pub use feed::{Examples, Feed};
 pub use item::Item;
+pub use mapping::Mapping;
 pub use task::{Split, Task};
 pub use template::Template;
 
@@ -39,5 +43,14 @@ impl Encode for crate::source::Tokenizer {
     }
     fn vocab_size(&self) -> usize {
         self.vocab_size()
+    }
+    fn chat_template(&self) -> Option<&str> {
+        self.chat_template()
+    }
+    fn token(&self, id: u32) -> Option<String> {
+        self.token(id)
+    }
+    fn decode(&self, ids: &[u32]) -> anyhow::Result<String> {
+        self.decode(ids, false)
     }
 }

@@ -1,0 +1,250 @@
+//! The template that a recipe gives itself: Jinja texts with a record's fields as variables.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use minijinja::{Environment, UndefinedBehavior};
+use serde_json::{Map, Value};
+
+use crate::data::item::{Instruction, Row};
+use crate::error::{Error, nearest};
+use crate::{bail_data, bail_usage};
+
+/// Turns a record into a prompt with its answer and choices.
+pub struct Mapping {
+    environment: Environment<'static>,
+    /// The texts as given, by name: `prompt`, `answer`, `choices.NAME`.
+    texts: Vec<(String, String)>,
+    /// Fields that the texts speak of.
+    wanted: BTreeSet<String>,
+    /// Values of the label column, each with a text of its own.
+    names: Vec<String>,
+    label: Option<String>,
+    target: Option<String>,
+    answered: bool,
+}
+
+/// What every record can be called in a text, whatever its fields' names.
+const ROW: &str = "row";
+
+impl Mapping {
+    /// Compiles the texts. `choices` are texts by the value that stands for them in the column `label`; `target` is a column with
+    /// the number that the choices, named by numbers, estimate. `answer` is what is trained; without it, the right choice.
+    ///
+    /// Errors (class usage): a text that is no Jinja, with its line; what does not go together.
+    pub fn new(
+        prompt: &str,
+        answer: Option<&str>,
+        choices: Vec<(String, String)>,
+        label: Option<&str>,
+        target: Option<&str>,
+    ) -> Result<Self> {
+        if choices.is_empty() && answer.is_none() {
+            bail_usage!("option `answer` of `template` is needed where there are no `choices`: it is what is trained");
+        }
+        if choices.is_empty() && (label.is_some() || target.is_some()) {
+            bail_usage!("options `label` and `target` of `template` need `choices`");
+        }
+        if !choices.is_empty() && label.is_none() && target.is_none() {
+            bail_usage!("option `label` of `template` is needed beside `choices`: the column that says which is right");
+        }
+        if target.is_some()
+            && let Some((name, _)) = choices.iter().find(|(name, _)| name.trim().parse::<f64>().is_err())
+        {
+            bail_usage!("the choices of a `target` are named by the numbers they stand for; `{name}` is none");
+        }
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_keep_trailing_newline(true);
+        let mut texts = vec![("prompt".to_owned(), prompt.to_owned())];
+        texts.extend(answer.map(|answer| ("answer".to_owned(), answer.to_owned())));
+        texts.extend(choices.iter().map(|(name, text)| (format!("choices.{name}"), text.clone())));
+        let mut wanted = BTreeSet::new();
+        for (name, text) in &texts {
+            environment.add_template_owned(name.clone(), text.clone()).map_err(|e| {
+                Error::usage(format!("option `{name}` of `template`, line {}: {}", e.line().unwrap_or(1), reason(&e)))
+                    .hint("fields of a record are written `{{ name }}`")
+            })?;
+            if let Ok(template) = environment.get_template(name) {
+                wanted.extend(template.undeclared_variables(false));
+            }
+        }
+        for (name, _) in environment.globals() {
+            wanted.remove(name);
+        }
+        wanted.remove(ROW);
+        let names = choices.into_iter().map(|(name, _)| name).collect();
+        Ok(Self {
+            environment,
+            texts,
+            wanted,
+            names,
+            label: label.map(str::to_owned),
+            target: target.map(str::to_owned),
+            answered: answer.is_some(),
+        })
+    }
+
+    /// What the record becomes.
+    ///
+    /// Errors (class data): a column that is not there, a label among no choices, a target that is no number, each with file and row.
+    pub fn apply(&self, row: &Row) -> Result<Instruction> {
+        let Row { place, fields } = row;
+        for column in self.wanted.iter().chain(&self.label).chain(&self.target) {
+            if !fields.contains_key(column) {
+                let near = nearest(column, fields.keys().map(String::as_str)).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+                let columns: Vec<String> = fields.keys().map(|k| format!("`{k}`")).collect();
+                let error = Error::data(format!("{place} has no column `{column}`{near}"));
+                return Err(error.hint(format!("its columns are {}", columns.join(", "))).into());
+            }
+        }
+        let mut context = fields.clone();
+        context.insert(ROW.into(), Value::Object(fields.clone()));
+        let context = minijinja::Value::from_serialize(&context);
+        let render = |name: &str| -> Result<String> {
+            let rendered = self.environment.get_template(name).and_then(|template| template.render(&context));
+            Ok(rendered.map_err(|e| Error::data(format!("{place}: `{name}` of the template cannot be made: {}", reason(&e))))?)
+        };
+        let target = self.target.as_ref().map(|column| number(row, column)).transpose()?;
+        let label = match (&self.label, target) {
+            (Some(column), _) => Some(self.labelled(row, column)?),
+            (None, Some(target)) => Some(self.nearest(target)),
+            (None, None) => None,
+        };
+        let choices = self.names.iter().map(|name| render(&format!("choices.{name}"))).collect::<Result<Vec<_>>>()?;
+        let answer_text = match label {
+            _ if self.answered => render("answer")?,
+            Some(label) => choices[label].clone(),
+            None => String::new(),
+        };
+        Ok(Instruction {
+            place: place.clone(),
+            instruction: render("prompt")?,
+            input: String::new(),
+            answer_text,
+            choices,
+            names: self.names.clone(),
+            label,
+            target,
+        })
+    }
+
+    /// The choice that the label column names.
+    fn labelled(&self, row: &Row, column: &str) -> Result<usize> {
+        let value = plain(&row.fields[column]);
+        match self.names.iter().position(|name| *name == value.trim()) {
+            Some(label) => Ok(label),
+            None => {
+                let names: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
+                let error = Error::data(format!("{}: the label `{value}` in column `{column}` is none of the choices", row.place));
+                Err(error.hint(format!("the choices are {}", names.join(", "))).into())
+            }
+        }
+    }
+
+    /// The choice whose number is nearest, the first of equals.
+    fn nearest(&self, target: f64) -> usize {
+        let distance = |i: usize| (self.names[i].trim().parse::<f64>().unwrap_or(f64::INFINITY) - target).abs();
+        (1..self.names.len()).fold(0, |best, i| if distance(i) < distance(best) { i } else { best })
+    }
+
+    /// The texts, for keeping with a model.
+    pub fn text(&self) -> Value {
+        let mut out: Map<String, Value> = self.texts.iter().map(|(name, text)| (name.clone(), text.clone().into())).collect();
+        out.extend(self.label.as_ref().map(|label| ("label".into(), label.clone().into())));
+        out.extend(self.target.as_ref().map(|target| ("target".into(), target.clone().into())));
+        Value::Object(out)
+    }
+}
+
+fn number(row: &Row, column: &str) -> Result<f64> {
+    let value = plain(&row.fields[column]);
+    match value.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => bail_data!("{}: column `{column}` holds `{value}`, expected a number", row.place),
+    }
+}
+
+/// A field as a text: strings as they are, other values as JSON.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// What minijinja says, without the place that it adds.
+fn reason(error: &minijinja::Error) -> String {
+    match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None => error.kind().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::data::item::Place;
+    use crate::error::{Class, class_of, hint_of};
+
+    fn row(fields: Value) -> Row {
+        let place = Place { file: Arc::from(Path::new("dev.tsv")), unit: "line", number: 7 };
+        Row { place, fields: fields.as_object().unwrap().clone() }
+    }
+
+    fn choices(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_record_becomes_prompt_choices_and_answer() {
+        let sst = choices(&[("0", " negative"), ("1", " positive")]);
+        let mapping = Mapping::new("Review: {{ sentence }}\nSentiment:", None, sst, Some("label"), None).unwrap();
+        let item = mapping.apply(&row(json!({ "label": "1", "sentence": "a {{ joy }} <b>" }))).unwrap();
+        assert_eq!(item.instruction, "Review: a {{ joy }} <b>\nSentiment:");
+        assert_eq!((item.label, item.answer_text.as_str(), item.names.as_slice()), (Some(1), " positive", &["0".into(), "1".into()][..]));
+        // Choices with words of the record, columns without names, numbers as labels.
+        let mmlu = choices(&[("A", " {{ row['2'] }}"), ("B", " {{ row['3'] }}")]);
+        let mapping = Mapping::new("{{ row['1'] }}\n", None, mmlu, Some("6"), None).unwrap();
+        let item = mapping.apply(&row(json!({ "1": "q?", "2": "x", "3": "y", "6": "B" }))).unwrap();
+        assert_eq!((item.instruction.as_str(), item.choices, item.label), ("q?\n", vec![" x".to_owned(), " y".into()], Some(1)));
+        let mapping = Mapping::new("{{ a }}", Some(" {{ b }}"), vec![], None, None).unwrap();
+        let item = mapping.apply(&row(json!({ "a": 1, "b": 2.5 }))).unwrap();
+        assert_eq!((item.instruction.as_str(), item.answer_text.as_str(), item.label), ("1", " 2.5", None));
+    }
+
+    #[test]
+    fn a_target_takes_the_nearest_choice() {
+        let mapping = Mapping::new("{{ s }}", None, choices(&[("1", " 1"), ("2", " 2"), ("3", " 3")]), None, Some("score")).unwrap();
+        let item = |score: &str| mapping.apply(&row(json!({ "s": "x", "score": score })));
+        assert_eq!(item("2.6").unwrap().label, Some(2));
+        assert_eq!((item("1.5").unwrap().label, item("1.5").unwrap().target), (Some(0), Some(1.5)));
+        assert_eq!(item("high").unwrap_err().to_string(), "`dev.tsv` line 7: column `score` holds `high`, expected a number");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let sst = choices(&[("0", " negative"), ("1", " positive")]);
+        let mapping = Mapping::new("{{ sentense }}", None, sst.clone(), Some("label"), None).unwrap();
+        let error = mapping.apply(&row(json!({ "label": "1", "sentence": "a" }))).unwrap_err();
+        assert_eq!(error.to_string(), "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?");
+        assert_eq!((hint_of(&error), class_of(&error)), (Some("its columns are `label`, `sentence`"), Class::Data));
+        let mapping = Mapping::new("{{ sentence }}", None, sst.clone(), Some("label"), None).unwrap();
+        let error = mapping.apply(&row(json!({ "label": 2, "sentence": "a" }))).unwrap_err();
+        assert_eq!(error.to_string(), "`dev.tsv` line 7: the label `2` in column `label` is none of the choices");
+        assert_eq!(hint_of(&error), Some("the choices are `0`, `1`"));
+        for (error, message) in [
+            (Mapping::new("a\n{{ b", Some("x"), vec![], None, None), "option `prompt` of `template`, line 2: syntax error"),
+            (Mapping::new("a", None, vec![], None, None), "option `answer` of `template` is needed"),
+            (Mapping::new("a", None, sst.clone(), None, None), "option `label` of `template` is needed"),
+            (Mapping::new("a", Some("b"), vec![], Some("label"), None), "options `label` and `target` of `template` need `choices`"),
+            (Mapping::new("a", None, choices(&[("x", "y")]), None, Some("n")), "the choices of a `target` are named by the numbers"),
+        ] {
+            let error = error.err().unwrap();
+            assert!(error.to_string().starts_with(message), "{error}");
+            assert_eq!(class_of(&error), Class::Usage);
+        }
+    }
+}
