@@ -12,7 +12,7 @@ use super::args::EvalArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
 use crate::boost::adapter;
-use crate::data::{self, ChoiceItem, EncodeOptions, Example, Item, Split, Task, Template, encode_choices, encode_train};
+use crate::data::{self, ChoiceItem, EncodeOptions, Example, Item, Layout, Split, Task, Template, encode_choices, encode_train};
 use crate::error::nearest;
 use crate::eval::{Encoded, choices};
 use crate::host::{Console, Guard, Progress};
@@ -98,7 +98,7 @@ impl Set {
                 if split.is_some() {
                     bail_usage!("`--split` is for a data folder; `{}` is a single file and measured as it is", args.data);
                 }
-                (None, data::formats::read(&file)?)
+                (None, data::formats::read(&file, &Layout::default())?)
             }
             folder => {
                 let (split, items) = part_of(args, folder, split, console)?;
@@ -188,7 +188,7 @@ fn part_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, console:
         }
     }
     // Where no validation file is, the items are those that a run with seed 0 holds out.
-    let task = Task::open(&args.data, &files, 0)?;
+    let task = Task::open(&args.data, &files, 0, &Layout::default(), &Ok)?;
     match (task.items(wanted), split, task.items(Split::Validation)) {
         (Err(_), None, Ok(items)) => {
             console.note(&format!("`{}` has no split `test`; measured is `validation`", args.data));

@@ -18,6 +18,7 @@ pub use batch::Batch;
 pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
 pub use cursor::{Cursor, CursorState};
 pub use encode::{Encode, EncodeOptions, Example, LossOn, encode_train};
+pub use formats::Layout;
 pub use item::Item;
 pub use task::{Split, Task};
 pub use template::Template;

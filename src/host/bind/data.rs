@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::{Answer, placed};
 use crate::data::{self, ChoiceItem, Cursor, EncodeOptions, Example, Item, LossOn, Split, Template, encode_choices, encode_train};
-use crate::error::Error;
 use crate::host::context::{Host, host, lock};
 use crate::host::door;
 use crate::host::options::Options;
@@ -156,10 +155,9 @@ fn read(host: &Host, path: &str, options: Map) -> Answer<Task> {
     let (template, options) = options_of(options).map_err(|e| door::to_script(&e))?;
     door::call(host, "data::load", &json!({ "path": path, "template": template.name() }), || {
         let files = source::data(&source::resolve(path, &host.grants(path))?)?;
-        let task = Arc::new(data::Task::open(path, &files, host.settings.seed)?);
-        for file in files.paths() {
-            let bytes = std::fs::read(file).map_err(|e| Error::data(format!("cannot read `{}`: {e}", file.display())))?;
-            host.with_run(|run| run.note_digest(file.display().to_string(), crate::run::digest(&bytes)))?;
+        let task = Arc::new(data::Task::open(path, &files, host.settings.seed, &data::Layout::default(), &Ok)?);
+        for (file, digest) in &task.digests {
+            host.with_run(|run| run.note_digest(file.display().to_string(), digest.clone()))?;
         }
         let sets = [Split::Train, Split::Validation, Split::Test].map(|split| {
             let (encoded, cursor) = Default::default();
