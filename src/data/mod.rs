@@ -23,6 +23,7 @@ pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
 pub use cursor::{Cursor, CursorState};
 pub use encode::{Encode, EncodeOptions, Example, LossOn, encode_one, encode_train};
 pub use feed::{Examples, Feed};
+pub use formats::Layout;
 pub use item::Item;
 pub use mapping::Mapping;
 pub use task::{Split, Task};

@@ -1,20 +1,24 @@
 //! A task: items in splits for training, for choosing among rounds, and for the result.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::formats;
-use crate::data::item::Item;
-use crate::error::{Error, nearest};
+use crate::data::formats::{self, Layout};
+use crate::data::item::{Item, Place};
+use crate::error::{Error, class_of, hint_of, nearest};
 use crate::seed::Stream;
-use crate::source::DataFiles;
+use crate::source::{DataFiles, SPLIT_NAMES, split_of, without_shard};
 
 /// Items held out of train where there is no validation file: the field's norm for the commonsense
 /// sets (NVlabs/DoRA), but never more than a tenth of train.
 const HELD_OUT: usize = 120;
+
+/// The random stream that draws them.
+const VALIDATION: &str = "validation";
 
 /// What items are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +37,16 @@ impl Split {
         }
     }
 
-    /// By the names that data sets use; `valid`, `val` and `dev` are validation.
+    /// By the names that data sets use; `valid`, `val`, `dev` and `trial` are validation.
     pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "train" => Some(Split::Train),
-            "validation" | "valid" | "val" | "dev" => Some(Split::Validation),
-            "test" => Some(Split::Test),
-            _ => None,
-        }
+        let split = split_of(name)?;
+        [Split::Train, Split::Validation, Split::Test].into_iter().find(|known| known.name() == split)
     }
 }
+
+/// Makes of an item what is learnt from, as a recipe's template does of rows; `&Ok` leaves items as they are. Its errors
+/// need not name the item's place.
+pub type Convert<'a> = &'a dyn Fn(Item) -> Result<Item>;
 
 /// A data set with its splits; a split that is there has at least one item.
 #[derive(Clone, Debug)]
@@ -51,17 +55,19 @@ pub struct Task {
     pub train: Option<Vec<Item>>,
     pub validation: Option<Vec<Item>>,
     pub test: Option<Vec<Item>>,
+    /// The SHA-256 in hexadecimal of each file that was read.
+    pub digests: Vec<(PathBuf, String)>,
 }
 
 impl Task {
-    /// Reads the files of a data set called `name`. Errors (class data): those of [`Self::from_files`], and a folder of
-    /// several tasks.
-    pub fn open(name: &str, files: &DataFiles, seed: u64) -> Result<Self> {
+    /// Reads the files of a data set called `name`. Errors: those of [`Self::from_files`]; a folder of several tasks
+    /// (class data).
+    pub fn open(name: &str, files: &DataFiles, seed: u64, layout: &Layout, convert: Convert) -> Result<Self> {
         match files {
-            DataFiles::File(file) => Self::from_file(file, seed),
+            DataFiles::File(file) => Self::from_file(file, seed, layout, convert),
             DataFiles::Folder(files) => {
                 let folder = Path::new(name).file_name().map_or_else(|| "data".into(), |n| n.to_string_lossy().into_owned());
-                Self::from_files(&folder, files, seed)
+                Self::from_files(&folder, files, seed, layout, convert)
             }
             DataFiles::Tasks(tasks) => {
                 let names: Vec<&str> = tasks.keys().map(String::as_str).collect();
@@ -72,40 +78,78 @@ impl Task {
         }
     }
 
-    /// Reads a file per split, by split name. Errors of class data for a name that is no split, two
-    /// files for one, no file, and what the files hold.
-    pub fn from_files(name: &str, files: &BTreeMap<String, PathBuf>, seed: u64) -> Result<Self> {
-        let mut found: Vec<(Split, &Path)> = Vec::new();
-        for (key, path) in files {
+    /// Reads all tasks of a data set called `name`: one, or those of a folder of tasks, which have their folders' names.
+    /// Each of several holds out validation items by a random stream of its own. Errors: those of [`Self::from_files`].
+    pub fn open_all(name: &str, files: &DataFiles, seed: u64, layout: &Layout, convert: Convert) -> Result<Vec<Self>> {
+        let DataFiles::Tasks(tasks) = files else {
+            return Ok(vec![Self::open(name, files, seed, layout, convert)?]);
+        };
+        let mut read = Vec::new();
+        for (task, files) in tasks {
+            let held_out = Stream::new(seed, &format!("{VALIDATION}/{task}"));
+            match files {
+                DataFiles::Folder(files) => read.push(Self::read(task, files, held_out, layout, convert)?),
+                _ => bail_data!("`{name}` holds `{task}`, which is no folder of a task"),
+            }
+        }
+        Ok(read)
+    }
+
+    /// Reads the files of each split, by split name, one after the other. Errors of class data for a name that is no
+    /// split, two names for one, no file, items of different kinds in one split, and what the files hold; of class usage
+    /// for a layout that does not fit.
+    pub fn from_files(name: &str, files: &BTreeMap<String, Vec<PathBuf>>, seed: u64, layout: &Layout, convert: Convert) -> Result<Self> {
+        Self::read(name, files, Stream::new(seed, VALIDATION), layout, convert)
+    }
+
+    fn read(name: &str, files: &BTreeMap<String, Vec<PathBuf>>, held_out: Stream, layout: &Layout, convert: Convert) -> Result<Self> {
+        let mut found: Vec<(Split, &[PathBuf])> = Vec::new();
+        for (key, paths) in files {
+            let Some(first) = paths.first() else { continue };
             let Some(split) = Split::parse(key) else {
-                let near = nearest(key, ["train", "validation", "test"]).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                let message = format!("`{}` is for no split that is known{near}", path.display());
+                let near = nearest(key, SPLIT_NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let message = format!("`{}` is for no split that is known{near}", first.display());
                 return Err(Error::data(message).hint("splits are `train`, `validation` and `test`").into());
             };
             if let Some((_, other)) = found.iter().find(|(seen, _)| *seen == split) {
-                bail_data!("`{}` and `{}` are both for the split `{}`", other.display(), path.display(), split.name());
+                bail_data!("`{}` and `{}` are both for the split `{}`", other[0].display(), first.display(), split.name());
             }
-            found.push((split, path));
+            found.push((split, paths));
         }
-        let read = |split| found.iter().find(|(s, _)| *s == split).map(|(_, path)| formats::read(path)).transpose();
-        Self::from_items(name, read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?, seed)
+        let mut digests = Vec::new();
+        let mut read = |split| {
+            let files = found.iter().find(|(s, _)| *s == split).map(|(_, files)| files);
+            files.map(|files| items_of(files, layout, convert, &mut digests)).transpose()
+        };
+        let (train, validation, test) = (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
+        Ok(Self { digests, ..Self::from_splits(name, train, validation, test, held_out)? })
     }
 
     /// Reads a single file. Its stem says the split (`test.json`); any other stem is train.
-    pub fn from_file(path: &Path, seed: u64) -> Result<Self> {
+    pub fn from_file(path: &Path, seed: u64, layout: &Layout, convert: Convert) -> Result<Self> {
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let split = Split::parse(&stem).unwrap_or(Split::Train);
-        Self::from_files(&stem, &BTreeMap::from([(split.name().to_owned(), path.to_owned())]), seed)
+        let split = Split::parse(without_shard(&stem)).unwrap_or(Split::Train);
+        Self::from_files(&stem, &BTreeMap::from([(split.name().to_owned(), vec![path.to_owned()])]), seed, layout, convert)
     }
 
     /// A task of items that are there already. Without validation items, 120 of train are taken out
     /// for it, drawn from `seed`, but at most a tenth of train: with fewer than ten items, none.
     pub fn from_items(
         name: &str,
+        train: Option<Vec<Item>>,
+        validation: Option<Vec<Item>>,
+        test: Option<Vec<Item>>,
+        seed: u64,
+    ) -> Result<Self> {
+        Self::from_splits(name, train, validation, test, Stream::new(seed, VALIDATION))
+    }
+
+    fn from_splits(
+        name: &str,
         mut train: Option<Vec<Item>>,
         mut validation: Option<Vec<Item>>,
         test: Option<Vec<Item>>,
-        seed: u64,
+        held_out: Stream,
     ) -> Result<Self> {
         for split in [&mut train, &mut validation] {
             split.take_if(|items| items.is_empty());
@@ -115,9 +159,9 @@ impl Task {
             bail_data!("the task `{name}` has no items in any split");
         }
         if validation.is_none() {
-            validation = train.as_mut().map(|train| hold_out(train, seed)).filter(|items| !items.is_empty());
+            validation = train.as_mut().map(|train| hold_out(train, held_out)).filter(|items| !items.is_empty());
         }
-        Ok(Self { name: name.to_owned(), train, validation, test })
+        Ok(Self { name: name.to_owned(), train, validation, test, digests: Vec::new() })
     }
 
     /// The items of a split, or an error of class data that says which splits there are.
@@ -143,10 +187,46 @@ impl Task {
     }
 }
 
+/// The items of a split's files, converted.
+fn items_of(files: &[PathBuf], layout: &Layout, convert: Convert, digests: &mut Vec<(PathBuf, String)>) -> Result<Vec<Item>> {
+    let mut all: Vec<Item> = Vec::new();
+    for path in files {
+        let (items, digest) = formats::read_digested(path, layout)?;
+        digests.push((path.clone(), digest));
+        for item in items {
+            let place = item.place().clone();
+            let item = convert(item).map_err(|error| placed(&place, error))?;
+            if let Some(first) = all.first().filter(|first| discriminant(*first) != discriminant(&item)) {
+                let before = first.place().file.display();
+                bail_data!("{place} is {}, but `{before}`, which is of the same split, holds {}", what(&item), what(first));
+            }
+            all.push(item);
+        }
+    }
+    Ok(all)
+}
+
+/// An error with the place of its item in front.
+fn placed(place: &Place, error: anyhow::Error) -> Error {
+    let message = format!("{error:#}");
+    let message = if message.contains(&place.to_string()) { message } else { format!("{place}: {message}") };
+    Error { class: class_of(&error), message, hint: hint_of(&error).map(str::to_owned) }
+}
+
+fn what(item: &Item) -> &'static str {
+    match item {
+        Item::Instruction(_) => "an instruction",
+        Item::Chat(_) => "a conversation",
+        Item::Row(_) => "a row",
+        Item::Tokens(_) => "token ids",
+        Item::Text(_) => "a text",
+    }
+}
+
 /// Takes the validation items out of `train`; both keep the order of the file.
-fn hold_out(train: &mut Vec<Item>, seed: u64) -> Vec<Item> {
+fn hold_out(train: &mut Vec<Item>, mut stream: Stream) -> Vec<Item> {
     let mut out = vec![false; train.len()];
-    for i in Stream::new(seed, "validation").choose(train.len(), HELD_OUT.min(train.len() / 10)) {
+    for i in stream.choose(train.len(), HELD_OUT.min(train.len() / 10)) {
         out[i] = true;
     }
     let mut held = Vec::new();

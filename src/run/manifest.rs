@@ -43,14 +43,6 @@ pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// SHA-256 of a file, read piece by piece.
-pub fn digest_of_file(path: &std::path::Path) -> Result<String> {
-    let unreadable = |e: std::io::Error| crate::error::Error::data(format!("cannot read `{}`: {e}", path.display()));
-    let mut hasher = Sha256::new();
-    std::io::copy(&mut std::fs::File::open(path).map_err(unreadable)?, &mut hasher).map_err(unreadable)?;
-    Ok(hasher.finalize().iter().map(|b| format!("{b:02x}")).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ mod summary;
 
 pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::Folder;
-pub use manifest::{Manifest, digest, digest_of_file};
+pub use manifest::{Manifest, digest};
 pub use metrics::{Metrics, Point, PointTiming};
 pub use summary::{Summary, SummaryTiming, peak_rss_mib};
 

@@ -1,20 +1,23 @@
-//! The files of a data set: one file, a folder with a file for each split, or a folder of such folders.
+//! The files of a data set: one file, a folder with files for each split, a folder of such folders, or a repository of
+//! the hub.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::Result;
 
+use super::hub::Hub;
 use super::name::Name;
-use crate::bail_data;
-use crate::error::Error;
+use super::splits::{Named, SPLIT_NAMES, by_name, split_of};
+use crate::error::{Error, nearest};
+use crate::{bail_data, bail_usage};
 
 /// Where a data set's parts lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataFiles {
     File(PathBuf),
-    /// By split: `train`, `validation`, `test`.
-    Folder(BTreeMap<String, PathBuf>),
+    /// By split (`train`, `validation`, `test`), the files that make it up one after the other; at least one each.
+    Folder(BTreeMap<String, Vec<PathBuf>>),
     /// Several tasks, by the name of their folder; each is a `Folder`.
     Tasks(BTreeMap<String, DataFiles>),
 }
@@ -24,46 +27,37 @@ impl DataFiles {
     pub fn paths(&self) -> Vec<&Path> {
         match self {
             Self::File(path) => vec![path],
-            Self::Folder(splits) => splits.values().map(PathBuf::as_path).collect(),
+            Self::Folder(splits) => splits.values().flatten().map(PathBuf::as_path).collect(),
             Self::Tasks(tasks) => tasks.values().flat_map(Self::paths).collect(),
         }
     }
 }
 
-/// Words in file names, and the split they stand for.
-const SPLITS: [(&str, &str); 6] = [
-    ("train", "train"),
-    ("validation", "validation"),
-    ("dev", "validation"),
-    ("valid", "validation"),
-    ("val", "validation"),
-    ("test", "test"),
-];
-
 /// Finds the files of a data set.
 ///
 /// A file belongs to the split that its stem names (`train.json`, `dev.tsv`) or, where no stem does, whose word
-/// ends its stem or is its ending (`in_domain_train.tsv`, `stsa.binary.train`). Hidden files are passed over.
+/// ends its stem or is its ending (`in_domain_train.tsv`, `stsa.binary.train`). Shards (`train-00000-of-00002.parquet`)
+/// are taken together. Hidden files are passed over. Of a repository of the hub, the files of splits are fetched.
 ///
 /// Errors (class data): nothing is there, a folder without split files, two files for one split, a link out of the folder.
 pub fn data(name: &Name) -> Result<DataFiles> {
     let path = match name {
-        Name::Builtin(builtin) => bail_data!("unknown builtin `{builtin}`: this version embeds none; pass a file or a folder"),
-        Name::Hub { .. } => bail_data!("`{name}` is a hub id; data are read from local files: pass a file or a folder"),
+        Name::Builtin(builtin) => return Err(no_builtin(builtin)),
+        Name::Hub { id, revision } => return Ok(DataFiles::Folder(Hub::from_env()?.data(id, revision.as_deref())?)),
         Name::Path(path) => path,
     };
     if path.is_file() {
         return Ok(DataFiles::File(path.clone()));
     }
-    let root = path.canonicalize().map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+    let root = real(path)?;
     let (files, folders) = list(path, &root)?;
-    let splits = splits(path, &files)?;
+    let splits = by_name(&path.display().to_string(), &files)?;
     if !splits.is_empty() {
         return Ok(DataFiles::Folder(splits));
     }
     let mut tasks = BTreeMap::new();
     for (task, folder) in folders {
-        let splits = self::splits(&folder, &list(&folder, &root)?.0)?;
+        let splits = by_name(&folder.display().to_string(), &list(&folder, &root)?.0)?;
         if splits.is_empty() {
             return Err(without_splits(&folder).into());
         }
@@ -75,6 +69,90 @@ pub fn data(name: &Name) -> Result<DataFiles> {
     Ok(DataFiles::Tasks(tasks))
 }
 
+/// Takes the files of a data set from a recipe: for each split, names of files below the folder (or in the repository
+/// of the hub). Without any, as [`data`].
+///
+/// Errors: a name that is no split, two names of one split (class usage); a file that is not there, that is named
+/// twice, or that lies outside the folder (class data).
+pub fn data_with(name: &Name, splits: &BTreeMap<String, Vec<String>>) -> Result<DataFiles> {
+    if splits.is_empty() {
+        return data(name);
+    }
+    let wanted = wanted(splits)?;
+    let path = match name {
+        Name::Builtin(builtin) => return Err(no_builtin(builtin)),
+        Name::Hub { id, revision } => return Ok(DataFiles::Folder(Hub::from_env()?.data_with(id, revision.as_deref(), &wanted)?)),
+        Name::Path(path) => path,
+    };
+    if path.is_file() {
+        bail_data!("`splits` names files below a data folder, and `{}` is a file", path.display());
+    }
+    let root = real(path)?;
+    let file = |name: &String| {
+        let file = path.join(name);
+        if !file.exists() {
+            return Err(no_such_file(path, name).into());
+        }
+        if !real(&file)?.starts_with(&root) {
+            bail_data!("`{}` is a link that leads out of the data folder `{}`", file.display(), root.display());
+        }
+        if !file.is_file() {
+            bail_data!("`{}` is not a file; `splits` takes names of files", file.display());
+        }
+        Ok(file)
+    };
+    let files = |(split, names): (&str, Vec<String>)| Ok((split.to_owned(), names.iter().map(file).collect::<Result<_>>()?));
+    Ok(DataFiles::Folder(wanted.into_iter().map(files).collect::<Result<_>>()?))
+}
+
+/// The names of files for each split, under the name that the split has here.
+pub(super) type Wanted = BTreeMap<&'static str, Vec<String>>;
+
+fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<Wanted> {
+    let mut wanted = Wanted::new();
+    let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
+    for (key, names) in splits {
+        let Some(split) = split_of(key) else {
+            let near = nearest(key, SPLIT_NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let message = format!("unknown split `{key}` in `splits`{near}");
+            return Err(Error::usage(message).hint("splits are `train`, `validation` and `test`").into());
+        };
+        if names.is_empty() {
+            bail_usage!("`splits` names no file for `{key}`");
+        }
+        for name in names {
+            let path = Path::new(name);
+            if name.contains(['\\', '\0']) || name.is_empty() || !path.components().all(|part| matches!(part, Component::Normal(_))) {
+                bail_data!("`splits` names `{name}` for `{key}`; expected the name of a file below the data folder");
+            }
+            // What is trained on must not be what is measured.
+            if let Some(other) = seen.insert(path.components().collect(), key) {
+                bail_data!("`splits` names `{name}` twice, for `{other}` and for `{key}`");
+            }
+        }
+        if wanted.insert(split, names.clone()).is_some() {
+            bail_usage!("`splits` has two names for the split `{split}`, one of them `{key}`");
+        }
+    }
+    Ok(wanted)
+}
+
+fn no_such_file(folder: &Path, name: &str) -> Error {
+    let parent = Path::new(name).parent().unwrap_or(Path::new(""));
+    let beside = std::fs::read_dir(folder.join(parent)).into_iter().flatten().flatten();
+    let beside: Vec<String> = beside.map(|entry| parent.join(entry.file_name()).to_string_lossy().into_owned()).collect();
+    let near = nearest(name, beside.iter().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    Error::data(format!("data folder `{}` has no file `{name}`{near}", folder.display()))
+}
+
+fn no_builtin(builtin: &str) -> anyhow::Error {
+    Error::data(format!("unknown builtin `{builtin}`: this version embeds none; pass a file or a folder")).into()
+}
+
+fn real(path: &Path) -> Result<PathBuf> {
+    Ok(path.canonicalize().map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?)
+}
+
 fn without_splits(folder: &Path) -> Error {
     let what = match std::fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
         Ok(true) => "is empty",
@@ -83,9 +161,6 @@ fn without_splits(folder: &Path) -> Error {
     Error::data(format!("data folder `{}` {what}", folder.display()))
         .hint("a data folder holds files named train, validation (or dev, valid, val) and test, or folders of such files, one a task")
 }
-
-/// Paths by name.
-type Named = BTreeMap<String, PathBuf>;
 
 /// The files and the folders in `folder`, hidden ones left out. None may lead out of `root`.
 fn list(folder: &Path, root: &Path) -> Result<(Named, Named)> {
@@ -98,45 +173,17 @@ fn list(folder: &Path, root: &Path) -> Result<(Named, Named)> {
             continue;
         }
         let path = entry.path();
-        let real = path.canonicalize().map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
-        if !real.starts_with(root) {
+        let target = real(&path)?;
+        if !target.starts_with(root) {
             bail_data!("`{}` is a link that leads out of the data folder `{}`", path.display(), root.display());
         }
-        if real.is_dir() {
+        if target.is_dir() {
             folders.insert(name, path)
         } else {
             files.insert(name, path)
         };
     }
     Ok((files, folders))
-}
-
-/// The files of each split.
-fn splits(folder: &Path, files: &Named) -> Result<BTreeMap<String, PathBuf>> {
-    let exact = pick(folder, files, |name| split_of(name.split('.').next()?))?;
-    if !exact.is_empty() {
-        return Ok(exact);
-    }
-    pick(folder, files, |name| {
-        let (stem, ending) = name.rsplit_once('.').unwrap_or((name, ""));
-        split_of(ending).or_else(|| split_of(stem.rsplit(['_', '-', '.']).next()?))
-    })
-}
-
-fn split_of(word: &str) -> Option<&'static str> {
-    SPLITS.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)).map(|(_, split)| *split)
-}
-
-fn pick(folder: &Path, files: &Named, split: impl Fn(&str) -> Option<&'static str>) -> Result<BTreeMap<String, PathBuf>> {
-    let mut picked: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for (name, path) in files {
-        let Some(split) = split(name) else { continue };
-        if let Some(first) = picked.insert(split.to_owned(), path.clone()) {
-            let first = first.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            bail_data!("data folder `{}` has two files for {split}: `{first}` and `{name}`", folder.display());
-        }
-    }
-    Ok(picked)
 }
 
 #[cfg(test)]
@@ -166,7 +213,9 @@ mod tests {
     fn names(files: &[&str]) -> Vec<(String, String)> {
         match found(files).unwrap() {
             DataFiles::Folder(splits) => {
-                splits.into_iter().map(|(split, path)| (split, path.file_name().unwrap().to_string_lossy().into_owned())).collect()
+                let files = |(split, paths): (String, Vec<PathBuf>)| paths.into_iter().map(move |path| (split.clone(), path));
+                let name = |(split, path): (String, PathBuf)| (split, path.file_name().unwrap().to_string_lossy().into_owned());
+                splits.into_iter().flat_map(files).map(name).collect()
             }
             other => panic!("{other:?}"),
         }
@@ -192,6 +241,12 @@ mod tests {
         );
         assert_eq!(names(&["SICK_train.txt", "train.tsv", "SICK_test.txt"]), [pair("train", "train.tsv")]);
         assert_eq!(names(&["a_train.tsv", "latest.tsv"]), [pair("train", "a_train.tsv")]);
+        assert_eq!(
+            names(&["SICK_train.txt", "SICK_trial.txt", "SICK_test_annotated.txt"]),
+            [pair("train", "SICK_train.txt"), pair("validation", "SICK_trial.txt")]
+        );
+        let shards = ["train-00001-of-00002.parquet", "train-00000-of-00002.parquet", "test-00000-of-00001-0a1b2c.parquet"];
+        assert_eq!(names(&shards), [pair("test", shards[2]), pair("train", shards[1]), pair("train", shards[0])]);
     }
 
     #[test]
@@ -217,8 +272,52 @@ mod tests {
         assert!(refused(&["notes.md"]).ends_with("has no file of a split"));
         assert!(refused(&["a/train.json", "b/notes.md"]).ends_with("/b` has no file of a split"));
         assert!(refused(&["dev.json", "val.json"]).ends_with("has two files for validation: `dev.json` and `val.json`"));
+        let two = refused(&["train-00000-of-00002.parquet", "train.parquet"]);
+        assert!(two.ends_with("has two files for train: `train-00000-of-00002.parquet` and `train.parquet`"), "{two}");
+        let two = refused(&["train-00000-of-00001.parquet", "train-00000-of-00001.csv"]);
+        assert!(two.ends_with("has two files for train: `train-00000-of-00001.csv` and `train-00000-of-00001.parquet`"), "{two}");
+        let lacking = refused(&["train-00000-of-00003.csv", "train-00002-of-00003.csv"]);
+        assert!(
+            lacking.ends_with("has shards of train (`train-00000-of-00003.csv`), but lacks number 1 of 3, counted from 0"),
+            "{lacking}"
+        );
+        let beyond = refused(&["train-00000-of-00001.csv", "train-00001-of-00001.csv"]);
+        assert!(beyond.ends_with("has a shard too many of train: `train-00001-of-00001.csv`"), "{beyond}");
         let absent = data(&Name::Path("/no/such/place".into())).unwrap_err();
         assert!(absent.to_string().starts_with("cannot read `/no/such/place`"));
+    }
+
+    fn named(files: &[&str], splits: &[(&str, &[&str])]) -> (tempfile::TempDir, Result<DataFiles>) {
+        let root = made(files);
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let splits = splits.iter().map(|(split, files)| ((*split).to_owned(), names(files))).collect();
+        let found = data_with(&Name::Path(root.path().into()), &splits);
+        (root, found)
+    }
+
+    #[test]
+    fn a_recipe_names_the_files() {
+        let files = ["SICK_train.txt", "SICK_trial.txt", "more/a.txt", "more/b.txt"];
+        let (root, found) = named(&files, &[("dev", &["SICK_trial.txt"]), ("train", &["more/b.txt", "more/a.txt"])]);
+        let path = |name: &str| root.path().join(name);
+        let expected = [("train", vec![path("more/b.txt"), path("more/a.txt")]), ("validation", vec![path("SICK_trial.txt")])];
+        assert_eq!(found.unwrap(), DataFiles::Folder(expected.map(|(split, files)| (split.to_owned(), files)).into()));
+        let (_root, found) = named(&["train.json"], &[]);
+        assert!(matches!(found.unwrap(), DataFiles::Folder(splits) if splits.len() == 1));
+    }
+
+    #[test]
+    fn names_of_splits_are_a_recipes_own() {
+        type Case<'a> = (&'a [(&'a str, &'a [&'a str])], &'a str);
+        let cases: [Case; 3] = [
+            (&[("tran", &["a.txt"])], "unknown split `tran` in `splits`; did you mean `train`?"),
+            (&[("train", &[])], "`splits` names no file for `train`"),
+            (&[("dev", &["a.txt"]), ("val", &["b.txt"])], "`splits` has two names for the split `validation`, one of them `val`"),
+        ];
+        for (splits, message) in cases {
+            let error = named(&["a.txt", "b.txt"], splits).1.unwrap_err();
+            assert_eq!((error.to_string().as_str(), class_of(&error)), (message, Class::Usage));
+        }
     }
 
     #[cfg(unix)]
@@ -231,6 +330,9 @@ mod tests {
         std::os::unix::fs::symlink(outside.path().join("secret.json"), root.path().join("test.json")).unwrap();
         let error = data(&Name::Path(root.path().into())).unwrap_err();
         assert_eq!(class_of(&error), Class::Data);
+        assert!(error.to_string().contains("leads out of the data folder"), "{error}");
+        let splits = BTreeMap::from([("train".to_owned(), vec!["test.json".to_owned()])]);
+        let error = data_with(&Name::Path(root.path().into()), &splits).unwrap_err();
         assert!(error.to_string().contains("leads out of the data folder"), "{error}");
     }
 }

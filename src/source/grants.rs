@@ -12,7 +12,7 @@ use crate::error::Error;
 pub struct Grants {
     /// `None`: every path, because the user typed it.
     paths: Option<BTreeSet<String>>,
-    /// Whether models may be fetched from the hub.
+    /// Whether models and data may be fetched from the hub.
     pub hub: bool,
 }
 

@@ -1,9 +1,9 @@
-//! Models from the Hugging Face hub, or a mirror of it, through hf-hub's client and its cache.
+//! Models (here) and data sets (in `hub_data`) from the Hugging Face hub, or a mirror of it, through hf-hub's client and its cache.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
-use hf_hub::api::sync::{ApiBuilder, ApiError};
+use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::model::{CONFIG, INDEX, ModelFolder, OTHERS, TOKENIZER, WEIGHTS, folder, shards};
@@ -57,31 +57,20 @@ impl Hub {
 
     /// The model, if a run before this one fetched all of it: weights come last.
     fn cached(&self, repo: &Repo) -> Option<ModelFolder> {
-        let config = Cache::new(self.cache.clone()).repo(repo.clone()).get(CONFIG)?;
+        let config = self.cache().repo(repo.clone()).get(CONFIG)?;
         folder(config.parent()?).ok()
     }
 
     fn fetch(&self, id: &str, repo: Repo) -> Result<ModelFolder> {
-        let shown = match repo.revision() {
-            "main" => id.to_owned(),
-            revision => format!("{id}@{revision}"),
-        };
-        let failed = |what: &str, error: ApiError| self.explain(&shown, what, error);
-        let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.endpoint.clone())
-            .with_token(self.token.clone())
-            .build()
-            .map_err(|e| failed("", e))?;
-        let repo = api.repo(repo);
-        let listed: Vec<String> = repo.info().map_err(|e| failed("", e))?.siblings.into_iter().map(|file| file.rfilename).collect();
-        let has = |name: &str| listed.iter().any(|file| file == name);
-        let get = |name: &str| repo.get(name).map_err(|e| failed(name, e));
+        let remote = self.remote(id, repo)?;
+        let has = |name: &str| remote.listed.iter().any(|file| file == name);
+        let get = |name: &str| remote.get(name);
 
         let weights = if has(WEIGHTS) { WEIGHTS } else { INDEX };
         for name in [CONFIG, TOKENIZER, weights] {
             if !has(name) {
                 let name = if name == INDEX { WEIGHTS } else { name };
-                return Err(Error::data(format!("`{shown}` on {} has no {name}", self.endpoint)).hint(others(&listed)).into());
+                return Err(remote.lacks(name).into());
             }
         }
         let config = get(CONFIG)?;
@@ -95,6 +84,28 @@ impl Hub {
             }
         }
         folder(config.parent().unwrap_or(&self.cache))
+    }
+
+    /// Asks the hub what a repository holds.
+    pub(super) fn remote(&self, id: &str, repo: Repo) -> Result<Remote<'_>> {
+        let shown = match repo.revision() {
+            "main" => id.to_owned(),
+            revision => format!("{id}@{revision}"),
+        };
+        let failed = |error: ApiError| self.explain(&shown, "", error);
+        let api = ApiBuilder::from_cache(self.cache())
+            .with_endpoint(self.endpoint.clone())
+            .with_token(self.token.clone())
+            .build()
+            .map_err(failed)?;
+        let api = api.repo(repo);
+        let listed = api.info().map_err(failed)?.siblings.into_iter().map(|file| file.rfilename).collect();
+        Ok(Remote { hub: self, shown, api, listed })
+    }
+
+    /// Where downloads are kept.
+    pub(super) fn cache(&self) -> Cache {
+        Cache::new(self.cache.clone())
     }
 
     /// Says for people what the client's error means.
@@ -120,8 +131,29 @@ impl Hub {
                 "cannot reach {endpoint} for {what}, and the cache `{}` does not hold it: {text}",
                 self.cache.display()
             ))
-            .hint("offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds the model"),
+            .hint("offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds it"),
         }
+    }
+}
+
+/// A repository whose files are known.
+pub(super) struct Remote<'a> {
+    hub: &'a Hub,
+    /// Its id, with its revision unless that is `main`.
+    pub shown: String,
+    api: ApiRepo,
+    pub listed: Vec<String>,
+}
+
+impl Remote<'_> {
+    /// Fetches a file, unless the cache holds it.
+    pub fn get(&self, name: &str) -> Result<PathBuf> {
+        Ok(self.api.get(name).map_err(|e| self.hub.explain(&self.shown, name, e))?)
+    }
+
+    /// An error about what the repository holds, which is told beside it.
+    pub fn lacks(&self, what: &str) -> Error {
+        Error::data(format!("`{}` on {} has no {what}", self.shown, self.hub.endpoint)).hint(others(&self.listed))
     }
 }
 

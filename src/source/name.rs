@@ -32,7 +32,7 @@ impl fmt::Display for Name {
 }
 
 /// File endings that make a name a path even where it has one slash or none.
-const FILE_ENDINGS: [&str; 9] = [".gguf", ".safetensors", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".jinja"];
+const FILE_ENDINGS: [&str; 10] = [".gguf", ".safetensors", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".jinja"];
 
 /// Decides what `name` stands for. A granted path that exists comes before a hub id of the same text.
 ///

@@ -56,7 +56,7 @@ impl Encoding {
 /// Maps a file into memory for reading.
 ///
 /// Errors (class data): the file cannot be opened, is a folder, or is empty.
-pub(super) fn map(path: &Path) -> Result<Mmap> {
+pub(crate) fn map(path: &Path) -> Result<Mmap> {
     let problem = |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", path.display()));
     let file = File::open(path).map_err(problem)?;
     let metadata = file.metadata().map_err(problem)?;

@@ -1,63 +1,98 @@
-//! Data files, one format per file; the ending of the name says which.
+//! Data files, one format per file of this folder. The ending of a name says the format, or a [`Layout`] does.
+//!
+//! Formats make records (named fields) or, for plain text, documents; [`record`] makes items of records.
 
+mod instruction;
 mod json;
 mod jsonl;
+mod layout;
+mod lines;
+mod parquet;
+mod record;
+mod table;
 mod text;
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use sha2::{Digest, Sha256};
 
+use self::layout::Kind;
+pub use self::layout::{Encoding, Format, Layout};
+pub use self::lines::Lines;
+use self::record::Records;
 use crate::bail_data;
 use crate::data::item::Item;
 use crate::error::Error;
 
-/// The endings that are read, with what each stands for.
-pub const ENDINGS: &str = "`.json` (a list of instruction, input, output, answer), `.jsonl` (token ids by line), `.txt` (plain text)";
+/// Reads a whole data file. Errors name the file and the line, item or row in it; they are of class data, or of class
+/// usage where the layout does not fit the file.
+pub fn read(path: &Path, layout: &Layout) -> Result<Vec<Item>> {
+    Ok(read_digested(path, layout)?.0)
+}
 
-/// Reads a whole data file. Errors name the file and the line or item in it, and are of class data.
-pub fn read(path: &Path) -> Result<Vec<Item>> {
-    format_of(path)?;
+/// As [`read`], with the SHA-256 of the file in hexadecimal.
+pub fn read_digested(path: &Path, layout: &Layout) -> Result<(Vec<Item>, String)> {
+    layout.kind(path)?;
     let unreadable = |e: std::io::Error| Error::data(format!("`{}` cannot be read: {e}", path.display()));
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         bail_data!("`{}` is not a file", path.display());
     }
-    parse(path, &std::fs::read(path).map_err(unreadable)?)
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    Ok((parse(path, &bytes, layout)?, digest(&bytes)))
 }
 
-/// Reads the bytes of a data file; `path` names it in messages and its ending says the format.
-pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
-    let parse = format_of(path)?;
-    parse(&Arc::from(path), decode(path, bytes)?)
-}
-
-type Parse = fn(&Arc<Path>, &str) -> Result<Vec<Item>>;
-
-fn format_of(path: &Path) -> Result<Parse> {
-    let ending = path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase);
-    match ending.as_deref() {
-        Some("json") => Ok(json::parse),
-        Some("jsonl") => Ok(jsonl::parse),
-        Some("txt") => Ok(text::parse),
-        _ => bail_data!("`{}` is of no data format that is known; the endings are {ENDINGS}", path.display()),
+/// Reads the bytes of a data file; `path` names it in messages.
+pub fn parse(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<Item>> {
+    let file = Arc::from(path);
+    let kind = layout.kind(path)?;
+    if let Kind::Parquet = kind {
+        return parquet::parse(&file, bytes, Records::new(layout.rows, "column"));
+    }
+    let text = decode(&file, bytes, mark(bytes, layout.encoding)..bytes.len(), layout.encoding, 1)?;
+    if text.trim().is_empty() {
+        bail_data!("`{}` is empty", path.display());
+    }
+    match kind {
+        Kind::Json => json::parse(&file, &text, Records::new(layout.rows, "key")),
+        Kind::Jsonl => jsonl::parse(&file, &text, Records::new(layout.rows, "key")),
+        Kind::Table(table) => table.parse(&file, &text, Records::new(layout.rows, "column")),
+        Kind::Text | Kind::Parquet => text::parse(&file, &text),
     }
 }
 
-/// The text of a file: UTF-8, without a byte order mark, not empty.
-fn decode<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    let path = path.display();
-    let body = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let text = std::str::from_utf8(body).map_err(|e| {
-        let at = e.valid_up_to();
-        let line = body[..at].iter().filter(|&&b| b == b'\n').count() + 1;
-        let offset = at + bytes.len() - body.len();
-        let found = if body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff") { "; it looks like UTF-16" } else { "" };
-        Error::data(format!("`{path}` line {line}: byte 0x{:02x} at offset {offset} is not UTF-8{found}", body[at]))
-            .hint("save the file as UTF-8")
-    })?;
-    if text.trim().is_empty() {
-        bail_data!("`{path}` is empty");
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Bytes of the byte order mark that a file begins with.
+fn mark(bytes: &[u8], encoding: Encoding) -> usize {
+    if encoding == Encoding::Utf8 && bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 }
+}
+
+/// The text of a part of a file, which begins in `line`.
+fn decode<'a>(file: &Path, bytes: &'a [u8], part: Range<usize>, encoding: Encoding, line: usize) -> Result<Cow<'a, str>> {
+    let body = &bytes[part.clone()];
+    let place = |at: usize| {
+        let line = line + body[..at].iter().filter(|&&b| b == b'\n').count();
+        format!("`{}` line {line}: byte 0x{:02x} at offset {}", file.display(), body[at], part.start + at)
+    };
+    let guess = |utf16: bool| if utf16 { "; it looks like UTF-16" } else { "" };
+    let text = match encoding {
+        Encoding::Utf8 => std::str::from_utf8(body).map(Cow::Borrowed).map_err(|e| {
+            let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
+            Error::data(format!("{} is not UTF-8{}", place(e.valid_up_to()), guess(utf16))).hint("save the file as UTF-8")
+        })?,
+        Encoding::Latin1 => Cow::Owned(body.iter().map(|&b| char::from(b)).collect()),
+    };
+    if let Some(at) = body.iter().position(|&b| b == 0) {
+        // ASCII in UTF-16 has a zero beside each letter.
+        let near = &body[at.saturating_sub(8)..(at + 8).min(body.len())];
+        let utf16 = near.iter().filter(|&&b| b == 0).count() * 3 >= near.len();
+        return Err(Error::data(format!("{} is no text{}", place(at), guess(utf16))).hint("save the file as UTF-8").into());
     }
     Ok(text)
 }

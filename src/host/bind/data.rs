@@ -282,10 +282,8 @@ fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<
         let mut sources = vec![];
         for (split, files) in splits {
             let Some(split) = Split::parse(&split) else { continue };
-            for file in &files {
-                digests.push((file.clone(), crate::run::digest_of_file(file)?));
-            }
             let lines = files.iter().map(|file| Lines::open(file, &loading.layout)).collect::<anyhow::Result<Vec<_>>>()?;
+            digests.extend(files.iter().zip(&lines).map(|(file, lines)| (file.clone(), lines.digest().to_owned())));
             sources.push((split, Source::Files { lines: Arc::new(lines), order: None }));
         }
         out.push((name, sources));

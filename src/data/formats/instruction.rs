@@ -1,0 +1,59 @@
+//! Instructions: records of AGI-Edgerunners/LLM-Adapters, of plain Alpaca data, and of prompt and completion.
+
+use anyhow::Result;
+
+use super::record::Fields;
+use crate::data::item::Instruction;
+
+pub(super) const EXPECTED: &str = "expected are the strings `instruction`, `input`, `output` and `answer`";
+
+/// A record with `instruction` and `output`; `input` and `answer` may be missing. Where there is no answer, the
+/// output says which choice is right if it is worded as a choice is.
+pub(super) fn item(fields: &mut Fields) -> Result<Instruction> {
+    let instruction = fields.text("instruction")?;
+    let answer_text = fields.text("output")?;
+    let input = fields.optional("input")?.unwrap_or_default();
+    let answer = fields.optional("answer")?;
+    let names: Vec<String> = choice_names(&instruction).into_iter().map(str::to_owned).collect();
+    let choices: Vec<String> = names.iter().map(|name| format!("the correct answer is {name}")).collect();
+    let label = match answer {
+        Some(answer) => names.iter().position(|name| *name == answer),
+        None => choices.iter().position(|choice| *choice == answer_text),
+    };
+    Ok(Instruction { place: fields.place.clone(), instruction, input, answer_text, choices, names, label, target: None })
+}
+
+/// A record with `prompt` and `completion`: nothing to choose from.
+pub(super) fn completion(fields: &mut Fields) -> Result<Instruction> {
+    let (instruction, answer_text) = (fields.text("prompt")?, fields.text("completion")?);
+    let (input, choices, names) = Default::default();
+    Ok(Instruction { place: fields.place.clone(), instruction, input, answer_text, choices, names, label: None, target: None })
+}
+
+/// The choices that the end of an instruction names, `Answer format: a/b/c`; none where there is no
+/// such end, fewer than two names, or one twice.
+///
+/// They are taken from each item and not from the set: a few ARC items have 3 or 5 choices and say
+/// so. That is also stricter than the published evaluation, which looks for answer1 … answer5 in all.
+fn choice_names(instruction: &str) -> Vec<&str> {
+    let Some((_, end)) = instruction.rsplit_once("Answer format:") else { return Vec::new() };
+    let names: Vec<&str> = end.trim().split('/').map(str::trim).collect();
+    let distinct = names.iter().enumerate().all(|(i, name)| !names[..i].contains(name));
+    let named = names.iter().all(|name| !name.is_empty() && !name.contains('\n'));
+    if names.len() > 1 && distinct && named { names } else { Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_come_from_the_last_line() {
+        assert_eq!(choice_names("is it?\n\nAnswer format: true/false"), ["true", "false"]);
+        assert_eq!(choice_names("Option1: a Option2: b Answer format: option1/option2"), ["option1", "option2"]);
+        assert_eq!(choice_names("x\n\nAnswer format: answer1/answer2/answer3\r\n"), ["answer1", "answer2", "answer3"]);
+        for none in ["why?", "Answer format: one", "Answer format: a/a", "Answer format: a//b", "Answer format: a/b\nwhy?"] {
+            assert_eq!(choice_names(none), Vec::<&str>::new(), "{none}");
+        }
+    }
+}

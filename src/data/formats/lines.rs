@@ -1,0 +1,149 @@
+//! A file of rows that stays on disk: only where each row begins is kept.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use memmap2::Mmap;
+
+use super::layout::{Kind, Layout};
+use super::record::{Records, place};
+use super::table::{Head, Table, only_a_header};
+use super::{Encoding, decode, digest, jsonl, mark};
+use crate::data::item::{Item, Place};
+use crate::source::tensors::map;
+use crate::{bail_data, bail_usage};
+
+/// The rows of a file whose rows are lines: JSON lines, and tables without quotes. Items and errors are those of
+/// [`super::parse`], each when its row is asked for.
+#[derive(Debug)]
+pub struct Lines {
+    file: Arc<Path>,
+    map: Mmap,
+    encoding: Encoding,
+    form: Form,
+    records: Records,
+    /// Where each row begins in the file.
+    starts: Vec<u64>,
+    /// From which row on how many lines are no rows (blank ones and the header), where that number grows.
+    passed: Vec<(usize, usize)>,
+    digest: String,
+}
+
+#[derive(Debug)]
+enum Form {
+    Json,
+    Table(Table, Head),
+}
+
+impl Lines {
+    /// Finds the rows of a file, and reads the first one, which says what the others have to be.
+    ///
+    /// Errors: the file cannot be read, has no rows, or its first row is broken (class data); its rows are not lines
+    /// (class usage).
+    pub fn open(path: &Path, layout: &Layout) -> Result<Self> {
+        let kind = layout.kind(path)?;
+        let (table, field) = match kind {
+            Kind::Jsonl => (None, "key"),
+            Kind::Table(table) if !table.quote => (Some(table), "column"),
+            Kind::Table(_) => bail_usage!("`{}` cannot be streamed: quoted cells may hold line ends; set `quote: false`", path.display()),
+            _ => bail_usage!("`{}` cannot be streamed: only JSON lines and tables without quotes can", path.display()),
+        };
+        let map = map(path)?;
+        let (mut starts, mut passed, mut header) = (Vec::new(), Vec::new(), None);
+        let wants_header = table.as_ref().is_some_and(|table| table.header);
+        let (mut at, mut line) = (mark(&map, layout.encoding), 0);
+        while at < map.len() {
+            line += 1;
+            let end = end_of_line(&map, at);
+            let body = &map[at..end];
+            let blank = if table.is_some() { matches!(body, [] | b"\r") } else { body.trim_ascii().is_empty() };
+            if !blank && wants_header && header.is_none() {
+                header = Some((at, line));
+            } else if !blank {
+                if passed.last().map_or(0, |(_, lines)| *lines) != line - 1 - starts.len() {
+                    passed.push((starts.len(), line - 1 - starts.len()));
+                }
+                starts.push(at as u64);
+            }
+            at = end + 1;
+        }
+        starts.shrink_to_fit();
+        passed.shrink_to_fit();
+        let file: Arc<Path> = Arc::from(path);
+        let Some(&first) = starts.first() else {
+            return Err(match header {
+                Some(_) => only_a_header(path),
+                None => crate::error::Error::data(format!("`{}` is empty", path.display())).into(),
+            });
+        };
+        let form = match table {
+            None => Form::Json,
+            Some(table) => {
+                let (start, line) = header.unwrap_or((first as usize, 1 + passed.first().map_or(0, |(_, lines)| *lines)));
+                let place = place(&file, "line", line);
+                let text = decode(path, &map, start..end_of_row(&map, start), layout.encoding, line)?;
+                let head = Head::new(&table, &place, &table.cells(&place, &text)?)?;
+                Form::Table(table, head)
+            }
+        };
+        let records = Records::new(layout.rows, field);
+        let digest = digest(&map);
+        let mut lines = Self { file, map, encoding: layout.encoding, form, records, starts, passed, digest };
+        let (place, value) = lines.value(0)?;
+        lines.records.next(place, value)?;
+        Ok(lines)
+    }
+
+    /// Number of rows; at least one.
+    #[expect(clippy::len_without_is_empty, reason = "a file without rows is refused")]
+    pub fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Row `i`, counted from 0. Errors (class data): the row is broken, or there is no such row.
+    pub fn get(&self, i: usize) -> Result<Item> {
+        let (place, value) = self.value(i)?;
+        self.records.item(place, value)
+    }
+
+    /// SHA-256 of the file in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Bytes of memory that are kept, beside the pages of the file that the system holds and can drop.
+    pub fn kept(&self) -> usize {
+        let head = match &self.form {
+            Form::Json => 0,
+            Form::Table(_, head) => head.kept(),
+        };
+        size_of::<Self>() + self.starts.capacity() * size_of::<u64>() + self.passed.capacity() * size_of::<(usize, usize)>() + head
+    }
+
+    fn value(&self, i: usize) -> Result<(Place, serde_json::Value)> {
+        let Some(&start) = self.starts.get(i) else {
+            bail_data!("`{}` has {} rows; there is no row {i}, counted from 0", self.file.display(), self.len());
+        };
+        let start = start as usize;
+        let passed = self.passed.partition_point(|(row, _)| *row <= i).checked_sub(1).map_or(0, |at| self.passed[at].1);
+        let line = i + 1 + passed;
+        let place = place(&self.file, "line", line);
+        let text = decode(&self.file, &self.map, start..end_of_row(&self.map, start), self.encoding, line)?;
+        let value = match &self.form {
+            Form::Json => jsonl::value(&place, &text)?,
+            Form::Table(table, head) => head.record(&place, &table.cells(&place, &text)?)?,
+        };
+        Ok((place, value))
+    }
+}
+
+fn end_of_line(bytes: &[u8], start: usize) -> usize {
+    bytes[start..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |at| start + at)
+}
+
+/// As [`end_of_line`], without the `\r` of a line end of other systems.
+fn end_of_row(bytes: &[u8], start: usize) -> usize {
+    let end = end_of_line(bytes, start);
+    if end > start && end < bytes.len() && bytes[end - 1] == b'\r' { end - 1 } else { end }
+}

@@ -1,0 +1,146 @@
+//! Parquet: a record a row, with the types that JSON has. Dates, times and decimals become texts.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Once};
+
+use ::parquet::errors::{ParquetError, Result as Parquet};
+use ::parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
+use ::parquet::record::Field;
+use anyhow::Result;
+use serde_json::{Map, Number, Value};
+
+use super::record::{Records, place};
+use crate::bail_data;
+use crate::data::item::Item;
+use crate::error::Error;
+
+pub(super) fn parse(file: &Arc<Path>, bytes: &[u8], records: Records) -> Result<Vec<Item>> {
+    let name = file.display();
+    match bytes {
+        [] => bail_data!("`{name}` is empty"),
+        [b'P', b'A', b'R', b'E', ..] => bail_data!("`{name}` is encrypted Parquet, which is not read"),
+        [start @ .., b'P', b'A', b'R', b'1'] if start.starts_with(b"PAR1") && start.len() >= 8 => {}
+        [b'P', b'A', b'R', b'1', ..] => {
+            return Err(Error::data(format!("`{name}` is cut short: Parquet ends with `PAR1`")).hint("copy or download it again").into());
+        }
+        _ => bail_data!("`{name}` is no Parquet file: those begin and end with `PAR1`"),
+    }
+    let at = Cell::new(0);
+    // The library trusts what a file says of itself in places, and panics where that is wrong.
+    let read = quietly(|| catch_unwind(AssertUnwindSafe(|| rows(file, bytes, records, &at))));
+    read.unwrap_or_else(|_| Err(damaged(file, at.get(), "its parts contradict each other").into()))
+}
+
+fn rows(file: &Arc<Path>, bytes: &[u8], mut records: Records, at: &Cell<usize>) -> Result<Vec<Item>> {
+    let fault = |error: ParquetError| match error {
+        ParquetError::General(what) if what.contains("Disabled feature") => {
+            let message = format!("`{}` is compressed in a way that is not read ({what})", file.display());
+            Error::data(message).hint("write it again with snappy or zstd, or without compression")
+        }
+        error => damaged(file, at.get(), &error.to_string()),
+    };
+    let reader = SerializedFileReader::new(owned(File::get_bytes, bytes.to_vec())).map_err(fault)?;
+    let metadata = reader.metadata();
+    if metadata.file_metadata().schema_descr().num_columns() == 0 {
+        bail_data!("`{}` has no columns", file.display());
+    }
+    for group in metadata.row_groups() {
+        for column in group.columns() {
+            let (start, length) = (column.dictionary_page_offset().unwrap_or(column.data_page_offset()), column.compressed_size());
+            if start < 0 || length < 0 || start.saturating_add(length) as u64 > bytes.len() as u64 {
+                return Err(damaged(file, 0, &format!("column `{}` lies outside the file", column.column_path())).into());
+            }
+        }
+    }
+    let mut items = Vec::new();
+    for row in reader.get_row_iter(None).map_err(fault)? {
+        let row = row.map_err(fault)?;
+        at.set(items.len() + 1);
+        let place = place(file, "row", at.get());
+        let mut fields = Map::new();
+        for (column, field) in row.into_columns() {
+            let value = json(field).map_err(|what| Error::data(format!("{place}: `{column}` {what}")))?;
+            fields.insert(column, value);
+        }
+        items.push(records.next(place, Value::Object(fields))?);
+    }
+    if items.is_empty() {
+        bail_data!("`{}` has no rows", file.display());
+    }
+    Ok(items)
+}
+
+/// Bytes as the library wants them: its type for them, known here only as what it reads from a file.
+fn owned<T: From<Vec<u8>>>(_: fn(&File, u64, usize) -> Parquet<T>, bytes: Vec<u8>) -> T {
+    bytes.into()
+}
+
+fn damaged(file: &Path, row: usize, what: &str) -> Error {
+    let after = if row == 0 { String::new() } else { format!(" after row {row}") };
+    Error::data(format!("`{}` is damaged{after}: {what}", file.display())).hint("copy or download it again")
+}
+
+/// A field as JSON. Numbers that JSON does not have (NaN) become null.
+fn json(field: Field) -> Result<Value, &'static str> {
+    let float = |x: f64| Number::from_f64(x).map_or(Value::Null, Value::Number);
+    Ok(match field {
+        Field::Null => Value::Null,
+        Field::Bool(x) => x.into(),
+        Field::Byte(x) => x.into(),
+        Field::Short(x) => x.into(),
+        Field::Int(x) => x.into(),
+        Field::Long(x) => x.into(),
+        Field::UByte(x) => x.into(),
+        Field::UShort(x) => x.into(),
+        Field::UInt(x) => x.into(),
+        Field::ULong(x) => x.into(),
+        Field::Float16(x) => float(x.to_f64()),
+        // By way of its shortest text, so that 0.1 stays 0.1.
+        Field::Float(x) => float(x.to_string().parse().unwrap_or(f64::from(x))),
+        Field::Double(x) => float(x),
+        Field::Str(text) => text.into(),
+        // Writers that know no text type store texts as bytes.
+        Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).map_err(|_| "holds bytes that are no text")?.into(),
+        Field::Group(row) => {
+            let fields = row.into_columns().into_iter();
+            Value::Object(fields.map(|(name, field)| Ok((name, json(field)?))).collect::<Result<_, &'static str>>()?)
+        }
+        Field::ListInternal(list) => Value::Array(list.elements().iter().cloned().map(json).collect::<Result<_, _>>()?),
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter().cloned();
+            let entry = |(key, value)| {
+                let key = match json(key)? {
+                    Value::String(key) => key,
+                    other => other.to_string(),
+                };
+                Ok((key, json(value)?))
+            };
+            Value::Object(entries.map(entry).collect::<Result<_, &'static str>>()?)
+        }
+        other => other.to_string().into(),
+    })
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` without the message that a panic prints: it is told as an error of the file instead.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let out = work();
+    QUIET.set(false);
+    out
+}

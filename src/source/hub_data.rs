@@ -1,0 +1,110 @@
+//! Data sets from the hub: only the files of splits are fetched.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use hf_hub::{Repo, RepoType};
+
+use super::data::Wanted;
+use super::hub::{Hub, Remote};
+use super::splits::{Named, Splits, by_name};
+use crate::error::{Error, nearest};
+
+/// Folders in which a repository keeps the files of its splits, tried in this order.
+const FOLDERS: [&str; 3] = ["", "data", "default"];
+
+const ENDINGS: [&str; 7] = ["json", "jsonl", "ndjson", "csv", "tsv", "parquet", "txt"];
+
+/// Lists, beside the files that were fetched, which they are: written last, so that a download cut off is known.
+const FETCHED: &str = ".xgbrun-splits.json";
+
+impl Hub {
+    /// The files of the splits of the data set `id` at `revision` (else `main`), from the cache where they all are, else
+    /// fetched. They lie in the root of the repository, or all in `data/`, or all in `default/`.
+    ///
+    /// Errors (class data): those of [`Hub::model`]; no files of splits, two files for one split, a missing shard.
+    pub fn data(&self, id: &str, revision: Option<&str>) -> Result<Splits> {
+        let repo = data_set(id, revision);
+        let kept = self.snapshot(&repo).and_then(|folder| noted(&folder));
+        if let Some(splits) = kept {
+            return Ok(splits);
+        }
+        let remote = self.remote(id, repo.clone())?;
+        let Some(names) =
+            FOLDERS.iter().map(|folder| listed(&remote, folder)).find(|found| !matches!(found, Ok(names) if names.is_empty()))
+        else {
+            let what = "files of splits (train, validation, test) in its root, in `data` or in `default`";
+            return Err(remote.lacks(what).into());
+        };
+        let names = names?;
+        let splits = fetch(&remote, &names)?;
+        if let Some(folder) = self.snapshot(&repo) {
+            // Where it cannot be written, the hub is asked again the next time.
+            let _ = std::fs::write(folder.join(FETCHED), serde_json::to_string(&names)?);
+        }
+        Ok(splits)
+    }
+
+    /// The files that are named for each split, from the cache where they all are, else fetched.
+    ///
+    /// Errors (class data): those of [`Hub::model`]; a file that the repository does not hold.
+    pub(super) fn data_with(&self, id: &str, revision: Option<&str>, wanted: &Wanted) -> Result<Splits> {
+        let repo = data_set(id, revision);
+        let names: Splits = wanted.iter().map(|(split, names)| ((*split).to_owned(), names.iter().map(PathBuf::from).collect())).collect();
+        if let Some(splits) = self.snapshot(&repo).and_then(|folder| below(&folder, &names)) {
+            return Ok(splits);
+        }
+        let remote = self.remote(id, repo)?;
+        for name in wanted.values().flatten() {
+            if !remote.listed.contains(name) {
+                let near = nearest(name, remote.listed.iter().map(String::as_str));
+                let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                return Err(remote.lacks(&format!("file `{name}`{near}")).into());
+            }
+        }
+        fetch(&remote, &names)
+    }
+
+    /// The folder in the cache with the files of a revision.
+    fn snapshot(&self, repo: &Repo) -> Option<PathBuf> {
+        self.cache().repo(repo.clone()).get("")
+    }
+}
+
+fn data_set(id: &str, revision: Option<&str>) -> Repo {
+    Repo::with_revision(id.to_owned(), RepoType::Dataset, revision.unwrap_or("main").to_owned())
+}
+
+/// The files of splits directly in a folder of the repository, as paths in it.
+fn listed(remote: &Remote, folder: &str) -> Result<Splits> {
+    let mut files = Named::new();
+    for path in &remote.listed {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
+        if parent == folder && !name.starts_with('.') && ENDINGS.contains(&ending.as_str()) {
+            files.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    by_name(&remote.shown, &files)
+}
+
+fn fetch(remote: &Remote, names: &Splits) -> Result<Splits> {
+    let mut splits = Splits::new();
+    for (split, names) in names {
+        let get = |name: &PathBuf| remote.get(name.to_str().ok_or_else(|| Error::data("a name that is not UTF-8"))?);
+        splits.insert(split.clone(), names.iter().map(get).collect::<Result<_>>()?);
+    }
+    Ok(splits)
+}
+
+/// The files that an earlier run noted as fetched, if they are all there.
+fn noted(folder: &Path) -> Option<Splits> {
+    let names: Splits = serde_json::from_slice(&std::fs::read(folder.join(FETCHED)).ok()?).ok()?;
+    below(folder, &names)
+}
+
+fn below(folder: &Path, names: &Splits) -> Option<Splits> {
+    let file = |name: &PathBuf| Some(folder.join(name)).filter(|path| path.is_file());
+    let files = |(split, names): (&String, &Vec<PathBuf>)| Some((split.clone(), names.iter().map(file).collect::<Option<_>>()?));
+    names.iter().map(files).collect()
+}
