@@ -2,6 +2,7 @@
 
 pub mod choices;
 pub mod generate;
+pub mod metrics;
 pub mod nll;
 pub mod set;
 

@@ -8,6 +8,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::cache::Cache;
 use super::names::Role;
 use super::overlay::Overlay;
 use crate::ops::activation::{self, Activation};
@@ -125,36 +126,6 @@ pub struct Saved {
     pub up: Tensor,
 }
 
-/// Keys and values of one layer's past tokens.
-pub struct Cache {
-    k: candle_nn::kv_cache::Cache,
-    v: candle_nn::kv_cache::Cache,
-}
-
-impl Cache {
-    /// Room for `tokens` at first; it grows.
-    pub fn new(tokens: usize) -> Self {
-        Self { k: candle_nn::kv_cache::Cache::new(0, tokens), v: candle_nn::kv_cache::Cache::new(0, tokens) }
-    }
-
-    /// Tokens held.
-    pub fn len(&self) -> usize {
-        self.k.current_seq_len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Appends and gives all keys and values.
-    fn append(&mut self, k: &Tensor, v: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.k.append(k)?;
-        self.v.append(v)?;
-        let all = |c: &candle_nn::kv_cache::Cache| c.current_data()?.ok_or_else(|| candle_core::Error::Msg("empty cache".into()));
-        Ok((all(&self.k)?, all(&self.v)?))
-    }
-}
-
 impl Block {
     pub fn linear(&self, role: Role) -> Option<&Dense> {
         Some(match role {
@@ -203,8 +174,9 @@ impl Block {
         out
     }
 
-    /// x [N, D] → y [N, D] and what backward needs. With a cache the pass is one sequence that goes on from it.
-    pub fn forward(&self, layer: usize, x: &Tensor, pass: &Pass, cache: Option<&mut Cache>) -> Result<(Tensor, Saved)> {
+    /// x [N, D] → y [N, D] and what backward needs. With a cache the tokens' keys and values go into its rows `at`,
+    /// and the segments' keys are rows of the cache.
+    pub fn forward(&self, layer: usize, x: &Tensor, pass: &Pass, cache: Option<(&Cache, &[usize])>) -> Result<(Tensor, Saved)> {
         let n = x.dim(0)?;
         let (heads, groups, e) = pass.heads;
         let run = |role, input: &Tensor, residual: Option<&Tensor>| linear::forward(input, self.view(role, layer, pass.overlay)?, residual);
@@ -212,7 +184,7 @@ impl Block {
         let n1 = self.norm1.forward(x)?;
         let mut q = run(Role::Q, &n1, None)?.reshape((n, heads, e))?;
         let mut k = run(Role::K, &n1, None)?.reshape((n, groups, e))?;
-        let mut v = run(Role::V, &n1, None)?.reshape((n, groups, e))?;
+        let v = run(Role::V, &n1, None)?.reshape((n, groups, e))?;
         drop(n1);
         let mut before_norms = None;
         if let Some((q_norm, k_norm)) = &self.head_norms {
@@ -223,11 +195,10 @@ impl Block {
         k = rotary::forward(&k, &pass.angles)?;
         let attended = match cache {
             None => attention::forward(&q, &k, &v, pass.segments, pass.mask)?,
-            Some(cache) => {
-                let past = cache.len();
-                (k, v) = cache.append(&k, &v)?;
-                let segment = Segment { queries: 0..n, context: 0..past, own: past..past + n };
-                attention::forward(&q, &k, &v, &[segment], pass.mask)?
+            Some((cache, at)) => {
+                cache.write(layer, &k, &v, at)?;
+                let (keys, values) = cache.layer(layer);
+                attention::forward(&q, keys, values, pass.segments, pass.mask)?
             }
         };
         let x2 = run(Role::O, &attended.out.reshape((n, heads * e))?, Some(x))?;

@@ -4,7 +4,8 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use super::Model;
-use super::block::{Cache, Pass};
+use super::block::Pass;
+use super::cache::Cache;
 use super::overlay::Overlay;
 use crate::bail_data;
 use crate::ops::attention::{Mask, Segment};
@@ -127,21 +128,21 @@ impl Model {
         Ok(crate::ops::linear::forward(&h, head, None)?)
     }
 
-    /// A cache a layer, for [`Model::step`].
-    pub fn caches(&self, tokens: usize) -> Vec<Cache> {
-        self.blocks.iter().map(|_| Cache::new(tokens)).collect()
+    /// A cache of so many tokens, for [`Model::step`].
+    pub fn cache(&self, tokens: usize) -> Result<Cache> {
+        let c = &self.config;
+        Ok(Cache::new(c.layers, (tokens, c.groups, c.head_width), self.compute, &self.device)?)
     }
 
-    /// Goes on from what the caches hold by `ids`; the logits [1, V] after the last of them.
-    pub fn step(&self, ids: &[u32], caches: &mut [Cache], overlay: &Overlay) -> Result<Tensor> {
-        let past = caches.first().map_or(0, Cache::len);
-        let mut tokens = Tokens::one(ids.to_vec());
-        tokens.positions.iter_mut().for_each(|p| *p += past as u32);
-        let pass = self.pass(&tokens, overlay)?;
-        let mut x = self.embed(ids)?;
-        for (layer, (block, cache)) in self.blocks.iter().zip(caches).enumerate() {
-            x = block.forward(layer, &x, &pass, Some(cache))?.0;
+    /// Goes on from what the cache holds, for any number of sequences at once: keys and values of token i go into
+    /// its row `at[i]`, and the keys of a segment, its own included, are rows of the cache. The logits [S, V] after
+    /// the tokens of `rows`.
+    pub fn step(&self, tokens: &Tokens, at: &[usize], cache: &mut Cache, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
+        let pass = self.pass(tokens, overlay)?;
+        let mut x = self.embed(&tokens.ids)?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            x = block.forward(layer, &x, &pass, Some((cache, at)))?.0;
         }
-        self.project(&x, &[ids.len() - 1])
+        self.project(&x, rows)
     }
 }

@@ -4,6 +4,7 @@
 
 mod backward;
 pub mod block;
+mod cache;
 pub mod config;
 mod forward;
 mod gguf;
@@ -23,7 +24,7 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 pub use backward::{Gradients, Request};
-pub use block::Cache;
+pub use cache::Cache;
 pub use config::Config;
 pub use forward::Tokens;
 pub use names::Role;

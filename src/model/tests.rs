@@ -10,6 +10,7 @@ use super::config::Config;
 use super::testing::{config, model, overlay, weights};
 use super::{Model, Overlay, Request, Role, Tokens, names};
 use crate::ops::activation::Activation;
+use crate::ops::attention::Segment;
 
 /// Two sequences of 5 and 4 tokens; all but the first of each predicted, one masked.
 fn batch() -> (Tokens, Vec<usize>, Vec<u32>) {
@@ -310,11 +311,15 @@ fn a_cache_goes_on_where_the_whole_sequence_would_be() -> Result<()> {
         let model = model(&Config { window, ..config() }, DType::F64)?;
         let ids = [3u32, 1, 4, 1, 5, 9, 2];
         let overlay = overlay(&model, &[1], false)?;
-        let mut caches = model.caches(2);
+        let mut cache = model.cache(8)?;
         let mut at = 0;
         for part in [&ids[..3], &ids[3..4], &ids[4..7]] {
+            let places: Vec<usize> = (at..at + part.len()).map(|i| i + 1).collect();
+            let segment = Segment { queries: 0..part.len(), context: 1..1, own: 1..1 + at + part.len() };
+            let positions = (at..at + part.len()).map(|p| p as u32).collect();
             at += part.len();
-            let stepped = model.step(part, &mut caches, &overlay)?;
+            let tokens = Tokens { ids: part.to_vec(), positions, segments: vec![segment] };
+            let stepped = model.step(&tokens, &places, &mut cache, &[part.len() - 1], &overlay)?;
             let whole = model.logits(&Tokens::one(ids[..at].to_vec()), &[at - 1], &overlay)?;
             close(&format!("window {window:?}, {at} tokens"), &stepped, &whole, 1e-12)?;
         }

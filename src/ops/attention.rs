@@ -2,7 +2,8 @@
 //! flat batch without padding; memory grows with N, not N² (Dao et al. 2022: rows of the score matrix exist a
 //! block at a time, backward recomputes them from the row's log-sum-exp).
 //!
-//! A query row i of a [`Segment`] sees the segment's context keys, and of its own keys those up to i (causal) or all.
+//! A query row i of a [`Segment`] sees the segment's context keys, and of its own keys those up to its own (causal) or
+//! all.
 //! With z = s · q·k and p = softmax(z): o = Σ p v, lse = ln Σ e^z. Backward: dv = Σ p do; with dp = do·v and
 //! δ = do·o, dz = p (dp − δ); dq = s Σ dz k; dk = s Σ dz q.
 
@@ -12,14 +13,15 @@ use candle_core::{Result, Tensor};
 
 use super::slice::fast;
 
-/// A run of queries and the keys it sees. `own` has as many rows as `queries`.
+/// A run of queries and the keys it sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Rows of q.
     pub queries: Range<usize>,
     /// Rows of k and v that every query sees.
     pub context: Range<usize>,
-    /// Rows of k and v that belong to the queries themselves.
+    /// Rows of k and v of the queries' own sequence: the last belong to the queries themselves, those before them, as
+    /// a cache holds, to tokens that went before.
     pub own: Range<usize>,
 }
 
@@ -48,8 +50,8 @@ pub struct Mask {
 impl Mask {
     /// The first (inclusive) and last (exclusive) of the keys that query i sees, counted through context then own.
     fn visible(&self, segment: &Segment, i: usize) -> Range<usize> {
-        let context = segment.context.len();
-        let end = if self.causal { context + i + 1 } else { context + segment.own.len() };
+        let keys = segment.context.len() + segment.own.len();
+        let end = if self.causal { keys - segment.queries.len() + i + 1 } else { keys };
         let start = match self.window {
             Some(window) if self.causal => end.saturating_sub(window),
             _ => 0,

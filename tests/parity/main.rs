@@ -4,4 +4,5 @@
 mod common;
 
 mod architectures;
+mod generation;
 mod smollm2;

@@ -1,0 +1,196 @@
+//! Generation with a key-value cache, many prompts at a time: greedy, by beam search or by sampling.
+//!
+//! What is generated after a prompt does not depend on the prompts beside it.
+
+mod batch;
+mod beams;
+mod likeliest;
+
+use anyhow::Result;
+use candle_transformers::generation::Sampling;
+
+use crate::bail_usage;
+use crate::error::Error;
+use crate::model::{Model, Overlay};
+use crate::source::Tokenizer;
+
+/// How texts are generated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generation {
+    /// The most tokens after the prompt.
+    pub max_tokens: usize,
+    /// Width of the beam search; 1 is greedy.
+    pub beams: usize,
+    /// Divides the logits before a token is drawn; None: the likeliest token is taken.
+    pub temperature: Option<f64>,
+    /// Only the so many likeliest tokens are drawn from.
+    pub top_k: Option<usize>,
+    /// Only the likeliest tokens that make up this probability are drawn from.
+    pub top_p: Option<f64>,
+    /// A text ends before any of these.
+    pub stop: Vec<String>,
+    /// Of the sampling; every prompt has a stream of its own.
+    pub seed: u64,
+}
+
+impl Default for Generation {
+    /// 32 tokens, greedy.
+    fn default() -> Self {
+        Self { max_tokens: 32, beams: 1, temperature: None, top_k: None, top_p: None, stop: vec![], seed: 0 }
+    }
+}
+
+impl Generation {
+    /// Errors (class usage): values out of range, and options that would be without effect.
+    pub fn check(&self) -> Result<()> {
+        if self.beams == 0 {
+            bail_usage!("`beams` must be 1 at least");
+        }
+        if self.stop.iter().any(String::is_empty) {
+            bail_usage!("a text in `stop` is empty: nothing would be generated");
+        }
+        let Some(temperature) = self.temperature else {
+            if let Some(name) = self.top_k.map(|_| "top_k").or(self.top_p.map(|_| "top_p")) {
+                bail_usage!("`{name}` is for sampling, which wants a `temperature`");
+            }
+            return Ok(());
+        };
+        if !(temperature.is_finite() && temperature > 0.0) {
+            let error = Error::usage(format!("`temperature` must be a positive number, found {temperature}"));
+            return Err(error.hint("leave it out to take the likeliest token").into());
+        }
+        if self.beams > 1 {
+            bail_usage!("`beams` above 1 search for the likeliest text; they cannot be sampled with a `temperature`");
+        }
+        if self.top_k == Some(0) {
+            bail_usage!("`top_k` must be 1 at least");
+        }
+        if let Some(p) = self.top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
+            bail_usage!("`top_p` must be above 0 and at most 1, found {p}");
+        }
+        Ok(())
+    }
+
+    /// None where the likeliest token is taken.
+    fn sampling(&self) -> Option<Sampling> {
+        let temperature = self.temperature?;
+        Some(match (self.top_k, self.top_p) {
+            (None, None) => Sampling::All { temperature },
+            (Some(k), None) => Sampling::TopK { k, temperature },
+            (None, Some(p)) => Sampling::TopP { p, temperature },
+            (Some(k), Some(p)) => Sampling::TopKThenTopP { k, p, temperature },
+        })
+    }
+}
+
+/// What generation asks of a tokenizer.
+pub trait Decode {
+    /// The text of tokens, special ones left out.
+    fn decode(&self, ids: &[u32]) -> Result<String>;
+    /// The token that ends a text.
+    fn eos(&self) -> Option<u32>;
+}
+
+impl Decode for Tokenizer {
+    fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.decode(ids, true)
+    }
+    fn eos(&self) -> Option<u32> {
+        self.eos()
+    }
+}
+
+/// What followed a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// The tokens, without an end-of-sequence token.
+    pub ids: Vec<u32>,
+    /// Their text, cut before a stop text.
+    pub text: String,
+}
+
+/// What follows each of `prompts`. A text ends with an end-of-sequence token of the config or the tokenizer, before a
+/// stop text, or after `max_tokens`. `progress` hears after every pass how many prompts are done and may end it
+/// with an error.
+///
+/// Beam search is that of Hugging Face transformers with `early_stopping` false and `length_penalty` 1.
+///
+/// Errors: options out of range, an empty prompt, more tokens than the model sees (class usage); a token beyond the
+/// vocabulary (class data); likelihoods that are no numbers (class run).
+pub fn generate(
+    model: &Model,
+    overlay: &Overlay,
+    prompts: &[Vec<u32>],
+    tokenizer: &dyn Decode,
+    how: &Generation,
+    progress: impl FnMut(usize) -> Result<()>,
+) -> Result<Vec<Generated>> {
+    how.check()?;
+    let mut ends = model.config().eos.clone();
+    ends.extend(tokenizer.eos().filter(|eos| !ends.contains(eos)));
+    let out = batch::run(model, overlay, prompts, &Rules { how, ends: &ends, tokenizer }, progress)?;
+    out.into_iter()
+        .map(|ids| {
+            let mut text = tokenizer.decode(&ids)?;
+            if let Some(end) = how.stop.iter().filter_map(|stop| text.find(stop)).min() {
+                text.truncate(end);
+            }
+            Ok(Generated { ids, text })
+        })
+        .collect()
+}
+
+/// Up to `most` tokens after `prompt`, each the likeliest; it ends before a token of `stop`. `each`
+/// is called after every token and may end it with an error.
+///
+/// Errors: as [`generate`].
+pub fn greedy(
+    model: &Model,
+    overlay: &Overlay,
+    prompt: &[u32],
+    most: usize,
+    stop: &[u32],
+    mut each: impl FnMut() -> Result<()>,
+) -> Result<Vec<u32>> {
+    let how = Generation { max_tokens: most, ..Generation::default() };
+    let rules = Rules { how: &how, ends: stop, tokenizer: &NoText };
+    let out = batch::run(model, overlay, &[prompt.to_vec()], &rules, |_| each())?;
+    Ok(out.into_iter().flatten().collect())
+}
+
+/// Where no text is asked for.
+struct NoText;
+
+impl Decode for NoText {
+    fn decode(&self, _: &[u32]) -> Result<String> {
+        Ok(String::new())
+    }
+    fn eos(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// When a sequence ends.
+struct Rules<'a> {
+    how: &'a Generation,
+    /// Tokens that end a sequence.
+    ends: &'a [u32],
+    tokenizer: &'a dyn Decode,
+}
+
+impl Rules<'_> {
+    /// Whether a sequence that ends with no end token is over all the same.
+    fn over(&self, ids: &[u32]) -> Result<bool> {
+        if ids.len() >= self.how.max_tokens {
+            return Ok(true);
+        }
+        if self.how.stop.is_empty() {
+            return Ok(false);
+        }
+        let text = self.tokenizer.decode(ids)?;
+        Ok(self.how.stop.iter().any(|stop| text.contains(stop)))
+    }
+}
+
+#[cfg(test)]
+mod tests;
