@@ -1,6 +1,8 @@
 //! Conversations, worded by the model's own chat template: Jinja, rendered as transformers does.
 
 use anyhow::Result;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde_json::{Value, json};
 
@@ -30,16 +32,15 @@ impl ChatTemplate {
         let Some(text) = tokenizer.chat_template() else {
             return Err(Error::data("the model has no chat template").hint("other templates are `alpaca`, `llm-adapters` and `none`").into());
         };
+        let damaged = |e: minijinja::Error| Error::data(format!("the model's chat template cannot be read: {e}"));
         let mut environment = Environment::new();
         // As transformers sets them.
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(damaged)?);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+        environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message))
         });
-        let damaged = |e: minijinja::Error| Error::data(format!("the model's chat template cannot be read: {e}"));
-        environment.add_template_owned(NAME, text).map_err(damaged)?;
+        environment.add_template_owned(NAME, text.to_owned()).map_err(damaged)?;
         let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
         Ok(Self { environment, bos: token(tokenizer.bos()), eos: token(tokenizer.eos()) })
     }
@@ -50,7 +51,7 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message], ask: bool, place: &Place) -> Result<String> {
         let messages: Vec<Value> = messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
         let rendered = self.environment.get_template(NAME).and_then(|template| {
-            template.render(context! { messages, add_generation_prompt => ask, bos_token => self.bos, eos_token => self.eos })
+            template.render(context! { messages => Serde(&messages), add_generation_prompt => ask, bos_token => &*self.bos, eos_token => &*self.eos })
         });
         Ok(rendered.map_err(|e| {
             let reason = e.detail().map_or_else(|| e.kind().to_string(), str::to_owned);

@@ -8,8 +8,10 @@ use super::*;
 use crate::data::choices::{ChoiceReport, encode_choices};
 use crate::error::{Class, class_of};
 
+#[derive(Default)]
 struct Bytes {
     add_bos: bool,
+    chat: Option<&'static str>,
 }
 
 const BOS: u32 = 600;
@@ -21,6 +23,12 @@ impl Encode for Bytes {
         let mut ids = Vec::new();
         let mut i = 0;
         while i < bytes.len() {
+            // Special tokens written in a text are recognised, as by real tokenizers.
+            if let Some((id, token)) = [(BOS, "<s>"), (EOS, "</s>")].into_iter().find(|(_, token)| text[i..].starts_with(token)) {
+                ids.push(id);
+                i += token.len();
+                continue;
+            }
             let spaces = bytes[i..].iter().take_while(|&&b| b == b' ').count();
             match (spaces, bytes.get(i + spaces)) {
                 (0, _) => ids.push(u32::from(bytes[i])),
@@ -47,10 +55,10 @@ impl Encode for Bytes {
         800
     }
     fn chat_template(&self) -> Option<&str> {
-        None
+        self.chat
     }
-    fn token(&self, _: u32) -> Option<String> {
-        None
+    fn token(&self, id: u32) -> Option<String> {
+        [(BOS, "<s>"), (EOS, "</s>")].into_iter().find(|(known, _)| *known == id).map(|(_, token)| token.to_owned())
     }
     fn decode(&self, _: &[u32]) -> Result<String> {
         Ok(String::new())
@@ -106,7 +114,7 @@ fn alpaca_trains_the_tokens_that_are_scored() {
 
 #[test]
 fn llm_adapters_is_one_text_with_the_end_where_there_is_room() {
-    let bytes = Bytes { add_bos: true };
+    let bytes = Bytes { add_bos: true, chat: None };
     let items = [question(1, Some(0))];
     let Item::Instruction(item) = &items[0] else { unreachable!() };
     let (prompt, answer) = Template::LlmAdapters.train_text(item).unwrap();
@@ -129,7 +137,7 @@ fn llm_adapters_is_one_text_with_the_end_where_there_is_room() {
 
 #[test]
 fn what_is_cut_or_dropped_is_counted() {
-    let bytes = Bytes { add_bos: false };
+    let bytes = Bytes { add_bos: false, chat: None };
     let (scored, _) = encode_choices(&[question(1, Some(0))], Template::Alpaca, &bytes, 1000).unwrap();
     let prompt = scored[0].prompt.len();
     let mut longer = question(2, Some(0));
@@ -158,7 +166,7 @@ fn what_is_cut_or_dropped_is_counted() {
 #[test]
 fn token_rows_are_checked_against_the_vocabulary() {
     let row = |number, ids: &[u32], mask_first| Item::Tokens(TokenRow { place: place(number), ids: ids.to_vec(), mask_first });
-    let bytes = Bytes { add_bos: true };
+    let bytes = Bytes { add_bos: true, chat: None };
     let run = |items: &[Item]| encode_train(items, Template::Alpaca, &bytes, &options(4, LossOn::All));
     let encoded = run(&[row(1, &[7, 8, 9], 0), row(2, &[7, 8, 9, 10, 11], 3), row(3, &[7, 8], 2), row(4, &[], 0)]).unwrap();
     assert_eq!(encoded.examples[0], Example { ids: vec![7, 8, 9], supervised: vec![false, true, true] });
@@ -175,7 +183,7 @@ fn token_rows_are_checked_against_the_vocabulary() {
 #[test]
 fn texts_are_divided_into_consecutive_blocks() {
     let text = |text: &str, ended| Item::Text(Document { place: place(1), text: text.into(), ended });
-    let bytes = Bytes { add_bos: true };
+    let bytes = Bytes { add_bos: true, chat: None };
     let run = |item| encode_train(&[item], Template::Alpaca, &bytes, &options(4, LossOn::Answer)).unwrap();
     let blocks: Vec<Vec<u32>> = run(text("abcdef", true)).examples.into_iter().map(|example| example.ids).collect();
     assert_eq!(blocks, [vec![BOS, 97, 98, 99], vec![100, 101, 102, EOS]]);
@@ -186,7 +194,7 @@ fn texts_are_divided_into_consecutive_blocks() {
 
 #[test]
 fn items_that_cannot_be_scored_are_counted() {
-    let bytes = Bytes { add_bos: false };
+    let bytes = Bytes { add_bos: false, chat: None };
     let mut long = question(3, Some(1));
     if let Item::Instruction(item) = &mut long {
         item.instruction.push_str(&"x".repeat(300));
@@ -211,4 +219,87 @@ fn loss_names_are_suggested() {
     assert_eq!(LossOn::parse("all").unwrap(), LossOn::All);
     let error = LossOn::parse("answers").unwrap_err();
     assert_eq!((class_of(&error), error.to_string()), (Class::Usage, "the loss cannot be on `answers`; did you mean `answer`?".into()));
+}
+
+/// A template that begins with the beginning of sequence and ends each turn with the end of sequence, as Llama 2's.
+const TURNS: &str = "{{ bos_token }}{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}{{ eos_token if m.role == 'assistant' }}
+{% endfor %}{% if add_generation_prompt %}a:{% endif %}";
+
+fn chat(turns: &[(&str, &str)]) -> Item {
+    let messages = turns.iter().map(|(role, content)| Message { role: (*role).into(), content: (*content).into() }).collect();
+    Item::Chat(Chat { place: place(1), messages })
+}
+
+fn encoded(item: &Item, template: Template, tokenizer: &Bytes) -> Example {
+    let all = encode_train(std::slice::from_ref(item), template, tokenizer, &options(999, LossOn::Answer)).unwrap();
+    all.examples.into_iter().next().unwrap()
+}
+
+/// The tokens as text, those in the loss in brackets.
+fn shown(example: &Example) -> String {
+    let one = |(id, counts): (&u32, &bool)| {
+        let text = match *id {
+            BOS => "<s>".to_owned(),
+            EOS => "</s>".to_owned(),
+            id if id >= 700 => " ".repeat(id as usize - 700),
+            id if id >= 256 => format!(" {}", (id - 256) as u8 as char),
+            id => (id as u8 as char).to_string(),
+        };
+        if *counts { format!("[{text}]") } else { text }
+    };
+    example.ids.iter().zip(&example.supervised).map(one).collect::<String>().replace("][", "")
+}
+
+#[test]
+fn each_turn_of_the_assistant_is_learnt_with_its_end() {
+    let item = chat(&[("system", "be"), ("user", "hi"), ("assistant", "yo"), ("user", "bye"), ("assistant", "so")]);
+    let tokenizer = Bytes { add_bos: true, chat: Some(TURNS) };
+    // The template brings the beginning of sequence: there is one, not two, and one end a turn.
+    assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "<s>s:be\nu:hi\na:[yo</s>]\nu:bye\na:[so</s>]\n");
+    assert_eq!(encoded(&item, Template::Chat, &tokenizer).ids, encoded(&item, Template::Chat, &Bytes { chat: Some(TURNS), ..Bytes::default() }).ids);
+    // An instruction is a user's turn.
+    assert_eq!(shown(&encoded(&question(1, Some(0)), Template::Chat, &tokenizer)), "<s>u:is it?\na:[the correct answer is true</s>]\n");
+}
+
+#[test]
+fn a_turn_that_the_template_does_not_end_is_ended() {
+    let open = "{% for m in messages %}{{ m.content }}|{% endfor %}";
+    let tokenizer = Bytes { add_bos: true, chat: Some("{% for m in messages %}{{ m.content }}\n{% endfor %}") };
+    let item = chat(&[("user", "hi"), ("assistant", "yo")]);
+    assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "<s>hi\n[yo</s>]\n");
+    let ended = Bytes { add_bos: false, chat: Some(open) };
+    assert_eq!(shown(&encoded(&item, Template::Chat, &ended)), "hi|[yo|]");
+}
+
+#[test]
+fn neither_end_nor_beginning_is_doubled_or_missed() {
+    let Item::Instruction(mut item) = question(1, Some(0)) else { unreachable!() };
+    let both = |add_bos| Bytes { add_bos, chat: None };
+    for (instruction, answer, add_bos, want) in [
+        ("ab", "c", false, "ab[c</s>]"),
+        ("ab", "c", true, "<s>ab[c</s>]"),
+        ("<s>ab", "c", true, "<s>ab[c</s>]"),
+        ("ab", "c</s>", true, "<s>ab[c</s>]"),
+    ] {
+        (item.instruction, item.answer_text) = (instruction.into(), answer.into());
+        assert_eq!(shown(&encoded(&Item::Instruction(item.clone()), Template::None, &both(add_bos))), want);
+    }
+}
+
+#[test]
+fn what_no_template_words_is_refused() {
+    let all = |item: Item, template, tokenizer: &Bytes| {
+        encode_train(&[item], template, tokenizer, &options(99, LossOn::Answer)).unwrap_err().to_string()
+    };
+    let talk = chat(&[("user", "hi"), ("assistant", "yo")]);
+    assert_eq!(all(talk.clone(), Template::Alpaca, &Bytes::default()), "`a.json` item 1 is a conversation, which the template `alpaca` does not word");
+    assert_eq!(all(talk.clone(), Template::Chat, &Bytes::default()), "the model has no chat template");
+    let silent = all(chat(&[("user", "hi")]), Template::Chat, &Bytes { add_bos: true, chat: Some(TURNS) });
+    assert_eq!(silent, "`a.json` item 1: no turn of the conversation is the assistant's, so nothing is to be learnt");
+    let refusing = Bytes { add_bos: true, chat: Some("{{ raise_exception('roles must alternate') }}") };
+    assert_eq!(all(talk.clone(), Template::Chat, &refusing), "`a.json` item 1: the model's chat template refuses the conversation: roles must alternate");
+    let changing = Bytes { add_bos: true, chat: Some("{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}") };
+    assert_eq!(all(talk, Template::Chat, &changing), "`a.json` item 1: under the model's chat template turn 2 changes what stands before it");
+    let row = Item::Row(Row { place: place(4), fields: serde_json::Map::from_iter([("a".into(), 1.into()), ("b".into(), 2.into())]) });
+    assert_eq!(all(row, Template::None, &Bytes::default()), "`a.json` item 4 is a record with the columns `a`, `b`, which no template words");
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde_json::{Map, Value};
 
 use crate::data::item::{Instruction, Row};
@@ -55,7 +57,9 @@ impl Mapping {
         }
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_keep_trailing_newline(true);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        environment.set_syntax(syntax.map_err(|e| Error::run(format!("templates cannot be set up: {e}")))?);
         let mut texts = vec![("prompt".to_owned(), prompt.to_owned())];
         texts.extend(answer.map(|answer| ("answer".to_owned(), answer.to_owned())));
         texts.extend(choices.iter().map(|(name, text)| (format!("choices.{name}"), text.clone())));
@@ -100,7 +104,7 @@ impl Mapping {
         }
         let mut context = fields.clone();
         context.insert(ROW.into(), Value::Object(fields.clone()));
-        let context = minijinja::Value::from_serialize(&context);
+        let context = minijinja::Value::from(Serde(&context));
         let render = |name: &str| -> Result<String> {
             let rendered = self.environment.get_template(name).and_then(|template| template.render(&context));
             Ok(rendered.map_err(|e| Error::data(format!("{place}: `{name}` of the template cannot be made: {}", reason(&e))))?)

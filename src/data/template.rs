@@ -86,7 +86,7 @@ impl Template {
             label: None,
             target: None,
         };
-        let train = |item: &Instruction| self.train_text(item).map(|(prompt, answer)| prompt + &answer).ok();
+        let train = |item: &Instruction| self.train_text(item).map(|(prompt, answer)| format!("{prompt}{answer}")).ok();
         json!({
             "train": train(&item("")),
             "train_with_input": train(&item("{input}")),

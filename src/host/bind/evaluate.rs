@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::booster::Booster;
 use super::model::{Model, Open};
 use super::set::{Part, Set};
-use super::{Answer, dynamic, refuse};
+use super::{Answer, dynamic};
 use crate::data::Split;
 use crate::eval::{Encoded, Protocol, average};
 use crate::host::console::Progress;

@@ -12,7 +12,7 @@ use super::set::{Set, Wording};
 use super::{Answer, placed, refuse};
 use crate::boost::{self, Init, Spec, adapter};
 use crate::error::Error;
-use crate::eval::{self, Generation};
+use crate::eval::generate::{Generation, generate};
 use crate::host::context::{Host, host, lock};
 use crate::host::door;
 use crate::host::options::{FromOption, Options};
@@ -244,23 +244,15 @@ fn merge_by(host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<(
 
 fn generation(host: &Host, map: Map) -> Result<Generation, Error> {
     let mut o = Options::new("generate", map, &["max_tokens", "beams", "temperature", "top_k", "top_p", "stop"])?;
-    let beams: usize = o.take_or("beams", 1)?;
-    o.check("beams", (1..=64).contains(&beams), "from 1 to 64", beams)?;
-    let temperature: Option<f64> = o.take_opt("temperature")?;
-    if let Some(t) = temperature {
-        o.check("temperature", t > 0.0, "above 0", t)?;
-    }
-    let top_k: Option<usize> = o.take_opt("top_k")?;
-    if let Some(k) = top_k {
-        o.check("top_k", k > 0, "1 or more", k)?;
-    }
-    let top_p: Option<f64> = o.take_opt("top_p")?;
-    if let Some(p) = top_p {
-        o.check("top_p", p > 0.0 && p <= 1.0, "above 0, and 1 at most", p)?;
-    }
-    let max_tokens = o.take_or("max_tokens", 32)?;
-    let stop: Vec<String> = o.take_or("stop", vec![])?;
-    Ok(Generation { max_tokens, beams, temperature, top_k, top_p, stop, seed: host.settings.seed })
+    Ok(Generation {
+        max_tokens: o.take_or("max_tokens", 32)?,
+        beams: o.take_or("beams", 1)?,
+        temperature: o.take_opt("temperature")?,
+        top_k: o.take_opt("top_k")?,
+        top_p: o.take_opt("top_p")?,
+        stop: o.take_or("stop", vec![])?,
+        seed: host.settings.seed,
+    })
 }
 
 /// What follows each prompt.
@@ -273,7 +265,7 @@ fn texts(host: &Host, model: &Model, prompts: &[String], options: Map) -> Answer
             let encode = |prompt: &String| Ok(opening.iter().copied().chain(m.tokenizer.encode(prompt)?).collect());
             let prompts = prompts.iter().map(encode).collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
             let going = |_| Ok(host.guard.check()?);
-            let out = eval::generate(&m.network, &Overlay::default(), &prompts, &m.tokenizer, &generation, going)?;
+            let out = generate(&m.network, &Overlay::default(), &prompts, m.tokenizer.as_ref(), &generation, going)?;
             Ok(out.into_iter().map(|generated| generated.text).collect())
         })
     })
