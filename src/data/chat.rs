@@ -30,7 +30,9 @@ impl ChatTemplate {
     /// The template of the model behind `tokenizer`. Errors (class data) where it has none, or none that is valid.
     pub fn of(tokenizer: &dyn Encode) -> Result<Self> {
         let Some(text) = tokenizer.chat_template() else {
-            return Err(Error::data("the model has no chat template").hint("other templates are `alpaca`, `llm-adapters` and `none`").into());
+            return Err(Error::data("the model has no chat template")
+                .hint("other templates are `alpaca`, `llm-adapters` and `none`")
+                .into());
         };
         let damaged = |e: minijinja::Error| Error::data(format!("the model's chat template cannot be read: {e}"));
         let mut environment = Environment::new();
@@ -51,7 +53,9 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message], ask: bool, place: &Place) -> Result<String> {
         let messages: Vec<Value> = messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
         let rendered = self.environment.get_template(NAME).and_then(|template| {
-            template.render(context! { messages => Serde(&messages), add_generation_prompt => ask, bos_token => &*self.bos, eos_token => &*self.eos })
+            template.render(
+                context! { messages => Serde(&messages), add_generation_prompt => ask, bos_token => &*self.bos, eos_token => &*self.eos },
+            )
         });
         Ok(rendered.map_err(|e| {
             let reason = e.detail().map_or_else(|| e.kind().to_string(), str::to_owned);

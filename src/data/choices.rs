@@ -5,8 +5,8 @@ use std::fmt;
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::encode::{Encode, count, opened, tokens};
 use crate::data::chat::{ChatTemplate, conversation};
+use crate::data::encode::{Encode, count, opened, tokens};
 use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 
 use crate::data::chat::{ChatTemplate, conversation};
-use crate::data::item::{Message, Chat, Document, Instruction, Item, Place, Row, TokenRow};
+use crate::data::item::{Chat, Document, Instruction, Item, Message, Place, Row, TokenRow};
 use crate::data::template::Template;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};

@@ -256,7 +256,10 @@ fn each_turn_of_the_assistant_is_learnt_with_its_end() {
     let tokenizer = Bytes { add_bos: true, chat: Some(TURNS) };
     // The template brings the beginning of sequence: there is one, not two, and one end a turn.
     assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "<s>s:be\nu:hi\na:[yo</s>]\nu:bye\na:[so</s>]\n");
-    assert_eq!(encoded(&item, Template::Chat, &tokenizer).ids, encoded(&item, Template::Chat, &Bytes { chat: Some(TURNS), ..Bytes::default() }).ids);
+    assert_eq!(
+        encoded(&item, Template::Chat, &tokenizer).ids,
+        encoded(&item, Template::Chat, &Bytes { chat: Some(TURNS), ..Bytes::default() }).ids
+    );
     // An instruction is a user's turn.
     assert_eq!(shown(&encoded(&question(1, Some(0)), Template::Chat, &tokenizer)), "<s>u:is it?\na:[the correct answer is true</s>]\n");
 }
@@ -292,14 +295,26 @@ fn what_no_template_words_is_refused() {
         encode_train(&[item], template, tokenizer, &options(99, LossOn::Answer)).unwrap_err().to_string()
     };
     let talk = chat(&[("user", "hi"), ("assistant", "yo")]);
-    assert_eq!(all(talk.clone(), Template::Alpaca, &Bytes::default()), "`a.json` item 1 is a conversation, which the template `alpaca` does not word");
+    assert_eq!(
+        all(talk.clone(), Template::Alpaca, &Bytes::default()),
+        "`a.json` item 1 is a conversation, which the template `alpaca` does not word"
+    );
     assert_eq!(all(talk.clone(), Template::Chat, &Bytes::default()), "the model has no chat template");
     let silent = all(chat(&[("user", "hi")]), Template::Chat, &Bytes { add_bos: true, chat: Some(TURNS) });
     assert_eq!(silent, "`a.json` item 1: no turn of the conversation is the assistant's, so nothing is to be learnt");
     let refusing = Bytes { add_bos: true, chat: Some("{{ raise_exception('roles must alternate') }}") };
-    assert_eq!(all(talk.clone(), Template::Chat, &refusing), "`a.json` item 1: the model's chat template refuses the conversation: roles must alternate");
+    assert_eq!(
+        all(talk.clone(), Template::Chat, &refusing),
+        "`a.json` item 1: the model's chat template refuses the conversation: roles must alternate"
+    );
     let changing = Bytes { add_bos: true, chat: Some("{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}") };
-    assert_eq!(all(talk, Template::Chat, &changing), "`a.json` item 1: under the model's chat template turn 2 changes what stands before it");
+    assert_eq!(
+        all(talk, Template::Chat, &changing),
+        "`a.json` item 1: under the model's chat template turn 2 changes what stands before it"
+    );
     let row = Item::Row(Row { place: place(4), fields: serde_json::Map::from_iter([("a".into(), 1.into()), ("b".into(), 2.into())]) });
-    assert_eq!(all(row, Template::None, &Bytes::default()), "`a.json` item 4 is a record with the columns `a`, `b`, which no template words");
+    assert_eq!(
+        all(row, Template::None, &Bytes::default()),
+        "`a.json` item 4 is a record with the columns `a`, `b`, which no template words"
+    );
 }

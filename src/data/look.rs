@@ -16,7 +16,8 @@ pub fn show(item: &Item, template: Template, tokenizer: &dyn Encode, options: &E
     let mut out = format!("{}\n", item.place());
     match encode_one(item, template, tokenizer, options)? {
         Some(example) => {
-            out += &format!("training text, {} tokens, in the loss ⟦what stands so⟧:\n{}\n", example.ids.len(), marked(&example, tokenizer)?);
+            out +=
+                &format!("training text, {} tokens, in the loss ⟦what stands so⟧:\n{}\n", example.ids.len(), marked(&example, tokenizer)?);
             out += "tokens:";
             for (id, counts) in example.ids.iter().zip(&example.supervised) {
                 let token = tokenizer.token(*id).unwrap_or_default();
@@ -51,7 +52,12 @@ fn marked(example: &Example, tokenizer: &dyn Encode) -> Result<String> {
 
 /// Figures by split: items, examples and their lengths in tokens, shares cut and supervised, counts of labels, and how many
 /// items occur again in the same split or in an earlier one.
-pub fn stats(splits: &[(&str, &[Item])], template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<Map<String, Value>> {
+pub fn stats(
+    splits: &[(&str, &[Item])],
+    template: Template,
+    tokenizer: &dyn Encode,
+    options: &EncodeOptions,
+) -> Result<Map<String, Value>> {
     let mut out = Map::new();
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for (split, items) in splits {

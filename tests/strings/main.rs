@@ -28,7 +28,16 @@ fn python(program: &Path, script: &str, arguments: &[String]) -> Option<Value> {
 
 #[test]
 fn strings_of_24_items_are_those_published() {
-    let files = ["ARC-Easy/train", "ARC-Easy/test", "ARC-Challenge/train", "ARC-Challenge/test", "boolq/train", "boolq/test", "piqa/test", "winogrande/test"];
+    let files = [
+        "ARC-Easy/train",
+        "ARC-Easy/test",
+        "ARC-Challenge/train",
+        "ARC-Challenge/test",
+        "boolq/train",
+        "boolq/test",
+        "piqa/test",
+        "winogrande/test",
+    ];
     let mut seen = 0;
     for file in files {
         let Some(path) = common::shared(&format!("data/commonsense/{file}.json")) else { return };
@@ -54,15 +63,15 @@ fn strings_of_24_items_are_those_published() {
 
 #[test]
 fn chat_templates_render_as_in_transformers() {
-    let (Some(folder), Some(gguf), Some(program)) = (common::model(common::FOLDER), common::model(common::GGUF), common::model("peer/bin/python"))
+    let (Some(folder), Some(gguf), Some(program)) =
+        (common::model(common::FOLDER), common::model(common::GGUF), common::model("peer/bin/python"))
     else {
         return;
     };
     let Some(want) = python(&program, "chat.py", &[folder.display().to_string()]) else { return };
-    for tokenizer in [
-        Tokenizer::from_file(&folder.join("tokenizer.json")).unwrap(),
-        Tokenizer::from_gguf(&Gguf::open(&gguf).unwrap()).unwrap(),
-    ] {
+    for tokenizer in
+        [Tokenizer::from_file(&folder.join("tokenizer.json")).unwrap(), Tokenizer::from_gguf(&Gguf::open(&gguf).unwrap()).unwrap()]
+    {
         let template = ChatTemplate::of(&tokenizer).unwrap();
         let place = Place { file: Path::new("chat").into(), unit: "item", number: 1 };
         for (i, case) in want.as_array().unwrap().iter().enumerate() {
