@@ -147,7 +147,8 @@ impl Set {
                 Ok(Ready { what: What::Choices(choices), left_out, report: format!("{}: {report}", self.label()) })
             }
             Protocol::LlmAdapters => {
-                let (questions, report) = encode_questions(items, template, tokenizer, limit.unwrap_or(positions))?;
+                let (questions, report) =
+                    encode_questions(items, template, tokenizer, limit.unwrap_or(positions).saturating_sub(Protocol::NEW_TOKENS))?;
                 let left_out = report.items - questions.len();
                 Ok(Ready { what: What::Questions(questions), left_out, report: format!("{}: {report}", self.label()) })
             }

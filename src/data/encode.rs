@@ -271,7 +271,7 @@ fn encode_chat(messages: &[Message], place: &Place, tokenizer: &dyn Encode, opti
 /// begins with it, as chat templates do.
 pub(super) fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
     let mut ids = opening(tokenizer);
-    if tokens.first().is_some() && tokens.first() == tokenizer.bos().as_ref() {
+    if !tokens.is_empty() && tokens.first() == tokenizer.bos().as_ref() {
         ids.clear();
     }
     ids.extend(tokens);

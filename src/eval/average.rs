@@ -41,7 +41,10 @@ mod tests {
     fn tasks_count_the_same_whatever_their_size() {
         let task = |name: &str, value: Value| (name.to_string(), value.as_object().unwrap().clone());
         let tasks = [
-            task("a", json!({ "protocol": "lm-eval", "template": "none", "accuracy": 0.5, "accuracy_norm": 0.4, "standard_error": 0.03, "items": 1000 })),
+            task(
+                "a",
+                json!({ "protocol": "lm-eval", "template": "none", "accuracy": 0.5, "accuracy_norm": 0.4, "standard_error": 0.03, "items": 1000 }),
+            ),
             task("b", json!({ "protocol": "lm-eval", "template": "alpaca", "accuracy": 0.8, "standard_error": 0.04, "items": 10 })),
         ];
         let mut average = average(&tasks);

@@ -104,7 +104,7 @@ fn task(
         }
         Protocol::LlmAdapters => {
             questions = part.questions(host, split, &m.tokenizer, asked.items, positions)?;
-            Encoded::Questions(&questions, &m.tokenizer)
+            Encoded::Questions(&questions, m.tokenizer.as_ref())
         }
     };
     let mut metrics = encoded.measure(&m.network, overlay, progress(encoded.len()))?.metrics;

@@ -8,6 +8,7 @@ use crate::data::{
     encode_questions, encode_train, formats::Lines,
 };
 use crate::error::Error;
+use crate::eval::Protocol;
 use crate::host::context::{Host, lock};
 use crate::seed::Stream;
 use crate::source::Tokenizer;
@@ -153,7 +154,8 @@ impl Part {
         most: Option<usize>,
         positions: usize,
     ) -> anyhow::Result<Vec<GenerationItem>> {
-        let (questions, report) = encode_questions(&self.items(most)?, self.wording.template, tokenizer, positions)?;
+        let (questions, report) =
+            encode_questions(&self.items(most)?, self.wording.template, tokenizer, positions.saturating_sub(Protocol::NEW_TOKENS))?;
         if questions.len() != report.items {
             host.console.note(&format!("{} {}: {report}", self.task, split.name()));
         }
