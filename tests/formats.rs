@@ -283,10 +283,10 @@ fn rows_on_disk_are_the_rows_in_memory() {
     let text =
         |i: usize| format!("{{\"text\": \"sentence {i} of a text that is some words long\"}}\n{}", if i % 7 == 3 { " \r\n\n" } else { "" });
     let json: String = (0..1000).map(text).collect();
-    let space = format!("\n{}", "1 a b  c\r\n\n0 d \n".repeat(500));
+    let space = format!("\n{}", "1 a b  c d e f\r\n\n0 words, \n".repeat(500));
     let cases = [
         ("a.jsonl", format!("\u{feff}\n{json}"), Layout::default()),
-        ("b.tsv", format!("\n\nq\ta\n{}", "x\ty \"z\n\n".repeat(400)), rows()),
+        ("b.tsv", format!("\n\nq\ta\n{}", "a cell\tand a \"longer cell\n\n".repeat(400)), rows()),
         ("c.data", space, sst2()),
         ("d.csv", "a,b\r\n1,2\r\n3,4".into(), Layout { quote: Some(false), header: Some(false), ..rows() }),
     ];
