@@ -121,11 +121,21 @@ fn parquets() -> Vec<Case> {
     let mut middle = whole.clone();
     middle.drain(20..40);
     let bytes = parquet("message rows { required binary a; }", Compression::UNCOMPRESSED, &[Column::Bytes(&[b"ok", b"\xff\xfe"])]);
+    let of = |column: &str, values| parquet(&format!("message rows {{ {column} }}"), Compression::SNAPPY, &[values]);
+    let ids = "required group ids (LIST) { repeated group list { optional int64 element; } }";
     let instructions = "message rows { required binary instruction (UTF8); required int64 output; }";
     let numbers = parquet(instructions, Compression::SNAPPY, &[Column::Texts(&["a"]), Column::Longs(&[1])]);
     vec![
         case("parquet of another schema", "train.parquet", whole),
         case("parquet with a number for a text", "train.parquet", numbers),
+        case("parquet with ids that are no list", "train.parquet", of("required double ids;", Column::Doubles(&[0.5]))),
+        case("parquet with an id below zero", "train.parquet", of(ids, Column::LongsAt(&[1, -1], &[2, 2], &[0, 1]))),
+        case("parquet with a flag for a text", "train.parquet", of("required boolean text;", Column::Flags(&[true]))),
+        case(
+            "parquet with nothing for a text",
+            "train.parquet",
+            of("optional binary text (UTF8);", Column::TextsAt(&["a"], &[1, 0], &[0, 0])),
+        ),
         case("parquet cut short", "train.parquet", cut),
         case("parquet with a piece missing", "train.parquet", middle).read_as(rows()),
         case("parquet that is csv", "train.parquet", "q,a\n1,2\n").read_as(rows()),

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 use xgbrun::data::choices::encode_choices;
 use xgbrun::data::encode::{Encode, EncodeOptions, LossOn, encode_train};
-use xgbrun::data::formats;
+use xgbrun::data::formats::{self, Layout};
 use xgbrun::data::item::{Instruction, Item};
 use xgbrun::data::task::{Split, Task};
 use xgbrun::data::template::Template;
@@ -29,6 +29,10 @@ fn shared(path: &str) -> Option<PathBuf> {
         return None;
     }
     Some(path)
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
+    formats::parse(path, bytes, &Layout::default())
 }
 
 fn instruction(item: &Item) -> &Instruction {
@@ -53,7 +57,7 @@ fn the_commonsense_sets_hold_what_their_readme_says() {
     ];
     for (set, split, rows, majority) in table {
         let Some(path) = shared(&format!("commonsense/{set}/{split}.json")) else { return };
-        let items = formats::read(&path).unwrap();
+        let items = formats::read(&path, &Layout::default()).unwrap();
         assert_eq!(items.len(), rows, "{set} {split}");
         assert!(items.iter().all(Item::is_scorable), "{set} {split}: every item names its answer among its choices");
         let mut labels = BTreeMap::new();
@@ -73,7 +77,7 @@ fn the_commonsense_sets_hold_what_their_readme_says() {
 fn a_few_arc_items_have_three_or_five_choices() {
     let Some(path) = shared("commonsense/ARC-Easy/test.json") else { return };
     let mut sizes = BTreeMap::new();
-    for item in formats::read(&path).unwrap().iter().map(instruction) {
+    for item in formats::read(&path, &Layout::default()).unwrap().iter().map(instruction) {
         *sizes.entry(item.choices.len()).or_insert(0) += 1;
     }
     assert_eq!(sizes, BTreeMap::from([(3, 7), (4, 2365), (5, 4)]));
@@ -83,8 +87,8 @@ fn a_few_arc_items_have_three_or_five_choices() {
 fn a_task_from_files_holds_validation_out_of_train() {
     let Some(train) = shared("commonsense/ARC-Easy/train.json") else { return };
     let test = train.with_file_name("test.json");
-    let files = BTreeMap::from([("train".to_owned(), train), ("test".to_owned(), test)]);
-    let task = Task::from_files("ARC-Easy", &files, 1).unwrap();
+    let files = BTreeMap::from([("train".to_owned(), vec![train]), ("test".to_owned(), vec![test])]);
+    let task = Task::from_files("ARC-Easy", &files, 1, &Layout::default(), &Ok).unwrap();
     let (kept, held) = (task.items(Split::Train).unwrap(), task.items(Split::Validation).unwrap());
     assert_eq!((kept.len(), held.len(), task.items(Split::Test).unwrap().len()), (2131, 120, 2376));
     let numbers = |items: &[Item]| items.iter().map(|item| item.place().number).collect::<Vec<_>>();
@@ -92,7 +96,7 @@ fn a_task_from_files_holds_validation_out_of_train() {
     let mut all = [numbers(kept), numbers(held)].concat();
     all.sort_unstable();
     assert_eq!(all, (1..=2251).collect::<Vec<_>>());
-    let again = |seed| Task::from_files("ARC-Easy", &files, seed).unwrap().validation.unwrap();
+    let again = |seed| Task::from_files("ARC-Easy", &files, seed, &Layout::default(), &Ok).unwrap().validation.unwrap();
     assert_eq!(again(1), held);
     assert_ne!(again(2), held);
 }
@@ -100,7 +104,7 @@ fn a_task_from_files_holds_validation_out_of_train() {
 #[test]
 fn a_task_without_train_says_what_it_has() {
     let Some(path) = shared("commonsense/piqa/test.json") else { return };
-    let piqa = Task::from_file(&path, 1).unwrap();
+    let piqa = Task::from_file(&path, 1, &Layout::default(), &Ok).unwrap();
     assert_eq!(piqa.items(Split::Test).unwrap().len(), 1838);
     let error = piqa.items(Split::Train).unwrap_err();
     assert_eq!(error.to_string(), "the task `test` has no split `train`; it has `test`");
@@ -147,7 +151,7 @@ fn prompts_equal_an_independent_rendering() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let rendered: Vec<[String; 3]> = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(rendered.len(), 50);
-        for (item, [train, test, alpaca]) in formats::read(&path).unwrap().iter().map(instruction).zip(&rendered) {
+        for (item, [train, test, alpaca]) in formats::read(&path, &Layout::default()).unwrap().iter().map(instruction).zip(&rendered) {
             let (prompt, answer) = Template::LlmAdapters.train_text(item).unwrap();
             assert_eq!(&format!("{prompt}{answer}"), train);
             assert_eq!(&Template::LlmAdapters.test_prompt(item).unwrap(), test);
@@ -160,7 +164,7 @@ fn prompts_equal_an_independent_rendering() {
 #[test]
 fn an_input_has_a_place_in_alpaca_only() {
     let text = br#"[{"instruction": "Add.", "input": "1 2", "output": "3", "answer": "3"}]"#;
-    let items = formats::parse(Path::new("sums.json"), text).unwrap();
+    let items = parse(Path::new("sums.json"), text).unwrap();
     let item = instruction(&items[0]);
     assert_eq!(
         Template::Alpaca.test_prompt(item).unwrap(),
@@ -180,8 +184,9 @@ fn an_input_has_a_place_in_alpaca_only() {
 fn broken_files_are_named_with_the_place() {
     let fields = "expected are the strings `instruction`, `input`, `output` and `answer`";
     let row = "expected is `{\"ids\": [token ids], \"mask_first\": number}`";
-    let endings =
-        "the endings are `.json` (a list of instruction, input, output, answer), `.jsonl` (token ids by line), `.txt` (plain text)";
+    let shapes = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {ids, mask_first} and {text}";
+    let endings = "the endings are `.json` (a list of records), `.jsonl` and `.ndjson` (a record a line), `.csv`, `.tsv`, `.parquet` \
+                   (rows) and `.txt` (plain text)";
     let good = r#"{"instruction": "i", "input": "", "output": "o", "answer": "a"}"#;
     let table: Vec<(&str, Vec<u8>, String)> = vec![
         ("a.json", format!("[\n{good},\n{{\"instruction\" 1}}]").into(), "`a.json` line 3 column 16: not valid JSON: expected `:`".into()),
@@ -191,7 +196,7 @@ fn broken_files_are_named_with_the_place() {
             "`a.json` line 3 column 7: the JSON is cut short (EOF while parsing a string)".into(),
         ),
         ("a.json", b"[]".into(), "`a.json` holds an empty list".into()),
-        ("a.json", b"{}".into(), format!("`a.json` holds an object, expected a list of objects; {fields}")),
+        ("a.json", b"{}".into(), "`a.json` holds an object, expected a list of objects".into()),
         ("a.json", b"".into(), "`a.json` is empty".into()),
         ("a.json", b"\xef\xbb\xbf \r\n".into(), "`a.json` is empty".into()),
         ("a.json", format!("[{good}, 7]").into(), format!("`a.json` item 2 is a number, expected an object; {fields}")),
@@ -205,7 +210,7 @@ fn broken_files_are_named_with_the_place() {
         ("a.txt", b"\xef\xbb\xbfa\n\xc3".into(), "`a.txt` line 2: byte 0xc3 at offset 5 is not UTF-8".into()),
         ("a.txt", b"\xff\xfeh\0".into(), "`a.txt` line 1: byte 0xff at offset 0 is not UTF-8; it looks like UTF-16".into()),
         ("a.txt", b" \n".into(), "`a.txt` is empty".into()),
-        ("a.csv", b"a,b".into(), format!("`a.csv` is of no data format that is known; {endings}")),
+        ("a.dat", b"a,b".into(), format!("`a.dat` is of no data format that is known; {endings}")),
         ("data", b"".into(), format!("`data` is of no data format that is known; {endings}")),
         (
             "a.jsonl",
@@ -217,7 +222,7 @@ fn broken_files_are_named_with_the_place() {
             b"{\"ids\": [1]}\n{\"ids\"".into(),
             "`a.jsonl` line 2 column 6: the JSON is cut short (EOF while parsing an object)".into(),
         ),
-        ("a.jsonl", b"[1, 2]".into(), format!("`a.jsonl` line 1 is a list, {row}")),
+        ("a.jsonl", b"[1, 2]".into(), format!("`a.jsonl` line 1 is a list, expected an object; {shapes}")),
         ("a.jsonl", b"{\"mask_first\": 1}".into(), format!("`a.jsonl` line 1 has no `ids`; {row}")),
         ("a.jsonl", b"{\"ids\": 1}".into(), format!("`a.jsonl` line 1: `ids` is a number, {row}")),
         ("a.jsonl", b"{\"ids\": [1, \"2\"]}".into(), "`a.jsonl` line 1: `ids[1]` is a string, expected a token id".into()),
@@ -239,33 +244,33 @@ fn broken_files_are_named_with_the_place() {
         ),
     ];
     for (name, bytes, message) in table {
-        let error = formats::parse(Path::new(name), &bytes).unwrap_err();
+        let error = parse(Path::new(name), &bytes).unwrap_err();
         assert_eq!(error.to_string(), message);
         assert_eq!(class_of(&error), Class::Data, "{message}");
     }
     let deep = "[".repeat(100_000);
-    assert!(formats::parse(Path::new("deep.json"), deep.as_bytes()).unwrap_err().to_string().contains("recursion limit"));
+    assert!(parse(Path::new("deep.json"), deep.as_bytes()).unwrap_err().to_string().contains("recursion limit"));
 }
 
 #[test]
 fn missing_files_and_folders_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.json");
-    let error = formats::read(&path).unwrap_err();
+    let error = formats::read(&path, &Layout::default()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("`{}` cannot be read: ", path.display())), "{error}");
     assert_eq!(class_of(&error), Class::Data);
     std::fs::create_dir(&path).unwrap();
-    assert_eq!(formats::read(&path).unwrap_err().to_string(), format!("`{}` is not a file", path.display()));
+    assert_eq!(formats::read(&path, &Layout::default()).unwrap_err().to_string(), format!("`{}` is not a file", path.display()));
 }
 
 #[test]
 fn marks_and_line_ends_of_other_systems_change_nothing() {
     let plain = "[\n{\"instruction\": \"q\\n\\nAnswer format: a/b\",\n\"input\": \"\", \"output\": \"b\", \"answer\": \"b\"}]\n";
     let foreign = format!("\u{feff}{}", plain.replace('\n', "\r\n"));
-    let read = |text: &str| formats::parse(Path::new("a.json"), text.as_bytes()).unwrap();
+    let read = |text: &str| parse(Path::new("a.json"), text.as_bytes()).unwrap();
     assert_eq!(read(plain), read(&foreign));
     assert_eq!(instruction(&read(plain)[0]).label, Some(1));
-    let text = |bytes: &[u8]| formats::parse(Path::new("a.txt"), bytes).unwrap();
+    let text = |bytes: &[u8]| parse(Path::new("a.txt"), bytes).unwrap();
     assert_eq!(text(b"a\nb\n"), text(b"\xef\xbb\xbfa\r\nb\r\n"));
 }
 
@@ -276,7 +281,7 @@ fn an_answer_outside_the_choices_is_kept_and_counted() {
             r#"{{"instruction": "q\n\nAnswer format: true/false", "input": "", "output": "the correct answer is {answer}", "answer": "{answer}"}}"#
         )
     };
-    let items = formats::parse(Path::new("a.json"), format!("[{}, {}]", row("maybe"), row("false")).as_bytes()).unwrap();
+    let items = parse(Path::new("a.json"), format!("[{}, {}]", row("maybe"), row("false")).as_bytes()).unwrap();
     assert!(!items[0].is_scorable() && items[1].is_scorable());
     let options = EncodeOptions { max_length: 512, loss: LossOn::Answer };
     let encoded = encode_train(&items, Template::Alpaca, &Words, &options).unwrap();
@@ -313,9 +318,9 @@ fn splits_are_named_and_single() {
     let path = |name: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, &rows).unwrap();
-        (path.file_stem().unwrap().to_string_lossy().into_owned(), path)
+        (path.file_stem().unwrap().to_string_lossy().into_owned(), vec![path])
     };
-    let of = |names: &[&str]| Task::from_files("t", &names.iter().map(|name| path(name)).collect(), 1);
+    let of = |names: &[&str]| Task::from_files("t", &names.iter().map(|name| path(name)).collect(), 1, &Layout::default(), &Ok);
     let file = |name: &str| folder.path().join(name).display().to_string();
 
     let small = of(&["train.jsonl"]).unwrap();
@@ -338,7 +343,7 @@ fn a_single_file_is_train_unless_its_name_says_otherwise() {
     let single = |name: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, "{\"ids\": [1, 2]}\n").unwrap();
-        Task::from_file(&path, 1).unwrap()
+        Task::from_file(&path, 1, &Layout::default(), &Ok).unwrap()
     };
     let test = single("test.jsonl");
     assert!(test.train.is_none() && test.validation.is_none() && test.test.is_some());
@@ -381,7 +386,7 @@ fn real_items_through_a_real_tokenizer() {
         return;
     }
     let tokenizer = Published(tokenizers::Tokenizer::from_file(&file).unwrap());
-    let items = &formats::read(&path).unwrap()[..200];
+    let items = &formats::read(&path, &Layout::default()).unwrap()[..200];
     let text = |ids: &[u32]| tokenizer.0.decode(ids, false).unwrap();
     let supervised = |template| {
         let options = EncodeOptions { max_length: 2048, loss: LossOn::Answer };

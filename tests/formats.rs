@@ -283,10 +283,10 @@ fn rows_on_disk_are_the_rows_in_memory() {
     let text =
         |i: usize| format!("{{\"text\": \"sentence {i} of a text that is some words long\"}}\n{}", if i % 7 == 3 { " \r\n\n" } else { "" });
     let json: String = (0..1000).map(text).collect();
-    let space = format!("\n{}", "1 a b  c\r\n\n0 d \n".repeat(500));
+    let space = format!("\n{}", "1 a b  c d e f\r\n\n0 words, \n".repeat(500));
     let cases = [
         ("a.jsonl", format!("\u{feff}\n{json}"), Layout::default()),
-        ("b.tsv", format!("\n\nq\ta\n{}", "x\ty \"z\n\n".repeat(400)), rows()),
+        ("b.tsv", format!("\n\nq\ta\n{}", "a cell\tand a \"longer cell\n\n".repeat(400)), rows()),
         ("c.data", space, sst2()),
         ("d.csv", "a,b\r\n1,2\r\n3,4".into(), Layout { quote: Some(false), header: Some(false), ..rows() }),
     ];
@@ -367,4 +367,24 @@ fn what_a_conversion_refuses_has_its_place() {
     let error = Task::open("t", &DataFiles::File(path.clone()), 0, &rows(), &refuse).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` line 3: no such label", path.display()));
     assert_eq!((class_of(&error), hint_of(&error)), (Class::Data, Some("labels are 1")));
+}
+
+#[test]
+fn each_of_several_tasks_holds_out_by_a_stream_of_its_own() {
+    let home = tempfile::tempdir().unwrap();
+    let text: String = (0..100).map(|i| format!("{{\"text\": \"{i}\"}}\n")).collect();
+    for task in ["a", "b"] {
+        fs::create_dir(home.path().join(task)).unwrap();
+        fs::write(home.path().join(task).join("train.jsonl"), &text).unwrap();
+    }
+    let held = |folder: &Path, layout: &Layout| -> Vec<Vec<usize>> {
+        let tasks = Task::open_all("t", &data(&Name::Path(folder.into())).unwrap(), 3, layout, &Ok).unwrap();
+        tasks.iter().map(|task| task.items(Split::Validation).unwrap().iter().map(|item| item.place().number).collect()).collect()
+    };
+    let both = held(home.path(), &Layout::default());
+    assert_eq!(both.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10]);
+    assert_ne!(both[0], both[1]);
+    assert_eq!(held(home.path(), &Layout::default()), both);
+    // A task on its own holds out what it always did, whatever its name.
+    assert_eq!(held(&home.path().join("a"), &Layout::default()), held(&home.path().join("b"), &rows()));
 }

@@ -48,7 +48,7 @@ impl Hub {
     /// The files that are named for each split, from the cache where they all are, else fetched.
     ///
     /// Errors (class data): those of [`Hub::model`]; a file that the repository does not hold.
-    pub(super) fn data_with(&self, id: &str, revision: Option<&str>, wanted: &Wanted) -> Result<Splits> {
+    pub fn data_with(&self, id: &str, revision: Option<&str>, wanted: &Wanted) -> Result<Splits> {
         let repo = data_set(id, revision);
         let names: Splits = wanted.iter().map(|(split, names)| ((*split).to_owned(), names.iter().map(PathBuf::from).collect())).collect();
         if let Some(splits) = self.snapshot(&repo).and_then(|folder| below(&folder, &names)) {

@@ -185,7 +185,7 @@ fn data() -> Vec<Case> {
         ("data empty", rewrite(train, "")),
         ("data an empty list", rewrite(train, "[]")),
         ("data an object", rewrite(train, "{}")),
-        ("data without an answer", rewrite(train, "[{\"instruction\": \"a\", \"input\": \"\", \"output\": \"b\"}]")),
+        ("data without an output", rewrite(train, "[{\"instruction\": \"a\", \"input\": \"\", \"answer\": \"b\"}]")),
         ("data with a number for a text", rewrite(train, "[{\"instruction\": 1, \"input\": \"\", \"output\": \"b\", \"answer\": \"b\"}]")),
         ("data not UTF-8", rewrite(train, b"[\n\"\xff\"]".to_vec())),
     ];

@@ -80,13 +80,15 @@ fn answer(stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, gated: bool, log
 
 /// What the hub answers: the list of files, or a range of one.
 fn serve(path: &str, range: Option<String>, files: &BTreeMap<String, Vec<u8>>) -> Option<Vec<u8>> {
-    if path == "/api/models/owner/tiny/revision/main" || path == "/api/models/owner/tiny/revision/v2" {
+    let branches = ["models", "datasets"].map(|kind| ["main", "v2"].map(|branch| format!("/api/{kind}/owner/tiny/revision/{branch}")));
+    if branches.as_flattened().iter().any(|branch| branch == path) {
         let siblings: Vec<_> = files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
         let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
         return Some(
             format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes(),
         );
     }
+    let path = path.strip_prefix("/datasets").unwrap_or(path);
     let name = path.strip_prefix("/owner/tiny/resolve/main/").or_else(|| path.strip_prefix("/owner/tiny/resolve/v2/"))?;
     let bytes = files.get(name)?;
     let range = range?;
@@ -190,7 +192,7 @@ fn offline_says_so_at_once() {
     let (message, hint) = refused(&Hub::new(endpoint.clone(), cache.path(), None), "owner/tiny", None);
     assert!(start.elapsed() < Duration::from_secs(5));
     assert!(message.starts_with(&format!("cannot reach {endpoint} for `owner/tiny`, and the cache `")), "{message}");
-    assert_eq!(hint, "offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds the model");
+    assert_eq!(hint, "offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds it");
 }
 
 #[test]
@@ -231,4 +233,76 @@ fn a_page_that_is_no_hub_is_a_data_error() {
     });
     let (message, _) = refused(&Hub::new(endpoint, tempfile::tempdir().unwrap().path(), None), "owner/tiny", None);
     assert!(message.starts_with("cannot fetch `owner/tiny` from http://127.0.0.1:"), "{message}");
+}
+
+fn data_files(names: &[&str]) -> BTreeMap<String, Vec<u8>> {
+    names.iter().map(|name| ((*name).to_owned(), name.as_bytes().to_vec())).collect()
+}
+
+/// Files by split, each named by what the server puts into it.
+fn contents(splits: &BTreeMap<String, Vec<std::path::PathBuf>>) -> Vec<(&str, String)> {
+    let text = |path: &std::path::PathBuf| std::fs::read_to_string(path).unwrap();
+    splits.iter().flat_map(|(split, files)| files.iter().map(move |file| (split.as_str(), text(file)))).collect()
+}
+
+#[test]
+fn of_a_data_set_only_the_files_of_splits_are_fetched() {
+    let shards = ["data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet"];
+    let names =
+        [shards[0], shards[1], "data/test-00000-of-00001-0a1b.parquet", "README.md", "train.py", "other/train.json", "data/x/dev.csv"];
+    let (server, cache) = (Server::start(data_files(&names), false), tempfile::tempdir().unwrap());
+    let fetched = server.hub(&cache, None).data("owner/tiny", None).unwrap();
+    let pair = |split: &'static str, name: &str| (split, name.to_owned());
+    assert_eq!(contents(&fetched), [pair("test", names[2]), pair("train", shards[1]), pair("train", shards[0])]);
+    let requests = server.requests();
+    let asked = |name: &str| requests.iter().any(|(line, ..)| line.contains(name));
+    assert!(
+        asked("/datasets/owner/tiny/resolve/main/data/test-") && !asked("README") && !asked("other") && !asked("dev.csv"),
+        "{requests:?}"
+    );
+    // The second time, nothing is asked, and nobody needs to be there.
+    assert_eq!(Hub::new(closed(), cache.path().join("hub"), None).data("owner/tiny", None).unwrap(), fetched);
+
+    // A download cut off goes on, though some files are there.
+    std::fs::remove_file(&fetched["train"][1]).unwrap();
+    assert_eq!(server.hub(&cache, None).data("owner/tiny", None).unwrap(), fetched);
+    assert!(server.requests().len() > requests.len());
+    // Another revision is another thing.
+    assert_eq!(contents(&server.hub(&cache, None).data("owner/tiny", Some("v2")).unwrap()).len(), 3);
+}
+
+#[test]
+fn a_data_set_in_the_root_comes_before_its_folders() {
+    let server = Server::start(data_files(&["train.csv", "dev.csv", "data/test.csv"]), false);
+    let cache = tempfile::tempdir().unwrap();
+    let fetched = server.hub(&cache, None).data("owner/tiny", None).unwrap();
+    assert_eq!(contents(&fetched), [("train", "train.csv".to_owned()), ("validation", "dev.csv".to_owned())]);
+    // A recipe can name what no rule finds.
+    let named = |name: &str| server.hub(&cache, None).data_with("owner/tiny", None, &[("train", vec![name.to_owned()])].into());
+    assert_eq!(contents(&named("data/test.csv").unwrap()), [("train", "data/test.csv".to_owned())]);
+    let error = named("data/tets.csv").unwrap_err();
+    let message = format!("`owner/tiny` on {} has no file `data/tets.csv`; did you mean `data/test.csv`?", server.endpoint);
+    assert_eq!((error.to_string(), class_of(&error)), (message, Class::Data));
+}
+
+#[test]
+fn a_data_set_without_splits_is_named() {
+    let refused = |names: &[&str]| {
+        let server = Server::start(data_files(names), false);
+        let error = server.hub(&tempfile::tempdir().unwrap(), None).data("owner/tiny", None).unwrap_err();
+        assert_eq!(class_of(&error), Class::Data);
+        error.to_string().replace(&server.endpoint, "HUB")
+    };
+    let none = "`owner/tiny` on HUB has no files of splits (train, validation, test) in its root, in `data` or in `default`";
+    assert_eq!(refused(&["README.md", "train.py", "en/train.json"]), none);
+    assert_eq!(refused(&["train.csv", "train.json"]), "data folder `owner/tiny` has two files for train: `train.csv` and `train.json`");
+    let lacking = "data folder `owner/tiny` has shards of train (`train-00000-of-00002.csv`), but lacks number 1 of 2, counted from 0";
+    assert_eq!(refused(&["data/train-00000-of-00002.csv"]), lacking);
+}
+
+#[test]
+fn data_of_the_hub_has_to_be_allowed() {
+    let error = xgbrun::source::resolve("owner/tiny", &xgbrun::source::Grants::none()).unwrap_err();
+    assert_eq!(error.to_string(), "`owner/tiny` would be fetched from the hub, which is not allowed here");
+    assert_eq!(class_of(&error), Class::Usage);
 }

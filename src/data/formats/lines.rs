@@ -25,10 +25,13 @@ pub struct Lines {
     records: Records,
     /// Where each row begins in the file.
     starts: Vec<u64>,
-    /// From which row on how many lines are no rows (blank ones and the header), where that number grows.
-    passed: Vec<(usize, usize)>,
+    /// The line of every [`STRIDE`]th row; between them, lines are counted anew.
+    lines: Vec<u64>,
     digest: String,
 }
+
+/// Rows from one kept line number to the next.
+const STRIDE: usize = 16;
 
 #[derive(Debug)]
 enum Form {
@@ -50,7 +53,7 @@ impl Lines {
             _ => bail_usage!("`{}` cannot be streamed: only JSON lines and tables without quotes can", path.display()),
         };
         let map = map(path)?;
-        let (mut starts, mut passed, mut header) = (Vec::new(), Vec::new(), None);
+        let (mut starts, mut lines, mut header) = (Vec::new(), Vec::new(), None);
         let wants_header = table.as_ref().is_some_and(|table| table.header);
         let (mut at, mut line) = (mark(&map, layout.encoding), 0);
         while at < map.len() {
@@ -61,15 +64,15 @@ impl Lines {
             if !blank && wants_header && header.is_none() {
                 header = Some((at, line));
             } else if !blank {
-                if passed.last().map_or(0, |(_, lines)| *lines) != line - 1 - starts.len() {
-                    passed.push((starts.len(), line - 1 - starts.len()));
+                if starts.len() % STRIDE == 0 {
+                    lines.push(line as u64);
                 }
                 starts.push(at as u64);
             }
             at = end + 1;
         }
         starts.shrink_to_fit();
-        passed.shrink_to_fit();
+        lines.shrink_to_fit();
         let file: Arc<Path> = Arc::from(path);
         let Some(&first) = starts.first() else {
             return Err(match header {
@@ -80,7 +83,7 @@ impl Lines {
         let form = match table {
             None => Form::Json,
             Some(table) => {
-                let (start, line) = header.unwrap_or((first as usize, 1 + passed.first().map_or(0, |(_, lines)| *lines)));
+                let (start, line) = header.unwrap_or((first as usize, lines[0] as usize));
                 let place = place(&file, "line", line);
                 let text = decode(path, &map, start..end_of_row(&map, start), layout.encoding, line)?;
                 let head = Head::new(&table, &place, &table.cells(&place, &text)?)?;
@@ -89,10 +92,10 @@ impl Lines {
         };
         let records = Records::new(layout.rows, field);
         let digest = digest(&map);
-        let mut lines = Self { file, map, encoding: layout.encoding, form, records, starts, passed, digest };
-        let (place, value) = lines.value(0)?;
-        lines.records.next(place, value)?;
-        Ok(lines)
+        let mut rows = Self { file, map, encoding: layout.encoding, form, records, starts, lines, digest };
+        let (place, value) = rows.value(0)?;
+        rows.records.next(place, value)?;
+        Ok(rows)
     }
 
     /// Number of rows; at least one.
@@ -112,13 +115,13 @@ impl Lines {
         &self.digest
     }
 
-    /// Bytes of memory that are kept, beside the pages of the file that the system holds and can drop.
+    /// Bytes of memory that are kept, about eight a row, beside the pages of the file that the system holds and can drop.
     pub fn kept(&self) -> usize {
         let head = match &self.form {
             Form::Json => 0,
             Form::Table(_, head) => head.kept(),
         };
-        size_of::<Self>() + self.starts.capacity() * size_of::<u64>() + self.passed.capacity() * size_of::<(usize, usize)>() + head
+        size_of::<Self>() + (self.starts.capacity() + self.lines.capacity()) * size_of::<u64>() + head
     }
 
     fn value(&self, i: usize) -> Result<(Place, serde_json::Value)> {
@@ -126,8 +129,8 @@ impl Lines {
             bail_data!("`{}` has {} rows; there is no row {i}, counted from 0", self.file.display(), self.len());
         };
         let start = start as usize;
-        let passed = self.passed.partition_point(|(row, _)| *row <= i).checked_sub(1).map_or(0, |at| self.passed[at].1);
-        let line = i + 1 + passed;
+        let from = self.starts[i / STRIDE * STRIDE] as usize;
+        let line = self.lines[i / STRIDE] as usize + self.map[from..start].iter().filter(|&&b| b == b'\n').count();
         let place = place(&self.file, "line", line);
         let text = decode(&self.file, &self.map, start..end_of_row(&self.map, start), self.encoding, line)?;
         let value = match &self.form {
