@@ -14,7 +14,7 @@ use super::terminal;
 use crate::boost::adapter;
 use crate::data::{self, ChoiceItem, EncodeOptions, Example, Item, Split, Task, Template, encode_choices, encode_train};
 use crate::error::nearest;
-use crate::eval::{Encoded, choices};
+use crate::eval::Encoded;
 use crate::host::{Console, Guard, Progress};
 use crate::model::{self, Overlay};
 use crate::source::{self, DataFiles, Grants, Tokenizer};
@@ -52,10 +52,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     drop(console);
 
-    let mut metrics = measured.metrics;
-    if let Encoded::Choices(items) = encoded {
-        metrics.insert("majority_share".into(), choices::majority_share(items).into());
-    }
+    let metrics = measured.metrics;
     let answer = json!({
         "model": args.model,
         "data": args.data,
@@ -207,7 +204,7 @@ fn readable(answer: &Value, metrics: &Map<String, Value>) -> String {
     if metrics.contains_key("accuracy") {
         out += &format!("accuracy        {:.4} ± {:.4}\n", metric("accuracy"), metric("standard_error"));
         out += &format!("accuracy_norm   {:.4}\n", metric("accuracy_norm"));
-        out += &format!("majority_share  {:.4}\n", metric("majority_share"));
+        out += &format!("majority        {:.4}\n", metric("majority"));
         out += &format!("items           {}", counts["items"]);
     } else {
         out += &format!("nll             {:.4} nats a token\n", metric("nll"));

@@ -10,7 +10,7 @@ use crate::data::item::Item;
 use crate::data::template::Template;
 
 /// A question with the texts that may follow it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ChoiceItem {
     /// Tokens of the prompt, with the beginning-of-sequence token if the model wants one.
     pub prompt: Vec<u32>,
@@ -18,8 +18,12 @@ pub struct ChoiceItem {
     pub choices: Vec<Vec<u32>>,
     /// Characters of each choice: what lm-evaluation-harness divides by for `acc_norm`.
     pub choice_chars: Vec<usize>,
+    /// What the choices are called, as many.
+    pub names: Vec<String>,
     /// The right choice.
     pub label: usize,
+    /// The number that the choices estimate; their names are numbers then.
+    pub target: Option<f64>,
 }
 
 /// What became of the items. [`fmt::Display`] says it in a line.
@@ -81,7 +85,8 @@ pub fn encode_choices(
             continue;
         }
         let choice_chars = instruction.choices.iter().map(|text| text.chars().count()).collect();
-        out.push(ChoiceItem { prompt, choices, choice_chars, label });
+        let (names, target) = (instruction.names.clone(), instruction.target);
+        out.push(ChoiceItem { prompt, choices, choice_chars, names, label, target });
     }
     report.scored = out.len();
     if out.is_empty() {

@@ -1,8 +1,8 @@
 //! Data: files to items, items to token sequences, sequences to batches.
 //!
 //! In reading order: [`formats`] reads a file into [`item`]s, [`task`] puts files into splits,
-//! [`template`] words an item, [`encode`] and [`choices`] turn it into tokens for training and for
-//! scoring, [`cursor`] says which example comes next, [`batch`] lays examples end to end.
+//! [`template`] words an item, [`encode`], [`choices`] and [`questions`] turn it into tokens for training, for
+//! scoring and for generating, [`cursor`] says which example comes next, [`batch`] lays examples end to end.
 //! Nothing here pads, and whatever is cut or left out is counted in a report.
 
 pub mod batch;
@@ -11,6 +11,7 @@ pub mod cursor;
 pub mod encode;
 pub mod formats;
 pub mod item;
+pub mod questions;
 pub mod task;
 pub mod template;
 
@@ -19,6 +20,7 @@ pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
 pub use cursor::{Cursor, CursorState};
 pub use encode::{Encode, EncodeOptions, Example, LossOn, encode_train};
 pub use item::Item;
+pub use questions::{GenerationItem, encode_questions};
 pub use task::{Split, Task};
 pub use template::Template;
 

@@ -3,10 +3,7 @@
 //!
 //! The prompt of an item, and what all its choices begin with, goes through the network once.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
-use serde_json::{Map, Value};
 
 use super::BATCH_TOKENS;
 use crate::data::ChoiceItem;
@@ -17,45 +14,29 @@ use crate::model::{Model, Overlay, Tokens};
 pub struct Scores {
     /// Log-probability of every choice of every item, in nats.
     pub sums: Vec<Vec<f64>>,
-    pub items: usize,
-    /// Items whose right choice has the largest sum.
-    pub right: usize,
-    /// Items whose right choice has the largest sum per character.
-    pub right_normalized: usize,
     /// Tokens that went through the network.
     pub tokens: usize,
 }
 
 impl Scores {
-    pub fn accuracy(&self) -> f64 {
-        self.right as f64 / self.items as f64
+    /// Of every item the choice with the largest sum, the first of equals.
+    pub fn largest(&self) -> Vec<usize> {
+        self.sums.iter().map(|sums| largest(sums)).collect()
     }
 
-    pub fn accuracy_normalized(&self) -> f64 {
-        self.right_normalized as f64 / self.items as f64
-    }
-
-    /// As they are recorded.
-    pub fn metrics(&self) -> Map<String, Value> {
-        Map::from_iter([
-            ("accuracy".into(), self.accuracy().into()),
-            ("accuracy_norm".into(), self.accuracy_normalized().into()),
-            ("standard_error".into(), self.standard_error().into()),
-            ("items".into(), self.items.into()),
-        ])
-    }
-
-    /// Standard error of the accuracy, √(p (1 − p) / n).
-    pub fn standard_error(&self) -> f64 {
-        let p = self.accuracy();
-        (p * (1.0 - p) / self.items as f64).sqrt()
+    /// Of every item the choice with the largest sum per character.
+    pub fn largest_per_character(&self, items: &[ChoiceItem]) -> Vec<usize> {
+        let divide = |(sums, item): (&Vec<f64>, &ChoiceItem)| {
+            largest(&sums.iter().zip(&item.choice_chars).map(|(s, &n)| s / n.max(1) as f64).collect::<Vec<f64>>())
+        };
+        self.sums.iter().zip(items).map(divide).collect()
     }
 }
 
 /// Scores all items; `progress` hears how many are done and may end it with an error.
 /// Errors where a likelihood is no number.
 pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progress: impl FnMut(usize) -> Result<()>) -> Result<Scores> {
-    let mut scores = Scores { sums: Vec::with_capacity(items.len()), items: items.len(), right: 0, right_normalized: 0, tokens: 0 };
+    let mut scores = Scores { sums: Vec::with_capacity(items.len()), tokens: 0 };
     let mut start = 0;
     while start < items.len() {
         let mut batch = Packed::default();
@@ -66,27 +47,15 @@ pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progres
         }
         scores.tokens += batch.tokens.ids.len();
         let nll = model.nll(&batch.tokens, &batch.rows, &batch.targets, overlay)?;
-        for (item, spans) in items[start..end].iter().zip(&batch.spans) {
+        for spans in &batch.spans {
             let sums: Vec<f64> = spans.iter().map(|parts| -parts.iter().flat_map(|r| &nll[r.clone()]).sum::<f64>()).collect();
             super::finite(sums.iter().sum())?;
-            let per_character: Vec<f64> = sums.iter().zip(&item.choice_chars).map(|(s, &n)| s / n.max(1) as f64).collect();
-            scores.right += usize::from(largest(&sums) == item.label);
-            scores.right_normalized += usize::from(largest(&per_character) == item.label);
             scores.sums.push(sums);
         }
         start = end;
         progress(end)?;
     }
     Ok(scores)
-}
-
-/// The share of items whose right choice stands at the commonest place: the accuracy of always choosing that one.
-pub fn majority_share(items: &[ChoiceItem]) -> f64 {
-    let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
-    for item in items {
-        *counts.entry(item.label).or_default() += 1;
-    }
-    counts.into_values().max().unwrap_or(0) as f64 / items.len() as f64
 }
 
 /// The index of the largest value, the first of equals.
@@ -151,7 +120,9 @@ mod tests {
             prompt: prompt.to_vec(),
             choices: choices.iter().map(|c| c.to_vec()).collect(),
             choice_chars: choices.iter().map(|c| 2 * c.len()).collect(),
+            names: vec![String::new(); choices.len()],
             label,
+            target: None,
         };
         let items = [
             item(&[3, 1, 4], &[&[1, 5, 9], &[1, 5, 2, 6]], 1),
@@ -168,14 +139,8 @@ mod tests {
                 assert!((whole + sum).abs() < 1e-10, "{whole} and {sum}");
             }
         }
-        assert_eq!(scores.items, 3);
+        assert_eq!(scores.sums.len(), 3);
         Ok(())
-    }
-
-    #[test]
-    fn the_commonest_label_is_the_one_to_beat() {
-        let item = |label| ChoiceItem { prompt: vec![1], choices: vec![vec![1], vec![2], vec![3]], choice_chars: vec![1; 3], label };
-        assert_eq!(majority_share(&[2, 0, 2, 1].map(item)), 0.5);
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! Measuring a model: choices by their likelihood, mean NLL, greedy generation.
+//! Measuring a model: choices by their likelihood, answers in generated texts, mean NLL.
 
 pub mod choices;
+pub mod extract;
 pub mod generate;
 pub mod metrics;
 pub mod nll;
+pub mod protocol;
 pub mod set;
 
-pub use set::{Encoded, Measured};
+pub use protocol::Protocol;
+pub use set::{Encoded, Measured, Prediction};
 
 /// Tokens that go through the network at a time.
 const BATCH_TOKENS: usize = 1024;

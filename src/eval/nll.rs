@@ -1,7 +1,6 @@
 //! Mean negative log-likelihood of the supervised tokens of a set.
 
 use anyhow::Result;
-use serde_json::{Map, Value};
 
 use super::BATCH_TOKENS;
 use crate::data::{Batch, Example};
@@ -15,17 +14,6 @@ pub struct Nll {
     pub supervised: usize,
     /// Tokens that went through the network.
     pub tokens: usize,
-}
-
-impl Nll {
-    /// As they are recorded.
-    pub fn metrics(&self) -> Map<String, Value> {
-        Map::from_iter([
-            ("nll".into(), self.mean.into()),
-            ("perplexity".into(), self.mean.exp().into()),
-            ("tokens".into(), self.supervised.into()),
-        ])
-    }
 }
 
 /// Measures all examples; `progress` hears how many are done and may end it with an error.

@@ -253,11 +253,12 @@ fn measure(host: &Host, model: &Model, set: &Set, options: Map) -> Answer<Map> {
         }
         Ok(metrics)
     })?;
-    let number = |v: &serde_json::Value| match v.as_i64() {
-        Some(n) => Dynamic::from_int(n),
-        None => Dynamic::from_float(v.as_f64().unwrap_or(f64::NAN)),
+    let dynamic = |v: &serde_json::Value| match (v.as_i64(), v.as_str()) {
+        (Some(n), _) => Dynamic::from_int(n),
+        (None, Some(text)) => text.into(),
+        (None, None) => Dynamic::from_float(v.as_f64().unwrap_or(f64::NAN)),
     };
-    Ok(metrics.iter().map(|(k, v)| (k.as_str().into(), number(v))).collect())
+    Ok(metrics.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
 }
 
 fn metrics(
@@ -291,8 +292,9 @@ fn metrics(
 
 /// Four digits behind the point are enough to read.
 fn short(value: &serde_json::Value) -> String {
-    match value.as_i64() {
-        Some(n) => n.to_string(),
-        None => format!("{:.4}", value.as_f64().unwrap_or(f64::NAN)),
+    match (value.as_i64(), value.as_str()) {
+        (Some(n), _) => n.to_string(),
+        (None, Some(text)) => text.to_string(),
+        (None, None) => format!("{:.4}", value.as_f64().unwrap_or(f64::NAN)),
     }
 }

@@ -1,0 +1,63 @@
+//! Items to prompts after which an answer is generated.
+
+use anyhow::Result;
+
+use crate::bail_data;
+use crate::data::choices::ChoiceReport;
+use crate::data::encode::{Encode, opening, tokens};
+use crate::data::item::Item;
+use crate::data::template::Template;
+
+/// A question whose answer is looked for in a generated text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GenerationItem {
+    /// Tokens of the prompt, with the beginning-of-sequence token if the model wants one.
+    pub prompt: Vec<u32>,
+    /// What the answers are called.
+    pub names: Vec<String>,
+    /// The right one.
+    pub label: usize,
+}
+
+/// Encodes the items that can be scored, in their order. A prompt of more than `max_prompt` tokens is left out: what
+/// the model takes, less what is to be generated. Nothing is cut.
+///
+/// # Errors
+/// What the tokenizer or the template refuses, naming the item, and no item that can be scored.
+pub fn encode_questions(
+    items: &[Item],
+    template: Template,
+    tokenizer: &dyn Encode,
+    max_prompt: usize,
+) -> Result<(Vec<GenerationItem>, ChoiceReport)> {
+    let mut out = Vec::with_capacity(items.len());
+    let mut report = ChoiceReport { items: items.len(), ..ChoiceReport::default() };
+    for item in items {
+        let (instruction, label) = match item {
+            Item::Instruction(instruction) => (instruction, instruction.label),
+            _ => {
+                report.unscorable += 1;
+                continue;
+            }
+        };
+        let Some(label) = label else {
+            report.unscorable += 1;
+            continue;
+        };
+        let mut prompt = opening(tokenizer);
+        prompt.extend(tokens(tokenizer, &template.test_prompt(instruction)?, &instruction.place)?);
+        if prompt.is_empty() {
+            bail_data!("{}: the tokenizer makes nothing of the prompt", instruction.place);
+        }
+        if prompt.len() > max_prompt {
+            report.too_long += 1;
+            continue;
+        }
+        out.push(GenerationItem { prompt, names: instruction.names.clone(), label });
+    }
+    report.scored = out.len();
+    if out.is_empty() {
+        bail_data!("no item can be scored by its answer: {report}");
+    }
+    Ok((out, report))
+}
