@@ -65,12 +65,12 @@ fn choices_are_measured_by_accuracy() {
     let home = home();
     let found = answer(home.path(), &["m", "--data", "q.json"]);
     assert_eq!(keys(&found), ["model", "data", "split", "template", "adapter", "metrics", "counts", "tokens", "timing"]);
-    assert_eq!(keys(&found["metrics"]), ["accuracy", "accuracy_norm", "standard_error", "items", "majority_share"]);
+    assert_eq!(keys(&found["metrics"]), ["protocol", "accuracy", "accuracy_norm", "standard_error", "items", "majority", "f1", "matthews"]);
     assert_eq!(keys(&found["timing"]), ["seconds", "load_seconds", "tokens_per_second", "peak_rss_mib"]);
     assert_eq!(found["counts"], json!({ "items": 4, "left_out": 1 }));
     assert_eq!((&found["model"], &found["data"], &found["template"]), (&json!("m"), &json!("q.json"), &json!("alpaca")));
     assert_eq!((&found["split"], &found["adapter"]), (&Value::Null, &Value::Null));
-    assert_eq!((&found["metrics"]["items"], &found["metrics"]["majority_share"]), (&json!(4), &json!(0.5)));
+    assert_eq!((&found["metrics"]["items"], &found["metrics"]["majority"]), (&json!(4), &json!(0.5)));
     // The same numbers again, by the other template others.
     assert_eq!(answer(home.path(), &["m", "--data", "q.json"])["metrics"], found["metrics"]);
     let other = answer(home.path(), &["m", "--data", "q.json", "--template", "llm-adapters", "--items", "2"]);
@@ -83,7 +83,7 @@ fn text_and_tokens_are_measured_by_their_nll() {
     let home = home();
     // 31 bytes in blocks of 8 tokens; the first of a block does not count.
     let found = answer(home.path(), &["m", "--data", "t.txt", "--max-length", "8"]);
-    assert_eq!(keys(&found["metrics"]), ["nll", "perplexity", "tokens"]);
+    assert_eq!(keys(&found["metrics"]), ["protocol", "nll", "perplexity", "tokens"]);
     assert_eq!((&found["counts"], &found["tokens"]), (&json!({ "items": 4, "left_out": 0 }), &json!(31)));
     assert_eq!((&found["metrics"]["tokens"], &found["template"]), (&json!(27), &Value::Null));
     let (nll, perplexity) = (found["metrics"]["nll"].as_f64().unwrap(), found["metrics"]["perplexity"].as_f64().unwrap());

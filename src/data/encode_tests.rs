@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::data::choices::{ChoiceReport, encode_choices};
+use crate::data::questions::encode_questions;
 use crate::error::{Class, class_of};
 
 #[derive(Default)]
@@ -317,4 +318,19 @@ fn what_no_template_words_is_refused() {
         all(row, Template::None, &Bytes::default()),
         "`a.json` item 4 is a record with the columns `a`, `b`, which no template words"
     );
+}
+
+#[test]
+fn questions_are_the_prompts_of_choices() {
+    let bytes = Bytes { add_bos: true, chat: None };
+    let items = [question(1, Some(1)), question(2, None), question(3, Some(0))];
+    let (scored, _) = encode_choices(&items, Template::Alpaca, &bytes, 1000).unwrap();
+    let (asked, report) = encode_questions(&items, Template::Alpaca, &bytes, scored[0].prompt.len()).unwrap();
+    assert_eq!(report, ChoiceReport { items: 3, scored: 2, unscorable: 1, too_long: 0 });
+    for (asked, scored) in asked.iter().zip(&scored) {
+        assert_eq!((&asked.prompt, &asked.names, asked.label), (&scored.prompt, &scored.names, scored.label));
+    }
+    let error = encode_questions(&items, Template::Alpaca, &bytes, 3).unwrap_err();
+    let message = "no item can be scored by its answer: 0 scored of 3 items; no choice is the answer: 1; too long for the model: 2";
+    assert_eq!((class_of(&error), error.to_string()), (Class::Data, message.into()));
 }

@@ -10,7 +10,7 @@ import sys
 import torch
 from transformers import AutoModelForCausalLM
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two would wait for each other on a busy machine
 job = json.load(sys.stdin)
 model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32).eval()
 answer = []

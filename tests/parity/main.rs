@@ -5,4 +5,5 @@ mod common;
 
 mod architectures;
 mod generation;
+mod likelihood;
 mod smollm2;
