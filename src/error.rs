@@ -91,10 +91,18 @@ macro_rules! bail_usage {
 }
 
 /// The name in `known` nearest to `word`, where it is near enough to be a slip
-/// (at most a third of its letters differ; a transposition counts once).
+/// (at most a third of its letters differ; a transposition counts once). Of equals, one in which letters were
+/// merely left out comes first.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
-    known.into_iter().map(|k| (distance(word, k), k)).filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, k)| k)
+    let near = known.into_iter().map(|k| (distance(word, k), k)).filter(|(d, _)| *d <= limit);
+    near.min_by_key(|(d, k)| (*d, !has_in_order(k, word))).map(|(_, k)| k)
+}
+
+/// Whether `word` is what is left of `name` without some of its letters.
+fn has_in_order(name: &str, word: &str) -> bool {
+    let mut letters = name.chars();
+    word.chars().all(|letter| letters.any(|l| l == letter))
 }
 
 /// Edit distance with adjacent transpositions (optimal string alignment).

@@ -309,6 +309,15 @@ impl Encode for Words {
     fn vocab_size(&self) -> usize {
         100
     }
+    fn chat_template(&self) -> Option<&str> {
+        None
+    }
+    fn token(&self, _: u32) -> Option<String> {
+        None
+    }
+    fn decode(&self, _: &[u32]) -> Result<String> {
+        Ok(String::new())
+    }
 }
 
 #[test]
@@ -372,6 +381,15 @@ impl Encode for Published {
     }
     fn vocab_size(&self) -> usize {
         self.0.get_vocab_size(true)
+    }
+    fn chat_template(&self) -> Option<&str> {
+        None
+    }
+    fn token(&self, _: u32) -> Option<String> {
+        None
+    }
+    fn decode(&self, _: &[u32]) -> Result<String> {
+        Ok(String::new())
     }
 }
 

@@ -23,6 +23,8 @@ fn home() -> tempfile::TempDir {
     fs::write(at("both/train.json"), questions(&[0])).unwrap();
     fs::write(at("validation/dev.json"), questions(&[0, 1, 2])).unwrap();
     fs::write(at("several/one/test.json"), questions(&[0])).unwrap();
+    fs::create_dir_all(at("several/two")).unwrap();
+    fs::write(at("several/two/test.json"), questions(&[1, 2, 1])).unwrap();
     fs::write(at("t.txt"), "a b c d e f g h i j k l m n o p").unwrap();
     fs::write(at("t.jsonl"), "{\"ids\": [1, 2, 3, 4], \"mask_first\": 2}\n{\"ids\": [5, 6], \"mask_first\": 2}\n").unwrap();
     home
@@ -107,7 +109,31 @@ fn a_folder_gives_test_or_what_is_asked_for() {
     assert_eq!(split("validation", &[]), ("validation".into(), 3));
     let told = eval(home.path(), &["m", "--data", "validation"]);
     assert!(text(&told.stderr).starts_with("`validation` has no split `test`; measured is `validation`\n"), "{}", text(&told.stderr));
-    assert!(text(&told.stdout).starts_with("accuracy "), "{}", text(&told.stdout));
+    assert!(text(&told.stdout).starts_with("protocol        lm-eval\naccuracy "), "{}", text(&told.stdout));
+}
+
+#[test]
+fn several_tasks_are_measured_one_by_one_and_averaged() {
+    let home = home();
+    let found = answer(home.path(), &["m", "--data", "several"]);
+    let alone = ["one", "two"].map(|task| answer(home.path(), &["m", "--data", &format!("several/{task}")]));
+    for (task, alone) in ["one", "two"].iter().zip(&alone) {
+        assert_eq!(found["metrics"]["tasks"][task], alone["metrics"]);
+    }
+    let accuracies = alone.map(|a| a["metrics"]["accuracy"].as_f64().unwrap());
+    assert_eq!(found["metrics"]["accuracy"], json!(accuracies.iter().sum::<f64>() / 2.0));
+    assert_eq!((&found["metrics"]["items"], &found["counts"]["items"]), (&json!(4), &json!(4)));
+    let shown = text(&eval(home.path(), &["m", "--data", "several"]).stdout);
+    assert!(shown.contains("  two              ") && shown.contains("\nitems           4\n"), "{shown}");
+}
+
+#[test]
+fn answers_are_looked_for_in_generated_text() {
+    let home = home();
+    let found = answer(home.path(), &["m", "--data", "q.json", "--protocol", "llm-adapters", "--items", "2"]);
+    assert_eq!(found["metrics"]["protocol"], json!("llm-adapters"));
+    // A model of random weights names no answer.
+    assert_eq!((&found["metrics"]["unparsed"], &found["metrics"]["accuracy"]), (&json!(1.0), &json!(0.0)));
 }
 
 #[test]
@@ -122,7 +148,7 @@ fn wrong_calls_are_told() {
         (&["m", "--data", "t.txt", "--max-length", "513"], 2, "error: `--max-length` 513 is more than the 512 tokens"),
         (&["m", "--data", "t.txt", "--items", "0"], 2, "error: invalid value '0' for '--items <N>'"),
         (&["m", "--data", "q.jsn"], 3, "error: `q.jsn` names nothing"),
-        (&["m", "--data", "several"], 3, "error: `several` holds several tasks: one\n"),
+        (&["m", "--data", "q.json", "--protocol", "lm-evl"], 2, "error: unknown protocol `lm-evl`; did you mean `lm-eval`?\n"),
         (&["./n", "--data", "q.json"], 3, "error: there is no file or folder `./n`\n"),
         (&["m", "--data", "q.json", "--adapter", "none"], 3, "error: cannot read `none/adapter_config.json`"),
         (&["m"], 2, "error: the following required arguments were not provided:\n  --data <FILE|DIR>\n"),

@@ -98,7 +98,7 @@ const ANSWER: &str = "the correct answer is true";
 #[test]
 fn alpaca_trains_the_tokens_that_are_scored() {
     for add_bos in [false, true] {
-        let bytes = Bytes { add_bos };
+        let bytes = Bytes { add_bos, chat: None };
         let encoded = encode_train(&[question(1, Some(0))], Template::Alpaca, &bytes, &options(1000, LossOn::Answer)).unwrap();
         let (scored, _) = encode_choices(&[question(1, Some(0))], Template::Alpaca, &bytes, 1000).unwrap();
         let example = &encoded.examples[0];

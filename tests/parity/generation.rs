@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
 use serde_json::{Value, json};
-use xgbrun::data::{Item, Template, formats};
+use xgbrun::data::{Item, Layout, Template, formats};
 use xgbrun::eval::generate::{Generation, generate};
 use xgbrun::model::Overlay;
 use xgbrun::model::load::{Loaded, load};
@@ -32,7 +32,7 @@ pub fn ask(python: &Path, script: &str, job: &Value) -> Result<Value> {
 
 /// The first test questions of ARC-Easy under the published prompt.
 fn prompts(data: &Path, tokenizer: &Tokenizer, count: usize) -> Result<Vec<Vec<u32>>> {
-    let items = formats::read(data)?;
+    let items = formats::read(data, &Layout::default())?;
     items[..count]
         .iter()
         .map(|item| match item {

@@ -5,7 +5,7 @@ use crate::generation::{ask, open};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use xgbrun::data::{EncodeOptions, Item, LossOn, Template, encode_choices, encode_train, formats};
+use xgbrun::data::{EncodeOptions, Item, Layout, LossOn, Template, encode_choices, encode_train, formats};
 use xgbrun::eval::{Encoded, choices};
 use xgbrun::model::Overlay;
 use xgbrun::model::load::Loaded;
@@ -22,11 +22,11 @@ fn compare(blocks: Option<usize>, questions: usize) -> Result<()> {
     let none = Overlay::default();
 
     let options = EncodeOptions { max_length: BLOCK, loss: LossOn::All };
-    let mut examples = encode_train(&formats::read(&text)?, Template::Alpaca, &tokenizer, &options)?.examples;
+    let mut examples = encode_train(&formats::read(&text, &Layout::default())?, Template::Alpaca, &tokenizer, &options)?.examples;
     examples.truncate(blocks.unwrap_or(usize::MAX));
     let found = Encoded::Sequences(&examples).measure(&model, &none, |_| Ok(()))?.metrics;
 
-    let items = formats::read(&data)?;
+    let items = formats::read(&data, &Layout::default())?;
     let items = &items[..questions];
     let (encoded, _) = encode_choices(items, Template::Alpaca, &tokenizer, 2048)?;
     let sums = choices::score(&model, &none, &encoded, |_| Ok(()))?.sums;

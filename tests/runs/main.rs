@@ -15,5 +15,6 @@ mod bad_input;
 mod harness;
 mod peer;
 mod recipe;
+mod sets;
 mod training;
 mod variants;

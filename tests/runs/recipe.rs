@@ -24,6 +24,7 @@ fn it_leaves_a_whole_run_whose_model_loads_again() {
             "metrics.jsonl",
             "model/config.json",
             "model/model.safetensors",
+            "model/template.json",
             "model/tokenizer.json",
             "model/tokenizer_config.json",
             "recipe.rhai",

@@ -47,7 +47,7 @@ fn strings_of_24_items_are_those_published() {
         let Some(want) = python(Path::new("python3"), "render.py", &arguments) else { return };
         for (i, want) in picked.into_iter().zip(want.as_array().unwrap()) {
             let Item::Instruction(item) = &items[i] else { panic!("{file} {i}") };
-            let trained = |template: Template| template.train_text(item).map(|(prompt, answer)| prompt + &answer).unwrap();
+            let trained = |template: Template| template.train_text(item).map(|(prompt, answer)| format!("{prompt}{answer}")).unwrap();
             let ours = [
                 trained(Template::LlmAdapters),
                 Template::LlmAdapters.test_prompt(item).unwrap(),

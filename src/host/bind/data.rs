@@ -65,7 +65,7 @@ pub(super) mod module {
     ///
     /// # Example
     /// ```rhai,no_run
-    /// let train = data::mix([a.train, b.train], [3, 1]);
+    /// let train = data::mix([task.train, task.validation], [3, 1]);
     /// ```
     #[rhai_fn(return_raw)]
     pub fn mix(context: NativeCallContext, sets: Array, weights: Array) -> Answer<Set> {
