@@ -11,7 +11,7 @@ import sys
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-torch.set_num_threads(1)  # two would wait for each other on a busy machine
+torch.set_num_threads(2)
 job = json.load(sys.stdin)
 tokenizer = AutoTokenizer.from_pretrained(job["model"])
 model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32).eval()

@@ -65,7 +65,7 @@ fn compare(blocks: Option<usize>, questions: usize) -> Result<()> {
 #[test]
 fn perplexity_and_choices_are_those_of_transformers() -> Result<()> {
     // Some 20 000 tokens.
-    compare(Some(78), 100)
+    compare(Some(78), 24)
 }
 
 #[test]
