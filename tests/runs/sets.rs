@@ -15,7 +15,7 @@ fn home() -> Home {
     tiny::write_task(&at("tasks/two"));
     fs::remove_file(at("tasks/two/train.json")).unwrap();
     fs::create_dir_all(at("table")).unwrap();
-    let row = |i: usize| format!("{i}\tthe number {i} is even\t{}\n", if i % 2 == 0 { "yes" } else { "no" });
+    let row = |i: usize| format!("{i}\tthe number {i} is even\t{}\n", if i.is_multiple_of(2) { "yes" } else { "no" });
     let rows = |range: std::ops::Range<usize>| format!("index\tsentence\tlabel\n{}", range.map(row).collect::<String>());
     fs::write(at("table/train.tsv"), rows(0..40)).unwrap();
     fs::write(at("table/dev.tsv"), rows(40..52)).unwrap();

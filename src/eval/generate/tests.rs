@@ -32,7 +32,7 @@ fn a_batch_gives_what_each_prompt_gives_alone() -> Result<()> {
             let how = Generation { max_tokens: 9, beams, ..Generation::default() };
             let together = all(&model, &prompts(), &Letters(eos), &how)?;
             for (prompt, got) in prompts().into_iter().zip(&together) {
-                assert_eq!(all(&model, &[prompt], &Letters(eos), &how)?, [got.clone()], "{beams} beams, end {eos:?}");
+                assert_eq!(all(&model, &[prompt], &Letters(eos), &how)?, std::slice::from_ref(got), "{beams} beams, end {eos:?}");
             }
             // More than run at a time: who waits takes the place of who is done.
             let all = all(&model, &many, &Letters(eos), &how)?;
