@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const DOCUMENTS: [&str; 4] = ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/recipes.md"];
+const DOCUMENTS: [&str; 5] = ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/experiments.md", "docs/recipes.md"];
 
 fn home() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
