@@ -1,10 +1,16 @@
-//! Conversations, worded by the model's own chat template: Jinja, rendered as transformers does.
+//! Conversations, worded by the model's own chat template: Jinja, rendered as transformers does
+//! (`utils/chat_template_utils.py`). A template comes with a model and is not to be trusted.
+
+use std::io;
 
 use anyhow::Result;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, context};
-use serde_json::{Value, json};
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{AutoEscape, Environment, ErrorKind, context};
+use regex::Regex;
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter};
+use serde_json::{Serializer, Value, json};
 
 use crate::data::encode::Encode;
 use crate::data::item::{Instruction, Message, Place};
@@ -26,6 +32,9 @@ pub struct ChatTemplate {
 
 const NAME: &str = "chat template";
 
+/// The most that a template may make of a conversation, in bytes.
+const MOST: usize = 64 << 20;
+
 impl ChatTemplate {
     /// The template of the model behind `tokenizer`. Errors (class data) where it has none, or none that is valid.
     pub fn of(tokenizer: &dyn Encode) -> Result<Self> {
@@ -34,33 +43,58 @@ impl ChatTemplate {
                 .hint("other templates are `alpaca`, `llm-adapters` and `none`")
                 .into());
         };
-        let damaged = |e: minijinja::Error| Error::data(format!("the model's chat template cannot be read: {e}"));
+        let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
+        Self::new(text, &token(tokenizer.bos()), &token(tokenizer.eos()))
+    }
+
+    /// Compiles a template, for a model whose sequences begin and end with the tokens written `bos` and `eos`.
+    /// Errors (class data): a text that is no Jinja.
+    pub fn new(text: &str, bos: &str, eos: &str) -> Result<Self> {
+        let damaged = |e: minijinja::Error| {
+            Error::data(format!("the model's chat template cannot be read, line {}: {}", e.line().unwrap_or(1), reason(&e)))
+        };
         let mut environment = Environment::new();
         // As transformers sets them.
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(damaged)?);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message))
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_template_owned(NAME, text.to_owned()).map_err(damaged)?;
-        let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
-        Ok(Self { environment, bos: token(tokenizer.bos()), eos: token(tokenizer.eos()) })
+        environment.add_filter("tojson", tojson);
+        environment.add_template_owned(NAME, without_generation_tags(text)?).map_err(damaged)?;
+        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
     }
 
     /// The conversation as a text; with `ask`, up to where the assistant begins to speak.
     ///
-    /// Errors (class data): what the template refuses, such as turns out of order, at `place`.
+    /// Errors (class data), at `place`: what the template refuses, such as turns out of order; one that asks for the date, since
+    /// a run would not be the same tomorrow; more than 64 MiB of text.
     pub fn render(&self, messages: &[Message], ask: bool, place: &Place) -> Result<String> {
         let messages: Vec<Value> = messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
+        let mut out = Bounded { bytes: vec![], full: false };
         let rendered = self.environment.get_template(NAME).and_then(|template| {
-            template.render(
-                context! { messages => Serde(&messages), add_generation_prompt => ask, bos_token => &*self.bos, eos_token => &*self.eos },
-            )
+            let context = context! {
+                messages => Serde(&messages),
+                add_generation_prompt => ask,
+                bos_token => &*self.bos,
+                eos_token => &*self.eos,
+                // There in transformers, if only as none: a template may ask `tools is not none`.
+                tools => (),
+                documents => (),
+            };
+            template.render_captured_to(context, &mut out).map(drop)
         });
-        Ok(rendered.map_err(|e| {
-            let reason = e.detail().map_or_else(|| e.kind().to_string(), str::to_owned);
-            Error::data(format!("{place}: the model's chat template refuses the conversation: {reason}"))
-        })?)
+        let refused = |what: String| Error::data(format!("{place}: the model's chat template {what}"));
+        match rendered {
+            Ok(()) => Ok(String::from_utf8(out.bytes).map_err(|_| refused("makes no valid text".into()))?),
+            Err(_) if out.full => Err(refused(format!("makes more than {} MiB of the conversation", MOST >> 20)).into()),
+            Err(e) if e.kind() == ErrorKind::UnknownFunction && reason(&e).contains("strftime_now") => {
+                let error = refused("asks for today's date (`strftime_now`), so that a run would differ from day to day".into());
+                Err(error.hint("use the template `alpaca`, or one of your own").into())
+            }
+            Err(e) => Err(refused(format!("refuses the conversation: {}", reason(&e))).into()),
+        }
     }
 
     /// The whole conversation in pieces; each turn of the assistant, up to the token that ends it, is supervised.
@@ -86,7 +120,7 @@ impl ChatTemplate {
             let said = if said.len() < message.content.trim_end().len() { turn } else { said };
             push(before, false);
             push(said, true);
-            if said.trim() == message.content.trim() {
+            if said.trim() == message.content.trim() && !said.ends_with(&self.eos) {
                 push(&self.eos, true);
             }
             push(&turn[said.len()..], false);
@@ -107,4 +141,121 @@ pub fn conversation(item: &Instruction, answered: bool) -> Vec<Message> {
         messages.push(Message { role: "assistant".into(), content: item.answer_text.clone() });
     }
     messages
+}
+
+fn reason(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
+}
+
+/// The template without `{% generation %}` and `{% endgeneration %}`, with which transformers finds the assistant's turns.
+fn without_generation_tags(text: &str) -> Result<String> {
+    let tag = |name: &str| Regex::new(&format!(r"\{{%([-+]?)\s*{name}\s*([-+]?)%\}}"));
+    let (open, close) = (tag("generation")?, tag("endgeneration")?);
+    let text = open.replace_all(text, "{%$1 if true $2%}");
+    Ok(close.replace_all(&text, "{%$1 endif $2%}").into_owned())
+}
+
+/// JSON as Python's `json.dumps` writes it, which transformers sets in the place of Jinja's own filter.
+fn tojson(value: &minijinja::Value, options: Kwargs) -> Result<String, minijinja::Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    let escaped: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    if escaped == Some(true) {
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "`tojson` does not know `ensure_ascii`"));
+    }
+    let mut out = vec![];
+    let written = match indent {
+        Some(indent) => {
+            let indent = vec![b' '; indent.min(64)];
+            value.serialize(&mut Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(&indent)))
+        }
+        None => value.serialize(&mut Serializer::with_formatter(&mut out, Spaced)),
+    };
+    let failed = |e: String| minijinja::Error::new(ErrorKind::InvalidOperation, e);
+    written.map_err(|e| failed(e.to_string()))?;
+    String::from_utf8(out).map_err(|e| failed(e.to_string()))
+}
+
+/// A space after `,` and `:`, as Python has it.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// A text that does not outgrow [`MOST`].
+struct Bounded {
+    bytes: Vec<u8>,
+    full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.full = self.bytes.len() + bytes.len() > MOST;
+        if self.full {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::error::{Class, class_of};
+
+    fn render(template: &str) -> Result<String> {
+        let place = Place { file: Path::new("talks.jsonl").into(), unit: "line", number: 3 };
+        let hi = Message { role: "user".into(), content: "<b> & \"é\"".into() };
+        ChatTemplate::new(template, "<s>", "</s>")?.render(&[hi], true, &place)
+    }
+
+    #[test]
+    fn what_templates_ask_of_transformers_is_there() {
+        for (template, want) in [
+            ("{{ messages[0] | tojson }}", r#"{"role": "user", "content": "<b> & \"é\""}"#),
+            ("{{ messages | tojson(indent=1) }}", "[\n {\n  \"role\": \"user\",\n  \"content\": \"<b> & \\\"é\\\"\"\n }\n]"),
+            ("{% generation %}a{%- endgeneration -%} b", "ab"),
+            ("{% if tools is not none or documents is not none %}tools{% endif %}", ""),
+            ("{% if strftime_now is defined %}today{% else %}once{% endif %}", "once"),
+            ("{% for i in range(9) %}{% if i > 1 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
+            ("{% if true %}\n  {% if true %}\nx{% endif %}{% endif %}\n", "x"),
+            ("{{ bos_token }}{{ ' a '.strip() }}{{ messages[::-1][0].role }}{{ eos_token }}", "<s>auser</s>"),
+        ] {
+            assert_eq!(render(template).unwrap(), want, "{template}");
+        }
+    }
+
+    #[test]
+    fn bad_templates_are_refused_in_words() {
+        let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{{ messages }}{% endfor %}{% endfor %}";
+        for (template, want) in [
+            ("a\n{% if %}", "the model's chat template cannot be read, line 2: unexpected end of block"),
+            (
+                "{{ strftime_now('%d %b %Y') }}",
+                "`talks.jsonl` line 3: the model's chat template asks for today's date (`strftime_now`), so that a run would differ \
+                 from day to day",
+            ),
+            (endless, "`talks.jsonl` line 3: the model's chat template makes more than 64 MiB of the conversation"),
+        ] {
+            let error = render(template).unwrap_err();
+            assert_eq!((error.to_string().as_str(), class_of(&error)), (want, Class::Data), "{template}");
+        }
+        // Calls without end come to one.
+        assert!(render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").is_err());
+    }
 }

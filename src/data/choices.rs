@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::bail_data;
 use crate::data::chat::{ChatTemplate, conversation};
-use crate::data::encode::{Encode, count, opened, tokens};
+use crate::data::encode::{Encode, count, opened, tokens, unworded};
 use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
 
@@ -73,9 +73,13 @@ pub fn encode_choices(
     let mut out = Vec::with_capacity(items.len());
     let mut report = ChoiceReport { items: items.len(), ..ChoiceReport::default() };
     for item in items {
-        let Item::Instruction(instruction) = item else {
-            report.unscorable += 1;
-            continue;
+        let instruction = match item {
+            Item::Instruction(instruction) => instruction,
+            Item::Row(row) => return Err(unworded(row)),
+            _ => {
+                report.unscorable += 1;
+                continue;
+            }
         };
         let Some(label) = instruction.label else {
             report.unscorable += 1;

@@ -125,7 +125,7 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 ///   the prompt join the answer's first word in one token, that token counts as answer.
 /// * `none`: as `alpaca`, with nothing around prompt and answer.
 /// * `chat`: the model's own template over the conversation; the assistant's turns are supervised, with the token that ends
-///   them. Turns are tokenised apart.
+///   them. The text is tokenised at once, as transformers does; a token with any part of an answer counts as answer.
 /// * Token rows are taken as they are; an id beyond the vocabulary is an error.
 /// * A text is divided into consecutive blocks of `max_length` tokens. It opens with the
 ///   beginning-of-sequence token if the model wants one and closes with the end-of-sequence token
@@ -179,11 +179,7 @@ impl Encoded {
                 let error = Error::data(format!("{place} is a conversation, which the template `{}` does not word", template.name()));
                 return Err(error.hint("`template: \"chat\"` words it as the model expects").into());
             }
-            Item::Row(Row { place, fields }) => {
-                let columns: Vec<String> = fields.keys().map(|k| format!("`{k}`")).collect();
-                let error = Error::data(format!("{place} is a record with the columns {}, which no template words", columns.join(", ")));
-                return Err(error.hint("give `template` as a map with `prompt` and `choices` or `answer`").into());
-            }
+            Item::Row(row) => return Err(unworded(row)),
             Item::Tokens(row) => {
                 check_ids(row, tokenizer.vocab_size())?;
                 self.push_from(row.ids.clone(), row.mask_first, options.max_length);
@@ -223,6 +219,13 @@ impl Encoded {
     }
 }
 
+/// A record that no recipe's template has turned into an instruction.
+pub(super) fn unworded(Row { place, fields }: &Row) -> anyhow::Error {
+    let columns: Vec<String> = fields.keys().map(|k| format!("`{k}`")).collect();
+    let error = Error::data(format!("{place} is a record with the columns {}, which no template words", columns.join(", ")));
+    error.hint("give `template` as a map with `prompt` and `choices` or `answer`").into()
+}
+
 /// The tokens of an item, not yet cut, and the first that counts in the loss.
 fn encode_instruction(
     item: &Instruction,
@@ -256,15 +259,29 @@ fn encode_instruction(
     Ok((ids, if options.loss == LossOn::All { 0 } else { answer_at }))
 }
 
-/// The tokens of a conversation, piece by piece, and which count in the loss.
+/// The tokens of a conversation and which count in the loss: each that holds a part of what is supervised.
 fn encode_chat(messages: &[Message], place: &Place, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<(Vec<u32>, Vec<bool>)> {
-    let (mut ids, mut supervised) = (vec![], vec![]);
-    for piece in ChatTemplate::of(tokenizer)?.pieces(messages, place)? {
-        let tokens = tokens(tokenizer, &piece.text, place)?;
-        ids.extend(if ids.is_empty() { opened(tokenizer, tokens) } else { tokens });
-        supervised.resize(ids.len(), piece.supervised || options.loss == LossOn::All);
+    let pieces = ChatTemplate::of(tokenizer)?.pieces(messages, place)?;
+    let text: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
+    let ids = tokens(tokenizer, &text, place)?;
+    let (mut supervised, mut end) = (vec![], 0);
+    for piece in &pieces {
+        end += piece.text.len();
+        // As many tokens as the text up to here has alone, unless one reaches over the end of the piece.
+        let head = tokens(tokenizer, &text[..end], place)?;
+        let shared = head.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+        let count = shared + usize::from(piece.supervised && shared < head.len());
+        supervised.resize(count.clamp(supervised.len(), ids.len()), piece.supervised || options.loss == LossOn::All);
+        if supervised.len() >= options.max_length {
+            break;
+        }
     }
-    Ok((ids, supervised))
+    supervised.resize(ids.len(), false);
+    let opened = opened(tokenizer, ids);
+    if opened.len() > supervised.len() {
+        supervised.insert(0, false);
+    }
+    Ok((opened, supervised))
 }
 
 /// Tokens that begin a sequence: the beginning-of-sequence token before them if the model wants one, unless the text itself

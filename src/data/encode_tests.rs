@@ -271,8 +271,23 @@ fn a_turn_that_the_template_does_not_end_is_ended() {
     let tokenizer = Bytes { add_bos: true, chat: Some("{% for m in messages %}{{ m.content }}\n{% endfor %}") };
     let item = chat(&[("user", "hi"), ("assistant", "yo")]);
     assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "<s>hi\n[yo</s>]\n");
+    // One that brings its own end has it once.
+    let said = chat(&[("user", "hi"), ("assistant", "yo</s>")]);
+    assert_eq!(shown(&encoded(&said, Template::Chat, &tokenizer)), "<s>hi\n[yo</s>]\n");
     let ended = Bytes { add_bos: false, chat: Some(open) };
     assert_eq!(shown(&encoded(&item, Template::Chat, &ended)), "hi|[yo|]");
+}
+
+#[test]
+fn a_token_that_holds_a_part_of_an_answer_is_learnt() {
+    // The prompt's last space joins the answer's first letter: one text to the tokenizer, as in transformers.
+    let spaced = "{% for m in messages %}{{ m.role[:1] }}: {{ m.content }}|{% endfor %}{% if add_generation_prompt %}a: {% endif %}";
+    let tokenizer = Bytes { add_bos: true, chat: Some(spaced) };
+    let item = chat(&[("user", "hi"), ("assistant", "yo"), ("user", "x"), ("assistant", "z")]);
+    assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "<s>u: hi|a:[ yo|]u: x|a:[ z|]");
+    // Cut within a turn, what is left is marked the same.
+    let cut = encode_train(&[item], Template::Chat, &tokenizer, &options(10, LossOn::Answer)).unwrap();
+    assert_eq!((shown(&cut.examples[0]).as_str(), cut.report.cut), ("<s>u: hi|a:[ yo]", 1));
 }
 
 #[test]
@@ -314,10 +329,9 @@ fn what_no_template_words_is_refused() {
         "`a.json` item 1: under the model's chat template turn 2 changes what stands before it"
     );
     let row = Item::Row(Row { place: place(4), fields: serde_json::Map::from_iter([("a".into(), 1.into()), ("b".into(), 2.into())]) });
-    assert_eq!(
-        all(row, Template::None, &Bytes::default()),
-        "`a.json` item 4 is a record with the columns `a`, `b`, which no template words"
-    );
+    let unworded = "`a.json` item 4 is a record with the columns `a`, `b`, which no template words";
+    assert_eq!(encode_choices(&[row.clone()], Template::None, &Bytes::default(), 99).unwrap_err().to_string(), unworded);
+    assert_eq!(all(row, Template::None, &Bytes::default()), unworded);
 }
 
 #[test]

@@ -39,19 +39,26 @@ pub fn show(item: &Item, template: Template, tokenizer: &dyn Encode, options: &E
 /// The text of an example with runs of supervised tokens between ⟦ and ⟧.
 fn marked(example: &Example, tokenizer: &dyn Encode) -> Result<String> {
     let mut out = String::new();
-    let mut start = 0;
+    let (mut start, mut before) = (0, String::new());
     while start < example.ids.len() {
         let counts = example.supervised[start];
         let end = (start..example.ids.len()).find(|&i| example.supervised[i] != counts).unwrap_or(example.ids.len());
-        let text = tokenizer.decode(&example.ids[start..end])?;
+        // Some tokenizers drop a space at the beginning of what they decode, so it is decoded from the beginning.
+        let whole = tokenizer.decode(&example.ids[..end])?;
+        let text = match whole.strip_prefix(&before) {
+            Some(text) => text.to_owned(),
+            None => tokenizer.decode(&example.ids[start..end])?,
+        };
         out += &if counts { format!("⟦{text}⟧") } else { text };
+        before = whole;
         start = end;
     }
     Ok(out)
 }
 
-/// Figures by split: items, examples and their lengths in tokens, shares cut and supervised, counts of labels, and how many
-/// items occur again in the same split or in an earlier one.
+/// Figures by split: items, what they give within the limit (`examples`; `left_out` teach nothing), their lengths in tokens before it,
+/// the shares cut and supervised, counts of right choices by name, items whose answer is none of their choices, and how many items
+/// occur again in the same split or in each earlier one (the same instruction and input, conversation, text or tokens).
 pub fn stats(
     splits: &[(&str, &[Item])],
     template: Template,
@@ -59,31 +66,40 @@ pub fn stats(
     options: &EncodeOptions,
 ) -> Result<Map<String, Value>> {
     let mut out = Map::new();
-    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+    let mut seen: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (split, items) in splits {
-        let (mut lengths, mut supervised, mut cut, mut left_out) = (vec![], 0, 0, 0);
+        let (mut lengths, mut supervised, mut examples, mut cut, mut left_out, mut unscorable) = (vec![], 0, 0, 0, 0, 0);
         let mut labels: BTreeMap<String, usize> = BTreeMap::new();
         let (mut twice, mut elsewhere) = (0, BTreeMap::<&str, usize>::new());
         // A limit that nothing reaches tells what the real one cuts.
         let whole = EncodeOptions { max_length: usize::MAX, ..*options };
         for item in *items {
             if let Some(question) = question(item) {
-                match seen.get(&question) {
-                    Some(other) if other == split => twice += 1,
-                    Some(other) => *elsewhere.entry(other).or_default() += 1,
-                    None => drop(seen.insert(question, split)),
+                let places = seen.entry(question).or_default();
+                if places.contains(split) {
+                    twice += 1;
+                } else {
+                    places.iter().for_each(|other| *elsewhere.entry(other).or_default() += 1);
+                    places.push(split);
                 }
             }
-            if let Item::Instruction(instruction) = item
-                && let Some(label) = instruction.label
-            {
-                *labels.entry(instruction.names[label].clone()).or_default() += 1;
+            if let Item::Instruction(instruction) = item {
+                match instruction.label.and_then(|label| instruction.names.get(label)) {
+                    Some(name) => *labels.entry(name.clone()).or_default() += 1,
+                    None => unscorable += usize::from(!instruction.choices.is_empty()),
+                }
             }
             match encode_one(item, template, tokenizer, &whole)? {
                 Some(example) => {
-                    // A text is divided, not cut.
-                    cut += usize::from(example.ids.len() > options.max_length && !matches!(item, Item::Text(_)));
-                    left_out += usize::from(!example.supervised.iter().take(options.max_length).any(|s| *s));
+                    // A text is divided, not cut; a last block of one token teaches nothing.
+                    let (tokens, most) = (example.ids.len(), options.max_length);
+                    let given = match item {
+                        Item::Text(_) => tokens / most + usize::from(tokens % most > 1),
+                        _ => usize::from(example.supervised.iter().take(most).any(|s| *s)),
+                    };
+                    examples += given;
+                    left_out += usize::from(given == 0);
+                    cut += usize::from(tokens > most && !matches!(item, Item::Text(_)));
                     supervised += example.supervised.iter().filter(|s| **s).count();
                     lengths.push(example.ids.len());
                 }
@@ -96,6 +112,7 @@ pub fn stats(
         let share = |part: usize, of: usize| if of == 0 { 0.0 } else { part as f64 / of as f64 };
         let figures = json!({
             "items": items.len(),
+            "examples": examples,
             "tokens": tokens,
             "length": { "min": at(0.0), "mean": share(tokens, lengths.len()), "median": at(0.5), "p95": at(0.95), "max": at(1.0) },
             "max_length": options.max_length,
@@ -103,6 +120,7 @@ pub fn stats(
             "left_out": left_out,
             "supervised": share(supervised, tokens),
             "labels": labels,
+            "unscorable": unscorable,
             "duplicates": { "within": twice, "in": elsewhere },
         });
         out.insert((*split).to_owned(), figures);
@@ -113,7 +131,7 @@ pub fn stats(
 /// What makes an item the same as another: what it asks or says.
 fn question(item: &Item) -> Option<String> {
     match item {
-        Item::Instruction(item) => Some(format!("{}\n{}", item.instruction, item.input)),
+        Item::Instruction(item) => Some(format!("{}\0{}", item.instruction, item.input)),
         Item::Text(document) => Some(document.text.clone()),
         Item::Chat(chat) => Some(chat.messages.iter().map(|m| format!("{}: {}\n", m.role, m.content)).collect()),
         Item::Tokens(row) => Some(format!("{:?}", row.ids)),

@@ -1,11 +1,11 @@
 //! The template that a recipe gives itself: Jinja texts with a record's fields as variables.
 
-use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::value::{Enumerator, Object, Serde};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, escape_formatter};
 use serde_json::{Map, Value};
 
 use crate::data::item::{Instruction, Row};
@@ -17,8 +17,6 @@ pub struct Mapping {
     environment: Environment<'static>,
     /// The texts as given, by name: `prompt`, `answer`, `choices.NAME`.
     texts: Vec<(String, String)>,
-    /// Fields that the texts speak of.
-    wanted: BTreeSet<String>,
     /// Values of the label column, each with a text of its own.
     names: Vec<String>,
     label: Option<String>,
@@ -55,33 +53,31 @@ impl Mapping {
         {
             bail_usage!("the choices of a `target` are named by the numbers they stand for; `{name}` is none");
         }
+        if let Some((name, _)) = choices.iter().enumerate().find_map(|(i, c)| choices[..i].iter().find(|other| other.0 == c.0)) {
+            bail_usage!("option `choices` of `template` has `{name}` twice");
+        }
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
         environment.set_syntax(syntax.map_err(|e| Error::run(format!("templates cannot be set up: {e}")))?);
+        environment.set_formatter(|out, state, value| match value.is_none() {
+            true => Err(minijinja::Error::new(ErrorKind::InvalidOperation, "null cannot be written")),
+            false => escape_formatter(out, state, value),
+        });
         let mut texts = vec![("prompt".to_owned(), prompt.to_owned())];
         texts.extend(answer.map(|answer| ("answer".to_owned(), answer.to_owned())));
         texts.extend(choices.iter().map(|(name, text)| (format!("choices.{name}"), text.clone())));
-        let mut wanted = BTreeSet::new();
         for (name, text) in &texts {
             environment.add_template_owned(name.clone(), text.clone()).map_err(|e| {
                 Error::usage(format!("option `{name}` of `template`, line {}: {}", e.line().unwrap_or(1), reason(&e)))
                     .hint("fields of a record are written `{{ name }}`")
             })?;
-            if let Ok(template) = environment.get_template(name) {
-                wanted.extend(template.undeclared_variables(false));
-            }
         }
-        for (name, _) in environment.globals() {
-            wanted.remove(name);
-        }
-        wanted.remove(ROW);
         let names = choices.into_iter().map(|(name, _)| name).collect();
         Ok(Self {
             environment,
             texts,
-            wanted,
             names,
             label: label.map(str::to_owned),
             target: target.map(str::to_owned),
@@ -91,23 +87,17 @@ impl Mapping {
 
     /// What the record becomes.
     ///
-    /// Errors (class data): a column that is not there, a label among no choices, a target that is no number, each with file and row.
+    /// Errors (class data): a column that is not there or null, a label among no choices, a target that is no number, each with file
+    /// and row. Class usage: a text that cannot be made of any record.
     pub fn apply(&self, row: &Row) -> Result<Instruction> {
-        let Row { place, fields } = row;
-        for column in self.wanted.iter().chain(&self.label).chain(&self.target) {
-            if !fields.contains_key(column) {
-                let near = nearest(column, fields.keys().map(String::as_str)).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-                let columns: Vec<String> = fields.keys().map(|k| format!("`{k}`")).collect();
-                let error = Error::data(format!("{place} has no column `{column}`{near}"));
-                return Err(error.hint(format!("its columns are {}", columns.join(", "))).into());
-            }
+        for column in self.label.iter().chain(&self.target).filter(|column| !row.fields.contains_key(*column)) {
+            return Err(no_column(row, column));
         }
-        let mut context = fields.clone();
-        context.insert(ROW.into(), Value::Object(fields.clone()));
-        let context = minijinja::Value::from(Serde(&context));
-        let render = |name: &str| -> Result<String> {
+        let fields = Arc::new(Fields { fields: row.fields.clone(), missed: Mutex::default(), null: Mutex::default() });
+        let context = minijinja::Value::from_object(Names(fields.clone()));
+        let render = |name: &str| {
             let rendered = self.environment.get_template(name).and_then(|template| template.render(&context));
-            Ok(rendered.map_err(|e| Error::data(format!("{place}: `{name}` of the template cannot be made: {}", reason(&e))))?)
+            rendered.map_err(|e| self.fault(row, name, &fields, &e))
         };
         let target = self.target.as_ref().map(|column| number(row, column)).transpose()?;
         let label = match (&self.label, target) {
@@ -122,7 +112,7 @@ impl Mapping {
             None => String::new(),
         };
         Ok(Instruction {
-            place: place.clone(),
+            place: row.place.clone(),
             instruction: render("prompt")?,
             input: String::new(),
             answer_text,
@@ -131,6 +121,26 @@ impl Mapping {
             label,
             target,
         })
+    }
+
+    /// Why the text called `name` could not be made.
+    fn fault(&self, row: &Row, name: &str, fields: &Fields, e: &minijinja::Error) -> anyhow::Error {
+        let function = |name: &str| self.environment.globals().any(|(global, _)| global == name);
+        let unknown = [ErrorKind::UnknownFilter, ErrorKind::UnknownTest, ErrorKind::UnknownFunction, ErrorKind::UnknownMethod];
+        let place = &row.place;
+        if e.kind() == ErrorKind::UndefinedError
+            && let Some(column) = last(&fields.missed).filter(|column| !function(column))
+        {
+            return no_column(row, &column);
+        }
+        match last(&fields.null) {
+            Some(column) if e.detail().is_some_and(|detail| detail.starts_with("null ")) => {
+                let error = Error::data(format!("{place}: column `{column}` is null, which `{name}` of the template cannot write"));
+                error.hint(format!("`{{{{ {column} or '' }}}}` writes nothing in its place")).into()
+            }
+            _ if unknown.contains(&e.kind()) => Error::usage(format!("option `{name}` of `template`: {}", reason(e))).into(),
+            _ => Error::data(format!("{place}: `{name}` of the template cannot be made: {}", reason(e))).into(),
+        }
     }
 
     /// The choice that the label column names.
@@ -159,6 +169,52 @@ impl Mapping {
         out.extend(self.target.as_ref().map(|target| ("target".into(), target.clone().into())));
         Value::Object(out)
     }
+}
+
+/// A record's fields, and the last that were asked for in vain or held null: what an error is about.
+#[derive(Debug)]
+struct Fields {
+    fields: Map<String, Value>,
+    missed: Mutex<Option<String>>,
+    null: Mutex<Option<String>>,
+}
+
+impl Object for Fields {
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        let name = key.as_str()?;
+        let value = self.fields.get(name);
+        let note = match value {
+            None => &self.missed,
+            Some(Value::Null) => &self.null,
+            Some(_) => return value.map(|value| minijinja::Value::from(Serde(value))),
+        };
+        *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
+        value.map(|_| ().into())
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.fields.keys().map(minijinja::Value::from).collect())
+    }
+}
+
+/// The variables of a text: a record's fields, and the record itself.
+#[derive(Debug)]
+struct Names(Arc<Fields>);
+
+impl Object for Names {
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        if key.as_str() == Some(ROW) { Some(minijinja::Value::from_dyn_object(self.0.clone())) } else { self.0.get_value(key) }
+    }
+}
+
+fn last(note: &Mutex<Option<String>>) -> Option<String> {
+    note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn no_column(row: &Row, column: &str) -> anyhow::Error {
+    let near = nearest(column, row.fields.keys().map(String::as_str)).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    let columns: Vec<String> = row.fields.keys().map(|k| format!("`{k}`")).collect();
+    Error::data(format!("{} has no column `{column}`{near}", row.place)).hint(format!("its columns are {}", columns.join(", "))).into()
 }
 
 fn number(row: &Row, column: &str) -> Result<f64> {
@@ -220,6 +276,16 @@ mod tests {
     }
 
     #[test]
+    fn a_null_is_not_written_as_a_word() {
+        let mapping = |text| Mapping::new(text, Some("x"), vec![], None, None).unwrap();
+        let null = row(json!({ "a": null, "b": "1" }));
+        let error = mapping("{{ b }} {{ a }}").apply(&null).unwrap_err();
+        assert_eq!(error.to_string(), "`dev.tsv` line 7: column `a` is null, which `prompt` of the template cannot write");
+        assert_eq!((class_of(&error), hint_of(&error)), (Class::Data, Some("`{{ a or '' }}` writes nothing in its place")));
+        assert_eq!(mapping("{{ b }} {{ a or '' }}").apply(&null).unwrap().instruction, "1 ");
+    }
+
+    #[test]
     fn a_target_takes_the_nearest_choice() {
         let mapping = Mapping::new("{{ s }}", None, choices(&[("1", " 1"), ("2", " 2"), ("3", " 3")]), None, Some("score")).unwrap();
         let item = |score: &str| mapping.apply(&row(json!({ "s": "x", "score": score })));
@@ -239,7 +305,18 @@ mod tests {
         let error = mapping.apply(&row(json!({ "label": 2, "sentence": "a" }))).unwrap_err();
         assert_eq!(error.to_string(), "`dev.tsv` line 7: the label `2` in column `label` is none of the choices");
         assert_eq!(hint_of(&error), Some("the choices are `0`, `1`"));
+        for text in ["{{ row['sentense'] }}", "{{ row.sentense }}", "{% if sentense %}x{% endif %}"] {
+            let mapping = Mapping::new(text, Some("x"), vec![], None, None).unwrap();
+            let error = mapping.apply(&row(json!({ "sentence": "a" }))).unwrap_err();
+            assert_eq!(error.to_string(), "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?", "{text}");
+        }
+        let optional = Mapping::new("{{ title if title is defined }}.", Some("x"), vec![], None, None).unwrap();
+        assert_eq!(optional.apply(&row(json!({ "a": 1 }))).unwrap().instruction, ".");
+        let unknown = Mapping::new("{{ a | uper }}", Some("x"), vec![], None, None).unwrap().apply(&row(json!({ "a": 1 }))).unwrap_err();
+        assert_eq!(class_of(&unknown), Class::Usage);
+        assert!(unknown.to_string().starts_with("option `prompt` of `template`: unknown filter"), "{unknown}");
         for (error, message) in [
+            (Mapping::new("a", None, choices(&[("x", "1"), ("x", "2")]), Some("l"), None), "option `choices` of `template` has `x` twice"),
             (Mapping::new("a\n{{ b", Some("x"), vec![], None, None), "option `prompt` of `template`, line 2: syntax error"),
             (Mapping::new("a", None, vec![], None, None), "option `answer` of `template` is needed"),
             (Mapping::new("a", None, sst.clone(), None, None), "option `label` of `template` is needed"),

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::bail_data;
 use crate::data::choices::{ChoiceReport, test_prompt};
-use crate::data::encode::{Encode, opened, tokens};
+use crate::data::encode::{Encode, opened, tokens, unworded};
 use crate::data::item::Item;
 use crate::data::template::Template;
 
@@ -35,6 +35,7 @@ pub fn encode_questions(
     for item in items {
         let (instruction, label) = match item {
             Item::Instruction(instruction) => (instruction, instruction.label),
+            Item::Row(row) => return Err(unworded(row)),
             _ => {
                 report.unscorable += 1;
                 continue;
