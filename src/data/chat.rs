@@ -32,8 +32,9 @@ pub struct ChatTemplate {
 
 const NAME: &str = "chat template";
 
-/// The most that a template may make of a conversation, in bytes.
-const MOST: usize = 64 << 20;
+/// The work that a template may do on an item, in minijinja's measure: steps taken, or 64 bytes made. So neither loops without
+/// end nor texts that double themselves (64 MiB are made at most) take the machine.
+pub(super) const FUEL: u64 = 1 << 20;
 
 impl ChatTemplate {
     /// The template of the model behind `tokenizer`. Errors (class data) where it has none, or none that is valid.
@@ -57,6 +58,7 @@ impl ChatTemplate {
         // As transformers sets them.
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(damaged)?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
@@ -69,10 +71,9 @@ impl ChatTemplate {
     /// The conversation as a text; with `ask`, up to where the assistant begins to speak.
     ///
     /// Errors (class data), at `place`: what the template refuses, such as turns out of order; one that asks for the date, since
-    /// a run would not be the same tomorrow; more than 64 MiB of text.
+    /// a run would not be the same tomorrow; one that does not come to an end.
     pub fn render(&self, messages: &[Message], ask: bool, place: &Place) -> Result<String> {
         let messages: Vec<Value> = messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
-        let mut out = Bounded { bytes: vec![], full: false };
         let rendered = self.environment.get_template(NAME).and_then(|template| {
             let context = context! {
                 messages => Serde(&messages),
@@ -83,12 +84,12 @@ impl ChatTemplate {
                 tools => (),
                 documents => (),
             };
-            template.render_captured_to(context, &mut out).map(drop)
+            template.render(context)
         });
         let refused = |what: String| Error::data(format!("{place}: the model's chat template {what}"));
         match rendered {
-            Ok(()) => Ok(String::from_utf8(out.bytes).map_err(|_| refused("makes no valid text".into()))?),
-            Err(_) if out.full => Err(refused(format!("makes more than {} MiB of the conversation", MOST >> 20)).into()),
+            Ok(text) => Ok(text),
+            Err(e) if e.kind() == ErrorKind::OutOfFuel => Err(refused("does not come to an end on the conversation".into()).into()),
             Err(e) if e.kind() == ErrorKind::UnknownFunction && reason(&e).contains("strftime_now") => {
                 let error = refused("asks for today's date (`strftime_now`), so that a run would differ from day to day".into());
                 Err(error.hint("use the template `alpaca`, or one of your own").into())
@@ -191,26 +192,6 @@ impl Formatter for Spaced {
     }
 }
 
-/// A text that does not outgrow [`MOST`].
-struct Bounded {
-    bytes: Vec<u8>,
-    full: bool,
-}
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.full = self.bytes.len() + bytes.len() > MOST;
-        if self.full {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -243,6 +224,7 @@ mod tests {
     #[test]
     fn bad_templates_are_refused_in_words() {
         let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{{ messages }}{% endfor %}{% endfor %}";
+        let doubling = "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x | length }}";
         for (template, want) in [
             ("a\n{% if %}", "the model's chat template cannot be read, line 2: unexpected end of block"),
             (
@@ -250,7 +232,8 @@ mod tests {
                 "`talks.jsonl` line 3: the model's chat template asks for today's date (`strftime_now`), so that a run would differ \
                  from day to day",
             ),
-            (endless, "`talks.jsonl` line 3: the model's chat template makes more than 64 MiB of the conversation"),
+            (endless, "`talks.jsonl` line 3: the model's chat template does not come to an end on the conversation"),
+            (doubling, "`talks.jsonl` line 3: the model's chat template does not come to an end on the conversation"),
         ] {
             let error = render(template).unwrap_err();
             assert_eq!((error.to_string().as_str(), class_of(&error)), (want, Class::Data), "{template}");

@@ -5,8 +5,7 @@ use std::fmt;
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::chat::{ChatTemplate, conversation};
-use crate::data::encode::{Encode, count, opened, tokens, unworded};
+use crate::data::encode::{Encode, Words, count, tokens, unworded};
 use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
 
@@ -50,12 +49,16 @@ impl fmt::Display for ChoiceReport {
     }
 }
 
-/// The prompt after which an answer is scored or generated.
-pub(super) fn test_prompt(item: &Instruction, template: Template, tokenizer: &dyn Encode) -> Result<String> {
-    match template {
-        Template::Chat => ChatTemplate::of(tokenizer)?.render(&conversation(item, false), true, &item.place),
-        template => template.test_prompt(item),
-    }
+/// An instruction with its right choice; `None` for an item that has none, which is counted. Errors (class data): a record
+/// that no template has worded.
+pub(super) fn scorable<'a>(item: &'a Item, report: &mut ChoiceReport) -> Result<Option<(&'a Instruction, usize)>> {
+    let found = match item {
+        Item::Instruction(instruction) => instruction.label.map(|label| (instruction, label)),
+        Item::Row(row) => return Err(unworded(row)),
+        _ => None,
+    };
+    report.unscorable += usize::from(found.is_none());
+    Ok(found)
 }
 
 /// Encodes the items that can be scored, in their order; prompt and choices are tokenised apart, as
@@ -72,24 +75,14 @@ pub fn encode_choices(
 ) -> Result<(Vec<ChoiceItem>, ChoiceReport)> {
     let mut out = Vec::with_capacity(items.len());
     let mut report = ChoiceReport { items: items.len(), ..ChoiceReport::default() };
+    let words = Words::new(template, tokenizer)?;
     for item in items {
-        let instruction = match item {
-            Item::Instruction(instruction) => instruction,
-            Item::Row(row) => return Err(unworded(row)),
-            _ => {
-                report.unscorable += 1;
-                continue;
-            }
-        };
-        let Some(label) = instruction.label else {
-            report.unscorable += 1;
-            continue;
-        };
-        let encode = |text: &str| tokens(tokenizer, text, &instruction.place);
-        let prompt = opened(tokenizer, encode(&test_prompt(instruction, template, tokenizer)?)?);
-        let choices = instruction.choices.iter().map(|text| encode(text)).collect::<Result<Vec<_>>>()?;
-        if prompt.is_empty() || choices.iter().any(Vec::is_empty) {
-            bail_data!("{}: the tokenizer makes nothing of the prompt or of a choice", instruction.place);
+        let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
+        let prompt = words.test_tokens(instruction)?;
+        let encode = |text: &String| tokens(tokenizer, text, &instruction.place);
+        let choices = instruction.choices.iter().map(encode).collect::<Result<Vec<_>>>()?;
+        if choices.iter().any(Vec::is_empty) {
+            bail_data!("{}: the tokenizer makes nothing of a choice", instruction.place);
         }
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
         if prompt.len() + longest > max_length {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 
-use crate::data::chat::{ChatTemplate, conversation};
-use crate::data::item::{Chat, Document, Instruction, Item, Message, Place, Row, TokenRow};
+use crate::data::chat::{ChatTemplate, Piece, conversation};
+use crate::data::item::{Chat, Document, Instruction, Item, Place, Row, TokenRow};
 use crate::data::template::Template;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
@@ -139,8 +139,9 @@ pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, 
         bail_usage!("a length limit of {} tokens leaves nothing to predict; it is 2 at least", options.max_length);
     }
     let mut out = Encoded { examples: Vec::with_capacity(items.len()), report: Report { items: items.len(), ..Report::default() } };
+    let words = Words::new(template, tokenizer)?;
     for item in items {
-        out.add(item, template, tokenizer, options)?;
+        out.add(item, &words, options)?;
     }
     if out.examples.is_empty() {
         bail_data!("no example is left to train on within {} tokens: {}", options.max_length, out.report);
@@ -151,33 +152,74 @@ pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, 
 /// Encodes one item as [`encode_train`] does; `None` where no token of it counts in the loss within the limit. Of a text, the first
 /// block.
 pub fn encode_one(item: &Item, template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<Option<Example>> {
+    encode_with(item, &Words::new(template, tokenizer)?, options)
+}
+
+pub(super) fn encode_with(item: &Item, words: &Words, options: &EncodeOptions) -> Result<Option<Example>> {
     let mut out = Encoded { examples: vec![], report: Report::default() };
-    out.add(item, template, tokenizer, options)?;
+    out.add(item, words, options)?;
     Ok(out.examples.into_iter().next())
+}
+
+/// A template with what it needs of a model, prepared once for many items.
+pub(super) struct Words<'a> {
+    template: Template,
+    tokenizer: &'a dyn Encode,
+    /// For the template `chat`.
+    chat: Option<ChatTemplate>,
+}
+
+impl<'a> Words<'a> {
+    /// Errors (class data): the template is `chat`, and the model has none, or none that can be read.
+    pub fn new(template: Template, tokenizer: &'a dyn Encode) -> Result<Self> {
+        let chat = if template == Template::Chat { Some(ChatTemplate::of(tokenizer)?) } else { None };
+        Ok(Self { template, tokenizer, chat })
+    }
+
+    /// The prompt after which an answer is scored or generated.
+    pub fn test_prompt(&self, item: &Instruction) -> Result<String> {
+        match &self.chat {
+            Some(chat) => chat.render(&conversation(item, false), true, &item.place),
+            None => self.template.test_prompt(item),
+        }
+    }
+
+    /// The same in tokens. Errors where there are none.
+    pub fn test_tokens(&self, item: &Instruction) -> Result<Vec<u32>> {
+        let ids = opened(self.tokenizer, tokens(self.tokenizer, &self.test_prompt(item)?, &item.place)?);
+        if ids.is_empty() {
+            bail_data!("{}: the tokenizer makes nothing of the prompt", item.place);
+        }
+        Ok(ids)
+    }
 }
 
 impl Encoded {
     /// Adds what one item gives.
-    fn add(&mut self, item: &Item, template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<()> {
+    fn add(&mut self, item: &Item, words: &Words, options: &EncodeOptions) -> Result<()> {
+        let Words { template, tokenizer, chat } = words;
         match item {
             Item::Instruction(instruction) => {
                 self.report.unscorable += usize::from(instruction.label.is_none() && !instruction.choices.is_empty());
-                if template == Template::Chat {
-                    let messages = conversation(instruction, true);
-                    let (ids, supervised) = encode_chat(&messages, &instruction.place, tokenizer, options)?;
-                    self.push(ids, supervised, options.max_length);
-                } else {
-                    let (ids, first) = encode_instruction(instruction, template, tokenizer, options)?;
-                    self.push_from(ids, first, options.max_length);
+                match chat {
+                    Some(chat) => {
+                        let pieces = chat.pieces(&conversation(instruction, true), &instruction.place)?;
+                        let (ids, supervised) = encode_pieces(&pieces, &instruction.place, *tokenizer, options)?;
+                        self.push(ids, supervised, options.max_length);
+                    }
+                    None => {
+                        let (ids, first) = encode_instruction(instruction, *template, *tokenizer, options)?;
+                        self.push_from(ids, first, options.max_length);
+                    }
                 }
             }
-            Item::Chat(chat) if template == Template::Chat => {
-                let (ids, supervised) = encode_chat(&chat.messages, &chat.place, tokenizer, options)?;
+            Item::Chat(Chat { place, messages }) => {
+                let Some(chat) = chat else {
+                    let error = Error::data(format!("{place} is a conversation, which the template `{}` does not word", template.name()));
+                    return Err(error.hint("`template: \"chat\"` words it as the model expects").into());
+                };
+                let (ids, supervised) = encode_pieces(&chat.pieces(messages, place)?, place, *tokenizer, options)?;
                 self.push(ids, supervised, options.max_length);
-            }
-            Item::Chat(Chat { place, .. }) => {
-                let error = Error::data(format!("{place} is a conversation, which the template `{}` does not word", template.name()));
-                return Err(error.hint("`template: \"chat\"` words it as the model expects").into());
             }
             Item::Row(row) => return Err(unworded(row)),
             Item::Tokens(row) => {
@@ -185,7 +227,7 @@ impl Encoded {
                 self.push_from(row.ids.clone(), row.mask_first, options.max_length);
             }
             Item::Text(document) => {
-                for block in encode_text(document, tokenizer)?.chunks(options.max_length) {
+                for block in encode_text(document, *tokenizer)?.chunks(options.max_length) {
                     self.push_from(block.to_vec(), 0, options.max_length);
                 }
             }
@@ -260,12 +302,11 @@ fn encode_instruction(
 }
 
 /// The tokens of a conversation and which count in the loss: each that holds a part of what is supervised.
-fn encode_chat(messages: &[Message], place: &Place, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<(Vec<u32>, Vec<bool>)> {
-    let pieces = ChatTemplate::of(tokenizer)?.pieces(messages, place)?;
+fn encode_pieces(pieces: &[Piece], place: &Place, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<(Vec<u32>, Vec<bool>)> {
     let text: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
     let ids = tokens(tokenizer, &text, place)?;
     let (mut supervised, mut end) = (vec![], 0);
-    for piece in &pieces {
+    for piece in pieces {
         end += piece.text.len();
         // As many tokens as the text up to here has alone, unless one reaches over the end of the piece.
         let head = tokens(tokenizer, &text[..end], place)?;
@@ -286,7 +327,7 @@ fn encode_chat(messages: &[Message], place: &Place, tokenizer: &dyn Encode, opti
 
 /// Tokens that begin a sequence: the beginning-of-sequence token before them if the model wants one, unless the text itself
 /// begins with it, as chat templates do.
-pub(super) fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
+pub fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
     let mut ids = opening(tokenizer);
     if !tokens.is_empty() && tokens.first() == tokenizer.bos().as_ref() {
         ids.clear();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::data::choices::{ChoiceReport, encode_choices};
+use crate::data::item::Message;
 use crate::data::questions::encode_questions;
 use crate::error::{Class, class_of};
 

@@ -30,6 +30,8 @@ impl Examples for Vec<Example> {
 pub struct Feed {
     parts: Vec<Arc<dyn Examples>>,
     order: Order,
+    /// By cursor: examples in a row that had nothing to learn.
+    mute: Vec<usize>,
 }
 
 /// Which part comes next.
@@ -44,7 +46,7 @@ impl Feed {
     /// All examples of all parts, each once an epoch; `name` is the random stream's. Errors where there is none.
     pub fn pooled(seed: u64, name: &str, parts: Vec<Arc<dyn Examples>>) -> Result<Self> {
         let cursor = Cursor::new(seed, name, parts.iter().map(|p| p.count()).sum())?;
-        Ok(Self { parts, order: Order::Pooled(cursor) })
+        Ok(Self { parts, order: Order::Pooled(cursor), mute: vec![0] })
     }
 
     /// Parts by name in proportion to their weights: of n examples given, part i has n·wᵢ/Σw of them, off by less than the
@@ -63,23 +65,30 @@ impl Feed {
         let cursors =
             parts.iter().map(|(part, examples)| Cursor::new(seed, &format!("{name}/{part}"), examples.count())).collect::<Result<_>>()?;
         let weights = weights.iter().map(|w| w / sum).collect();
-        let given = vec![0; parts.len()];
-        Ok(Self { parts: parts.into_iter().map(|(_, examples)| examples).collect(), order: Order::Weighted { cursors, weights, given } })
+        let (given, mute) = (vec![0; parts.len()], vec![0; parts.len()]);
+        let parts = parts.into_iter().map(|(_, examples)| examples).collect();
+        Ok(Self { parts, order: Order::Weighted { cursors, weights, given }, mute })
     }
 
-    /// The next `k` examples. Errors where one cannot be read, or none has anything to learn.
+    /// The next `k` examples. Errors where one cannot be read, or a set has nothing to learn in it.
     pub fn next(&mut self, k: usize) -> Result<Vec<Example>> {
         let mut out = Vec::with_capacity(k);
-        let (mut mute, all) = (0, self.parts.iter().map(|p| p.count()).sum::<usize>());
         while out.len() < k {
             let (part, i) = self.place();
+            let (cursor, all) = match &self.order {
+                Order::Pooled(_) => (0, self.parts.iter().map(|p| p.count()).sum::<usize>()),
+                Order::Weighted { .. } => (part, self.parts[part].count()),
+            };
             match self.parts[part].get(i)? {
                 Some(example) => {
-                    mute = 0;
+                    self.mute[cursor] = 0;
                     out.push(example);
                 }
-                None if mute > all => bail_data!("no example has a token that counts in the loss, within the length limit"),
-                None => mute += 1,
+                // The only one that speaks may come first in an epoch and last in the next.
+                None if self.mute[cursor] + 1 >= 2 * all => {
+                    bail_data!("no example of a set has a token that counts in the loss, within the length limit")
+                }
+                None => self.mute[cursor] += 1,
             }
         }
         Ok(out)
@@ -151,6 +160,22 @@ mod tests {
     }
 
     #[test]
+    fn one_example_that_speaks_is_enough() {
+        struct One;
+        impl Examples for One {
+            fn count(&self) -> usize {
+                40
+            }
+            fn get(&self, i: usize) -> Result<Option<Example>> {
+                Ok((i == 7).then(|| Example { ids: vec![7, 0], supervised: vec![false, true] }))
+            }
+        }
+        for seed in 0..50 {
+            assert_eq!(ids(&Feed::pooled(seed, "data", vec![Arc::new(One)]).unwrap().next(5).unwrap()), [7; 5]);
+        }
+    }
+
+    #[test]
     fn what_gives_nothing_is_refused() {
         struct Mute;
         impl Examples for Mute {
@@ -162,6 +187,9 @@ mod tests {
             }
         }
         assert!(Feed::pooled(0, "data", vec![Arc::new(Mute)]).unwrap().next(1).is_err());
+        // Beside one that speaks, a set without a word is told all the same.
+        let parts = vec![("a".into(), part(0, 2)), ("b".into(), Arc::new(Mute) as Arc<dyn Examples>)];
+        assert!(Feed::weighted(0, "mix", parts, &[9.0, 1.0]).unwrap().next(100).is_err());
         assert_eq!(class_of(&Feed::pooled(0, "data", vec![part(0, 0)]).err().unwrap()), Class::Data);
         for weights in [vec![1.0], vec![1.0, 0.0], vec![1.0, f64::NAN]] {
             let parts = vec![("a".into(), part(0, 1)), ("b".into(), part(1, 1))];

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::data::choices::test_prompt;
-use crate::data::encode::{Encode, EncodeOptions, Example, encode_one};
+use crate::data::encode::{Encode, EncodeOptions, Example, Words, encode_with};
 use crate::data::item::Item;
 use crate::data::template::Template;
 
@@ -14,7 +13,8 @@ use crate::data::template::Template;
 /// with a `*` at those that count, and what is scored. Of a text, the first block.
 pub fn show(item: &Item, template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<String> {
     let mut out = format!("{}\n", item.place());
-    match encode_one(item, template, tokenizer, options)? {
+    let words = Words::new(template, tokenizer)?;
+    match encode_with(item, &words, options)? {
         Some(example) => {
             out +=
                 &format!("training text, {} tokens, in the loss ⟦what stands so⟧:\n{}\n", example.ids.len(), marked(&example, tokenizer)?);
@@ -28,7 +28,7 @@ pub fn show(item: &Item, template: Template, tokenizer: &dyn Encode, options: &E
         None => out += &format!("nothing of it counts in the loss within {} tokens\n", options.max_length),
     }
     if let Item::Instruction(instruction) = item {
-        out += &format!("test prompt:\n{}⏎\n", test_prompt(instruction, template, tokenizer)?);
+        out += &format!("test prompt:\n{}⏎\n", words.test_prompt(instruction)?);
         for (i, choice) in instruction.choices.iter().enumerate() {
             out += &format!("{} {choice:?}\n", if instruction.label == Some(i) { "✓" } else { "·" });
         }
@@ -66,6 +66,7 @@ pub fn stats(
     options: &EncodeOptions,
 ) -> Result<Map<String, Value>> {
     let mut out = Map::new();
+    let words = Words::new(template, tokenizer)?;
     let mut seen: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (split, items) in splits {
         let (mut lengths, mut supervised, mut examples, mut cut, mut left_out, mut unscorable) = (vec![], 0, 0, 0, 0, 0);
@@ -89,7 +90,7 @@ pub fn stats(
                     None => unscorable += usize::from(!instruction.choices.is_empty()),
                 }
             }
-            match encode_one(item, template, tokenizer, &whole)? {
+            match encode_with(item, &words, &whole)? {
                 Some(example) => {
                     // A text is divided, not cut; a last block of one token teaches nothing.
                     let (tokens, most) = (example.ids.len(), options.max_length);

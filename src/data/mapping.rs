@@ -8,6 +8,7 @@ use minijinja::value::{Enumerator, Object, Serde};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, escape_formatter};
 use serde_json::{Map, Value};
 
+use crate::data::chat::FUEL;
 use crate::data::item::{Instruction, Row};
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
@@ -59,6 +60,7 @@ impl Mapping {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_fuel(Some(FUEL));
         let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
         environment.set_syntax(syntax.map_err(|e| Error::run(format!("templates cannot be set up: {e}")))?);
         environment.set_formatter(|out, state, value| match value.is_none() {
@@ -90,7 +92,7 @@ impl Mapping {
     /// Errors (class data): a column that is not there or null, a label among no choices, a target that is no number, each with file
     /// and row. Class usage: a text that cannot be made of any record.
     pub fn apply(&self, row: &Row) -> Result<Instruction> {
-        for column in self.label.iter().chain(&self.target).filter(|column| !row.fields.contains_key(*column)) {
+        if let Some(column) = self.label.iter().chain(&self.target).find(|column| !row.fields.contains_key(*column)) {
             return Err(no_column(row, column));
         }
         let fields = Arc::new(Fields { fields: row.fields.clone(), missed: Mutex::default(), null: Mutex::default() });
@@ -273,6 +275,14 @@ mod tests {
         let mapping = Mapping::new("{{ a }}", Some(" {{ b }}"), vec![], None, None).unwrap();
         let item = mapping.apply(&row(json!({ "a": 1, "b": 2.5 }))).unwrap();
         assert_eq!((item.instruction.as_str(), item.answer_text.as_str(), item.label), ("1", " 2.5", None));
+    }
+
+    #[test]
+    fn a_text_that_does_not_end_is_refused() {
+        for text in ["{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}", "{{ 'x' * 999999999 }}"] {
+            let error = Mapping::new(text, Some("x"), vec![], None, None).unwrap().apply(&row(json!({ "a": "1" }))).unwrap_err();
+            assert!(error.to_string().starts_with("`dev.tsv` line 7: `prompt` of the template cannot be made: "), "{error}");
+        }
     }
 
     #[test]

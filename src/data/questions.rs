@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::choices::{ChoiceReport, test_prompt};
-use crate::data::encode::{Encode, opened, tokens, unworded};
+use crate::data::choices::{ChoiceReport, scorable};
+use crate::data::encode::{Encode, Words};
 use crate::data::item::Item;
 use crate::data::template::Template;
 
@@ -32,23 +32,10 @@ pub fn encode_questions(
 ) -> Result<(Vec<GenerationItem>, ChoiceReport)> {
     let mut out = Vec::with_capacity(items.len());
     let mut report = ChoiceReport { items: items.len(), ..ChoiceReport::default() };
+    let words = Words::new(template, tokenizer)?;
     for item in items {
-        let (instruction, label) = match item {
-            Item::Instruction(instruction) => (instruction, instruction.label),
-            Item::Row(row) => return Err(unworded(row)),
-            _ => {
-                report.unscorable += 1;
-                continue;
-            }
-        };
-        let Some(label) = label else {
-            report.unscorable += 1;
-            continue;
-        };
-        let prompt = opened(tokenizer, tokens(tokenizer, &test_prompt(instruction, template, tokenizer)?, &instruction.place)?);
-        if prompt.is_empty() {
-            bail_data!("{}: the tokenizer makes nothing of the prompt", instruction.place);
-        }
+        let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
+        let prompt = words.test_tokens(instruction)?;
         if prompt.len() > max_prompt {
             report.too_long += 1;
             continue;

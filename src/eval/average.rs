@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 /// Metrics that are averaged where every task has them.
-const AVERAGED: [&str; 11] =
-    ["accuracy", "accuracy_norm", "unparsed", "majority", "f1", "matthews", "pearson", "spearman", "nll", "perplexity", "chance"];
+const AVERAGED: [&str; 10] =
+    ["accuracy", "accuracy_norm", "unparsed", "majority", "f1", "matthews", "pearson", "spearman", "nll", "perplexity"];
 
 /// The average of the tasks' metrics, each task counting the same; `items` and `tokens` are sums, `standard_error` is that of the
 /// average. The metrics of each task lie under `tasks`. What all tasks say alike, such as the protocol, is said of the whole.

@@ -84,8 +84,9 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     std::fs::rename(&partial, folder).with_context(|| format!("cannot create `{}`", folder.display()))
 }
 
-/// Writes `folder`: config.json, model.safetensors, the tokenizer, and what came along. Errors as [`write_folder`].
-pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, folder: &Path) -> Result<()> {
+/// Writes `folder`: config.json, model.safetensors, the tokenizer, what came along, and `more` files by name. Errors as
+/// [`write_folder`].
+pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, more: &[(&str, &[u8])], folder: &Path) -> Result<()> {
     let mut config = extras.config.clone();
     let dtype = if model.storage == DType::BF16 { "bfloat16" } else { "float32" };
     // transformers 5 calls it `dtype`, earlier versions `torch_dtype`.
@@ -101,6 +102,9 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, folder: &Path
             if let Some(name) = file.file_name().filter(|name| !folder.join(name).exists()) {
                 std::fs::copy(file, folder.join(name)).with_context(|| format!("cannot copy `{}`", file.display()))?;
             }
+        }
+        for (name, bytes) in more {
+            std::fs::write(folder.join(name), bytes).with_context(|| format!("cannot write `{name}`"))?;
         }
         Ok(())
     })

@@ -22,17 +22,6 @@ pub enum DataFiles {
     Tasks(BTreeMap<String, DataFiles>),
 }
 
-impl DataFiles {
-    /// All files.
-    pub fn paths(&self) -> Vec<&Path> {
-        match self {
-            Self::File(path) => vec![path],
-            Self::Folder(splits) => splits.values().flatten().map(PathBuf::as_path).collect(),
-            Self::Tasks(tasks) => tasks.values().flat_map(Self::paths).collect(),
-        }
-    }
-}
-
 /// Finds the files of a data set.
 ///
 /// A file belongs to the split that its stem names (`train.json`, `dev.tsv`) or, where no stem does, whose word

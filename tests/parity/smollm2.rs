@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use xgbrun::boost::{Booster, adapter};
 use xgbrun::data::{Batch, Example, Feed};
-use xgbrun::eval::generate;
+use xgbrun::eval::generate::{Generation, generate};
 use xgbrun::model::load::{Loaded, load};
 use xgbrun::model::{Model, Overlay, Request, Role, Tokens};
 use xgbrun::ops::linear::Pair;
@@ -63,7 +63,8 @@ fn logits_greedy_tokens_and_nll_agree() -> Result<()> {
                 let apart = (f64::from(values[order[rank]]) - number(&top["logit"])).abs();
                 ensure!(apart < 2e-3, "{}: {text:?}: logit {rank} is off by {apart:e}", path.display());
             }
-            let greedy = generate::greedy(&model, &none, &tokens, 20, &[], || Ok(()))?;
+            let how = Generation { max_tokens: 20, ..Generation::default() };
+            let greedy = generate(&model, &none, std::slice::from_ref(&tokens), &tokenizer, &how, |_| Ok(()))?.remove(0).ids;
             ensure!(greedy == ids(&prompt["greedy20"]), "{}: {text:?} goes on with {greedy:?}", path.display());
         }
         let paragraph = &reference["paragraph"];

@@ -81,6 +81,58 @@ model.save("saved");"#
 }
 
 #[test]
+fn templates_of_a_mixture_are_all_saved() {
+    let home = home();
+    let body = r#"let a = data::load(p.data, #{ template: "alpaca" }).train; let b = data::load(p.data, #{ template: "none" }).train;
+let mixed = data::mix([a, b], [1, 1]);
+let booster = model.booster(#{ layers: [1] });
+booster.fit(mixed, #{ steps: 1, optimizer: sgd(#{ lr: 0.0 }) }); model.save("two");
+booster.fit(a, #{ steps: 1, optimizer: sgd(#{ lr: 0.0 }) }); model.save("one");"#;
+    let run = home.recipe(body, "run", &["-p", "data=data"]).good();
+    assert_eq!(run.json("one/template.json")["name"], json!("alpaca"));
+    let names: Vec<_> = run.json("two/template.json")["tasks"].as_array().unwrap().iter().map(|t| t["name"].clone()).collect();
+    assert_eq!(names, ["alpaca", "none"]);
+}
+
+#[test]
+fn a_measure_of_rows_on_disk_reads_only_what_is_asked_for() {
+    let home = home();
+    let rows: String = (0..20).map(|i| format!("{{\"text\": \"the number {i} is here\"}}\n")).collect();
+    fs::write(home.path().join("lines.jsonl"), rows + "broken\n").unwrap();
+    let body = r#"let s = data::load(p.data, #{ stream: true }).train; print(s.len);
+print(model.evaluate(s, #{ items: 3 }).tokens); print(model.evaluate(s.take(3)).tokens); model.evaluate(s);"#;
+    let recipe = home.path().join("part.rhai");
+    fs::write(&recipe, format!("let p = params(#{{ model: \"\", data: \"\" }}); let model = model::load(p.model);\n{body}")).unwrap();
+    let run = home.file(&recipe, "part", &["-p", "data=lines.jsonl"]);
+    let lines: Vec<&str> = run.said.lines().collect();
+    assert_eq!((lines[0], lines[1] == lines[2], run.code), ("21", true, Some(3)), "{}", run.said);
+    assert!(lines[3].starts_with("error: `lines.jsonl` line 21 column 1: not valid JSON"), "{}", run.said);
+}
+
+/// Each set of the recipe, from its own files, on the tiny model.
+#[test]
+fn the_recipes_read_their_sets() {
+    let home = home();
+    let recipe = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name);
+    for (set, folder, metric) in
+        [("sst2", "SST-2", "f1"), ("rte", "RTE", "matthews"), ("sick", "SICK", "accuracy"), ("sick_relatedness", "SICK", "pearson")]
+    {
+        let Some(data) = crate::common::shared(&format!("data/glue/{folder}")) else { return };
+        let (set, data) = (format!("set={set}"), format!("data={}", data.display()));
+        let some = ["-p", &set, "-p", &data, "-p", "rounds=1", "-p", "steps=1", "-p", "layers=1", "-p", "items=12", "-p", "rows=40"];
+        let summary = home.file(&recipe("classify.rhai"), &set, &some).good().json("summary.json");
+        assert!(summary["tuned"][metric].is_number() && summary["base"][metric].is_number(), "{set}: {summary}");
+        assert_eq!(summary["tuned"]["template"], json!("recipe"));
+    }
+    let some = ["-p", "data=text", "-p", "rounds=2", "-p", "steps=1", "-p", "layers=1", "-p", "length=32"];
+    let run = home.file(&recipe("language_model.rhai"), "text-run", &some).good();
+    let measured: Vec<_> = run.metrics().into_iter().filter(|line| line.get("split").is_some()).collect();
+    assert_eq!(measured.len(), 2);
+    assert!(measured.iter().all(|m| m["metrics"]["protocol"] == json!("perplexity")), "{measured:?}");
+    assert!(run.said.contains("before: ") && run.said.contains("after: "), "{}", run.said);
+}
+
+#[test]
 fn rows_on_disk_train_as_rows_in_memory() {
     let home = home();
     // The same rows, no validation held out of either.
@@ -147,7 +199,10 @@ fn what_is_asked_of_sets_wrongly_is_told() {
             "data::load(p.data, #{ splits: #{ train: 3 } });",
             "error: option `splits.train` of `data::load` must be a string, found 3 (int)\n",
         ),
-        ("data::load(p.data, #{ splits: #{ train: \"../x.json\" } });", "error: "),
+        (
+            "data::load(p.data, #{ splits: #{ train: \"../x.json\" } });",
+            "error: `splits` names `../x.json` for `train`; expected the name of a file below the data folder\n",
+        ),
         (
             "model.evaluate(task.test, #{ protocol: \"llm_adapters\" });",
             "error: unknown protocol `llm_adapters`; did you mean `llm-adapters`?\n",

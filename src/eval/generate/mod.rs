@@ -140,36 +140,6 @@ pub fn generate(
         .collect()
 }
 
-/// Up to `most` tokens after `prompt`, each the likeliest; it ends before a token of `stop`. `each`
-/// is called after every token and may end it with an error.
-///
-/// Errors: as [`generate`].
-pub fn greedy(
-    model: &Model,
-    overlay: &Overlay,
-    prompt: &[u32],
-    most: usize,
-    stop: &[u32],
-    mut each: impl FnMut() -> Result<()>,
-) -> Result<Vec<u32>> {
-    let how = Generation { max_tokens: most, ..Generation::default() };
-    let rules = Rules { how: &how, ends: stop, tokenizer: &NoText };
-    let out = batch::run(model, overlay, &[prompt.to_vec()], &rules, |_| each())?;
-    Ok(out.into_iter().flatten().collect())
-}
-
-/// Where no text is asked for.
-struct NoText;
-
-impl Decode for NoText {
-    fn decode(&self, _: &[u32]) -> Result<String> {
-        Ok(String::new())
-    }
-    fn eos(&self) -> Option<u32> {
-        None
-    }
-}
-
 /// When a sequence ends.
 struct Rules<'a> {
     how: &'a Generation,

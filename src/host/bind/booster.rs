@@ -113,7 +113,7 @@ fn train(host: &Host, booster: &Booster, set: &Set, options: &FitOptions) -> any
         let parameters = booster.overlay.parameters() as u64;
         model.clone().with(|open| {
             let round = open.round;
-            open.wording = set.parts().first().map(|part| part.wording.clone());
+            open.wording = set.parts().iter().map(|part| (part.task.clone(), part.wording.clone())).collect();
             let (mut losses, mut tokens) = (vec![], 0);
             let started = Instant::now();
             let fitted = set.with_feed(host, &open.tokenizer, |feed| {

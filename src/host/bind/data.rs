@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::data_options::{self, Loading};
 use super::model::Model;
-use super::set::{Part, Set, Source, Wording};
+use super::set::{Part, Set, Source};
 use super::{Answer, dynamic, placed, refuse};
 use crate::data::formats::Lines;
 use crate::data::{self, Item, Split, look};
@@ -289,10 +289,4 @@ fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<
         out.push((name, sources));
     }
     Ok((out, digests))
-}
-
-impl std::fmt::Debug for Wording {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
 }

@@ -91,7 +91,7 @@ fn task(
         }
     };
     let positions = m.network.config().max_positions;
-    let suits = || anyhow::Ok(if part.has_choices()? { Protocol::Choices } else { Protocol::Likelihood });
+    let suits = || anyhow::Ok(if part.has_choices(asked.items)? { Protocol::Choices } else { Protocol::Likelihood });
     let (choices, examples, questions);
     let encoded = match asked.protocol.map_or_else(suits, Ok)? {
         Protocol::Choices => {
@@ -99,8 +99,8 @@ fn task(
             Encoded::Choices(&choices)
         }
         Protocol::Likelihood => {
-            examples = part.examples(host, split, &m.tokenizer)?;
-            Encoded::Sequences(&examples[..asked.items.unwrap_or(usize::MAX).min(examples.len())])
+            examples = part.measured(host, split, &m.tokenizer, asked.items)?;
+            Encoded::Sequences(&examples)
         }
         Protocol::LlmAdapters => {
             questions = part.questions(host, split, &m.tokenizer, asked.items, positions)?;

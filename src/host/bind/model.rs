@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FLOAT, INT, Map, NativeCallContext};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::booster::Booster;
 use super::evaluate::measure;
 use super::set::{Set, Wording};
 use super::{Answer, placed, refuse};
 use crate::boost::{self, Init, Spec, adapter};
+use crate::data::opened;
 use crate::error::Error;
 use crate::eval::generate::{Generation, generate};
 use crate::host::context::{Host, host, lock};
@@ -39,8 +40,8 @@ pub(super) struct Open {
     pub(super) round: usize,
     /// Boosters made so far: each draws its start from a stream of its own.
     boosters: usize,
-    /// How what it was last trained on was worded.
-    pub(super) wording: Option<Arc<Wording>>,
+    /// How what it was last trained on was worded, by task.
+    pub(super) wording: Vec<(String, Arc<Wording>)>,
 }
 
 impl Model {
@@ -193,11 +194,9 @@ pub(super) mod natives {
         door::call(&host, "model.save", &json!({ "name": name }), || {
             let folder = host.with_run(|run| run.folder.child(name))?;
             model.with(|m| {
-                model::save::save(&m.network, &m.tokenizer, &m.extras, &folder)?;
-                match &m.wording {
-                    Some(wording) => save_wording(wording, &m.tokenizer, &folder),
-                    None => Ok(()),
-                }
+                let template = told(&m.wording, &m.tokenizer).map(|told| format!("{told:#}\n"));
+                let more: Vec<(&str, &[u8])> = template.iter().map(|text| ("template.json", text.as_bytes())).collect();
+                model::save::save(&m.network, &m.tokenizer, &m.extras, &more, &folder)
             })
         })
     }
@@ -208,7 +207,7 @@ fn open(host: &Host, name: &str) -> anyhow::Result<Model> {
     let model::load::Loaded { model: network, tokenizer, extras } = loaded;
     let digest = network.digest()?;
     host.with_run(|run| run.note_digest(name, digest))?;
-    let open = Open { network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: None };
+    let open = Open { network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: vec![] };
     let model = Model(Arc::new(Inner { name: name.into(), open: Mutex::new(open) }));
     let digested = model.clone();
     host.at_end(move || digested.with(|m| m.network.digest()));
@@ -261,8 +260,7 @@ fn texts(host: &Host, model: &Model, prompts: &[String], options: Map) -> Answer
     let what = json!({ "prompts": prompts.len(), "max_tokens": generation.max_tokens, "beams": generation.beams });
     door::call(host, "model.generate", &what, || {
         model.with(|m| {
-            let opening: Vec<u32> = if m.tokenizer.add_bos() { m.tokenizer.bos().into_iter().collect() } else { vec![] };
-            let encode = |prompt: &String| Ok(opening.iter().copied().chain(m.tokenizer.encode(prompt)?).collect());
+            let encode = |prompt: &String| Ok(opened(m.tokenizer.as_ref(), m.tokenizer.encode(prompt)?));
             let prompts = prompts.iter().map(encode).collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
             let going = |_| Ok(host.guard.check()?);
             let out = generate(&m.network, &Overlay::default(), &prompts, m.tokenizer.as_ref(), &generation, going)?;
@@ -271,13 +269,20 @@ fn texts(host: &Host, model: &Model, prompts: &[String], options: Map) -> Answer
     })
 }
 
-/// `template.json`: name and text of the template behind a saved model.
-fn save_wording(wording: &Wording, tokenizer: &Tokenizer, folder: &std::path::Path) -> anyhow::Result<()> {
-    let text = match &wording.mapping {
-        Some(mapping) => mapping.text(),
-        None => wording.template.text(tokenizer),
+/// What `template.json` says: name and text of the template behind the model, or of each task's where they differ.
+fn told(wording: &[(String, Arc<Wording>)], tokenizer: &Tokenizer) -> Option<Value> {
+    let one = |wording: &Wording| {
+        let text = match &wording.mapping {
+            Some(mapping) => mapping.text(),
+            None => wording.template.text(tokenizer),
+        };
+        json!({ "name": wording.name(), "text": text })
     };
-    let file = folder.join("template.json");
-    let json = serde_json::to_string_pretty(&json!({ "name": wording.name(), "text": text }))? + "\n";
-    std::fs::write(&file, json).map_err(|e| anyhow::Error::new(e).context(format!("cannot write `{}`", file.display())))
+    let all: Vec<(&String, Value)> = wording.iter().map(|(task, wording)| (task, one(wording))).collect();
+    let first = all.first()?.1.clone();
+    if all.iter().all(|(_, told)| *told == first) {
+        return Some(first);
+    }
+    let of = |(task, told): (&String, Value)| json!({ "task": task, "name": told["name"], "text": told["text"] });
+    Some(json!({ "tasks": all.into_iter().map(of).collect::<Vec<_>>() }))
 }

@@ -111,13 +111,42 @@ impl Part {
         }
     }
 
-    /// Whether its items name choices, at least one of the first thousand.
-    pub fn has_choices(&self) -> anyhow::Result<bool> {
-        Ok(self.items(Some(1000))?.iter().any(Item::is_scorable))
+    /// Whether its items name choices, at least one; of a file on disk, one of the first thousand, and of the first `most`.
+    pub fn has_choices(&self, most: Option<usize>) -> anyhow::Result<bool> {
+        if let Source::Memory(items) = &self.source {
+            return Ok(items.iter().any(Item::is_scorable));
+        }
+        for i in 0..self.source.len().min(1000).min(most.unwrap_or(1000)) {
+            if self.source.get(i, &self.wording)?.is_scorable() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Examples to be measured, at most the first `most`. Of a file on disk only so many rows are read.
+    pub fn measured(
+        &self,
+        host: &Host,
+        split: Split,
+        tokenizer: &Arc<Tokenizer>,
+        most: Option<usize>,
+    ) -> anyhow::Result<Arc<Vec<Example>>> {
+        let examples = match &self.source {
+            Source::Memory(_) => self.examples(host, split, tokenizer)?,
+            Source::Files { .. } => {
+                let out = encode_train(&self.items(most)?, self.wording.template, tokenizer.as_ref(), &self.wording.options)?;
+                Arc::new(out.examples)
+            }
+        };
+        Ok(match most {
+            Some(most) if most < examples.len() => Arc::new(examples[..most].to_vec()),
+            _ => examples,
+        })
     }
 
     /// All examples in memory; what was cut or left out is told once.
-    pub fn examples(&self, host: &Host, split: Split, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Arc<Vec<Example>>> {
+    fn examples(&self, host: &Host, split: Split, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Arc<Vec<Example>>> {
         let mut encoded = lock(&self.encoded);
         if let Some((_, examples)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
             return Ok(examples.clone());
