@@ -331,7 +331,7 @@ fn what_no_template_words_is_refused() {
     );
     let row = Item::Row(Row { place: place(4), fields: serde_json::Map::from_iter([("a".into(), 1.into()), ("b".into(), 2.into())]) });
     let unworded = "`a.json` item 4 is a record with the columns `a`, `b`, which no template words";
-    assert_eq!(encode_choices(&[row.clone()], Template::None, &Bytes::default(), 99).unwrap_err().to_string(), unworded);
+    assert_eq!(encode_choices(std::slice::from_ref(&row), Template::None, &Bytes::default(), 99).unwrap_err().to_string(), unworded);
     assert_eq!(all(row, Template::None, &Bytes::default()), unworded);
 }
 
