@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::host::{Console, Progress};
+use crate::run::Merge;
 
 /// The least time between two plain lines of progress.
 const EVERY: Duration = Duration::from_secs(5);
@@ -37,6 +38,8 @@ impl Console for Quiet {
     fn note(&self, _: &str) {}
 
     fn progress(&self, _: &Progress) {}
+
+    fn merged(&self, _: &Merge, _: usize) {}
 }
 
 struct Bar(ProgressBar);
@@ -65,6 +68,8 @@ impl Console for Bar {
         self.0.set_message(p.detail.clone());
         self.0.set_position(p.done);
     }
+
+    fn merged(&self, _: &Merge, _: usize) {}
 }
 
 impl Drop for Bar {
@@ -102,6 +107,8 @@ impl Console for Lines {
             complain(&format!("{}\n", format!("{} {}/{} {}", p.what, p.done, p.total, p.detail).trim_end()));
         }
     }
+
+    fn merged(&self, _: &Merge, _: usize) {}
 }
 
 #[cfg(test)]

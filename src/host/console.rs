@@ -1,5 +1,7 @@
 //! Where a run speaks while it goes on; the command line decides how it looks.
 
+use crate::run::Merge;
+
 /// How far a long native has come.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
@@ -19,6 +21,8 @@ pub trait Console: Send + Sync {
     fn note(&self, line: &str);
     /// A step of a long native.
     fn progress(&self, progress: &Progress);
+    /// A booster was merged into a model of `layers` layers.
+    fn merged(&self, merge: &Merge, layers: usize);
 }
 
 /// `text` without what could steer a terminal: control characters become `\u{..}`, but line feeds

@@ -51,6 +51,8 @@ mod testing {
         fn note(&self, _: &str) {}
 
         fn progress(&self, _: &Progress) {}
+
+        fn merged(&self, _: &crate::run::Merge, _: usize) {}
     }
 
     pub fn host(text: &str, limits: Limits, interrupt: &'static AtomicBool) -> (Arc<Host>, Arc<Recorder>) {

@@ -36,6 +36,28 @@ pub struct PointTiming {
     pub tokens_per_second: f64,
 }
 
+/// One merge: a booster that became part of the weights. A line `{"merge": {…}, "timing": {…}}` of `metrics.jsonl`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+pub struct Merge {
+    /// Boosters merged before it: the `round` of its points.
+    pub round: usize,
+    /// `low_rank` or `dense`.
+    pub kind: String,
+    /// Layers that it trained, ascending.
+    pub layers: Vec<usize>,
+    /// Numbers that it trained.
+    pub parameters: u64,
+    /// Steps that it was trained for, over all its fits.
+    pub steps: u64,
+    /// η
+    pub eta: f64,
+    /// By how much the booster lowered the mean loss on the last batch that it saw, in nats a token, measured before it was
+    /// trained on that batch. `None` after a single step or none, where there is nothing to measure.
+    pub gain: Option<f64>,
+    /// Frobenius norm of what was added to all weights of a layer together, by layer.
+    pub update_norms: std::collections::BTreeMap<usize, f64>,
+}
+
 /// The open file; each line is one write, so a kill leaves whole lines.
 #[derive(Debug)]
 pub struct Metrics(File);

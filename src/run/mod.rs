@@ -9,7 +9,7 @@ mod summary;
 pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::Folder;
 pub use manifest::{Manifest, digest};
-pub use metrics::{Metrics, Point, PointTiming};
+pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use summary::{Summary, SummaryTiming, peak_rss_mib};
 
 use std::path::Path;
@@ -66,6 +66,11 @@ impl Run {
         self.metrics.log(&Line { evaluation: &evaluation, timing })?;
         self.evaluations.push(evaluation);
         Ok(())
+    }
+
+    /// Records a merge, as a line of `metrics.jsonl`; `seconds` is the time since the run began.
+    pub fn merged(&mut self, merge: &Merge, seconds: f64) -> Result<()> {
+        self.metrics.log(&serde_json::json!({ "merge": merge, "timing": { "seconds": seconds } }))
     }
 
     /// Notes the SHA-256 of something that was read, in `run.json`.
