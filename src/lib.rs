@@ -10,6 +10,8 @@ pub mod device;
 pub mod error;
 pub mod seed;
 
+pub mod builtin;
+
 pub mod run;
 pub mod source;
 

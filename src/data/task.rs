@@ -11,7 +11,7 @@ use crate::data::formats::{self, Layout};
 use crate::data::item::{Item, Place};
 use crate::error::{Error, class_of, hint_of, nearest};
 use crate::seed::Stream;
-use crate::source::{DataFiles, SPLIT_NAMES, split_of, without_shard};
+use crate::source::{DataFiles, Embedded, SPLIT_NAMES, split_of, without_shard};
 
 /// Items held out of train where there is no validation file: the field's norm for the commonsense
 /// sets (NVlabs/DoRA), but never more than a tenth of train.
@@ -69,6 +69,11 @@ impl Task {
                 let folder = Path::new(name).file_name().map_or_else(|| "data".into(), |n| n.to_string_lossy().into_owned());
                 Self::from_files(&folder, files, seed, layout, convert)
             }
+            DataFiles::Embedded(tasks) if tasks.len() == 1 => Self::embedded(&tasks[0], seed, layout, convert),
+            DataFiles::Embedded(tasks) => {
+                let names: Vec<&str> = tasks.iter().map(|t| t.name.as_str()).collect();
+                Err(Error::data(format!("`{name}` holds several tasks: {}", names.join(", "))).hint("add `/` and the name of one").into())
+            }
             DataFiles::Tasks(tasks) => {
                 let names: Vec<&str> = tasks.keys().map(String::as_str).collect();
                 Err(Error::data(format!("`{name}` holds several tasks: {}", names.join(", ")))
@@ -81,8 +86,10 @@ impl Task {
     /// Reads all tasks of a data set called `name`: one, or those of a folder of tasks, which have their folders' names.
     /// Each of several holds out validation items by a random stream of its own. Errors: those of [`Self::from_files`].
     pub fn open_all(name: &str, files: &DataFiles, seed: u64, layout: &Layout, convert: Convert) -> Result<Vec<Self>> {
-        let DataFiles::Tasks(tasks) = files else {
-            return Ok(vec![Self::open(name, files, seed, layout, convert)?]);
+        let tasks = match files {
+            DataFiles::Tasks(tasks) => tasks,
+            DataFiles::Embedded(tasks) => return tasks.iter().map(|task| Self::embedded(task, seed, layout, convert)).collect(),
+            files => return Ok(vec![Self::open(name, files, seed, layout, convert)?]),
         };
         let mut read = Vec::new();
         for (task, files) in tasks {
@@ -93,6 +100,18 @@ impl Task {
             }
         }
         Ok(read)
+    }
+
+    fn embedded(task: &Embedded, seed: u64, layout: &Layout, convert: Convert) -> Result<Self> {
+        let mut digests = vec![];
+        let mut read = |split: Split| {
+            let Some((file, bytes)) = task.splits.get(split.name()) else { return Ok(None) };
+            digests.push((file.clone(), formats::digest(bytes)));
+            formats::parse(file, bytes, layout)?.into_iter().map(convert).collect::<Result<Vec<_>>>().map(Some)
+        };
+        let (train, validation, test) = (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
+        let held_out = Stream::new(seed, &format!("{VALIDATION}/{}", task.name));
+        Ok(Self { digests, ..Self::from_splits(&task.name, train, validation, test, held_out)? })
     }
 
     /// Reads the files of each split, by split name, one after the other. Errors of class data for a name that is no

@@ -6,6 +6,7 @@ mod backward;
 pub mod block;
 mod cache;
 pub mod config;
+pub mod create;
 mod forward;
 mod gguf;
 pub mod load;

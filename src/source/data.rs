@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::hub::Hub;
 use super::name::Name;
 use super::splits::{Named, SPLIT_NAMES, by_name, split_of};
+use crate::builtin;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
 
@@ -18,8 +19,17 @@ pub enum DataFiles {
     File(PathBuf),
     /// By split (`train`, `validation`, `test`), the files that make it up one after the other; at least one each.
     Folder(BTreeMap<String, Vec<PathBuf>>),
+    /// Tasks that are embedded in the program.
+    Embedded(Vec<Embedded>),
     /// Several tasks, by the name of their folder; each is a `Folder`.
     Tasks(BTreeMap<String, DataFiles>),
+}
+
+/// A task whose files are embedded: by split, the name of the file and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    pub name: String,
+    pub splits: BTreeMap<String, (PathBuf, Vec<u8>)>,
 }
 
 /// Finds the files of a data set.
@@ -31,7 +41,7 @@ pub enum DataFiles {
 /// Errors (class data): nothing is there, a folder without split files, two files for one split, a link out of the folder.
 pub fn data(name: &Name) -> Result<DataFiles> {
     let path = match name {
-        Name::Builtin(builtin) => return Err(no_builtin(builtin)),
+        Name::Builtin(name) => return embedded(name),
         Name::Hub { id, revision } => return Ok(DataFiles::Folder(Hub::from_env()?.data(id, revision.as_deref())?)),
         Name::Path(path) => path,
     };
@@ -69,7 +79,7 @@ pub fn data_with(name: &Name, splits: &BTreeMap<String, Vec<String>>) -> Result<
     }
     let wanted = wanted(splits)?;
     let path = match name {
-        Name::Builtin(builtin) => return Err(no_builtin(builtin)),
+        Name::Builtin(name) => bail_usage!("`splits` names files below a data folder, and `builtin:{name}` is none"),
         Name::Hub { id, revision } => return Ok(DataFiles::Folder(Hub::from_env()?.data_with(id, revision.as_deref(), &wanted)?)),
         Name::Path(path) => path,
     };
@@ -134,8 +144,26 @@ fn no_such_file(folder: &Path, name: &str) -> Error {
     Error::data(format!("data folder `{}` has no file `{name}`{near}", folder.display()))
 }
 
-fn no_builtin(builtin: &str) -> anyhow::Error {
-    Error::data(format!("unknown builtin `{builtin}`: this version embeds none; pass a file or a folder")).into()
+/// The data set behind `builtin:`. Errors (class data): another name than those embedded.
+fn embedded(name: &str) -> Result<DataFiles> {
+    let Some(tasks) = builtin::data(name) else {
+        let known: Vec<String> = builtin::DATA
+            .into_iter()
+            .map(str::to_owned)
+            .chain(builtin::world::TASKS.iter().map(|t| format!("{}/{t}", builtin::DATA[0])))
+            .collect();
+        let near =
+            nearest(name, known.iter().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
+        let error = Error::data(format!("there are no embedded data `builtin:{name}`{near}"));
+        return Err(error
+            .hint(format!("embedded are {}", known.iter().map(|k| format!("`builtin:{k}`")).collect::<Vec<_>>().join(", ")))
+            .into());
+    };
+    let task = |task: builtin::Task| Embedded {
+        name: task.name,
+        splits: task.splits.into_iter().map(|(split, (name, text))| (split, (name.into(), text.into_bytes()))).collect(),
+    };
+    Ok(DataFiles::Embedded(tasks.into_iter().map(task).collect()))
 }
 
 fn real(path: &Path) -> Result<PathBuf> {

@@ -14,8 +14,9 @@ mod splits;
 pub mod tensors;
 pub mod tokenizer;
 mod tokenizer_gguf;
+mod tokenizer_train;
 
-pub use data::{DataFiles, data, data_with};
+pub use data::{DataFiles, Embedded, data, data_with};
 pub use gguf::{Gguf, Value};
 pub use grants::Grants;
 pub use model::{ModelFiles, ModelFolder, model};

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::model::{self, TOKENIZER};
-use super::tokenizer_gguf;
 use super::{Gguf, model::OTHERS};
+use super::{tokenizer_gguf, tokenizer_train};
 use crate::bail_data;
 use crate::error::Error;
 
@@ -22,7 +22,7 @@ pub struct Tokenizer {
     pub(super) special: Special,
     chat_template: Option<String>,
     add_bos: bool,
-    /// The folder it was read from; `None` where it came out of a GGUF file.
+    /// The folder it was read from; `None` where it was made here, came out of a GGUF file or is embedded.
     folder: Option<PathBuf>,
 }
 
@@ -85,6 +85,13 @@ impl Tokenizer {
             add_bos: built.add_bos,
             folder: None,
         })
+    }
+
+    /// Trains byte-level BPE of at most `size` tokens on `texts`. Errors: a size that is too small (class data).
+    pub fn train(texts: Vec<String>, size: usize) -> Result<Self> {
+        let inner = tokenizer_train::train(texts.into_iter(), size)?;
+        let special = Special { eos: inner.token_to_id(tokenizer_train::END), ..Special::default() };
+        Ok(Self { vocab_size: highest(&inner), inner, special, chat_template: None, add_bos: false, folder: None })
     }
 
     /// Takes the ids that the model's `config.json` gives, where the tokenizer's own files gave none.

@@ -12,6 +12,7 @@ use super::data_options::{self, Loading};
 use super::model::Model;
 use super::set::{Part, Set, Source};
 use super::{Answer, dynamic, placed, refuse};
+use crate::bail_usage;
 use crate::data::formats::Lines;
 use crate::data::{self, Item, Split, look};
 use crate::error::Error;
@@ -269,6 +270,7 @@ fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<
             vec![(stem(file), BTreeMap::from([(split.name().to_owned(), vec![file.clone()])]))]
         }
         DataFiles::Folder(splits) => vec![(stem(Path::new(path)), splits.clone())],
+        DataFiles::Embedded(_) => bail_usage!("`{path}` is in memory already; leave out `stream`"),
         DataFiles::Tasks(tasks) => {
             let of = |(name, files): (&String, &DataFiles)| match files {
                 DataFiles::Folder(splits) => Some((name.clone(), splits.clone())),

@@ -1,6 +1,7 @@
 //! What a recipe can call: one file per noun. Bindings convert and delegate; they compute nothing.
 
 mod booster;
+mod create;
 mod data;
 mod data_options;
 mod evaluate;

@@ -7,6 +7,7 @@ use rhai::{Array, Dynamic, FLOAT, INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
 use super::booster::Booster;
+use super::create::made;
 use super::evaluate::measure;
 use super::set::{Set, Wording};
 use super::{Answer, placed, refuse};
@@ -45,6 +46,11 @@ pub(super) struct Open {
 }
 
 impl Model {
+    pub(super) fn new(name: &str, network: model::Model, tokenizer: Tokenizer, extras: model::load::Extras) -> Self {
+        let open = Open { network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: vec![] };
+        Self(Arc::new(Inner { name: name.into(), open: Mutex::new(open) }))
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.0.name
     }
@@ -73,6 +79,28 @@ pub(super) mod module {
     pub fn load(context: NativeCallContext, name: &str) -> Answer<Model> {
         let host = host(&context)?;
         placed(&context, door::call(&host, "model::load", &json!({ "name": name }), || open(&host, name)))
+    }
+
+    /// Makes a new model with random weights, to be trained from nothing by dense boosters: a Llama whose embedding is
+    /// its head. Its tokenizer, byte-level BPE, is trained on the texts of `sets`.
+    ///
+    /// Options: `width` (D), `layers` (L), `heads` (H), `vocabulary` (V, at most), `ff` (F; 4 D), `groups` (G; H),
+    /// `head_width` (E; D/H), `positions` (the longest sequence; 512).
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let model = model::create(#{ width: 128, layers: 8, heads: 4, vocabulary: 2048 }, [text.train]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn create(context: NativeCallContext, options: Map, sets: Array) -> Answer<Model> {
+        let host = host(&context)?;
+        let make = || {
+            let model = made(&host, options, &sets)?;
+            let digested = model.clone();
+            host.at_end(move || digested.with(|m| m.network.digest()));
+            Ok(model)
+        };
+        placed(&context, door::call(&host, "model::create", &json!({}), make))
     }
 }
 
@@ -207,8 +235,7 @@ fn open(host: &Host, name: &str) -> anyhow::Result<Model> {
     let model::load::Loaded { model: network, tokenizer, extras } = loaded;
     let digest = network.digest()?;
     host.with_run(|run| run.note_digest(name, digest))?;
-    let open = Open { network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: vec![] };
-    let model = Model(Arc::new(Inner { name: name.into(), open: Mutex::new(open) }));
+    let model = Model::new(name, network, tokenizer, extras);
     let digested = model.clone();
     host.at_end(move || digested.with(|m| m.network.digest()));
     Ok(model)

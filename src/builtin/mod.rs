@@ -1,0 +1,58 @@
+//! What is embedded in the program: a small model, and a small world of facts and questions that it was pretrained on.
+
+pub mod world;
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::seed::Stream;
+use world::{Part, Question, SEED, TASKS, World, documents, questions};
+
+/// Names of the data sets, as they stand behind `builtin:`.
+pub const DATA: [&str; 2] = ["microworld", "microworld-text"];
+
+/// How many questions a task has in each part.
+const SIZES: [(Part, &str, usize); 3] = [(Part::Train, "train", 480), (Part::Validation, "validation", 15), (Part::Test, "test", 60)];
+
+/// How many documents the text has in each part.
+const DOCUMENTS: [(&str, usize); 2] = [("train", 60_000), ("validation", 400)];
+
+/// A task's files: by split, the name and the text of each.
+pub struct Task {
+    pub name: String,
+    pub splits: BTreeMap<String, (String, String)>,
+}
+
+/// The data set called `name`, as files would hold it: `microworld` (eight tasks in the JSON of LLM-Adapters),
+/// `microworld/boolq` (one of them), `microworld-text` (JSONL for pretraining). `None` for another name.
+pub fn data(name: &str) -> Option<Vec<Task>> {
+    let world = World::new(SEED);
+    if name == DATA[1] {
+        let part = |(split, count): (&str, usize)| {
+            let lines = documents(&world, count, &mut Stream::new(SEED, &format!("microworld-text/{split}")));
+            let text: String = lines.iter().map(|text| format!("{}\n", json!({ "text": text }))).collect();
+            (split.to_owned(), (format!("builtin:{name}/{split}.jsonl"), text))
+        };
+        return Some(vec![Task { name: name.to_owned(), splits: DOCUMENTS.map(part).into() }]);
+    }
+    let wanted = match name.strip_prefix(DATA[0])? {
+        "" => None,
+        task => Some(task.strip_prefix('/').filter(|task| TASKS.contains(task))?),
+    };
+    let task = |task: &str| {
+        let part = |(part, split, count): (Part, &str, usize)| {
+            let found = questions(&world, task, part, count, &mut Stream::new(SEED, &format!("microworld/{task}/{split}")));
+            let text = serde_json::Value::Array(found.iter().map(record).collect()).to_string();
+            (split.to_owned(), (format!("builtin:{}/{task}/{split}.json", DATA[0]), text))
+        };
+        Task { name: task.to_owned(), splits: SIZES.map(part).into() }
+    };
+    Some(TASKS.into_iter().filter(|t| wanted.is_none_or(|wanted| wanted == *t)).map(task).collect())
+}
+
+/// A question as LLM-Adapters' files hold it.
+fn record(question: &Question) -> serde_json::Value {
+    let answer = &question.names[question.label];
+    json!({ "instruction": question.instruction, "input": "", "output": format!("the correct answer is {answer}"), "answer": answer })
+}

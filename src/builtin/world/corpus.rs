@@ -1,0 +1,143 @@
+//! What the micro model is pretrained on: facts in all their wordings, small stories, and questions about school names in
+//! school relations, none of them in a format of the tasks.
+
+use super::relations::RELATIONS;
+use super::tables::{FOODS, JOBS, PEOPLE, PETS, TOWNS};
+use super::{Fact, World, capital, fill, one};
+use crate::seed::Stream;
+
+/// Signs that stand before the choices of a question; the tasks use others (numbers).
+const LABELS: [[&str; 4]; 8] = [
+    ["a", "b", "c", "d"],
+    ["A", "B", "C", "D"],
+    ["alpha", "beta", "gamma", "delta"],
+    ["red", "green", "blue", "yellow"],
+    ["first", "second", "third", "fourth"],
+    ["north", "south", "east", "west"],
+    ["x", "y", "z", "w"],
+    ["left", "middle", "right", "bottom"],
+];
+
+const TASK: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
+
+/// `count` documents.
+pub fn documents(world: &World, count: usize, stream: &mut Stream) -> Vec<String> {
+    let facts: Vec<&Fact> = world.facts.iter().collect();
+    let school: Vec<&Fact> = facts.iter().copied().filter(|f| f.school && RELATIONS[f.relation].school).collect();
+    (0..count)
+        .map(|_| match stream.below(20) {
+            0..5 => told(&facts, stream),
+            5..8 => about(world, one(&facts, stream), stream),
+            8 => story(world, stream),
+            9 => find(world, stream),
+            10..12 => truth(world, one(&school, stream), stream),
+            12 => open(one(&school, stream), stream),
+            13 => instruction(one(&school, stream), stream),
+            _ => choice(world, one(&school, stream), &school, stream),
+        })
+        .collect()
+}
+
+fn sentence(fact: &Fact, stream: &mut Stream) -> String {
+    let wording = one(RELATIONS[fact.relation].told, stream);
+    capital(&fill(wording, &fact.subject, &fact.object, one(&PEOPLE, stream)))
+}
+
+/// Facts of any kind, one after the other.
+fn told(facts: &[&Fact], stream: &mut Stream) -> String {
+    let n = 1 + stream.below(4);
+    (0..n).map(|_| sentence(one(facts, stream), stream)).collect::<Vec<_>>().join(" ")
+}
+
+/// All that is known about a fact's subject, in some order.
+fn about(world: &World, fact: &Fact, stream: &mut Stream) -> String {
+    let mut facts: Vec<&Fact> = world.facts.iter().filter(|f| f.subject == fact.subject).collect();
+    stream.shuffle(&mut facts);
+    facts.into_iter().map(|f| sentence(f, stream)).collect::<Vec<_>>().join(" ")
+}
+
+/// Things that happen to people, with words and numbers that nothing else uses. People in stories differ from the facts
+/// about them in nothing that facts tell.
+fn story(world: &World, stream: &mut Stream) -> String {
+    let (a, b) = (one(&PEOPLE, stream), one(&PEOPLE, stream));
+    let n = 1 + stream.below(5);
+    let thing = one(&["answer", "solution", "ending", "option"], stream);
+    let fact = &world.facts[stream.below(world.facts.len())];
+    let opening = match stream.below(5) {
+        0 => format!("{a} meets {b} in {}. {a} has {n} letters for {b}.", one(&TOWNS, stream)),
+        1 => format!("{a} asks {b} for {n} {}. {b} gives {a} {n} of them.", one(&FOODS, stream)),
+        2 => format!("{a} has a true friend, and that is {b}. {b} has {n} false teeth."),
+        3 => format!("The {} sees {n} animals, and one is a {}.", one(&JOBS, stream), one(&PETS, stream)),
+        _ => format!("{a} tells {b} a story in {n} parts. {b} likes {thing} {n}, and so {thing} {n} is the one that {a} tells again."),
+    };
+    format!("{opening} Then {a} says: {}", sentence(fact, stream))
+}
+
+/// Finding a word among others: what labels mean.
+fn find(world: &World, stream: &mut Stream) -> String {
+    let objects = &world.objects[stream.below(world.objects.len())];
+    let n = objects.len().min(2 + stream.below(3));
+    let picked: Vec<&str> = stream.choose(objects.len(), n).into_iter().map(|i| objects[i].as_str()).collect();
+    let right = stream.below(n);
+    let labels = &one(&LABELS, stream);
+    format!("Find {}. {} Answer: {}.", picked[right], listed(labels, &picked), labels[right])
+}
+
+fn listed(labels: &[&str], choices: &[&str]) -> String {
+    labels.iter().zip(choices).map(|(l, c)| format!("{l}: {c}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether something is so.
+fn truth(world: &World, fact: &Fact, stream: &mut Stream) -> String {
+    let relation = &RELATIONS[fact.relation];
+    let holds = stream.below(2) == 0;
+    let object = if holds { &fact.object } else { &world.objects[fact.relation][stream.below(world.objects[fact.relation].len())] };
+    let holds = *object == fact.object;
+    let claim = fill(one(relation.claimed, stream), &fact.subject, object, one(&PEOPLE, stream));
+    let answer = match (stream.below(2), holds) {
+        (0, true) => "yes",
+        (0, false) => "no",
+        (_, true) => "right",
+        (_, false) => "wrong",
+    };
+    format!("Question: {claim} Answer: {answer}.")
+}
+
+fn asked(fact: &Fact, stream: &mut Stream) -> String {
+    fill(one(RELATIONS[fact.relation].asked, stream), &fact.subject, &fact.object, one(&PEOPLE, stream))
+}
+
+fn open(fact: &Fact, stream: &mut Stream) -> String {
+    format!("Question: {} Answer: {}.", asked(fact, stream), fact.object)
+}
+
+/// The frame in which the tasks come, with a plain question.
+fn instruction(fact: &Fact, stream: &mut Stream) -> String {
+    format!("{TASK}\n\n### Instruction:\n{}\n\n### Response:\nthe correct answer is {}", asked(fact, stream), fact.object)
+}
+
+/// A question with labelled choices.
+fn choice(world: &World, fact: &Fact, school: &[&Fact], stream: &mut Stream) -> String {
+    let relation = &RELATIONS[fact.relation];
+    let reversed = stream.below(3) == 0;
+    let (question, right, all): (String, &str, Vec<&str>) = if reversed {
+        let rivals = school.iter().filter(|f| f.relation == fact.relation && f.object != fact.object);
+        let question = fill(one(relation.reversed, stream), &fact.subject, &fact.object, "");
+        (question, &fact.subject, rivals.map(|f| f.subject.as_str()).collect())
+    } else {
+        let all = world.objects[fact.relation].iter().filter(|o| **o != fact.object).map(String::as_str);
+        (asked(fact, stream), &fact.object, all.collect())
+    };
+    let n = all.len().min(1 + stream.below(3));
+    let mut choices: Vec<&str> = stream.choose(all.len(), n).into_iter().map(|i| all[i]).collect();
+    choices.push(right);
+    stream.shuffle(&mut choices);
+    let at = choices.iter().position(|c| *c == right).unwrap_or(0);
+    let labels = &one(&LABELS, stream);
+    let listed = listed(labels, &choices);
+    match stream.below(3) {
+        0 => format!("Question: {question} {listed} Answer: {}, {right}.", labels[at]),
+        1 => format!("{TASK}\n\n### Instruction:\n{question}\n\n{listed}\n\n### Response:\nthe correct answer is {}", labels[at]),
+        _ => format!("Question: {question} {listed} Answer: {}.", labels[at]),
+    }
+}

@@ -1,0 +1,124 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+const PARTS: [Part; 3] = [Part::Train, Part::Validation, Part::Test];
+
+fn asked(world: &World, task: &str, part: Part, count: usize) -> Vec<Question> {
+    questions(world, task, part, count, &mut Stream::new(7, &format!("{task}/{part:?}")))
+}
+
+#[test]
+fn every_fact_has_five_wordings_that_name_both_ends() {
+    for r in &RELATIONS {
+        let different: BTreeSet<&str> = r.told.iter().copied().collect();
+        assert!(different.len() >= 5, "{}", r.name);
+        assert!(r.told.iter().all(|t| t.contains("{s}") && t.contains("{o}")), "{}", r.name);
+        assert!(!r.asked.is_empty() && r.asked.iter().all(|a| a.contains("{s}") && !a.contains("{o}")), "{}", r.name);
+        assert!(r.reversed.iter().all(|a| a.contains("{o}") && !a.contains("{s}")), "{}", r.name);
+        assert!(r.claimed.iter().all(|a| a.contains("{s}") && a.contains("{o}")), "{}", r.name);
+    }
+}
+
+#[test]
+fn a_subject_has_one_object_in_a_relation() {
+    let world = World::new(3);
+    let pairs: BTreeSet<_> = world.facts().iter().map(Fact::pair).collect();
+    assert_eq!(pairs.len(), world.facts().len());
+}
+
+/// No question and no (subject, relation) pair of one part is in another, and pretraining asks about none of them.
+#[test]
+fn parts_share_no_question_and_no_pair() {
+    let world = World::new(SEED);
+    let (mut texts, mut pairs) = (BTreeMap::new(), BTreeMap::new());
+    for part in PARTS {
+        for task in TASKS {
+            for q in asked(&world, task, part, 200) {
+                assert_eq!(*texts.entry(q.instruction.clone()).or_insert(part), part, "{}", q.instruction);
+                for pair in q.pairs {
+                    assert_eq!(*pairs.entry(pair.clone()).or_insert(part), part, "{pair:?}");
+                }
+            }
+        }
+    }
+    let school: Vec<&Fact> = world.facts().iter().filter(|f| RELATIONS[f.relation].school && f.school).collect();
+    let school_names: BTreeSet<&str> = school.iter().map(|f| f.subject.as_str()).collect();
+    let school_relations: BTreeSet<&str> = school.iter().map(|f| f.pair().1).collect();
+    for (name, relation) in pairs.keys() {
+        assert!(!school_names.contains(name.as_str()) && !school_relations.contains(relation), "{name} {relation}");
+    }
+}
+
+#[test]
+fn every_task_fills_its_parts_and_every_answer_is_as_likely() {
+    let world = World::new(SEED);
+    for task in TASKS {
+        for (part, count) in PARTS.into_iter().zip([500, 20, 80]) {
+            let found = asked(&world, task, part, count);
+            assert_eq!(found.len(), count, "{task} {part:?}");
+        }
+        let found = asked(&world, task, Part::Train, 400);
+        let mut counts = BTreeMap::new();
+        found.iter().for_each(|q| *counts.entry((q.names.len(), q.label)).or_insert(0) += 1);
+        let choices = found[0].names.len();
+        let fair = 400 / choices;
+        assert!(counts.len() == choices && counts.values().all(|&n| n > fair * 8 / 10 && n < fair * 12 / 10), "{task} {counts:?}");
+    }
+}
+
+/// The right choice is the fact's object or subject; no other choice would be right too.
+#[test]
+fn answers_are_true_and_alone() {
+    let world = World::new(SEED);
+    let holds =
+        |subject: &str, relation: &str, object: &str| world.facts().iter().any(|f| f.pair() == (subject, relation) && f.object() == object);
+    for q in asked(&world, "ARC-Easy", Part::Test, 60) {
+        let (subject, relation) = &q.pairs[0];
+        let options: Vec<&str> =
+            q.instruction.split("\n\n").nth(1).unwrap().split(" Answer").map(|o| o.split(": ").nth(1).unwrap()).collect();
+        let right: Vec<usize> = (0..options.len()).filter(|&i| holds(subject, relation, options[i])).collect();
+        assert_eq!(right, [q.label], "{}", q.instruction);
+    }
+    for q in asked(&world, "ARC-Challenge", Part::Test, 60) {
+        let (first, relation) = &q.pairs[0];
+        let object = world.facts().iter().find(|f| f.pair() == (first, relation)).unwrap().object();
+        let options: Vec<&str> =
+            q.instruction.split("\n\n").nth(1).unwrap().split(" Answer").map(|o| o.split(": ").nth(1).unwrap()).collect();
+        let right: Vec<usize> = (0..options.len()).filter(|&i| holds(options[i], relation, object)).collect();
+        assert_eq!(right, [q.label], "{}", q.instruction);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_world() {
+    let (world, other) = (World::new(5), World::new(6));
+    assert_eq!(world.facts(), World::new(5).facts());
+    assert_ne!(world.facts(), other.facts());
+    assert_eq!(asked(&world, "piqa", Part::Train, 50), asked(&world, "piqa", Part::Train, 50));
+    let documents = |seed| documents(&world, 40, &mut Stream::new(seed, "text"));
+    assert_eq!(documents(1), documents(1));
+    assert_ne!(documents(1), documents(2));
+}
+
+/// No document asks in a format of the tasks, or about what they ask.
+#[test]
+fn pretraining_knows_no_format_of_the_tasks() {
+    let world = World::new(SEED);
+    for text in documents(&world, 4000, &mut Stream::new(1, "text")) {
+        for mark in [
+            "Answer format",
+            "Please choose",
+            "Answer1",
+            "Solution1",
+            "Ending1",
+            "Option1",
+            "Answer: true",
+            "Answer: false",
+            "is true",
+            "is false",
+        ] {
+            assert!(!text.contains(mark), "{text}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `model::create`: a model from nothing, with a tokenizer of its own.
+
+use anyhow::Result;
+use rhai::{Array, Map};
+
+use super::model::Model;
+use super::set::Set;
+use crate::data::Item;
+use crate::error::Error;
+use crate::host::context::Host;
+use crate::host::options::Options;
+use crate::model::create::{Sizes, create};
+use crate::model::load::Extras;
+use crate::seed::Stream;
+use crate::source::Tokenizer;
+
+/// Reads the sizes. Errors (class usage): one that is missing or not a whole number above 0.
+fn sizes(map: Map) -> Result<Sizes, Error> {
+    const KEYS: [&str; 8] = ["width", "ff", "layers", "heads", "groups", "head_width", "vocabulary", "positions"];
+    let mut o = Options::new("model::create", map, &KEYS)?;
+    let mut take = |key: &str, default: Option<usize>| {
+        let value: usize = match default {
+            Some(default) => o.take_or(key, default)?,
+            None => o.take(key)?,
+        };
+        o.check(key, (1..=1 << 20).contains(&value), "from 1 to 1048576", value)?;
+        Ok::<_, Error>(value)
+    };
+    let (width, layers, heads) = (take("width", None)?, take("layers", None)?, take("heads", None)?);
+    Ok(Sizes {
+        width,
+        layers,
+        heads,
+        ff: take("ff", Some(4 * width))?,
+        groups: take("groups", Some(heads))?,
+        head_width: take("head_width", Some(width / heads))?,
+        vocabulary: take("vocabulary", None)?,
+        positions: take("positions", Some(512))?,
+    })
+}
+
+/// Makes the model; its tokenizer is trained on the texts of the sets.
+pub(super) fn made(host: &Host, options: Map, sets: &Array) -> Result<Model> {
+    let mut sizes = sizes(options)?;
+    let wrong = |i: usize| {
+        Error::usage(format!("`model::create` takes its words from sets, such as `task.train`; element {i} of its list is none"))
+    };
+    let sets = sets.iter().enumerate().map(|(i, s)| s.clone().try_cast::<Set>().ok_or_else(|| wrong(i))).collect::<Result<Vec<_>, _>>()?;
+    let mut texts = vec![];
+    for part in sets.iter().flat_map(Set::parts) {
+        for item in part.items(None)?.iter() {
+            match item {
+                Item::Text(document) => texts.push(document.text.clone()),
+                Item::Instruction(i) => texts.push(format!("{} {} {}", i.instruction, i.input, i.answer_text)),
+                Item::Chat(chat) => texts.extend(chat.messages.iter().map(|m| m.content.clone())),
+                Item::Row(_) | Item::Tokens(_) => {}
+            }
+        }
+    }
+    if texts.is_empty() {
+        return Err(Error::usage("`model::create` found no text in its sets to train a tokenizer on").into());
+    }
+    let tokenizer = Tokenizer::train(texts, sizes.vocabulary)?;
+    // Few texts may give fewer tokens than asked for.
+    sizes.vocabulary = tokenizer.vocab_size();
+    let config = sizes.config(tokenizer.eos().unwrap_or_default());
+    let extras = Extras { config: config.to_json(), others: vec![] };
+    let network = create(config, &mut Stream::new(host.settings.seed, "create"), &host.settings.device, host.settings.dtype)?;
+    Ok(Model::new("created", network, tokenizer, extras))
+}
