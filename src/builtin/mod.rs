@@ -9,6 +9,27 @@ use serde_json::json;
 use crate::seed::Stream;
 use world::{Part, Question, SEED, TASKS, World, documents, questions};
 
+/// A model whose files are embedded.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Micro {
+    /// Behind `builtin:`.
+    pub name: &'static str,
+    /// `config.json`
+    pub config: &'static str,
+    /// `tokenizer.json`
+    pub tokenizer: &'static [u8],
+    /// `model.safetensors`, in bf16.
+    pub weights: &'static [u8],
+}
+
+/// The micro model, which `recipes/pretrain_micro.rhai` made.
+pub static MICRO: Micro = Micro {
+    name: "micro",
+    config: include_str!("micro/config.json"),
+    tokenizer: include_bytes!("micro/tokenizer.json"),
+    weights: include_bytes!("micro/model.safetensors"),
+};
+
 /// Names of the data sets, as they stand behind `builtin:`.
 pub const DATA: [&str; 2] = ["microworld", "microworld-text"];
 

@@ -17,13 +17,17 @@ use crate::host::Limits;
 pub enum Invocation {
     Run(RunArgs),
     Eval(EvalArgs),
+    Check(CheckArgs),
+    Plan(PlanArgs),
 }
 
 /// The verbs.
-const VERBS: [&str; 1] = ["eval"];
+const VERBS: [&str; 3] = ["check", "plan", "eval"];
 
 const RUN_HELP: &str = "\
 Commands:
+  xgbrun check RECIPE                  Find mistakes without loading weights
+  xgbrun plan RECIPE                   Memory, operations and time of each round
   xgbrun eval MODEL --data FILE|DIR    Measure a model: accuracy of choices, or perplexity of text
 
 Examples:
@@ -108,6 +112,56 @@ pub struct EvalArgs {
     pub compute: ComputeArgs,
 }
 
+const CHECK_HELP: &str = "\
+The recipe runs on shapes: every name, type, option, parameter, layer and data file is looked at, and no weights are read. \
+A mistake is shown with its line; the exit code is 2 for the recipe, 3 for data or model.
+
+Examples:
+  xgbrun check recipes/commonsense.rhai
+  xgbrun check my.rhai -p model=models/smollm2 -p data=data/ARC-Easy";
+
+/// Find what is wrong with a recipe, without loading weights.
+#[derive(Debug, Parser)]
+#[command(name = "xgbrun check", bin_name = "xgbrun check", arg_required_else_help = true, max_term_width = 110, after_help = CHECK_HELP)]
+pub struct CheckArgs {
+    /// The recipe: a path that ends in `.rhai` or holds a `/`
+    #[arg(value_parser = recipe)]
+    pub recipe: PathBuf,
+    /// Set a parameter that the recipe declares with `params`
+    #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
+    pub param: Vec<(String, String)>,
+    /// Seed of all chance in the run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+}
+
+const PLAN_HELP: &str = "\
+Memory is what the run will hold at most, by the same formula that training obeys. Time is that of an undisturbed machine, \
+from a calibration of 0.3 s with two layers of the model's sizes. Where the plan needs more memory than is free, the exit code \
+is 4 and the message says what to lower.
+
+Examples:
+  xgbrun plan recipes/commonsense.rhai
+  xgbrun plan my.rhai -p model=models/smollm2 -p data=data/ARC-Easy --memory 8192";
+
+/// Say what a recipe will need: layers, parameters, operations, memory and time of each round.
+#[derive(Debug, Parser)]
+#[command(name = "xgbrun plan", bin_name = "xgbrun plan", arg_required_else_help = true, max_term_width = 110, after_help = PLAN_HELP)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub check: CheckArgs,
+    /// Show every round
+    #[arg(long)]
+    pub rounds: bool,
+    /// The memory that the run may take, in MiB [default: what is free]
+    #[arg(long, value_name = "MIB")]
+    pub memory: Option<u64>,
+}
+
 /// What to compute with, and whether to show it.
 #[derive(Debug, clap::Args)]
 pub struct ComputeArgs {
@@ -142,7 +196,7 @@ impl ComputeArgs {
 }
 
 /// Bounds on what a recipe may use.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Limits on the recipe")]
 pub struct LimitArgs {
     /// Script operations
@@ -191,6 +245,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
     let words: Vec<OsString> = words.into_iter().collect();
     let first = words.get(1).map(|w| w.to_string_lossy());
     match first.as_deref() {
+        Some("check") => Ok(Invocation::Check(CheckArgs::parse_from(words.into_iter().skip(1)))),
+        Some("plan") => Ok(Invocation::Plan(PlanArgs::parse_from(words.into_iter().skip(1)))),
         Some("eval") => Ok(Invocation::Eval(EvalArgs::parse_from(words.into_iter().skip(1)))),
         Some(word) if !word.starts_with('-') && !is_recipe(word) => Err(unknown(word).into()),
         _ => Ok(Invocation::Run(RunArgs::parse_from(words))),

@@ -1,8 +1,10 @@
 //! The command line: one file per verb.
 
 mod args;
+mod check;
 mod eval;
 mod interrupt;
+mod plan;
 mod run;
 mod terminal;
 
@@ -24,6 +26,8 @@ pub fn main() -> Result<()> {
     match invocation {
         Invocation::Run(args) => run::run(args),
         Invocation::Eval(args) => eval::run(&args),
+        Invocation::Check(args) => check::run(args),
+        Invocation::Plan(args) => plan::run(args),
     }
 }
 

@@ -79,7 +79,7 @@ fn test(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Option<String>
 }
 
 /// A number with its thousands apart: `294 912`.
-fn grouped(n: u64) -> String {
+pub(super) fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let groups = digits.as_bytes().rchunks(3).rev();
     groups.map(|group| String::from_utf8_lossy(group)).collect::<Vec<_>>().join(" ")

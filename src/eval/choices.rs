@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::BATCH_TOKENS;
 use crate::data::ChoiceItem;
+use crate::model::cost::Work;
 use crate::model::{Model, Overlay, Tokens};
 
 /// Scores of a set.
@@ -37,14 +38,9 @@ impl Scores {
 /// Errors where a likelihood is no number.
 pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progress: impl FnMut(usize) -> Result<()>) -> Result<Scores> {
     let mut scores = Scores { sums: Vec::with_capacity(items.len()), tokens: 0 };
-    let mut start = 0;
-    while start < items.len() {
-        let mut batch = Packed::default();
-        let mut end = start;
-        while end < items.len() && (end == start || batch.tokens.ids.len() < BATCH_TOKENS) {
-            batch.push(&items[end]);
-            end += 1;
-        }
+    let mut end = 0;
+    for batch in batches(items) {
+        end += batch.spans.len();
         scores.tokens += batch.tokens.ids.len();
         let nll = model.nll(&batch.tokens, &batch.rows, &batch.targets, overlay)?;
         for spans in &batch.spans {
@@ -52,10 +48,30 @@ pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progres
             super::finite(sums.iter().sum())?;
             scores.sums.push(sums);
         }
-        start = end;
         progress(end)?;
     }
     Ok(scores)
+}
+
+/// The items in batches of about [`BATCH_TOKENS`], one after the other.
+fn batches(items: &[ChoiceItem]) -> impl Iterator<Item = Packed> {
+    let mut left = items;
+    std::iter::from_fn(move || {
+        let (first, rest) = left.split_first()?;
+        left = rest;
+        let mut batch = Packed::default();
+        batch.push(first);
+        while let Some((next, rest)) = left.split_first().filter(|_| batch.tokens.ids.len() < BATCH_TOKENS) {
+            batch.push(next);
+            left = rest;
+        }
+        Some(batch)
+    })
+}
+
+/// What scoring them takes: the work of each batch.
+pub fn work(items: &[ChoiceItem]) -> Vec<Work> {
+    batches(items).map(|batch| Work::of(&batch.tokens, batch.rows.len())).collect()
 }
 
 /// The index of the largest value, the first of equals.

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::BATCH_TOKENS;
 use crate::data::{Batch, Example};
+use crate::model::cost::Work;
 use crate::model::{Model, Overlay, Tokens};
 
 /// The mean over all supervised tokens, in nats a token.
@@ -20,21 +21,40 @@ pub struct Nll {
 /// Errors where the likelihood is no number.
 pub fn mean(model: &Model, overlay: &Overlay, examples: &[Example], mut progress: impl FnMut(usize) -> Result<()>) -> Result<Nll> {
     let (mut sum, mut supervised, mut tokens) = (0.0, 0, 0);
-    let mut start = 0;
-    while start < examples.len() {
-        let (mut end, mut size) = (start, 0);
-        while end < examples.len() && (end == start || size < BATCH_TOKENS) {
-            size += examples[end].ids.len();
-            end += 1;
-        }
-        let batch = Batch::pack(&examples[start..end].iter().collect::<Vec<_>>())?;
+    let mut end = 0;
+    for some in batches(examples) {
+        end += some.len();
+        let batch = Batch::pack(&some.iter().collect::<Vec<_>>())?;
         tokens += batch.ids.len();
         supervised += batch.rows.len();
         let flat = Tokens::sequences(batch.ids, &batch.starts);
         sum += model.nll(&flat, &batch.rows, &batch.targets, overlay)?.iter().sum::<f64>();
-        start = end;
         progress(end)?;
     }
     super::finite(sum)?;
     Ok(Nll { mean: sum / supervised as f64, supervised, tokens })
+}
+
+/// The examples in batches of about [`BATCH_TOKENS`].
+fn batches(examples: &[Example]) -> impl Iterator<Item = &[Example]> {
+    let mut left = examples;
+    std::iter::from_fn(move || {
+        let (mut count, mut size) = (0, 0);
+        while count < left.len() && (count == 0 || size < BATCH_TOKENS) {
+            size += left[count].ids.len();
+            count += 1;
+        }
+        let (some, rest) = left.split_at(count);
+        left = rest;
+        Some(some).filter(|some| !some.is_empty())
+    })
+}
+
+/// What measuring them takes: the work of each batch.
+pub fn work(examples: &[Example]) -> Result<Vec<Work>> {
+    let one = |some: &[Example]| {
+        let batch = Batch::pack(&some.iter().collect::<Vec<_>>())?;
+        Ok(Work::of(&Tokens::sequences(batch.ids, &batch.starts), batch.rows.len()))
+    };
+    batches(examples).map(one).collect()
 }

@@ -30,6 +30,9 @@ pub enum Protocol {
 pub const NAMES: [&str; 3] = ["lm-eval", "llm-adapters", "perplexity"];
 
 impl Protocol {
+    /// Beams that `llm-adapters` searches with.
+    pub const BEAMS: usize = 4;
+
     /// Tokens that `llm-adapters` generates at most.
     pub const NEW_TOKENS: usize = 32;
 
@@ -85,7 +88,7 @@ pub fn by_answers(
     tokenizer: &dyn Decode,
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Measured> {
-    let how = Generation { max_tokens: Protocol::NEW_TOKENS, beams: 4, ..Generation::default() };
+    let how = Generation { max_tokens: Protocol::NEW_TOKENS, beams: Protocol::BEAMS, ..Generation::default() };
     let prompts: Vec<Vec<u32>> = items.iter().map(|item| item.prompt.clone()).collect();
     let texts = generate(model, overlay, &prompts, tokenizer, &how, progress)?;
     let tokens = prompts.iter().map(Vec::len).chain(texts.iter().map(|text| text.ids.len())).sum();

@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 
 use super::generate::Decode;
 use super::protocol::{self, Protocol};
+use super::{choices, nll};
 use crate::data::{ChoiceItem, Example, GenerationItem};
+use crate::model::cost::Work;
 use crate::model::{Model, Overlay};
 
 /// Items that are encoded and ready to be measured.
@@ -60,6 +62,55 @@ impl Encoded<'_> {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What measuring takes: the work of each pass. Of generated texts, as if each had [`Protocol::NEW_TOKENS`] tokens.
+    pub fn work(&self) -> Result<Vec<Work>> {
+        Ok(match *self {
+            Self::Choices(items) => choices::work(items),
+            Self::Sequences(examples) => nll::work(examples)?,
+            Self::Questions(items, _) => {
+                let beams = Protocol::BEAMS;
+                let prompt = |item: &GenerationItem| Work { tokens: item.prompt.len(), rows: 1, pairs: item.prompt.len().pow(2) / 2 };
+                let step = |item: &GenerationItem| Work {
+                    tokens: beams,
+                    rows: beams,
+                    pairs: beams * (item.prompt.len() + Protocol::NEW_TOKENS / 2),
+                };
+                // Prompts and steps of several questions share a pass.
+                let several = |some: &[GenerationItem]| {
+                    let steps = some.iter().map(step).fold(Work::default(), Work::and);
+                    std::iter::once(some.iter().map(prompt).fold(Work::default(), Work::and))
+                        .chain(std::iter::repeat_n(steps, Protocol::NEW_TOKENS))
+                };
+                items.chunks(8).flat_map(several).collect()
+            }
+        })
+    }
+
+    /// The metrics of a set that nobody has measured, with the names that measuring it gives: as good as they can be, or
+    /// as bad.
+    pub fn supposed(&self, good: bool) -> Map<String, Value> {
+        let one = if good { 1.0 } else { 0.0 };
+        let mut out = Map::new();
+        out.insert("protocol".into(), self.protocol().name().into());
+        let names: &[&str] = match self {
+            Self::Sequences(_) => &["nll", "perplexity"],
+            _ => &["accuracy", "accuracy_norm", "majority", "standard_error", "unparsed", "f1", "matthews", "pearson", "spearman"],
+        };
+        for name in names {
+            let value = match *name {
+                "nll" => 10.0 * (1.0 - one),
+                "perplexity" => f64::exp(10.0 * (1.0 - one)),
+                "majority" => 0.5,
+                "standard_error" => 0.0,
+                "unparsed" => 1.0 - one,
+                _ => one,
+            };
+            out.insert((*name).into(), value.into());
+        }
+        out.insert(if matches!(self, Self::Sequences(_)) { "tokens" } else { "items" }.into(), self.len().into());
+        out
     }
 
     /// Measures all of it; `progress` hears how many are done and may end it with an error.

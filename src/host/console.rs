@@ -25,6 +25,19 @@ pub trait Console: Send + Sync {
     fn merged(&self, merge: &Merge, layers: usize);
 }
 
+/// Takes nothing: where a recipe is looked at and not run.
+pub(super) struct Silent;
+
+impl Console for Silent {
+    fn print(&self, _: &str) {}
+
+    fn note(&self, _: &str) {}
+
+    fn progress(&self, _: &Progress) {}
+
+    fn merged(&self, _: &Merge, _: usize) {}
+}
+
 /// `text` without what could steer a terminal: control characters become `\u{..}`, but line feeds
 /// stay and tabs become four spaces.
 pub(super) fn plain(text: &str) -> String {

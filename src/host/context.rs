@@ -10,9 +10,11 @@ use rhai::{Dynamic, NativeCallContext};
 
 use super::console::Console;
 use super::guard::Guard;
+use super::ledger::{Event, Ledger, Outlook};
 use super::limits::Limits;
 use super::modules::Sources;
 use super::params::Params;
+use crate::error::{Class, Error};
 use crate::run::{Manifest, Run, Summary, digest};
 use crate::seed::Stream;
 use crate::source::Grants;
@@ -43,6 +45,8 @@ pub struct Host {
     run: Mutex<Option<Run>>,
     /// Gives the digest of the run's weights.
     digest: Mutex<Option<Digest>>,
+    /// Takes notes where the recipe runs on shapes: nothing is computed, and nothing is written.
+    ledger: Option<Mutex<Ledger>>,
 }
 
 type Digest = Box<dyn Fn() -> Result<String> + Send>;
@@ -50,7 +54,33 @@ type Digest = Box<dyn Fn() -> Result<String> + Send>;
 impl Host {
     pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
         let params = Mutex::new(Params::new(settings.params.clone()));
-        Self { settings, guard, console, sources, params, samplers: Mutex::default(), run: Mutex::default(), digest: Mutex::default() }
+        let (samplers, run, digest) = Default::default();
+        Self { settings, guard, console, sources, params, samplers, run, digest, ledger: None }
+    }
+
+    /// A host on which nothing is computed and nothing written.
+    pub(super) fn on_shapes(mut self, outlook: Outlook) -> Self {
+        self.ledger = Some(Mutex::new(Ledger::new(outlook)));
+        self
+    }
+
+    /// What measured values are taken to be; `None` where they are measured.
+    pub(super) fn outlook(&self) -> Option<Outlook> {
+        self.ledger.as_ref().map(|ledger| lock(ledger).outlook)
+    }
+
+    /// Notes what a call at `context` would do. Errors once there are too many notes.
+    pub(super) fn note(&self, context: &NativeCallContext, event: Event) -> Result<()> {
+        let Some(ledger) = &self.ledger else { return Ok(()) };
+        let in_recipe = context.call_source().is_none_or(|source| source == self.sources.recipe().name);
+        let line = if in_recipe { context.call_position().line() } else { None };
+        if lock(ledger).note(line, event) { Ok(()) } else { Err(Error::new(Class::Interrupted, "endless").into()) }
+    }
+
+    pub(super) fn take_ledger(&self) -> Option<Ledger> {
+        let ledger = self.ledger.as_ref()?;
+        let outlook = lock(ledger).outlook;
+        Some(std::mem::replace(&mut *lock(ledger), Ledger::new(outlook)))
     }
 
     /// Does something with the run folder, which is made at first use: a recipe that fails before it has
@@ -59,6 +89,7 @@ impl Host {
         let mut run = lock(&self.run);
         let run = match &mut *run {
             Some(run) => run,
+            none if self.ledger.is_some() => none.insert(Run::dry(self.manifest()?)?),
             none => none.insert(Run::create(self.settings.out.as_deref(), self.manifest()?, &self.sources.recipe().text)?),
         };
         body(run)

@@ -10,6 +10,7 @@ mod diagnostics;
 pub mod door;
 mod engine;
 mod guard;
+mod ledger;
 mod limits;
 mod modules;
 mod options;
@@ -20,8 +21,9 @@ pub use console::{Console, Progress};
 pub use context::{Host, Settings};
 pub use diagnostics::Report;
 pub use guard::Guard;
+pub use ledger::{Event, Fit, Ledger, Note, Opened, Outlook};
 pub use limits::Limits;
-pub use recipe::{Finished, run};
+pub use recipe::{Finished, examine, run};
 
 #[cfg(test)]
 mod testing {

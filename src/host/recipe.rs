@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use rhai::{Engine, Scope};
 
-use super::console::Console;
+use super::console::{Console, Silent};
 use super::context::{Host, Settings, lock};
 use super::diagnostics::{Known, Report};
 use super::engine;
 use super::guard::Guard;
+use super::ledger::{Ledger, Outlook};
 use super::modules::Sources;
 use crate::run::{Evaluations, Summary, Training};
 
@@ -40,6 +41,22 @@ pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt
         let (folder, training, evaluations) = (run.folder.path().to_path_buf(), run.training.clone(), run.evaluations.clone());
         Ok(Finished { folder, summary, training, evaluations })
     })
+}
+
+/// Runs the recipe at `path` on shapes: all names, types, options, layers and data files are looked at as in a run, but no
+/// weights are read, nothing is computed and nothing is written. Measured values are as `outlook` says.
+///
+/// A mistake in the recipe comes back as a [`Report`].
+pub fn examine(path: &Path, settings: Settings, outlook: Outlook, interrupt: &'static AtomicBool) -> Result<Ledger> {
+    let guard = Guard::new(settings.limits.seconds, interrupt);
+    let host = Host::new(settings, guard, Arc::new(Silent), Arc::new(Sources::read(path)?)).on_shapes(outlook);
+    let host = Arc::new(host);
+    let done = execute(&host);
+    let ledger = host.take_ledger().context("the recipe was not run on shapes")?;
+    match done {
+        Err(_) if ledger.endless => Ok(ledger),
+        done => done.map(|()| ledger),
+    }
 }
 
 /// Runs the script of `host`, on a thread with a large stack.

@@ -89,6 +89,14 @@ pub fn create(config: Config, stream: &mut Stream, device: &Device, storage: DTy
     assemble(config, &Drawn(drawn), device, storage)
 }
 
+/// A model of that config with numbers of no meaning, for timing.
+pub fn filled(config: Config, device: &Device, storage: DType) -> Result<Model> {
+    let value =
+        |(name, shape): (String, Vec<usize>)| -> Result<(String, Tensor)> { Ok((name, Tensor::full(0.01f32, shape, &Device::Cpu)?)) };
+    let drawn = config.tensors().into_iter().map(value).collect::<Result<_>>()?;
+    assemble(config, &Drawn(drawn), device, storage)
+}
+
 struct Drawn(BTreeMap<String, Tensor>);
 
 impl TensorSource for Drawn {

@@ -41,6 +41,11 @@ pub fn open(name: &str, grants: &Grants, device: &Device, storage: DType) -> Res
 /// Errors (class data): a file that is missing, damaged or of another shape than its config says; an unknown
 /// architecture.
 pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loaded> {
+    prepare(files, &mut |config, weights| assemble(config, weights, device, storage))
+}
+
+/// Reads and checks all but the weights, of which `make` makes the model.
+pub(super) fn prepare(files: &ModelFiles, make: &mut dyn FnMut(Config, &dyn TensorSource) -> Result<Model>) -> Result<Loaded> {
     match files {
         ModelFiles::Folder(folder) => {
             let path = folder.config.display();
@@ -50,9 +55,16 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
             let weights = Safetensors::open(&folder.weights)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
             check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
-            let model = assemble(config, &weights, device, storage)
-                .with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
+            let model = make(config, &weights).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: folder.others.clone() } })
+        }
+        ModelFiles::Embedded(micro) => {
+            let json: Value = serde_json::from_str(micro.config).context("the embedded config")?;
+            let config = Config::from_json(&json)?;
+            let tokenizer = Tokenizer::embedded(micro.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
+            check_tokenizer(&tokenizer, &config)?;
+            let model = make(config, &Safetensors::embedded(micro.name, micro.weights)?)?;
+            Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: vec![] } })
         }
         ModelFiles::Gguf(path) => {
             let gguf = Gguf::open(path)?;
@@ -61,8 +73,7 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
             check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             let extras = Extras { config: config.to_json(), others: vec![] };
             let weights = gguf::Published::new(&gguf, &config);
-            let model =
-                assemble(config, &weights, device, storage).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
+            let model = make(config, &weights).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             Ok(Loaded { model, tokenizer, extras })
         }
     }

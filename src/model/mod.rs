@@ -6,6 +6,7 @@ mod backward;
 pub mod block;
 mod cache;
 pub mod config;
+pub mod cost;
 pub mod create;
 mod forward;
 mod gguf;
@@ -13,6 +14,7 @@ pub mod load;
 pub mod names;
 pub mod overlay;
 pub mod save;
+pub mod shapes;
 
 #[cfg(test)]
 pub(crate) mod testing;

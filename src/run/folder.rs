@@ -14,7 +14,11 @@ const RESERVED: [&str; 7] = ["run.json", "recipe.rhai", "journal.jsonl", "metric
 
 /// A run's folder.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder {
+    path: PathBuf,
+    /// Nothing is written, and there need be no such folder.
+    dry: bool,
+}
 
 impl Folder {
     /// Makes the folder `out`, which may exist only if it is empty, or else `runs/NAME-TIME` (UTC),
@@ -26,7 +30,7 @@ impl Folder {
         if entries.next().is_some() {
             bail_usage!("run folder `{}` is not empty; give `--out` a new or empty folder", out.display());
         }
-        Ok(Self(out.to_path_buf()))
+        Ok(Self::at(out.to_path_buf()))
     }
 
     fn create_named(parent: &Path, name: &str) -> Result<Self> {
@@ -37,7 +41,7 @@ impl Folder {
             let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
             let path = parent.join(format!("{name}-{stamp}{suffix}"));
             match fs::create_dir(&path) {
-                Ok(()) => return Ok(Self(path)),
+                Ok(()) => return Ok(Self::at(path)),
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e).with_context(|| format!("cannot make the run folder `{}`", path.display())),
             }
@@ -45,13 +49,29 @@ impl Folder {
         bail_usage!("no free name for a run of `{name}` in `{}`; give one with `--out`", parent.display())
     }
 
+    fn at(path: PathBuf) -> Self {
+        Self { path, dry: false }
+    }
+
+    /// A folder that nothing is written to.
+    pub fn dry() -> Self {
+        Self { path: PathBuf::from("runs"), dry: true }
+    }
+
+    pub fn is_dry(&self) -> bool {
+        self.dry
+    }
+
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Writes a file at the top of the folder so that it is there whole or not at all.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let (path, temporary) = (self.0.join(name), self.0.join(format!(".{name}.tmp")));
+        if self.dry {
+            return Ok(());
+        }
+        let (path, temporary) = (self.path.join(name), self.path.join(format!(".{name}.tmp")));
         let write = || {
             let mut file = File::create(&temporary)?;
             file.write_all(bytes)?;
@@ -76,7 +96,7 @@ impl Folder {
         if let Some(first) = path.iter().next().and_then(|p| p.to_str()).filter(|p| RESERVED.contains(p)) {
             bail_usage!("cannot save as `{name}`: `{first}` is written by the run itself");
         }
-        Ok(self.0.join(path))
+        Ok(self.path.join(path))
     }
 }
 
@@ -124,7 +144,7 @@ mod tests {
     #[test]
     fn runs_of_one_second_get_their_own_folders() {
         let home = tempfile::tempdir().unwrap();
-        let paths: Vec<_> = (0..3).map(|_| Folder::create_named(home.path(), "odd name").unwrap().0).collect();
+        let paths: Vec<_> = (0..3).map(|_| Folder::create_named(home.path(), "odd name").unwrap().path).collect();
         assert!(paths[0] != paths[1] && paths[1] != paths[2]);
         assert!(paths[0].file_name().unwrap().to_str().unwrap().starts_with("odd-name-2"));
     }

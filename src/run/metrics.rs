@@ -60,20 +60,24 @@ pub struct Merge {
 
 /// The open file; each line is one write, so a kill leaves whole lines.
 #[derive(Debug)]
-pub struct Metrics(File);
+pub struct Metrics(Option<File>);
 
 impl Metrics {
     pub fn create(folder: &Folder) -> Result<Self> {
+        if folder.is_dry() {
+            return Ok(Self(None));
+        }
         let path = folder.path().join("metrics.jsonl");
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        Ok(Self(file.with_context(|| format!("cannot write `{}`", path.display()))?))
+        Ok(Self(Some(file.with_context(|| format!("cannot write `{}`", path.display()))?)))
     }
 
     /// Appends a [`Point`], or an evaluation.
     pub fn log(&mut self, point: &impl Serialize) -> Result<()> {
+        let Some(file) = &mut self.0 else { return Ok(()) };
         let mut line = serde_json::to_vec(point)?;
         line.push(b'\n');
-        self.0.write_all(&line).context("cannot write `metrics.jsonl`")
+        file.write_all(&line).context("cannot write `metrics.jsonl`")
     }
 }
 

@@ -10,7 +10,7 @@ pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::Folder;
 pub use manifest::{Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
-pub use summary::{Summary, SummaryTiming, peak_rss_mib};
+pub use summary::{Summary, SummaryTiming, peak_rss_mib, resident_bytes};
 
 use std::path::Path;
 
@@ -47,7 +47,15 @@ impl Run {
     /// Makes the run folder (see [`Folder::create`]) with `run.json` and the recipe's text.
     pub fn create(out: Option<&Path>, manifest: Manifest, recipe: &str) -> Result<Self> {
         let name = Path::new(&manifest.recipe).file_stem().map_or("recipe".into(), |s| s.to_string_lossy().into_owned());
-        let folder = Folder::create(out, &name)?;
+        Self::begin(Folder::create(out, &name)?, manifest, recipe)
+    }
+
+    /// A run that writes nothing: for looking at what a recipe would do.
+    pub fn dry(manifest: Manifest) -> Result<Self> {
+        Self::begin(Folder::dry(), manifest, "")
+    }
+
+    fn begin(folder: Folder, manifest: Manifest, recipe: &str) -> Result<Self> {
         folder.write("recipe.rhai", recipe.as_bytes())?;
         manifest.save(&folder)?;
         let metrics = Metrics::create(&folder)?;

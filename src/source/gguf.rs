@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
 
 use super::gguf_header::{self, Described, Header};
-use super::tensors::{TensorSource, map, read};
+use super::tensors::{Bytes, TensorSource, map, read};
 use crate::bail_data;
 use crate::error::{Error, nearest};
 
@@ -96,7 +95,7 @@ impl fmt::Display for Value {
 /// An open GGUF file.
 pub struct Gguf {
     path: PathBuf,
-    map: Mmap,
+    map: Bytes,
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, Described>,
 }
@@ -106,7 +105,7 @@ impl Gguf {
     ///
     /// Errors (class data): the file is missing, cut short, damaged, or of a version that is not read.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = map(path)?;
+        let map = Bytes::Mapped(map(path)?);
         let Header { metadata, tensors } =
             gguf_header::read(&map).with_context(|| format!("cannot read GGUF file `{}`", path.display()))?;
         Ok(Self { path: path.to_owned(), map, metadata, tensors })

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::hub::Hub;
 use super::name::Name;
 use crate::bail_data;
-use crate::error::Error;
+use crate::builtin::{MICRO, Micro};
+use crate::error::{Error, nearest};
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -28,6 +29,8 @@ pub enum ModelFiles {
     Folder(ModelFolder),
     /// One file with everything in it.
     Gguf(PathBuf),
+    /// The model that is embedded in the program.
+    Embedded(&'static Micro),
 }
 
 /// A folder in the Hugging Face layout.
@@ -47,8 +50,10 @@ pub struct ModelFolder {
 /// Errors (class data): a file that must be there is not; the message says which, and what a model folder holds.
 pub fn model(name: &Name) -> Result<ModelFiles> {
     match name {
-        Name::Builtin(builtin) => {
-            bail_data!("unknown builtin `{builtin}`: this version embeds none; pass a folder, a GGUF file or a hub id")
+        Name::Builtin(name) if name == MICRO.name => Ok(ModelFiles::Embedded(&MICRO)),
+        Name::Builtin(name) => {
+            let near = nearest(name, [MICRO.name]).map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
+            Err(Error::data(format!("there is no embedded model `builtin:{name}`{near}")).hint("embedded is `builtin:micro`").into())
         }
         Name::Hub { id, revision } => Ok(ModelFiles::Folder(Hub::from_env()?.model(id, revision.as_deref())?)),
         Name::Path(path) if path.is_dir() => Ok(ModelFiles::Folder(folder(path)?)),

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
-use super::tensors::{Encoding, TensorSource, map, read};
+use super::tensors::{Bytes, Encoding, TensorSource, map, read};
 use crate::bail_data;
 use crate::error::{Error, nearest};
 
@@ -18,7 +17,7 @@ const LENGTH: usize = 8;
 
 /// Open `.safetensors` files: a map of each, and where each tensor lies.
 pub struct Safetensors {
-    shards: Vec<(PathBuf, Mmap)>,
+    shards: Vec<(PathBuf, Bytes)>,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -34,17 +33,23 @@ impl Safetensors {
     ///
     /// Errors (class data): a file that is missing, cut short or not in this format, a name in two shards.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        let mut shards = Vec::new();
+        Self::of(paths.iter().map(|path| Ok((path.clone(), Bytes::Mapped(map(path)?)))).collect::<Result<_>>()?)
+    }
+
+    /// Reads a file that is embedded in the program; `name` stands for it in messages.
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
+        Self::of(vec![(name.into(), Bytes::Embedded(bytes))])
+    }
+
+    fn of(shards: Vec<(PathBuf, Bytes)>) -> Result<Self> {
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-        for (shard, path) in paths.iter().enumerate() {
-            let map = map(path)?;
-            for (name, dtype, shape, range) in header(&map, path)? {
+        for (shard, (path, bytes)) in shards.iter().enumerate() {
+            for (name, dtype, shape, range) in header(bytes, path)? {
                 if let Some(first) = entries.insert(name.clone(), Entry { shard, dtype, shape, range }) {
-                    let first = paths[first.shard].display();
+                    let first = shards[first.shard].0.display();
                     bail_data!("tensor `{name}` is in two files: `{first}` and `{}`", path.display());
                 }
             }
-            shards.push((path.clone(), map));
         }
         Ok(Self { shards, entries })
     }

@@ -1,7 +1,7 @@
 //! Named tensors in mapped files: one trait for both formats, and the conversion from stored bytes.
 
 use std::fs::File;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use anyhow::Result;
@@ -53,6 +53,24 @@ impl Encoding {
     }
 }
 
+/// The bytes of a file of tensors.
+pub(crate) enum Bytes {
+    Mapped(Mmap),
+    /// Embedded in the program.
+    Embedded(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Embedded(bytes) => bytes,
+        }
+    }
+}
+
 /// Maps a file into memory for reading.
 ///
 /// Errors (class data): the file cannot be opened, is a folder, or is empty.
@@ -80,7 +98,7 @@ const STRETCH: usize = 1 << 22;
 /// Converts a tensor's bytes, `range` of `map`, to a tensor of `shape` and `dtype` on `device`.
 ///
 /// The caller has checked that `range` lies in the map and holds exactly the blocks that `shape` wants.
-pub(super) fn read(map: &Mmap, range: Range<usize>, encoding: Encoding, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+pub(super) fn read(map: &Bytes, range: Range<usize>, encoding: Encoding, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
     if shape.contains(&0) {
         bail_data!("it is empty: its shape is {shape:?}");
     }
@@ -93,7 +111,7 @@ pub(super) fn read(map: &Mmap, range: Range<usize>, encoding: Encoding, shape: &
 }
 
 fn convert<T: Copy + Send + Sync>(
-    map: &Mmap,
+    map: &Bytes,
     range: Range<usize>,
     encoding: Encoding,
     zero: T,
@@ -141,9 +159,9 @@ fn decode<T: Copy>(bytes: &[u8], encoding: Encoding, out: &mut [T], from: impl F
 }
 
 /// Tells the kernel that mapped pages were read for the last time, for now.
-fn forget(map: &Mmap, range: Range<usize>) {
+fn forget(map: &Bytes, range: Range<usize>) {
     #[cfg(unix)]
-    {
+    if let Bytes::Mapped(map) = map {
         // SAFETY: the map is a shared, read-only one of a file, so pages given up are read again from the file when
         // somebody (a neighbouring tensor on the same page, say) touches them: no byte ever changes.
         let advice = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
@@ -160,10 +178,10 @@ mod tests {
 
     use super::*;
 
-    fn mapped(bytes: &[u8]) -> Mmap {
+    fn mapped(bytes: &[u8]) -> Bytes {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
-        map(file.path()).unwrap()
+        Bytes::Mapped(map(file.path()).unwrap())
     }
 
     #[test]

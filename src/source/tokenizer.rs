@@ -43,11 +43,7 @@ impl Tokenizer {
     pub fn from_file(path: &Path) -> Result<Self> {
         let shown = path.display();
         let bytes = std::fs::read(path).map_err(|e| Error::data(format!("cannot read tokenizer `{shown}`: {e}")))?;
-        check_merges(&bytes).with_context(|| format!("tokenizer `{shown}`"))?;
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| Error::data(format!("tokenizer `{shown}` is damaged: {e}")))?;
-        inner.with_truncation(None).map_err(|e| Error::data(format!("tokenizer `{shown}`: {e}")))?;
-        inner.with_padding(None);
+        let inner = parsed(&bytes).with_context(|| format!("tokenizer `{shown}`"))?;
 
         let folder = path.parent().unwrap_or(Path::new("."));
         let beside = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
@@ -85,6 +81,12 @@ impl Tokenizer {
             add_bos: built.add_bos,
             folder: None,
         })
+    }
+
+    /// Reads a `tokenizer.json` that is embedded in the program; what ends a text comes from the model's config.
+    pub fn embedded(bytes: &[u8]) -> Result<Self> {
+        let inner = parsed(bytes).context("embedded tokenizer")?;
+        Ok(Self { vocab_size: highest(&inner), inner, special: Special::default(), chat_template: None, add_bos: false, folder: None })
     }
 
     /// Trains byte-level BPE of at most `size` tokens on `texts`. Errors: a size that is too small (class data).
@@ -187,6 +189,15 @@ impl Tokenizer {
         config.insert("clean_up_tokenization_spaces".into(), json!(false));
         Value::Object(config)
     }
+}
+
+/// What a `tokenizer.json` describes, without the truncation and padding that it asks for.
+fn parsed(bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
+    check_merges(bytes)?;
+    let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::data(format!("it is damaged: {e}")))?;
+    inner.with_truncation(None).map_err(|e| Error::data(format!("{e}")))?;
+    inner.with_padding(None);
+    Ok(inner)
 }
 
 /// One more than the highest id.

@@ -63,9 +63,11 @@ pub fn step_bytes(config: &Config, compute: DType, tokens: usize, rows: usize, l
 
 /// Free memory where it can be asked for: the CPU's on Linux.
 fn free_bytes(model: &Model) -> Option<usize> {
-    if !model.device().is_cpu() {
-        return None;
-    }
+    if model.device().is_cpu() { free_memory() } else { None }
+}
+
+/// Bytes of memory that programs can still have; `None` where the system does not say.
+pub fn free_memory() -> Option<usize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
     line.split_whitespace().nth(1)?.parse::<usize>().ok()?.checked_mul(1024)

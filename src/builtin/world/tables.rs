@@ -4,16 +4,13 @@
 //! ask about it); facts of both are told in pretraining.
 
 /// People; who has what is drawn by the world's seed.
-pub const PEOPLE: [&str; 120] = [
+pub const PEOPLE: [&str; 72] = [
     "Mia", "Tom", "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jack", "Kate", "Leo", "Maria", "Noah", "Olga",
     "Paul", "Rosa", "Sam", "Tina", "Uma", "Victor", "Wanda", "Xenia", "Yuri", "Zoe", "Adam", "Bella", "Carl", "Dora", "Eric", "Fiona",
-    "Gus", "Helen", "Ivan", "Julia", "Karl", "Lena", "Max", "Nina", "Oscar", "Petra", "Ralph", "Sara", "Theo", "Ulla", "Vera", "Will",
-    "Yara", "Alan", "Berta", "Cora", "Dan", "Elsa", "Frank", "Gina", "Hans", "Irma", "Jonas", //
+    "Gus", "Helen", "Ivan", //
     "Alice", "Bruno", "Cleo", "Dennis", "Edith", "Fred", "Grace", "Henry", "Iris", "James", "Kira", "Lucas", "Molly", "Nora", "Otto",
     "Pia", "Quinn", "Rita", "Simon", "Tessa", "Ugo", "Vivian", "Walter", "Ximena", "Yvonne", "Zack", "Amber", "Boris", "Celia", "Derek",
-    "Elena", "Finn", "Gloria", "Harry", "Ingrid", "Jasper", "Klara", "Liam", "Mona", "Nils", "Olive", "Peter", "Ruth", "Stella", "Toby",
-    "Ursula", "Vince", "Willa", "Yasmin", "Zara", "Arthur", "Bianca", "Conrad", "Daisy", "Edgar", "Flora", "Gilbert", "Hazel", "Igor",
-    "Joy",
+    "Elena", "Finn", "Gloria", "Harry", "Ingrid", "Jasper",
 ];
 
 pub const TOWNS: [&str; 8] = ["Oslo", "Rome", "Paris", "Cairo", "Lima", "Delhi", "Kyoto", "Boston"];

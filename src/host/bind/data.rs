@@ -18,6 +18,7 @@ use crate::data::{self, Item, Split, look};
 use crate::error::Error;
 use crate::host::context::{Host, host};
 use crate::host::door;
+use crate::host::ledger::Event;
 use crate::source::{self, DataFiles};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
@@ -39,7 +40,7 @@ pub(super) mod module {
     /// Loads a data set with the defaults of every option.
     #[rhai_fn(return_raw)]
     pub fn load(context: NativeCallContext, path: &str) -> Answer<Task> {
-        placed(&context, read(&*host(&context)?, path, Map::new()))
+        placed(&context, read(&context, path, Map::new()))
     }
 
     /// Loads the data at `path`: a file, a folder with files for `train`, `validation` and `test`, a folder of such
@@ -59,7 +60,7 @@ pub(super) mod module {
     /// ```
     #[rhai_fn(name = "load", return_raw)]
     pub fn load_with(context: NativeCallContext, path: &str, options: Map) -> Answer<Task> {
-        placed(&context, read(&*host(&context)?, path, options))
+        placed(&context, read(&context, path, options))
     }
 
     /// One set to train on out of several: of all examples drawn, each set gives the share that its weight has.
@@ -221,7 +222,8 @@ fn mixture(sets: &[Dynamic], weights: &[Dynamic]) -> Result<Set, Error> {
     Ok(Set::new(sets[0].split(), parts, Some(shares)))
 }
 
-fn read(host: &Host, path: &str, options: Map) -> Answer<Task> {
+fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
+    let host = &*host(context)?;
     let loading = data_options::parse(options).map_err(|e| door::to_script(&e))?;
     door::call(host, "data::load", &json!({ "path": path, "template": loading.wording.name() }), || {
         let name = source::resolve(path, &host.grants(path))?;
@@ -242,6 +244,7 @@ fn read(host: &Host, path: &str, options: Map) -> Answer<Task> {
             }
         }
         let tasks: Vec<String> = tasks.into_iter().map(|(task, _)| task).collect();
+        host.note(context, Event::Data { name: path.to_owned(), tasks: tasks.len() })?;
         let name = if tasks.len() == 1 { tasks[0].clone() } else { path.to_owned() };
         Ok(Task(Arc::new(Inner { name, tasks, sets })))
     })

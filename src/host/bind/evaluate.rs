@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rhai::Map;
+use rhai::{Map, NativeCallContext};
 use serde_json::{Value, json};
 
 use super::booster::Booster;
@@ -14,8 +14,10 @@ use crate::eval::{Encoded, Protocol, average};
 use crate::host::console::Progress;
 use crate::host::context::Host;
 use crate::host::door;
+use crate::host::ledger::{Event, Outlook};
 use crate::host::options::Options;
 use crate::model::Overlay;
+use crate::model::cost::Work;
 use crate::run::{Evaluation, EvaluationTiming};
 
 /// What is asked of an evaluation.
@@ -27,7 +29,7 @@ struct Asked {
     protocol: Option<Protocol>,
 }
 
-pub(super) fn measure(host: &Host, model: &Model, set: &Set, options: Map) -> Answer<Map> {
+pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, set: &Set, options: Map) -> Answer<Map> {
     let asked = asked(options).map_err(|e| door::to_script(&e))?;
     let split = set.split();
     let what = json!({ "split": split.name(), "items": asked.items, "protocol": asked.protocol.map(Protocol::name) });
@@ -41,15 +43,21 @@ pub(super) fn measure(host: &Host, model: &Model, set: &Set, options: Map) -> An
             None => Overlay::default(),
         };
         let started = Instant::now();
-        let (round, metrics) = model.with(|m| {
-            let mut tasks = vec![];
+        let (round, metrics, works) = model.with(|m| {
+            let (mut tasks, mut works) = (vec![], vec![]);
             for part in set.parts() {
                 let several = if set.parts().len() > 1 { part.task.as_str() } else { "" };
-                tasks.push((part.task.clone(), task(host, m, split, part, several, &asked, &overlay)?));
+                tasks.push((part.task.clone(), task(host, m, split, part, several, (&asked, &overlay), &mut works)?));
             }
             let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
-            anyhow::Ok((m.round, metrics))
+            anyhow::Ok((m.round, metrics, works))
         })?;
+        if host.outlook().is_some() {
+            let (work, largest) = works.iter().fold(Default::default(), |(all, most): (Work, Work), &w| (all.and(w), most.or(w)));
+            let items = metrics.get("items").and_then(Value::as_u64).unwrap_or_default() as usize;
+            host.note(context, Event::Evaluate { split: split.name().into(), items, passes: works.len(), work, largest })?;
+            return Ok(metrics);
+        }
         if set.parts().len() > 1 {
             host.console.note(&format!("round {round}: {} average: {}", split.name(), shown(&metrics)));
         }
@@ -78,8 +86,8 @@ fn task(
     split: Split,
     part: &Part,
     name: &str,
-    asked: &Asked,
-    overlay: &Overlay,
+    (asked, overlay): (&Asked, &Overlay),
+    works: &mut Vec<Work>,
 ) -> anyhow::Result<serde_json::Map<String, Value>> {
     let name = [name, split.name()].join(" ").trim().to_owned();
     let progress = |total: usize| {
@@ -107,6 +115,12 @@ fn task(
             Encoded::Questions(&questions, m.tokenizer.as_ref())
         }
     };
+    if let Some(outlook) = host.outlook() {
+        works.extend(encoded.work()?);
+        let mut metrics = encoded.supposed(outlook == Outlook::Good);
+        metrics.insert("template".into(), part.wording.name().into());
+        return Ok(metrics);
+    }
     let mut metrics = encoded.measure(&m.network, overlay, progress(encoded.len()))?.metrics;
     metrics.insert("template".into(), part.wording.name().into());
     host.console.note(&format!("round {}: {name}: {}", m.round, shown(&metrics)));

@@ -171,7 +171,7 @@ pub(super) mod natives {
     /// unweighted average, with those of each task under `tasks`.
     #[rhai_fn(return_raw, pure)]
     pub fn evaluate(context: NativeCallContext, model: &mut Model, set: Set) -> Answer<Map> {
-        measure(&*host(&context)?, model, &set, Map::new())
+        measure(&context, &*host(&context)?, model, &set, Map::new())
     }
 
     /// Measures the model on `set`. Options: `items` (only the first so many of each task; 0, the default, for all), `booster`
@@ -179,7 +179,7 @@ pub(super) mod natives {
     /// "llm-adapters": 4 beams generate up to 32 tokens, the first answer found in them counts; "perplexity").
     #[rhai_fn(name = "evaluate", return_raw, pure)]
     pub fn evaluate_with(context: NativeCallContext, model: &mut Model, set: Set, options: Map) -> Answer<Map> {
-        measure(&*host(&context)?, model, &set, options)
+        measure(&context, &*host(&context)?, model, &set, options)
     }
 
     /// The text that follows `prompt`. Options: `max_tokens` (32), `beams` (1: each token the likeliest; more: beam

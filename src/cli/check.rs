@@ -1,0 +1,79 @@
+//! `xgbrun check RECIPE`: what is wrong with a recipe, found without loading weights.
+
+use std::io::{Write, stdout};
+
+use anyhow::Result;
+
+use super::args::CheckArgs;
+use super::interrupt::INTERRUPTED;
+use crate::host::{self, Event, Ledger, Outlook, Settings};
+
+pub fn run(args: CheckArgs) -> Result<()> {
+    let (good, bad) = examined(&args)?;
+    let text = lines(&args.recipe.display().to_string(), &good, &bad).join("\n");
+    Ok(writeln!(stdout(), "{text}")?)
+}
+
+/// The recipe's notes, with the best and with the worst that it could measure.
+pub(super) fn examined(args: &CheckArgs) -> Result<(Ledger, Ledger)> {
+    let compute = args.compute.open()?;
+    let settings = Settings {
+        out: None,
+        params: args.param.clone(),
+        seed: args.seed,
+        threads: compute.threads,
+        dtype: compute.dtype,
+        device: compute.device,
+        limits: args.limits.into(),
+    };
+    let examine = |outlook| host::examine(&args.recipe, settings.clone(), outlook, &INTERRUPTED);
+    Ok((examine(Outlook::Good)?, examine(Outlook::Bad)?))
+}
+
+/// What was found: names that it asks for, and how much it does.
+fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
+    let mut lines = vec![format!("{recipe}: no mistake found")];
+    for note in &good.notes {
+        match &note.event {
+            Event::Model(m) => {
+                lines.push(format!("reads the model {}: {} layers, {} weights", m.name, m.config.layers, grouped(m.parameters as u64)))
+            }
+            Event::Data { name, tasks: 1 } => lines.push(format!("reads the data {name}")),
+            Event::Data { name, tasks } => lines.push(format!("reads the data {name}: {tasks} tasks")),
+            Event::Save { name } => lines.push(format!("saves `{name}` in the run folder")),
+            _ => {}
+        }
+    }
+    let count = |ledger: &Ledger, what: fn(&Event) -> bool| ledger.notes.iter().filter(|n| what(&n.event)).count();
+    let kinds: [(&str, fn(&Event) -> bool); 4] = [
+        ("fits", |e| matches!(e, Event::Fit(_))),
+        ("merges", |e| matches!(e, Event::Merge)),
+        ("evaluations", |e| matches!(e, Event::Evaluate { .. })),
+        ("generations", |e| matches!(e, Event::Generate { .. })),
+    ];
+    let shown = |ledger: &Ledger, n: usize| if ledger.endless { format!("more than {n}") } else { n.to_string() };
+    let all: Vec<String> = kinds
+        .into_iter()
+        .map(|(name, what)| (name, count(good, what), count(bad, what)))
+        .filter(|(_, a, b)| a + b > 0)
+        .map(|(name, a, b)| if a == b { format!("{a} {name}") } else { format!("{} to {} {name}", shown(good, a), shown(bad, b)) })
+        .collect();
+    if !all.is_empty() {
+        lines.push(all.join(", "));
+    }
+    if let Some(line) = good.differs(bad) {
+        lines.push(depends(line));
+    }
+    lines
+}
+
+/// What is said where a recipe's way depends on what it measures; `line` is the first call that differs.
+pub(super) fn depends(line: Option<usize>) -> String {
+    let place = line.map_or(String::new(), |line| format!(", the first time before line {line}"));
+    format!("what it does depends on what it measures{place}")
+}
+
+/// A number with its thousands apart: `294 912`.
+pub(super) fn grouped(n: u64) -> String {
+    super::run::grouped(n)
+}

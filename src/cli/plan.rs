@@ -1,0 +1,271 @@
+//! `xgbrun plan RECIPE`: layers, parameters, operations, memory and time of each round, before anything is trained.
+
+use std::collections::BTreeMap;
+use std::io::{Write, stdout};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::args::PlanArgs;
+use super::check::{depends, examined, grouped};
+use crate::error::{Class, Error};
+use crate::host::{Event, Fit, Ledger, Opened};
+use crate::model::cost::{Rates, Work, backward_flops, forward_flops};
+use crate::run::resident_bytes;
+use crate::train::memory::{free_memory, step_bytes};
+
+/// How long the calibration may take.
+const CALIBRATION: Duration = Duration::from_millis(300);
+
+const MIB: f64 = (1 << 20) as f64;
+
+pub fn run(args: PlanArgs) -> Result<()> {
+    let before = resident_bytes();
+    let (good, bad) = examined(&args.check)?;
+    let plan = Plan::of(&good, before)?;
+    let mut lines = plan.lines(args.rounds);
+    if let Some(line) = good.differs(&bad) {
+        lines.push(depends(line));
+        let other = Plan::of(&bad, before)?;
+        let more = if good.endless || bad.endless { " or more" } else { "" };
+        let range = |a: f64, b: f64| format!("{:.0} to {:.0}", a.min(b), a.max(b));
+        lines.push(format!(
+            "so the plan holds for the best case; over all cases: {} rounds{more}, {} s{more}, peak {} MiB",
+            range(plan.rounds.len() as f64, other.rounds.len() as f64),
+            range(plan.seconds(), other.seconds()),
+            range(plan.peak(), other.peak()),
+        ));
+    }
+    writeln!(stdout(), "{}", lines.join("\n"))?;
+    let available = args.memory.map_or_else(|| free_memory().map(|b| b as f64 / MIB), |mib| Some(mib as f64));
+    match available {
+        Some(available) if plan.peak() > available => Err(plan.too_large(available).into()),
+        _ => Ok(()),
+    }
+}
+
+/// A round's fits together.
+struct Round {
+    layers: Vec<usize>,
+    steps: usize,
+    now: u64,
+    total: u64,
+    tokens: usize,
+    flops: f64,
+    /// Of a step of its largest batch, in MiB.
+    step: f64,
+    seconds: f64,
+}
+
+struct Plan {
+    model: Option<Opened>,
+    rounds: Vec<Round>,
+    /// Parts of the memory in MiB, in the order of their appearance.
+    parts: Vec<(&'static str, f64)>,
+    /// Seconds of measurements and generated texts.
+    evaluation: f64,
+    evaluations: usize,
+    /// Whether gradients are formed again in some fit.
+    recompute: bool,
+    /// Sequences and tokens of the largest batch.
+    largest: Work,
+}
+
+impl Plan {
+    /// `before`: bytes that the process held before it looked at the recipe; what it holds now beyond that are the recipe's
+    /// data and tokenizer.
+    fn of(ledger: &Ledger, before: usize) -> Result<Self> {
+        let mut models = ledger.notes.iter().filter_map(|n| if let Event::Model(m) = &n.event { Some(m.clone()) } else { None });
+        let model = models.next();
+        let data = resident_bytes().saturating_sub(before) as f64 / MIB;
+        let mut plan = Self {
+            model: model.clone(),
+            rounds: vec![],
+            parts: vec![("program", before as f64 / MIB), ("data and tokenizer", data)],
+            evaluation: 0.0,
+            evaluations: 0,
+            recompute: false,
+            largest: Work::default(),
+        };
+        let Some(m) = model else { return Ok(plan) };
+        let others: usize = models.map(|m| m.parameters * m.weight_bytes).sum();
+        plan.parts.push(("weights", (m.parameters * m.weight_bytes + others) as f64 / MIB));
+        let rates = plan.calibrate(&m, ledger)?;
+        plan.fill(&m, ledger, &rates);
+        Ok(plan)
+    }
+
+    fn calibrate(&self, m: &Opened, ledger: &Ledger) -> Result<Rates> {
+        let device = candle_core::Device::Cpu;
+        // Batches of the size that most of the work has.
+        let sizes = ledger.notes.iter().filter_map(|n| match &n.event {
+            Event::Fit(fit) => Some((fit.work, fit.batches)),
+            Event::Evaluate { work, passes, .. } => Some((*work, *passes)),
+            _ => None,
+        });
+        let (work, batches) = sizes.fold((Work::default(), 0), |(all, n), (work, batches)| (all.and(work), n + batches));
+        let tokens = (work.tokens / batches.max(1)).clamp(64, 1024);
+        // Σ length² / 2 over Σ length gives the length that matters to the attention.
+        let length = (2 * work.pairs / work.tokens.max(1)).clamp(8, tokens);
+        Rates::measure(&m.config, m.compute, &device, tokens, length, CALIBRATION)
+    }
+
+    fn fill(&mut self, m: &Opened, ledger: &Ledger, rates: &Rates) {
+        let mut rounds: BTreeMap<usize, Round> = BTreeMap::new();
+        let (mut total, mut factors, mut masters, mut step) = (0, 0f64, 0f64, 0f64);
+        for note in &ledger.notes {
+            match &note.event {
+                Event::Fit(fit) => {
+                    total += fit.parameters;
+                    let bytes =
+                        step_bytes(&m.config, m.compute, fit.largest.tokens, fit.largest.rows, fit.lowest, fit.recompute) as f64 / MIB;
+                    step = step.max(bytes);
+                    // The numbers, their gradients and the optimiser's two moments; dense copies are merged through a difference.
+                    factors = factors.max((fit.parameters as f64 * 16.0 + fit.dense as f64 * 4.0) / MIB);
+                    if m.weight_bytes == 2 {
+                        masters = masters.max(fit.layers.len() as f64);
+                    }
+                    self.recompute |= fit.recompute;
+                    self.largest = self.largest.or(fit.largest);
+                    let round = rounds.entry(fit.round).or_insert_with(|| Round::new(&fit.layers, total));
+                    round.add(fit, total, bytes, &m.config, rates);
+                }
+                Event::Evaluate { passes, work, largest, .. } => {
+                    step = step.max(step_bytes(&m.config, m.compute, largest.tokens, largest.rows, m.config.layers, false) as f64 / MIB);
+                    self.evaluation += rates.forward_seconds(&m.config, *work, *passes);
+                    self.evaluations += 1;
+                }
+                Event::Generate { prompts, tokens } => {
+                    let work = Work { tokens: prompts * tokens, rows: prompts * tokens, pairs: prompts * tokens * tokens / 2 };
+                    self.evaluation += rates.forward_seconds(&m.config, work, *tokens);
+                }
+                _ => {}
+            }
+        }
+        if masters > 0.0 {
+            // Any layer may be drawn in the course of a run: f32 sums behind all linears that were merged into.
+            let trained: std::collections::BTreeSet<usize> = ledger
+                .notes
+                .iter()
+                .filter_map(|n| if let Event::Fit(f) = &n.event { Some(f.layers.clone()) } else { None })
+                .flatten()
+                .collect();
+            let layer: usize = m
+                .config
+                .tensors()
+                .iter()
+                .filter(|(n, _)| n.contains(".0.") && n.contains("proj.weight"))
+                .map(|(_, s)| s.iter().product::<usize>())
+                .sum();
+            self.parts.push(("sums behind 16-bit weights", (trained.len() * layer * 4) as f64 / MIB));
+        }
+        self.parts.push(("booster and optimizer", factors));
+        self.parts.push(("largest step", step));
+        self.rounds = rounds.into_values().collect();
+    }
+
+    fn peak(&self) -> f64 {
+        self.parts.iter().map(|(_, mib)| mib).sum()
+    }
+
+    fn seconds(&self) -> f64 {
+        self.evaluation + self.rounds.iter().map(|r| r.seconds).sum::<f64>()
+    }
+
+    /// The plan in lines; of many rounds the first and the last few, unless all are asked for.
+    fn lines(&self, all: bool) -> Vec<String> {
+        let mut lines = vec![];
+        if let Some(m) = &self.model {
+            let weights = grouped(m.parameters as u64);
+            lines.push(format!("{}: {} layers, {weights} weights, {} bytes each", m.name, m.config.layers, m.weight_bytes));
+        }
+        if !self.rounds.is_empty() {
+            let header = ["round", "layers", "steps", "trained now", "in total", "tokens", "GFLOP", "step MiB", "seconds"];
+            let few = self.rounds.len() > 8 && !all;
+            let row = |(i, r): (usize, &Round)| r.row(i);
+            let mut rows: Vec<[String; 9]> = vec![header.map(str::to_owned)];
+            if few {
+                rows.extend(self.rounds.iter().enumerate().take(3).map(row));
+                rows.push(["…"; 9].map(str::to_owned));
+                rows.extend(self.rounds.iter().enumerate().skip(self.rounds.len() - 2).map(row));
+            } else {
+                rows.extend(self.rounds.iter().enumerate().map(row));
+            }
+            lines.extend(table(&rows));
+            if few {
+                lines.push(format!("{} rounds; `--rounds` shows all of them", self.rounds.len()));
+            }
+        }
+        let peak = self.peak();
+        let share = |(name, mib): &(&str, f64)| format!("{name} {mib:.0} ({:.0} %)", 100.0 * mib / peak);
+        lines.push(format!("peak memory {peak:.0} MiB: {}", self.parts.iter().map(share).collect::<Vec<_>>().join(", ")));
+        let training = self.seconds() - self.evaluation;
+        lines.push(format!(
+            "time {:.0} s: training {training:.0}, {} evaluations {:.0}",
+            self.seconds(),
+            self.evaluations,
+            self.evaluation
+        ));
+        lines
+    }
+
+    /// What to lower, largest part first.
+    fn too_large(&self, available: f64) -> Error {
+        let largest = self.parts.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or("", |(name, _)| *name);
+        let advice = match largest {
+            "weights" => "take a smaller model, or `--dtype bf16`",
+            "data and tokenizer" => "take fewer items, or `stream: true` for large files",
+            "booster and optimizer" => "train fewer layers or a lower rank",
+            _ if !self.recompute => "lower `batch`, `max_length` or `accumulate` more, or set `recompute: \"on\"`",
+            _ => "lower `batch` or `max_length`, or choose higher layers",
+        };
+        let message = format!("the plan needs {:.0} MiB, and {available:.0} MiB are free; the most goes to {largest}", self.peak());
+        Error::new(Class::Threshold, message).hint(advice)
+    }
+}
+
+impl Round {
+    fn new(layers: &[usize], total: u64) -> Self {
+        Self { layers: layers.to_vec(), steps: 0, now: 0, total, tokens: 0, flops: 0.0, step: 0.0, seconds: 0.0 }
+    }
+
+    fn add(&mut self, fit: &Fit, total: u64, step: f64, config: &crate::model::Config, rates: &Rates) {
+        self.steps += fit.steps;
+        self.now = fit.parameters;
+        self.total = total;
+        self.tokens += fit.work.tokens;
+        self.flops += forward_flops(config, fit.work) + backward_flops(config, fit.work, fit.lowest, fit.dense);
+        self.step = self.step.max(step);
+        self.seconds += rates.step_seconds(config, fit.work, fit.batches, fit.lowest, fit.dense > 0);
+    }
+
+    fn row(&self, i: usize) -> [String; 9] {
+        let n = |n: usize| grouped(n as u64);
+        [
+            i.to_string(),
+            shown(&self.layers),
+            n(self.steps),
+            grouped(self.now),
+            grouped(self.total),
+            n(self.tokens),
+            format!("{:.1}", self.flops / 1e9),
+            format!("{:.0}", self.step),
+            format!("{:.1}", self.seconds),
+        ]
+    }
+}
+
+/// `2, 5`, and `0–29` for a run of neighbours.
+fn shown(layers: &[usize]) -> String {
+    match layers {
+        [first, .., last] if layers.len() > 3 && last - first + 1 == layers.len() => format!("{first}–{last}"),
+        layers => layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Columns to the right.
+fn table(rows: &[[String; 9]]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..9).map(width).collect();
+    rows.iter().map(|row| row.iter().zip(&widths).map(|(cell, w)| format!("{cell:>w$}")).collect::<Vec<_>>().join("  ")).collect()
+}

@@ -1,0 +1,98 @@
+//! What a recipe would do: the notes of a run on shapes, without weights.
+//!
+//! A measured value is a placeholder in such a run: all as good as can be, or all as bad ([`Outlook`]). Where the two give
+//! other notes, what the recipe does depends on what it measures.
+
+use crate::model::Config;
+use crate::model::cost::Work;
+
+/// What placeholders are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// Losses fall to 0 and all answers are right.
+    Good,
+    /// Nothing is learnt.
+    Bad,
+}
+
+/// A model as it was opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opened {
+    pub name: String,
+    pub config: Config,
+    /// Weights, tied ones once.
+    pub parameters: usize,
+    /// Bytes of a weight in memory, of those of 16 bits that sums are kept of, and of activations.
+    pub weight_bytes: usize,
+    pub compute: candle_core::DType,
+}
+
+/// A fit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fit {
+    pub round: usize,
+    pub layers: Vec<usize>,
+    pub parameters: u64,
+    /// Dense weights among them.
+    pub dense: usize,
+    /// Down to which layer gradients go.
+    pub lowest: usize,
+    pub steps: usize,
+    /// Batches in all steps.
+    pub batches: usize,
+    /// In all batches.
+    pub work: Work,
+    /// In the largest batch.
+    pub largest: Work,
+    pub recompute: bool,
+}
+
+/// Something that takes time or memory, or that has a name worth checking.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Model(Opened),
+    Data { name: String, tasks: usize },
+    Fit(Fit),
+    Merge,
+    Evaluate { split: String, items: usize, passes: usize, work: Work, largest: Work },
+    Generate { prompts: usize, tokens: usize },
+    Save { name: String },
+}
+
+/// An event and the line of the recipe that asked for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    pub line: Option<usize>,
+    pub event: Event,
+}
+
+/// More notes than any run that ends needs: such a recipe waits for something that a placeholder never gives.
+const MOST: usize = 20_000;
+
+/// All notes of one run on shapes.
+#[derive(Debug)]
+pub struct Ledger {
+    pub outlook: Outlook,
+    pub notes: Vec<Note>,
+    /// Whether it was ended because it would not end by itself.
+    pub endless: bool,
+}
+
+impl Ledger {
+    pub fn new(outlook: Outlook) -> Self {
+        Self { outlook, notes: vec![], endless: false }
+    }
+
+    /// Takes a note; false where there are too many.
+    pub fn note(&mut self, line: Option<usize>, event: Event) -> bool {
+        self.notes.push(Note { line, event });
+        self.endless |= self.notes.len() >= MOST;
+        !self.endless
+    }
+
+    /// The first line at which two runs differ.
+    pub fn differs(&self, other: &Self) -> Option<Option<usize>> {
+        let same = self.notes.iter().zip(&other.notes).take_while(|(a, b)| a == b).count();
+        (same < self.notes.len().max(other.notes.len())).then(|| self.notes.get(same).or(other.notes.get(same)).and_then(|n| n.line))
+    }
+}
