@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::booster::Booster;
+use super::booster::{Booster, Kind};
 use crate::bail_data;
 use crate::error::Error;
 use crate::model::{Model, Overlay, Role, names, save};
@@ -122,8 +122,13 @@ fn alpha_of(config: &Config, module: &str) -> Result<f64> {
 
 /// Writes a booster as an adapter folder that the `peft` library loads; `base` is the base model's name.
 ///
-/// Errors: the folder exists already, or the disk refuses.
+/// Errors: a dense booster, a folder that exists already, a disk that refuses.
 pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
+    if booster.kind() == Kind::Dense {
+        return Err(Error::usage("a dense booster is no adapter; save the model after merging")
+            .hint("`model.merge(booster); model.save(\"model\");`")
+            .into());
+    }
     let pairs = booster.overlay.pairs();
     let mut tensors: Vec<(String, Tensor)> = vec![];
     let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());

@@ -1,10 +1,11 @@
-//! A booster: rank-r factors on chosen layers × targets (paper §1: r = 1 on a few layers).
+//! A booster: rank-r factors on chosen layers × targets (paper §1: r = 1 on a few layers), or whole tensors.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 
+use super::dense::DenseSpec;
 use crate::data::Feed;
 use crate::error::{self, Error};
 use crate::model::{Model, Overlay, Role};
@@ -43,7 +44,65 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
     Error::usage(format!("unknown {what} `{name}`{near}")).hint(format!("one of {}", known.join(", ")))
 }
 
-/// What a booster is to be.
+/// Which kind of weak learner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Factors A and B on chosen linear modules.
+    LowRank,
+    /// Whole tensors (LISA, BAdam, full fine-tuning).
+    Dense,
+}
+
+impl Kind {
+    pub const NAMES: [&str; 2] = ["low_rank", "dense"];
+
+    /// Errors (class usage): another name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        Ok(match name {
+            "low_rank" => Self::LowRank,
+            "dense" => Self::Dense,
+            _ => return Err(unknown("kind", name, &Self::NAMES).into()),
+        })
+    }
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+/// Layers in ascending order. Errors (class usage): one that the model does not have, or that is named twice.
+pub(super) fn layers_of(model: &Model, layers: &[usize]) -> Result<Vec<usize>> {
+    let mut sorted = layers.to_vec();
+    sorted.sort_unstable();
+    if let Some(layer) = sorted.iter().find(|l| **l >= model.layers()) {
+        return Err(Error::usage(format!("layer {layer} does not exist"))
+            .hint(format!("the model has layers 0 to {}", model.layers() - 1))
+            .into());
+    }
+    if let Some(pair) = sorted.windows(2).find(|w| w[0] == w[1]) {
+        return Err(Error::usage(format!("layer {} is named twice in `layers`", pair[0])).into());
+    }
+    Ok(sorted)
+}
+
+/// The roles that targets name, each once; all where none is named. Errors (class usage): one that the model does not
+/// have.
+pub(super) fn roles_of(model: &Model, targets: &[String]) -> Result<Vec<Role>> {
+    let known = model.roles();
+    let names: Vec<&str> = known.iter().map(|r| r.name()).collect();
+    let mut roles = Vec::new();
+    for (i, target) in targets.iter().enumerate() {
+        let Some(role) = Role::from_name(target).filter(|r| known.contains(r)) else {
+            return Err(unknown(&format!("target at `targets[{i}]`:"), target, &names).into());
+        };
+        if !roles.contains(&role) {
+            roles.push(role);
+        }
+    }
+    Ok(if roles.is_empty() { known } else { roles })
+}
+
+/// What a booster of low rank is to be.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// Ascending, each once.
@@ -60,33 +119,11 @@ impl Spec {
     /// Reads names and numbers for a model. Errors (class usage): a layer or target that the model does not have, one
     /// named twice, a rank beyond a target's smaller side.
     pub fn new(model: &Model, layers: &[usize], targets: &[String], rank: usize, alpha: f64, init: Init) -> Result<Self> {
-        let mut sorted = layers.to_vec();
-        sorted.sort_unstable();
+        let sorted = layers_of(model, layers)?;
         if sorted.is_empty() {
             return Err(Error::usage("a booster needs at least one layer in `layers`").into());
         }
-        if let Some(layer) = sorted.iter().find(|l| **l >= model.layers()) {
-            return Err(Error::usage(format!("layer {layer} does not exist"))
-                .hint(format!("the model has layers 0 to {}", model.layers() - 1))
-                .into());
-        }
-        if let Some(pair) = sorted.windows(2).find(|w| w[0] == w[1]) {
-            return Err(Error::usage(format!("layer {} is named twice in `layers`", pair[0])).into());
-        }
-        let known = model.roles();
-        let names: Vec<&str> = known.iter().map(|r| r.name()).collect();
-        let mut roles = Vec::new();
-        for (i, target) in targets.iter().enumerate() {
-            let Some(role) = Role::from_name(target).filter(|r| known.contains(r)) else {
-                return Err(unknown(&format!("target at `targets[{i}]`:"), target, &names).into());
-            };
-            if !roles.contains(&role) {
-                roles.push(role);
-            }
-        }
-        if roles.is_empty() {
-            roles = known;
-        }
+        let roles = roles_of(model, targets)?;
         for &role in &roles {
             let (out, inner) = model.target_shape(role);
             if rank == 0 || rank > out.min(inner) {
@@ -106,7 +143,7 @@ impl Spec {
 #[derive(Clone, Debug)]
 pub struct Booster {
     pub overlay: Overlay,
-    /// Moments of the factors, once trained; a booster that is fitted again goes on with them.
+    /// Moments, once trained; a booster that is fitted again goes on with them.
     optimizer: Option<Optimizer>,
 }
 
@@ -125,22 +162,29 @@ impl Booster {
                 pairs.insert((layer, role), Pair { a, b, scale: spec.alpha / spec.rank as f64 });
             }
         }
-        Ok(Self { overlay: Overlay::new(pairs), optimizer: None })
+        Ok(Self::from_overlay(Overlay::new(pairs)))
     }
 
-    /// A booster from factors that exist.
+    /// A fresh dense booster: copies of the model's tensors.
+    pub fn dense(model: &Model, spec: &DenseSpec) -> Result<Self> {
+        Ok(Self::from_overlay(Overlay::replacing(model.copies(&spec.names)?)))
+    }
+
+    /// A booster from numbers that exist.
     pub fn from_overlay(overlay: Overlay) -> Self {
         Self { overlay, optimizer: None }
     }
 
     /// The layers it trains, ascending.
     pub fn layers(&self) -> Vec<usize> {
-        let mut layers: Vec<usize> = self.overlay.pairs().keys().map(|&(layer, _)| layer).collect();
-        layers.dedup();
-        layers
+        self.overlay.layers().into_iter().collect()
     }
 
-    /// Trains the factors; the steps happen as the iterator is pulled.
+    pub fn kind(&self) -> Kind {
+        if self.overlay.dense().is_empty() { Kind::LowRank } else { Kind::Dense }
+    }
+
+    /// Trains it; the steps happen as the iterator is pulled.
     pub fn fit<'a>(&'a mut self, model: &'a Model, feed: &'a mut Feed, options: &'a FitOptions) -> Fit<'a> {
         if self.optimizer.as_ref().is_some_and(|o| o.rule() != options.rule) {
             self.optimizer = None;

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::Tensor;
 
 use super::Model;
-use super::block::{Block, Pass, Saved};
+use super::block::{Block, Norm, Pass, Saved};
 use super::forward::Tokens;
 use super::names::{self, Role};
 use super::overlay::Overlay;
 use crate::ops::cross_entropy::{self, Want};
-use crate::ops::{activation, attention, embedding, linear, rotary};
+use crate::ops::{activation, attention, elementwise, embedding, linear, rotary};
 
 /// Which gradients a pass is to give.
 pub struct Request<'a> {
@@ -33,9 +33,37 @@ pub struct Gradients {
 }
 
 impl Gradients {
+    /// The sum of two passes with the same request.
+    pub fn add(mut self, other: Self) -> Result<Self> {
+        for (key, (da, db)) in other.pairs {
+            let sum = match self.pairs.remove(&key) {
+                Some((a, b)) => (elementwise::add(a, &da)?, elementwise::add(b, &db)?),
+                None => (da, db),
+            };
+            self.pairs.insert(key, sum);
+        }
+        for (name, gradient) in other.dense {
+            self.add_dense(name, gradient)?;
+        }
+        Ok(self)
+    }
+
+    /// The gradients of an overlay's tensors, in the order of [`Overlay::tensors`]. Errors where one is missing.
+    pub fn in_order(mut self, overlay: &Overlay) -> Result<Vec<Tensor>> {
+        let mut out = vec![];
+        for key in overlay.pairs().keys() {
+            let (da, db) = self.pairs.remove(key).with_context(|| format!("no gradient of layer {} {}", key.0, key.1))?;
+            out.extend([da, db]);
+        }
+        for name in overlay.dense().keys() {
+            out.push(self.dense.remove(name).with_context(|| format!("no gradient of `{name}`"))?);
+        }
+        Ok(out)
+    }
+
     fn add_dense(&mut self, name: String, gradient: Tensor) -> Result<()> {
         let sum = match self.dense.remove(&name) {
-            Some(before) => (before + gradient)?,
+            Some(before) => elementwise::add(before, &gradient)?,
             None => gradient,
         };
         self.dense.insert(name, sum);
@@ -89,11 +117,9 @@ impl Model {
         if request.dense.contains(names::EMBEDDING) {
             return Some(0);
         }
-        let dense = (0..self.layers()).find(|&l| {
-            let prefix = names::in_layer(l, "");
-            request.dense.iter().any(|n| n.starts_with(&prefix))
-        });
-        [dense, request.overlay.lowest()].into_iter().flatten().min()
+        let dense = request.dense.iter().filter_map(|name| names::layer_of(name)).min();
+        let pair = request.overlay.pairs().keys().map(|&(layer, _)| layer).min();
+        [dense, pair].into_iter().flatten().min()
     }
 
     /// Losses [S] in nats of targets[i] after the token of rows[i], and the gradients of Σ weight · nll.
@@ -109,7 +135,7 @@ impl Model {
         let lowest = self.lowest(request).unwrap_or(self.layers());
         let embedding = request.dense.contains(names::EMBEDDING);
         let mut kept = Vec::new();
-        let mut x = self.embed(&tokens.ids)?;
+        let mut x = self.embed(&tokens.ids, request.overlay)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let (y, saved) = block.forward(layer, &x, &pass, None)?;
             if layer >= lowest {
@@ -122,18 +148,19 @@ impl Model {
         let last = Self::select(&x, rows)?;
         let shape = x.shape().clone();
         drop(x);
-        let h = self.norm.forward(&last)?;
+        let norm = request.overlay.norm(names::NORM, &self.norm);
+        let h = norm.forward(&last)?;
         let head_name = if self.head.is_some() { names::HEAD } else { names::EMBEDDING };
         let norm_wanted =
             request.dense.contains(&format!("{}.weight", names::NORM)) || request.dense.contains(&format!("{}.bias", names::NORM));
         let want = Want { input: lowest < self.layers() || norm_wanted, weight: request.dense.contains(head_name) };
-        let loss = cross_entropy::forward_backward(&h, self.head(), targets, weight, want)?;
+        let loss = cross_entropy::forward_backward(&h, self.head(request.overlay), targets, weight, want)?;
         drop(h);
         if let Some(dw) = loss.dw {
             gradients.add_dense(head_name.to_string(), dw)?;
         }
         let Some(dh) = loss.dh else { return Ok((loss.nll, gradients)) };
-        let g = self.norm.backward(&dh, &last, norm_wanted)?;
+        let g = norm.backward(&dh, &last, norm_wanted)?;
         for (part, gradient) in [("weight", g.dw), ("bias", g.db)] {
             if let Some(gradient) = gradient {
                 gradients.add_dense(format!("{}.{part}", names::NORM), gradient)?;
@@ -183,8 +210,8 @@ impl Block {
     }
 
     /// dx of a norm; its own gradients go to `out`.
-    fn norm_backward(norm: &super::block::Norm, name: &str, dy: &Tensor, x: &Tensor, asked: &Asked, out: &mut Gradients) -> Result<Tensor> {
-        let g = norm.backward(dy, x, asked.norm(name))?;
+    fn norm_backward(norm: &Norm, name: &str, dy: &Tensor, x: &Tensor, asked: &Asked, out: &mut Gradients) -> Result<Tensor> {
+        let g = asked.overlay.norm_in_layer(asked.layer, name, norm).backward(dy, x, asked.norm(name))?;
         for (part, gradient) in [("weight", g.dw), ("bias", g.db)] {
             if let Some(gradient) = gradient {
                 out.add_dense(asked.name(&format!("{name}.{part}")), gradient)?;
@@ -217,7 +244,7 @@ impl Block {
             None => (None, activation::backward(self.activation, &dh, &s.up, None)?.0),
         };
         if asked.any(&[Gate, Up]) {
-            let n2 = self.norm2.forward(&s.x2)?;
+            let n2 = asked.overlay.norm_in_layer(asked.layer, "post_attention_layernorm", &self.norm2).forward(&s.x2)?;
             if let Some(dgate) = &dgate {
                 self.own(Gate, dgate, &n2, asked, out)?;
             }
@@ -249,7 +276,7 @@ impl Block {
         }
         let (dq, dk, dv) = (dq.reshape((n, heads * e))?, dk.reshape((n, groups * e))?, g.dv.reshape((n, groups * e))?);
         if asked.any(&[Q, K, V]) {
-            let n1 = self.norm1.forward(&s.x)?;
+            let n1 = asked.overlay.norm_in_layer(asked.layer, "input_layernorm", &self.norm1).forward(&s.x)?;
             for (role, d) in [(Q, &dq), (K, &dk), (V, &dv)] {
                 self.own(role, d, &n1, asked, out)?;
             }

@@ -25,6 +25,7 @@ pub enum NormKind {
 }
 
 /// A normalisation with its weights, kept in the compute type.
+#[derive(Clone)]
 pub struct Norm {
     pub kind: NormKind,
     pub weight: Tensor,
@@ -61,6 +62,15 @@ impl Norm {
                 let g = layer_norm::backward(dy, x, &self.weight, self.eps)?;
                 Ok(NormGradients { dx: g.dx, dw: dense.then_some(g.dw), db: dense.then_some(g.db) })
             }
+        }
+    }
+
+    /// The tensor that `.weight` or, of a layer norm, `.bias` names.
+    pub fn tensor_mut(&mut self, part: &str) -> Option<&mut Tensor> {
+        match part {
+            ".weight" => Some(&mut self.weight),
+            ".bias" if self.kind == NormKind::Layer => Some(&mut self.bias),
+            _ => None,
         }
     }
 
@@ -151,10 +161,37 @@ impl Block {
         })
     }
 
-    /// The module as the ops see it, with the overlay's pair.
+    /// The module as the ops see it, with the overlay's pair or tensors.
     pub fn view<'a>(&'a self, role: Role, layer: usize, overlay: &'a Overlay) -> Result<Linear<'a>> {
         let dense = self.linear(role).ok_or_else(|| candle_core::Error::Msg(format!("layer {layer} has no {role}")))?;
-        Ok(Linear { weight: &dense.weight, bias: dense.bias.as_ref(), pair: overlay.get(layer, role) })
+        let over = |part: &str, own: &'a Tensor| overlay.or_in_layer(layer, &format!("{}.{part}", role.path()), own);
+        Ok(Linear {
+            weight: over("weight", &dense.weight),
+            bias: dense.bias.as_ref().map(|bias| over("bias", bias)),
+            pair: overlay.get(layer, role),
+        })
+    }
+
+    /// The tensor of this name inside the layer.
+    pub fn tensor_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        for role in Role::ALL {
+            match name.strip_prefix(role.path()) {
+                Some(".weight") => return self.linear_mut(role).map(|dense| &mut dense.weight),
+                Some(".bias") => return self.linear_mut(role).and_then(|dense| dense.bias.as_mut()),
+                _ => {}
+            }
+        }
+        let (q, k) = match &mut self.head_norms {
+            Some((q, k)) => (Some(q), Some(k)),
+            None => (None, None),
+        };
+        let norms = [
+            ("input_layernorm", Some(&mut self.norm1)),
+            ("post_attention_layernorm", Some(&mut self.norm2)),
+            ("self_attn.q_norm", q),
+            ("self_attn.k_norm", k),
+        ];
+        norms.into_iter().find_map(|(norm, own)| own?.tensor_mut(name.strip_prefix(norm)?))
     }
 
     /// All tensors by their names inside the layer.
@@ -180,15 +217,16 @@ impl Block {
         let n = x.dim(0)?;
         let (heads, groups, e) = pass.heads;
         let run = |role, input: &Tensor, residual: Option<&Tensor>| linear::forward(input, self.view(role, layer, pass.overlay)?, residual);
+        let norm = |name: &str, own| pass.overlay.norm_in_layer(layer, name, own);
 
-        let n1 = self.norm1.forward(x)?;
+        let n1 = norm("input_layernorm", &self.norm1).forward(x)?;
         let mut q = run(Role::Q, &n1, None)?.reshape((n, heads, e))?;
         let mut k = run(Role::K, &n1, None)?.reshape((n, groups, e))?;
         let v = run(Role::V, &n1, None)?.reshape((n, groups, e))?;
         drop(n1);
         let mut before_norms = None;
         if let Some((q_norm, k_norm)) = &self.head_norms {
-            let (normed_q, normed_k) = (q_norm.forward(&q)?, k_norm.forward(&k)?);
+            let (normed_q, normed_k) = (norm("self_attn.q_norm", q_norm).forward(&q)?, norm("self_attn.k_norm", k_norm).forward(&k)?);
             before_norms = Some((std::mem::replace(&mut q, normed_q), std::mem::replace(&mut k, normed_k)));
         }
         q = rotary::forward(&q, &pass.angles)?;
@@ -203,7 +241,7 @@ impl Block {
         };
         let x2 = run(Role::O, &attended.out.reshape((n, heads * e))?, Some(x))?;
 
-        let n2 = self.norm2.forward(&x2)?;
+        let n2 = norm("post_attention_layernorm", &self.norm2).forward(&x2)?;
         let gate = match self.gate {
             Some(_) => Some(run(Role::Gate, &n2, None)?),
             None => None,

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 use super::Model;
 use super::block::Pass;
 use super::cache::Cache;
+use super::names;
 use super::overlay::Overlay;
 use crate::bail_data;
 use crate::ops::attention::{Mask, Segment};
@@ -86,13 +87,22 @@ impl Model {
     }
 
     /// Embedded tokens [N, D].
-    pub(super) fn embed(&self, ids: &[u32]) -> Result<Tensor> {
-        Ok(embedding::forward(&Tensor::new(ids, &self.device)?, &self.embedding, self.compute)?)
+    pub(super) fn embed(&self, ids: &[u32], overlay: &Overlay) -> Result<Tensor> {
+        let table = overlay.or(names::EMBEDDING, &self.embedding);
+        Ok(embedding::forward(&Tensor::new(ids, &self.device)?, table, self.compute)?)
     }
 
-    /// The head's weight [V, D].
-    pub(super) fn head(&self) -> &Tensor {
-        self.head.as_ref().unwrap_or(&self.embedding)
+    /// The head's weight [V, D]: that of the embedding where they are tied.
+    pub(super) fn head<'a>(&'a self, overlay: &'a Overlay) -> &'a Tensor {
+        match &self.head {
+            Some(head) => overlay.or(names::HEAD, head),
+            None => overlay.or(names::EMBEDDING, &self.embedding),
+        }
+    }
+
+    /// The final norm of rows of the last block's output [N, D], [S, D].
+    fn normed(&self, hidden: &Tensor, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
+        Ok(overlay.norm(names::NORM, &self.norm).forward(&Self::select(hidden, rows)?)?)
     }
 
     /// Rows of the last block's output [N, D].
@@ -104,7 +114,7 @@ impl Model {
     /// The last block's output [N, D], before the final norm.
     pub fn hidden(&self, tokens: &Tokens, overlay: &Overlay) -> Result<Tensor> {
         let pass = self.pass(tokens, overlay)?;
-        let mut x = self.embed(&tokens.ids)?;
+        let mut x = self.embed(&tokens.ids, overlay)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(layer, &x, &pass, None)?.0;
         }
@@ -113,18 +123,18 @@ impl Model {
 
     /// Negative log-likelihood in nats of targets[i] after the token of rows[i], [S].
     pub fn nll(&self, tokens: &Tokens, rows: &[usize], targets: &[u32], overlay: &Overlay) -> Result<Vec<f64>> {
-        let h = self.norm.forward(&Self::select(&self.hidden(tokens, overlay)?, rows)?)?;
-        Ok(cross_entropy::forward_backward(&h, self.head(), targets, 1.0, Want::default())?.nll)
+        let h = self.normed(&self.hidden(tokens, overlay)?, rows, overlay)?;
+        Ok(cross_entropy::forward_backward(&h, self.head(overlay), targets, 1.0, Want::default())?.nll)
     }
 
     /// Logits [S, V] after the tokens of `rows`.
     pub fn logits(&self, tokens: &Tokens, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
-        self.project(&self.hidden(tokens, overlay)?, rows)
+        self.project(&self.hidden(tokens, overlay)?, rows, overlay)
     }
 
-    fn project(&self, hidden: &Tensor, rows: &[usize]) -> Result<Tensor> {
-        let h = self.norm.forward(&Self::select(hidden, rows)?)?;
-        let head = crate::ops::linear::Linear { weight: self.head(), bias: None, pair: None };
+    fn project(&self, hidden: &Tensor, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
+        let h = self.normed(hidden, rows, overlay)?;
+        let head = crate::ops::linear::Linear { weight: self.head(overlay), bias: None, pair: None };
         Ok(crate::ops::linear::forward(&h, head, None)?)
     }
 
@@ -139,10 +149,10 @@ impl Model {
     /// the tokens of `rows`.
     pub fn step(&self, tokens: &Tokens, at: &[usize], cache: &mut Cache, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
         let pass = self.pass(tokens, overlay)?;
-        let mut x = self.embed(&tokens.ids)?;
+        let mut x = self.embed(&tokens.ids, overlay)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(layer, &x, &pass, Some((cache, at)))?.0;
         }
-        self.project(&x, rows)
+        self.project(&x, rows, overlay)
     }
 }

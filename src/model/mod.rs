@@ -21,7 +21,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
@@ -49,8 +49,9 @@ pub struct Model {
     device: Device,
     storage: DType,
     compute: DType,
-    /// f32 sums behind 16-bit weights that were merged into: the sum is kept, its rounding is what computes.
-    masters: BTreeMap<(usize, Role), Tensor>,
+    /// f32 sums behind 16-bit weights that were merged into, by published name: the sum is kept, its rounding is what
+    /// computes.
+    masters: BTreeMap<String, Tensor>,
 }
 
 impl Model {
@@ -82,6 +83,11 @@ impl Model {
         self.tensors().iter().map(|(_, t)| t.elem_count()).sum()
     }
 
+    /// Whether the embedding serves as head.
+    pub fn tied(&self) -> bool {
+        self.head.is_none()
+    }
+
     /// The linear modules of a layer that a booster can target.
     pub fn roles(&self) -> Vec<Role> {
         Role::ALL.into_iter().filter(|r| self.config.gated || *r != Role::Gate).collect()
@@ -103,28 +109,61 @@ impl Model {
         out
     }
 
-    /// W ← W + step · s · B A on every pair of the overlay (paper Eq. 8). Over 16-bit storage the sum is kept in
-    /// f32 and rounded once, however many merges there are.
+    /// Copies of tensors in the factors' type, by published name: of 16-bit weights the f32 sums behind them. Names that
+    /// the model does not have are left out.
+    pub fn copies(&self, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Tensor>> {
+        let of = |(name, own): (String, &Tensor)| {
+            let tensor = self.masters.get(&name).unwrap_or(own);
+            let wide = tensor.to_dtype(self.factor_dtype())?;
+            // A tensor of that type already is shared by the conversion.
+            Ok((name, if tensor.dtype() == wide.dtype() { wide.copy()? } else { wide }))
+        };
+        self.tensors().into_iter().filter(|(name, _)| wanted.contains(name)).map(of).collect()
+    }
+
+    fn tensor_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        match name {
+            names::EMBEDDING => Some(&mut self.embedding),
+            names::HEAD => self.head.as_mut(),
+            _ => match names::layer_of(name) {
+                Some(layer) => self.blocks.get_mut(layer)?.tensor_mut(name.strip_prefix(&names::in_layer(layer, ""))?),
+                None => self.norm.tensor_mut(name.strip_prefix(names::NORM)?),
+            },
+        }
+    }
+
+    /// W ← W + step · s · B A on every pair of the overlay (paper Eq. 8), W ← W + step · (W' − W) on every tensor of it.
+    /// Over 16-bit storage the sum is kept in f32 and rounded once, however many merges there are.
     pub fn merge(&mut self, overlay: &Overlay, step: f64) -> Result<()> {
         for (&(layer, role), pair) in overlay.pairs() {
-            let block = self
-                .blocks
-                .get_mut(layer)
-                .ok_or_else(|| crate::error::Error::run(format!("merge into layer {layer}, which does not exist")))?;
-            let Some(linear) = block.linear_mut(role) else { continue };
-            match self.storage {
-                DType::F32 | DType::F64 => overlay::add_product(&linear.weight, pair, step)?,
-                _ => {
-                    let master = match self.masters.remove(&(layer, role)) {
-                        Some(master) => master,
-                        None => linear.weight.to_dtype(DType::F32)?,
-                    };
-                    overlay::add_product(&master, pair, step)?;
-                    linear.weight = master.to_dtype(self.storage)?;
-                    self.masters.insert((layer, role), master);
-                }
-            }
+            let name = names::in_layer(layer, &format!("{}.weight", role.path()));
+            self.change(&name, |weight| overlay::add_product(weight, pair, step))?;
         }
+        for (name, other) in overlay.dense() {
+            self.change(name, |weight| overlay::move_towards(weight, other, step))?;
+        }
+        Ok(())
+    }
+
+    /// Changes the sum behind a tensor in place.
+    fn change(&mut self, name: &str, change: impl FnOnce(&Tensor) -> candle_core::Result<()>) -> Result<()> {
+        let storage = self.storage;
+        let master = self.masters.remove(name);
+        let Some(tensor) = self.tensor_mut(name) else {
+            return Err(crate::error::Error::run(format!("merge into `{name}`, which the model does not have")).into());
+        };
+        if matches!(storage, DType::F32 | DType::F64) {
+            return Ok(change(tensor)?);
+        }
+        // Norms and biases compute in a wider type than they are stored in.
+        let sum = match master {
+            Some(master) => master,
+            None if tensor.dtype() == DType::F32 => tensor.copy()?,
+            None => tensor.to_dtype(DType::F32)?,
+        };
+        change(&sum)?;
+        *tensor = sum.to_dtype(storage)?.to_dtype(tensor.dtype())?;
+        self.masters.insert(name.to_string(), sum);
         Ok(())
     }
 }

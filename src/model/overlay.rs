@@ -1,23 +1,33 @@
-//! The booster's factors lying over unchanged weights during training: (layer, target) → (A, B, scale).
+//! What a booster lays over unchanged weights during training: low-rank factors by (layer, target), whole tensors by
+//! published name.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{DType, Result, Tensor};
 
-use super::names::Role;
+use super::block::Norm;
+use super::names::{self, Role};
+use crate::ops::elementwise;
 use crate::ops::linear::Pair;
 use crate::ops::product::{self, Matrix};
 use crate::ops::slice;
 
-/// Low-rank pairs by layer and target.
+/// Low-rank pairs by layer and target, and tensors that stand in for the model's own.
 #[derive(Clone, Debug, Default)]
 pub struct Overlay {
     pairs: BTreeMap<(usize, Role), Pair>,
+    dense: BTreeMap<String, Tensor>,
 }
 
 impl Overlay {
     pub fn new(pairs: BTreeMap<(usize, Role), Pair>) -> Self {
-        Self { pairs }
+        Self { pairs, dense: BTreeMap::new() }
+    }
+
+    /// Tensors by published name, each of the shape of the one that it stands in for.
+    pub fn replacing(dense: BTreeMap<String, Tensor>) -> Self {
+        Self { pairs: BTreeMap::new(), dense }
     }
 
     pub fn pairs(&self) -> &BTreeMap<(usize, Role), Pair> {
@@ -28,14 +38,65 @@ impl Overlay {
         self.pairs.get(&(layer, role))
     }
 
-    /// The lowest layer with a pair.
-    pub fn lowest(&self) -> Option<usize> {
-        self.pairs.keys().map(|&(layer, _)| layer).min()
+    /// Tensors that stand in for the model's own, by published name.
+    pub fn dense(&self) -> &BTreeMap<String, Tensor> {
+        &self.dense
     }
 
-    /// Numbers in all factors.
+    /// All that is trained: A and B of every pair, then whole tensors.
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        self.pairs.values().flat_map(|p| [&p.a, &p.b]).chain(self.dense.values()).collect()
+    }
+
+    /// The same overlay with other numbers, in the order of [`Overlay::tensors`].
+    pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
+        let mut moved = tensors.into_iter();
+        let mut next = |old: &Tensor| moved.next().unwrap_or_else(|| old.clone());
+        let pairs = self.pairs.iter().map(|(k, p)| (*k, Pair { a: next(&p.a), b: next(&p.b), scale: p.scale })).collect();
+        Self { pairs, dense: self.dense.iter().map(|(name, t)| (name.clone(), next(t))).collect() }
+    }
+
+    /// The layers with a pair or a tensor.
+    pub fn layers(&self) -> BTreeSet<usize> {
+        self.pairs.keys().map(|&(layer, _)| layer).chain(self.dense.keys().filter_map(|name| names::layer_of(name))).collect()
+    }
+
+    /// The lowest layer that backward has to reach: 0 with the embedding, None where only the final norm or a head of its
+    /// own is trained.
+    pub fn lowest(&self) -> Option<usize> {
+        if self.dense.contains_key(names::EMBEDDING) { Some(0) } else { self.layers().first().copied() }
+    }
+
+    /// Numbers in all factors and tensors.
     pub fn parameters(&self) -> usize {
-        self.pairs.values().map(|p| p.a.elem_count() + p.b.elem_count()).sum()
+        self.tensors().iter().map(|t| t.elem_count()).sum()
+    }
+
+    /// What stands for the tensor called `name`: the overlay's, or `own`.
+    pub(super) fn or<'a>(&'a self, name: &str, own: &'a Tensor) -> &'a Tensor {
+        self.dense.get(name).unwrap_or(own)
+    }
+
+    /// As [`Overlay::or`], of a tensor in a layer by its name there.
+    pub(super) fn or_in_layer<'a>(&'a self, layer: usize, name: &str, own: &'a Tensor) -> &'a Tensor {
+        if self.dense.is_empty() { own } else { self.or(&names::in_layer(layer, name), own) }
+    }
+
+    /// The norm called `name` with the overlay's weights.
+    pub(super) fn norm<'a>(&self, name: &str, own: &'a Norm) -> Cow<'a, Norm> {
+        let part = |part: &str| self.dense.get(&format!("{name}.{part}"));
+        match (part("weight"), part("bias")) {
+            (None, None) => Cow::Borrowed(own),
+            (weight, bias) => {
+                let (weight, bias) = (weight.unwrap_or(&own.weight).clone(), bias.unwrap_or(&own.bias).clone());
+                Cow::Owned(Norm { kind: own.kind, weight, bias, eps: own.eps })
+            }
+        }
+    }
+
+    /// As [`Overlay::norm`], of a norm in a layer by its name there.
+    pub(super) fn norm_in_layer<'a>(&self, layer: usize, name: &str, own: &'a Norm) -> Cow<'a, Norm> {
+        if self.dense.is_empty() { Cow::Borrowed(own) } else { self.norm(&names::in_layer(layer, name), own) }
     }
 }
 
@@ -53,4 +114,18 @@ pub(super) fn add_product(weight: &Tensor, pair: &Pair, step: f64) -> Result<()>
     let wide = if weight.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
     let delta = (pair.b.to_dtype(wide)?.matmul(&pair.a.to_dtype(wide)?)? * scale)?;
     weight.slice_set(&(weight.to_dtype(wide)? + delta)?.to_dtype(weight.dtype())?, 0, 0)
+}
+
+/// weight += step · (other − weight), in place; with a step of 1 the weight is the other, bit for bit.
+pub(super) fn move_towards(weight: &Tensor, other: &Tensor, step: f64) -> Result<()> {
+    if slice::fast(&[weight, other]) {
+        let other = slice::f32s(other)?;
+        return elementwise::zip(weight, &other, |w, other| {
+            let own = f64::from(*w);
+            *w = if step == 1.0 { other } else { (own + step * (f64::from(other) - own)) as f32 };
+        });
+    }
+    let other = other.to_dtype(weight.dtype())?;
+    let moved = if step == 1.0 { other } else { (weight + ((other - weight)? * step)?)? };
+    weight.slice_set(&moved.contiguous()?, 0, 0)
 }

@@ -10,6 +10,7 @@
 pub mod activation;
 pub mod attention;
 pub mod cross_entropy;
+pub mod elementwise;
 pub mod embedding;
 pub mod layer_norm;
 pub mod linear;

@@ -1,5 +1,6 @@
 //! Slices under tensors, and the vectorised loops over them that the CPU twins share.
 
+use std::cell::RefCell;
 use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, WithDType, bail};
@@ -52,21 +53,22 @@ pub fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<
 }
 
 /// Changes the f32 numbers under a contiguous CPU tensor in place. Whoever shares them sees it.
-pub fn update(tensor: &Tensor, change: impl Fn(&mut [f32])) -> Result<()> {
-    struct Update<F>(F);
-    impl<F: Fn(&mut [f32])> candle_core::InplaceOp1 for Update<F> {
+pub fn update(tensor: &Tensor, change: impl FnMut(&mut [f32])) -> Result<()> {
+    // candle hands an operation out as shared, though it runs it once.
+    struct Update<F>(RefCell<F>);
+    impl<F: FnMut(&mut [f32])> candle_core::InplaceOp1 for Update<F> {
         fn name(&self) -> &'static str {
             "update"
         }
         fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &candle_core::Layout) -> Result<()> {
             match (storage, layout.contiguous_offsets()) {
-                (CpuStorage::F32(values), Some((start, end))) => self.0(&mut values[start..end]),
+                (CpuStorage::F32(values), Some((start, end))) => (self.0.borrow_mut())(&mut values[start..end]),
                 _ => bail!("update wants a contiguous f32 tensor"),
             }
             Ok(())
         }
     }
-    tensor.inplace_op1(&Update(change))
+    tensor.inplace_op1(&Update(RefCell::new(change)))
 }
 
 /// Runs `body` compiled for the widest vectors this processor has. What it calls must be inlined.

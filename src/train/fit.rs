@@ -1,17 +1,17 @@
 //! The training loop: it yields what happened, others show, log and store it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 
-use super::memory::Recompute;
+use super::memory::{Recompute, gradient_bytes};
 use super::optimizer::{Optimizer, Rule};
 use crate::data::{Batch, Feed};
 use crate::error::Error;
-use crate::model::{Model, Overlay, Request, Role, Tokens};
-use crate::ops::linear::Pair;
+use crate::model::{Gradients, Model, Overlay, Request, Tokens};
+use crate::ops::elementwise;
 
 /// How to train.
 #[derive(Clone, Debug)]
@@ -27,7 +27,8 @@ pub struct FitOptions {
     pub lr: Vec<f64>,
     /// Largest global norm of a step's gradient, as `torch.nn.utils.clip_grad_norm_`.
     pub clip: Option<f64>,
-    /// λ of the penalty ½ λ (‖A‖² + ‖B‖²) (paper Eq. 7); not part of the reported loss.
+    /// λ of the penalty ½ λ (‖A‖² + ‖B‖²) (paper Eq. 7), and ½ λ ‖W' − W‖² of whole tensors; not part of the reported
+    /// loss.
     pub l2: f64,
     pub recompute: Recompute,
 }
@@ -79,63 +80,66 @@ impl<'a> Fit<'a> {
         let supervised: usize = batches.iter().map(|b| b.rows.len()).sum();
         let tokens = batches.iter().map(|b| b.ids.len()).sum();
         let mut loss = 0.0;
-        let mut sums: BTreeMap<(usize, Role), (Tensor, Tensor)> = BTreeMap::new();
+        let mut sums: Option<Gradients> = None;
+        let dense: BTreeSet<String> = self.overlay.dense().keys().cloned().collect();
+        let lowest = self.overlay.lowest().unwrap_or(self.model.layers());
+        let beside = gradient_bytes(self.overlay.parameters(), self.model.factor_dtype(), self.options.accumulate);
         for batch in batches {
-            let recompute =
-                self.options.recompute.decide(self.model, batch.ids.len(), batch.rows.len(), self.overlay.lowest().unwrap_or(0));
-            let request = Request { overlay: self.overlay, dense: &BTreeSet::new(), recompute };
+            let recompute = self.options.recompute.decide(self.model, batch.ids.len(), batch.rows.len(), lowest, beside);
+            let request = Request { overlay: self.overlay, dense: &dense, recompute };
             let flat = Tokens::sequences(batch.ids, &batch.starts);
             let (nll, gradients) = self.model.gradients(&flat, &batch.rows, &batch.targets, 1.0 / supervised as f64, &request)?;
             loss += nll.iter().sum::<f64>() / supervised as f64;
-            for (key, (da, db)) in gradients.pairs {
-                let sum = match sums.remove(&key) {
-                    Some((a, b)) => ((a + da)?, (b + db)?),
-                    None => (da, db),
-                };
-                sums.insert(key, sum);
-            }
+            sums = Some(match sums {
+                Some(sums) => sums.add(gradients)?,
+                None => gradients,
+            });
         }
         if !loss.is_finite() {
-            let layers: BTreeSet<usize> = self.overlay.pairs().keys().map(|&(layer, _)| layer).collect();
+            let layers = self.overlay.layers();
             return Err(Error::run(format!("the loss became {loss} at step {step} of a booster on layers {layers:?}"))
                 .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
                 .into());
         }
-        let gradient_norm = self.apply(sums, lr)?;
+        let gradient_norm = self.apply(sums.unwrap_or_default(), lr)?;
         self.done = step;
         Ok(StepRecord { step, loss, lr, tokens, supervised, gradient_norm, seconds: start.elapsed().as_secs_f64() })
     }
 
     /// Penalty, clipping and the optimiser's step; the gradient's norm before clipping.
-    fn apply(&mut self, sums: BTreeMap<(usize, Role), (Tensor, Tensor)>, lr: f64) -> Result<f64> {
-        let pairs = self.overlay.pairs();
-        let parameters: Vec<&Tensor> = pairs.values().flat_map(|p| [&p.a, &p.b]).collect();
-        let mut gradients: Vec<Tensor> = sums.into_values().flat_map(|(a, b)| [a, b]).collect();
+    fn apply(&mut self, sums: Gradients, lr: f64) -> Result<f64> {
+        let parameters = self.overlay.tensors();
+        let mut gradients = sums.in_order(self.overlay)?;
         if self.options.l2 != 0.0 {
-            gradients = gradients.iter().zip(&parameters).map(|(g, p)| g + (*p * self.options.l2)?).collect::<candle_core::Result<_>>()?;
+            gradients = self.penalised(gradients)?;
         }
         let norm = global_norm(&gradients)?;
         if let Some(clip) = self.options.clip {
             let factor = clip / (norm + 1e-6);
             if factor < 1.0 {
-                gradients = gradients.iter().map(|g| g * factor).collect::<candle_core::Result<_>>()?;
+                gradients = gradients.into_iter().map(|g| elementwise::scale(g, factor)).collect::<candle_core::Result<_>>()?;
             }
         }
-        let mut moved = self.optimizer.step(&parameters, &gradients, lr)?.into_iter();
-        let keys: Vec<((usize, Role), f64)> = pairs.iter().map(|(k, p)| (*k, p.scale)).collect();
-        let pairs = keys.into_iter().zip(std::iter::from_fn(|| Some((moved.next()?, moved.next()?))));
-        *self.overlay = Overlay::new(pairs.map(|((key, scale), (a, b))| (key, Pair { a, b, scale })).collect());
+        let moved = self.optimizer.step(&parameters, &gradients, lr)?;
+        *self.overlay = self.overlay.with_tensors(moved);
         Ok(norm)
+    }
+
+    /// Adds the gradient of the penalty: λ A, λ B, and λ (W' − W) of whole tensors.
+    fn penalised(&self, gradients: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let l2 = self.options.l2;
+        let factors = self.overlay.pairs().values().flat_map(|p| [&p.a, &p.b]).map(|own| (own.clone(), l2));
+        let base = self.model.copies(&self.overlay.dense().keys().cloned().collect())?;
+        let away = base.into_values().zip(self.overlay.dense().values()).map(|(base, own)| elementwise::add_scaled(base, own, -1.0));
+        let away = away.map(|t| Ok((t?, -l2))).collect::<candle_core::Result<Vec<_>>>()?;
+        let all = gradients.into_iter().zip(factors.chain(away));
+        Ok(all.map(|(g, (t, scale))| elementwise::add_scaled(g, &t, scale)).collect::<candle_core::Result<_>>()?)
     }
 }
 
 /// √Σ‖g‖², summed in f64.
 fn global_norm(gradients: &[Tensor]) -> Result<f64> {
-    let mut sum = 0.0;
-    for g in gradients {
-        sum += g.sqr()?.sum_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
-    }
-    Ok(sum.sqrt())
+    Ok(gradients.iter().map(elementwise::squares).collect::<candle_core::Result<Vec<_>>>()?.iter().sum::<f64>().sqrt())
 }
 
 impl Iterator for Fit<'_> {

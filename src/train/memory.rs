@@ -27,20 +27,26 @@ impl Recompute {
         })
     }
 
-    /// Decides for a step of `tokens` tokens of which `rows` are supervised, trained down to layer `lowest`.
-    pub fn decide(self, model: &Model, tokens: usize, rows: usize, lowest: usize) -> bool {
+    /// Decides for a step of `tokens` tokens of which `rows` are supervised, trained down to layer `lowest`, whose
+    /// gradients take `gradients` bytes.
+    pub fn decide(self, model: &Model, tokens: usize, rows: usize, lowest: usize, gradients: usize) -> bool {
         match self {
             Self::Off => false,
             Self::On => true,
             Self::Auto => match free_bytes(model) {
-                Some(free) => step_bytes(model.config(), model.compute(), tokens, rows, lowest, false) > free / 2,
+                Some(free) => step_bytes(model.config(), model.compute(), tokens, rows, lowest, false) + gradients > free / 2,
                 None => false,
             },
         }
     }
 }
 
-/// Bytes of a step beside weights, factors and optimiser state: what blocks keep from layer `lowest` up, one block
+/// Bytes of the gradients of so many trained numbers: those of one batch, and the sum where a step has several.
+pub fn gradient_bytes(parameters: usize, factors: DType, accumulate: usize) -> usize {
+    parameters * factors.size_in_bytes() * accumulate.min(2)
+}
+
+/// Bytes of a step beside weights, factors, their gradients and optimiser state: what blocks keep from layer `lowest` up, one block
 /// at work, a chunk of logits.
 pub fn step_bytes(config: &Config, compute: DType, tokens: usize, rows: usize, lowest: usize, recompute: bool) -> usize {
     let size = compute.size_in_bytes();

@@ -1,6 +1,10 @@
-//! Step rules, as PyTorch computes them.
+//! Step rules, as PyTorch computes them. AdamW over f32 on the CPU goes once through parameter, gradient and moments, in
+//! place; [`plain`] is the definition.
 
 use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use crate::ops::slice::{f32s, fast, update, vectorized};
 
 /// Which rule, with its constants. The learning rate comes with every step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,9 +18,27 @@ pub enum Rule {
 
 /// The state of one parameter.
 #[derive(Clone, Debug)]
-struct Moments {
-    first: Tensor,
-    second: Option<Tensor>,
+enum Moments {
+    Tensors {
+        first: Tensor,
+        second: Option<Tensor>,
+    },
+    /// Of AdamW over f32 on the CPU.
+    Numbers {
+        first: Vec<f32>,
+        second: Vec<f32>,
+    },
+}
+
+impl Moments {
+    fn new(rule: Rule, parameter: &Tensor) -> Result<Self> {
+        let adam = matches!(rule, Rule::AdamW { .. });
+        if adam && fast(&[parameter]) {
+            let zeros = || vec![0.0; parameter.elem_count()];
+            return Ok(Self::Numbers { first: zeros(), second: zeros() });
+        }
+        Ok(Self::Tensors { first: parameter.zeros_like()?, second: if adam { Some(parameter.zeros_like()?) } else { None } })
+    }
 }
 
 /// A rule with its moments, one set a parameter in the order given at every step.
@@ -37,41 +59,99 @@ impl Optimizer {
         self.rule
     }
 
-    /// One step: the new parameters, from the old ones and their gradients in the same order and type.
+    /// One step: the new parameters, from the old ones and their gradients in the same order and type. Where it can be
+    /// they take the place of the old ones, which nobody else may hold.
     pub fn step(&mut self, parameters: &[&Tensor], gradients: &[Tensor], lr: f64) -> Result<Vec<Tensor>> {
         self.steps += 1;
         if self.moments.is_empty() {
-            let adam = matches!(self.rule, Rule::AdamW { .. });
-            let zero = |p: &&Tensor| Ok(Moments { first: p.zeros_like()?, second: if adam { Some(p.zeros_like()?) } else { None } });
-            self.moments = parameters.iter().map(zero).collect::<Result<_>>()?;
+            self.moments = parameters.iter().map(|p| Moments::new(self.rule, p)).collect::<Result<_>>()?;
         }
         let (rule, t) = (self.rule, self.steps as i32);
         let each = parameters.iter().zip(gradients).zip(&mut self.moments);
-        each.map(|((p, g), moments)| update(rule, t, p, g, moments, lr)).collect()
+        each.map(|((p, g), moments)| match (rule, moments) {
+            (Rule::AdamW { beta1, beta2, eps, weight_decay }, Moments::Numbers { first, second }) => {
+                adamw(p, &g.contiguous()?, first, second, AdamW::new(beta1, beta2, eps, weight_decay, lr, t))?;
+                Ok((*p).clone())
+            }
+            (_, moments) => plain(rule, t, p, g, moments, lr),
+        })
+        .collect()
     }
 }
 
-fn update(rule: Rule, t: i32, p: &Tensor, g: &Tensor, moments: &mut Moments, lr: f64) -> Result<Tensor> {
+/// The definition, on tensors of any device and type.
+fn plain(rule: Rule, t: i32, p: &Tensor, g: &Tensor, moments: &mut Moments, lr: f64) -> Result<Tensor> {
+    let Moments::Tensors { first, second } = moments else { candle_core::bail!("moments of another kind than the rule's") };
     match rule {
         Rule::AdamW { beta1, beta2, eps, weight_decay } => {
             let p = (p * (1.0 - lr * weight_decay))?;
-            let m = (&moments.first + ((g - &moments.first)? * (1.0 - beta1))?)?;
-            let v = match &moments.second {
-                Some(v) => ((v * beta2)? + (g.sqr()? * (1.0 - beta2))?)?,
+            let m = (&*first + ((g - &*first)? * (1.0 - beta1))?)?;
+            let v = match second {
+                Some(v) => ((&*v * beta2)? + (g.sqr()? * (1.0 - beta2))?)?,
                 None => (g.sqr()? * (1.0 - beta2))?,
             };
             let root = ((v.sqrt()? / (1.0 - beta2.powi(t)).sqrt())? + eps)?;
             let step = ((&m / root)? * (lr / (1.0 - beta1.powi(t))))?;
-            *moments = Moments { first: m, second: Some(v) };
+            (*first, *second) = (m, Some(v));
             p - step
         }
         Rule::Sgd { momentum, weight_decay } => {
             let g = (g + (p * weight_decay)?)?;
-            let m = if t == 1 { g } else { ((&moments.first * momentum)? + g)? };
-            moments.first = m.clone();
-            p - (m * lr)?
+            *first = if t == 1 { g } else { ((&*first * momentum)? + g)? };
+            p - (&*first * lr)?
         }
     }
+}
+
+/// The constants of one step of AdamW.
+#[derive(Clone, Copy)]
+struct AdamW {
+    keep: f32,
+    toward: f32,
+    beta2: f32,
+    beta2_rest: f32,
+    /// 1/√(1 − β₂ᵗ)
+    root: f32,
+    eps: f32,
+    /// lr/(1 − β₁ᵗ)
+    rate: f32,
+}
+
+impl AdamW {
+    fn new(beta1: f64, beta2: f64, eps: f64, weight_decay: f64, lr: f64, t: i32) -> Self {
+        Self {
+            keep: (1.0 - lr * weight_decay) as f32,
+            toward: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            beta2_rest: (1.0 - beta2) as f32,
+            root: (1.0 / (1.0 - beta2.powi(t)).sqrt()) as f32,
+            eps: eps as f32,
+            rate: (lr / (1.0 - beta1.powi(t))) as f32,
+        }
+    }
+}
+
+/// One pass over parameter, gradient and both moments; all but the gradient change in place. Each number is that of
+/// [`plain`], bit for bit.
+fn adamw(p: &Tensor, g: &Tensor, first: &mut [f32], second: &mut [f32], c: AdamW) -> Result<()> {
+    /// Numbers that a thread takes at a time.
+    const CHUNK: usize = 1 << 14;
+    let g = f32s(g)?;
+    update(p, |p| {
+        let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+        p.par_chunks_mut(CHUNK).zip(moments).zip(g.par_chunks(CHUNK)).for_each(|((p, (first, second)), g)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (((p, m), v), &g) in p.iter_mut().zip(first).zip(second).zip(g) {
+                        *m += (g - *m) * c.toward;
+                        *v = *v * c.beta2 + g * g * c.beta2_rest;
+                        *p = *p * c.keep - *m / (v.sqrt() * c.root + c.eps) * c.rate;
+                    }
+                },
+            );
+        });
+    })
 }
 
 #[cfg(test)]
@@ -103,6 +183,26 @@ mod tests {
     #[test]
     fn sgd_is_torchs() -> Result<()> {
         close(&run(Rule::Sgd { momentum: 0.9, weight_decay: 0.01 })?, SGD);
+        Ok(())
+    }
+
+    #[test]
+    fn the_fast_pass_gives_the_bits_of_the_plain_one() -> Result<()> {
+        let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 };
+        let n = (1 << 14) + 37;
+        let numbers = |step: usize| -> Result<Tensor> {
+            let values: Vec<f32> = (0..n).map(|i| ((i * 7919 + step * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect();
+            Tensor::from_vec(values, n, &Device::Cpu)
+        };
+        let (quick, mut slow) = (numbers(0)?, numbers(0)?);
+        let mut optimizer = Optimizer::new(rule);
+        let mut moments = Moments::Tensors { first: slow.zeros_like()?, second: Some(slow.zeros_like()?) };
+        for t in 1..5 {
+            let g = numbers(t)?;
+            slow = plain(rule, t as i32, &slow, &g, &mut moments, 1e-2)?;
+            optimizer.step(&[&quick], &[g], 1e-2)?;
+        }
+        assert_eq!(quick.to_vec1::<f32>()?, slow.to_vec1::<f32>()?);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ mod tiny_gguf;
 mod tiny_tokenizer;
 
 mod bad_input;
+mod dense;
 mod harness;
 mod peer;
 mod recipe;

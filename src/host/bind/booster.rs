@@ -68,19 +68,19 @@ pub(super) mod natives {
         booster.with(|s| s.booster.layers().into_iter().map(|l| Dynamic::from_int(l as INT)).collect())
     }
 
-    /// Numbers in its factors.
+    /// Numbers that it trains.
     #[rhai_fn(get = "parameters", pure)]
     pub fn parameters(booster: &mut Booster) -> INT {
         booster.with(|s| s.booster.overlay.parameters() as INT)
     }
 
-    /// Trains the factors for `steps` steps on `set`, over the frozen model. The data go on where the last fit on
+    /// Trains the booster for `steps` steps on `set`, over the frozen model. The data go on where the last fit on
     /// the set stopped. Answers with `first_loss` and `last_loss` (mean negative log-likelihood of a supervised
     /// token, in nats, before the first and the last step), `mean_loss`, `steps`, `tokens`.
     ///
     /// Options: `steps` (κ), `optimizer` (`adamw(…)` or `sgd(…)`), `batch` (sequences a step, 8), `accumulate`
-    /// (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of ½ λ (‖A‖² + ‖B‖²), paper Eq. 7; 0),
-    /// `recompute` ("off", "on", "auto": form activations again to save memory; auto).
+    /// (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of ½ λ (‖A‖² + ‖B‖²), paper Eq. 7, or
+    /// of ½ λ ‖W' − W‖² of a dense booster; 0), `recompute` ("off", "on", "auto": form activations again to save memory; auto).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -94,7 +94,7 @@ pub(super) mod natives {
         door::call(&host, "booster.fit", &summary, || train(&host, booster, &set, &options))
     }
 
-    /// Writes the factors as a PEFT adapter folder called `name`, below the run folder.
+    /// Writes the factors as a PEFT adapter folder called `name`, below the run folder. A dense booster has none.
     #[rhai_fn(return_raw, pure)]
     pub fn save(context: NativeCallContext, booster: &mut Booster, name: &str) -> Answer<()> {
         let host = host(&context)?;

@@ -11,7 +11,8 @@ use super::create::made;
 use super::evaluate::measure;
 use super::set::{Set, Wording};
 use super::{Answer, placed, refuse};
-use crate::boost::{self, Init, Spec, adapter};
+use crate::boost::dense::Parts;
+use crate::boost::{self, DenseSpec, Init, Kind, Spec, adapter};
 use crate::data::opened;
 use crate::error::Error;
 use crate::eval::generate::{Generation, generate};
@@ -132,35 +133,47 @@ pub(super) mod natives {
 
     /// A fresh booster, which changes nothing until it is fitted.
     ///
-    /// Options: `layers` (a list of indices), `targets` (names; all), `rank` (r, 1), `alpha` (the product is scaled
-    /// by α/r; r, for a scale of 1), `init` of A ("kaiming" as PEFT, "gaussian", "orthogonal"; kaiming).
+    /// Options: `layers` (a list of indices), `targets` (names; all), `kind` ("low_rank"; "dense" trains whole weights).
+    /// Of low rank: `rank` (r, 1), `alpha` (the product is scaled by α/r; r, for a scale of 1), `init` of A ("kaiming" as
+    /// PEFT, "gaussian", "orthogonal"; kaiming). Dense: `embedding`, `norms` (those of `layers`, and the final one), `head`
+    /// (each false); `layers` may then be empty.
     ///
     /// # Example
     /// ```rhai,no_run
     /// let booster = model.booster(#{ layers: [3, 17], targets: ["q_proj", "v_proj"], rank: 1 });
+    /// let lisa = model.booster(#{ kind: "dense", layers: [3, 17], embedding: true, norms: true });
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn booster(context: NativeCallContext, model: &mut Model, options: Map) -> Answer<Booster> {
         let host = host(&context)?;
-        let (layers, targets, rank, alpha, init) = booster_options(options).map_err(|e| door::to_script(&e))?;
-        door::call(&host, "model.booster", &json!({ "layers": layers, "targets": targets, "rank": rank }), || {
-            let booster = model.with(|m| {
-                let spec = Spec::new(&m.network, &layers, &targets, rank, alpha.unwrap_or(rank as f64), init)?;
-                let mut stream = Stream::new(host.settings.seed, &format!("init/{}", m.boosters));
-                m.boosters += 1;
-                boost::Booster::new(&m.network, &spec, &mut stream)
+        let asked = booster_options(options).map_err(|e| door::to_script(&e))?;
+        let what = json!({ "layers": asked.layers, "targets": asked.targets, "kind": asked.weak.kind().name() });
+        door::call(&host, "model.booster", &what, || {
+            let booster = model.with(|m| match asked.weak {
+                Weak::LowRank { rank, alpha, init } => {
+                    let spec = Spec::new(&m.network, &asked.layers, &asked.targets, rank, alpha.unwrap_or(rank as f64), init)?;
+                    let mut stream = Stream::new(host.settings.seed, &format!("init/{}", m.boosters));
+                    m.boosters += 1;
+                    boost::Booster::new(&m.network, &spec, &mut stream)
+                }
+                Weak::Dense(parts) => {
+                    let spec = DenseSpec::new(&m.network, &asked.layers, &asked.targets, parts)?;
+                    m.boosters += 1;
+                    boost::Booster::dense(&m.network, &spec)
+                }
             })?;
             Ok(Booster::new(booster, model.clone()))
         })
     }
 
-    /// Adds the booster to the weights: W ← W + s·BA.
+    /// Adds the booster to the weights: W ← W + s·BA; of a dense booster W ← W'.
     #[rhai_fn(return_raw, pure)]
     pub fn merge(context: NativeCallContext, model: &mut Model, booster: Booster) -> Answer<()> {
         merge_by(&*host(&context)?, model, &booster, 1.0)
     }
 
-    /// Adds the booster to the weights with step weight `eta` (paper Eq. 8): W ← W + η·s·BA.
+    /// Adds the booster to the weights with step weight `eta` (paper Eq. 8): W ← W + η·s·BA; of a dense
+    /// booster W ← W + η (W' − W).
     #[rhai_fn(name = "merge", return_raw, pure)]
     pub fn merge_with(context: NativeCallContext, model: &mut Model, booster: Booster, eta: FLOAT) -> Answer<()> {
         merge_by(&*host(&context)?, model, &booster, eta)
@@ -241,13 +254,52 @@ fn open(host: &Host, name: &str) -> anyhow::Result<Model> {
     Ok(model)
 }
 
-/// layers, targets, rank, alpha, init.
-type BoosterOptions = (Vec<usize>, Vec<String>, usize, Option<f64>, Init);
+/// What `booster` is asked for.
+struct Asked {
+    layers: Vec<usize>,
+    targets: Vec<String>,
+    weak: Weak,
+}
 
-fn booster_options(map: Map) -> anyhow::Result<BoosterOptions> {
-    let mut o = Options::new("booster", map, &["layers", "targets", "rank", "alpha", "init"])?;
-    let init = Init::from_name(&o.take_or("init", Init::NAMES[0].to_string())?)?;
-    Ok((o.take("layers")?, o.take_or("targets", vec![])?, o.take_or("rank", 1)?, o.take_opt("alpha")?, init))
+enum Weak {
+    LowRank { rank: usize, alpha: Option<f64>, init: Init },
+    Dense(Parts),
+}
+
+impl Weak {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::LowRank { .. } => Kind::LowRank,
+            Self::Dense(_) => Kind::Dense,
+        }
+    }
+}
+
+fn booster_options(map: Map) -> anyhow::Result<Asked> {
+    let first = |names: [&'static str; 3]| names.into_iter().find(|name| map.contains_key(*name));
+    let (low_rank, dense) = (first(["rank", "alpha", "init"]), first(["embedding", "norms", "head"]));
+    let mut o = Options::new("booster", map, &["layers", "targets", "kind", "rank", "alpha", "init", "embedding", "norms", "head"])?;
+    let kind = Kind::from_name(&o.take_or("kind", Kind::LowRank.name().to_string())?)?;
+    let (other, hint) = match kind {
+        Kind::LowRank => (dense, "it trains whole weights: add `kind: \"dense\"`"),
+        Kind::Dense => (low_rank, "a dense booster has no factors: it trains whole weights"),
+    };
+    if let Some(name) = other {
+        return Err(Error::usage(format!("option `{name}` is not for boosters of kind `{}`", kind.name())).hint(hint).into());
+    }
+    let targets = o.take_or("targets", vec![])?;
+    let (layers, weak) = match kind {
+        Kind::LowRank => {
+            let init = Init::from_name(&o.take_or("init", Init::NAMES[0].to_string())?)?;
+            (o.take("layers")?, Weak::LowRank { rank: o.take_or("rank", 1)?, alpha: o.take_opt("alpha")?, init })
+        }
+        Kind::Dense => {
+            let mut part = |name| o.take_or(name, false);
+            let parts = Parts { embedding: part("embedding")?, norms: part("norms")?, head: part("head")? };
+            (o.take_or("layers", vec![])?, Weak::Dense(parts))
+        }
+    };
+    Ok(Asked { layers, targets, weak })
 }
 
 fn merge_by(host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<()> {

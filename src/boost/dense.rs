@@ -1,0 +1,276 @@
+//! Dense boosters: whole tensors of chosen layers, embedding, norms and head, as LISA (Pan et al. 2024), BAdam (Luo et al.
+//! 2024) and full fine-tuning train them.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::booster::{layers_of, roles_of};
+use crate::error::Error;
+use crate::model::{Model, Role, names};
+
+/// What a dense booster is to train beside linear modules.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parts {
+    /// The token embedding, which may serve as head too.
+    pub embedding: bool,
+    /// All norms of the chosen layers, and the final norm.
+    pub norms: bool,
+    /// The head, where it is not the embedding.
+    pub head: bool,
+}
+
+/// What a dense booster is to be.
+#[derive(Clone, Debug)]
+pub struct DenseSpec {
+    /// Published names of the tensors that it trains.
+    pub(super) names: BTreeSet<String>,
+}
+
+impl DenseSpec {
+    /// Weights, and biases where there are some, of `targets` (all, where none is named) in `layers`, and `parts`.
+    ///
+    /// Errors (class usage): a layer or target that the model does not have, one named twice, nothing to train, targets
+    /// without a layer, a head that is the embedding.
+    pub fn new(model: &Model, layers: &[usize], targets: &[String], parts: Parts) -> Result<Self> {
+        let (layers, roles) = (layers_of(model, layers)?, roles_of(model, targets)?);
+        if layers.is_empty() && !targets.is_empty() {
+            return Err(Error::usage("`targets` are named, but no layer in `layers`").into());
+        }
+        if layers.is_empty() && !(parts.embedding || parts.norms || parts.head) {
+            return Err(Error::usage("a dense booster has nothing to train").hint("name `layers`, `embedding`, `norms` or `head`").into());
+        }
+        if parts.head && model.tied() {
+            return Err(Error::usage("the model has no head of its own: its embedding serves as head")
+                .hint("`embedding: true` trains it for both")
+                .into());
+        }
+        let wanted = |name: &str| match name {
+            names::EMBEDDING => parts.embedding,
+            names::HEAD => parts.head,
+            _ => match names::layer_of(name) {
+                None => parts.norms,
+                Some(layer) if !layers.contains(&layer) => false,
+                Some(layer) => match role_of(layer, name) {
+                    Some(role) => roles.contains(&role),
+                    None => parts.norms,
+                },
+            },
+        };
+        let names = model.tensors().into_iter().map(|(name, _)| name).filter(|name| wanted(name)).collect();
+        Ok(Self { names })
+    }
+}
+
+/// The linear module that a tensor in a layer belongs to; None of a norm's.
+fn role_of(layer: usize, name: &str) -> Option<Role> {
+    let module = |role: &Role| name.strip_prefix(&names::in_layer(layer, role.path())).is_some_and(|rest| rest.starts_with('.'));
+    Role::ALL.into_iter().find(module)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use candle_core::{DType, Tensor};
+
+    use super::*;
+    use crate::boost::{Booster, Kind};
+    use crate::data::{Batch, Example, Feed};
+    use crate::error;
+    use crate::model::{Config, Overlay, Request, Tokens, testing};
+    use crate::train::{FitOptions, Recompute, Rule};
+
+    fn targets(names: &[&str]) -> Vec<String> {
+        names.iter().map(|t| t.to_string()).collect()
+    }
+
+    fn examples() -> Vec<Example> {
+        let example = |ids: &[u32]| Example { ids: ids.to_vec(), supervised: (0..ids.len()).map(|i| i > 0).collect() };
+        vec![example(&[3, 1, 4, 1, 5]), example(&[9, 2, 6, 5])]
+    }
+
+    fn options(rule: Rule, steps: usize) -> FitOptions {
+        FitOptions { steps, batch: 2, accumulate: 1, rule, lr: vec![0.1; steps], clip: None, l2: 0.0, recompute: Recompute::Off }
+    }
+
+    fn fit(booster: &mut Booster, model: &Model, options: &FitOptions) -> Result<()> {
+        let mut feed = Feed::pooled(0, "data", vec![Arc::new(examples())])?;
+        booster.fit(model, &mut feed, options).try_for_each(|r| r.map(drop))
+    }
+
+    fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+        Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn all(model: &Model) -> Result<BTreeMap<String, Vec<f64>>> {
+        model.tensors().into_iter().map(|(name, t)| Ok((name, numbers(t)?))).collect()
+    }
+
+    const SGD: Rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
+
+    #[test]
+    fn exactly_what_is_asked_for_is_trained() -> Result<()> {
+        let biased = Config { qkv_bias: true, head_norms: true, ..testing::config() };
+        let model = testing::model(&biased, DType::F64)?;
+        let spec = |layers: &[usize], roles: &[&str], parts| -> Result<Vec<String>> {
+            Ok(DenseSpec::new(&model, layers, &targets(roles), parts)?.names.into_iter().collect())
+        };
+        assert_eq!(
+            spec(&[1], &["q_proj", "down_proj"], Parts::default())?,
+            ["model.layers.1.mlp.down_proj.weight", "model.layers.1.self_attn.q_proj.bias", "model.layers.1.self_attn.q_proj.weight"]
+        );
+        assert_eq!(spec(&[], &[], Parts { embedding: true, head: true, norms: false })?, [names::HEAD, names::EMBEDDING]);
+        assert_eq!(spec(&[], &[], Parts { norms: true, ..Parts::default() })?, ["model.norm.weight"]);
+        assert_eq!(spec(&[0], &[], Parts { norms: true, ..Parts::default() })?.len(), 7 + 3 + 4 + 1);
+        let everything = spec(&[0, 1, 2], &[], Parts { embedding: true, norms: true, head: true })?;
+        assert_eq!(everything.len(), model.tensors().len());
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_wishes_are_refused() -> Result<()> {
+        let tied = testing::model(&Config { tied: true, ..testing::config() }, DType::F32)?;
+        let said = |layers: &[usize], roles: &[&str], parts| {
+            let error = DenseSpec::new(&tied, layers, &targets(roles), parts).err();
+            error.map(|e| (e.to_string(), error::hint_of(&e).unwrap_or_default().to_string())).unwrap_or_default()
+        };
+        let none = Parts::default();
+        let head = said(&[0], &[], Parts { head: true, ..none });
+        assert_eq!(head.0, "the model has no head of its own: its embedding serves as head");
+        assert_eq!(head.1, "`embedding: true` trains it for both");
+        let nothing = said(&[], &[], none);
+        assert_eq!(nothing, ("a dense booster has nothing to train".into(), "name `layers`, `embedding`, `norms` or `head`".into()));
+        assert_eq!(said(&[], &["q_proj"], Parts { norms: true, ..none }).0, "`targets` are named, but no layer in `layers`");
+        assert_eq!(said(&[7], &[], none).0, "layer 7 does not exist");
+        assert_eq!(said(&[0], &["q_poj"], none).0, "unknown target at `targets[0]`: `q_poj`; did you mean `q_proj`?");
+        Ok(())
+    }
+
+    /// A step of plain descent against gradients that `model::tests` holds against autograd, then merges: the whole way is
+    /// W', half of it is half way, and what nobody asked for keeps its bits.
+    #[test]
+    fn a_step_moves_what_was_asked_for_along_its_gradient() -> Result<()> {
+        let everything = Parts { embedding: true, norms: true, head: false };
+        for (tied, layers, roles, parts) in [
+            (true, vec![1], vec![], everything),
+            (false, vec![0, 2], vec!["v_proj", "up_proj"], Parts { head: true, ..Parts::default() }),
+            (false, vec![], vec![], Parts { norms: true, ..Parts::default() }),
+        ] {
+            let config = Config { tied, qkv_bias: true, ..testing::config() };
+            for eta in [1.0, 0.5] {
+                let mut model = testing::model(&config, DType::F64)?;
+                let before = all(&model)?;
+                let spec = DenseSpec::new(&model, &layers, &targets(&roles), parts)?;
+                let mut booster = Booster::dense(&model, &spec)?;
+                assert_eq!((booster.kind(), booster.layers()), (Kind::Dense, layers.clone()));
+                let batch = Batch::pack(&examples().iter().collect::<Vec<_>>())?;
+                let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
+                let request = Request { overlay: &Overlay::default(), dense: &spec.names, recompute: false };
+                let weight = 1.0 / batch.rows.len() as f64;
+                let (_, gradients) = model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
+                fit(&mut booster, &model, &options(SGD, 1))?;
+                assert_eq!(all(&model)?, before, "a booster lies over unchanged weights");
+                let trained = booster.overlay.dense();
+                assert!(trained.keys().eq(&spec.names));
+                for (name, tensor) in trained {
+                    let g = numbers(&gradients.dense[name])?;
+                    assert!(g.iter().any(|g| *g != 0.0), "{name}");
+                    let new = numbers(tensor)?;
+                    let apart = new.iter().zip(&before[name]).zip(g).map(|((new, old), g)| (new - (old - 0.1 * g)).abs());
+                    assert!(apart.fold(0.0, f64::max) < 1e-9, "{name}");
+                }
+                let over = model.nll(&tokens, &batch.rows, &batch.targets, &booster.overlay)?;
+                model.merge(&booster.overlay, eta)?;
+                for (name, after) in all(&model)? {
+                    let want = match trained.get(&name) {
+                        None => before[&name].clone(),
+                        Some(t) if eta == 1.0 => numbers(t)?,
+                        Some(t) => numbers(t)?.iter().zip(&before[&name]).map(|(new, old)| old + 0.5 * (new - old)).collect(),
+                    };
+                    assert_eq!(after, want, "{name}");
+                }
+                if eta == 1.0 {
+                    assert_eq!(model.nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?, over);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The network with the overlay's tensors has the gradients of the network into which they were merged.
+    #[test]
+    fn gradients_are_those_of_the_merged_model() -> Result<()> {
+        for tied in [true, false] {
+            let config = Config { tied, qkv_bias: true, head_norms: true, ..testing::config() };
+            let mut model = testing::model(&config, DType::F64)?;
+            let spec = DenseSpec::new(&model, &[0, 1, 2], &[], Parts { embedding: true, norms: true, head: !tied })?;
+            let mut booster = Booster::dense(&model, &spec)?;
+            fit(&mut booster, &model, &options(SGD, 2))?;
+            let batch = Batch::pack(&examples().iter().collect::<Vec<_>>())?;
+            let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
+            let run = |model: &Model, overlay: &Overlay| {
+                let request = Request { overlay, dense: &spec.names, recompute: false };
+                model.gradients(&tokens, &batch.rows, &batch.targets, 0.1, &request)
+            };
+            let (over_nll, over) = run(&model, &booster.overlay)?;
+            model.merge(&booster.overlay, 1.0)?;
+            let (merged_nll, merged) = run(&model, &Overlay::default())?;
+            assert_eq!(over_nll, merged_nll);
+            for (name, gradient) in &merged.dense {
+                assert_eq!(numbers(gradient)?, numbers(&over.dense[name])?, "{name}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Weight decay without a gradient to speak of: W shrinks by 1 − lr·decay a step, as PyTorch's decoupled decay.
+    #[test]
+    fn adamw_decays_whole_tensors_and_the_penalty_pulls_them_back() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F64)?;
+        let spec = DenseSpec::new(&model, &[1], &targets(&["o_proj"]), Parts::default())?;
+        let name = "model.layers.1.self_attn.o_proj.weight";
+        let trained = |rule, l2, steps| -> Result<Vec<f64>> {
+            let mut booster = Booster::dense(&model, &spec)?;
+            fit(&mut booster, &model, &FitOptions { l2, ..options(rule, steps) })?;
+            numbers(&booster.overlay.dense()[name])
+        };
+        let adamw = |weight_decay| Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
+        let base = all(&model)?.remove(name).unwrap_or_default();
+        let (plain, decayed) = (trained(adamw(0.0), 0.0, 1)?, trained(adamw(0.5), 0.0, 1)?);
+        for ((base, plain), decayed) in base.iter().zip(&plain).zip(&decayed) {
+            assert!((decayed - (plain - 0.1 * 0.5 * base)).abs() < 1e-12);
+        }
+        // The first step begins at W itself, where the penalty is flat.
+        assert_eq!(trained(SGD, 0.7, 1)?, trained(SGD, 0.0, 1)?);
+        let moved = |numbers: Vec<f64>| numbers.iter().zip(&base).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        assert!(moved(trained(SGD, 5.0, 4)?) < 0.8 * moved(trained(SGD, 0.0, 4)?));
+        Ok(())
+    }
+
+    /// In 16 bits: the sum behind every kind of tensor is kept, so that many small merges add up.
+    #[test]
+    fn merges_into_16_bits_keep_their_sum() -> Result<()> {
+        let mut model = testing::model(&testing::config(), DType::BF16)?;
+        let spec = DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
+        let start = model.copies(&spec.names)?;
+        let goal: BTreeMap<String, Tensor> = start.iter().map(|(name, t)| Ok((name.clone(), (t + 0.25)?))).collect::<Result<_>>()?;
+        let overlay = Overlay::replacing(goal);
+        for _ in 0..500 {
+            model.merge(&overlay, 1e-3)?;
+        }
+        let way = 0.25 * (1.0 - 0.999f64.powi(500));
+        for (name, sum) in model.copies(&spec.names)? {
+            for (got, from) in numbers(&sum)?.iter().zip(numbers(&start[&name])?) {
+                assert!((got - from - way).abs() < 1e-4, "{name}: {got} from {from}");
+            }
+        }
+        for (name, tensor) in model.tensors() {
+            if let Some(sum) = model.copies(&spec.names)?.get(&name) {
+                assert_eq!(numbers(tensor)?, numbers(&sum.to_dtype(DType::BF16)?)?, "{name} is its rounded sum");
+            }
+        }
+        Ok(())
+    }
+}
