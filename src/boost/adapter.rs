@@ -120,15 +120,21 @@ fn alpha_of(config: &Config, module: &str) -> Result<f64> {
     Ok(config.lora_alpha)
 }
 
-/// Writes a booster as an adapter folder that the `peft` library loads; `base` is the base model's name.
-///
-/// Errors: a dense booster, a folder that exists already, a disk that refuses.
-pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
+/// Refuses a booster that has no factors to write.
+pub fn check(booster: &Booster) -> Result<()> {
     if booster.kind() == Kind::Dense {
         return Err(Error::usage("a dense booster is no adapter; save the model after merging")
             .hint("`model.merge(booster); model.save(\"model\");`")
             .into());
     }
+    Ok(())
+}
+
+/// Writes a booster as an adapter folder that the `peft` library loads; `base` is the base model's name.
+///
+/// Errors: a dense booster, a folder that exists already, a disk that refuses.
+pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
+    check(booster)?;
     let pairs = booster.overlay.pairs();
     let mut tensors: Vec<(String, Tensor)> = vec![];
     let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());

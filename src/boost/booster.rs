@@ -170,6 +170,12 @@ impl Booster {
         Ok(Self::from_overlay(Overlay::replacing(model.copies(&spec.names)?)))
     }
 
+    /// A dense booster that shares the model's tensors, for a model without numbers: it can be looked at, not trained.
+    pub fn hollow(model: &Model, spec: &DenseSpec) -> Self {
+        let tensors = model.tensors().into_iter().filter(|(name, _)| spec.names.contains(name));
+        Self::from_overlay(Overlay::replacing(tensors.map(|(name, t)| (name, t.clone())).collect()))
+    }
+
     /// A booster from numbers that exist.
     pub fn from_overlay(overlay: Overlay) -> Self {
         Self { overlay, optimizer: None }

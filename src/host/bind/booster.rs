@@ -10,12 +10,13 @@ use serde_json::json;
 use super::model::Model;
 use super::optimizer::{Optimizer, Rate};
 use super::set::Set;
-use super::{Answer, refuse};
+use super::{Answer, refuse, suppose};
 use crate::boost::{self, adapter};
 use crate::error::Error;
 use crate::host::console::Progress;
 use crate::host::context::{Host, host, lock};
 use crate::host::door;
+use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Mismatch, Options};
 use crate::run::{Point, PointTiming};
 use crate::train::{FitOptions, Recompute, Rule, StepRecord};
@@ -91,7 +92,7 @@ pub(super) mod natives {
         let host = host(&context)?;
         let options = options_of(options).map_err(refuse)?;
         let summary = json!({ "steps": options.steps, "batch": options.batch });
-        door::call(&host, "booster.fit", &summary, || train(&host, booster, &set, &options))
+        door::call(&host, "booster.fit", &summary, || train(&context, &host, booster, &set, &options))
     }
 
     /// Writes the factors as a PEFT adapter folder called `name`, below the run folder. A dense booster has none.
@@ -100,12 +101,16 @@ pub(super) mod natives {
         let host = host(&context)?;
         door::call(&host, "booster.save", &json!({ "name": name }), || {
             let folder = host.with_run(|run| run.folder.child(name))?;
+            if host.outlook().is_some() {
+                booster.with(|s| adapter::check(&s.booster))?;
+                return host.note(&context, Event::Save { name: name.to_owned() });
+            }
             booster.with(|s| adapter::save(&s.booster, &folder, s.model.name()))
         })
     }
 }
 
-fn train(host: &Host, booster: &Booster, set: &Set, options: &FitOptions) -> anyhow::Result<Map> {
+fn train(context: &NativeCallContext, host: &Host, booster: &Booster, set: &Set, options: &FitOptions) -> anyhow::Result<Map> {
     booster.with(|state| {
         state.fresh("fit")?;
         let State { booster, model, .. } = state;
@@ -114,6 +119,9 @@ fn train(host: &Host, booster: &Booster, set: &Set, options: &FitOptions) -> any
         model.clone().with(|open| {
             let round = open.round;
             open.wording = set.parts().iter().map(|part| (part.task.clone(), part.wording.clone())).collect();
+            if let Some(outlook) = host.outlook() {
+                return suppose::fitted(context, host, outlook, booster, open, (set, options));
+            }
             let (mut losses, mut tokens) = (vec![], 0);
             let started = Instant::now();
             let fitted = set.with_feed(host, &open.tokenizer, |feed| {

@@ -11,6 +11,7 @@ use crate::host::context::Host;
 use crate::host::options::Options;
 use crate::model::create::{Sizes, create};
 use crate::model::load::Extras;
+use crate::model::shapes;
 use crate::seed::Stream;
 use crate::source::Tokenizer;
 
@@ -65,6 +66,10 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array) -> Result<Model> {
     sizes.vocabulary = tokenizer.vocab_size();
     let config = sizes.config(tokenizer.eos().unwrap_or_default());
     let extras = Extras { config: config.to_json(), others: vec![] };
-    let network = create(config, &mut Stream::new(host.settings.seed, "create"), &host.settings.device, host.settings.dtype)?;
+    let (seed, device, dtype) = (host.settings.seed, &host.settings.device, host.settings.dtype);
+    let network = match host.outlook() {
+        Some(_) => shapes::of(config, dtype)?,
+        None => create(config, &mut Stream::new(seed, "create"), device, dtype)?,
+    };
     Ok(Model::new("created", network, tokenizer, extras))
 }

@@ -10,6 +10,7 @@ mod optimizer;
 mod params;
 mod sampler;
 mod set;
+mod suppose;
 
 use rhai::plugin::*;
 use rhai::{Engine, EvalAltResult, NativeCallContext};

@@ -10,7 +10,7 @@ use super::booster::Booster;
 use super::create::made;
 use super::evaluate::measure;
 use super::set::{Set, Wording};
-use super::{Answer, placed, refuse};
+use super::{Answer, placed, refuse, suppose};
 use crate::boost::dense::Parts;
 use crate::boost::{self, DenseSpec, Init, Kind, Spec, adapter};
 use crate::data::opened;
@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::eval::generate::{Generation, generate};
 use crate::host::context::{Host, host, lock};
 use crate::host::door;
+use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Options};
 use crate::model::{self, Overlay};
 use crate::seed::Stream;
@@ -79,7 +80,7 @@ pub(super) mod module {
     #[rhai_fn(return_raw)]
     pub fn load(context: NativeCallContext, name: &str) -> Answer<Model> {
         let host = host(&context)?;
-        placed(&context, door::call(&host, "model::load", &json!({ "name": name }), || open(&host, name)))
+        placed(&context, door::call(&host, "model::load", &json!({ "name": name }), || open(&context, &host, name)))
     }
 
     /// Makes a new model with random weights, to be trained from nothing by dense boosters: a Llama whose embedding is
@@ -97,6 +98,10 @@ pub(super) mod module {
         let host = host(&context)?;
         let make = || {
             let model = made(&host, options, &sets)?;
+            if host.outlook().is_some() {
+                model.with(|m| suppose::opened(&context, &host, "created", m))?;
+                return Ok(model);
+            }
             let digested = model.clone();
             host.at_end(move || digested.with(|m| m.network.digest()));
             Ok(model)
@@ -159,7 +164,11 @@ pub(super) mod natives {
                 Weak::Dense(parts) => {
                     let spec = DenseSpec::new(&m.network, &asked.layers, &asked.targets, parts)?;
                     m.boosters += 1;
-                    boost::Booster::dense(&m.network, &spec)
+                    if host.outlook().is_some() {
+                        Ok(boost::Booster::hollow(&m.network, &spec))
+                    } else {
+                        boost::Booster::dense(&m.network, &spec)
+                    }
                 }
             })?;
             Ok(Booster::new(booster, model.clone()))
@@ -169,14 +178,14 @@ pub(super) mod natives {
     /// Adds the booster to the weights: W ← W + s·BA; of a dense booster W ← W'.
     #[rhai_fn(return_raw, pure)]
     pub fn merge(context: NativeCallContext, model: &mut Model, booster: Booster) -> Answer<()> {
-        merge_by(&*host(&context)?, model, &booster, 1.0)
+        merge_by(&context, &*host(&context)?, model, &booster, 1.0)
     }
 
     /// Adds the booster to the weights with step weight `eta` (paper Eq. 8): W ← W + η·s·BA; of a dense
     /// booster W ← W + η (W' − W).
     #[rhai_fn(name = "merge", return_raw, pure)]
     pub fn merge_with(context: NativeCallContext, model: &mut Model, booster: Booster, eta: FLOAT) -> Answer<()> {
-        merge_by(&*host(&context)?, model, &booster, eta)
+        merge_by(&context, &*host(&context)?, model, &booster, eta)
     }
 
     /// Measures the model on `set` and records it under the set's split and the model's round, by the protocol that suits
@@ -205,7 +214,7 @@ pub(super) mod natives {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn generate(context: NativeCallContext, model: &mut Model, prompt: &str, options: Map) -> Answer<String> {
-        Ok(texts(&*host(&context)?, model, &[prompt.to_owned()], options)?.pop().unwrap_or_default())
+        Ok(texts(&context, model, &[prompt.to_owned()], options)?.pop().unwrap_or_default())
     }
 
     /// The texts that follow several prompts, which go through the network together. Options as above.
@@ -213,7 +222,7 @@ pub(super) mod natives {
     pub fn generate_all(context: NativeCallContext, model: &mut Model, prompts: Array, options: Map) -> Answer<Array> {
         let prompts = Vec::<String>::from_option(&Dynamic::from_array(prompts), "prompts");
         let prompts = prompts.map_err(|_| refuse(Error::usage("`generate` takes a prompt, or an array of prompts")))?;
-        Ok(texts(&*host(&context)?, model, &prompts, options)?.into_iter().map(Dynamic::from).collect())
+        Ok(texts(&context, model, &prompts, options)?.into_iter().map(Dynamic::from).collect())
     }
 
     /// The PEFT LoRA adapter in the folder at `path`, which `-p` gave, as a booster of this model.
@@ -234,6 +243,9 @@ pub(super) mod natives {
         let host = host(&context)?;
         door::call(&host, "model.save", &json!({ "name": name }), || {
             let folder = host.with_run(|run| run.folder.child(name))?;
+            if host.outlook().is_some() {
+                return host.note(&context, Event::Save { name: name.to_owned() });
+            }
             model.with(|m| {
                 let template = told(&m.wording, &m.tokenizer).map(|told| format!("{told:#}\n"));
                 let more: Vec<(&str, &[u8])> = template.iter().map(|text| ("template.json", text.as_bytes())).collect();
@@ -243,7 +255,13 @@ pub(super) mod natives {
     }
 }
 
-fn open(host: &Host, name: &str) -> anyhow::Result<Model> {
+fn open(context: &NativeCallContext, host: &Host, name: &str) -> anyhow::Result<Model> {
+    if host.outlook().is_some() {
+        let loaded = model::shapes::open(name, &host.grants(name), host.settings.dtype)?;
+        let model = Model::new(name, loaded.model, loaded.tokenizer, loaded.extras);
+        model.with(|m| suppose::opened(context, host, name, m))?;
+        return Ok(model);
+    }
     let loaded = model::load::open(name, &host.grants(name), &host.settings.device, host.settings.dtype)?;
     let model::load::Loaded { model: network, tokenizer, extras } = loaded;
     let digest = network.digest()?;
@@ -302,7 +320,7 @@ fn booster_options(map: Map) -> anyhow::Result<Asked> {
     Ok(Asked { layers, targets, weak })
 }
 
-fn merge_by(host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<()> {
+fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<()> {
     if !eta.is_finite() {
         return Err(refuse(Error::usage(format!("the step weight of a merge must be a finite number, found {eta}"))));
     }
@@ -310,6 +328,11 @@ fn merge_by(host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<(
         booster.with(|b| {
             b.fresh("merge")?;
             model.owns(&b.model)?;
+            if host.outlook().is_some() {
+                model.with(|m| m.round += 1);
+                b.merged = Some(model.with(|m| m.round));
+                return host.note(context, Event::Merge);
+            }
             model.with(|m| {
                 m.network.merge(&b.booster.overlay, eta)?;
                 m.round += 1;
@@ -334,13 +357,18 @@ fn generation(host: &Host, map: Map) -> Result<Generation, Error> {
 }
 
 /// What follows each prompt.
-fn texts(host: &Host, model: &Model, prompts: &[String], options: Map) -> Answer<Vec<String>> {
+fn texts(context: &NativeCallContext, model: &Model, prompts: &[String], options: Map) -> Answer<Vec<String>> {
+    let host = &*host(context)?;
     let generation = generation(host, options).map_err(refuse)?;
     let what = json!({ "prompts": prompts.len(), "max_tokens": generation.max_tokens, "beams": generation.beams });
     door::call(host, "model.generate", &what, || {
         model.with(|m| {
             let encode = |prompt: &String| Ok(opened(m.tokenizer.as_ref(), m.tokenizer.encode(prompt)?));
             let prompts = prompts.iter().map(encode).collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
+            if host.outlook().is_some() {
+                host.note(context, Event::Generate { prompts: prompts.len(), tokens: generation.max_tokens })?;
+                return Ok(vec![String::new(); prompts.len()]);
+            }
             let going = |_| Ok(host.guard.check()?);
             let out = generate(&m.network, &Overlay::default(), &prompts, m.tokenizer.as_ref(), &generation, going)?;
             Ok(out.into_iter().map(|generated| generated.text).collect())

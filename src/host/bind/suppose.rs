@@ -1,0 +1,86 @@
+//! What natives do where a recipe runs on shapes: they take notes and answer with placeholders.
+
+use rhai::{Dynamic, INT, Map, NativeCallContext};
+
+use super::model::Open;
+use super::set::Set;
+use crate::boost;
+use crate::data::Batch;
+use crate::host::context::Host;
+use crate::host::ledger::{Event, Fit, Opened, Outlook};
+use crate::model::Tokens;
+use crate::model::cost::Work;
+use crate::train::FitOptions;
+use crate::train::memory::gradient_bytes;
+
+/// Batches that are looked at; of longer fits these stand for all.
+const LOOKED_AT: usize = 2000;
+
+/// Notes a model that was opened.
+pub(super) fn opened(context: &NativeCallContext, host: &Host, name: &str, open: &Open) -> anyhow::Result<()> {
+    let network = &open.network;
+    let event = Event::Model(Opened {
+        name: name.to_owned(),
+        config: network.config().clone(),
+        parameters: network.parameters(),
+        weight_bytes: host.settings.dtype.size_in_bytes(),
+        compute: network.compute(),
+    });
+    host.note(context, event)
+}
+
+/// Notes a fit with the very batches that it would train on, and answers as `outlook` says.
+pub(super) fn fitted(
+    context: &NativeCallContext,
+    host: &Host,
+    outlook: Outlook,
+    booster: &boost::Booster,
+    open: &mut Open,
+    (set, options): (&Set, &FitOptions),
+) -> anyhow::Result<Map> {
+    let batches = options.steps.saturating_mul(options.accumulate);
+    let looked = batches.min(LOOKED_AT);
+    let (mut work, mut largest) = (Work::default(), Work::default());
+    set.with_feed(host, &open.tokenizer, |feed| {
+        for _ in 0..looked {
+            let batch = Batch::pack(&feed.next(options.batch)?.iter().collect::<Vec<_>>())?;
+            let rows = batch.rows.len();
+            let one = Work::of(&Tokens::sequences(batch.ids, &batch.starts), rows);
+            (work, largest) = (work.and(one), largest.or(one));
+            host.guard.check()?;
+        }
+        Ok(())
+    })?;
+    let scale = |n: usize| (n as f64 * batches as f64 / looked.max(1) as f64) as usize;
+    let work = Work { tokens: scale(work.tokens), rows: scale(work.rows), pairs: scale(work.pairs) };
+    let network = &open.network;
+    let dense = booster.overlay.dense().values().map(|t| t.elem_count()).sum();
+    let gradients = gradient_bytes(booster.overlay.parameters(), network.factor_dtype(), options.accumulate);
+    let lowest = booster.overlay.lowest().unwrap_or(network.layers());
+    let fit = Fit {
+        round: open.round,
+        layers: booster.layers(),
+        parameters: booster.overlay.parameters() as u64,
+        dense,
+        lowest,
+        steps: options.steps,
+        batches,
+        work,
+        largest,
+        recompute: options.recompute.decide(network, largest.tokens, largest.rows, lowest, gradients),
+    };
+    host.note(context, Event::Fit(fit))?;
+    let (first, last) = match outlook {
+        Outlook::Good => (1.0, 0.0),
+        Outlook::Bad => (10.0, 10.0),
+    };
+    let gain = if options.steps > 1 { Dynamic::from_float(first - last) } else { Dynamic::UNIT };
+    Ok(Map::from_iter([
+        ("first_loss".into(), Dynamic::from_float(first)),
+        ("last_loss".into(), Dynamic::from_float(last)),
+        ("mean_loss".into(), Dynamic::from_float((first + last) / 2.0)),
+        ("gain".into(), gain),
+        ("steps".into(), Dynamic::from_int(options.steps as INT)),
+        ("tokens".into(), Dynamic::from_int(work.tokens as INT)),
+    ]))
+}
