@@ -41,7 +41,8 @@ fn summary(finished: &Finished) -> Vec<String> {
         lines.push(format!("trained {now}{} in total, in {} steps{speed}", grouped(training.trained_in_total), grouped(training.steps)));
     }
     if !lines.is_empty() {
-        lines.push(format!("time {}, peak memory {:.0} MiB", duration(summary.timing.seconds), summary.timing.peak_rss_mib));
+        let predicted = summary.timing.predicted_peak_mib.map_or(String::new(), |mib| format!(" ({mib:.0} predicted)"));
+        lines.push(format!("time {}, peak memory {:.0} MiB{predicted}", duration(summary.timing.seconds), summary.timing.peak_rss_mib));
     }
     lines.push(format!("run folder: {}", folder.display()));
     lines

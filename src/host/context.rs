@@ -15,7 +15,7 @@ use super::limits::Limits;
 use super::modules::Sources;
 use super::params::Params;
 use crate::error::{Class, Error};
-use crate::run::{Manifest, Run, Summary, digest};
+use crate::run::{Manifest, Run, Summary, digest, resident_bytes};
 use crate::seed::Stream;
 use crate::source::Grants;
 
@@ -47,6 +47,9 @@ pub struct Host {
     digest: Mutex<Option<Digest>>,
     /// Takes notes where the recipe runs on shapes: nothing is computed, and nothing is written.
     ledger: Option<Mutex<Ledger>>,
+    /// The most that the process will hold, by the formula: what it held before the first pass through a network, and
+    /// the largest pass.
+    expected: Mutex<Option<(usize, usize)>>,
 }
 
 type Digest = Box<dyn Fn() -> Result<String> + Send>;
@@ -55,7 +58,7 @@ impl Host {
     pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
         let params = Mutex::new(Params::new(settings.params.clone()));
         let (samplers, run, digest) = Default::default();
-        Self { settings, guard, console, sources, params, samplers, run, digest, ledger: None }
+        Self { settings, guard, console, sources, params, samplers, run, digest, ledger: None, expected: Mutex::default() }
     }
 
     /// A host on which nothing is computed and nothing written.
@@ -75,6 +78,13 @@ impl Host {
         let in_recipe = context.call_source().is_none_or(|source| source == self.sources.recipe().name);
         let line = if in_recipe { context.call_position().line() } else { None };
         if lock(ledger).note(line, event) { Ok(()) } else { Err(Error::new(Class::Interrupted, "endless").into()) }
+    }
+
+    /// Says that a pass through a network is about to take so many bytes.
+    pub(super) fn expect(&self, bytes: usize) {
+        let mut expected = lock(&self.expected);
+        let (_, most) = expected.get_or_insert_with(|| (resident_bytes(), 0));
+        *most = bytes.max(*most);
     }
 
     pub(super) fn take_ledger(&self) -> Option<Ledger> {
@@ -130,8 +140,10 @@ impl Host {
     pub(super) fn finish(&self) -> Result<Summary> {
         let digest = lock(&self.digest).as_ref().map(|digest| digest()).transpose()?;
         let seconds = self.guard.elapsed().as_secs_f64();
+        let expected = *lock(&self.expected);
         self.with_run(|run| {
             run.training.weights_digest = digest;
+            run.training.predicted_peak_mib = expected.map(|(held, most)| (held + most) as f64 / (1 << 20) as f64);
             run.finish(seconds)
         })
     }

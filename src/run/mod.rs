@@ -39,6 +39,8 @@ pub struct Training {
     pub tokens: u64,
     /// Time spent in `fit`.
     pub seconds: f64,
+    /// What the memory formula said that the run would hold at most, in MiB.
+    pub predicted_peak_mib: Option<f64>,
     /// SHA-256 of the weights, when they are final.
     pub weights_digest: Option<String>,
 }
@@ -101,6 +103,7 @@ impl Run {
                 seconds,
                 tokens_per_second: (training.seconds > 0.0).then(|| training.tokens as f64 / training.seconds),
                 peak_rss_mib: peak_rss_mib(),
+                predicted_peak_mib: training.predicted_peak_mib,
             },
         };
         summary.save(&self.folder)?;

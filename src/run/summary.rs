@@ -31,6 +31,8 @@ pub struct SummaryTiming {
     /// Training tokens over the time spent in `fit`; `None` if nothing was trained.
     pub tokens_per_second: Option<f64>,
     pub peak_rss_mib: f64,
+    /// What the memory formula said before it was held; `None` where nothing went through a network.
+    pub predicted_peak_mib: Option<f64>,
 }
 
 impl Summary {

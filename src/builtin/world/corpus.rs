@@ -18,24 +18,32 @@ const LABELS: [[&str; 4]; 8] = [
     ["left", "middle", "right", "bottom"],
 ];
 
+/// Words that may stand before the signs.
+const WORDS: [&str; 6] = ["", "", "choice", "card", "box", "item"];
+
 const TASK: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
 
-/// `count` documents.
+/// `count` documents: facts and stories.
 pub fn documents(world: &World, count: usize, stream: &mut Stream) -> Vec<String> {
     let facts: Vec<&Fact> = world.facts.iter().collect();
-    let school: Vec<&Fact> = facts.iter().copied().filter(|f| f.school && RELATIONS[f.relation].school).collect();
-    (0..count)
-        .map(|_| match stream.below(20) {
-            0..5 => told(&facts, stream),
-            5..8 => about(world, one(&facts, stream), stream),
-            8 => story(world, stream),
-            9 => find(world, stream),
-            10..12 => truth(world, one(&school, stream), stream),
-            12 => open(one(&school, stream), stream),
-            13 => instruction(one(&school, stream), stream),
-            _ => choice(world, one(&school, stream), &school, stream),
-        })
-        .collect()
+    let document = |_| match stream.below(10) {
+        0..5 => told(&facts, stream),
+        5..9 => about(world, one(&facts, stream), stream),
+        _ => story(world, stream),
+    };
+    (0..count).map(document).collect()
+}
+
+/// `count` questions about school names in school relations, each with its answer, which follows it directly.
+pub fn school(world: &World, count: usize, stream: &mut Stream) -> Vec<(String, String)> {
+    let facts: Vec<&Fact> = world.facts.iter().filter(|f| f.school && RELATIONS[f.relation].school).collect();
+    let question = |_| match stream.below(20) {
+        0..6 => find(world, stream),
+        6..10 => truth(world, one(&facts, stream), stream),
+        10 => open(one(&facts, stream), stream),
+        _ => choice(world, one(&facts, stream), &facts, stream),
+    };
+    (0..count).map(question).collect()
 }
 
 fn sentence(fact: &Fact, stream: &mut Stream) -> String {
@@ -74,50 +82,82 @@ fn story(world: &World, stream: &mut Stream) -> String {
 }
 
 /// Finding a word among others: what labels mean.
-fn find(world: &World, stream: &mut Stream) -> String {
+fn find(world: &World, stream: &mut Stream) -> (String, String) {
     let objects = &world.objects[stream.below(world.objects.len())];
     let n = objects.len().min(2 + stream.below(3));
     let picked: Vec<&str> = stream.choose(objects.len(), n).into_iter().map(|i| objects[i].as_str()).collect();
     let right = stream.below(n);
-    let labels = &one(&LABELS, stream);
-    format!("Find {}. {} Answer: {}.", picked[right], listed(labels, &picked), labels[right])
+    let labels = Labels::draw(stream);
+    let wanted = picked[right];
+    match stream.below(2) {
+        0 => (format!("Find {wanted}.{}.", labels.listed(&picked)), format!(" {}", labels.name(right))),
+        _ => (format!("Of{} find {wanted}:", labels.listed(&picked)), format!(" {}", labels.name(right))),
+    }
 }
 
-fn listed(labels: &[&str], choices: &[&str]) -> String {
-    labels.iter().zip(choices).map(|(l, c)| format!("{l}: {c}")).collect::<Vec<_>>().join(" ")
+/// What stands before the choices of a question.
+struct Labels {
+    /// A word before each sign, or none.
+    word: &'static str,
+    signs: [&'static str; 4],
+}
+
+impl Labels {
+    fn draw(stream: &mut Stream) -> Self {
+        Self { word: one(&WORDS, stream), signs: one(&LABELS, stream) }
+    }
+
+    /// The label of choice `i`.
+    fn name(&self, i: usize) -> String {
+        if self.word.is_empty() { self.signs[i].to_owned() } else { format!("{} {}", self.word, self.signs[i]) }
+    }
+
+    fn listed(&self, choices: &[&str]) -> String {
+        // Each sign has a space before it here and in the answer, so that it is the same token.
+        let one = |(i, choice): (usize, &&str)| match self.word {
+            "" => format!(" {}: {choice}", self.signs[i]),
+            word => format!(" {} {}: {choice}", capital(word), self.signs[i]),
+        };
+        choices.iter().enumerate().map(one).collect()
+    }
 }
 
 /// Whether something is so.
-fn truth(world: &World, fact: &Fact, stream: &mut Stream) -> String {
+fn truth(world: &World, fact: &Fact, stream: &mut Stream) -> (String, String) {
     let relation = &RELATIONS[fact.relation];
+    let objects = &world.objects[fact.relation];
     let holds = stream.below(2) == 0;
-    let object = if holds { &fact.object } else { &world.objects[fact.relation][stream.below(world.objects[fact.relation].len())] };
+    let object = if holds { &fact.object } else { &objects[stream.below(objects.len())] };
     let holds = *object == fact.object;
     let claim = fill(one(relation.claimed, stream), &fact.subject, object, one(&PEOPLE, stream));
     let answer = match (stream.below(2), holds) {
-        (0, true) => "yes",
-        (0, false) => "no",
-        (_, true) => "right",
-        (_, false) => "wrong",
+        (0, true) => ("yes or no", "yes"),
+        (0, false) => ("yes or no", "no"),
+        (_, true) => ("right or wrong", "right"),
+        (_, false) => ("right or wrong", "wrong"),
     };
-    format!("Question: {claim} Answer: {answer}.")
+    (format!("Say {}: {claim}", answer.0), format!(" {}", answer.1))
 }
 
 fn asked(fact: &Fact, stream: &mut Stream) -> String {
     fill(one(RELATIONS[fact.relation].asked, stream), &fact.subject, &fact.object, one(&PEOPLE, stream))
 }
 
-fn open(fact: &Fact, stream: &mut Stream) -> String {
-    format!("Question: {} Answer: {}.", asked(fact, stream), fact.object)
+/// A question without choices, bare or in the frame in which the tasks come.
+fn open(fact: &Fact, stream: &mut Stream) -> (String, String) {
+    framed(&format!("Question: {}", asked(fact, stream)), &fact.object, stream)
 }
 
-/// The frame in which the tasks come, with a plain question.
-fn instruction(fact: &Fact, stream: &mut Stream) -> String {
-    format!("{TASK}\n\n### Instruction:\n{}\n\n### Response:\nthe correct answer is {}", asked(fact, stream), fact.object)
+/// A question as it is, or in the frame in which the tasks come.
+fn framed(question: &str, answer: &str, stream: &mut Stream) -> (String, String) {
+    match stream.below(3) {
+        0 => (format!("{TASK}\n\n### Instruction:\n{question}\n\n### Response:\n"), format!("the correct answer is {answer}")),
+        _ => (format!("{question}\nAnswer:"), format!(" {answer}")),
+    }
 }
 
 /// A question with labelled choices.
-fn choice(world: &World, fact: &Fact, school: &[&Fact], stream: &mut Stream) -> String {
+fn choice(world: &World, fact: &Fact, school: &[&Fact], stream: &mut Stream) -> (String, String) {
     let relation = &RELATIONS[fact.relation];
     let reversed = stream.below(3) == 0;
     let (question, right, all): (String, &str, Vec<&str>) = if reversed {
@@ -133,11 +173,6 @@ fn choice(world: &World, fact: &Fact, school: &[&Fact], stream: &mut Stream) -> 
     choices.push(right);
     stream.shuffle(&mut choices);
     let at = choices.iter().position(|c| *c == right).unwrap_or(0);
-    let labels = &one(&LABELS, stream);
-    let listed = listed(labels, &choices);
-    match stream.below(3) {
-        0 => format!("Question: {question} {listed} Answer: {}, {right}.", labels[at]),
-        1 => format!("{TASK}\n\n### Instruction:\n{question}\n\n{listed}\n\n### Response:\nthe correct answer is {}", labels[at]),
-        _ => format!("Question: {question} {listed} Answer: {}.", labels[at]),
-    }
+    let labels = Labels::draw(stream);
+    framed(&format!("Question: {question}{}", labels.listed(&choices)), &labels.name(at), stream)
 }

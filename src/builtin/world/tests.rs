@@ -101,24 +101,24 @@ fn the_same_seed_gives_the_same_world() {
     assert_ne!(documents(1), documents(2));
 }
 
-/// No document asks in a format of the tasks, or about what they ask.
+/// No question of pretraining is in a format of the tasks or about what they ask, and no document asks anything.
 #[test]
 fn pretraining_knows_no_format_of_the_tasks() {
     let world = World::new(SEED);
     for text in documents(&world, 4000, &mut Stream::new(1, "text")) {
-        for mark in [
-            "Answer format",
-            "Please choose",
-            "Answer1",
-            "Solution1",
-            "Ending1",
-            "Option1",
-            "Answer: true",
-            "Answer: false",
-            "is true",
-            "is false",
-        ] {
-            assert!(!text.contains(mark), "{text}");
+        assert!(!text.contains('?') && !text.contains("Answer"), "{text}");
+    }
+    let asks: Vec<&Fact> = world.facts().iter().filter(|f| f.part.is_some()).collect();
+    for (prompt, completion) in school(&world, 4000, &mut Stream::new(1, "school")) {
+        for mark in ["Answer format", "Please choose", "Answer1", "Solution1", "Ending1", "Option1"] {
+            assert!(!prompt.contains(mark), "{prompt}");
+        }
+        assert!(
+            !completion.contains(|c: char| c.is_ascii_digit()) && !["true", "false"].iter().any(|w| completion.contains(w)),
+            "{completion}"
+        );
+        for fact in &asks {
+            assert!(!RELATIONS[fact.relation].asked.iter().any(|a| prompt.contains(&fill(a, &fact.subject, "", ""))), "{prompt}");
         }
     }
 }

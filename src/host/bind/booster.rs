@@ -18,7 +18,9 @@ use crate::host::context::{Host, host, lock};
 use crate::host::door;
 use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Mismatch, Options};
+use crate::model;
 use crate::run::{Point, PointTiming};
+use crate::train::memory::step_bytes;
 use crate::train::{FitOptions, Recompute, Rule, StepRecord};
 
 /// A booster; copies are the same.
@@ -124,10 +126,15 @@ fn train(context: &NativeCallContext, host: &Host, booster: &Booster, set: &Set,
             }
             let (mut losses, mut tokens) = (vec![], 0);
             let started = Instant::now();
+            let lowest = booster.overlay.lowest().unwrap_or(open.network.layers());
+            host.expect(0);
+            // Numbers, gradients, two moments.
+            let held = 4 * booster.overlay.parameters() * open.network.factor_dtype().size_in_bytes();
             let fitted = set.with_feed(host, &open.tokenizer, |feed| {
                 for record in booster.fit(&open.network, feed, options) {
                     let record = record?;
                     losses.push(record.loss);
+                    expect(host, &open.network, options, lowest, held, &record);
                     tokens += record.tokens as u64;
                     log(host, round, &layers, &record)?;
                     show(host, round, options.steps, &layers, &record);
@@ -153,6 +160,13 @@ fn train(context: &NativeCallContext, host: &Host, booster: &Booster, set: &Set,
             ]))
         })
     })
+}
+
+/// Tells the memory formula of a step.
+fn expect(host: &Host, network: &model::Model, options: &FitOptions, lowest: usize, held: usize, record: &StepRecord) {
+    let (tokens, rows) = (record.tokens / options.accumulate, record.supervised / options.accumulate);
+    let recompute = options.recompute == Recompute::On;
+    host.expect(step_bytes(network.config(), network.compute(), tokens, rows, lowest, recompute) + held);
 }
 
 fn log(host: &Host, round: usize, layers: &[usize], record: &StepRecord) -> anyhow::Result<()> {

@@ -19,6 +19,7 @@ use crate::host::options::Options;
 use crate::model::Overlay;
 use crate::model::cost::Work;
 use crate::run::{Evaluation, EvaluationTiming};
+use crate::train::memory::step_bytes;
 
 /// What is asked of an evaluation.
 struct Asked {
@@ -121,6 +122,8 @@ fn task(
         metrics.insert("template".into(), part.wording.name().into());
         return Ok(metrics);
     }
+    let largest = encoded.work()?.into_iter().fold(Work::default(), Work::or);
+    host.expect(step_bytes(m.network.config(), m.network.compute(), largest.tokens, largest.rows, m.network.layers(), false));
     let mut metrics = encoded.measure(&m.network, overlay, progress(encoded.len()))?.metrics;
     metrics.insert("template".into(), part.wording.name().into());
     host.console.note(&format!("round {}: {name}: {}", m.round, shown(&metrics)));
