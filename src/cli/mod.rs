@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod args;
+mod ask;
 mod eval;
 mod interrupt;
 mod run;
@@ -23,6 +24,7 @@ pub fn main() -> Result<()> {
     device::keep_freed_memory();
     match invocation {
         Invocation::Run(args) => run::run(args),
+        Invocation::Ask(args) => ask::run(&args),
         Invocation::Eval(args) => eval::run(&args),
     }
 }

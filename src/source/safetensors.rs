@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
+use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::tensors::{Encoding, TensorSource, map, read};
@@ -20,6 +21,7 @@ const LENGTH: usize = 8;
 pub struct Safetensors {
     shards: Vec<(PathBuf, Mmap)>,
     entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
 }
 
 struct Entry {
@@ -36,9 +38,12 @@ impl Safetensors {
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut shards = Vec::new();
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut metadata = BTreeMap::new();
         for (shard, path) in paths.iter().enumerate() {
             let map = map(path)?;
-            for (name, dtype, shape, range) in header(&map, path)? {
+            let (tensors, texts) = header(&map, path)?;
+            metadata.extend(texts);
+            for (name, dtype, shape, range) in tensors {
                 if let Some(first) = entries.insert(name.clone(), Entry { shard, dtype, shape, range }) {
                     let first = paths[first.shard].display();
                     bail_data!("tensor `{name}` is in two files: `{first}` and `{}`", path.display());
@@ -46,14 +51,19 @@ impl Safetensors {
             }
             shards.push((path.clone(), map));
         }
-        Ok(Self { shards, entries })
+        Ok(Self { shards, entries, metadata })
+    }
+
+    /// A text that the file holds beside its tensors.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 }
 
 /// A tensor of a header: name, type, shape and place in the file.
 type Described = (String, Dtype, Vec<usize>, Range<usize>);
 
-fn header(bytes: &[u8], path: &Path) -> Result<Vec<Described>> {
+fn header(bytes: &[u8], path: &Path) -> Result<(Vec<Described>, BTreeMap<String, String>)> {
     let shown = path.display();
     let Some(length) = bytes.first_chunk::<LENGTH>() else {
         bail_data!("`{shown}` is not a safetensors file: it ends after {} bytes", bytes.len());
@@ -74,11 +84,11 @@ fn header(bytes: &[u8], path: &Path) -> Result<Vec<Described>> {
         Error::data(format!("`{shown}` {what}")).hint("copy or download it again")
     })?;
     let start = LENGTH + length;
-    let tensors = metadata.tensors();
-    Ok(tensors
-        .into_iter()
-        .map(|(name, info)| (name, info.dtype, info.shape.clone(), start + info.data_offsets.0..start + info.data_offsets.1))
-        .collect())
+    let texts = metadata.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone())).collect();
+    let place = |(name, info): (String, &TensorInfo)| {
+        (name, info.dtype, info.shape.clone(), start + info.data_offsets.0..start + info.data_offsets.1)
+    };
+    Ok((metadata.tensors().into_iter().map(place).collect(), texts))
 }
 
 impl TensorSource for Safetensors {

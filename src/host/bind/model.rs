@@ -11,7 +11,7 @@ use super::evaluate::measure;
 use super::set::{Set, Wording};
 use super::{Answer, placed, refuse};
 use crate::boost::dense::Parts;
-use crate::boost::{self, DenseSpec, Init, Kind, Spec, adapter};
+use crate::boost::{self, DenseSpec, Init, Kind, Spec, Update, adapter};
 use crate::data::opened;
 use crate::error::Error;
 use crate::eval::generate::{Generation, generate};
@@ -19,6 +19,7 @@ use crate::host::context::{Host, host, lock};
 use crate::host::door;
 use crate::host::options::{FromOption, Options};
 use crate::model::{self, Overlay};
+use crate::run::Merge;
 use crate::seed::Stream;
 use crate::source::Tokenizer;
 
@@ -34,6 +35,8 @@ struct Inner {
 
 /// What a model is at the moment.
 pub(super) struct Open {
+    /// Models that the run loaded before it.
+    index: usize,
     pub(super) network: model::Model,
     pub(super) tokenizer: Arc<Tokenizer>,
     extras: model::load::Extras,
@@ -138,7 +141,8 @@ pub(super) mod natives {
         })
     }
 
-    /// Adds the booster to the weights: W ← W + s·BA; of a dense booster W ← W'.
+    /// Adds the booster to the weights: W ← W + s·BA; of a dense booster W ← W'. The run keeps it as a file below
+    /// `boosters/`.
     #[rhai_fn(return_raw, pure)]
     pub fn merge(context: NativeCallContext, model: &mut Model, booster: Booster) -> Answer<()> {
         merge_by(&*host(&context)?, model, &booster, 1.0)
@@ -219,8 +223,8 @@ fn open(host: &Host, name: &str) -> anyhow::Result<Model> {
     let loaded = model::load::open(name, &host.grants(name), &host.settings.device, host.settings.dtype)?;
     let model::load::Loaded { model: network, tokenizer, extras } = loaded;
     let digest = network.digest()?;
-    host.with_run(|run| run.note_digest(name, digest))?;
-    let open = Open { network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: vec![] };
+    let index = host.with_run(|run| run.note_model(name, digest))?;
+    let open = Open { index, network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: vec![] };
     let model = Model(Arc::new(Inner { name: name.into(), open: Mutex::new(open) }));
     let digested = model.clone();
     host.at_end(move || digested.with(|m| m.network.digest()));
@@ -284,9 +288,24 @@ fn merge_by(host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<(
             b.fresh("merge")?;
             model.owns(&b.model)?;
             model.with(|m| {
+                let update = Update::of(&m.network, &b.booster, m.round, eta)?;
+                host.with_run(|run| update.save(&run.folder.booster(m.index, m.round)?))?;
                 m.network.merge(&b.booster.overlay, eta)?;
+                let merge = Merge {
+                    round: m.round,
+                    kind: update.kind().name().into(),
+                    layers: b.booster.layers(),
+                    parameters: b.booster.overlay.parameters() as u64,
+                    steps: b.booster.trained.steps,
+                    eta,
+                    gain: b.booster.trained.gain,
+                    update_norms: update.norms()?,
+                };
                 m.round += 1;
                 b.merged = Some(m.round);
+                let seconds = host.guard.elapsed().as_secs_f64();
+                host.with_run(|run| run.merged(&merge, seconds))?;
+                host.console.merged(&merge, m.network.layers());
                 Ok(())
             })
         })
