@@ -16,7 +16,7 @@ use crate::model::{Model, Overlay, Role, names, save};
 use crate::ops::linear::Pair;
 use crate::source::{Safetensors, TensorSource};
 
-const PREFIX: &str = "base_model.model.";
+pub(super) const PREFIX: &str = "base_model.model.";
 
 /// What is read of `adapter_config.json`.
 #[derive(Deserialize)]
@@ -73,31 +73,46 @@ pub fn load(folder: &Path, model: &Model) -> Result<Booster> {
         modules.insert(module);
     }
     for module in modules {
-        let Some((layer, role)) = place(module, model) else {
-            bail_data!("the adapter in `{shown}` is for a module `{module}`, which the model does not have");
-        };
-        let factor = |part: &str| format!("{PREFIX}{module}.lora_{part}.weight");
-        let shape = |part: &str| tensors.shape(&factor(part)).map(<[usize]>::to_vec);
-        let (out, inner) = model.target_shape(role);
-        let rank = match (shape("A").as_deref(), shape("B").as_deref()) {
-            (Some(&[r, i]), Some(&[o, q])) if r == q && r > 0 && (o, i) == (out, inner) => r,
-            (Some(a), Some(b)) => {
-                bail_data!("the adapter's factors of `{module}` have shapes {a:?} and {b:?}; the module is {out} × {inner}")
-            }
-            (a, _) => {
-                let (there, missing) = if a.is_some() { ("A", "B") } else { ("B", "A") };
-                bail_data!("the adapter in `{shown}` has the factor {there} of `{module}`, but not {missing}")
-            }
-        };
-        let load = |part: &str| tensors.load(&factor(part), model.factor_dtype(), model.device());
+        let (key, rank, [a, b]) = factors(&tensors, module, model, &format!("the adapter in `{shown}`"))?;
         let alpha = alpha_of(&config, module)?;
         let scale = if config.use_rslora { alpha / (rank as f64).sqrt() } else { alpha / rank as f64 };
-        pairs.insert((layer, role), Pair { a: load("A")?, b: load("B")?, scale });
+        pairs.insert(key, Pair { a, b, scale });
     }
     if pairs.is_empty() {
         bail_data!("the adapter in `{shown}` holds no factors");
     }
     Ok(Booster::from_overlay(Overlay::new(pairs)))
+}
+
+/// The place of a module in `model`, the rank of its factors in a file, and A [r, in] and B [out, r]; `what` is the file in
+/// messages.
+pub(super) fn factors(tensors: &Safetensors, module: &str, model: &Model, what: &str) -> Result<((usize, Role), usize, [Tensor; 2])> {
+    let Some((layer, role)) = place(module, model) else {
+        bail_data!("{what} is for a module `{module}`, which the model does not have");
+    };
+    let name = |part: &str| format!("{PREFIX}{module}.lora_{part}.weight");
+    let shape = |part: &str| tensors.shape(&name(part)).map(<[usize]>::to_vec);
+    let (out, inner) = model.target_shape(role);
+    let rank = match (shape("A").as_deref(), shape("B").as_deref()) {
+        (Some(&[r, i]), Some(&[o, q])) if r == q && r > 0 && (o, i) == (out, inner) => r,
+        (Some(a), Some(b)) => {
+            bail_data!("{what}: factors of `{module}` have shapes {a:?} and {b:?}; the module is {out} × {inner}")
+        }
+        (a, _) => {
+            let (there, missing) = if a.is_some() { ("A", "B") } else { ("B", "A") };
+            bail_data!("{what} has the factor {there} of `{module}`, but not {missing}")
+        }
+    };
+    let load = |part: &str| tensors.load(&name(part), model.factor_dtype(), model.device());
+    Ok(((layer, role), rank, [load("A")?, load("B")?]))
+}
+
+/// A pair's factors by the names that PEFT gives them, in f32.
+pub(super) fn named_factors(module: &str, pair: &Pair) -> Result<[(String, Tensor); 2]> {
+    let one = |part: &str, tensor: &Tensor| {
+        Ok::<_, candle_core::Error>((format!("{PREFIX}{module}.lora_{part}.weight"), tensor.to_dtype(candle_core::DType::F32)?))
+    };
+    Ok([one("A", &pair.a)?, one("B", &pair.b)?])
 }
 
 /// The layer and target of a module's name.
@@ -140,9 +155,7 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
     let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
     for (&(layer, role), pair) in pairs {
         let module = names::in_layer(layer, role.path());
-        for (part, tensor) in [("A", &pair.a), ("B", &pair.b)] {
-            tensors.push((format!("{PREFIX}{module}.lora_{part}.weight"), tensor.to_dtype(candle_core::DType::F32)?));
-        }
+        tensors.extend(named_factors(&module, pair)?);
         let rank = pair.a.dim(0)?;
         ranks.insert(module.clone(), rank);
         alphas.insert(module, pair.scale * rank as f64);
@@ -212,7 +225,7 @@ mod tests {
         };
         for (model, text, want) in [
             (&small, good.clone(), "is for a module `model.layers.1.mlp.down_proj`, which the model does not have"),
-            (&other, good.clone(), "factors of `model.layers.1.mlp.down_proj` have shapes"),
+            (&other, good.clone(), ": factors of `model.layers.1.mlp.down_proj` have shapes"),
             (&model, good.replace("\"LORA\"", "\"LOHA\""), "only `LORA` is known"),
             (&model, good.replace("\"r\": 2", "\"r\": -2"), "is no LoRA adapter config"),
             (&model, good.replace("\"bias\": \"none\"", "\"bias\": \"all\""), "trains biases"),

@@ -11,7 +11,7 @@ use crate::error::{self, Error};
 use crate::model::{Model, Overlay, Role};
 use crate::ops::linear::Pair;
 use crate::seed::Stream;
-use crate::train::{Fit, FitOptions, Optimizer};
+use crate::train::{Fit, FitOptions, Optimizer, Trained};
 
 /// How A starts; B starts at 0, so that a new booster changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,7 @@ impl Kind {
         })
     }
 
+    /// The kind's name in recipes and files.
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize]
     }
@@ -143,6 +144,8 @@ impl Spec {
 #[derive(Clone, Debug)]
 pub struct Booster {
     pub overlay: Overlay,
+    /// Steps so far, and what they brought.
+    pub trained: Trained,
     /// Moments, once trained; a booster that is fitted again goes on with them.
     optimizer: Option<Optimizer>,
 }
@@ -178,7 +181,7 @@ impl Booster {
 
     /// A booster from numbers that exist.
     pub fn from_overlay(overlay: Overlay) -> Self {
-        Self { overlay, optimizer: None }
+        Self { overlay, trained: Trained::default(), optimizer: None }
     }
 
     /// The layers it trains, ascending.
@@ -196,7 +199,7 @@ impl Booster {
             self.optimizer = None;
         }
         let optimizer = self.optimizer.get_or_insert_with(|| Optimizer::new(options.rule));
-        Fit::new(model, &mut self.overlay, optimizer, feed, options)
+        Fit::new(model, &mut self.overlay, &mut self.trained, optimizer, feed, options)
     }
 }
 

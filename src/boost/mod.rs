@@ -1,8 +1,10 @@
-//! Boosters: weak learners, of low rank or whole tensors, trained over a frozen model and merged into it.
+//! Boosters: weak learners, of low rank or whole tensors, trained over a frozen model, merged into it, and kept.
 
 pub mod adapter;
 pub mod booster;
 pub mod dense;
+pub mod update;
 
 pub use booster::{Booster, Init, Kind, Spec};
 pub use dense::DenseSpec;
+pub use update::Update;

@@ -8,6 +8,7 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::Parser;
 
+use crate::bail_usage;
 use crate::device;
 use crate::error::{Error, nearest};
 use crate::host::Limits;
@@ -16,25 +17,27 @@ use crate::host::Limits;
 #[derive(Debug)]
 pub enum Invocation {
     Run(RunArgs),
+    Ask(AskArgs),
     Eval(EvalArgs),
     Check(CheckArgs),
     Plan(PlanArgs),
 }
 
 /// The verbs.
-const VERBS: [&str; 3] = ["check", "plan", "eval"];
+const VERBS: [&str; 4] = ["check", "plan", "ask", "eval"];
 
 const RUN_HELP: &str = "\
 Commands:
   xgbrun check RECIPE                  Find mistakes without loading weights
   xgbrun plan RECIPE                   Memory, operations and time of each round
+  xgbrun ask RUN QUESTION              Ask the base model, the half-boosted and the boosted one
   xgbrun eval MODEL --data FILE|DIR    Measure a model: accuracy of choices, or perplexity of text
 
 Examples:
   xgbrun recipes/commonsense.rhai -p model=models/smollm2 -p data=data/ARC-Easy -p rounds=16
   xgbrun eval models/smollm2 --data data/ARC-Easy --items 200
 
-`xgbrun eval --help` says more about it.";
+`xgbrun COMMAND --help` says more about it.";
 
 /// Fine-tune language models by gradient boosting, driven by scripts.
 #[derive(Debug, Parser)]
@@ -162,6 +165,40 @@ pub struct PlanArgs {
     pub memory: Option<u64>,
 }
 
+const ASK_HELP: &str = "\
+The model is the one that the run began with, by the name in its `run.json`; the boosters are those that the run kept. A \
+question names its choices as the commonsense sets do: `Answer1: … Answer2: …` (or Solution, Ending, Option), \"true or \
+false\", or at its end `Answer format: a/b`. Then each choice's share is shown, the softmax of the log-likelihood a token \
+of \"the correct answer is …\", after every round asked for; and, from the answers after every single booster, the first \
+round from which on the answer is always that of the last. Any other question is answered by text, the likeliest token \
+each time; whether answers changed is then told of the rounds asked for only.
+
+Examples:
+  xgbrun ask runs/commonsense-1 \"Which is cold? Answer1: fire Answer2: snow\"
+  xgbrun ask runs/commonsense-1 \"Is snow cold, true or false?\" --rounds 0,16,64
+  xgbrun ask runs/stories-1 \"Tell me about a fox.\" --template none --max-tokens 64";
+
+/// Ask a run's model a question, as it was before, halfway and after boosting.
+#[derive(Debug, Parser)]
+#[command(name = "xgbrun ask", bin_name = "xgbrun ask", arg_required_else_help = true, max_term_width = 110, after_help = ASK_HELP)]
+pub struct AskArgs {
+    /// The folder of a run that has ended
+    pub run: PathBuf,
+    /// What to ask
+    pub question: String,
+    /// After how many boosters to ask [default: 0, half of them, all]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    pub rounds: Vec<usize>,
+    /// The most tokens of an answer in text
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_tokens: u32,
+    /// How the question is worded: alpaca, llm-adapters, none or chat, the model's own [default: as in the run]
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
 /// What to compute with, and whether to show it.
 #[derive(Debug, clap::Args)]
 pub struct ComputeArgs {
@@ -187,6 +224,15 @@ pub struct Compute {
 }
 
 impl ComputeArgs {
+    /// As [`ComputeArgs::open`], with the storage type `kept`. Errors (class usage) also where another one is asked for.
+    pub fn open_as(&self, kept: &str) -> Result<Compute> {
+        if self.dtype != "auto" && self.dtype != kept {
+            bail_usage!("the run kept its weights in `{kept}`, not in `{}`; leave `--dtype` out", self.dtype);
+        }
+        let compute = self.open()?;
+        Ok(Compute { dtype: device::storage_dtype(kept, &compute.device)?, ..compute })
+    }
+
     /// Opens the device and sizes the thread pool. Errors (class usage): a name that is not known, a device that is not there.
     pub fn open(&self) -> Result<Compute> {
         let device = device::select(&self.device)?;
@@ -247,6 +293,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
     match first.as_deref() {
         Some("check") => Ok(Invocation::Check(CheckArgs::parse_from(words.into_iter().skip(1)))),
         Some("plan") => Ok(Invocation::Plan(PlanArgs::parse_from(words.into_iter().skip(1)))),
+        Some("ask") => Ok(Invocation::Ask(AskArgs::parse_from(words.into_iter().skip(1)))),
         Some("eval") => Ok(Invocation::Eval(EvalArgs::parse_from(words.into_iter().skip(1)))),
         Some(word) if !word.starts_with('-') && !is_recipe(word) => Err(unknown(word).into()),
         _ => Ok(Invocation::Run(RunArgs::parse_from(words))),
@@ -295,6 +342,7 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         RunArgs::command().debug_assert();
+        AskArgs::command().debug_assert();
         EvalArgs::command().debug_assert();
     }
 
@@ -305,6 +353,8 @@ mod tests {
         }
         assert!(matches!(parsed(&["xgbrun", "--quiet", "a.rhai"]), Ok(Invocation::Run(args)) if args.compute.quiet));
         assert!(matches!(parsed(&["xgbrun", "eval", "m", "--data", "d"]), Ok(Invocation::Eval(args)) if args.model == "m"));
+        let asked = parsed(&["xgbrun", "ask", "runs/a", "why?", "--rounds", "0,2"]);
+        assert!(matches!(asked, Ok(Invocation::Ask(args)) if args.question == "why?" && args.rounds == [0, 2]));
         for (word, message) in [
             ("evla", "unknown command `evla`; did you mean `eval`?"),
             ("evaluate", "unknown command `evaluate`; did you mean `eval`?"),

@@ -1,6 +1,7 @@
 //! The command line: one file per verb.
 
 mod args;
+mod ask;
 mod check;
 mod eval;
 mod interrupt;
@@ -25,6 +26,7 @@ pub fn main() -> Result<()> {
     device::keep_freed_memory();
     match invocation {
         Invocation::Run(args) => run::run(args),
+        Invocation::Ask(args) => ask::run(&args),
         Invocation::Eval(args) => eval::run(&args),
         Invocation::Check(args) => check::run(args),
         Invocation::Plan(args) => plan::run(args),

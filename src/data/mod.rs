@@ -5,6 +5,7 @@
 //! scoring and for generating, [`cursor`] says which example comes next and [`feed`] gives it, [`batch`] lays examples end to end.
 //! Nothing here pads, and whatever is cut or left out is counted in a report.
 
+pub mod asked;
 pub mod batch;
 pub mod chat;
 pub mod choices;

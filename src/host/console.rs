@@ -40,7 +40,7 @@ impl Console for Silent {
 
 /// `text` without what could steer a terminal: control characters become `\u{..}`, but line feeds
 /// stay and tabs become four spaces.
-pub(super) fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -120,6 +120,8 @@ impl Host {
             dtype: self.settings.dtype.as_str().into(),
             kernels: crate::device::kernels().into(),
             digests: self.sources.digests(),
+            models: vec![],
+            template: None,
         })
     }
 

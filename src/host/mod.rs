@@ -17,7 +17,7 @@ mod options;
 mod params;
 mod recipe;
 
-pub use console::{Console, Progress};
+pub use console::{Console, Progress, plain};
 pub use context::{Host, Settings};
 pub use diagnostics::Report;
 pub use guard::Guard;

@@ -145,6 +145,11 @@ impl Model {
         Ok(())
     }
 
+    /// W ← W + delta on every tensor named; sums as in [`Model::merge`].
+    pub fn add(&mut self, deltas: &BTreeMap<String, Tensor>) -> Result<()> {
+        deltas.iter().try_for_each(|(name, delta)| self.change(name, |weight| overlay::add_delta(weight, delta)))
+    }
+
     /// Changes the sum behind a tensor in place.
     fn change(&mut self, name: &str, change: impl FnOnce(&Tensor) -> candle_core::Result<()>) -> Result<()> {
         let storage = self.storage;

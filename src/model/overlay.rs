@@ -129,3 +129,11 @@ pub(super) fn move_towards(weight: &Tensor, other: &Tensor, step: f64) -> Result
     let moved = if step == 1.0 { other } else { (weight + ((other - weight)? * step)?)? };
     weight.slice_set(&moved.contiguous()?, 0, 0)
 }
+
+/// weight += delta, in place.
+pub(super) fn add_delta(weight: &Tensor, delta: &Tensor) -> Result<()> {
+    if slice::fast(&[weight, delta]) {
+        return elementwise::zip(weight, &*slice::f32s(delta)?, |w, d| *w += d);
+    }
+    weight.slice_set(&(weight + delta.to_dtype(weight.dtype())?)?.contiguous()?, 0, 0)
+}

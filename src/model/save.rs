@@ -15,13 +15,19 @@ use crate::source::Tokenizer;
 
 /// Writes `tensors` as a safetensors file, through a temporary file beside it.
 pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    // transformers wants to know which framework wrote the file.
+    write_safetensors_with(path, tensors, ("format", "pt"))
+}
+
+/// As [`write_safetensors`], with an entry of metadata: of several the format keeps no order, and equal runs give equal
+/// bytes.
+pub fn write_safetensors_with(path: &Path, tensors: &[(String, Tensor)], (key, value): (&str, &str)) -> Result<()> {
     let partial = path.with_extension("partial");
     let cpu: Vec<(&str, Tensor)> = tensors
         .iter()
         .map(|(name, t)| Ok((name.as_str(), t.to_device(&candle_core::Device::Cpu)?.contiguous()?)))
         .collect::<Result<_>>()?;
-    // transformers wants to know which framework wrote the file.
-    let metadata = [("format".to_string(), "pt".to_string())].into();
+    let metadata = [(key.to_string(), value.to_string())].into();
     safetensors::serialize_to_file(cpu, Some(metadata), &partial).with_context(|| format!("cannot write `{}`", path.display()))?;
     std::fs::rename(&partial, path).with_context(|| format!("cannot write `{}`", path.display()))
 }

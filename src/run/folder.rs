@@ -81,6 +81,17 @@ impl Folder {
         write().with_context(|| format!("cannot write `{}`", path.display()))
     }
 
+    /// The path of the booster that is merged into the run's model `model` after `round` others, in a folder that is there:
+    /// `boosters/0000.safetensors`; of a second model, `boosters/model-1/…`.
+    pub fn booster(&self, model: usize, round: usize) -> Result<PathBuf> {
+        let mut folder = self.0.join("boosters");
+        if model > 0 {
+            folder.push(format!("model-{model}"));
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        Ok(folder.join(booster_name(round)))
+    }
+
     /// The path of something that a recipe saves as `name`: below this folder, never over what the run writes.
     pub fn child(&self, name: &str) -> Result<PathBuf> {
         let plain = |c: Component| match c {
@@ -98,6 +109,11 @@ impl Folder {
         }
         Ok(self.path.join(path))
     }
+}
+
+/// The name of a booster's file.
+pub(super) fn booster_name(round: usize) -> String {
+    format!("{round:04}.safetensors")
 }
 
 fn is_plain(c: char) -> bool {

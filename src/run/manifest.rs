@@ -28,6 +28,12 @@ pub struct Manifest {
     pub kernels: String,
     /// SHA-256 of everything that was read: models, data, modules beside the recipe.
     pub digests: BTreeMap<String, String>,
+    /// Names of the models, in the order loaded; the first is the run's own.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// The template of what was last trained on, the first task's; `recipe` for one of the recipe's own.
+    #[serde(default)]
+    pub template: Option<String>,
 }
 
 impl Manifest {
@@ -67,9 +73,15 @@ mod tests {
             dtype: "f32".into(),
             kernels: "x86-v4".into(),
             digests: BTreeMap::from([("model".into(), digest(b"m"))]),
+            models: vec!["model".into()],
+            template: Some("alpaca".into()),
         };
         manifest.save(&folder).unwrap();
         let text = std::fs::read_to_string(home.path().join("run.json")).unwrap();
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
+        // One of an earlier version says less.
+        let mut less: serde_json::Value = serde_json::from_str(&text).unwrap();
+        less.as_object_mut().unwrap().retain(|key, _| key != "models" && key != "template");
+        assert_eq!(serde_json::from_value::<Manifest>(less).unwrap(), Manifest { models: vec![], template: None, ..manifest });
     }
 }

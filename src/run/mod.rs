@@ -2,12 +2,14 @@
 
 mod evaluations;
 mod folder;
+mod kept;
 mod manifest;
 mod metrics;
 mod summary;
 
 pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::Folder;
+pub use kept::Kept;
 pub use manifest::{Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use summary::{Summary, SummaryTiming, peak_rss_mib, resident_bytes};
@@ -86,6 +88,22 @@ impl Run {
     /// Notes the SHA-256 of something that was read, in `run.json`.
     pub fn note_digest(&mut self, name: impl Into<String>, digest: impl Into<String>) -> Result<()> {
         self.manifest.digests.insert(name.into(), digest.into());
+        self.manifest.save(&self.folder)
+    }
+
+    /// Notes a model that was loaded, and the SHA-256 of its weights, in `run.json`; its index, 0 for the run's own.
+    pub fn note_model(&mut self, name: &str, digest: impl Into<String>) -> Result<usize> {
+        self.manifest.models.push(name.into());
+        self.note_digest(name, digest)?;
+        Ok(self.manifest.models.len() - 1)
+    }
+
+    /// Notes the template of what is trained on, in `run.json`.
+    pub fn note_template(&mut self, name: &str) -> Result<()> {
+        if self.manifest.template.as_deref() == Some(name) {
+            return Ok(());
+        }
+        self.manifest.template = Some(name.into());
         self.manifest.save(&self.folder)
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::tensors::{Bytes, Encoding, TensorSource, map, read};
@@ -19,6 +20,7 @@ const LENGTH: usize = 8;
 pub struct Safetensors {
     shards: Vec<(PathBuf, Bytes)>,
     entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
 }
 
 struct Entry {
@@ -43,22 +45,30 @@ impl Safetensors {
 
     fn of(shards: Vec<(PathBuf, Bytes)>) -> Result<Self> {
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut metadata = BTreeMap::new();
         for (shard, (path, bytes)) in shards.iter().enumerate() {
-            for (name, dtype, shape, range) in header(bytes, path)? {
+            let (tensors, texts) = header(bytes, path)?;
+            metadata.extend(texts);
+            for (name, dtype, shape, range) in tensors {
                 if let Some(first) = entries.insert(name.clone(), Entry { shard, dtype, shape, range }) {
                     let first = shards[first.shard].0.display();
                     bail_data!("tensor `{name}` is in two files: `{first}` and `{}`", path.display());
                 }
             }
         }
-        Ok(Self { shards, entries })
+        Ok(Self { shards, entries, metadata })
+    }
+
+    /// A text that the file holds beside its tensors.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
     }
 }
 
 /// A tensor of a header: name, type, shape and place in the file.
 type Described = (String, Dtype, Vec<usize>, Range<usize>);
 
-fn header(bytes: &[u8], path: &Path) -> Result<Vec<Described>> {
+fn header(bytes: &[u8], path: &Path) -> Result<(Vec<Described>, BTreeMap<String, String>)> {
     let shown = path.display();
     let Some(length) = bytes.first_chunk::<LENGTH>() else {
         bail_data!("`{shown}` is not a safetensors file: it ends after {} bytes", bytes.len());
@@ -79,11 +89,11 @@ fn header(bytes: &[u8], path: &Path) -> Result<Vec<Described>> {
         Error::data(format!("`{shown}` {what}")).hint("copy or download it again")
     })?;
     let start = LENGTH + length;
-    let tensors = metadata.tensors();
-    Ok(tensors
-        .into_iter()
-        .map(|(name, info)| (name, info.dtype, info.shape.clone(), start + info.data_offsets.0..start + info.data_offsets.1))
-        .collect())
+    let texts = metadata.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone())).collect();
+    let place = |(name, info): (String, &TensorInfo)| {
+        (name, info.dtype, info.shape.clone(), start + info.data_offsets.0..start + info.data_offsets.1)
+    };
+    Ok((metadata.tensors().into_iter().map(place).collect(), texts))
 }
 
 impl TensorSource for Safetensors {

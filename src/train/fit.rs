@@ -50,10 +50,21 @@ pub struct StepRecord {
     pub seconds: f64,
 }
 
+/// What training has come to, over all fits of a booster.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Trained {
+    pub steps: u64,
+    /// By how much the booster lowers the mean loss on the batches of the last step, in nats a token, measured before that
+    /// step trained on them: the loss of the model without the booster less the step's loss. None before the end of a fit,
+    /// and after a single step, when the booster was still as it started.
+    pub gain: Option<f64>,
+}
+
 /// A booster in training: an iterator over its steps.
 pub struct Fit<'a> {
     model: &'a Model,
     overlay: &'a mut Overlay,
+    trained: &'a mut Trained,
     optimizer: &'a mut Optimizer,
     feed: &'a mut Feed,
     options: &'a FitOptions,
@@ -64,11 +75,12 @@ impl<'a> Fit<'a> {
     pub fn new(
         model: &'a Model,
         overlay: &'a mut Overlay,
+        trained: &'a mut Trained,
         optimizer: &'a mut Optimizer,
         feed: &'a mut Feed,
         options: &'a FitOptions,
     ) -> Self {
-        Self { model, overlay, optimizer, feed, options, done: 0 }
+        Self { model, overlay, trained, optimizer, feed, options, done: 0 }
     }
 
     fn step(&mut self) -> Result<StepRecord> {
@@ -84,10 +96,10 @@ impl<'a> Fit<'a> {
         let dense: BTreeSet<String> = self.overlay.dense().keys().cloned().collect();
         let lowest = self.overlay.lowest().unwrap_or(self.model.layers());
         let beside = gradient_bytes(self.overlay.parameters(), self.model.factor_dtype(), self.options.accumulate);
-        for batch in batches {
+        for batch in &batches {
             let recompute = self.options.recompute.decide(self.model, batch.ids.len(), batch.rows.len(), lowest, beside);
             let request = Request { overlay: self.overlay, dense: &dense, recompute };
-            let flat = Tokens::sequences(batch.ids, &batch.starts);
+            let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
             let (nll, gradients) = self.model.gradients(&flat, &batch.rows, &batch.targets, 1.0 / supervised as f64, &request)?;
             loss += nll.iter().sum::<f64>() / supervised as f64;
             sums = Some(match sums {
@@ -103,7 +115,24 @@ impl<'a> Fit<'a> {
         }
         let gradient_norm = self.apply(sums.unwrap_or_default(), lr)?;
         self.done = step;
-        Ok(StepRecord { step, loss, lr, tokens, supervised, gradient_norm, seconds: start.elapsed().as_secs_f64() })
+        let seconds = start.elapsed().as_secs_f64();
+        let fresh = self.trained.steps == 0;
+        *self.trained = Trained { steps: self.trained.steps + 1, gain: None };
+        if step == self.options.steps && !fresh {
+            self.trained.gain = Some(self.base_loss(&batches)? - loss).filter(|gain| gain.is_finite());
+        }
+        Ok(StepRecord { step, loss, lr, tokens, supervised, gradient_norm, seconds })
+    }
+
+    /// The mean loss of the model without the booster.
+    fn base_loss(&self, batches: &[Batch]) -> Result<f64> {
+        let (mut sum, mut count) = (0.0, 0);
+        for batch in batches {
+            let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
+            sum += self.model.nll(&flat, &batch.rows, &batch.targets, &Overlay::default())?.iter().sum::<f64>();
+            count += batch.rows.len();
+        }
+        Ok(sum / count as f64)
     }
 
     /// Penalty, clipping and the optimiser's step; the gradient's norm before clipping.

@@ -4,6 +4,6 @@ pub mod fit;
 pub mod memory;
 pub mod optimizer;
 
-pub use fit::{Fit, FitOptions, StepRecord};
+pub use fit::{Fit, FitOptions, StepRecord, Trained};
 pub use memory::Recompute;
 pub use optimizer::{Optimizer, Rule};

@@ -11,6 +11,7 @@ mod tiny_gguf;
 #[path = "../common/tiny_tokenizer.rs"]
 mod tiny_tokenizer;
 
+mod ask;
 mod bad_input;
 mod dense;
 mod harness;

@@ -18,19 +18,25 @@ fn boosted(home: &Home, out: &str, more: &[&str]) -> Ran {
 fn it_leaves_a_whole_run_whose_model_loads_again() {
     let home = Home::new();
     let run = boosted(&home, "run", &[]);
+    let boosters = (0..8).map(|round| format!("boosters/{round:04}.safetensors"));
     assert_eq!(
         files(&run.out),
-        [
-            "metrics.jsonl",
-            "model/config.json",
-            "model/model.safetensors",
-            "model/template.json",
-            "model/tokenizer.json",
-            "model/tokenizer_config.json",
-            "recipe.rhai",
-            "run.json",
-            "summary.json"
-        ]
+        boosters
+            .chain(
+                [
+                    "metrics.jsonl",
+                    "model/config.json",
+                    "model/model.safetensors",
+                    "model/template.json",
+                    "model/tokenizer.json",
+                    "model/tokenizer_config.json",
+                    "recipe.rhai",
+                    "run.json",
+                    "summary.json"
+                ]
+                .map(str::to_owned)
+            )
+            .collect::<Vec<_>>()
     );
     let manifest = run.json("run.json");
     assert_eq!(manifest["parameters"]["rounds"], 8);

@@ -35,7 +35,7 @@ pub(super) fn completion(fields: &mut Fields) -> Result<Instruction> {
 ///
 /// They are taken from each item and not from the set: a few ARC items have 3 or 5 choices and say
 /// so. That is also stricter than the published evaluation, which looks for answer1 … answer5 in all.
-fn choice_names(instruction: &str) -> Vec<&str> {
+pub(in crate::data) fn choice_names(instruction: &str) -> Vec<&str> {
     let Some((_, end)) = instruction.rsplit_once("Answer format:") else { return Vec::new() };
     let names: Vec<&str> = end.trim().split('/').map(str::trim).collect();
     let distinct = names.iter().enumerate().all(|(i, name)| !names[..i].contains(name));

@@ -2,7 +2,7 @@
 //!
 //! Formats make records (named fields) or, for plain text, documents; [`record`] makes items of records.
 
-mod instruction;
+pub(super) mod instruction;
 mod json;
 mod jsonl;
 mod layout;

@@ -79,7 +79,8 @@ pub(super) mod natives {
 
     /// Trains the booster for `steps` steps on `set`, over the frozen model. The data go on where the last fit on
     /// the set stopped. Answers with `first_loss` and `last_loss` (mean negative log-likelihood of a supervised
-    /// token, in nats, before the first and the last step), `mean_loss`, `steps`, `tokens`.
+    /// token, in nats, before the first and the last step), `mean_loss`, `steps`, `tokens`, `gain`
+    /// (the loss of the model without the booster on the last step's batch, less `last_loss`; () after a single step).
     ///
     /// Options: `steps` (κ), `optimizer` (`adamw(…)` or `sgd(…)`), `batch` (sequences a step, 8), `accumulate`
     /// (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of ½ λ (‖A‖² + ‖B‖²), paper Eq. 7, or
@@ -120,6 +121,9 @@ fn train(context: &NativeCallContext, host: &Host, booster: &Booster, set: &Set,
         let parameters = booster.overlay.parameters() as u64;
         model.clone().with(|open| {
             let round = open.round;
+            if let Some(part) = set.parts().first() {
+                host.with_run(|run| run.note_template(part.wording.name()))?;
+            }
             open.wording = set.parts().iter().map(|part| (part.task.clone(), part.wording.clone())).collect();
             if let Some(outlook) = host.outlook() {
                 return suppose::fitted(context, host, outlook, booster, open, (set, options));
@@ -157,6 +161,7 @@ fn train(context: &NativeCallContext, host: &Host, booster: &Booster, set: &Set,
                 ("mean_loss".into(), Dynamic::from_float(mean)),
                 ("steps".into(), Dynamic::from_int(losses.len() as INT)),
                 ("tokens".into(), Dynamic::from_int(tokens as INT)),
+                ("gain".into(), booster.trained.gain.map_or(Dynamic::UNIT, Dynamic::from_float)),
             ]))
         })
     })

@@ -15,6 +15,9 @@ use crate::model::shapes;
 use crate::seed::Stream;
 use crate::source::Tokenizer;
 
+/// What `run.json` calls a model that was made.
+const NAME: &str = "created";
+
 /// Reads the sizes. Errors (class usage): one that is missing or not a whole number above 0.
 fn sizes(map: Map) -> Result<Sizes, Error> {
     const KEYS: [&str; 8] = ["width", "ff", "layers", "heads", "groups", "head_width", "vocabulary", "positions"];
@@ -71,5 +74,12 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array) -> Result<Model> {
         Some(_) => shapes::of(config, dtype)?,
         None => create(config, &mut Stream::new(seed, "create"), device, dtype)?,
     };
-    Ok(Model::new("created", network, tokenizer, extras))
+    let index = match host.outlook() {
+        Some(_) => 0,
+        None => {
+            let digest = network.digest()?;
+            host.with_run(|run| run.note_model(NAME, digest))?
+        }
+    };
+    Ok(Model::new(NAME, index, network, tokenizer, extras))
 }

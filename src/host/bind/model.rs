@@ -12,7 +12,7 @@ use super::evaluate::measure;
 use super::set::{Set, Wording};
 use super::{Answer, placed, refuse, suppose};
 use crate::boost::dense::Parts;
-use crate::boost::{self, DenseSpec, Init, Kind, Spec, adapter};
+use crate::boost::{self, DenseSpec, Init, Kind, Spec, Update, adapter};
 use crate::data::opened;
 use crate::error::Error;
 use crate::eval::generate::{Generation, generate};
@@ -21,6 +21,7 @@ use crate::host::door;
 use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Options};
 use crate::model::{self, Overlay};
+use crate::run::Merge;
 use crate::seed::Stream;
 use crate::source::Tokenizer;
 
@@ -36,6 +37,8 @@ struct Inner {
 
 /// What a model is at the moment.
 pub(super) struct Open {
+    /// Models that the run loaded before it.
+    index: usize,
     pub(super) network: model::Model,
     pub(super) tokenizer: Arc<Tokenizer>,
     extras: model::load::Extras,
@@ -48,8 +51,8 @@ pub(super) struct Open {
 }
 
 impl Model {
-    pub(super) fn new(name: &str, network: model::Model, tokenizer: Tokenizer, extras: model::load::Extras) -> Self {
-        let open = Open { network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: vec![] };
+    pub(super) fn new(name: &str, index: usize, network: model::Model, tokenizer: Tokenizer, extras: model::load::Extras) -> Self {
+        let open = Open { index, network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: vec![] };
         Self(Arc::new(Inner { name: name.into(), open: Mutex::new(open) }))
     }
 
@@ -175,7 +178,8 @@ pub(super) mod natives {
         })
     }
 
-    /// Adds the booster to the weights: W ← W + s·BA; of a dense booster W ← W'.
+    /// Adds the booster to the weights: W ← W + s·BA; of a dense booster W ← W'. The run keeps it as a file below
+    /// `boosters/`.
     #[rhai_fn(return_raw, pure)]
     pub fn merge(context: NativeCallContext, model: &mut Model, booster: Booster) -> Answer<()> {
         merge_by(&context, &*host(&context)?, model, &booster, 1.0)
@@ -258,15 +262,15 @@ pub(super) mod natives {
 fn open(context: &NativeCallContext, host: &Host, name: &str) -> anyhow::Result<Model> {
     if host.outlook().is_some() {
         let loaded = model::shapes::open(name, &host.grants(name), host.settings.dtype)?;
-        let model = Model::new(name, loaded.model, loaded.tokenizer, loaded.extras);
+        let model = Model::new(name, 0, loaded.model, loaded.tokenizer, loaded.extras);
         model.with(|m| suppose::opened(context, host, name, m))?;
         return Ok(model);
     }
     let loaded = model::load::open(name, &host.grants(name), &host.settings.device, host.settings.dtype)?;
     let model::load::Loaded { model: network, tokenizer, extras } = loaded;
     let digest = network.digest()?;
-    host.with_run(|run| run.note_digest(name, digest))?;
-    let model = Model::new(name, network, tokenizer, extras);
+    let index = host.with_run(|run| run.note_model(name, digest))?;
+    let model = Model::new(name, index, network, tokenizer, extras);
     let digested = model.clone();
     host.at_end(move || digested.with(|m| m.network.digest()));
     Ok(model)
@@ -334,9 +338,24 @@ fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &B
                 return host.note(context, Event::Merge);
             }
             model.with(|m| {
+                let update = Update::of(&m.network, &b.booster, m.round, eta)?;
+                host.with_run(|run| update.save(&run.folder.booster(m.index, m.round)?))?;
                 m.network.merge(&b.booster.overlay, eta)?;
+                let merge = Merge {
+                    round: m.round,
+                    kind: update.kind().name().into(),
+                    layers: b.booster.layers(),
+                    parameters: b.booster.overlay.parameters() as u64,
+                    steps: b.booster.trained.steps,
+                    eta,
+                    gain: b.booster.trained.gain,
+                    update_norms: update.norms()?,
+                };
                 m.round += 1;
                 b.merged = Some(m.round);
+                let seconds = host.guard.elapsed().as_secs_f64();
+                host.with_run(|run| run.merged(&merge, seconds))?;
+                host.console.merged(&merge, m.network.layers());
                 Ok(())
             })
         })

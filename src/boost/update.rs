@@ -1,0 +1,334 @@
+//! What a merge adds to the weights: measured, kept as a file of the run, read again and added once more.
+//!
+//! The file of a booster of low rank holds A and B by the names that PEFT gives them; that of a dense one holds
+//! η (W' − W) by the published names. All numbers are f32. The metadata say kind, round, η and the scale of each product.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::adapter::{PREFIX, factors, named_factors};
+use super::booster::{Booster, Kind};
+use crate::bail_data;
+use crate::error::Error;
+use crate::model::{Model, Overlay, names, save};
+use crate::ops::elementwise;
+use crate::ops::linear::Pair;
+use crate::source::{Safetensors, TensorSource};
+
+/// Where the metadata lie, and of which version they are.
+const KEY: &str = "xgbrun";
+const VERSION: &str = "1";
+
+/// What a booster adds to a model's weights.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Boosters merged before it.
+    pub round: usize,
+    /// η
+    pub eta: f64,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    LowRank(Overlay),
+    /// η (W' − W) by published name.
+    Dense(BTreeMap<String, Tensor>),
+}
+
+/// Metadata of a file. Numbers are texts, which read back as they were.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: String,
+    kind: String,
+    round: usize,
+    eta: String,
+    /// Of the product BA of each module.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    scales: BTreeMap<String, String>,
+}
+
+impl Update {
+    /// What merging `booster` with step weight `eta` adds to `model`.
+    pub fn of(model: &Model, booster: &Booster, round: usize, eta: f64) -> Result<Self> {
+        let overlay = &booster.overlay;
+        let what = match booster.kind() {
+            Kind::LowRank => What::LowRank(overlay.clone()),
+            Kind::Dense => {
+                let base = model.copies(&overlay.dense().keys().cloned().collect())?;
+                let delta = |(name, base): (String, Tensor)| {
+                    let apart = match overlay.dense().get(&name) {
+                        Some(moved) => elementwise::add_scaled(base, moved, -1.0)?,
+                        None => base.zeros_like()?,
+                    };
+                    Ok((name, elementwise::scale(apart, -eta)?))
+                };
+                What::Dense(base.into_iter().map(delta).collect::<candle_core::Result<_>>()?)
+            }
+        };
+        Ok(Self { round, eta, what })
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self.what {
+            What::LowRank(_) => Kind::LowRank,
+            What::Dense(_) => Kind::Dense,
+        }
+    }
+
+    /// Layers that it changes, ascending.
+    pub fn layers(&self) -> Vec<usize> {
+        match &self.what {
+            What::LowRank(overlay) => overlay.layers().into_iter().collect(),
+            What::Dense(deltas) => {
+                let mut layers: Vec<usize> = deltas.keys().filter_map(|name| names::layer_of(name)).collect();
+                layers.sort_unstable();
+                layers.dedup();
+                layers
+            }
+        }
+    }
+
+    /// Frobenius norm of what is added to all weights of a layer together, by layer; embedding, final norm and head are in
+    /// none. Norms that are no numbers are left out.
+    pub fn norms(&self) -> Result<BTreeMap<usize, f64>> {
+        let mut squares: BTreeMap<usize, f64> = BTreeMap::new();
+        match &self.what {
+            What::LowRank(overlay) => {
+                for (&(layer, _), pair) in overlay.pairs() {
+                    *squares.entry(layer).or_default() += (self.eta * pair.scale).powi(2) * product_squares(pair)?;
+                }
+            }
+            What::Dense(deltas) => {
+                for (name, delta) in deltas {
+                    if let Some(layer) = names::layer_of(name) {
+                        *squares.entry(layer).or_default() += elementwise::squares(delta)?;
+                    }
+                }
+            }
+        }
+        Ok(squares.into_iter().map(|(layer, sum)| (layer, sum.max(0.0).sqrt())).filter(|(_, norm)| norm.is_finite()).collect())
+    }
+
+    /// Writes it to `path`, whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let (mut tensors, mut scales) = (vec![], BTreeMap::new());
+        match &self.what {
+            What::LowRank(overlay) => {
+                for (&(layer, role), pair) in overlay.pairs() {
+                    let module = names::in_layer(layer, role.path());
+                    tensors.extend(named_factors(&module, pair)?);
+                    scales.insert(module, pair.scale.to_string());
+                }
+            }
+            What::Dense(deltas) => {
+                for (name, delta) in deltas {
+                    tensors.push((name.clone(), delta.to_dtype(DType::F32)?));
+                }
+            }
+        }
+        let (version, kind) = (VERSION.to_string(), self.kind().name().to_string());
+        let header = Header { version, kind, round: self.round, eta: self.eta.to_string(), scales };
+        save::write_safetensors_with(path, &tensors, (KEY, &serde_json::to_string(&header)?))
+    }
+
+    /// Reads a booster's file for `model`.
+    ///
+    /// Errors (class data): a file that is missing or damaged, that is no booster's or of a later version, tensors that the
+    /// model does not have or that have another shape.
+    pub fn load(path: &Path, model: &Model) -> Result<Self> {
+        let shown = format!("the booster in `{}`", path.display());
+        let tensors = Safetensors::open(&[path.to_path_buf()])?;
+        let Some(text) = tensors.metadata(KEY) else { bail_data!("`{}` is no booster of a run", path.display()) };
+        let header: Header =
+            serde_json::from_str(text).map_err(|e| Error::data(format!("{shown} has metadata that cannot be read: {e}")))?;
+        if header.version != VERSION {
+            bail_data!("{shown} is of version `{}`; this program reads version `{VERSION}`", header.version);
+        }
+        let number = |what: &str, text: &str| match text.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number),
+            _ => Err(Error::data(format!("{shown}: its {what} `{text}` is no number"))),
+        };
+        let what = match header.kind.as_str() {
+            "low_rank" => {
+                let mut pairs = BTreeMap::new();
+                for (module, scale) in &header.scales {
+                    let (key, _, [a, b]) = factors(&tensors, module, model, &shown)?;
+                    pairs.insert(key, Pair { a, b, scale: number("scale", scale)? });
+                }
+                let module =
+                    |name: &str| name.strip_prefix(PREFIX).and_then(|n| n.rsplit_once(".lora_")).map(|(module, _)| module.to_string());
+                for name in tensors.names() {
+                    if !module(name).is_some_and(|module| header.scales.contains_key(&module)) {
+                        bail_data!("{shown} has a tensor `{name}`, which is none of its factors");
+                    }
+                }
+                What::LowRank(Overlay::new(pairs))
+            }
+            "dense" => {
+                let shapes: BTreeMap<String, Vec<usize>> = model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
+                let mut deltas = BTreeMap::new();
+                for name in tensors.names() {
+                    let found = tensors.shape(name).unwrap_or_default();
+                    match shapes.get(name) {
+                        None => bail_data!("{shown} is for a tensor `{name}`, which the model does not have"),
+                        Some(shape) if shape != found => {
+                            bail_data!("{shown} changes `{name}` of shape {found:?}; the model's has {shape:?}")
+                        }
+                        Some(_) => deltas.insert(name.to_string(), tensors.load(name, model.factor_dtype(), model.device())?),
+                    };
+                }
+                What::Dense(deltas)
+            }
+            other => bail_data!("{shown} is of a kind `{other}`; known are {}", Kind::NAMES.join(" and ")),
+        };
+        Ok(Self { round: header.round, eta: number("step weight", &header.eta)?, what })
+    }
+
+    /// Adds it to a model as it was when the update was made. Of low rank the weights become those that the merge gave, bit
+    /// for bit; of a dense booster they may differ by the rounding of one sum.
+    pub fn add(&self, model: &mut Model) -> Result<()> {
+        match &self.what {
+            What::LowRank(overlay) => model.merge(overlay, self.eta),
+            What::Dense(deltas) => model.add(deltas),
+        }
+    }
+}
+
+/// ‖BA‖² = tr((BᵀB)(AAᵀ)), from two r × r matrices in f64; the product itself never exists.
+fn product_squares(pair: &Pair) -> Result<f64> {
+    let (a, b) = (pair.a.to_dtype(DType::F64)?, pair.b.to_dtype(DType::F64)?);
+    let (outer, inner) = (a.matmul(&a.t()?)?, b.t()?.contiguous()?.matmul(&b)?);
+    Ok((outer * inner)?.sum_all()?.to_scalar()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boost::dense::{DenseSpec, Parts};
+    use crate::error::{Class, class_of};
+    use crate::model::testing;
+
+    fn squares(t: &Tensor) -> Result<f64> {
+        Ok(t.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
+    }
+
+    /// A booster of each kind whose numbers are not those of the start.
+    fn boosters(model: &Model) -> Result<[Booster; 2]> {
+        let low_rank = Booster::from_overlay(testing::overlay(model, &[0, 2], false)?);
+        let spec = DenseSpec::new(model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
+        let mut dense = Booster::dense(model, &spec)?;
+        let moved = dense.overlay.tensors().into_iter().map(|t| (t * 1.25)? + 0.01).collect::<candle_core::Result<Vec<_>>>()?;
+        dense.overlay = dense.overlay.with_tensors(moved);
+        Ok([low_rank, dense])
+    }
+
+    #[test]
+    fn norms_are_those_of_the_difference() -> Result<()> {
+        for which in 0..2 {
+            let mut model = testing::model(&testing::config(), DType::F64)?;
+            let booster = boosters(&model)?[which].clone();
+            let before: BTreeMap<String, Tensor> =
+                model.tensors().into_iter().map(|(name, t)| Ok((name, t.copy()?))).collect::<Result<_>>()?;
+            let update = Update::of(&model, &booster, 3, -0.75)?;
+            model.merge(&booster.overlay, -0.75)?;
+            let mut want: BTreeMap<usize, f64> = BTreeMap::new();
+            for (name, after) in model.tensors() {
+                if let Some(layer) = names::layer_of(&name) {
+                    *want.entry(layer).or_default() += squares(&(after - &before[&name])?)?;
+                }
+            }
+            want.retain(|_, sum| *sum > 0.0);
+            let norms = update.norms()?;
+            assert_eq!((norms.keys().copied().collect::<Vec<_>>(), booster.layers()), (update.layers(), update.layers()));
+            assert!(norms.keys().eq(want.keys()));
+            for (layer, norm) in norms {
+                assert!((norm / want[&layer].sqrt() - 1.0).abs() < 1e-9, "layer {layer}: {norm}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_kept_can_be_added_again() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        for (dtype, eta) in [(DType::F32, 1.0), (DType::F32, 0.3), (DType::BF16, 1.0)] {
+            for which in 0..2 {
+                let [mut merged, mut again] = [testing::model(&testing::config(), dtype)?, testing::model(&testing::config(), dtype)?];
+                let booster = boosters(&merged)?[which].clone();
+                let path = home.path().join(format!("{which}.safetensors"));
+                Update::of(&merged, &booster, 7, eta)?.save(&path)?;
+                let bytes = std::fs::read(&path)?;
+                Update::of(&merged, &booster, 7, eta)?.save(&path)?;
+                assert_eq!(bytes, std::fs::read(&path)?, "the same update gives the same bytes");
+                merged.merge(&booster.overlay, eta)?;
+                let loaded = Update::load(&path, &again)?;
+                assert_eq!((loaded.round, loaded.eta, loaded.kind()), (7, eta, booster.kind()));
+                loaded.add(&mut again)?;
+                if booster.kind() == Kind::LowRank {
+                    assert_eq!(merged.digest()?, again.digest()?);
+                }
+                for ((name, a), (_, b)) in merged.tensors().into_iter().zip(again.tensors()) {
+                    let bound = if dtype == DType::F32 { 1e-12 } else { 1e-4 };
+                    let apart = squares(&(a.to_dtype(DType::F64)? - b.to_dtype(DType::F64)?)?)?;
+                    assert!(apart <= bound * squares(a)?, "{name}: {apart:e}");
+                }
+            }
+        }
+        assert_eq!(std::fs::read_dir(home.path())?.count(), 2, "no temporary file is left");
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_is_named() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F32)?;
+        let home = tempfile::tempdir()?;
+        let path = home.path().join("0000.safetensors");
+        let small = testing::model(&crate::model::Config { layers: 1, ..testing::config() }, DType::F32)?;
+        let narrow = testing::model(&crate::model::Config { ff: 8, ..testing::config() }, DType::F32)?;
+        let said = |model: &Model| match Update::load(&path, model) {
+            Ok(_) => (Class::Run, "no error".to_string()),
+            Err(e) => (class_of(&e), format!("{e:#}")),
+        };
+        for (which, missing, shape) in [
+            (
+                0,
+                "is for a module `model.layers.2.mlp.down_proj`, which the model does not have",
+                "`model.layers.0.mlp.down_proj` have shapes",
+            ),
+            (1, "is for a tensor `model.layers.1.input_layernorm.weight`, which", "changes `model.layers.1.mlp.down_proj.weight` of shape"),
+        ] {
+            let update = Update::of(&model, &boosters(&model)?[which], 0, 1.0)?;
+            update.save(&path)?;
+            for (model, want) in [(&small, missing), (&narrow, shape)] {
+                let (class, message) = said(model);
+                assert!(message.contains(want) && message.contains("0000.safetensors"), "{message}");
+                assert_eq!(class, Class::Data);
+            }
+            let whole = std::fs::read(&path)?;
+            for length in [0, 4, 100, whole.len() - 1] {
+                std::fs::write(&path, &whole[..length])?;
+                assert_eq!(said(&model).0, Class::Data, "cut at {length}");
+            }
+            // Texts of the header, replaced by others of the same length.
+            for (old, new, want) in [
+                (r#"\"version\":\"1\""#, r#"\"version\":\"2\""#, "is of version `2`; this program reads version `1`"),
+                (r#"\"eta\":\"1\""#, r#"\"eta\":\"x\""#, "its step weight `x` is no number"),
+                (r#"\"kind\":"#, r#"\"kimd\":"#, "has metadata that cannot be read"),
+                ("\"xgbrun\"", "\"xgbrum\"", "is no booster of a run"),
+            ] {
+                let at = whole.windows(old.len()).position(|w| w == old.as_bytes()).unwrap_or_else(|| panic!("no {old}"));
+                let mut changed = whole.clone();
+                changed[at..at + new.len()].copy_from_slice(new.as_bytes());
+                std::fs::write(&path, changed)?;
+                assert!(said(&model).1.contains(want), "{old}: {}", said(&model).1);
+                assert_eq!(said(&model).0, Class::Data);
+            }
+        }
+        Ok(())
+    }
+}

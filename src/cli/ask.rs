@@ -1,0 +1,248 @@
+//! `xgbrun ask RUN QUESTION`.
+
+use std::fmt::Write as _;
+use std::io::{Write as _, stdout};
+
+use anyhow::Result;
+
+use super::args::AskArgs;
+use super::interrupt::INTERRUPTED;
+use super::terminal;
+use crate::boost::Update;
+use crate::data::item::Instruction;
+use crate::data::{ChoiceItem, Item, Template, asked, encode_choices, encode_questions};
+use crate::error::Error;
+use crate::eval::choices::score;
+use crate::eval::generate::{Generation, generate};
+use crate::host::{Guard, Progress, plain};
+use crate::model::{self, Model, Overlay};
+use crate::run::Kept;
+use crate::source::{Grants, Tokenizer};
+use crate::{bail_data, bail_usage};
+
+pub fn run(args: &AskArgs) -> Result<()> {
+    let guard = Guard::new(u64::MAX, &INTERRUPTED);
+    let console = terminal::console(args.compute.quiet);
+    let kept = Kept::open(&args.run)?;
+    let name = kept.model()?;
+    let rounds = rounds(&args.rounds, kept.boosters.len())?;
+    let template = match (&args.template, kept.manifest.template.as_deref()) {
+        (Some(name), _) => Template::parse(name)?,
+        (None, Some("recipe")) => {
+            console.note("the run was trained with its recipe's own template, which words records; the question is worded by `alpaca`");
+            Template::Alpaca
+        }
+        (None, Some(name)) => Template::parse(name)?,
+        (None, None) => Template::Alpaca,
+    };
+    let question = asked::question(&args.question);
+    let compute = args.compute.open_as(&kept.manifest.dtype)?;
+    let mut loaded = model::load::open(name, &Grants::everything(), &compute.device, compute.dtype)?;
+    let (now, then) = (loaded.model.digest()?, kept.manifest.digests.get(name));
+    if then.is_some_and(|then| *then != now) {
+        return Err(Error::data(format!("`{name}` is not the model that the run began with: its weights are others"))
+            .hint(format!("SHA-256 is {now}, in `run.json` {}", then.map_or("", String::as_str)))
+            .into());
+    }
+
+    let prompt = Prompt::new(&question, template, &loaded.tokenizer, &loaded.model, args.max_tokens as usize)?;
+    let last = if question.choices.is_empty() { rounds.last().copied().unwrap_or(0) } else { kept.boosters.len() };
+    let mut answers = vec![];
+    let mut layers = vec![];
+    for round in 0..=last {
+        guard.check()?;
+        if let Some(path) = round.checked_sub(1).and_then(|i| kept.boosters.get(i)) {
+            let update = Update::load(path, &loaded.model)?;
+            update.add(&mut loaded.model)?;
+            layers.push(update.layers());
+        }
+        if !question.choices.is_empty() || rounds.contains(&round) {
+            answers.push((round, prompt.answer(&loaded.model, &loaded.tokenizer, || Ok(guard.check()?))?));
+        }
+        let (done, total) = (round as u64, last as u64);
+        console.progress(&Progress { what: "ask: round".into(), done, total, detail: String::new() });
+    }
+    drop(console);
+    let mut out = table(&question, &rounds, &answers);
+    out += &turn(&question, &answers, &layers);
+    Ok(stdout().write_all(out.as_bytes())?)
+}
+
+/// The rounds to ask after, ascending. Errors (class usage): one beyond the boosters.
+fn rounds(asked: &[usize], boosters: usize) -> Result<Vec<usize>> {
+    if let Some(round) = asked.iter().find(|round| **round > boosters) {
+        bail_usage!("the run has no round {round}: it merged {boosters} boosters");
+    }
+    let mut rounds = if asked.is_empty() { vec![0, boosters / 2, boosters] } else { asked.to_vec() };
+    rounds.sort_unstable();
+    rounds.dedup();
+    Ok(rounds)
+}
+
+/// A question ready to be asked.
+enum Prompt {
+    Choices(ChoiceItem),
+    Text { ids: Vec<u32>, max_tokens: usize },
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Answer {
+    /// Of each choice; they sum to 1.
+    Shares(Vec<f64>),
+    Text(String),
+}
+
+impl Answer {
+    /// Whether it is the same answer: the same choice, or the same text.
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Shares(a), Self::Shares(b)) => winner(a) == winner(b),
+            (a, b) => a == b,
+        }
+    }
+}
+
+impl Prompt {
+    /// Errors: a question that is longer than the model sees (class usage), what the template or the tokenizer refuses.
+    fn new(question: &Instruction, template: Template, tokenizer: &Tokenizer, model: &Model, max_tokens: usize) -> Result<Self> {
+        let positions = model.config().max_positions;
+        let items = [Item::Instruction(question.clone())];
+        // Whether it fits is told here, where the answer is not that there is nothing to measure.
+        let (mut prompts, _) = encode_questions(&items, template, tokenizer, usize::MAX)?;
+        let Some(prompt) = prompts.pop() else { bail_data!("the question gives no prompt") };
+        let (length, room) = (prompt.prompt.len(), if question.choices.is_empty() { max_tokens } else { 0 });
+        if length + room > positions {
+            let more = if room > 0 { format!(" and {room} of an answer") } else { String::new() };
+            bail_usage!("the question has {length} tokens{more}; the model sees {positions}");
+        }
+        if question.choices.is_empty() {
+            return Ok(Self::Text { ids: prompt.prompt, max_tokens });
+        }
+        match encode_choices(&items, template, tokenizer, positions)?.0.pop() {
+            Some(item) => Ok(Self::Choices(item)),
+            None => bail_data!("the question gives no choices"),
+        }
+    }
+
+    fn answer(&self, model: &Model, tokenizer: &Tokenizer, going: impl Fn() -> Result<()>) -> Result<Answer> {
+        let none = Overlay::default();
+        match self {
+            Self::Choices(item) => {
+                let sums = score(model, &none, std::slice::from_ref(item), |_| Ok(()))?.sums.pop().unwrap_or_default();
+                let means: Vec<f64> = sums.iter().zip(&item.choices).map(|(sum, ids)| sum / ids.len() as f64).collect();
+                Ok(Answer::Shares(softmax(&means)))
+            }
+            Self::Text { ids, max_tokens } => {
+                let how = Generation { max_tokens: *max_tokens, ..Generation::default() };
+                let mut texts = generate(model, &none, std::slice::from_ref(ids), tokenizer, &how, |_| going())?;
+                Ok(Answer::Text(texts.pop().map(|generated| generated.text.trim().to_owned()).unwrap_or_default()))
+            }
+        }
+    }
+}
+
+fn softmax(values: &[f64]) -> Vec<f64> {
+    let top = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let exps: Vec<f64> = values.iter().map(|v| (v - top).exp()).collect();
+    let sum: f64 = exps.iter().sum();
+    exps.into_iter().map(|e| e / sum).collect()
+}
+
+/// The largest share, the first of equals.
+fn winner(shares: &[f64]) -> usize {
+    (1..shares.len()).fold(0, |best, i| if shares[i] > shares[best] { i } else { best })
+}
+
+fn label(round: usize) -> String {
+    if round == 0 { "base".into() } else { format!("round {round}") }
+}
+
+/// Of choices a table with a column a round, the winners marked by `*`; of texts one below the other.
+fn table(question: &Instruction, rounds: &[usize], answers: &[(usize, Answer)]) -> String {
+    let shown: Vec<&(usize, Answer)> = answers.iter().filter(|(round, _)| rounds.contains(round)).collect();
+    let mut out = String::new();
+    if question.choices.is_empty() {
+        for (round, answer) in shown {
+            if let Answer::Text(text) = answer {
+                let text = if text.is_empty() { "(nothing)".into() } else { plain(text).replace('\n', "\n    ") };
+                let _ = writeln!(out, "{}\n    {text}", label(*round));
+            }
+        }
+        return out;
+    }
+    let width = question.names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let columns: Vec<String> = shown.iter().map(|(round, _)| format!("{:>10}", label(*round))).collect();
+    let _ = writeln!(out, "{:width$}  {}", "", columns.join("  "));
+    for (i, name) in question.names.iter().enumerate() {
+        let cell = |(_, answer): &&(usize, Answer)| match answer {
+            Answer::Shares(shares) => {
+                let mark = if winner(shares) == i { "* " } else { "" };
+                format!("{:>10}", format!("{mark}{:.1} %", 100.0 * shares[i]))
+            }
+            Answer::Text(_) => String::new(),
+        };
+        let cells: Vec<String> = shown.iter().map(cell).collect();
+        let _ = writeln!(out, "{:<width$}  {}", plain(name), cells.join("  "));
+    }
+    out
+}
+
+/// From which round on the answer is always that of the last; `layers` are those of each booster.
+fn turn(question: &Instruction, answers: &[(usize, Answer)], layers: &[Vec<usize>]) -> String {
+    let Some((_, last)) = answers.last() else { return String::new() };
+    let kept = answers.iter().rev().take_while(|(_, answer)| answer.same(last)).count();
+    let (before, after) = answers.split_at(answers.len() - kept);
+    let (Some((was, earlier)), Some((round, _))) = (before.last(), after.first()) else {
+        return if answers.len() > 1 { format!("the answer is the same from {} on\n", label(answers[0].0)) } else { String::new() };
+    };
+    match (earlier, last) {
+        (Answer::Shares(earlier), Answer::Shares(last)) => {
+            let name = |shares: &[f64]| question.names.get(winner(shares)).map(|n| plain(n)).unwrap_or_default();
+            let layers = layers.get(round - 1).map(|l| format!(", on layers {l:?}")).unwrap_or_default();
+            format!("the answer turned from `{}` to `{}` with booster {round}{layers}, and stayed\n", name(earlier), name(last))
+        }
+        _ => {
+            format!("of the rounds asked, the answer is that of the last from {} on; after {} it was another\n", label(*round), label(*was))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_in_order_and_exist() {
+        assert_eq!(rounds(&[], 64).unwrap(), [0, 32, 64]);
+        assert_eq!(rounds(&[], 1).unwrap(), [0, 1]);
+        assert_eq!(rounds(&[5, 0, 5], 5).unwrap(), [0, 5]);
+        assert_eq!(rounds(&[6], 5).unwrap_err().to_string(), "the run has no round 6: it merged 5 boosters");
+    }
+
+    #[test]
+    fn shares_are_a_table_and_the_turn_is_told() {
+        let question = asked::question("Which? Answer1: a Answer2: b");
+        let shares = |a: f64| Answer::Shares(vec![a, 1.0 - a]);
+        let answers: Vec<(usize, Answer)> = [0.6, 0.4, 0.7, 0.3, 0.2].into_iter().map(shares).enumerate().collect();
+        let want = "               base     round 2     round 4\n\
+                    answer1    * 60.0 %    * 70.0 %      20.0 %\n\
+                    answer2      40.0 %      30.0 %    * 80.0 %\n";
+        assert_eq!(table(&question, &[0, 2, 4], &answers), want);
+        let layers = vec![vec![0], vec![1], vec![2, 5], vec![3]];
+        let turned = "the answer turned from `answer1` to `answer2` with booster 3, on layers [2, 5], and stayed\n";
+        assert_eq!(turn(&question, &answers, &layers), turned);
+        assert_eq!(turn(&question, &answers[3..], &layers), "the answer is the same from round 3 on\n");
+        assert_eq!(turn(&question, &answers[4..], &layers), "");
+    }
+
+    #[test]
+    fn texts_stand_below_each_other_and_steer_no_terminal() {
+        let question = asked::question("why?");
+        let text = |text: &str| Answer::Text(text.into());
+        let answers = [(0, text("")), (2, text("a\n\u{1b}b")), (4, text("a\n\u{1b}b"))];
+        let want = "base\n    (nothing)\nround 2\n    a\n    \\u{1b}b\nround 4\n    a\n    \\u{1b}b\n";
+        assert_eq!(table(&question, &[0, 2, 4], &answers), want);
+        let turned = "of the rounds asked, the answer is that of the last from round 2 on; after base it was another\n";
+        assert_eq!(turn(&question, &answers, &[]), turned);
+    }
+}
