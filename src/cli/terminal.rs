@@ -28,6 +28,20 @@ pub fn complain(text: &str) {
     let _ = stderr().write_all(text.as_bytes());
 }
 
+/// Columns to write to on standard output: those of the terminal, up to 110, or 100 where it is none.
+pub fn stdout_width() -> usize {
+    size(libc::STDOUT_FILENO).map_or(100, |(columns, _)| columns.min(110))
+}
+
+/// Columns and rows of the terminal behind a file descriptor.
+fn size(fd: libc::c_int) -> Option<(usize, usize)> {
+    // SAFETY: all-zero bytes are a valid `winsize`.
+    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
+    // SAFETY: `size` is valid for writes of one `winsize`, which is what this request writes.
+    let answered = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) } == 0;
+    (answered && size.ws_col > 0).then_some((size.ws_col.into(), size.ws_row.into()))
+}
+
 struct Quiet;
 
 impl Console for Quiet {

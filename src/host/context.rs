@@ -13,6 +13,7 @@ use super::guard::Guard;
 use super::limits::Limits;
 use super::modules::Sources;
 use super::params::Params;
+use crate::error::{Class, Error};
 use crate::run::{Manifest, Run, Summary, digest};
 use crate::seed::Stream;
 use crate::source::Grants;
@@ -103,6 +104,20 @@ impl Host {
             run.training.weights_digest = digest;
             run.finish(seconds)
         })
+    }
+
+    /// Closes the run folder of a run that was interrupted, if there is one, and says where it is. The weights were not
+    /// final, so there is no digest of them.
+    pub(super) fn interrupted(&self) -> Error {
+        let said = |text: String| Error::new(Class::Interrupted, text);
+        let Some(run) = &mut *lock(&self.run) else { return said("interrupted before anything was written".into()) };
+        run.interrupted = true;
+        let (folder, steps) = (run.folder.path().display(), run.training.steps);
+        let steps = format!("{steps} training step{}", if steps == 1 { "" } else { "s" });
+        match run.finish(self.guard.elapsed().as_secs_f64()) {
+            Ok(_) => said(format!("interrupted after {steps}; what was done until then is in the run folder `{folder}`")),
+            Err(e) => said(format!("interrupted after {steps}; the run folder `{folder}` has no summary: {e:#}")),
+        }
     }
 
     /// The stream of the sampler called `name`; asking again goes on where it is.

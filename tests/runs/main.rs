@@ -13,6 +13,8 @@ mod tiny_tokenizer;
 
 mod bad_input;
 mod harness;
+mod interrupts;
+mod new;
 mod peer;
 mod recipe;
 mod sets;
