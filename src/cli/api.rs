@@ -78,7 +78,7 @@ fn about(entries: &[Entry], term: &str, width: usize) -> Result<String> {
     if noun.len() > 1 || named.is_empty() && !noun.is_empty() {
         parts.insert(0, index(&noun, width));
     }
-    if parts.is_empty() {
+    if parts.is_empty() && !word.is_empty() {
         parts.extend(entries.iter().filter(|e| e.doc.contains(&option)).map(|e| detail(e, width)));
     }
     if parts.is_empty() {

@@ -3,7 +3,9 @@
 mod api;
 mod args;
 mod eval;
+mod heatmap;
 mod interrupt;
+mod live;
 mod new;
 mod run;
 mod terminal;

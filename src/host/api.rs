@@ -50,7 +50,7 @@ pub fn entries() -> Result<Vec<Entry>> {
     for (module, text) in modules::std_modules() {
         let ast = engine.compile(text).with_context(|| format!("`{module}` does not compile"))?;
         let about = ast.doc().replace("//!", "///");
-        let public = ast.iter_functions().filter(|f| f.access.is_public());
+        let public = ast.iter_functions().filter(|f| f.access.is_public() && !f.name.contains('$'));
         entries.extend(public.map(|f| scripted(module, Signature::of_script(&f), &f.comments, &about)));
     }
     let rank = |e: &Entry| (e.noun.starts_with("std/"), NOUNS.iter().position(|n| *n == e.noun).unwrap_or(NOUNS.len()));

@@ -19,7 +19,7 @@ mod recipe;
 mod watched;
 
 pub use api::{Entry, entries as api_entries};
-pub use console::{Console, Progress};
+pub use console::{Console, Progress, Step};
 pub use context::{Host, Settings};
 pub use diagnostics::Report;
 pub use guard::Guard;

@@ -56,7 +56,9 @@ pub(super) fn measure(host: &Host, model: &Model, set: &Set, options: Map) -> An
         if asked.booster.is_none() {
             let split = split.name().to_string();
             let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
-            host.with_run(|run| run.evaluated(Evaluation { split, round, metrics: metrics.clone() }, timing))?;
+            let evaluation = Evaluation { split, round, metrics: metrics.clone() };
+            host.console.evaluated(&evaluation);
+            host.with_run(|run| run.evaluated(evaluation, timing))?;
         }
         Ok(metrics)
     })?;
