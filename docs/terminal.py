@@ -111,7 +111,7 @@ def svg(screen):
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}">',
         f'<rect width="{width:g}" height="{height:g}" rx="6" fill="{BACKGROUND}"/>',
-        f'<g font-family="{FONT}" font-size="{SIZE}" fill="{FOREGROUND}" xml:space="preserve">',
+        f'<g font-family="{FONT}" font-size="{SIZE}" fill="{FOREGROUND}">',
     ]
     for row, line in enumerate(lines):
         top = EDGE + HIGH * row
@@ -120,11 +120,13 @@ def svg(screen):
             if background:
                 color = "#%02x%02x%02x" % background
                 out.append(f'<rect x="{left:g}" y="{top:g}" width="{wide + 0.3:g}" height="{HIGH + 0.3:g}" fill="{color}"/>')
-            if text.strip():
-                color = ' fill="#%02x%02x%02x"' % foreground if foreground else ""
-                faint = ' opacity="0.45"' if dim else ""
-                length = f' textLength="{wide:g}" lengthAdjust="spacingAndGlyphs"'
-                out.append(f'<text x="{left:g}" y="{top + 13.5:g}"{length}{color}{faint}>{html.escape(text)}</text>')
+            color = ' fill="#%02x%02x%02x"' % foreground if foreground else ""
+            faint = ' opacity="0.45"' if dim else ""
+            # Viewers differ in what they make of several spaces, so that a text has none.
+            for part in re.finditer(r"\S+(?: \S+)*", text):
+                place = f'x="{left + WIDE * part.start():g}" y="{top + 13.5:g}"'
+                length = f'textLength="{WIDE * len(part[0]):g}" lengthAdjust="spacingAndGlyphs"'
+                out.append(f"<text {place} {length}{color}{faint}>{html.escape(part[0])}</text>")
     return "\n".join(out + ["</g>", "</svg>", ""])
 
 

@@ -70,6 +70,8 @@ struct State {
     progress: Option<Progress>,
     block: Block,
     drawn: Option<Instant>,
+    /// The block stays as it is, and lines come below.
+    finished: bool,
 }
 
 /// The console of a terminal.
@@ -82,7 +84,7 @@ pub struct Live {
 impl Live {
     pub fn new() -> Self {
         let [no_color, colorterm, term] = ["NO_COLOR", "COLORTERM", "TERM"].map(|name| var(name).unwrap_or_default());
-        let state = State { map: HeatMap::default(), progress: None, block: Block::default(), drawn: None };
+        let state = State { map: HeatMap::default(), progress: None, block: Block::default(), drawn: None, finished: false };
         Self { state: Mutex::new(state), started: Instant::now(), paint: Paint::of(&no_color, &colorterm, &term) }
     }
 
@@ -96,6 +98,9 @@ impl Live {
 
     /// Draws the block, if it is due or something is said above it.
     fn draw(&self, state: &mut State, above: &str) {
+        if state.finished {
+            return complain(above);
+        }
         let now = Instant::now();
         if above.is_empty() && state.drawn.is_some_and(|last| now.duration_since(last) < EVERY) {
             return;
@@ -152,8 +157,7 @@ impl Console for Live {
         if !state.block.drawn.is_empty() {
             self.draw(&mut state, "");
         }
-        // What is said from now on comes below.
-        state.block = Block::default();
+        state.finished = true;
     }
 }
 

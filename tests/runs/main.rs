@@ -18,5 +18,6 @@ mod new;
 mod peer;
 mod recipe;
 mod sets;
+mod terminal;
 mod training;
 mod variants;
