@@ -59,8 +59,11 @@ fn a_recipe_that_fails_at_once_leaves_no_folder() {
 fn usage_is_told_on_standard_error_with_exit_2() {
     let home = tempfile::tempdir().unwrap();
     for (arguments, message) in [
-        (&["evla"][..], "error: unknown command `evla`; did you mean `eval`?\n  = commands are ask, eval; a recipe is a path"),
+        (&["evla"][..], "error: unknown command `evla`; did you mean `eval`?\n  = commands are run, "),
         (&["--quiet", "eval"], "error: invalid value 'eval' for '<RECIPE>': a command comes first"),
+        (&["help", "evla"], "error: unknown command `evla`; did you mean `eval`?"),
+        (&["new", "a/"], "error: `a/` is no name for a recipe"),
+        (&["api", "fitt"], "error: nothing that a recipe can call is named `fitt`; did you mean `booster.fit`?\n  = `xgbrun api`"),
         (&["none.rhai"], "error: cannot read `none.rhai`: there is no such file"),
         (&["./"], "error: cannot read `./`: it is not a file"),
         (&["a.rhai", "--device", "tpu"], "error: unknown device `tpu`: one of auto, cpu, cuda, cuda:N"),
@@ -102,15 +105,58 @@ fn an_interrupt_ends_with_130() {
     }
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    assert!(said(&output).starts_with("on\nerror: interrupted\n"), "{}", said(&output));
+    assert!(said(&output).starts_with("on\ninterrupted before anything was written\n"), "{}", said(&output));
 }
 
 #[test]
 fn a_closed_pipe_is_no_failure() {
     let home = tempfile::tempdir().unwrap();
-    let mut child = xgbrun(home.path(), &["--help"]).stdout(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
-    assert!(child.wait().unwrap().code().is_some_and(|c| c == 0));
+    for arguments in [&["--help"][..], &["eval", "--help"], &["api"], &["api", "fit"]] {
+        let mut child = xgbrun(home.path(), arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_is_on_standard_output_unless_nothing_was_asked() {
+    let home = tempfile::tempdir().unwrap();
+    let help = xgbrun(home.path(), &["--help"]).output().unwrap();
+    assert_eq!((help.status.code(), said(&help).as_str()), (Some(0), ""));
+    let page = String::from_utf8(help.stdout).unwrap();
+    let nothing = xgbrun(home.path(), &[]).output().unwrap();
+    assert_eq!((nothing.status.code(), said(&nothing)), (Some(2), page.clone()));
+    for verb in page.lines().skip_while(|l| *l != "Commands:").skip(1).map_while(|l| l.split_whitespace().next()) {
+        let output = xgbrun(home.path(), &["help", verb]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{verb}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("Usage: xgbrun") && text.contains("Examples:\n"), "{verb}: {text}");
+        let own = xgbrun(home.path(), &[verb, "--help"]).output().unwrap();
+        assert_eq!((own.status.code(), String::from_utf8(own.stdout).unwrap()), (Some(0), text), "{verb}");
+    }
+}
+
+#[test]
+fn the_reference_is_on_standard_output() {
+    let home = tempfile::tempdir().unwrap();
+    let api = |term: &str| {
+        let output = xgbrun(home.path(), &["api", term]).output().unwrap();
+        assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""), "{term}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(api("fit").starts_with("booster.fit(set: set, options: map) → map\n\n    Trains the factors"));
+    for (term, part) in [
+        ("model.booster", "\n    Example\n        let booster = model.booster("),
+        ("data::load", "data::load(path: string, options: map) → task\n"),
+        ("policy::uniform", "policy::uniform(sampler, model, k)\n    import \"std/policy\" as policy;\n"),
+        ("cosine", "along half a cosine"),
+        ("warmup", "schedule::linear(p, round)\n"),
+        ("model", "\n  model.layers "),
+        ("sampler", "sampler(name: string) → sampler\n"),
+    ] {
+        assert!(api(term).contains(part), "{term}: {}", api(term));
+    }
 }
 
 #[test]

@@ -97,9 +97,9 @@ fn scripts_in_documents_run() {
 }
 
 #[test]
-fn examples_of_natives_run() {
+fn examples_of_natives_and_functions_run() {
     let mut seen = 0;
-    for file in files("src/host/bind", "rs") {
+    for file in [files("src/host/bind", "rs"), files("stdlib", "rhai")].concat() {
         let comments: Vec<String> =
             read(&file).lines().filter_map(|l| l.trim().strip_prefix("///").map(|l| l.strip_prefix(' ').unwrap_or(l).to_owned())).collect();
         for (kind, script) in blocks(&comments.join("\n")) {
@@ -116,7 +116,7 @@ fn examples_of_natives_run() {
 
 #[test]
 fn recipes_parse() {
-    for file in [files("recipes", "rhai"), files("benches", "rhai")].concat() {
+    for file in [files("recipes", "rhai"), files("benches", "rhai"), files("src/cli", "rhai")].concat() {
         parses(&read(&file)).unwrap_or_else(|said| panic!("{file}: {said}"));
     }
     assert!(parses("let a = ;").is_err() && parses("nobody;").is_err());

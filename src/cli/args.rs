@@ -1,52 +1,34 @@
-//! The command line as it is written. Its first word decides: a path that ends in `.rhai` or holds a `/`
-//! is a recipe, anything else names a verb.
+//! The command line as it is written: what follows a verb.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::Parser;
 
+use super::verbs;
 use crate::bail_usage;
 use crate::device;
-use crate::error::{Error, nearest};
 use crate::host::Limits;
 
-/// What is asked for.
-#[derive(Debug)]
-pub enum Invocation {
-    Run(RunArgs),
-    Ask(AskArgs),
-    Eval(EvalArgs),
-    Check(CheckArgs),
-    Plan(PlanArgs),
-}
-
-/// The verbs.
-const VERBS: [&str; 4] = ["check", "plan", "ask", "eval"];
-
 const RUN_HELP: &str = "\
-Commands:
-  xgbrun check RECIPE                  Find mistakes without loading weights
-  xgbrun plan RECIPE                   Memory, operations and time of each round
-  xgbrun ask RUN QUESTION              Ask the base model, the half-boosted and the boosted one
-  xgbrun eval MODEL --data FILE|DIR    Measure a model: accuracy of choices, or perplexity of text
+The word `run` may be left out: `xgbrun RECIPE`.
 
 Examples:
   xgbrun recipes/commonsense.rhai -p model=models/smollm2 -p data=data/ARC-Easy -p rounds=16
-  xgbrun eval models/smollm2 --data data/ARC-Easy --items 200
+  xgbrun mine.rhai -p model=owner/model@main -p data=data/boolq --seed 7 --out runs/boolq-7
+  xgbrun mine.rhai --device cuda:1 --dtype bf16 --quiet
 
-`xgbrun COMMAND --help` says more about it.";
+Ctrl-C ends a run after the training step that it is in; what was done until then stays in the run folder.";
 
-/// Fine-tune language models by gradient boosting, driven by scripts.
+/// Run a recipe: train as its script says.
 #[derive(Debug, Parser)]
 #[command(
     name = "xgbrun",
     version,
     arg_required_else_help = true,
     max_term_width = 110,
-    override_usage = "xgbrun [OPTIONS] RECIPE [-p NAME=VALUE]...\n       xgbrun COMMAND ...",
+    override_usage = "xgbrun [run] RECIPE [-p NAME=VALUE]... [OPTIONS]",
     after_help = RUN_HELP
 )]
 pub struct RunArgs {
@@ -284,38 +266,10 @@ impl From<LimitArgs> for Limits {
     }
 }
 
-/// Reads the command line, whose first word is the program's name; clap answers `--help` and its own complaints itself.
-///
-/// Errors (class usage): a first word that is neither a recipe nor a verb.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
-    let words: Vec<OsString> = words.into_iter().collect();
-    let first = words.get(1).map(|w| w.to_string_lossy());
-    match first.as_deref() {
-        Some("check") => Ok(Invocation::Check(CheckArgs::parse_from(words.into_iter().skip(1)))),
-        Some("plan") => Ok(Invocation::Plan(PlanArgs::parse_from(words.into_iter().skip(1)))),
-        Some("ask") => Ok(Invocation::Ask(AskArgs::parse_from(words.into_iter().skip(1)))),
-        Some("eval") => Ok(Invocation::Eval(EvalArgs::parse_from(words.into_iter().skip(1)))),
-        Some(word) if !word.starts_with('-') && !is_recipe(word) => Err(unknown(word).into()),
-        _ => Ok(Invocation::Run(RunArgs::parse_from(words))),
-    }
-}
-
-fn is_recipe(word: &str) -> bool {
-    word.ends_with(".rhai") || word.contains('/')
-}
-
-fn unknown(word: &str) -> Error {
-    let begins = |verb: &&str| !word.is_empty() && (word.starts_with(*verb) || verb.starts_with(word));
-    let near = nearest(word, VERBS).or_else(|| VERBS.into_iter().find(begins));
-    let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    Error::usage(format!("unknown command `{word}`{near}"))
-        .hint(format!("commands are {}; a recipe is a path that ends in `.rhai` or holds a `/`", VERBS.join(", ")))
-}
-
 fn recipe(word: &str) -> Result<PathBuf, String> {
-    if is_recipe(word) {
+    if verbs::is_recipe(word) {
         Ok(word.into())
-    } else if VERBS.contains(&word) {
+    } else if verbs::is_verb(word) {
         Err(format!("a command comes first: `xgbrun {word} …`"))
     } else {
         Err("a recipe is a path that ends in `.rhai` or holds a `/`".into())
@@ -331,38 +285,10 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
-    fn parsed(words: &[&str]) -> Result<Invocation> {
-        parse(words.iter().map(OsString::from))
-    }
-
     #[test]
-    fn the_command_line_is_well_formed() {
-        RunArgs::command().debug_assert();
-        AskArgs::command().debug_assert();
-        EvalArgs::command().debug_assert();
-    }
-
-    #[test]
-    fn the_first_word_decides() {
-        for recipe in ["a.rhai", "./eval", "eval/x"] {
-            assert!(matches!(parsed(&["xgbrun", recipe]), Ok(Invocation::Run(args)) if args.recipe == *recipe), "{recipe}");
-        }
-        assert!(matches!(parsed(&["xgbrun", "--quiet", "a.rhai"]), Ok(Invocation::Run(args)) if args.compute.quiet));
-        assert!(matches!(parsed(&["xgbrun", "eval", "m", "--data", "d"]), Ok(Invocation::Eval(args)) if args.model == "m"));
-        let asked = parsed(&["xgbrun", "ask", "runs/a", "why?", "--rounds", "0,2"]);
-        assert!(matches!(asked, Ok(Invocation::Ask(args)) if args.question == "why?" && args.rounds == [0, 2]));
-        for (word, message) in [
-            ("evla", "unknown command `evla`; did you mean `eval`?"),
-            ("evaluate", "unknown command `evaluate`; did you mean `eval`?"),
-            ("help", "unknown command `help`"),
-            ("", "unknown command ``"),
-        ] {
-            assert_eq!(parsed(&["xgbrun", word]).unwrap_err().to_string(), message);
-        }
+    fn a_command_is_no_recipe() {
         assert_eq!(recipe("eval"), Err("a command comes first: `xgbrun eval …`".into()));
         assert!(recipe("commonsense").is_err());
     }

@@ -18,7 +18,7 @@ use crate::data::{
 };
 use crate::error::nearest;
 use crate::eval::{Encoded, Protocol, average};
-use crate::host::{Console, Guard, Progress};
+use crate::host::{Console, Guard, Progress, Watched};
 use crate::model::{self, Overlay};
 use crate::source::{self, DataFiles, Grants, Tokenizer};
 use crate::{bail_data, bail_usage};
@@ -46,7 +46,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
     let (mut tasks, mut tokens, mut items, mut left_out, mut seconds) = (vec![], 0, 0, 0, 0.0);
     for set in &sets {
-        let ready = set.encode(args, protocol, &loaded.tokenizer, network.config().max_positions)?;
+        let watched = Watched { guard: &guard, tokenizer: &loaded.tokenizer };
+        let ready = set.encode(args, protocol, &watched, network.config().max_positions)?;
         console.note(&ready.report);
         let encoded = ready.encoded(&loaded.tokenizer);
         let started = Instant::now();
@@ -129,7 +130,7 @@ impl Set {
     }
 
     /// Encodes the items for a model that sees `positions` tokens.
-    fn encode(&self, args: &EvalArgs, protocol: Option<Protocol>, tokenizer: &Tokenizer, positions: usize) -> Result<Ready> {
+    fn encode(&self, args: &EvalArgs, protocol: Option<Protocol>, tokenizer: &Watched, positions: usize) -> Result<Ready> {
         let most = args.items.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let limit = args.max_length.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         if let Some(limit) = limit.filter(|&limit| limit > positions) {

@@ -1,35 +1,43 @@
 //! The command line: one file per verb.
 
+mod api;
 mod args;
 mod ask;
 mod check;
 mod eval;
+mod heatmap;
 mod interrupt;
+mod live;
+mod new;
 mod plan;
 mod run;
 mod terminal;
+mod verbs;
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write, stdout};
 
 use anyhow::Result;
 
-use args::Invocation;
+use verbs::Invocation;
 
 use crate::device;
-use crate::error::{class_of, hint_of};
+use crate::error::{Class, class_of, hint_of};
 use crate::host::Report;
 
 /// Does what the command line asks for.
 pub fn main() -> Result<()> {
-    let invocation = args::parse(std::env::args_os())?;
+    let invocation = verbs::parse(std::env::args_os())?;
     interrupt::install();
     device::keep_freed_memory();
     match invocation {
         Invocation::Run(args) => run::run(args),
-        Invocation::Ask(args) => ask::run(&args),
-        Invocation::Eval(args) => eval::run(&args),
+        Invocation::New(args) => new::run(&args),
         Invocation::Check(args) => check::run(args),
         Invocation::Plan(args) => plan::run(args),
+        Invocation::Ask(args) => ask::run(&args),
+        Invocation::Eval(args) => eval::run(&args),
+        Invocation::Api(args) => api::run(&args),
+        Invocation::Help(page) => Ok(stdout().write_all(page.as_bytes())?),
     }
 }
 
@@ -41,8 +49,13 @@ pub fn report(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Report>() {
         Some(report) => terminal::complain(&report.to_string()),
         None => {
+            // Who stopped a run knows that it is no error.
+            let kind = match class_of(error) {
+                Class::Interrupted => interrupt::over(),
+                _ => "error: ",
+            };
             let hint = hint_of(error).map(|h| format!("  = {h}\n")).unwrap_or_default();
-            terminal::complain(&format!("error: {error:#}\n{hint}"));
+            terminal::complain(&format!("{kind}{error:#}\n{hint}"));
         }
     }
     class_of(error).code()

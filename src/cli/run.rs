@@ -20,7 +20,9 @@ pub fn run(args: RunArgs) -> Result<()> {
         limits: args.limits.into(),
     };
     let console = terminal::console(args.compute.quiet);
-    let finished = host::run(&args.recipe, settings, console.clone(), &INTERRUPTED)?;
+    let finished = host::run(&args.recipe, settings, console.clone(), &INTERRUPTED);
+    console.finish();
+    let finished = finished?;
     if !args.compute.quiet {
         for line in summary(&finished) {
             console.print(&line);

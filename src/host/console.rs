@@ -1,6 +1,6 @@
 //! Where a run speaks while it goes on; the command line decides how it looks.
 
-use crate::run::Merge;
+use crate::run::{Evaluation, Merge};
 
 /// How far a long native has come.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,34 @@ pub struct Progress {
     pub detail: String,
 }
 
+/// One step of a booster's training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step<'a> {
+    /// Boosters merged before.
+    pub round: usize,
+    /// Layers that the booster trains.
+    pub layers: &'a [usize],
+    /// From 1, of the `steps` of this fit.
+    pub step: usize,
+    pub steps: usize,
+    /// Mean negative log-likelihood of the supervised tokens, in nats.
+    pub loss: f64,
+    pub tokens: usize,
+    pub seconds: f64,
+}
+
+impl Step<'_> {
+    /// The step as that of any long native.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            what: format!("round {}, layers {:?}: step", self.round, self.layers),
+            done: self.step as u64,
+            total: self.steps as u64,
+            detail: format!("loss {:.4}, {:.0} tokens/s", self.loss, self.tokens as f64 / self.seconds),
+        }
+    }
+}
+
 /// Takes what a run says to the person who started it.
 pub trait Console: Send + Sync {
     /// A line that the recipe printed; it holds no control characters.
@@ -21,6 +49,16 @@ pub trait Console: Send + Sync {
     fn note(&self, line: &str);
     /// A step of a long native.
     fn progress(&self, progress: &Progress);
+    /// A training step was done.
+    fn step(&self, step: &Step) {
+        self.progress(&step.progress());
+    }
+    /// The recipe's parameter `rounds`, where it has one.
+    fn rounds(&self, _total: usize) {}
+    /// A measurement was recorded.
+    fn evaluated(&self, _evaluation: &Evaluation) {}
+    /// Nothing more is done: what is shown stays as it is, what is said comes below.
+    fn finish(&self) {}
     /// A booster was merged into a model of `layers` layers.
     fn merged(&self, merge: &Merge, layers: usize);
 }

@@ -150,6 +150,20 @@ impl Host {
         })
     }
 
+    /// Closes the run folder of a run that was interrupted, if there is one, and says where it is. The weights were not
+    /// final, so there is no digest of them.
+    pub(super) fn interrupted(&self) -> Error {
+        let said = |text: String| Error::new(Class::Interrupted, text);
+        let Some(run) = &mut *lock(&self.run) else { return said("interrupted before anything was written".into()) };
+        run.interrupted = true;
+        let (folder, steps) = (run.folder.path().display(), run.training.steps);
+        let steps = format!("{steps} training step{}", if steps == 1 { "" } else { "s" });
+        match run.finish(self.guard.elapsed().as_secs_f64()) {
+            Ok(_) => said(format!("interrupted after {steps}; what was done until then is in the run folder `{folder}`")),
+            Err(e) => said(format!("interrupted after {steps}; the run folder `{folder}` has no summary: {e:#}")),
+        }
+    }
+
     /// The stream of the sampler called `name`; asking again goes on where it is.
     pub(super) fn sampler(&self, name: &str) -> Arc<Mutex<Stream>> {
         let mut samplers = lock(&self.samplers);

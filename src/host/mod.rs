@@ -3,6 +3,7 @@
 //! A recipe is untrusted input. It has no file system, network, process or clock of its own; all it
 //! can reach are the natives in `bind`, and these reach everything through one handle, [`Host`].
 
+mod api;
 mod bind;
 mod console;
 mod context;
@@ -16,14 +17,17 @@ mod modules;
 mod options;
 mod params;
 mod recipe;
+mod watched;
 
-pub use console::{Console, Progress, plain};
+pub use api::{Entry, entries as api_entries};
+pub use console::{Console, Progress, Step, plain};
 pub use context::{Host, Settings};
 pub use diagnostics::Report;
 pub use guard::Guard;
 pub use ledger::{Event, Fit, Ledger, Note, Opened, Outlook};
 pub use limits::Limits;
 pub use recipe::{Finished, examine, run};
+pub use watched::Watched;
 
 #[cfg(test)]
 mod testing {

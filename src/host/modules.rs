@@ -21,6 +21,11 @@ const STD: [(&str, &str); 3] = [
     ("std/schedule", include_str!("../../stdlib/schedule.rhai")),
 ];
 
+/// The standard library's modules: name and text.
+pub(super) fn std_modules() -> impl Iterator<Item = (&'static str, &'static str)> {
+    STD.into_iter()
+}
+
 /// Names of the standard library's modules.
 pub(super) fn std_names() -> impl Iterator<Item = &'static str> {
     STD.iter().map(|(name, _)| *name)

@@ -14,6 +14,7 @@ use super::engine;
 use super::guard::Guard;
 use super::ledger::{Ledger, Outlook};
 use super::modules::Sources;
+use crate::error::{Class, class_of};
 use crate::run::{Evaluations, Summary, Training};
 
 /// Stack of the thread that runs a script: room for the deepest values and calls that the limits allow.
@@ -31,11 +32,12 @@ pub struct Finished {
 
 /// Runs the recipe at `path` and writes its run folder.
 ///
-/// A mistake in the recipe comes back as a [`Report`].
+/// A mistake in the recipe comes back as a [`Report`]. After an interrupt the folder holds what was done until then, with a
+/// summary that says so.
 pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
     let guard = Guard::new(settings.limits.seconds, interrupt);
     let host = Arc::new(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)));
-    execute(&host)?;
+    execute(&host).map_err(|error| if class_of(&error) == Class::Interrupted { host.interrupted().into() } else { error })?;
     let summary = host.finish()?;
     host.with_run(|run| {
         let (folder, training, evaluations) = (run.folder.path().to_path_buf(), run.training.clone(), run.evaluations.clone());

@@ -84,7 +84,7 @@ impl Folder {
     /// The path of the booster that is merged into the run's model `model` after `round` others, in a folder that is there:
     /// `boosters/0000.safetensors`; of a second model, `boosters/model-1/…`.
     pub fn booster(&self, model: usize, round: usize) -> Result<PathBuf> {
-        let mut folder = self.0.join("boosters");
+        let mut folder = self.path.join("boosters");
         if model > 0 {
             folder.push(format!("model-{model}"));
         }

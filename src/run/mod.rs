@@ -27,6 +27,8 @@ pub struct Run {
     /// Which evaluation of `validation` wins.
     pub best: Best,
     pub training: Training,
+    /// Stopped before its recipe ended.
+    pub interrupted: bool,
     manifest: Manifest,
 }
 
@@ -64,7 +66,7 @@ impl Run {
         manifest.save(&folder)?;
         let metrics = Metrics::create(&folder)?;
         let (evaluations, best, training) = Default::default();
-        Ok(Self { folder, metrics, evaluations, best, training, manifest })
+        Ok(Self { folder, metrics, evaluations, best, training, interrupted: false, manifest })
     }
 
     /// Records an evaluation, in memory for the summary and as a line of `metrics.jsonl`.
@@ -117,6 +119,7 @@ impl Run {
             trainable_now: training.trainable_now,
             trained_in_total: training.trained_in_total,
             weights_digest: training.weights_digest.clone(),
+            interrupted: self.interrupted,
             timing: SummaryTiming {
                 seconds,
                 tokens_per_second: (training.seconds > 0.0).then(|| training.tokens as f64 / training.seconds),

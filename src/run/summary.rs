@@ -21,6 +21,9 @@ pub struct Summary {
     pub trained_in_total: u64,
     /// SHA-256 of the weights at the end.
     pub weights_digest: Option<String>,
+    /// The run was stopped before its recipe ended; the key is absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     pub timing: SummaryTiming,
 }
 

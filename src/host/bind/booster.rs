@@ -13,7 +13,7 @@ use super::set::Set;
 use super::{Answer, refuse, suppose};
 use crate::boost::{self, adapter};
 use crate::error::Error;
-use crate::host::console::Progress;
+use crate::host::console::Step;
 use crate::host::context::{Host, host, lock};
 use crate::host::door;
 use crate::host::ledger::Event;
@@ -194,12 +194,8 @@ fn log(host: &Host, round: usize, layers: &[usize], record: &StepRecord) -> anyh
 }
 
 fn show(host: &Host, round: usize, steps: usize, layers: &[usize], record: &StepRecord) {
-    host.console.progress(&Progress {
-        what: format!("round {round}, layers {layers:?}: step"),
-        done: record.step as u64,
-        total: steps as u64,
-        detail: format!("loss {:.4}, {:.0} tokens/s", record.loss, record.tokens as f64 / record.seconds),
-    });
+    let StepRecord { step, loss, tokens, seconds, .. } = *record;
+    host.console.step(&Step { round, layers, step, steps, loss, tokens, seconds });
 }
 
 fn options_of(map: Map) -> Result<FitOptions, Error> {

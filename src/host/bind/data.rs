@@ -16,6 +16,7 @@ use crate::bail_usage;
 use crate::data::formats::Lines;
 use crate::data::{self, Item, Split, look};
 use crate::error::Error;
+use crate::host::Watched;
 use crate::host::context::{Host, host};
 use crate::host::door;
 use crate::host::ledger::Event;
@@ -106,7 +107,7 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn stats(context: NativeCallContext, task: &mut Task, model: Model) -> Answer<Map> {
         let host = host(&context)?;
-        let told = door::call(&host, "stats", &json!({ "data": task.0.name }), || statistics(task, &model))?;
+        let told = door::call(&host, "stats", &json!({ "data": task.0.name }), || statistics(&host, task, &model))?;
         host.console.print(&serde_json::to_string_pretty(&told).unwrap_or_default());
         Ok(told.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
     }
@@ -125,6 +126,11 @@ pub(super) mod natives {
     }
 
     /// `n` items of each task in the set, drawn without replacement by the run's seed, in the order of their files.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// model.evaluate(task.validation.sample(50));
+    /// ```
     #[rhai_fn(pure, return_raw)]
     pub fn sample(context: NativeCallContext, set: &mut Set, n: INT) -> Answer<Set> {
         let n = count(n).map_err(refuse)?;
@@ -147,6 +153,11 @@ pub(super) mod natives {
     }
 
     /// Prints item `i` (from 0) as `model` is fed it: its text with the supervised part marked, and its tokens.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// task.train.show(model, 0);
+    /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn show(context: NativeCallContext, set: &mut Set, model: Model, i: INT) -> Answer<()> {
         let host = host(&context)?;
@@ -180,7 +191,7 @@ fn split(task: &Task, split: Split) -> Answer<Set> {
     })
 }
 
-fn statistics(task: &Task, model: &Model) -> anyhow::Result<serde_json::Map<String, Value>> {
+fn statistics(host: &Host, task: &Task, model: &Model) -> anyhow::Result<serde_json::Map<String, Value>> {
     let tokenizer = model.with(|m| m.tokenizer.clone());
     let mut out = serde_json::Map::new();
     for name in &task.0.tasks {
@@ -194,7 +205,8 @@ fn statistics(task: &Task, model: &Model) -> anyhow::Result<serde_json::Map<Stri
         }
         let Some(wording) = wording else { continue };
         let splits: Vec<(&str, &[Item])> = splits.iter().map(|(split, items)| (*split, items.as_ref())).collect();
-        out.insert(name.clone(), Value::Object(look::stats(&splits, wording.template, tokenizer.as_ref(), &wording.options)?));
+        let tokenizer = Watched { guard: &host.guard, tokenizer: tokenizer.as_ref() };
+        out.insert(name.clone(), Value::Object(look::stats(&splits, wording.template, &tokenizer, &wording.options)?));
     }
     Ok(out)
 }
@@ -254,7 +266,10 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
 type Sources = (Vec<(String, Vec<(Split, Source)>)>, Vec<(PathBuf, String)>);
 
 fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
-    let convert = |item| loading.wording.convert(item);
+    let convert = |item| {
+        host.guard.check()?;
+        loading.wording.convert(item)
+    };
     let (mut out, mut digests) = (vec![], vec![]);
     for task in data::Task::open_all(path, files, host.settings.seed, &loading.layout, &convert)? {
         digests.extend(task.digests);

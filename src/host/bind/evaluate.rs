@@ -65,7 +65,9 @@ pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, s
         if asked.booster.is_none() {
             let split = split.name().to_string();
             let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
-            host.with_run(|run| run.evaluated(Evaluation { split, round, metrics: metrics.clone() }, timing))?;
+            let evaluation = Evaluation { split, round, metrics: metrics.clone() };
+            host.console.evaluated(&evaluation);
+            host.with_run(|run| run.evaluated(evaluation, timing))?;
         }
         Ok(metrics)
     })?;

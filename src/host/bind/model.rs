@@ -187,6 +187,11 @@ pub(super) mod natives {
 
     /// Adds the booster to the weights with step weight `eta` (paper Eq. 8): W ← W + η·s·BA; of a dense
     /// booster W ← W + η (W' − W).
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// model.merge(booster, 0.5);
+    /// ```
     #[rhai_fn(name = "merge", return_raw, pure)]
     pub fn merge_with(context: NativeCallContext, model: &mut Model, booster: Booster, eta: FLOAT) -> Answer<()> {
         merge_by(&context, &*host(&context)?, model, &booster, eta)
@@ -203,6 +208,12 @@ pub(super) mod natives {
     /// Measures the model on `set`. Options: `items` (only the first so many of each task; 0, the default, for all), `booster`
     /// (laid over the model, not merged; then nothing is recorded), `protocol` ("lm-eval": choices by their likelihood;
     /// "llm-adapters": 4 beams generate up to 32 tokens, the first answer found in them counts; "perplexity").
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let now = model.evaluate(task.validation, #{ items: 200 });
+    /// print(now.accuracy);
+    /// ```
     #[rhai_fn(name = "evaluate", return_raw, pure)]
     pub fn evaluate_with(context: NativeCallContext, model: &mut Model, set: Set, options: Map) -> Answer<Map> {
         measure(&context, &*host(&context)?, model, &set, options)
@@ -221,7 +232,12 @@ pub(super) mod natives {
         Ok(texts(&context, model, &[prompt.to_owned()], options)?.pop().unwrap_or_default())
     }
 
-    /// The texts that follow several prompts, which go through the network together. Options as above.
+    /// The texts that follow several prompts, which go through the network together. Options as for a single prompt.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// for text in model.generate(["Snow is", "Fire is"], #{ max_tokens: 8, stop: ["."] }) { print(text); }
+    /// ```
     #[rhai_fn(name = "generate", return_raw, pure)]
     pub fn generate_all(context: NativeCallContext, model: &mut Model, prompts: Array, options: Map) -> Answer<Array> {
         let prompts = Vec::<String>::from_option(&Dynamic::from_array(prompts), "prompts");
@@ -230,6 +246,11 @@ pub(super) mod natives {
     }
 
     /// The PEFT LoRA adapter in the folder at `path`, which `-p` gave, as a booster of this model.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// model.merge(model.load_adapter(p.adapter));
+    /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn load_adapter(context: NativeCallContext, model: &mut Model, path: &str) -> Answer<Booster> {
         let host = host(&context)?;

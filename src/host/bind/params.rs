@@ -20,6 +20,10 @@ pub(super) mod natives {
     #[rhai_fn(return_raw)]
     pub fn params(context: NativeCallContext, defaults: Map) -> Answer<Map> {
         let host = host(&context)?;
-        lock(&host.params).declare(defaults).map_err(|e| to_script(&e))
+        let values = lock(&host.params).declare(defaults).map_err(|e| to_script(&e))?;
+        if let Some(rounds) = values.get("rounds").and_then(|v| usize::try_from(v.as_int().ok()?).ok()) {
+            host.console.rounds(rounds);
+        }
+        Ok(values)
     }
 }

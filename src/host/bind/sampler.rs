@@ -32,6 +32,11 @@ pub(super) mod natives {
     }
 
     /// `k` different elements of `list`, uniformly, in the order drawn.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let layers = sampler("layers").choose([0, 1, 2, 3], 2);
+    /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn choose(sampler: &mut Sampler, list: Array, k: INT) -> Answer<Array> {
         let k = count("choose", k, list.len())?;
@@ -41,6 +46,11 @@ pub(super) mod natives {
 
     /// `k` different elements of `list`, each drawn in proportion to its weight among those left. `weights`
     /// holds a number for each element, none negative; at least `k` are above 0.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let layers = sampler("layers").weighted([0, 1, 2], [1, 1, 8], 2);
+    /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn weighted(sampler: &mut Sampler, list: Array, weights: Array, k: INT) -> Answer<Array> {
         let k = count("weighted", k, list.len())?;

@@ -9,6 +9,7 @@ use crate::data::{
 };
 use crate::error::Error;
 use crate::eval::Protocol;
+use crate::host::Watched;
 use crate::host::context::{Host, lock};
 use crate::seed::Stream;
 use crate::source::Tokenizer;
@@ -135,7 +136,7 @@ impl Part {
         let examples = match &self.source {
             Source::Memory(_) => self.examples(host, split, tokenizer)?,
             Source::Files { .. } => {
-                let out = encode_train(&self.items(most)?, self.wording.template, tokenizer.as_ref(), &self.wording.options)?;
+                let out = encode_train(&self.items(most)?, self.wording.template, &watched(host, tokenizer), &self.wording.options)?;
                 Arc::new(out.examples)
             }
         };
@@ -151,7 +152,7 @@ impl Part {
         if let Some((_, examples)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
             return Ok(examples.clone());
         }
-        let out = encode_train(&self.items(None)?, self.wording.template, tokenizer.as_ref(), &self.wording.options)?;
+        let out = encode_train(&self.items(None)?, self.wording.template, &watched(host, tokenizer), &self.wording.options)?;
         host.console.note(&format!("{} {}: {}", self.task, split.name(), out.report));
         let examples = Arc::new(out.examples);
         encoded.push((tokenizer.clone(), examples.clone()));
@@ -167,7 +168,7 @@ impl Part {
         most: Option<usize>,
         positions: usize,
     ) -> anyhow::Result<Vec<ChoiceItem>> {
-        let (choices, report) = encode_choices(&self.items(most)?, self.wording.template, tokenizer, positions)?;
+        let (choices, report) = encode_choices(&self.items(most)?, self.wording.template, &watched(host, tokenizer), positions)?;
         if report.scored != report.items {
             host.console.note(&format!("{} {}: {report}", self.task, split.name()));
         }
@@ -183,8 +184,8 @@ impl Part {
         most: Option<usize>,
         positions: usize,
     ) -> anyhow::Result<Vec<GenerationItem>> {
-        let (questions, report) =
-            encode_questions(&self.items(most)?, self.wording.template, tokenizer, positions.saturating_sub(Protocol::NEW_TOKENS))?;
+        let longest = positions.saturating_sub(Protocol::NEW_TOKENS);
+        let (questions, report) = encode_questions(&self.items(most)?, self.wording.template, &watched(host, tokenizer), longest)?;
         if questions.len() != report.items {
             host.console.note(&format!("{} {}: {report}", self.task, split.name()));
         }
@@ -201,6 +202,11 @@ impl Part {
             source => Ok(Arc::new(Lazy { source: source.clone(), wording: self.wording.clone(), tokenizer: tokenizer.clone() })),
         }
     }
+}
+
+/// The tokenizer, for as long as the run may go on.
+fn watched<'a>(host: &'a Host, tokenizer: &'a Tokenizer) -> Watched<'a> {
+    Watched { guard: &host.guard, tokenizer }
 }
 
 /// Examples that are made when they are asked for: for files larger than memory.

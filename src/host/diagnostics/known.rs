@@ -23,7 +23,8 @@ impl Signature {
         Self { namespace: String::new(), name: f.name.into(), params, method: false }
     }
 
-    fn of_native(f: &FuncInfo) -> Self {
+    /// A function that the program offers.
+    pub fn of_native(f: &FuncInfo) -> Self {
         let params: Vec<(String, String)> = (f.metadata.params_info.iter())
             .map(|p| p.split_once(':').unwrap_or((p.as_str(), "")))
             .map(|(name, kind)| (name.trim().to_owned(), friendly(kind)))

@@ -13,7 +13,7 @@ use super::limits::Limits;
 use super::modules::Sources;
 use crate::error::Error;
 
-pub(super) use known::{Known, Signature};
+pub(super) use known::{Known, Signature, friendly};
 
 /// An error in a script, with the place and the way there.
 #[derive(Debug)]

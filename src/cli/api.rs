@@ -1,0 +1,243 @@
+//! `xgbrun api [TERM]`: what a recipe can call.
+
+use std::io::{Write, stdout};
+
+use anyhow::Result;
+use clap::Parser;
+
+use super::terminal;
+use crate::error::{Error, nearest};
+use crate::host::{Entry, api_entries};
+
+const HELP: &str = "\
+Examples:
+  xgbrun api                  everything, a line each
+  xgbrun api fit              all about `booster.fit`: options, example
+  xgbrun api model            what a model has
+  xgbrun api policy::uniform  a function of the standard library
+  xgbrun api warmup           what takes an option of that name";
+
+/// Say what a recipe can call, with options and examples
+#[derive(Debug, Parser)]
+#[command(name = "xgbrun api", bin_name = "xgbrun api", max_term_width = 110, after_help = HELP)]
+pub struct ApiArgs {
+    /// A name: `fit`, `model.booster`, `data::load`, `cosine`, a noun such as `model`, an option such as `lr`
+    term: Option<String>,
+}
+
+/// Shows the index, or what the term means.
+///
+/// Errors (class usage): a term that names nothing.
+pub fn run(args: &ApiArgs) -> Result<()> {
+    let entries = api_entries()?;
+    let width = terminal::stdout_width();
+    let text = match &args.term {
+        Some(term) => about(&entries, term, width)?,
+        None => format!(
+            "{}\nBeside these a recipe has the language, with strings, arrays, maps, functions (https://rhai.rs/book), and `print(value)`.\n\
+             `xgbrun api NAME` says all about one of them.\n",
+            index(&entries.iter().collect::<Vec<_>>(), width)
+        ),
+    };
+    Ok(stdout().write_all(text.as_bytes())?)
+}
+
+/// A line for each entry, under the headings of their nouns.
+fn index(entries: &[&Entry], width: usize) -> String {
+    let mut out = String::new();
+    for group in entries.chunk_by(|a, b| a.noun == b.noun) {
+        out += &format!("{}{}\n", if out.is_empty() { "" } else { "\n" }, heading(&group[0].noun));
+        let column = group.iter().map(|e| e.call.chars().count()).max().unwrap_or(0) + 2;
+        for entry in group {
+            let lines = wrap(&entry.first_sentence(), width.saturating_sub(column + 2).max(30));
+            let calls = std::iter::once(entry.call.as_str()).chain(std::iter::repeat(""));
+            for (call, line) in calls.zip(&lines) {
+                out += &format!("  {call:<column$}{line}\n");
+            }
+        }
+    }
+    out
+}
+
+fn heading(noun: &str) -> String {
+    match noun.strip_prefix("std/") {
+        Some(alias) => format!("import \"{noun}\" as {alias};"),
+        None => noun.to_owned(),
+    }
+}
+
+/// What `term` means: what is called so, what belongs to the noun of that name, or what mentions an option of that name.
+fn about(entries: &[Entry], term: &str, width: usize) -> Result<String> {
+    let word = term.split('(').next().unwrap_or(term).trim().trim_end_matches(['.', ':']);
+    let word = word.strip_prefix("std/").unwrap_or(word);
+    let named: Vec<&Entry> = entries.iter().filter(|e| e.name == word || e.path() == word).collect();
+    let noun: Vec<&Entry> = entries.iter().filter(|e| e.owner == word || e.noun.trim_start_matches("std/") == word).collect();
+    let option = format!("`{word}`");
+    let mut parts: Vec<String> = named.iter().map(|e| detail(e, width)).collect();
+    // A noun with a single call is that call.
+    if noun.len() > 1 || named.is_empty() && !noun.is_empty() {
+        parts.insert(0, index(&noun, width));
+    }
+    if parts.is_empty() && !word.is_empty() {
+        parts.extend(entries.iter().filter(|e| e.doc.contains(&option)).map(|e| detail(e, width)));
+    }
+    if parts.is_empty() {
+        return Err(unknown(entries, word, term).into());
+    }
+    Ok(parts.join("\n"))
+}
+
+/// One entry whole: signature, import where it needs one, comment.
+fn detail(entry: &Entry, width: usize) -> String {
+    let mut out = format!("{}\n", entry.signature);
+    if entry.noun.starts_with("std/") {
+        out += &format!("    {}\n", heading(&entry.noun));
+    }
+    let (mut paragraph, mut code) = (String::new(), false);
+    let flush = |paragraph: &mut String, out: &mut String| {
+        for line in wrap(paragraph, width.saturating_sub(4).max(30)) {
+            *out += &format!("    {line}\n");
+        }
+        paragraph.clear();
+    };
+    out.push('\n');
+    for line in entry.doc.lines() {
+        match line {
+            _ if line.starts_with("```") => {
+                flush(&mut paragraph, &mut out);
+                code = !code;
+            }
+            _ if code => out += &format!("        {line}\n"),
+            "" => {
+                flush(&mut paragraph, &mut out);
+                out.push('\n');
+            }
+            _ => {
+                let line = line.trim_start_matches('#').trim_start();
+                paragraph += if paragraph.is_empty() { "" } else { " " };
+                paragraph += line;
+            }
+        }
+    }
+    flush(&mut paragraph, &mut out);
+    out
+}
+
+fn unknown(entries: &[Entry], word: &str, term: &str) -> Error {
+    let lower = word.to_lowercase();
+    let holds = |e: &&Entry| !lower.is_empty() && e.path().to_lowercase().contains(&lower);
+    let mut near: Vec<&str> = entries.iter().filter(holds).map(Entry::path).collect();
+    if near.is_empty() {
+        let names = entries.iter().flat_map(|e| [e.name.as_str(), e.path(), e.owner.as_str()]);
+        let name = nearest(&lower, names);
+        near = entries.iter().filter(|e| name.is_some_and(|n| n == e.name || n == e.path() || n == e.owner)).map(Entry::path).collect();
+    }
+    near.dedup();
+    near.truncate(5);
+    let near = near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ");
+    let near = if near.is_empty() { near } else { format!("; did you mean {near}?") };
+    Error::usage(format!("nothing that a recipe can call is named `{term}`{near}")).hint("`xgbrun api` lists everything")
+}
+
+/// Lines of at most `width` characters, broken between words.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = vec![];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(noun: &str, owner: &str, call: &str, doc: &str) -> Entry {
+        let name = call.split('(').next().unwrap_or_default().rsplit(['.', ':']).next().unwrap_or_default();
+        Entry {
+            noun: noun.into(),
+            owner: owner.into(),
+            name: name.into(),
+            call: call.into(),
+            signature: format!("{call} → map"),
+            doc: doc.into(),
+        }
+    }
+
+    fn entries() -> Vec<Entry> {
+        vec![
+            entry(
+                "booster",
+                "booster",
+                "booster.fit(set, options)",
+                "Trains. Much\nmore.\n\nOptions: `steps`.\n\n# Example\n```rhai\nfit();\n```",
+            ),
+            entry("booster", "booster", "booster.save(name)", "Writes."),
+            entry("sampler", "sampler", "sampler.uniform()", "A number."),
+            entry("std/policy", "policy", "policy::uniform(k)", "Layers by chance."),
+        ]
+    }
+
+    #[test]
+    fn the_index_has_a_line_each() {
+        let entries = entries();
+        let wanted = "booster
+  booster.fit(set, options)  Trains.
+  booster.save(name)         Writes.
+
+sampler
+  sampler.uniform()  A number.
+
+import \"std/policy\" as policy;
+  policy::uniform(k)  Layers by chance.
+";
+        assert_eq!(index(&entries.iter().collect::<Vec<_>>(), 80), wanted);
+    }
+
+    #[test]
+    fn a_term_shows_the_whole_comment() {
+        let wanted = "booster.fit(set, options) → map
+
+    Trains. Much more.
+
+    Options: `steps`.
+
+    Example
+        fit();
+";
+        for term in ["fit", "booster.fit", "booster.fit(set)", "steps"] {
+            assert_eq!(about(&entries(), term, 80).unwrap(), wanted, "{term}");
+        }
+        let both = about(&entries(), "uniform", 80).unwrap();
+        assert!(
+            both.contains("sampler.uniform() → map") && both.contains("policy::uniform(k) → map\n    import \"std/policy\" as policy;")
+        );
+        for term in ["policy", "std/policy", "policy::uniform", "std/policy::uniform"] {
+            assert!(about(&entries(), term, 80).unwrap().contains("policy::uniform(k)"), "{term}");
+        }
+        assert!(about(&entries(), "booster", 80).unwrap().starts_with("booster\n  booster.fit("));
+    }
+
+    #[test]
+    fn an_unknown_term_names_the_nearest() {
+        let message = |term: &str| about(&entries(), term, 80).unwrap_err().to_string();
+        assert_eq!(
+            message("unifrom"),
+            "nothing that a recipe can call is named `unifrom`; did you mean `sampler.uniform` or `policy::uniform`?"
+        );
+        assert_eq!(message("sav"), "nothing that a recipe can call is named `sav`; did you mean `booster.save`?");
+        assert_eq!(message("frobnicate"), "nothing that a recipe can call is named `frobnicate`");
+        assert_eq!(message(""), "nothing that a recipe can call is named ``");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrap("aa bb ccc dddddddd e", 6), ["aa bb", "ccc", "dddddddd", "e"]);
+    }
+}
