@@ -17,20 +17,22 @@ use crate::host::Limits;
 pub enum Invocation {
     Run(RunArgs),
     Eval(EvalArgs),
+    Report(ReportArgs),
 }
 
 /// The verbs.
-const VERBS: [&str; 1] = ["eval"];
+const VERBS: [&str; 2] = ["eval", "report"];
 
 const RUN_HELP: &str = "\
 Commands:
   xgbrun eval MODEL --data FILE|DIR    Measure a model: accuracy of choices, or perplexity of text
+  xgbrun report RUN...                 Write the report of a run again, or compare several
 
 Examples:
   xgbrun recipes/commonsense.rhai -p model=models/smollm2 -p data=data/ARC-Easy -p rounds=16
   xgbrun eval models/smollm2 --data data/ARC-Easy --items 200
 
-`xgbrun eval --help` says more about it.";
+`xgbrun COMMAND --help` says more about one.";
 
 /// Fine-tune language models by gradient boosting, driven by scripts.
 #[derive(Debug, Parser)]
@@ -106,6 +108,33 @@ pub struct EvalArgs {
     pub json: bool,
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+const REPORT_HELP: &str = "\
+A report is one HTML file that needs nothing else: curves of loss and accuracy, which layers were trained when and what it gained, \
+tasks, parameters, the recipe. A run writes its own when it ends; a run that has not ended has what it recorded so far.
+
+Examples:
+  xgbrun report runs/commonsense-1
+  xgbrun report runs/commonsense-1 --out report-of-1.html
+  xgbrun report runs/* --out comparison.html";
+
+/// Write the report of a run again, or one that compares several.
+#[derive(Debug, Parser)]
+#[command(
+    name = "xgbrun report",
+    bin_name = "xgbrun report",
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = REPORT_HELP
+)]
+pub struct ReportArgs {
+    /// Run folders
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// The file to write [default: report.html in the run folder; of several runs, in the current folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// What to compute with, and whether to show it.
@@ -191,6 +220,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
     let words: Vec<OsString> = words.into_iter().collect();
     let first = words.get(1).map(|w| w.to_string_lossy());
     match first.as_deref() {
+        Some("report") => Ok(Invocation::Report(ReportArgs::parse_from(words.into_iter().skip(1)))),
         Some("eval") => Ok(Invocation::Eval(EvalArgs::parse_from(words.into_iter().skip(1)))),
         Some(word) if !word.starts_with('-') && !is_recipe(word) => Err(unknown(word).into()),
         _ => Ok(Invocation::Run(RunArgs::parse_from(words))),
@@ -240,6 +270,7 @@ mod tests {
     fn the_command_line_is_well_formed() {
         RunArgs::command().debug_assert();
         EvalArgs::command().debug_assert();
+        ReportArgs::command().debug_assert();
     }
 
     #[test]
@@ -249,6 +280,7 @@ mod tests {
         }
         assert!(matches!(parsed(&["xgbrun", "--quiet", "a.rhai"]), Ok(Invocation::Run(args)) if args.compute.quiet));
         assert!(matches!(parsed(&["xgbrun", "eval", "m", "--data", "d"]), Ok(Invocation::Eval(args)) if args.model == "m"));
+        assert!(matches!(parsed(&["xgbrun", "report", "r/1", "r/2"]), Ok(Invocation::Report(args)) if args.runs.len() == 2));
         for (word, message) in [
             ("evla", "unknown command `evla`; did you mean `eval`?"),
             ("evaluate", "unknown command `evaluate`; did you mean `eval`?"),

@@ -3,6 +3,7 @@
 mod args;
 mod eval;
 mod interrupt;
+mod report;
 mod run;
 mod terminal;
 
@@ -24,6 +25,7 @@ pub fn main() -> Result<()> {
     match invocation {
         Invocation::Run(args) => run::run(args),
         Invocation::Eval(args) => eval::run(&args),
+        Invocation::Report(args) => report::run(&args),
     }
 }
 

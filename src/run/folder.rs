@@ -29,6 +29,18 @@ impl Folder {
         Ok(Self(out.to_path_buf()))
     }
 
+    /// The folder of a run that was made before. Errors (class usage): there is none, or it holds no run.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            let what = if path.exists() { "it is not a folder" } else { "there is no such folder" };
+            bail_usage!("`{}` is no run folder: {what}", path.display());
+        }
+        if !path.join("run.json").is_file() {
+            bail_usage!("`{}` is no run folder: it has no `run.json`", path.display());
+        }
+        Ok(Self(path.to_path_buf()))
+    }
+
     fn create_named(parent: &Path, name: &str) -> Result<Self> {
         fs::create_dir_all(parent).with_context(|| format!("cannot make the folder `{}`", parent.display()))?;
         let name: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
@@ -51,14 +63,7 @@ impl Folder {
 
     /// Writes a file at the top of the folder so that it is there whole or not at all.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let (path, temporary) = (self.0.join(name), self.0.join(format!(".{name}.tmp")));
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
-        };
-        write().with_context(|| format!("cannot write `{}`", path.display()))
+        write_whole(&self.0.join(name), bytes)
     }
 
     /// The path of something that a recipe saves as `name`: below this folder, never over what the run writes.
@@ -78,6 +83,19 @@ impl Folder {
         }
         Ok(self.0.join(path))
     }
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().with_context(|| format!("cannot write `{}`: it names no file", path.display()))?;
+    let temporary = path.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 fn is_plain(c: char) -> bool {

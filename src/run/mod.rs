@@ -4,17 +4,20 @@ mod evaluations;
 mod folder;
 mod manifest;
 mod metrics;
+pub mod report;
 mod summary;
+mod wording;
 
 pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::Folder;
 pub use manifest::{Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use summary::{Summary, SummaryTiming, peak_rss_mib};
+pub use wording::{duration, grouped};
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 /// An open run: its folder and what has been recorded so far.
 #[derive(Debug)]
@@ -79,7 +82,7 @@ impl Run {
         self.manifest.save(&self.folder)
     }
 
-    /// Writes `summary.json`; `seconds` is the time that the run took.
+    /// Writes `summary.json` and, of all that is then in the folder, `report.html`; `seconds` is the time that the run took.
     pub fn finish(&self, seconds: f64) -> Result<Summary> {
         let training = &self.training;
         let summary = Summary {
@@ -96,6 +99,9 @@ impl Run {
             },
         };
         summary.save(&self.folder)?;
+        let folder = self.folder.path().display();
+        let again = || format!("the run `{folder}` is complete but for its report, which `xgbrun report {folder}` writes");
+        report::write(&self.folder).with_context(again)?;
         Ok(summary)
     }
 }
