@@ -59,7 +59,7 @@ fn a_recipe_that_fails_at_once_leaves_no_folder() {
 fn usage_is_told_on_standard_error_with_exit_2() {
     let home = tempfile::tempdir().unwrap();
     for (arguments, message) in [
-        (&["evla"][..], "error: unknown command `evla`; did you mean `eval`?\n  = commands are eval; a recipe is a path"),
+        (&["evla"][..], "error: unknown command `evla`; did you mean `eval`?\n  = commands are eval, report; a recipe is a path"),
         (&["--quiet", "eval"], "error: invalid value 'eval' for '<RECIPE>': a command comes first"),
         (&["none.rhai"], "error: cannot read `none.rhai`: there is no such file"),
         (&["./"], "error: cannot read `./`: it is not a file"),

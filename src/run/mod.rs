@@ -105,3 +105,20 @@ impl Run {
         Ok(summary)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_named_and_nothing_else_is_lost() {
+        let home = tempfile::tempdir().unwrap();
+        let mut run = Run::create(Some(home.path()), Manifest::default(), "").unwrap();
+        std::fs::create_dir_all(home.path().join("report.html/in the way")).unwrap();
+        run.note_digest("model", "0").unwrap();
+        let error = format!("{:#}", run.finish(1.0).unwrap_err());
+        assert!(error.contains("is complete but for its report, which `xgbrun report "), "{error}");
+        assert!(error.contains("/report.html`: "), "{error}");
+        assert!(home.path().join("summary.json").exists());
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::curves::{losses, measured, short, sure, titled};
+use super::curves::{losses, measured, norms, short, sure, titled};
 use super::heat::Heat;
 use super::line::{Chart, Form, Line, Panel, sample};
 use super::markup::{Element, el};
@@ -30,6 +30,7 @@ pub fn html(runs: &[Named]) -> String {
     let title = format!("{} runs compared", runs.len());
     let mut cards = vec![overview(runs, metric), loss(runs)];
     cards.extend(qualities(runs, metric));
+    cards.push(updates(runs));
     cards.extend(heats(runs));
     page(&format!("{title}: xgbrun report"), header("xgbrun: report of several runs", &title, &lead, &notices), cards)
 }
@@ -62,8 +63,7 @@ fn overview(runs: &[Named], metric: Option<&str>) -> Element {
     let mut heads = vec!["run".to_owned()];
     heads.extend(differing.keys().cloned());
     let metric = metric.unwrap_or("accuracy");
-    heads.extend([format!("base {}", short(metric)), format!("tuned {}", short(metric))]);
-    heads.extend(["best round", "rounds", "trained in total", "time", "tokens/s", "peak MiB"].map(str::to_owned));
+    heads.extend(["base", "tuned", "best round", "merged", "trained in total", "time", "tokens/s", "peak MiB"].map(str::to_owned));
     let rows = runs.iter().enumerate().map(|(i, (name, run))| {
         let mut cells = vec![Cell::Drawn(sample(i, Form::Line), name.clone())];
         cells.extend(differing.values().map(|values| Cell::Text(values[i].as_ref().map_or(ABSENT.into(), value_text))));
@@ -77,7 +77,8 @@ fn overview(runs: &[Named], metric: Option<&str>) -> Element {
         cells.extend(["tokens_per_second", "peak_rss_mib"].map(|key| timing(run.timing(key).map(|v| format!("{v:.0}")))));
         cells
     });
-    card(Size::Whole, "Runs", [table("runs", &heads, rows)])
+    let said = format!("Base and tuned: {} of the test split before the first booster and when last measured.", short(metric));
+    card(Size::Whole, "Runs", [el("p").class("said").text(said), table("runs", &heads, rows)])
 }
 
 fn loss(runs: &[Named]) -> Element {
@@ -88,6 +89,18 @@ fn loss(runs: &[Named]) -> Element {
     let lines: Vec<Line> = runs.iter().enumerate().filter_map(line).collect();
     let explained = "Mean of each step with its neighbours, a tenth of a run's steps together.";
     chart("Training loss", explained, "step", "loss (nats a token)", lines, "No run has recorded a training step.")
+}
+
+/// How far each run has moved each layer.
+fn updates(runs: &[Named]) -> Element {
+    let line = |(look, (name, run)): (usize, &Named)| {
+        let points: Vec<_> = norms(run).into_iter().map(|(layer, norm)| (layer as f64, norm, None)).collect();
+        (!points.is_empty()).then(|| Line { name: name.clone(), look, form: Form::Marked, points })
+    };
+    let lines: Vec<Line> = runs.iter().enumerate().filter_map(line).collect();
+    let explained = "The root of the sum over rounds of the squared Frobenius norms of what was added to a layer.";
+    let nothing = "No merge has been recorded, so nothing is known of how far each layer has moved.";
+    chart("Update by layer", explained, "layer (0 at the input)", "norm of updates (units of the weights)", lines, nothing)
 }
 
 /// A card for each split that a run has measured.
@@ -142,17 +155,12 @@ fn chart(heading: &str, explained: &str, x: &str, y: &str, lines: Vec<Line>, not
 fn heats(runs: &[Named]) -> Vec<Element> {
     let maps: Vec<_> = runs.iter().map(|(name, run)| (name, run, Heat::of(run))).collect();
     let limit = maps.iter().filter_map(|(.., heat)| heat.as_ref()?.limit()).fold(0.0, f64::max);
-    let card = |(name, run, heat): &(&String, &Recorded, Option<Heat>)| {
+    let card = |(i, (name, run, heat)): (usize, &(&String, &Recorded, Option<Heat>))| {
         let heading = format!("Layers by round: {name}");
         match heat {
-            Some(heat) => layers_by_round(run, heat, &heading, (limit > 0.0).then_some(limit)),
+            Some(heat) => layers_by_round(run, heat, &heading, (limit > 0.0).then_some(limit), i == 0),
             None => missing(Size::Whole, &heading, "No layer has been trained."),
         }
     };
-    let mut cards: Vec<Element> = maps.iter().map(card).collect();
-    if limit > 0.0 {
-        let said = "The heat maps share one colour scale.";
-        cards.insert(0, el("p").class("said whole").text(said));
-    }
-    cards
+    maps.iter().enumerate().map(card).collect()
 }

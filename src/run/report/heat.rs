@@ -54,7 +54,7 @@ impl Heat {
     }
 
     pub fn svg(&self, limit: f64, label: &str) -> Element {
-        let (w, h) = ((940 / self.columns).clamp(4, 34) as f64, (400 / self.layers).clamp(5, 20) as f64);
+        let (w, h) = ((1000 / self.columns).clamp(4, 34) as f64, (400 / self.layers).clamp(5, 20) as f64);
         let (right, bottom) = (LEFT + w * self.columns as f64, TOP + h * self.layers as f64);
         let (width, height) = ((right + 14.0).max(340.0), bottom + 44.0);
         let mut svg = el("svg").class("heat").attr("viewBox", format!("0 0 {width} {height}"));
@@ -120,7 +120,7 @@ fn apart(least: f64) -> usize {
 
 /// The colour scale, with numbers at the borders.
 pub fn legend(limit: f64) -> Element {
-    const WIDTH: f64 = 52.0;
+    const WIDTH: f64 = 68.0;
     let borders: Vec<f64> = (0..=LEVELS).map(|l| limit * 0.5f64.powi(LEVELS - l)).collect();
     let edges = borders.iter().rev().map(|b| -b).chain(borders.iter().copied());
     let width = WIDTH * f64::from(2 * LEVELS + 2);
@@ -131,7 +131,7 @@ pub fn legend(limit: f64) -> Element {
         svg = svg.child(square(Some(level), x, 18.0, WIDTH, 14.0));
     }
     for (i, edge) in edges.enumerate() {
-        svg = svg.child(text("tick mid", WIDTH * (i as f64 + 0.5), 48.0, &number((edge * 1e4 / limit).round() * limit / 1e4)));
+        svg = svg.child(text("tick mid", WIDTH * (i as f64 + 0.5), 48.0, &number(edge)));
     }
     svg.child(text("axis", WIDTH / 2.0, 12.0, "gain in nats a token: below zero the loss rose, above it fell"))
 }

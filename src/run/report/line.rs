@@ -8,7 +8,7 @@ const WIDTH: f64 = 520.0;
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 14.0;
 /// Above a panel: its title.
-const TOP: f64 = 30.0;
+const TOP: f64 = 38.0;
 /// Below the last panel: ticks and the title of the x axis.
 const BOTTOM: f64 = 46.0;
 /// Colours and dash patterns of the style sheet.
@@ -116,7 +116,7 @@ impl Panel {
         let low_and_high = |(_, y, error): &Point| [y - error.unwrap_or(0.0), y + error.unwrap_or(0.0)];
         let values = self.lines.iter().flat_map(|l| &l.points).flat_map(low_and_high).chain(self.level.iter().map(|l| l.1));
         let ys = Scale::round(values, (bottom, top), if self.height < 100.0 { 2 } else { 5 });
-        let mut group = el("g").child(text("axis", 4.0, top - 13.0, &self.title));
+        let mut group = el("g").child(text("axis", 4.0, top - 16.0, &self.title));
         for &tick in &ys.ticks {
             group = group.child(segment("grid", LEFT, ys.at(tick), WIDTH - RIGHT, ys.at(tick)));
             group = group.child(text("tick end", LEFT - 8.0, ys.at(tick) + 4.0, &number(tick)));
@@ -147,7 +147,11 @@ impl Line {
             Form::Line => group.child(stroke(self.look, points)),
             Form::Marked => {
                 let bars = points.iter().filter_map(|p| Some(bar(self.look, p.0, p.2?)));
-                let marks = points.iter().map(|p| mark(self.look, p.0, p.1));
+                let told = points.iter().zip(&self.points);
+                let marks = told.map(|(p, (x, y, error))| {
+                    let error = error.map_or(String::new(), |e| format!(" ± {}", number(e)));
+                    mark(self.look, p.0, p.1).child(el("title").text(format_args!("{}, {}: {}{error}", self.name, number(*x), number(*y))))
+                });
                 group.children(bars).child(stroke(self.look, points)).children(marks)
             }
         }

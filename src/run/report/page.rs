@@ -68,6 +68,8 @@ pub fn scrolling(label: &str, content: Element) -> Element {
 #[derive(Clone, Debug)]
 pub enum Cell {
     Text(String),
+    /// A text that is broken where it must, in the middle of a word too.
+    Long(String),
     Number(String),
     /// What a clock or the operating system measured: it may differ between two runs that are otherwise the same.
     Timing(String),
@@ -105,6 +107,7 @@ fn one(first: bool, cell: Cell) -> Element {
     let element = if first { el("th").attr("scope", "row") } else { el("td") };
     match cell {
         Cell::Text(text) => element.text(text),
+        Cell::Long(text) => element.class("long").text(text),
         Cell::Number(text) => element.class("number").text(text),
         Cell::Timing(text) => element.class("number").child(timing(text)),
         Cell::Drawn(drawn, text) => element.child(drawn).text(text),

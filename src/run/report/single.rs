@@ -23,9 +23,9 @@ pub fn html(run: &Recorded) -> String {
     let header = header("xgbrun: report of a run", &name, &lead(run), &run.notices).child(tiles(run));
     let gains = Heat::of(run).map_or_else(
         || missing(Size::Whole, "Layers by round", "No layer has been trained."),
-        |heat| layers_by_round(run, &heat, "Layers by round", heat.limit()),
+        |heat| layers_by_round(run, &heat, "Layers by round", heat.limit(), true),
     );
-    let cards = vec![loss(run), quality(run), gains, updates(run), tasks(run), parameters(run), recipe(run), environment(run)];
+    let cards = vec![loss(run), quality(run), gains, updates(run), tasks(run), parameters(run), environment(run), recipe(run)];
     page(&format!("{name}: xgbrun report"), header, cards)
 }
 
@@ -66,11 +66,11 @@ fn tiles(run: &Recorded) -> Element {
         };
         list = list.child(tile(&format!("Test {}", short(name)), said(big), said(beside(tuned))));
     }
-    let best = run.best_round().map_or(String::new(), |best| format!("the best on validation: {best}"));
-    list = list.child(tile("Rounds (boosters merged)", said(grouped(run.rounds() as u64)), said(best)));
+    let best = run.best_round().map_or(String::new(), |best| format!("best on validation: {best}"));
+    list = list.child(tile("Rounds", said(grouped(run.rounds() as u64)), said(best)));
     let count = |n: Option<u64>| n.map_or(ABSENT.into(), grouped);
     let total = said(format!("{} in total", count(run.trained_in_total())));
-    list = list.child(tile("Parameters trained at a time", said(count(run.trainable_now())), total));
+    list = list.child(tile("Parameters at a time", said(count(run.trainable_now())), total));
     if let Some(seconds) = run.timing("seconds") {
         let speed = run.timing("tokens_per_second").map_or(said(String::new()), |s| timing(format_args!("{s:.0} tokens/s in training")));
         list = list.child(tile("Time", timing(duration(seconds)), speed));
@@ -88,7 +88,7 @@ fn beside(tuned: &Evaluation) -> String {
     let mut said = vec![];
     said.extend(metric(tuned, "standard_error").map(|e| format!("± {e:.4} standard error")));
     said.extend(tuned.metrics.get("items").and_then(Value::as_u64).map(|n| format!("{} items", grouped(n))));
-    said.extend(metric(tuned, "majority").map(|m| format!("commonest answer {m:.4}")));
+    said.extend(metric(tuned, "majority").map(|m| format!("majority class {m:.4}")));
     said.extend(metric(tuned, "perplexity").map(|p| format!("perplexity {p:.4}")));
     said.join(", ")
 }
@@ -104,11 +104,11 @@ fn loss(run: &Recorded) -> Element {
     let (rates, _) = thinned(&rates(run), MOST_POINTS);
     let line = |name: String, look, form, points: &[(f64, f64)]| Line { name, look, form, points: sure(points) };
     let dots = if each == 1 { "a step".into() } else { format!("mean of {each} steps") };
-    let lines = vec![line(dots, 0, Form::Dots, &points), line(format!("mean over {over} steps"), 1, Form::Line, &smooth)];
+    let lines = vec![line(dots, 0, Form::Dots, &points), line(format!("mean over {over} steps"), 0, Form::Line, &smooth)];
     let panel = |title: &str, height, lines| Panel { title: title.into(), height, lines, level: None };
     let mut panels = vec![panel("loss (nats a token)", 190.0, lines)];
     if !rates.is_empty() {
-        panels.push(panel("learning rate", 50.0, vec![line("learning rate".into(), 2, Form::Line, &rates)]));
+        panels.push(panel("learning rate", 50.0, vec![line("learning rate".into(), 5, Form::Line, &rates)]));
     }
     let (first, last) = (smooth[0].1, smooth[smooth.len() - 1].1);
     let label = format!("Training loss over {} steps, from {} to {}, and the learning rate.", run.steps.len(), number(first), number(last));
@@ -129,11 +129,11 @@ fn quality(run: &Recorded) -> Element {
     let Some(name) = run.metric() else { return missing(Size::Half, "Evaluation", "The recipe has evaluated nothing.") };
     let splits = measured(run, name);
     let levels = run.evaluations.tuned().and_then(|e| metric(e, "majority")).filter(|_| name == "accuracy");
-    let level = levels.map(|m| ("commonest answer of test".to_owned(), m));
+    let level = levels.map(|m| ("majority class of test".to_owned(), m));
     let place = run.best_round().map(|best| ("best round of validation".to_owned(), best as f64));
     let lines = splits.iter().enumerate();
     let lines = lines.map(|(look, (name, points))| Line { name: name.clone(), look, form: Form::Marked, points: points.clone() });
-    let panel = Panel { title: titled(name), height: 270.0, lines: lines.collect(), level };
+    let panel = Panel { title: titled(name), height: 278.0, lines: lines.collect(), level };
     let last = |points: &Vec<super::line::Point>| points.last().map_or(String::new(), |p| format!("{} at round {}", number(p.1), p.0));
     let said: Vec<String> = splits.iter().map(|(split, points)| format!("{split} ends with {}", last(points))).collect();
     let label = format!("{} by round and split: {}.", capital(name), said.join(", "));
@@ -157,12 +157,14 @@ fn capital(text: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// The heat map with its legend; `limit` is the end of the colour scale.
-pub fn layers_by_round(run: &Recorded, heat: &Heat, heading: &str, limit: Option<f64>) -> Element {
-    let mut explained =
-        "A cell is a layer that was trained in a round; its colour says by how much the round's booster lowered the loss on the last \
-         batch that it saw, measured before it was trained on that batch. Layers not drawn in a round are empty."
-            .to_owned();
+/// How a heat map is read.
+const EXPLAINED: &str = "A cell is a layer that was trained in a round; its colour says by how much the round's booster lowered the loss on \
+                         the last batch that it saw, measured before it was trained on that batch. Layers that were not trained in a round \
+                         are empty.";
+
+/// The heat map; `limit` is the end of the colour scale, which stands above it with `scale`.
+pub fn layers_by_round(run: &Recorded, heat: &Heat, heading: &str, limit: Option<f64>, scale: bool) -> Element {
+    let mut explained = if scale { EXPLAINED.to_owned() } else { "In the colours of the scale above.".to_owned() };
     if heat.has_unmeasured() {
         explained += " A hatched cell was trained, but no gain was measured.";
     }
@@ -171,7 +173,7 @@ pub fn layers_by_round(run: &Recorded, heat: &Heat, heading: &str, limit: Option
     }
     let trained: usize = run.trained.len().max(run.merges.len());
     let label = format!("Layers trained in each of {trained} rounds, coloured by the gain of the round's booster.");
-    let mut drawn: Vec<Element> = limit.map(|limit| scrolling("colour scale", heat::legend(limit))).into_iter().collect();
+    let mut drawn: Vec<Element> = limit.filter(|_| scale).map(|limit| scrolling("colour scale", heat::legend(limit))).into_iter().collect();
     drawn.push(scrolling("heat map of layers by round", heat.svg(limit.unwrap_or(1.0), &label)));
     if run.merges.is_empty() {
         let rows = run.trained.iter().take(MOST_MERGES).map(|(round, layers)| vec![numeral(*round as f64), Cell::Text(plain(layers))]);
@@ -228,7 +230,7 @@ fn tasks(run: &Recorded) -> Element {
     let mut rows: Vec<_> = several.collect();
     let whole = if rows.is_empty() { "all items" } else { "unweighted average" };
     rows.push(row(whole, base.map(|b| &b.metrics), &tuned.metrics));
-    let heads = heads(["task", "base", "tuned", "standard error", "commonest answer", "items"]);
+    let heads = heads(["task", "base", "tuned", "std. error", "majority", "items"]);
     let said = format!("{} of the test split before the first booster (base) and when last measured (tuned).", capital(short(name)));
     card(Size::Half, heading, [el("p").class("said").text(said), table("test by task", &heads, rows)])
 }
@@ -238,7 +240,7 @@ fn parameters(run: &Recorded) -> Element {
     if parameters.is_empty() {
         return missing(Size::Half, "Parameters", "The recipe declares none.");
     }
-    let rows = parameters.iter().map(|(name, value)| vec![Cell::Text(name.clone()), Cell::Text(value_text(value))]);
+    let rows = parameters.iter().map(|(name, value)| vec![Cell::Text(name.clone()), Cell::Long(value_text(value))]);
     card(Size::Half, "Parameters", [table("parameters", &heads(["name", "value"]), rows)])
 }
 
@@ -265,12 +267,12 @@ fn environment(run: &Recorded) -> Element {
         ("threads", "threads"),
         ("kernels", "CPU kernels"),
     ];
-    let line = |name: String, value: &Value| vec![Cell::Text(name), Cell::Text(value_text(value))];
+    let line = |name: String, value: &Value| vec![Cell::Text(name), Cell::Long(value_text(value))];
     let mut rows: Vec<_> = shown.iter().filter_map(|(key, name)| Some(line((*name).into(), run.manifest.get(*key)?))).collect();
     let digests = run.manifest.get("digests").and_then(Value::as_object);
     rows.extend(digests.into_iter().flatten().map(|(name, value)| line(format!("SHA-256 of {name}"), value)));
     let weights = run.summary.as_ref().and_then(|s| s.get("weights_digest")).filter(|v| !v.is_null());
     rows.extend(weights.map(|value| line("SHA-256 of the weights at the end".into(), value)));
     let said = "The same values of all these, with the same parameters, give the same run, bit by bit.";
-    card(Size::Whole, "Environment", [el("p").class("said").text(said), table("environment", &heads(["what", "value"]), rows)])
+    card(Size::Half, "Environment", [el("p").class("said").text(said), table("environment", &heads(["what", "value"]), rows)])
 }
