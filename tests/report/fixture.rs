@@ -27,7 +27,7 @@ pub fn layers(round: usize) -> Vec<usize> {
 }
 
 pub fn loss(step: usize) -> f64 {
-    (2500.0 / (step as f64 + 4.0)).round() / 1000.0 + if step.is_multiple_of(2) { 0.125 } else { 0.25 }
+    (2500.0 / (step as f64 + 4.0) + if step.is_multiple_of(2) { 125.0 } else { 250.0 }).round() / 1000.0
 }
 
 /// Some gains are below zero, one was not measured.

@@ -32,7 +32,7 @@ impl Node {
     /// The cells of a table's body.
     pub fn cells(&self) -> Vec<Vec<String>> {
         let rows = self.all("tbody")[0].all("tr");
-        rows.iter().map(|row| row.children.iter().filter(|c| !c.name.is_empty()).map(Node::said).collect()).collect()
+        rows.iter().map(|row| row.children.iter().filter(|c| !c.name.is_empty()).map(|c| c.said().trim().to_owned()).collect()).collect()
     }
 
     /// The card with that heading.

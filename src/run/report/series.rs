@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(smoothed(&line(40)), (line(40), 5));
         let zigzag: Vec<_> = (0..60).map(|i| (i as f64, (i % 2) as f64)).collect();
         let (smooth, over) = smoothed(&zigzag);
-        assert_eq!((over, smooth[0].1, smooth[30].1), (7, 0.0, 3.0 / 7.0));
+        assert_eq!((over, smooth[0].1, smooth[30].1), (7, 0.0, 4.0 / 7.0));
         assert_eq!(smoothed(&[]).0, []);
     }
 }
