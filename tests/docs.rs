@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const DOCUMENTS: [&str; 5] = ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/experiments.md", "docs/recipes.md"];
+const DOCUMENTS: [&str; 6] =
+    ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/experiments.md", "docs/recipes.md", "docs/report.md"];
 
 fn home() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

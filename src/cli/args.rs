@@ -181,6 +181,33 @@ pub struct AskArgs {
     pub compute: ComputeArgs,
 }
 
+const REPORT_HELP: &str = "\
+A report is one HTML file that needs nothing else: curves of loss and accuracy, which layers were trained when and what it gained, \
+tasks, parameters, the recipe. A run writes its own when it ends; a run that has not ended has what it recorded so far.
+
+Examples:
+  xgbrun report runs/commonsense-1
+  xgbrun report runs/commonsense-1 --out report-of-1.html
+  xgbrun report runs/* --out comparison.html";
+
+/// Write the report of a run again, or one that compares several.
+#[derive(Debug, Parser)]
+#[command(
+    name = "xgbrun report",
+    bin_name = "xgbrun report",
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = REPORT_HELP
+)]
+pub struct ReportArgs {
+    /// Run folders
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// The file to write [default: report.html in the run folder; of several runs, in the current folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
 /// What to compute with, and whether to show it.
 #[derive(Debug, clap::Args)]
 pub struct ComputeArgs {

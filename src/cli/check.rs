@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::args::CheckArgs;
 use super::interrupt::INTERRUPTED;
 use crate::host::{self, Event, Ledger, Outlook, Settings};
+use crate::run::grouped;
 
 pub fn run(args: CheckArgs) -> Result<()> {
     let (good, bad) = examined(&args)?;
@@ -71,9 +72,4 @@ fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
 pub(super) fn depends(line: Option<usize>) -> String {
     let place = line.map_or(String::new(), |line| format!(", the first time before line {line}"));
     format!("what it does depends on what it measures{place}")
-}
-
-/// A number with its thousands apart: `294 912`.
-pub(super) fn grouped(n: u64) -> String {
-    super::run::grouped(n)
 }

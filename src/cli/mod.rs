@@ -10,6 +10,7 @@ mod interrupt;
 mod live;
 mod new;
 mod plan;
+mod report;
 mod run;
 mod terminal;
 mod verbs;
@@ -36,6 +37,7 @@ pub fn main() -> Result<()> {
         Invocation::Plan(args) => plan::run(args),
         Invocation::Ask(args) => ask::run(&args),
         Invocation::Eval(args) => eval::run(&args),
+        Invocation::Report(args) => report::run(&args),
         Invocation::Api(args) => api::run(&args),
         Invocation::Help(page) => Ok(stdout().write_all(page.as_bytes())?),
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::args::PlanArgs;
-use super::check::{depends, examined, grouped};
+use super::check::{depends, examined};
 use crate::error::{Class, Error};
 use crate::host::{Event, Fit, Ledger, Opened};
 use crate::model::cost::{Rates, Work, backward_flops, forward_flops};
-use crate::run::resident_bytes;
+use crate::run::{grouped, resident_bytes};
 use crate::train::memory::{free_memory, step_bytes};
 
 /// How long the calibration may take.

@@ -6,7 +6,7 @@ use super::args::RunArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
 use crate::host::{self, Finished, Settings};
-use crate::run::Evaluation;
+use crate::run::{Evaluation, duration, grouped};
 
 pub fn run(args: RunArgs) -> Result<()> {
     let compute = args.compute.open()?;
@@ -81,22 +81,6 @@ fn test(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Option<String>
     })
 }
 
-/// A number with its thousands apart: `294 912`.
-pub(super) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev();
-    groups.map(|group| String::from_utf8_lossy(group)).collect::<Vec<_>>().join(" ")
-}
-
-fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match (whole / 3600, whole / 60 % 60) {
-        (0, 0) => format!("{seconds:.1} s"),
-        (0, minutes) => format!("{minutes} min {} s", whole % 60),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,11 +114,5 @@ mod tests {
         ];
         assert_eq!(lines, want);
         assert!(tasks(None, Some(&evaluation(8, "accuracy", 0.5))).is_empty());
-    }
-
-    #[test]
-    fn numbers_and_times_are_easy_to_read() {
-        assert_eq!([7, 4608, 294_912, 1_000_000].map(grouped), ["7", "4 608", "294 912", "1 000 000"]);
-        assert_eq!([3.24, 59.96, 125.0, 7260.0].map(duration), ["3.2 s", "1 min 0 s", "2 min 5 s", "2 h 1 min"]);
     }
 }

@@ -42,6 +42,10 @@ impl Evaluations {
         self.0.push(evaluation);
     }
 
+    pub fn all(&self) -> &[Evaluation] {
+        &self.0
+    }
+
     /// The first evaluation of `test` with no booster merged.
     pub fn base(&self) -> Option<&Evaluation> {
         self.0.iter().find(|e| e.split == "test" && e.round == 0)

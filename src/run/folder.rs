@@ -33,6 +33,18 @@ impl Folder {
         Ok(Self::at(out.to_path_buf()))
     }
 
+    /// The folder of a run that was made before. Errors (class usage): there is none, or it holds no run.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            let what = if path.exists() { "it is not a folder" } else { "there is no such folder" };
+            bail_usage!("`{}` is no run folder: {what}", path.display());
+        }
+        if !path.join("run.json").is_file() {
+            bail_usage!("`{}` is no run folder: it has no `run.json`", path.display());
+        }
+        Ok(Self::at(path.to_path_buf()))
+    }
+
     fn create_named(parent: &Path, name: &str) -> Result<Self> {
         fs::create_dir_all(parent).with_context(|| format!("cannot make the folder `{}`", parent.display()))?;
         let name: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
@@ -71,14 +83,7 @@ impl Folder {
         if self.dry {
             return Ok(());
         }
-        let (path, temporary) = (self.path.join(name), self.path.join(format!(".{name}.tmp")));
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
-        };
-        write().with_context(|| format!("cannot write `{}`", path.display()))
+        write_whole(&self.path.join(name), bytes)
     }
 
     /// The path of the booster that is merged into the run's model `model` after `round` others, in a folder that is there:
@@ -114,6 +119,19 @@ impl Folder {
 /// The name of a booster's file.
 pub(super) fn booster_name(round: usize) -> String {
     format!("{round:04}.safetensors")
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().with_context(|| format!("cannot write `{}`: it names no file", path.display()))?;
+    let temporary = path.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 fn is_plain(c: char) -> bool {

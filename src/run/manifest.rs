@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::Folder;
 
 /// What decides a run's bytes: the same values give the same run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the program.
     pub engine: String,

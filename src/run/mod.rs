@@ -5,7 +5,9 @@ mod folder;
 mod kept;
 mod manifest;
 mod metrics;
+pub mod report;
 mod summary;
+mod wording;
 
 pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::Folder;
@@ -13,10 +15,11 @@ pub use kept::Kept;
 pub use manifest::{Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use summary::{Summary, SummaryTiming, peak_rss_mib, resident_bytes};
+pub use wording::{duration, grouped};
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 /// An open run: its folder and what has been recorded so far.
 #[derive(Debug)]
@@ -109,7 +112,7 @@ impl Run {
         self.manifest.save(&self.folder)
     }
 
-    /// Writes `summary.json`; `seconds` is the time that the run took.
+    /// Writes `summary.json` and, of all that is then in the folder, `report.html`; `seconds` is the time that the run took.
     pub fn finish(&self, seconds: f64) -> Result<Summary> {
         let training = &self.training;
         let summary = Summary {
@@ -128,6 +131,26 @@ impl Run {
             },
         };
         summary.save(&self.folder)?;
+        let folder = self.folder.path().display();
+        let again = || format!("the run `{folder}` is complete but for its report, which `xgbrun report {folder}` writes");
+        report::write(&self.folder).with_context(again)?;
         Ok(summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_cannot_be_written_is_named_and_nothing_else_is_lost() {
+        let home = tempfile::tempdir().unwrap();
+        let mut run = Run::create(Some(home.path()), Manifest::default(), "").unwrap();
+        std::fs::create_dir_all(home.path().join("report.html/in the way")).unwrap();
+        run.note_digest("model", "0").unwrap();
+        let error = format!("{:#}", run.finish(1.0).unwrap_err());
+        assert!(error.contains("is complete but for its report, which `xgbrun report "), "{error}");
+        assert!(error.contains("/report.html`: "), "{error}");
+        assert!(home.path().join("summary.json").exists());
     }
 }

@@ -104,7 +104,7 @@ impl Ran {
         self.metrics().iter().filter_map(|line| line["loss"].as_f64()).collect()
     }
 
-    /// All that must be the same in a second run: every file's SHA-256, metrics and summary without `timing`.
+    /// All that must be the same in a second run: every file's SHA-256, metrics, summary and report without `timing`.
     pub fn fingerprint(&self) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         walk(&self.out, &mut |path| {
@@ -112,6 +112,7 @@ impl Ran {
             let bytes = match name.as_str() {
                 "metrics.jsonl" => self.metrics().iter().flat_map(|line| format!("{line}\n").into_bytes()).collect(),
                 "summary.json" => untimed(self.json(&name)).to_string().into_bytes(),
+                "report.html" => untimed_report(&String::from_utf8(self.bytes(&name)).unwrap()).into_bytes(),
                 _ => fs::read(path).unwrap(),
             };
             files.insert(name, sha256(&bytes));
@@ -146,6 +147,13 @@ pub fn untimed(value: Value) -> Value {
         Value::Array(list) => list.into_iter().map(untimed).collect(),
         other => other,
     }
+}
+
+/// A report without what a clock measured.
+pub fn untimed_report(html: &str) -> String {
+    let mut parts = html.split("<span class=\"timing\">");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| all + part.split_once("</span>").unwrap().1)
 }
 
 /// A printed number.

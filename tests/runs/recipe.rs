@@ -31,6 +31,7 @@ fn it_leaves_a_whole_run_whose_model_loads_again() {
                     "model/tokenizer.json",
                     "model/tokenizer_config.json",
                     "recipe.rhai",
+                    "report.html",
                     "run.json",
                     "summary.json"
                 ]

@@ -1,0 +1,24 @@
+//! `xgbrun report RUN…`.
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::args::ReportArgs;
+use crate::bail_usage;
+use crate::run::{Folder, report};
+
+/// Writes the report and says where it is.
+pub fn run(args: &ReportArgs) -> Result<()> {
+    let (html, usual) = match args.runs.as_slice() {
+        [run] => (report::of_run(&Folder::open(run)?)?, run.join(report::NAME)),
+        runs => (report::of_runs(runs)?, PathBuf::from(report::NAME)),
+    };
+    let out = args.out.clone().unwrap_or(usual);
+    if out.is_dir() {
+        bail_usage!("cannot write `{}`: it is a folder; name a file in it", out.display());
+    }
+    report::write_to(&out, &html)?;
+    Ok(writeln!(stdout(), "{}", out.display())?)
+}
