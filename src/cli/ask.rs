@@ -157,6 +157,11 @@ fn label(round: usize) -> String {
     if round == 0 { "base".into() } else { format!("round {round}") }
 }
 
+/// As [`label`], within a sentence.
+fn named(round: usize) -> String {
+    if round == 0 { "the base".into() } else { label(round) }
+}
+
 /// Of choices a table with a column a round, the winners marked by `*`; of texts one below the other.
 fn table(question: &Instruction, rounds: &[usize], answers: &[(usize, Answer)]) -> String {
     let shown: Vec<&(usize, Answer)> = answers.iter().filter(|(round, _)| rounds.contains(round)).collect();
@@ -193,7 +198,7 @@ fn turn(question: &Instruction, answers: &[(usize, Answer)], layers: &[Vec<usize
     let kept = answers.iter().rev().take_while(|(_, answer)| answer.same(last)).count();
     let (before, after) = answers.split_at(answers.len() - kept);
     let (Some((was, earlier)), Some((round, _))) = (before.last(), after.first()) else {
-        return if answers.len() > 1 { format!("the answer is the same from {} on\n", label(answers[0].0)) } else { String::new() };
+        return if answers.len() > 1 { format!("the answer is the same from {} on\n", named(answers[0].0)) } else { String::new() };
     };
     match (earlier, last) {
         (Answer::Shares(earlier), Answer::Shares(last)) => {
@@ -202,7 +207,7 @@ fn turn(question: &Instruction, answers: &[(usize, Answer)], layers: &[Vec<usize
             format!("the answer turned from `{}` to `{}` with booster {round}{layers}, and stayed\n", name(earlier), name(last))
         }
         _ => {
-            format!("of the rounds asked, the answer is that of the last from {} on; after {} it was another\n", label(*round), label(*was))
+            format!("of the rounds asked, the answer is that of the last from {} on; after {} it was another\n", named(*round), named(*was))
         }
     }
 }
@@ -242,7 +247,7 @@ mod tests {
         let answers = [(0, text("")), (2, text("a\n\u{1b}b")), (4, text("a\n\u{1b}b"))];
         let want = "base\n    (nothing)\nround 2\n    a\n    \\u{1b}b\nround 4\n    a\n    \\u{1b}b\n";
         assert_eq!(table(&question, &[0, 2, 4], &answers), want);
-        let turned = "of the rounds asked, the answer is that of the last from round 2 on; after base it was another\n";
+        let turned = "of the rounds asked, the answer is that of the last from round 2 on; after the base it was another\n";
         assert_eq!(turn(&question, &answers, &[]), turned);
     }
 }

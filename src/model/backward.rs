@@ -34,7 +34,7 @@ pub struct Gradients {
 
 impl Gradients {
     /// The sum of two passes with the same request.
-    pub fn add(mut self, other: Self) -> Result<Self> {
+    pub fn plus(mut self, other: Self) -> Result<Self> {
         for (key, (da, db)) in other.pairs {
             let sum = match self.pairs.remove(&key) {
                 Some((a, b)) => (elementwise::add(a, &da)?, elementwise::add(b, &db)?),

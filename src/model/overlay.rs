@@ -133,7 +133,7 @@ pub(super) fn move_towards(weight: &Tensor, other: &Tensor, step: f64) -> Result
 /// weight += delta, in place.
 pub(super) fn add_delta(weight: &Tensor, delta: &Tensor) -> Result<()> {
     if slice::fast(&[weight, delta]) {
-        return elementwise::zip(weight, &*slice::f32s(delta)?, |w, d| *w += d);
+        return elementwise::zip(weight, &slice::f32s(delta)?, |w, d| *w += d);
     }
     weight.slice_set(&(weight + delta.to_dtype(weight.dtype())?)?.contiguous()?, 0, 0)
 }

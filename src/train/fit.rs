@@ -103,7 +103,7 @@ impl<'a> Fit<'a> {
             let (nll, gradients) = self.model.gradients(&flat, &batch.rows, &batch.targets, 1.0 / supervised as f64, &request)?;
             loss += nll.iter().sum::<f64>() / supervised as f64;
             sums = Some(match sums {
-                Some(sums) => sums.add(gradients)?,
+                Some(sums) => sums.plus(gradients)?,
                 None => gradients,
             });
         }

@@ -47,7 +47,7 @@ fn a_question_is_answered_before_halfway_and_after() {
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 4, "{out}");
     assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["base", "round", "2", "round", "4"]);
-    let shares = |line: &str| -> Vec<f64> { line.replace('*', "").replace('%', "").split_whitespace().skip(1).map(number).collect() };
+    let shares = |line: &str| -> Vec<f64> { line.replace(['*', '%'], "").split_whitespace().skip(1).map(number).collect() };
     let (one, two) = (shares(lines[1]), shares(lines[2]));
     for (a, b) in one.iter().zip(&two) {
         close(a + b, 100.0, 0.11);
