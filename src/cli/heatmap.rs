@@ -117,6 +117,8 @@ pub struct HeatMap {
     /// When training began, and when the last booster was merged, in seconds.
     began: Option<f64>,
     merged: f64,
+    /// Nothing more is done, whatever is left.
+    ended: bool,
 }
 
 impl HeatMap {
@@ -144,6 +146,10 @@ impl HeatMap {
         if let Some((name, value)) = metric {
             self.measured = Some(format!("{} {name} {value:.4}", evaluation.split));
         }
+    }
+
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// The map, if something was merged and there is room, and the figures, for a terminal of `columns` × `rows` at `now`.
@@ -245,7 +251,7 @@ impl HeatMap {
     /// Seconds until all rounds are done, if they take as long as those so far.
     fn left(&self, now: f64) -> Option<f64> {
         let done = self.boosters.len();
-        let open = self.total?.checked_sub(done).filter(|&open| open > 0 && done > 0)?;
+        let open = self.total?.checked_sub(done).filter(|&open| open > 0 && done > 0 && !self.ended)?;
         let each = (self.merged - self.began?) / done as f64;
         Some((open as f64 * each - (now - self.merged)).max(0.0))
     }
@@ -348,6 +354,9 @@ mod tests {
         assert_eq!(map(Some(9)).lines(59, 24, Paint::Characters, 65.0), figures);
         assert_eq!(map(Some(9)).lines(60, 9, Paint::Characters, 65.0), figures);
         assert!(HeatMap::default().lines(90, 24, Paint::True, 0.0).is_empty());
+        let mut ended = map(Some(9));
+        ended.end();
+        assert!(!ended.lines(59, 24, Paint::Characters, 65.0).concat().contains("left"));
         // More rounds than were announced, and one booster alone.
         assert_eq!(map(Some(2)).lines(90, 24, Paint::Characters, 60.0).last().map(|l| &l[..12]), Some("round 6 of 6"));
     }

@@ -153,6 +153,7 @@ impl Console for Live {
     fn finish(&self) {
         let mut state = self.state();
         state.progress = None;
+        state.map.end();
         state.drawn = None;
         if !state.block.drawn.is_empty() {
             self.draw(&mut state, "");

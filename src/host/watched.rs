@@ -45,3 +45,51 @@ impl Encode for Watched<'_> {
         self.tokenizer.decode(ids)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::error::{Class, class_of};
+
+    /// A token a letter.
+    struct Letters;
+
+    impl Encode for Letters {
+        fn encode(&self, text: &str) -> Result<Vec<u32>> {
+            Ok(text.chars().map(u32::from).collect())
+        }
+        fn bos(&self) -> Option<u32> {
+            None
+        }
+        fn eos(&self) -> Option<u32> {
+            Some(0)
+        }
+        fn add_bos(&self) -> bool {
+            false
+        }
+        fn vocab_size(&self) -> usize {
+            128
+        }
+        fn chat_template(&self) -> Option<&str> {
+            None
+        }
+        fn token(&self, id: u32) -> Option<String> {
+            char::from_u32(id).map(String::from)
+        }
+        fn decode(&self, ids: &[u32]) -> Result<String> {
+            Ok(ids.iter().filter_map(|id| self.token(*id)).collect())
+        }
+    }
+
+    #[test]
+    fn encoding_ends_with_the_run() {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let guard = Guard::new(u64::MAX, &STOP);
+        let watched = Watched { guard: &guard, tokenizer: &Letters };
+        assert_eq!(watched.encode("ab").unwrap(), [97, 98]);
+        STOP.store(true, Ordering::Relaxed);
+        assert_eq!(class_of(&watched.encode("ab").unwrap_err()), Class::Interrupted);
+    }
+}
