@@ -7,7 +7,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
-use crate::{common, comparison, page};
+use crate::skip::skip;
+use crate::{comparison, page};
 
 /// Measures the page in a frame, with all details open: the width of what is in it, the least contrast of a text (WCAG 2)
 /// and where that is, how bright the ground is.
@@ -48,7 +49,7 @@ fn measured(page: &str, widths: &[u32], dark: bool) -> Option<(Vec<Value>, Strin
     let candidates = named.map_or_else(|| vec!["chromium".to_owned(), "chromium-browser".to_owned()], |name| vec![name]);
     let there = |name: &String| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
     let Some(browser) = candidates.into_iter().find(there) else {
-        common::skip("there is no `chromium` (XGBRUN_CHROMIUM names another)");
+        skip("there is no `chromium` (XGBRUN_CHROMIUM names another)");
         return None;
     };
     let home = tempfile::tempdir().unwrap();

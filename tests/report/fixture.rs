@@ -32,7 +32,7 @@ pub fn loss(step: usize) -> f64 {
 
 /// Some gains are below zero, one was not measured.
 pub fn gain(round: usize) -> Option<f64> {
-    (round != 5).then(|| 0.25 - 0.015625 * round as f64 - if round % 4 == 3 { 0.25 } else { 0.0 })
+    (round != 5).then_some(0.25 - 0.015625 * round as f64 - if round % 4 == 3 { 0.25 } else { 0.0 })
 }
 
 pub fn evaluation(split: &str, round: usize, accuracy: f64) -> Value {

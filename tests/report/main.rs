@@ -2,10 +2,10 @@
 //! broken is told.
 
 mod browser;
-#[path = "../common/mod.rs"]
-mod common;
 mod fixture;
 mod markup;
+#[path = "../common/skip.rs"]
+mod skip;
 
 use std::fs;
 use std::path::Path;

@@ -87,7 +87,7 @@ fn loss(runs: &[Named]) -> Element {
         (!points.is_empty()).then(|| Line { name: name.clone(), look, form: Form::Line, points: sure(&points) })
     };
     let lines: Vec<Line> = runs.iter().enumerate().filter_map(line).collect();
-    let explained = "Mean of each step with its neighbours, a tenth of a run's steps together.";
+    let explained = "Mean of each step with its neighbours, a twentieth of a run's steps together.";
     chart("Training loss", explained, "step", "loss (nats a token)", lines, "No run has recorded a training step.")
 }
 

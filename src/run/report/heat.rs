@@ -66,7 +66,7 @@ impl Heat {
         for layer in (0..self.layers).step_by(apart(16.0 / h)) {
             svg = svg.child(text("tick end", LEFT - 8.0, row(layer) + h / 2.0 + 4.0, &layer.to_string()));
         }
-        for column in (0..self.columns).step_by(apart(40.0 / w)) {
+        for column in (0..self.columns).step_by(apart(34.0 / w)) {
             let round = (column * self.each).to_string();
             svg = svg.child(text("tick mid", LEFT + w * (column as f64 + 0.5), bottom + 16.0, &round));
         }

@@ -50,7 +50,9 @@ impl Recorded {
     /// Reads the run in `folder`. Errors: what cannot be read at all; a `run.json` that is no JSON object (class data).
     pub fn read(folder: &Folder) -> Result<Self> {
         let path = folder.path();
-        let Some(manifest) = text(&path.join("run.json"))? else { bail_data!("`{}` has no `run.json`", path.display()) };
+        let Some(manifest) = text(&path.join("run.json"))? else {
+            bail_data!("`{}` is missing or larger than 16 MiB", path.join("run.json").display())
+        };
         let manifest = match serde_json::from_str(&manifest) {
             Ok(Value::Object(manifest)) => manifest,
             Ok(_) => bail_data!("`{}` is not a JSON object", path.join("run.json").display()),

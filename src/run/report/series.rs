@@ -11,10 +11,10 @@ pub fn thinned(points: &[(f64, f64)], most: usize) -> (Vec<(f64, f64)>, usize) {
     (points.chunks(each).map(mean).collect(), each)
 }
 
-/// The average of each point with its neighbours at both sides, as many on the one as on the other: a tenth of all points
+/// The average of each point with its neighbours at both sides, as many on the one as on the other: a twentieth of all points
 /// together, fewer at the ends. Also says over how many.
 pub fn smoothed(points: &[(f64, f64)]) -> (Vec<(f64, f64)>, usize) {
-    let half = points.len() / 20;
+    let half = points.len() / 40;
     // Sums from the start, so that a long run takes no longer than its length.
     let mut sums = vec![0.0];
     for (i, (_, y)) in points.iter().enumerate() {
@@ -46,10 +46,10 @@ mod tests {
 
     #[test]
     fn a_straight_line_is_smooth() {
-        assert_eq!(smoothed(&line(40)), (line(40), 5));
-        let zigzag: Vec<_> = (0..60).map(|i| (i as f64, (i % 2) as f64)).collect();
+        assert_eq!(smoothed(&line(80)), (line(80), 5));
+        let zigzag: Vec<_> = (0..120).map(|i| (i as f64, (i % 2) as f64)).collect();
         let (smooth, over) = smoothed(&zigzag);
-        assert_eq!((over, smooth[0].1, smooth[30].1), (7, 0.0, 4.0 / 7.0));
+        assert_eq!((over, smooth[0].1, smooth[60].1), (7, 0.0, 4.0 / 7.0));
         assert_eq!(smoothed(&[]).0, []);
     }
 }

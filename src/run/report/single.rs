@@ -164,7 +164,12 @@ const EXPLAINED: &str = "A cell is a layer that was trained in a round; its colo
 
 /// The heat map; `limit` is the end of the colour scale, which stands above it with `scale`.
 pub fn layers_by_round(run: &Recorded, heat: &Heat, heading: &str, limit: Option<f64>, scale: bool) -> Element {
-    let mut explained = if scale { EXPLAINED.to_owned() } else { "In the colours of the scale above.".to_owned() };
+    let mut explained = match (limit, scale) {
+        (None, _) => "A cell is a layer that was trained in a round.",
+        (_, true) => EXPLAINED,
+        (_, false) => "In the colours of the scale above.",
+    }
+    .to_owned();
     if heat.has_unmeasured() {
         explained += " A hatched cell was trained, but no gain was measured.";
     }
