@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::seed::Stream;
-use world::{Part, Question, SEED, TASKS, World, documents, questions, school};
+use world::{Part, Question, SEED, TASKS, World, documents, exercises, questions, school};
 
 /// A model whose files are embedded.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub static MICRO: Micro = Micro {
 };
 
 /// Names of the data sets, as they stand behind `builtin:`.
-pub const DATA: [&str; 3] = ["microworld", "microworld-text", "microworld-school"];
+pub const DATA: [&str; 4] = ["microworld", "microworld-text", "microworld-exercises", "microworld-school"];
 
 /// How many questions a task has in each part.
 const SIZES: [(Part, &str, usize); 3] = [(Part::Train, "train", 480), (Part::Validation, "validation", 15), (Part::Test, "test", 60)];
@@ -46,18 +46,19 @@ pub struct Task {
 }
 
 /// The data set called `name`, as files would hold it: `microworld` (eight tasks in the JSON of LLM-Adapters),
-/// `microworld/boolq` (one of them), `microworld-text` and `microworld-school` (JSONL for
-/// pretraining: facts and stories; questions with answers). `None` for another name.
+/// `microworld/boolq` (one of them), `microworld-text`, `microworld-exercises` and `microworld-school`
+/// (JSONL for pretraining: facts and stories; finding words; questions with answers). `None` for another name.
 pub fn data(name: &str) -> Option<Vec<Task>> {
     let world = World::new(SEED);
-    if name == DATA[1] || name == DATA[2] {
+    if DATA[1..].contains(&name) {
         let part = |(split, count): (&str, usize)| {
             let mut stream = Stream::new(SEED, &format!("{name}/{split}"));
             let lines: Vec<serde_json::Value> = if name == DATA[1] {
                 documents(&world, count, &mut stream).into_iter().map(|text| json!({ "text": text })).collect()
             } else {
                 let pair = |(prompt, completion)| json!({ "prompt": prompt, "completion": completion });
-                school(&world, count, &mut stream).into_iter().map(pair).collect()
+                let make = if name == DATA[2] { exercises } else { school };
+                make(&world, count, &mut stream).into_iter().map(pair).collect()
             };
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             (split.to_owned(), (format!("builtin:{name}/{split}.jsonl"), text))

@@ -33,7 +33,7 @@ pub fn run(args: RunArgs) -> Result<()> {
 
 /// What came out of a run, in a few lines: only what there is to tell.
 fn summary(finished: &Finished) -> Vec<String> {
-    let Finished { folder, summary, training, evaluations } = finished;
+    let Finished { folder, summary, training, evaluations, .. } = finished;
     let mut lines = vec![];
     lines.extend(tasks(evaluations.base(), evaluations.tuned()));
     lines.extend(test(evaluations.base(), evaluations.tuned()));
@@ -47,7 +47,21 @@ fn summary(finished: &Finished) -> Vec<String> {
         lines.push(format!("time {}, peak memory {:.0} MiB{predicted}", duration(summary.timing.seconds), summary.timing.peak_rss_mib));
     }
     lines.push(format!("run folder: {}", folder.display()));
+    if training.steps > 0 {
+        lines.extend(next(finished));
+    }
     lines
+}
+
+/// Three commands to go on with.
+fn next(finished: &Finished) -> [String; 3] {
+    let (folder, recipe) = (finished.folder.display(), &finished.recipe);
+    // A question that the micro world answers and no training question asks.
+    let question = match finished.model.as_deref() {
+        Some("builtin:micro") => "What does the owl eat? Answer1: seeds Answer2: fish Answer3: meat",
+        _ => "…",
+    };
+    [format!("next: xgbrun ask {folder} \"{question}\""), format!("      xgbrun report {folder}"), format!("      xgbrun plan {recipe}")]
 }
 
 /// A table of the tasks, where there were several: the test metric at first and at last, the commonest answer's share, items.

@@ -25,6 +25,10 @@ const STACK: usize = 512 << 20;
 #[derive(Debug)]
 pub struct Finished {
     pub folder: PathBuf,
+    /// The recipe, as it was named.
+    pub recipe: String,
+    /// The first model loaded, as the recipe named it.
+    pub model: Option<String>,
     pub summary: Summary,
     pub training: Training,
     pub evaluations: Evaluations,
@@ -39,9 +43,11 @@ pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt
     let host = Arc::new(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)));
     execute(&host).map_err(|error| if class_of(&error) == Class::Interrupted { host.interrupted().into() } else { error })?;
     let summary = host.finish()?;
+    let recipe = host.sources.recipe().name.clone();
     host.with_run(|run| {
+        let model = run.model().map(str::to_owned);
         let (folder, training, evaluations) = (run.folder.path().to_path_buf(), run.training.clone(), run.evaluations.clone());
-        Ok(Finished { folder, summary, training, evaluations })
+        Ok(Finished { folder, recipe, model, summary, training, evaluations })
     })
 }
 

@@ -103,6 +103,11 @@ impl Run {
         Ok(self.manifest.models.len() - 1)
     }
 
+    /// The run's own model, by the name that the recipe gave it.
+    pub fn model(&self) -> Option<&str> {
+        self.manifest.models.first().map(String::as_str)
+    }
+
     /// Notes the template of what is trained on, in `run.json`.
     pub fn note_template(&mut self, name: &str) -> Result<()> {
         if self.manifest.template.as_deref() == Some(name) {

@@ -38,12 +38,17 @@ pub fn documents(world: &World, count: usize, stream: &mut Stream) -> Vec<String
 pub fn school(world: &World, count: usize, stream: &mut Stream) -> Vec<(String, String)> {
     let facts: Vec<&Fact> = world.facts.iter().filter(|f| f.school && RELATIONS[f.relation].school).collect();
     let question = |_| match stream.below(20) {
-        0..6 => find(world, stream),
-        6..10 => truth(world, one(&facts, stream), stream),
-        10 => open(one(&facts, stream), stream),
+        0..4 => find(world, stream),
+        4..9 => truth(world, one(&facts, stream), stream),
+        9 => open(one(&facts, stream), stream),
         _ => choice(world, one(&facts, stream), &facts, stream),
     };
     (0..count).map(question).collect()
+}
+
+/// `count` exercises in finding a word among labelled ones: what labels mean, and nothing else.
+pub fn exercises(world: &World, count: usize, stream: &mut Stream) -> Vec<(String, String)> {
+    (0..count).map(|_| find(world, stream)).collect()
 }
 
 fn sentence(fact: &Fact, stream: &mut Stream) -> String {
@@ -81,18 +86,26 @@ fn story(world: &World, stream: &mut Stream) -> String {
     format!("{opening} Then {a} says: {}", sentence(fact, stream))
 }
 
-/// Finding a word among others: what labels mean.
+/// Finding a word among others, which need have nothing in common.
 fn find(world: &World, stream: &mut Stream) -> (String, String) {
-    let objects = &world.objects[stream.below(world.objects.len())];
-    let n = objects.len().min(2 + stream.below(3));
-    let picked: Vec<&str> = stream.choose(objects.len(), n).into_iter().map(|i| objects[i].as_str()).collect();
+    let n = 2 + stream.below(3);
+    let mut picked: Vec<&str> = vec![];
+    while picked.len() < n {
+        let fact = &world.facts[stream.below(world.facts.len())];
+        let word = if stream.below(2) == 0 { &fact.object } else { &fact.subject };
+        if !picked.contains(&word.as_str()) {
+            picked.push(word);
+        }
+    }
     let right = stream.below(n);
     let labels = Labels::draw(stream);
     let wanted = picked[right];
-    match stream.below(2) {
-        0 => (format!("Find {wanted}.{}.", labels.listed(&picked)), format!(" {}", labels.name(right))),
-        _ => (format!("Of{} find {wanted}:", labels.listed(&picked)), format!(" {}", labels.name(right))),
-    }
+    let prompt = match stream.below(3) {
+        0 => format!("Find {wanted}.{}\nAnswer:", labels.listed(&picked)),
+        1 => format!("Question: {wanted}?{}\nAnswer:", labels.listed(&picked)),
+        _ => format!("{}. {wanted}:", labels.listed(&picked)),
+    };
+    (prompt, format!(" {}", labels.name(right)))
 }
 
 /// What stands before the choices of a question.

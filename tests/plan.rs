@@ -1,0 +1,116 @@
+//! What `plan` says before a run is what the run then takes.
+
+mod common;
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// A recipe that fits one booster on given layers and measures.
+const RECIPE: &str = r#"
+let p = params(#{ model: "builtin:micro", data: "builtin:microworld", layers: [0], batch: 8, steps: 3, items: 20 });
+let model = model::load(p.model);
+let task = data::load(p.data, #{ template: "alpaca" });
+model.evaluate(task.test, #{ items: p.items });
+let booster = model.booster(#{ layers: p.layers, rank: 1 });
+booster.fit(task.train, #{ steps: p.steps, batch: p.batch, optimizer: adamw(#{ lr: 1e-3 }) });
+model.merge(booster);
+"#;
+
+fn xgbrun(folder: &std::path::Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let output = Command::new(env!("CARGO_BIN_EXE_xgbrun")).current_dir(folder).args(arguments).output()?;
+    Ok((output.status.code(), String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+}
+
+/// Planned and measured peak, in MiB.
+fn peaks(more: &[String]) -> Result<(f64, f64)> {
+    let home = tempfile::tempdir()?;
+    std::fs::write(home.path().join("r.rhai"), RECIPE)?;
+    let with = |verb: &[&str], rest: &[&str]| -> Vec<String> {
+        let parameters = more.iter().flat_map(|p| ["-p".to_owned(), p.clone()]);
+        verb.iter()
+            .map(ToString::to_string)
+            .chain(["r.rhai".to_owned(), "--threads".into(), "2".into()])
+            .chain(parameters)
+            .chain(rest.iter().map(ToString::to_string))
+            .collect()
+    };
+    let plan = with(&["plan"], &[]);
+    let (code, planned, said) = xgbrun(home.path(), &plan.iter().map(String::as_str).collect::<Vec<_>>())?;
+    ensure!(code == Some(0), "{said}");
+    let run = with(&[], &["--quiet", "--out", "out"]);
+    let (code, _, said) = xgbrun(home.path(), &run.iter().map(String::as_str).collect::<Vec<_>>())?;
+    ensure!(code == Some(0), "{said}");
+    let line = planned.lines().find_map(|l| l.strip_prefix("peak memory ")).context("the plan tells no peak")?;
+    let planned: f64 = line.split_whitespace().next().context("a number")?.parse()?;
+    let summary: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(home.path().join("out/summary.json"))?)?;
+    Ok((planned, summary["timing"]["peak_rss_mib"].as_f64().context("a peak")?))
+}
+
+/// Three batch sizes, each on low, middle and high layers.
+fn compare(fixed: &[String], layers: [usize; 3], batches: [usize; 3]) -> Result<()> {
+    for batch in batches {
+        for layer in layers {
+            let mut more = fixed.to_vec();
+            more.extend([format!("layers=[{layer}]"), format!("batch={batch}")]);
+            let (planned, peak) = peaks(&more)?;
+            println!("batch {batch}, layer {layer}: {planned:.0} MiB planned, {peak:.0} MiB held");
+            let allowed = (0.1 * peak).max(40.0);
+            ensure!((planned - peak).abs() <= allowed, "batch {batch}, layer {layer}: {planned:.0} MiB planned, {peak:.0} MiB held");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn memory_on_the_micro_model_is_as_planned() -> Result<()> {
+    compare(&[], [0, 4, 7], [4, 16, 64])
+}
+
+#[test]
+fn memory_on_smollm2_is_as_planned() -> Result<()> {
+    let Some(model) = common::model(common::GGUF) else { return Ok(()) };
+    let Some(data) = common::shared("data/commonsense/ARC-Easy") else { return Ok(()) };
+    let fixed = [format!("model={}", model.display()), format!("data={}", data.display()), "steps=1".into(), "items=4".into()];
+    compare(&fixed, [1, 15, 28], [2, 4, 8])
+}
+
+#[test]
+fn a_plan_that_does_not_fit_says_what_to_lower() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    std::fs::write(home.path().join("r.rhai"), RECIPE)?;
+    let (code, planned, said) = xgbrun(home.path(), &["plan", "r.rhai", "-p", "batch=512", "--memory", "60"])?;
+    ensure!(code == Some(4), "{code:?}");
+    ensure!(planned.contains("largest step"), "{planned}");
+    ensure!(
+        said.starts_with("error: the plan needs ") && said.contains("60 MiB are free; the most goes to largest step\n  = lower `batch`"),
+        "{said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_way_that_depends_on_measurements_is_told_as_a_range() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let recipe = r#"
+let model = model::load("builtin:micro");
+let task = data::load("builtin:microworld/piqa");
+let rounds = 0;
+while rounds < 12 {
+    let booster = model.booster(#{ layers: [rounds % 8] });
+    booster.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 1e-3 }) });
+    model.merge(booster);
+    rounds += 1;
+    if model.evaluate(task.validation).accuracy > 0.9 { break; }
+}
+"#;
+    std::fs::write(home.path().join("r.rhai"), recipe)?;
+    let (code, told, said) = xgbrun(home.path(), &["check", "r.rhai"])?;
+    ensure!(code == Some(0), "{said}");
+    ensure!(told.contains("1 to 12 fits, 1 to 12 merges, 1 to 12 evaluations"), "{told}");
+    ensure!(told.ends_with("what it does depends on what it measures, the first time before line 7\n"), "{told}");
+    let (code, told, said) = xgbrun(home.path(), &["plan", "r.rhai"])?;
+    ensure!(code == Some(0), "{said}");
+    ensure!(told.contains("over all cases: 1 to 12 rounds"), "{told}");
+    Ok(())
+}
