@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn other_names() {
         let error = model(&Name::Builtin("x".into())).unwrap_err();
-        assert_eq!(error.to_string(), "unknown builtin `x`: this version embeds none; pass a folder, a GGUF file or a hub id");
+        assert_eq!(error.to_string(), "there is no embedded model `builtin:x`");
         let root = made(&[("m.gguf", ""), ("m.bin", "")]);
         assert!(matches!(model(&Name::Path(root.path().join("m.gguf"))).unwrap(), ModelFiles::Gguf(_)));
         assert!(model(&Name::Path(root.path().join("m.bin"))).is_err());

@@ -18,9 +18,6 @@ const LABELS: [[&str; 4]; 8] = [
     ["left", "middle", "right", "bottom"],
 ];
 
-/// Words that may stand before the signs.
-const WORDS: [&str; 6] = ["", "", "choice", "card", "box", "item"];
-
 const TASK: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
 
 /// `count` documents: facts and stories.
@@ -93,46 +90,18 @@ fn find(world: &World, stream: &mut Stream) -> (String, String) {
     while picked.len() < n {
         let fact = &world.facts[stream.below(world.facts.len())];
         let word = if stream.below(2) == 0 { &fact.object } else { &fact.subject };
-        if !picked.contains(&word.as_str()) {
+        if !word.contains(' ') && !picked.contains(&word.as_str()) {
             picked.push(word);
         }
     }
     let right = stream.below(n);
-    let labels = Labels::draw(stream);
-    let wanted = picked[right];
-    let prompt = match stream.below(3) {
-        0 => format!("Find {wanted}.{}\nAnswer:", labels.listed(&picked)),
-        1 => format!("Question: {wanted}?{}\nAnswer:", labels.listed(&picked)),
-        _ => format!("{}. {wanted}:", labels.listed(&picked)),
-    };
-    (prompt, format!(" {}", labels.name(right)))
+    let labels = one(&LABELS, stream);
+    (format!("{}. {}:", listed(&labels, &picked), picked[right]), format!(" {}", labels[right]))
 }
 
-/// What stands before the choices of a question.
-struct Labels {
-    /// A word before each sign, or none.
-    word: &'static str,
-    signs: [&'static str; 4],
-}
-
-impl Labels {
-    fn draw(stream: &mut Stream) -> Self {
-        Self { word: one(&WORDS, stream), signs: one(&LABELS, stream) }
-    }
-
-    /// The label of choice `i`.
-    fn name(&self, i: usize) -> String {
-        if self.word.is_empty() { self.signs[i].to_owned() } else { format!("{} {}", self.word, self.signs[i]) }
-    }
-
-    fn listed(&self, choices: &[&str]) -> String {
-        // Each sign has a space before it here and in the answer, so that it is the same token.
-        let one = |(i, choice): (usize, &&str)| match self.word {
-            "" => format!(" {}: {choice}", self.signs[i]),
-            word => format!(" {} {}: {choice}", capital(word), self.signs[i]),
-        };
-        choices.iter().enumerate().map(one).collect()
-    }
+/// Choices behind their labels. Each has a space before it here and in the answer, so that it is the same token.
+fn listed(labels: &[&str], choices: &[&str]) -> String {
+    labels.iter().zip(choices).map(|(label, choice)| format!(" {label}: {choice}")).collect()
 }
 
 /// Whether something is so.
@@ -186,6 +155,6 @@ fn choice(world: &World, fact: &Fact, school: &[&Fact], stream: &mut Stream) -> 
     choices.push(right);
     stream.shuffle(&mut choices);
     let at = choices.iter().position(|c| *c == right).unwrap_or(0);
-    let labels = Labels::draw(stream);
-    framed(&format!("Question: {question}{}", labels.listed(&choices)), &labels.name(at), stream)
+    let labels = one(&LABELS, stream);
+    framed(&format!("Question: {question}{}", listed(&labels, &choices)), labels[at], stream)
 }
