@@ -69,7 +69,7 @@ fn memory_on_the_micro_model_is_as_planned() -> Result<()> {
 
 #[test]
 fn memory_on_smollm2_is_as_planned() -> Result<()> {
-    let Some(model) = common::model(common::GGUF) else { return Ok(()) };
+    let Some(model) = [common::GGUF, common::FOLDER].into_iter().find_map(common::model) else { return Ok(()) };
     let Some(data) = common::shared("data/commonsense/ARC-Easy") else { return Ok(()) };
     let fixed = [format!("model={}", model.display()), format!("data={}", data.display()), "steps=1".into(), "items=4".into()];
     compare(&fixed, [1, 15, 28], [2, 4, 8])

@@ -31,6 +31,9 @@ pub(super) fn examined(args: &CheckArgs) -> Result<(Ledger, Ledger)> {
     Ok((examine(Outlook::Good)?, examine(Outlook::Bad)?))
 }
 
+/// Tells events of a kind.
+type Kind = fn(&Event) -> bool;
+
 /// What was found: names that it asks for, and how much it does.
 fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
     let mut lines = vec![format!("{recipe}: no mistake found")];
@@ -45,8 +48,8 @@ fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
             _ => {}
         }
     }
-    let count = |ledger: &Ledger, what: fn(&Event) -> bool| ledger.notes.iter().filter(|n| what(&n.event)).count();
-    let kinds: [(&str, fn(&Event) -> bool); 4] = [
+    let count = |ledger: &Ledger, what: Kind| ledger.notes.iter().filter(|n| what(&n.event)).count();
+    let kinds: [(&str, Kind); 4] = [
         ("fits", |e| matches!(e, Event::Fit(_))),
         ("merges", |e| matches!(e, Event::Merge)),
         ("evaluations", |e| matches!(e, Event::Evaluate { .. })),
