@@ -145,7 +145,7 @@ fn the_reference_is_on_standard_output() {
         assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""), "{term}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(api("fit").starts_with("booster.fit(set: set, options: map) → map\n\n    Trains the factors"));
+    assert!(api("fit").starts_with("booster.fit(set: set, options: map) → map\n\n    Trains the booster"));
     for (term, part) in [
         ("model.booster", "\n    Example\n        let booster = model.booster("),
         ("data::load", "data::load(path: string, options: map) → task\n"),
