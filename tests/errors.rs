@@ -1,6 +1,6 @@
 //! Wrong scripts beside the exact text of their errors: `errors/NAME.rhai` and `errors/NAME.txt`.
 //!
-//! `xgbrun check` finds the same, unless the third line says why it cannot (`// check: …`).
+//! `xgbrun check` finds the same, unless a line says why it cannot (`// check: …`).
 //!
 //! A script's first lines may give arguments (`// args: …`) and an exit code (`// exit: …`, else 2). `MODEL` in the
 //! arguments stands for a tiny model's folder, and in the text for where that was.

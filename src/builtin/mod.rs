@@ -22,7 +22,7 @@ pub struct Micro {
     pub weights: &'static [u8],
 }
 
-/// The micro model, which `recipes/pretrain_micro.rhai` made.
+/// The micro model, made in the stages that `recipes/pretrain_micro.rhai` has.
 pub static MICRO: Micro = Micro {
     name: "micro",
     config: include_str!("micro/config.json"),

@@ -9,7 +9,7 @@ use clap::Parser;
 use super::verbs;
 use crate::bail_usage;
 use crate::device;
-use crate::host::Limits;
+use crate::host::{Limits, Settings};
 
 const RUN_HELP: &str = "\
 The word `run` may be left out: `xgbrun RECIPE`.
@@ -32,15 +32,22 @@ Ctrl-C ends a run after the training step that it is in; what was done until the
     after_help = RUN_HELP
 )]
 pub struct RunArgs {
-    /// The recipe to run: a path that ends in `.rhai` or holds a `/`
+    /// Folder to write the run to, new or empty [default: runs/NAME-TIME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub asked: RecipeArgs,
+}
+
+/// A recipe, and what decides what it does.
+#[derive(Debug, clap::Args)]
+pub struct RecipeArgs {
+    /// The recipe: a path that ends in `.rhai` or holds a `/`
     #[arg(value_parser = recipe)]
     pub recipe: PathBuf,
     /// Set a parameter that the recipe declares with `params`
     #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
     pub param: Vec<(String, String)>,
-    /// Folder to write the run to, new or empty [default: runs/NAME-TIME]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
     /// Seed of all chance in the run
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -48,6 +55,15 @@ pub struct RunArgs {
     pub compute: ComputeArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+}
+
+impl RecipeArgs {
+    /// Opens the device; the run folder is `out`. Errors as [`ComputeArgs::open`].
+    pub fn settings(&self, out: Option<PathBuf>) -> Result<Settings> {
+        let Compute { device, dtype, threads } = self.compute.open()?;
+        let (params, limits) = (self.param.clone(), self.limits.into());
+        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, limits })
+    }
 }
 
 const EVAL_HELP: &str = "\
@@ -109,19 +125,8 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "xgbrun check", bin_name = "xgbrun check", arg_required_else_help = true, max_term_width = 110, after_help = CHECK_HELP)]
 pub struct CheckArgs {
-    /// The recipe: a path that ends in `.rhai` or holds a `/`
-    #[arg(value_parser = recipe)]
-    pub recipe: PathBuf,
-    /// Set a parameter that the recipe declares with `params`
-    #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
-    pub param: Vec<(String, String)>,
-    /// Seed of all chance in the run
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
     #[command(flatten)]
-    pub compute: ComputeArgs,
-    #[command(flatten)]
-    pub limits: LimitArgs,
+    pub asked: RecipeArgs,
 }
 
 const PLAN_HELP: &str = "\
@@ -138,7 +143,7 @@ Examples:
 #[command(name = "xgbrun plan", bin_name = "xgbrun plan", arg_required_else_help = true, max_term_width = 110, after_help = PLAN_HELP)]
 pub struct PlanArgs {
     #[command(flatten)]
-    pub check: CheckArgs,
+    pub asked: RecipeArgs,
     /// Show every round
     #[arg(long)]
     pub rounds: bool,
@@ -322,7 +327,7 @@ mod tests {
 
     #[test]
     fn limits_default_to_those_of_the_host() {
-        assert_eq!(Limits::from(RunArgs::parse_from(["xgbrun", "a.rhai"]).limits), Limits::default());
+        assert_eq!(Limits::from(RunArgs::parse_from(["xgbrun", "a.rhai"]).asked.limits), Limits::default());
     }
 
     #[test]

@@ -4,29 +4,20 @@ use std::io::{Write, stdout};
 
 use anyhow::Result;
 
-use super::args::CheckArgs;
+use super::args::{CheckArgs, RecipeArgs};
 use super::interrupt::INTERRUPTED;
-use crate::host::{self, Event, Ledger, Outlook, Settings};
+use crate::host::{self, Event, Ledger, Outlook};
 use crate::run::grouped;
 
 pub fn run(args: CheckArgs) -> Result<()> {
-    let (good, bad) = examined(&args)?;
-    let text = lines(&args.recipe.display().to_string(), &good, &bad).join("\n");
+    let (good, bad) = examined(&args.asked)?;
+    let text = lines(&args.asked.recipe.display().to_string(), &good, &bad).join("\n");
     Ok(writeln!(stdout(), "{text}")?)
 }
 
 /// The recipe's notes, with the best and with the worst that it could measure.
-pub(super) fn examined(args: &CheckArgs) -> Result<(Ledger, Ledger)> {
-    let compute = args.compute.open()?;
-    let settings = Settings {
-        out: None,
-        params: args.param.clone(),
-        seed: args.seed,
-        threads: compute.threads,
-        dtype: compute.dtype,
-        device: compute.device,
-        limits: args.limits.into(),
-    };
+pub(super) fn examined(args: &RecipeArgs) -> Result<(Ledger, Ledger)> {
+    let settings = args.settings(None)?;
     let examine = |outlook| host::examine(&args.recipe, settings.clone(), outlook, &INTERRUPTED);
     Ok((examine(Outlook::Good)?, examine(Outlook::Bad)?))
 }

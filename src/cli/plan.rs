@@ -1,6 +1,6 @@
 //! `xgbrun plan RECIPE`: layers, parameters, operations, memory and time of each round, before anything is trained.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Write, stdout};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::args::PlanArgs;
 use super::check::{depends, examined};
 use crate::error::{Class, Error};
 use crate::host::{Event, Fit, Ledger, Opened};
-use crate::model::cost::{Rates, Work, backward_flops, forward_flops};
+use crate::model::cost::{Rates, Work, backward_flops, forward_flops, layer_weights};
 use crate::run::{grouped, resident_bytes};
 use crate::train::memory::{free_memory, step_bytes};
 
@@ -21,12 +21,15 @@ const MIB: f64 = (1 << 20) as f64;
 
 pub fn run(args: PlanArgs) -> Result<()> {
     let before = resident_bytes();
-    let (good, bad) = examined(&args.check)?;
-    let plan = Plan::of(&good, before)?;
+    let (good, bad) = examined(&args.asked)?;
+    // What the process holds now beyond what it began with are the recipe's data and tokenizer.
+    let held = Held { program: before as f64 / MIB, data: resident_bytes().saturating_sub(before) as f64 / MIB };
+    let rates = calibrate(&good)?;
+    let plan = Plan::of(&good, &held, rates.as_ref());
     let mut lines = plan.lines(args.rounds);
     if let Some(line) = good.differs(&bad) {
         lines.push(depends(line));
-        let other = Plan::of(&bad, before)?;
+        let other = Plan::of(&bad, &held, rates.as_ref());
         let more = if good.endless || bad.endless { " or more" } else { "" };
         let range = |a: f64, b: f64| format!("{:.0} to {:.0}", a.min(b), a.max(b));
         lines.push(format!(
@@ -57,6 +60,12 @@ struct Round {
     seconds: f64,
 }
 
+/// Memory that a recipe takes before it computes, in MiB.
+struct Held {
+    program: f64,
+    data: f64,
+}
+
 struct Plan {
     model: Option<Opened>,
     rounds: Vec<Round>,
@@ -67,52 +76,50 @@ struct Plan {
     evaluations: usize,
     /// Whether gradients are formed again in some fit.
     recompute: bool,
-    /// Sequences and tokens of the largest batch.
-    largest: Work,
+}
+
+/// The models that a recipe opens, the run's own first.
+fn models(ledger: &Ledger) -> impl Iterator<Item = &Opened> {
+    ledger.notes.iter().filter_map(|n| if let Event::Model(m) = &n.event { Some(m) } else { None })
+}
+
+/// Times the run's model; `None` where there is none.
+fn calibrate(ledger: &Ledger) -> Result<Option<Rates>> {
+    let Some(m) = models(ledger).next() else { return Ok(None) };
+    // Batches of the size that most of the work has.
+    let sizes = ledger.notes.iter().filter_map(|n| match &n.event {
+        Event::Fit(fit) => Some((fit.work, fit.batches)),
+        Event::Evaluate { work, passes, .. } => Some((*work, *passes)),
+        _ => None,
+    });
+    let (work, batches) = sizes.fold((Work::default(), 0), |(all, n), (work, batches)| (all.and(work), n + batches));
+    let tokens = (work.tokens / batches.max(1)).clamp(64, 1024);
+    // Σ length² / 2 over Σ length gives the length that matters to the attention.
+    let length = (2 * work.pairs / work.tokens.max(1)).clamp(8, tokens);
+    Rates::measure(&m.config, m.compute, &candle_core::Device::Cpu, tokens, length, CALIBRATION).map(Some)
 }
 
 impl Plan {
-    /// `before`: bytes that the process held before it looked at the recipe; what it holds now beyond that are the recipe's
-    /// data and tokenizer.
-    fn of(ledger: &Ledger, before: usize) -> Result<Self> {
-        let mut models = ledger.notes.iter().filter_map(|n| if let Event::Model(m) = &n.event { Some(m.clone()) } else { None });
-        let model = models.next();
-        let data = resident_bytes().saturating_sub(before) as f64 / MIB;
+    fn of(ledger: &Ledger, held: &Held, rates: Option<&Rates>) -> Self {
         let mut plan = Self {
-            model: model.clone(),
+            model: models(ledger).next().cloned(),
             rounds: vec![],
-            parts: vec![("program", before as f64 / MIB), ("data and tokenizer", data)],
+            parts: vec![("program", held.program), ("data and tokenizer", held.data)],
             evaluation: 0.0,
             evaluations: 0,
             recompute: false,
-            largest: Work::default(),
         };
-        let Some(m) = model else { return Ok(plan) };
-        let others: usize = models.map(|m| m.parameters * m.weight_bytes).sum();
-        plan.parts.push(("weights", (m.parameters * m.weight_bytes + others) as f64 / MIB));
-        let rates = plan.calibrate(&m, ledger)?;
-        plan.fill(&m, ledger, &rates);
-        Ok(plan)
-    }
-
-    fn calibrate(&self, m: &Opened, ledger: &Ledger) -> Result<Rates> {
-        let device = candle_core::Device::Cpu;
-        // Batches of the size that most of the work has.
-        let sizes = ledger.notes.iter().filter_map(|n| match &n.event {
-            Event::Fit(fit) => Some((fit.work, fit.batches)),
-            Event::Evaluate { work, passes, .. } => Some((*work, *passes)),
-            _ => None,
-        });
-        let (work, batches) = sizes.fold((Work::default(), 0), |(all, n), (work, batches)| (all.and(work), n + batches));
-        let tokens = (work.tokens / batches.max(1)).clamp(64, 1024);
-        // Σ length² / 2 over Σ length gives the length that matters to the attention.
-        let length = (2 * work.pairs / work.tokens.max(1)).clamp(8, tokens);
-        Rates::measure(&m.config, m.compute, &device, tokens, length, CALIBRATION)
+        if let (Some(m), Some(rates)) = (plan.model.clone(), rates) {
+            let weights: usize = models(ledger).map(|m| m.parameters * m.weight_bytes).sum();
+            plan.parts.push(("weights", weights as f64 / MIB));
+            plan.fill(&m, ledger, rates);
+        }
+        plan
     }
 
     fn fill(&mut self, m: &Opened, ledger: &Ledger, rates: &Rates) {
         let mut rounds: BTreeMap<usize, Round> = BTreeMap::new();
-        let (mut total, mut factors, mut masters, mut step) = (0, 0f64, 0f64, 0f64);
+        let (mut total, mut factors, mut step, mut trained) = (0, 0f64, 0f64, BTreeSet::<usize>::new());
         for note in &ledger.notes {
             match &note.event {
                 Event::Fit(fit) => {
@@ -122,11 +129,8 @@ impl Plan {
                     step = step.max(bytes);
                     // The numbers, their gradients and the optimiser's two moments; dense copies are merged through a difference.
                     factors = factors.max((fit.parameters as f64 * 16.0 + fit.dense as f64 * 4.0) / MIB);
-                    if m.weight_bytes == 2 {
-                        masters = masters.max(fit.layers.len() as f64);
-                    }
+                    trained.extend(&fit.layers);
                     self.recompute |= fit.recompute;
-                    self.largest = self.largest.or(fit.largest);
                     let round = rounds.entry(fit.round).or_insert_with(|| Round::new(&fit.layers, total));
                     round.add(fit, total, bytes, &m.config, rates);
                 }
@@ -142,22 +146,9 @@ impl Plan {
                 _ => {}
             }
         }
-        if masters > 0.0 {
-            // Any layer may be drawn in the course of a run: f32 sums behind all linears that were merged into.
-            let trained: std::collections::BTreeSet<usize> = ledger
-                .notes
-                .iter()
-                .filter_map(|n| if let Event::Fit(f) = &n.event { Some(f.layers.clone()) } else { None })
-                .flatten()
-                .collect();
-            let layer: usize = m
-                .config
-                .tensors()
-                .iter()
-                .filter(|(n, _)| n.contains(".0.") && n.contains("proj.weight"))
-                .map(|(_, s)| s.iter().product::<usize>())
-                .sum();
-            self.parts.push(("sums behind 16-bit weights", (trained.len() * layer * 4) as f64 / MIB));
+        if m.weight_bytes == 2 {
+            // f32 sums behind all linears of the layers that were merged into.
+            self.parts.push(("sums behind 16-bit weights", (trained.len() * layer_weights(&m.config) * 4) as f64 / MIB));
         }
         self.parts.push(("booster and optimizer", factors));
         self.parts.push(("largest step", step));
@@ -216,7 +207,7 @@ impl Plan {
             "weights" => "take a smaller model, or `--dtype bf16`",
             "data and tokenizer" => "take fewer items, or `stream: true` for large files",
             "booster and optimizer" => "train fewer layers or a lower rank",
-            _ if !self.recompute => "lower `batch`, `max_length` or `accumulate` more, or set `recompute: \"on\"`",
+            _ if !self.recompute => "lower `batch` (and raise `accumulate`) or `max_length`, or set `recompute: \"on\"`",
             _ => "lower `batch` or `max_length`, or choose higher layers",
         };
         let message = format!("the plan needs {:.0} MiB, and {available:.0} MiB are free; the most goes to {largest}", self.peak());

@@ -5,25 +5,17 @@ use anyhow::Result;
 use super::args::RunArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
-use crate::host::{self, Finished, Settings};
+use crate::host::{self, Finished};
 use crate::run::{Evaluation, duration, grouped};
 
 pub fn run(args: RunArgs) -> Result<()> {
-    let compute = args.compute.open()?;
-    let settings = Settings {
-        out: args.out,
-        params: args.param,
-        seed: args.seed,
-        threads: compute.threads,
-        dtype: compute.dtype,
-        device: compute.device,
-        limits: args.limits.into(),
-    };
-    let console = terminal::console(args.compute.quiet);
-    let finished = host::run(&args.recipe, settings, console.clone(), &INTERRUPTED);
+    let settings = args.asked.settings(args.out)?;
+    let quiet = args.asked.compute.quiet;
+    let console = terminal::console(quiet);
+    let finished = host::run(&args.asked.recipe, settings, console.clone(), &INTERRUPTED);
     console.finish();
     let finished = finished?;
-    if !args.compute.quiet {
+    if !quiet {
         for line in summary(&finished) {
             console.print(&line);
         }

@@ -153,10 +153,10 @@ mod tests {
     #[test]
     fn the_first_word_decides() {
         for recipe in ["a.rhai", "./eval", "eval/x"] {
-            assert!(matches!(parsed(&["xgbrun", recipe]), Ok(Invocation::Run(args)) if args.recipe == *recipe), "{recipe}");
-            assert!(matches!(parsed(&["xgbrun", "run", recipe]), Ok(Invocation::Run(args)) if args.recipe == *recipe), "{recipe}");
+            assert!(matches!(parsed(&["xgbrun", recipe]), Ok(Invocation::Run(args)) if args.asked.recipe == *recipe), "{recipe}");
+            assert!(matches!(parsed(&["xgbrun", "run", recipe]), Ok(Invocation::Run(args)) if args.asked.recipe == *recipe), "{recipe}");
         }
-        assert!(matches!(parsed(&["xgbrun", "--quiet", "a.rhai"]), Ok(Invocation::Run(args)) if args.compute.quiet));
+        assert!(matches!(parsed(&["xgbrun", "--quiet", "a.rhai"]), Ok(Invocation::Run(args)) if args.asked.compute.quiet));
         assert!(matches!(parsed(&["xgbrun", "eval", "m", "--data", "d"]), Ok(Invocation::Eval(args)) if args.model == "m"));
         for (words, message) in [
             (&["evla"][..], "unknown command `evla`; did you mean `eval`?"),

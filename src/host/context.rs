@@ -77,6 +77,7 @@ impl Host {
         let Some(ledger) = &self.ledger else { return Ok(()) };
         let in_recipe = context.call_source().is_none_or(|source| source == self.sources.recipe().name);
         let line = if in_recipe { context.call_position().line() } else { None };
+        // A script cannot catch an interrupt.
         if lock(ledger).note(line, event) { Ok(()) } else { Err(Error::new(Class::Interrupted, "endless").into()) }
     }
 

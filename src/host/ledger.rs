@@ -22,8 +22,9 @@ pub struct Opened {
     pub config: Config,
     /// Weights, tied ones once.
     pub parameters: usize,
-    /// Bytes of a weight in memory, of those of 16 bits that sums are kept of, and of activations.
+    /// Bytes of a weight in memory.
     pub weight_bytes: usize,
+    /// The type of activations.
     pub compute: candle_core::DType,
 }
 

@@ -42,7 +42,7 @@ impl Work {
 }
 
 /// Weights of a layer's linears.
-fn layer_weights(config: &Config) -> usize {
+pub fn layer_weights(config: &Config) -> usize {
     let roles = Role::ALL.into_iter().filter(|r| config.gated || *r != Role::Gate);
     roles.map(|r| config.linear_shape(r)).map(|(out, inner)| out * inner).sum()
 }
@@ -80,7 +80,7 @@ pub struct Rates {
     row_backward: f64,
 }
 
-/// What is measured with: a booster's targets in one layer of the small model.
+/// Layers of the model that is timed.
 const LAYERS: usize = 2;
 
 impl Rates {
@@ -89,7 +89,7 @@ impl Rates {
         let small = Config { layers: LAYERS.min(config.layers), ..config.clone() };
         let layers = small.layers;
         let model = create::filled(small, device, storage)?;
-        let length = length.clamp(2, config.max_positions);
+        let length = length.min(config.max_positions).max(2);
         let sequences = (tokens / length).max(1);
         let starts: Vec<usize> = (0..=sequences).map(|i| i * length).collect();
         let n = sequences * length;
@@ -171,4 +171,37 @@ fn overlay(model: &Model, layer: usize) -> Result<Overlay> {
         Ok(((layer, role), Pair { a: zeros((1, inner))?, b: zeros((out, 1))?, scale: 1.0 }))
     };
     Ok(Overlay::new(model.roles().into_iter().map(pair).collect::<Result<BTreeMap<_, _>>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing;
+
+    #[test]
+    fn operations_are_those_counted_by_hand() {
+        // D 12, F 10, H 4, G 2, E 4, V 13, three layers: q 192, k and v 96 each, o 192, gate, up and down 120 each.
+        let config = testing::config();
+        assert_eq!(layer_weights(&config), 192 + 2 * 96 + 192 + 3 * 120);
+        let work = Work::of(&Tokens::sequences(vec![0; 5], &[0, 3, 5]), 2);
+        assert_eq!(work, Work { tokens: 5, rows: 2, pairs: 6 + 3 });
+        let layer = 2 * 936 * 5 + 4 * 16 * 9;
+        let head = 2 * 12 * 13 * 2;
+        assert_eq!(forward_flops(&config, work), (3 * layer + head) as f64);
+        let backward = 2 * 936 * 5 + 8 * 16 * 9;
+        assert_eq!(backward_flops(&config, work, 1, 936), (2 * backward + head + 2 * 936 * 5) as f64);
+        assert_eq!(backward_flops(&config, work, 3, 0), head as f64);
+    }
+
+    #[test]
+    fn rates_grow_with_the_work() -> Result<()> {
+        let config = Config { max_positions: 1, ..testing::config() };
+        let rates = Rates::measure(&config, DType::F32, &Device::Cpu, 64, 8, Duration::ZERO)?;
+        let work = Work { tokens: 100, rows: 10, pairs: 100 };
+        let twice = work.and(work);
+        assert!(rates.fixed > 0.0 && rates.forward_seconds(&config, work, 1) >= rates.fixed);
+        assert!(rates.forward_seconds(&config, twice, 2) >= 2.0 * rates.forward_seconds(&config, work, 1) * 0.999);
+        assert!(rates.step_seconds(&config, work, 1, 0, false) >= rates.step_seconds(&config, work, 1, 2, false));
+        Ok(())
+    }
 }

@@ -9,7 +9,7 @@ use super::Model;
 use super::block::NormKind;
 use super::config::{Config, RopeScaling};
 use super::load::assemble;
-use super::names::{self, Role};
+use super::names::Role;
 use crate::error::Error;
 use crate::ops::activation::Activation;
 use crate::seed::Stream;
@@ -64,7 +64,7 @@ impl Sizes {
 /// A model of that config with weights drawn from `stream`: embedding N(0, 1/D), linears N(0, 1/in), those that write
 /// into the residual by √(2L) smaller (GPT-2's rule), norms 1.
 ///
-/// Errors (class data): sizes that cannot be.
+/// Errors: sizes that cannot be (class data), more weights than 2³¹ (class usage).
 pub fn create(config: Config, stream: &mut Stream, device: &Device, storage: DType) -> Result<Model> {
     config.check()?;
     let numbers: usize = config.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
@@ -85,8 +85,7 @@ pub fn create(config: Config, stream: &mut Stream, device: &Device, storage: DTy
         };
         drawn.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
     }
-    debug_assert!(drawn.contains_key(names::EMBEDDING));
-    assemble(config, &Drawn(drawn), device, storage)
+    assemble(config, &InMemory(drawn), device, storage)
 }
 
 /// A model of that config with numbers of no meaning, for timing.
@@ -94,12 +93,13 @@ pub fn filled(config: Config, device: &Device, storage: DType) -> Result<Model> 
     let value =
         |(name, shape): (String, Vec<usize>)| -> Result<(String, Tensor)> { Ok((name, Tensor::full(0.01f32, shape, &Device::Cpu)?)) };
     let drawn = config.tensors().into_iter().map(value).collect::<Result<_>>()?;
-    assemble(config, &Drawn(drawn), device, storage)
+    assemble(config, &InMemory(drawn), device, storage)
 }
 
-struct Drawn(BTreeMap<String, Tensor>);
+/// Tensors in memory.
+pub(crate) struct InMemory(pub BTreeMap<String, Tensor>);
 
-impl TensorSource for Drawn {
+impl TensorSource for InMemory {
     fn names(&self) -> Vec<&str> {
         self.0.keys().map(String::as_str).collect()
     }
@@ -114,7 +114,7 @@ impl TensorSource for Drawn {
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let tensor = self.0.get(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?;
-        // A copy, so that training writes into no tensor twice.
+        // A copy, so that two models never share numbers.
         Ok(tensor.to_dtype(dtype)?.to_device(device)?.copy()?)
     }
 }

@@ -1,5 +1,7 @@
 //! A model without numbers: everything that its config and its files' headers tell, and tensors that take no memory.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
@@ -12,50 +14,28 @@ use crate::source::{self, Grants, TensorSource};
 /// weights: every tensor is a single zero, seen in the right shape.
 pub fn open(name: &str, grants: &Grants, storage: DType) -> Result<Loaded> {
     prepare(&source::model(&source::resolve(name, grants)?)?, &mut |config, source| {
-        super::load::assemble(config, &Shapes(source), &Device::Cpu, storage)
+        let shape = |name: &str| (name.to_owned(), source.shape(name).unwrap_or_default().to_vec());
+        super::load::assemble(config, &Shapes(source.names().into_iter().map(shape).collect()), &Device::Cpu, storage)
     })
 }
 
-/// A model of that config without numbers.
+/// A model of that config without numbers. Errors (class data): sizes that cannot be.
 pub fn of(config: super::Config, storage: DType) -> Result<Model> {
-    let tensors = config.tensors();
-    super::load::assemble(config, &Listed(tensors), &Device::Cpu, storage)
+    config.check()?;
+    let tensors = config.tensors().into_iter().collect();
+    super::load::assemble(config, &Shapes(tensors), &Device::Cpu, storage)
 }
 
-/// A single zero, seen as a tensor of that shape.
-fn hollow(shape: &[usize], dtype: DType) -> Result<Tensor> {
-    Ok(Tensor::zeros(1, dtype, &Device::Cpu)?.broadcast_as(shape)?)
-}
+/// Names and shapes, and nothing behind them.
+struct Shapes(BTreeMap<String, Vec<usize>>);
 
-struct Shapes<'a>(&'a dyn TensorSource);
-
-impl TensorSource for Shapes<'_> {
+impl TensorSource for Shapes {
     fn names(&self) -> Vec<&str> {
-        self.0.names()
+        self.0.keys().map(String::as_str).collect()
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.0.shape(name)
-    }
-
-    fn dtype_name(&self, name: &str) -> Option<String> {
-        self.0.dtype_name(name)
-    }
-
-    fn load(&self, name: &str, dtype: DType, _: &Device) -> Result<Tensor> {
-        hollow(self.shape(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?, dtype)
-    }
-}
-
-struct Listed(Vec<(String, Vec<usize>)>);
-
-impl TensorSource for Listed {
-    fn names(&self) -> Vec<&str> {
-        self.0.iter().map(|(name, _)| name.as_str()).collect()
-    }
-
-    fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, shape)| shape.as_slice())
+        self.0.get(name).map(Vec::as_slice)
     }
 
     fn dtype_name(&self, _: &str) -> Option<String> {
@@ -63,6 +43,7 @@ impl TensorSource for Listed {
     }
 
     fn load(&self, name: &str, dtype: DType, _: &Device) -> Result<Tensor> {
-        hollow(self.shape(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?, dtype)
+        let shape = self.shape(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?;
+        Ok(Tensor::zeros(1, dtype, &Device::Cpu)?.broadcast_as(shape)?)
     }
 }

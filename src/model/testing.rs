@@ -7,31 +7,12 @@ use candle_core::{DType, Device, Tensor};
 
 use super::block::NormKind;
 use super::config::{Config, RopeScaling};
+use super::create::InMemory;
 use super::load::assemble;
 use super::{Model, Overlay};
 use crate::ops::activation::Activation;
 use crate::ops::linear::Pair;
 use crate::seed::Stream;
-use crate::source::TensorSource;
-
-/// Tensors in memory, in f64.
-pub struct InMemory(pub BTreeMap<String, Tensor>);
-
-impl TensorSource for InMemory {
-    fn names(&self) -> Vec<&str> {
-        self.0.keys().map(String::as_str).collect()
-    }
-    fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.0.get(name).map(Tensor::dims)
-    }
-    fn dtype_name(&self, name: &str) -> Option<String> {
-        self.0.get(name).map(|t| format!("{:?}", t.dtype()))
-    }
-    fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        // A copy, so that two models never share numbers.
-        Ok(self.0[name].to_dtype(dtype)?.to_device(device)?.copy()?)
-    }
-}
 
 /// A Llama of three layers with grouped heads, D 12, F 10, V 13.
 pub fn config() -> Config {

@@ -18,6 +18,7 @@ const LABELS: [[&str; 4]; 8] = [
     ["left", "middle", "right", "bottom"],
 ];
 
+/// The frame's first lines: those of the template `alpaca`, which lies above what is embedded.
 const TASK: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
 
 /// `count` documents: facts and stories.
@@ -66,8 +67,7 @@ fn about(world: &World, fact: &Fact, stream: &mut Stream) -> String {
     facts.into_iter().map(|f| sentence(f, stream)).collect::<Vec<_>>().join(" ")
 }
 
-/// Things that happen to people, with words and numbers that nothing else uses. People in stories differ from the facts
-/// about them in nothing that facts tell.
+/// Things that happen to people, with words and numbers that facts do not use, and a fact at the end.
 fn story(world: &World, stream: &mut Stream) -> String {
     let (a, b) = (one(&PEOPLE, stream), one(&PEOPLE, stream));
     let n = 1 + stream.below(5);

@@ -73,7 +73,7 @@ impl Model {
 /// `model::…`.
 #[export_module]
 pub(super) mod module {
-    /// Loads the model called `name`: a Hugging Face folder, a GGUF file or a hub id (`owner/name@revision`), as `-p`
+    /// Loads the model called `name`: `builtin:micro`, a Hugging Face folder, a GGUF file or a hub id (`owner/name@revision`), as `-p`
     /// gave it on the command line.
     ///
     /// # Example
