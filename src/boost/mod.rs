@@ -3,8 +3,10 @@
 pub mod adapter;
 pub mod booster;
 pub mod dense;
-pub mod update;
+pub mod stack;
+mod update;
 
 pub use booster::{Booster, Init, Kind, Spec};
 pub use dense::DenseSpec;
+pub use stack::Stack;
 pub use update::Update;

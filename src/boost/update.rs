@@ -14,7 +14,7 @@ use super::adapter::{PREFIX, factors, named_factors};
 use super::booster::{Booster, Kind};
 use crate::bail_data;
 use crate::error::Error;
-use crate::model::{Model, Overlay, names, save};
+use crate::model::{Model, Overlay, Role, names, save};
 use crate::ops::elementwise;
 use crate::ops::linear::Pair;
 use crate::source::{Safetensors, TensorSource};
@@ -78,6 +78,36 @@ impl Update {
             What::LowRank(_) => Kind::LowRank,
             What::Dense(_) => Kind::Dense,
         }
+    }
+
+    /// The same, multiplied by `weight`.
+    pub fn scaled(mut self, weight: f64) -> Result<Self> {
+        if weight == 1.0 {
+            return Ok(self);
+        }
+        self.eta *= weight;
+        if let What::Dense(deltas) = &mut self.what {
+            for delta in deltas.values_mut() {
+                *delta = elementwise::scale(delta.copy()?, weight)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Published names of the tensors that it changes.
+    pub fn tensors(&self) -> Vec<String> {
+        match &self.what {
+            What::LowRank(overlay) => {
+                overlay.pairs().keys().map(|&(layer, role)| names::in_layer(layer, &format!("{}.weight", role.path()))).collect()
+            }
+            What::Dense(deltas) => deltas.keys().cloned().collect(),
+        }
+    }
+
+    /// The factors with their step weight, by layer and target; `None` of a dense booster.
+    pub fn factors(&self) -> Option<impl Iterator<Item = ((usize, Role), Pair)>> {
+        let What::LowRank(overlay) = &self.what else { return None };
+        Some(overlay.pairs().iter().map(|(key, pair)| (*key, Pair { scale: pair.scale * self.eta, ..pair.clone() })))
     }
 
     /// Layers that it changes, ascending.

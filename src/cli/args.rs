@@ -86,7 +86,7 @@ pub struct EvalArgs {
     /// A file, a folder with files for train, validation and test, or a folder of such folders: several tasks
     #[arg(long, value_name = "FILE|DIR")]
     pub data: String,
-    /// How questions are worded: alpaca, llm-adapters, none or chat, the model's own [default: alpaca]
+    /// How questions are worded: alpaca, options, llm-adapters, none or chat, the model's own [default: alpaca]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
     /// How answers are found: lm-eval (choices by their likelihood), llm-adapters (generated, 4 beams) or perplexity
@@ -179,9 +179,44 @@ pub struct AskArgs {
     /// The most tokens of an answer in text
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
-    /// How the question is worded: alpaca, llm-adapters, none or chat, the model's own [default: as in the run]
+    /// How the question is worded: alpaca, options, llm-adapters, none or chat, the model's own [default: as in the run]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+const EXPORT_HELP: &str = "\
+The model is the base that the run began with and the boosters that its model is the sum of; with `--round N`, the first N \
+of them. An adapter holds the factors of all boosters, stacked: the base with it is the run's model, exactly in f32.
+
+Examples:
+  xgbrun export runs/commonsense-1 --merged models/tuned
+  xgbrun export runs/commonsense-1 --peft adapters/tuned
+  xgbrun export runs/commonsense-1 --merged models/half --round 32";
+
+/// Write a run's model for other programs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "xgbrun export",
+    bin_name = "xgbrun export",
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = EXPORT_HELP
+)]
+#[command(group = clap::ArgGroup::new("form").required(true))]
+pub struct ExportArgs {
+    /// The folder of a run that has ended
+    pub run: PathBuf,
+    /// Write a Hugging Face folder with the boosters merged into the weights
+    #[arg(long, value_name = "DIR", group = "form")]
+    pub merged: Option<PathBuf>,
+    /// Write a PEFT LoRA adapter for the base
+    #[arg(long, value_name = "DIR", group = "form")]
+    pub peft: Option<PathBuf>,
+    /// After so many boosters [default: all]
+    #[arg(long, value_name = "N")]
+    pub round: Option<usize>,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }

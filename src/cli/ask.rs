@@ -6,26 +6,25 @@ use std::io::{Write as _, stdout};
 use anyhow::Result;
 
 use super::args::AskArgs;
+use super::base;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
 use crate::boost::Update;
 use crate::data::item::Instruction;
 use crate::data::{ChoiceItem, Item, Template, asked, encode_choices, encode_questions};
-use crate::error::Error;
 use crate::eval::choices::score;
 use crate::eval::generate::{Generation, generate};
 use crate::host::{Guard, Progress, plain};
-use crate::model::{self, Model, Overlay};
+use crate::model::{Model, Overlay};
 use crate::run::Kept;
-use crate::source::{Grants, Tokenizer};
+use crate::source::Tokenizer;
 use crate::{bail_data, bail_usage};
 
 pub fn run(args: &AskArgs) -> Result<()> {
     let guard = Guard::new(u64::MAX, &INTERRUPTED);
     let console = terminal::console(args.compute.quiet);
     let kept = Kept::open(&args.run)?;
-    let name = kept.model()?;
-    let rounds = rounds(&args.rounds, kept.boosters.len())?;
+    let rounds = rounds(&args.rounds, kept.ensemble.rounds())?;
     let template = match (&args.template, kept.manifest.template.as_deref()) {
         (Some(name), _) => Template::parse(name)?,
         (None, Some("recipe")) => {
@@ -36,23 +35,18 @@ pub fn run(args: &AskArgs) -> Result<()> {
         (None, None) => Template::Alpaca,
     };
     let question = asked::question(&args.question);
+    let boosters = kept.boosters();
     let compute = args.compute.open_as(&kept.manifest.dtype)?;
-    let mut loaded = model::load::open(name, &Grants::everything(), &compute.device, compute.dtype)?;
-    let (now, then) = (loaded.model.digest()?, kept.manifest.digests.get(name));
-    if then.is_some_and(|then| *then != now) {
-        return Err(Error::data(format!("`{name}` is not the model that the run began with: its weights are others"))
-            .hint(format!("SHA-256 is {now}, in `run.json` {}", then.map_or("", String::as_str)))
-            .into());
-    }
+    let mut loaded = base::open(&kept, &compute)?;
 
     let prompt = Prompt::new(&question, template, &loaded.tokenizer, &loaded.model, args.max_tokens as usize)?;
-    let last = if question.choices.is_empty() { rounds.last().copied().unwrap_or(0) } else { kept.boosters.len() };
+    let last = if question.choices.is_empty() { rounds.last().copied().unwrap_or(0) } else { boosters.len() };
     let mut answers = vec![];
     let mut layers = vec![];
     for round in 0..=last {
         guard.check()?;
-        if let Some(path) = round.checked_sub(1).and_then(|i| kept.boosters.get(i)) {
-            let update = Update::load(path, &loaded.model)?;
+        if let Some((path, weight)) = round.checked_sub(1).and_then(|i| boosters.get(i)) {
+            let update = Update::load(path, &loaded.model)?.scaled(*weight)?;
             update.add(&mut loaded.model)?;
             layers.push(update.layers());
         }

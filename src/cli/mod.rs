@@ -3,8 +3,10 @@
 mod api;
 mod args;
 mod ask;
+mod base;
 mod check;
 mod eval;
+mod export;
 mod heatmap;
 mod interrupt;
 mod live;
@@ -37,6 +39,7 @@ pub fn main() -> Result<()> {
         Invocation::Plan(args) => plan::run(args),
         Invocation::Ask(args) => ask::run(&args),
         Invocation::Eval(args) => eval::run(&args),
+        Invocation::Export(args) => export::run(&args),
         Invocation::Report(args) => report::run(&args),
         Invocation::Api(args) => api::run(&args),
         Invocation::Help(page) => Ok(stdout().write_all(page.as_bytes())?),

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Command, CommandFactory, Parser};
 
 use super::api::ApiArgs;
-use super::args::{AskArgs, CheckArgs, EvalArgs, PlanArgs, ReportArgs, RunArgs};
+use super::args::{AskArgs, CheckArgs, EvalArgs, ExportArgs, PlanArgs, ReportArgs, RunArgs};
 use super::new::NewArgs;
 use super::terminal::complain;
 use crate::error::{Error, nearest};
@@ -21,6 +21,7 @@ pub enum Invocation {
     Plan(PlanArgs),
     Ask(AskArgs),
     Eval(EvalArgs),
+    Export(ExportArgs),
     Report(ReportArgs),
     Api(ApiArgs),
     /// A page to be shown.
@@ -38,6 +39,7 @@ const VERBS: &[Verb] = &[
     ("plan", PlanArgs::command, |words| Invocation::Plan(PlanArgs::parse_from(words))),
     ("ask", AskArgs::command, |words| Invocation::Ask(AskArgs::parse_from(words))),
     ("eval", EvalArgs::command, |words| Invocation::Eval(EvalArgs::parse_from(words))),
+    ("export", ExportArgs::command, |words| Invocation::Export(ExportArgs::parse_from(words))),
     ("report", ReportArgs::command, |words| Invocation::Report(ReportArgs::parse_from(words))),
     ("api", ApiArgs::command, |words| Invocation::Api(ApiArgs::parse_from(words))),
 ];

@@ -3,6 +3,7 @@
 //! A [`Model`] is a network only; [`load::Loaded`] adds the tokenizer and where it came from.
 
 mod backward;
+pub mod base;
 pub mod block;
 mod cache;
 pub mod config;

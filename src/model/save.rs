@@ -1,5 +1,6 @@
 //! A model as a Hugging Face folder that transformers loads, written whole or not at all.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -40,19 +41,34 @@ impl Model {
 
     /// SHA-256 over names, shapes and the SHA-256 of all tensors' numbers, in the order of the network.
     pub fn digest(&self) -> Result<String> {
+        Ok(self.digests()?.digest)
+    }
+
+    /// That digest, with that of each tensor.
+    pub fn digests(&self) -> Result<Digests> {
         let tensors = self.tensors();
         let parts = tensors.par_iter().map(|(_, tensor)| numbers_digest(tensor)).collect::<Result<Vec<_>>>()?;
         let mut hash = Sha256::new();
-        for ((name, tensor), part) in tensors.iter().zip(parts) {
+        for ((name, tensor), part) in tensors.iter().zip(&parts) {
             hash.update(format!("{name}{:?}", tensor.dims()).as_bytes());
             hash.update(part);
         }
-        Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+        let digest = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        Ok(Digests { digest, tensors: tensors.iter().map(|(name, _)| name.clone()).zip(parts.into_iter().map(Into::into)).collect() })
     }
 }
 
+/// What a model's numbers were.
+#[derive(Clone, Debug, Default)]
+pub struct Digests {
+    /// SHA-256 over all, as [`Model::digest`] gives it.
+    pub digest: String,
+    /// SHA-256 of a tensor's numbers, by published name.
+    pub tensors: BTreeMap<String, [u8; 32]>,
+}
+
 /// SHA-256 of a tensor's numbers, little-endian, row by row.
-fn numbers_digest(tensor: &Tensor) -> Result<sha2::digest::Output<Sha256>> {
+pub(super) fn numbers_digest(tensor: &Tensor) -> Result<sha2::digest::Output<Sha256>> {
     let flat = tensor.to_device(&candle_core::Device::Cpu)?.flatten_all()?;
     let mut hash = Sha256::new();
     match flat.dtype() {

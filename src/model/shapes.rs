@@ -8,12 +8,12 @@ use candle_core::{DType, Device, Tensor};
 use super::Model;
 use super::load::{Loaded, prepare};
 use crate::error::Error;
-use crate::source::{self, Grants, TensorSource};
+use crate::source::{ModelFiles, TensorSource};
 
-/// Opens the model that `name` stands for as [`super::load::open`] does, with the same checks and errors, but reads no
-/// weights: every tensor is a single zero, seen in the right shape.
-pub fn open(name: &str, grants: &Grants, storage: DType) -> Result<Loaded> {
-    prepare(&source::model(&source::resolve(name, grants)?)?, &mut |config, source| {
+/// Opens a model as [`super::load::load`] does, with the same checks and errors, but reads no weights: every tensor is a
+/// single zero, seen in the right shape.
+pub fn load(files: &ModelFiles, storage: DType) -> Result<Loaded> {
+    prepare(files, &mut |config, source| {
         let shape = |name: &str| (name.to_owned(), source.shape(name).unwrap_or_default().to_vec());
         super::load::assemble(config, &Shapes(source.names().into_iter().map(shape).collect()), &Device::Cpu, storage)
     })

@@ -86,15 +86,15 @@ impl Folder {
         write_whole(&self.path.join(name), bytes)
     }
 
-    /// The path of the booster that is merged into the run's model `model` after `round` others, in a folder that is there:
-    /// `boosters/0000.safetensors`; of a second model, `boosters/model-1/…`.
-    pub fn booster(&self, model: usize, round: usize) -> Result<PathBuf> {
+    /// The folder of the boosters that are merged into the run's model `model`, made where it is missing: `boosters`; of a
+    /// second model, `boosters/model-1`.
+    pub fn boosters(&self, model: usize) -> Result<PathBuf> {
         let mut folder = self.path.join("boosters");
         if model > 0 {
             folder.push(format!("model-{model}"));
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
-        Ok(folder.join(booster_name(round)))
+        Ok(folder)
     }
 
     /// The path of something that a recipe saves as `name`: below this folder, never over what the run writes.
@@ -116,9 +116,9 @@ impl Folder {
     }
 }
 
-/// The name of a booster's file.
-pub(super) fn booster_name(round: usize) -> String {
-    format!("{round:04}.safetensors")
+/// The name of the file of a booster, by how many were kept before it.
+pub fn booster_name(number: usize) -> String {
+    format!("{number:04}.safetensors")
 }
 
 /// Writes a file so that it is there whole or not at all.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Manifest;
 use super::folder::booster_name;
+use super::{Ensemble, Manifest};
 use crate::error::Error;
 use crate::{bail_data, bail_usage};
 
@@ -13,8 +13,10 @@ use crate::{bail_data, bail_usage};
 #[derive(Clone, Debug)]
 pub struct Kept {
     pub manifest: Manifest,
-    /// Files of the boosters that were merged into the run's own model, in that order.
-    pub boosters: Vec<PathBuf>,
+    /// Where its boosters lie.
+    folder: PathBuf,
+    /// The boosters that the run's own model is the sum of, besides its base.
+    pub ensemble: Ensemble,
 }
 
 impl Kept {
@@ -35,7 +37,17 @@ impl Kept {
         if !folder.join("summary.json").is_file() {
             bail_usage!("the run in `{shown}` has not ended: there is no `summary.json`");
         }
-        Ok(Self { manifest, boosters: boosters(&folder.join("boosters"))? })
+        let folder = folder.join("boosters");
+        let ensemble = match Ensemble::load(&folder)? {
+            Some(ensemble) => ensemble,
+            None => unlisted(&folder)?,
+        };
+        Ok(Self { manifest, folder, ensemble })
+    }
+
+    /// Files of the model's boosters and what each is multiplied by, in order.
+    pub fn boosters(&self) -> Vec<(PathBuf, f64)> {
+        self.ensemble.files(&self.folder)
     }
 
     /// The name of the run's own model. Errors (class usage) where it loaded none.
@@ -47,9 +59,9 @@ impl Kept {
     }
 }
 
-/// Files 0000, 0001, … of a folder, which may be missing.
-fn boosters(folder: &Path) -> Result<Vec<PathBuf>> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(vec![]) };
+/// Files 0000, 0001, … of a folder, which may be missing: the boosters of a run that wrote no list of them.
+fn unlisted(folder: &Path) -> Result<Ensemble> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Ensemble::default()) };
     let number = |name: &str| name.strip_suffix(".safetensors")?.parse::<usize>().ok();
     let mut numbers: Vec<usize> = entries.flatten().filter_map(|e| number(e.file_name().to_str()?)).collect();
     numbers.sort_unstable();
@@ -57,7 +69,9 @@ fn boosters(folder: &Path) -> Result<Vec<PathBuf>> {
     if let Some(missing) = numbers.iter().enumerate().find(|(i, n)| i != *n).map(|(i, _)| i) {
         bail_data!("the run's booster `{}` is missing", folder.join(booster_name(missing)).display());
     }
-    Ok(numbers.into_iter().map(|n| folder.join(booster_name(n))).collect())
+    let mut all = Ensemble::default();
+    numbers.into_iter().for_each(|n| all.push(booster_name(n)));
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -68,15 +82,15 @@ mod tests {
     #[test]
     fn gaps_between_boosters_are_found() {
         let home = tempfile::tempdir().unwrap();
-        assert_eq!(boosters(&home.path().join("none")).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(unlisted(&home.path().join("none")).unwrap(), Ensemble::default());
         for n in [0, 1, 3] {
             std::fs::write(home.path().join(booster_name(n)), "").unwrap();
         }
         std::fs::write(home.path().join("0002.partial"), "").unwrap();
-        let error = boosters(home.path()).unwrap_err();
+        let error = unlisted(home.path()).unwrap_err();
         assert!(error.to_string().contains("0002.safetensors` is missing"), "{error}");
         assert_eq!(class_of(&error), Class::Data);
         std::fs::write(home.path().join(booster_name(2)), "").unwrap();
-        assert_eq!(boosters(home.path()).unwrap().len(), 4);
+        assert_eq!(unlisted(home.path()).unwrap().rounds(), 4);
     }
 }

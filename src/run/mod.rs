@@ -1,5 +1,6 @@
 //! One execution of a recipe, and the folder that holds all it produced.
 
+mod ensemble;
 mod evaluations;
 mod folder;
 mod kept;
@@ -9,8 +10,9 @@ pub mod report;
 mod summary;
 mod wording;
 
+pub use ensemble::{Ensemble, Member};
 pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
-pub use folder::Folder;
+pub use folder::{Folder, booster_name};
 pub use kept::Kept;
 pub use manifest::{Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
@@ -88,6 +90,11 @@ impl Run {
     /// Records a merge, as a line of `metrics.jsonl`; `seconds` is the time since the run began.
     pub fn merged(&mut self, merge: &Merge, seconds: f64) -> Result<()> {
         self.metrics.log(&serde_json::json!({ "merge": merge, "timing": { "seconds": seconds } }))
+    }
+
+    /// Records which boosters the model is the sum of, where it is no longer that of all, as a line of `metrics.jsonl`.
+    pub fn composed(&mut self, ensemble: &Ensemble) -> Result<()> {
+        self.metrics.log(&serde_json::json!({ "ensemble": ensemble.members() }))
     }
 
     /// Notes the SHA-256 of something that was read, in `run.json`.

@@ -82,8 +82,9 @@ fn kept_boosters_give_the_runs_weights() {
         let mut network = open(path.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::F32).unwrap().model;
         assert_eq!(kept.manifest.digests["model"], network.digest().unwrap());
         let recorded = merges(&run);
-        assert_eq!(recorded.len(), kept.boosters.len());
-        for (round, (path, merge)) in kept.boosters.iter().zip(&recorded).enumerate() {
+        assert_eq!(recorded.len(), kept.ensemble.rounds());
+        for (round, ((path, weight), merge)) in kept.boosters().iter().zip(&recorded).enumerate() {
+            assert_eq!(*weight, 1.0);
             let update = Update::load(path, &network).unwrap();
             update.add(&mut network).unwrap();
             assert_eq!((update.round, merge.round, update.eta), (round, round, merge.eta));

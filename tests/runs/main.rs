@@ -14,6 +14,7 @@ mod tiny_tokenizer;
 mod ask;
 mod bad_input;
 mod dense;
+mod ensemble;
 mod harness;
 mod interrupts;
 mod new;

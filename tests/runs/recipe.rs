@@ -24,6 +24,7 @@ fn it_leaves_a_whole_run_whose_model_loads_again() {
         boosters
             .chain(
                 [
+                    "boosters/ensemble.json",
                     "metrics.jsonl",
                     "model/config.json",
                     "model/model.safetensors",

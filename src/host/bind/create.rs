@@ -81,5 +81,5 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array) -> Result<Model> {
             host.with_run(|run| run.note_model(NAME, digest))?
         }
     };
-    Ok(Model::new(NAME, index, network, tokenizer, extras))
+    Ok(Model::new(NAME, index, network, tokenizer, extras, None))
 }

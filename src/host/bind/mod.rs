@@ -4,6 +4,7 @@ mod booster;
 mod create;
 mod data;
 mod data_options;
+mod ensemble;
 mod evaluate;
 mod model;
 mod optimizer;
@@ -37,6 +38,7 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(optimizer::natives),
         exported_module!(params::natives),
         exported_module!(model::natives),
+        exported_module!(ensemble::natives),
         exported_module!(booster::natives),
         exported_module!(data::natives),
     ] {

@@ -10,7 +10,7 @@ use super::booster::Booster;
 use super::create::made;
 use super::evaluate::measure;
 use super::set::{Set, Wording};
-use super::{Answer, placed, refuse, suppose};
+use super::{Answer, ensemble, placed, refuse, suppose};
 use crate::boost::dense::Parts;
 use crate::boost::{self, DenseSpec, Init, Kind, Spec, Update, adapter};
 use crate::data::opened;
@@ -20,10 +20,11 @@ use crate::host::context::{Host, host, lock};
 use crate::host::door;
 use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Options};
+use crate::model::save::Digests;
 use crate::model::{self, Overlay};
-use crate::run::Merge;
+use crate::run::{Ensemble, Kept, Merge, booster_name};
 use crate::seed::Stream;
-use crate::source::Tokenizer;
+use crate::source::{self, ModelFiles, Tokenizer};
 
 /// A model; copies are the same.
 #[derive(Clone)]
@@ -38,21 +39,39 @@ struct Inner {
 /// What a model is at the moment.
 pub(super) struct Open {
     /// Models that the run loaded before it.
-    index: usize,
+    pub(super) index: usize,
     pub(super) network: model::Model,
     pub(super) tokenizer: Arc<Tokenizer>,
     extras: model::load::Extras,
-    /// Boosters merged so far.
+    /// Where its base lies, unless it was made here, and the numbers of it.
+    base: Option<ModelFiles>,
+    pub(super) digests: Digests,
+    /// The boosters that it is the sum of, besides its base.
+    pub(super) ensemble: Ensemble,
+    /// How many.
     pub(super) round: usize,
+    /// Boosters kept as files so far.
+    pub(super) kept: usize,
     /// Boosters made so far: each draws its start from a stream of its own.
-    boosters: usize,
+    pub(super) boosters: usize,
     /// How what it was last trained on was worded, by task.
     pub(super) wording: Vec<(String, Arc<Wording>)>,
 }
 
 impl Model {
-    pub(super) fn new(name: &str, index: usize, network: model::Model, tokenizer: Tokenizer, extras: model::load::Extras) -> Self {
-        let open = Open { index, network, tokenizer: Arc::new(tokenizer), extras, round: 0, boosters: 0, wording: vec![] };
+    /// A model to which nothing was added yet; `base` says where it was read from.
+    pub(super) fn new(
+        name: &str,
+        index: usize,
+        network: model::Model,
+        tokenizer: Tokenizer,
+        extras: model::load::Extras,
+        base: Option<(ModelFiles, Digests)>,
+    ) -> Self {
+        let (base, digests) = base.map_or((None, Digests::default()), |(files, digests)| (Some(files), digests));
+        let tokenizer = Arc::new(tokenizer);
+        let (ensemble, round, kept, boosters, wording) = Default::default();
+        let open = Open { index, network, tokenizer, extras, base, digests, ensemble, round, kept, boosters, wording };
         Self(Arc::new(Inner { name: name.into(), open: Mutex::new(open) }))
     }
 
@@ -70,6 +89,16 @@ impl Model {
     }
 }
 
+impl Open {
+    /// Where the base lies. Errors (class usage): the model was made by the recipe, so there is none to go back to.
+    pub(super) fn based(&self) -> Result<&ModelFiles, Error> {
+        self.base.as_ref().ok_or_else(|| {
+            Error::usage("a model made by `model::create` has no base to go back to")
+                .hint("save it, and load what was saved in another run")
+        })
+    }
+}
+
 /// `model::…`.
 #[export_module]
 pub(super) mod module {
@@ -84,6 +113,31 @@ pub(super) mod module {
     pub fn load(context: NativeCallContext, name: &str) -> Answer<Model> {
         let host = host(&context)?;
         placed(&context, door::call(&host, "model::load", &json!({ "name": name }), || open(&context, &host, name)))
+    }
+
+    /// The model of an earlier run, which `-p` gave as its folder: its base with all its boosters, to be evaluated, taken
+    /// back or boosted further. The base is loaded by the name in the run's `run.json`, which must be `builtin:` or given by
+    /// `-p` as well.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let model = model::from_run(p.run);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn from_run(context: NativeCallContext, path: &str) -> Answer<Model> {
+        let host = host(&context)?;
+        let go_on = || {
+            let kept = Kept::open(&host.grants(path).check(path)?)?;
+            if kept.manifest.dtype != host.settings.dtype.as_str() {
+                return Err(Error::usage(format!("the run kept its weights in `{}`", kept.manifest.dtype))
+                    .hint(format!("add `--dtype {}`", kept.manifest.dtype))
+                    .into());
+            }
+            let model = open(&context, &host, kept.model()?)?;
+            model.with(|m| ensemble::take_over(&host, m, &kept))?;
+            Ok(model)
+        };
+        placed(&context, door::call(&host, "model::from_run", &json!({ "path": path }), go_on))
     }
 
     /// Makes a new model with random weights, to be trained from nothing by dense boosters: a Llama whose embedding is
@@ -281,17 +335,18 @@ pub(super) mod natives {
 }
 
 fn open(context: &NativeCallContext, host: &Host, name: &str) -> anyhow::Result<Model> {
+    let files = source::model(&source::resolve(name, &host.grants(name))?)?;
     if host.outlook().is_some() {
-        let loaded = model::shapes::open(name, &host.grants(name), host.settings.dtype)?;
-        let model = Model::new(name, 0, loaded.model, loaded.tokenizer, loaded.extras);
+        let loaded = model::shapes::load(&files, host.settings.dtype)?;
+        let model = Model::new(name, 0, loaded.model, loaded.tokenizer, loaded.extras, Some((files, Digests::default())));
         model.with(|m| suppose::opened(context, host, name, m))?;
         return Ok(model);
     }
-    let loaded = model::load::open(name, &host.grants(name), &host.settings.device, host.settings.dtype)?;
+    let loaded = model::load::load(&files, &host.settings.device, host.settings.dtype)?;
     let model::load::Loaded { model: network, tokenizer, extras } = loaded;
-    let digest = network.digest()?;
-    let index = host.with_run(|run| run.note_model(name, digest))?;
-    let model = Model::new(name, index, network, tokenizer, extras);
+    let digests = network.digests()?;
+    let index = host.with_run(|run| run.note_model(name, digests.digest.clone()))?;
+    let model = Model::new(name, index, network, tokenizer, extras, Some((files, digests)));
     let digested = model.clone();
     host.at_end(move || digested.with(|m| m.network.digest()));
     Ok(model)
@@ -354,14 +409,23 @@ fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &B
             b.fresh("merge")?;
             model.owns(&b.model)?;
             if host.outlook().is_some() {
-                model.with(|m| m.round += 1);
+                model.with(|m| {
+                    m.ensemble.push(booster_name(m.kept));
+                    (m.kept, m.round) = (m.kept + 1, m.round + 1);
+                });
                 b.merged = Some(model.with(|m| m.round));
                 return host.note(context, Event::Merge);
             }
             model.with(|m| {
                 let update = Update::of(&m.network, &b.booster, m.round, eta)?;
-                host.with_run(|run| update.save(&run.folder.booster(m.index, m.round)?))?;
+                let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
+                update.save(&folder.join(&file))?;
+                m.kept += 1;
+                let mut ensemble = m.ensemble.clone();
+                ensemble.push(file);
+                ensemble.save(&folder)?;
                 m.network.merge(&b.booster.overlay, eta)?;
+                m.ensemble = ensemble;
                 let merge = Merge {
                     round: m.round,
                     kind: update.kind().name().into(),

@@ -33,6 +33,8 @@ pub struct Recorded {
     /// Layers that were trained, by round.
     pub trained: BTreeMap<usize, BTreeSet<usize>>,
     pub merges: Vec<Merge>,
+    /// Boosters that the model is the sum of, as far as merges and changes tell.
+    length: usize,
     pub evaluations: Evaluations,
     /// What is not as it should be, in sentences.
     pub notices: Vec<String>,
@@ -129,7 +131,10 @@ impl Recorded {
             if !believed(&merge.layers) || !merge.update_norms.keys().all(|l| *l < MOST_LAYERS) {
                 return None;
             }
+            self.length = merge.round + 1;
             self.merges.push(merge);
+        } else if let Some(members) = value.get("ensemble") {
+            self.length = members.as_array()?.len();
         } else if value.get("split").is_some() {
             let Measured { split, round, metrics } = serde_json::from_value(value).ok()?;
             self.evaluations.push(Evaluation { split, round, metrics });
@@ -163,10 +168,9 @@ impl Recorded {
         known.into_iter().find(|metric| has(evaluation, metric))
     }
 
-    /// Boosters merged.
+    /// Boosters that the model was the sum of in the end.
     pub fn rounds(&self) -> usize {
-        let evaluated = self.evaluations.all().iter().map(|e| e.round).max().unwrap_or(0);
-        self.merges.len().max(evaluated)
+        self.length
     }
 
     pub fn best_round(&self) -> Option<usize> {

@@ -1,0 +1,70 @@
+//! Boosters of low rank as a single one: Σ ηᵢsᵢ BᵢAᵢ = [η₁s₁B₁ … ηₙsₙBₙ] [A₁; …; Aₙ].
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use candle_core::Tensor;
+
+use super::update::Update;
+use crate::model::{Overlay, Role};
+use crate::ops::linear::Pair;
+
+/// Factors by layer and target, in the order of their boosters.
+#[derive(Debug, Default)]
+pub struct Stack(BTreeMap<(usize, Role), Vec<Pair>>);
+
+impl Stack {
+    /// Adds the factors of a booster, with its step weight; a dense booster has none.
+    pub fn push(&mut self, update: &Update) -> Result<()> {
+        for (key, pair) in update.factors().into_iter().flatten() {
+            self.0.entry(key).or_default().push(pair);
+        }
+        Ok(())
+    }
+
+    /// All as one pair a module, of the sum of their ranks; `None` without factors. Scales that are the same for all of a
+    /// module are kept as its scale, others go into B.
+    pub fn overlay(self) -> Result<Option<Overlay>> {
+        let one = |(key, pairs): ((usize, Role), Vec<Pair>)| {
+            let common = pairs.first().map_or(1.0, |p| p.scale);
+            let scale = if pairs.iter().all(|p| p.scale == common) { common } else { 1.0 };
+            let b = |p: &Pair| if p.scale == scale { Ok(p.b.clone()) } else { &p.b * (p.scale / scale) };
+            let a: Vec<&Tensor> = pairs.iter().map(|p| &p.a).collect();
+            let b = pairs.iter().map(b).collect::<candle_core::Result<Vec<_>>>()?;
+            Ok((key, Pair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale }))
+        };
+        let pairs = self.0.into_iter().map(one).collect::<Result<BTreeMap<_, _>>>()?;
+        Ok((!pairs.is_empty()).then(|| Overlay::new(pairs)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boost::Booster;
+    use crate::model::testing;
+    use candle_core::DType;
+
+    #[test]
+    fn one_pair_is_the_sum() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F64)?;
+        let mut merged = testing::model(&testing::config(), DType::F64)?;
+        let mut stack = Stack::default();
+        for (round, (layers, eta)) in [(&[0usize, 2][..], 1.0), (&[2], 0.25), (&[1, 2], -0.5)].into_iter().enumerate() {
+            let update = Update::of(&model, &Booster::from_overlay(testing::overlay(&model, layers, false)?), round, eta)?;
+            update.add(&mut merged)?;
+            stack.push(&update)?;
+        }
+        let overlay = stack.overlay()?.unwrap();
+        let ranks = |layer: usize| overlay.pairs().iter().filter(|(k, _)| k.0 == layer).map(|(_, p)| p.a.dims()[0]).max();
+        assert_eq!(ranks(2).zip(ranks(0)).map(|(all, one)| all / one), Some(3));
+        let mut again = testing::model(&testing::config(), DType::F64)?;
+        again.merge(&overlay, 1.0)?;
+        for ((name, a), (_, b)) in merged.tensors().into_iter().zip(again.tensors()) {
+            let apart: f64 = (a - b)?.abs()?.max_all()?.to_scalar()?;
+            assert!(apart < 1e-12, "{name}: {apart:e}");
+        }
+        assert!(Stack::default().overlay()?.is_none());
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! `xgbrun export RUN`.
+
+use std::io::{Write as _, stdout};
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::args::ExportArgs;
+use super::base;
+use crate::bail_usage;
+use crate::boost::{Booster, Kind, Stack, Update, adapter};
+use crate::data::Template;
+use crate::model::load::Loaded;
+use crate::model::save;
+use crate::run::Kept;
+
+pub fn run(args: &ExportArgs) -> Result<()> {
+    let kept = Kept::open(&args.run)?;
+    let count = kept.ensemble.rounds();
+    let rounds = args.round.unwrap_or(count);
+    if rounds > count {
+        bail_usage!("the run has no round {rounds}: its model is the sum of {count} boosters");
+    }
+    let boosters = &kept.boosters()[..rounds];
+    let compute = args.compute.open_as(&kept.manifest.dtype)?;
+    let mut loaded = base::open(&kept, &compute)?;
+    let folder = match (&args.merged, &args.peft) {
+        (Some(folder), _) => {
+            for (path, weight) in boosters {
+                Update::load(path, &loaded.model)?.scaled(*weight)?.add(&mut loaded.model)?;
+            }
+            merged(&kept, &loaded, folder)?;
+            folder
+        }
+        (None, Some(folder)) => {
+            let mut stack = Stack::default();
+            for (path, weight) in boosters {
+                let update = Update::load(path, &loaded.model)?.scaled(*weight)?;
+                if update.kind() == Kind::Dense {
+                    bail_usage!("`{}` is a dense booster, which is no adapter; export with `--merged`", path.display());
+                }
+                stack.push(&update)?;
+            }
+            let Some(overlay) = stack.overlay()? else { bail_usage!("an adapter of no boosters has no factors to hold") };
+            adapter::save(&Booster::from_overlay(overlay), folder, kept.model()?)?;
+            folder
+        }
+        (None, None) => bail_usage!("say what to write: `--merged DIR` or `--peft DIR`"),
+    };
+    Ok(writeln!(stdout(), "{}", folder.display())?)
+}
+
+/// Writes weights, tokenizer and what came along with the base.
+fn merged(kept: &Kept, loaded: &Loaded, folder: &Path) -> Result<()> {
+    let template = kept.manifest.template.as_deref().and_then(|name| Template::parse(name).ok().map(|t| (name, t)));
+    let told = template.map(|(name, t)| format!("{:#}\n", json!({ "name": name, "text": t.text(&loaded.tokenizer) })));
+    let more: Vec<(&str, &[u8])> = told.iter().map(|text| ("template.json", text.as_bytes())).collect();
+    save::save(&loaded.model, &loaded.tokenizer, &loaded.extras, &more, folder)
+}

@@ -1,0 +1,80 @@
+//! The base of a model read again, tensor by tensor: what boosters were merged into.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+
+use super::save::{Digests, numbers_digest};
+use super::{Model, gguf};
+use crate::bail_data;
+use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
+
+/// Gives the tensors called `names` the numbers that they have in `files`, from which the model was loaded; one is held
+/// twice at a time. `digests` says what was loaded then.
+///
+/// Errors (class data): files that are gone or hold other numbers by now. Tensors read before the error are then as in the
+/// base, all others as they were.
+pub fn restore(model: &mut Model, files: &ModelFiles, digests: &Digests, names: &BTreeSet<String>) -> Result<()> {
+    match files {
+        ModelFiles::Folder(folder) => read(model, &Safetensors::open(&folder.weights)?, digests, names),
+        ModelFiles::Embedded(micro) => read(model, &Safetensors::embedded(micro.name, micro.weights)?, digests, names),
+        ModelFiles::Gguf(path) => {
+            let gguf = Gguf::open(path)?;
+            let config = gguf::config(&gguf)?;
+            read(model, &gguf::Published::new(&gguf, &config), digests, names)
+        }
+    }
+}
+
+fn read(model: &mut Model, source: &dyn TensorSource, digests: &Digests, names: &BTreeSet<String>) -> Result<()> {
+    let (storage, device) = (model.storage, model.device.clone());
+    for name in names {
+        let own = model.tensor_mut(name).with_context(|| format!("the model has no tensor `{name}`"))?;
+        let (kind, shape) = (own.dtype(), own.dims().to_vec());
+        let base: Tensor = match source.shape(name) {
+            Some(found) if found == shape => source.load(name, storage, &device)?.to_dtype(kind)?,
+            // A norm without a bias has one of zeros.
+            None if name.ends_with(".bias") => Tensor::zeros(shape, kind, &device)?,
+            _ => bail_data!("the base has changed since it was loaded: it has no `{name}` of that shape"),
+        };
+        if digests.tensors.get(name).is_some_and(|digest| numbers_digest(&base).is_ok_and(|now| now[..] != digest[..])) {
+            bail_data!("the base has changed since it was loaded: `{name}` has other numbers");
+        }
+        *own = base;
+        model.masters.remove(name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::compute_dtype;
+    use crate::model::load;
+    use crate::source::{Grants, model as files, resolve};
+    use candle_core::DType;
+
+    #[test]
+    fn what_a_merge_changed_is_as_it_was() -> Result<()> {
+        let device = candle_core::Device::Cpu;
+        let grants = Grants::new(vec![], false);
+        let micro = files(&resolve("builtin:micro", &grants)?)?;
+        for storage in [DType::F32, DType::BF16] {
+            assert!(compute_dtype(storage, &device) == DType::F32);
+            let mut model = load::load(&micro, &device, storage)?.model;
+            let digests = model.digests()?;
+            let names: BTreeSet<String> =
+                ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight"].map(String::from).into();
+            let deltas = model.copies(&names)?;
+            model.add(&deltas)?;
+            assert_ne!(model.digest()?, digests.digest);
+            restore(&mut model, &micro, &digests, &names)?;
+            assert_eq!(model.digest()?, digests.digest);
+            let other = Digests { tensors: digests.tensors.keys().map(|name| (name.clone(), [0; 32])).collect(), ..digests };
+            let error = restore(&mut model, &micro, &other, &names).unwrap_err();
+            assert!(error.to_string().contains("has other numbers"), "{error}");
+        }
+        Ok(())
+    }
+}
