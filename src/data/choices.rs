@@ -80,7 +80,8 @@ pub fn encode_choices(
         let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
         let prompt = words.test_tokens(instruction)?;
         let encode = |text: &String| tokens(tokenizer, text, &instruction.place);
-        let choices = instruction.choices.iter().map(encode).collect::<Result<Vec<_>>>()?;
+        let texts = template.choices(instruction);
+        let choices = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
         if choices.iter().any(Vec::is_empty) {
             bail_data!("{}: the tokenizer makes nothing of a choice", instruction.place);
         }
@@ -89,7 +90,7 @@ pub fn encode_choices(
             report.too_long += 1;
             continue;
         }
-        let choice_chars = instruction.choices.iter().map(|text| text.chars().count()).collect();
+        let choice_chars = texts.iter().map(|text| text.chars().count()).collect();
         let (names, target) = (instruction.names.clone(), instruction.target);
         out.push(ChoiceItem { prompt, choices, choice_chars, names, label, target });
     }

@@ -192,6 +192,11 @@ impl<'a> Words<'a> {
         }
         Ok(ids)
     }
+
+    /// The texts that are scored after it.
+    pub fn choices<'b>(&self, item: &'b Instruction) -> std::borrow::Cow<'b, [String]> {
+        self.template.choices(item)
+    }
 }
 
 impl Encoded {
@@ -279,7 +284,7 @@ fn encode_instruction(
     let encode = |text: &str| tokens(tokenizer, text, &item.place);
     let mut ids;
     let answer_at = match template {
-        Template::Alpaca | Template::None | Template::Chat => {
+        Template::Alpaca | Template::Options | Template::None | Template::Chat => {
             ids = opened(tokenizer, encode(&prompt)?);
             let answer_at = ids.len();
             ids.extend(encode(&answer)?);

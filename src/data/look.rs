@@ -29,7 +29,7 @@ pub fn show(item: &Item, template: Template, tokenizer: &dyn Encode, options: &E
     }
     if let Item::Instruction(instruction) = item {
         out += &format!("test prompt:\n{}⏎\n", words.test_prompt(instruction)?);
-        for (i, choice) in instruction.choices.iter().enumerate() {
+        for (i, choice) in words.choices(instruction).iter().enumerate() {
             out += &format!("{} {choice:?}\n", if instruction.label == Some(i) { "✓" } else { "·" });
         }
     }

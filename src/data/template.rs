@@ -2,6 +2,7 @@
 //!
 //! Accuracies under different templates are not comparable: the prompts tokenise differently.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,6 +23,10 @@ pub enum Template {
     LlmAdapters,
     /// The clean prompt of Stanford Alpaca, the same in training and in testing.
     Alpaca,
+    /// As `alpaca`, with the text of an option for an answer ("the correct answer is snow") where the published answer is its
+    /// name ("the correct answer is answer2"): what lm-evaluation-harness scores in these sets. Where options have no text
+    /// of their own (true and false), their names are.
+    Options,
     /// Nothing is added: the item's own text, and the answer directly behind it.
     None,
     /// The model's own chat template; the instruction is the user's turn.
@@ -29,7 +34,7 @@ pub enum Template {
 }
 
 /// The names that [`Template::parse`] knows.
-pub const NAMES: [&str; 4] = ["alpaca", "llm-adapters", "none", "chat"];
+pub const NAMES: [&str; 5] = ["alpaca", "options", "llm-adapters", "none", "chat"];
 
 const TASK: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
 const TASK_WITH_INPUT: &str = "Below is an instruction that describes a task, paired with an input that provides further context. \
@@ -40,13 +45,14 @@ impl Template {
     pub fn parse(name: &str) -> Result<Self> {
         match name {
             "alpaca" => Ok(Template::Alpaca),
+            "options" => Ok(Template::Options),
             "llm-adapters" => Ok(Template::LlmAdapters),
             "none" => Ok(Template::None),
             "chat" => Ok(Template::Chat),
             _ => {
                 let near = nearest(name, NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                 let message = format!("unknown template `{name}`{near}");
-                Err(Error::usage(message).hint("templates are `alpaca`, `llm-adapters`, `none` and `chat`").into())
+                Err(Error::usage(message).hint("templates are `alpaca`, `options`, `llm-adapters`, `none` and `chat`").into())
             }
         }
     }
@@ -54,6 +60,7 @@ impl Template {
     pub fn name(self) -> &'static str {
         match self {
             Template::Alpaca => "alpaca",
+            Template::Options => "options",
             Template::LlmAdapters => "llm-adapters",
             Template::None => "none",
             Template::Chat => "chat",
@@ -64,7 +71,7 @@ impl Template {
     /// (`train_on_inputs`), else the answer.
     pub fn default_loss(self) -> LossOn {
         match self {
-            Template::Alpaca | Template::None | Template::Chat => LossOn::Answer,
+            Template::Alpaca | Template::Options | Template::None | Template::Chat => LossOn::Answer,
             Template::LlmAdapters => LossOn::All,
         }
     }
@@ -100,7 +107,7 @@ impl Template {
     /// `llm-adapters` refuses an item with an `input`: its sets have none. `chat` has no text without a model.
     pub fn train_text(self, item: &Instruction) -> Result<(String, String)> {
         let prompt = match self {
-            Template::Alpaca => alpaca(item),
+            Template::Alpaca | Template::Options => alpaca(item),
             Template::None => plain(item),
             Template::Chat => return Err(chat_alone(item)),
             Template::LlmAdapters => {
@@ -109,13 +116,13 @@ impl Template {
                 format!("{TASK}  \n\n{i}### Instruction:\n{i}{instruction}\n{i}\n{i}### Response:\n{i}")
             }
         };
-        Ok((prompt, item.answer_text.clone()))
+        Ok((prompt, self.answer(item).into_owned()))
     }
 
     /// The prompt after which an answer is generated or scored. Errors as in [`Self::train_text`].
     pub fn test_prompt(self, item: &Instruction) -> Result<String> {
         match self {
-            Template::Alpaca => Ok(alpaca(item)),
+            Template::Alpaca | Template::Options => Ok(alpaca(item)),
             Template::None => Ok(plain(item)),
             Template::Chat => Err(chat_alone(item)),
             Template::LlmAdapters => {
@@ -125,6 +132,41 @@ impl Template {
             }
         }
     }
+}
+
+impl Template {
+    /// What is trained behind the prompt.
+    pub fn answer(self, item: &Instruction) -> Cow<'_, str> {
+        let text = item.label.filter(|_| self == Template::Options).and_then(|label| Some(option_texts(item)?.swap_remove(label)));
+        text.map_or(Cow::Borrowed(&item.answer_text), Cow::Owned)
+    }
+
+    /// The texts to be scored behind the prompt.
+    pub fn choices(self, item: &Instruction) -> Cow<'_, [String]> {
+        let texts = if self == Template::Options { option_texts(item) } else { None };
+        texts.map_or(Cow::Borrowed(&item.choices), Cow::Owned)
+    }
+}
+
+/// The answers that options are by their texts, which the instruction lists as `Answer1: … Answer2: …` before `Answer
+/// format:`; `None` where it does not list all of them in this order.
+fn option_texts(item: &Instruction) -> Option<Vec<String>> {
+    let listed = &item.instruction[..item.instruction.rfind("Answer format:")?];
+    let mut places = vec![];
+    let mut from = 0;
+    for name in &item.names {
+        let mut letters = name.chars();
+        let mark = format!("{}{}: ", letters.next()?.to_uppercase(), letters.as_str());
+        let at = from + listed[from..].find(&mark)?;
+        from = at + mark.len();
+        places.push((at, from));
+    }
+    let ends = places.iter().skip(1).map(|p| p.0).chain([listed.len()]);
+    let text = |(&(_, start), end): (&(usize, usize), usize)| {
+        let text = listed[start..end].trim();
+        (!text.is_empty()).then(|| format!("the correct answer is {text}"))
+    };
+    (!places.is_empty()).then(|| places.iter().zip(ends).map(text).collect())?
 }
 
 fn alpaca(item: &Instruction) -> String {
@@ -156,6 +198,37 @@ fn without_input(item: &Instruction) -> Result<&str> {
 mod tests {
     use super::*;
     use crate::error::{Class, class_of};
+
+    #[test]
+    fn options_are_told_by_their_texts() {
+        let item = |instruction: &str, names: &[&str]| Instruction {
+            place: Place { file: Arc::from(Path::new("t")), unit: "item", number: 1 },
+            instruction: instruction.into(),
+            input: String::new(),
+            answer_text: format!("the correct answer is {}", names[1]),
+            choices: names.iter().map(|name| format!("the correct answer is {name}")).collect(),
+            names: names.iter().map(ToString::to_string).collect(),
+            label: Some(1),
+            target: None,
+        };
+        for (instruction, names, want) in [
+            ("Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: answer1/answer2", &["answer1", "answer2"][..], &["a b", "c: d"][..]),
+            ("How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: solution1/solution2", &["solution1", "solution2"], &["x.", "y."]),
+            ("A _.\n\nOption1: a Option2: b Answer format: option1/option2", &["option1", "option2"], &["a", "b"]),
+            ("So?\n\nAnswer format: true/false", &["true", "false"], &["true", "false"]),
+            ("Answer1: a Answer2:  Answer format: answer1/answer2", &["answer1", "answer2"], &["answer1", "answer2"]),
+            ("Answer2: a Answer1: b Answer format: answer1/answer2", &["answer1", "answer2"], &["answer1", "answer2"]),
+        ] {
+            let item = item(instruction, names);
+            let want: Vec<String> = want.iter().map(|text| format!("the correct answer is {text}")).collect();
+            assert_eq!(Template::Options.choices(&item), want, "{instruction}");
+            assert_eq!(Template::Options.train_text(&item).unwrap(), (alpaca(&item), want[1].clone()));
+            assert_eq!(
+                (Template::Alpaca.choices(&item).into_owned(), Template::Alpaca.answer(&item)),
+                (item.choices.clone(), item.answer_text.as_str().into())
+            );
+        }
+    }
 
     #[test]
     fn names_are_known_and_suggested() {
