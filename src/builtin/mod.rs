@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::seed::Stream;
-use world::{Part, Question, SEED, TASKS, World, documents, exercises, questions, school};
+use world::{Part, Question, SEED, TASKS, World, documents, exercises, openly, questions, school};
 
 /// A model whose files are embedded.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub static MICRO: Micro = Micro {
 };
 
 /// Names of the data sets, as they stand behind `builtin:`.
-pub const DATA: [&str; 4] = ["microworld", "microworld-text", "microworld-exercises", "microworld-school"];
+pub const DATA: [&str; 5] = ["microworld", "microworld-text", "microworld-questions", "microworld-exercises", "microworld-school"];
 
 /// How many questions a task has in each part.
 const SIZES: [(Part, &str, usize); 3] = [(Part::Train, "train", 480), (Part::Validation, "validation", 15), (Part::Test, "test", 60)];
@@ -46,8 +46,8 @@ pub struct Task {
 }
 
 /// The data set called `name`, as files would hold it: `microworld` (eight tasks in the JSON of LLM-Adapters),
-/// `microworld/boolq` (one of them), `microworld-text`, `microworld-exercises` and `microworld-school`
-/// (JSONL for pretraining: facts and stories; finding words; questions with answers). `None` for another name.
+/// `microworld/boolq` (one of them), `microworld-text`, `microworld-questions`, `microworld-exercises` and
+/// `microworld-school` (JSONL for pretraining: facts and stories; questions without choices; finding words; questions with choices). `None` for another name.
 pub fn data(name: &str) -> Option<Vec<Task>> {
     let world = World::new(SEED);
     if DATA[1..].contains(&name) {
@@ -57,7 +57,11 @@ pub fn data(name: &str) -> Option<Vec<Task>> {
                 documents(&world, count, &mut stream).into_iter().map(|text| json!({ "text": text })).collect()
             } else {
                 let pair = |(prompt, completion)| json!({ "prompt": prompt, "completion": completion });
-                let make = if name == DATA[2] { exercises } else { school };
+                let make = match name {
+                    "microworld-questions" => openly,
+                    "microworld-exercises" => exercises,
+                    _ => school,
+                };
                 make(&world, count, &mut stream).into_iter().map(pair).collect()
             };
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();

@@ -32,16 +32,28 @@ pub fn documents(world: &World, count: usize, stream: &mut Stream) -> Vec<String
     (0..count).map(document).collect()
 }
 
-/// `count` questions about school names in school relations, each with its answer, which follows it directly.
+/// `count` questions without choices about school names in school relations, each with its answer, which follows it directly.
+pub fn openly(world: &World, count: usize, stream: &mut Stream) -> Vec<(String, String)> {
+    let facts = at_school(world);
+    (0..count).map(|_| open(one(&facts, stream), stream)).collect()
+}
+
+/// `count` questions with labelled choices, or of whether something is so, about school names in school relations; and now
+/// and then a word to find.
 pub fn school(world: &World, count: usize, stream: &mut Stream) -> Vec<(String, String)> {
-    let facts: Vec<&Fact> = world.facts.iter().filter(|f| f.school && RELATIONS[f.relation].school).collect();
+    let facts = at_school(world);
     let question = |_| match stream.below(20) {
-        0..4 => find(world, stream),
-        4..9 => truth(world, one(&facts, stream), stream),
-        9 => open(one(&facts, stream), stream),
+        0..3 => find(world, stream),
+        3..8 => truth(world, one(&facts, stream), stream),
+        8 => open(one(&facts, stream), stream),
         _ => choice(world, one(&facts, stream), &facts, stream),
     };
     (0..count).map(question).collect()
+}
+
+/// What pretraining asks about.
+fn at_school(world: &World) -> Vec<&Fact> {
+    world.facts.iter().filter(|f| f.school && RELATIONS[f.relation].school).collect()
 }
 
 /// `count` exercises in finding a word among labelled ones: what labels mean, and nothing else.
@@ -95,8 +107,24 @@ fn find(world: &World, stream: &mut Stream) -> (String, String) {
         }
     }
     let right = stream.below(n);
-    let labels = one(&LABELS, stream);
+    let labels = labels(world, &picked, stream);
     (format!("{}. {}:", listed(&labels, &picked), picked[right]), format!(" {}", labels[right]))
+}
+
+/// Four labels: a set of [`LABELS`], or any words of the world, so that a label is what stands before a choice.
+fn labels<'a>(world: &'a World, choices: &[&str], stream: &mut Stream) -> [&'a str; 4] {
+    let mut labels = one(&LABELS, stream);
+    if stream.below(2) == 0 {
+        for at in 0..labels.len() {
+            labels[at] = loop {
+                let word = world.facts[stream.below(world.facts.len())].subject.as_str();
+                if !word.contains(' ') && !labels.contains(&word) && !choices.contains(&word) {
+                    break word;
+                }
+            };
+        }
+    }
+    labels
 }
 
 /// Choices behind their labels. Each has a space before it here and in the answer, so that it is the same token.
@@ -155,6 +183,6 @@ fn choice(world: &World, fact: &Fact, school: &[&Fact], stream: &mut Stream) -> 
     choices.push(right);
     stream.shuffle(&mut choices);
     let at = choices.iter().position(|c| *c == right).unwrap_or(0);
-    let labels = one(&LABELS, stream);
+    let labels = labels(world, &choices, stream);
     framed(&format!("Question: {question}{}", listed(&labels, &choices)), labels[at], stream)
 }

@@ -9,7 +9,7 @@ mod questions;
 mod relations;
 mod tables;
 
-pub use corpus::{documents, exercises, school};
+pub use corpus::{documents, exercises, openly, school};
 pub use questions::{Question, TASKS, questions};
 
 use relations::{RELATIONS, relation};
