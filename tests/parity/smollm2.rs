@@ -235,7 +235,9 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
             for (&(layer, role), pair) in theirs.pairs() {
                 let ours = booster.overlay.get(layer, role).context("a pair that was not trained")?;
                 let apart = distance(ours, pair)?;
-                ensure!(apart < 1e-3, "{shown}: layer {layer}, {role}: factors are off by {apart:e}");
+                // Most of this is PyTorch's own distance from the same steps in f64: up to 1e-3 here on AMD, 1.5e-3 on Intel.
+                // Ours is bounded by 5e-4 in `trained_factors_are_those_of_f64`.
+                ensure!(apart < 2e-3, "{shown}: layer {layer}, {role}: factors are off by {apart:e}");
                 // A single matrix may be further from PEFT's, where PEFT's is as far from f64: see `trained_factors_are_those_of_f64`.
                 for (part, got, want) in [("A", &ours.a, &pair.a), ("B", &ours.b, &pair.b)] {
                     let apart = norm(&(got - want)?)? / norm(want)?;
