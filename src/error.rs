@@ -22,6 +22,11 @@ pub enum Class {
 }
 
 impl Class {
+    /// The class of an exit code.
+    pub fn of_code(code: u8) -> Option<Self> {
+        [Self::Run, Self::Usage, Self::Data, Self::Threshold, Self::Interrupted].into_iter().find(|class| class.code() == code)
+    }
+
     /// The process exit code of this class.
     pub fn code(self) -> u8 {
         self as u8

@@ -1,17 +1,19 @@
 //! A booster: rank-r factors on chosen layers × targets (paper §1: r = 1 on a few layers), or whole tensors.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 
 use super::dense::DenseSpec;
 use crate::data::Feed;
 use crate::error::{self, Error};
-use crate::model::{Model, Overlay, Role};
+use crate::model::{Model, Overlay, Role, save};
 use crate::ops::linear::Pair;
 use crate::seed::Stream;
-use crate::train::{Fit, FitOptions, Optimizer, Trained};
+use crate::source::{Safetensors, TensorSource};
+use crate::train::{Fit, FitOptions, Optimizer, State, Trained};
 
 /// How A starts; B starts at 0, so that a new booster changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +195,27 @@ impl Booster {
         if self.overlay.dense().is_empty() { Kind::LowRank } else { Kind::Dense }
     }
 
+    /// Writes all that is needed to go on training it, to `path`, whole or not at all.
+    pub fn save_state(&self, path: &Path) -> Result<()> {
+        let (state, tensors) = State::of(&self.overlay, self.trained, self.optimizer.as_ref())?;
+        write_state(path, &state, &tensors)
+    }
+
+    /// Takes up what was written to `path`. Errors (class data): a file that is missing, damaged or of another booster.
+    pub fn load_state(&mut self, path: &Path) -> Result<()> {
+        let damaged = || format!("the booster in training in `{}`", path.display());
+        let tensors = Safetensors::open(&[path.to_path_buf()])?;
+        let state: Option<State> = tensors.metadata(STATE).and_then(|text| serde_json::from_str(text).ok());
+        let state = state.ok_or_else(|| Error::data("it has no state that can be read")).with_context(damaged)?;
+        let (dtype, device) = match self.overlay.tensors().first() {
+            Some(t) => (t.dtype(), t.device().clone()),
+            None => return Ok(()),
+        };
+        let (overlay, optimizer) = state.restore(&self.overlay, |name| tensors.load(name, dtype, &device)).with_context(damaged)?;
+        (self.overlay, self.optimizer, self.trained) = (overlay, optimizer, state.trained);
+        Ok(())
+    }
+
     /// Trains it; the steps happen as the iterator is pulled.
     pub fn fit<'a>(&'a mut self, model: &'a Model, feed: &'a mut Feed, options: &'a FitOptions) -> Fit<'a> {
         if self.optimizer.as_ref().is_some_and(|o| o.rule() != options.rule) {
@@ -201,6 +224,14 @@ impl Booster {
         let optimizer = self.optimizer.get_or_insert_with(|| Optimizer::new(options.rule));
         Fit::new(model, &mut self.overlay, &mut self.trained, optimizer, feed, options)
     }
+}
+
+/// Where the metadata of a booster in training lie.
+const STATE: &str = "xgbrun-training";
+
+/// Writes a booster between two steps, as [`Booster::load_state`] reads it.
+pub fn write_state(path: &Path, state: &State, tensors: &[(String, Tensor)]) -> Result<()> {
+    save::write_safetensors_with(path, tensors, (STATE, &serde_json::to_string(state)?))
 }
 
 /// Entries of A [r, in], row by row.
@@ -233,8 +264,13 @@ fn initial(init: Init, rank: usize, inner: usize, stream: &mut Stream) -> Vec<f6
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::boost::dense::Parts;
+    use crate::data::Example;
     use crate::model::testing;
+    use crate::train::{Recompute, Rule};
     use candle_core::DType;
 
     fn rows(init: Init, rank: usize, inner: usize) -> Vec<Vec<f64>> {
@@ -259,6 +295,61 @@ mod tests {
                 assert!((dot(&orthogonal[i], &orthogonal[j]) - want).abs() < 1e-12);
             }
         }
+    }
+
+    #[test]
+    fn taken_up_it_goes_on_as_if_it_had_never_stopped() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        let model = testing::model(&testing::config(), DType::F32)?;
+        let example = |ids: &[u32]| Example { ids: ids.to_vec(), supervised: (0..ids.len()).map(|i| i > 0).collect() };
+        let feed = || Feed::pooled(0, "data", vec![Arc::new(vec![example(&[3, 1, 4, 1, 5]), example(&[9, 2, 6]), example(&[5, 3, 5])])]);
+        let low_rank = Spec::new(&model, &[0, 2], &[], 2, 2.0, Init::Kaiming)?;
+        let dense = DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
+        for rule in [Rule::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 }, Rule::Sgd { momentum: 0.5, weight_decay: 0.0 }]
+        {
+            let options = |steps| FitOptions {
+                steps,
+                batch: 2,
+                accumulate: 1,
+                rule,
+                lr: vec![0.05; steps],
+                clip: Some(1.0),
+                l2: 0.0,
+                recompute: Recompute::Off,
+            };
+            let fresh = || -> Result<[Booster; 2]> {
+                Ok([Booster::new(&model, &low_rank, &mut Stream::new(1, "a"))?, Booster::dense(&model, &dense)?])
+            };
+            for which in 0..2 {
+                for stop in 0..6 {
+                    let (mut whole, mut first, mut second) = (fresh()?[which].clone(), fresh()?[which].clone(), fresh()?[which].clone());
+                    let (mut all, mut before, mut after) = (feed()?, feed()?, feed()?);
+                    let want = whole.fit(&model, &mut all, &options(6)).collect::<Result<Vec<_>>>()?;
+                    let path = home.path().join("state.safetensors");
+                    let (options, place) = (options(6), {
+                        let options = options(6);
+                        let mut fit = first.fit(&model, &mut before, &options);
+                        for _ in 0..stop {
+                            fit.next().unwrap()?;
+                        }
+                        let (state, tensors) = fit.state()?;
+                        write_state(&path, &state, &tensors)?;
+                        fit.feed()
+                    });
+                    second.load_state(&path)?;
+                    after.resume(&place)?;
+                    let got = second.fit(&model, &mut after, &options).from(stop).collect::<Result<Vec<_>>>()?;
+                    for (got, want) in got.iter().zip(&want[stop..]) {
+                        assert_eq!((got.step, got.loss, got.gradient_norm), (want.step, want.loss, want.gradient_norm));
+                    }
+                    assert_eq!((got.len(), second.trained), (6 - stop, whole.trained));
+                    for (a, b) in second.overlay.tensors().iter().zip(whole.overlay.tensors()) {
+                        assert_eq!(a.flatten_all()?.to_vec1::<f32>()?, b.flatten_all()?.to_vec1::<f32>()?);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     #[test]

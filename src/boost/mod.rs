@@ -6,7 +6,7 @@ pub mod dense;
 pub mod stack;
 mod update;
 
-pub use booster::{Booster, Init, Kind, Spec};
+pub use booster::{Booster, Init, Kind, Spec, write_state};
 pub use dense::DenseSpec;
 pub use stack::Stack;
 pub use update::Update;

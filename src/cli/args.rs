@@ -1,6 +1,7 @@
 //! The command line as it is written: what follows a verb.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use candle_core::{DType, Device};
@@ -10,6 +11,7 @@ use super::verbs;
 use crate::bail_usage;
 use crate::device;
 use crate::host::{Limits, Settings};
+use crate::run::Manifest;
 
 const RUN_HELP: &str = "\
 The word `run` may be left out: `xgbrun RECIPE`.
@@ -19,7 +21,8 @@ Examples:
   xgbrun mine.rhai -p model=owner/model@main -p data=data/boolq --seed 7 --out runs/boolq-7
   xgbrun mine.rhai --device cuda:1 --dtype bf16 --quiet
 
-Ctrl-C ends a run after the training step that it is in; what was done until then stays in the run folder.";
+Ctrl-C ends a run after the training step that it is in; what was done until then stays in the run folder, and \
+`xgbrun --resume RUN` goes on with it.";
 
 /// Run a recipe: train as its script says.
 #[derive(Debug, Parser)]
@@ -55,14 +58,81 @@ pub struct RecipeArgs {
     pub compute: ComputeArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// How long one fit goes on, in seconds, before it is kept as it is then, to be resumed from there
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub checkpoint: u64,
 }
 
 impl RecipeArgs {
     /// Opens the device; the run folder is `out`. Errors as [`ComputeArgs::open`].
     pub fn settings(&self, out: Option<PathBuf>) -> Result<Settings> {
         let Compute { device, dtype, threads } = self.compute.open()?;
-        let (params, limits) = (self.param.clone(), self.limits.into());
-        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, limits })
+        let (params, limits, checkpoint) = (self.param.clone(), self.limits.into(), Duration::from_secs(self.checkpoint));
+        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, checkpoint, limits })
+    }
+}
+
+const RESUME_HELP: &str = "\
+The recipe, its parameters, seed, threads and device are those in the run folder. The recipe runs again from its first line; \
+what the run's journal tells of is answered from there, so it goes on where it stopped and ends with the same bytes as if it had \
+never stopped, what a clock measured aside. A run that has ended is left as it is.
+
+Examples:
+  xgbrun --resume runs/commonsense-1
+  xgbrun --resume runs/commonsense-1 --from-round 16
+  xgbrun --resume runs/commonsense-1 --from-round 64 -p rounds=128";
+
+/// Go on with a run that was stopped.
+#[derive(Debug, Parser)]
+#[command(
+    name = "xgbrun --resume",
+    bin_name = "xgbrun",
+    override_usage = "xgbrun --resume RUN [OPTIONS]",
+    max_term_width = 110,
+    after_help = RESUME_HELP
+)]
+pub struct ResumeArgs {
+    /// The run folder
+    #[arg(long, value_name = "RUN", required = true)]
+    pub resume: PathBuf,
+    /// Keep the first N boosters only, and do what follows anew: also of a run that has ended, with a recipe that was changed
+    /// in the run folder, or with other parameters
+    #[arg(long, value_name = "N")]
+    pub from_round: Option<usize>,
+    /// Go on where the program's version, its threads, the device or its kernels are others: numbers may then differ in their
+    /// last bits from those of the run had it not stopped
+    #[arg(long)]
+    pub allow_inexact: bool,
+    /// Set a parameter; with `--from-round` to another value than the run had
+    #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
+    pub param: Vec<(String, String)>,
+    /// How long one fit goes on, in seconds, before it is kept as it is then
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub checkpoint: u64,
+    /// Threads to compute with [default: as in the run]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    threads: Option<u32>,
+    /// Show no progress
+    #[arg(long)]
+    pub quiet: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+impl ResumeArgs {
+    /// What a run was started with, `manifest`, and what is said otherwise now. Errors as [`ComputeArgs::open`].
+    pub fn settings(&self, manifest: &Manifest) -> Result<Settings> {
+        let device = device::select(&manifest.device)?;
+        let threads = self.threads.map_or(manifest.threads, |n| n as usize);
+        let threads = device::set_threads(Some(threads))?;
+        let dtype = device::storage_dtype(&manifest.dtype, &device)?;
+        let mut params = manifest.given.clone();
+        for (name, value) in &self.param {
+            params.retain(|(given, _)| given != name);
+            params.push((name.clone(), value.clone()));
+        }
+        let (seed, limits, checkpoint) = (manifest.seed, self.limits.into(), Duration::from_secs(self.checkpoint));
+        Ok(Settings { out: None, params, seed, threads, device, dtype, checkpoint, limits })
     }
 }
 

@@ -13,6 +13,7 @@ mod live;
 mod new;
 mod plan;
 mod report;
+mod resume;
 mod run;
 mod terminal;
 mod verbs;
@@ -34,6 +35,7 @@ pub fn main() -> Result<()> {
     device::keep_freed_memory();
     match invocation {
         Invocation::Run(args) => run::run(args),
+        Invocation::Resume(args) => resume::run(&args),
         Invocation::New(args) => new::run(&args),
         Invocation::Check(args) => check::run(args),
         Invocation::Plan(args) => plan::run(args),

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::args::RunArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
-use crate::host::{self, Finished};
+use crate::host::{self, Console, Finished};
 use crate::run::{Evaluation, duration, grouped};
 
 pub fn run(args: RunArgs) -> Result<()> {
@@ -16,11 +16,16 @@ pub fn run(args: RunArgs) -> Result<()> {
     console.finish();
     let finished = finished?;
     if !quiet {
-        for line in summary(&finished) {
-            console.print(&line);
-        }
+        tell(&finished, &*console);
     }
     Ok(())
+}
+
+/// Says what came out of a run.
+pub(super) fn tell(finished: &Finished, console: &dyn Console) {
+    for line in summary(finished) {
+        console.print(&line);
+    }
 }
 
 /// What came out of a run, in a few lines: only what there is to tell.

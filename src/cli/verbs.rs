@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Command, CommandFactory, Parser};
 
 use super::api::ApiArgs;
-use super::args::{AskArgs, CheckArgs, EvalArgs, ExportArgs, PlanArgs, ReportArgs, RunArgs};
+use super::args::{AskArgs, CheckArgs, EvalArgs, ExportArgs, PlanArgs, ReportArgs, ResumeArgs, RunArgs};
 use super::new::NewArgs;
 use super::terminal::complain;
 use crate::error::{Error, nearest};
@@ -16,6 +16,7 @@ use crate::error::{Error, nearest};
 #[derive(Debug)]
 pub enum Invocation {
     Run(RunArgs),
+    Resume(ResumeArgs),
     New(NewArgs),
     Check(CheckArgs),
     Plan(PlanArgs),
@@ -47,6 +48,9 @@ const VERBS: &[Verb] = &[
 /// The verb that shows the page of another.
 const HELP: &str = "help";
 
+/// What goes on with a run.
+const RESUME: &str = "--resume";
+
 /// Reads the command line, whose first word is the program's name; clap answers `--help` and its own complaints itself.
 ///
 /// Errors (class usage): a first word that is neither a recipe nor a verb.
@@ -61,6 +65,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
         return Ok(read(words.split_off(1)));
     }
     match first.as_str() {
+        word if word == RESUME || word.starts_with("--resume=") => Ok(Invocation::Resume(ResumeArgs::parse_from(words))),
         "-h" | "--help" => Ok(Invocation::Help(page())),
         HELP => help(words.get(2..).unwrap_or_default()),
         word if !word.starts_with('-') && !is_recipe(word) => Err(unknown(word).into()),
@@ -75,6 +80,7 @@ fn help(about: &[OsString]) -> Result<Invocation> {
         None | Some(HELP | "-h" | "--help") => Ok(Invocation::Help(page())),
         Some(word) => match VERBS.iter().find(|(name, ..)| *name == word) {
             Some((_, command, _)) => Ok(Invocation::Help(command().render_help().to_string())),
+            None if word == RESUME || word == &RESUME[2..] => Ok(Invocation::Help(ResumeArgs::command().render_help().to_string())),
             None => Err(unknown(word).into()),
         },
     }
@@ -89,16 +95,19 @@ fn page() -> String {
 Fine-tune language models by gradient boosting, driven by scripts
 
 Usage: xgbrun RECIPE [-p NAME=VALUE]... [OPTIONS]
+       xgbrun --resume RUN [OPTIONS]
        xgbrun COMMAND ...
 
 Commands:
 {}{}
 Options:
+      --resume   Go on with a run that was stopped: `xgbrun --resume RUN`
   -h, --help     Print this page; after a command, that of the command
   -V, --version  Print the version
 
 Examples:
   xgbrun recipes/commonsense.rhai
+  xgbrun --resume runs/commonsense-1
   xgbrun new mine
   xgbrun eval models/smollm2 --data data/ARC-Easy --items 200
   xgbrun api fit
@@ -160,6 +169,10 @@ mod tests {
         }
         assert!(matches!(parsed(&["xgbrun", "--quiet", "a.rhai"]), Ok(Invocation::Run(args)) if args.asked.compute.quiet));
         assert!(matches!(parsed(&["xgbrun", "eval", "m", "--data", "d"]), Ok(Invocation::Eval(args)) if args.model == "m"));
+        assert!(
+            matches!(parsed(&["xgbrun", "--resume", "runs/x", "--from-round", "3"]), Ok(Invocation::Resume(args)) if args.from_round == Some(3))
+        );
+        ResumeArgs::command().debug_assert();
         for (words, message) in [
             (&["evla"][..], "unknown command `evla`; did you mean `eval`?"),
             (&["evaluate"], "unknown command `evaluate`; did you mean `eval`?"),

@@ -45,6 +45,12 @@ impl Cursor {
         Ok(Self { seed, name: name.to_owned(), state, order })
     }
 
+    /// Goes to `state`, which must lie within its examples.
+    pub fn seek(&mut self, state: CursorState) -> Result<()> {
+        *self = Self::resume(self.seed, &self.name, self.order.len(), state)?;
+        Ok(())
+    }
+
     pub fn state(&self) -> CursorState {
         self.state
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
-use crate::data::cursor::Cursor;
+use crate::data::cursor::{Cursor, CursorState};
 use crate::data::encode::Example;
 use crate::{bail_data, bail_usage};
 
@@ -31,6 +32,17 @@ pub struct Feed {
     parts: Vec<Arc<dyn Examples>>,
     order: Order,
     /// By cursor: examples in a row that had nothing to learn.
+    mute: Vec<usize>,
+}
+
+/// How far a [`Feed`] has come; all that has to be kept to resume it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedState {
+    /// Of the whole, or of each part.
+    cursors: Vec<CursorState>,
+    /// Examples that each part gave, where they have weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    given: Vec<u64>,
     mute: Vec<usize>,
 }
 
@@ -94,6 +106,33 @@ impl Feed {
         Ok(out)
     }
 
+    /// Where it stands.
+    pub fn state(&self) -> FeedState {
+        let mute = self.mute.clone();
+        match &self.order {
+            Order::Pooled(cursor) => FeedState { cursors: vec![cursor.state()], given: vec![], mute },
+            Order::Weighted { cursors, given, .. } => {
+                FeedState { cursors: cursors.iter().map(Cursor::state).collect(), given: given.clone(), mute }
+            }
+        }
+    }
+
+    /// Goes on from where [`Feed::state`] said. Errors (class data): a state of other parts, or of more examples.
+    pub fn resume(&mut self, state: &FeedState) -> Result<()> {
+        let cursors: Vec<&mut Cursor> = match &mut self.order {
+            Order::Pooled(cursor) => vec![cursor],
+            Order::Weighted { cursors, given, .. } => {
+                given.clone_from(&state.given);
+                cursors.iter_mut().collect()
+            }
+        };
+        if cursors.len() != state.cursors.len() || cursors.len() != state.mute.len() {
+            bail_data!("the data order is that of {} sets, but there are {}; the data has changed", state.cursors.len(), cursors.len());
+        }
+        self.mute.clone_from(&state.mute);
+        cursors.into_iter().zip(&state.cursors).try_for_each(|(cursor, state)| cursor.seek(*state))
+    }
+
     /// Part and index of the next example.
     fn place(&mut self) -> (usize, usize) {
         match &mut self.order {
@@ -136,6 +175,27 @@ mod tests {
         let order: Vec<u32> = Cursor::new(5, "data", 7).unwrap().next(20).into_iter().map(|i| i as u32).collect();
         let given: Vec<u32> = [3, 9, 8].iter().flat_map(|&k| ids(&feed.next(k).unwrap())).collect();
         assert_eq!(given, order);
+    }
+
+    #[test]
+    fn resumed_anywhere_it_gives_the_same_examples() {
+        let parts = || vec![("a".to_string(), part(0, 2)), ("b".into(), part(10, 7))];
+        let make: [&dyn Fn() -> Feed; 2] = [&|| Feed::pooled(5, "data", parts().into_iter().map(|(_, p)| p).collect()).unwrap(), &|| {
+            Feed::weighted(5, "data", parts(), &[2.0, 1.0]).unwrap()
+        }];
+        for make in make {
+            let all = ids(&make().next(40).unwrap());
+            for stop in 0..40 {
+                let mut first = make();
+                let mut given = ids(&first.next(stop).unwrap());
+                let kept = serde_json::to_string(&first.state()).unwrap();
+                let mut second = make();
+                second.resume(&serde_json::from_str(&kept).unwrap()).unwrap();
+                given.extend(ids(&second.next(40 - stop).unwrap()));
+                assert_eq!(given, all, "stopped at {stop}");
+            }
+        }
+        assert!(make[0]().resume(&make[1]().state()).is_err());
     }
 
     #[test]

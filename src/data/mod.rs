@@ -24,7 +24,7 @@ pub use batch::Batch;
 pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
 pub use cursor::{Cursor, CursorState};
 pub use encode::{Encode, EncodeOptions, Example, LossOn, encode_one, encode_train, opened};
-pub use feed::{Examples, Feed};
+pub use feed::{Examples, Feed, FeedState};
 pub use formats::Layout;
 pub use item::Item;
 pub use mapping::Mapping;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use candle_core::{DType, Device};
@@ -14,8 +16,10 @@ use super::ledger::{Event, Ledger, Outlook};
 use super::limits::Limits;
 use super::modules::Sources;
 use super::params::Params;
+use super::tape::{Next, Tape};
 use crate::error::{Class, Error};
-use crate::run::{Manifest, Run, Summary, digest, resident_bytes};
+use crate::run::journal::{Asked, Call, Outcome, Record, Timing};
+use crate::run::{Left, Manifest, Run, Summary, digest, resident_bytes};
 use crate::seed::Stream;
 use crate::source::Grants;
 
@@ -31,6 +35,8 @@ pub struct Settings {
     pub device: Device,
     /// Storage type of weights.
     pub dtype: DType,
+    /// How long a fit goes on before it is kept as it is then.
+    pub checkpoint: Duration,
     pub limits: Limits,
 }
 
@@ -50,6 +56,16 @@ pub struct Host {
     /// The most that the process will hold, by the formula: what it held before the first pass through a network, and
     /// the largest pass.
     expected: Mutex<Option<(usize, usize)>>,
+    /// The same, in MiB, of the processes before.
+    expected_before: OnceLock<f64>,
+    /// Calls that the run did before it was taken up.
+    tape: Mutex<Tape>,
+    /// The run that is taken up, until it is open.
+    left: Mutex<Option<Left>>,
+    /// Records of calls before there was a run folder.
+    waiting: Mutex<Vec<Record>>,
+    /// Boosters made so far, over all models.
+    boosters: AtomicUsize,
 }
 
 type Digest = Box<dyn Fn() -> Result<String> + Send>;
@@ -57,8 +73,70 @@ type Digest = Box<dyn Fn() -> Result<String> + Send>;
 impl Host {
     pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
         let params = Mutex::new(Params::new(settings.params.clone()));
-        let (samplers, run, digest) = Default::default();
-        Self { settings, guard, console, sources, params, samplers, run, digest, ledger: None, expected: Mutex::default() }
+        let (samplers, run, digest, expected, expected_before, tape, left, waiting, boosters) = Default::default();
+        Self {
+            settings,
+            guard,
+            console,
+            sources,
+            params,
+            samplers,
+            run,
+            digest,
+            ledger: None,
+            expected,
+            expected_before,
+            tape,
+            left,
+            waiting,
+            boosters,
+        }
+    }
+
+    /// A host that goes on with the run that `left` tells of.
+    pub(super) fn after(self, mut left: Left) -> Self {
+        let records = std::mem::take(&mut left.records);
+        let Timing { seconds, predicted_peak_mib, .. } = records.last().map(Record::timing).unwrap_or_default();
+        self.guard.after(seconds);
+        if let Some(mib) = predicted_peak_mib {
+            let _ = self.expected_before.set(mib);
+        }
+        *lock(&self.tape) = Tape::new(records);
+        *lock(&self.left) = Some(left);
+        self
+    }
+
+    /// Whether calls are answered from the journal: what is said by the way was said before.
+    pub(super) fn is_replaying(&self) -> bool {
+        lock(&self.tape).is_running()
+    }
+
+    /// What the journal says of a call that comes now.
+    pub(super) fn next(&self, asked: &Asked) -> Result<Next, Error> {
+        if self.ledger.is_some() { Ok(Next::Live(None)) } else { lock(&self.tape).next(asked) }
+    }
+
+    /// Writes a record that is made when its time is known; on shapes there is none.
+    pub(super) fn record(&self, record: impl FnOnce(Timing) -> Record) -> Result<()> {
+        if self.ledger.is_some() {
+            return Ok(());
+        }
+        let predicted_peak_mib = self.predicted_peak_mib();
+        let timing = |metrics| Timing { seconds: self.guard.elapsed().as_secs_f64(), metrics, predicted_peak_mib };
+        if let Some(run) = &mut *lock(&self.run) {
+            let metrics = run.metrics.bytes();
+            return run.record(&record(timing(metrics)));
+        }
+        // A recipe that fails before it has done anything leaves no folder behind.
+        let record = record(timing(0));
+        let good = matches!(&record, Record::Call(Call { outcome: Outcome::Answer(_), .. }));
+        lock(&self.waiting).push(record);
+        if good { self.with_run(|_| Ok(())) } else { Ok(()) }
+    }
+
+    /// The number of a booster that is made now.
+    pub(super) fn next_booster(&self) -> usize {
+        self.boosters.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A host on which nothing is computed and nothing written.
@@ -88,6 +166,12 @@ impl Host {
         *most = bytes.max(*most);
     }
 
+    /// What the memory formula said so far, over all processes.
+    fn predicted_peak_mib(&self) -> Option<f64> {
+        let now = lock(&self.expected).map(|(held, most)| (held + most) as f64 / (1 << 20) as f64);
+        now.into_iter().chain(self.expected_before.get().copied()).reduce(f64::max)
+    }
+
     pub(super) fn take_ledger(&self) -> Option<Ledger> {
         let ledger = self.ledger.as_ref()?;
         let outlook = lock(ledger).outlook;
@@ -101,9 +185,25 @@ impl Host {
         let run = match &mut *run {
             Some(run) => run,
             none if self.ledger.is_some() => none.insert(Run::dry(self.manifest()?)?),
-            none => none.insert(Run::create(self.settings.out.as_deref(), self.manifest()?, &self.sources.recipe().text)?),
+            none => {
+                let made = match lock(&self.left).take() {
+                    Some(left) => left.take_up(self.manifest()?)?,
+                    None => Run::create(self.settings.out.as_deref(), self.manifest()?, &self.sources.recipe().text)?,
+                };
+                let run = none.insert(made);
+                lock(&self.waiting).drain(..).try_for_each(|record| run.record(&record))?;
+                run
+            }
         };
         body(run)
+    }
+
+    /// Notes something in the run.
+    pub(super) fn note_in_run(&self, note: impl FnOnce(&mut Run)) -> Result<()> {
+        self.with_run(|run| {
+            note(run);
+            Ok(())
+        })
     }
 
     fn manifest(&self) -> Result<Manifest> {
@@ -115,6 +215,7 @@ impl Host {
             recipe: recipe.name.clone(),
             recipe_sha256: digest(recipe.text.as_bytes()),
             parameters: params.json()?,
+            given: self.settings.params.clone(),
             seed: self.settings.seed,
             threads: self.settings.threads,
             device: crate::device::name(&self.settings.device),
@@ -140,13 +241,20 @@ impl Host {
     }
 
     /// Writes `summary.json`.
+    ///
+    /// Errors (class usage): the run did more before it was taken up.
     pub(super) fn finish(&self) -> Result<Summary> {
+        if self.is_replaying() {
+            return Err(Error::usage("the recipe ends here, but the run went further before it stopped")
+                .hint("a run goes on as it began; `--from-round N` keeps the first N boosters and goes on as the recipe now says")
+                .into());
+        }
         let digest = lock(&self.digest).as_ref().map(|digest| digest()).transpose()?;
         let seconds = self.guard.elapsed().as_secs_f64();
-        let expected = *lock(&self.expected);
+        let predicted = self.predicted_peak_mib();
         self.with_run(|run| {
             run.training.weights_digest = digest;
-            run.training.predicted_peak_mib = expected.map(|(held, most)| (held + most) as f64 / (1 << 20) as f64);
+            run.training.predicted_peak_mib = predicted;
             run.finish(seconds)
         })
     }
@@ -157,12 +265,13 @@ impl Host {
         let said = |text: String| Error::new(Class::Interrupted, text);
         let Some(run) = &mut *lock(&self.run) else { return said("interrupted before anything was written".into()) };
         run.interrupted = true;
-        let (folder, steps) = (run.folder.path().display(), run.training.steps);
+        let (folder, steps) = (run.folder.path().display().to_string(), run.training.steps);
         let steps = format!("{steps} training step{}", if steps == 1 { "" } else { "s" });
-        match run.finish(self.guard.elapsed().as_secs_f64()) {
+        let error = match run.finish(self.guard.elapsed().as_secs_f64()) {
             Ok(_) => said(format!("interrupted after {steps}; what was done until then is in the run folder `{folder}`")),
             Err(e) => said(format!("interrupted after {steps}; the run folder `{folder}` has no summary: {e:#}")),
-        }
+        };
+        error.hint(format!("`xgbrun --resume {folder}` goes on"))
     }
 
     /// The stream of the sampler called `name`; asking again goes on where it is.

@@ -41,12 +41,16 @@ pub(super) fn build(host: &Arc<Host>) -> Engine {
     engine.set_fail_on_invalid_map_property(true);
     host.settings.limits.apply(&mut engine);
 
-    let console = host.console.clone();
-    engine.on_print(move |text| console.print(&plain(text)));
-    let console = host.console.clone();
-    engine.on_debug(move |text, source, position| {
-        console.print(&plain(&format!("{}:{position:?}: {text}", source.unwrap_or_default())));
-    });
+    // What was printed before a run was taken up is not printed again.
+    let print = |host: &Host, text: &str| {
+        if !host.is_replaying() {
+            host.console.print(&plain(text));
+        }
+    };
+    let printing = host.clone();
+    engine.on_print(move |text| print(&printing, text));
+    let printing = host.clone();
+    engine.on_debug(move |text, source, position| print(&printing, &format!("{}:{position:?}: {text}", source.unwrap_or_default())));
     let guarded = host.clone();
     engine.on_progress(move |operations| {
         let look = guarded.guard.interrupted() || operations % CLOCK_EVERY == 0;

@@ -1,5 +1,6 @@
 //! The interrupt and the wall clock, looked at between script operations and around every native.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,8 @@ use crate::error::{Class, Error};
 #[derive(Debug)]
 pub struct Guard {
     started: Instant,
+    /// What earlier processes took for the same run.
+    earlier: OnceLock<Duration>,
     seconds: u64,
     interrupt: &'static AtomicBool,
 }
@@ -16,12 +19,17 @@ pub struct Guard {
 impl Guard {
     /// Starts the clock; `interrupt` is set from outside, by a signal handler.
     pub fn new(seconds: u64, interrupt: &'static AtomicBool) -> Self {
-        Self { started: Instant::now(), seconds, interrupt }
+        Self { started: Instant::now(), earlier: OnceLock::new(), seconds, interrupt }
     }
 
     /// Since the run began; for `timing` only.
     pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        self.started.elapsed() + self.earlier.get().copied().unwrap_or_default()
+    }
+
+    /// Counts what earlier processes took for the same run; their time is not that of this one's limit.
+    pub(super) fn after(&self, seconds: f64) {
+        let _ = self.earlier.set(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     }
 
     /// Whether the user has asked to stop.
@@ -34,7 +42,7 @@ impl Guard {
         if self.interrupted() {
             return Err(Error::new(Class::Interrupted, "interrupted"));
         }
-        if self.elapsed().as_secs() >= self.seconds {
+        if self.started.elapsed().as_secs() >= self.seconds {
             let message = format!("the run took longer than {} seconds", self.seconds);
             return Err(Error::usage(message).hint("raise it with `--limit-seconds N`"));
         }

@@ -17,6 +17,7 @@ mod modules;
 mod options;
 mod params;
 mod recipe;
+mod tape;
 mod watched;
 
 pub use api::{Entry, entries as api_entries};
@@ -26,7 +27,7 @@ pub use diagnostics::Report;
 pub use guard::Guard;
 pub use ledger::{Event, Fit, Ledger, Note, Opened, Outlook};
 pub use limits::Limits;
-pub use recipe::{Finished, examine, run};
+pub use recipe::{Finished, examine, resume, run};
 pub use watched::Watched;
 
 #[cfg(test)]
@@ -69,6 +70,7 @@ mod testing {
             threads: 1,
             device: candle_core::Device::Cpu,
             dtype: candle_core::DType::F32,
+            checkpoint: std::time::Duration::from_secs(60),
             limits,
         };
         let console = Arc::new(Recorder::default());

@@ -15,7 +15,7 @@ use super::guard::Guard;
 use super::ledger::{Ledger, Outlook};
 use super::modules::Sources;
 use crate::error::{Class, class_of};
-use crate::run::{Evaluations, Summary, Training};
+use crate::run::{Evaluations, Left, Summary, Training};
 
 /// Stack of the thread that runs a script: room for the deepest values and calls that the limits allow.
 /// It is reserved, not used.
@@ -40,7 +40,20 @@ pub struct Finished {
 /// summary that says so.
 pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
     let guard = Guard::new(settings.limits.seconds, interrupt);
-    let host = Arc::new(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)));
+    conclude(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)))
+}
+
+/// Goes on with the run that `left` tells of, as [`run`] would have. The recipe is the one that the run keeps; modules are
+/// read from beside the recipe that it was made of.
+pub fn resume(left: Left, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
+    let guard = Guard::new(settings.limits.seconds, interrupt);
+    let folder = Path::new(&left.manifest.recipe).parent().map_or(PathBuf::new(), Path::to_path_buf);
+    let sources = Arc::new(Sources::new(left.manifest.recipe.clone(), left.recipe.clone(), folder));
+    conclude(Host::new(settings, guard, console, sources).after(left))
+}
+
+fn conclude(host: Host) -> Result<Finished> {
+    let host = Arc::new(host);
     execute(&host).map_err(|error| if class_of(&error) == Class::Interrupted { host.interrupted().into() } else { error })?;
     let summary = host.finish()?;
     let recipe = host.sources.recipe().name.clone();

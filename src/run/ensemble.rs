@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::folder::write_whole;
+use super::folder::write_soon;
 use crate::error::Error;
 use crate::{bail_data, bail_usage};
 
@@ -76,11 +76,11 @@ impl Ensemble {
         Ok(Some(Self(file.members)))
     }
 
-    /// Writes the list into `folder`, whole or not at all.
+    /// Writes the list into `folder`, whole or not at all; the run's journal can give it again.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let mut text = serde_json::to_string_pretty(&File { version: VERSION, members: self.0.clone() })?;
         text.push('\n');
-        write_whole(&folder.join(NAME), text.as_bytes())
+        write_soon(&folder.join(NAME), text.as_bytes())
     }
 
     /// Files and weights, in order.

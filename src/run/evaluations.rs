@@ -1,10 +1,10 @@
 //! What the evaluations of a run mean together: base, tuned, best round.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// One evaluation, as the recipe made it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// `train`, `validation` or `test`.
     pub split: String,

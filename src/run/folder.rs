@@ -97,6 +97,13 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The path of the file `name` of a booster in training, in a folder made where it is missing.
+    pub fn training(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.path.join("boosters/training");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        Ok(folder.join(name))
+    }
+
     /// The path of something that a recipe saves as `name`: below this folder, never over what the run writes.
     pub fn child(&self, name: &str) -> Result<PathBuf> {
         let plain = |c: Component| match c {
@@ -123,12 +130,23 @@ pub fn booster_name(number: usize) -> String {
 
 /// Writes a file so that it is there whole or not at all.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    put(path, bytes, true)
+}
+
+/// As [`write_whole`], where a power cut may take it: what is written again from the journal, which does wait for the disk.
+pub(super) fn write_soon(path: &Path, bytes: &[u8]) -> Result<()> {
+    put(path, bytes, false)
+}
+
+fn put(path: &Path, bytes: &[u8], wait: bool) -> Result<()> {
     let name = path.file_name().with_context(|| format!("cannot write `{}`: it names no file", path.display()))?;
     let temporary = path.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
     let write = || {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
-        file.sync_all()?;
+        if wait {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)
     };
     write().with_context(|| format!("cannot write `{}`", path.display()))

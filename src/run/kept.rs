@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use super::folder::booster_name;
 use super::{Ensemble, Manifest};
-use crate::error::Error;
 use crate::{bail_data, bail_usage};
 
 /// What a run has left of its model.
@@ -23,19 +22,10 @@ impl Kept {
     /// Errors: a folder that is no run's, or of a run that has not ended (class usage); a damaged `run.json`, a booster that
     /// is missing (class data).
     pub fn open(folder: &Path) -> Result<Self> {
-        let shown = folder.display();
-        let path = folder.join("run.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
-                Error::usage(format!("`{shown}` is no run folder: there is no `run.json`"))
-                    .hint("a run writes its folder below `runs`, or to `--out`")
-            }
-            _ => Error::data(format!("cannot read `{}`: {e}", path.display())),
-        })?;
-        let manifest: Manifest =
-            serde_json::from_str(&text).map_err(|e| Error::data(format!("`{}` does not describe a run: {e}", path.display())))?;
+        let manifest = Manifest::read(folder)?;
         if !folder.join("summary.json").is_file() {
-            bail_usage!("the run in `{shown}` has not ended: there is no `summary.json`");
+            let shown = folder.display();
+            bail_usage!("the run in `{shown}` has not ended: there is no `summary.json`; `xgbrun --resume {shown}` goes on with it");
         }
         let folder = folder.join("boosters");
         let ensemble = match Ensemble::load(&folder)? {

@@ -1,12 +1,15 @@
 //! `run.json`: what a run was started with, enough to start it again.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Folder;
+use crate::error::Error;
 
 /// What decides a run's bytes: the same values give the same run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +22,9 @@ pub struct Manifest {
     pub recipe_sha256: String,
     /// All parameters after `-p` was applied.
     pub parameters: serde_json::Map<String, serde_json::Value>,
+    /// Those that `-p` gave, as typed: the recipe may read the paths among them.
+    #[serde(default)]
+    pub given: Vec<(String, String)>,
     pub seed: u64,
     pub threads: usize,
     pub device: String,
@@ -37,6 +43,19 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// That of the run in `folder`. Errors: no run's folder (class usage), a damaged `run.json` (class data).
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("run.json");
+        let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                Error::usage(format!("`{}` is no run folder: there is no `run.json`", folder.display()))
+                    .hint("a run writes its folder below `runs`, or to `--out`")
+            }
+            _ => Error::data(format!("cannot read `{}`: {e}", path.display())),
+        })?;
+        Ok(serde_json::from_str(&text).map_err(|e| Error::data(format!("`{}` does not describe a run: {e}", path.display())))?)
+    }
+
     pub fn save(&self, folder: &Folder) -> Result<()> {
         let mut text = serde_json::to_string_pretty(self)?;
         text.push('\n');
@@ -67,6 +86,7 @@ mod tests {
             recipe: "r.rhai".into(),
             recipe_sha256: digest(b""),
             parameters: serde_json::Map::from_iter([("rank".into(), 1.into())]),
+            given: vec![("model".into(), "m".into())],
             seed: 7,
             threads: 2,
             device: "cpu".into(),
@@ -81,7 +101,10 @@ mod tests {
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
         // One of an earlier version says less.
         let mut less: serde_json::Value = serde_json::from_str(&text).unwrap();
-        less.as_object_mut().unwrap().retain(|key, _| key != "models" && key != "template");
-        assert_eq!(serde_json::from_value::<Manifest>(less).unwrap(), Manifest { models: vec![], template: None, ..manifest });
+        less.as_object_mut().unwrap().retain(|key, _| !["models", "template", "given"].contains(&key.as_str()));
+        assert_eq!(
+            serde_json::from_value::<Manifest>(less).unwrap(),
+            Manifest { models: vec![], template: None, given: vec![], ..manifest }
+        );
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::Folder;
+use crate::bail_data;
 
 /// One logged point. Whatever a clock measured lies under `timing`; all else is reproducible.
 #[derive(Clone, Debug, Serialize)]
@@ -60,24 +61,46 @@ pub struct Merge {
 
 /// The open file; each line is one write, so a kill leaves whole lines.
 #[derive(Debug)]
-pub struct Metrics(Option<File>);
+pub struct Metrics {
+    file: Option<File>,
+    bytes: u64,
+}
 
 impl Metrics {
-    pub fn create(folder: &Folder) -> Result<Self> {
+    /// The file in `folder`, cut back to its first `bytes`. Errors (class data): it is shorter.
+    pub fn open(folder: &Folder, bytes: u64) -> Result<Self> {
         if folder.is_dry() {
-            return Ok(Self(None));
+            return Ok(Self { file: None, bytes });
         }
         let path = folder.path().join("metrics.jsonl");
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        Ok(Self(Some(file.with_context(|| format!("cannot write `{}`", path.display()))?)))
+        let shown = || format!("cannot write `{}`", path.display());
+        let file = OpenOptions::new().create(true).append(true).open(&path).with_context(shown)?;
+        let length = file.metadata().with_context(shown)?.len();
+        if length < bytes {
+            bail_data!("`{}` has {length} bytes; the journal tells of {bytes}", path.display());
+        }
+        file.set_len(bytes).with_context(shown)?;
+        Ok(Self { file: Some(file), bytes })
+    }
+
+    /// How many there are.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Brings it to the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.as_ref().map_or(Ok(()), File::sync_data).context("cannot write `metrics.jsonl`")
     }
 
     /// Appends a [`Point`], or an evaluation.
     pub fn log(&mut self, point: &impl Serialize) -> Result<()> {
-        let Some(file) = &mut self.0 else { return Ok(()) };
+        let Some(file) = &mut self.file else { return Ok(()) };
         let mut line = serde_json::to_vec(point)?;
         line.push(b'\n');
-        file.write_all(&line).context("cannot write `metrics.jsonl`")
+        file.write_all(&line).context("cannot write `metrics.jsonl`")?;
+        self.bytes += line.len() as u64;
+        Ok(())
     }
 }
 
@@ -89,7 +112,7 @@ mod tests {
     fn a_point_is_a_line_and_time_is_under_timing() {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::create(Some(home.path()), "x").unwrap();
-        let mut metrics = Metrics::create(&folder).unwrap();
+        let mut metrics = Metrics::open(&folder, 0).unwrap();
         let timing = PointTiming { seconds: 0.5, step_seconds: 0.25, tokens_per_second: 100.0 };
         metrics.log(&Point { round: 0, step: 1, loss: 2.5, lr: 1e-3, gradient_norm: 0.5, tokens: 64, layers: &[0, 3], timing }).unwrap();
         metrics

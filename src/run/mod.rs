@@ -3,25 +3,33 @@
 mod ensemble;
 mod evaluations;
 mod folder;
+pub mod journal;
 mod kept;
 mod manifest;
 mod metrics;
 pub mod report;
+mod resume;
 mod summary;
 mod wording;
 
 pub use ensemble::{Ensemble, Member};
 pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::{Folder, booster_name};
+pub use journal::Journal;
 pub use kept::Kept;
 pub use manifest::{Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
+pub use resume::Left;
 pub use summary::{Summary, SummaryTiming, peak_rss_mib, resident_bytes};
 pub use wording::{duration, grouped};
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use journal::Record;
 
 /// An open run: its folder and what has been recorded so far.
 #[derive(Debug)]
@@ -35,10 +43,19 @@ pub struct Run {
     /// Stopped before its recipe ended.
     pub interrupted: bool,
     manifest: Manifest,
+    /// Of a run that writes.
+    journal: Option<Journal>,
+    /// What the recipe saved, below the folder.
+    saved: BTreeSet<PathBuf>,
+    /// Files of boosters in training, and after how many merges each was written.
+    states: BTreeMap<String, usize>,
+    merges: usize,
+    /// Taken up from an earlier process, which may have left what its journal does not tell of.
+    resumed: bool,
 }
 
 /// What has been trained, summed over the run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Training {
     /// Parameters that the last booster trains.
     pub trainable_now: Option<u64>,
@@ -49,8 +66,10 @@ pub struct Training {
     /// Time spent in `fit`.
     pub seconds: f64,
     /// What the memory formula said that the run would hold at most, in MiB.
+    #[serde(skip)]
     pub predicted_peak_mib: Option<f64>,
     /// SHA-256 of the weights, when they are final.
+    #[serde(skip)]
     pub weights_digest: Option<String>,
 }
 
@@ -58,20 +77,84 @@ impl Run {
     /// Makes the run folder (see [`Folder::create`]) with `run.json` and the recipe's text.
     pub fn create(out: Option<&Path>, manifest: Manifest, recipe: &str) -> Result<Self> {
         let name = Path::new(&manifest.recipe).file_stem().map_or("recipe".into(), |s| s.to_string_lossy().into_owned());
-        Self::begin(Folder::create(out, &name)?, manifest, recipe)
+        let folder = Folder::create(out, &name)?;
+        folder.write("recipe.rhai", recipe.as_bytes())?;
+        manifest.save(&folder)?;
+        let journal = Journal::create(folder.path())?;
+        Self::begin(folder, manifest, Some(journal), 0)
     }
 
     /// A run that writes nothing: for looking at what a recipe would do.
     pub fn dry(manifest: Manifest) -> Result<Self> {
-        Self::begin(Folder::dry(), manifest, "")
+        Self::begin(Folder::dry(), manifest, None, 0)
     }
 
-    fn begin(folder: Folder, manifest: Manifest, recipe: &str) -> Result<Self> {
-        folder.write("recipe.rhai", recipe.as_bytes())?;
-        manifest.save(&folder)?;
-        let metrics = Metrics::create(&folder)?;
-        let (evaluations, best, training) = Default::default();
-        Ok(Self { folder, metrics, evaluations, best, training, interrupted: false, manifest })
+    fn begin(folder: Folder, manifest: Manifest, journal: Option<Journal>, metrics: u64) -> Result<Self> {
+        let metrics = Metrics::open(&folder, metrics)?;
+        let (evaluations, best, training, saved, states, merges) = Default::default();
+        let (interrupted, resumed) = (false, false);
+        Ok(Self { folder, metrics, evaluations, best, training, interrupted, manifest, journal, saved, states, merges, resumed })
+    }
+
+    /// The path of the file `name` of a booster in training, which is kept until [`Run::drop_state`].
+    pub fn keep_state(&mut self, name: &str) -> Result<PathBuf> {
+        self.states.insert(name.to_owned(), self.merges);
+        self.folder.training(name)
+    }
+
+    /// Removes a booster's file: there is a newer one, or it is merged. One that was the newest while another booster was
+    /// merged stays, since the run may be done anew from there.
+    pub fn drop_state(&mut self, name: &str, merged: bool) {
+        if self.states.get(name) == Some(&(self.merges - usize::from(merged))) {
+            self.states.remove(name);
+            self.remove_state(name);
+        }
+    }
+
+    fn remove_state(&self, name: &str) {
+        // What is left behind takes space, no more.
+        let _ = self.folder.training(name).and_then(|path| Ok(std::fs::remove_file(path)?));
+    }
+
+    /// Counts a merge.
+    pub fn note_merge(&mut self) {
+        self.merges += 1;
+    }
+
+    /// Adds a record to the journal.
+    pub fn record(&mut self, record: &Record) -> Result<()> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        journal.append(record)?;
+        if journal.is_due() { self.sync() } else { Ok(()) }
+    }
+
+    /// Notes a file that the next record tells of.
+    pub fn tells_of(&mut self, path: PathBuf) {
+        if let Some(journal) = &mut self.journal {
+            journal.tells_of(path);
+        }
+    }
+
+    /// Brings the journal, and what it tells of, to the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        self.metrics.sync()?;
+        self.journal.as_mut().map_or(Ok(()), Journal::sync)
+    }
+
+    /// Notes what the recipe saved as `name` before the run was taken up.
+    pub fn has_saved(&mut self, name: &str) {
+        self.saved.extend(self.folder.child(name));
+    }
+
+    /// The path of something that the recipe saves as `name` (see [`Folder::child`]). Of a run that was taken up, what lies
+    /// there and nobody told of is removed: a process that ended before it could tell left it.
+    pub fn saves(&mut self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.child(name)?;
+        if self.resumed && !self.folder.is_dry() && !self.saved.contains(&path) && path.is_dir() {
+            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
+        }
+        self.saved.insert(path.clone());
+        Ok(path)
     }
 
     /// Records an evaluation, in memory for the summary and as a line of `metrics.jsonl`.
@@ -124,8 +207,21 @@ impl Run {
         self.manifest.save(&self.folder)
     }
 
+    /// Removes files of boosters in training that nothing tells of: an earlier process left them.
+    fn tidy(&self) {
+        let folder = self.folder.path().join("boosters/training");
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !self.states.contains_key(&name) {
+                self.remove_state(&name);
+            }
+        }
+        // It goes if it is empty.
+        let _ = std::fs::remove_dir(folder);
+    }
+
     /// Writes `summary.json` and, of all that is then in the folder, `report.html`; `seconds` is the time that the run took.
-    pub fn finish(&self, seconds: f64) -> Result<Summary> {
+    pub fn finish(&mut self, seconds: f64) -> Result<Summary> {
         let training = &self.training;
         let summary = Summary {
             base: self.evaluations.base().map(|e| e.metrics.clone()),
@@ -142,6 +238,8 @@ impl Run {
                 predicted_peak_mib: training.predicted_peak_mib,
             },
         };
+        self.sync()?;
+        self.tidy();
         summary.save(&self.folder)?;
         let folder = self.folder.path().display();
         let again = || format!("the run `{folder}` is complete but for its report, which `xgbrun report {folder}` writes");

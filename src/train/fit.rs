@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use super::memory::{Recompute, gradient_bytes};
 use super::optimizer::{Optimizer, Rule};
-use crate::data::{Batch, Feed};
+use super::state::State;
+use crate::data::{Batch, Feed, FeedState};
 use crate::error::Error;
 use crate::model::{Gradients, Model, Overlay, Request, Tokens};
 use crate::ops::elementwise;
@@ -51,7 +53,7 @@ pub struct StepRecord {
 }
 
 /// What training has come to, over all fits of a booster.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Trained {
     pub steps: u64,
     /// By how much the booster lowers the mean loss on the batches of the last step, in nats a token, measured before that
@@ -81,6 +83,21 @@ impl<'a> Fit<'a> {
         options: &'a FitOptions,
     ) -> Self {
         Self { model, overlay, trained, optimizer, feed, options, done: 0 }
+    }
+
+    /// With the first `done` steps behind it.
+    pub fn from(self, done: usize) -> Self {
+        Self { done, ..self }
+    }
+
+    /// Where the data stand.
+    pub fn feed(&self) -> FeedState {
+        self.feed.state()
+    }
+
+    /// The booster as it is between two steps.
+    pub fn state(&self) -> Result<(State, Vec<(String, Tensor)>)> {
+        State::of(self.overlay, *self.trained, Some(self.optimizer))
     }
 
     fn step(&mut self) -> Result<StepRecord> {

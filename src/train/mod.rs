@@ -3,7 +3,9 @@
 pub mod fit;
 pub mod memory;
 pub mod optimizer;
+mod state;
 
 pub use fit::{Fit, FitOptions, StepRecord, Trained};
 pub use memory::Recompute;
 pub use optimizer::{Optimizer, Rule};
+pub use state::State;

@@ -3,11 +3,13 @@
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::ops::slice::{f32s, fast, update, vectorized};
 
 /// Which rule, with its constants. The learning rate comes with every step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW`: p ← p (1 − lr·decay);
     /// m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).
@@ -57,6 +59,44 @@ impl Optimizer {
 
     pub fn rule(&self) -> Rule {
         self.rule
+    }
+
+    /// Steps done, t, and the moments of each parameter, as tensors: all that has to be kept to go on.
+    pub fn state(&self) -> Result<(u32, Vec<Vec<Tensor>>)> {
+        let one = |moments: &Moments| match moments {
+            Moments::Tensors { first, second } => Ok([Some(first.clone()), second.clone()].into_iter().flatten().collect()),
+            Moments::Numbers { first, second } => {
+                [first, second].into_iter().map(|m| Tensor::from_slice(m, m.len(), &candle_core::Device::Cpu)).collect()
+            }
+        };
+        Ok((self.steps, self.moments.iter().map(one).collect::<Result<_>>()?))
+    }
+
+    /// Goes on from a [`Optimizer::state`] of the same rule over `parameters`.
+    pub fn resumed(rule: Rule, steps: u32, moments: Vec<Vec<Tensor>>, parameters: &[&Tensor]) -> Result<Self> {
+        let one = |(kept, parameter): (Vec<Tensor>, &&Tensor)| {
+            let mut fresh = Moments::new(rule, parameter)?;
+            let mut kept = kept.into_iter();
+            let mut next = || kept.next().ok_or_else(|| candle_core::Error::msg("fewer moments than the rule has"));
+            match &mut fresh {
+                Moments::Tensors { first, second } => {
+                    *first = next()?.reshape(parameter.shape())?;
+                    if let Some(second) = second {
+                        *second = next()?.reshape(parameter.shape())?;
+                    }
+                }
+                Moments::Numbers { first, second } => {
+                    for own in [first, second] {
+                        *own = next()?.flatten_all()?.to_vec1()?;
+                        if own.len() != parameter.elem_count() {
+                            candle_core::bail!("{} moments for {} numbers", own.len(), parameter.elem_count());
+                        }
+                    }
+                }
+            }
+            Ok(fresh)
+        };
+        Ok(Self { rule, steps, moments: moments.into_iter().zip(parameters).map(one).collect::<Result<_>>()? })
     }
 
     /// One step: the new parameters, from the old ones and their gradients in the same order and type. Where it can be

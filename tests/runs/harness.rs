@@ -104,13 +104,30 @@ impl Ran {
         self.metrics().iter().filter_map(|line| line["loss"].as_f64()).collect()
     }
 
-    /// All that must be the same in a second run: every file's SHA-256, metrics, summary and report without `timing`.
+    /// Records of calls in journal.jsonl, without `timing` and checksums; checkpoints come as the clock says.
+    fn calls(&self) -> Vec<Value> {
+        let text = String::from_utf8(self.bytes("journal.jsonl")).unwrap();
+        let records = text.lines().map(|line| untimed(serde_json::from_str::<Value>(line).unwrap()["record"].clone()));
+        records.filter(|record| record.get("checkpoint").is_none()).collect()
+    }
+
+    /// As [`Ran::fingerprint`], with the recipe called `as_if` where it is called `name`.
+    pub fn fingerprint_as(&self, name: &str, as_if: &str) -> BTreeMap<String, String> {
+        for file in ["run.json", "report.html"] {
+            let text = String::from_utf8(self.bytes(file)).unwrap();
+            fs::write(self.out.join(file), text.replace(name, as_if)).unwrap();
+        }
+        self.fingerprint()
+    }
+
+    /// All that must be the same in a second run: every file's SHA-256, metrics, journal, summary and report without `timing`.
     pub fn fingerprint(&self) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         walk(&self.out, &mut |path| {
             let name = path.strip_prefix(&self.out).unwrap().display().to_string();
             let bytes = match name.as_str() {
                 "metrics.jsonl" => self.metrics().iter().flat_map(|line| format!("{line}\n").into_bytes()).collect(),
+                "journal.jsonl" => self.calls().iter().flat_map(|line| format!("{line}\n").into_bytes()).collect(),
                 "summary.json" => untimed(self.json(&name)).to_string().into_bytes(),
                 "report.html" => untimed_report(&String::from_utf8(self.bytes(&name)).unwrap()).into_bytes(),
                 _ => fs::read(path).unwrap(),
@@ -119,6 +136,15 @@ impl Ran {
         });
         files
     }
+}
+
+/// Copies a folder.
+pub fn copy(from: &Path, to: &Path) {
+    walk(from, &mut |path| {
+        let target = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(path, target).unwrap();
+    });
 }
 
 /// The names of all files below `folder`, sorted.

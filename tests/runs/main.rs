@@ -20,6 +20,7 @@ mod interrupts;
 mod new;
 mod peer;
 mod recipe;
+mod resume;
 mod sets;
 mod terminal;
 mod training;

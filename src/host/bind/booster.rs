@@ -1,25 +1,27 @@
 //! `booster`: a weak learner over a model, fitted and then merged.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, INT, Map, NativeCallContext};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::model::Model;
+use super::model::{Model, Open};
 use super::optimizer::{Optimizer, Rate};
+use super::progress::{Progress, Tally};
 use super::set::Set;
-use super::{Answer, refuse, suppose};
-use crate::boost::{self, adapter};
-use crate::error::Error;
+use super::{Answer, dynamic, ensemble, refuse, suppose, told_map};
+use crate::boost::{self, DenseSpec, adapter, write_state};
+use crate::error::{Class, Error, class_of};
 use crate::host::console::Step;
 use crate::host::context::{Host, host, lock};
-use crate::host::door;
+use crate::host::door::{self, Doing, Effects};
 use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Mismatch, Options};
 use crate::model;
-use crate::run::{Point, PointTiming};
+use crate::run::{Ensemble, Point, PointTiming};
 use crate::train::memory::step_bytes;
 use crate::train::{FitOptions, Recompute, Rule, StepRecord};
 
@@ -28,20 +30,52 @@ use crate::train::{FitOptions, Recompute, Rule, StepRecord};
 pub struct Booster(Arc<Mutex<State>>);
 
 pub(super) struct State {
+    /// Boosters that the run made before it.
+    number: usize,
     pub(super) booster: boost::Booster,
     pub(super) model: Model,
     /// The round that merged it.
     pub(super) merged: Option<usize>,
+    numbers: Numbers,
+    /// Its files in training, the newest last; older ones go when the journal tells of the newest.
+    kept: Vec<String>,
+}
+
+/// Where a booster's numbers are.
+pub(super) enum Numbers {
+    Here,
+    /// In a file, since an earlier process trained them.
+    File(PathBuf),
+    /// Still to be copied from the weights as these boosters made them.
+    Copies(DenseSpec, Ensemble),
 }
 
 impl Booster {
-    pub(super) fn new(booster: boost::Booster, model: Model) -> Self {
-        Self(Arc::new(Mutex::new(State { booster, model, merged: None })))
+    pub(super) fn new(booster: boost::Booster, model: Model, number: usize, numbers: Numbers) -> Self {
+        Self(Arc::new(Mutex::new(State { number, booster, model, merged: None, numbers, kept: vec![] })))
     }
 
     pub(super) fn with<T>(&self, body: impl FnOnce(&mut State) -> T) -> T {
         body(&mut lock(&self.0))
     }
+
+    /// Boosters that the run made before it.
+    pub(super) fn number(&self) -> usize {
+        self.with(|b| b.number)
+    }
+
+    /// Removes what was kept of its training, now that it is merged.
+    pub(super) fn forget(&self, host: &Host) {
+        self.with(|b| tidy(host, &mut b.kept, true));
+    }
+}
+
+/// Removes all files but the newest, or all of a booster that is `merged`.
+fn tidy(host: &Host, kept: &mut Vec<String>, merged: bool) {
+    let gone: Vec<String> = kept.drain(..kept.len().saturating_sub(usize::from(!merged))).collect();
+    let dropped = host.note_in_run(|run| gone.iter().for_each(|name| run.drop_state(name, merged)));
+    // Files that stay take space, no more.
+    drop(dropped);
 }
 
 impl FromOption for Booster {
@@ -53,6 +87,39 @@ impl FromOption for Booster {
 }
 
 impl State {
+    /// Gets its numbers, where an earlier process made or trained it.
+    pub(super) fn numbers(&mut self, host: &Host, m: &mut Open) -> anyhow::Result<()> {
+        match &self.numbers {
+            Numbers::Here => return Ok(()),
+            Numbers::File(path) => self.booster.load_state(path)?,
+            Numbers::Copies(spec, then) => {
+                let now = m.ensemble.clone();
+                if *then != now {
+                    ensemble::compose(host, m, then)?;
+                    m.ensemble = then.clone();
+                }
+                let copies = boost::Booster::dense(&m.network, spec);
+                if *then != now {
+                    ensemble::compose(host, m, &now)?;
+                    m.ensemble = now;
+                }
+                self.booster = copies?;
+            }
+        }
+        self.numbers = Numbers::Here;
+        Ok(())
+    }
+
+    /// Takes over how far an earlier process trained it.
+    fn take_up(&mut self, host: &Host, m: &Open, set: &Set, progress: Progress) -> anyhow::Result<Tally> {
+        let Progress { file, feed, tally, training } = progress;
+        self.numbers = Numbers::File(host.with_run(|run| run.keep_state(&file))?);
+        self.kept.push(file);
+        set.remember(&m.tokenizer, feed);
+        host.note_in_run(|run| run.training = training)?;
+        Ok(tally)
+    }
+
     /// Errors (class usage) once it has been merged.
     pub(super) fn fresh(&self, what: &str) -> Result<(), Error> {
         match self.merged {
@@ -93,76 +160,154 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn fit(context: NativeCallContext, booster: &mut Booster, set: Set, options: Map) -> Answer<Map> {
         let host = host(&context)?;
+        let mut arguments = told_map(&options);
+        arguments["booster"] = booster.number().into();
+        arguments["set"] = set.told();
         let options = options_of(options).map_err(refuse)?;
-        let summary = json!({ "steps": options.steps, "batch": options.batch });
-        door::call(&host, "booster.fit", &summary, || train(&context, &host, booster, &set, &options))
+        let call = door::call(&context, &host, "booster.fit", arguments);
+        let recall = |effects: &Effects| trained_before(&host, booster, &set, effects);
+        let answer: serde_json::Map<String, Value> = call.change(recall, |doing| train(&context, &host, booster, &set, &options, doing))?;
+        booster.with(|b| tidy(&host, &mut b.kept, false));
+        Ok(answer.iter().map(|(key, value)| (key.as_str().into(), dynamic(value))).collect())
     }
 
     /// Writes the factors as a PEFT adapter folder called `name`, below the run folder. A dense booster has none.
     #[rhai_fn(return_raw, pure)]
     pub fn save(context: NativeCallContext, booster: &mut Booster, name: &str) -> Answer<()> {
         let host = host(&context)?;
-        door::call(&host, "booster.save", &json!({ "name": name }), || {
-            let folder = host.with_run(|run| run.folder.child(name))?;
+        let arguments = json!({ "name": name, "booster": booster.number() });
+        let recall = |_: &Effects| host.note_in_run(|run| run.has_saved(name));
+        door::call(&context, &host, "booster.save", arguments).change(recall, |_| {
+            let folder = host.with_run(|run| run.saves(name))?;
             if host.outlook().is_some() {
                 booster.with(|s| adapter::check(&s.booster))?;
                 return host.note(&context, Event::Save { name: name.to_owned() });
             }
-            booster.with(|s| adapter::save(&s.booster, &folder, s.model.name()))
+            booster.with(|s| {
+                // A merged one has no numbers any more, if an earlier process merged it.
+                if s.merged.is_none() {
+                    s.model.clone().live(|m| s.numbers(&host, m))?;
+                }
+                adapter::save(&s.booster, &folder, s.model.name())
+            })
         })
     }
 }
 
-fn train(context: &NativeCallContext, host: &Host, booster: &Booster, set: &Set, options: &FitOptions) -> anyhow::Result<Map> {
-    booster.with(|state| {
+fn train(
+    context: &NativeCallContext,
+    host: &Host,
+    handle: &Booster,
+    set: &Set,
+    options: &FitOptions,
+    doing: &mut Doing,
+) -> anyhow::Result<serde_json::Map<String, Value>> {
+    handle.with(|state| {
         state.fresh("fit")?;
-        let State { booster, model, .. } = state;
-        let layers = booster.layers();
-        let parameters = booster.overlay.parameters() as u64;
-        model.clone().with(|open| {
+        let layers = state.booster.layers();
+        let parameters = state.booster.overlay.parameters() as u64;
+        let noted = |open: &mut Open| {
+            open.wording = set.wording();
+            host.with_run(|run| set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name())))
+        };
+        if let Some(outlook) = host.outlook() {
+            return state.model.clone().with(|open| {
+                noted(open)?;
+                suppose::fitted(context, host, outlook, &state.booster, open, (set, options))
+            });
+        }
+        state.model.clone().live(|open| {
+            noted(open)?;
             let round = open.round;
-            if let Some(part) = set.parts().first() {
-                host.with_run(|run| run.note_template(part.wording.name()))?;
+            let mut tally = Tally::default();
+            if let Some(begun) = doing.begun.take() {
+                tally = state.take_up(host, open, set, Progress::read(&begun)?)?;
             }
-            open.wording = set.parts().iter().map(|part| (part.task.clone(), part.wording.clone())).collect();
-            if let Some(outlook) = host.outlook() {
-                return suppose::fitted(context, host, outlook, booster, open, (set, options));
-            }
-            let (mut losses, mut tokens) = (vec![], 0);
-            let started = Instant::now();
+            state.numbers(host, open)?;
+            let State { number, booster, kept, .. } = state;
+            let (mut started, mut kept_at) = (Instant::now(), Instant::now());
             let lowest = booster.overlay.lowest().unwrap_or(open.network.layers());
             host.expect(0);
             // Numbers, gradients, two moments.
             let held = 4 * booster.overlay.parameters() * open.network.factor_dtype().size_in_bytes();
             let fitted = set.with_feed(host, &open.tokenizer, |feed| {
-                for record in booster.fit(&open.network, feed, options) {
-                    let record = record?;
-                    losses.push(record.loss);
+                let mut steps = booster.trained.steps;
+                let mut fit = booster.fit(&open.network, feed, options).from(tally.steps);
+                while let Some(record) = fit.next() {
+                    let record = match record {
+                        Ok(record) => record,
+                        Err(e) => return Ok((fit.feed(), Err(e))),
+                    };
+                    steps += 1;
+                    tally.add(&record);
                     expect(host, &open.network, options, lowest, held, &record);
-                    tokens += record.tokens as u64;
                     log(host, round, &layers, &record)?;
                     show(host, round, options.steps, &layers, &record);
-                    host.guard.check()?;
+                    let going = host.guard.check();
+                    // A fit that is over is kept as a whole.
+                    if record.step < options.steps && (going.is_err() || kept_at.elapsed() >= host.settings.checkpoint) {
+                        let (file, path) = place(host, *number, steps)?;
+                        let (state, tensors) = fit.state()?;
+                        write_state(&path, &state, &tensors)?;
+                        drop(tensors);
+                        kept.push(file.clone());
+                        let seconds = std::mem::replace(&mut started, Instant::now()).elapsed().as_secs_f64();
+                        let training = host.with_run(|run| {
+                            run.training.seconds += seconds;
+                            run.tells_of(path);
+                            Ok(run.training.clone())
+                        })?;
+                        doing.checkpoint(Progress { file, feed: fit.feed(), tally: tally.clone(), training }.told()?)?;
+                        tidy(host, kept, false);
+                        kept_at = Instant::now();
+                    }
+                    if let Err(e) = going {
+                        return Ok((fit.feed(), Err(e.into())));
+                    }
                 }
-                Ok(())
+                Ok((fit.feed(), Ok(())))
             });
-            host.with_run(|run| {
+            let (feed, fitted) = fitted?;
+            let training = host.with_run(|run| {
                 run.training.trainable_now = Some(parameters);
                 run.training.trained_in_total += parameters;
                 run.training.seconds += started.elapsed().as_secs_f64();
-                Ok(())
+                Ok(run.training.clone())
             })?;
+            if fitted.as_ref().is_err_and(|e| class_of(e) == Class::Interrupted) {
+                return Err(fitted.err().unwrap_or_else(|| anyhow::anyhow!("interrupted")));
+            }
+            // A fit that failed leaves the booster and the data where they are.
+            let (file, path) = place(host, *number, booster.trained.steps)?;
+            booster.save_state(&path)?;
+            kept.push(file.clone());
+            host.note_in_run(|run| run.tells_of(path))?;
+            doing.effects = Progress { file, feed, tally: tally.clone(), training }.told()?;
             fitted?;
-            let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-            let value = |x: Option<&f64>| Dynamic::from_float(x.copied().unwrap_or(f64::NAN));
-            Ok(Map::from_iter([
-                ("first_loss".into(), value(losses.first())),
-                ("last_loss".into(), value(losses.last())),
-                ("mean_loss".into(), Dynamic::from_float(mean)),
-                ("steps".into(), Dynamic::from_int(losses.len() as INT)),
-                ("tokens".into(), Dynamic::from_int(tokens as INT)),
-                ("gain".into(), booster.trained.gain.map_or(Dynamic::UNIT, Dynamic::from_float)),
-            ]))
+            Ok(tally.answer(booster.trained.gain))
+        })
+    })
+}
+
+/// Name and path of the file of a booster after so many steps.
+fn place(host: &Host, number: usize, steps: u64) -> anyhow::Result<(String, PathBuf)> {
+    let file = format!("{number:05}-{steps}.safetensors");
+    let path = host.with_run(|run| run.keep_state(&file))?;
+    Ok((file, path))
+}
+
+/// What an earlier process made of a fit.
+fn trained_before(host: &Host, booster: &Booster, set: &Set, effects: &Effects) -> anyhow::Result<()> {
+    if effects.is_empty() {
+        return Ok(());
+    }
+    let progress = Progress::read(effects)?;
+    booster.with(|state| {
+        let model = state.model.clone();
+        model.with(|open| {
+            open.wording = set.wording();
+            state.take_up(host, open, set, progress)?;
+            host.with_run(|run| set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name())))
         })
     })
 }

@@ -8,6 +8,7 @@ use super::set::Set;
 use crate::data::Item;
 use crate::error::Error;
 use crate::host::context::Host;
+use crate::host::door::Making;
 use crate::host::options::Options;
 use crate::model::create::{Sizes, create};
 use crate::model::load::Extras;
@@ -44,7 +45,7 @@ fn sizes(map: Map) -> Result<Sizes, Error> {
 }
 
 /// Makes the model; its tokenizer is trained on the texts of the sets.
-pub(super) fn made(host: &Host, options: Map, sets: &Array) -> Result<Model> {
+pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making) -> Result<Model> {
     let mut sizes = sizes(options)?;
     let wrong = |i: usize| {
         Error::usage(format!("`model::create` takes its words from sets, such as `task.train`; element {i} of its list is none"))
@@ -78,6 +79,7 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array) -> Result<Model> {
         Some(_) => 0,
         None => {
             let digest = network.digest()?;
+            making.effects.insert("the digest of what was made".into(), digest.clone().into());
             host.with_run(|run| run.note_model(NAME, digest))?
         }
     };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::data_options::{self, Loading};
 use super::model::Model;
 use super::set::{Part, Set, Source};
-use super::{Answer, dynamic, placed, refuse};
+use super::{Answer, dynamic, placed, refuse, told_map};
 use crate::bail_usage;
 use crate::data::formats::Lines;
 use crate::data::{self, Item, Split, look};
@@ -107,8 +107,10 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn stats(context: NativeCallContext, task: &mut Task, model: Model) -> Answer<Map> {
         let host = host(&context)?;
-        let told = door::call(&host, "stats", &json!({ "data": task.0.name }), || statistics(&host, task, &model))?;
-        host.console.print(&serde_json::to_string_pretty(&told).unwrap_or_default());
+        let told = door::call(&context, &host, "stats", json!({ "data": task.0.name })).answer(|| statistics(&host, task, &model))?;
+        if !host.is_replaying() {
+            host.console.print(&serde_json::to_string_pretty(&told).unwrap_or_default());
+        }
         Ok(told.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
     }
 
@@ -161,13 +163,15 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn show(context: NativeCallContext, set: &mut Set, model: Model, i: INT) -> Answer<()> {
         let host = host(&context)?;
-        let text = door::call(&host, "show", &json!({ "item": i }), || {
+        let text: String = door::call(&context, &host, "show", json!({ "item": i, "set": set.told() })).answer(|| {
             let (part, at) = set.find(i)?;
             let item = part.source.get(at, &part.wording)?;
             let tokenizer = model.with(|m| m.tokenizer.clone());
             look::show(&item, part.wording.template, tokenizer.as_ref(), &part.wording.options)
         })?;
-        text.lines().for_each(|line| host.console.print(line));
+        if !host.is_replaying() {
+            text.lines().for_each(|line| host.console.print(line));
+        }
         Ok(())
     }
 }
@@ -236,12 +240,15 @@ fn mixture(sets: &[Dynamic], weights: &[Dynamic]) -> Result<Set, Error> {
 
 fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     let host = &*host(context)?;
+    let mut arguments = told_map(&options);
+    arguments["path"] = path.into();
     let loading = data_options::parse(options).map_err(|e| door::to_script(&e))?;
-    door::call(host, "data::load", &json!({ "path": path, "template": loading.wording.name() }), || {
+    door::call(context, host, "data::load", arguments).make(|making| {
         let name = source::resolve(path, &host.grants(path))?;
         let files = source::data_with(&name, &loading.splits)?;
         let (tasks, digests) = if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
         for (file, digest) in digests {
+            making.effects.insert(format!("the digest of `{}`", file.display()), digest.clone().into());
             host.with_run(|run| run.note_digest(file.display().to_string(), digest))?;
         }
         let mut sets = BTreeMap::new();

@@ -12,7 +12,7 @@ use super::{Answer, refuse};
 use crate::boost::Update;
 use crate::error::Error;
 use crate::host::context::{Host, host};
-use crate::host::door;
+use crate::host::door::{self, Effects, Making};
 use crate::host::options::Options;
 use crate::model::base;
 use crate::run::{Best, Ensemble, Kept, booster_name};
@@ -65,9 +65,10 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn digest(context: NativeCallContext, model: &mut Model) -> Answer<String> {
         let host = host(&context)?;
-        door::call(&host, "model.digest", &json!({}), || match host.outlook() {
+        let arguments = json!({ "model": model.with(|m| m.index) });
+        door::call(&context, &host, "model.digest", arguments).answer(|| match host.outlook() {
             Some(_) => Ok(String::new()),
-            None => model.with(|m| m.network.digest()),
+            None => model.live(|m| m.network.digest()),
         })
     }
 
@@ -101,7 +102,9 @@ fn index(number: INT) -> Result<usize> {
 fn best(context: &NativeCallContext, model: &Model, options: Map) -> Answer<INT> {
     let host = host(context)?;
     let asked = best_options(options).map_err(refuse)?;
-    door::call(&host, "model.best_round", &json!({ "metric": asked.metric, "larger": asked.larger }), || {
+    let arguments = json!({ "metric": asked.metric, "larger": asked.larger });
+    let recall = |_: &Effects| host.note_in_run(|run| run.best = asked.clone());
+    door::call(context, &host, "model.best_round", arguments).change(recall, |_| {
         if host.outlook().is_some() {
             return Ok(model.with(|m| m.round) as INT);
         }
@@ -112,7 +115,7 @@ fn best(context: &NativeCallContext, model: &Model, options: Map) -> Answer<INT>
                     .hint("evaluate in the loop: `model.evaluate(task.validation);`")
                     .into());
             };
-            run.best = asked;
+            run.best = asked.clone();
             Ok(round as INT)
         })
     })
@@ -134,12 +137,29 @@ fn changed(
     choose: impl FnOnce(&Ensemble) -> Result<Ensemble>,
 ) -> Answer<()> {
     let host = host(context)?;
-    door::call(&host, &format!("model.{name}"), &arguments, || {
+    let mut arguments = arguments;
+    arguments["model"] = model.with(|m| m.index.into());
+    let recall = |effects: &Effects| {
+        let Some(members) = effects.get("boosters") else { return Ok(()) };
+        let wanted = Ensemble::new(serde_json::from_value(members.clone())?);
+        model.with(|m| {
+            m.owed = Some(host.with_run(|run| run.folder.boosters(m.index))?);
+            m.round = wanted.rounds();
+            m.ensemble = wanted;
+            Ok(())
+        })
+    };
+    door::call(context, &host, &format!("model.{name}"), arguments).change(recall, |doing| {
         model.with(|m| {
             let wanted = choose(&m.ensemble)?;
             m.based()?;
             if host.outlook().is_none() {
-                compose(&host, m, wanted.clone())?;
+                m.pay()?;
+                compose(&host, m, &wanted)?;
+                let folder = host.with_run(|run| run.folder.boosters(m.index))?;
+                wanted.save(&folder)?;
+                host.with_run(|run| run.composed(&wanted))?;
+                doing.effects.insert("boosters".into(), serde_json::to_value(wanted.members())?);
             }
             m.round = wanted.rounds();
             m.ensemble = wanted;
@@ -148,8 +168,8 @@ fn changed(
     })
 }
 
-/// Gives the network the sum of its base and the boosters `wanted`, and notes it in the run.
-fn compose(host: &Host, m: &mut Open, wanted: Ensemble) -> Result<()> {
+/// Gives the network the sum of its base and the boosters `wanted`; [`Open::ensemble`] stays.
+pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()> {
     let files = m.based()?.clone();
     let folder = host.with_run(|run| run.folder.boosters(m.index))?;
     // All files are read before any weight is touched: one that is damaged leaves the model as it is.
@@ -162,29 +182,36 @@ fn compose(host: &Host, m: &mut Open, wanted: Ensemble) -> Result<()> {
     for (path, weight) in wanted.files(&folder) {
         Update::load(&path, &m.network)?.scaled(weight)?.add(&mut m.network)?;
     }
-    wanted.save(&folder)?;
-    host.with_run(|run| run.composed(&wanted))
+    Ok(())
 }
 
 /// Gives a model, just loaded, the boosters of the run that `kept` describes; their files become this run's.
-pub(super) fn take_over(host: &Host, m: &mut Open, kept: &Kept) -> Result<()> {
+pub(super) fn take_over(host: &Host, m: &mut Open, kept: &Kept, making: &mut Making) -> Result<()> {
     if host.outlook().is_none() {
         let (now, then) = (&m.digests.digest, kept.manifest.digests.get(kept.model()?));
         if then.is_some_and(|then| then != now) {
             bail_data!("`{}` is not the model that the run began with: its weights are others", kept.model()?);
         }
         let folder = host.with_run(|run| run.folder.boosters(m.index))?;
-        let mut all = vec![];
+        let (mut all, again) = (vec![], making.again);
         for (number, (path, weight)) in kept.boosters().into_iter().enumerate() {
             host.guard.check()?;
-            Update::load(&path, &m.network)?.scaled(weight)?.add(&mut m.network)?;
+            let update = Update::load(&path, &m.network)?.scaled(weight)?;
+            if !again {
+                update.add(&mut m.network)?;
+            }
             let file = booster_name(number);
             std::fs::copy(&path, folder.join(&file)).map_err(anyhow::Error::from)?;
             all.push(crate::run::Member { file, weight });
         }
         let all = Ensemble::new(all);
-        all.save(&folder)?;
-        host.with_run(|run| run.composed(&all))?;
+        making.effects.insert("boosters".into(), serde_json::to_value(all.members())?);
+        if again {
+            m.owed = Some(folder);
+        } else {
+            all.save(&folder)?;
+            host.with_run(|run| run.composed(&all))?;
+        }
         m.ensemble = all;
     } else {
         m.ensemble = kept.ensemble.clone();

@@ -3,17 +3,17 @@
 use std::time::Instant;
 
 use rhai::{Map, NativeCallContext};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::booster::Booster;
 use super::model::{Model, Open};
 use super::set::{Part, Set};
-use super::{Answer, dynamic};
+use super::{Answer, dynamic, told_map};
 use crate::data::Split;
 use crate::eval::{Encoded, Protocol, average};
 use crate::host::console::Progress;
 use crate::host::context::Host;
-use crate::host::door;
+use crate::host::door::{self, Effects};
 use crate::host::ledger::{Event, Outlook};
 use crate::host::options::Options;
 use crate::model::Overlay;
@@ -31,20 +31,30 @@ struct Asked {
 }
 
 pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, set: &Set, options: Map) -> Answer<Map> {
+    let mut arguments = told_map(&options);
+    arguments["set"] = set.told();
+    arguments["model"] = model.with(|m| m.index.into());
     let asked = asked(options).map_err(|e| door::to_script(&e))?;
     let split = set.split();
-    let what = json!({ "split": split.name(), "items": asked.items, "protocol": asked.protocol.map(Protocol::name) });
-    let metrics = door::call(host, "model.evaluate", &what, || {
+    let recall = |effects: &Effects| {
+        // Of a booster that is laid over, nothing is recorded.
+        let Some(evaluation) = effects.get("evaluation") else { return Ok(()) };
+        let evaluation: Evaluation = serde_json::from_value(evaluation.clone())?;
+        host.console.evaluated(&evaluation);
+        host.note_in_run(|run| run.evaluations.push(evaluation))
+    };
+    let metrics = door::call(context, host, "model.evaluate", arguments).change(recall, |doing| {
         let overlay = match &asked.booster {
             Some(booster) => booster.with(|b| {
                 b.fresh("evaluate with")?;
                 model.owns(&b.model)?;
+                model.live(|m| b.numbers(host, m))?;
                 anyhow::Ok(b.booster.overlay.clone())
             })?,
             None => Overlay::default(),
         };
         let started = Instant::now();
-        let (round, metrics, works) = model.with(|m| {
+        let (round, metrics, works) = model.live(|m| {
             let (mut tasks, mut works) = (vec![], vec![]);
             for part in set.parts() {
                 let several = if set.parts().len() > 1 { part.task.as_str() } else { "" };
@@ -67,6 +77,7 @@ pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, s
             let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
             let evaluation = Evaluation { split, round, metrics: metrics.clone() };
             host.console.evaluated(&evaluation);
+            doing.effects.insert("evaluation".into(), serde_json::to_value(&evaluation)?);
             host.with_run(|run| run.evaluated(evaluation, timing))?;
         }
         Ok(metrics)

@@ -9,12 +9,14 @@ mod evaluate;
 mod model;
 mod optimizer;
 mod params;
+mod progress;
 mod sampler;
 mod set;
 mod suppose;
 
 use rhai::plugin::*;
-use rhai::{Engine, EvalAltResult, NativeCallContext};
+use rhai::{Dynamic, Engine, EvalAltResult, NativeCallContext};
+use serde_json::{Value, json};
 
 use super::door::to_script;
 use crate::error::Error;
@@ -59,17 +61,55 @@ fn placed<T>(context: &NativeCallContext, answer: Answer<T>) -> Answer<T> {
 }
 
 /// A JSON value as a script sees it.
-fn dynamic(value: &serde_json::Value) -> Dynamic {
+fn dynamic(value: &Value) -> Dynamic {
     match value {
-        serde_json::Value::Null => Dynamic::UNIT,
-        serde_json::Value::Bool(b) => (*b).into(),
-        serde_json::Value::Number(n) => match n.as_i64() {
+        Value::Null => Dynamic::UNIT,
+        Value::Bool(b) => (*b).into(),
+        Value::Number(n) => match n.as_i64() {
             Some(n) => Dynamic::from_int(n),
             None => Dynamic::from_float(n.as_f64().unwrap_or(f64::NAN)),
         },
-        serde_json::Value::String(text) => text.clone().into(),
-        serde_json::Value::Array(list) => Dynamic::from_array(list.iter().map(dynamic).collect()),
-        serde_json::Value::Object(map) => Dynamic::from_map(map.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect()),
+        Value::String(text) => text.clone().into(),
+        Value::Array(list) => Dynamic::from_array(list.iter().map(dynamic).collect()),
+        Value::Object(map) => Dynamic::from_map(map.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect()),
+    }
+}
+
+/// The most elements of an array that the journal keeps one by one.
+const LISTED: usize = 64;
+
+/// An argument as the journal tells it from others; of a long array its ends and its digest.
+fn told(value: &Dynamic) -> Value {
+    if let Some(set) = value.clone().try_cast::<set::Set>() {
+        return set.told();
+    }
+    if let Some(booster) = value.clone().try_cast::<booster::Booster>() {
+        return json!({ "booster": booster.number() });
+    }
+    if let Some(optimizer) = value.clone().try_cast::<optimizer::Optimizer>() {
+        return optimizer.told();
+    }
+    if let Ok(map) = value.as_map_ref() {
+        return told_map(&map);
+    }
+    if let Ok(array) = value.as_array_ref() {
+        return told_list(array.iter().map(told).collect());
+    }
+    rhai::serde::from_dynamic(value).unwrap_or_else(|_| value.type_name().into())
+}
+
+/// Options, key by key.
+fn told_map(map: &rhai::Map) -> Value {
+    Value::Object(map.iter().map(|(key, value)| (key.to_string(), told(value))).collect())
+}
+
+fn told_list(list: Vec<Value>) -> Value {
+    match (list.first(), list.last()) {
+        (Some(first), Some(last)) if list.len() > LISTED => {
+            let text = Value::Array(list.clone()).to_string();
+            json!({ "elements": list.len(), "first": first, "last": last, "sha256": crate::run::digest(text.as_bytes()) })
+        }
+        _ => Value::Array(list),
     }
 }
 

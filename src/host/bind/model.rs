@@ -1,28 +1,31 @@
 //! `model`: a network with its tokenizer, boosted round by round.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use anyhow::Context;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FLOAT, INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
-use super::booster::Booster;
+use super::booster::{Booster, Numbers};
 use super::create::made;
 use super::evaluate::measure;
 use super::set::{Set, Wording};
-use super::{Answer, ensemble, placed, refuse, suppose};
+use super::{Answer, ensemble, placed, refuse, suppose, told, told_list, told_map};
 use crate::boost::dense::Parts;
 use crate::boost::{self, DenseSpec, Init, Kind, Spec, Update, adapter};
 use crate::data::opened;
 use crate::error::Error;
 use crate::eval::generate::{Generation, generate};
 use crate::host::context::{Host, host, lock};
-use crate::host::door;
+use crate::host::door::{self, Effects, Making};
 use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Options};
 use crate::model::save::Digests;
 use crate::model::{self, Overlay};
-use crate::run::{Ensemble, Kept, Merge, booster_name};
+use crate::run::{Ensemble, Kept, Merge, booster_name, digest};
 use crate::seed::Stream;
 use crate::source::{self, ModelFiles, Tokenizer};
 
@@ -56,6 +59,11 @@ pub(super) struct Open {
     pub(super) boosters: usize,
     /// How what it was last trained on was worded, by task.
     pub(super) wording: Vec<(String, Arc<Wording>)>,
+    /// Where its boosters' files lie, if the run was taken up and they are not added to the weights yet: `network` is then
+    /// the base.
+    pub(super) owed: Option<PathBuf>,
+    /// SHA-256 of boosters' files, as the journal tells them.
+    sums: BTreeMap<String, String>,
 }
 
 impl Model {
@@ -70,8 +78,8 @@ impl Model {
     ) -> Self {
         let (base, digests) = base.map_or((None, Digests::default()), |(files, digests)| (Some(files), digests));
         let tokenizer = Arc::new(tokenizer);
-        let (ensemble, round, kept, boosters, wording) = Default::default();
-        let open = Open { index, network, tokenizer, extras, base, digests, ensemble, round, kept, boosters, wording };
+        let (ensemble, round, kept, boosters, wording, owed, sums) = Default::default();
+        let open = Open { index, network, tokenizer, extras, base, digests, ensemble, round, kept, boosters, wording, owed, sums };
         Self(Arc::new(Inner { name: name.into(), open: Mutex::new(open) }))
     }
 
@@ -83,6 +91,14 @@ impl Model {
         body(&mut lock(&self.0.open))
     }
 
+    /// As [`Model::with`], with the weights as they are at the moment.
+    pub(super) fn live<T>(&self, body: impl FnOnce(&mut Open) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        self.with(|m| {
+            m.pay()?;
+            body(m)
+        })
+    }
+
     /// Errors (class usage) where a booster was made for another model.
     pub(super) fn owns(&self, other: &Model) -> Result<(), Error> {
         if Arc::ptr_eq(&self.0, &other.0) { Ok(()) } else { Err(Error::usage("the booster belongs to another model")) }
@@ -90,6 +106,28 @@ impl Model {
 }
 
 impl Open {
+    /// Adds to the weights what an earlier process added. Errors (class data): a booster that is missing or damaged.
+    pub(super) fn pay(&mut self) -> anyhow::Result<()> {
+        let Some(folder) = &self.owed else { return Ok(()) };
+        let mut updates = vec![];
+        for (path, weight) in self.ensemble.files(folder) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if let Some(sum) = self.sums.get(&*name)
+                && file_digest(&path)? != *sum
+            {
+                return Err(Error::data(format!("the run's booster `{}` is damaged: it is not what was merged", path.display()))
+                    .hint("`--from-round N` goes on from the boosters before it")
+                    .into());
+            }
+            updates.push(Update::load(&path, &self.network)?.scaled(weight)?);
+        }
+        for update in updates {
+            update.add(&mut self.network)?;
+        }
+        self.owed = None;
+        Ok(())
+    }
+
     /// Where the base lies. Errors (class usage): the model was made by the recipe, so there is none to go back to.
     pub(super) fn based(&self) -> Result<&ModelFiles, Error> {
         self.base.as_ref().ok_or_else(|| {
@@ -112,7 +150,8 @@ pub(super) mod module {
     #[rhai_fn(return_raw)]
     pub fn load(context: NativeCallContext, name: &str) -> Answer<Model> {
         let host = host(&context)?;
-        placed(&context, door::call(&host, "model::load", &json!({ "name": name }), || open(&context, &host, name)))
+        let call = door::call(&context, &host, "model::load", json!({ "name": name }));
+        placed(&context, call.make(|making| open(&context, &host, name, making)))
     }
 
     /// The model of an earlier run, which `-p` gave as its folder: its base with all its boosters, to be evaluated, taken
@@ -126,18 +165,18 @@ pub(super) mod module {
     #[rhai_fn(return_raw)]
     pub fn from_run(context: NativeCallContext, path: &str) -> Answer<Model> {
         let host = host(&context)?;
-        let go_on = || {
+        let go_on = |making: &mut Making| {
             let kept = Kept::open(&host.grants(path).check(path)?)?;
             if kept.manifest.dtype != host.settings.dtype.as_str() {
                 return Err(Error::usage(format!("the run kept its weights in `{}`", kept.manifest.dtype))
                     .hint(format!("add `--dtype {}`", kept.manifest.dtype))
                     .into());
             }
-            let model = open(&context, &host, kept.model()?)?;
-            model.with(|m| ensemble::take_over(&host, m, &kept))?;
+            let model = open(&context, &host, kept.model()?, making)?;
+            model.with(|m| ensemble::take_over(&host, m, &kept, making))?;
             Ok(model)
         };
-        placed(&context, door::call(&host, "model::from_run", &json!({ "path": path }), go_on))
+        placed(&context, door::call(&context, &host, "model::from_run", json!({ "path": path })).make(go_on))
     }
 
     /// Makes a new model with random weights, to be trained from nothing by dense boosters: a Llama whose embedding is
@@ -153,17 +192,19 @@ pub(super) mod module {
     #[rhai_fn(return_raw)]
     pub fn create(context: NativeCallContext, options: Map, sets: Array) -> Answer<Model> {
         let host = host(&context)?;
-        let make = || {
-            let model = made(&host, options, &sets)?;
+        let mut arguments = told_map(&options);
+        arguments["sets"] = sets.iter().map(told).collect();
+        let make = |making: &mut Making| {
+            let model = made(&host, options, &sets, making)?;
             if host.outlook().is_some() {
                 model.with(|m| suppose::opened(&context, &host, "created", m))?;
                 return Ok(model);
             }
             let digested = model.clone();
-            host.at_end(move || digested.with(|m| m.network.digest()));
+            host.at_end(move || digested.live(|m| m.network.digest()));
             Ok(model)
         };
-        placed(&context, door::call(&host, "model::create", &json!({}), make))
+        placed(&context, door::call(&context, &host, "model::create", arguments).make(make))
     }
 }
 
@@ -208,27 +249,30 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn booster(context: NativeCallContext, model: &mut Model, options: Map) -> Answer<Booster> {
         let host = host(&context)?;
+        let mut arguments = told_map(&options);
+        arguments["model"] = model.with(|m| m.index.into());
         let asked = booster_options(options).map_err(|e| door::to_script(&e))?;
-        let what = json!({ "layers": asked.layers, "targets": asked.targets, "kind": asked.weak.kind().name() });
-        door::call(&host, "model.booster", &what, || {
-            let booster = model.with(|m| match asked.weak {
+        door::call(&context, &host, "model.booster", arguments).make(|making| {
+            let (booster, state) = model.with(|m| match asked.weak {
                 Weak::LowRank { rank, alpha, init } => {
                     let spec = Spec::new(&m.network, &asked.layers, &asked.targets, rank, alpha.unwrap_or(rank as f64), init)?;
                     let mut stream = Stream::new(host.settings.seed, &format!("init/{}", m.boosters));
                     m.boosters += 1;
-                    boost::Booster::new(&m.network, &spec, &mut stream)
+                    anyhow::Ok((boost::Booster::new(&m.network, &spec, &mut stream)?, Numbers::Here))
                 }
                 Weak::Dense(parts) => {
                     let spec = DenseSpec::new(&m.network, &asked.layers, &asked.targets, parts)?;
                     m.boosters += 1;
-                    if host.outlook().is_some() {
-                        Ok(boost::Booster::hollow(&m.network, &spec))
-                    } else {
-                        boost::Booster::dense(&m.network, &spec)
+                    // Of a run that is taken up, the weights are those of the base still.
+                    if host.outlook().is_some() || making.again {
+                        let numbers = if making.again { Numbers::Copies(spec.clone(), m.ensemble.clone()) } else { Numbers::Here };
+                        return Ok((boost::Booster::hollow(&m.network, &spec), numbers));
                     }
+                    m.pay()?;
+                    Ok((boost::Booster::dense(&m.network, &spec)?, Numbers::Here))
                 }
             })?;
-            Ok(Booster::new(booster, model.clone()))
+            Ok(Booster::new(booster, model.clone(), host.next_booster(), state))
         })
     }
 
@@ -308,10 +352,11 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn load_adapter(context: NativeCallContext, model: &mut Model, path: &str) -> Answer<Booster> {
         let host = host(&context)?;
-        door::call(&host, "model.load_adapter", &json!({ "path": path }), || {
+        door::call(&context, &host, "model.load_adapter", json!({ "path": path })).make(|making| {
             let folder = host.grants(path).check(path)?;
             let booster = model.with(|m| adapter::load(&folder, &m.network))?;
-            Ok(Booster::new(booster, model.clone()))
+            making.effects.insert(path.into(), file_digest(&folder.join("adapter_model.safetensors"))?.into());
+            Ok(Booster::new(booster, model.clone(), host.next_booster(), Numbers::Here))
         })
     }
 
@@ -320,21 +365,25 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn save(context: NativeCallContext, model: &mut Model, name: &str) -> Answer<()> {
         let host = host(&context)?;
-        door::call(&host, "model.save", &json!({ "name": name }), || {
-            let folder = host.with_run(|run| run.folder.child(name))?;
-            if host.outlook().is_some() {
-                return host.note(&context, Event::Save { name: name.to_owned() });
-            }
-            model.with(|m| {
-                let template = told(&m.wording, &m.tokenizer).map(|told| format!("{told:#}\n"));
-                let more: Vec<(&str, &[u8])> = template.iter().map(|text| ("template.json", text.as_bytes())).collect();
-                model::save::save(&m.network, &m.tokenizer, &m.extras, &more, &folder)
-            })
-        })
+        let arguments = json!({ "name": name, "model": model.with(|m| m.index) });
+        door::call(&context, &host, "model.save", arguments).change(
+            |_| host.note_in_run(|run| run.has_saved(name)),
+            |_| {
+                let folder = host.with_run(|run| run.saves(name))?;
+                if host.outlook().is_some() {
+                    return host.note(&context, Event::Save { name: name.to_owned() });
+                }
+                model.live(|m| {
+                    let template = taught(&m.wording, &m.tokenizer).map(|told| format!("{told:#}\n"));
+                    let more: Vec<(&str, &[u8])> = template.iter().map(|text| ("template.json", text.as_bytes())).collect();
+                    model::save::save(&m.network, &m.tokenizer, &m.extras, &more, &folder)
+                })
+            },
+        )
     }
 }
 
-fn open(context: &NativeCallContext, host: &Host, name: &str) -> anyhow::Result<Model> {
+fn open(context: &NativeCallContext, host: &Host, name: &str, making: &mut Making) -> anyhow::Result<Model> {
     let files = source::model(&source::resolve(name, &host.grants(name))?)?;
     if host.outlook().is_some() {
         let loaded = model::shapes::load(&files, host.settings.dtype)?;
@@ -345,10 +394,11 @@ fn open(context: &NativeCallContext, host: &Host, name: &str) -> anyhow::Result<
     let loaded = model::load::load(&files, &host.settings.device, host.settings.dtype)?;
     let model::load::Loaded { model: network, tokenizer, extras } = loaded;
     let digests = network.digests()?;
+    making.effects.insert(format!("the digest of `{name}`"), digests.digest.clone().into());
     let index = host.with_run(|run| run.note_model(name, digests.digest.clone()))?;
     let model = Model::new(name, index, network, tokenizer, extras, Some((files, digests)));
     let digested = model.clone();
-    host.at_end(move || digested.with(|m| m.network.digest()));
+    host.at_end(move || digested.live(|m| m.network.digest()));
     Ok(model)
 }
 
@@ -362,15 +412,6 @@ struct Asked {
 enum Weak {
     LowRank { rank: usize, alpha: Option<f64>, init: Init },
     Dense(Parts),
-}
-
-impl Weak {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::LowRank { .. } => Kind::LowRank,
-            Self::Dense(_) => Kind::Dense,
-        }
-    }
 }
 
 fn booster_options(map: Map) -> anyhow::Result<Asked> {
@@ -404,7 +445,23 @@ fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &B
     if !eta.is_finite() {
         return Err(refuse(Error::usage(format!("the step weight of a merge must be a finite number, found {eta}"))));
     }
-    door::call(host, "model.merge", &json!({ "eta": eta }), || {
+    let arguments = json!({ "model": model.with(|m| m.index), "booster": booster.number(), "eta": eta });
+    let recall = |effects: &Effects| {
+        let field = |name: &str| effects.get(name).cloned().unwrap_or_default();
+        // A merge that failed changed nothing.
+        let Ok(merge) = serde_json::from_value::<Merge>(field("merge")) else { return Ok(()) };
+        let sum = field("sha256").as_str().unwrap_or_default().to_owned();
+        model.with(|m| {
+            m.owed = Some(host.with_run(|run| run.folder.boosters(m.index))?);
+            m.sums.insert(booster_name(m.kept), sum);
+            m.ensemble.push(booster_name(m.kept));
+            (m.kept, m.round) = (m.kept + 1, m.round + 1);
+            booster.with(|b| b.merged = Some(m.round));
+            host.console.merged(&merge, m.network.layers());
+            host.note_in_run(|run| run.note_merge())
+        })
+    };
+    door::call(context, host, "model.merge", arguments).change(recall, |doing| {
         booster.with(|b| {
             b.fresh("merge")?;
             model.owns(&b.model)?;
@@ -416,15 +473,18 @@ fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &B
                 b.merged = Some(model.with(|m| m.round));
                 return host.note(context, Event::Merge);
             }
-            model.with(|m| {
+            model.live(|m| {
+                b.numbers(host, m)?;
                 let update = Update::of(&m.network, &b.booster, m.round, eta)?;
                 let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
-                update.save(&folder.join(&file))?;
+                let path = folder.join(&file);
+                update.save(&path)?;
                 m.kept += 1;
                 let mut ensemble = m.ensemble.clone();
                 ensemble.push(file);
                 ensemble.save(&folder)?;
-                m.network.merge(&b.booster.overlay, eta)?;
+                // What is read from the file later, so that the weights are the same bits then.
+                update.add(&mut m.network)?;
                 m.ensemble = ensemble;
                 let merge = Merge {
                     round: m.round,
@@ -439,12 +499,31 @@ fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &B
                 m.round += 1;
                 b.merged = Some(m.round);
                 let seconds = host.guard.elapsed().as_secs_f64();
-                host.with_run(|run| run.merged(&merge, seconds))?;
+                let sum = file_digest(&path)?;
+                doing.effects = Effects::from_iter([
+                    ("model".into(), m.index.into()),
+                    ("rounds".into(), m.round.into()),
+                    ("sha256".into(), sum.into()),
+                    ("merge".into(), serde_json::to_value(&merge)?),
+                ]);
+                host.with_run(|run| {
+                    run.tells_of(path);
+                    run.note_merge();
+                    run.merged(&merge, seconds)
+                })?;
                 host.console.merged(&merge, m.network.layers());
                 Ok(())
             })
         })
-    })
+    })?;
+    // Its training is over.
+    booster.forget(host);
+    Ok(())
+}
+
+/// SHA-256 of a file.
+fn file_digest(path: &Path) -> anyhow::Result<String> {
+    Ok(digest(&std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?))
 }
 
 fn generation(host: &Host, map: Map) -> Result<Generation, Error> {
@@ -463,10 +542,12 @@ fn generation(host: &Host, map: Map) -> Result<Generation, Error> {
 /// What follows each prompt.
 fn texts(context: &NativeCallContext, model: &Model, prompts: &[String], options: Map) -> Answer<Vec<String>> {
     let host = &*host(context)?;
+    let mut arguments = told_map(&options);
+    arguments["prompts"] = told_list(prompts.iter().map(|prompt| prompt.as_str().into()).collect());
+    arguments["model"] = model.with(|m| m.index.into());
     let generation = generation(host, options).map_err(refuse)?;
-    let what = json!({ "prompts": prompts.len(), "max_tokens": generation.max_tokens, "beams": generation.beams });
-    door::call(host, "model.generate", &what, || {
-        model.with(|m| {
+    door::call(context, host, "model.generate", arguments).answer(|| {
+        model.live(|m| {
             let encode = |prompt: &String| Ok(opened(m.tokenizer.as_ref(), m.tokenizer.encode(prompt)?));
             let prompts = prompts.iter().map(encode).collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
             if host.outlook().is_some() {
@@ -481,7 +562,7 @@ fn texts(context: &NativeCallContext, model: &Model, prompts: &[String], options
 }
 
 /// What `template.json` says: name and text of the template behind the model, or of each task's where they differ.
-fn told(wording: &[(String, Arc<Wording>)], tokenizer: &Tokenizer) -> Option<Value> {
+fn taught(wording: &[(String, Arc<Wording>)], tokenizer: &Tokenizer) -> Option<Value> {
     let one = |wording: &Wording| {
         let text = match &wording.mapping {
             Some(mapping) => mapping.text(),

@@ -2,8 +2,9 @@
 
 use rhai::plugin::*;
 use rhai::{Dynamic, Map};
+use serde_json::{Value, json};
 
-use super::{Answer, refuse};
+use super::{Answer, refuse, told_list};
 use crate::error::Error;
 use crate::host::options::{FromOption, Mismatch, Options};
 
@@ -19,6 +20,24 @@ pub enum Optimizer {
 pub enum Rate {
     Constant(f64),
     PerStep(Vec<f64>),
+}
+
+impl Optimizer {
+    /// As the journal tells it from others.
+    pub fn told(&self) -> Value {
+        let rate = |lr: &Rate| match lr {
+            Rate::Constant(lr) => json!(lr),
+            Rate::PerStep(rates) => told_list(rates.iter().map(|lr| json!(lr)).collect()),
+        };
+        match self {
+            Self::AdamW { lr, beta1, beta2, eps, weight_decay } => {
+                json!({ "rule": "adamw", "lr": rate(lr), "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay })
+            }
+            Self::Sgd { lr, momentum, weight_decay } => {
+                json!({ "rule": "sgd", "lr": rate(lr), "momentum": momentum, "weight_decay": weight_decay })
+            }
+        }
+    }
 }
 
 impl FromOption for Rate {

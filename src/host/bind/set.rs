@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
+use serde_json::{Value, json};
+
 use crate::data::{
-    self, ChoiceItem, EncodeOptions, Example, Examples, Feed, GenerationItem, Item, Mapping, Split, Template, encode_choices,
+    self, ChoiceItem, EncodeOptions, Example, Examples, Feed, FeedState, GenerationItem, Item, Mapping, Split, Template, encode_choices,
     encode_questions, encode_train, formats::Lines,
 };
 use crate::error::Error;
@@ -236,13 +238,29 @@ struct Inner {
     parts: Vec<Part>,
     /// Given to `data::mix`, one for each part.
     weights: Option<Vec<f64>>,
+    /// What was picked out of the task's own items, and how.
+    picked: Vec<String>,
     /// Where training goes on, from booster to booster, for each tokenizer: a model has its own.
     feeds: Mutex<ByTokenizer<Feed>>,
+    /// Where it went on in an earlier process, for those that have no feed yet.
+    places: Mutex<ByTokenizer<FeedState>>,
 }
 
 impl Set {
     pub fn new(split: Split, parts: Vec<Part>, weights: Option<Vec<f64>>) -> Self {
-        Self(Arc::new(Inner { split, parts, weights, feeds: Mutex::default() }))
+        Self::picked(split, parts, weights, vec![])
+    }
+
+    fn picked(split: Split, parts: Vec<Part>, weights: Option<Vec<f64>>, picked: Vec<String>) -> Self {
+        let (feeds, places) = Default::default();
+        Self(Arc::new(Inner { split, parts, weights, picked, feeds, places }))
+    }
+
+    /// As the journal tells it from others.
+    pub fn told(&self) -> Value {
+        let Inner { split, parts, weights, picked, .. } = &*self.0;
+        let tasks: Vec<&str> = parts.iter().map(|part| part.task.as_str()).collect();
+        json!({ "split": split.name(), "tasks": tasks, "items": self.len(), "weights": weights, "picked": picked })
     }
 
     pub fn split(&self) -> Split {
@@ -255,6 +273,11 @@ impl Set {
 
     pub fn weights(&self) -> Option<&[f64]> {
         self.0.weights.as_deref()
+    }
+
+    /// How each task is worded, by name.
+    pub fn wording(&self) -> Vec<(String, Arc<Wording>)> {
+        self.0.parts.iter().map(|part| (part.task.clone(), part.wording.clone())).collect()
     }
 
     pub fn len(&self) -> usize {
@@ -279,7 +302,16 @@ impl Set {
             let mut stream = Stream::new(seed, &format!("{verb}/{}/{}", part.task, self.0.split.name()));
             Part::new(&part.task, part.source.pick(choose(part.source.len(), &mut stream)), part.wording.clone())
         });
-        Self::new(self.0.split, parts.collect(), self.0.weights.clone())
+        let (parts, mut picked) = (parts.collect::<Vec<_>>(), self.0.picked.clone());
+        picked.push(format!("{verb} {}", parts.iter().map(|part| part.source.len()).sum::<usize>()));
+        Self::picked(self.0.split, parts, self.0.weights.clone(), picked)
+    }
+
+    /// Notes where training went on in an earlier process.
+    pub fn remember(&self, tokenizer: &Arc<Tokenizer>, place: FeedState) {
+        let mut places = lock(&self.0.places);
+        places.retain(|(t, _)| !Arc::ptr_eq(t, tokenizer));
+        places.push((tokenizer.clone(), place));
     }
 
     /// Lends the feed, which stays where `body` leaves it.
@@ -297,6 +329,11 @@ impl Set {
                 feeds.len() - 1
             }
         };
+        let mut places = lock(&self.0.places);
+        if let Some(place) = places.iter().position(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
+            feeds[at].1.resume(&places.remove(place).1)?;
+        }
+        drop(places);
         body(&mut feeds[at].1)
     }
 

@@ -1,6 +1,7 @@
 //! What natives do where a recipe runs on shapes: they take notes and answer with placeholders.
 
-use rhai::{Dynamic, INT, Map, NativeCallContext};
+use rhai::NativeCallContext;
+use serde_json::{Map, Value, json};
 
 use super::model::Open;
 use super::set::Set;
@@ -37,7 +38,7 @@ pub(super) fn fitted(
     booster: &boost::Booster,
     open: &mut Open,
     (set, options): (&Set, &FitOptions),
-) -> anyhow::Result<Map> {
+) -> anyhow::Result<Map<String, Value>> {
     let batches = options.steps.saturating_mul(options.accumulate);
     let looked = batches.min(LOOKED_AT);
     let (mut work, mut largest) = (Work::default(), Work::default());
@@ -74,13 +75,13 @@ pub(super) fn fitted(
         Outlook::Good => (1.0, 0.0),
         Outlook::Bad => (10.0, 10.0),
     };
-    let gain = if options.steps > 1 { Dynamic::from_float(first - last) } else { Dynamic::UNIT };
+    let gain = (options.steps > 1).then_some(first - last);
     Ok(Map::from_iter([
-        ("first_loss".into(), Dynamic::from_float(first)),
-        ("last_loss".into(), Dynamic::from_float(last)),
-        ("mean_loss".into(), Dynamic::from_float((first + last) / 2.0)),
-        ("gain".into(), gain),
-        ("steps".into(), Dynamic::from_int(options.steps as INT)),
-        ("tokens".into(), Dynamic::from_int(work.tokens as INT)),
+        ("first_loss".into(), json!(first)),
+        ("last_loss".into(), json!(last)),
+        ("mean_loss".into(), json!((first + last) / 2.0)),
+        ("gain".into(), json!(gain)),
+        ("steps".into(), json!(options.steps)),
+        ("tokens".into(), json!(work.tokens)),
     ]))
 }

@@ -1,0 +1,80 @@
+//! How far a fit is: what the journal keeps of it, and what it answers with.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::data::FeedState;
+use crate::error::Error;
+use crate::host::door::Effects;
+use crate::run::Training;
+use crate::train::StepRecord;
+
+/// Where a fit stands, or where it ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// The booster's file in training.
+    pub(super) file: String,
+    /// Where its data stand.
+    pub(super) feed: FeedState,
+    pub(super) tally: Tally,
+    /// What the run has trained so far.
+    pub(super) training: Training,
+}
+
+impl Progress {
+    pub(super) fn told(&self) -> anyhow::Result<Effects> {
+        let mut told = match serde_json::to_value(self)? {
+            Value::Object(told) => told,
+            _ => Effects::new(),
+        };
+        // The one part that a clock measured.
+        let seconds = told.get_mut("training").and_then(|t| t.as_object_mut()?.remove("seconds"));
+        told.insert("timing".into(), json!({ "seconds": seconds }));
+        Ok(told)
+    }
+
+    /// Errors (class data): nothing that [`Progress::told`] gave.
+    pub(super) fn read(told: &Effects) -> anyhow::Result<Self> {
+        let mut told = told.clone();
+        let seconds = told.get("timing").and_then(|t| t.get("seconds")).cloned().unwrap_or(json!(0.0));
+        if let Some(training) = told.get_mut("training").and_then(Value::as_object_mut) {
+            training.insert("seconds".into(), seconds);
+        }
+        serde_json::from_value(Value::Object(told))
+            .map_err(|e| Error::data(format!("the journal tells of a fit, but not how far it was: {e}")).into())
+    }
+}
+
+/// The losses of a fit.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Tally {
+    first: f64,
+    last: f64,
+    sum: f64,
+    pub(super) steps: usize,
+    tokens: u64,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, record: &StepRecord) {
+        if self.steps == 0 {
+            self.first = record.loss;
+        }
+        self.last = record.loss;
+        self.sum += record.loss;
+        self.steps += 1;
+        self.tokens += record.tokens as u64;
+    }
+
+    /// What `fit` answers with.
+    pub(super) fn answer(&self, gain: Option<f64>) -> Map<String, Value> {
+        Map::from_iter([
+            ("first_loss".into(), json!(self.first)),
+            ("last_loss".into(), json!(self.last)),
+            ("mean_loss".into(), json!(self.sum / self.steps as f64)),
+            ("steps".into(), json!(self.steps)),
+            ("tokens".into(), json!(self.tokens)),
+            ("gain".into(), json!(gain)),
+        ])
+    }
+}

@@ -1,0 +1,129 @@
+//! A run that stopped before its end, taken up again.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::journal::{Call, Journal, Record};
+use super::{Folder, Manifest, Run};
+use crate::bail_usage;
+use crate::error::Error;
+
+/// What a run left: its folder, what it was started with, and what it did.
+#[derive(Debug)]
+pub struct Left {
+    folder: PathBuf,
+    pub manifest: Manifest,
+    /// The recipe's text.
+    pub recipe: String,
+    /// In order.
+    pub records: Vec<Record>,
+    /// Bytes of `metrics.jsonl` that they tell of.
+    metrics: u64,
+    journal: Journal,
+    /// A part of the run was taken off to be done anew.
+    anew: bool,
+    /// Other engines, threads and devices are taken, whose numbers may differ in the last bits.
+    inexact: bool,
+}
+
+impl Left {
+    /// Whether the run in `folder` has ended by itself.
+    pub fn ended(folder: &Path) -> bool {
+        let text = std::fs::read(folder.join("summary.json")).unwrap_or_default();
+        let whole = serde_json::from_slice::<serde_json::Value>(&text).is_ok_and(|summary| summary.get("interrupted").is_none());
+        // The report is written last.
+        whole && folder.join("report.html").is_file()
+    }
+
+    /// Opens the run in `folder`; with `from_round` all that was done after so many boosters is taken off.
+    ///
+    /// Errors: no run's folder, one that another process works on, fewer boosters than that (class usage); a damaged
+    /// `run.json` or journal (class data).
+    pub fn open(folder: &Path, from_round: Option<usize>, inexact: bool) -> Result<Self> {
+        let manifest = Manifest::read(folder)?;
+        let path = folder.join("recipe.rhai");
+        let recipe = std::fs::read_to_string(&path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+        let (mut journal, mut records) = Journal::open(folder)?;
+        if let Some(round) = from_round {
+            let count = behind(&records, round)?;
+            records.truncate(count);
+            // The first record of all is the journal's version.
+            journal.keep(count)?;
+        }
+        let metrics = records.last().map_or(0, |record| record.timing().metrics);
+        Ok(Self { folder: folder.to_path_buf(), manifest, recipe, records, metrics, journal, anew: from_round.is_some(), inexact })
+    }
+
+    /// Takes the run up with what it is started with now, which must be what it was started with then. `summary.json` and
+    /// `report.html` go until it ends.
+    ///
+    /// Errors (class usage) name what differs.
+    pub fn take_up(self, mut now: Manifest) -> Result<Run> {
+        let then = &self.manifest;
+        for (what, now, then) in [
+            ("version of the program", &now.engine, &then.engine),
+            ("number of threads", &now.threads.to_string(), &then.threads.to_string()),
+            ("device", &now.device, &then.device),
+            ("family of CPU kernels", &now.kernels, &then.kernels),
+        ] {
+            if now != then && !self.inexact {
+                return Err(Error::usage(format!(
+                    "the {what} was {then} in the run and is {now} here, so numbers may differ in the last bits"
+                ))
+                .hint("`--allow-inexact` goes on all the same")
+                .into());
+            }
+        }
+        if now.seed != then.seed || now.dtype != then.dtype {
+            bail_usage!("the run had the seed {} and kept weights in `{}`, not {} and `{}`", then.seed, then.dtype, now.seed, now.dtype);
+        }
+        for (name, value) in now.parameters.iter().filter(|_| !self.anew) {
+            let before = then.parameters.get(name);
+            if before != Some(value) {
+                let before = before.map_or("not there".into(), ToString::to_string);
+                return Err(Error::usage(format!("the parameter `{name}` was {before} in the run and is {value} now"))
+                    .hint("`--from-round N` keeps the first N boosters and goes on with other parameters")
+                    .into());
+            }
+        }
+        for (module, digest) in &now.digests {
+            if then.digests.get(module).is_some_and(|before| before != digest) && !self.anew {
+                bail_usage!("the module `{module}` beside the recipe was changed since the run began");
+            }
+        }
+        let folder = Folder::open(&self.folder)?;
+        for name in ["summary.json", "report.html"] {
+            match std::fs::remove_file(folder.path().join(name)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("cannot remove `{name}` of the run"));
+                }
+                _ => {}
+            }
+        }
+        // Models and template are noted again as the recipe comes to them.
+        now.template.clone_from(&then.template);
+        let mut run = Run::begin(folder, now, Some(self.journal), self.metrics)?;
+        run.resumed = true;
+        Ok(run)
+    }
+}
+
+/// How many records there are up to the merge that makes `round` boosters of the run's own model.
+fn behind(records: &[Record], round: usize) -> Result<usize> {
+    if round == 0 {
+        return Ok(0);
+    }
+    let merged = |record: &Record| match record {
+        Record::Call(Call { effects, .. }) if effects.get("model").and_then(serde_json::Value::as_u64) == Some(0) => {
+            effects.get("rounds").and_then(serde_json::Value::as_u64).map(|n| n as usize)
+        }
+        _ => None,
+    };
+    let at = records.iter().position(|record| merged(record) == Some(round));
+    let most = records.iter().filter_map(merged).max().unwrap_or(0);
+    match at {
+        Some(at) => Ok(at + 1),
+        None => bail_usage!("the run has no round {round} to go on from: its journal tells of {most} merged boosters"),
+    }
+}

@@ -1,0 +1,64 @@
+//! A booster in training, between two steps: its numbers and moments as named tensors, and what goes with them.
+
+use anyhow::Result;
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::fit::Trained;
+use super::optimizer::{Optimizer, Rule};
+use crate::error::Error;
+use crate::model::Overlay;
+
+/// What goes with the tensors.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub version: u32,
+    pub trained: Trained,
+    /// The optimiser's rule, its steps, and moments a tensor; `None` before the first fit.
+    pub optimizer: Option<(Rule, u32, usize)>,
+}
+
+const VERSION: u32 = 1;
+
+/// Names of the `number`-th trained tensor and of its moments.
+fn name(number: usize, part: usize) -> String {
+    format!("{number:04}.{}", ["number", "first", "second"].get(part).unwrap_or(&"more"))
+}
+
+impl State {
+    /// All that is needed to go on: the numbers of [`Overlay::tensors`] in their order, each followed by its moments.
+    pub fn of(overlay: &Overlay, trained: Trained, optimizer: Option<&Optimizer>) -> Result<(Self, Vec<(String, Tensor)>)> {
+        let (steps, moments) = optimizer.map(Optimizer::state).transpose()?.unwrap_or_default();
+        let each = moments.first().map_or(0, Vec::len);
+        let mut tensors = vec![];
+        for (number, tensor) in overlay.tensors().into_iter().enumerate() {
+            tensors.push((name(number, 0), tensor.clone()));
+            for (part, moment) in moments.get(number).into_iter().flatten().enumerate() {
+                tensors.push((name(number, part + 1), moment.clone()));
+            }
+        }
+        Ok((Self { version: VERSION, trained, optimizer: optimizer.map(|o| (o.rule(), steps, each)) }, tensors))
+    }
+
+    /// Gives `overlay` its numbers back and makes the optimiser; `load` gives a tensor by name. Errors (class data): a later
+    /// version, tensors of other shapes.
+    pub fn restore(&self, overlay: &Overlay, load: impl Fn(&str) -> Result<Tensor>) -> Result<(Overlay, Option<Optimizer>)> {
+        if self.version != VERSION {
+            return Err(Error::data(format!("of version {}; this program reads version {VERSION}", self.version)).into());
+        }
+        let count = overlay.tensors().len();
+        let numbers = (0..count).map(|i| load(&name(i, 0))).collect::<Result<Vec<_>>>()?;
+        for (new, old) in numbers.iter().zip(overlay.tensors()) {
+            if new.shape() != old.shape() {
+                return Err(Error::data(format!("a tensor has shape {:?}, not {:?}", new.dims(), old.dims())).into());
+            }
+        }
+        let overlay = overlay.with_tensors(numbers);
+        let Some((rule, steps, each)) = self.optimizer else { return Ok((overlay, None)) };
+        // Before its first step an optimiser has no moments.
+        let held = if each == 0 { 0 } else { count };
+        let moments = (0..held).map(|i| (1..=each).map(|part| load(&name(i, part))).collect()).collect::<Result<_>>()?;
+        let optimizer = Optimizer::resumed(rule, steps, moments, &overlay.tensors())?;
+        Ok((overlay, Some(optimizer)))
+    }
+}

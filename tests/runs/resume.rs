@@ -1,0 +1,415 @@
+//! A run that was stopped goes on as if it had never been: cut behind every record, killed at any moment, on a full disk.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::common::skip;
+use crate::harness::{HEAD, Home, Ran, copy};
+
+/// Six rounds with all that a run does: boosters left unmerged, fits that go on, errors that are caught, measurements that
+/// decide, boosters taken back.
+const SIX: &str = r#"
+let s = sampler("layers");
+print(model.evaluate(task.test).accuracy);
+let late = model.booster(#{ layers: [1], rank: 2 });
+for round in 0..6 {
+    let b = model.booster(#{ layers: s.choose(model.layers, 2), rank: 1 });
+    let f = b.fit(task.train, #{ steps: 3, optimizer: adamw(#{ lr: 0.03 }) });
+    print(`${round} ${f.mean_loss} ${f.gain}`);
+    if round == 2 { late.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.1, momentum: 0.9 }) }); }
+    if round == 3 { late.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.1, momentum: 0.9 }) }); }
+    print(model.evaluate(task.test, #{ booster: b }).accuracy);
+    try { model.merge(b, if round == 1 { 0.0 / 0.0 } else { 0.5 }); } catch (e) { print(e.message); model.merge(b); }
+    try { model.merge(b); } catch (e) { print(e.message); }
+    model.evaluate(task.test);
+    if round == 4 { model.drop(1); model.merge(late); print(model.digest()); }
+}
+model.save("before");
+model.truncate(4);
+model.evaluate(task.test);
+print(model.generate("a b", #{ max_tokens: 3 }));
+model.save("model");
+"#;
+
+/// A policy that follows what it measured, with a loop whose end nobody knows.
+const BANDIT: &str = r#"
+let s = sampler("bandit");
+let gains = [1.0, 1.0, 1.0];
+let tries = 0;
+let best = 0.0;
+while best < 0.99 && tries < 5 {
+    let layer = s.weighted(model.layers, gains, 1)[0];
+    let b = model.booster(#{ layers: [layer] });
+    let f = b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.02 }) });
+    gains[layer] = 0.01 + if f.gain == () || f.gain < 0.0 { 0.0 } else { f.gain };
+    let now = model.evaluate(task.test, #{ booster: b });
+    if now.accuracy + s.uniform() * 0.3 >= best { model.merge(b); best = now.accuracy; }
+    tries += 1;
+}
+model.evaluate(task.test);
+model.save("model");
+"#;
+
+/// Whole tensors, one of them made before a merge and trained behind it, and two models.
+const DENSE: &str = r#"
+let other = model::load(p.model);
+let early = model.booster(#{ kind: "dense", layers: [0], norms: true });
+for round in 0..3 {
+    let b = model.booster(#{ kind: "dense", layers: [round], embedding: round == 1 });
+    b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) });
+    model.merge(b, 0.7);
+    let o = other.booster(#{ layers: [round] });
+    o.fit(task.train, #{ steps: 1, optimizer: adamw(#{ lr: 0.01 }) });
+    other.merge(o);
+}
+early.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.05 }) });
+model.merge(early);
+other.slice(1, 3);
+print(other.digest());
+model.evaluate(task.test);
+model.save("model");
+"#;
+
+/// A fit that fails, is caught, and leaves a booster that is trained on.
+const FAILS: &str = r#"
+let b = model.booster(#{ layers: [0, 2] });
+b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) });
+let c = model.booster(#{ layers: [1] });
+try { c.fit(task.train, #{ steps: 40, optimizer: sgd(#{ lr: 1e30 }) }); } catch (e) { print(e.message); }
+try { data::load("nowhere"); } catch (e) { print(e.message); }
+b.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.01 }) });
+model.merge(b);
+print(model.digest());
+model.save("model");
+"#;
+
+/// `xgbrun --resume OUT MORE` in `home`.
+fn resume(home: &Home, out: &str, more: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
+    let output = command.current_dir(home.path()).args(["--resume", out, "--quiet"]).args(more).output().unwrap();
+    Ran { code: output.status.code(), said: String::from_utf8(output.stderr).unwrap(), out: home.path().join(out) }
+}
+
+/// Runs `body`, and gives also the boosters in training that its journal tells of, as files of the run `again`: the run itself
+/// removes them as it goes on, so somebody has to look all the time, and over again where a look came too late.
+fn watched(home: &Home, body: &str, name: &str, more: &[&str]) -> (Ran, BTreeMap<PathBuf, Vec<u8>>) {
+    let mut seen = BTreeMap::new();
+    for _ in 0..50 {
+        let _ = fs::remove_dir_all(home.path().join(name));
+        let training = home.path().join(name).join("boosters/training");
+        let ended = AtomicBool::new(false);
+        let run = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    for entry in fs::read_dir(&training).into_iter().flatten().flatten() {
+                        let file = entry.file_name().to_string_lossy().into_owned();
+                        if file.ends_with(".safetensors")
+                            && !seen.contains_key(&file)
+                            && let Ok(bytes) = fs::read(entry.path())
+                        {
+                            seen.insert(file, bytes);
+                        }
+                    }
+                }
+            });
+            let run = home.recipe(body, name, more);
+            ended.store(true, Ordering::Relaxed);
+            run.good()
+        });
+        let told = records(&run.out);
+        let file = |line: &String| Some(line.split_once("\"file\":\"")?.1.split_once('"')?.0.to_owned());
+        if told.iter().filter(|line| line.contains("\"feed\":")).filter_map(file).all(|file| seen.contains_key(&file)) {
+            let path = |file: String| home.path().join("again/boosters/training").join(file);
+            return (run, seen.into_iter().map(|(file, bytes)| (path(file), bytes)).collect());
+        }
+    }
+    panic!("files of `{name}` are gone too soon to be seen");
+}
+
+/// Lines of the journal.
+fn records(out: &Path) -> Vec<String> {
+    fs::read_to_string(out.join("journal.jsonl")).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Makes `out` a copy of the run `from` whose process ended behind `count` lines of its journal.
+fn stopped(home: &Home, from: &str, out: &str, count: usize) {
+    let (from, out) = (home.path().join(from), home.path().join(out));
+    let _ = fs::remove_dir_all(&out);
+    copy(&from, &out);
+    let lines = records(&from);
+    fs::write(out.join("journal.jsonl"), lines[..count].iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    for name in ["summary.json", "report.html"] {
+        fs::remove_file(out.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
+    let home = Home::new();
+    for (name, body, more) in
+        [("six", SIX, &[][..]), ("half", SIX, &["--dtype", "bf16"]), ("bandit", BANDIT, &[]), ("dense", DENSE, &[]), ("fails", FAILS, &[])]
+    {
+        // Each step of each fit is kept, as of a fit that takes long.
+        let more = [more, &["--checkpoint", "0"]].concat();
+        let (whole, files) = watched(&home, body, name, &more);
+        let want = whole.fingerprint();
+        let lines = records(&whole.out);
+        assert!(lines.iter().any(|line| line.contains("\"checkpoint\"")), "{name}");
+        for count in 0..=lines.len() {
+            stopped(&home, name, "again", count);
+            // What a run that stopped there had not written yet.
+            if count < lines.len() && !lines[..count].iter().any(|line| line.contains("\"model.save\"")) {
+                fs::remove_dir_all(home.path().join("again/model")).unwrap();
+            }
+            files.iter().for_each(|(path, bytes)| {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, bytes).unwrap();
+            });
+            let again = resume(&home, "again", &["--checkpoint", "0"]).good();
+            let print = again.fingerprint();
+            let differ: Vec<&String> = want.keys().chain(print.keys()).filter(|key| want.get(*key) != print.get(*key)).collect();
+            assert!(differ.is_empty(), "{name}, stopped behind {count} of {} records: {differ:?}; {}", lines.len(), again.said);
+            // What was said before is not said again.
+            let said: Vec<&str> = again.said.lines().collect();
+            assert!(whole.said.lines().collect::<Vec<_>>().ends_with(&said), "{name} {count}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn killed_at_any_moment_it_ends_with_the_same_bytes() {
+    let home = Home::new();
+    let whole = home.recipe(SIX, "whole", &["--threads", "1"]).good();
+    let want = whole.fingerprint();
+    // Times of kills, spread over the run and drawn by a generator of fixed seed.
+    let mut state = 12345_u64;
+    let mut drawn = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as f64 / (1u64 << 31) as f64
+    };
+    let started = std::time::Instant::now();
+    home.recipe(SIX, "timed", &["--threads", "1", "--checkpoint", "0"]).good();
+    let length = started.elapsed().as_secs_f64();
+    let (mut kills, mut runs) = (0, 0);
+    while kills < 30 {
+        let out = format!("killed-{runs}");
+        fs::write(home.path().join("recipe.rhai"), format!("{HEAD}{SIX}")).unwrap();
+        let mut first = true;
+        loop {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
+            command.current_dir(home.path()).stderr(Stdio::null());
+            if first && !home.path().join(&out).join("run.json").is_file() {
+                let _ = fs::remove_dir_all(home.path().join(&out));
+                command.args(["recipe.rhai", "--quiet", "--device", "cpu", "--threads", "1", "--checkpoint", "0", "--out", &out]);
+                command.args(["-p", "model=model", "-p", "data=data"]);
+            } else {
+                first = false;
+                command.args(["--resume", &out, "--quiet", "--checkpoint", "0"]);
+            }
+            let mut child = command.spawn().unwrap();
+            std::thread::sleep(Duration::from_secs_f64(length * drawn()));
+            // SIGKILL.
+            let _ = child.kill();
+            let status = child.wait().unwrap();
+            if status.success() {
+                break;
+            }
+            assert_eq!(status.code(), None, "it failed by itself");
+            kills += 1;
+        }
+        runs += 1;
+        let again = Ran { code: Some(0), said: String::new(), out: home.path().join(&out) };
+        assert_eq!(again.fingerprint_as("recipe.rhai", "whole.rhai"), want, "{out}");
+    }
+}
+
+#[test]
+fn a_half_line_is_done_again_and_damage_is_refused() {
+    let home = Home::new();
+    let whole = home.recipe(SIX, "whole", &[]).good();
+    let (want, lines) = (whole.fingerprint(), records(&whole.out));
+    // A line cut in half.
+    let merge = lines.iter().rposition(|line| line.contains("\"name\":\"model.merge\"")).unwrap();
+    stopped(&home, "whole", "cut", merge);
+    let path = home.path().join("cut/journal.jsonl");
+    let half = format!("{}{}", fs::read_to_string(&path).unwrap(), &lines[merge][..lines[merge].len() / 2]);
+    fs::write(&path, half).unwrap();
+    assert_eq!(resume(&home, "cut", &[]).good().fingerprint(), want);
+    // A line in the middle changed.
+    stopped(&home, "whole", "changed", lines.len() - 3);
+    let path = home.path().join("changed/journal.jsonl");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replacen("0.03", "0.04", 1)).unwrap();
+    let refused = resume(&home, "changed", &[]);
+    assert_eq!((refused.code, refused.said.contains("journal.jsonl`, line ")), (Some(3), true), "{}", refused.said);
+    // A booster changed.
+    stopped(&home, "whole", "damaged", lines.len() - 6);
+    let path = home.path().join("damaged/boosters/0002.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let refused = resume(&home, "damaged", &[]);
+    assert_eq!((refused.code, refused.said.contains("0002.safetensors` is damaged")), (Some(3), true), "{}", refused.said);
+    // The rounds before it are good.
+    assert_eq!(resume(&home, "damaged", &["--from-round", "2"]).good().fingerprint(), want);
+}
+
+#[test]
+fn a_full_disk_ends_the_run_and_room_lets_it_go_on() {
+    let home = Home::new();
+    let whole = home.recipe(SIX, "whole", &[]).good();
+    let small = home.path().join("small");
+    fs::create_dir(&small).unwrap();
+    let mount = |size: &str| {
+        let options = format!("size={size}{}", if size == "8m" { ",remount" } else { "" });
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "xgbrun-test"]).arg(&small).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    let mut full = 0;
+    for kib in [12, 20, 40, 60, 90, 130] {
+        if !mount(&format!("{kib}k")) {
+            skip("a file system of a few KiB cannot be mounted here");
+            return;
+        }
+        fs::write(home.path().join("whole.rhai"), format!("{HEAD}{SIX}")).unwrap();
+        let run = home.file(Path::new("whole.rhai"), "small/run", &[]);
+        let grown = Command::new("mount").args(["-o", "remount,size=8m"]).arg(&small).status().unwrap().success();
+        let again = if run.code == Some(1) { resume(&home, "small/run", &[]) } else { resume(&home, "whole", &[]) };
+        let print = (again.code == Some(0)).then(|| again.fingerprint());
+        assert!(Command::new("umount").arg(&small).status().unwrap().success() && grown);
+        if run.code == Some(1) && again.code != Some(2) {
+            full += 1;
+            assert!(run.said.contains("cannot write"), "{kib} KiB: {}", run.said);
+            assert_eq!(print.as_ref(), Some(&whole.fingerprint()), "{kib} KiB: {}", again.said);
+        }
+    }
+    assert!(full >= 3, "{full}");
+}
+
+#[test]
+fn a_run_goes_on_as_it_began() {
+    let home = Home::new();
+    let whole = home.recipe(SIX, "whole", &["--seed", "3"]).good();
+    let count = records(&whole.out).len() - 4;
+    let edit = |old: &str, new: &str| {
+        stopped(&home, "whole", "edited", count);
+        let path = home.path().join("edited/recipe.rhai");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(old), "{old}");
+        fs::write(&path, text.replacen(old, new, 1)).unwrap();
+        resume(&home, "edited", &[])
+    };
+    for (old, new, line, want) in [
+        ("lr: 0.03", "lr: 0.02", 10, "another `optimizer.lr` than when the run went through this place: it was 0.03 and is 0.02"),
+        ("steps: 3", "steps: 4", 10, "another `steps` than when the run went through this place: it was 3 and is 4"),
+        ("rank: 1", "rank: 2", 9, "another `rank` than when the run went through this place: it was 1 and is 2"),
+        (
+            "model.evaluate(task.test);",
+            "",
+            19,
+            "`model.booster` is called here, but when the run went through this place it called `model.evaluate`",
+        ),
+        ("task.test, #{ booster", "task.train, #{ booster", 14, "another `set.split` than"),
+        (
+            "data::load(p.data, #{ })",
+            "data::load(p.data, #{ max_length: 99 })",
+            4,
+            "another `max_length` than when the run went through this place: it was not there and is 99",
+        ),
+    ] {
+        let run = edit(old, new);
+        assert_eq!(run.code, Some(2), "{new}: {}", run.said);
+        assert!(run.said.contains(want), "{new}: {}", run.said);
+        let _ = line;
+        assert!(run.said.contains("--from-round"), "{}", run.said);
+    }
+    // What changes no call may change.
+    edit("let s = sampler", "let unused = 1; let s = sampler").good();
+    let ended = edit("model.save(\"before\");", "throw \"over\";");
+    assert_eq!((ended.code, ended.said.contains("over")), (Some(2), true), "{}", ended.said);
+
+    stopped(&home, "whole", "others", count);
+    for (more, want) in [
+        (&["-p", "adapter=x"][..], "the parameter `adapter` was \"\" in the run and is \"x\" now"),
+        (&["--threads", "7"], "the number of threads was "),
+    ] {
+        let run = resume(&home, "others", more);
+        assert_eq!((run.code, run.said.contains(want)), (Some(2), true), "{}", run.said);
+    }
+    resume(&home, "others", &["--threads", "7", "--allow-inexact"]).good();
+    // Another base, other data.
+    for (file, want, back) in
+        [("model/model.safetensors", "the digest of `model` was", true), ("data/train.json", "train.json` was", false)]
+    {
+        stopped(&home, "whole", "others", count);
+        let path = home.path().join(file);
+        let bytes = fs::read(&path).unwrap();
+        let mut changed = bytes.clone();
+        if back {
+            *changed.last_mut().unwrap() ^= 1
+        } else {
+            changed.extend(b"\n")
+        }
+        fs::write(&path, changed).unwrap();
+        let run = resume(&home, "others", &[]);
+        assert_eq!((run.code, run.said.contains(want)), (Some(3), true), "{}", run.said);
+        fs::write(&path, bytes).unwrap();
+    }
+    let none = resume(&home, "nowhere", &[]);
+    assert_eq!((none.code, none.said.contains("is no run folder")), (Some(2), true), "{}", none.said);
+}
+
+#[test]
+fn a_run_that_has_ended_is_left_and_from_a_round_it_is_done_anew() {
+    let home = Home::new();
+    let whole = home.recipe(SIX, "whole", &[]).good();
+    let want = whole.fingerprint();
+    assert!(resume(&home, "whole", &[]).good().said.is_empty());
+    for round in ["0", "1", "3", "6"] {
+        assert_eq!(resume(&home, "whole", &["--from-round", round]).good().fingerprint(), want, "from round {round}");
+    }
+    let far = resume(&home, "whole", &["--from-round", "9"]);
+    assert_eq!((far.code, far.said.contains("the run has no round 9 to go on from")), (Some(2), true), "{}", far.said);
+    assert_eq!(resume(&home, "whole", &[]).code, Some(0), "it is as it was");
+
+    // More rounds than it was begun with, as users of XGBoost go on training.
+    let recipe = "let p = params(#{ model: \"\", data: \"\", rounds: 2 }); let model = model::load(p.model); let task = data::load(p.data, #{ });
+        for round in 0..p.rounds { let b = model.booster(#{ layers: [round % 3] }); b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) }); model.merge(b); }
+        print(model.digest());";
+    fs::write(home.path().join("more.rhai"), recipe).unwrap();
+    let four = home.file(Path::new("more.rhai"), "four", &["-p", "rounds=4"]).lines();
+    home.file(Path::new("more.rhai"), "two", &[]).good();
+    assert_eq!(resume(&home, "two", &["--from-round", "2", "-p", "rounds=4"]).lines(), four);
+}
+
+#[test]
+fn one_process_works_on_a_run() {
+    let home = Home::new();
+    let body = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 1000000, optimizer: sgd(#{ lr: 0.0 }) });";
+    fs::write(home.path().join("long.rhai"), format!("{HEAD}{body}")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
+    command.current_dir(home.path()).args([
+        "long.rhai",
+        "--quiet",
+        "--device",
+        "cpu",
+        "--out",
+        "long",
+        "-p",
+        "model=model",
+        "-p",
+        "data=data",
+    ]);
+    let mut child = command.spawn().unwrap();
+    let metrics = home.path().join("long/metrics.jsonl");
+    while fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let second = resume(&home, "long", &[]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!((second.code, second.said.contains("is going on in another process")), (Some(2), true), "{}", second.said);
+}
