@@ -16,7 +16,7 @@ pub struct ChoiceItem {
     pub prompt: Vec<u32>,
     /// Tokens of each choice, with no end-of-sequence token.
     pub choices: Vec<Vec<u32>>,
-    /// Characters of each choice: what lm-evaluation-harness divides by for `acc_norm`.
+    /// Characters of each choice, a space before it aside: what lm-evaluation-harness divides by for `acc_norm`.
     pub choice_chars: Vec<usize>,
     /// What the choices are called, as many.
     pub names: Vec<String>,
@@ -90,7 +90,7 @@ pub fn encode_choices(
             report.too_long += 1;
             continue;
         }
-        let choice_chars = texts.iter().map(|text| text.chars().count()).collect();
+        let choice_chars = texts.iter().map(|text| text.trim_start().chars().count()).collect();
         let (names, target) = (instruction.names.clone(), instruction.target);
         out.push(ChoiceItem { prompt, choices, choice_chars, names, label, target });
     }

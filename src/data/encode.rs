@@ -284,7 +284,7 @@ fn encode_instruction(
     let encode = |text: &str| tokens(tokenizer, text, &item.place);
     let mut ids;
     let answer_at = match template {
-        Template::Alpaca | Template::Options | Template::None | Template::Chat => {
+        Template::Alpaca | Template::Cloze | Template::None | Template::Chat => {
             ids = opened(tokenizer, encode(&prompt)?);
             let answer_at = ids.len();
             ids.extend(encode(&answer)?);

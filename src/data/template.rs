@@ -23,10 +23,11 @@ pub enum Template {
     LlmAdapters,
     /// The clean prompt of Stanford Alpaca, the same in training and in testing.
     Alpaca,
-    /// As `alpaca`, with the text of an option for an answer ("the correct answer is snow") where the published answer is its
-    /// name ("the correct answer is answer2"): what lm-evaluation-harness scores in these sets. Where options have no text
-    /// of their own (true and false), their names are.
-    Options,
+    /// The cloze formulation, as lm-evaluation-harness words these sets: `Question: …` without its options, `Answer:`, and the
+    /// text of an option behind it (" snow") where the published answer is its name ("the correct answer is answer2").
+    /// Where options have no text of their own (true and false), their names are. What names no options is worded as in
+    /// `alpaca`.
+    Cloze,
     /// Nothing is added: the item's own text, and the answer directly behind it.
     None,
     /// The model's own chat template; the instruction is the user's turn.
@@ -34,7 +35,7 @@ pub enum Template {
 }
 
 /// The names that [`Template::parse`] knows.
-pub const NAMES: [&str; 5] = ["alpaca", "options", "llm-adapters", "none", "chat"];
+pub const NAMES: [&str; 5] = ["alpaca", "cloze", "llm-adapters", "none", "chat"];
 
 const TASK: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
 const TASK_WITH_INPUT: &str = "Below is an instruction that describes a task, paired with an input that provides further context. \
@@ -45,14 +46,14 @@ impl Template {
     pub fn parse(name: &str) -> Result<Self> {
         match name {
             "alpaca" => Ok(Template::Alpaca),
-            "options" => Ok(Template::Options),
+            "cloze" => Ok(Template::Cloze),
             "llm-adapters" => Ok(Template::LlmAdapters),
             "none" => Ok(Template::None),
             "chat" => Ok(Template::Chat),
             _ => {
                 let near = nearest(name, NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                 let message = format!("unknown template `{name}`{near}");
-                Err(Error::usage(message).hint("templates are `alpaca`, `options`, `llm-adapters`, `none` and `chat`").into())
+                Err(Error::usage(message).hint("templates are `alpaca`, `cloze`, `llm-adapters`, `none` and `chat`").into())
             }
         }
     }
@@ -60,7 +61,7 @@ impl Template {
     pub fn name(self) -> &'static str {
         match self {
             Template::Alpaca => "alpaca",
-            Template::Options => "options",
+            Template::Cloze => "cloze",
             Template::LlmAdapters => "llm-adapters",
             Template::None => "none",
             Template::Chat => "chat",
@@ -71,7 +72,7 @@ impl Template {
     /// (`train_on_inputs`), else the answer.
     pub fn default_loss(self) -> LossOn {
         match self {
-            Template::Alpaca | Template::Options | Template::None | Template::Chat => LossOn::Answer,
+            Template::Alpaca | Template::Cloze | Template::None | Template::Chat => LossOn::Answer,
             Template::LlmAdapters => LossOn::All,
         }
     }
@@ -107,7 +108,8 @@ impl Template {
     /// `llm-adapters` refuses an item with an `input`: its sets have none. `chat` has no text without a model.
     pub fn train_text(self, item: &Instruction) -> Result<(String, String)> {
         let prompt = match self {
-            Template::Alpaca | Template::Options => alpaca(item),
+            Template::Alpaca => alpaca(item),
+            Template::Cloze => question(item),
             Template::None => plain(item),
             Template::Chat => return Err(chat_alone(item)),
             Template::LlmAdapters => {
@@ -122,7 +124,8 @@ impl Template {
     /// The prompt after which an answer is generated or scored. Errors as in [`Self::train_text`].
     pub fn test_prompt(self, item: &Instruction) -> Result<String> {
         match self {
-            Template::Alpaca | Template::Options => Ok(alpaca(item)),
+            Template::Alpaca => Ok(alpaca(item)),
+            Template::Cloze => Ok(question(item)),
             Template::None => Ok(plain(item)),
             Template::Chat => Err(chat_alone(item)),
             Template::LlmAdapters => {
@@ -137,36 +140,53 @@ impl Template {
 impl Template {
     /// What is trained behind the prompt.
     pub fn answer(self, item: &Instruction) -> Cow<'_, str> {
-        let text = item.label.filter(|_| self == Template::Options).and_then(|label| Some(option_texts(item)?.swap_remove(label)));
+        let text = item.label.filter(|_| self == Template::Cloze).and_then(|label| Some(cloze(item)?.1.swap_remove(label)));
         text.map_or(Cow::Borrowed(&item.answer_text), Cow::Owned)
     }
 
     /// The texts to be scored behind the prompt.
     pub fn choices(self, item: &Instruction) -> Cow<'_, [String]> {
-        let texts = if self == Template::Options { option_texts(item) } else { None };
+        let texts = if self == Template::Cloze { cloze(item).map(|(_, texts)| texts) } else { None };
         texts.map_or(Cow::Borrowed(&item.choices), Cow::Owned)
     }
 }
 
-/// The answers that options are by their texts, which the instruction lists as `Answer1: … Answer2: …` before `Answer
-/// format:`; `None` where it does not list all of them in this order.
-fn option_texts(item: &Instruction) -> Option<Vec<String>> {
-    let listed = &item.instruction[..item.instruction.rfind("Answer format:")?];
-    let mut places = vec![];
-    let mut from = 0;
-    for name in &item.names {
+/// The prompt of `cloze`.
+fn question(item: &Instruction) -> String {
+    cloze(item).map_or_else(|| alpaca(item), |(question, _)| format!("Question: {question}\nAnswer:"))
+}
+
+/// The question by itself, and the options' texts as they follow it, of an instruction as LLM-Adapters words them: `Please …:`,
+/// what is asked, options as `Answer1: … Answer2: …`, `Answer format:`; the first may be missing. `None` of any other.
+fn cloze(item: &Instruction) -> Option<(String, Vec<String>)> {
+    item.label?;
+    let listed = &item.instruction[..item.instruction.rfind("Answer format:").filter(|_| item.input.is_empty())?];
+    let mark = |name: &String| {
         let mut letters = name.chars();
-        let mark = format!("{}{}: ", letters.next()?.to_uppercase(), letters.as_str());
-        let at = from + listed[from..].find(&mark)?;
-        from = at + mark.len();
-        places.push((at, from));
-    }
-    let ends = places.iter().skip(1).map(|p| p.0).chain([listed.len()]);
-    let text = |(&(_, start), end): (&(usize, usize), usize)| {
-        let text = listed[start..end].trim();
-        (!text.is_empty()).then(|| format!("the correct answer is {text}"))
+        letters.next().map(|first| format!("{}{}: ", first.to_uppercase(), letters.as_str()))
     };
-    (!places.is_empty()).then(|| places.iter().zip(ends).map(text).collect())?
+    let mut places = vec![];
+    for mark in item.names.iter().filter_map(mark) {
+        let from = places.last().map_or(0, |&(_, end)| end);
+        if let Some(at) = listed[from..].find(&mark) {
+            places.push((from + at, from + at + mark.len()));
+        }
+    }
+    let (end, texts) = match places.first() {
+        None => (listed.len(), item.names.iter().map(|name| format!(" {name}")).collect()),
+        Some(_) if places.len() < item.names.len() => return None,
+        Some(&(first, _)) => {
+            let ends = places.iter().skip(1).map(|p| p.0).chain([listed.len()]);
+            let text = |(&(_, start), end): (&(usize, usize), usize)| {
+                let text = listed[start..end].trim();
+                (!text.is_empty()).then(|| format!(" {text}"))
+            };
+            (first, places.iter().zip(ends).map(text).collect::<Option<Vec<_>>>()?)
+        }
+    };
+    let asked = &listed[..end];
+    let question = if asked.starts_with("Please ") { asked.split_once(": ").map_or(asked, |(_, question)| question) } else { asked }.trim();
+    (!question.is_empty()).then(|| (question.to_owned(), texts))
 }
 
 fn alpaca(item: &Instruction) -> String {
@@ -200,7 +220,7 @@ mod tests {
     use crate::error::{Class, class_of};
 
     #[test]
-    fn options_are_told_by_their_texts() {
+    fn a_question_stands_without_its_options() {
         let item = |instruction: &str, names: &[&str]| Instruction {
             place: Place { file: Arc::from(Path::new("t")), unit: "item", number: 1 },
             instruction: instruction.into(),
@@ -211,22 +231,39 @@ mod tests {
             label: Some(1),
             target: None,
         };
-        for (instruction, names, want) in [
-            ("Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: answer1/answer2", &["answer1", "answer2"][..], &["a b", "c: d"][..]),
-            ("How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: solution1/solution2", &["solution1", "solution2"], &["x.", "y."]),
-            ("A _.\n\nOption1: a Option2: b Answer format: option1/option2", &["option1", "option2"], &["a", "b"]),
-            ("So?\n\nAnswer format: true/false", &["true", "false"], &["true", "false"]),
-            ("Answer1: a Answer2:  Answer format: answer1/answer2", &["answer1", "answer2"], &["answer1", "answer2"]),
-            ("Answer2: a Answer1: b Answer format: answer1/answer2", &["answer1", "answer2"], &["answer1", "answer2"]),
+        let two = ["answer1", "answer2"];
+        for (instruction, names, question, want) in [
+            ("Please do: Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: answer1/answer2", two, "Which?", ["a b", "c: d"]),
+            (
+                "Please: How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: solution1/solution2",
+                ["solution1", "solution2"],
+                "How?",
+                ["x.", "y."],
+            ),
+            ("A: _.\n\nOption1: a Option2: b Answer format: option1/option2", ["option1", "option2"], "A: _.", ["a", "b"]),
+            ("Please do, question: is it so?\n\nAnswer format: true/false", ["true", "false"], "is it so?", ["true", "false"]),
         ] {
-            let item = item(instruction, names);
-            let want: Vec<String> = want.iter().map(|text| format!("the correct answer is {text}")).collect();
-            assert_eq!(Template::Options.choices(&item), want, "{instruction}");
-            assert_eq!(Template::Options.train_text(&item).unwrap(), (alpaca(&item), want[1].clone()));
+            let item = item(instruction, &names);
+            let want = want.map(|text| format!(" {text}"));
+            let prompt = format!("Question: {question}\nAnswer:");
+            assert_eq!(Template::Cloze.choices(&item).into_owned(), want, "{instruction}");
+            assert_eq!(Template::Cloze.test_prompt(&item).unwrap(), prompt);
+            assert_eq!(Template::Cloze.train_text(&item).unwrap(), (prompt, want[1].clone()));
             assert_eq!(
                 (Template::Alpaca.choices(&item).into_owned(), Template::Alpaca.answer(&item)),
                 (item.choices.clone(), item.answer_text.as_str().into())
             );
+        }
+        // Options that are not all there, in order and with a text; no question, or no end.
+        for instruction in [
+            "Please: q Answer1: a Answer2:  Answer format: answer1/answer2",
+            "Please: q Answer2: a Answer1: b Answer format: answer1/answer2",
+            "Please: Answer1: a Answer2: b Answer format: answer1/answer2",
+            "Please: one? Answer1: a Answer2: b",
+        ] {
+            let item = item(instruction, &two);
+            assert_eq!(Template::Cloze.choices(&item).into_owned(), item.choices, "{instruction}");
+            assert_eq!(Template::Cloze.train_text(&item).unwrap(), (alpaca(&item), item.answer_text.clone()));
         }
     }
 

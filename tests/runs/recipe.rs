@@ -10,7 +10,7 @@ fn commonsense() -> PathBuf {
 
 /// Eight rounds of four steps: one evaluation of the validation set.
 fn boosted(home: &Home, out: &str, more: &[&str]) -> Ran {
-    let arguments = [&["-p", "rounds=8", "-p", "steps=4", "-p", "lr=0.02"], more].concat();
+    let arguments = [&["-p", "rounds=8", "-p", "steps=4", "-p", "layers=2", "-p", "lr=0.02"], more].concat();
     home.file(&commonsense(), out, &arguments).good()
 }
 
@@ -25,6 +25,7 @@ fn it_leaves_a_whole_run_whose_model_loads_again() {
             .chain(
                 [
                     "boosters/ensemble.json",
+                    "journal.jsonl",
                     "metrics.jsonl",
                     "model/config.json",
                     "model/model.safetensors",
@@ -64,7 +65,7 @@ fn it_leaves_a_whole_run_whose_model_loads_again() {
 
     // The saved folder is a model: it loads, measures the same, and is saved to the same bytes.
     let model = run.out.join("model").display().to_string();
-    let body = "let task = data::load(p.data, #{ template: `options` }); let m = model.evaluate(task.test); print(m.to_json()); model.save(\"again\");";
+    let body = "let task = data::load(p.data, #{ template: `cloze` }); let m = model.evaluate(task.test); print(m.to_json()); model.save(\"again\");";
     let again = home.recipe(body, "again", &["-p", &format!("model={model}")]).good();
     let measured: serde_json::Value = serde_json::from_str(again.said.trim()).unwrap();
     assert_eq!(measured, summary["tuned"]);
@@ -76,7 +77,7 @@ fn it_leaves_a_whole_run_whose_model_loads_again() {
 #[test]
 fn the_loss_falls() {
     let home = Home::new();
-    let losses = home.file(&commonsense(), "run", &["-p", "rounds=24", "-p", "lr=0.05"]).good().losses();
+    let losses = home.file(&commonsense(), "run", &["-p", "rounds=24", "-p", "steps=8", "-p", "layers=2", "-p", "lr=0.05"]).good().losses();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     let (first, last) = (mean(&losses[..8]), mean(&losses[losses.len() - 8..]));
     assert!(last < 0.7 * first, "from {first} to {last}");

@@ -52,7 +52,7 @@ pub(super) mod module {
     /// (a map from split to the names of its files in the folder), `columns` (names, where a table has no header),
     /// `header` (false: columns are called 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv),
     /// `encoding` ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than memory).
-    /// How items are worded: `template` ("alpaca", "llm-adapters", "none", "chat", or a map with `prompt` and `choices`,
+    /// How items are worded: `template` ("alpaca", "cloze", "llm-adapters", "none", "chat", or a map with `prompt` and `choices`,
     /// `label`, `answer`, `target`), `max_length` in tokens (256), `loss` ("answer" or "all").
     ///
     /// # Example
