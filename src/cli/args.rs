@@ -156,7 +156,7 @@ pub struct EvalArgs {
     /// A file, a folder with files for train, validation and test, or a folder of such folders: several tasks
     #[arg(long, value_name = "FILE|DIR")]
     pub data: String,
-    /// How questions are worded: alpaca, options, llm-adapters, none or chat, the model's own [default: alpaca]
+    /// How questions are worded: alpaca, cloze, llm-adapters, none or chat, the model's own [default: alpaca]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
     /// How answers are found: lm-eval (choices by their likelihood), llm-adapters (generated, 4 beams) or perplexity
@@ -249,7 +249,7 @@ pub struct AskArgs {
     /// The most tokens of an answer in text
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
-    /// How the question is worded: alpaca, options, llm-adapters, none or chat, the model's own [default: as in the run]
+    /// How the question is worded: alpaca, cloze, llm-adapters, none or chat, the model's own [default: as in the run]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
     #[command(flatten)]
@@ -263,7 +263,8 @@ of them. An adapter holds the factors of all boosters, stacked: the base with it
 Examples:
   xgbrun export runs/commonsense-1 --merged models/tuned
   xgbrun export runs/commonsense-1 --peft adapters/tuned
-  xgbrun export runs/commonsense-1 --merged models/half --round 32";
+  xgbrun export runs/commonsense-1 --merged models/half --round 32
+  xgbrun export runs/commonsense-1 --gguf tuned.gguf --gguf-type f16";
 
 /// Write a run's model for other programs.
 #[derive(Debug, Parser)]
@@ -284,6 +285,12 @@ pub struct ExportArgs {
     /// Write a PEFT LoRA adapter for the base
     #[arg(long, value_name = "DIR", group = "form")]
     pub peft: Option<PathBuf>,
+    /// Write a GGUF file with the boosters merged into the weights
+    #[arg(long, value_name = "FILE", group = "form")]
+    pub gguf: Option<PathBuf>,
+    /// How a GGUF file stores weights: f32, f16 or bf16 [default: as the run did]
+    #[arg(long, value_name = "TYPE", requires = "gguf")]
+    pub gguf_type: Option<String>,
     /// After so many boosters [default: all]
     #[arg(long, value_name = "N")]
     pub round: Option<usize>,

@@ -1,7 +1,7 @@
 //! `xgbrun export RUN`.
 
 use std::io::{Write as _, stdout};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde_json::json;
@@ -11,6 +11,7 @@ use super::base;
 use crate::bail_usage;
 use crate::boost::{Booster, Kind, Stack, Update, adapter};
 use crate::data::Template;
+use crate::model::gguf_save::{self, Storage};
 use crate::model::load::Loaded;
 use crate::model::save;
 use crate::run::Kept;
@@ -25,15 +26,20 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let boosters = &kept.boosters()[..rounds];
     let compute = args.compute.open_as(&kept.manifest.dtype)?;
     let mut loaded = base::open(&kept, &compute)?;
-    let folder = match (&args.merged, &args.peft) {
-        (Some(folder), _) => {
-            for (path, weight) in boosters {
-                Update::load(path, &loaded.model)?.scaled(*weight)?.add(&mut loaded.model)?;
-            }
+    let written = match (&args.merged, &args.gguf, &args.peft) {
+        (Some(folder), ..) => {
+            add(boosters, &mut loaded)?;
             merged(&kept, &loaded, folder)?;
             folder
         }
-        (None, Some(folder)) => {
+        (_, Some(file), _) => {
+            let usual = if kept.manifest.dtype == "bf16" { "bf16" } else { "f32" };
+            let storage = Storage::from_name(args.gguf_type.as_deref().unwrap_or(usual))?;
+            add(boosters, &mut loaded)?;
+            gguf_save::save(&loaded.model, &loaded.tokenizer, kept.model()?, storage, file)?;
+            file
+        }
+        (.., Some(folder)) => {
             let mut stack = Stack::default();
             for (path, weight) in boosters {
                 let update = Update::load(path, &loaded.model)?.scaled(*weight)?;
@@ -46,9 +52,17 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             adapter::save(&Booster::from_overlay(overlay), folder, kept.model()?)?;
             folder
         }
-        (None, None) => bail_usage!("say what to write: `--merged DIR` or `--peft DIR`"),
+        _ => bail_usage!("say what to write: `--merged DIR`, `--peft DIR` or `--gguf FILE`"),
     };
-    Ok(writeln!(stdout(), "{}", folder.display())?)
+    Ok(writeln!(stdout(), "{}", written.display())?)
+}
+
+/// Merges boosters, in their order.
+fn add(boosters: &[(PathBuf, f64)], loaded: &mut Loaded) -> Result<()> {
+    for (path, weight) in boosters {
+        Update::load(path, &loaded.model)?.scaled(*weight)?.add(&mut loaded.model)?;
+    }
+    Ok(())
 }
 
 /// Writes weights, tokenizer and what came along with the base.

@@ -115,45 +115,50 @@ fn linear_name(role: Role) -> &'static str {
     }
 }
 
+/// Published name → GGUF's name, and the head count whose rows are in another order there.
+pub(super) fn names(config: &Config) -> BTreeMap<String, (String, Option<usize>)> {
+    // Llama files hold Q and K rows for the rotation of neighbouring pairs; other architectures do not.
+    let interleaved = matches!(config.model_type.as_str(), "llama" | "mistral");
+    let mut map = BTreeMap::new();
+    map.insert(names::EMBEDDING.to_string(), ("token_embd.weight".to_string(), None));
+    map.insert(format!("{}.weight", names::NORM), ("output_norm.weight".to_string(), None));
+    map.insert(names::HEAD.to_string(), ("output.weight".to_string(), None));
+    for layer in 0..config.layers {
+        let norms = [
+            ("input_layernorm", "attn_norm"),
+            ("post_attention_layernorm", "ffn_norm"),
+            ("self_attn.q_norm", "attn_q_norm"),
+            ("self_attn.k_norm", "attn_k_norm"),
+        ];
+        for (published, own) in norms {
+            map.insert(names::in_layer(layer, &format!("{published}.weight")), (format!("blk.{layer}.{own}.weight"), None));
+        }
+        for role in Role::ALL {
+            let heads = match role {
+                Role::Q if interleaved => Some(config.heads),
+                Role::K if interleaved => Some(config.groups),
+                _ => None,
+            };
+            for part in ["weight", "bias"] {
+                let own = format!("blk.{layer}.{}.{part}", linear_name(role));
+                map.insert(names::in_layer(layer, &format!("{}.{part}", role.path())), (own, heads));
+            }
+        }
+    }
+    map
+}
+
 /// A GGUF file's tensors under published names, with Q and K rows in the published order.
 pub struct Published<'a> {
     gguf: &'a Gguf,
-    /// Published name → GGUF's name, and the head count whose rows are to be reordered.
     names: BTreeMap<String, (String, Option<usize>)>,
 }
 
 impl<'a> Published<'a> {
     pub fn new(gguf: &'a Gguf, config: &Config) -> Self {
-        // Llama files hold Q and K rows for the rotation of neighbouring pairs; other architectures do not.
-        let interleaved = config.model_type == "llama";
-        let mut map = BTreeMap::new();
-        map.insert(names::EMBEDDING.to_string(), ("token_embd.weight".to_string(), None));
-        map.insert(format!("{}.weight", names::NORM), ("output_norm.weight".to_string(), None));
-        map.insert(names::HEAD.to_string(), ("output.weight".to_string(), None));
-        for layer in 0..config.layers {
-            let norms = [
-                ("input_layernorm", "attn_norm"),
-                ("post_attention_layernorm", "ffn_norm"),
-                ("self_attn.q_norm", "attn_q_norm"),
-                ("self_attn.k_norm", "attn_k_norm"),
-            ];
-            for (published, own) in norms {
-                map.insert(names::in_layer(layer, &format!("{published}.weight")), (format!("blk.{layer}.{own}.weight"), None));
-            }
-            for role in Role::ALL {
-                let heads = match role {
-                    Role::Q if interleaved => Some(config.heads),
-                    Role::K if interleaved => Some(config.groups),
-                    _ => None,
-                };
-                for part in ["weight", "bias"] {
-                    let own = format!("blk.{layer}.{}.{part}", linear_name(role));
-                    map.insert(names::in_layer(layer, &format!("{}.{part}", role.path())), (own, heads));
-                }
-            }
-        }
-        map.retain(|_, (own, _)| gguf.shape(own).is_some());
-        Self { gguf, names: map }
+        let mut names = names(config);
+        names.retain(|_, (own, _)| gguf.shape(own).is_some());
+        Self { gguf, names }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod tensors;
 pub mod tokenizer;
 mod tokenizer_gguf;
 mod tokenizer_train;
+mod tokenizer_write;
 
 pub use data::{DataFiles, Embedded, data, data_with};
 pub use gguf::{Gguf, Value};

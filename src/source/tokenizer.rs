@@ -129,6 +129,11 @@ impl Tokenizer {
         self.vocab_size
     }
 
+    /// The tokenizer as the text of a `tokenizer.json`.
+    pub(super) fn json(&self) -> Result<String> {
+        self.inner.to_string(false).map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")).into())
+    }
+
     /// The token that begins a text.
     pub fn bos(&self) -> Option<u32> {
         self.special.bos
