@@ -93,7 +93,7 @@ fn calibrate(ledger: &Ledger) -> Result<Option<Rates>> {
         _ => None,
     });
     let (work, batches) = sizes.fold((Work::default(), 0), |(all, n), (work, batches)| (all.and(work), n + batches));
-    let tokens = (work.tokens / batches.max(1)).clamp(64, 1024);
+    let tokens = (work.tokens / batches.max(1)).clamp(64, 512);
     // Σ length² / 2 over Σ length gives the length that matters to the attention.
     let length = (2 * work.pairs / work.tokens.max(1)).clamp(8, tokens);
     Rates::measure(&m.config, m.compute, &candle_core::Device::Cpu, tokens, length, CALIBRATION).map(Some)
