@@ -49,7 +49,7 @@ pub struct Host {
     pub(super) params: Mutex<Params>,
     samplers: Mutex<BTreeMap<String, Arc<Mutex<Stream>>>>,
     run: Mutex<Option<Run>>,
-    /// Gives the digest of the run's weights.
+    /// Gives the digest of the run's weights, and the share of the boosters' sum that they show.
     digest: Mutex<Option<Digest>>,
     /// Takes notes where the recipe runs on shapes: nothing is computed, and nothing is written.
     ledger: Option<Mutex<Ledger>>,
@@ -68,7 +68,7 @@ pub struct Host {
     boosters: AtomicUsize,
 }
 
-type Digest = Box<dyn Fn() -> Result<String> + Send>;
+type Digest = Box<dyn Fn() -> Result<(String, Option<f64>)> + Send>;
 
 impl Host {
     pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
@@ -223,6 +223,7 @@ impl Host {
             kernels: crate::device::kernels().into(),
             digests: self.sources.digests(),
             models: vec![],
+            naive: false,
             template: None,
         })
     }
@@ -236,7 +237,7 @@ impl Host {
     }
 
     /// Takes the digest of the run's weights when it has ended; the first model loaded is the run's.
-    pub(super) fn at_end(&self, digest: impl Fn() -> Result<String> + Send + 'static) {
+    pub(super) fn at_end(&self, digest: impl Fn() -> Result<(String, Option<f64>)> + Send + 'static) {
         lock(&self.digest).get_or_insert_with(|| Box::new(digest));
     }
 
@@ -253,7 +254,9 @@ impl Host {
         let seconds = self.guard.elapsed().as_secs_f64();
         let predicted = self.predicted_peak_mib();
         self.with_run(|run| {
-            run.training.weights_digest = digest;
+            if let Some((digest, captured)) = digest {
+                (run.training.weights_digest, run.training.captured) = (Some(digest), captured);
+            }
             run.training.predicted_peak_mib = predicted;
             run.finish(seconds)
         })

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::save::{Digests, numbers_digest};
 use super::{Model, gguf};
 use crate::bail_data;
+use crate::ops::elementwise;
 use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
 
 /// Gives the tensors called `names` the numbers that they have in `files`, from which the model was loaded; one is held
@@ -16,13 +17,43 @@ use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
 /// Errors (class data): files that are gone or hold other numbers by now. Tensors read before the error are then as in the
 /// base, all others as they were.
 pub fn restore(model: &mut Model, files: &ModelFiles, digests: &Digests, names: &BTreeSet<String>) -> Result<()> {
+    each(files, |source| read(model, source, digests, names))
+}
+
+/// Of all that was added to a model's 16-bit weights since `files`, the share that the weights show: ⟨stored change, Σδ⟩/‖Σδ‖².
+/// `None` where no sums are kept.
+pub fn captured(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
+    let names: BTreeSet<String> = model.masters.keys().cloned().collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let (mut moved, mut added) = (0.0, 0.0);
+    each(files, |source| {
+        for (name, own) in model.tensors().into_iter().filter(|(name, _)| names.contains(name)) {
+            let Some(sum) = model.masters.get(&name) else { continue };
+            // Tensors that a file lacks are zeros.
+            let base = match source.shape(&name) {
+                Some(_) => source.load(&name, model.storage, &model.device)?.to_dtype(DType::F32)?,
+                None => sum.zeros_like()?,
+            };
+            let total = (sum - &base)?;
+            moved += elementwise::dot(&(own.to_dtype(DType::F32)? - base)?, &total)?;
+            added += elementwise::squares(&total)?;
+        }
+        Ok(())
+    })?;
+    Ok((added > 0.0).then(|| moved / added))
+}
+
+/// Lends the tensors of a model's files, under published names.
+fn each(files: &ModelFiles, body: impl FnOnce(&dyn TensorSource) -> Result<()>) -> Result<()> {
     match files {
-        ModelFiles::Folder(folder) => read(model, &Safetensors::open(&folder.weights)?, digests, names),
-        ModelFiles::Embedded(micro) => read(model, &Safetensors::embedded(micro.name, micro.weights)?, digests, names),
+        ModelFiles::Folder(folder) => body(&Safetensors::open(&folder.weights)?),
+        ModelFiles::Embedded(micro) => body(&Safetensors::embedded(micro.name, micro.weights)?),
         ModelFiles::Gguf(path) => {
             let gguf = Gguf::open(path)?;
             let config = gguf::config(&gguf)?;
-            read(model, &gguf::Published::new(&gguf, &config), digests, names)
+            body(&gguf::Published::new(&gguf, &config))
         }
     }
 }
@@ -53,7 +84,6 @@ mod tests {
     use crate::device::compute_dtype;
     use crate::model::load;
     use crate::source::{Grants, model as files, resolve};
-    use candle_core::DType;
 
     #[test]
     fn what_a_merge_changed_is_as_it_was() -> Result<()> {
@@ -69,6 +99,9 @@ mod tests {
             let deltas = model.copies(&names)?;
             model.add(&deltas)?;
             assert_ne!(model.digest()?, digests.digest);
+            // A tensor was doubled: nothing of that is lost.
+            let whole = (storage == DType::BF16).then_some(1.0);
+            assert_eq!((captured(&model, &micro)?, model.captured()), (whole, whole));
             restore(&mut model, &micro, &digests, &names)?;
             assert_eq!(model.digest()?, digests.digest);
             let other = Digests { tensors: digests.tensors.keys().map(|name| (name.clone(), [0; 32])).collect(), ..digests };

@@ -180,6 +180,8 @@ pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, stor
         storage,
         compute,
         masters: Default::default(),
+        naive: false,
+        rounded: Default::default(),
         config,
     })
 }

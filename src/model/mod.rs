@@ -11,6 +11,7 @@ pub mod cost;
 pub mod create;
 mod forward;
 mod gguf;
+pub mod gguf_save;
 pub mod load;
 pub mod names;
 pub mod overlay;
@@ -34,6 +35,8 @@ pub use forward::Tokens;
 pub use names::Role;
 pub use overlay::Overlay;
 
+use crate::ops::elementwise;
+
 use block::{Block, Norm};
 
 /// A network: weights in the storage type, computed with in the compute type.
@@ -53,6 +56,10 @@ pub struct Model {
     /// f32 sums behind 16-bit weights that were merged into, by published name: the sum is kept, its rounding is what
     /// computes.
     masters: BTreeMap<String, Tensor>,
+    /// No sums are kept: each merge is rounded into 16-bit weights.
+    naive: bool,
+    /// Of what was added to 16-bit weights since somebody asked: ⟨stored change, δ⟩ and ‖δ‖².
+    rounded: (f64, f64),
 }
 
 impl Model {
@@ -151,6 +158,18 @@ impl Model {
         deltas.iter().try_for_each(|(name, delta)| self.change(name, |weight| overlay::add_delta(weight, delta)))
     }
 
+    /// From here on each merge is rounded into 16-bit weights, as is common practice, and no sum is kept.
+    pub fn merge_naively(&mut self) {
+        self.naive = true;
+    }
+
+    /// The share of what was added since the last question that 16-bit weights took up: ⟨stored change, δ⟩/‖δ‖². `None` of
+    /// wider weights, and where nothing was added.
+    pub fn captured(&mut self) -> Option<f64> {
+        let (moved, added) = std::mem::take(&mut self.rounded);
+        (added > 0.0).then(|| moved / added)
+    }
+
     /// Changes the sum behind a tensor in place.
     fn change(&mut self, name: &str, change: impl FnOnce(&Tensor) -> candle_core::Result<()>) -> Result<()> {
         let storage = self.storage;
@@ -167,9 +186,15 @@ impl Model {
             None if tensor.dtype() == DType::F32 => tensor.copy()?,
             None => tensor.to_dtype(DType::F32)?,
         };
+        let (before, stored) = (sum.copy()?, tensor.to_dtype(DType::F32)?);
         change(&sum)?;
         *tensor = sum.to_dtype(storage)?.to_dtype(tensor.dtype())?;
-        self.masters.insert(name.to_string(), sum);
+        let (added, moved) = ((&sum - before)?, (tensor.to_dtype(DType::F32)? - stored)?);
+        self.rounded.0 += elementwise::dot(&moved, &added)?;
+        self.rounded.1 += elementwise::squares(&added)?;
+        if !self.naive {
+            self.masters.insert(name.to_string(), sum);
+        }
         Ok(())
     }
 }

@@ -60,6 +60,17 @@ pub fn squares(x: &Tensor) -> Result<f64> {
     x.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()
 }
 
+/// Σ xy, summed in f64.
+pub fn dot(x: &Tensor, y: &Tensor) -> Result<f64> {
+    if fast(&[x, y]) {
+        let (x, y) = (f32s(x)?, f32s(y)?);
+        let of = |(x, y): (&[f32], &[f32])| x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+        let parts: Vec<f64> = x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK)).map(of).collect();
+        return Ok(parts.iter().sum());
+    }
+    (x.to_dtype(DType::F64)? * y.to_dtype(DType::F64)?)?.sum_all()?.to_scalar()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

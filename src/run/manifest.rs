@@ -37,6 +37,9 @@ pub struct Manifest {
     /// Names of the models, in the order loaded; the first is the run's own.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Merges into the run's own model are rounded into 16-bit weights one by one.
+    #[serde(default)]
+    pub naive: bool,
     /// The template of what was last trained on, the first task's; `recipe` for one of the recipe's own.
     #[serde(default)]
     pub template: Option<String>,
@@ -94,6 +97,7 @@ mod tests {
             kernels: "x86-v4".into(),
             digests: BTreeMap::from([("model".into(), digest(b"m"))]),
             models: vec!["model".into()],
+            naive: false,
             template: Some("alpaca".into()),
         };
         manifest.save(&folder).unwrap();
@@ -101,7 +105,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
         // One of an earlier version says less.
         let mut less: serde_json::Value = serde_json::from_str(&text).unwrap();
-        less.as_object_mut().unwrap().retain(|key, _| !["models", "template", "given"].contains(&key.as_str()));
+        less.as_object_mut().unwrap().retain(|key, _| !["models", "template", "given", "naive"].contains(&key.as_str()));
         assert_eq!(
             serde_json::from_value::<Manifest>(less).unwrap(),
             Manifest { models: vec![], template: None, given: vec![], ..manifest }

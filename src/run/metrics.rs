@@ -55,6 +55,10 @@ pub struct Merge {
     /// By how much the booster lowered the mean loss on the last batch that it saw, in nats a token, measured before it was
     /// trained on that batch. `None` after a single step or none, where there is nothing to measure.
     pub gain: Option<f64>,
+    /// The share of the update that 16-bit weights took up: ⟨stored change, δ⟩/‖δ‖², over what the merge changed. `None` of wider
+    /// weights, which lose nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captured: Option<f64>,
     /// Frobenius norm of what was added to all weights of a layer together, by layer.
     pub update_norms: std::collections::BTreeMap<usize, f64>,
 }

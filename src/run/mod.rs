@@ -68,6 +68,9 @@ pub struct Training {
     /// What the memory formula said that the run would hold at most, in MiB.
     #[serde(skip)]
     pub predicted_peak_mib: Option<f64>,
+    /// The share of the boosters' sum that 16-bit weights show, when they are final.
+    #[serde(skip)]
+    pub captured: Option<f64>,
     /// SHA-256 of the weights, when they are final.
     #[serde(skip)]
     pub weights_digest: Option<String>,
@@ -193,6 +196,12 @@ impl Run {
         Ok(self.manifest.models.len() - 1)
     }
 
+    /// Notes that merges are rounded one by one, in `run.json`.
+    pub fn note_naive(&mut self) -> Result<()> {
+        self.manifest.naive = true;
+        self.manifest.save(&self.folder)
+    }
+
     /// The run's own model, by the name that the recipe gave it.
     pub fn model(&self) -> Option<&str> {
         self.manifest.models.first().map(String::as_str)
@@ -229,6 +238,7 @@ impl Run {
             best_round: self.evaluations.best_round(&self.best),
             trainable_now: training.trainable_now,
             trained_in_total: training.trained_in_total,
+            captured: training.captured,
             weights_digest: training.weights_digest.clone(),
             interrupted: self.interrupted,
             timing: SummaryTiming {

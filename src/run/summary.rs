@@ -19,6 +19,9 @@ pub struct Summary {
     pub trainable_now: Option<u64>,
     /// Parameters trained in all boosters together.
     pub trained_in_total: u64,
+    /// The share of all boosters' sum that 16-bit weights show; the key is absent where they are wider, or each merge was rounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub captured: Option<f64>,
     /// SHA-256 of the weights at the end.
     pub weights_digest: Option<String>,
     /// The run was stopped before its recipe ended; the key is absent otherwise.

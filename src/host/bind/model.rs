@@ -25,7 +25,7 @@ use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Options};
 use crate::model::save::Digests;
 use crate::model::{self, Overlay};
-use crate::run::{Ensemble, Kept, Merge, booster_name, digest};
+use crate::run::{Ensemble, Kept, Merge, Run, booster_name, digest};
 use crate::seed::Stream;
 use crate::source::{self, ModelFiles, Tokenizer};
 
@@ -128,6 +128,18 @@ impl Open {
         Ok(())
     }
 
+    /// Rounds each merge from here on, and notes it of the run's own model.
+    fn round_each_merge(&mut self, host: &Host) -> anyhow::Result<()> {
+        self.network.merge_naively();
+        if self.index == 0 { host.with_run(Run::note_naive) } else { Ok(()) }
+    }
+
+    /// The digest of the weights, and the share of the boosters' sum that they show.
+    fn final_digest(&mut self) -> anyhow::Result<(String, Option<f64>)> {
+        let captured = self.base.as_ref().map(|files| model::base::captured(&self.network, files)).transpose()?;
+        Ok((self.network.digest()?, captured.flatten()))
+    }
+
     /// Where the base lies. Errors (class usage): the model was made by the recipe, so there is none to go back to.
     pub(super) fn based(&self) -> Result<&ModelFiles, Error> {
         self.base.as_ref().ok_or_else(|| {
@@ -150,8 +162,20 @@ pub(super) mod module {
     #[rhai_fn(return_raw)]
     pub fn load(context: NativeCallContext, name: &str) -> Answer<Model> {
         let host = host(&context)?;
-        let call = door::call(&context, &host, "model::load", json!({ "name": name }));
-        placed(&context, call.make(|making| open(&context, &host, name, making)))
+        placed(&context, loaded(&context, &host, name, Map::new()))
+    }
+
+    /// Loads a model. Options: `merge_mode` ("exact": 16-bit weights are the sum of base and boosters, formed in f32 and rounded
+    /// once; "naive": each merge is rounded into them, as is common practice, which loses most of small updates; exact).
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let model = model::load(p.model, #{ merge_mode: "naive" });
+    /// ```
+    #[rhai_fn(name = "load", return_raw)]
+    pub fn load_with(context: NativeCallContext, name: &str, options: Map) -> Answer<Model> {
+        let host = host(&context)?;
+        placed(&context, loaded(&context, &host, name, options))
     }
 
     /// The model of an earlier run, which `-p` gave as its folder: its base with all its boosters, to be evaluated, taken
@@ -173,6 +197,9 @@ pub(super) mod module {
                     .into());
             }
             let model = open(&context, &host, kept.model()?, making)?;
+            if kept.manifest.naive {
+                model.with(|m| m.round_each_merge(&host))?;
+            }
             model.with(|m| ensemble::take_over(&host, m, &kept, making))?;
             Ok(model)
         };
@@ -201,7 +228,7 @@ pub(super) mod module {
                 return Ok(model);
             }
             let digested = model.clone();
-            host.at_end(move || digested.live(|m| m.network.digest()));
+            host.at_end(move || digested.live(|m| m.final_digest()));
             Ok(model)
         };
         placed(&context, door::call(&context, &host, "model::create", arguments).make(make))
@@ -383,6 +410,26 @@ pub(super) mod natives {
     }
 }
 
+fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) -> Answer<Model> {
+    let mut arguments = told_map(&options);
+    arguments["name"] = name.into();
+    let naive = merges_naively(options).map_err(refuse)?;
+    door::call(context, host, "model::load", arguments).make(|making| {
+        let model = open(context, host, name, making)?;
+        if naive {
+            model.with(|m| m.round_each_merge(host))?;
+        }
+        Ok(model)
+    })
+}
+
+fn merges_naively(map: Map) -> Result<bool, Error> {
+    let mut o = Options::new("model::load", map, &["merge_mode"])?;
+    let mode: String = o.take_or("merge_mode", "exact".into())?;
+    o.check("merge_mode", ["exact", "naive"].contains(&mode.as_str()), "\"exact\" or \"naive\"", format!("{mode:?}"))?;
+    Ok(mode == "naive")
+}
+
 fn open(context: &NativeCallContext, host: &Host, name: &str, making: &mut Making) -> anyhow::Result<Model> {
     let files = source::model(&source::resolve(name, &host.grants(name))?)?;
     if host.outlook().is_some() {
@@ -398,7 +445,7 @@ fn open(context: &NativeCallContext, host: &Host, name: &str, making: &mut Makin
     let index = host.with_run(|run| run.note_model(name, digests.digest.clone()))?;
     let model = Model::new(name, index, network, tokenizer, extras, Some((files, digests)));
     let digested = model.clone();
-    host.at_end(move || digested.live(|m| m.network.digest()));
+    host.at_end(move || digested.live(|m| m.final_digest()));
     Ok(model)
 }
 
@@ -484,6 +531,7 @@ fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &B
                 ensemble.push(file);
                 ensemble.save(&folder)?;
                 // What is read from the file later, so that the weights are the same bits then.
+                m.network.captured();
                 update.add(&mut m.network)?;
                 m.ensemble = ensemble;
                 let merge = Merge {
@@ -494,6 +542,7 @@ fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &B
                     steps: b.booster.trained.steps,
                     eta,
                     gain: b.booster.trained.gain,
+                    captured: m.network.captured(),
                     update_norms: update.norms()?,
                 };
                 m.round += 1;
