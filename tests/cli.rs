@@ -194,6 +194,7 @@ fn the_standard_library_does_what_it_says() {
         ("policy", ""),
         ("schedule", ""),
         ("boost", ""),
+        ("stop", ""),
         (
             "sampler",
             "[3, 2, 1]\n[\"a\", \"c\", \"d\", \"b\"]\n[20, 30]\n0.985600325574055\n[3, 2, 7]\n[4, 0, 3]\n0.8811559206602763\n0.18627105807556454\n",

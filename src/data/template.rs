@@ -235,7 +235,7 @@ mod tests {
         for (instruction, names, question, want) in [
             ("Please do: Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: answer1/answer2", two, "Which?", ["a b", "c: d"]),
             (
-                "Please: How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: solution1/solution2",
+                "Please do: How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: solution1/solution2",
                 ["solution1", "solution2"],
                 "How?",
                 ["x.", "y."],
@@ -256,10 +256,10 @@ mod tests {
         }
         // Options that are not all there, in order and with a text; no question, or no end.
         for instruction in [
-            "Please: q Answer1: a Answer2:  Answer format: answer1/answer2",
-            "Please: q Answer2: a Answer1: b Answer format: answer1/answer2",
-            "Please: Answer1: a Answer2: b Answer format: answer1/answer2",
-            "Please: one? Answer1: a Answer2: b",
+            "Please do: q Answer1: a Answer2:  Answer format: answer1/answer2",
+            "Please do: q Answer2: a Answer1: b Answer format: answer1/answer2",
+            "Please do: Answer1: a Answer2: b Answer format: answer1/answer2",
+            "Please do: one? Answer1: a Answer2: b",
         ] {
             let item = item(instruction, &two);
             assert_eq!(Template::Cloze.choices(&item).into_owned(), item.choices, "{instruction}");

@@ -15,10 +15,11 @@ use crate::error::{Error, nearest};
 use crate::run::digest;
 
 /// The standard library: name and text, part of the program.
-const STD: [(&str, &str); 3] = [
+const STD: [(&str, &str); 4] = [
     ("std/boost", include_str!("../../stdlib/boost.rhai")),
     ("std/policy", include_str!("../../stdlib/policy.rhai")),
     ("std/schedule", include_str!("../../stdlib/schedule.rhai")),
+    ("std/stop", include_str!("../../stdlib/stop.rhai")),
 ];
 
 /// The standard library's modules: name and text.

@@ -141,3 +141,31 @@ fn exports_are_the_runs_model() {
         assert!(found == Some(code) && said.contains(want), "{arguments:?}: {found:?} {said}");
     }
 }
+
+#[test]
+fn boosters_are_held_against_data_that_they_did_not_see() {
+    let home = Home::new();
+    let body = "import \"std/boost\" as boost;
+        fn fitted(model, task) {
+            let b = model.booster(#{ layers: [0, 1] });
+            b.fit(task.train, #{ steps: 6, optimizer: adamw(#{ lr: 0.03 }) });
+            b
+        }
+        let b = fitted(model, task);
+        let losses = [0.0, 0.5, 1.0, 3.0].map(|eta| boost::loss(model, b, task.test, eta));
+        print(losses[0] == model.evaluate(task.test, #{ protocol: \"perplexity\" }).nll);
+        print(losses[2] == model.evaluate(task.test, #{ protocol: \"perplexity\", booster: b }).nll);
+        let best = 0;
+        for i in 1..4 { if losses[i] < losses[best] { best = i; } }
+        print(boost::line_search(model, b, task.test, [0.5, 1.0, 3.0]) == [0.0, 0.5, 1.0, 3.0][best]);
+        print(boost::line_search(model, b, task.test, [-1.0]));
+        print(boost::accept(model, b, task.test, 100.0)); print(model.round);
+        print(boost::accept(model, b, task.test, -100.0)); print(model.round);
+        let d = model.booster(#{ kind: \"dense\", layers: [0] });
+        try { boost::loss(model, d, task.test, 0.5); } catch (e) { print(e.message); }
+        try { model.evaluate(task.test, #{ eta: 0.5 }); } catch (e) { print(e.message); }";
+    let lines = home.printed(body, "run", &[]);
+    assert_eq!(lines[..8], ["true", "true", "true", "0.0", "false", "0", "true", "1"]);
+    assert_eq!(lines[8], "a dense booster is measured as it is; leave out `eta`");
+    assert!(lines[9].starts_with("option `eta` of `evaluate` must be left out where no `booster`"), "{}", lines[9]);
+}

@@ -413,3 +413,46 @@ fn one_process_works_on_a_run() {
     child.wait().unwrap();
     assert_eq!((second.code, second.said.contains("is going on in another process")), (Some(2), true), "{}", second.said);
 }
+
+/// Three rounds, of which two are taken back to: their sum is the same on every machine.
+const KEPT: &str = r#"
+for round in 0..3 {
+    let b = model.booster(#{ layers: [round] });
+    b.fit(task.train, #{ steps: 3, optimizer: adamw(#{ lr: 0.02 }) });
+    model.merge(b);
+    model.evaluate(task.test);
+}
+model.truncate(2);
+print(model.digest());
+"#;
+
+/// A run that the first version of the journal, the list of boosters and their files was written by, stopped before its third
+/// merge: it is gone on with. `XGBRUN_BLESS=1` writes it anew, for a format that was never released.
+#[test]
+fn runs_of_the_first_version_are_gone_on_with() {
+    let home = Home::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs/version1");
+    if std::env::var_os("XGBRUN_BLESS").is_some() {
+        let (run, files) = watched(&home, KEPT, "kept", &["--threads", "1", "--checkpoint", "0"]);
+        let lines = records(&run.out);
+        let merges: Vec<usize> =
+            lines.iter().enumerate().filter(|(_, line)| line.contains("\"name\":\"model.merge\"")).map(|(i, _)| i).collect();
+        stopped(&home, "kept", "again", merges[2]);
+        for (path, bytes) in files.iter().filter(|(path, _)| path.file_name().unwrap().to_string_lossy().starts_with("00002-")) {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        fs::remove_file(home.path().join("again/boosters/0002.safetensors")).unwrap();
+        let _ = fs::remove_dir_all(&fixture);
+        copy(&home.path().join("again"), &fixture);
+        fs::write(fixture.join("digest.txt"), run.said.trim()).unwrap();
+    }
+    copy(&fixture, &home.path().join("old"));
+    let old = resume(&home, "old", &["--allow-inexact"]).good();
+    assert_eq!(old.said.trim(), fs::read_to_string(fixture.join("digest.txt")).unwrap());
+    // Nothing of what was done is done again.
+    let before = fs::read_to_string(fixture.join("journal.jsonl")).unwrap();
+    assert!(fs::read_to_string(old.out.join("journal.jsonl")).unwrap().starts_with(&before));
+    assert!(!before.contains("\"name\":\"model.truncate\""));
+    assert_eq!(old.json("summary.json")["trained_in_total"], 3 * 232);
+}

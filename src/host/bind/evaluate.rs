@@ -10,6 +10,7 @@ use super::model::{Model, Open};
 use super::set::{Part, Set};
 use super::{Answer, dynamic, told_map};
 use crate::data::Split;
+use crate::error::Error;
 use crate::eval::{Encoded, Protocol, average};
 use crate::host::console::Progress;
 use crate::host::context::Host;
@@ -18,6 +19,7 @@ use crate::host::ledger::{Event, Outlook};
 use crate::host::options::Options;
 use crate::model::Overlay;
 use crate::model::cost::Work;
+use crate::ops::linear::Pair;
 use crate::run::{Evaluation, EvaluationTiming};
 use crate::train::memory::step_bytes;
 
@@ -26,6 +28,8 @@ struct Asked {
     /// The first so many of each task.
     items: Option<usize>,
     booster: Option<Booster>,
+    /// η, by which the booster's product is multiplied.
+    eta: f64,
     /// What suits the items, where nobody says.
     protocol: Option<Protocol>,
 }
@@ -49,7 +53,7 @@ pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, s
                 b.fresh("evaluate with")?;
                 model.owns(&b.model)?;
                 model.live(|m| b.numbers(host, m))?;
-                anyhow::Ok(b.booster.overlay.clone())
+                weighed(&b.booster.overlay, asked.eta)
             })?,
             None => Overlay::default(),
         };
@@ -85,12 +89,26 @@ pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, s
     Ok(metrics.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
 }
 
+/// A booster's overlay with its product multiplied by `eta`. Errors (class usage): another weight than 1 of whole tensors.
+fn weighed(overlay: &Overlay, eta: f64) -> anyhow::Result<Overlay> {
+    if eta == 1.0 {
+        return Ok(overlay.clone());
+    }
+    if !overlay.dense().is_empty() {
+        return Err(Error::usage("a dense booster is measured as it is; leave out `eta`").into());
+    }
+    let pairs = overlay.pairs().iter().map(|(key, pair)| (*key, Pair { scale: pair.scale * eta, ..pair.clone() }));
+    Ok(Overlay::new(pairs.collect()))
+}
+
 fn asked(map: Map) -> anyhow::Result<Asked> {
-    let mut o = Options::new("evaluate", map, &["items", "booster", "protocol"])?;
+    let mut o = Options::new("evaluate", map, &["items", "booster", "eta", "protocol"])?;
     let items = o.take_opt("items")?.filter(|&n: &usize| n > 0);
-    let booster = o.take_opt("booster")?;
+    let booster: Option<Booster> = o.take_opt("booster")?;
+    let eta = o.take_opt("eta")?;
+    o.check("eta", eta.is_none() || booster.is_some(), "left out where no `booster` is laid over the model", eta.unwrap_or(1.0))?;
     let protocol = o.take_opt::<String>("protocol")?.map(|name| Protocol::parse(&name)).transpose()?;
-    Ok(Asked { items, booster, protocol })
+    Ok(Asked { items, booster, eta: eta.unwrap_or(1.0), protocol })
 }
 
 /// Measures one task; `name` stands in messages.

@@ -331,7 +331,7 @@ pub(super) mod natives {
     }
 
     /// Measures the model on `set`. Options: `items` (only the first so many of each task; 0, the default, for all), `booster`
-    /// (laid over the model, not merged; then nothing is recorded), `protocol` ("lm-eval": choices by their likelihood;
+    /// (laid over the model, not merged; then nothing is recorded), `eta` (the booster's step weight, 1), `protocol` ("lm-eval": choices by their likelihood;
     /// "llm-adapters": 4 beams generate up to 32 tokens, the first answer found in them counts; "perplexity").
     ///
     /// # Example
