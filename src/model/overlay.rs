@@ -56,6 +56,12 @@ impl Overlay {
         Self { pairs, dense: self.dense.iter().map(|(name, t)| (name.clone(), next(t))).collect() }
     }
 
+    /// The pairs with their products multiplied by `eta`; tensors as they are.
+    pub fn scaled(&self, eta: f64) -> Self {
+        let pairs = self.pairs.iter().map(|(key, pair)| (*key, Pair { scale: pair.scale * eta, ..pair.clone() })).collect();
+        Self { pairs, dense: self.dense.clone() }
+    }
+
     /// The layers with a pair or a tensor.
     pub fn layers(&self) -> BTreeSet<usize> {
         self.pairs.keys().map(|&(layer, _)| layer).chain(self.dense.keys().filter_map(|name| names::layer_of(name))).collect()

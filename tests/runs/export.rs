@@ -1,17 +1,15 @@
 //! A run's model in other programs: the adapter over the base in peft, the merged folder and the GGUF file in transformers.
 
-use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use candle_core::{DType, Device};
-use serde_json::{Value, json};
+use serde_json::json;
 use xgbrun::model::load::open;
 use xgbrun::model::{Overlay, Tokens};
 use xgbrun::source::Grants;
 
 use crate::common;
-use crate::harness::Home;
+use crate::harness::{self, Home};
 
 const PROMPT: &str = "The three most important things about bread are";
 
@@ -39,7 +37,7 @@ fn exports_are_the_same_model_in_peft_and_transformers() {
     let job = json!({
         "base": base, "adapter": path("adapter"), "merged": path("merged"), "gguf": path("model.gguf"), "text": PROMPT, "tokens": 12,
     });
-    let theirs = python_says(&python, &job);
+    let theirs = harness::python(&python, "exported.py", &job);
 
     let loaded = open(path("merged").to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::F32).unwrap();
     let ids = loaded.tokenizer.encode(PROMPT).unwrap();
@@ -60,20 +58,4 @@ fn exports_are_the_same_model_in_peft_and_transformers() {
         // The program shows control characters instead of obeying them.
         assert_eq!(theirs[what].as_str().unwrap().trim_end_matches('\n'), said, "{what}");
     }
-}
-
-/// What tests/runs/exported.py answers.
-fn python_says(python: &Path, job: &Value) -> Value {
-    let mut child = Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs/exported.py"))
-        .env("HF_HUB_OFFLINE", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(job.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -1,13 +1,11 @@
 //! Against transformers and peft: what xgbrun saves, they load and measure as xgbrun does, and the other way round.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::common;
-use crate::harness::{Home, close, number};
+use crate::harness::{self, Home, close, number};
 use crate::tiny::TEXT;
 use crate::variants;
 
@@ -18,18 +16,7 @@ fn python() -> Option<PathBuf> {
 
 /// Token ids and mean negative log-likelihood of each job, as tests/runs/peer.py says.
 fn measured(python: &Path, jobs: &[Value]) -> Vec<(Vec<u32>, f64)> {
-    let mut child = Command::new(python)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runs/peer.py"))
-        .env("HF_HUB_OFFLINE", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(json!(jobs).to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let answers: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let answers: Vec<Value> = serde_json::from_value(harness::python(python, "peer.py", &json!(jobs))).unwrap();
     assert_eq!(answers.len(), jobs.len());
     let ids = |a: &Value| a["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
     answers.iter().map(|a| (ids(a), a["nll"].as_f64().unwrap())).collect()

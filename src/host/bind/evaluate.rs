@@ -19,7 +19,6 @@ use crate::host::ledger::{Event, Outlook};
 use crate::host::options::Options;
 use crate::model::Overlay;
 use crate::model::cost::Work;
-use crate::ops::linear::Pair;
 use crate::run::{Evaluation, EvaluationTiming};
 use crate::train::memory::step_bytes;
 
@@ -97,8 +96,7 @@ fn weighed(overlay: &Overlay, eta: f64) -> anyhow::Result<Overlay> {
     if !overlay.dense().is_empty() {
         return Err(Error::usage("a dense booster is measured as it is; leave out `eta`").into());
     }
-    let pairs = overlay.pairs().iter().map(|(key, pair)| (*key, Pair { scale: pair.scale * eta, ..pair.clone() }));
-    Ok(Overlay::new(pairs.collect()))
+    Ok(overlay.scaled(eta))
 }
 
 fn asked(map: Map) -> anyhow::Result<Asked> {

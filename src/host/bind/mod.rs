@@ -1,11 +1,14 @@
 //! What a recipe can call: one file per noun. Bindings convert and delegate; they compute nothing.
 
 mod booster;
+mod booster_options;
 mod create;
 mod data;
 mod data_options;
 mod ensemble;
 mod evaluate;
+mod generate;
+mod merge;
 mod model;
 mod optimizer;
 mod params;

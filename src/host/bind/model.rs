@@ -1,31 +1,30 @@
 //! `model`: a network with its tokenizer, boosted round by round.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use anyhow::Context;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FLOAT, INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
 use super::booster::{Booster, Numbers};
+use super::booster_options::{self, Weak};
 use super::create::made;
 use super::evaluate::measure;
+use super::generate::texts;
+use super::merge::{file_digest, merge_by};
 use super::set::{Set, Wording};
-use super::{Answer, ensemble, placed, refuse, suppose, told, told_list, told_map};
-use crate::boost::dense::Parts;
-use crate::boost::{self, DenseSpec, Init, Kind, Spec, Update, adapter};
-use crate::data::opened;
+use super::{Answer, ensemble, placed, refuse, suppose, told, told_map};
+use crate::boost::{self, DenseSpec, Spec, Update, adapter};
 use crate::error::Error;
-use crate::eval::generate::{Generation, generate};
 use crate::host::context::{Host, host, lock};
-use crate::host::door::{self, Effects, Making};
+use crate::host::door::{self, Making};
 use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Options};
+use crate::model;
 use crate::model::save::Digests;
-use crate::model::{self, Overlay};
-use crate::run::{Ensemble, Kept, Merge, Run, booster_name, digest};
+use crate::run::{Ensemble, Kept, Run};
 use crate::seed::Stream;
 use crate::source::{self, ModelFiles, Tokenizer};
 
@@ -63,7 +62,7 @@ pub(super) struct Open {
     /// the base.
     pub(super) owed: Option<PathBuf>,
     /// SHA-256 of boosters' files, as the journal tells them.
-    sums: BTreeMap<String, String>,
+    pub(super) sums: BTreeMap<String, String>,
 }
 
 impl Model {
@@ -278,7 +277,7 @@ pub(super) mod natives {
         let host = host(&context)?;
         let mut arguments = told_map(&options);
         arguments["model"] = model.with(|m| m.index.into());
-        let asked = booster_options(options).map_err(|e| door::to_script(&e))?;
+        let asked = booster_options::parse(options).map_err(|e| door::to_script(&e))?;
         door::call(&context, &host, "model.booster", arguments).make(|making| {
             let (booster, state) = model.with(|m| match asked.weak {
                 Weak::LowRank { rank, alpha, init } => {
@@ -447,167 +446,6 @@ fn open(context: &NativeCallContext, host: &Host, name: &str, making: &mut Makin
     let digested = model.clone();
     host.at_end(move || digested.live(|m| m.final_digest()));
     Ok(model)
-}
-
-/// What `booster` is asked for.
-struct Asked {
-    layers: Vec<usize>,
-    targets: Vec<String>,
-    weak: Weak,
-}
-
-enum Weak {
-    LowRank { rank: usize, alpha: Option<f64>, init: Init },
-    Dense(Parts),
-}
-
-fn booster_options(map: Map) -> anyhow::Result<Asked> {
-    let first = |names: [&'static str; 3]| names.into_iter().find(|name| map.contains_key(*name));
-    let (low_rank, dense) = (first(["rank", "alpha", "init"]), first(["embedding", "norms", "head"]));
-    let mut o = Options::new("booster", map, &["layers", "targets", "kind", "rank", "alpha", "init", "embedding", "norms", "head"])?;
-    let kind = Kind::from_name(&o.take_or("kind", Kind::LowRank.name().to_string())?)?;
-    let (other, hint) = match kind {
-        Kind::LowRank => (dense, "it trains whole weights: add `kind: \"dense\"`"),
-        Kind::Dense => (low_rank, "a dense booster has no factors: it trains whole weights"),
-    };
-    if let Some(name) = other {
-        return Err(Error::usage(format!("option `{name}` is not for boosters of kind `{}`", kind.name())).hint(hint).into());
-    }
-    let targets = o.take_or("targets", vec![])?;
-    let (layers, weak) = match kind {
-        Kind::LowRank => {
-            let init = Init::from_name(&o.take_or("init", Init::NAMES[0].to_string())?)?;
-            (o.take("layers")?, Weak::LowRank { rank: o.take_or("rank", 1)?, alpha: o.take_opt("alpha")?, init })
-        }
-        Kind::Dense => {
-            let mut part = |name| o.take_or(name, false);
-            let parts = Parts { embedding: part("embedding")?, norms: part("norms")?, head: part("head")? };
-            (o.take_or("layers", vec![])?, Weak::Dense(parts))
-        }
-    };
-    Ok(Asked { layers, targets, weak })
-}
-
-fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<()> {
-    if !eta.is_finite() {
-        return Err(refuse(Error::usage(format!("the step weight of a merge must be a finite number, found {eta}"))));
-    }
-    let arguments = json!({ "model": model.with(|m| m.index), "booster": booster.number(), "eta": eta });
-    let recall = |effects: &Effects| {
-        let field = |name: &str| effects.get(name).cloned().unwrap_or_default();
-        // A merge that failed changed nothing.
-        let Ok(merge) = serde_json::from_value::<Merge>(field("merge")) else { return Ok(()) };
-        let sum = field("sha256").as_str().unwrap_or_default().to_owned();
-        model.with(|m| {
-            m.owed = Some(host.with_run(|run| run.folder.boosters(m.index))?);
-            m.sums.insert(booster_name(m.kept), sum);
-            m.ensemble.push(booster_name(m.kept));
-            (m.kept, m.round) = (m.kept + 1, m.round + 1);
-            booster.with(|b| b.merged = Some(m.round));
-            host.console.merged(&merge, m.network.layers());
-            host.note_in_run(|run| run.note_merge())
-        })
-    };
-    door::call(context, host, "model.merge", arguments).change(recall, |doing| {
-        booster.with(|b| {
-            b.fresh("merge")?;
-            model.owns(&b.model)?;
-            if host.outlook().is_some() {
-                model.with(|m| {
-                    m.ensemble.push(booster_name(m.kept));
-                    (m.kept, m.round) = (m.kept + 1, m.round + 1);
-                });
-                b.merged = Some(model.with(|m| m.round));
-                return host.note(context, Event::Merge);
-            }
-            model.live(|m| {
-                b.numbers(host, m)?;
-                let update = Update::of(&m.network, &b.booster, m.round, eta)?;
-                let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
-                let path = folder.join(&file);
-                update.save(&path)?;
-                m.kept += 1;
-                let mut ensemble = m.ensemble.clone();
-                ensemble.push(file);
-                ensemble.save(&folder)?;
-                // What is read from the file later, so that the weights are the same bits then.
-                m.network.captured();
-                update.add(&mut m.network)?;
-                m.ensemble = ensemble;
-                let merge = Merge {
-                    round: m.round,
-                    kind: update.kind().name().into(),
-                    layers: b.booster.layers(),
-                    parameters: b.booster.overlay.parameters() as u64,
-                    steps: b.booster.trained.steps,
-                    eta,
-                    gain: b.booster.trained.gain,
-                    captured: m.network.captured(),
-                    update_norms: update.norms()?,
-                };
-                m.round += 1;
-                b.merged = Some(m.round);
-                let seconds = host.guard.elapsed().as_secs_f64();
-                let sum = file_digest(&path)?;
-                doing.effects = Effects::from_iter([
-                    ("model".into(), m.index.into()),
-                    ("rounds".into(), m.round.into()),
-                    ("sha256".into(), sum.into()),
-                    ("merge".into(), serde_json::to_value(&merge)?),
-                ]);
-                host.with_run(|run| {
-                    run.tells_of(path);
-                    run.note_merge();
-                    run.merged(&merge, seconds)
-                })?;
-                host.console.merged(&merge, m.network.layers());
-                Ok(())
-            })
-        })
-    })?;
-    // Its training is over.
-    booster.forget(host);
-    Ok(())
-}
-
-/// SHA-256 of a file.
-fn file_digest(path: &Path) -> anyhow::Result<String> {
-    Ok(digest(&std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?))
-}
-
-fn generation(host: &Host, map: Map) -> Result<Generation, Error> {
-    let mut o = Options::new("generate", map, &["max_tokens", "beams", "temperature", "top_k", "top_p", "stop"])?;
-    Ok(Generation {
-        max_tokens: o.take_or("max_tokens", 32)?,
-        beams: o.take_or("beams", 1)?,
-        temperature: o.take_opt("temperature")?,
-        top_k: o.take_opt("top_k")?,
-        top_p: o.take_opt("top_p")?,
-        stop: o.take_or("stop", vec![])?,
-        seed: host.settings.seed,
-    })
-}
-
-/// What follows each prompt.
-fn texts(context: &NativeCallContext, model: &Model, prompts: &[String], options: Map) -> Answer<Vec<String>> {
-    let host = &*host(context)?;
-    let mut arguments = told_map(&options);
-    arguments["prompts"] = told_list(prompts.iter().map(|prompt| prompt.as_str().into()).collect());
-    arguments["model"] = model.with(|m| m.index.into());
-    let generation = generation(host, options).map_err(refuse)?;
-    door::call(context, host, "model.generate", arguments).answer(|| {
-        model.live(|m| {
-            let encode = |prompt: &String| Ok(opened(m.tokenizer.as_ref(), m.tokenizer.encode(prompt)?));
-            let prompts = prompts.iter().map(encode).collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
-            if host.outlook().is_some() {
-                host.note(context, Event::Generate { prompts: prompts.len(), tokens: generation.max_tokens })?;
-                return Ok(vec![String::new(); prompts.len()]);
-            }
-            let going = |_| Ok(host.guard.check()?);
-            let out = generate(&m.network, &Overlay::default(), &prompts, m.tokenizer.as_ref(), &generation, going)?;
-            Ok(out.into_iter().map(|generated| generated.text).collect())
-        })
-    })
 }
 
 /// What `template.json` says: name and text of the template behind the model, or of each task's where they differ.

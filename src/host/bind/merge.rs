@@ -1,0 +1,105 @@
+//! `model.merge`: a booster becomes part of the weights, and a file of the run.
+
+use std::path::Path;
+
+use anyhow::Context;
+use rhai::NativeCallContext;
+use serde_json::json;
+
+use super::booster::Booster;
+use super::model::Model;
+use super::{Answer, refuse};
+use crate::boost::Update;
+use crate::error::Error;
+use crate::host::context::Host;
+use crate::host::door::{self, Effects};
+use crate::host::ledger::Event;
+use crate::run::{Merge, booster_name, digest};
+
+/// Merges `booster` with step weight `eta`.
+pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<()> {
+    if !eta.is_finite() {
+        return Err(refuse(Error::usage(format!("the step weight of a merge must be a finite number, found {eta}"))));
+    }
+    let arguments = json!({ "model": model.with(|m| m.index), "booster": booster.number(), "eta": eta });
+    let recall = |effects: &Effects| {
+        let field = |name: &str| effects.get(name).cloned().unwrap_or_default();
+        // A merge that failed changed nothing.
+        let Ok(merge) = serde_json::from_value::<Merge>(field("merge")) else { return Ok(()) };
+        let sum = field("sha256").as_str().unwrap_or_default().to_owned();
+        model.with(|m| {
+            m.owed = Some(host.with_run(|run| run.folder.boosters(m.index))?);
+            m.sums.insert(booster_name(m.kept), sum);
+            m.ensemble.push(booster_name(m.kept));
+            (m.kept, m.round) = (m.kept + 1, m.round + 1);
+            booster.with(|b| b.merged = Some(m.round));
+            host.console.merged(&merge, m.network.layers());
+            host.note_in_run(|run| run.note_merge())
+        })
+    };
+    door::call(context, host, "model.merge", arguments).change(recall, |doing| {
+        booster.with(|b| {
+            b.fresh("merge")?;
+            model.owns(&b.model)?;
+            if host.outlook().is_some() {
+                model.with(|m| {
+                    m.ensemble.push(booster_name(m.kept));
+                    (m.kept, m.round) = (m.kept + 1, m.round + 1);
+                });
+                b.merged = Some(model.with(|m| m.round));
+                return host.note(context, Event::Merge);
+            }
+            model.live(|m| {
+                b.numbers(host, m)?;
+                let update = Update::of(&m.network, &b.booster, m.round, eta)?;
+                let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
+                let path = folder.join(&file);
+                update.save(&path)?;
+                m.kept += 1;
+                let mut ensemble = m.ensemble.clone();
+                ensemble.push(file);
+                ensemble.save(&folder)?;
+                // What is read from the file later, so that the weights are the same bits then.
+                m.network.captured();
+                update.add(&mut m.network)?;
+                m.ensemble = ensemble;
+                let merge = Merge {
+                    round: m.round,
+                    kind: update.kind().name().into(),
+                    layers: b.booster.layers(),
+                    parameters: b.booster.overlay.parameters() as u64,
+                    steps: b.booster.trained.steps,
+                    eta,
+                    gain: b.booster.trained.gain,
+                    captured: m.network.captured(),
+                    update_norms: update.norms()?,
+                };
+                m.round += 1;
+                b.merged = Some(m.round);
+                let seconds = host.guard.elapsed().as_secs_f64();
+                let sum = file_digest(&path)?;
+                doing.effects = Effects::from_iter([
+                    ("model".into(), m.index.into()),
+                    ("rounds".into(), m.round.into()),
+                    ("sha256".into(), sum.into()),
+                    ("merge".into(), serde_json::to_value(&merge)?),
+                ]);
+                host.with_run(|run| {
+                    run.tells_of(path);
+                    run.note_merge();
+                    run.merged(&merge, seconds)
+                })?;
+                host.console.merged(&merge, m.network.layers());
+                Ok(())
+            })
+        })
+    })?;
+    // Its training is over.
+    booster.forget(host);
+    Ok(())
+}
+
+/// SHA-256 of a file.
+pub(super) fn file_digest(path: &Path) -> anyhow::Result<String> {
+    Ok(digest(&std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?))
+}
