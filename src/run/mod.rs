@@ -227,6 +227,9 @@ impl Run {
         }
         // It goes if it is empty.
         let _ = std::fs::remove_dir(folder);
+        if self.resumed {
+            remove_halves(self.folder.path(), 2);
+        }
     }
 
     /// Writes `summary.json` and, of all that is then in the folder, `report.html`; `seconds` is the time that the run took.
@@ -255,6 +258,20 @@ impl Run {
         let again = || format!("the run `{folder}` is complete but for its report, which `xgbrun report {folder}` writes");
         report::write(&self.folder).with_context(again)?;
         Ok(summary)
+    }
+}
+
+/// Removes files that a process which was killed had not written to their end, `depth` folders deep: what is being written has a
+/// name with a point before it, or one that ends in `.partial`.
+fn remove_halves(folder: &Path, depth: usize) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if path.is_dir() && depth > 0 && ["boosters", "model-"].iter().any(|own| name.starts_with(own)) {
+            remove_halves(&path, depth - 1);
+        } else if path.is_file() && (name.starts_with('.') || name.ends_with(".partial")) {
+            // What stays takes space, no more.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

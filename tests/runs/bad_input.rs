@@ -255,7 +255,7 @@ fn run((name, change, arguments): &Case) -> (String, Option<String>) {
     change(home.path());
     let run = home.recipe(RECIPE, "run", arguments);
     let left = files(&run.out);
-    let begun = ["metrics.jsonl", "recipe.rhai", "run.json"];
+    let begun = ["journal.jsonl", "metrics.jsonl", "recipe.rhai", "run.json"];
     let wrong = match () {
         _ if run.code != Some(3) => Some(format!("exit {:?}", run.code)),
         _ if run.said.contains("failed inside") || run.said.contains("panicked") => Some("a panic".into()),

@@ -119,7 +119,10 @@ fn a_model_that_measures_no_number_is_not_passed_on() {
         let run = home.recipe(body, &format!("run-{data}"), &["-p", &format!("data={data}")]);
         assert_eq!(run.code, Some(1), "{data}: {}", run.said);
         assert!(run.said.starts_with("error: the model's likelihood is NaN"), "{data}: {}", run.said);
-        assert_eq!(files(&run.out), ["boosters/0000.safetensors", "boosters/ensemble.json", "metrics.jsonl", "recipe.rhai", "run.json"]);
+        assert_eq!(
+            files(&run.out),
+            ["boosters/0000.safetensors", "boosters/ensemble.json", "journal.jsonl", "metrics.jsonl", "recipe.rhai", "run.json"]
+        );
     }
 }
 
