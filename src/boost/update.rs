@@ -110,6 +110,14 @@ impl Update {
         Some(overlay.pairs().iter().map(|(key, pair)| (*key, Pair { scale: pair.scale * self.eta, ..pair.clone() })))
     }
 
+    /// The booster's factors, without the step weight; `None` of a dense booster.
+    pub fn overlay(&self) -> Option<&Overlay> {
+        match &self.what {
+            What::LowRank(overlay) => Some(overlay),
+            What::Dense(_) => None,
+        }
+    }
+
     /// Layers that it changes, ascending.
     pub fn layers(&self) -> Vec<usize> {
         match &self.what {

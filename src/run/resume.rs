@@ -21,8 +21,8 @@ pub struct Left {
     /// Bytes of `metrics.jsonl` that they tell of.
     metrics: u64,
     journal: Journal,
-    /// A part of the run was taken off to be done anew.
-    anew: bool,
+    /// How many records stay, where the others are to be done anew.
+    keep: Option<usize>,
     /// Other engines, threads and devices are taken, whose numbers may differ in the last bits.
     inexact: bool,
 }
@@ -36,7 +36,7 @@ impl Left {
         whole && folder.join("report.html").is_file()
     }
 
-    /// Opens the run in `folder`; with `from_round` all that was done after so many boosters is taken off.
+    /// Opens the run in `folder`; with `from_round` all that was done after so many boosters is left out.
     ///
     /// Errors: no run's folder, one that another process works on, fewer boosters than that (class usage); a damaged
     /// `run.json` or journal (class data).
@@ -44,22 +44,18 @@ impl Left {
         let manifest = Manifest::read(folder)?;
         let path = folder.join("recipe.rhai");
         let recipe = std::fs::read_to_string(&path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
-        let (mut journal, mut records) = Journal::open(folder)?;
-        if let Some(round) = from_round {
-            let count = behind(&records, round)?;
-            records.truncate(count);
-            // The first record of all is the journal's version.
-            journal.keep(count)?;
-        }
+        let (journal, mut records) = Journal::open(folder)?;
+        let keep = from_round.map(|round| behind(&records, round)).transpose()?;
+        records.truncate(keep.unwrap_or(usize::MAX));
         let metrics = records.last().map_or(0, |record| record.timing().metrics);
-        Ok(Self { folder: folder.to_path_buf(), manifest, recipe, records, metrics, journal, anew: from_round.is_some(), inexact })
+        Ok(Self { folder: folder.to_path_buf(), manifest, recipe, records, metrics, journal, keep, inexact })
     }
 
     /// Takes the run up with what it is started with now, which must be what it was started with then. `summary.json` and
-    /// `report.html` go until it ends.
+    /// `report.html` go until it ends, and so does what is done anew.
     ///
     /// Errors (class usage) name what differs.
-    pub fn take_up(self, mut now: Manifest) -> Result<Run> {
+    pub fn take_up(mut self, mut now: Manifest) -> Result<Run> {
         let then = &self.manifest;
         for (what, now, then) in [
             ("version of the program", &now.engine, &then.engine),
@@ -78,7 +74,7 @@ impl Left {
         if now.seed != then.seed || now.dtype != then.dtype {
             bail_usage!("the run had the seed {} and kept weights in `{}`, not {} and `{}`", then.seed, then.dtype, now.seed, now.dtype);
         }
-        for (name, value) in now.parameters.iter().filter(|_| !self.anew) {
+        for (name, value) in now.parameters.iter().filter(|_| self.keep.is_none()) {
             let before = then.parameters.get(name);
             if before != Some(value) {
                 let before = before.map_or("not there".into(), ToString::to_string);
@@ -88,11 +84,15 @@ impl Left {
             }
         }
         for (module, digest) in &now.digests {
-            if then.digests.get(module).is_some_and(|before| before != digest) && !self.anew {
+            if then.digests.get(module).is_some_and(|before| before != digest) && self.keep.is_none() {
                 bail_usage!("the module `{module}` beside the recipe was changed since the run began");
             }
         }
+        now.template.clone_from(&then.template);
         let folder = Folder::open(&self.folder)?;
+        if let Some(count) = self.keep {
+            self.journal.keep(count)?;
+        }
         for name in ["summary.json", "report.html"] {
             match std::fs::remove_file(folder.path().join(name)) {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -101,8 +101,6 @@ impl Left {
                 _ => {}
             }
         }
-        // Models and template are noted again as the recipe comes to them.
-        now.template.clone_from(&then.template);
         let mut run = Run::begin(folder, now, Some(self.journal), self.metrics)?;
         run.resumed = true;
         Ok(run)

@@ -26,6 +26,7 @@ for round in 0..6 {
     try { model.merge(b, if round == 1 { 0.0 / 0.0 } else { 0.5 }); } catch (e) { print(e.message); model.merge(b); }
     try { model.merge(b); } catch (e) { print(e.message); }
     model.evaluate(task.test);
+    if round == 3 { b.save("adapter"); }
     if round == 4 { model.drop(1); model.merge(late); print(model.digest()); }
 }
 model.save("before");
@@ -340,6 +341,11 @@ fn a_run_goes_on_as_it_began() {
         assert_eq!((run.code, run.said.contains(want)), (Some(2), true), "{}", run.said);
     }
     resume(&home, "others", &["--threads", "7", "--allow-inexact"]).good();
+    // A refusal takes nothing off, whatever was asked for.
+    stopped(&home, "whole", "others", count);
+    let before = records(&home.path().join("others"));
+    assert_eq!(resume(&home, "others", &["--threads", "7", "--from-round", "1"]).code, Some(2));
+    assert_eq!(records(&home.path().join("others")), before);
     // Another base, other data.
     for (file, want, back) in
         [("model/model.safetensors", "the digest of `model` was", true), ("data/train.json", "train.json` was", false)]

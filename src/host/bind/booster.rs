@@ -13,7 +13,7 @@ use super::optimizer::{Optimizer, Rate};
 use super::progress::{Progress, Tally};
 use super::set::Set;
 use super::{Answer, dynamic, ensemble, refuse, suppose, told_map};
-use crate::boost::{self, DenseSpec, adapter, write_state};
+use crate::boost::{self, DenseSpec, Update, adapter, write_state};
 use crate::error::{Class, Error, class_of};
 use crate::host::console::Step;
 use crate::host::context::{Host, host, lock};
@@ -46,6 +46,8 @@ pub(super) enum Numbers {
     Here,
     /// In a file, since an earlier process trained them.
     File(PathBuf),
+    /// In the file of a merge that an earlier process made.
+    Merged(PathBuf),
     /// Still to be copied from the weights as these boosters made them.
     Copies(DenseSpec, Ensemble),
 }
@@ -92,6 +94,11 @@ impl State {
         match &self.numbers {
             Numbers::Here => return Ok(()),
             Numbers::File(path) => self.booster.load_state(path)?,
+            Numbers::Merged(path) => {
+                if let Some(overlay) = Update::load(path, &m.network)?.overlay() {
+                    self.booster.overlay = overlay.clone();
+                }
+            }
             Numbers::Copies(spec, then) => {
                 let now = m.ensemble.clone();
                 if *then != now {
@@ -108,6 +115,11 @@ impl State {
         }
         self.numbers = Numbers::Here;
         Ok(())
+    }
+
+    /// Notes that an earlier process merged it, as round `round`, into the file at `path`.
+    pub(super) fn was_merged(&mut self, round: usize, path: PathBuf) {
+        (self.merged, self.numbers) = (Some(round), Numbers::Merged(path));
     }
 
     /// Takes over how far an earlier process trained it.
@@ -184,10 +196,7 @@ pub(super) mod natives {
                 return host.note(&context, Event::Save { name: name.to_owned() });
             }
             booster.with(|s| {
-                // A merged one has no numbers any more, if an earlier process merged it.
-                if s.merged.is_none() {
-                    s.model.clone().live(|m| s.numbers(&host, m))?;
-                }
+                s.model.clone().live(|m| s.numbers(&host, m))?;
                 adapter::save(&s.booster, &folder, s.model.name())
             })
         })

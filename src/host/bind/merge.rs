@@ -28,11 +28,13 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
         let Ok(merge) = serde_json::from_value::<Merge>(field("merge")) else { return Ok(()) };
         let sum = field("sha256").as_str().unwrap_or_default().to_owned();
         model.with(|m| {
-            m.owed = Some(host.with_run(|run| run.folder.boosters(m.index))?);
-            m.sums.insert(booster_name(m.kept), sum);
-            m.ensemble.push(booster_name(m.kept));
+            let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
+            let path = folder.join(&file);
+            m.owed = Some(folder);
+            m.sums.insert(file.clone(), sum);
+            m.ensemble.push(file);
             (m.kept, m.round) = (m.kept + 1, m.round + 1);
-            booster.with(|b| b.merged = Some(m.round));
+            booster.with(|b| b.was_merged(m.round, path));
             host.console.merged(&merge, m.network.layers());
             host.note_in_run(|run| run.note_merge())
         })
@@ -59,8 +61,8 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 let mut ensemble = m.ensemble.clone();
                 ensemble.push(file);
                 ensemble.save(&folder)?;
-                // What is read from the file later, so that the weights are the same bits then.
                 m.network.captured();
+                // What is read from the file later, so that the weights are the same bits then.
                 update.add(&mut m.network)?;
                 m.ensemble = ensemble;
                 let merge = Merge {

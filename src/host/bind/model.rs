@@ -108,20 +108,21 @@ impl Open {
     /// Adds to the weights what an earlier process added. Errors (class data): a booster that is missing or damaged.
     pub(super) fn pay(&mut self) -> anyhow::Result<()> {
         let Some(folder) = &self.owed else { return Ok(()) };
-        let mut updates = vec![];
-        for (path, weight) in self.ensemble.files(folder) {
+        let files = self.ensemble.files(folder);
+        // All are looked at before any weight is touched, and not held together.
+        for (path, _) in &files {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if let Some(sum) = self.sums.get(&*name)
-                && file_digest(&path)? != *sum
+                && file_digest(path)? != *sum
             {
                 return Err(Error::data(format!("the run's booster `{}` is damaged: it is not what was merged", path.display()))
                     .hint("`--from-round N` goes on from the boosters before it")
                     .into());
             }
-            updates.push(Update::load(&path, &self.network)?.scaled(weight)?);
+            Update::load(path, &self.network)?;
         }
-        for update in updates {
-            update.add(&mut self.network)?;
+        for (path, weight) in files {
+            Update::load(&path, &self.network)?.scaled(weight)?.add(&mut self.network)?;
         }
         self.owed = None;
         Ok(())
