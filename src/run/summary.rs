@@ -51,13 +51,21 @@ impl Summary {
 
 /// The memory that this process holds now, in bytes; 0 where the system does not say.
 pub fn resident_bytes() -> usize {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find(|l| l.starts_with("VmRSS:"));
-    line.and_then(|l| l.split_whitespace().nth(1)?.parse::<usize>().ok()).map_or(0, |kib| kib * 1024)
+    status_kib("VmRSS:").map_or(0, |kib| kib * 1024)
+}
+
+/// A line of Linux's `/proc/self/status`, in KiB.
+fn status_kib(name: &str) -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    text.lines().find(|line| line.starts_with(name))?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The most memory this process held at once, in MiB.
 pub fn peak_rss_mib() -> f64 {
+    // What `getrusage` says begins with the memory of the process that started this one, such as cargo.
+    if let Some(kib) = status_kib("VmHWM:") {
+        return kib as f64 / 1024.0;
+    }
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: `usage` is valid for writes of one `rusage`, and all-zero bytes are a valid `rusage`,
     // so it is initialised whether or not the call succeeds.
