@@ -4,7 +4,7 @@
 //! η (W' − W) by the published names. All numbers are f32. The metadata say kind, round, η and the scale of each product.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use candle_core::{DType, Tensor};
@@ -234,6 +234,11 @@ impl Update {
             What::LowRank(overlay) => model.merge(overlay, self.eta),
             What::Dense(deltas) => model.add(deltas),
         }
+    }
+
+    /// Adds the boosters in `files`, each multiplied by its weight, in their order; one is held at a time. Errors as [`Update::load`].
+    pub fn add_files(files: &[(PathBuf, f64)], model: &mut Model) -> Result<()> {
+        files.iter().try_for_each(|(path, weight)| Update::load(path, model)?.scaled(*weight)?.add(model))
     }
 }
 

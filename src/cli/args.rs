@@ -282,6 +282,9 @@ pub struct ExportArgs {
     /// Write a Hugging Face folder with the boosters merged into the weights
     #[arg(long, value_name = "DIR", group = "form")]
     pub merged: Option<PathBuf>,
+    /// The most MiB of weights in a file of that folder; more are written as shards with an index [default: 5 GB]
+    #[arg(long, value_name = "N", requires = "merged")]
+    pub max_shard_mib: Option<usize>,
     /// Write a PEFT LoRA adapter for the base
     #[arg(long, value_name = "DIR", group = "form")]
     pub peft: Option<PathBuf>,

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::args::Compute;
 use crate::error::Error;
+use crate::model::MergeMode;
 use crate::model::load::{self, Loaded};
 use crate::run::Kept;
 use crate::source::Grants;
@@ -18,8 +19,8 @@ pub fn open(kept: &Kept, compute: &Compute) -> Result<Loaded> {
             .hint(format!("SHA-256 is {now}, in `run.json` {}", then.map_or("", String::as_str)))
             .into());
     }
-    if kept.manifest.naive {
-        loaded.model.merge_naively();
+    if let Some(mode) = MergeMode::from_name(&kept.manifest.merge_mode) {
+        loaded.model.set_merge_mode(mode);
     }
     Ok(loaded)
 }

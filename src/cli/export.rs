@@ -1,7 +1,7 @@
 //! `xgbrun export RUN`.
 
 use std::io::{Write as _, stdout};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use serde_json::json;
@@ -28,14 +28,14 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let mut loaded = base::open(&kept, &compute)?;
     let written = match (&args.merged, &args.gguf, &args.peft) {
         (Some(folder), ..) => {
-            add(boosters, &mut loaded)?;
-            merged(&kept, &loaded, folder)?;
+            Update::add_files(boosters, &mut loaded.model)?;
+            merged(&kept, &loaded, shard(args)?, folder)?;
             folder
         }
         (_, Some(file), _) => {
             let usual = if kept.manifest.dtype == "bf16" { "bf16" } else { "f32" };
             let storage = Storage::from_name(args.gguf_type.as_deref().unwrap_or(usual))?;
-            add(boosters, &mut loaded)?;
+            Update::add_files(boosters, &mut loaded.model)?;
             gguf_save::save(&loaded.model, &loaded.tokenizer, kept.model()?, storage, file)?;
             file
         }
@@ -57,18 +57,19 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     Ok(writeln!(stdout(), "{}", written.display())?)
 }
 
-/// Merges boosters, in their order.
-fn add(boosters: &[(PathBuf, f64)], loaded: &mut Loaded) -> Result<()> {
-    for (path, weight) in boosters {
-        Update::load(path, &loaded.model)?.scaled(*weight)?.add(&mut loaded.model)?;
+/// The most bytes of a file of weights.
+fn shard(args: &ExportArgs) -> Result<usize> {
+    match args.max_shard_mib {
+        None => Ok(save::SHARD),
+        Some(0) => bail_usage!("`--max-shard-mib` must be 1 or more"),
+        Some(mib) => Ok(mib.saturating_mul(1 << 20)),
     }
-    Ok(())
 }
 
 /// Writes weights, tokenizer and what came along with the base.
-fn merged(kept: &Kept, loaded: &Loaded, folder: &Path) -> Result<()> {
+fn merged(kept: &Kept, loaded: &Loaded, shard: usize, folder: &Path) -> Result<()> {
     let template = kept.manifest.template.as_deref().and_then(|name| Template::parse(name).ok().map(|t| (name, t)));
     let told = template.map(|(name, t)| format!("{:#}\n", json!({ "name": name, "text": t.text(&loaded.tokenizer) })));
     let more: Vec<(&str, &[u8])> = told.iter().map(|text| ("template.json", text.as_bytes())).collect();
-    save::save(&loaded.model, &loaded.tokenizer, &loaded.extras, &more, folder)
+    save::save(&loaded.model, &loaded.tokenizer, &loaded.extras, &more, shard, folder)
 }

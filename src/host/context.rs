@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use candle_core::{DType, Device};
@@ -66,6 +66,8 @@ pub struct Host {
     waiting: Mutex<Vec<Record>>,
     /// Boosters made so far, over all models.
     boosters: AtomicUsize,
+    /// Time spent on keeping what is done: the journal, boosters' files, checkpoints.
+    keeping: Mutex<Duration>,
 }
 
 type Digest = Box<dyn Fn() -> Result<(String, Option<f64>)> + Send>;
@@ -73,7 +75,7 @@ type Digest = Box<dyn Fn() -> Result<(String, Option<f64>)> + Send>;
 impl Host {
     pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
         let params = Mutex::new(Params::new(settings.params.clone()));
-        let (samplers, run, digest, expected, expected_before, tape, left, waiting, boosters) = Default::default();
+        let (samplers, run, digest, expected, expected_before, tape, left, waiting, boosters, keeping) = Default::default();
         Self {
             settings,
             guard,
@@ -90,6 +92,7 @@ impl Host {
             left,
             waiting,
             boosters,
+            keeping,
         }
     }
 
@@ -116,6 +119,14 @@ impl Host {
         if self.ledger.is_some() { Ok(Next::Live(None)) } else { lock(&self.tape).next(asked) }
     }
 
+    /// Does what keeps a run, and counts its time.
+    pub(super) fn keeping<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let done = body();
+        *lock(&self.keeping) += start.elapsed();
+        done
+    }
+
     /// Writes a record that is made when its time is known; on shapes there is none.
     pub(super) fn record(&self, record: impl FnOnce(Timing) -> Record) -> Result<()> {
         if self.ledger.is_some() {
@@ -124,8 +135,9 @@ impl Host {
         let predicted_peak_mib = self.predicted_peak_mib();
         let timing = |metrics| Timing { seconds: self.guard.elapsed().as_secs_f64(), metrics, predicted_peak_mib };
         if let Some(run) = &mut *lock(&self.run) {
+            self.sources.take_fresh().iter().try_for_each(|(path, text)| run.keep_module(path, text))?;
             let metrics = run.metrics.bytes();
-            return run.record(&record(timing(metrics)));
+            return self.keeping(|| run.record(&record(timing(metrics))));
         }
         // A recipe that fails before it has done anything leaves no folder behind.
         let record = record(timing(0));
@@ -223,7 +235,7 @@ impl Host {
             kernels: crate::device::kernels().into(),
             digests: self.sources.digests(),
             models: vec![],
-            naive: false,
+            merge_mode: "exact".into(),
             template: None,
         })
     }
@@ -258,6 +270,7 @@ impl Host {
                 (run.training.weights_digest, run.training.captured) = (Some(digest), captured);
             }
             run.training.predicted_peak_mib = predicted;
+            run.training.keeping_seconds = lock(&self.keeping).as_secs_f64();
             run.finish(seconds)
         })
     }

@@ -52,6 +52,10 @@ pub struct Source {
 pub struct Sources {
     recipe: Source,
     folder: PathBuf,
+    /// Where a run that is taken up keeps the modules that it had imported.
+    kept: Option<PathBuf>,
+    /// Modules from beside the recipe that no run keeps yet: path and text.
+    fresh: Mutex<Vec<(String, String)>>,
     /// By the name under which they are imported.
     imported: Mutex<BTreeMap<String, Source>>,
 }
@@ -67,7 +71,17 @@ impl Sources {
 
     pub fn new(name: impl Into<String>, text: impl Into<String>, folder: PathBuf) -> Self {
         let recipe = Source { name: name.into(), text: text.into(), functions: vec![] };
-        Self { recipe, folder, imported: Mutex::default() }
+        Self { recipe, folder, kept: None, fresh: Mutex::default(), imported: Mutex::default() }
+    }
+
+    /// The same, with modules that lie in `folder` instead.
+    pub fn kept_in(self, folder: PathBuf) -> Self {
+        Self { kept: Some(folder), ..self }
+    }
+
+    /// Modules from beside the recipe since the last call: path and text.
+    pub fn take_fresh(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut lock(&self.fresh))
     }
 
     pub fn recipe(&self) -> &Source {
@@ -106,14 +120,20 @@ impl Sources {
         if path.starts_with("std/") {
             return Err(self.unknown(path).into());
         }
-        let file = self.folder.join(format!("{path}.rhai"));
-        let home = if self.folder.as_os_str().is_empty() { Path::new(".") } else { &self.folder };
-        let (Ok(real), Ok(home)) = (file.canonicalize(), home.canonicalize()) else { return Err(self.unknown(path).into()) };
+        let script = format!("{path}.rhai");
+        let home = match &self.kept {
+            Some(kept) if kept.join(&script).is_file() => kept,
+            _ if self.folder.as_os_str().is_empty() => Path::new("."),
+            _ => &self.folder,
+        };
+        let (Ok(real), Ok(home)) = (home.join(&script).canonicalize(), home.canonicalize()) else { return Err(self.unknown(path).into()) };
         if !real.starts_with(&home) {
             return Err(Error::usage(format!("module `{path}` leads out of the recipe's folder")).into());
         }
-        let name = file.display().to_string();
-        Ok(Source { text: read_script(&real, &name)?, name, functions: vec![] })
+        let name = self.folder.join(script).display().to_string();
+        let text = read_script(&real, &name)?;
+        lock(&self.fresh).push((path.to_owned(), text.clone()));
+        Ok(Source { text, name, functions: vec![] })
     }
 
     fn unknown(&self, path: &str) -> Error {

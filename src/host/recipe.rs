@@ -43,12 +43,13 @@ pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt
     conclude(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)))
 }
 
-/// Goes on with the run that `left` tells of, as [`run`] would have. The recipe is the one that the run keeps; modules are
-/// read from beside the recipe that it was made of.
+/// Goes on with the run that `left` tells of, as [`run`] would have. Recipe and modules are those that the run keeps; a module that
+/// it had not imported yet is read from beside the recipe that it was made of.
 pub fn resume(left: Left, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
     let guard = Guard::new(settings.limits.seconds, interrupt);
     let folder = Path::new(&left.manifest.recipe).parent().map_or(PathBuf::new(), Path::to_path_buf);
-    let sources = Arc::new(Sources::new(left.manifest.recipe.clone(), left.recipe.clone(), folder));
+    let sources = Sources::new(left.manifest.recipe.clone(), left.recipe.clone(), folder);
+    let sources = Arc::new(sources.kept_in(left.modules()));
     conclude(Host::new(settings, guard, console, sources).after(left))
 }
 

@@ -12,7 +12,7 @@ use crate::ops::elementwise;
 use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
 
 /// Gives the tensors called `names` the numbers that they have in `files`, from which the model was loaded; one is held
-/// twice at a time. `digests` says what was loaded then.
+/// twice at a time. What is stacked beside them goes. `digests` says what was loaded then.
 ///
 /// Errors (class data): files that are gone or hold other numbers by now. Tensors read before the error are then as in the
 /// base, all others as they were.
@@ -74,6 +74,7 @@ fn read(model: &mut Model, source: &dyn TensorSource, digests: &Digests, names: 
         }
         *own = base;
         model.masters.remove(name);
+        model.unstack(name);
     }
     Ok(())
 }

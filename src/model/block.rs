@@ -13,7 +13,7 @@ use super::names::Role;
 use super::overlay::Overlay;
 use crate::ops::activation::{self, Activation};
 use crate::ops::attention::{self, Attended, Mask, Segment};
-use crate::ops::linear::{self, Linear};
+use crate::ops::linear::{self, Linear, Pair};
 use crate::ops::rotary::{self, Angles};
 use crate::ops::{layer_norm, rms_norm};
 
@@ -90,6 +90,21 @@ pub struct Dense {
     pub weight: Tensor,
     /// [out], compute type.
     pub bias: Option<Tensor>,
+    /// What was merged beside the weight, as one pair.
+    pub stacked: Option<Pair>,
+}
+
+impl Dense {
+    /// Lays step · s · B A beside the weight, behind what is there.
+    pub fn stack(&mut self, pair: &Pair, step: f64) -> Result<()> {
+        let b = (&pair.b * (step * pair.scale))?;
+        let (a, b) = match &self.stacked {
+            Some(own) => (Tensor::cat(&[&own.a, &pair.a], 0)?, Tensor::cat(&[&own.b, &b], 1)?.contiguous()?),
+            None => (pair.a.copy()?, b),
+        };
+        self.stacked = Some(Pair { a, b, scale: 1.0 });
+        Ok(())
+    }
 }
 
 /// One layer.
@@ -169,6 +184,7 @@ impl Block {
             weight: over("weight", &dense.weight),
             bias: dense.bias.as_ref().map(|bias| over("bias", bias)),
             pair: overlay.get(layer, role),
+            under: dense.stacked.as_ref(),
         })
     }
 

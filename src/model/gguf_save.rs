@@ -59,7 +59,7 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, name: &str, storage: Storage, 
     entries.extend(tokenizer.gguf(model.config().vocabulary)?);
     let own = gguf::names(model.config());
     let mut tensors = vec![];
-    for (published, tensor) in model.tensors() {
+    for (published, tensor) in model.summed()? {
         let Some((name, heads)) = own.get(&published) else { bail_usage!("GGUF has no name for the tensor `{published}`") };
         let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(model.storage)?.to_dtype(DType::F32)?;
         let tensor = heads.map_or_else(|| Ok(tensor.clone()), |heads| interleaved(&tensor, heads))?;

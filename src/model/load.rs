@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-use super::Model;
 use super::block::{Block, Dense, Norm};
 use super::config::Config;
 use super::gguf;
 use super::names::{self, Role};
+use super::{MergeMode, Model};
 use crate::error::{self, Error};
 use crate::source::{self, Gguf, Grants, ModelFiles, Safetensors, TensorSource, Tokenizer};
 use crate::{bail_data, device};
@@ -146,7 +146,7 @@ pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, stor
     let dense = |layer: usize, role: Role| -> Result<Dense> {
         let name = |part: &str| names::in_layer(layer, &format!("{}.{part}", role.path()));
         let bias = if config.has_bias(role) { Some(vector(&name("bias"))?) } else { None };
-        Ok(Dense { weight: source.load(&name("weight"), storage, device)?, bias })
+        Ok(Dense { weight: source.load(&name("weight"), storage, device)?, bias, stacked: None })
     };
     let mut blocks = Vec::with_capacity(config.layers);
     for layer in 0..config.layers {
@@ -180,7 +180,7 @@ pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, stor
         storage,
         compute,
         masters: Default::default(),
-        naive: false,
+        mode: MergeMode::Exact,
         rounded: Default::default(),
         config,
     })

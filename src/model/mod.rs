@@ -36,8 +36,37 @@ pub use names::Role;
 pub use overlay::Overlay;
 
 use crate::ops::elementwise;
+use crate::ops::linear::Pair;
 
 use block::{Block, Norm};
+
+/// What a merge does with the weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MergeMode {
+    /// 16-bit weights are the f32 sum of all merges, rounded once.
+    #[default]
+    Exact,
+    /// Each merge is rounded into 16-bit weights, as is common practice.
+    Naive,
+    /// Weights stay as they are; factors of low rank are stacked beside them.
+    None,
+}
+
+impl MergeMode {
+    pub const ALL: [Self; 3] = [Self::Exact, Self::Naive, Self::None];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Naive => "naive",
+            Self::None => "none",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+}
 
 /// A network: weights in the storage type, computed with in the compute type.
 pub struct Model {
@@ -56,8 +85,7 @@ pub struct Model {
     /// f32 sums behind 16-bit weights that were merged into, by published name: the sum is kept, its rounding is what
     /// computes.
     masters: BTreeMap<String, Tensor>,
-    /// No sums are kept: each merge is rounded into 16-bit weights.
-    naive: bool,
+    mode: MergeMode,
     /// Of what was added to 16-bit weights since somebody asked: ⟨stored change, δ⟩ and ‖δ‖².
     rounded: (f64, f64),
 }
@@ -129,6 +157,15 @@ impl Model {
         self.tensors().into_iter().filter(|(name, _)| wanted.contains(name)).map(of).collect()
     }
 
+    /// Drops what is stacked beside the weight called `name`.
+    fn unstack(&mut self, name: &str) {
+        let Some(block) = names::layer_of(name).and_then(|layer| self.blocks.get_mut(layer)) else { return };
+        let role = Role::ALL.into_iter().find(|role| name.ends_with(&format!("{}.weight", role.path())));
+        if let Some(dense) = role.and_then(|role| block.linear_mut(role)) {
+            dense.stacked = None;
+        }
+    }
+
     fn tensor_mut(&mut self, name: &str) -> Option<&mut Tensor> {
         match name {
             names::EMBEDDING => Some(&mut self.embedding),
@@ -141,13 +178,22 @@ impl Model {
     }
 
     /// W ← W + step · s · B A on every pair of the overlay (paper Eq. 8), W ← W + step · (W' − W) on every tensor of it.
-    /// Over 16-bit storage the sum is kept in f32 and rounded once, however many merges there are.
+    /// Over 16-bit storage the sum is kept in f32 and rounded once, however many merges there are; [`MergeMode`] says what
+    /// else may be. Errors (class usage): whole tensors where merges leave the weights as they are.
     pub fn merge(&mut self, overlay: &Overlay, step: f64) -> Result<()> {
         for (&(layer, role), pair) in overlay.pairs() {
             let name = names::in_layer(layer, &format!("{}.weight", role.path()));
+            if self.mode == MergeMode::None {
+                match self.blocks.get_mut(layer).and_then(|block| block.linear_mut(role)) {
+                    Some(dense) => dense.stack(pair, step)?,
+                    None => return Err(missing(&name)),
+                }
+                continue;
+            }
             self.change(&name, |weight| overlay::add_product(weight, pair, step))?;
         }
         for (name, other) in overlay.dense() {
+            self.takes_whole_tensors()?;
             self.change(name, |weight| overlay::move_towards(weight, other, step))?;
         }
         Ok(())
@@ -155,12 +201,36 @@ impl Model {
 
     /// W ← W + delta on every tensor named; sums as in [`Model::merge`].
     pub fn add(&mut self, deltas: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.takes_whole_tensors()?;
         deltas.iter().try_for_each(|(name, delta)| self.change(name, |weight| overlay::add_delta(weight, delta)))
     }
 
-    /// From here on each merge is rounded into 16-bit weights, as is common practice, and no sum is kept.
-    pub fn merge_naively(&mut self) {
-        self.naive = true;
+    pub fn merge_mode(&self) -> MergeMode {
+        self.mode
+    }
+
+    /// What merges do from here on.
+    pub fn set_merge_mode(&mut self, mode: MergeMode) {
+        self.mode = mode;
+    }
+
+    /// Errors (class usage) where merges leave the weights as they are.
+    pub fn takes_whole_tensors(&self) -> Result<()> {
+        if self.mode != MergeMode::None {
+            return Ok(());
+        }
+        let error = crate::error::Error::usage("a dense booster changes whole weights, which `merge_mode: \"none\"` leaves as they are");
+        Err(error.hint("load the model with `merge_mode: \"exact\"`, or use boosters of low rank").into())
+    }
+
+    /// What was stacked beside the weights: A and B by the name of the module, in the order of the network.
+    fn stacked(&self) -> Vec<(String, &Pair)> {
+        let mut all = vec![];
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let pair = |role: Role| Some((names::in_layer(layer, role.path()), block.linear(role)?.stacked.as_ref()?));
+            all.extend(Role::ALL.into_iter().filter_map(pair));
+        }
+        all
     }
 
     /// The share of what was added since the last question that 16-bit weights took up: ⟨stored change, δ⟩/‖δ‖². `None` of
@@ -175,7 +245,7 @@ impl Model {
         let storage = self.storage;
         let master = self.masters.remove(name);
         let Some(tensor) = self.tensor_mut(name) else {
-            return Err(crate::error::Error::run(format!("merge into `{name}`, which the model does not have")).into());
+            return Err(missing(name));
         };
         if matches!(storage, DType::F32 | DType::F64) {
             return Ok(change(tensor)?);
@@ -192,9 +262,13 @@ impl Model {
         let (added, moved) = ((&sum - before)?, (tensor.to_dtype(DType::F32)? - stored)?);
         self.rounded.0 += elementwise::dot(&moved, &added)?;
         self.rounded.1 += elementwise::squares(&added)?;
-        if !self.naive {
+        if self.mode == MergeMode::Exact {
             self.masters.insert(name.to_string(), sum);
         }
         Ok(())
     }
+}
+
+fn missing(name: &str) -> anyhow::Error {
+    crate::error::Error::run(format!("merge into `{name}`, which the model does not have")).into()
 }

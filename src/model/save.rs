@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::Model;
 use super::load::Extras;
+use super::overlay::add_product;
+use crate::ops::linear::Pair;
 use crate::ops::slice::View;
 use crate::source::Tokenizer;
 
@@ -33,20 +35,70 @@ pub fn write_safetensors_with(path: &Path, tensors: &[(String, Tensor)], (key, v
     std::fs::rename(&partial, path).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
+/// Bytes of weights in a file, beyond which there are several: transformers' default.
+pub const SHARD: usize = 5_000_000_000;
+
+/// Writes `tensors` into `folder` as transformers looks for them: `model.safetensors`, or shards of at most `most` bytes, a larger
+/// tensor alone in one, and their index.
+fn write_weights(folder: &Path, tensors: Vec<(String, Tensor)>, most: usize) -> Result<()> {
+    let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
+    let total: usize = tensors.iter().map(|(_, t)| bytes(t)).sum();
+    if total <= most {
+        return write_safetensors(&folder.join("model.safetensors"), &tensors);
+    }
+    let (mut shards, mut shard, mut held) = (vec![], vec![], 0);
+    for (name, tensor) in tensors {
+        let size = bytes(&tensor);
+        if held > 0 && held + size > most {
+            shards.push(std::mem::take(&mut shard));
+            held = 0;
+        }
+        held += size;
+        shard.push((name, tensor));
+    }
+    shards.push(shard);
+    let count = shards.len();
+    let mut places = BTreeMap::new();
+    for (number, shard) in shards.iter().enumerate() {
+        let file = format!("model-{:05}-of-{count:05}.safetensors", number + 1);
+        write_safetensors(&folder.join(&file), shard)?;
+        places.extend(shard.iter().map(|(name, _)| (name.clone(), file.clone())));
+    }
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": places });
+    std::fs::write(folder.join("model.safetensors.index.json"), format!("{index:#}\n")).context("cannot write the index of the shards")
+}
+
 impl Model {
-    /// All tensors as they are stored on disk: everything in the storage type.
-    fn stored(&self) -> Result<Vec<(String, Tensor)>> {
-        self.tensors().into_iter().map(|(name, t)| Ok((name, t.to_dtype(self.storage)?))).collect()
+    /// All tensors by their published names; where something is stacked beside a weight, their sum in the factors' type.
+    pub(super) fn summed(&self) -> Result<Vec<(String, Tensor)>> {
+        let stacked: BTreeMap<String, &Pair> =
+            self.stacked().into_iter().map(|(module, pair)| (format!("{module}.weight"), pair)).collect();
+        let of = |(name, own): (String, &Tensor)| {
+            let Some(pair) = stacked.get(&name) else { return Ok((name, own.clone())) };
+            let sum = own.to_dtype(self.factor_dtype())?.copy()?;
+            add_product(&sum, pair, 1.0)?;
+            Ok((name, sum))
+        };
+        self.tensors().into_iter().map(of).collect()
     }
 
-    /// SHA-256 over names, shapes and the SHA-256 of all tensors' numbers, in the order of the network.
+    /// As they are stored on disk: everything in the storage type.
+    fn stored(&self) -> Result<Vec<(String, Tensor)>> {
+        self.summed()?.into_iter().map(|(name, t)| Ok((name, t.to_dtype(self.storage)?))).collect()
+    }
+
+    /// SHA-256 over names, shapes and the SHA-256 of all tensors' numbers, in the order of the network; of what is stacked
+    /// beside weights too, behind them.
     pub fn digest(&self) -> Result<String> {
         Ok(self.digests()?.digest)
     }
 
     /// That digest, with that of each tensor.
     pub fn digests(&self) -> Result<Digests> {
-        let tensors = self.tensors();
+        let mut tensors = self.tensors();
+        for (module, pair) in self.stacked() {
+            tensors.extend([(format!("{module}.stacked_a"), &pair.a), (format!("{module}.stacked_b"), &pair.b)]);
+        }
         let parts = tensors.par_iter().map(|(_, tensor)| numbers_digest(tensor)).collect::<Result<Vec<_>>>()?;
         let mut hash = Sha256::new();
         for ((name, tensor), part) in tensors.iter().zip(&parts) {
@@ -106,9 +158,9 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     std::fs::rename(&partial, folder).with_context(|| format!("cannot create `{}`", folder.display()))
 }
 
-/// Writes `folder`: config.json, model.safetensors, the tokenizer, what came along, and `more` files by name. Errors as
-/// [`write_folder`].
-pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, more: &[(&str, &[u8])], folder: &Path) -> Result<()> {
+/// Writes `folder`: config.json, weights in files of at most `shard` bytes, the tokenizer, what came along, and `more` files by
+/// name. Errors as [`write_folder`].
+pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, more: &[(&str, &[u8])], shard: usize, folder: &Path) -> Result<()> {
     let mut config = extras.config.clone();
     let dtype = if model.storage == DType::BF16 { "bfloat16" } else { "float32" };
     // transformers 5 calls it `dtype`, earlier versions `torch_dtype`.
@@ -118,7 +170,7 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, more: &[(&str
     }
     write_folder(folder, |folder| {
         std::fs::write(folder.join("config.json"), format!("{config:#}\n")).context("cannot write `config.json`")?;
-        write_safetensors(&folder.join("model.safetensors"), &model.stored()?)?;
+        write_weights(folder, model.stored()?, shard)?;
         tokenizer.save(folder)?;
         for file in &extras.others {
             if let Some(name) = file.file_name().filter(|name| !folder.join(name).exists()) {

@@ -8,7 +8,7 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use super::block::NormKind;
 use super::config::Config;
 use super::testing::{config, model, overlay, weights};
-use super::{Model, Overlay, Request, Role, Tokens, names};
+use super::{MergeMode, Model, Overlay, Request, Role, Tokens, names};
 use crate::ops::activation::Activation;
 use crate::ops::attention::Segment;
 
@@ -274,6 +274,39 @@ fn a_merge_is_what_the_overlay_was() -> Result<()> {
             ensure!((a - b).abs() < bound, "{dtype:?}: {a} became {b}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
+    let (mut merged, mut stacked) = (model(&config(), DType::F64)?, model(&config(), DType::F64)?);
+    stacked.set_merge_mode(MergeMode::None);
+    for (layers, eta) in [(&[0usize, 2][..], 0.3), (&[2], -0.5), (&[1, 2], 1.0)] {
+        let overlay = overlay(&merged, layers, false)?;
+        merged.merge(&overlay, eta)?;
+        stacked.merge(&overlay, eta)?;
+    }
+    for ((name, tensor), (_, before)) in stacked.tensors().into_iter().zip(model(&config(), DType::F64)?.tensors()) {
+        close(&name, tensor, before, 1e-300)?;
+    }
+    let (trained, none) = (overlay(&merged, &[0, 1], false)?, BTreeSet::new());
+    let (tokens, rows, targets) = batch();
+    let of = |model: &Model| model.gradients(&tokens, &rows, &targets, 1.0, &Request { overlay: &trained, dense: &none, recompute: false });
+    let ((nll, g), (want, wanted)) = (of(&stacked)?, of(&merged)?);
+    ensure!(nll.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-10), "{nll:?}, not {want:?}");
+    for (key, (a, b)) in &g.pairs {
+        close("dA", a, &wanted.pairs[key].0, 1e-9)?;
+        close("dB", b, &wanted.pairs[key].1, 1e-9)?;
+    }
+    let now = stacked.digest()?;
+    stacked.merge(&trained, 1.0)?;
+    ensure!(now != stacked.digest()?, "what lies beside the weights is in no digest");
+    merged.merge(&trained, 1.0)?;
+    for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(merged.tensors()) {
+        close(name, sum, want, 1e-12)?;
+    }
+    let whole = Overlay::replacing([(names::NORM.to_owned() + ".weight", stacked.norm.weight.clone())].into());
+    ensure!(crate::error::class_of(&stacked.merge(&whole, 1.0).unwrap_err()) == crate::error::Class::Usage, "whole tensors are refused");
     Ok(())
 }
 

@@ -57,16 +57,23 @@ const CAUSAL: Mask = Mask { causal: true, window: None, scale: 0.5 };
 const FULL: Mask = Mask { causal: false, window: None, scale: 0.5 };
 const WINDOW: Mask = Mask { causal: true, window: Some(2), scale: 0.5 };
 
+/// A pair that no gradient is asked for.
+fn frozen(x: &[Tensor]) -> candle_core::Result<Pair> {
+    Ok(Pair { a: (x[3].ones_like()? * 0.3)?, b: (x[4].ones_like()? * 0.2)?, scale: 0.5 })
+}
+
 fn overlaid(x: &[Tensor], way: Way) -> candle_core::Result<Tensor> {
     let pair = Pair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
-    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair) };
+    let under = frozen(x)?;
+    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), under: Some(&under) };
     let f = if way == Plain { linear::plain::forward } else { linear::forward };
     f(&x[0], linear, Some(&x[5]))
 }
 
 fn overlaid_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<Tensor>> {
     let pair = Pair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
-    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair) };
+    let under = frozen(x)?;
+    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), under: Some(&under) };
     let (dx, (da, db)) = match way {
         Plain => (linear::plain::input_gradient(&[(d, linear)])?, linear::plain::factor_gradients(d, &x[0], &pair)?),
         Fast => (linear::input_gradient(&[(d, linear)])?, linear::factor_gradients(d, &x[0], &pair)?),
@@ -77,13 +84,13 @@ fn overlaid_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<
 /// Two linears that share their input: dx is one sum.
 fn shared_input(x: &[Tensor], way: Way) -> candle_core::Result<Tensor> {
     let f = if way == Plain { linear::plain::forward } else { linear::forward };
-    let of = |w| f(&x[0], Linear { weight: w, bias: None, pair: None }, None);
+    let of = |w| f(&x[0], Linear { weight: w, bias: None, pair: None, under: None }, None);
     of(&x[1])? + of(&x[2])?
 }
 
 fn shared_input_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<Tensor>> {
     let f = if way == Plain { linear::plain::input_gradient } else { linear::input_gradient };
-    let of = |w| (d, Linear { weight: w, bias: None, pair: None });
+    let of = |w| (d, Linear { weight: w, bias: None, pair: None, under: None });
     Ok(vec![f(&[of(&x[1]), of(&x[2])])?, linear::weight_gradient(d, &x[0])?, linear::weight_gradient(d, &x[0])?])
 }
 

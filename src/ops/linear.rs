@@ -1,5 +1,6 @@
 //! Linear module with an optional low-rank overlay (LoRA, Hu et al. 2021, eq. 3):
-//! y = x Wᵀ + b + s · (x Aᵀ) Bᵀ, weights frozen unless their dense gradient is asked for.
+//! y = x Wᵀ + b + s · (x Aᵀ) Bᵀ, weights frozen unless their dense gradient is asked for. A second pair, which is not
+//! trained, may lie below: what was merged without changing W.
 //!
 //! Backward: dx = dy W + s · (dy B) A; dA = s · (dy B)ᵀ x; dB = s · dyᵀ (x Aᵀ); dW = dyᵀ x; db = Σ dy.
 //! A frozen linear keeps no input: only factor and dense gradients need x.
@@ -24,15 +25,19 @@ pub struct Linear<'a> {
     /// W [out, in], in its storage type.
     pub weight: &'a Tensor,
     pub bias: Option<&'a Tensor>,
+    /// The pair that is trained.
     pub pair: Option<&'a Pair>,
+    /// A frozen pair.
+    pub under: Option<&'a Pair>,
 }
 
-impl Linear<'_> {
+impl<'a> Linear<'a> {
+    fn pairs(&self) -> impl Iterator<Item = &'a Pair> {
+        self.under.into_iter().chain(self.pair)
+    }
+
     fn fast(&self, x: &Tensor) -> bool {
-        fast(&[x])
-            && product::fast_weight(self.weight)
-            && self.bias.is_none_or(|b| fast(&[b]))
-            && self.pair.is_none_or(|p| fast(&[&p.a, &p.b]))
+        fast(&[x]) && product::fast_weight(self.weight) && self.bias.is_none_or(|b| fast(&[b])) && self.pairs().all(|p| fast(&[&p.a, &p.b]))
     }
 }
 
@@ -81,7 +86,7 @@ pub mod plain {
         if let Some(bias) = linear.bias {
             y = y.broadcast_add(&bias.to_dtype(x.dtype())?)?;
         }
-        if let Some(pair) = linear.pair {
+        for pair in linear.pairs() {
             let u = product::plain_transposed(x, &pair.a)?;
             y = (y + (product::plain_transposed(&u, &pair.b)? * pair.scale)?)?;
         }
@@ -95,7 +100,7 @@ pub mod plain {
         let mut sum: Option<Tensor> = None;
         for (dy, linear) in parts {
             let mut dx = product::plain_weight(dy, linear.weight)?;
-            if let Some(pair) = linear.pair {
+            for pair in linear.pairs() {
                 let back = product::plain_weight(dy, &pair.b)?;
                 dx = (dx + (product::plain_weight(&back, &pair.a)? * pair.scale)?)?;
             }
@@ -141,7 +146,7 @@ pub mod cpu {
             let bias = f32s(bias)?;
             y.chunks_exact_mut(out).for_each(|row| row.iter_mut().zip(&*bias).for_each(|(y, b)| *y += b));
         }
-        if let Some(pair) = linear.pair {
+        for pair in linear.pairs() {
             let (a, b) = (f32s(&pair.a)?, f32s(&pair.b)?);
             let u = product::new(x, rows(&a, &pair.a)?.t(), pair.scale as f32);
             let rank = pair.a.dim(0)?;
@@ -156,7 +161,7 @@ pub mod cpu {
         for (dy, linear) in parts {
             let dys = f32s(dy)?;
             let mut sum = product::with_weight(&dys, linear.weight, dx)?;
-            if let Some(pair) = linear.pair {
+            for pair in linear.pairs() {
                 let (a, b) = (f32s(&pair.a)?, f32s(&pair.b)?);
                 let back = product::new(rows(&dys, dy)?, rows(&b, &pair.b)?, pair.scale as f32);
                 let rank = pair.a.dim(0)?;

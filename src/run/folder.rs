@@ -10,7 +10,10 @@ use anyhow::{Context, Result};
 use crate::{bail_usage, error::Error};
 
 /// Names at the top of the folder that the run itself writes; a recipe cannot save under them.
-const RESERVED: [&str; 7] = ["run.json", "recipe.rhai", "journal.jsonl", "metrics.jsonl", "summary.json", "report.html", "boosters"];
+const RESERVED: [&str; 8] =
+    ["run.json", "recipe.rhai", MODULES, "journal.jsonl", "metrics.jsonl", "summary.json", "report.html", "boosters"];
+/// Where modules from beside the recipe are kept.
+pub(super) const MODULES: &str = "modules";
 
 /// A run's folder.
 #[derive(Debug)]
@@ -84,6 +87,17 @@ impl Folder {
             return Ok(());
         }
         write_whole(&self.path.join(name), bytes)
+    }
+
+    /// Keeps the text of the module that the recipe imports as `path`, a plain relative name.
+    pub fn keep_module(&self, path: &str, text: &str) -> Result<()> {
+        if self.dry {
+            return Ok(());
+        }
+        let path = self.path.join(MODULES).join(format!("{path}.rhai"));
+        let folder = path.parent().unwrap_or(&self.path);
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        write_whole(&path, text.as_bytes())
     }
 
     /// The folder of the boosters that are merged into the run's model `model`, made where it is missing: `boosters`; of a

@@ -37,9 +37,9 @@ pub struct Manifest {
     /// Names of the models, in the order loaded; the first is the run's own.
     #[serde(default)]
     pub models: Vec<String>,
-    /// Merges into the run's own model are rounded into 16-bit weights one by one.
-    #[serde(default)]
-    pub naive: bool,
+    /// What merges into the run's own model do with the weights: `exact`, `naive` or `none`.
+    #[serde(default = "exact")]
+    pub merge_mode: String,
     /// The template of what was last trained on, the first task's; `recipe` for one of the recipe's own.
     #[serde(default)]
     pub template: Option<String>,
@@ -64,6 +64,10 @@ impl Manifest {
         text.push('\n');
         folder.write("run.json", text.as_bytes())
     }
+}
+
+fn exact() -> String {
+    "exact".into()
 }
 
 /// SHA-256 as lower-case hexadecimal.
@@ -97,7 +101,7 @@ mod tests {
             kernels: "x86-v4".into(),
             digests: BTreeMap::from([("model".into(), digest(b"m"))]),
             models: vec!["model".into()],
-            naive: false,
+            merge_mode: exact(),
             template: Some("alpaca".into()),
         };
         manifest.save(&folder).unwrap();
@@ -105,7 +109,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
         // One of an earlier version says less.
         let mut less: serde_json::Value = serde_json::from_str(&text).unwrap();
-        less.as_object_mut().unwrap().retain(|key, _| !["models", "template", "given", "naive"].contains(&key.as_str()));
+        less.as_object_mut().unwrap().retain(|key, _| !["models", "template", "given", "merge_mode"].contains(&key.as_str()));
         assert_eq!(
             serde_json::from_value::<Manifest>(less).unwrap(),
             Manifest { models: vec![], template: None, given: vec![], ..manifest }

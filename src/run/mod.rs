@@ -68,6 +68,9 @@ pub struct Training {
     /// What the memory formula said that the run would hold at most, in MiB.
     #[serde(skip)]
     pub predicted_peak_mib: Option<f64>,
+    /// Time spent on keeping what was done, by this process.
+    #[serde(skip)]
+    pub keeping_seconds: f64,
     /// The share of the boosters' sum that 16-bit weights show, when they are final.
     #[serde(skip)]
     pub captured: Option<f64>,
@@ -124,6 +127,13 @@ impl Run {
         self.merges += 1;
     }
 
+    /// Keeps a module from beside the recipe.
+    pub fn keep_module(&mut self, path: &str, text: &str) -> Result<()> {
+        self.folder.keep_module(path, text)?;
+        let digest = digest(text.as_bytes());
+        if self.manifest.digests.get(path) == Some(&digest) { Ok(()) } else { self.note_digest(path, digest) }
+    }
+
     /// Adds a record to the journal.
     pub fn record(&mut self, record: &Record) -> Result<()> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
@@ -173,9 +183,10 @@ impl Run {
         Ok(())
     }
 
-    /// Records a merge, as a line of `metrics.jsonl`; `seconds` is the time since the run began.
-    pub fn merged(&mut self, merge: &Merge, seconds: f64) -> Result<()> {
-        self.metrics.log(&serde_json::json!({ "merge": merge, "timing": { "seconds": seconds } }))
+    /// Records a merge, as a line of `metrics.jsonl`; `seconds` is the time since the run began, `merge_seconds` how long the
+    /// weights were changed.
+    pub fn merged(&mut self, merge: &Merge, seconds: f64, merge_seconds: f64) -> Result<()> {
+        self.metrics.log(&serde_json::json!({ "merge": merge, "timing": { "seconds": seconds, "merge_seconds": merge_seconds } }))
     }
 
     /// Records which boosters the model is the sum of, where it is no longer that of all, as a line of `metrics.jsonl`.
@@ -196,9 +207,9 @@ impl Run {
         Ok(self.manifest.models.len() - 1)
     }
 
-    /// Notes that merges are rounded one by one, in `run.json`.
-    pub fn note_naive(&mut self) -> Result<()> {
-        self.manifest.naive = true;
+    /// Notes what merges do with the weights, in `run.json`.
+    pub fn note_merge_mode(&mut self, mode: &str) -> Result<()> {
+        self.manifest.merge_mode = mode.to_owned();
         self.manifest.save(&self.folder)
     }
 
@@ -249,6 +260,7 @@ impl Run {
                 tokens_per_second: (training.seconds > 0.0).then(|| training.tokens as f64 / training.seconds),
                 peak_rss_mib: peak_rss_mib(),
                 predicted_peak_mib: training.predicted_peak_mib,
+                keeping_seconds: training.keeping_seconds,
             },
         };
         self.sync()?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::folder::MODULES;
 use super::journal::{Call, Journal, Record};
 use super::{Folder, Manifest, Run};
 use crate::bail_usage;
@@ -51,6 +52,11 @@ impl Left {
         Ok(Self { folder: folder.to_path_buf(), manifest, recipe, records, metrics, journal, keep, inexact })
     }
 
+    /// Where the run keeps its modules.
+    pub fn modules(&self) -> PathBuf {
+        self.folder.join(MODULES)
+    }
+
     /// Takes the run up with what it is started with now, which must be what it was started with then. `summary.json` and
     /// `report.html` go until it ends, and so does what is done anew.
     ///
@@ -85,7 +91,7 @@ impl Left {
         }
         for (module, digest) in &now.digests {
             if then.digests.get(module).is_some_and(|before| before != digest) && self.keep.is_none() {
-                bail_usage!("the module `{module}` beside the recipe was changed since the run began");
+                bail_usage!("the module `{module}` was changed since the run began");
             }
         }
         now.template.clone_from(&then.template);

@@ -39,6 +39,8 @@ pub struct SummaryTiming {
     pub peak_rss_mib: f64,
     /// What the memory formula said before it was held; `None` where nothing went through a network.
     pub predicted_peak_mib: Option<f64>,
+    /// Spent on the journal, boosters' files and checkpoints; of a run taken up, since then.
+    pub keeping_seconds: f64,
 }
 
 impl Summary {

@@ -28,12 +28,13 @@ fn exports_are_the_same_model_in_peft_and_transformers() {
     );
     let model = format!("model={}", base.display());
     let run = home.recipe(&body, "run", &["-p", &model, "-p", "data=text"]).good();
-    for form in [["--merged", "merged"], ["--peft", "adapter"], ["--gguf", "model.gguf"]] {
+    for form in [&["--merged", "merged", "--max-shard-mib", "200"][..], &["--peft", "adapter"], &["--gguf", "model.gguf"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
         let output = command.current_dir(home.path()).args(["export", "run"]).args(form).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let path = |name: &str| home.path().join(name);
+    assert!(path("merged/model-00003-of-00003.safetensors").exists() && !path("merged/model.safetensors").exists());
     let job = json!({
         "base": base, "adapter": path("adapter"), "merged": path("merged"), "gguf": path("model.gguf"), "text": PROMPT, "tokens": 12,
     });

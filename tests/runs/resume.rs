@@ -392,6 +392,35 @@ fn a_run_that_has_ended_is_left_and_from_a_round_it_is_done_anew() {
 }
 
 #[test]
+fn a_run_keeps_its_modules() {
+    let home = Home::new();
+    fs::create_dir(home.path().join("own")).unwrap();
+    fs::write(home.path().join("own/rates.rhai"), "fn next(round) { 0.03 / (round + 1) }").unwrap();
+    fs::write(home.path().join("last.rhai"), "fn said() { \"over\" }").unwrap();
+    let recipe = "import \"own/rates\" as rates; let p = params(#{ model: \"\", data: \"\" });
+        let model = model::load(p.model); let task = data::load(p.data, #{ });
+        for round in 0..2 { let b = model.booster(#{ layers: [round] }); b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: rates::next(round) }) }); model.merge(b); }
+        import \"last\" as last; print(last::said()); print(model.digest());";
+    fs::write(home.path().join("modules.rhai"), recipe).unwrap();
+    let whole = home.file(Path::new("modules.rhai"), "whole", &[]);
+    let (want, before) = (whole.fingerprint(), whole.lines());
+    assert_eq!(fs::read_to_string(home.path().join("whole/modules/last.rhai")).unwrap(), "fn said() { \"over\" }");
+
+    // One that the run had imported need not be there any more; one that it had not is read from beside the recipe.
+    fs::remove_file(home.path().join("own/rates.rhai")).unwrap();
+    stopped(&home, "whole", "again", 3);
+    fs::remove_file(home.path().join("again/modules/last.rhai")).unwrap();
+    let again = resume(&home, "again", &[]).good();
+    assert_eq!(again.fingerprint_as("again", "whole"), want);
+    assert_eq!(again.lines(), before);
+
+    stopped(&home, "whole", "edited", 3);
+    fs::write(home.path().join("edited/modules/own/rates.rhai"), "fn next(round) { 0.02 / (round + 1) }").unwrap();
+    let edited = resume(&home, "edited", &[]);
+    assert_eq!((edited.code, edited.said.contains("the module `own/rates` was changed since")), (Some(2), true), "{}", edited.said);
+}
+
+#[test]
 fn one_process_works_on_a_run() {
     let home = Home::new();
     let body = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 1000000, optimizer: sgd(#{ lr: 0.0 }) });";

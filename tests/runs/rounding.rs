@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
 use xgbrun::model::load::open;
-use xgbrun::model::{Model, Overlay, Tokens};
+use xgbrun::model::{MergeMode, Model, Overlay, Tokens};
 use xgbrun::ops::linear::Pair;
 use xgbrun::seed::Stream;
 use xgbrun::source::Grants;
@@ -52,7 +52,7 @@ fn two_hundred_boosters_are_their_sum_rounded_once() {
     let ids =
         loaded.tokenizer.encode("Bread is baked from flour, water and salt. The first loaves were flat, and baked on hot stones.").unwrap();
     let (mut exact, mut naive) = (loaded.model, load().model);
-    naive.merge_naively();
+    naive.set_merge_mode(MergeMode::Naive);
     let before = numbers(&exact);
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut stream = Stream::new(1, "boosters");
@@ -116,17 +116,17 @@ fn a_run_says_what_rounding_lost_and_naive_runs_are_told_apart() {
         home.file(Path::new("rounds.rhai"), &format!("{mode}-{dtype}"), &["--dtype", dtype])
     };
     let mut digests = vec![];
-    for (mode, dtype) in [("exact", "bf16"), ("naive", "bf16"), ("exact", "f32")] {
+    for (mode, dtype) in [("exact", "bf16"), ("naive", "bf16"), ("exact", "f32"), ("none", "bf16"), ("none", "f32")] {
         let run = run(mode, dtype).good();
         let lines: Vec<&str> = run.said.lines().collect();
         assert_eq!(lines[0], lines[1], "{mode}");
         digests.push(lines[0].to_owned());
         let captured: Vec<Option<f64>> =
             run.metrics().iter().filter_map(|line| line.get("merge").map(|merge| merge.get("captured").and_then(|c| c.as_f64()))).collect();
-        assert!(captured.len() == 6 && captured.iter().all(|c| c.is_some() == (dtype == "bf16")), "{captured:?}");
-        assert_eq!(run.json("run.json")["naive"], mode == "naive");
+        assert!(captured.len() == 6 && captured.iter().all(|c| c.is_some() == (dtype == "bf16" && mode != "none")), "{captured:?}");
+        assert_eq!(run.json("run.json")["merge_mode"], mode);
     }
     assert_ne!(digests[0], digests[1]);
-    let refused = run("none", "f32");
-    assert_eq!((refused.code, refused.said.contains("\"exact\" or \"naive\"")), (Some(2), true), "{}", refused.said);
+    let refused = run("nearest", "f32");
+    assert_eq!((refused.code, refused.said.contains("\"exact\", \"naive\" or \"none\"")), (Some(2), true), "{}", refused.said);
 }

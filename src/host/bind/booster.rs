@@ -256,9 +256,10 @@ fn train(
                     // A fit that is over is kept as a whole.
                     if record.step < options.steps && (going.is_err() || kept_at.elapsed() >= host.settings.checkpoint) {
                         let (file, path) = place(host, *number, steps)?;
-                        let (state, tensors) = fit.state()?;
-                        write_state(&path, &state, &tensors)?;
-                        drop(tensors);
+                        host.keeping(|| {
+                            let (state, tensors) = fit.state()?;
+                            write_state(&path, &state, &tensors)
+                        })?;
                         kept.push(file.clone());
                         let seconds = std::mem::replace(&mut started, Instant::now()).elapsed().as_secs_f64();
                         let training = host.with_run(|run| {
@@ -288,7 +289,7 @@ fn train(
             }
             // A fit that failed leaves the booster and the data where they are.
             let (file, path) = place(host, *number, booster.trained.steps)?;
-            booster.save_state(&path)?;
+            host.keeping(|| booster.save_state(&path))?;
             kept.push(file.clone());
             host.note_in_run(|run| run.tells_of(path))?;
             doing.effects = Progress { file, feed, tally: tally.clone(), training }.told()?;

@@ -179,10 +179,7 @@ pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()
         host.guard.check()?;
     }
     base::restore(&mut m.network, &files, &m.digests, &names)?;
-    for (path, weight) in wanted.files(&folder) {
-        Update::load(&path, &m.network)?.scaled(weight)?.add(&mut m.network)?;
-    }
-    Ok(())
+    Update::add_files(&wanted.files(&folder), &mut m.network)
 }
 
 /// Gives a model, just loaded, the boosters of the run that `kept` describes; their files become this run's.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::booster::Booster;
 use super::model::Model;
 use super::{Answer, refuse};
-use crate::boost::Update;
+use crate::boost::{Kind, Update};
 use crate::error::Error;
 use crate::host::context::Host;
 use crate::host::door::{self, Effects};
@@ -43,6 +43,9 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
         booster.with(|b| {
             b.fresh("merge")?;
             model.owns(&b.model)?;
+            if b.booster.kind() == Kind::Dense {
+                model.with(|m| m.network.takes_whole_tensors())?;
+            }
             if host.outlook().is_some() {
                 model.with(|m| {
                     m.ensemble.push(booster_name(m.kept));
@@ -56,14 +59,16 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 let update = Update::of(&m.network, &b.booster, m.round, eta)?;
                 let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
                 let path = folder.join(&file);
-                update.save(&path)?;
+                let sum = host.keeping(|| update.save(&path).and_then(|()| file_digest(&path)))?;
                 m.kept += 1;
                 let mut ensemble = m.ensemble.clone();
                 ensemble.push(file);
-                ensemble.save(&folder)?;
+                host.keeping(|| ensemble.save(&folder))?;
                 m.network.captured();
                 // What is read from the file later, so that the weights are the same bits then.
+                let start = host.guard.elapsed();
                 update.add(&mut m.network)?;
+                let merge_seconds = (host.guard.elapsed() - start).as_secs_f64();
                 m.ensemble = ensemble;
                 let merge = Merge {
                     round: m.round,
@@ -79,7 +84,6 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 m.round += 1;
                 b.merged = Some(m.round);
                 let seconds = host.guard.elapsed().as_secs_f64();
-                let sum = file_digest(&path)?;
                 doing.effects = Effects::from_iter([
                     ("model".into(), m.index.into()),
                     ("rounds".into(), m.round.into()),
@@ -89,7 +93,7 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 host.with_run(|run| {
                     run.tells_of(path);
                     run.note_merge();
-                    run.merged(&merge, seconds)
+                    run.merged(&merge, seconds, merge_seconds)
                 })?;
                 host.console.merged(&merge, m.network.layers());
                 Ok(())

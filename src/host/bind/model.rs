@@ -22,9 +22,9 @@ use crate::host::context::{Host, host, lock};
 use crate::host::door::{self, Making};
 use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Options};
-use crate::model;
 use crate::model::save::Digests;
-use crate::run::{Ensemble, Kept, Run};
+use crate::model::{self, MergeMode};
+use crate::run::{Ensemble, Kept};
 use crate::seed::Stream;
 use crate::source::{self, ModelFiles, Tokenizer};
 
@@ -121,17 +121,15 @@ impl Open {
             }
             Update::load(path, &self.network)?;
         }
-        for (path, weight) in files {
-            Update::load(&path, &self.network)?.scaled(weight)?.add(&mut self.network)?;
-        }
+        Update::add_files(&files, &mut self.network)?;
         self.owed = None;
         Ok(())
     }
 
-    /// Rounds each merge from here on, and notes it of the run's own model.
-    fn round_each_merge(&mut self, host: &Host) -> anyhow::Result<()> {
-        self.network.merge_naively();
-        if self.index == 0 { host.with_run(Run::note_naive) } else { Ok(()) }
+    /// Says what merges do from here on, and notes it of the run's own model.
+    fn merge_by(&mut self, host: &Host, mode: MergeMode) -> anyhow::Result<()> {
+        self.network.set_merge_mode(mode);
+        if self.index == 0 { host.with_run(|run| run.note_merge_mode(mode.name())) } else { Ok(()) }
     }
 
     /// The digest of the weights, and the share of the boosters' sum that they show.
@@ -166,7 +164,8 @@ pub(super) mod module {
     }
 
     /// Loads a model. Options: `merge_mode` ("exact": 16-bit weights are the sum of base and boosters, formed in f32 and rounded
-    /// once; "naive": each merge is rounded into them, as is common practice, which loses most of small updates; exact).
+    /// once; "naive": each merge is rounded into them, as is common practice, which loses most of small updates; "none":
+    /// weights stay as they are, and factors of low rank are stacked beside them; exact).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -197,8 +196,8 @@ pub(super) mod module {
                     .into());
             }
             let model = open(&context, &host, kept.model()?, making)?;
-            if kept.manifest.naive {
-                model.with(|m| m.round_each_merge(&host))?;
+            if let Some(mode) = MergeMode::from_name(&kept.manifest.merge_mode) {
+                model.with(|m| m.merge_by(&host, mode))?;
             }
             model.with(|m| ensemble::take_over(&host, m, &kept, making))?;
             Ok(model)
@@ -403,7 +402,7 @@ pub(super) mod natives {
                 model.live(|m| {
                     let template = taught(&m.wording, &m.tokenizer).map(|told| format!("{told:#}\n"));
                     let more: Vec<(&str, &[u8])> = template.iter().map(|text| ("template.json", text.as_bytes())).collect();
-                    model::save::save(&m.network, &m.tokenizer, &m.extras, &more, &folder)
+                    model::save::save(&m.network, &m.tokenizer, &m.extras, &more, model::save::SHARD, &folder)
                 })
             },
         )
@@ -413,21 +412,22 @@ pub(super) mod natives {
 fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) -> Answer<Model> {
     let mut arguments = told_map(&options);
     arguments["name"] = name.into();
-    let naive = merges_naively(options).map_err(refuse)?;
+    let mode = merge_mode(options).map_err(refuse)?;
     door::call(context, host, "model::load", arguments).make(|making| {
         let model = open(context, host, name, making)?;
-        if naive {
-            model.with(|m| m.round_each_merge(host))?;
+        if mode != MergeMode::Exact {
+            model.with(|m| m.merge_by(host, mode))?;
         }
         Ok(model)
     })
 }
 
-fn merges_naively(map: Map) -> Result<bool, Error> {
+fn merge_mode(map: Map) -> Result<MergeMode, Error> {
     let mut o = Options::new("model::load", map, &["merge_mode"])?;
-    let mode: String = o.take_or("merge_mode", "exact".into())?;
-    o.check("merge_mode", ["exact", "naive"].contains(&mode.as_str()), "\"exact\" or \"naive\"", format!("{mode:?}"))?;
-    Ok(mode == "naive")
+    let name: String = o.take_or("merge_mode", "exact".into())?;
+    let mode = MergeMode::from_name(&name);
+    o.check("merge_mode", mode.is_some(), "\"exact\", \"naive\" or \"none\"", format!("{name:?}"))?;
+    Ok(mode.unwrap_or_default())
 }
 
 fn open(context: &NativeCallContext, host: &Host, name: &str, making: &mut Making) -> anyhow::Result<Model> {

@@ -185,13 +185,19 @@ pub fn layers_by_round(run: &Recorded, heat: &Heat, heading: &str, limit: Option
         drawn.push(el("p").class("said").text("No merge has been recorded, so no gain is known: shown is where layers were trained."));
         return figure(Size::Whole, heading, &explained, drawn, table("layers by round", &heads(["round", "layers"]), rows));
     }
-    let heads = heads(["round", "layers", "parameters", "steps", "η", "gain", "update norms by layer"]);
+    // Only of 16-bit weights is it known, and worth a column.
+    let rounded = run.merges.iter().any(|m| m.captured.is_some());
+    let mut names = vec!["round", "layers", "parameters", "steps", "η", "gain", "update norms by layer"];
+    names.extend(rounded.then_some("captured"));
+    let heads: Vec<String> = names.into_iter().map(str::to_owned).collect();
     let rows = run.merges.iter().take(MOST_MERGES).map(|m| {
         let norms: Vec<String> = m.update_norms.iter().map(|(layer, norm)| format!("{layer}: {}", number(*norm))).collect();
         let count = |n: u64| Cell::Number(grouped(n));
         let (round, layers) = (numeral(m.round as f64), Cell::Text(plain(&m.layers)));
         let gain = numeral_or_absent(m.gain);
-        vec![round, layers, count(m.parameters), count(m.steps), numeral(m.eta), gain, Cell::Text(norms.join(", "))]
+        let mut row = vec![round, layers, count(m.parameters), count(m.steps), numeral(m.eta), gain, Cell::Text(norms.join(", "))];
+        row.extend(rounded.then(|| numeral_or_absent(m.captured)));
+        row
     });
     if run.merges.len() > MOST_MERGES {
         let said = format!("The table lists the first {MOST_MERGES} merges of {}; metrics.jsonl has them all.", run.merges.len());
@@ -278,6 +284,8 @@ fn environment(run: &Recorded) -> Element {
     rows.extend(digests.into_iter().flatten().map(|(name, value)| line(format!("SHA-256 of {name}"), value)));
     let weights = run.summary.as_ref().and_then(|s| s.get("weights_digest")).filter(|v| !v.is_null());
     rows.extend(weights.map(|value| line("SHA-256 of the weights at the end".into(), value)));
+    let captured = run.summary.as_ref().and_then(|s| s.get("captured")).filter(|v| !v.is_null());
+    rows.extend(captured.map(|share| line("share of the boosters' sum that the rounded weights show".into(), share)));
     let said = "The same values of all these, with the same parameters, give the same run, bit by bit.";
     card(Size::Half, "Environment", [el("p").class("said").text(said), table("environment", &heads(["what", "value"]), rows)])
 }
