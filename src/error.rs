@@ -99,8 +99,13 @@ macro_rules! bail_usage {
 /// (at most a third of its letters differ; a transposition counts once). Of equals, one in which letters were
 /// merely left out comes first.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
-    let near = known.into_iter().map(|k| (distance(word, k), k)).filter(|(d, _)| *d <= limit);
+    /// Longer ones are no slips of the pen.
+    const LONGEST: usize = 64;
+    let limit = (word.chars().take(LONGEST + 1).count() / 3).max(1);
+    if word.chars().nth(LONGEST).is_some() {
+        return None;
+    }
+    let near = known.into_iter().filter(|k| k.len() <= 4 * LONGEST).map(|k| (distance(word, k), k)).filter(|(d, _)| *d <= limit);
     near.min_by_key(|(d, k)| (*d, !has_in_order(k, word))).map(|(_, k)| k)
 }
 

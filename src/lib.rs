@@ -8,6 +8,7 @@
 
 pub mod device;
 pub mod error;
+pub mod memory;
 pub mod seed;
 
 pub mod builtin;
@@ -28,3 +29,6 @@ pub mod boost;
 pub mod host;
 
 pub mod cli;
+
+#[global_allocator]
+static ALLOCATOR: memory::Counting = memory::Counting;

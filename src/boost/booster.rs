@@ -1,6 +1,6 @@
 //! A booster: rank-r factors on chosen layers × targets (paper §1: r = 1 on a few layers), or whole tensors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -13,7 +13,7 @@ use crate::model::{Model, Overlay, Role, save};
 use crate::ops::linear::Pair;
 use crate::seed::Stream;
 use crate::source::{Safetensors, TensorSource};
-use crate::train::{Fit, FitOptions, Optimizer, State, Trained};
+use crate::train::{Factor, Fit, FitOptions, Optimizer, State, Trained};
 
 /// How A starts; B starts at 0, so that a new booster changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,14 +108,15 @@ pub(super) fn roles_of(model: &Model, targets: &[String]) -> Result<Vec<Role>> {
 /// What a booster of low rank is to be.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Ascending, each once.
-    pub layers: Vec<usize>,
-    pub targets: Vec<Role>,
+    /// Layers and targets, ascending, each once.
+    pub modules: BTreeSet<(usize, Role)>,
     /// r
     pub rank: usize,
     /// α; the scale of the product is α/r.
     pub alpha: f64,
     pub init: Init,
+    /// The factor that begins as zero; the other is drawn.
+    pub zero: Factor,
 }
 
 impl Spec {
@@ -127,7 +128,28 @@ impl Spec {
             return Err(Error::usage("a booster needs at least one layer in `layers`").into());
         }
         let roles = roles_of(model, targets)?;
-        for &role in &roles {
+        let modules = sorted.iter().flat_map(|&layer| roles.iter().map(move |&role| (layer, role))).collect();
+        Self::over(model, modules, rank, alpha, init)
+    }
+
+    /// Of single modules, each a layer and a target's name. Errors as [`Spec::new`].
+    pub fn of_pairs(model: &Model, pairs: &[(usize, String)], rank: usize, alpha: f64, init: Init) -> Result<Self> {
+        let mut modules = BTreeSet::new();
+        for (layer, target) in pairs {
+            layers_of(model, &[*layer])?;
+            let role = roles_of(model, std::slice::from_ref(target))?[0];
+            if !modules.insert((*layer, role)) {
+                return Err(Error::usage(format!("layer {layer} `{target}` is named twice in `pairs`")).into());
+            }
+        }
+        if modules.is_empty() {
+            return Err(Error::usage("a booster needs at least one pair in `pairs`").into());
+        }
+        Self::over(model, modules, rank, alpha, init)
+    }
+
+    fn over(model: &Model, modules: BTreeSet<(usize, Role)>, rank: usize, alpha: f64, init: Init) -> Result<Self> {
+        for &(_, role) in &modules {
             let (out, inner) = model.target_shape(role);
             if rank == 0 || rank > out.min(inner) {
                 return Err(Error::usage(format!("`rank` {rank} does not fit `{role}` of {out} × {inner}"))
@@ -138,7 +160,7 @@ impl Spec {
         if !(alpha.is_finite() && alpha > 0.0) {
             return Err(Error::usage(format!("`alpha` must be above 0, found {alpha}")).into());
         }
-        Ok(Self { layers: sorted, targets: roles, rank, alpha, init })
+        Ok(Self { modules, rank, alpha, init, zero: Factor::B })
     }
 }
 
@@ -156,16 +178,18 @@ impl Booster {
     /// A fresh booster that changes nothing yet; `stream` is where A is drawn from.
     pub fn new(model: &Model, spec: &Spec, stream: &mut Stream) -> Result<Self> {
         let mut pairs = BTreeMap::new();
-        for &layer in &spec.layers {
-            for &role in &spec.targets {
-                let (out, inner) = model.target_shape(role);
-                let values = initial(spec.init, spec.rank, inner, stream);
-                let a = Tensor::from_vec(values, (spec.rank, inner), &Device::Cpu)?
-                    .to_dtype(model.factor_dtype())?
-                    .to_device(model.device())?;
-                let b = Tensor::zeros((out, spec.rank), model.factor_dtype(), model.device())?;
-                pairs.insert((layer, role), Pair { a, b, scale: spec.alpha / spec.rank as f64 });
-            }
+        let (rank, dtype, device) = (spec.rank, model.factor_dtype(), model.device());
+        let mut drawn = |inner: usize| -> Result<Tensor> {
+            let values = initial(spec.init, rank, inner, stream);
+            Ok(Tensor::from_vec(values, (rank, inner), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
+        };
+        for &(layer, role) in &spec.modules {
+            let (out, inner) = model.target_shape(role);
+            let (a, b) = match spec.zero {
+                Factor::B => (drawn(inner)?, Tensor::zeros((out, rank), dtype, device)?),
+                Factor::A => (Tensor::zeros((rank, inner), dtype, device)?, drawn(out)?.t()?.contiguous()?),
+            };
+            pairs.insert((layer, role), Pair { a, b, scale: spec.alpha / rank as f64 });
         }
         Ok(Self::from_overlay(Overlay::new(pairs)))
     }
@@ -213,6 +237,23 @@ impl Booster {
         };
         let (overlay, optimizer) = state.restore(&self.overlay, |name| tensors.load(name, dtype, &device)).with_context(damaged)?;
         (self.overlay, self.optimizer, self.trained) = (overlay, optimizer, state.trained);
+        Ok(())
+    }
+
+    /// Errors (class usage) unless both train tensors of the same sizes.
+    pub fn same_sizes(&self, other: &Self) -> Result<(), Error> {
+        let sizes = |booster: &Self| booster.overlay.tensors().iter().map(|t| t.elem_count()).collect::<Vec<_>>();
+        if sizes(self) == sizes(other) { Ok(()) } else { Err(Error::usage("the boosters train tensors of other sizes")) }
+    }
+
+    /// Takes over the moments of another one's optimiser, pruned as [`Optimizer::pruned`] says. Errors (class usage): it was not
+    /// trained, or trains tensors of other sizes.
+    pub fn inherit(&mut self, other: &Self, keeps: impl FnMut() -> bool) -> Result<()> {
+        self.same_sizes(other)?;
+        let Some(optimizer) = &other.optimizer else {
+            return Err(Error::usage("the other booster was never trained, so its optimiser remembers nothing").into());
+        };
+        self.optimizer = Some(optimizer.pruned(keeps)?);
         Ok(())
     }
 
@@ -315,6 +356,9 @@ mod tests {
                 lr: vec![0.05; steps],
                 clip: Some(1.0),
                 l2: 0.0,
+                lr_ratio: 1.0,
+                freeze: None,
+                active: vec![],
                 recompute: Recompute::Off,
             };
             let fresh = || -> Result<[Booster; 2]> {

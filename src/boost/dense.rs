@@ -92,7 +92,19 @@ mod tests {
     }
 
     fn options(rule: Rule, steps: usize) -> FitOptions {
-        FitOptions { steps, batch: 2, accumulate: 1, rule, lr: vec![0.1; steps], clip: None, l2: 0.0, recompute: Recompute::Off }
+        FitOptions {
+            steps,
+            batch: 2,
+            accumulate: 1,
+            rule,
+            lr: vec![0.1; steps],
+            clip: None,
+            l2: 0.0,
+            lr_ratio: 1.0,
+            freeze: None,
+            active: vec![],
+            recompute: Recompute::Off,
+        }
     }
 
     fn fit(booster: &mut Booster, model: &Model, options: &FitOptions) -> Result<()> {

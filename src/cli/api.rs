@@ -1,13 +1,14 @@
 //! `xgbrun api [TERM]`: what a recipe can call.
 
 use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use super::terminal;
 use crate::error::{Error, nearest};
-use crate::host::{Entry, api_entries};
+use crate::host::{Entry, api_definitions, api_entries};
 
 const HELP: &str = "\
 Examples:
@@ -15,7 +16,8 @@ Examples:
   xgbrun api fit              all about `booster.fit`: options, example
   xgbrun api model            what a model has
   xgbrun api policy::uniform  a function of the standard library
-  xgbrun api warmup           what takes an option of that name";
+  xgbrun api warmup           what takes an option of that name
+  xgbrun api --definitions editor";
 
 /// Say what a recipe can call, with options and examples
 #[derive(Debug, Parser)]
@@ -23,12 +25,18 @@ Examples:
 pub struct ApiArgs {
     /// A name: `fit`, `model.booster`, `data::load`, `cosine`, a noun such as `model`, an option such as `lr`
     term: Option<String>,
+    /// Write what an editor's Rhai language server reads: `xgbrun.d.rhai` and the standard library's modules
+    #[arg(long, value_name = "DIR", conflicts_with = "term")]
+    definitions: Option<PathBuf>,
 }
 
 /// Shows the index, or what the term means.
 ///
 /// Errors (class usage): a term that names nothing.
 pub fn run(args: &ApiArgs) -> Result<()> {
+    if let Some(folder) = &args.definitions {
+        return define(folder);
+    }
     let entries = api_entries()?;
     let width = terminal::stdout_width();
     let text = match &args.term {
@@ -40,6 +48,17 @@ pub fn run(args: &ApiArgs) -> Result<()> {
         ),
     };
     Ok(stdout().write_all(text.as_bytes())?)
+}
+
+/// Writes definitions and modules below `folder`.
+fn define(folder: &Path) -> Result<()> {
+    for (name, text) in api_definitions() {
+        let path = folder.join(name);
+        let home = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(home).with_context(|| format!("cannot make the folder `{}`", home.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    Ok(writeln!(stdout(), "{}", folder.display())?)
 }
 
 /// A line for each entry, under the headings of their nouns.

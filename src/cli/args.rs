@@ -58,6 +58,9 @@ pub struct RecipeArgs {
     pub compute: ComputeArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// Let the recipe fetch any model and data set from the Hugging Face hub, not only those that `-p` names
+    #[arg(long)]
+    pub allow_hub: bool,
     /// How long one fit goes on, in seconds, before it is kept as it is then, to be resumed from there
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub checkpoint: u64,
@@ -68,7 +71,7 @@ impl RecipeArgs {
     pub fn settings(&self, out: Option<PathBuf>) -> Result<Settings> {
         let Compute { device, dtype, threads } = self.compute.open()?;
         let (params, limits, checkpoint) = (self.param.clone(), self.limits.into(), Duration::from_secs(self.checkpoint));
-        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, checkpoint, limits })
+        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits })
     }
 }
 
@@ -106,6 +109,9 @@ pub struct ResumeArgs {
     /// Set a parameter; with `--from-round` to another value than the run had
     #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
     pub param: Vec<(String, String)>,
+    /// Let the recipe fetch any model and data set from the Hugging Face hub
+    #[arg(long)]
+    allow_hub: bool,
     /// How long one fit goes on, in seconds, before it is kept as it is then
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub checkpoint: u64,
@@ -132,7 +138,7 @@ impl ResumeArgs {
             params.push((name.clone(), value.clone()));
         }
         let (seed, limits, checkpoint) = (manifest.seed, self.limits.into(), Duration::from_secs(self.checkpoint));
-        Ok(Settings { out: None, params, seed, threads, device, dtype, checkpoint, limits })
+        Ok(Settings { out: None, params, seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits })
     }
 }
 
@@ -404,12 +410,25 @@ pub struct LimitArgs {
     /// Modules imported
     #[arg(long = "limit-modules", value_name = "N", default_value_t = Limits::default().modules)]
     modules: usize,
+    /// MiB that the script's values hold together
+    #[arg(long = "limit-memory", value_name = "MIB", default_value_t = Limits::default().memory)]
+    memory: usize,
+    /// Models loaded or made
+    #[arg(long = "limit-models", value_name = "N", default_value_t = Limits::default().models)]
+    models: usize,
+    /// Millions of parameters of a model that the recipe makes
+    #[arg(long = "limit-created", value_name = "N", default_value_t = Limits::default().created)]
+    created: usize,
+    /// MiB of the run's journal
+    #[arg(long = "limit-journal", value_name = "MIB", default_value_t = Limits::default().journal)]
+    journal: usize,
 }
 
 impl From<LimitArgs> for Limits {
     fn from(a: LimitArgs) -> Self {
-        let LimitArgs { operations, seconds, calls, nesting, string, array, map, variables, functions, modules } = a;
-        Self { operations, seconds, calls, nesting, string, array, map, variables, functions, modules }
+        let LimitArgs { operations, seconds, calls, nesting, string, array, map, variables, functions, modules, .. } = a;
+        let LimitArgs { memory, models, created, journal, .. } = a;
+        Self { operations, seconds, calls, nesting, string, array, map, variables, functions, modules, memory, models, created, journal }
     }
 }
 

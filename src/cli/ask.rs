@@ -14,14 +14,14 @@ use crate::data::item::Instruction;
 use crate::data::{ChoiceItem, Item, Template, asked, encode_choices, encode_questions};
 use crate::eval::choices::score;
 use crate::eval::generate::{Generation, generate};
-use crate::host::{Guard, Progress, plain};
+use crate::host::{Guard, Limits, Progress, plain};
 use crate::model::{Model, Overlay};
 use crate::run::Kept;
 use crate::source::Tokenizer;
 use crate::{bail_data, bail_usage};
 
 pub fn run(args: &AskArgs) -> Result<()> {
-    let guard = Guard::new(u64::MAX, &INTERRUPTED);
+    let guard = Guard::new(&Limits { seconds: u64::MAX, ..Limits::default() }, &INTERRUPTED);
     let console = terminal::console(args.compute.quiet);
     let kept = Kept::open(&args.run)?;
     let rounds = rounds(&args.rounds, kept.ensemble.rounds())?;

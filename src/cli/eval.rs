@@ -18,7 +18,7 @@ use crate::data::{
 };
 use crate::error::nearest;
 use crate::eval::{Encoded, Protocol, average};
-use crate::host::{Console, Guard, Progress, Watched};
+use crate::host::{Console, Guard, Limits, Progress, Watched};
 use crate::model::{self, Overlay};
 use crate::source::{self, DataFiles, Grants, Tokenizer};
 use crate::{bail_data, bail_usage};
@@ -27,7 +27,7 @@ use crate::{bail_data, bail_usage};
 const MAX_LENGTH: usize = 256;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let guard = Guard::new(u64::MAX, &INTERRUPTED);
+    let guard = Guard::new(&Limits { seconds: u64::MAX, ..Limits::default() }, &INTERRUPTED);
     let console = terminal::console(args.compute.quiet);
     // The data first: a mistake there should not wait for a model to load.
     let sets = read(args, &console)?;

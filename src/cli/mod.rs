@@ -32,6 +32,7 @@ use crate::host::Report;
 pub fn main() -> Result<()> {
     let invocation = verbs::parse(std::env::args_os())?;
     interrupt::install();
+    quiet_panics();
     device::keep_freed_memory();
     match invocation {
         Invocation::Run(args) => run::run(args),
@@ -46,6 +47,16 @@ pub fn main() -> Result<()> {
         Invocation::Api(args) => api::run(&args),
         Invocation::Help(page) => Ok(stdout().write_all(page.as_bytes())?),
     }
+}
+
+/// A panic in the recipe's thread is caught where it happens and told as an error.
+fn quiet_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().name() != Some("recipe") {
+            usual(info);
+        }
+    }));
 }
 
 /// Says what went wrong and gives its exit code; a reader that closed its pipe is no failure.

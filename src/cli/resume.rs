@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::args::ResumeArgs;
 use super::interrupt::INTERRUPTED;
-use super::run::tell;
+use super::run::{met, tell};
 use super::terminal;
 use crate::host;
 use crate::run::{Left, Manifest};
@@ -29,5 +29,5 @@ pub fn run(args: &ResumeArgs) -> Result<()> {
     if !args.quiet {
         tell(&finished, &*console);
     }
-    Ok(())
+    met(&finished)
 }

@@ -5,8 +5,9 @@ use anyhow::Result;
 use super::args::RunArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
+use crate::error::{Class, Error};
 use crate::host::{self, Console, Finished};
-use crate::run::{Evaluation, duration, grouped};
+use crate::run::{Evaluation, Outcome, duration, grouped};
 
 pub fn run(args: RunArgs) -> Result<()> {
     let settings = args.asked.settings(args.out)?;
@@ -18,7 +19,13 @@ pub fn run(args: RunArgs) -> Result<()> {
     if !quiet {
         tell(&finished, &*console);
     }
-    Ok(())
+    met(&finished)
+}
+
+/// Errors (class threshold) where the run did not reach what its recipe asks for.
+pub(super) fn met(finished: &Finished) -> Result<()> {
+    let missed: Vec<&str> = finished.summary.thresholds.iter().filter(|t| !t.met).map(|t| t.threshold.as_str()).collect();
+    if missed.is_empty() { Ok(()) } else { Err(Error::new(Class::Threshold, format!("not reached: {}", missed.join(", "))).into()) }
 }
 
 /// Says what came out of a run.
@@ -42,6 +49,10 @@ fn summary(finished: &Finished) -> Vec<String> {
     if !lines.is_empty() {
         let predicted = summary.timing.predicted_peak_mib.map_or(String::new(), |mib| format!(" ({mib:.0} predicted)"));
         lines.push(format!("time {}, peak memory {:.0} MiB{predicted}", duration(summary.timing.seconds), summary.timing.peak_rss_mib));
+    }
+    for Outcome { threshold, value, met } in &summary.thresholds {
+        let value = value.map_or("not measured".into(), |value| format!("{value:.4}"));
+        lines.push(format!("{} {threshold}: {value}", if *met { "✓" } else { "✗" }));
     }
     lines.push(format!("run folder: {}", folder.display()));
     if training.steps > 0 {

@@ -22,6 +22,8 @@ pub struct ChoiceItem {
     pub names: Vec<String>,
     /// The right choice.
     pub label: usize,
+    /// Its number among the items that it was made of.
+    pub index: usize,
     /// The number that the choices estimate; their names are numbers then.
     pub target: Option<f64>,
 }
@@ -76,7 +78,7 @@ pub fn encode_choices(
     let mut out = Vec::with_capacity(items.len());
     let mut report = ChoiceReport { items: items.len(), ..ChoiceReport::default() };
     let words = Words::new(template, tokenizer)?;
-    for item in items {
+    for (index, item) in items.iter().enumerate() {
         let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
         let prompt = words.test_tokens(instruction)?;
         let encode = |text: &String| tokens(tokenizer, text, &instruction.place);
@@ -92,7 +94,7 @@ pub fn encode_choices(
         }
         let choice_chars = texts.iter().map(|text| text.trim_start().chars().count()).collect();
         let (names, target) = (instruction.names.clone(), instruction.target);
-        out.push(ChoiceItem { prompt, choices, choice_chars, names, label, target });
+        out.push(ChoiceItem { prompt, choices, choice_chars, names, label, index, target });
     }
     report.scored = out.len();
     if out.is_empty() {

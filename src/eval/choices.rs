@@ -133,6 +133,7 @@ mod tests {
     fn shared_computation_gives_what_whole_sequences_give() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F64)?;
         let item = |prompt: &[u32], choices: &[&[u32]], label| ChoiceItem {
+            index: 0,
             prompt: prompt.to_vec(),
             choices: choices.iter().map(|c| c.to_vec()).collect(),
             choice_chars: choices.iter().map(|c| 2 * c.len()).collect(),

@@ -231,6 +231,7 @@ mod tests {
         let model = testing::model(&testing::config(), DType::F64)?;
         let none = Overlay::default();
         let item = |label, called: &[&str], target| ChoiceItem {
+            index: 0,
             prompt: vec![3, 1 + label as u32],
             choices: (0..called.len() as u32).map(|i| vec![4 + i]).collect(),
             choice_chars: vec![1; called.len()],

@@ -1,5 +1,7 @@
 //! What a recipe can call, as the doc comments of the natives and of the standard library say it.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use rhai::{Engine, FuncInfo};
 
@@ -38,7 +40,7 @@ impl Entry {
 }
 
 /// Headings in the order in which they are read; others follow, the standard library last.
-const NOUNS: [&str; 6] = ["model", "booster", "data", "sampler", "optimizer", "params"];
+const NOUNS: [&str; 7] = ["model", "booster", "data", "sampler", "optimizer", "params", "threshold"];
 
 /// Everything that natives and the standard library offer, by noun.
 ///
@@ -60,6 +62,50 @@ pub fn entries() -> Result<Vec<Entry>> {
     });
     entries.dedup();
     Ok(entries)
+}
+
+/// What an editor's language server for Rhai reads: names of files and their texts. Natives are one file of definitions with their
+/// comments, each written as a function; modules of the standard library are as they are.
+pub fn definitions() -> Vec<(String, String)> {
+    let mut engine = Engine::new_raw();
+    bind::register(&mut engine);
+    let all: Vec<(String, String, String)> = engine.collect_fn_metadata(None, |f| defined(&f), false);
+    let mut texts: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for (namespace, signature, doc) in all {
+        texts.entry(namespace).or_default().insert(signature, doc);
+    }
+    let mut out = String::from("module static;\n");
+    for (namespace, functions) in texts {
+        let indent = if namespace.is_empty() { "" } else { "    " };
+        if !namespace.is_empty() {
+            out += &format!("\nmodule {namespace} {{\n");
+        }
+        for (signature, doc) in functions {
+            let comment: String = doc.lines().map(|line| format!("{indent}/// {line}").trim_end().to_owned() + "\n").collect();
+            out += &format!("\n{comment}{indent}fn {signature};\n");
+        }
+        if !namespace.is_empty() {
+            out += "}\n";
+        }
+    }
+    let modules = modules::std_modules().map(|(name, text)| (format!("{name}.rhai"), text.to_owned()));
+    std::iter::once(("xgbrun.d.rhai".to_owned(), out)).chain(modules).collect()
+}
+
+/// Namespace, signature as definitions write it (`merge(model: model, booster: booster) -> ()`), and comment.
+fn defined(f: &FuncInfo) -> Option<(String, String, String)> {
+    let signature = Signature::of_native(f);
+    let name = match signature.name.strip_prefix("get$") {
+        Some(name) => format!("get {name}"),
+        None => signature.name.clone(),
+    };
+    if !name.starts_with(|c: char| c.is_alphabetic()) || name.contains('$') {
+        return None;
+    }
+    let params: Vec<String> = signature.params.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
+    let doc = plain(f.metadata.comments.iter().map(AsRef::as_ref));
+    let text = format!("{name}({}) -> {}", params.join(", "), answer(&f.metadata.return_type));
+    Some((signature.namespace, text, doc))
 }
 
 fn native(f: &FuncInfo) -> Option<Entry> {

@@ -19,7 +19,7 @@ use super::params::Params;
 use super::tape::{Next, Tape};
 use crate::error::{Class, Error};
 use crate::run::journal::{Asked, Call, Outcome, Record, Timing};
-use crate::run::{Left, Manifest, Run, Summary, digest, resident_bytes};
+use crate::run::{Left, Manifest, Run, Summary, Threshold, digest, resident_bytes};
 use crate::seed::Stream;
 use crate::source::Grants;
 
@@ -35,6 +35,8 @@ pub struct Settings {
     pub device: Device,
     /// Storage type of weights.
     pub dtype: DType,
+    /// The recipe may fetch any model and data set from the hub.
+    pub allow_hub: bool,
     /// How long a fit goes on before it is kept as it is then.
     pub checkpoint: Duration,
     pub limits: Limits,
@@ -68,7 +70,16 @@ pub struct Host {
     boosters: AtomicUsize,
     /// Time spent on keeping what is done: the journal, boosters' files, checkpoints.
     keeping: Mutex<Duration>,
+    /// Models loaded or made so far.
+    models: AtomicUsize,
+    /// What the run must reach.
+    pub(super) thresholds: Mutex<Vec<Threshold>>,
+    /// Numbers of boosters that are not merged.
+    pub(super) unmerged: Arc<AtomicUsize>,
 }
+
+/// Calls that may fail before a run folder is made.
+const MOST_FAILED: usize = 1000;
 
 type Digest = Box<dyn Fn() -> Result<(String, Option<f64>)> + Send>;
 
@@ -76,6 +87,7 @@ impl Host {
     pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
         let params = Mutex::new(Params::new(settings.params.clone()));
         let (samplers, run, digest, expected, expected_before, tape, left, waiting, boosters, keeping) = Default::default();
+        let (models, unmerged, thresholds) = Default::default();
         Self {
             settings,
             guard,
@@ -93,6 +105,9 @@ impl Host {
             waiting,
             boosters,
             keeping,
+            models,
+            unmerged,
+            thresholds,
         }
     }
 
@@ -137,18 +152,37 @@ impl Host {
         if let Some(run) = &mut *lock(&self.run) {
             self.sources.take_fresh().iter().try_for_each(|(path, text)| run.keep_module(path, text))?;
             let metrics = run.metrics.bytes();
+            let most = self.settings.limits.journal;
+            if run.journal_bytes() >> 20 >= most as u64 {
+                let error = Error::usage(format!("the run's journal has more than {most} MiB: natives were called too often"));
+                return Err(error.hint("raise it with `--limit-journal MIB`").into());
+            }
             return self.keeping(|| run.record(&record(timing(metrics))));
         }
         // A recipe that fails before it has done anything leaves no folder behind.
         let record = record(timing(0));
         let good = matches!(&record, Record::Call(Call { outcome: Outcome::Answer(_), .. }));
-        lock(&self.waiting).push(record);
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() >= MOST_FAILED {
+            return Err(Error::usage(format!("{MOST_FAILED} calls have failed, and none has done anything")).into());
+        }
+        waiting.push(record);
+        drop(waiting);
         if good { self.with_run(|_| Ok(())) } else { Ok(()) }
     }
 
     /// The number of a booster that is made now.
     pub(super) fn next_booster(&self) -> usize {
         self.boosters.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a model. Errors (class usage): there are too many.
+    pub(super) fn count_model(&self) -> Result<(), Error> {
+        let most = self.settings.limits.models;
+        if self.models.fetch_add(1, Ordering::Relaxed) < most {
+            return Ok(());
+        }
+        Err(Error::usage(format!("a run loads or makes at most {most} models")).hint("raise it with `--limit-models N`"))
     }
 
     /// A host on which nothing is computed and nothing written.
@@ -244,7 +278,7 @@ impl Host {
     /// if it is one of them.
     pub fn grants(&self, name: &str) -> Grants {
         let given: Vec<String> = lock(&self.params).given().map(str::to_owned).collect();
-        let hub = given.iter().any(|g| g == name);
+        let hub = self.settings.allow_hub || given.iter().any(|g| g == name);
         Grants::new(given, hub)
     }
 
@@ -270,6 +304,7 @@ impl Host {
                 (run.training.weights_digest, run.training.captured) = (Some(digest), captured);
             }
             run.training.predicted_peak_mib = predicted;
+            run.outcomes = lock(&self.thresholds).iter().map(|threshold| threshold.outcome(&run.evaluations)).collect();
             run.training.keeping_seconds = lock(&self.keeping).as_secs_f64();
             run.finish(seconds)
         })
@@ -291,10 +326,16 @@ impl Host {
     }
 
     /// The stream of the sampler called `name`; asking again goes on where it is.
-    pub(super) fn sampler(&self, name: &str) -> Arc<Mutex<Stream>> {
+    /// Errors (class usage): there are too many.
+    pub(super) fn sampler(&self, name: &str) -> Result<Arc<Mutex<Stream>>, Error> {
+        /// Each has a stream of its own, which is kept.
+        const MOST: usize = 1000;
         let mut samplers = lock(&self.samplers);
+        if samplers.len() >= MOST && !samplers.contains_key(name) {
+            return Err(Error::usage(format!("a recipe has at most {MOST} samplers")));
+        }
         let stream = || Arc::new(Mutex::new(Stream::new(self.settings.seed, &format!("sampler/{name}"))));
-        samplers.entry(name.to_owned()).or_insert_with(stream).clone()
+        Ok(samplers.entry(name.to_owned()).or_insert_with(stream).clone())
     }
 }
 

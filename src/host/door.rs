@@ -130,7 +130,9 @@ impl Call<'_> {
     fn guarded<T>(&self, body: impl FnOnce() -> anyhow::Result<T>) -> Answer<T> {
         let Asked { name, arguments } = &self.asked;
         // What a panic leaves half done is dropped with the run, or guarded by `lock`.
-        catch_unwind(AssertUnwindSafe(body))
+        self.host
+            .guard
+            .native(|| catch_unwind(AssertUnwindSafe(body)))
             .unwrap_or_else(|payload| Err(Error::run(format!("`{name}` {arguments} failed inside: {}", panic_text(&*payload))).into()))
             .map_err(|e| to_script(&e))
     }

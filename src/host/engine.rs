@@ -11,7 +11,7 @@ use rhai::{Dynamic, Engine, OptimizationLevel};
 use super::console::plain;
 use super::context::{Host, tag};
 use super::modules::Resolver;
-use super::{bind, diagnostics};
+use super::{bind, bounded, diagnostics};
 
 /// How many script operations pass between two looks at the clock.
 const CLOCK_EVERY: u64 = 1024;
@@ -34,6 +34,7 @@ pub(super) fn build(host: &Arc<Host>) -> Engine {
     bind::register(&mut engine);
     diagnostics::register(&mut engine);
 
+    bounded::register(&mut engine, &host.settings.limits);
     engine.disable_symbol("eval");
     // Errors point at the text as written, and a misspelt name fails before hours of training.
     engine.set_optimization_level(OptimizationLevel::None);
@@ -53,6 +54,9 @@ pub(super) fn build(host: &Arc<Host>) -> Engine {
     engine.on_debug(move |text, source, position| print(&printing, &format!("{}:{position:?}: {text}", source.unwrap_or_default())));
     let guarded = host.clone();
     engine.on_progress(move |operations| {
+        if let Err(full) = guarded.guard.check_memory() {
+            return Some(Dynamic::from(full));
+        }
         let look = guarded.guard.interrupted() || operations % CLOCK_EVERY == 0;
         if look { guarded.guard.check().err().map(Dynamic::from) } else { None }
     });

@@ -23,6 +23,14 @@ pub struct Limits {
     pub functions: usize,
     /// Modules imported.
     pub modules: usize,
+    /// MiB that the script's values hold together; what natives hold (models, boosters, data) is not counted.
+    pub memory: usize,
+    /// Models that a run may load or make.
+    pub models: usize,
+    /// Parameters of a model that `model::create` makes, in millions.
+    pub created: usize,
+    /// MiB of the journal, to which each call of a native adds a line.
+    pub journal: usize,
     /// Wall time of the run: a week.
     pub seconds: u64,
 }
@@ -39,6 +47,10 @@ impl Default for Limits {
             variables: 1_000,
             functions: 1_000,
             modules: 100,
+            memory: 160,
+            models: 16,
+            created: 50,
+            journal: 1024,
             seconds: 7 * 24 * 3600,
         }
     }

@@ -5,6 +5,7 @@
 
 mod api;
 mod bind;
+mod bounded;
 mod console;
 mod context;
 mod diagnostics;
@@ -20,7 +21,7 @@ mod recipe;
 mod tape;
 mod watched;
 
-pub use api::{Entry, entries as api_entries};
+pub use api::{Entry, definitions as api_definitions, entries as api_entries};
 pub use console::{Console, Progress, Step, plain};
 pub use context::{Host, Settings};
 pub use diagnostics::Report;
@@ -70,11 +71,12 @@ mod testing {
             threads: 1,
             device: candle_core::Device::Cpu,
             dtype: candle_core::DType::F32,
+            allow_hub: false,
             checkpoint: std::time::Duration::from_secs(60),
             limits,
         };
         let console = Arc::new(Recorder::default());
-        let guard = Guard::new(settings.limits.seconds, interrupt);
+        let guard = Guard::new(&settings.limits, interrupt);
         let sources = Arc::new(modules::Sources::new("test.rhai", text, PathBuf::from("/nowhere")));
         (Arc::new(Host::new(settings, guard, console.clone(), sources)), console)
     }

@@ -15,8 +15,10 @@ use crate::error::{Error, nearest};
 use crate::run::digest;
 
 /// The standard library: name and text, part of the program.
-const STD: [(&str, &str); 4] = [
+const STD: [(&str, &str); 6] = [
     ("std/boost", include_str!("../../stdlib/boost.rhai")),
+    ("std/grid", include_str!("../../stdlib/grid.rhai")),
+    ("std/growth", include_str!("../../stdlib/growth.rhai")),
     ("std/policy", include_str!("../../stdlib/policy.rhai")),
     ("std/schedule", include_str!("../../stdlib/schedule.rhai")),
     ("std/stop", include_str!("../../stdlib/stop.rhai")),
@@ -35,6 +37,9 @@ pub(super) fn std_names() -> impl Iterator<Item = &'static str> {
 /// How many modules beside the recipe a hint lists.
 const LISTED: usize = 8;
 
+/// The most lines of a script, and the longest line.
+const MOST_LINES: usize = 60_000;
+const LONGEST_LINE: usize = 10_000;
 /// The largest recipe or module, in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -179,7 +184,13 @@ fn read_script(path: &Path, name: &str) -> Result<String> {
         return Err(fail(format!("it has {} bytes, a script has at most {LARGEST}", about.len())).into());
     }
     let bytes = fs::read(path).map_err(|e| fail(e.to_string()))?;
-    Ok(String::from_utf8(bytes).map_err(|e| fail(format!("it is not UTF-8 (at byte {})", e.utf8_error().valid_up_to())))?)
+    let text = String::from_utf8(bytes).map_err(|e| fail(format!("it is not UTF-8 (at byte {})", e.utf8_error().valid_up_to())))?;
+    // Beyond, the engine's positions are no longer right.
+    if let Some((at, line)) = text.lines().enumerate().find(|(at, line)| *at >= MOST_LINES || line.len() > LONGEST_LINE) {
+        let found = if line.len() > LONGEST_LINE { format!("line {} has {} bytes", at + 1, line.len()) } else { "it has more".into() };
+        return Err(fail(format!("a script has at most {MOST_LINES} lines of {LONGEST_LINE} bytes; {found}")).into());
+    }
+    Ok(text)
 }
 
 /// Serves `import` from [`Sources`]; each module is compiled and run once.

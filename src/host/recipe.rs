@@ -39,14 +39,14 @@ pub struct Finished {
 /// A mistake in the recipe comes back as a [`Report`]. After an interrupt the folder holds what was done until then, with a
 /// summary that says so.
 pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
-    let guard = Guard::new(settings.limits.seconds, interrupt);
+    let guard = Guard::new(&settings.limits, interrupt);
     conclude(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)))
 }
 
 /// Goes on with the run that `left` tells of, as [`run`] would have. Recipe and modules are those that the run keeps; a module that
 /// it had not imported yet is read from beside the recipe that it was made of.
 pub fn resume(left: Left, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
-    let guard = Guard::new(settings.limits.seconds, interrupt);
+    let guard = Guard::new(&settings.limits, interrupt);
     let folder = Path::new(&left.manifest.recipe).parent().map_or(PathBuf::new(), Path::to_path_buf);
     let sources = Sources::new(left.manifest.recipe.clone(), left.recipe.clone(), folder);
     let sources = Arc::new(sources.kept_in(left.modules()));
@@ -70,7 +70,7 @@ fn conclude(host: Host) -> Result<Finished> {
 ///
 /// A mistake in the recipe comes back as a [`Report`].
 pub fn examine(path: &Path, settings: Settings, outlook: Outlook, interrupt: &'static AtomicBool) -> Result<Ledger> {
-    let guard = Guard::new(settings.limits.seconds, interrupt);
+    let guard = Guard::new(&settings.limits, interrupt);
     let host = Host::new(settings, guard, Arc::new(Silent), Arc::new(Sources::read(path)?)).on_shapes(outlook);
     let host = Arc::new(host);
     let done = execute(&host);

@@ -131,6 +131,19 @@ impl Model {
         weight: f64,
         request: &Request,
     ) -> Result<(Vec<f64>, Gradients)> {
+        self.gradients_by_layer(tokens, rows, targets, weight, request, &mut |_, _| Ok(()))
+    }
+
+    /// The same; `each` sees what is there after a layer's backward, from the top down, and may take out what it has looked at.
+    pub fn gradients_by_layer(
+        &self,
+        tokens: &Tokens,
+        rows: &[usize],
+        targets: &[u32],
+        weight: f64,
+        request: &Request,
+        each: &mut dyn FnMut(usize, &mut Gradients) -> Result<()>,
+    ) -> Result<(Vec<f64>, Gradients)> {
         let pass = self.pass(tokens, request.overlay)?;
         let lowest = self.lowest(request).unwrap_or(self.layers());
         let embedding = request.dense.contains(names::EMBEDDING);
@@ -180,7 +193,9 @@ impl Model {
                 None => break,
             };
             let asked = Asked { layer, overlay: request.overlay, dense: request.dense, input: layer > lowest || embedding };
-            match block.backward(dy, &saved, &pass, &asked, &mut gradients)? {
+            let dx = block.backward(dy, &saved, &pass, &asked, &mut gradients)?;
+            each(layer, &mut gradients)?;
+            match dx {
                 Some(dx) => dy = dx,
                 None => return Ok((loss.nll, gradients)),
             }

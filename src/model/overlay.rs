@@ -62,6 +62,12 @@ impl Overlay {
         Self { pairs, dense: self.dense.clone() }
     }
 
+    /// The pairs of some layers, and all tensors.
+    pub fn only(&self, layers: &BTreeSet<usize>) -> Self {
+        let pairs = self.pairs.iter().filter(|((layer, _), _)| layers.contains(layer)).map(|(key, pair)| (*key, pair.clone()));
+        Self { pairs: pairs.collect(), dense: self.dense.clone() }
+    }
+
     /// The layers with a pair or a tensor.
     pub fn layers(&self) -> BTreeSet<usize> {
         self.pairs.keys().map(|&(layer, _)| layer).chain(self.dense.keys().filter_map(|name| names::layer_of(name))).collect()

@@ -70,7 +70,7 @@ fn write_weights(folder: &Path, tensors: Vec<(String, Tensor)>, most: usize) -> 
 
 impl Model {
     /// All tensors by their published names; where something is stacked beside a weight, their sum in the factors' type.
-    pub(super) fn summed(&self) -> Result<Vec<(String, Tensor)>> {
+    pub fn summed(&self) -> Result<Vec<(String, Tensor)>> {
         let stacked: BTreeMap<String, &Pair> =
             self.stacked().into_iter().map(|(module, pair)| (format!("{module}.weight"), pair)).collect();
         let of = |(name, own): (String, &Tensor)| {

@@ -46,6 +46,11 @@ impl Evaluations {
         &self.0
     }
 
+    /// The last evaluation of a split.
+    pub fn last(&self, split: &str) -> Option<&Evaluation> {
+        self.0.iter().rev().find(|e| e.split == split)
+    }
+
     /// The first evaluation of `test` with no booster merged.
     pub fn base(&self) -> Option<&Evaluation> {
         self.0.iter().find(|e| e.split == "test" && e.round == 0)
@@ -53,7 +58,7 @@ impl Evaluations {
 
     /// The last evaluation of `test`.
     pub fn tuned(&self) -> Option<&Evaluation> {
-        self.0.iter().rev().find(|e| e.split == "test")
+        self.last("test")
     }
 
     /// The round of `validation` that is best, the earliest of equals; NaN and absent metrics never win.

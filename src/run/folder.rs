@@ -121,7 +121,7 @@ impl Folder {
     /// The path of something that a recipe saves as `name`: below this folder, never over what the run writes.
     pub fn child(&self, name: &str) -> Result<PathBuf> {
         let plain = |c: Component| match c {
-            Component::Normal(part) => part.to_str().is_some_and(|p| !p.starts_with('.') && p.chars().all(is_plain)),
+            Component::Normal(part) => part.to_str().is_some_and(|p| !p.starts_with('.') && p.len() <= 100 && p.chars().all(is_plain)),
             _ => false,
         };
         let path = Path::new(name);

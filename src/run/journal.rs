@@ -109,6 +109,7 @@ pub struct Journal {
     waiting: Vec<PathBuf>,
     /// Where each record ends that was there when it was opened.
     ends: Vec<End>,
+    bytes: u64,
 }
 
 /// Where a record ends, and the sum there.
@@ -124,7 +125,8 @@ impl Journal {
 
     fn over(file: File, ends: Vec<End>) -> Self {
         let sum = ends.last().map_or_else(String::new, |(_, sum)| sum.clone());
-        Self { file, sum, synced: Instant::now(), waiting: vec![], ends }
+        let bytes = ends.last().map_or(0, |(end, _)| *end) as u64;
+        Self { file, sum, synced: Instant::now(), waiting: vec![], ends, bytes }
     }
 
     /// Opens the journal in `folder` to go on behind its records, which come back; a last line that is cut is taken off. One
@@ -159,8 +161,14 @@ impl Journal {
         let sum = next(&self.sum, text.as_bytes());
         let line = format!("{{\"sum\":\"{sum}\",\"record\":{text}}}\n");
         self.file.write_all(line.as_bytes()).context("cannot write `journal.jsonl`")?;
+        self.bytes += line.len() as u64;
         self.sum = sum;
         Ok(())
+    }
+
+    /// How many bytes it has.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether what was written has waited long enough.

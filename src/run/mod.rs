@@ -10,6 +10,7 @@ mod metrics;
 pub mod report;
 mod resume;
 mod summary;
+mod threshold;
 mod wording;
 
 pub use ensemble::{Ensemble, Member};
@@ -21,6 +22,7 @@ pub use manifest::{Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use resume::Left;
 pub use summary::{Summary, SummaryTiming, peak_rss_mib, resident_bytes};
+pub use threshold::{Outcome, Threshold};
 pub use wording::{duration, grouped};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +44,8 @@ pub struct Run {
     pub training: Training,
     /// Stopped before its recipe ended.
     pub interrupted: bool,
+    /// How the thresholds came out.
+    pub outcomes: Vec<Outcome>,
     manifest: Manifest,
     /// Of a run that writes.
     journal: Option<Journal>,
@@ -98,8 +102,8 @@ impl Run {
     fn begin(folder: Folder, manifest: Manifest, journal: Option<Journal>, metrics: u64) -> Result<Self> {
         let metrics = Metrics::open(&folder, metrics)?;
         let (evaluations, best, training, saved, states, merges) = Default::default();
-        let (interrupted, resumed) = (false, false);
-        Ok(Self { folder, metrics, evaluations, best, training, interrupted, manifest, journal, saved, states, merges, resumed })
+        let (interrupted, resumed, outcomes) = (false, false, vec![]);
+        Ok(Self { folder, metrics, evaluations, best, training, interrupted, outcomes, manifest, journal, saved, states, merges, resumed })
     }
 
     /// The path of the file `name` of a booster in training, which is kept until [`Run::drop_state`].
@@ -139,6 +143,11 @@ impl Run {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         journal.append(record)?;
         if journal.is_due() { self.sync() } else { Ok(()) }
+    }
+
+    /// Length of the journal.
+    pub fn journal_bytes(&self) -> u64 {
+        self.journal.as_ref().map_or(0, Journal::bytes)
     }
 
     /// Notes a file that the next record tells of.
@@ -255,6 +264,7 @@ impl Run {
             captured: training.captured,
             weights_digest: training.weights_digest.clone(),
             interrupted: self.interrupted,
+            thresholds: self.outcomes.clone(),
             timing: SummaryTiming {
                 seconds,
                 tokens_per_second: (training.seconds > 0.0).then(|| training.tokens as f64 / training.seconds),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Folder;
+use super::{Folder, Outcome};
 
 /// The outcome; `None` stands for what the recipe did not do.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -27,6 +27,9 @@ pub struct Summary {
     /// The run was stopped before its recipe ended; the key is absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
+    /// How the recipe's thresholds came out; the key is absent without one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<Outcome>,
     pub timing: SummaryTiming,
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::grants::Grants;
+use crate::bail_data;
 use crate::error::{Error, nearest};
-use crate::{bail_data, bail_usage};
 
 /// A name whose kind is known and whose reading is granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,11 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
     }
     match hub_id(name) {
         Some(hub) if grants.hub => Ok(hub),
-        Some(_) => bail_usage!("`{name}` would be fetched from the hub, which is not allowed here"),
+        Some(_) => {
+            let error = Error::usage(format!("`{name}` would be fetched from the hub, which the recipe may not ask for by itself"));
+            Err(error.hint(format!("give it with `-p NAME={name}`, or allow all with `--allow-hub`")).into())
+        }
+        None if !grants.allows(name) => Err(grants.check(name).err().unwrap_or_else(|| missing(Path::new(name)).into())),
         None => {
             bail_data!(
                 "`{name}` names nothing that is there: expected `builtin:…`, a path that exists, or a hub id `owner/name` or `owner/name@revision`"

@@ -25,14 +25,33 @@ pub struct FitOptions {
     /// Batches whose gradients make one step, weighted by their supervised tokens.
     pub accumulate: usize,
     pub rule: Rule,
-    /// The learning rate of every step; `steps` numbers.
+    /// The learning rate of every step; of steps beyond its end the last.
     pub lr: Vec<f64>,
+    /// What the learning rate is multiplied by for B (LoRA+, arXiv 2402.12354: λ).
+    pub lr_ratio: f64,
+    /// The factor that stays as it is (RAC-LoRA, arXiv 2410.08305).
+    pub freeze: Option<Factor>,
+    /// Of each step the layers whose pairs take part in it (CoTo, arXiv 2506.05713); empty for all.
+    pub active: Vec<BTreeSet<usize>>,
     /// Largest global norm of a step's gradient, as `torch.nn.utils.clip_grad_norm_`.
     pub clip: Option<f64>,
     /// λ of the penalty ½ λ (‖A‖² + ‖B‖²) (paper Eq. 7), and ½ λ ‖W' − W‖² of whole tensors; not part of the reported
     /// loss.
     pub l2: f64,
     pub recompute: Recompute,
+}
+
+/// A factor of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factor {
+    A,
+    B,
+}
+
+impl Factor {
+    pub fn from_name(name: &str) -> Option<Self> {
+        [("A", Self::A), ("B", Self::B)].into_iter().find(|(own, _)| *own == name).map(|(_, factor)| factor)
+    }
 }
 
 /// What one step did.
@@ -102,7 +121,7 @@ impl<'a> Fit<'a> {
 
     fn step(&mut self) -> Result<StepRecord> {
         let start = Instant::now();
-        let (step, lr) = (self.done + 1, self.options.lr.get(self.done).copied().context("fewer learning rates than steps")?);
+        let (step, lr) = (self.done + 1, self.rate()?);
         let batches = (0..self.options.accumulate)
             .map(|_| Batch::pack(&self.feed.next(self.options.batch)?.iter().collect::<Vec<_>>()))
             .collect::<Result<Vec<_>>>()?;
@@ -110,12 +129,13 @@ impl<'a> Fit<'a> {
         let tokens = batches.iter().map(|b| b.ids.len()).sum();
         let mut loss = 0.0;
         let mut sums: Option<Gradients> = None;
-        let dense: BTreeSet<String> = self.overlay.dense().keys().cloned().collect();
-        let lowest = self.overlay.lowest().unwrap_or(self.model.layers());
-        let beside = gradient_bytes(self.overlay.parameters(), self.model.factor_dtype(), self.options.accumulate);
+        let now = self.taking_part();
+        let dense: BTreeSet<String> = now.dense().keys().cloned().collect();
+        let lowest = now.lowest().unwrap_or(self.model.layers());
+        let beside = gradient_bytes(now.parameters(), self.model.factor_dtype(), self.options.accumulate);
         for batch in &batches {
             let recompute = self.options.recompute.decide(self.model, batch.ids.len(), batch.rows.len(), lowest, beside);
-            let request = Request { overlay: self.overlay, dense: &dense, recompute };
+            let request = Request { overlay: &now, dense: &dense, recompute };
             let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
             let (nll, gradients) = self.model.gradients(&flat, &batch.rows, &batch.targets, 1.0 / supervised as f64, &request)?;
             loss += nll.iter().sum::<f64>() / supervised as f64;
@@ -130,7 +150,7 @@ impl<'a> Fit<'a> {
                 .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
                 .into());
         }
-        let gradient_norm = self.apply(sums.unwrap_or_default(), lr)?;
+        let gradient_norm = self.apply(now, sums.unwrap_or_default(), lr)?;
         self.done = step;
         let seconds = start.elapsed().as_secs_f64();
         let fresh = self.trained.steps == 0;
@@ -152,31 +172,68 @@ impl<'a> Fit<'a> {
         Ok(sum / count as f64)
     }
 
-    /// Penalty, clipping and the optimiser's step; the gradient's norm before clipping.
-    fn apply(&mut self, sums: Gradients, lr: f64) -> Result<f64> {
-        let parameters = self.overlay.tensors();
-        let mut gradients = sums.in_order(self.overlay)?;
-        if self.options.l2 != 0.0 {
-            gradients = self.penalised(gradients)?;
+    /// The learning rate of the step that comes.
+    fn rate(&self) -> Result<f64> {
+        let rates = &self.options.lr;
+        rates.get(self.done).or(rates.last()).copied().context("no learning rate")
+    }
+
+    /// What takes part in the step that comes.
+    fn taking_part(&self) -> Overlay {
+        match self.options.active.get(self.done) {
+            Some(layers) => self.overlay.only(layers),
+            None => self.overlay.clone(),
         }
-        let norm = global_norm(&gradients)?;
+    }
+
+    /// Of each tensor of the overlay its gradient and rate, where it moves; `gradients` are those of the tensors of `now`.
+    fn moves(&self, now: &Overlay, gradients: Vec<Tensor>, lr: f64) -> Vec<Option<(Tensor, f64)>> {
+        let FitOptions { lr_ratio, freeze, .. } = *self.options;
+        let mut found = gradients.into_iter();
+        let mut moves = vec![];
+        for key in self.overlay.pairs().keys() {
+            let there = now.pairs().contains_key(key);
+            for (factor, rate) in [(Factor::A, lr), (Factor::B, lr * lr_ratio)] {
+                let gradient = if there { found.next() } else { None };
+                moves.push(gradient.filter(|_| freeze != Some(factor)).map(|g| (g, rate)));
+            }
+        }
+        for name in self.overlay.dense().keys() {
+            let gradient = if now.dense().contains_key(name) { found.next() } else { None };
+            moves.push(gradient.map(|g| (g, lr)));
+        }
+        moves
+    }
+
+    /// Penalty, clipping and the optimiser's step; the norm before clipping of the gradient of all that moves.
+    fn apply(&mut self, now: Overlay, sums: Gradients, lr: f64) -> Result<f64> {
+        let mut gradients = sums.in_order(&now)?;
+        if self.options.l2 != 0.0 {
+            gradients = self.penalised(&now, gradients)?;
+        }
+        let mut moves = self.moves(&now, gradients, lr);
+        // What moves in place nobody else may hold.
+        drop(now);
+        let norm = global_norm(moves.iter().flatten().map(|(g, _)| g))?;
         if let Some(clip) = self.options.clip {
             let factor = clip / (norm + 1e-6);
             if factor < 1.0 {
-                gradients = gradients.into_iter().map(|g| elementwise::scale(g, factor)).collect::<candle_core::Result<_>>()?;
+                for (g, _) in moves.iter_mut().flatten() {
+                    *g = elementwise::scale(g.clone(), factor)?;
+                }
             }
         }
-        let moved = self.optimizer.step(&parameters, &gradients, lr)?;
+        let moved = self.optimizer.step(&self.overlay.tensors(), &moves)?;
         *self.overlay = self.overlay.with_tensors(moved);
         Ok(norm)
     }
 
     /// Adds the gradient of the penalty: λ A, λ B, and λ (W' − W) of whole tensors.
-    fn penalised(&self, gradients: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    fn penalised(&self, now: &Overlay, gradients: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let l2 = self.options.l2;
-        let factors = self.overlay.pairs().values().flat_map(|p| [&p.a, &p.b]).map(|own| (own.clone(), l2));
-        let base = self.model.copies(&self.overlay.dense().keys().cloned().collect())?;
-        let away = base.into_values().zip(self.overlay.dense().values()).map(|(base, own)| elementwise::add_scaled(base, own, -1.0));
+        let factors = now.pairs().values().flat_map(|p| [&p.a, &p.b]).map(|own| (own.clone(), l2));
+        let base = self.model.copies(&now.dense().keys().cloned().collect())?;
+        let away = base.into_values().zip(now.dense().values()).map(|(base, own)| elementwise::add_scaled(base, own, -1.0));
         let away = away.map(|t| Ok((t?, -l2))).collect::<candle_core::Result<Vec<_>>>()?;
         let all = gradients.into_iter().zip(factors.chain(away));
         Ok(all.map(|(g, (t, scale))| elementwise::add_scaled(g, &t, scale)).collect::<candle_core::Result<_>>()?)
@@ -184,8 +241,8 @@ impl<'a> Fit<'a> {
 }
 
 /// √Σ‖g‖², summed in f64.
-fn global_norm(gradients: &[Tensor]) -> Result<f64> {
-    Ok(gradients.iter().map(elementwise::squares).collect::<candle_core::Result<Vec<_>>>()?.iter().sum::<f64>().sqrt())
+fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
+    Ok(gradients.map(elementwise::squares).collect::<candle_core::Result<Vec<_>>>()?.iter().sum::<f64>().sqrt())
 }
 
 impl Iterator for Fit<'_> {

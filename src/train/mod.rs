@@ -5,7 +5,7 @@ pub mod memory;
 pub mod optimizer;
 mod state;
 
-pub use fit::{Fit, FitOptions, StepRecord, Trained};
+pub use fit::{Factor, Fit, FitOptions, StepRecord, Trained};
 pub use memory::Recompute;
 pub use optimizer::{Optimizer, Rule};
 pub use state::State;

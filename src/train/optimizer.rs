@@ -47,33 +47,33 @@ impl Moments {
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     rule: Rule,
-    /// Steps done, t.
-    steps: u32,
+    /// Steps that each parameter took, t.
+    steps: Vec<u32>,
     moments: Vec<Moments>,
 }
 
 impl Optimizer {
     pub fn new(rule: Rule) -> Self {
-        Self { rule, steps: 0, moments: vec![] }
+        Self { rule, steps: vec![], moments: vec![] }
     }
 
     pub fn rule(&self) -> Rule {
         self.rule
     }
 
-    /// Steps done, t, and the moments of each parameter, as tensors: all that has to be kept to go on.
-    pub fn state(&self) -> Result<(u32, Vec<Vec<Tensor>>)> {
+    /// Steps and moments of each parameter, the moments as tensors: all that has to be kept to go on.
+    pub fn state(&self) -> Result<(Vec<u32>, Vec<Vec<Tensor>>)> {
         let one = |moments: &Moments| match moments {
             Moments::Tensors { first, second } => Ok([Some(first.clone()), second.clone()].into_iter().flatten().collect()),
             Moments::Numbers { first, second } => {
                 [first, second].into_iter().map(|m| Tensor::from_slice(m, m.len(), &candle_core::Device::Cpu)).collect()
             }
         };
-        Ok((self.steps, self.moments.iter().map(one).collect::<Result<_>>()?))
+        Ok((self.steps.clone(), self.moments.iter().map(one).collect::<Result<_>>()?))
     }
 
     /// Goes on from a [`Optimizer::state`] of the same rule over `parameters`.
-    pub fn resumed(rule: Rule, steps: u32, moments: Vec<Vec<Tensor>>, parameters: &[&Tensor]) -> Result<Self> {
+    pub fn resumed(rule: Rule, steps: Vec<u32>, moments: Vec<Vec<Tensor>>, parameters: &[&Tensor]) -> Result<Self> {
         let one = |(kept, parameter): (Vec<Tensor>, &&Tensor)| {
             let mut fresh = Moments::new(rule, parameter)?;
             let mut kept = kept.into_iter();
@@ -99,23 +99,49 @@ impl Optimizer {
         Ok(Self { rule, steps, moments: moments.into_iter().zip(parameters).map(one).collect::<Result<_>>()? })
     }
 
-    /// One step: the new parameters, from the old ones and their gradients in the same order and type. Where it can be
-    /// they take the place of the old ones, which nobody else may hold.
-    pub fn step(&mut self, parameters: &[&Tensor], gradients: &[Tensor], lr: f64) -> Result<Vec<Tensor>> {
-        self.steps += 1;
+    /// One step: the new parameters, from the old ones, and of each its gradient and learning rate, if it is to move; one that is not
+    /// keeps its moments and its count of steps. Where it can be they take the place of the old ones, which nobody else may hold.
+    pub fn step(&mut self, parameters: &[&Tensor], moves: &[Option<(Tensor, f64)>]) -> Result<Vec<Tensor>> {
         if self.moments.is_empty() {
             self.moments = parameters.iter().map(|p| Moments::new(self.rule, p)).collect::<Result<_>>()?;
+            self.steps = vec![0; parameters.len()];
         }
-        let (rule, t) = (self.rule, self.steps as i32);
-        let each = parameters.iter().zip(gradients).zip(&mut self.moments);
-        each.map(|((p, g), moments)| match (rule, moments) {
-            (Rule::AdamW { beta1, beta2, eps, weight_decay }, Moments::Numbers { first, second }) => {
-                adamw(p, &g.contiguous()?, first, second, AdamW::new(beta1, beta2, eps, weight_decay, lr, t))?;
-                Ok((*p).clone())
+        let rule = self.rule;
+        let each = parameters.iter().zip(moves).zip(self.steps.iter_mut().zip(&mut self.moments));
+        each.map(|((p, moved), (steps, moments))| {
+            let Some((g, lr)) = moved else { return Ok((*p).clone()) };
+            *steps += 1;
+            match (rule, moments) {
+                (Rule::AdamW { beta1, beta2, eps, weight_decay }, Moments::Numbers { first, second }) => {
+                    adamw(p, &g.contiguous()?, first, second, AdamW::new(beta1, beta2, eps, weight_decay, *lr, *steps as i32))?;
+                    Ok((*p).clone())
+                }
+                (_, moments) => plain(rule, *steps as i32, p, g, moments, *lr),
             }
-            (_, moments) => plain(rule, t, p, g, moments, lr),
         })
         .collect()
+    }
+
+    /// The same moments, of whose entries each stays where `keeps` says so and is 0 otherwise; it is asked parameter by parameter, once
+    /// for an entry of both moments.
+    pub fn pruned(&self, mut keeps: impl FnMut() -> bool) -> Result<Self> {
+        let prune = |(own, kept): (&Tensor, &[f32])| own * Tensor::from_slice(kept, own.shape(), own.device())?.to_dtype(own.dtype())?;
+        let one = |moments: &Moments| {
+            let count = match moments {
+                Moments::Tensors { first, .. } => first.elem_count(),
+                Moments::Numbers { first, .. } => first.len(),
+            };
+            let kept: Vec<f32> = (0..count).map(|_| f32::from(u8::from(keeps()))).collect();
+            let times = |own: &[f32]| own.iter().zip(&kept).map(|(m, k)| m * k).collect();
+            Ok(match moments {
+                Moments::Tensors { first, second } => Moments::Tensors {
+                    first: prune((first, &kept))?,
+                    second: second.as_ref().map(|second| prune((second, &kept))).transpose()?,
+                },
+                Moments::Numbers { first, second } => Moments::Numbers { first: times(first), second: times(second) },
+            })
+        };
+        Ok(Self { rule: self.rule, steps: self.steps.clone(), moments: self.moments.iter().map(one).collect::<Result<_>>()? })
     }
 }
 
@@ -205,7 +231,7 @@ mod tests {
         let mut optimizer = Optimizer::new(rule);
         for t in 0..4 {
             let g = (&p + t as f64)?;
-            p = optimizer.step(&[&p], &[g], 0.1)?.remove(0);
+            p = optimizer.step(&[&p], &[Some((g, 0.1))])?.remove(0);
         }
         p.to_vec1()
     }
@@ -240,9 +266,41 @@ mod tests {
         for t in 1..5 {
             let g = numbers(t)?;
             slow = plain(rule, t as i32, &slow, &g, &mut moments, 1e-2)?;
-            optimizer.step(&[&quick], &[g], 1e-2)?;
+            optimizer.step(&[&quick], &[Some((g, 1e-2))])?;
         }
         assert_eq!(quick.to_vec1::<f32>()?, slow.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_move_keeps_its_moments_and_its_count() -> Result<()> {
+        let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
+        for dtype in [candle_core::DType::F32, candle_core::DType::F64] {
+            let tensor = || Tensor::new(&[1f64, -2.0], &Device::Cpu)?.to_dtype(dtype);
+            let (a, b, alone) = (tensor()?, tensor()?, tensor()?);
+            let (mut both, mut one) = (Optimizer::new(rule), Optimizer::new(rule));
+            let (mut pair, mut single) = (vec![a, b], vec![alone]);
+            for t in 0..4 {
+                let g = (tensor()? + t as f64)?;
+                let now = (t % 2 == 0).then(|| (g.clone(), 0.1));
+                pair = both.step(&pair.iter().collect::<Vec<_>>(), &[Some((g, 0.1)), now.clone()])?;
+                if now.is_some() {
+                    single = one.step(&[&single[0]], &[now])?;
+                }
+            }
+            let numbers = |t: &Tensor| t.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>();
+            assert_eq!(numbers(&pair[1])?, numbers(&single[0])?);
+            assert_eq!(both.state()?.0, [4, 2]);
+            let mut turn = 0;
+            let pruned = both.pruned(|| {
+                turn += 1;
+                turn % 2 == 0
+            })?;
+            for (old, new) in both.state()?.1.concat().iter().zip(pruned.state()?.1.concat()) {
+                let (old, new) = (numbers(old)?, numbers(&new)?);
+                assert_eq!(new, [0.0, old[1]]);
+            }
+        }
         Ok(())
     }
 

@@ -14,8 +14,11 @@ use crate::model::Overlay;
 pub struct State {
     pub version: u32,
     pub trained: Trained,
-    /// The optimiser's rule, its steps, and moments a tensor; `None` before the first fit.
+    /// The optimiser's rule, the most steps that a tensor took, and moments a tensor; `None` before the first fit.
     pub optimizer: Option<(Rule, u32, usize)>,
+    /// Steps that each tensor took, where they are not all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<u32>,
 }
 
 const VERSION: u32 = 1;
@@ -37,7 +40,9 @@ impl State {
                 tensors.push((name(number, part + 1), moment.clone()));
             }
         }
-        Ok((Self { version: VERSION, trained, optimizer: optimizer.map(|o| (o.rule(), steps, each)) }, tensors))
+        let most = steps.iter().copied().max().unwrap_or(0);
+        let apart = if steps.iter().all(|&s| s == most) { vec![] } else { steps };
+        Ok((Self { version: VERSION, trained, optimizer: optimizer.map(|o| (o.rule(), most, each)), steps: apart }, tensors))
     }
 
     /// Gives `overlay` its numbers back and makes the optimiser; `load` gives a tensor by name. Errors (class data): a later
@@ -58,6 +63,11 @@ impl State {
         // Before its first step an optimiser has no moments.
         let held = if each == 0 { 0 } else { count };
         let moments = (0..held).map(|i| (1..=each).map(|part| load(&name(i, part))).collect()).collect::<Result<_>>()?;
+        let steps = match self.steps.len() {
+            0 => vec![steps; held],
+            _ if self.steps.len() == held => self.steps.clone(),
+            other => return Err(Error::data(format!("{other} counts of steps for {held} tensors")).into()),
+        };
         let optimizer = Optimizer::resumed(rule, steps, moments, &overlay.tensors())?;
         Ok((overlay, Some(optimizer)))
     }

@@ -133,6 +133,9 @@ fn reference_options(reference: &Value, batch: usize) -> FitOptions {
         lr: vec![number(&reference["adamw"]["lr"]); 3],
         clip: None,
         l2: 0.0,
+        lr_ratio: 1.0,
+        freeze: None,
+        active: vec![],
         recompute: Recompute::Off,
     }
 }

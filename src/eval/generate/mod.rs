@@ -41,10 +41,13 @@ impl Default for Generation {
 }
 
 impl Generation {
+    /// Each beam has keys and values of its own.
+    pub const MOST_BEAMS: usize = 1024;
+
     /// Errors (class usage): values out of range, and options that would be without effect.
     pub fn check(&self) -> Result<()> {
-        if self.beams == 0 {
-            bail_usage!("`beams` must be 1 at least");
+        if !(1..=Self::MOST_BEAMS).contains(&self.beams) {
+            bail_usage!("`beams` must be from 1 to {}, found {}", Self::MOST_BEAMS, self.beams);
         }
         if self.stop.iter().any(String::is_empty) {
             bail_usage!("a text in `stop` is empty: nothing would be generated");
@@ -55,8 +58,8 @@ impl Generation {
             }
             return Ok(());
         };
-        if !(temperature.is_finite() && temperature > 0.0) {
-            let error = Error::usage(format!("`temperature` must be a positive number, found {temperature}"));
+        if !(1e-3..=1e3).contains(&temperature) {
+            let error = Error::usage(format!("`temperature` must be from 0.001 to 1000, found {temperature}"));
             return Err(error.hint("leave it out to take the likeliest token").into());
         }
         if self.beams > 1 {

@@ -1,6 +1,8 @@
 //! `booster`: a weak learner over a model, fitted and then merged.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -13,7 +15,7 @@ use super::optimizer::{Optimizer, Rate};
 use super::progress::{Progress, Tally};
 use super::set::Set;
 use super::{Answer, dynamic, ensemble, refuse, suppose, told_map};
-use crate::boost::{self, DenseSpec, Update, adapter, write_state};
+use crate::boost::{self, DenseSpec, Kind, Update, adapter, write_state};
 use crate::error::{Class, Error, class_of};
 use crate::host::console::Step;
 use crate::host::context::{Host, host, lock};
@@ -23,7 +25,7 @@ use crate::host::options::{FromOption, Mismatch, Options};
 use crate::model;
 use crate::run::{Ensemble, Point, PointTiming};
 use crate::train::memory::step_bytes;
-use crate::train::{FitOptions, Recompute, Rule, StepRecord};
+use crate::train::{Factor, FitOptions, Recompute, Rule, StepRecord};
 
 /// A booster; copies are the same.
 #[derive(Clone)]
@@ -36,9 +38,20 @@ pub(super) struct State {
     pub(super) model: Model,
     /// The round that merged it.
     pub(super) merged: Option<usize>,
-    numbers: Numbers,
+    pub(super) numbers: Numbers,
     /// Its files in training, the newest last; older ones go when the journal tells of the newest.
-    kept: Vec<String>,
+    pub(super) kept: Vec<String>,
+    /// Counts its numbers for as long as it is there and not merged.
+    held: Held,
+}
+
+/// Numbers of boosters that are not merged, over the run.
+struct Held(Arc<AtomicUsize>, usize);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 /// Where a booster's numbers are.
@@ -53,8 +66,23 @@ pub(super) enum Numbers {
 }
 
 impl Booster {
-    pub(super) fn new(booster: boost::Booster, model: Model, number: usize, numbers: Numbers) -> Self {
-        Self(Arc::new(Mutex::new(State { number, booster, model, merged: None, numbers, kept: vec![] })))
+    /// Errors (class usage): with it, boosters that are not merged would hold more than four models' numbers.
+    pub(super) fn new(host: &Host, booster: boost::Booster, model: Model, numbers: Numbers) -> Result<Self, Error> {
+        /// What the smallest models may have beside them.
+        const LEAST: usize = 16 << 20;
+        let own = booster.overlay.parameters();
+        let most = LEAST.max(4 * model.with(|m| m.network.parameters()));
+        let before = host.unmerged.fetch_add(own, Ordering::Relaxed);
+        let held = Held(host.unmerged.clone(), own);
+        if before.saturating_add(own) > most {
+            return Err(Error::usage(format!(
+                "boosters that are not merged would hold {} numbers; at most {most} are allowed",
+                before + own
+            ))
+            .hint("merge a booster, or let its variable go out of scope, before making the next"));
+        }
+        let number = host.next_booster();
+        Ok(Self(Arc::new(Mutex::new(State { number, booster, model, merged: None, numbers, kept: vec![], held }))))
     }
 
     pub(super) fn with<T>(&self, body: impl FnOnce(&mut State) -> T) -> T {
@@ -89,6 +117,15 @@ impl FromOption for Booster {
 }
 
 impl State {
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// It is merged: its numbers are no longer counted.
+    pub(super) fn let_go(&mut self) {
+        self.held = Held(Arc::default(), 0);
+    }
+
     /// Gets its numbers, where an earlier process made or trained it.
     pub(super) fn numbers(&mut self, host: &Host, m: &mut Open) -> anyhow::Result<()> {
         match &self.numbers {
@@ -120,6 +157,7 @@ impl State {
     /// Notes that an earlier process merged it, as round `round`, into the file at `path`.
     pub(super) fn was_merged(&mut self, round: usize, path: PathBuf) {
         (self.merged, self.numbers) = (Some(round), Numbers::Merged(path));
+        self.let_go();
     }
 
     /// Takes over how far an earlier process trained it.
@@ -163,7 +201,9 @@ pub(super) mod natives {
     ///
     /// Options: `steps` (κ), `optimizer` (`adamw(…)` or `sgd(…)`), `batch` (sequences a step, 8), `accumulate`
     /// (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of ½ λ (‖A‖² + ‖B‖²), paper Eq. 7, or
-    /// of ½ λ ‖W' − W‖² of a dense booster; 0), `recompute` ("off", "on", "auto": form activations again to save memory; auto).
+    /// of ½ λ ‖W' − W‖² of a dense booster; 0), `recompute` ("off", "on", "auto": form activations again to save memory; auto);
+    /// of low rank `lr_ratio` (the learning rate of B over that of A, LoRA+; 1), `freeze` (the factor that stays as it is, "A" or "B";
+    /// none), `active` (for each step an array of the layers that take part, others are as if they were not there; all).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -213,6 +253,7 @@ fn train(
 ) -> anyhow::Result<serde_json::Map<String, Value>> {
     handle.with(|state| {
         state.fresh("fit")?;
+        suits(&state.booster, options)?;
         let layers = state.booster.layers();
         let parameters = state.booster.overlay.parameters() as u64;
         let noted = |open: &mut Open| {
@@ -300,7 +341,7 @@ fn train(
 }
 
 /// Name and path of the file of a booster after so many steps.
-fn place(host: &Host, number: usize, steps: u64) -> anyhow::Result<(String, PathBuf)> {
+pub(super) fn place(host: &Host, number: usize, steps: u64) -> anyhow::Result<(String, PathBuf)> {
     let file = format!("{number:05}-{steps}.safetensors");
     let path = host.with_run(|run| run.keep_state(&file))?;
     Ok((file, path))
@@ -354,7 +395,7 @@ fn show(host: &Host, round: usize, steps: usize, layers: &[usize], record: &Step
 }
 
 fn options_of(map: Map) -> Result<FitOptions, Error> {
-    let mut o = Options::new("fit", map, &["steps", "optimizer", "batch", "accumulate", "clip", "l2", "recompute"])?;
+    let mut o = Options::new("fit", map, &FIT)?;
     let steps: usize = o.take("steps")?;
     o.check("steps", (1..=1_000_000_000).contains(&steps), "from 1 to 1000000000", steps)?;
     let optimizer: Optimizer = o.take("optimizer")?;
@@ -377,8 +418,26 @@ fn options_of(map: Map) -> Result<FitOptions, Error> {
         Optimizer::AdamW { lr, beta1, beta2, eps, weight_decay } => (Rule::AdamW { beta1, beta2, eps, weight_decay }, lr),
         Optimizer::Sgd { lr, momentum, weight_decay } => (Rule::Sgd { momentum, weight_decay }, lr),
     };
+    let lr_ratio: f64 = o.take_or("lr_ratio", 1.0)?;
+    o.check("lr_ratio", lr_ratio > 0.0, "above 0", lr_ratio)?;
+    let freeze = match o.take_opt::<String>("freeze")? {
+        None => None,
+        Some(name) => {
+            let factor = Factor::from_name(&name);
+            o.check("freeze", factor.is_some(), "\"A\" or \"B\"", format!("{name:?}"))?;
+            factor
+        }
+    };
+    let active: Vec<Vec<usize>> = o.take_or("active", vec![])?;
+    o.check(
+        "active",
+        active.is_empty() || active.len() == steps,
+        "an array of layers for each step",
+        format!("{} for {steps} steps", active.len()),
+    )?;
+    let active = active.into_iter().map(BTreeSet::from_iter).collect();
     let lr = match lr {
-        Rate::Constant(lr) => vec![lr; steps],
+        Rate::Constant(lr) => vec![lr],
         Rate::PerStep(rates) => {
             o.check(
                 "optimizer",
@@ -389,5 +448,27 @@ fn options_of(map: Map) -> Result<FitOptions, Error> {
             rates
         }
     };
-    Ok(FitOptions { steps, batch, accumulate, rule, lr, clip, l2, recompute })
+    Ok(FitOptions { steps, batch, accumulate, rule, lr, clip, l2, lr_ratio, freeze, active, recompute })
+}
+
+/// Options of `fit`.
+const FIT: [&str; 10] = ["steps", "optimizer", "batch", "accumulate", "clip", "l2", "lr_ratio", "freeze", "active", "recompute"];
+
+/// Errors (class usage): options that this booster cannot follow.
+fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<(), Error> {
+    let pairs = options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
+    if pairs && booster.kind() == Kind::Dense {
+        return Err(Error::usage("`lr_ratio`, `freeze` and `active` are for boosters of low rank: a dense one has no factors"));
+    }
+    let layers = booster.layers();
+    for (step, active) in options.active.iter().enumerate() {
+        if active.is_empty() {
+            return Err(Error::usage(format!("option `active[{step}]` of `fit` names no layer: each step trains one at least")));
+        }
+        if let Some(layer) = active.iter().find(|layer| !layers.contains(layer)) {
+            return Err(Error::usage(format!("option `active[{step}]` of `fit` names layer {layer}, which the booster does not train"))
+                .hint(format!("it trains {layers:?}")));
+        }
+    }
+    Ok(())
 }

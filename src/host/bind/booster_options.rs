@@ -1,29 +1,34 @@
 //! The options of `model.booster`.
 
-use rhai::Map;
+use rhai::{Dynamic, Map};
 
 use crate::boost::dense::Parts;
 use crate::boost::{Init, Kind};
 use crate::error::Error;
-use crate::host::options::Options;
+use crate::host::options::{FromOption, Mismatch, Options};
+use crate::train::Factor;
 
 /// What `booster` is asked for.
 pub(super) struct Asked {
     pub(super) layers: Vec<usize>,
     pub(super) targets: Vec<String>,
+    /// Single modules instead of layers × targets.
+    pub(super) pairs: Option<Vec<(usize, String)>>,
     pub(super) weak: Weak,
 }
 
 pub(super) enum Weak {
-    LowRank { rank: usize, alpha: Option<f64>, init: Init },
+    LowRank { rank: usize, alpha: Option<f64>, init: Init, zero: Factor },
     Dense(Parts),
 }
 
 /// Reads them. Errors (class usage): an option of another kind of booster, or one of the wrong type.
 pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
-    let first = |names: [&'static str; 3]| names.into_iter().find(|name| map.contains_key(*name));
-    let (low_rank, dense) = (first(["rank", "alpha", "init"]), first(["embedding", "norms", "head"]));
-    let mut o = Options::new("booster", map, &["layers", "targets", "kind", "rank", "alpha", "init", "embedding", "norms", "head"])?;
+    let first = |names: &[&'static str]| names.iter().copied().find(|name| map.contains_key(*name));
+    let (low_rank, dense) = (first(&["pairs", "rank", "alpha", "init", "zero"]), first(&["embedding", "norms", "head"]));
+    let product = first(&["layers", "targets"]);
+    let keys = ["layers", "targets", "pairs", "kind", "rank", "alpha", "init", "zero", "embedding", "norms", "head"];
+    let mut o = Options::new("booster", map, &keys)?;
     let kind = Kind::from_name(&o.take_or("kind", Kind::LowRank.name().to_string())?)?;
     let (other, hint) = match kind {
         Kind::LowRank => (dense, "it trains whole weights: add `kind: \"dense\"`"),
@@ -33,10 +38,20 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
         return Err(Error::usage(format!("option `{name}` is not for boosters of kind `{}`", kind.name())).hint(hint).into());
     }
     let targets = o.take_or("targets", vec![])?;
+    let mut pairs = None;
     let (layers, weak) = match kind {
         Kind::LowRank => {
             let init = Init::from_name(&o.take_or("init", Init::NAMES[0].to_string())?)?;
-            (o.take("layers")?, Weak::LowRank { rank: o.take_or("rank", 1)?, alpha: o.take_opt("alpha")?, init })
+            let name: String = o.take_or("zero", "B".into())?;
+            let zero = Factor::from_name(&name);
+            o.check("zero", zero.is_some(), "\"A\" or \"B\"", format!("{name:?}"))?;
+            pairs = o.take_opt::<Vec<Single>>("pairs")?.map(|all| all.into_iter().map(|Single(layer, target)| (layer, target)).collect());
+            if let (Some(name), true) = (product, pairs.is_some()) {
+                return Err(Error::usage(format!("`pairs` names every module itself: leave out `{name}`")).into());
+            }
+            let layers = if pairs.is_some() { vec![] } else { o.take("layers")? };
+            let zero = zero.unwrap_or(Factor::B);
+            (layers, Weak::LowRank { rank: o.take_or("rank", 1)?, alpha: o.take_opt("alpha")?, init, zero })
         }
         Kind::Dense => {
             let mut part = |name| o.take_or(name, false);
@@ -44,5 +59,19 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
             (o.take_or("layers", vec![])?, Weak::Dense(parts))
         }
     };
-    Ok(Asked { layers, targets, weak })
+    Ok(Asked { layers, targets, pairs, weak })
+}
+
+/// A layer and a target.
+struct Single(usize, String);
+
+impl FromOption for Single {
+    const WHAT: &'static str = "a layer and a target, such as [3, \"q_proj\"]";
+
+    fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
+        let wrong = || Mismatch::new::<Self>(value, key);
+        let pair = value.as_array_ref().map_err(|_| wrong())?;
+        let [layer, target] = &pair[..] else { return Err(wrong()) };
+        Ok(Self(usize::from_option(layer, &format!("{key}[0]"))?, String::from_option(target, &format!("{key}[1]"))?))
+    }
 }

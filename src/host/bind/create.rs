@@ -47,6 +47,14 @@ fn sizes(map: Map) -> Result<Sizes, Error> {
 /// Makes the model; its tokenizer is trained on the texts of the sets.
 pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making) -> Result<Model> {
     let mut sizes = sizes(options)?;
+    let most = host.settings.limits.created;
+    host.count_model()?;
+    let parameters = sizes.config(0).tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>();
+    if parameters / 1_000_000 >= most {
+        return Err(Error::usage(format!("a model of {parameters} parameters is more than a recipe may make: {most} million"))
+            .hint("raise it with `--limit-created N`, in millions")
+            .into());
+    }
     let wrong = |i: usize| {
         Error::usage(format!("`model::create` takes its words from sets, such as `task.train`; element {i} of its list is none"))
     };

@@ -215,6 +215,9 @@ fn statistics(host: &Host, task: &Task, model: &Model) -> anyhow::Result<serde_j
     Ok(out)
 }
 
+/// Tasks of a mixture, also of mixtures.
+const MOST_PARTS: usize = 1000;
+
 fn mixture(sets: &[Dynamic], weights: &[Dynamic]) -> Result<Set, Error> {
     let wrong = |i: usize| Error::usage(format!("`data::mix` mixes sets, such as `task.train`; element {i} of its list is none"));
     let sets = sets.iter().enumerate().map(|(i, s)| s.clone().try_cast::<Set>().ok_or_else(|| wrong(i))).collect::<Result<Vec<_>, _>>()?;
@@ -234,6 +237,12 @@ fn mixture(sets: &[Dynamic], weights: &[Dynamic]) -> Result<Set, Error> {
             shares.push(weight * set.weights().map_or(part.source.len() as f64, |w| w[i]) / whole);
             parts.push(part.clone());
         }
+    }
+    if parts.len() > MOST_PARTS {
+        return Err(Error::usage(format!(
+            "a mixture has at most {MOST_PARTS} tasks, counted through the mixtures in it; found {}",
+            parts.len()
+        )));
     }
     Ok(Set::new(sets[0].split(), parts, Some(shares)))
 }

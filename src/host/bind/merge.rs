@@ -52,6 +52,7 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                     (m.kept, m.round) = (m.kept + 1, m.round + 1);
                 });
                 b.merged = Some(model.with(|m| m.round));
+                b.let_go();
                 return host.note(context, Event::Merge);
             }
             model.live(|m| {
@@ -83,6 +84,7 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 };
                 m.round += 1;
                 b.merged = Some(m.round);
+                b.let_go();
                 let seconds = host.guard.elapsed().as_secs_f64();
                 doing.effects = Effects::from_iter([
                     ("model".into(), m.index.into()),

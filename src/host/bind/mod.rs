@@ -12,10 +12,13 @@ mod merge;
 mod model;
 mod optimizer;
 mod params;
+mod probe;
 mod progress;
 mod sampler;
 mod set;
+mod starts;
 mod suppose;
+mod threshold;
 
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, EvalAltResult, NativeCallContext};
@@ -45,6 +48,9 @@ pub(super) fn register(engine: &mut Engine) {
         exported_module!(model::natives),
         exported_module!(ensemble::natives),
         exported_module!(booster::natives),
+        exported_module!(probe::natives),
+        exported_module!(starts::natives),
+        exported_module!(threshold::natives),
         exported_module!(data::natives),
     ] {
         engine.register_global_module(module.into());

@@ -263,8 +263,9 @@ pub(super) mod natives {
     /// A fresh booster, which changes nothing until it is fitted.
     ///
     /// Options: `layers` (a list of indices), `targets` (names; all), `kind` ("low_rank"; "dense" trains whole weights).
-    /// Of low rank: `rank` (r, 1), `alpha` (the product is scaled by α/r; r, for a scale of 1), `init` of A ("kaiming" as
-    /// PEFT, "gaussian", "orthogonal"; kaiming). Dense: `embedding`, `norms` (those of `layers`, and the final one), `head`
+    /// Of low rank: `pairs` (single modules such as `[[3, "q_proj"], [5, "up_proj"]]`, in place of layers and targets), `rank` (r, 1),
+    /// `alpha` (the product is scaled by α/r; r, for a scale of 1), `init` of the factor that is drawn ("kaiming" as
+    /// PEFT, "gaussian", "orthogonal"; kaiming), `zero` (the factor that begins as 0: "B"; "A"). Dense: `embedding`, `norms` (those of `layers`, and the final one), `head`
     /// (each false); `layers` may then be empty.
     ///
     /// # Example
@@ -280,8 +281,13 @@ pub(super) mod natives {
         let asked = booster_options::parse(options).map_err(|e| door::to_script(&e))?;
         door::call(&context, &host, "model.booster", arguments).make(|making| {
             let (booster, state) = model.with(|m| match asked.weak {
-                Weak::LowRank { rank, alpha, init } => {
-                    let spec = Spec::new(&m.network, &asked.layers, &asked.targets, rank, alpha.unwrap_or(rank as f64), init)?;
+                Weak::LowRank { rank, alpha, init, zero } => {
+                    let alpha = alpha.unwrap_or(rank as f64);
+                    let spec = match &asked.pairs {
+                        Some(pairs) => Spec::of_pairs(&m.network, pairs, rank, alpha, init)?,
+                        None => Spec::new(&m.network, &asked.layers, &asked.targets, rank, alpha, init)?,
+                    };
+                    let spec = Spec { zero, ..spec };
                     let mut stream = Stream::new(host.settings.seed, &format!("init/{}", m.boosters));
                     m.boosters += 1;
                     anyhow::Ok((boost::Booster::new(&m.network, &spec, &mut stream)?, Numbers::Here))
@@ -298,7 +304,7 @@ pub(super) mod natives {
                     Ok((boost::Booster::dense(&m.network, &spec)?, Numbers::Here))
                 }
             })?;
-            Ok(Booster::new(booster, model.clone(), host.next_booster(), state))
+            Ok(Booster::new(&host, booster, model.clone(), state)?)
         })
     }
 
@@ -382,7 +388,7 @@ pub(super) mod natives {
             let folder = host.grants(path).check(path)?;
             let booster = model.with(|m| adapter::load(&folder, &m.network))?;
             making.effects.insert(path.into(), file_digest(&folder.join("adapter_model.safetensors"))?.into());
-            Ok(Booster::new(booster, model.clone(), host.next_booster(), Numbers::Here))
+            Ok(Booster::new(&host, booster, model.clone(), Numbers::Here)?)
         })
     }
 
@@ -431,6 +437,7 @@ fn merge_mode(map: Map) -> Result<MergeMode, Error> {
 }
 
 fn open(context: &NativeCallContext, host: &Host, name: &str, making: &mut Making) -> anyhow::Result<Model> {
+    host.count_model()?;
     let files = source::model(&source::resolve(name, &host.grants(name))?)?;
     if host.outlook().is_some() {
         let loaded = model::shapes::load(&files, host.settings.dtype)?;

@@ -28,7 +28,11 @@ pub(super) mod natives {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn sampler(context: NativeCallContext, name: &str) -> Answer<Sampler> {
-        Ok(Sampler(host(&context)?.sampler(name)))
+        let host = host(&context)?;
+        if name.len() > LONGEST_NAME {
+            return Err(refuse(Error::usage(format!("the name of a sampler has at most {LONGEST_NAME} bytes, found {}", name.len()))));
+        }
+        host.sampler(name).map(Sampler).map_err(refuse)
     }
 
     /// `k` different elements of `list`, uniformly, in the order drawn.
@@ -54,6 +58,12 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn weighted(sampler: &mut Sampler, list: Array, weights: Array, k: INT) -> Answer<Array> {
         let k = count("weighted", k, list.len())?;
+        if k.saturating_mul(list.len()) > MOST_DRAWS {
+            return Err(refuse(Error::usage(format!(
+                "`weighted` draws among at most {MOST_DRAWS} elements in all, found {k} times {}",
+                list.len()
+            ))));
+        }
         let weights = weights_of(&weights, list.len(), k)?;
         let picked = lock(&sampler.0).weighted(&weights, k);
         Ok(picked.into_iter().map(|i| list[i].clone()).collect())
@@ -73,6 +83,11 @@ pub(super) mod natives {
         lock(&sampler.0).uniform()
     }
 }
+
+/// Elements that are looked at in the draws of one call: each draw looks at all.
+const MOST_DRAWS: usize = 10_000_000;
+/// Bytes of a sampler's name.
+const LONGEST_NAME: usize = 200;
 
 fn count(call: &str, k: INT, len: usize) -> Answer<usize> {
     match usize::try_from(k) {

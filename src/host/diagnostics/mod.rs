@@ -74,16 +74,38 @@ impl Report {
     }
 }
 
+/// Calls that are shown at each end of a long way.
+const SHOWN: usize = 3;
+
+/// A text for a message: a long one is cut, and says so.
+fn shortened(text: &str) -> String {
+    const LETTERS: usize = 800;
+    const LINES: usize = 12;
+    let short: String = text.lines().take(LINES).collect::<Vec<_>>().join("\n").chars().take(LETTERS).collect();
+    if short.len() >= text.trim_end().len() {
+        text.to_owned()
+    } else {
+        format!("{short}… (cut; {} characters in all)", text.chars().count())
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "error: {}", plain(&self.error.message))?;
-        let hint = self.error.hint.as_deref().map(plain).unwrap_or_default();
+        writeln!(f, "error: {}", plain(&shortened(&self.error.message)))?;
+        let hint = self.error.hint.as_deref().map(|hint| plain(&shortened(hint))).unwrap_or_default();
         match &self.place {
             Some(place) => excerpt::write(f, place, &hint)?,
             None if !hint.is_empty() => writeln!(f, "  = {hint}")?,
             None => {}
         }
-        for (note, place) in &self.calls {
+        for (number, (note, place)) in self.calls.iter().enumerate() {
+            let last = self.calls.len().saturating_sub(SHOWN);
+            if (SHOWN..last).contains(&number) {
+                if number == SHOWN {
+                    writeln!(f, "  = and {} calls more", last - SHOWN)?;
+                }
+                continue;
+            }
             match place {
                 Some(place) => excerpt::write(f, place, note)?,
                 None => writeln!(f, "  = {note}")?,

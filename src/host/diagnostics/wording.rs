@@ -53,7 +53,10 @@ impl Context<'_> {
             E::ErrorNonPureMethodCallOnConstant(name, _) => {
                 Error::usage(format!("{} would change a constant", function(name.trim_start_matches("set$"))))
             }
-            E::ErrorDataRace(name, _) => Error::usage(format!("`{name}` is changed while it is in use")),
+            E::ErrorDataRace(name, _) => {
+                let name = if name.contains(' ') { "a value".into() } else { format!("`{name}`") };
+                Error::usage(format!("{name} is changed while it is in use, such as by a function that it holds"))
+            }
             E::ErrorTooManyOperations(_) => reached("took more than", self.limits.operations, "operations", "operations"),
             E::ErrorStackOverflow(_) => reached("called functions within functions more than", self.limits.calls as u64, "deep", "calls"),
             E::ErrorTooManyVariables(_) => reached("has more than", self.limits.variables as u64, "variables at once", "variables"),
@@ -173,8 +176,39 @@ fn thrown(value: &Dynamic) -> Error {
     {
         return Error::usage(message.to_string());
     }
-    let text = value.to_string();
+    let mut text = String::new();
+    write_value(value, &mut text);
     Error::usage(if text.is_empty() { "the recipe gave up".into() } else { text })
+}
+
+/// A value as text, as far as a message has room; functions and what they hold are not looked into.
+fn write_value(value: &Dynamic, out: &mut String) {
+    const ROOM: usize = 2000;
+    if out.len() > ROOM {
+        return;
+    }
+    if value.is_shared() {
+        out.push_str("(shared)");
+    } else if let Ok(list) = value.as_array_ref() {
+        out.push('[');
+        for (at, item) in list.iter().enumerate().take(ROOM) {
+            out.push_str(if at == 0 { "" } else { ", " });
+            write_value(item, out);
+        }
+        out.push(']');
+    } else if let Ok(map) = value.as_map_ref() {
+        out.push_str("#{");
+        for (at, (key, item)) in map.iter().enumerate().take(ROOM) {
+            out.push_str(if at == 0 { "" } else { ", " });
+            out.push_str(&format!("{key}: "));
+            write_value(item, out);
+        }
+        out.push('}');
+    } else if let Some(function) = value.read_lock::<rhai::FnPtr>() {
+        out.push_str(&super::wording::function(function.fn_name()));
+    } else {
+        out.push_str(&value.to_string());
+    }
 }
 
 fn unknown(what: &str, name: &str, of: &str, names: &BTreeSet<&str>) -> Error {

@@ -1,0 +1,208 @@
+//! What a batch says about where to train: the gradient of each weight, looked at and let go.
+//!
+//! The gradients exist a layer at a time, so that a probe of all layers takes no more memory than the largest one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use candle_core::{DType, Tensor};
+
+use crate::data::Batch;
+use crate::model::{Model, Overlay, Request, Role, Tokens, names};
+use crate::ops::elementwise;
+use crate::ops::linear::Pair;
+use crate::seed::Stream;
+
+/// Frobenius norms, by layer and target.
+pub type Norms = BTreeMap<(usize, Role), f64>;
+
+/// Mean loss of `batch` in nats a token, and the norm of its gradient for every weight of `layers`.
+pub fn gradient_norms(model: &Model, batch: &Batch, layers: &[usize]) -> Result<(f64, Norms)> {
+    let modules = layers.iter().flat_map(|&layer| model.roles().into_iter().map(move |role| (layer, role))).collect();
+    let mut norms = Norms::new();
+    let loss = each_gradient(model, batch, &modules, |module, gradient| {
+        norms.insert(module, elementwise::squares(gradient)?.sqrt());
+        Ok(())
+    })?;
+    Ok((loss, norms))
+}
+
+/// Norms of all weights that a booster can target.
+pub fn weight_norms(model: &Model) -> Result<Norms> {
+    let mut norms = Norms::new();
+    for (name, tensor) in model.summed()? {
+        let Some(layer) = names::layer_of(&name) else { continue };
+        let weight = |role: &Role| name == names::in_layer(layer, &format!("{}.weight", role.path()));
+        if let Some(role) = Role::ALL.into_iter().find(weight) {
+            norms.insert((layer, role), elementwise::squares(&tensor)?.sqrt());
+        }
+    }
+    Ok(norms)
+}
+
+/// Norm of the tensor of that published name; `None` where there is none.
+pub fn norm(model: &Model, name: &str) -> Result<Option<f64>> {
+    let own = model.tensors().into_iter().find(|(own, _)| own == name);
+    own.map(|(_, tensor)| Ok(elementwise::squares(tensor)?.sqrt())).transpose()
+}
+
+/// The same pairs with the first right singular vectors of their weights' gradients as A, and B zero: the first step on this
+/// batch is then the best of its rank (LoRA-GA, arXiv 2407.05000, takes A so). Rows have the length of a Kaiming start.
+pub fn aligned(model: &Model, batch: &Batch, overlay: &Overlay) -> Result<Overlay> {
+    let modules = overlay.pairs().keys().copied().collect();
+    let mut pairs = BTreeMap::new();
+    each_gradient(model, batch, &modules, |module, gradient| {
+        if let Some(pair) = overlay.pairs().get(&module) {
+            let rows = leading_rows(gradient, pair.a.dim(0)?)?;
+            let a = (rows / 3f64.sqrt())?.to_dtype(pair.a.dtype())?.to_device(pair.a.device())?;
+            pairs.insert(module, Pair { a, b: pair.b.zeros_like()?, scale: pair.scale });
+        }
+        Ok(())
+    })?;
+    Ok(Overlay::new(pairs))
+}
+
+/// Calls `look` with the gradient [out, in] of each module's weight; the batch's mean loss.
+fn each_gradient(
+    model: &Model,
+    batch: &Batch,
+    modules: &BTreeSet<(usize, Role)>,
+    mut look: impl FnMut((usize, Role), &Tensor) -> Result<()>,
+) -> Result<f64> {
+    let name = |&(layer, role): &(usize, Role)| names::in_layer(layer, &format!("{}.weight", role.path()));
+    let dense: BTreeSet<String> = modules.iter().map(name).collect();
+    let request = Request { overlay: &Overlay::default(), dense: &dense, recompute: true };
+    let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
+    let weight = 1.0 / batch.rows.len() as f64;
+    let (nll, _) = model.gradients_by_layer(&tokens, &batch.rows, &batch.targets, weight, &request, &mut |layer, found| {
+        for role in model.roles() {
+            if let Some(gradient) = found.dense.remove(&name(&(layer, role))) {
+                look((layer, role), &gradient)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(nll.iter().sum::<f64>() * weight)
+}
+
+/// The `rank` first right singular vectors of a matrix [out, in] as rows [rank, in] of length 1, by subspace iteration in f64.
+/// Directions that the matrix does not have are filled with others at right angles.
+fn leading_rows(matrix: &Tensor, rank: usize) -> Result<Tensor> {
+    /// The error of the leading vector falls by (σ₂/σ₁)² with each.
+    const ITERATIONS: usize = 30;
+    let matrix = matrix.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F64)?;
+    let inner = matrix.dim(1)?;
+    let mut stream = Stream::new(0, "probe/start");
+    let mut rows: Vec<Vec<f64>> = (0..rank).map(|_| (0..inner).map(|_| stream.normal()).collect()).collect();
+    for _ in 0..ITERATIONS {
+        orthonormal(&mut rows, &mut stream);
+        let v = Tensor::new(rows.concat(), matrix.device())?.reshape((rank, inner))?;
+        rows = v.matmul(&matrix.t()?)?.matmul(&matrix)?.to_vec2()?;
+    }
+    orthonormal(&mut rows, &mut stream);
+    Ok(Tensor::new(rows.concat(), matrix.device())?.reshape((rank, inner))?)
+}
+
+/// Makes rows orthonormal, in their order; one that lies among those before is replaced by a drawn one.
+fn orthonormal(rows: &mut [Vec<f64>], stream: &mut Stream) {
+    let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
+    for i in 0..rows.len() {
+        let (before, rest) = rows.split_at_mut(i);
+        let row = &mut rest[0];
+        loop {
+            let start = length(row);
+            // Twice: once leaves errors of the size of the cancellation.
+            for _ in 0..2 {
+                for other in before.iter() {
+                    let along: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
+                    row.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
+                }
+            }
+            let left = length(row);
+            if left > 1e-9 * start && left.is_normal() {
+                row.iter_mut().for_each(|x| *x /= left);
+                break;
+            }
+            row.iter_mut().for_each(|x| *x = stream.normal());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::testing;
+
+    fn batch() -> Batch {
+        Batch { ids: vec![1, 5, 2, 7, 3, 3, 8, 1, 4], starts: vec![0, 5, 9], rows: vec![1, 2, 3, 6, 7], targets: vec![2, 7, 3, 1, 4] }
+    }
+
+    fn squares(t: &Tensor) -> Result<f64> {
+        Ok(t.sqr()?.sum_all()?.to_scalar()?)
+    }
+
+    #[test]
+    fn norms_are_those_of_the_gradients() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F64)?;
+        let batch = batch();
+        let names: BTreeSet<String> = model.tensors().into_iter().map(|(name, _)| name).filter(|n| n.contains("_proj.weight")).collect();
+        let request = Request { overlay: &Overlay::default(), dense: &names, recompute: false };
+        let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
+        let (nll, all) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
+        let (loss, norms) = gradient_norms(&model, &batch, &[0, 1, 2])?;
+        assert!((loss - nll.iter().sum::<f64>() / 5.0).abs() < 1e-12);
+        assert_eq!(norms.len(), 21);
+        for ((layer, role), norm) in norms {
+            let want = squares(&all.dense[&names::in_layer(layer, &format!("{}.weight", role.path()))])?.sqrt();
+            assert!((norm - want).abs() < 1e-12 * (1.0 + want), "layer {layer} {role}: {norm}, not {want}");
+        }
+        assert_eq!(gradient_norms(&model, &batch, &[2])?.1.len(), 7);
+        for ((layer, role), norm) in weight_norms(&model)? {
+            let name = names::in_layer(layer, &format!("{}.weight", role.path()));
+            let own = model.tensors().into_iter().find(|(n, _)| *n == name).unwrap().1.clone();
+            assert!((norm - squares(&own)?.sqrt()).abs() < 1e-12);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rows_are_singular_vectors() -> Result<()> {
+        // U diag(5, 2, 0.5) Vᵀ with orthonormal columns.
+        let (rows, mut stream) = ((6, 9), Stream::new(3, "matrix"));
+        let mut parts = [rows.0, rows.1].map(|n| (0..3).map(|_| (0..n).map(|_| stream.normal()).collect()).collect::<Vec<Vec<f64>>>());
+        parts.iter_mut().for_each(|part| orthonormal(part, &mut stream));
+        let entry = |i: usize, j: usize| (0..3).map(|k| [5.0, 2.0, 0.5][k] * parts[0][k][i] * parts[1][k][j]).sum::<f64>();
+        let values: Vec<f64> = (0..6).flat_map(|i| (0..9).map(move |j| (i, j))).map(|(i, j)| entry(i, j)).collect();
+        let found = leading_rows(&Tensor::new(values, &candle_core::Device::Cpu)?.reshape(rows)?, 4)?.to_vec2::<f64>()?;
+        for k in 0..3 {
+            let along: f64 = found[k].iter().zip(&parts[1][k]).map(|(a, b)| a * b).sum();
+            assert!((along.abs() - 1.0).abs() < 1e-9, "vector {k}: {along}");
+        }
+        for (i, row) in found.iter().enumerate() {
+            for (j, other) in found.iter().enumerate() {
+                let product: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
+                assert!((product - f64::from(u8::from(i == j))).abs() < 1e-9);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_aligned_start_falls_fastest() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F64)?;
+        let batch = batch();
+        let start = testing::overlay(&model, &[1], true)?;
+        let aligned = aligned(&model, &batch, &start)?;
+        let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
+        let slope = |overlay: &Overlay| -> Result<f64> {
+            let none = BTreeSet::new();
+            let request = Request { overlay, dense: &none, recompute: false };
+            let (_, g) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
+            let of = |(key, pair): (&(usize, Role), &Pair)| Ok(squares(&g.pairs[key].1)? / squares(&pair.a)? / pair.scale.powi(2));
+            Ok(overlay.pairs().iter().map(of).collect::<Result<Vec<_>>>()?.iter().sum())
+        };
+        assert!(slope(&aligned)? > 1.5 * slope(&start)?);
+        assert!(aligned.pairs().values().all(|p| squares(&p.b).is_ok_and(|b| b == 0.0)));
+        Ok(())
+    }
+}

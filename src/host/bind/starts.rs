@@ -1,0 +1,130 @@
+//! How a booster begins: along a gradient, or with what an earlier one's optimiser remembers.
+
+use rhai::plugin::*;
+use rhai::{FLOAT, Map, NativeCallContext};
+use serde_json::json;
+
+use super::booster::{Booster, Numbers, State, place};
+use super::probe::{next_batch, weigh};
+use super::set::Set;
+use super::{Answer, refuse, told_map};
+use crate::boost::{Kind, probe};
+use crate::error::Error;
+use crate::host::context::{Host, host};
+use crate::host::door::{self, Effects};
+use crate::host::options::Options;
+use crate::seed::Stream;
+
+#[export_module]
+pub(super) mod natives {
+    /// Lets A begin along the gradient: its rows become the first right singular vectors of the gradient of each weight, on the next
+    /// batch that training on `set` would see. With B = 0 the first steps then fall fastest. For boosters that were not
+    /// trained yet. Options: `batch` (sequences, 8).
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// booster.align(task.train, #{ batch: 16 });
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn align(context: NativeCallContext, booster: &mut Booster, set: Set, options: Map) -> Answer<()> {
+        let host = host(&context)?;
+        let mut arguments = told_map(&options);
+        arguments["booster"] = booster.number().into();
+        arguments["set"] = set.told();
+        let size = batch_of(options).map_err(refuse)?;
+        let recall = |effects: &Effects| begun_before(&host, booster, effects);
+        door::call(&context, &host, "booster.align", arguments).change(recall, |doing| {
+            booster.with(|state| {
+                untrained(state, "align")?;
+                state.model.clone().live(|m| {
+                    state.numbers(&host, m)?;
+                    let batch = next_batch(&host, m, &set, size)?;
+                    weigh(&context, &host, m, &batch, state.booster.overlay.lowest().unwrap_or(0))?;
+                    if host.outlook().is_none() {
+                        state.booster.overlay = probe::aligned(&m.network, &batch, &state.booster.overlay)?;
+                        keep(&host, state, &mut doing.effects)?;
+                    }
+                    Ok(())
+                })
+            })
+        })
+    }
+
+    /// Gives the booster the moments of another one's optimiser, of whose entries each stays with probability `keep` and is 0
+    /// otherwise: 0.001 is ReLoRA's reset. Both train tensors of the same sizes. Take them before the other is merged.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let next = model.booster(#{ layers: model.layers, rank: 8 });
+    /// next.inherit(booster, 0.001);
+    /// model.merge(booster);
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn inherit(context: NativeCallContext, booster: &mut Booster, other: Booster, keep_share: FLOAT) -> Answer<()> {
+        let host = host(&context)?;
+        if !(0.0..=1.0).contains(&keep_share) {
+            return Err(refuse(Error::usage(format!("`inherit` keeps a share from 0 to 1, found {keep_share}"))));
+        }
+        let arguments = json!({ "booster": booster.number(), "other": other.number(), "keep": keep_share });
+        let recall = |effects: &Effects| begun_before(&host, booster, effects);
+        door::call(&context, &host, "booster.inherit", arguments).change(recall, |doing| {
+            if booster.number() == other.number() {
+                return Err(Error::usage("a booster cannot inherit from itself").into());
+            }
+            let theirs = other.with(|state| {
+                state.fresh("inherit from")?;
+                state.model.clone().live(|m| state.numbers(&host, m))?;
+                anyhow::Ok(state.booster.clone())
+            })?;
+            booster.with(|state| {
+                untrained(state, "let a trained one inherit:")?;
+                if host.outlook().is_some() {
+                    return state.booster.same_sizes(&theirs).map_err(anyhow::Error::from);
+                }
+                state.model.clone().live(|m| state.numbers(&host, m))?;
+                let mut stream = Stream::new(host.settings.seed, &format!("inherit/{}", state.number()));
+                state.booster.inherit(&theirs, || stream.uniform() < keep_share)?;
+                keep(&host, state, &mut doing.effects)
+            })
+        })
+    }
+}
+
+fn batch_of(map: Map) -> Result<usize, Error> {
+    let mut o = Options::new("align", map, &["batch"])?;
+    let batch = o.take_or("batch", 8)?;
+    o.check("batch", (1..=1 << 20).contains(&batch), "from 1 to 1048576", batch)?;
+    Ok(batch)
+}
+
+/// Errors (class usage): a booster that was trained or merged, or is dense.
+fn untrained(state: &State, what: &str) -> anyhow::Result<()> {
+    state.fresh(what)?;
+    if state.booster.trained.steps > 0 {
+        return Err(Error::usage(format!("cannot {what} a booster that was trained already")).hint("do it before the first `fit`").into());
+    }
+    if state.booster.kind() == Kind::Dense {
+        return Err(Error::usage("a dense booster begins as the weights are: it has no factors").into());
+    }
+    Ok(())
+}
+
+/// Writes the booster as it begins, so that a run that is taken up has it.
+fn keep(host: &Host, state: &mut State, effects: &mut Effects) -> anyhow::Result<()> {
+    let (file, path) = place(host, state.number(), 0)?;
+    host.keeping(|| state.booster.save_state(&path))?;
+    state.kept.push(file.clone());
+    host.note_in_run(|run| run.tells_of(path))?;
+    effects.insert("file".into(), file.into());
+    Ok(())
+}
+
+/// What an earlier process made of it.
+fn begun_before(host: &Host, booster: &Booster, effects: &Effects) -> anyhow::Result<()> {
+    let Some(file) = effects.get("file").and_then(serde_json::Value::as_str) else { return Ok(()) };
+    booster.with(|state| {
+        state.numbers = Numbers::File(host.with_run(|run| run.keep_state(file))?);
+        state.kept.push(file.to_owned());
+        Ok(())
+    })
+}
