@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const DOCUMENTS: [&str; 6] =
-    ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/experiments.md", "docs/recipes.md", "docs/report.md"];
+const DOCUMENTS: [&str; 7] =
+    ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/experiments.md", "docs/guide.md", "docs/recipes.md", "docs/report.md"];
 
 fn home() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -113,6 +113,57 @@ fn examples_of_natives_and_functions_run() {
         }
     }
     assert!(seen > 5, "{seen} examples were found");
+}
+
+/// What the program writes with `api --OPTION`, by file.
+fn written(option: &str) -> std::collections::BTreeMap<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_xgbrun")).args(["api", option]).arg(folder.path()).output().unwrap().status;
+    assert!(status.success());
+    let mut out = std::collections::BTreeMap::new();
+    let mut left = vec![folder.path().to_owned()];
+    while let Some(path) = left.pop() {
+        for entry in fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()) {
+            if entry.is_dir() {
+                left.push(entry);
+            } else {
+                let name = entry.strip_prefix(folder.path()).unwrap().display().to_string();
+                out.insert(name, fs::read_to_string(&entry).unwrap());
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn the_reference_is_what_the_comments_say() {
+    let wanted = written("--reference");
+    let folder = home().join("docs/reference");
+    if std::env::var_os("XGBRUN_BLESS").is_some() {
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        wanted.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
+    }
+    let found = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let found: std::collections::BTreeMap<String, String> =
+        found.map(|name| (name.clone(), read(&format!("docs/reference/{name}")))).collect();
+    assert!(found == wanted, "docs/reference is stale: XGBRUN_BLESS=1 cargo test --release --test docs");
+    assert!(wanted.len() > 8 && wanted["booster.md"].contains("`lr_ratio`"));
+}
+
+#[test]
+fn definitions_are_those_of_natives() {
+    let files = written("--definitions");
+    assert_eq!(files["std/policy.rhai"], read("stdlib/policy.rhai"));
+    let text = &files["xgbrun.d.rhai"];
+    for line in [
+        "fn probe(model: model, set: set, options: map) -> map;",
+        "fn get layers(booster: booster) -> array;",
+        "    fn load(name: string) -> model;",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    assert!(!text.contains("xgbrun::") && !text.contains("Result<"), "{text}");
 }
 
 #[test]

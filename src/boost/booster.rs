@@ -240,6 +240,17 @@ impl Booster {
         Ok(())
     }
 
+    /// Numbers that a fit moves: all but those of a factor that it freezes.
+    pub fn moved(&self, freeze: Option<Factor>) -> u64 {
+        let pair = |pair: &Pair| match freeze {
+            None => pair.a.elem_count() + pair.b.elem_count(),
+            Some(Factor::A) => pair.b.elem_count(),
+            Some(Factor::B) => pair.a.elem_count(),
+        };
+        let dense: usize = self.overlay.dense().values().map(|t| t.elem_count()).sum();
+        (self.overlay.pairs().values().map(pair).sum::<usize>() + dense) as u64
+    }
+
     /// Errors (class usage) unless both train tensors of the same sizes.
     pub fn same_sizes(&self, other: &Self) -> Result<(), Error> {
         let sizes = |booster: &Self| booster.overlay.tensors().iter().map(|t| t.elem_count()).collect::<Vec<_>>();

@@ -17,7 +17,7 @@ Examples:
   xgbrun api model            what a model has
   xgbrun api policy::uniform  a function of the standard library
   xgbrun api warmup           what takes an option of that name
-  xgbrun api --definitions editor";
+  xgbrun api --definitions .  for an editor with a Rhai language server";
 
 /// Say what a recipe can call, with options and examples
 #[derive(Debug, Parser)]
@@ -28,6 +28,9 @@ pub struct ApiArgs {
     /// Write what an editor's Rhai language server reads: `xgbrun.d.rhai` and the standard library's modules
     #[arg(long, value_name = "DIR", conflicts_with = "term")]
     definitions: Option<PathBuf>,
+    /// Write the same as pages in Markdown, one a noun
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["term", "definitions"])]
+    reference: Option<PathBuf>,
 }
 
 /// Shows the index, or what the term means.
@@ -35,9 +38,12 @@ pub struct ApiArgs {
 /// Errors (class usage): a term that names nothing.
 pub fn run(args: &ApiArgs) -> Result<()> {
     if let Some(folder) = &args.definitions {
-        return define(folder);
+        return written(folder, api_definitions());
     }
     let entries = api_entries()?;
+    if let Some(folder) = &args.reference {
+        return written(folder, pages(&entries));
+    }
     let width = terminal::stdout_width();
     let text = match &args.term {
         Some(term) => about(&entries, term, width)?,
@@ -50,9 +56,28 @@ pub fn run(args: &ApiArgs) -> Result<()> {
     Ok(stdout().write_all(text.as_bytes())?)
 }
 
-/// Writes definitions and modules below `folder`.
-fn define(folder: &Path) -> Result<()> {
-    for (name, text) in api_definitions() {
+/// One page a noun, and their list.
+fn pages(entries: &[Entry]) -> Vec<(String, String)> {
+    let mut list = "# Reference\n\nWhat a recipe can call, from the comments of the program's own source; `xgbrun api --reference docs/reference` writes these pages.\n\n".to_owned();
+    let mut out = vec![];
+    for group in entries.chunk_by(|a, b| a.noun == b.noun) {
+        let noun = &group[0].noun;
+        let file = format!("{}.md", noun.replace('/', "-"));
+        list += &format!("- [{}]({file})\n", heading(noun));
+        let mut page = format!("# {}\n", heading(noun));
+        for Entry { signature, doc, .. } in group {
+            let doc = doc.replace("\n# Example\n", "\n### Example\n\n").replace("\n# Examples\n", "\n### Examples\n\n");
+            page += &format!("\n## `{signature}`\n\n{}\n", doc.trim());
+        }
+        out.push((file, page));
+    }
+    out.push(("README.md".into(), list));
+    out
+}
+
+/// Writes files below `folder`, and its name to standard output.
+fn written(folder: &Path, files: Vec<(String, String)>) -> Result<()> {
+    for (name, text) in files {
         let path = folder.join(name);
         let home = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(home).with_context(|| format!("cannot make the folder `{}`", home.display()))?;

@@ -46,12 +46,15 @@ fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
         ("evaluations", |e| matches!(e, Event::Evaluate { .. })),
         ("generations", |e| matches!(e, Event::Generate { .. })),
     ];
+    let one = |name: &'static str, n: usize| if n == 1 { name.strip_suffix('s').unwrap_or(name) } else { name };
     let shown = |ledger: &Ledger, n: usize| if ledger.endless { format!("more than {n}") } else { n.to_string() };
     let all: Vec<String> = kinds
         .into_iter()
         .map(|(name, what)| (name, count(good, what), count(bad, what)))
         .filter(|(_, a, b)| a + b > 0)
-        .map(|(name, a, b)| if a == b { format!("{a} {name}") } else { format!("{} to {} {name}", shown(good, a), shown(bad, b)) })
+        .map(
+            |(name, a, b)| if a == b { format!("{a} {}", one(name, a)) } else { format!("{} to {} {name}", shown(good, a), shown(bad, b)) },
+        )
         .collect();
     if !all.is_empty() {
         lines.push(all.join(", "));

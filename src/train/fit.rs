@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::memory::{Recompute, gradient_bytes};
+use super::memory::{Recompute, check_room, gradient_bytes};
 use super::optimizer::{Optimizer, Rule};
 use super::state::State;
 use crate::data::{Batch, Feed, FeedState};
@@ -135,6 +135,7 @@ impl<'a> Fit<'a> {
         let beside = gradient_bytes(now.parameters(), self.model.factor_dtype(), self.options.accumulate);
         for batch in &batches {
             let recompute = self.options.recompute.decide(self.model, batch.ids.len(), batch.rows.len(), lowest, beside);
+            check_room(self.model, batch.ids.len(), batch.rows.len(), lowest, recompute, beside)?;
             let request = Request { overlay: &now, dense: &dense, recompute };
             let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
             let (nll, gradients) = self.model.gradients(&flat, &batch.rows, &batch.targets, 1.0 / supervised as f64, &request)?;

@@ -1,7 +1,10 @@
 //! How much memory a training step takes: the formula that `fit` obeys.
 
+use anyhow::Result;
 use candle_core::DType;
 
+use crate::error::Error;
+use crate::memory;
 use crate::model::block::Block;
 use crate::model::{Config, Model};
 use crate::ops::cross_entropy;
@@ -39,6 +42,20 @@ impl Recompute {
             },
         }
     }
+}
+
+/// Errors (class run) where a step of `tokens` tokens would take more memory than is left, before it is begun.
+pub fn check_room(model: &Model, tokens: usize, rows: usize, lowest: usize, recompute: bool, gradients: usize) -> Result<()> {
+    let Some(free) = free_bytes(model) else { return Ok(()) };
+    let needed = step_bytes(model.config(), model.compute(), tokens, rows, lowest, recompute).saturating_add(gradients);
+    let room = free.saturating_add(memory::retained());
+    if needed <= room {
+        return Ok(());
+    }
+    let mib = |bytes: usize| bytes >> 20;
+    Err(Error::run(format!("a step over {tokens} tokens takes some {} MiB, and {} are free", mib(needed), mib(room)))
+        .hint("take fewer sequences in `batch`, and more batches a step in `accumulate`")
+        .into())
 }
 
 /// Bytes of the gradients of so many trained numbers: those of one batch, and the sum where a step has several.

@@ -303,6 +303,6 @@ fn a_data_set_without_splits_is_named() {
 #[test]
 fn data_of_the_hub_has_to_be_allowed() {
     let error = xgbrun::source::resolve("owner/tiny", &xgbrun::source::Grants::none()).unwrap_err();
-    assert_eq!(error.to_string(), "`owner/tiny` would be fetched from the hub, which is not allowed here");
+    assert_eq!(error.to_string(), "`owner/tiny` would be fetched from the hub, which the recipe may not ask for by itself");
     assert_eq!(class_of(&error), Class::Usage);
 }

@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) numbers: Numbers,
     /// Its files in training, the newest last; older ones go when the journal tells of the newest.
     pub(super) kept: Vec<String>,
+    /// Numbers that its last fit moved; all of a booster that was not fitted.
+    pub(super) moved: u64,
     /// Counts its numbers for as long as it is there and not merged.
     held: Held,
 }
@@ -82,7 +84,7 @@ impl Booster {
             .hint("merge a booster, or let its variable go out of scope, before making the next"));
         }
         let number = host.next_booster();
-        Ok(Self(Arc::new(Mutex::new(State { number, booster, model, merged: None, numbers, kept: vec![], held }))))
+        Ok(Self(Arc::new(Mutex::new(State { number, booster, model, merged: None, numbers, kept: vec![], moved: own as u64, held }))))
     }
 
     pub(super) fn with<T>(&self, body: impl FnOnce(&mut State) -> T) -> T {
@@ -217,7 +219,10 @@ pub(super) mod natives {
         arguments["set"] = set.told();
         let options = options_of(options).map_err(refuse)?;
         let call = door::call(&context, &host, "booster.fit", arguments);
-        let recall = |effects: &Effects| trained_before(&host, booster, &set, effects);
+        let recall = |effects: &Effects| {
+            booster.with(|state| state.moved = state.booster.moved(options.freeze));
+            trained_before(&host, booster, &set, effects)
+        };
         let answer: serde_json::Map<String, Value> = call.change(recall, |doing| train(&context, &host, booster, &set, &options, doing))?;
         booster.with(|b| tidy(&host, &mut b.kept, false));
         Ok(answer.iter().map(|(key, value)| (key.as_str().into(), dynamic(value))).collect())
@@ -255,7 +260,8 @@ fn train(
         state.fresh("fit")?;
         suits(&state.booster, options)?;
         let layers = state.booster.layers();
-        let parameters = state.booster.overlay.parameters() as u64;
+        let parameters = state.booster.moved(options.freeze);
+        state.moved = parameters;
         let noted = |open: &mut Open| {
             open.wording = set.wording();
             host.with_run(|run| set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name())))

@@ -28,7 +28,8 @@ fn sizes(map: Map) -> Result<Sizes, Error> {
             Some(default) => o.take_or(key, default)?,
             None => o.take(key)?,
         };
-        o.check(key, (1..=1 << 20).contains(&value), "from 1 to 1048576", value)?;
+        let (most, what) = if key == "layers" { (1024, "from 1 to 1024") } else { (1 << 20, "from 1 to 1048576") };
+        o.check(key, (1..=most).contains(&value), what, value)?;
         Ok::<_, Error>(value)
     };
     let (width, layers, heads) = (take("width", None)?, take("layers", None)?, take("heads", None)?);

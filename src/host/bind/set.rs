@@ -302,9 +302,19 @@ impl Set {
             let mut stream = Stream::new(seed, &format!("{verb}/{}/{}", part.task, self.0.split.name()));
             Part::new(&part.task, part.source.pick(choose(part.source.len(), &mut stream)), part.wording.clone())
         });
-        let (parts, mut picked) = (parts.collect::<Vec<_>>(), self.0.picked.clone());
+        let (mut parts, mut picked, mut weights) = (parts.collect::<Vec<_>>(), self.0.picked.clone(), self.0.weights.clone());
         picked.push(format!("{verb} {}", parts.iter().map(|part| part.source.len()).sum::<usize>()));
-        Self::picked(self.0.split, parts, self.0.weights.clone(), picked)
+        // A task of which nothing is left has nothing to train on or to measure, unless none has.
+        let left: Vec<bool> = parts.iter().map(|part| part.source.len() > 0).collect();
+        if left.contains(&true) {
+            let mut keep = left.iter();
+            parts.retain(|_| keep.next() == Some(&true));
+            if let Some(weights) = &mut weights {
+                let mut keep = left.iter();
+                weights.retain(|_| keep.next() == Some(&true));
+            }
+        }
+        Self::picked(self.0.split, parts, weights, picked)
     }
 
     /// Notes where training went on in an earlier process.

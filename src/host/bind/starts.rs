@@ -42,7 +42,7 @@ pub(super) mod natives {
                     weigh(&context, &host, m, &batch, state.booster.overlay.lowest().unwrap_or(0))?;
                     if host.outlook().is_none() {
                         state.booster.overlay = probe::aligned(&m.network, &batch, &state.booster.overlay)?;
-                        keep(&host, state, &mut doing.effects)?;
+                        store(&host, state, &mut doing.effects)?;
                     }
                     Ok(())
                 })
@@ -60,12 +60,12 @@ pub(super) mod natives {
     /// model.merge(booster);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn inherit(context: NativeCallContext, booster: &mut Booster, other: Booster, keep_share: FLOAT) -> Answer<()> {
+    pub fn inherit(context: NativeCallContext, booster: &mut Booster, other: Booster, keep: FLOAT) -> Answer<()> {
         let host = host(&context)?;
-        if !(0.0..=1.0).contains(&keep_share) {
-            return Err(refuse(Error::usage(format!("`inherit` keeps a share from 0 to 1, found {keep_share}"))));
+        if !(0.0..=1.0).contains(&keep) {
+            return Err(refuse(Error::usage(format!("`inherit` keeps a share from 0 to 1, found {keep}"))));
         }
-        let arguments = json!({ "booster": booster.number(), "other": other.number(), "keep": keep_share });
+        let arguments = json!({ "booster": booster.number(), "other": other.number(), "keep": keep });
         let recall = |effects: &Effects| begun_before(&host, booster, effects);
         door::call(&context, &host, "booster.inherit", arguments).change(recall, |doing| {
             if booster.number() == other.number() {
@@ -83,8 +83,8 @@ pub(super) mod natives {
                 }
                 state.model.clone().live(|m| state.numbers(&host, m))?;
                 let mut stream = Stream::new(host.settings.seed, &format!("inherit/{}", state.number()));
-                state.booster.inherit(&theirs, || stream.uniform() < keep_share)?;
-                keep(&host, state, &mut doing.effects)
+                state.booster.inherit(&theirs, || stream.uniform() < keep)?;
+                store(&host, state, &mut doing.effects)
             })
         })
     }
@@ -110,7 +110,7 @@ fn untrained(state: &State, what: &str) -> anyhow::Result<()> {
 }
 
 /// Writes the booster as it begins, so that a run that is taken up has it.
-fn keep(host: &Host, state: &mut State, effects: &mut Effects) -> anyhow::Result<()> {
+fn store(host: &Host, state: &mut State, effects: &mut Effects) -> anyhow::Result<()> {
     let (file, path) = place(host, state.number(), 0)?;
     host.keeping(|| state.booster.save_state(&path))?;
     state.kept.push(file.clone());

@@ -61,7 +61,7 @@ pub(super) fn fitted(
     let fit = Fit {
         round: open.round,
         layers: booster.layers(),
-        parameters: booster.overlay.parameters() as u64,
+        parameters: booster.moved(options.freeze),
         dense,
         lowest,
         steps: options.steps,

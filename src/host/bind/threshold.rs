@@ -14,7 +14,7 @@ pub(super) mod natives {
     /// `<=`, `>` or `<` and a number. When the run ends each is told with ✓ or ✗, and one that is not kept makes the exit code 4.
     ///
     /// # Example
-    /// ```rhai
+    /// ```rhai,no_run
     /// threshold("accuracy", ">= 0.7");
     /// threshold("validation.nll", "< 2.5");
     /// ```

@@ -82,11 +82,7 @@ fn shortened(text: &str) -> String {
     const LETTERS: usize = 800;
     const LINES: usize = 12;
     let short: String = text.lines().take(LINES).collect::<Vec<_>>().join("\n").chars().take(LETTERS).collect();
-    if short.len() >= text.trim_end().len() {
-        text.to_owned()
-    } else {
-        format!("{short}… (cut; {} characters in all)", text.chars().count())
-    }
+    if short.len() + 1 >= text.len() { text.to_owned() } else { format!("{short}… (cut; {} characters in all)", text.chars().count()) }
 }
 
 impl fmt::Display for Report {
