@@ -83,34 +83,22 @@ fn no_script_does_harm() {
 fn made() -> Vec<Script> {
     let lines = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>().into_bytes();
     let made = |name: &str, text: Vec<u8>, says: &str| Script { name: format!("made_{name}"), text, says: vec![says.to_owned()] };
-    let deep = "more than 64 deep";
+    let lines_of = "a script has at most 60000 lines of 10000 bytes";
     vec![
         made("nul", vec![0; 1000], "unexpected `\\u{0}`"),
         made("not_utf8", b"print(\"\xff\xfe\");\n".to_vec(), "cannot read"),
         made("huge", "let x = 1;\n".repeat(120_000).into(), "a script has at most 1048576"),
-        made("parentheses", format!("throw {}1{};", "(".repeat(100_000), ")".repeat(100_000)).into(), deep),
-        made("calls", "f(".repeat(100_000).into(), deep),
-        made("else_if", format!("if false {{}}{}", " else if false {}".repeat(20_000)).into(), deep),
-        made("functions", lines(2_000, &|i| format!("fn f{i}() {{}}\n")), "a script has at most 60000 lines of 10000 bytes"),
+        made("parentheses", format!("throw {}1{};", "(".repeat(100_000), ")".repeat(100_000)).into(), lines_of),
+        made("calls", "f(".repeat(100_000).into(), lines_of),
+        made("else_if", format!("if false {{}}{}", " else if false {}".repeat(20_000)).into(), lines_of),
+        made("functions", lines(2_000, &|i| format!("fn f{i}() {{}}\n")), "defines more than 1000 functions"),
         made("variables", lines(2_000, &|i| format!("let v{i} = 1;\n")), "has more than 1000 variables at once"),
-        made("long_name", format!("{}();", "x".repeat(300_000)).into(), "a script has at most 60000 lines of 10000 bytes"),
-        made(
-            "long_variables",
-            format!("let {} = 1; {} + 1;", "x".repeat(60_000), "y".repeat(60_000)).into(),
-            "a script has at most 60000 lines of 10000 bytes",
-        ),
-        made("long_number", format!("throw 0x{};", "f".repeat(100_000)).into(), "a script has at most 60000 lines of 10000 bytes"),
-        made(
-            "long_line",
-            format!("let x = \"{}\"; throw z;", "y".repeat(500_000)).into(),
-            "a script has at most 60000 lines of 10000 bytes",
-        ),
-        made(
-            "many_arguments",
-            format!("fn f(a) {{}}\nf({}1);", "1,".repeat(50_000)).into(),
-            "a script has at most 60000 lines of 10000 bytes",
-        ),
-        made("many_lines", format!("{}nope();", "\n".repeat(70_000)).into(), "a script has at most 60000 lines of 10000 bytes"),
+        made("long_name", format!("{}();", "x".repeat(300_000)).into(), lines_of),
+        made("long_variables", format!("let {} = 1; {} + 1;", "x".repeat(60_000), "y".repeat(60_000)).into(), lines_of),
+        made("long_number", format!("throw 0x{};", "f".repeat(100_000)).into(), lines_of),
+        made("long_line", format!("let x = \"{}\"; throw z;", "y".repeat(500_000)).into(), lines_of),
+        made("many_arguments", format!("fn f(a) {{}}\nf({}1);", "1,".repeat(50_000)).into(), lines_of),
+        made("many_lines", format!("{}nope();", "\n".repeat(70_000)).into(), lines_of),
     ]
 }
 

@@ -58,10 +58,9 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
             let error = Error::usage(format!("`{name}` would be fetched from the hub, which the recipe may not ask for by itself"));
             Err(error.hint(format!("give it with `-p NAME={name}`, or allow all with `--allow-hub`")).into())
         }
-        None if !grants.allows(name) => Err(grants.check(name).err().unwrap_or_else(|| missing(Path::new(name)).into())),
         None => {
             bail_data!(
-                "`{name}` names nothing that is there: expected `builtin:…`, a path that exists, or a hub id `owner/name` or `owner/name@revision`"
+                "`{name}` names nothing that is there: expected `builtin:…`, a path that exists (a recipe reads those that `-p` gives), or a hub id `owner/name` or `owner/name@revision`"
             )
         }
     }

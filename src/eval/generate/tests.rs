@@ -140,7 +140,7 @@ fn wrong_options_are_told() -> Result<()> {
         (Generation { beams: 0, ..base() }, "`beams` must be from 1 to 1024, found 0"),
         (Generation { beams: 4, temperature: Some(0.1), ..base() }, "`beams` above 1 search for the likeliest text"),
         (Generation { temperature: Some(0.0), ..base() }, "`temperature` must be from 0.001 to 1000, found 0"),
-        (Generation { temperature: Some(f64::NAN), ..base() }, "`temperature` must be a positive number"),
+        (Generation { temperature: Some(f64::NAN), ..base() }, "`temperature` must be from 0.001 to 1000, found NaN"),
         (Generation { top_k: Some(3), ..base() }, "`top_k` is for sampling, which wants a `temperature`"),
         (Generation { top_p: Some(0.5), ..base() }, "`top_p` is for sampling, which wants a `temperature`"),
         (Generation { temperature: Some(1.0), top_k: Some(0), ..base() }, "`top_k` must be 1 at least"),
