@@ -123,7 +123,12 @@ fn watched(home: &Home, body: &str, name: &str, more: &[&str]) -> (Ran, BTreeMap
         });
         let told = records(&run.out);
         let file = |line: &String| Some(line.split_once("\"file\":\"")?.1.split_once('"')?.0.to_owned());
-        if told.iter().filter(|line| line.contains("\"feed\":")).filter_map(file).all(|file| seen.contains_key(&file)) {
+        if told
+            .iter()
+            .filter(|line| line.contains("\"feed\":") || line.contains("\"effects\":{\"file\":"))
+            .filter_map(file)
+            .all(|file| seen.contains_key(&file))
+        {
             let path = |file: String| home.path().join("again/boosters/training").join(file);
             return (run, seen.into_iter().map(|(file, bytes)| (path(file), bytes)).collect());
         }
@@ -148,12 +153,43 @@ fn stopped(home: &Home, from: &str, out: &str, count: usize) {
     }
 }
 
+/// What kin methods do: layers by what a probe measured, starts along the gradient and with inherited moments, factors and layers that
+/// sit out, single modules, training on what is wrong.
+const KIN: &str = r#"
+let s = sampler("kin");
+let before = ();
+for round in 0..3 {
+    let seen = model.probe(task.train, #{ batch: 2 });
+    let layers = s.weighted(model.layers, seen.layers.map(|norm| norm * norm), 2);
+    layers.sort();
+    let b = model.booster(#{ layers: layers, rank: 2, zero: if round == 1 { "A" } else { "B" } });
+    if round != 1 { b.align(task.train, #{ batch: 2 }); }
+    if round == 2 { b.inherit(before, 0.5); }
+    if before != () { model.merge(before); }
+    b.fit(task.train, #{ steps: 3, lr_ratio: 4.0, freeze: if round == 1 { "B" } else { "A" }, active: [[layers[0]], layers, [layers[1]]], optimizer: adamw(#{ lr: 0.02 }) });
+    before = b;
+    let hard = model.wrong(task.test, 4);
+    print(`${round} ${seen.loss} ${hard.len} ${model.norms().layers}`);
+}
+model.merge(before);
+let single = model.booster(#{ pairs: [[0, "q_proj"], [2, "down_proj"]] });
+single.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) });
+model.merge(single);
+print(model.digest());
+model.save("model");
+"#;
+
 #[test]
 fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
     let home = Home::new();
-    for (name, body, more) in
-        [("six", SIX, &[][..]), ("half", SIX, &["--dtype", "bf16"]), ("bandit", BANDIT, &[]), ("dense", DENSE, &[]), ("fails", FAILS, &[])]
-    {
+    for (name, body, more) in [
+        ("six", SIX, &[][..]),
+        ("half", SIX, &["--dtype", "bf16"]),
+        ("bandit", BANDIT, &[]),
+        ("dense", DENSE, &[]),
+        ("fails", FAILS, &[]),
+        ("kin", KIN, &[]),
+    ] {
         // Each step of each fit is kept, as of a fit that takes long.
         let more = [more, &["--checkpoint", "0"]].concat();
         let (whole, files) = watched(&home, body, name, &more);
