@@ -406,9 +406,14 @@ fn options_of(map: Map) -> Result<FitOptions, Error> {
     o.check("steps", (1..=1_000_000_000).contains(&steps), "from 1 to 1000000000", steps)?;
     let optimizer: Optimizer = o.take("optimizer")?;
     let batch: usize = o.take_or("batch", 8)?;
-    o.check("batch", (1..=1 << 20).contains(&batch), "from 1 to 1048576", batch)?;
+    o.check("batch", (1..=MOST_SEQUENCES).contains(&batch), "from 1 to 65536", batch)?;
     let accumulate: usize = o.take_or("accumulate", 1)?;
-    o.check("accumulate", (1..=1 << 20).contains(&accumulate), "from 1 to 1048576", accumulate)?;
+    o.check(
+        "accumulate",
+        (1..=MOST_SEQUENCES / batch).contains(&accumulate),
+        "1 or more, and a step of 65536 sequences at most",
+        format!("{accumulate} batches of {batch}"),
+    )?;
     let clip: Option<f64> = o.take_opt("clip")?;
     if let Some(clip) = clip {
         o.check("clip", clip > 0.0, "above 0", clip)?;
@@ -456,6 +461,9 @@ fn options_of(map: Map) -> Result<FitOptions, Error> {
     };
     Ok(FitOptions { steps, batch, accumulate, rule, lr, clip, l2, lr_ratio, freeze, active, recompute })
 }
+
+/// Sequences of a step, all of which are laid out before it begins.
+pub(super) const MOST_SEQUENCES: usize = 1 << 16;
 
 /// Options of `fit`.
 const FIT: [&str; 10] = ["steps", "optimizer", "batch", "accumulate", "clip", "l2", "lr_ratio", "freeze", "active", "recompute"];

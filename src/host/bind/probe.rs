@@ -4,6 +4,7 @@ use rhai::plugin::*;
 use rhai::{INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
+use super::booster::MOST_SEQUENCES;
 use super::model::{Model, Open};
 use super::set::Set;
 use super::{Answer, dynamic, refuse, told_map};
@@ -100,7 +101,7 @@ struct Asked {
 fn asked(map: Map) -> Result<Asked, Error> {
     let mut o = Options::new("probe", map, &["batch", "layers"])?;
     let batch = o.take_or("batch", 8)?;
-    o.check("batch", (1..=1 << 20).contains(&batch), "from 1 to 1048576", batch)?;
+    o.check("batch", (1..=MOST_SEQUENCES).contains(&batch), "from 1 to 65536", batch)?;
     Ok(Asked { batch, layers: o.take_opt("layers")? })
 }
 

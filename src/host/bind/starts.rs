@@ -4,7 +4,7 @@ use rhai::plugin::*;
 use rhai::{FLOAT, Map, NativeCallContext};
 use serde_json::json;
 
-use super::booster::{Booster, Numbers, State, place};
+use super::booster::{Booster, MOST_SEQUENCES, Numbers, State, place};
 use super::probe::{next_batch, weigh};
 use super::set::Set;
 use super::{Answer, refuse, told_map};
@@ -93,7 +93,7 @@ pub(super) mod natives {
 fn batch_of(map: Map) -> Result<usize, Error> {
     let mut o = Options::new("align", map, &["batch"])?;
     let batch = o.take_or("batch", 8)?;
-    o.check("batch", (1..=1 << 20).contains(&batch), "from 1 to 1048576", batch)?;
+    o.check("batch", (1..=MOST_SEQUENCES).contains(&batch), "from 1 to 65536", batch)?;
     Ok(batch)
 }
 
