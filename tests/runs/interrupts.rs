@@ -111,7 +111,7 @@ fn long_natives_notice_it() {
 #[test]
 fn the_second_ends_the_process_at_once() {
     let home = Home::new();
-    let body = "model.booster(#{ layers: [0] }).fit(task.train, #{ steps: 3, accumulate: 20000, optimizer: sgd(#{ lr: 0.0 }) });";
+    let body = "model.booster(#{ layers: [0] }).fit(task.train, #{ steps: 3, batch: 1, accumulate: 60000, optimizer: sgd(#{ lr: 0.0 }) });";
     let (mut child, out) = start(&home, body, "run");
     wait("the model was not loaded", || out.join("metrics.jsonl").exists());
     std::thread::sleep(Duration::from_millis(500));

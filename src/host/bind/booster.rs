@@ -347,7 +347,7 @@ fn train(
 }
 
 /// Name and path of the file of a booster after so many steps.
-pub(super) fn place(host: &Host, number: usize, steps: u64) -> anyhow::Result<(String, PathBuf)> {
+fn place(host: &Host, number: usize, steps: u64) -> anyhow::Result<(String, PathBuf)> {
     let file = format!("{number:05}-{steps}.safetensors");
     let path = host.with_run(|run| run.keep_state(&file))?;
     Ok((file, path))

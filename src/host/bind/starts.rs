@@ -4,7 +4,7 @@ use rhai::plugin::*;
 use rhai::{FLOAT, Map, NativeCallContext};
 use serde_json::json;
 
-use super::booster::{Booster, MOST_SEQUENCES, Numbers, State, place};
+use super::booster::{Booster, MOST_SEQUENCES, Numbers, State};
 use super::probe::{next_batch, weigh};
 use super::set::Set;
 use super::{Answer, refuse, told_map};
@@ -111,7 +111,9 @@ fn untrained(state: &State, what: &str) -> anyhow::Result<()> {
 
 /// Writes the booster as it begins, so that a run that is taken up has it.
 fn store(host: &Host, state: &mut State, effects: &mut Effects) -> anyhow::Result<()> {
-    let (file, path) = place(host, state.number(), 0)?;
+    // Each start has a file of its own, which the journal tells of: one is never written over.
+    let file = format!("{:05}-start-{}.safetensors", state.number(), state.kept.len());
+    let path = host.with_run(|run| run.keep_state(&file))?;
     host.keeping(|| state.booster.save_state(&path))?;
     state.kept.push(file.clone());
     host.note_in_run(|run| run.tells_of(path))?;
