@@ -411,7 +411,7 @@ pub struct LimitArgs {
     #[arg(long = "limit-modules", value_name = "N", default_value_t = Limits::default().modules)]
     modules: usize,
     /// MiB that the script's values hold together
-    #[arg(long = "limit-memory", value_name = "MIB", default_value_t = Limits::default().memory)]
+    #[arg(id = "limit_memory", long = "limit-memory", value_name = "MIB", default_value_t = Limits::default().memory)]
     memory: usize,
     /// Models loaded or made
     #[arg(long = "limit-models", value_name = "N", default_value_t = Limits::default().models)]
