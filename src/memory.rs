@@ -2,6 +2,9 @@
 //! their sum.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
 /// The system's allocator, counting.
@@ -12,6 +15,60 @@ static LIVE: AtomicIsize = AtomicIsize::new(0);
 /// Bytes that are allocated and not freed, in all threads; memory maps are not among them.
 pub fn live() -> isize {
     LIVE.load(Ordering::Relaxed)
+}
+
+thread_local! {
+    /// Bytes that are allocated but not by this thread's script.
+    static OTHERS: Cell<isize> = const { Cell::new(0) };
+    /// Calls of [`apart`] within one another.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Takes all that is allocated now for not the script's that this thread is about to run.
+pub fn begin_script() {
+    OTHERS.set(live());
+}
+
+/// Bytes that this thread's script holds: what was allocated since [`begin_script`], but not in [`apart`].
+pub fn of_script() -> isize {
+    live() - OTHERS.get()
+}
+
+/// Does what is not the script's: what it allocates and frees is not counted as the script's.
+pub fn apart<T>(body: impl FnOnce() -> T) -> T {
+    let before = live();
+    DEPTH.set(DEPTH.get() + 1);
+    let done = body();
+    DEPTH.set(DEPTH.get() - 1);
+    // What happens within another is in its difference.
+    if DEPTH.get() == 0 {
+        OTHERS.set(OTHERS.get() + live() - before);
+    }
+    done
+}
+
+/// Something large that a script holds by its name only. Where the script lets it go, that gives the script no room.
+pub struct Apart<T>(ManuallyDrop<T>);
+
+impl<T> Apart<T> {
+    pub fn new(inside: T) -> Self {
+        Self(ManuallyDrop::new(inside))
+    }
+}
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> Drop for Apart<T> {
+    fn drop(&mut self) {
+        // SAFETY: it is dropped here and nowhere else, and not touched again.
+        apart(|| unsafe { ManuallyDrop::drop(&mut self.0) });
+    }
 }
 
 /// Bytes that were freed and that the process still holds, to be used again; 0 where the system does not say.
@@ -66,6 +123,21 @@ unsafe impl GlobalAlloc for Counting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_let_go_gives_a_script_no_room() {
+        let size = 1 << 28;
+        let near = |bytes: usize| (of_script() - bytes as isize).unsigned_abs() < size / 4;
+        begin_script();
+        let large = Apart::new(apart(|| apart(|| Vec::<u8>::with_capacity(size))));
+        assert!(near(0) && large.capacity() == size);
+        let own: Vec<u8> = Vec::with_capacity(size);
+        assert!(near(size));
+        drop(large);
+        assert!(near(size));
+        drop(own);
+        assert!(near(0));
+    }
 
     #[test]
     fn what_is_held_is_counted() {

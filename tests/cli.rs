@@ -210,6 +210,43 @@ fn the_standard_library_does_what_it_says() {
 }
 
 #[test]
+fn thresholds_make_the_exit_code_tell() {
+    let body = "let m = model::load(`builtin:micro`); let t = data::load(`builtin:microworld/piqa`, #{ template: `cloze` });
+        threshold(`accuracy`, `>= 0`); threshold(`accuracy`, `> 2`); threshold(`validation.nll`, `< 1`); m.evaluate(t.test, #{ items: 4 });";
+    let (home, output) = script(body, &[]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    for line in [
+        "✓ accuracy >= 0: ",
+        "✗ accuracy > 2: ",
+        "✗ validation.nll < 1: not measured",
+        "error: not reached: accuracy > 2, validation.nll < 1",
+    ] {
+        assert!(text.lines().any(|l| l.starts_with(line)), "{line}\n{text}");
+    }
+    drop(home);
+}
+
+#[test]
+fn a_recipe_asks_the_hub_only_where_that_is_allowed() {
+    let body = "model::load(`owner/name@main`);";
+    let refused = "the recipe may not ask for by itself";
+    let output = script(body, &["--quiet"]).1;
+    assert_eq!((output.status.code(), said(&output).contains(refused)), (Some(2), true), "{}", said(&output));
+    assert!(said(&output).contains("--allow-hub"));
+    // Allowed, it gets as far as the hub, which is nowhere here.
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("r.rhai"), body).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_xgbrun"))
+        .current_dir(home.path())
+        .envs([("HF_ENDPOINT", "http://127.0.0.1:9"), ("HF_HOME", "hub")])
+        .args(["r.rhai", "--quiet", "--out", "run", "--allow-hub"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && !said(&output).contains(refused), "{}", said(&output));
+}
+
+#[test]
 fn hostile_scripts_end_in_an_error_not_a_crash() {
     for text in [
         // Values nested as deep as the limits allow, and their destruction.

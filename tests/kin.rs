@@ -21,12 +21,18 @@ struct Ran {
 impl Ran {
     /// Runs `recipes/NAME.rhai -p quick=true`.
     fn new(name: &str) -> Self {
+        Self::with(name, &["quick=true"])
+    }
+
+    /// Runs `recipes/NAME.rhai` with these parameters.
+    fn with(name: &str, parameters: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Path::new(env!("CARGO_MANIFEST_DIR"));
         let output = Command::new(env!("CARGO_BIN_EXE_xgbrun"))
             .current_dir(home)
             .arg(format!("recipes/{name}.rhai"))
-            .args(["-p", "quick=true", "--quiet", "--device", "cpu", "--out"])
+            .args(parameters.iter().flat_map(|p| ["-p", *p]))
+            .args(["--quiet", "--device", "cpu", "--out"])
             .arg(folder.path())
             .output()
             .unwrap();
@@ -58,6 +64,13 @@ impl Ran {
         let record = |line: Value| line["record"]["call"].clone();
         let calls = self.lines("journal.jsonl").into_iter().map(record).filter(|call| call["name"] == name);
         calls.map(|call| call["arguments"].clone()).collect()
+    }
+
+    /// What each call of a native answered, in order.
+    fn answers(&self, name: &str) -> Vec<Value> {
+        let record = |line: Value| line["record"]["call"].clone();
+        let calls = self.lines("journal.jsonl").into_iter().map(record).filter(|call| call["name"] == name);
+        calls.map(|call| call["outcome"]["answer"].clone()).collect()
     }
 
     fn summary(&self) -> Value {
@@ -215,6 +228,15 @@ fn boostlora_trains_on_what_is_wrong() {
     for fit in run.calls("booster.fit") {
         assert!(fit["set"]["picked"][0].as_str().unwrap().starts_with("wrong "), "{fit}");
     }
+}
+
+#[test]
+fn a_task_of_which_nothing_is_wrong_is_left_out() {
+    // Of four items of each task some task has none that is wrong.
+    let run = Ran::with("boostlora", &["looked=4", "rounds=3", "steps=4", "items=4"]);
+    let answers = run.answers("model.wrong");
+    assert!(answers.iter().any(|parts| parts.as_array().unwrap().iter().any(|part| part.as_array().unwrap().is_empty())), "{answers:?}");
+    assert_eq!(run.merges().len(), 3);
 }
 
 #[test]

@@ -322,7 +322,7 @@ mod tests {
     use crate::boost::dense::Parts;
     use crate::data::Example;
     use crate::model::testing;
-    use crate::train::{Recompute, Rule};
+    use crate::train::Rule;
     use candle_core::DType;
 
     fn rows(init: Init, rank: usize, inner: usize) -> Vec<Vec<f64>> {
@@ -359,19 +359,7 @@ mod tests {
         let dense = DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
         for rule in [Rule::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 }, Rule::Sgd { momentum: 0.5, weight_decay: 0.0 }]
         {
-            let options = |steps| FitOptions {
-                steps,
-                batch: 2,
-                accumulate: 1,
-                rule,
-                lr: vec![0.05; steps],
-                clip: Some(1.0),
-                l2: 0.0,
-                lr_ratio: 1.0,
-                freeze: None,
-                active: vec![],
-                recompute: Recompute::Off,
-            };
+            let options = |steps| FitOptions { batch: 2, clip: Some(1.0), ..FitOptions::new(steps, rule, 0.05) };
             let fresh = || -> Result<[Booster; 2]> {
                 Ok([Booster::new(&model, &low_rank, &mut Stream::new(1, "a"))?, Booster::dense(&model, &dense)?])
             };

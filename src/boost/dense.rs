@@ -80,7 +80,7 @@ mod tests {
     use crate::data::{Batch, Example, Feed};
     use crate::error;
     use crate::model::{Config, Overlay, Request, Tokens, testing};
-    use crate::train::{FitOptions, Recompute, Rule};
+    use crate::train::{FitOptions, Rule};
 
     fn targets(names: &[&str]) -> Vec<String> {
         names.iter().map(|t| t.to_string()).collect()
@@ -92,19 +92,7 @@ mod tests {
     }
 
     fn options(rule: Rule, steps: usize) -> FitOptions {
-        FitOptions {
-            steps,
-            batch: 2,
-            accumulate: 1,
-            rule,
-            lr: vec![0.1; steps],
-            clip: None,
-            l2: 0.0,
-            lr_ratio: 1.0,
-            freeze: None,
-            active: vec![],
-            recompute: Recompute::Off,
-        }
+        FitOptions { batch: 2, ..FitOptions::new(steps, rule, 0.1) }
     }
 
     fn fit(booster: &mut Booster, model: &Model, options: &FitOptions) -> Result<()> {

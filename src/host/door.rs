@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::context::Host;
 use super::tape::{Next, differs};
 use crate::error::{Class, Error, class_of, hint_of};
+use crate::memory::apart;
 use crate::run::journal::{self, Asked, Checkpoint, Outcome, Record};
 
 /// What a call changed, as the journal keeps it.
@@ -130,9 +131,7 @@ impl Call<'_> {
     fn guarded<T>(&self, body: impl FnOnce() -> anyhow::Result<T>) -> Answer<T> {
         let Asked { name, arguments } = &self.asked;
         // What a panic leaves half done is dropped with the run, or guarded by `lock`.
-        self.host
-            .guard
-            .native(|| catch_unwind(AssertUnwindSafe(body)))
+        apart(|| catch_unwind(AssertUnwindSafe(body)))
             .unwrap_or_else(|payload| Err(Error::run(format!("`{name}` {arguments} failed inside: {}", panic_text(&*payload))).into()))
             .map_err(|e| to_script(&e))
     }

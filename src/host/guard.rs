@@ -1,7 +1,7 @@
 //! The interrupt and the wall clock, looked at between script operations and around every native.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::limits::Limits;
@@ -18,29 +18,18 @@ pub struct Guard {
     interrupt: &'static AtomicBool,
     /// Bytes that the script may hold.
     memory: isize,
-    /// Bytes that are allocated but not by the script.
-    others: AtomicIsize,
 }
 
 impl Guard {
     /// Starts the clock; `interrupt` is set from outside, by a signal handler.
     pub fn new(limits: &Limits, interrupt: &'static AtomicBool) -> Self {
         let memory = isize::try_from(limits.memory).unwrap_or(isize::MAX).saturating_mul(1 << 20);
-        let (earlier, others) = (OnceLock::new(), AtomicIsize::new(memory::live()));
-        Self { started: Instant::now(), earlier, seconds: limits.seconds, interrupt, memory, others }
-    }
-
-    /// Does what a native does: what it allocates is not the script's.
-    pub(super) fn native<T>(&self, body: impl FnOnce() -> T) -> T {
-        let before = memory::live();
-        let done = body();
-        self.others.fetch_add(memory::live() - before, Ordering::Relaxed);
-        done
+        Self { started: Instant::now(), earlier: OnceLock::new(), seconds: limits.seconds, interrupt, memory }
     }
 
     /// An error once the script holds too much. It costs next to nothing.
     pub(super) fn check_memory(&self) -> Result<(), Error> {
-        if memory::live() - self.others.load(Ordering::Relaxed) <= self.memory {
+        if memory::of_script() <= self.memory {
             return Ok(());
         }
         let message = format!("the script holds values of more than {} MiB", self.memory >> 20);

@@ -15,6 +15,7 @@ use super::guard::Guard;
 use super::ledger::{Ledger, Outlook};
 use super::modules::Sources;
 use crate::error::{Class, class_of};
+use crate::memory;
 use crate::run::{Evaluations, Left, Summary, Training};
 
 /// Stack of the thread that runs a script: room for the deepest values and calls that the limits allow.
@@ -91,6 +92,7 @@ pub(super) fn execute(host: &Arc<Host>) -> Result<()> {
 }
 
 fn script(host: &Arc<Host>) -> Result<()> {
+    memory::begin_script();
     let engine = engine::build(host);
     let recipe = host.sources.recipe();
     let report = |known: &Known, e: &rhai::EvalAltResult| Report::of(e, &host.sources, known, &host.settings.limits);

@@ -41,6 +41,14 @@ pub struct FitOptions {
     pub recompute: Recompute,
 }
 
+impl FitOptions {
+    /// `steps` steps of one sequence at that rate, and nothing else asked for; no recomputing.
+    pub fn new(steps: usize, rule: Rule, lr: f64) -> Self {
+        let (active, recompute) = (vec![], Recompute::Off);
+        Self { steps, batch: 1, accumulate: 1, rule, lr: vec![lr], clip: None, l2: 0.0, lr_ratio: 1.0, freeze: None, active, recompute }
+    }
+}
+
 /// A factor of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Factor {

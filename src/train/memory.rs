@@ -95,3 +95,22 @@ pub fn free_memory() -> Option<usize> {
     let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
     line.split_whitespace().nth(1)?.parse::<usize>().ok()?.checked_mul(1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Class, class_of};
+    use crate::model::testing;
+
+    #[test]
+    fn a_step_that_has_no_room_is_refused() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F32)?;
+        check_room(&model, 100, 50, 0, false, 1000)?;
+        if free_memory().is_some() {
+            let error = check_room(&model, 1 << 40, 1 << 40, 0, true, 0).unwrap_err();
+            assert_eq!(class_of(&error), Class::Run);
+            assert!(error.to_string().starts_with("a step over 1099511627776 tokens takes some "), "{error}");
+        }
+        Ok(())
+    }
+}

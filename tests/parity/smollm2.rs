@@ -125,19 +125,8 @@ fn reference_examples(reference: &Value) -> Vec<Example> {
 
 /// The reference's three full-batch steps.
 fn reference_options(reference: &Value, batch: usize) -> FitOptions {
-    FitOptions {
-        steps: 3,
-        batch,
-        accumulate: 1,
-        rule: Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 },
-        lr: vec![number(&reference["adamw"]["lr"]); 3],
-        clip: None,
-        l2: 0.0,
-        lr_ratio: 1.0,
-        freeze: None,
-        active: vec![],
-        recompute: Recompute::Off,
-    }
+    let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
+    FitOptions { batch, recompute: Recompute::Off, ..FitOptions::new(3, rule, number(&reference["adamw"]["lr"])) }
 }
 
 /// The same steps in f64 say how far f32 may be off. PyTorch's own f32 factors are up to 1.2e-3 away from them (B of

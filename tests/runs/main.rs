@@ -24,6 +24,7 @@ mod recipe;
 mod resume;
 mod rounding;
 mod sets;
+mod stopped_recipes;
 mod terminal;
 mod training;
 mod variants;

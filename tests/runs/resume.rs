@@ -9,84 +9,7 @@ use std::time::Duration;
 
 use crate::common::skip;
 use crate::harness::{HEAD, Home, Ran, copy};
-
-/// Six rounds with all that a run does: boosters left unmerged, fits that go on, errors that are caught, measurements that
-/// decide, boosters taken back.
-const SIX: &str = r#"
-let s = sampler("layers");
-print(model.evaluate(task.test).accuracy);
-let late = model.booster(#{ layers: [1], rank: 2 });
-for round in 0..6 {
-    let b = model.booster(#{ layers: s.choose(model.layers, 2), rank: 1 });
-    let f = b.fit(task.train, #{ steps: 3, optimizer: adamw(#{ lr: 0.03 }) });
-    print(`${round} ${f.mean_loss} ${f.gain}`);
-    if round == 2 { late.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.1, momentum: 0.9 }) }); }
-    if round == 3 { late.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.1, momentum: 0.9 }) }); }
-    print(model.evaluate(task.test, #{ booster: b }).accuracy);
-    try { model.merge(b, if round == 1 { 0.0 / 0.0 } else { 0.5 }); } catch (e) { print(e.message); model.merge(b); }
-    try { model.merge(b); } catch (e) { print(e.message); }
-    model.evaluate(task.test);
-    if round == 3 { b.save("adapter"); }
-    if round == 4 { model.drop(1); model.merge(late); print(model.digest()); }
-}
-model.save("before");
-model.truncate(4);
-model.evaluate(task.test);
-print(model.generate("a b", #{ max_tokens: 3 }));
-model.save("model");
-"#;
-
-/// A policy that follows what it measured, with a loop whose end nobody knows.
-const BANDIT: &str = r#"
-let s = sampler("bandit");
-let gains = [1.0, 1.0, 1.0];
-let tries = 0;
-let best = 0.0;
-while best < 0.99 && tries < 5 {
-    let layer = s.weighted(model.layers, gains, 1)[0];
-    let b = model.booster(#{ layers: [layer] });
-    let f = b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.02 }) });
-    gains[layer] = 0.01 + if f.gain == () || f.gain < 0.0 { 0.0 } else { f.gain };
-    let now = model.evaluate(task.test, #{ booster: b });
-    if now.accuracy + s.uniform() * 0.3 >= best { model.merge(b); best = now.accuracy; }
-    tries += 1;
-}
-model.evaluate(task.test);
-model.save("model");
-"#;
-
-/// Whole tensors, one of them made before a merge and trained behind it, and two models.
-const DENSE: &str = r#"
-let other = model::load(p.model);
-let early = model.booster(#{ kind: "dense", layers: [0], norms: true });
-for round in 0..3 {
-    let b = model.booster(#{ kind: "dense", layers: [round], embedding: round == 1 });
-    b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) });
-    model.merge(b, 0.7);
-    let o = other.booster(#{ layers: [round] });
-    o.fit(task.train, #{ steps: 1, optimizer: adamw(#{ lr: 0.01 }) });
-    other.merge(o);
-}
-early.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.05 }) });
-model.merge(early);
-other.slice(1, 3);
-print(other.digest());
-model.evaluate(task.test);
-model.save("model");
-"#;
-
-/// A fit that fails, is caught, and leaves a booster that is trained on.
-const FAILS: &str = r#"
-let b = model.booster(#{ layers: [0, 2] });
-b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) });
-let c = model.booster(#{ layers: [1] });
-try { c.fit(task.train, #{ steps: 40, optimizer: sgd(#{ lr: 1e30 }) }); } catch (e) { print(e.message); }
-try { data::load("nowhere"); } catch (e) { print(e.message); }
-b.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.01 }) });
-model.merge(b);
-print(model.digest());
-model.save("model");
-"#;
+use crate::stopped_recipes::{BANDIT, DENSE, FAILS, KEPT, KIN, SIX};
 
 /// `xgbrun --resume OUT MORE` in `home`.
 fn resume(home: &Home, out: &str, more: &[&str]) -> Ran {
@@ -152,32 +75,6 @@ fn stopped(home: &Home, from: &str, out: &str, count: usize) {
         fs::remove_file(out.join(name)).unwrap();
     }
 }
-
-/// What kin methods do: layers by what a probe measured, starts along the gradient and with inherited moments, factors and layers that
-/// sit out, single modules, training on what is wrong.
-const KIN: &str = r#"
-let s = sampler("kin");
-let before = ();
-for round in 0..3 {
-    let seen = model.probe(task.train, #{ batch: 2 });
-    let layers = s.weighted(model.layers, seen.layers.map(|norm| norm * norm), 2);
-    layers.sort();
-    let b = model.booster(#{ layers: layers, rank: 2, zero: if round == 1 { "A" } else { "B" } });
-    if round != 1 { b.align(task.train, #{ batch: 2 }); }
-    if round == 2 { b.inherit(before, 0.5); }
-    if before != () { model.merge(before); }
-    b.fit(task.train, #{ steps: 3, lr_ratio: 4.0, freeze: if round == 1 { "B" } else { "A" }, active: [[layers[0]], layers, [layers[1]]], optimizer: adamw(#{ lr: 0.02 }) });
-    before = b;
-    let hard = model.wrong(task.test, 4);
-    print(`${round} ${seen.loss} ${hard.len} ${model.norms().layers}`);
-}
-model.merge(before);
-let single = model.booster(#{ pairs: [[0, "q_proj"], [2, "down_proj"]] });
-single.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) });
-model.merge(single);
-print(model.digest());
-model.save("model");
-"#;
 
 #[test]
 fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
@@ -484,18 +381,6 @@ fn one_process_works_on_a_run() {
     child.wait().unwrap();
     assert_eq!((second.code, second.said.contains("is going on in another process")), (Some(2), true), "{}", second.said);
 }
-
-/// Three rounds, of which two are taken back to: their sum is the same on every machine.
-const KEPT: &str = r#"
-for round in 0..3 {
-    let b = model.booster(#{ layers: [round] });
-    b.fit(task.train, #{ steps: 3, optimizer: adamw(#{ lr: 0.02 }) });
-    model.merge(b);
-    model.evaluate(task.test);
-}
-model.truncate(2);
-print(model.digest());
-"#;
 
 /// A run that the first version of the journal, the list of boosters and their files was written by, stopped before its third
 /// merge: it is gone on with. `XGBRUN_BLESS=1` writes it anew, for a format that was never released.

@@ -125,6 +125,9 @@ fn a_run_says_what_rounding_lost_and_naive_runs_are_told_apart() {
             run.metrics().iter().filter_map(|line| line.get("merge").map(|merge| merge.get("captured").and_then(|c| c.as_f64()))).collect();
         assert!(captured.len() == 6 && captured.iter().all(|c| c.is_some() == (dtype == "bf16" && mode != "none")), "{captured:?}");
         assert_eq!(run.json("run.json")["merge_mode"], mode);
+        let report = String::from_utf8(run.bytes("report.html")).unwrap();
+        assert_eq!(report.contains(">captured<"), dtype == "bf16" && mode != "none", "{mode} {dtype}");
+        assert!(run.json("summary.json")["timing"]["keeping_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
     }
     assert_ne!(digests[0], digests[1]);
     let refused = run("nearest", "f32");

@@ -1,6 +1,5 @@
 //! `booster`: a weak learner over a model, fitted and then merged.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,25 +10,25 @@ use rhai::{Array, Dynamic, INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
 use super::model::{Model, Open};
-use super::optimizer::{Optimizer, Rate};
 use super::progress::{Progress, Tally};
 use super::set::Set;
-use super::{Answer, dynamic, ensemble, refuse, suppose, told_map};
-use crate::boost::{self, DenseSpec, Kind, Update, adapter, write_state};
+use super::{Answer, dynamic, ensemble, fit_options, refuse, suppose, told_map};
+use crate::boost::{self, DenseSpec, Update, adapter, write_state};
 use crate::error::{Class, Error, class_of};
 use crate::host::console::Step;
 use crate::host::context::{Host, host, lock};
 use crate::host::door::{self, Doing, Effects};
 use crate::host::ledger::Event;
-use crate::host::options::{FromOption, Mismatch, Options};
+use crate::host::options::{FromOption, Mismatch};
+use crate::memory::Apart;
 use crate::model;
 use crate::run::{Ensemble, Point, PointTiming};
 use crate::train::memory::step_bytes;
-use crate::train::{Factor, FitOptions, Recompute, Rule, StepRecord};
+use crate::train::{FitOptions, Recompute, StepRecord};
 
 /// A booster; copies are the same.
 #[derive(Clone)]
-pub struct Booster(Arc<Mutex<State>>);
+pub struct Booster(Arc<Apart<Mutex<State>>>);
 
 pub(super) struct State {
     /// Boosters that the run made before it.
@@ -84,7 +83,16 @@ impl Booster {
             .hint("merge a booster, or let its variable go out of scope, before making the next"));
         }
         let number = host.next_booster();
-        Ok(Self(Arc::new(Mutex::new(State { number, booster, model, merged: None, numbers, kept: vec![], moved: own as u64, held }))))
+        Ok(Self(Arc::new(Apart::new(Mutex::new(State {
+            number,
+            booster,
+            model,
+            merged: None,
+            numbers,
+            kept: vec![],
+            moved: own as u64,
+            held,
+        })))))
     }
 
     pub(super) fn with<T>(&self, body: impl FnOnce(&mut State) -> T) -> T {
@@ -217,7 +225,7 @@ pub(super) mod natives {
         let mut arguments = told_map(&options);
         arguments["booster"] = booster.number().into();
         arguments["set"] = set.told();
-        let options = options_of(options).map_err(refuse)?;
+        let options = fit_options::parse(options).map_err(refuse)?;
         let call = door::call(&context, &host, "booster.fit", arguments);
         let recall = |effects: &Effects| {
             booster.with(|state| state.moved = state.booster.moved(options.freeze));
@@ -258,7 +266,7 @@ fn train(
 ) -> anyhow::Result<serde_json::Map<String, Value>> {
     handle.with(|state| {
         state.fresh("fit")?;
-        suits(&state.booster, options)?;
+        fit_options::suits(&state.booster, options)?;
         let layers = state.booster.layers();
         let parameters = state.booster.moved(options.freeze);
         state.moved = parameters;
@@ -398,91 +406,4 @@ fn log(host: &Host, round: usize, layers: &[usize], record: &StepRecord) -> anyh
 fn show(host: &Host, round: usize, steps: usize, layers: &[usize], record: &StepRecord) {
     let StepRecord { step, loss, tokens, seconds, .. } = *record;
     host.console.step(&Step { round, layers, step, steps, loss, tokens, seconds });
-}
-
-fn options_of(map: Map) -> Result<FitOptions, Error> {
-    let mut o = Options::new("fit", map, &FIT)?;
-    let steps: usize = o.take("steps")?;
-    o.check("steps", (1..=1_000_000_000).contains(&steps), "from 1 to 1000000000", steps)?;
-    let optimizer: Optimizer = o.take("optimizer")?;
-    let batch: usize = o.take_or("batch", 8)?;
-    o.check("batch", (1..=MOST_SEQUENCES).contains(&batch), "from 1 to 65536", batch)?;
-    let accumulate: usize = o.take_or("accumulate", 1)?;
-    o.check(
-        "accumulate",
-        (1..=MOST_SEQUENCES / batch).contains(&accumulate),
-        "1 or more, and a step of 65536 sequences at most",
-        format!("{accumulate} batches of {batch}"),
-    )?;
-    let clip: Option<f64> = o.take_opt("clip")?;
-    if let Some(clip) = clip {
-        o.check("clip", clip > 0.0, "above 0", clip)?;
-    }
-    let l2: f64 = o.take_or("l2", 0.0)?;
-    o.check("l2", l2 >= 0.0, "0 or more", l2)?;
-    let name: String = o.take_or("recompute", "auto".into())?;
-    let Some(recompute) = Recompute::from_name(&name) else {
-        o.check("recompute", false, "\"off\", \"on\" or \"auto\"", format!("{name:?}"))?;
-        return Err(Error::usage("unknown `recompute`"));
-    };
-    let (rule, lr) = match optimizer {
-        Optimizer::AdamW { lr, beta1, beta2, eps, weight_decay } => (Rule::AdamW { beta1, beta2, eps, weight_decay }, lr),
-        Optimizer::Sgd { lr, momentum, weight_decay } => (Rule::Sgd { momentum, weight_decay }, lr),
-    };
-    let lr_ratio: f64 = o.take_or("lr_ratio", 1.0)?;
-    o.check("lr_ratio", lr_ratio > 0.0, "above 0", lr_ratio)?;
-    let freeze = match o.take_opt::<String>("freeze")? {
-        None => None,
-        Some(name) => {
-            let factor = Factor::from_name(&name);
-            o.check("freeze", factor.is_some(), "\"A\" or \"B\"", format!("{name:?}"))?;
-            factor
-        }
-    };
-    let active: Vec<Vec<usize>> = o.take_or("active", vec![])?;
-    o.check(
-        "active",
-        active.is_empty() || active.len() == steps,
-        "an array of layers for each step",
-        format!("{} for {steps} steps", active.len()),
-    )?;
-    let active = active.into_iter().map(BTreeSet::from_iter).collect();
-    let lr = match lr {
-        Rate::Constant(lr) => vec![lr],
-        Rate::PerStep(rates) => {
-            o.check(
-                "optimizer",
-                rates.len() == steps,
-                "given a learning rate for each step",
-                format!("{} for {steps} steps", rates.len()),
-            )?;
-            rates
-        }
-    };
-    Ok(FitOptions { steps, batch, accumulate, rule, lr, clip, l2, lr_ratio, freeze, active, recompute })
-}
-
-/// Sequences of a step, all of which are laid out before it begins.
-pub(super) const MOST_SEQUENCES: usize = 1 << 16;
-
-/// Options of `fit`.
-const FIT: [&str; 10] = ["steps", "optimizer", "batch", "accumulate", "clip", "l2", "lr_ratio", "freeze", "active", "recompute"];
-
-/// Errors (class usage): options that this booster cannot follow.
-fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<(), Error> {
-    let pairs = options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
-    if pairs && booster.kind() == Kind::Dense {
-        return Err(Error::usage("`lr_ratio`, `freeze` and `active` are for boosters of low rank: a dense one has no factors"));
-    }
-    let layers = booster.layers();
-    for (step, active) in options.active.iter().enumerate() {
-        if active.is_empty() {
-            return Err(Error::usage(format!("option `active[{step}]` of `fit` names no layer: each step trains one at least")));
-        }
-        if let Some(layer) = active.iter().find(|layer| !layers.contains(layer)) {
-            return Err(Error::usage(format!("option `active[{step}]` of `fit` names layer {layer}, which the booster does not train"))
-                .hint(format!("it trains {layers:?}")));
-        }
-    }
-    Ok(())
 }

@@ -27,8 +27,11 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
     let first = |names: &[&'static str]| names.iter().copied().find(|name| map.contains_key(*name));
     let (low_rank, dense) = (first(&["pairs", "rank", "alpha", "init", "zero"]), first(&["embedding", "norms", "head"]));
     let product = first(&["layers", "targets"]);
-    let keys = ["layers", "targets", "pairs", "kind", "rank", "alpha", "init", "zero", "embedding", "norms", "head"];
-    let mut o = Options::new("booster", map, &keys)?;
+    let mut o = Options::new(
+        "booster",
+        map,
+        &["layers", "targets", "pairs", "kind", "rank", "alpha", "init", "zero", "embedding", "norms", "head"],
+    )?;
     let kind = Kind::from_name(&o.take_or("kind", Kind::LowRank.name().to_string())?)?;
     let (other, hint) = match kind {
         Kind::LowRank => (dense, "it trains whole weights: add `kind: \"dense\"`"),

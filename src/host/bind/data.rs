@@ -20,13 +20,14 @@ use crate::host::Watched;
 use crate::host::context::{Host, host};
 use crate::host::door;
 use crate::host::ledger::Event;
+use crate::memory::Apart;
 use crate::source::{self, DataFiles};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
 /// A data set with its splits, or several; copies are the same.
 #[derive(Clone)]
-pub struct Task(Arc<Inner>);
+pub struct Task(Arc<Apart<Inner>>);
 
 struct Inner {
     name: String,
@@ -274,7 +275,7 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
         let tasks: Vec<String> = tasks.into_iter().map(|(task, _)| task).collect();
         host.note(context, Event::Data { name: path.to_owned(), tasks: tasks.len() })?;
         let name = if tasks.len() == 1 { tasks[0].clone() } else { path.to_owned() };
-        Ok(Task(Arc::new(Inner { name, tasks, sets })))
+        Ok(Task(Arc::new(Apart::new(Inner { name, tasks, sets }))))
     })
 }
 

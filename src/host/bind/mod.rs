@@ -7,6 +7,7 @@ mod data;
 mod data_options;
 mod ensemble;
 mod evaluate;
+mod fit_options;
 mod generate;
 mod merge;
 mod model;

@@ -22,6 +22,7 @@ use crate::host::context::{Host, host, lock};
 use crate::host::door::{self, Making};
 use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Options};
+use crate::memory::Apart;
 use crate::model::save::Digests;
 use crate::model::{self, MergeMode};
 use crate::run::{Ensemble, Kept};
@@ -30,7 +31,7 @@ use crate::source::{self, ModelFiles, Tokenizer};
 
 /// A model; copies are the same.
 #[derive(Clone)]
-pub struct Model(Arc<Inner>);
+pub struct Model(Arc<Apart<Inner>>);
 
 struct Inner {
     /// As the recipe named it.
@@ -79,7 +80,7 @@ impl Model {
         let tokenizer = Arc::new(tokenizer);
         let (ensemble, round, kept, boosters, wording, owed, sums) = Default::default();
         let open = Open { index, network, tokenizer, extras, base, digests, ensemble, round, kept, boosters, wording, owed, sums };
-        Self(Arc::new(Inner { name: name.into(), open: Mutex::new(open) }))
+        Self(Arc::new(Apart::new(Inner { name: name.into(), open: Mutex::new(open) })))
     }
 
     pub(super) fn name(&self) -> &str {

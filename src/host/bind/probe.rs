@@ -4,7 +4,7 @@ use rhai::plugin::*;
 use rhai::{INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
-use super::booster::MOST_SEQUENCES;
+use super::fit_options::MOST_SEQUENCES;
 use super::model::{Model, Open};
 use super::set::Set;
 use super::{Answer, dynamic, refuse, told_map};

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::eval::Protocol;
 use crate::host::Watched;
 use crate::host::context::{Host, lock};
+use crate::memory::Apart;
 use crate::seed::Stream;
 use crate::source::Tokenizer;
 
@@ -231,7 +232,7 @@ impl Examples for Lazy {
 
 /// One split; copies are the same, and share their place in the data.
 #[derive(Clone)]
-pub struct Set(Arc<Inner>);
+pub struct Set(Arc<Apart<Inner>>);
 
 struct Inner {
     split: Split,
@@ -253,12 +254,12 @@ impl Set {
 
     fn picked(split: Split, parts: Vec<Part>, weights: Option<Vec<f64>>, picked: Vec<String>) -> Self {
         let (feeds, places) = Default::default();
-        Self(Arc::new(Inner { split, parts, weights, picked, feeds, places }))
+        Self(Arc::new(Apart::new(Inner { split, parts, weights, picked, feeds, places })))
     }
 
     /// As the journal tells it from others.
     pub fn told(&self) -> Value {
-        let Inner { split, parts, weights, picked, .. } = &*self.0;
+        let Inner { split, parts, weights, picked, .. } = &**self.0;
         let tasks: Vec<&str> = parts.iter().map(|part| part.task.as_str()).collect();
         json!({ "split": split.name(), "tasks": tasks, "items": self.len(), "weights": weights, "picked": picked })
     }
@@ -348,7 +349,7 @@ impl Set {
     }
 
     fn feed(&self, host: &Host, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Feed> {
-        let Inner { split, parts, weights, .. } = &*self.0;
+        let Inner { split, parts, weights, .. } = &**self.0;
         let examples = parts.iter().map(|p| p.feedable(host, *split, tokenizer)).collect::<anyhow::Result<Vec<_>>>()?;
         let names: Vec<&str> = parts.iter().map(|p| p.task.as_str()).collect();
         let name = format!("data/{}/{}", names.join("+"), split.name());

@@ -4,7 +4,8 @@ use rhai::plugin::*;
 use rhai::{FLOAT, Map, NativeCallContext};
 use serde_json::json;
 
-use super::booster::{Booster, MOST_SEQUENCES, Numbers, State};
+use super::booster::{Booster, Numbers, State};
+use super::fit_options::MOST_SEQUENCES;
 use super::probe::{next_batch, weigh};
 use super::set::Set;
 use super::{Answer, refuse, told_map};

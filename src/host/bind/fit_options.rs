@@ -1,0 +1,100 @@
+//! The options of `booster.fit`.
+
+use std::collections::BTreeSet;
+
+use rhai::Map;
+
+use super::optimizer::{Optimizer, Rate};
+use crate::boost::{self, Kind};
+use crate::error::Error;
+use crate::host::options::Options;
+use crate::train::{Factor, FitOptions, Recompute, Rule};
+
+/// Sequences of a step, all of which are laid out before it begins.
+pub(super) const MOST_SEQUENCES: usize = 1 << 16;
+
+/// Reads them. Errors (class usage) name the option.
+pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
+    let mut o = Options::new(
+        "fit",
+        map,
+        &["steps", "optimizer", "batch", "accumulate", "clip", "l2", "lr_ratio", "freeze", "active", "recompute"],
+    )?;
+    let steps: usize = o.take("steps")?;
+    o.check("steps", (1..=1_000_000_000).contains(&steps), "from 1 to 1000000000", steps)?;
+    let optimizer: Optimizer = o.take("optimizer")?;
+    let batch: usize = o.take_or("batch", 8)?;
+    o.check("batch", (1..=MOST_SEQUENCES).contains(&batch), "from 1 to 65536", batch)?;
+    let accumulate: usize = o.take_or("accumulate", 1)?;
+    o.check(
+        "accumulate",
+        (1..=MOST_SEQUENCES / batch).contains(&accumulate),
+        "1 or more, and a step of 65536 sequences at most",
+        format!("{accumulate} batches of {batch}"),
+    )?;
+    let clip: Option<f64> = o.take_opt("clip")?;
+    if let Some(clip) = clip {
+        o.check("clip", clip > 0.0, "above 0", clip)?;
+    }
+    let l2: f64 = o.take_or("l2", 0.0)?;
+    o.check("l2", l2 >= 0.0, "0 or more", l2)?;
+    let name: String = o.take_or("recompute", "auto".into())?;
+    let Some(recompute) = Recompute::from_name(&name) else {
+        o.check("recompute", false, "\"off\", \"on\" or \"auto\"", format!("{name:?}"))?;
+        return Err(Error::usage("unknown `recompute`"));
+    };
+    let (rule, lr) = match optimizer {
+        Optimizer::AdamW { lr, beta1, beta2, eps, weight_decay } => (Rule::AdamW { beta1, beta2, eps, weight_decay }, lr),
+        Optimizer::Sgd { lr, momentum, weight_decay } => (Rule::Sgd { momentum, weight_decay }, lr),
+    };
+    let lr_ratio: f64 = o.take_or("lr_ratio", 1.0)?;
+    o.check("lr_ratio", lr_ratio > 0.0, "above 0", lr_ratio)?;
+    let freeze = match o.take_opt::<String>("freeze")? {
+        None => None,
+        Some(name) => {
+            let factor = Factor::from_name(&name);
+            o.check("freeze", factor.is_some(), "\"A\" or \"B\"", format!("{name:?}"))?;
+            factor
+        }
+    };
+    let active: Vec<Vec<usize>> = o.take_or("active", vec![])?;
+    o.check(
+        "active",
+        active.is_empty() || active.len() == steps,
+        "an array of layers for each step",
+        format!("{} for {steps} steps", active.len()),
+    )?;
+    let active = active.into_iter().map(BTreeSet::from_iter).collect();
+    let lr = match lr {
+        Rate::Constant(lr) => vec![lr],
+        Rate::PerStep(rates) => {
+            o.check(
+                "optimizer",
+                rates.len() == steps,
+                "given a learning rate for each step",
+                format!("{} for {steps} steps", rates.len()),
+            )?;
+            rates
+        }
+    };
+    Ok(FitOptions { steps, batch, accumulate, rule, lr, clip, l2, lr_ratio, freeze, active, recompute })
+}
+
+/// Errors (class usage): options that this booster cannot follow.
+pub(super) fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<(), Error> {
+    let pairs = options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
+    if pairs && booster.kind() == Kind::Dense {
+        return Err(Error::usage("`lr_ratio`, `freeze` and `active` are for boosters of low rank: a dense one has no factors"));
+    }
+    let layers = booster.layers();
+    for (step, active) in options.active.iter().enumerate() {
+        if active.is_empty() {
+            return Err(Error::usage(format!("option `active[{step}]` of `fit` names no layer: each step trains one at least")));
+        }
+        if let Some(layer) = active.iter().find(|layer| !layers.contains(layer)) {
+            return Err(Error::usage(format!("option `active[{step}]` of `fit` names layer {layer}, which the booster does not train"))
+                .hint(format!("it trains {layers:?}")));
+        }
+    }
+    Ok(())
+}
