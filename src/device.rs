@@ -45,7 +45,11 @@ pub fn set_threads(threads: Option<usize>) -> anyhow::Result<usize> {
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     // A pool that is already there (a second run in one process) keeps its size.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-    Ok(rayon::current_num_threads())
+    let threads = rayon::current_num_threads();
+    // candle asks for the number at every product, and counts the machine's cores in /proc where the variable is not there.
+    // SAFETY: Rust's readers of the environment wait for each other, and no C code that is linked in reads it meanwhile.
+    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
+    Ok(threads)
 }
 
 /// Lets freed memory stay with the process, in one heap for all threads: a training step frees and asks again for the

@@ -310,6 +310,14 @@ impl Host {
         })
     }
 
+    /// Brings to the disk what a run did before it failed.
+    pub(super) fn failed(&self) {
+        if let Some(run) = &mut *lock(&self.run) {
+            // Why it failed is what its user must read; what is not on the disk is only less to look at.
+            let _ = run.sync();
+        }
+    }
+
     /// Closes the run folder of a run that was interrupted, if there is one, and says where it is. The weights were not
     /// final, so there is no digest of them.
     pub(super) fn interrupted(&self) -> Error {

@@ -56,7 +56,13 @@ pub fn resume(left: Left, settings: Settings, console: Arc<dyn Console>, interru
 
 fn conclude(host: Host) -> Result<Finished> {
     let host = Arc::new(host);
-    execute(&host).map_err(|error| if class_of(&error) == Class::Interrupted { host.interrupted().into() } else { error })?;
+    execute(&host).map_err(|error| {
+        if class_of(&error) == Class::Interrupted {
+            return host.interrupted().into();
+        }
+        host.failed();
+        error
+    })?;
     let summary = host.finish()?;
     let recipe = host.sources.recipe().name.clone();
     host.with_run(|run| {

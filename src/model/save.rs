@@ -22,6 +22,9 @@ pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()
     write_safetensors_with(path, tensors, ("format", "pt"))
 }
 
+/// Bytes of tensors that are put together in memory and written at once.
+const SMALL: usize = 16 << 20;
+
 /// As [`write_safetensors`], with an entry of metadata: of several the format keeps no order, and equal runs give equal
 /// bytes.
 pub fn write_safetensors_with(path: &Path, tensors: &[(String, Tensor)], (key, value): (&str, &str)) -> Result<()> {
@@ -30,9 +33,20 @@ pub fn write_safetensors_with(path: &Path, tensors: &[(String, Tensor)], (key, v
         .iter()
         .map(|(name, t)| Ok((name.as_str(), t.to_device(&candle_core::Device::Cpu)?.contiguous()?)))
         .collect::<Result<_>>()?;
-    let metadata = [(key.to_string(), value.to_string())].into();
-    safetensors::serialize_to_file(cpu, Some(metadata), &partial).with_context(|| format!("cannot write `{}`", path.display()))?;
-    std::fs::rename(&partial, path).with_context(|| format!("cannot write `{}`", path.display()))
+    let metadata = Some([(key.to_string(), value.to_string())].into());
+    let bytes: usize = cpu.iter().map(|(_, t)| t.elem_count() * t.dtype().size_in_bytes()).sum();
+    let write = || {
+        if bytes <= SMALL {
+            std::fs::write(&partial, safetensors::serialize(cpu, metadata)?)?;
+        } else {
+            // It is written through a file that nobody else may read, and this one is to be as others are.
+            let permissions = std::fs::File::create(&partial)?.metadata()?.permissions();
+            safetensors::serialize_to_file(cpu, metadata, &partial)?;
+            std::fs::set_permissions(&partial, permissions)?;
+        }
+        anyhow::Ok(std::fs::rename(&partial, path)?)
+    };
+    write().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Bytes of weights in a file, beyond which there are several: transformers' default.

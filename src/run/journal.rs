@@ -7,9 +7,10 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -107,6 +108,8 @@ pub struct Journal {
     synced: Instant,
     /// Files whose records were written since, which go to the disk before the records do.
     waiting: Vec<PathBuf>,
+    /// Waits for the disk beside what goes on.
+    syncing: Option<JoinHandle<Result<()>>>,
     /// Where each record ends that was there when it was opened.
     ends: Vec<End>,
     bytes: u64,
@@ -126,7 +129,7 @@ impl Journal {
     fn over(file: File, ends: Vec<End>) -> Self {
         let sum = ends.last().map_or_else(String::new, |(_, sum)| sum.clone());
         let bytes = ends.last().map_or(0, |(end, _)| *end) as u64;
-        Self { file, sum, synced: Instant::now(), waiting: vec![], ends, bytes }
+        Self { file, sum, synced: Instant::now(), waiting: vec![], syncing: None, ends, bytes }
     }
 
     /// Opens the journal in `folder` to go on behind its records, which come back; a last line that is cut is taken off. One
@@ -173,7 +176,7 @@ impl Journal {
 
     /// Whether what was written has waited long enough.
     pub fn is_due(&self) -> bool {
-        self.synced.elapsed() >= SYNC_EVERY
+        self.synced.elapsed() >= SYNC_EVERY && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Notes a file that a record to come tells of: it goes to the disk before the record does.
@@ -181,18 +184,47 @@ impl Journal {
         self.waiting.push(path);
     }
 
+    /// Begins to bring everything to the disk. Errors: the last time failed.
+    pub fn sync_soon(&mut self) -> Result<()> {
+        self.settle()?;
+        let file = self.file.try_clone().context("cannot write `journal.jsonl`")?;
+        let files = std::mem::take(&mut self.waiting);
+        self.synced = Instant::now();
+        self.syncing = Some(thread::spawn(move || to_disk(&file, &files)));
+        Ok(())
+    }
+
     /// Brings everything to the disk.
     pub fn sync(&mut self) -> Result<()> {
-        for path in self.waiting.drain(..) {
-            // What is gone again needs no care.
-            if let Ok(file) = File::open(&path) {
-                file.sync_all().with_context(|| format!("cannot write `{}`", path.display()))?;
-            }
-        }
-        self.file.sync_data().context("cannot write `journal.jsonl`")?;
+        self.settle()?;
+        to_disk(&self.file, &std::mem::take(&mut self.waiting))?;
         self.synced = Instant::now();
         Ok(())
     }
+
+    /// Waits for what was begun.
+    fn settle(&mut self) -> Result<()> {
+        let Some(syncing) = self.syncing.take() else { return Ok(()) };
+        syncing.join().unwrap_or_else(|_| bail!("what waits for the disk broke off"))
+    }
+}
+
+impl Drop for Journal {
+    /// Nobody else can open the file before that.
+    fn drop(&mut self) {
+        let _ = self.settle();
+    }
+}
+
+/// Brings `files` to the disk, then the journal.
+fn to_disk(journal: &File, files: &[PathBuf]) -> Result<()> {
+    for path in files {
+        // What is gone again needs no care.
+        if let Ok(file) = File::open(path) {
+            file.sync_all().with_context(|| format!("cannot write `{}`", path.display()))?;
+        }
+    }
+    journal.sync_data().context("cannot write `journal.jsonl`")
 }
 
 fn locked(folder: &Path) -> Result<File> {

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -76,7 +77,7 @@ impl Metrics {
         if folder.is_dry() {
             return Ok(Self { file: None, bytes });
         }
-        let path = folder.path().join("metrics.jsonl");
+        let path = Self::path(folder);
         let shown = || format!("cannot write `{}`", path.display());
         let file = OpenOptions::new().create(true).append(true).open(&path).with_context(shown)?;
         let length = file.metadata().with_context(shown)?.len();
@@ -85,6 +86,11 @@ impl Metrics {
         }
         file.set_len(bytes).with_context(shown)?;
         Ok(Self { file: Some(file), bytes })
+    }
+
+    /// Where it is in `folder`.
+    pub fn path(folder: &Folder) -> PathBuf {
+        folder.path().join("metrics.jsonl")
     }
 
     /// How many there are.

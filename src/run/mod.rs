@@ -49,6 +49,8 @@ pub struct Run {
     manifest: Manifest,
     /// Of a run that writes.
     journal: Option<Journal>,
+    /// Which boosters models are the sum of, by the boosters' folder; not written yet.
+    lists: BTreeMap<PathBuf, Ensemble>,
     /// What the recipe saved, below the folder.
     saved: BTreeSet<PathBuf>,
     /// Files of boosters in training, and after how many merges each was written.
@@ -101,9 +103,24 @@ impl Run {
 
     fn begin(folder: Folder, manifest: Manifest, journal: Option<Journal>, metrics: u64) -> Result<Self> {
         let metrics = Metrics::open(&folder, metrics)?;
-        let (evaluations, best, training, saved, states, merges) = Default::default();
+        let (evaluations, best, training, lists, saved, states, merges) = Default::default();
         let (interrupted, resumed, outcomes) = (false, false, vec![]);
-        Ok(Self { folder, metrics, evaluations, best, training, interrupted, outcomes, manifest, journal, saved, states, merges, resumed })
+        Ok(Self {
+            folder,
+            metrics,
+            evaluations,
+            best,
+            training,
+            interrupted,
+            outcomes,
+            manifest,
+            journal,
+            lists,
+            saved,
+            states,
+            merges,
+            resumed,
+        })
     }
 
     /// The path of the file `name` of a booster in training, which is kept until [`Run::drop_state`].
@@ -142,7 +159,12 @@ impl Run {
     pub fn record(&mut self, record: &Record) -> Result<()> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         journal.append(record)?;
-        if journal.is_due() { self.sync() } else { Ok(()) }
+        if !journal.is_due() {
+            return Ok(());
+        }
+        journal.tells_of(Metrics::path(&self.folder));
+        journal.sync_soon()?;
+        self.write_lists()
     }
 
     /// Length of the journal.
@@ -157,10 +179,20 @@ impl Run {
         }
     }
 
+    /// Notes which boosters, in `folder`, a model is the sum of. It is written from time to time: a run that goes on reads its journal.
+    pub fn lists(&mut self, folder: PathBuf, ensemble: &Ensemble) {
+        self.lists.insert(folder, ensemble.clone());
+    }
+
     /// Brings the journal, and what it tells of, to the disk.
     pub fn sync(&mut self) -> Result<()> {
+        self.write_lists()?;
         self.metrics.sync()?;
         self.journal.as_mut().map_or(Ok(()), Journal::sync)
+    }
+
+    fn write_lists(&mut self) -> Result<()> {
+        std::mem::take(&mut self.lists).iter().try_for_each(|(folder, ensemble)| ensemble.save(folder))
     }
 
     /// Notes what the recipe saved as `name` before the run was taken up.

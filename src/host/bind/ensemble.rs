@@ -143,10 +143,10 @@ fn changed(
         let Some(members) = effects.get("boosters") else { return Ok(()) };
         let wanted = Ensemble::new(serde_json::from_value(members.clone())?);
         model.with(|m| {
-            m.owed = Some(host.with_run(|run| run.folder.boosters(m.index))?);
+            let folder = host.with_run(|run| run.folder.boosters(m.index))?;
             m.round = wanted.rounds();
             m.ensemble = wanted;
-            Ok(())
+            m.owe(&host, folder)
         })
     };
     door::call(context, &host, &format!("model.{name}"), arguments).change(recall, |doing| {
@@ -157,8 +157,10 @@ fn changed(
                 m.pay()?;
                 compose(&host, m, &wanted)?;
                 let folder = host.with_run(|run| run.folder.boosters(m.index))?;
-                wanted.save(&folder)?;
-                host.with_run(|run| run.composed(&wanted))?;
+                host.with_run(|run| {
+                    run.lists(folder, &wanted);
+                    run.composed(&wanted)
+                })?;
                 doing.effects.insert("boosters".into(), serde_json::to_value(wanted.members())?);
             }
             m.round = wanted.rounds();
@@ -203,13 +205,15 @@ pub(super) fn take_over(host: &Host, m: &mut Open, kept: &Kept, making: &mut Mak
         }
         let all = Ensemble::new(all);
         making.effects.insert("boosters".into(), serde_json::to_value(all.members())?);
-        if again {
-            m.owed = Some(folder);
-        } else {
-            all.save(&folder)?;
-            host.with_run(|run| run.composed(&all))?;
-        }
         m.ensemble = all;
+        if again {
+            m.owe(host, folder)?;
+        } else {
+            host.with_run(|run| {
+                run.lists(folder, &m.ensemble);
+                run.composed(&m.ensemble)
+            })?;
+        }
     } else {
         m.ensemble = kept.ensemble.clone();
     }

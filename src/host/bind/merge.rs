@@ -30,9 +30,9 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
         model.with(|m| {
             let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
             let path = folder.join(&file);
-            m.owed = Some(folder);
             m.sums.insert(file.clone(), sum);
             m.ensemble.push(file);
+            m.owe(host, folder)?;
             (m.kept, m.round) = (m.kept + 1, m.round + 1);
             booster.with(|b| b.was_merged(m.round, path));
             host.console.merged(&merge, m.network.layers());
@@ -62,15 +62,12 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 let path = folder.join(&file);
                 let sum = host.keeping(|| update.save(&path).and_then(|()| file_digest(&path)))?;
                 m.kept += 1;
-                let mut ensemble = m.ensemble.clone();
-                ensemble.push(file);
-                host.keeping(|| ensemble.save(&folder))?;
                 m.network.captured();
                 // What is read from the file later, so that the weights are the same bits then.
                 let start = host.guard.elapsed();
                 update.add(&mut m.network)?;
                 let merge_seconds = (host.guard.elapsed() - start).as_secs_f64();
-                m.ensemble = ensemble;
+                m.ensemble.push(file);
                 let merge = Merge {
                     round: m.round,
                     kind: update.kind().name().into(),
@@ -94,6 +91,7 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 ]);
                 host.with_run(|run| {
                     run.tells_of(path);
+                    run.lists(folder, &m.ensemble);
                     run.note_merge();
                     run.merged(&merge, seconds, merge_seconds)
                 })?;

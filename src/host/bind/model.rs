@@ -106,6 +106,12 @@ impl Model {
 }
 
 impl Open {
+    /// Leaves to [`Open::pay`] what an earlier process added: the boosters of the ensemble, in `folder`.
+    pub(super) fn owe(&mut self, host: &Host, folder: PathBuf) -> anyhow::Result<()> {
+        self.owed = Some(folder.clone());
+        host.note_in_run(|run| run.lists(folder, &self.ensemble))
+    }
+
     /// Adds to the weights what an earlier process added. Errors (class data): a booster that is missing or damaged.
     pub(super) fn pay(&mut self) -> anyhow::Result<()> {
         let Some(folder) = &self.owed else { return Ok(()) };
