@@ -246,6 +246,52 @@ fn a_recipe_asks_the_hub_only_where_that_is_allowed() {
     assert!(!output.status.success() && !said(&output).contains(refused), "{}", said(&output));
 }
 
+/// At a terminal the hub is asked after a yes, which holds for the run.
+#[cfg(unix)]
+#[test]
+fn the_person_at_the_terminal_may_allow_the_hub() {
+    let refused = "may not ask for by itself";
+    let body = "try { model::load(`owner/name`); } catch {} model::load(`owner/name`);";
+    for (typed, goes_on) in [("y\n", true), ("\n\n", false), ("no\nno\n", false)] {
+        for quiet in [&["--quiet"][..], &[]] {
+            let (code, shown) = at_terminal(body, quiet, typed);
+            assert!(shown.contains("The recipe asks for `owner/name` from the Hugging Face hub. Fetch it? [y/N]"), "{shown}");
+            assert_eq!(shown.matches("Fetch it?").count(), if goes_on { 1 } else { 2 }, "{shown}");
+            assert_eq!((shown.contains(refused), code == Some(2)), (!goes_on, !goes_on), "{typed:?}: {shown}");
+        }
+    }
+}
+
+/// Runs a recipe at a terminal where `typed` was typed; the exit code and what the terminal shows.
+#[cfg(unix)]
+fn at_terminal(body: &str, arguments: &[&str], typed: &str) -> (Option<i32>, String) {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::ptr::null_mut;
+    let (mut ours, mut theirs) = (0, 0);
+    // SAFETY: two valid places for file descriptors; the other arguments may be null.
+    assert_eq!(unsafe { libc::openpty(&mut ours, &mut theirs, null_mut(), null_mut(), null_mut()) }, 0);
+    // SAFETY: both were just opened and belong to nobody else.
+    let (mut ours, theirs) = unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("r.rhai"), body).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_xgbrun"))
+        .current_dir(home.path())
+        .envs([("HF_ENDPOINT", "http://127.0.0.1:9"), ("HF_HOME", "hub"), ("TERM", "xterm")])
+        .args(["r.rhai", "--out", "run"])
+        .args(arguments)
+        .stdin(theirs.try_clone().unwrap())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    ours.write_all(typed.as_bytes()).unwrap();
+    // At the end, reading fails.
+    let mut shown = vec![];
+    let _ = ours.read_to_end(&mut shown);
+    (child.wait().unwrap().code(), String::from_utf8_lossy(&shown).into_owned())
+}
+
 #[test]
 fn hostile_scripts_end_in_an_error_not_a_crash() {
     for text in [

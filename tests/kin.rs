@@ -265,3 +265,19 @@ fn an_ablation_measures_each_point_from_the_base() {
     let sizes: BTreeSet<u64> = merges.iter().map(|m| m.parameters).collect();
     assert_eq!(sizes, [2 * RANK_1, 8 * RANK_1, 16 * RANK_1, 64 * RANK_1].into());
 }
+
+#[test]
+fn the_first_experiments_train_each_point_from_the_base_for_equal_steps() {
+    let run = Ran::new("first_experiments");
+    let merges = run.merges();
+    // Two points: two rates, of which one gets a second draw.
+    assert_eq!((run.calls("model.truncate").len(), run.rates().len()), (6, 6 * 4));
+    let (lora, boosted) = merges.split_at(3);
+    assert!(lora.iter().all(|m| (m.layers == all_layers()) && m.steps == 4 && m.parameters == RANK_8));
+    assert!(boosted.len() == 6 && boosted.iter().all(|m| m.layers.len() == 2 && m.steps == 2 && m.parameters == 2 * RANK_1));
+    let measured = run.calls("model.evaluate");
+    assert_eq!(measured.len(), 1 + 6 * 2, "the base, then validation and test of each");
+    // The first draw of each rate is of the same layers, the second of others.
+    assert!(boosted[..2].iter().zip(&boosted[2..4]).all(|(a, b)| a.layers == b.layers));
+    assert!(boosted[..2].iter().zip(&boosted[4..]).any(|(a, b)| a.layers != b.layers));
+}

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::heatmap::{HeatMap, Paint};
-use super::terminal::{complain, size};
+use super::terminal::{asks, complain, size};
 use crate::host::{Console, Progress, Step};
 use crate::run::{Evaluation, Merge};
 
@@ -116,6 +116,14 @@ impl Live {
 impl Console for Live {
     fn print(&self, line: &str) {
         self.draw(&mut self.state(), &format!("{line}\n"));
+    }
+
+    fn allows(&self, question: &str) -> bool {
+        // What is drawn below starts anew under the answer.
+        let mut state = self.state();
+        self.draw(&mut state, "\n");
+        state.block = Block::default();
+        asks(question)
     }
 
     fn note(&self, line: &str) {

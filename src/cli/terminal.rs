@@ -1,9 +1,11 @@
 //! How a run looks while it goes on: live on a terminal, a plain line now and then elsewhere.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{IsTerminal, Write, stderr, stdin};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::interrupt::INTERRUPTED;
 use super::live::Live;
 use crate::host::{Console, Progress};
 use crate::run::Merge;
@@ -27,6 +29,26 @@ pub fn complain(text: &str) {
     let _ = stderr().write_all(text.as_bytes());
 }
 
+/// Asks a question that is answered at the terminal with a line; anything but yes, and nobody at a terminal, is a no.
+pub fn asks(question: &str) -> bool {
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return false;
+    }
+    complain(&format!("{question} [y/N] "));
+    // The answer is waited for in pieces, so that the first interrupt ends the wait.
+    let mut input = libc::pollfd { fd: libc::STDIN_FILENO, events: libc::POLLIN, revents: 0 };
+    // SAFETY: `input` is one valid `pollfd`.
+    while unsafe { libc::poll(&mut input, 1, 100) } <= 0 {
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            complain("\n");
+            return false;
+        }
+    }
+    let mut answer = String::new();
+    let read = stdin().read_line(&mut answer);
+    read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())
+}
+
 /// Columns to write to on standard output: those of the terminal, up to 110, or 100 where it is none.
 pub fn stdout_width() -> usize {
     size(libc::STDOUT_FILENO).map_or(100, |(columns, _)| columns.min(110))
@@ -46,6 +68,10 @@ struct Quiet;
 impl Console for Quiet {
     fn print(&self, line: &str) {
         complain(&format!("{line}\n"));
+    }
+
+    fn allows(&self, question: &str) -> bool {
+        asks(question)
     }
 
     fn note(&self, _: &str) {}
@@ -80,6 +106,10 @@ impl Pace {
 impl Console for Lines {
     fn print(&self, line: &str) {
         complain(&format!("{line}\n"));
+    }
+
+    fn allows(&self, question: &str) -> bool {
+        asks(question)
     }
 
     fn note(&self, line: &str) {

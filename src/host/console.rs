@@ -57,6 +57,10 @@ pub trait Console: Send + Sync {
     fn rounds(&self, _total: usize) {}
     /// A measurement was recorded.
     fn evaluated(&self, _evaluation: &Evaluation) {}
+    /// Puts a question to the person, if somebody is there to answer; true is a yes.
+    fn allows(&self, _question: &str) -> bool {
+        false
+    }
     /// Nothing more is done: what is shown stays as it is, what is said comes below.
     fn finish(&self) {}
     /// A booster was merged into a model of `layers` layers.

@@ -1,6 +1,6 @@
 //! The one handle through which natives reach everything outside the script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,7 +21,7 @@ use crate::error::{Class, Error};
 use crate::run::journal::{Asked, Call, Outcome, Record, Timing};
 use crate::run::{Left, Manifest, Run, Summary, Threshold, digest, resident_bytes};
 use crate::seed::Stream;
-use crate::source::Grants;
+use crate::source::{self, Grants, Name};
 
 /// What the command line decided.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub struct Host {
     pub console: Arc<dyn Console>,
     pub(super) sources: Arc<Sources>,
     pub(super) params: Mutex<Params>,
+    /// Names of the hub that the person agreed to.
+    agreed: Mutex<BTreeSet<String>>,
     samplers: Mutex<BTreeMap<String, Arc<Mutex<Stream>>>>,
     run: Mutex<Option<Run>>,
     /// Gives the digest of the run's weights, and the share of the boosters' sum that they show.
@@ -87,13 +89,14 @@ impl Host {
     pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
         let params = Mutex::new(Params::new(settings.params.clone()));
         let (samplers, run, digest, expected, expected_before, tape, left, waiting, boosters, keeping) = Default::default();
-        let (models, unmerged, thresholds) = Default::default();
+        let (agreed, models, unmerged, thresholds) = Default::default();
         Self {
             settings,
             guard,
             console,
             sources,
             params,
+            agreed,
             samplers,
             run,
             digest,
@@ -276,10 +279,30 @@ impl Host {
 
     /// What the recipe may read when it asks for `name`: the strings that `-p` gave, exactly. A hub id is fetched only
     /// if it is one of them.
-    pub fn grants(&self, name: &str) -> Grants {
+    pub(super) fn grants(&self, name: &str) -> Grants {
         let given: Vec<String> = lock(&self.params).given().map(str::to_owned).collect();
         let hub = self.settings.allow_hub || given.iter().any(|g| g == name);
         Grants::new(given, hub)
+    }
+
+    /// What a name in the recipe stands for. One of the hub that was not given is asked for at the terminal, once.
+    /// Errors: those of [`source::resolve`].
+    pub(super) fn resolve(&self, name: &str) -> Result<Name> {
+        let mut grants = self.grants(name);
+        let of_hub = || {
+            let mut wide = grants.clone();
+            wide.hub = true;
+            matches!(source::resolve(name, &wide), Ok(Name::Hub { .. }))
+        };
+        if !grants.hub && self.ledger.is_none() && of_hub() {
+            let question = format!("The recipe asks for `{name}` from the Hugging Face hub. Fetch it?");
+            grants.hub = lock(&self.agreed).contains(name) || self.console.allows(&question);
+            self.guard.check()?;
+            if grants.hub {
+                lock(&self.agreed).insert(name.to_owned());
+            }
+        }
+        source::resolve(name, &grants)
     }
 
     /// Takes the digest of the run's weights when it has ended; the first model loaded is the run's.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::folder::booster_name;
+use super::manifest::CREATED;
 use super::{Ensemble, Manifest};
 use crate::{bail_data, bail_usage};
 
@@ -40,9 +41,14 @@ impl Kept {
         self.ensemble.files(&self.folder)
     }
 
-    /// The name of the run's own model. Errors (class usage) where it loaded none.
+    /// The name of the run's own model. Errors (class usage) where it loaded none: it has none, or made it.
     pub fn model(&self) -> Result<&str> {
         match self.manifest.models.first() {
+            Some(name) if name == CREATED => {
+                bail_usage!(
+                    "the run's model was made by `model::create`, so there is no base to add its boosters to; its recipe saves it with `model.save`"
+                )
+            }
             Some(name) => Ok(name),
             None => bail_usage!("the run's `run.json` names no model"),
         }
@@ -82,5 +88,12 @@ mod tests {
         assert_eq!(class_of(&error), Class::Data);
         std::fs::write(home.path().join(booster_name(2)), "").unwrap();
         assert_eq!(unlisted(home.path()).unwrap().rounds(), 4);
+    }
+
+    #[test]
+    fn a_model_that_was_made_is_no_base() {
+        let manifest = Manifest { models: vec![CREATED.into()], ..Manifest::default() };
+        let error = Kept { manifest, folder: PathBuf::new(), ensemble: Ensemble::default() }.model().unwrap_err();
+        assert!(error.to_string().contains("made by `model::create`"), "{error}");
     }
 }

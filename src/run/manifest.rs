@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 use super::Folder;
 use crate::error::Error;
 
+/// The name of a model that the recipe made.
+pub const CREATED: &str = "created";
+
 /// What decides a run's bytes: the same values give the same run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {

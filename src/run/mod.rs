@@ -18,7 +18,7 @@ pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::{Folder, booster_name};
 pub use journal::Journal;
 pub use kept::Kept;
-pub use manifest::{Manifest, digest};
+pub use manifest::{CREATED, Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use resume::Left;
 pub use summary::{Summary, SummaryTiming, peak_rss_mib, resident_bytes};

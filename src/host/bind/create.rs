@@ -13,11 +13,9 @@ use crate::host::options::Options;
 use crate::model::create::{Sizes, create};
 use crate::model::load::Extras;
 use crate::model::shapes;
+use crate::run::CREATED;
 use crate::seed::Stream;
 use crate::source::Tokenizer;
-
-/// What `run.json` calls a model that was made.
-const NAME: &str = "created";
 
 /// Reads the sizes. Errors (class usage): one that is missing or not a whole number above 0.
 fn sizes(map: Map) -> Result<Sizes, Error> {
@@ -89,8 +87,8 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making)
         None => {
             let digest = network.digest()?;
             making.effects.insert("the digest of what was made".into(), digest.clone().into());
-            host.with_run(|run| run.note_model(NAME, digest))?
+            host.with_run(|run| run.note_model(CREATED, digest))?
         }
     };
-    Ok(Model::new(NAME, index, network, tokenizer, extras, None))
+    Ok(Model::new(CREATED, index, network, tokenizer, extras, None))
 }

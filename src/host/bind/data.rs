@@ -254,7 +254,7 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     arguments["path"] = path.into();
     let loading = data_options::parse(options).map_err(|e| door::to_script(&e))?;
     door::call(context, host, "data::load", arguments).make(|making| {
-        let name = source::resolve(path, &host.grants(path))?;
+        let name = host.resolve(path)?;
         let files = source::data_with(&name, &loading.splits)?;
         let (tasks, digests) = if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
         for (file, digest) in digests {

@@ -25,7 +25,7 @@ use crate::host::options::{FromOption, Options};
 use crate::memory::Apart;
 use crate::model::save::Digests;
 use crate::model::{self, MergeMode};
-use crate::run::{Ensemble, Kept};
+use crate::run::{CREATED, Ensemble, Kept};
 use crate::seed::Stream;
 use crate::source::{self, ModelFiles, Tokenizer};
 
@@ -230,7 +230,7 @@ pub(super) mod module {
         let make = |making: &mut Making| {
             let model = made(&host, options, &sets, making)?;
             if host.outlook().is_some() {
-                model.with(|m| suppose::opened(&context, &host, "created", m))?;
+                model.with(|m| suppose::opened(&context, &host, CREATED, m))?;
                 return Ok(model);
             }
             let digested = model.clone();
@@ -445,7 +445,7 @@ fn merge_mode(map: Map) -> Result<MergeMode, Error> {
 
 fn open(context: &NativeCallContext, host: &Host, name: &str, making: &mut Making) -> anyhow::Result<Model> {
     host.count_model()?;
-    let files = source::model(&source::resolve(name, &host.grants(name))?)?;
+    let files = source::model(&host.resolve(name)?)?;
     if host.outlook().is_some() {
         let loaded = model::shapes::load(&files, host.settings.dtype)?;
         let model = Model::new(name, 0, loaded.model, loaded.tokenizer, loaded.extras, Some((files, Digests::default())));
