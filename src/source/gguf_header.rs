@@ -276,9 +276,10 @@ impl<'a> Cursor<'a> {
         let Some((word, numbers, bytes, _)) = kind(number) else {
             bail_data!("tensor `{name}` has the unknown type {number}");
         };
-        // The first dimension of the file is the innermost one, and blocks lie along it.
-        if !shape.first().unwrap_or(&1).is_multiple_of(numbers as u64) {
-            bail_data!("tensor `{name}` of type {word} has rows of {} numbers, not a multiple of {numbers}", shape[0]);
+        // The first dimension of the file is the innermost one, and blocks lie along it; a tensor without any is one number.
+        let row = shape.first().copied().unwrap_or(1);
+        if !row.is_multiple_of(numbers as u64) {
+            bail_data!("tensor `{name}` of type {word} has rows of {row} numbers, not a multiple of {numbers}");
         }
         let count = shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension));
         let Some(size) = count.and_then(|count| (count / numbers as u64).checked_mul(bytes as u64)) else {
