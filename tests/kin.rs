@@ -277,7 +277,6 @@ fn the_first_experiments_train_each_point_from_the_base_for_equal_steps() {
     assert!(boosted.len() == 6 && boosted.iter().all(|m| m.layers.len() == 2 && m.steps == 2 && m.parameters == 2 * RANK_1));
     let measured = run.calls("model.evaluate");
     assert_eq!(measured.len(), 1 + 6 * 2, "the base, then validation and test of each");
-    // The first draw of each rate is of the same layers, the second of others.
-    assert!(boosted[..2].iter().zip(&boosted[2..4]).all(|(a, b)| a.layers == b.layers));
-    assert!(boosted[..2].iter().zip(&boosted[4..]).any(|(a, b)| a.layers != b.layers));
+    let layers: BTreeSet<&[usize]> = boosted.iter().map(|m| m.layers.as_slice()).collect();
+    assert!(layers.len() > 2, "each training draws its own layers");
 }
