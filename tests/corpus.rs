@@ -27,4 +27,5 @@ fn kept_inputs_end_in_an_answer_or_an_error() {
             assert_eq!(PANICS.load(Ordering::Relaxed), 0, "{}", path.display());
         }
     }
+    bodies::leave();
 }

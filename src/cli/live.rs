@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::heatmap::{HeatMap, Paint};
-use super::terminal::{asks, complain, size};
+use super::terminal::{answers, asks, complain, size};
 use crate::host::{Console, Progress, Step};
 use crate::run::{Evaluation, Merge};
 
@@ -119,6 +119,9 @@ impl Console for Live {
     }
 
     fn allows(&self, question: &str) -> bool {
+        if !answers() {
+            return false;
+        }
         // What is drawn below starts anew under the answer.
         let mut state = self.state();
         self.draw(&mut state, "\n");

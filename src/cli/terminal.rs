@@ -29,9 +29,14 @@ pub fn complain(text: &str) {
     let _ = stderr().write_all(text.as_bytes());
 }
 
+/// Whether somebody is there to answer a question.
+pub fn answers() -> bool {
+    stdin().is_terminal() && stderr().is_terminal()
+}
+
 /// Asks a question that is answered at the terminal with a line; anything but yes, and nobody at a terminal, is a no.
 pub fn asks(question: &str) -> bool {
-    if !stdin().is_terminal() || !stderr().is_terminal() {
+    if !answers() {
         return false;
     }
     complain(&format!("{question} [y/N] "));

@@ -197,3 +197,29 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, more: &[(&str
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// Both ways of writing: the same tensors come back, and others may read the file as far as they may read any.
+    #[cfg(unix)]
+    #[test]
+    fn small_and_large_files_are_as_others_are() -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir()?;
+        let mode = |name: &str| anyhow::Ok(std::fs::metadata(home.path().join(name))?.permissions().mode());
+        std::fs::write(home.path().join("plain"), "")?;
+        for (name, count) in [("small", 3), ("large", SMALL / 4 + 1)] {
+            let path = home.path().join(name);
+            let numbers = Tensor::arange(0f32, count as f32, &Device::Cpu)?;
+            write_safetensors(&path, &[("a".to_owned(), numbers.clone())])?;
+            assert_eq!(mode(name)?, mode("plain")?, "{name}");
+            let read = candle_core::safetensors::load(&path, &Device::Cpu)?;
+            assert_eq!(read["a"].to_vec1::<f32>()?, numbers.to_vec1::<f32>()?, "{name}");
+        }
+        assert_eq!(std::fs::read_dir(home.path())?.count(), 3, "no temporary file is left");
+        Ok(())
+    }
+}

@@ -327,6 +327,22 @@ mod tests {
         assert_eq!(Journal::open(home.path()).unwrap().1, records[..2]);
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_did_not_get_to_the_disk_is_told_later() {
+        let home = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(home.path()).unwrap();
+        // A device that can be opened and not be brought to any disk.
+        journal.tells_of("/dev/null".into());
+        journal.sync_soon().unwrap();
+        let error = journal.sync().unwrap_err();
+        assert!(error.to_string().contains("/dev/null"), "{error}");
+        journal.sync().unwrap();
+        journal.sync_soon().unwrap();
+        drop(journal);
+        Journal::open(home.path()).unwrap();
+    }
+
     #[test]
     fn a_cut_anywhere_costs_the_last_record_only() {
         let home = tempfile::tempdir().unwrap();
