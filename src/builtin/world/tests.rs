@@ -74,20 +74,41 @@ fn answers_are_true_and_alone() {
     let world = World::new(SEED);
     let holds =
         |subject: &str, relation: &str, object: &str| world.facts().iter().any(|f| f.pair() == (subject, relation) && f.object() == object);
-    for q in asked(&world, "ARC-Easy", Part::Test, 60) {
-        let (subject, relation) = &q.pairs[0];
-        let options: Vec<&str> =
-            q.instruction.split("\n\n").nth(1).unwrap().split(" Answer").map(|o| o.split(": ").nth(1).unwrap()).collect();
-        let right: Vec<usize> = (0..options.len()).filter(|&i| holds(subject, relation, options[i])).collect();
-        assert_eq!(right, [q.label], "{}", q.instruction);
+    let options = |q: &Question, word: &str| -> Vec<String> {
+        let (_, listed) = q.instruction.split_once("\n\n").unwrap();
+        let (listed, _) = listed.split_once("\n\nAnswer format").unwrap();
+        listed.split(word).skip(1).map(|o| o.split_once(": ").unwrap().1.trim().to_owned()).collect()
+    };
+    for task in ["ARC-Easy", "ARC-Challenge", "openbookqa"] {
+        for q in asked(&world, task, Part::Test, 60) {
+            let (subject, relation) = &q.pairs[0];
+            let options = options(&q, "Answer");
+            assert_eq!(options.len(), 4, "{}", q.instruction);
+            let right: Vec<usize> = (0..4).filter(|&i| holds(subject, relation, &options[i])).collect();
+            assert_eq!(right, [q.label], "{}", q.instruction);
+        }
     }
-    for q in asked(&world, "ARC-Challenge", Part::Test, 60) {
+    for q in asked(&world, "piqa", Part::Test, 60) {
         let (first, relation) = &q.pairs[0];
         let object = world.facts().iter().find(|f| f.pair() == (first, relation)).unwrap().object();
-        let options: Vec<&str> =
-            q.instruction.split("\n\n").nth(1).unwrap().split(" Answer").map(|o| o.split(": ").nth(1).unwrap()).collect();
-        let right: Vec<usize> = (0..options.len()).filter(|&i| holds(options[i], relation, object)).collect();
+        let options = options(&q, "Solution");
+        assert_eq!(options.len(), 2, "{}", q.instruction);
+        let tool = |option: &str| option.trim_start_matches("Use the ").trim_end_matches('.').to_owned();
+        let right: Vec<usize> = (0..2).filter(|&i| holds(&tool(&options[i]), relation, object)).collect();
         assert_eq!(right, [q.label], "{}", q.instruction);
+    }
+}
+
+/// A set that asks for the subject asks about what is told with the subject behind the object, or has two objects only.
+#[test]
+fn what_is_asked_was_told_in_that_direction() {
+    let world = World::new(SEED);
+    for task in ["piqa", "winogrande"] {
+        for q in asked(&world, task, Part::Train, 100) {
+            let r = relation(q.pairs[0].1);
+            let behind = RELATIONS[r].told.iter().any(|t| t.find("{o}") < t.find("{s}"));
+            assert!(behind || world.objects[r].len() == 2, "{task}: {}", RELATIONS[r].name);
+        }
     }
 }
 
