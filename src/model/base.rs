@@ -12,7 +12,7 @@ use crate::ops::elementwise;
 use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
 
 /// Gives the tensors called `names` the numbers that they have in `files`, from which the model was loaded; one is held
-/// twice at a time. What is stacked beside them goes. `digests` says what was loaded then.
+/// twice at a time. What lies beside them goes. `digests` says what was loaded then.
 ///
 /// Errors (class data): files that are gone or hold other numbers by now. Tensors read before the error are then as in the
 /// base, all others as they were.
@@ -21,23 +21,25 @@ pub fn restore(model: &mut Model, files: &ModelFiles, digests: &Digests, names: 
 }
 
 /// Of all that was added to a model's 16-bit weights since `files`, the share that the weights show: ⟨stored change, Σδ⟩/‖Σδ‖².
-/// `None` where no sums are kept.
+/// `None` where nothing was rounded.
 pub fn captured(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
-    let names: BTreeSet<String> = model.masters.keys().cloned().collect();
+    let names: BTreeSet<String> = model.rests.keys().cloned().collect();
     if names.is_empty() {
         return Ok(None);
     }
     let (mut moved, mut added) = (0.0, 0.0);
     each(files, |source| {
         for (name, own) in model.tensors().into_iter().filter(|(name, _)| names.contains(name)) {
-            let Some(sum) = model.masters.get(&name) else { continue };
+            let Some(rest) = model.rests.get(&name) else { continue };
             // Tensors that a file lacks are zeros.
             let base = match source.shape(&name) {
                 Some(_) => source.load(&name, model.storage, &model.device)?.to_dtype(DType::F32)?,
-                None => sum.zeros_like()?,
+                None => rest.zeros_like()?,
             };
-            let total = (sum - &base)?;
-            moved += elementwise::dot(&(own.to_dtype(DType::F32)? - base)?, &total)?;
+            // Of weights next to each other the difference is exact.
+            let stored = (own.to_dtype(DType::F32)? - base)?;
+            let total = (&stored + rest)?;
+            moved += elementwise::dot(&stored, &total)?;
             added += elementwise::squares(&total)?;
         }
         Ok(())
@@ -73,8 +75,8 @@ fn read(model: &mut Model, source: &dyn TensorSource, digests: &Digests, names: 
             bail_data!("the base has changed since it was loaded: `{name}` has other numbers");
         }
         *own = base;
-        model.masters.remove(name);
-        model.unstack(name);
+        model.rests.remove(name);
+        model.clear_beside(name);
     }
     Ok(())
 }

@@ -9,11 +9,12 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::cache::Cache;
+use super::change::Change;
 use super::names::Role;
 use super::overlay::Overlay;
 use crate::ops::activation::{self, Activation};
 use crate::ops::attention::{self, Attended, Mask, Segment};
-use crate::ops::linear::{self, Linear, Pair};
+use crate::ops::linear::{self, Beside, Linear, Pair};
 use crate::ops::rotary::{self, Angles};
 use crate::ops::{layer_norm, rms_norm};
 
@@ -90,19 +91,32 @@ pub struct Dense {
     pub weight: Tensor,
     /// [out], compute type.
     pub bias: Option<Tensor>,
-    /// What was merged beside the weight, as one pair.
-    pub stacked: Option<Pair>,
+    /// What was merged beside the weight.
+    pub beside: Option<Beside>,
 }
 
 impl Dense {
-    /// Lays step · s · B A beside the weight, behind what is there.
-    pub fn stack(&mut self, pair: &Pair, step: f64) -> Result<()> {
+    /// Lays step · s · B A beside the weight, behind what is there. Factors of a rank R at which R (out + in) numbers would
+    /// be more than the out · in of their sum become that sum, in their own type, added in their order.
+    pub fn lay_beside(&mut self, pair: &Pair, step: f64) -> Result<()> {
+        let (out, inner) = self.weight.dims2()?;
+        if let Some(Beside::Sum(sum)) = &self.beside {
+            return Change::Product(pair, step).apply(sum);
+        }
         let b = (&pair.b * (step * pair.scale))?;
-        let (a, b) = match &self.stacked {
-            Some(own) => (Tensor::cat(&[&own.a, &pair.a], 0)?, Tensor::cat(&[&own.b, &b], 1)?.contiguous()?),
-            None => (pair.a.copy()?, b),
+        let (a, b) = match &self.beside {
+            Some(Beside::Factors(own)) => (Tensor::cat(&[&own.a, &pair.a], 0)?, Tensor::cat(&[&own.b, &b], 1)?.contiguous()?),
+            _ => (pair.a.copy()?, b),
         };
-        self.stacked = Some(Pair { a, b, scale: 1.0 });
+        let outgrown = a.dim(0)? * (out + inner) > out * inner;
+        let factors = Pair { a, b, scale: 1.0 };
+        self.beside = Some(if outgrown {
+            let sum = Tensor::zeros((out, inner), factors.a.dtype(), factors.a.device())?;
+            Change::Product(&factors, 1.0).apply(&sum)?;
+            Beside::Sum(sum)
+        } else {
+            Beside::Factors(factors)
+        });
         Ok(())
     }
 }
@@ -184,7 +198,7 @@ impl Block {
             weight: over("weight", &dense.weight),
             bias: dense.bias.as_ref().map(|bias| over("bias", bias)),
             pair: overlay.get(layer, role),
-            under: dense.stacked.as_ref(),
+            beside: dense.beside.as_ref(),
         })
     }
 

@@ -134,7 +134,7 @@ impl Model {
 
     fn project(&self, hidden: &Tensor, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
         let h = self.normed(hidden, rows, overlay)?;
-        let head = crate::ops::linear::Linear { weight: self.head(overlay), bias: None, pair: None, under: None };
+        let head = crate::ops::linear::Linear { weight: self.head(overlay), bias: None, pair: None, beside: None };
         Ok(crate::ops::linear::forward(&h, head, None)?)
     }
 

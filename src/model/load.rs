@@ -146,7 +146,7 @@ pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, stor
     let dense = |layer: usize, role: Role| -> Result<Dense> {
         let name = |part: &str| names::in_layer(layer, &format!("{}.{part}", role.path()));
         let bias = if config.has_bias(role) { Some(vector(&name("bias"))?) } else { None };
-        Ok(Dense { weight: source.load(&name("weight"), storage, device)?, bias, stacked: None })
+        Ok(Dense { weight: source.load(&name("weight"), storage, device)?, bias, beside: None })
     };
     let mut blocks = Vec::with_capacity(config.layers);
     for layer in 0..config.layers {
@@ -179,7 +179,7 @@ pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, stor
         device: device.clone(),
         storage,
         compute,
-        masters: Default::default(),
+        rests: Default::default(),
         mode: MergeMode::Exact,
         rounded: Default::default(),
         config,

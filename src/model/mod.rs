@@ -6,6 +6,7 @@ mod backward;
 pub mod base;
 pub mod block;
 mod cache;
+mod change;
 pub mod config;
 pub mod cost;
 pub mod create;
@@ -18,6 +19,8 @@ pub mod overlay;
 pub mod save;
 pub mod shapes;
 
+#[cfg(test)]
+mod rounding_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -35,20 +38,20 @@ pub use forward::Tokens;
 pub use names::Role;
 pub use overlay::Overlay;
 
-use crate::ops::elementwise;
-use crate::ops::linear::Pair;
+use crate::ops::linear::Beside;
 
 use block::{Block, Norm};
+use change::Change;
 
 /// What a merge does with the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MergeMode {
-    /// 16-bit weights are the f32 sum of all merges, rounded once.
+    /// 16-bit weights are the sum of all merges, rounded once.
     #[default]
     Exact,
     /// Each merge is rounded into 16-bit weights, as is common practice.
     Naive,
-    /// Weights stay as they are; factors of low rank are stacked beside them.
+    /// Weights stay as they are; factors of low rank are stacked beside them, or their sum where that is smaller.
     None,
 }
 
@@ -82,9 +85,8 @@ pub struct Model {
     device: Device,
     storage: DType,
     compute: DType,
-    /// f32 sums behind 16-bit weights that were merged into, by published name: the sum is kept, its rounding is what
-    /// computes.
-    masters: BTreeMap<String, Tensor>,
+    /// Behind 16-bit weights that were merged into, by published name: what rounding left of the sum, in f32.
+    rests: BTreeMap<String, Tensor>,
     mode: MergeMode,
     /// Of what was added to 16-bit weights since somebody asked: ⟨stored change, δ⟩ and ‖δ‖².
     rounded: (f64, f64),
@@ -145,24 +147,28 @@ impl Model {
         out
     }
 
-    /// Copies of tensors in the factors' type, by published name: of 16-bit weights the f32 sums behind them. Names that
+    /// Copies of tensors in the factors' type, by published name: of 16-bit weights the sums that they are rounded from, in f32. Names that
     /// the model does not have are left out.
     pub fn copies(&self, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Tensor>> {
         let of = |(name, own): (String, &Tensor)| {
-            let tensor = self.masters.get(&name).unwrap_or(own);
-            let wide = tensor.to_dtype(self.factor_dtype())?;
-            // A tensor of that type already is shared by the conversion.
-            Ok((name, if tensor.dtype() == wide.dtype() { wide.copy()? } else { wide }))
+            let wide = own.to_dtype(self.factor_dtype())?;
+            let copy = match self.rests.get(&name) {
+                Some(rest) => (wide + rest)?,
+                // A tensor of that type already is shared by the conversion.
+                None if own.dtype() == wide.dtype() => wide.copy()?,
+                None => wide,
+            };
+            Ok((name, copy))
         };
         self.tensors().into_iter().filter(|(name, _)| wanted.contains(name)).map(of).collect()
     }
 
-    /// Drops what is stacked beside the weight called `name`.
-    fn unstack(&mut self, name: &str) {
+    /// Drops what lies beside the weight called `name`.
+    fn clear_beside(&mut self, name: &str) {
         let Some(block) = names::layer_of(name).and_then(|layer| self.blocks.get_mut(layer)) else { return };
         let role = Role::ALL.into_iter().find(|role| name.ends_with(&format!("{}.weight", role.path())));
         if let Some(dense) = role.and_then(|role| block.linear_mut(role)) {
-            dense.stacked = None;
+            dense.beside = None;
         }
     }
 
@@ -178,23 +184,23 @@ impl Model {
     }
 
     /// W ← W + step · s · B A on every pair of the overlay (paper Eq. 8), W ← W + step · (W' − W) on every tensor of it.
-    /// Over 16-bit storage the sum is kept in f32 and rounded once, however many merges there are; [`MergeMode`] says what
+    /// Over 16-bit storage the sum is formed in f64, kept to 33 bits and rounded once (on other devices than the CPU through f32), however many merges there are; [`MergeMode`] says what
     /// else may be. Errors (class usage): whole tensors where merges leave the weights as they are.
     pub fn merge(&mut self, overlay: &Overlay, step: f64) -> Result<()> {
         for (&(layer, role), pair) in overlay.pairs() {
             let name = names::in_layer(layer, &format!("{}.weight", role.path()));
             if self.mode == MergeMode::None {
                 match self.blocks.get_mut(layer).and_then(|block| block.linear_mut(role)) {
-                    Some(dense) => dense.stack(pair, step)?,
+                    Some(dense) => dense.lay_beside(pair, step)?,
                     None => return Err(missing(&name)),
                 }
                 continue;
             }
-            self.change(&name, |weight| overlay::add_product(weight, pair, step))?;
+            self.change(&name, Change::Product(pair, step))?;
         }
         for (name, other) in overlay.dense() {
             self.takes_whole_tensors()?;
-            self.change(name, |weight| overlay::move_towards(weight, other, step))?;
+            self.change(name, Change::Towards(other, step))?;
         }
         Ok(())
     }
@@ -202,7 +208,7 @@ impl Model {
     /// W ← W + delta on every tensor named; sums as in [`Model::merge`].
     pub fn add(&mut self, deltas: &BTreeMap<String, Tensor>) -> Result<()> {
         self.takes_whole_tensors()?;
-        deltas.iter().try_for_each(|(name, delta)| self.change(name, |weight| overlay::add_delta(weight, delta)))
+        deltas.iter().try_for_each(|(name, delta)| self.change(name, Change::Delta(delta)))
     }
 
     pub fn merge_mode(&self) -> MergeMode {
@@ -223,12 +229,12 @@ impl Model {
         Err(error.hint("load the model with `merge_mode: \"exact\"`, or use boosters of low rank").into())
     }
 
-    /// What was stacked beside the weights: A and B by the name of the module, in the order of the network.
-    fn stacked(&self) -> Vec<(String, &Pair)> {
+    /// What was laid beside the weights, by the name of the module, in the order of the network.
+    fn beside(&self) -> Vec<(String, &Beside)> {
         let mut all = vec![];
         for (layer, block) in self.blocks.iter().enumerate() {
-            let pair = |role: Role| Some((names::in_layer(layer, role.path()), block.linear(role)?.stacked.as_ref()?));
-            all.extend(Role::ALL.into_iter().filter_map(pair));
+            let of = |role: Role| Some((names::in_layer(layer, role.path()), block.linear(role)?.beside.as_ref()?));
+            all.extend(Role::ALL.into_iter().filter_map(of));
         }
         all
     }
@@ -240,30 +246,22 @@ impl Model {
         (added > 0.0).then(|| moved / added)
     }
 
-    /// Changes the sum behind a tensor in place.
-    fn change(&mut self, name: &str, change: impl FnOnce(&Tensor) -> candle_core::Result<()>) -> Result<()> {
+    /// Changes a tensor, or the sum that it is rounded from.
+    fn change(&mut self, name: &str, change: Change) -> Result<()> {
         let storage = self.storage;
-        let master = self.masters.remove(name);
+        let rest = self.rests.remove(name);
         let Some(tensor) = self.tensor_mut(name) else {
             return Err(missing(name));
         };
         if matches!(storage, DType::F32 | DType::F64) {
-            return Ok(change(tensor)?);
+            return Ok(change.apply(tensor)?);
         }
-        // Norms and biases compute in a wider type than they are stored in.
-        let sum = match master {
-            Some(master) => master,
-            None if tensor.dtype() == DType::F32 => tensor.copy()?,
-            None => tensor.to_dtype(DType::F32)?,
-        };
-        let (before, stored) = (sum.copy()?, tensor.to_dtype(DType::F32)?);
-        change(&sum)?;
-        *tensor = sum.to_dtype(storage)?.to_dtype(tensor.dtype())?;
-        let (added, moved) = ((&sum - before)?, (tensor.to_dtype(DType::F32)? - stored)?);
-        self.rounded.0 += elementwise::dot(&moved, &added)?;
-        self.rounded.1 += elementwise::squares(&added)?;
+        let rounded = change.round(tensor, rest.as_ref(), storage)?;
+        *tensor = rounded.weight;
+        self.rounded.0 += rounded.moved;
+        self.rounded.1 += rounded.added;
         if self.mode == MergeMode::Exact {
-            self.masters.insert(name.to_string(), sum);
+            self.rests.insert(name.to_string(), rounded.rest);
         }
         Ok(())
     }

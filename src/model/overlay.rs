@@ -4,14 +4,11 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::Tensor;
 
 use super::block::Norm;
 use super::names::{self, Role};
-use crate::ops::elementwise;
 use crate::ops::linear::Pair;
-use crate::ops::product::{self, Matrix};
-use crate::ops::slice;
 
 /// Low-rank pairs by layer and target, and tensors that stand in for the model's own.
 #[derive(Clone, Debug, Default)]
@@ -110,42 +107,4 @@ impl Overlay {
     pub(super) fn norm_in_layer<'a>(&self, layer: usize, name: &str, own: &'a Norm) -> Cow<'a, Norm> {
         if self.dense.is_empty() { Cow::Borrowed(own) } else { self.norm(&names::in_layer(layer, name), own) }
     }
-}
-
-/// weight [out, in] += step · s · B A, in place; on the CPU in f32 without a temporary of the weight's size.
-pub(super) fn add_product(weight: &Tensor, pair: &Pair, step: f64) -> Result<()> {
-    let scale = step * pair.scale;
-    let (out, inner) = weight.dims2()?;
-    let rank = pair.a.dim(0)?;
-    if slice::fast(&[weight, &pair.a, &pair.b]) {
-        let (a, b) = (slice::f32s(&pair.a)?, slice::f32s(&pair.b)?);
-        return slice::update(weight, |w| {
-            product::add(w, Matrix::new(&b, out, rank, rank), Matrix::new(&a, rank, inner, inner), scale as f32)
-        });
-    }
-    let wide = if weight.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-    let delta = (pair.b.to_dtype(wide)?.matmul(&pair.a.to_dtype(wide)?)? * scale)?;
-    weight.slice_set(&(weight.to_dtype(wide)? + delta)?.to_dtype(weight.dtype())?, 0, 0)
-}
-
-/// weight += step · (other − weight), in place; with a step of 1 the weight is the other, bit for bit.
-pub(super) fn move_towards(weight: &Tensor, other: &Tensor, step: f64) -> Result<()> {
-    if slice::fast(&[weight, other]) {
-        let other = slice::f32s(other)?;
-        return elementwise::zip(weight, &other, |w, other| {
-            let own = f64::from(*w);
-            *w = if step == 1.0 { other } else { (own + step * (f64::from(other) - own)) as f32 };
-        });
-    }
-    let other = other.to_dtype(weight.dtype())?;
-    let moved = if step == 1.0 { other } else { (weight + ((other - weight)? * step)?)? };
-    weight.slice_set(&moved.contiguous()?, 0, 0)
-}
-
-/// weight += delta, in place.
-pub(super) fn add_delta(weight: &Tensor, delta: &Tensor) -> Result<()> {
-    if slice::fast(&[weight, delta]) {
-        return elementwise::zip(weight, &slice::f32s(delta)?, |w, d| *w += d);
-    }
-    weight.slice_set(&(weight + delta.to_dtype(weight.dtype())?)?.contiguous()?, 0, 0)
 }

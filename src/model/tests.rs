@@ -11,6 +11,7 @@ use super::testing::{config, model, overlay, weights};
 use super::{MergeMode, Model, Overlay, Request, Role, Tokens, names};
 use crate::ops::activation::Activation;
 use crate::ops::attention::Segment;
+use crate::ops::linear::Beside;
 
 /// Two sequences of 5 and 4 tokens; all but the first of each predicted, one masked.
 fn batch() -> (Tokens, Vec<usize>, Vec<u32>) {
@@ -305,8 +306,50 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(merged.tensors()) {
         close(name, sum, want, 1e-12)?;
     }
+    // Factors that would hold more numbers than their sum become that sum, and nothing else changes.
+    let factors = |model: &Model| {
+        let beside = model.beside();
+        beside.iter().filter(|(name, beside)| !name.contains("layers.2.") && matches!(beside, Beside::Factors(_))).count()
+    };
+    ensure!(factors(&stacked) == trained.pairs().len());
+    for eta in (0..40).map(|i| 0.01 * f64::from(i)) {
+        merged.merge(&trained, eta)?;
+        stacked.merge(&trained, eta)?;
+    }
+    ensure!(factors(&stacked) == 0);
+    let ((nll, g), (want, wanted)) = (of(&stacked)?, of(&merged)?);
+    ensure!(nll.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-10), "{nll:?}, not {want:?}");
+    for (key, (a, b)) in &g.pairs {
+        close("dA", a, &wanted.pairs[key].0, 1e-9)?;
+        close("dB", b, &wanted.pairs[key].1, 1e-9)?;
+    }
+    let now = stacked.digest()?;
+    stacked.merge(&trained, 1e-6)?;
+    ensure!(now != stacked.digest()?, "a sum beside the weights is in no digest");
+    merged.merge(&trained, 1e-6)?;
+    for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(merged.tensors()) {
+        close(name, sum, want, 1e-12)?;
+    }
     let whole = Overlay::replacing([(names::NORM.to_owned() + ".weight", stacked.norm.weight.clone())].into());
     ensure!(crate::error::class_of(&stacked.merge(&whole, 1.0).unwrap_err()) == crate::error::Class::Usage, "whole tensors are refused");
+    Ok(())
+}
+
+#[test]
+fn sums_beside_weights_of_every_type() -> Result<()> {
+    for (dtype, mut want) in [(DType::F32, model(&config(), DType::F64)?), (DType::BF16, assemble_rounded()?)] {
+        let mut stacked = model(&config(), dtype)?;
+        stacked.set_merge_mode(MergeMode::None);
+        let small = overlay(&stacked, &[0, 2], false)?;
+        for i in 0..40 {
+            stacked.merge(&small, 0.002 * f64::from(i))?;
+            want.merge(&small, 0.002 * f64::from(i))?;
+        }
+        ensure!(stacked.beside().iter().all(|(_, beside)| matches!(beside, Beside::Sum(_))));
+        for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(want.tensors()).filter(|((name, _), _)| name.contains("proj")) {
+            close(name, &sum.to_dtype(DType::F64)?, &want.to_dtype(DType::F64)?, 1e-5)?;
+        }
+    }
     Ok(())
 }
 

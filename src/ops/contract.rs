@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::activation::{self, Activation};
 use super::attention::{self, Attended, Mask, Segment};
-use super::linear::{self, Linear, Pair};
+use super::linear::{self, Beside, Linear, Pair};
 use super::{cross_entropy, embedding, layer_norm, rms_norm, rotary};
 
 /// Which version of an op a row runs.
@@ -58,22 +58,22 @@ const FULL: Mask = Mask { causal: false, window: None, scale: 0.5 };
 const WINDOW: Mask = Mask { causal: true, window: Some(2), scale: 0.5 };
 
 /// A pair that no gradient is asked for.
-fn frozen(x: &[Tensor]) -> candle_core::Result<Pair> {
-    Ok(Pair { a: (x[3].ones_like()? * 0.3)?, b: (x[4].ones_like()? * 0.2)?, scale: 0.5 })
+fn frozen(x: &[Tensor]) -> candle_core::Result<Beside> {
+    Ok(Beside::Factors(Pair { a: (x[3].ones_like()? * 0.3)?, b: (x[4].ones_like()? * 0.2)?, scale: 0.5 }))
 }
 
 fn overlaid(x: &[Tensor], way: Way) -> candle_core::Result<Tensor> {
     let pair = Pair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
-    let under = frozen(x)?;
-    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), under: Some(&under) };
+    let beside = frozen(x)?;
+    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), beside: Some(&beside) };
     let f = if way == Plain { linear::plain::forward } else { linear::forward };
     f(&x[0], linear, Some(&x[5]))
 }
 
 fn overlaid_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<Tensor>> {
     let pair = Pair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
-    let under = frozen(x)?;
-    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), under: Some(&under) };
+    let beside = frozen(x)?;
+    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), beside: Some(&beside) };
     let (dx, (da, db)) = match way {
         Plain => (linear::plain::input_gradient(&[(d, linear)])?, linear::plain::factor_gradients(d, &x[0], &pair)?),
         Fast => (linear::input_gradient(&[(d, linear)])?, linear::factor_gradients(d, &x[0], &pair)?),
@@ -81,17 +81,25 @@ fn overlaid_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<
     Ok(vec![dx, linear::weight_gradient(d, &x[0])?, linear::bias_gradient(d)?, da, db, d.clone()])
 }
 
-/// Two linears that share their input: dx is one sum.
+/// A second weight that no gradient is asked for.
+fn frozen_sum(weight: &Tensor) -> candle_core::Result<Beside> {
+    let numbers = Tensor::arange(0u32, weight.elem_count() as u32, weight.device())?.to_dtype(weight.dtype())?;
+    Ok(Beside::Sum(((numbers * 0.07)?.sin()? * 0.4)?.reshape(weight.shape())?))
+}
+
+/// Two linears that share their input, one of them with a second weight: dx is one sum.
 fn shared_input(x: &[Tensor], way: Way) -> candle_core::Result<Tensor> {
     let f = if way == Plain { linear::plain::forward } else { linear::forward };
-    let of = |w| f(&x[0], Linear { weight: w, bias: None, pair: None, under: None }, None);
-    of(&x[1])? + of(&x[2])?
+    let sum = frozen_sum(&x[1])?;
+    let of = |w, beside| f(&x[0], Linear { weight: w, bias: None, pair: None, beside }, None);
+    of(&x[1], Some(&sum))? + of(&x[2], None)?
 }
 
 fn shared_input_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<Tensor>> {
     let f = if way == Plain { linear::plain::input_gradient } else { linear::input_gradient };
-    let of = |w| (d, Linear { weight: w, bias: None, pair: None, under: None });
-    Ok(vec![f(&[of(&x[1]), of(&x[2])])?, linear::weight_gradient(d, &x[0])?, linear::weight_gradient(d, &x[0])?])
+    let sum = frozen_sum(&x[1])?;
+    let of = |w, beside| (d, Linear { weight: w, bias: None, pair: None, beside });
+    Ok(vec![f(&[of(&x[1], Some(&sum)), of(&x[2], None)])?, linear::weight_gradient(d, &x[0])?, linear::weight_gradient(d, &x[0])?])
 }
 
 const TARGETS: [u32; N] = [0, 4, 2, 2, 1, 3, 4];

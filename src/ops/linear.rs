@@ -1,6 +1,6 @@
 //! Linear module with an optional low-rank overlay (LoRA, Hu et al. 2021, eq. 3):
-//! y = x Wᵀ + b + s · (x Aᵀ) Bᵀ, weights frozen unless their dense gradient is asked for. A second pair, which is not
-//! trained, may lie below: what was merged without changing W.
+//! y = x Wᵀ + b + s · (x Aᵀ) Bᵀ, weights frozen unless their dense gradient is asked for. What was merged without
+//! changing W lies beside it: frozen factors, or their sum [out, in] as a second weight.
 //!
 //! Backward: dx = dy W + s · (dy B) A; dA = s · (dy B)ᵀ x; dB = s · dyᵀ (x Aᵀ); dW = dyᵀ x; db = Σ dy.
 //! A frozen linear keeps no input: only factor and dense gradients need x.
@@ -19,6 +19,14 @@ pub struct Pair {
     pub scale: f64,
 }
 
+/// What was merged beside a weight [out, in] without changing it.
+#[derive(Clone, Debug)]
+pub enum Beside {
+    Factors(Pair),
+    /// Their sum [out, in], which is smaller where their rank is large.
+    Sum(Tensor),
+}
+
 /// A linear module as the ops see it.
 #[derive(Clone, Copy)]
 pub struct Linear<'a> {
@@ -27,17 +35,30 @@ pub struct Linear<'a> {
     pub bias: Option<&'a Tensor>,
     /// The pair that is trained.
     pub pair: Option<&'a Pair>,
-    /// A frozen pair.
-    pub under: Option<&'a Pair>,
+    /// Frozen, added to what the weight gives.
+    pub beside: Option<&'a Beside>,
 }
 
 impl<'a> Linear<'a> {
     fn pairs(&self) -> impl Iterator<Item = &'a Pair> {
-        self.under.into_iter().chain(self.pair)
+        let factors = match self.beside {
+            Some(Beside::Factors(pair)) => Some(pair),
+            _ => None,
+        };
+        factors.into_iter().chain(self.pair)
+    }
+
+    /// A second weight.
+    fn sum(&self) -> Option<&'a Tensor> {
+        match self.beside {
+            Some(Beside::Sum(sum)) => Some(sum),
+            _ => None,
+        }
     }
 
     fn fast(&self, x: &Tensor) -> bool {
-        fast(&[x]) && product::fast_weight(self.weight) && self.bias.is_none_or(|b| fast(&[b])) && self.pairs().all(|p| fast(&[&p.a, &p.b]))
+        let weights = product::fast_weight(self.weight) && self.sum().is_none_or(product::fast_weight);
+        fast(&[x]) && weights && self.bias.is_none_or(|b| fast(&[b])) && self.pairs().all(|p| fast(&[&p.a, &p.b]))
     }
 }
 
@@ -86,6 +107,9 @@ pub mod plain {
         if let Some(bias) = linear.bias {
             y = y.broadcast_add(&bias.to_dtype(x.dtype())?)?;
         }
+        if let Some(sum) = linear.sum() {
+            y = (y + product::plain_transposed(x, sum)?)?;
+        }
         for pair in linear.pairs() {
             let u = product::plain_transposed(x, &pair.a)?;
             y = (y + (product::plain_transposed(&u, &pair.b)? * pair.scale)?)?;
@@ -100,6 +124,9 @@ pub mod plain {
         let mut sum: Option<Tensor> = None;
         for (dy, linear) in parts {
             let mut dx = product::plain_weight(dy, linear.weight)?;
+            if let Some(sum) = linear.sum() {
+                dx = (dx + product::plain_weight(dy, sum)?)?;
+            }
             for pair in linear.pairs() {
                 let back = product::plain_weight(dy, &pair.b)?;
                 dx = (dx + (product::plain_weight(&back, &pair.a)? * pair.scale)?)?;
@@ -146,6 +173,9 @@ pub mod cpu {
             let bias = f32s(bias)?;
             y.chunks_exact_mut(out).for_each(|row| row.iter_mut().zip(&*bias).for_each(|(y, b)| *y += b));
         }
+        if let Some(sum) = linear.sum() {
+            product::add_transposed(x, sum, &mut y)?;
+        }
         for pair in linear.pairs() {
             let (a, b) = (f32s(&pair.a)?, f32s(&pair.b)?);
             let u = product::new(x, rows(&a, &pair.a)?.t(), pair.scale as f32);
@@ -161,6 +191,9 @@ pub mod cpu {
         for (dy, linear) in parts {
             let dys = f32s(dy)?;
             let mut sum = product::with_weight(&dys, linear.weight, dx)?;
+            if let Some(beside) = linear.sum() {
+                sum = product::with_weight(&dys, beside, Some(sum))?;
+            }
             for pair in linear.pairs() {
                 let (a, b) = (f32s(&pair.a)?, f32s(&pair.b)?);
                 let back = product::new(rows(&dys, dy)?, rows(&b, &pair.b)?, pair.scale as f32);

@@ -170,9 +170,9 @@ pub(super) mod module {
         placed(&context, loaded(&context, &host, name, Map::new()))
     }
 
-    /// Loads a model. Options: `merge_mode` ("exact": 16-bit weights are the sum of base and boosters, formed in f32 and rounded
+    /// Loads a model. Options: `merge_mode` ("exact": 16-bit weights are the sum of base and boosters, rounded
     /// once; "naive": each merge is rounded into them, as is common practice, which loses most of small updates; "none":
-    /// weights stay as they are, and factors of low rank are stacked beside them; exact).
+    /// weights stay as they are, and factors of low rank are stacked beside them, or their sum where that is smaller; exact).
     ///
     /// # Example
     /// ```rhai,no_run

@@ -1,0 +1,323 @@
+//! What a merge does to one weight, and what 16-bit weights keep of it.
+//!
+//! A 16-bit weight w that was merged into has a remainder r in f32 behind it: w + r is the sum of all merges, w that sum
+//! rounded once. |r| is at most half a unit of w, so the pair holds 33 bits or more, and whatever cancels does so in f64.
+
+use candle_core::{DType, Result, Shape, Tensor, bail};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::ops::elementwise;
+use crate::ops::linear::Pair;
+use crate::ops::product::{self, Matrix};
+use crate::ops::slice;
+
+/// Numbers that a thread takes at a time.
+const CHUNK: usize = 1 << 14;
+
+/// A change of a weight W.
+#[derive(Clone, Copy)]
+pub enum Change<'a> {
+    /// W + step · s · B A, of a weight [out, in].
+    Product(&'a Pair, f64),
+    /// W + step · (other − W); with a step of 1 the other, bit for bit.
+    Towards(&'a Tensor, f64),
+    /// W + delta.
+    Delta(&'a Tensor),
+}
+
+/// A 16-bit weight that was changed.
+pub struct Rounded {
+    /// The sum, rounded to 16 bits, in the type that the weight had.
+    pub weight: Tensor,
+    /// What rounding left of it, f32.
+    pub rest: Tensor,
+    /// ⟨stored change, δ⟩
+    pub moved: f64,
+    /// ‖δ‖²
+    pub added: f64,
+}
+
+impl Change<'_> {
+    /// Changes a weight in place; on the CPU in f32 without a temporary of the weight's size.
+    pub fn apply(&self, weight: &Tensor) -> Result<()> {
+        match *self {
+            Change::Product(pair, step) => {
+                let scale = step * pair.scale;
+                if slice::fast(&[weight, &pair.a, &pair.b]) {
+                    let ((out, inner), rank) = (weight.dims2()?, pair.a.dim(0)?);
+                    let (a, b) = (slice::f32s(&pair.a)?, slice::f32s(&pair.b)?);
+                    return slice::update(weight, |w| {
+                        product::add(w, Matrix::new(&b, out, rank, rank), Matrix::new(&a, rank, inner, inner), scale as f32)
+                    });
+                }
+            }
+            Change::Towards(other, step) => {
+                if slice::fast(&[weight, other]) {
+                    return elementwise::zip(weight, &slice::f32s(other)?, |w, other| {
+                        let own = f64::from(*w);
+                        *w = if step == 1.0 { other } else { (own + step * (f64::from(other) - own)) as f32 };
+                    });
+                }
+            }
+            Change::Delta(delta) => {
+                if slice::fast(&[weight, delta]) {
+                    return elementwise::zip(weight, &slice::f32s(delta)?, |w, d| *w += d);
+                }
+            }
+        }
+        let wide = if weight.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        weight.slice_set(&self.of(&weight.to_dtype(wide)?)?.to_dtype(weight.dtype())?.contiguous()?, 0, 0)
+    }
+
+    /// The changed weight, by tensors of the weight's type on any device.
+    fn of(&self, weight: &Tensor) -> Result<Tensor> {
+        let wide = weight.dtype();
+        match *self {
+            Change::Product(pair, step) => weight + (pair.b.to_dtype(wide)?.matmul(&pair.a.to_dtype(wide)?)? * (step * pair.scale))?,
+            Change::Towards(other, 1.0) => other.to_dtype(wide),
+            Change::Towards(other, step) => weight + ((other.to_dtype(wide)? - weight)? * step)?,
+            Change::Delta(delta) => weight + delta.to_dtype(wide)?,
+        }
+    }
+
+    /// Changes the sum of a weight of `storage` (f16 or bf16) and what is behind it, in f64, and rounds it once. The weight
+    /// may be held in a wider type.
+    pub fn round(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Rounded> {
+        self.fits(weight)?;
+        let parts: &[&Tensor] = match self {
+            Change::Product(pair, _) => &[&pair.a, &pair.b],
+            Change::Towards(other, _) | Change::Delta(other) => &[other],
+        };
+        if weight.device().is_cpu() && weight.is_contiguous() && slice::fast(parts) {
+            self.round_on_cpu(weight, rest, storage)
+        } else {
+            self.round_plainly(weight, rest, storage)
+        }
+    }
+
+    /// The definition, on tensors of any device. A sum at the middle of two numbers, but for less than f32 can hold, may go
+    /// to the wrong side; the remainder says so.
+    fn round_plainly(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Rounded> {
+        let own = weight.to_dtype(DType::F64)?;
+        let own = match rest {
+            Some(rest) => (own + rest.to_dtype(DType::F64)?)?,
+            None => own,
+        };
+        let sum = self.of(&own)?;
+        let rounded = sum.to_dtype(DType::F32)?.to_dtype(storage)?;
+        let wide = rounded.to_dtype(DType::F64)?;
+        let (added, moved) = ((&sum - own)?, (&wide - weight.to_dtype(DType::F64)?)?);
+        Ok(Rounded {
+            moved: elementwise::dot(&moved, &added)?,
+            added: elementwise::squares(&added)?,
+            rest: (sum - wide)?.to_dtype(DType::F32)?,
+            weight: rounded.to_dtype(weight.dtype())?,
+        })
+    }
+
+    /// The twin over slices, without temporaries in f64.
+    fn round_on_cpu(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Rounded> {
+        let nearest: fn(f32) -> f32 = match storage {
+            DType::BF16 => |x| bf16::from_f32(x).to_f32(),
+            DType::F16 => |x| f16::from_f32(x).to_f32(),
+            other => bail!("{other:?} has no remainders"),
+        };
+        let mut numbers = slice::f32s(&weight.to_dtype(DType::F32)?)?.to_vec();
+        let mut rests = match rest {
+            Some(rest) => slice::f32s(rest)?.to_vec(),
+            None => vec![0.0; numbers.len()],
+        };
+        let (first, second) = match *self {
+            Change::Product(pair, _) => (slice::f32s(&pair.a)?, Some(slice::f32s(&pair.b)?)),
+            Change::Towards(other, _) | Change::Delta(other) => (slice::f32s(other)?, None),
+        };
+        let parts = [&*first, second.as_deref().unwrap_or_default()];
+        let part = |(at, (numbers, rests)): (usize, (&mut [f32], &mut [f32]))| {
+            let own: Vec<f64> = numbers.iter().zip(&*rests).map(|(&w, &r)| f64::from(w) + f64::from(r)).collect();
+            let mut sums = own.clone();
+            self.on_slice(parts, at * CHUNK, &mut sums);
+            let (mut moved, mut added) = (0.0, 0.0);
+            for (((number, rest), own), sum) in numbers.iter_mut().zip(rests).zip(own).zip(sums) {
+                let (was, delta) = (f64::from(*number), sum - own);
+                *number = nearest(to_odd(sum));
+                *rest = (sum - f64::from(*number)) as f32;
+                moved += (f64::from(*number) - was) * delta;
+                added += delta * delta;
+            }
+            (moved, added)
+        };
+        let chunks = numbers.par_chunks_mut(CHUNK).zip(rests.par_chunks_mut(CHUNK)).enumerate();
+        let found: Vec<(f64, f64)> = chunks.map(part).collect();
+        let shape = weight.shape();
+        Ok(Rounded {
+            moved: found.iter().map(|p| p.0).sum(),
+            added: found.iter().map(|p| p.1).sum(),
+            weight: slice::tensor(numbers, shape)?.to_dtype(storage)?.to_dtype(weight.dtype())?,
+            rest: slice::tensor(rests, shape)?,
+        })
+    }
+
+    /// Changes the sums from a place in the weight on. `parts` are A and B of a product, else the other tensor alone.
+    fn on_slice(&self, parts: [&[f32]; 2], from: usize, sums: &mut [f64]) {
+        match *self {
+            Change::Product(pair, step) => {
+                let ([a, b], scale) = (parts, step * pair.scale);
+                let rank = pair.a.dims()[0];
+                let inner = a.len() / rank.max(1);
+                let mut done = 0;
+                while done < sums.len() {
+                    let (row, column) = ((from + done) / inner, (from + done) % inner);
+                    let n = (inner - column).min(sums.len() - done);
+                    for k in 0..rank {
+                        let factor = scale * f64::from(b[row * rank + k]);
+                        let a = &a[k * inner + column..][..n];
+                        sums[done..done + n].iter_mut().zip(a).for_each(|(sum, &a)| *sum += factor * f64::from(a));
+                    }
+                    done += n;
+                }
+            }
+            Change::Towards(_, step) => {
+                for (sum, &other) in sums.iter_mut().zip(&parts[0][from..]) {
+                    *sum = if step == 1.0 { f64::from(other) } else { *sum + step * (f64::from(other) - *sum) };
+                }
+            }
+            Change::Delta(_) => sums.iter_mut().zip(&parts[0][from..]).for_each(|(sum, &d)| *sum += f64::from(d)),
+        }
+    }
+
+    /// Errors where the change is of a weight of another shape.
+    fn fits(&self, weight: &Tensor) -> Result<()> {
+        let shape = match *self {
+            Change::Product(pair, _) => Shape::from((pair.b.dim(0)?, pair.a.dim(1)?)),
+            Change::Towards(other, _) | Change::Delta(other) => other.shape().clone(),
+        };
+        if shape != *weight.shape() || matches!(self, Change::Product(pair, _) if pair.a.dim(0)? != pair.b.dim(1)?) {
+            bail!("a change of shape {shape:?} of a weight of shape {:?}", weight.shape());
+        }
+        Ok(())
+    }
+}
+
+/// `x` in f32, rounded so that rounding the result to 16 bits gives `x` rounded once (Boldo and Melquiond, "Emulation of a
+/// FMA and correctly rounded sums", 2008): a number that f32 does not hold becomes its neighbour with an odd last bit.
+fn to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    if f64::from(near) == x || near.to_bits() & 1 == 1 || x.is_nan() {
+        return near;
+    }
+    if f64::from(near) < x { near.next_up() } else { near.next_down() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn numbers(n: usize, step: u64, size: f64) -> Vec<f32> {
+        (0..n as u64).map(|i| ((((i + 1) * step * 7919) % 20_011) as f64 / 20_011.0 - 0.5) as f32 * size as f32).collect()
+    }
+
+    fn f64s(t: &Tensor) -> Result<Vec<f64>> {
+        t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+    }
+
+    /// bf16 of the two next to `x` that is nearer, by trying; the even one of two that are as near.
+    fn nearest(x: f64) -> bf16 {
+        let near = bf16::from_f64(x);
+        let around = [-1i32, 0, 1].map(|step| bf16::from_bits((i32::from(near.to_bits()) + step) as u16));
+        around
+            .into_iter()
+            .min_by(|a, b| {
+                let apart = |y: &bf16| (y.to_f64() - x).abs();
+                apart(a).total_cmp(&apart(b)).then((a.to_bits() & 1).cmp(&(b.to_bits() & 1)))
+            })
+            .unwrap_or(near)
+    }
+
+    #[test]
+    fn a_sum_between_two_numbers_is_rounded_once() {
+        // A tie of bf16 and a little more or less, which f32 does not hold.
+        let tie = 1.0 + 2f64.powi(-8);
+        for (x, want) in [
+            (tie, 1.0),
+            (tie + 2f64.powi(-40), 1.0 + 2f64.powi(-7)),
+            (tie - 2f64.powi(-40), 1.0),
+            (-tie - 2f64.powi(-40), -1.0 - 2f64.powi(-7)),
+        ] {
+            assert_eq!(bf16::from_f32(to_odd(x)).to_f64(), want, "{x:?}");
+        }
+        for (i, x) in numbers(4000, 3, 8.0).into_iter().enumerate() {
+            let x = f64::from(x) * (1.0 + 2f64.powi(-30) * i as f64);
+            assert_eq!(bf16::from_f32(to_odd(x)), nearest(x), "{x:?}");
+        }
+        assert!(to_odd(f64::NAN).is_nan() && to_odd(f64::INFINITY).is_infinite() && to_odd(0.0) == 0.0);
+    }
+
+    /// Hundreds of changes, of weights that they cancel too, are the sum in f64 rounded once, and both twins say so.
+    #[test]
+    fn many_changes_are_their_sum_rounded_once() -> Result<()> {
+        let (out, inner) = (130, 140);
+        let base: Vec<f32> = numbers(out * inner, 1, 2e-4).iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
+        let start = Tensor::from_vec(base.clone(), (out, inner), &Device::Cpu)?.to_dtype(DType::BF16)?;
+        let (mut weight, mut rest, mut plain, mut plain_rest) = (start.clone(), None, start, None);
+        let mut want: Vec<f64> = base.iter().map(|&x| f64::from(x)).collect();
+        for round in 0..300u64 {
+            let (a, b) = (numbers(2 * inner, round + 2, 2.0), numbers(2 * out, round + 5, 2e-5));
+            let pair = Pair {
+                a: Tensor::from_vec(a.clone(), (2, inner), &Device::Cpu)?,
+                b: Tensor::from_vec(b.clone(), (out, 2), &Device::Cpu)?,
+                scale: 0.5,
+            };
+            for (i, sum) in want.iter_mut().enumerate() {
+                let (row, column) = (i / inner, i % inner);
+                *sum += (0..2).map(|k| 0.5 * 3.0 * f64::from(b[row * 2 + k]) * f64::from(a[k * inner + column])).sum::<f64>();
+            }
+            let change = Change::Product(&pair, 3.0);
+            let (fast, slow) =
+                (change.round(&weight, rest.as_ref(), DType::BF16)?, change.round_plainly(&plain, plain_rest.as_ref(), DType::BF16)?);
+            // The definition may round a sum at the middle of two to the other one.
+            assert!((fast.moved / slow.moved - 1.0).abs() < 1e-3 && (fast.added / slow.added - 1.0).abs() < 1e-6, "round {round}");
+            (weight, rest, plain, plain_rest) = (fast.weight, Some(fast.rest), slow.weight, Some(slow.rest));
+        }
+        let (got, slow) = (f64s(&weight)?, f64s(&plain)?);
+        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+            assert_eq!(*got, nearest(*want).to_f64(), "{i}: {want}");
+        }
+        assert!(got.iter().zip(slow).filter(|(a, b)| **a != *b).count() * 1000 < got.len());
+        let sums = f64s(&weight)?.into_iter().zip(f64s(&rest.unwrap())?).map(|(w, r)| w + r);
+        assert!(sums.zip(want).all(|(sum, want)| (sum - want).abs() < 1e-2 * 2f64.powi(-30)));
+        Ok(())
+    }
+
+    #[test]
+    fn whole_tensors_and_differences_round_as_products_do() -> Result<()> {
+        let n = CHUNK + 37;
+        let t = |values: Vec<f32>| Tensor::from_vec(values, n, &Device::Cpu);
+        let (other, delta) = (t(numbers(n, 3, 1.0))?, t(numbers(n, 7, 1e-3))?);
+        for storage in [DType::BF16, DType::F16] {
+            // A norm's weight is held in a wider type than it is stored in.
+            for kept in [storage, DType::F32] {
+                let start = t(numbers(n, 11, 1.0))?.to_dtype(storage)?.to_dtype(kept)?;
+                for change in [Change::Delta(&delta), Change::Towards(&other, 0.25), Change::Towards(&other, 1.0)] {
+                    let (a, b) = (change.round(&start, None, storage)?, change.round_plainly(&start, None, storage)?);
+                    let sums = |r: &Rounded| -> Result<Vec<f64>> {
+                        Ok(f64s(&r.weight)?.into_iter().zip(f64s(&r.rest)?).map(|(w, r)| w + r).collect())
+                    };
+                    let (fast, slow) = (sums(&a)?, sums(&b)?);
+                    assert!(fast.iter().zip(&slow).all(|(a, b)| (a - b).abs() <= a.abs() * 2f64.powi(-32)));
+                    let apart = f64s(&a.weight)?.into_iter().zip(f64s(&b.weight)?).filter(|(a, b)| a != b).count();
+                    assert!(apart * 1000 < n, "{apart}");
+                    assert_eq!((a.weight.dtype(), a.rest.dtype()), (kept, DType::F32));
+                    if let Change::Towards(_, 1.0) = change {
+                        assert_eq!(fast, f64s(&other)?);
+                    }
+                }
+            }
+        }
+        let short = t(numbers(n, 3, 1.0))?.narrow(0, 0, n - 1)?;
+        let weight = other.to_dtype(DType::BF16)?;
+        assert!(Change::Delta(&short).round(&weight, None, DType::BF16).is_err_and(|e| e.to_string().contains("a change of shape")));
+        Ok(())
+    }
+}
