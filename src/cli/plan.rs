@@ -147,8 +147,8 @@ impl Plan {
             }
         }
         if m.weight_bytes == 2 {
-            // f32 sums behind all linears of the layers that were merged into.
-            self.parts.push(("sums behind 16-bit weights", (trained.len() * layer_weights(&m.config) * 4) as f64 / MIB));
+            // What rounding left, behind all linears of the layers that were merged into.
+            self.parts.push(("what rounding left of 16-bit weights", (trained.len() * layer_weights(&m.config) * 4) as f64 / MIB));
         }
         self.parts.push(("booster and optimizer", factors));
         self.parts.push(("largest step", step));

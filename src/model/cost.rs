@@ -66,8 +66,10 @@ pub fn backward_flops(config: &Config, work: Work, lowest: usize, dense: usize) 
 /// Seconds that work takes on this machine, taken from a model of the same sizes with two layers.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
-    /// Of a pass whatever its size.
+    /// Of a layer in a pass, whatever its size.
     fixed: f64,
+    /// And backward.
+    fixed_backward: f64,
     /// A token through one layer, forward.
     forward: f64,
     /// And backward, its inputs' gradient.
@@ -112,7 +114,7 @@ impl Rates {
         };
         let few = &rows[..1];
         let tiny = Tokens::one(vec![0, 0]);
-        let jobs: [&dyn Fn() -> Result<()>; 7] = [
+        let jobs: [&dyn Fn() -> Result<()>; 8] = [
             &|| model.nll(&tiny, &[0], &[0], &none).map(drop),
             &|| forward(few),
             &|| forward(&rows[..many]),
@@ -120,29 +122,38 @@ impl Rates {
             &|| backward(&rows[..many], &on_last, &nothing),
             &|| backward(few, &on_first, &nothing),
             &|| backward(few, &none, &dense),
+            &|| {
+                let request = Request { overlay: &on_first, dense: &nothing, recompute: false };
+                model.gradients(&tiny, &[0], &[0], 1.0, &request).map(drop)
+            },
         ];
-        let mut seconds = [f64::INFINITY; 7];
+        let mut seconds: [Vec<f64>; 8] = Default::default();
         let begun = Instant::now();
-        // The fastest of a few rounds: the first ones meet cold caches.
         for round in 0.. {
-            for (job, best) in jobs.iter().zip(&mut seconds) {
+            for (job, seconds) in jobs.iter().zip(&mut seconds) {
                 let start = Instant::now();
                 job()?;
-                *best = best.min(start.elapsed().as_secs_f64());
+                seconds.push(start.elapsed().as_secs_f64());
             }
             // One stretch that another program disturbs must not decide.
             if (round > 3 && begun.elapsed() > budget) || begun.elapsed() > budget * 4 {
                 break;
             }
         }
-        let [pass, few_forward, many_forward, last_back, last_many, first_back, dense_back] = seconds;
+        // The median: the first rounds meet cold caches, and what disturbs some of them disturbs some steps of a run too.
+        let [pass, few_forward, many_forward, last_back, last_many, first_back, dense_back, tiny_back] = seconds.map(|mut seconds| {
+            seconds.sort_by(f64::total_cmp);
+            seconds[seconds.len() / 2]
+        });
         let (n, l, extra) = (n as f64, layers as f64, (many - 1).max(1) as f64);
         let a_layer = (few_forward - pass).max(0.0) / n / l;
+        let fixed_backward = (tiny_back - pass).max(0.0) / l;
         let below = if layers > 1 { (first_back - last_back).max(0.0) } else { (first_back - few_forward).max(0.0) };
         Ok(Self {
-            fixed: pass,
+            fixed: pass / l,
+            fixed_backward,
             forward: a_layer,
-            backward: below / n,
+            backward: (below - fixed_backward).max(0.0) / n,
             dense: ((dense_back - few_forward).max(0.0) / n / l).max(below / n),
             row: (many_forward - few_forward).max(0.0) / extra,
             row_backward: (last_many - last_back).max(0.0) / extra,
@@ -151,14 +162,15 @@ impl Rates {
 
     /// Seconds of a measurement: forward passes only, in so many batches.
     pub fn forward_seconds(&self, config: &Config, work: Work, passes: usize) -> f64 {
-        self.fixed * passes as f64 + work.tokens as f64 * self.forward * config.layers as f64 + work.rows as f64 * self.row
+        let layers = config.layers as f64;
+        layers * (self.fixed * passes as f64 + work.tokens as f64 * self.forward) + work.rows as f64 * self.row
     }
 
     /// Seconds of training steps down to layer `lowest`, in so many batches; `dense` where whole layers are trained.
     pub fn step_seconds(&self, config: &Config, work: Work, passes: usize, lowest: usize, dense: bool) -> f64 {
         let above = config.layers.saturating_sub(lowest) as f64;
         let backward = if dense { self.dense } else { self.backward };
-        self.fixed * passes as f64
+        passes as f64 * (self.fixed * config.layers as f64 + self.fixed_backward * above)
             + work.tokens as f64 * (self.forward * config.layers as f64 + backward * above)
             + work.rows as f64 * self.row_backward
     }
