@@ -152,8 +152,8 @@ impl Update {
         Ok(squares.into_iter().map(|(layer, sum)| (layer, sum.max(0.0).sqrt())).filter(|(_, norm)| norm.is_finite()).collect())
     }
 
-    /// Writes it to `path`, whole or not at all.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    /// Writes it to `path`, whole or not at all. Gives the file's SHA-256.
+    pub fn save(&self, path: &Path) -> Result<String> {
         let (mut tensors, mut scales) = (vec![], BTreeMap::new());
         match &self.what {
             What::LowRank(overlay) => {
@@ -171,7 +171,7 @@ impl Update {
         }
         let (version, kind) = (VERSION.to_string(), self.kind().name().to_string());
         let header = Header { version, kind, round: self.round, eta: self.eta.to_string(), scales };
-        save::write_safetensors_with(path, &tensors, (KEY, &serde_json::to_string(&header)?))
+        save::write_safetensors_summed(path, &tensors, (KEY, &serde_json::to_string(&header)?))
     }
 
     /// Reads a booster's file for `model`.

@@ -10,9 +10,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Model;
+use super::change::Change;
 use super::load::Extras;
-use super::overlay::add_product;
-use crate::ops::linear::Pair;
+use crate::ops::linear::Beside;
 use crate::ops::slice::View;
 use crate::source::Tokenizer;
 
@@ -27,7 +27,21 @@ const SMALL: usize = 16 << 20;
 
 /// As [`write_safetensors`], with an entry of metadata: of several the format keeps no order, and equal runs give equal
 /// bytes.
-pub fn write_safetensors_with(path: &Path, tensors: &[(String, Tensor)], (key, value): (&str, &str)) -> Result<()> {
+pub fn write_safetensors_with(path: &Path, tensors: &[(String, Tensor)], entry: (&str, &str)) -> Result<()> {
+    write(path, tensors, entry).map(|_| ())
+}
+
+/// As [`write_safetensors_with`]; gives the file's SHA-256.
+pub fn write_safetensors_summed(path: &Path, tensors: &[(String, Tensor)], entry: (&str, &str)) -> Result<String> {
+    let bytes = match write(path, tensors, entry)? {
+        Some(bytes) => bytes,
+        None => std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?,
+    };
+    Ok(hexadecimal(&Sha256::digest(bytes)))
+}
+
+/// Gives the file's bytes where they were put together in memory.
+fn write(path: &Path, tensors: &[(String, Tensor)], (key, value): (&str, &str)) -> Result<Option<Vec<u8>>> {
     let partial = path.with_extension("partial");
     let cpu: Vec<(&str, Tensor)> = tensors
         .iter()
@@ -36,15 +50,19 @@ pub fn write_safetensors_with(path: &Path, tensors: &[(String, Tensor)], (key, v
     let metadata = Some([(key.to_string(), value.to_string())].into());
     let bytes: usize = cpu.iter().map(|(_, t)| t.elem_count() * t.dtype().size_in_bytes()).sum();
     let write = || {
+        let mut whole = None;
         if bytes <= SMALL {
-            std::fs::write(&partial, safetensors::serialize(cpu, metadata)?)?;
+            let bytes = safetensors::serialize(cpu, metadata)?;
+            std::fs::write(&partial, &bytes)?;
+            whole = Some(bytes);
         } else {
             // It is written through a file that nobody else may read, and this one is to be as others are.
             let permissions = std::fs::File::create(&partial)?.metadata()?.permissions();
             safetensors::serialize_to_file(cpu, metadata, &partial)?;
             std::fs::set_permissions(&partial, permissions)?;
         }
-        anyhow::Ok(std::fs::rename(&partial, path)?)
+        std::fs::rename(&partial, path)?;
+        anyhow::Ok(whole)
     };
     write().with_context(|| format!("cannot write `{}`", path.display()))
 }
@@ -83,14 +101,18 @@ fn write_weights(folder: &Path, tensors: Vec<(String, Tensor)>, most: usize) -> 
 }
 
 impl Model {
-    /// All tensors by their published names; where something is stacked beside a weight, their sum in the factors' type.
+    /// All tensors by their published names; where something lies beside a weight, their sum in the factors' type.
     pub fn summed(&self) -> Result<Vec<(String, Tensor)>> {
-        let stacked: BTreeMap<String, &Pair> =
-            self.stacked().into_iter().map(|(module, pair)| (format!("{module}.weight"), pair)).collect();
+        let beside: BTreeMap<String, &Beside> =
+            self.beside().into_iter().map(|(module, beside)| (format!("{module}.weight"), beside)).collect();
         let of = |(name, own): (String, &Tensor)| {
-            let Some(pair) = stacked.get(&name) else { return Ok((name, own.clone())) };
+            let Some(beside) = beside.get(&name) else { return Ok((name, own.clone())) };
             let sum = own.to_dtype(self.factor_dtype())?.copy()?;
-            add_product(&sum, pair, 1.0)?;
+            match beside {
+                Beside::Factors(pair) => Change::Product(pair, 1.0),
+                Beside::Sum(sum) => Change::Delta(sum),
+            }
+            .apply(&sum)?;
             Ok((name, sum))
         };
         self.tensors().into_iter().map(of).collect()
@@ -101,7 +123,7 @@ impl Model {
         self.summed()?.into_iter().map(|(name, t)| Ok((name, t.to_dtype(self.storage)?))).collect()
     }
 
-    /// SHA-256 over names, shapes and the SHA-256 of all tensors' numbers, in the order of the network; of what is stacked
+    /// SHA-256 over names, shapes and the SHA-256 of all tensors' numbers, in the order of the network; of what lies
     /// beside weights too, behind them.
     pub fn digest(&self) -> Result<String> {
         Ok(self.digests()?.digest)
@@ -110,8 +132,13 @@ impl Model {
     /// That digest, with that of each tensor.
     pub fn digests(&self) -> Result<Digests> {
         let mut tensors = self.tensors();
-        for (module, pair) in self.stacked() {
-            tensors.extend([(format!("{module}.stacked_a"), &pair.a), (format!("{module}.stacked_b"), &pair.b)]);
+        for (module, beside) in self.beside() {
+            match beside {
+                Beside::Factors(pair) => {
+                    tensors.extend([(format!("{module}.stacked_a"), &pair.a), (format!("{module}.stacked_b"), &pair.b)]);
+                }
+                Beside::Sum(sum) => tensors.push((format!("{module}.stacked_sum"), sum)),
+            }
         }
         let parts = tensors.par_iter().map(|(_, tensor)| numbers_digest(tensor)).collect::<Result<Vec<_>>>()?;
         let mut hash = Sha256::new();
@@ -119,9 +146,13 @@ impl Model {
             hash.update(format!("{name}{:?}", tensor.dims()).as_bytes());
             hash.update(part);
         }
-        let digest = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let digest = hexadecimal(&hash.finalize());
         Ok(Digests { digest, tensors: tensors.iter().map(|(name, _)| name.clone()).zip(parts.into_iter().map(Into::into)).collect() })
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// What a model's numbers were.

@@ -1,5 +1,7 @@
 //! Where a run writes: one folder, made for it, and nothing outside.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
@@ -21,6 +23,8 @@ pub struct Folder {
     path: PathBuf,
     /// Nothing is written, and there need be no such folder.
     dry: bool,
+    /// Folders in it that are there.
+    made: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Folder {
@@ -65,12 +69,12 @@ impl Folder {
     }
 
     fn at(path: PathBuf) -> Self {
-        Self { path, dry: false }
+        Self { path, dry: false, made: RefCell::default() }
     }
 
     /// A folder that nothing is written to.
     pub fn dry() -> Self {
-        Self { path: PathBuf::from("runs"), dry: true }
+        Self { path: PathBuf::from("runs"), dry: true, made: RefCell::default() }
     }
 
     pub fn is_dry(&self) -> bool {
@@ -107,14 +111,23 @@ impl Folder {
         if model > 0 {
             folder.push(format!("model-{model}"));
         }
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        self.make(&folder)?;
         Ok(folder)
+    }
+
+    /// Makes a folder in this one, once.
+    fn make(&self, folder: &Path) -> Result<()> {
+        if !self.made.borrow().contains(folder) {
+            fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+            self.made.borrow_mut().insert(folder.to_path_buf());
+        }
+        Ok(())
     }
 
     /// The path of the file `name` of a booster in training, in a folder made where it is missing.
     pub fn training(&self, name: &str) -> Result<PathBuf> {
         let folder = self.path.join("boosters/training");
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        self.make(&folder)?;
         Ok(folder.join(name))
     }
 

@@ -36,18 +36,24 @@ impl Recompute {
         match self {
             Self::Off => false,
             Self::On => true,
-            Self::Auto => match free_bytes(model) {
-                Some(free) => step_bytes(model.config(), model.compute(), tokens, rows, lowest, false) + gradients > free / 2,
-                None => false,
-            },
+            Self::Auto => {
+                let needed = step_bytes(model.config(), model.compute(), tokens, rows, lowest, false) + gradients;
+                needed > SMALL && free_bytes(model).is_some_and(|free| needed > free / 2)
+            }
         }
     }
 }
 
+/// Bytes that a step may take without a look at what is free, which takes a noticeable part of so small a step.
+const SMALL: usize = 32 << 20;
+
 /// Errors (class run) where a step of `tokens` tokens would take more memory than is left, before it is begun.
 pub fn check_room(model: &Model, tokens: usize, rows: usize, lowest: usize, recompute: bool, gradients: usize) -> Result<()> {
-    let Some(free) = free_bytes(model) else { return Ok(()) };
     let needed = step_bytes(model.config(), model.compute(), tokens, rows, lowest, recompute).saturating_add(gradients);
+    if needed <= SMALL {
+        return Ok(());
+    }
+    let Some(free) = free_bytes(model) else { return Ok(()) };
     let room = free.saturating_add(memory::retained());
     if needed <= room {
         return Ok(());

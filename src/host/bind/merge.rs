@@ -60,7 +60,7 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 let update = Update::of(&m.network, &b.booster, m.round, eta)?;
                 let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
                 let path = folder.join(&file);
-                let sum = host.keeping(|| update.save(&path).and_then(|()| file_digest(&path)))?;
+                let sum = host.keeping(|| update.save(&path))?;
                 m.kept += 1;
                 m.network.captured();
                 // What is read from the file later, so that the weights are the same bits then.
