@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn evaluation(round: usize, metric: &str, value: f64) -> Evaluation {
-        Evaluation { split: "test".into(), round, metrics: serde_json::Map::from_iter([(metric.into(), value.into())]) }
+        Evaluation { split: "test".into(), round, model: 0, metrics: serde_json::Map::from_iter([(metric.into(), value.into())]) }
     }
 
     #[test]

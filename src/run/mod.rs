@@ -290,7 +290,7 @@ impl Run {
         let summary = Summary {
             base: self.evaluations.base().map(|e| e.metrics.clone()),
             tuned: self.evaluations.tuned().map(|e| e.metrics.clone()),
-            best_round: self.evaluations.best_round(&self.best),
+            best_round: self.evaluations.best_round(&self.best, None),
             trainable_now: training.trainable_now,
             trained_in_total: training.trained_in_total,
             captured: training.captured,

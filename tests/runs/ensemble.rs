@@ -28,17 +28,21 @@ fn taking_back_gives_the_very_weights() {
         let body = format!(
             "{BOOST}
             model.truncate(4); print(model.digest());
+            let whole = model.snapshot(); print(whole.round);
             model.replay(); print(model.digest());
             model.truncate(2); print(model.digest()); print(model.round);
             boost(model, task, 1); print(model.round);
             model.drop(2); print(model.digest());
             model.scale(1, 0.0); model.drop(0); print(model.round);
-            model.truncate(0); print(model.digest());"
+            model.truncate(0); print(model.digest());
+            model.restore(whole); print(model.digest()); print(model.round);"
         );
         let lines = home.printed(&body, dtype, &["--dtype", dtype]);
-        let [base, _, second, _, fourth, same, again, back, two, other, three, left, one, none] = &lines[..] else { panic!("{lines:?}") };
-        assert_eq!((same, again, back, left, none), (fourth, fourth, second, second, base), "{dtype}");
-        assert_eq!((two.as_str(), three.as_str(), one.as_str()), ("2", "3", "1"));
+        let [base, _, second, _, fourth, same, four, again, back, two, other, three, left, one, none, restored, all] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        assert_eq!((same, again, back, left, none, restored), (fourth, fourth, second, second, base, fourth), "{dtype}");
+        assert_eq!([four, two, three, one, all], ["4", "2", "3", "1", "4"]);
         assert!(other != second && other != fourth);
     }
 }

@@ -21,6 +21,9 @@ for round in 0..6 {
 }
 model.save("before");
 model.truncate(4);
+let four = model.snapshot();
+model.scale(0, 0.5);
+model.restore(four);
 model.evaluate(task.test);
 print(model.generate("a b", #{ max_tokens: 3 }));
 model.save("model");

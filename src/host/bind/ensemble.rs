@@ -55,6 +55,45 @@ pub(super) mod natives {
         changed(&context, model, ("scale", json!({ "number": number, "eta": eta })), |all| all.scaled(index(number)?, eta))
     }
 
+    /// The list of boosters that the model is the sum of, to go back to with `restore`.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let before = model.snapshot();
+    /// model.scale(0, 0.5);
+    /// if model.evaluate(task.validation).accuracy < 0.5 { model.restore(before); }
+    /// ```
+    #[rhai_fn(pure)]
+    pub fn snapshot(model: &mut Model) -> Snapshot {
+        model.with(|m| Snapshot { model: m.index, all: m.ensemble.clone() })
+    }
+
+    /// Makes the model the sum of the boosters that it had when `snapshot` was taken, with their weights then; bit for bit, as
+    /// `truncate`.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let before = model.snapshot();
+    /// model.truncate(1);
+    /// model.restore(before);
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn restore(context: NativeCallContext, model: &mut Model, snapshot: Snapshot) -> Answer<()> {
+        let all = &snapshot.all;
+        let members = serde_json::to_vec(all.members()).unwrap_or_default();
+        let own = model.with(|m| m.index) == snapshot.model;
+        changed(&context, model, ("restore", json!({ "rounds": all.rounds(), "sha256": crate::run::digest(&members) })), |_| match own {
+            true => Ok(all.clone()),
+            false => bail_usage!("the snapshot is of another model"),
+        })
+    }
+
+    /// How many boosters the model had.
+    #[rhai_fn(get = "round", pure)]
+    pub fn snapshot_round(snapshot: &mut Snapshot) -> INT {
+        snapshot.all.rounds() as INT
+    }
+
     /// Forms the weights again: the base, and all boosters from their files.
     #[rhai_fn(return_raw, pure)]
     pub fn replay(context: NativeCallContext, model: &mut Model) -> Answer<()> {
@@ -91,6 +130,13 @@ pub(super) mod natives {
     }
 }
 
+/// The boosters of a model as they were.
+#[derive(Clone)]
+pub struct Snapshot {
+    model: usize,
+    all: Ensemble,
+}
+
 /// A number of a script as an index.
 fn index(number: INT) -> Result<usize> {
     match usize::try_from(number) {
@@ -102,18 +148,25 @@ fn index(number: INT) -> Result<usize> {
 fn best(context: &NativeCallContext, model: &Model, options: Map) -> Answer<INT> {
     let host = host(context)?;
     let asked = best_options(options).map_err(refuse)?;
-    let arguments = json!({ "metric": asked.metric, "larger": asked.larger });
+    let index = model.with(|m| m.index);
+    let mut arguments = json!({ "metric": asked.metric, "larger": asked.larger });
+    if index > 0 {
+        arguments["model"] = index.into();
+    }
     let recall = |_: &Effects| host.note_in_run(|run| run.best = asked.clone());
     door::call(context, &host, "model.best_round", arguments).change(recall, |_| {
         if host.outlook().is_some() {
             return Ok(model.with(|m| m.round) as INT);
         }
         host.with_run(|run| {
-            let found = run.evaluations.best_round(&asked);
+            let found = run.evaluations.best_round(&asked, Some(index));
             let Some(round) = found else {
-                return Err(Error::usage(format!("no round is best: `validation` was never evaluated, or has no `{}`", asked.metric))
-                    .hint("evaluate in the loop: `model.evaluate(task.validation);`")
-                    .into());
+                return Err(Error::usage(format!(
+                    "no round is best: `validation` was never evaluated with this model, or has no `{}`",
+                    asked.metric
+                ))
+                .hint("evaluate in the loop: `model.evaluate(task.validation);`")
+                .into());
             };
             run.best = asked.clone();
             Ok(round as INT)

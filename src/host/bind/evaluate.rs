@@ -57,14 +57,14 @@ pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, s
             None => Overlay::default(),
         };
         let started = Instant::now();
-        let (round, metrics, works) = model.live(|m| {
+        let (round, index, metrics, works) = model.live(|m| {
             let (mut tasks, mut works) = (vec![], vec![]);
             for part in set.parts() {
                 let several = if set.parts().len() > 1 { part.task.as_str() } else { "" };
                 tasks.push((part.task.clone(), task(host, m, split, part, several, (&asked, &overlay), &mut works)?));
             }
             let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
-            anyhow::Ok((m.round, metrics, works))
+            anyhow::Ok((m.round, m.index, metrics, works))
         })?;
         if host.outlook().is_some() {
             let (work, largest) = works.iter().fold(Default::default(), |(all, most): (Work, Work), &w| (all.and(w), most.or(w)));
@@ -78,7 +78,7 @@ pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, s
         if asked.booster.is_none() {
             let split = split.name().to_string();
             let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
-            let evaluation = Evaluation { split, round, metrics: metrics.clone() };
+            let evaluation = Evaluation { split, round, model: index, metrics: metrics.clone() };
             host.console.evaluated(&evaluation);
             doing.effects.insert("evaluation".into(), serde_json::to_value(&evaluation)?);
             host.with_run(|run| run.evaluated(evaluation, timing))?;

@@ -29,7 +29,7 @@ use super::door::to_script;
 use crate::error::Error;
 
 /// Types of values that only natives make, as messages name them.
-pub(super) const TYPES: [&str; 6] = ["sampler", "optimizer", "model", "booster", "task", "set"];
+pub(super) const TYPES: [&str; 7] = ["sampler", "optimizer", "model", "booster", "task", "set", "snapshot"];
 
 /// What a native answers with.
 type Answer<T> = Result<T, Box<EvalAltResult>>;
@@ -42,6 +42,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<booster::Booster>(TYPES[3]);
     engine.register_type_with_name::<data::Task>(TYPES[4]);
     engine.register_type_with_name::<set::Set>(TYPES[5]);
+    engine.register_type_with_name::<ensemble::Snapshot>(TYPES[6]);
     for module in [
         exported_module!(sampler::natives),
         exported_module!(optimizer::natives),

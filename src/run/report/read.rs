@@ -121,6 +121,8 @@ impl Recorded {
         struct Measured {
             split: String,
             round: usize,
+            #[serde(default)]
+            model: usize,
             metrics: Map<String, Value>,
         }
         let mut value: Value = serde_json::from_slice(line).ok()?;
@@ -136,8 +138,8 @@ impl Recorded {
         } else if let Some(members) = value.get("ensemble") {
             self.length = members.as_array()?.len();
         } else if value.get("split").is_some() {
-            let Measured { split, round, metrics } = serde_json::from_value(value).ok()?;
-            self.evaluations.push(Evaluation { split, round, metrics });
+            let Measured { split, round, model, metrics } = serde_json::from_value(value).ok()?;
+            self.evaluations.push(Evaluation { split, round, model, metrics });
         } else {
             let Point { round, step, loss, lr, layers } = serde_json::from_value(value).ok()?;
             if !believed(&layers) {
@@ -175,7 +177,7 @@ impl Recorded {
 
     pub fn best_round(&self) -> Option<usize> {
         let told = self.of_summary("best_round").and_then(Value::as_u64).and_then(|round| usize::try_from(round).ok());
-        told.or_else(|| self.evaluations.best_round(&Best::default()))
+        told.or_else(|| self.evaluations.best_round(&Best::default(), None))
     }
 
     /// Parameters that the last booster trained.
