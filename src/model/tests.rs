@@ -293,12 +293,16 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     let (trained, none) = (overlay(&merged, &[0, 1], false)?, BTreeSet::new());
     let (tokens, rows, targets) = batch();
     let of = |model: &Model| model.gradients(&tokens, &rows, &targets, 1.0, &Request { overlay: &trained, dense: &none, recompute: false });
-    let ((nll, g), (want, wanted)) = (of(&stacked)?, of(&merged)?);
-    ensure!(nll.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-10), "{nll:?}, not {want:?}");
-    for (key, (a, b)) in &g.pairs {
-        close("dA", a, &wanted.pairs[key].0, 1e-9)?;
-        close("dB", b, &wanted.pairs[key].1, 1e-9)?;
-    }
+    let alike = |stacked: &Model, merged: &Model| -> Result<()> {
+        let ((nll, g), (want, wanted)) = (of(stacked)?, of(merged)?);
+        ensure!(nll.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-10), "{nll:?}, not {want:?}");
+        for (key, (a, b)) in &g.pairs {
+            close("dA", a, &wanted.pairs[key].0, 1e-9)?;
+            close("dB", b, &wanted.pairs[key].1, 1e-9)?;
+        }
+        Ok(())
+    };
+    alike(&stacked, &merged)?;
     let now = stacked.digest()?;
     stacked.merge(&trained, 1.0)?;
     ensure!(now != stacked.digest()?, "what lies beside the weights is in no digest");
@@ -317,12 +321,7 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
         stacked.merge(&trained, eta)?;
     }
     ensure!(factors(&stacked) == 0);
-    let ((nll, g), (want, wanted)) = (of(&stacked)?, of(&merged)?);
-    ensure!(nll.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-10), "{nll:?}, not {want:?}");
-    for (key, (a, b)) in &g.pairs {
-        close("dA", a, &wanted.pairs[key].0, 1e-9)?;
-        close("dB", b, &wanted.pairs[key].1, 1e-9)?;
-    }
+    alike(&stacked, &merged)?;
     let now = stacked.digest()?;
     stacked.merge(&trained, 1e-6)?;
     ensure!(now != stacked.digest()?, "a sum beside the weights is in no digest");
