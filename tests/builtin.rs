@@ -68,6 +68,10 @@ fn other_names_are_told() {
             "there are no embedded data `builtin:microwrld`; did you mean `builtin:microworld`?",
         ),
         (
+            ["eval", "builtin:micro", "--data", "builtin:microworld@seven"],
+            "there are no embedded data `builtin:microworld@seven`; did you mean `builtin:microworld`?",
+        ),
+        (
             ["eval", "builtin:micro", "--data", "builtin:microworld/pika"],
             "there are no embedded data `builtin:microworld/pika`; did you mean `builtin:microworld/piqa`?",
         ),

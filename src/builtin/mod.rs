@@ -46,7 +46,8 @@ pub struct Task {
 }
 
 /// The data set called `name`, as files would hold it: `microworld` (eight tasks in the JSON of LLM-Adapters),
-/// `microworld/boolq` (one of them), `microworld-text`, `microworld-questions`, `microworld-exercises` and
+/// `microworld/boolq` (one of them), `microworld@7` (the eight with the facts divided among train, validation and test by seed
+/// 7 instead of the world's own), `microworld-text`, `microworld-questions`, `microworld-exercises` and
 /// `microworld-school` (JSONL for pretraining: facts and stories; questions without choices; finding words; questions with choices). `None` for another name.
 pub fn data(name: &str) -> Option<Vec<Task>> {
     let world = World::new(SEED);
@@ -69,6 +70,10 @@ pub fn data(name: &str) -> Option<Vec<Task>> {
         };
         return Some(vec![Task { name: name.to_owned(), splits: DOCUMENTS.map(part).into() }]);
     }
+    let (name, world) = match name.split_once('@') {
+        None => (name, world),
+        Some((name, division)) => (name, World::divided(SEED, division.parse().ok()?)),
+    };
     let wanted = match name.strip_prefix(DATA[0])? {
         "" => None,
         task => Some(task.strip_prefix('/').filter(|task| TASKS.contains(task))?),

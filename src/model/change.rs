@@ -14,6 +14,8 @@ use crate::ops::slice;
 
 /// Numbers that a thread takes at a time.
 const CHUNK: usize = 1 << 14;
+/// And of which it forms the sums at a time.
+const BLOCK: usize = 1 << 9;
 
 /// A change of a weight W.
 #[derive(Clone, Copy)]
@@ -116,13 +118,16 @@ impl Change<'_> {
         })
     }
 
-    /// The twin over slices, without temporaries in f64.
+    /// The twin over slices, with a few sums in f64 at a time.
     fn round_on_cpu(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Rounded> {
-        let nearest: fn(f32) -> f32 = match storage {
-            DType::BF16 => |x| bf16::from_f32(x).to_f32(),
-            DType::F16 => |x| f16::from_f32(x).to_f32(),
+        match storage {
+            DType::BF16 => self.round_by(weight, rest, storage, nearest_bf16),
+            DType::F16 => self.round_by(weight, rest, storage, |x| f16::from_f32(to_odd(x)).to_f32()),
             other => bail!("{other:?} has no remainders"),
-        };
+        }
+    }
+
+    fn round_by(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType, nearest: impl Fn(f64) -> f32 + Sync) -> Result<Rounded> {
         let mut numbers = slice::f32s(&weight.to_dtype(DType::F32)?)?.to_vec();
         let mut rests = match rest {
             Some(rest) => slice::f32s(rest)?.to_vec(),
@@ -134,16 +139,23 @@ impl Change<'_> {
         };
         let parts = [&*first, second.as_deref().unwrap_or_default()];
         let part = |(at, (numbers, rests)): (usize, (&mut [f32], &mut [f32]))| {
-            let own: Vec<f64> = numbers.iter().zip(&*rests).map(|(&w, &r)| f64::from(w) + f64::from(r)).collect();
-            let mut sums = own.clone();
-            self.on_slice(parts, at * CHUNK, &mut sums);
             let (mut moved, mut added) = (0.0, 0.0);
-            for (((number, rest), own), sum) in numbers.iter_mut().zip(rests).zip(own).zip(sums) {
-                let (was, delta) = (f64::from(*number), sum - own);
-                *number = nearest(to_odd(sum));
-                *rest = (sum - f64::from(*number)) as f32;
-                moved += (f64::from(*number) - was) * delta;
-                added += delta * delta;
+            let mut buffer = [0f64; BLOCK];
+            for (block, (numbers, rests)) in numbers.chunks_mut(BLOCK).zip(rests.chunks_mut(BLOCK)).enumerate() {
+                let sums = &mut buffer[..numbers.len()];
+                for ((sum, &number), &rest) in sums.iter_mut().zip(&*numbers).zip(&*rests) {
+                    *sum = f64::from(number) + f64::from(rest);
+                }
+                self.on_slice(parts, at * CHUNK + block * BLOCK, sums);
+                for ((number, rest), sum) in numbers.iter_mut().zip(rests).zip(sums) {
+                    let was = f64::from(*number);
+                    let delta = *sum - (was + f64::from(*rest));
+                    *number = nearest(*sum);
+                    let now = f64::from(*number);
+                    *rest = (*sum - now) as f32;
+                    moved += (now - was) * delta;
+                    added += delta * delta;
+                }
             }
             (moved, added)
         };
@@ -199,6 +211,19 @@ impl Change<'_> {
     }
 }
 
+/// The nearest number of bf16, the even one of two: what stands behind the eighth bit of the fraction is rounded away, in
+/// integers and without a branch where f32 and so bf16 have all bits.
+#[inline(always)]
+fn nearest_bf16(x: f64) -> f32 {
+    const BEHIND: u32 = f64::MANTISSA_DIGITS - 8;
+    if !(f64::from(f32::MIN_POSITIVE)..f64::INFINITY).contains(&x.abs()) {
+        return bf16::from_f32(to_odd(x)).to_f32();
+    }
+    let bits = x.to_bits();
+    let half = (1 << (BEHIND - 1)) - 1 + ((bits >> BEHIND) & 1);
+    f64::from_bits((bits + half) >> BEHIND << BEHIND) as f32
+}
+
 /// `x` in f32, rounded so that rounding the result to 16 bits gives `x` rounded once (Boldo and Melquiond, "Emulation of a
 /// FMA and correctly rounded sums", 2008): a number that f32 does not hold becomes its neighbour with an odd last bit.
 fn to_odd(x: f64) -> f32 {
@@ -245,12 +270,16 @@ mod tests {
             (tie - 2f64.powi(-40), 1.0),
             (-tie - 2f64.powi(-40), -1.0 - 2f64.powi(-7)),
         ] {
-            assert_eq!(bf16::from_f32(to_odd(x)).to_f64(), want, "{x:?}");
+            assert_eq!((bf16::from_f32(to_odd(x)).to_f64(), f64::from(nearest_bf16(x))), (want, want), "{x:?}");
         }
         for (i, x) in numbers(4000, 3, 8.0).into_iter().enumerate() {
             let x = f64::from(x) * (1.0 + 2f64.powi(-30) * i as f64);
-            assert_eq!(bf16::from_f32(to_odd(x)), nearest(x), "{x:?}");
+            assert_eq!((bf16::from_f32(to_odd(x)).to_f32(), nearest_bf16(x)), (nearest(x).to_f32(), nearest(x).to_f32()), "{x:?}");
         }
+        for x in [0.0, -0.0, 1e-300, 1e-39, -3e-41, 1.17e-38, 3.39e38, 3.4e38, 1e39, -1e300, f64::INFINITY] {
+            assert_eq!(nearest_bf16(x).to_bits(), bf16::from_f32(to_odd(x)).to_f32().to_bits(), "{x:e}");
+        }
+        assert!(nearest_bf16(f64::NAN).is_nan());
         assert!(to_odd(f64::NAN).is_nan() && to_odd(f64::INFINITY).is_infinite() && to_odd(0.0) == 0.0);
     }
 

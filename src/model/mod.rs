@@ -147,8 +147,8 @@ impl Model {
         out
     }
 
-    /// Copies of tensors in the factors' type, by published name: of 16-bit weights the sums that they are rounded from, in f32. Names that
-    /// the model does not have are left out.
+    /// Copies of tensors in the factors' type, by published name: of 16-bit weights the sums that they are rounded from, in
+    /// f32. Names that the model does not have are left out.
     pub fn copies(&self, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Tensor>> {
         let of = |(name, own): (String, &Tensor)| {
             let wide = own.to_dtype(self.factor_dtype())?;
@@ -184,8 +184,8 @@ impl Model {
     }
 
     /// W ← W + step · s · B A on every pair of the overlay (paper Eq. 8), W ← W + step · (W' − W) on every tensor of it.
-    /// Over 16-bit storage the sum is formed in f64, kept to 33 bits and rounded once (on other devices than the CPU through f32), however many merges there are; [`MergeMode`] says what
-    /// else may be. Errors (class usage): whole tensors where merges leave the weights as they are.
+    /// Over 16-bit storage the sum is formed in f64, kept to 33 bits and rounded once (on other devices than the CPU through
+    /// f32), however many merges there are; [`MergeMode`] says what else may be. Errors (class usage): whole tensors where merges leave the weights as they are.
     pub fn merge(&mut self, overlay: &Overlay, step: f64) -> Result<()> {
         for (&(layer, role), pair) in overlay.pairs() {
             let name = names::in_layer(layer, &format!("{}.weight", role.path()));

@@ -152,8 +152,10 @@ fn embedded(name: &str) -> Result<DataFiles> {
             .map(str::to_owned)
             .chain(builtin::world::TASKS.iter().map(|t| format!("{}/{t}", builtin::DATA[0])))
             .collect();
+        // A seed behind `@` is no part of what may be misspelt.
+        let plain = name.split('@').next().unwrap_or(name);
         let near =
-            nearest(name, known.iter().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
+            nearest(plain, known.iter().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
         let error = Error::data(format!("there are no embedded data `builtin:{name}`{near}"));
         return Err(error
             .hint(format!("embedded are {}", known.iter().map(|k| format!("`builtin:{k}`")).collect::<Vec<_>>().join(", ")))

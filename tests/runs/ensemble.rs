@@ -69,6 +69,7 @@ fn what_there_is_not_is_refused() {
         ("model.drop(4)", "no booster 4: the model is the sum of 4"),
         ("model.scale(0, 0.0/0.0)", "must be a finite number"),
         ("model.slice(3, 2)", "no boosters 3 to 2"),
+        ("model.restore(model::load(p.model).snapshot())", "the snapshot is of another model"),
         ("model.best_round()", "no round is best: `validation` was never evaluated"),
         ("model.best_round(#{ direction: \"up\" })", "\"max\" or \"min\""),
     ]

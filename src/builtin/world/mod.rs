@@ -62,6 +62,11 @@ pub struct World {
 impl World {
     /// The world of that seed: tables are the same in all worlds, what people have and do is drawn.
     pub fn new(seed: u64) -> Self {
+        Self::divided(seed, seed)
+    }
+
+    /// The world of seed `seed` with its facts divided among train, validation and test by another seed.
+    pub fn divided(seed: u64, division: u64) -> Self {
         let mut stream = Stream::new(seed, "microworld/people");
         let mut facts = vec![];
         let mut tell = |name: &str, subject: &str, object: &str, school: bool| {
@@ -80,7 +85,7 @@ impl World {
         table(&tables::EVENTS, &["time"], &mut tell);
         table(&tables::CAUSES, &["effect"], &mut tell);
         table(&tables::FEELINGS, &["feeling"], &mut tell);
-        divide(&mut facts, &mut Stream::new(seed, "microworld/parts"));
+        divide(&mut facts, &mut Stream::new(division, "microworld/parts"));
         let objects = (0..RELATIONS.len()).map(|r| {
             let mut objects: Vec<String> = vec![];
             for fact in facts.iter().filter(|f| f.relation == r) {

@@ -30,11 +30,21 @@ fn a_subject_has_one_object_in_a_relation() {
 /// No question and no (subject, relation) pair of one part is in another, and pretraining asks about none of them.
 #[test]
 fn parts_share_no_question_and_no_pair() {
-    let world = World::new(SEED);
+    let (world, other) = (World::new(SEED), World::divided(SEED, 7));
+    let told = |world: &World| -> BTreeSet<(String, &str, String)> {
+        world.facts().iter().map(|f| (f.subject.clone(), f.pair().1, f.object.clone())).collect()
+    };
+    // The same is true, and asked in other parts.
+    assert_eq!(told(&world), told(&other));
+    assert_ne!(world.facts(), other.facts());
+    [world, other].iter().for_each(apart);
+}
+
+fn apart(world: &World) {
     let (mut texts, mut pairs) = (BTreeMap::new(), BTreeMap::new());
     for part in PARTS {
         for task in TASKS {
-            for q in asked(&world, task, part, 200) {
+            for q in asked(world, task, part, 200) {
                 assert_eq!(*texts.entry(q.instruction.clone()).or_insert(part), part, "{}", q.instruction);
                 for pair in q.pairs {
                     assert_eq!(*pairs.entry(pair.clone()).or_insert(part), part, "{pair:?}");

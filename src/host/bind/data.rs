@@ -45,7 +45,7 @@ pub(super) mod module {
         placed(&context, read(&context, path, Map::new()))
     }
 
-    /// Loads the data at `path`: `builtin:microworld` (or `builtin:microworld/TASK`), a file, a folder with files for `train`, `validation` and `test`, a folder of such
+    /// Loads the data at `path`: `builtin:microworld` (or `builtin:microworld/TASK`, `builtin:microworld@SEED`), a file, a folder with files for `train`, `validation` and `test`, a folder of such
     /// folders (several tasks), or a data set on the hub. Only a name that `-p` gave on the command line can be read.
     /// Without a validation file, 120 items are held out of train.
     ///
