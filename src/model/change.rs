@@ -4,18 +4,12 @@
 //! rounded once. |r| is at most half a unit of w, so the pair holds 33 bits or more, and whatever cancels does so in f64.
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
-use half::{bf16, f16};
-use rayon::prelude::*;
 
+use super::rounding::{self, Taken};
 use crate::ops::elementwise;
 use crate::ops::linear::Pair;
 use crate::ops::product::{self, Matrix};
 use crate::ops::slice;
-
-/// Numbers that a thread takes at a time.
-const CHUNK: usize = 1 << 14;
-/// And of which it forms the sums at a time.
-const BLOCK: usize = 1 << 9;
 
 /// A change of a weight W.
 #[derive(Clone, Copy)]
@@ -26,18 +20,6 @@ pub enum Change<'a> {
     Towards(&'a Tensor, f64),
     /// W + delta.
     Delta(&'a Tensor),
-}
-
-/// A 16-bit weight that was changed.
-pub struct Rounded {
-    /// The sum, rounded to 16 bits, in the type that the weight had.
-    pub weight: Tensor,
-    /// What rounding left of it, f32.
-    pub rest: Tensor,
-    /// ⟨stored change, δ⟩
-    pub moved: f64,
-    /// ‖δ‖²
-    pub added: f64,
 }
 
 impl Change<'_> {
@@ -83,9 +65,9 @@ impl Change<'_> {
         }
     }
 
-    /// Changes the sum of a weight of `storage` (f16 or bf16) and what is behind it, in f64, and rounds it once. The weight
-    /// may be held in a wider type.
-    pub fn round(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Rounded> {
+    /// Changes the sum of a weight of `storage` (f16 or bf16) and what is behind it, in f64, and rounds it once: both tensors in
+    /// place. The weight may be held in a wider type; nothing is kept of a weight without a `rest`, f32.
+    pub fn round(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Taken> {
         self.fits(weight)?;
         let parts: &[&Tensor] = match self {
             Change::Product(pair, _) => &[&pair.a, &pair.b],
@@ -100,77 +82,41 @@ impl Change<'_> {
 
     /// The definition, on tensors of any device. A sum at the middle of two numbers, but for less than f32 can hold, may go
     /// to the wrong side; the remainder says so.
-    fn round_plainly(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Rounded> {
-        let own = weight.to_dtype(DType::F64)?;
+    fn round_plainly(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Taken> {
+        let was = weight.to_dtype(DType::F64)?;
         let own = match rest {
-            Some(rest) => (own + rest.to_dtype(DType::F64)?)?,
-            None => own,
+            Some(rest) => (&was + rest.to_dtype(DType::F64)?)?,
+            None => was.clone(),
         };
         let sum = self.of(&own)?;
         let rounded = sum.to_dtype(DType::F32)?.to_dtype(storage)?;
         let wide = rounded.to_dtype(DType::F64)?;
-        let (added, moved) = ((&sum - own)?, (&wide - weight.to_dtype(DType::F64)?)?);
-        Ok(Rounded {
-            moved: elementwise::dot(&moved, &added)?,
-            added: elementwise::squares(&added)?,
-            rest: (sum - wide)?.to_dtype(DType::F32)?,
-            weight: rounded.to_dtype(weight.dtype())?,
-        })
+        let (added, moved) = ((&sum - own)?, (&wide - was)?);
+        weight.slice_set(&rounded.to_dtype(weight.dtype())?.contiguous()?, 0, 0)?;
+        if let Some(rest) = rest {
+            rest.slice_set(&(sum - wide)?.to_dtype(DType::F32)?.contiguous()?, 0, 0)?;
+        }
+        Ok(Taken { moved: elementwise::dot(&moved, &added)?, added: elementwise::squares(&added)? })
     }
 
     /// The twin over slices, with a few sums in f64 at a time.
-    fn round_on_cpu(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Rounded> {
-        match storage {
-            DType::BF16 => self.round_by(weight, rest, storage, nearest_bf16),
-            DType::F16 => self.round_by(weight, rest, storage, |x| f16::from_f32(to_odd(x)).to_f32()),
-            other => bail!("{other:?} has no remainders"),
-        }
-    }
-
-    fn round_by(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType, nearest: impl Fn(f64) -> f32 + Sync) -> Result<Rounded> {
-        let mut numbers = slice::f32s(&weight.to_dtype(DType::F32)?)?.to_vec();
-        let mut rests = match rest {
-            Some(rest) => slice::f32s(rest)?.to_vec(),
-            None => vec![0.0; numbers.len()],
-        };
+    fn round_on_cpu(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Taken> {
         let (first, second) = match *self {
             Change::Product(pair, _) => (slice::f32s(&pair.a)?, Some(slice::f32s(&pair.b)?)),
             Change::Towards(other, _) | Change::Delta(other) => (slice::f32s(other)?, None),
         };
         let parts = [&*first, second.as_deref().unwrap_or_default()];
-        let part = |(at, (numbers, rests)): (usize, (&mut [f32], &mut [f32]))| {
-            let (mut moved, mut added) = (0.0, 0.0);
-            let mut buffer = [0f64; BLOCK];
-            for (block, (numbers, rests)) in numbers.chunks_mut(BLOCK).zip(rests.chunks_mut(BLOCK)).enumerate() {
-                let sums = &mut buffer[..numbers.len()];
-                for ((sum, &number), &rest) in sums.iter_mut().zip(&*numbers).zip(&*rests) {
-                    *sum = f64::from(number) + f64::from(rest);
-                }
-                self.on_slice(parts, at * CHUNK + block * BLOCK, sums);
-                for ((number, rest), sum) in numbers.iter_mut().zip(rests).zip(sums) {
-                    let was = f64::from(*number);
-                    let delta = *sum - (was + f64::from(*rest));
-                    *number = nearest(*sum);
-                    let now = f64::from(*number);
-                    *rest = (*sum - now) as f32;
-                    moved += (now - was) * delta;
-                    added += delta * delta;
-                }
-            }
-            (moved, added)
-        };
-        let chunks = numbers.par_chunks_mut(CHUNK).zip(rests.par_chunks_mut(CHUNK)).enumerate();
-        let found: Vec<(f64, f64)> = chunks.map(part).collect();
-        let shape = weight.shape();
-        Ok(Rounded {
-            moved: found.iter().map(|p| p.0).sum(),
-            added: found.iter().map(|p| p.1).sum(),
-            weight: slice::tensor(numbers, shape)?.to_dtype(storage)?.to_dtype(weight.dtype())?,
-            rest: slice::tensor(rests, shape)?,
-        })
+        rounding::update(
+            weight,
+            rest,
+            storage,
+            #[inline(always)]
+            |from, sums| self.on_slice(parts, from, sums),
+        )
     }
 
     /// Changes the sums from a place in the weight on. `parts` are A and B of a product, else the other tensor alone.
+    #[inline(always)]
     fn on_slice(&self, parts: [&[f32]; 2], from: usize, sums: &mut [f64]) {
         match *self {
             Change::Product(pair, step) => {
@@ -211,33 +157,12 @@ impl Change<'_> {
     }
 }
 
-/// The nearest number of bf16, the even one of two: what stands behind the eighth bit of the fraction is rounded away, in
-/// integers and without a branch where f32 and so bf16 have all bits.
-#[inline(always)]
-fn nearest_bf16(x: f64) -> f32 {
-    const BEHIND: u32 = f64::MANTISSA_DIGITS - 8;
-    if !(f64::from(f32::MIN_POSITIVE)..f64::INFINITY).contains(&x.abs()) {
-        return bf16::from_f32(to_odd(x)).to_f32();
-    }
-    let bits = x.to_bits();
-    let half = (1 << (BEHIND - 1)) - 1 + ((bits >> BEHIND) & 1);
-    f64::from_bits((bits + half) >> BEHIND << BEHIND) as f32
-}
-
-/// `x` in f32, rounded so that rounding the result to 16 bits gives `x` rounded once (Boldo and Melquiond, "Emulation of a
-/// FMA and correctly rounded sums", 2008): a number that f32 does not hold becomes its neighbour with an odd last bit.
-fn to_odd(x: f64) -> f32 {
-    let near = x as f32;
-    if f64::from(near) == x || near.to_bits() & 1 == 1 || x.is_nan() {
-        return near;
-    }
-    if f64::from(near) < x { near.next_up() } else { near.next_down() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::rounding::{CHUNK, tests::nearest_bf16};
     use candle_core::Device;
+    use half::bf16;
 
     fn numbers(n: usize, step: u64, size: f64) -> Vec<f32> {
         (0..n as u64).map(|i| ((((i + 1) * step * 7919) % 20_011) as f64 / 20_011.0 - 0.5) as f32 * size as f32).collect()
@@ -247,49 +172,14 @@ mod tests {
         t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
     }
 
-    /// bf16 of the two next to `x` that is nearer, by trying; the even one of two that are as near.
-    fn nearest(x: f64) -> bf16 {
-        let near = bf16::from_f64(x);
-        let around = [-1i32, 0, 1].map(|step| bf16::from_bits((i32::from(near.to_bits()) + step) as u16));
-        around
-            .into_iter()
-            .min_by(|a, b| {
-                let apart = |y: &bf16| (y.to_f64() - x).abs();
-                apart(a).total_cmp(&apart(b)).then((a.to_bits() & 1).cmp(&(b.to_bits() & 1)))
-            })
-            .unwrap_or(near)
-    }
-
-    #[test]
-    fn a_sum_between_two_numbers_is_rounded_once() {
-        // A tie of bf16 and a little more or less, which f32 does not hold.
-        let tie = 1.0 + 2f64.powi(-8);
-        for (x, want) in [
-            (tie, 1.0),
-            (tie + 2f64.powi(-40), 1.0 + 2f64.powi(-7)),
-            (tie - 2f64.powi(-40), 1.0),
-            (-tie - 2f64.powi(-40), -1.0 - 2f64.powi(-7)),
-        ] {
-            assert_eq!((bf16::from_f32(to_odd(x)).to_f64(), f64::from(nearest_bf16(x))), (want, want), "{x:?}");
-        }
-        for (i, x) in numbers(4000, 3, 8.0).into_iter().enumerate() {
-            let x = f64::from(x) * (1.0 + 2f64.powi(-30) * i as f64);
-            assert_eq!((bf16::from_f32(to_odd(x)).to_f32(), nearest_bf16(x)), (nearest(x).to_f32(), nearest(x).to_f32()), "{x:?}");
-        }
-        for x in [0.0, -0.0, 1e-300, 1e-39, -3e-41, 1.17e-38, 3.39e38, 3.4e38, 1e39, -1e300, f64::INFINITY] {
-            assert_eq!(nearest_bf16(x).to_bits(), bf16::from_f32(to_odd(x)).to_f32().to_bits(), "{x:e}");
-        }
-        assert!(nearest_bf16(f64::NAN).is_nan());
-        assert!(to_odd(f64::NAN).is_nan() && to_odd(f64::INFINITY).is_infinite() && to_odd(0.0) == 0.0);
-    }
-
     /// Hundreds of changes, of weights that they cancel too, are the sum in f64 rounded once, and both twins say so.
     #[test]
     fn many_changes_are_their_sum_rounded_once() -> Result<()> {
         let (out, inner) = (130, 140);
         let base: Vec<f32> = numbers(out * inner, 1, 2e-4).iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
-        let start = Tensor::from_vec(base.clone(), (out, inner), &Device::Cpu)?.to_dtype(DType::BF16)?;
-        let (mut weight, mut rest, mut plain, mut plain_rest) = (start.clone(), None, start, None);
+        let weight = Tensor::from_vec(base.clone(), (out, inner), &Device::Cpu)?.to_dtype(DType::BF16)?;
+        let rest = Tensor::zeros((out, inner), DType::F32, &Device::Cpu)?;
+        let (plain, plain_rest) = (weight.copy()?, rest.copy()?);
         let mut want: Vec<f64> = base.iter().map(|&x| f64::from(x)).collect();
         for round in 0..300u64 {
             let (a, b) = (numbers(2 * inner, round + 2, 2.0), numbers(2 * out, round + 5, 2e-5));
@@ -303,18 +193,17 @@ mod tests {
                 *sum += (0..2).map(|k| 0.5 * 3.0 * f64::from(b[row * 2 + k]) * f64::from(a[k * inner + column])).sum::<f64>();
             }
             let change = Change::Product(&pair, 3.0);
-            let (fast, slow) =
-                (change.round(&weight, rest.as_ref(), DType::BF16)?, change.round_plainly(&plain, plain_rest.as_ref(), DType::BF16)?);
+            let fast = change.round(&weight, Some(&rest), DType::BF16)?;
+            let slow = change.round_plainly(&plain, Some(&plain_rest), DType::BF16)?;
             // The definition may round a sum at the middle of two to the other one.
             assert!((fast.moved / slow.moved - 1.0).abs() < 1e-3 && (fast.added / slow.added - 1.0).abs() < 1e-6, "round {round}");
-            (weight, rest, plain, plain_rest) = (fast.weight, Some(fast.rest), slow.weight, Some(slow.rest));
         }
         let (got, slow) = (f64s(&weight)?, f64s(&plain)?);
         for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-            assert_eq!(*got, nearest(*want).to_f64(), "{i}: {want}");
+            assert_eq!(*got, nearest_bf16(*want), "{i}: {want}");
         }
         assert!(got.iter().zip(slow).filter(|(a, b)| **a != *b).count() * 1000 < got.len());
-        let sums = f64s(&weight)?.into_iter().zip(f64s(&rest.unwrap())?).map(|(w, r)| w + r);
+        let sums = f64s(&weight)?.into_iter().zip(f64s(&rest)?).map(|(w, r)| w + r);
         assert!(sums.zip(want).all(|(sum, want)| (sum - want).abs() < 1e-2 * 2f64.powi(-30)));
         Ok(())
     }
@@ -329,15 +218,20 @@ mod tests {
             for kept in [storage, DType::F32] {
                 let start = t(numbers(n, 11, 1.0))?.to_dtype(storage)?.to_dtype(kept)?;
                 for change in [Change::Delta(&delta), Change::Towards(&other, 0.25), Change::Towards(&other, 1.0)] {
-                    let (a, b) = (change.round(&start, None, storage)?, change.round_plainly(&start, None, storage)?);
-                    let sums = |r: &Rounded| -> Result<Vec<f64>> {
-                        Ok(f64s(&r.weight)?.into_iter().zip(f64s(&r.rest)?).map(|(w, r)| w + r).collect())
+                    let fresh = || -> Result<_> { Ok((start.copy()?, start.to_dtype(DType::F32)?.zeros_like()?)) };
+                    let (a, b) = (fresh()?, fresh()?);
+                    let taken = [change.round(&a.0, Some(&a.1), storage)?, change.round_plainly(&b.0, Some(&b.1), storage)?];
+                    assert!((taken[0].moved / taken[1].moved - 1.0).abs() < 1e-3 && (taken[0].added / taken[1].added - 1.0).abs() < 1e-6);
+                    let sums = |r: &(Tensor, Tensor)| -> Result<Vec<f64>> {
+                        Ok(f64s(&r.0)?.into_iter().zip(f64s(&r.1)?).map(|(w, r)| w + r).collect())
                     };
                     let (fast, slow) = (sums(&a)?, sums(&b)?);
                     assert!(fast.iter().zip(&slow).all(|(a, b)| (a - b).abs() <= a.abs() * 2f64.powi(-32)));
-                    let apart = f64s(&a.weight)?.into_iter().zip(f64s(&b.weight)?).filter(|(a, b)| a != b).count();
+                    let apart = f64s(&a.0)?.into_iter().zip(f64s(&b.0)?).filter(|(a, b)| a != b).count();
                     assert!(apart * 1000 < n, "{apart}");
-                    assert_eq!((a.weight.dtype(), a.rest.dtype()), (kept, DType::F32));
+                    // What nothing is kept of is rounded to the same.
+                    let naive = start.copy()?;
+                    assert_eq!((change.round(&naive, None, storage)?, f64s(&naive)?), (taken[0], f64s(&a.0)?));
                     if let Change::Towards(_, 1.0) = change {
                         assert_eq!(fast, f64s(&other)?);
                     }

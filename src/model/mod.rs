@@ -16,6 +16,7 @@ pub mod gguf_save;
 pub mod load;
 pub mod names;
 pub mod overlay;
+mod rounding;
 pub mod save;
 pub mod shapes;
 
@@ -248,20 +249,22 @@ impl Model {
 
     /// Changes a tensor, or the sum that it is rounded from.
     fn change(&mut self, name: &str, change: Change) -> Result<()> {
-        let storage = self.storage;
-        let rest = self.rests.remove(name);
+        let (storage, exact) = (self.storage, self.mode == MergeMode::Exact);
+        let mut rest = self.rests.remove(name);
         let Some(tensor) = self.tensor_mut(name) else {
             return Err(missing(name));
         };
         if matches!(storage, DType::F32 | DType::F64) {
             return Ok(change.apply(tensor)?);
         }
-        let rounded = change.round(tensor, rest.as_ref(), storage)?;
-        *tensor = rounded.weight;
-        self.rounded.0 += rounded.moved;
-        self.rounded.1 += rounded.added;
-        if self.mode == MergeMode::Exact {
-            self.rests.insert(name.to_string(), rounded.rest);
+        if rest.is_none() && exact {
+            rest = Some(Tensor::zeros(tensor.shape(), DType::F32, tensor.device())?);
+        }
+        let taken = change.round(tensor, rest.as_ref(), storage)?;
+        self.rounded.0 += taken.moved;
+        self.rounded.1 += taken.added;
+        if let Some(rest) = rest.filter(|_| exact) {
+            self.rests.insert(name.to_string(), rest);
         }
         Ok(())
     }

@@ -52,23 +52,48 @@ pub fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<
     Tensor::from_vec(values, shape.into(), &candle_core::Device::Cpu)
 }
 
+/// A type of numbers whose CPU storage can be changed.
+pub trait Stored: WithDType {
+    fn numbers(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+}
+
+macro_rules! stored {
+    ($($kind:ty, $storage:ident);*) => {$(
+        impl Stored for $kind {
+            fn numbers(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                match storage {
+                    CpuStorage::$storage(numbers) => Some(numbers),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+stored!(f32, F32; half::bf16, BF16; half::f16, F16);
+
 /// Changes the f32 numbers under a contiguous CPU tensor in place. Whoever shares them sees it.
 pub fn update(tensor: &Tensor, change: impl FnMut(&mut [f32])) -> Result<()> {
+    update_as(tensor, change)
+}
+
+/// The same of numbers of another type.
+pub fn update_as<T: Stored>(tensor: &Tensor, change: impl FnMut(&mut [T])) -> Result<()> {
     // candle hands an operation out as shared, though it runs it once.
-    struct Update<F>(RefCell<F>);
-    impl<F: FnMut(&mut [f32])> candle_core::InplaceOp1 for Update<F> {
+    struct Update<F, T>(RefCell<F>, std::marker::PhantomData<T>);
+    impl<T: Stored, F: FnMut(&mut [T])> candle_core::InplaceOp1 for Update<F, T> {
         fn name(&self) -> &'static str {
             "update"
         }
         fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &candle_core::Layout) -> Result<()> {
-            match (storage, layout.contiguous_offsets()) {
-                (CpuStorage::F32(values), Some((start, end))) => (self.0.borrow_mut())(&mut values[start..end]),
-                _ => bail!("update wants a contiguous f32 tensor"),
+            match (T::numbers(storage), layout.contiguous_offsets()) {
+                (Some(values), Some((start, end))) => (self.0.borrow_mut())(&mut values[start..end]),
+                _ => bail!("update wants a contiguous tensor of {:?}", T::DTYPE),
             }
             Ok(())
         }
     }
-    tensor.inplace_op1(&Update(RefCell::new(change)))
+    tensor.inplace_op1(&Update(RefCell::new(change), std::marker::PhantomData))
 }
 
 /// Runs `body` compiled for the widest vectors this processor has. What it calls must be inlined.

@@ -1,0 +1,285 @@
+//! Sums rounded into 16 bits, in place, with what rounding leaves of them.
+
+use candle_core::{DType, Result, Tensor, bail};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::ops::slice::{self, Stored};
+
+/// Numbers that a thread takes at a time.
+pub const CHUNK: usize = 1 << 14;
+/// And of which it forms the sums at a time.
+const BLOCK: usize = 1 << 8;
+/// Sums of products are formed in so many parts.
+const LANES: usize = 8;
+
+/// What 16-bit weights took up of a change δ of their sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// ⟨stored change, δ⟩
+    pub moved: f64,
+    /// ‖δ‖²
+    pub added: f64,
+}
+
+/// A type of 16 bits, as rounding needs it.
+#[derive(Clone, Copy)]
+struct Format {
+    /// Bits of an f64's fraction that it does not have.
+    behind: u32,
+    /// Its smallest number with all bits, and its largest.
+    smallest: f64,
+    largest: f64,
+    /// An f64 whose last bit is worth as much as its smallest number.
+    anchor: f64,
+}
+
+impl Format {
+    fn of(storage: DType) -> Result<Self> {
+        let of = |digits: u32, smallest: f64, largest: f64| Self {
+            behind: f64::MANTISSA_DIGITS - digits,
+            smallest,
+            largest,
+            anchor: 1.5 * smallest * (1u64 << (f64::MANTISSA_DIGITS - digits)) as f64,
+        };
+        match storage {
+            DType::BF16 => Ok(of(bf16::MANTISSA_DIGITS, bf16::MIN_POSITIVE.to_f64(), bf16::MAX.to_f64())),
+            DType::F16 => Ok(of(f16::MANTISSA_DIGITS, f16::MIN_POSITIVE.to_f64(), f16::MAX.to_f64())),
+            other => bail!("{other:?} has no remainders"),
+        }
+    }
+
+    /// Whether it has all bits of all these numbers' sizes.
+    #[inline(always)]
+    fn is_plain(self, numbers: &[f64]) -> bool {
+        let mut plain = true;
+        for x in numbers {
+            plain &= (self.smallest..=self.largest).contains(&x.abs());
+        }
+        plain
+    }
+
+    /// The nearest number, the even one of two: the bits that the format does not have are rounded away in integers.
+    #[inline(always)]
+    fn nearest_plain(self, x: f64) -> f64 {
+        let bits = x.to_bits();
+        let half = (1 << (self.behind - 1)) - 1 + ((bits >> self.behind) & 1);
+        f64::from_bits((bits.wrapping_add(half)) >> self.behind << self.behind)
+    }
+
+    /// The same of any number: where the format has fewer bits, an addition leaves no room for more.
+    #[inline(always)]
+    fn nearest(self, x: f64) -> f64 {
+        if x.is_nan() {
+            return x;
+        }
+        let small = ((x + self.anchor) - self.anchor).copysign(x);
+        let near = if x.abs() < self.smallest { small } else { self.nearest_plain(x) };
+        if near.abs() > self.largest { f64::INFINITY.copysign(x) } else { near }
+    }
+}
+
+/// A type that weights are held in.
+trait Held: Stored + Send + Sync {
+    fn wide(self) -> f32;
+    /// Of a number that the type has.
+    fn of(wide: f32) -> Self;
+}
+
+impl Held for f32 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn of(wide: f32) -> Self {
+        wide
+    }
+}
+
+impl Held for bf16 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn of(wide: f32) -> Self {
+        Self::from_bits((wide.to_bits() >> 16) as u16)
+    }
+}
+
+impl Held for f16 {
+    #[inline(always)]
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
+    fn of(wide: f32) -> Self {
+        Self::from_f32(wide)
+    }
+}
+
+/// Changes the sums that a CPU tensor's numbers are rounded from to `storage`. `change` is given a part of them in f64 and its
+/// place; what rounding leaves goes into `rest`, f32 and contiguous like the weight, where there is one.
+pub fn update(weight: &Tensor, rest: Option<&Tensor>, storage: DType, change: impl Fn(usize, &mut [f64]) + Sync) -> Result<Taken> {
+    match weight.dtype() {
+        DType::F32 => update_as::<f32>(weight, rest, storage, change),
+        DType::BF16 => update_as::<bf16>(weight, rest, storage, change),
+        DType::F16 => update_as::<f16>(weight, rest, storage, change),
+        other => bail!("a weight to be rounded to {storage:?} is in {other:?}"),
+    }
+}
+
+fn update_as<T: Held>(weight: &Tensor, rest: Option<&Tensor>, storage: DType, change: impl Fn(usize, &mut [f64]) + Sync) -> Result<Taken> {
+    let (format, mut all) = (Format::of(storage)?, Taken::default());
+    let mut over = |numbers: &mut [T], rests: Option<&mut [f32]>| {
+        let chunks = numbers.len().div_ceil(CHUNK);
+        let rests: Vec<Option<&mut [f32]>> = match rests {
+            Some(rests) => rests.chunks_mut(CHUNK).map(Some).collect(),
+            None => (0..chunks).map(|_| None).collect(),
+        };
+        let of = |(at, (numbers, rests)): (usize, (&mut [T], Option<&mut [f32]>))| {
+            slice::vectorized(
+                #[inline(always)]
+                || chunk(format, numbers, rests, at * CHUNK, &change),
+            )
+        };
+        let found: Vec<Taken> = numbers.par_chunks_mut(CHUNK).zip(rests).enumerate().map(of).collect();
+        // In order, so that the sum does not depend on the number of threads.
+        let sum = |of: fn(&Taken) -> f64| found.iter().map(of).sum();
+        all = Taken { moved: sum(|t| t.moved), added: sum(|t| t.added) };
+    };
+    match rest {
+        Some(rest) if rest.elem_count() != weight.elem_count() => bail!("a rest of {:?} behind {:?}", rest.shape(), weight.shape()),
+        Some(rest) => {
+            let mut inner = Ok(());
+            slice::update_as::<T>(weight, |numbers| inner = slice::update(rest, |rests| over(numbers, Some(rests))))?;
+            inner?;
+        }
+        None => slice::update_as::<T>(weight, |numbers| over(numbers, None))?,
+    }
+    Ok(all)
+}
+
+#[inline(always)]
+fn chunk<T: Held>(
+    format: Format,
+    numbers: &mut [T],
+    mut rests: Option<&mut [f32]>,
+    from: usize,
+    change: &impl Fn(usize, &mut [f64]),
+) -> Taken {
+    let (mut none, mut sums, mut lanes) = ([0f32; BLOCK], [0f64; BLOCK], Lanes::default());
+    for (block, own) in numbers.chunks_mut(BLOCK).enumerate() {
+        let sums = &mut sums[..own.len()];
+        let rest = match &mut rests {
+            Some(rests) => &mut rests[block * BLOCK..][..own.len()],
+            None => {
+                none.fill(0.0);
+                &mut none[..own.len()]
+            }
+        };
+        for ((sum, own), rest) in sums.iter_mut().zip(&*own).zip(&*rest) {
+            *sum = f64::from(own.wide()) + f64::from(*rest);
+        }
+        change(from + block * BLOCK, sums);
+        if format.is_plain(sums) {
+            lanes.keep_all(own, rest, sums, |sum| format.nearest_plain(sum));
+        } else {
+            lanes.keep_all(own, rest, sums, |sum| format.nearest(sum));
+        }
+    }
+    Taken { moved: lanes.moved.iter().sum(), added: lanes.added.iter().sum() }
+}
+
+/// What was taken up, in lanes.
+#[derive(Default)]
+struct Lanes {
+    moved: [f64; LANES],
+    added: [f64; LANES],
+}
+
+impl Lanes {
+    /// Puts the rounded sums of numbers next to each other, and what is left of them, in the place of those before.
+    #[inline(always)]
+    fn keep<T: Held>(&mut self, own: &mut [T], rest: &mut [f32], sums: &[f64], nearest: impl Fn(f64) -> f64) {
+        let n = own.len().min(LANES);
+        for lane in 0..n {
+            let (was, sum) = (f64::from(own[lane].wide()), sums[lane]);
+            let (now, delta) = (nearest(sum), sum - (was + f64::from(rest[lane])));
+            self.moved[lane] += (now - was) * delta;
+            self.added[lane] += delta * delta;
+            own[lane] = T::of(now as f32);
+            rest[lane] = (sum - now) as f32;
+        }
+    }
+
+    #[inline(always)]
+    fn keep_all<T: Held>(&mut self, own: &mut [T], rest: &mut [f32], sums: &[f64], nearest: impl Fn(f64) -> f64) {
+        let (mut owns, mut rests, whole) = (own.chunks_exact_mut(LANES), rest.chunks_exact_mut(LANES), sums.chunks_exact(LANES));
+        let tail = whole.remainder();
+        for ((own, rest), sums) in (&mut owns).zip(&mut rests).zip(whole) {
+            self.keep(own, rest, sums, &nearest);
+        }
+        self.keep(owns.into_remainder(), rests.into_remainder(), tail, nearest);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The nearest of the numbers around `near`, by trying; the even one of two that are as near. `beyond` is what would come
+    /// after the largest.
+    fn by_trying(x: f64, wide: impl Fn(u16) -> f64, near: u16, beyond: f64) -> f64 {
+        let around = [near.wrapping_sub(1), near, near.wrapping_add(1)].map(|bits| (bits, wide(bits)));
+        let apart = |y: f64| ((if y.is_infinite() { beyond.copysign(y) } else { y }) - x).abs();
+        let numbers = around.into_iter().filter(|(_, y)| !y.is_nan());
+        let nearest = numbers.min_by(|a, b| apart(a.1).total_cmp(&apart(b.1)).then((a.0 & 1).cmp(&(b.0 & 1))));
+        nearest.map_or(f64::NAN, |(_, y)| y)
+    }
+
+    pub fn nearest_bf16(x: f64) -> f64 {
+        by_trying(x, |bits| bf16::from_bits(bits).to_f64(), bf16::from_f64(x).to_bits(), 2f64.powi(128))
+    }
+
+    fn nearest_f16(x: f64) -> f64 {
+        by_trying(x, |bits| f16::from_bits(bits).to_f64(), f16::from_f64(x).to_bits(), 65536.0)
+    }
+
+    #[test]
+    fn numbers_are_rounded_once_and_to_the_nearest() -> Result<()> {
+        let (b, h) = (Format::of(DType::BF16)?, Format::of(DType::F16)?);
+        // A tie of bf16 and a little more or less, which f32 does not hold.
+        let (one, more) = (1.0 + 2f64.powi(-8), 2f64.powi(-40));
+        for (x, want) in [(one, 1.0), (one + more, 1.0 + 2f64.powi(-7)), (one - more, 1.0), (-one - more, -1.0 - 2f64.powi(-7))] {
+            assert_eq!(b.nearest(x), want, "{x:?}");
+        }
+        // Every size, those with fewer bits and those that are too large among them; each number and the ties around it.
+        for exponent in -140..130 {
+            for i in 0..600 {
+                let (sign, i) = (if i % 2 == 0 { 1.0 } else { -1.0 }, f64::from(i));
+                for fraction in [i / 512.0, i / 4096.0, (i * 0.1).fract(), i / 512.0 + more] {
+                    let x = sign * (1.0 + fraction) * 2f64.powi(exponent);
+                    assert_eq!((b.nearest(x), h.nearest(x)), (nearest_bf16(x), nearest_f16(x)), "{x:?}");
+                    if b.is_plain(&[x]) {
+                        assert_eq!(b.nearest_plain(x), nearest_bf16(x), "{x:?}");
+                    }
+                }
+            }
+        }
+        let small = [0.0, -0.0, 1e-300, -1e-300, -3e-41];
+        let large = [65519.0, 65520.0, -65520.0, 3.39e38, 3.4e38, 1e39, -1e300, f64::INFINITY, f64::NEG_INFINITY];
+        for x in small.into_iter().chain(large) {
+            assert_eq!((b.nearest(x) as f32).to_bits(), bf16::from_f64(x).to_f32().to_bits(), "bf16 of {x:e}");
+            assert_eq!((h.nearest(x) as f32).to_bits(), f16::from_f64(x).to_f32().to_bits(), "f16 of {x:e}");
+        }
+        for nan in [f64::NAN, f64::from_bits(u64::MAX), f64::from_bits(0x7ff0_0000_0000_0001)] {
+            assert!(b.nearest(nan).is_nan() && h.nearest(nan).is_nan());
+        }
+        Ok(())
+    }
+}
