@@ -21,21 +21,23 @@ pub fn select(name: &str) -> anyhow::Result<Device> {
     Device::new_cuda(index).map_err(|e| crate::error::Error::run(format!("device `{name}`: {e}")).into())
 }
 
-/// Turns `auto`, `f32` or `bf16` into the storage type of weights: auto is f32 on the CPU, bf16 on CUDA.
+/// Turns `auto`, `f32`, `bf16` or `f16` into the storage type of weights: auto is f32 on the CPU, bf16 on CUDA.
 pub fn storage_dtype(name: &str, device: &Device) -> anyhow::Result<DType> {
     Ok(match name {
         "auto" if device.is_cpu() => DType::F32,
         "auto" | "bf16" => DType::BF16,
         "f32" => DType::F32,
-        _ => bail_usage!("unknown dtype `{name}`: one of auto, f32, bf16"),
+        "f16" => DType::F16,
+        _ => bail_usage!("unknown dtype `{name}`: one of auto, f32, bf16, f16"),
     })
 }
 
 /// The type in which products are computed over weights of type `storage`:
-/// the same, but f32 for 16-bit weights on the CPU.
+/// the same, but f32 for 16-bit weights on the CPU, and for those in f16, whose range activations leave, everywhere.
 pub fn compute_dtype(storage: DType, device: &Device) -> DType {
     match storage {
-        DType::BF16 | DType::F16 if device.is_cpu() => DType::F32,
+        DType::BF16 if device.is_cpu() => DType::F32,
+        DType::F16 => DType::F32,
         other => other,
     }
 }

@@ -67,7 +67,7 @@ fn usage_is_told_on_standard_error_with_exit_2() {
         (&["none.rhai"], "error: cannot read `none.rhai`: there is no such file"),
         (&["./"], "error: cannot read `./`: it is not a file"),
         (&["a.rhai", "--device", "tpu"], "error: unknown device `tpu`: one of auto, cpu, cuda, cuda:N"),
-        (&["a.rhai", "--dtype", "f8"], "error: unknown dtype `f8`: one of auto, f32, bf16"),
+        (&["a.rhai", "--dtype", "f8"], "error: unknown dtype `f8`: one of auto, f32, bf16, f16"),
         (&["a.rhai", "--threads", "0"], "error: invalid value '0' for '--threads <N>'"),
         (&["a.rhai", "-p", "rank"], "error: invalid value 'rank' for '-p <NAME=VALUE>': write it as NAME=VALUE"),
         (&["a.rhai", "--sed", "1"], "error: unexpected argument '--sed' found"),

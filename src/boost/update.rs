@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn what_is_kept_can_be_added_again() -> Result<()> {
         let home = tempfile::tempdir()?;
-        for (dtype, eta) in [(DType::F32, 1.0), (DType::F32, 0.3), (DType::BF16, 1.0)] {
+        for (dtype, eta) in [(DType::F32, 1.0), (DType::F32, 0.3), (DType::BF16, 1.0), (DType::F16, 1.0)] {
             for which in 0..2 {
                 let [mut merged, mut again] = [testing::model(&testing::config(), dtype)?, testing::model(&testing::config(), dtype)?];
                 let booster = boosters(&merged)?[which].clone();

@@ -340,7 +340,7 @@ pub struct ComputeArgs {
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: String,
-    /// Storage type of weights: auto, f32 or bf16
+    /// Storage type of weights: auto, f32, bf16 or f16
     #[arg(long, default_value = "auto")]
     dtype: String,
     /// Threads to compute with [default: the machine's cores]

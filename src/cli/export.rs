@@ -33,8 +33,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             folder
         }
         (_, Some(file), _) => {
-            let usual = if kept.manifest.dtype == "bf16" { "bf16" } else { "f32" };
-            let storage = Storage::from_name(args.gguf_type.as_deref().unwrap_or(usual))?;
+            let storage = Storage::from_name(args.gguf_type.as_deref().unwrap_or(&kept.manifest.dtype))?;
             Update::add_files(boosters, &mut loaded.model)?;
             gguf_save::save(&loaded.model, &loaded.tokenizer, kept.model()?, storage, file)?;
             file

@@ -113,12 +113,17 @@ impl Held for bf16 {
 impl Held for f16 {
     #[inline(always)]
     fn wide(self) -> f32 {
-        self.to_f32()
+        // The exponent is too small by 112 behind the shift, also of a number that has fewer bits.
+        let (sign, rest) = (u32::from(self.to_bits() & 0x8000) << 16, u32::from(self.to_bits() & 0x7fff) << 13);
+        let size = (f32::from_bits(rest) * 2f32.powi(112)).to_bits();
+        f32::from_bits(sign | if rest < 0x0f80_0000 { size } else { rest | 0x7f80_0000 })
     }
 
     #[inline(always)]
     fn of(wide: f32) -> Self {
-        Self::from_f32(wide)
+        let size = (wide.abs() * 2f32.powi(-112)).to_bits() >> 13;
+        let size = if wide.is_nan() { 0x7e00 } else { size.min(0x7c00) };
+        Self::from_bits((wide.to_bits() >> 16 & 0x8000 | size) as u16)
     }
 }
 
@@ -248,6 +253,18 @@ pub(super) mod tests {
 
     fn nearest_f16(x: f64) -> f64 {
         by_trying(x, |bits| f16::from_bits(bits).to_f64(), f16::from_f64(x).to_bits(), 65536.0)
+    }
+
+    /// As vectors of code do it, and as `half` does.
+    #[test]
+    fn every_number_of_16_bits_is_widened_and_narrowed() {
+        for bits in 0..=u16::MAX {
+            let (b, h) = (bf16::from_bits(bits), f16::from_bits(bits));
+            assert!(b.wide().to_bits() == b.to_f32().to_bits() || b.is_nan(), "{b}");
+            assert!(h.wide().to_bits() == h.to_f32().to_bits() || h.is_nan() && h.wide().is_nan(), "{h}");
+            assert!(<bf16 as Held>::of(b.to_f32()) == b || b.is_nan() && <bf16 as Held>::of(b.to_f32()).is_nan(), "{b}");
+            assert!(<f16 as Held>::of(h.to_f32()).to_bits() == bits || h.is_nan() && <f16 as Held>::of(h.to_f32()).is_nan(), "{h}");
+        }
     }
 
     #[test]

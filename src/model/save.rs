@@ -170,6 +170,7 @@ pub(super) fn numbers_digest(tensor: &Tensor) -> Result<sha2::digest::Output<Sha
     let mut hash = Sha256::new();
     match flat.dtype() {
         DType::BF16 => update(&mut hash, &View::<half::bf16>::new(&flat)?, |x| x.to_le_bytes()),
+        DType::F16 => update(&mut hash, &View::<half::f16>::new(&flat)?, |x| x.to_le_bytes()),
         DType::F64 => update(&mut hash, &View::<f64>::new(&flat)?, |x| x.to_le_bytes()),
         _ => update(&mut hash, &View::<f32>::new(&flat.to_dtype(DType::F32)?)?, |x| x.to_le_bytes()),
     }
@@ -207,7 +208,11 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
 /// name. Errors as [`write_folder`].
 pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, more: &[(&str, &[u8])], shard: usize, folder: &Path) -> Result<()> {
     let mut config = extras.config.clone();
-    let dtype = if model.storage == DType::BF16 { "bfloat16" } else { "float32" };
+    let dtype = match model.storage {
+        DType::BF16 => "bfloat16",
+        DType::F16 => "float16",
+        _ => "float32",
+    };
     // transformers 5 calls it `dtype`, earlier versions `torch_dtype`.
     let present: Vec<&str> = ["dtype", "torch_dtype"].into_iter().filter(|key| config.get(key).is_some()).collect();
     for key in if present.is_empty() { vec!["torch_dtype"] } else { present } {

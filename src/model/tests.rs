@@ -206,7 +206,7 @@ fn norm(t: &Tensor) -> Result<f64> {
 #[test]
 fn every_choice_of_layers_trains_exactly_its_factors() -> Result<()> {
     let none = BTreeSet::new();
-    for dtype in [DType::F64, DType::F32, DType::BF16] {
+    for dtype in [DType::F64, DType::F32, DType::BF16, DType::F16] {
         let model = model(&config(), dtype)?;
         let (tokens, rows, targets) = batch();
         for choice in 1..1usize << model.layers() {
@@ -336,7 +336,7 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
 
 #[test]
 fn sums_beside_weights_of_every_type() -> Result<()> {
-    for (dtype, mut want) in [(DType::F32, model(&config(), DType::F64)?), (DType::BF16, assemble_rounded()?)] {
+    for (dtype, mut want) in [(DType::F32, model(&config(), DType::F64)?), (DType::BF16, assemble_rounded(DType::BF16, DType::F32)?)] {
         let mut stacked = model(&config(), dtype)?;
         stacked.set_merge_mode(MergeMode::None);
         let small = overlay(&stacked, &[0, 2], false)?;
@@ -353,9 +353,13 @@ fn sums_beside_weights_of_every_type() -> Result<()> {
 }
 
 #[test]
-fn bf16_merges_keep_what_rounding_would_lose() -> Result<()> {
-    let mut rounded = model(&config(), DType::BF16)?;
-    let mut exact = assemble_rounded()?;
+fn sixteen_bit_merges_keep_what_rounding_would_lose() -> Result<()> {
+    [DType::BF16, DType::F16].into_iter().try_for_each(many_small_merges)
+}
+
+fn many_small_merges(dtype: DType) -> Result<()> {
+    let mut rounded = model(&config(), dtype)?;
+    let mut exact = assemble_rounded(dtype, DType::F64)?;
     let small = overlay(&rounded, &[1], false)?;
     for _ in 0..400 {
         rounded.merge(&small, 1e-5)?;
@@ -363,21 +367,21 @@ fn bf16_merges_keep_what_rounding_would_lose() -> Result<()> {
     }
     for ((name, got), (_, want)) in rounded.tensors().into_iter().zip(exact.tensors()) {
         if name.contains("proj") {
-            let want = want.to_dtype(DType::BF16)?;
+            let want = want.to_dtype(dtype)?;
             let same = got.eq(&want)?.to_dtype(DType::F32)?.mean_all()?.to_scalar::<f32>()?;
-            ensure!(same > 0.99, "{name}: only {same} of the entries are the rounded sum");
+            ensure!(same == 1.0, "{name}: only {same} of the entries are the rounded sum");
         }
     }
     Ok(())
 }
 
-/// The f32 model whose weights are the bf16 ones.
-fn assemble_rounded() -> Result<Model> {
+/// The wider model whose weights are those of a 16-bit type.
+fn assemble_rounded(dtype: DType, wide: DType) -> Result<Model> {
     let mut source = weights(&config())?;
     for tensor in source.0.values_mut() {
-        *tensor = tensor.to_dtype(DType::BF16)?.to_dtype(DType::F64)?;
+        *tensor = tensor.to_dtype(dtype)?.to_dtype(DType::F64)?;
     }
-    super::load::assemble(config(), &source, &Device::Cpu, DType::F32)
+    super::load::assemble(config(), &source, &Device::Cpu, wide)
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! Matrix products of the CPU twins: f32 through the `gemm` crate, over weights in f32 or bf16.
+//! Matrix products of the CPU twins: f32 through the `gemm` crate, over weights in f32, bf16 or f16.
 //!
 //! 16-bit weights are widened a block of rows at a time, so that no wide copy of a matrix exists.
 
 use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::slice::View;
@@ -178,7 +180,7 @@ fn block_rows(columns: usize) -> usize {
 }
 
 /// Calls `each(first row, rows as f32)` over a weight matrix [rows, columns]: once for f32, block by
-/// block for bf16.
+/// block for 16-bit types.
 fn over_rows(weight: &Tensor, mut each: impl FnMut(usize, Matrix)) -> Result<()> {
     let (rows, columns) = weight.dims2()?;
     match weight.dtype() {
@@ -186,23 +188,31 @@ fn over_rows(weight: &Tensor, mut each: impl FnMut(usize, Matrix)) -> Result<()>
             let w = View::<f32>::new(weight)?;
             each(0, Matrix::new(&w, rows, columns, columns));
         }
-        DType::BF16 => {
-            let w = View::<half::bf16>::new(weight)?;
-            let mut wide = vec![0f32; block_rows(columns).min(rows) * columns];
-            for (i, block) in w.chunks(wide.len().max(1)).enumerate() {
-                wide.par_chunks_mut(1 << 15).zip(block.par_chunks(1 << 15)).for_each(|(to, from)| {
-                    super::slice::vectorized(
-                        #[inline(always)]
-                        || to.iter_mut().zip(from).for_each(|(t, f)| *t = f32::from_bits(u32::from(f.to_bits()) << 16)),
-                    );
-                });
-                let count = block.len() / columns;
-                each(i * block_rows(columns), Matrix::new(&wide[..block.len()], count, columns, columns));
-            }
-        }
-        other => bail!("CPU products take weights in f32 or bf16, not {other:?}"),
+        DType::BF16 => over_wide_rows(&View::<bf16>::new(weight)?, rows, columns, each, |from, to| {
+            super::slice::vectorized(
+                #[inline(always)]
+                || to.iter_mut().zip(from).for_each(|(t, f)| *t = f32::from_bits(u32::from(f.to_bits()) << 16)),
+            );
+        }),
+        DType::F16 => over_wide_rows(&View::<f16>::new(weight)?, rows, columns, each, |from, to| from.convert_to_f32_slice(to)),
+        other => bail!("CPU products take weights in f32, bf16 or f16, not {other:?}"),
     }
     Ok(())
+}
+
+/// Calls `each` over blocks of rows, which `widen` makes f32.
+fn over_wide_rows<T: Sync>(
+    w: &[T],
+    rows: usize,
+    columns: usize,
+    mut each: impl FnMut(usize, Matrix),
+    widen: impl Fn(&[T], &mut [f32]) + Sync,
+) {
+    let mut wide = vec![0f32; block_rows(columns).min(rows) * columns];
+    for (i, block) in w.chunks(wide.len().max(1)).enumerate() {
+        wide.par_chunks_mut(1 << 15).zip(block.par_chunks(1 << 15)).for_each(|(to, from)| widen(from, &mut to[..from.len()]));
+        each(i * block_rows(columns), Matrix::new(&wide[..block.len()], block.len() / columns, columns, columns));
+    }
 }
 
 /// y [N, rows] = x [N, columns] · Wᵀ, in `buffer`, whose old content is dropped.
@@ -259,9 +269,9 @@ pub fn with_weight(dy: &[f32], weight: &Tensor, out: Option<Vec<f32>>) -> Result
 
 /// True where a weight can be multiplied by the CPU twins.
 pub fn fast_weight(weight: &Tensor) -> bool {
-    matches!(weight.dtype(), DType::F32 | DType::BF16)
+    matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16)
         && weight.is_contiguous()
-        && matches!(&*weight.storage_and_layout().0, Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_)))
+        && matches!(&*weight.storage_and_layout().0, Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_) | CpuStorage::F16(_)))
 }
 
 /// x [N, in] · Wᵀ on tensors of any device, in x's type.
@@ -281,14 +291,18 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn bf16_weights_are_multiplied_block_by_block() -> Result<()> {
+    fn sixteen_bit_weights_are_multiplied_block_by_block() -> Result<()> {
+        [DType::BF16, DType::F16].into_iter().try_for_each(by_blocks)
+    }
+
+    fn by_blocks(dtype: DType) -> Result<()> {
         let (n, rows, columns) = (3, 5000, 900);
         let mut stream = Stream::new(0, "blocks");
         let mut normal = |shape: (usize, usize)| {
             let values: Vec<f32> = (0..shape.0 * shape.1).map(|_| stream.normal() as f32).collect();
             Tensor::from_vec(values, shape, &Device::Cpu)
         };
-        let (w, x, dy) = (normal((rows, columns))?.to_dtype(DType::BF16)?, normal((n, columns))?, normal((n, rows))?);
+        let (w, x, dy) = (normal((rows, columns))?.to_dtype(dtype)?, normal((n, columns))?, normal((n, rows))?);
         assert!(block_rows(columns) < rows);
         let xs = View::<f32>::new(&x)?;
         let y = into_transposed(Matrix::new(&xs, n, columns, columns), &w, Vec::new())?;

@@ -25,10 +25,10 @@ pub trait TensorSource: Send + Sync {
     /// How the numbers are stored, in the format's own word: `F32`, `BF16`, `Q4_1`.
     fn dtype_name(&self, name: &str) -> Option<String>;
 
-    /// Reads one tensor as F32, F64 or BF16 (rounded to nearest even). The mapped pages it came from are
+    /// Reads one tensor as F32, F64, BF16 or F16 (rounded to nearest even). The mapped pages it came from are
     /// given back, so reading a whole model holds its weights once.
     ///
-    /// Errors: an unknown name, or a storage type that cannot be read.
+    /// Errors: an unknown name, a storage type that cannot be read, or numbers that F16 does not reach to.
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor>;
 }
 
@@ -106,8 +106,18 @@ pub(super) fn read(map: &Bytes, range: Range<usize>, encoding: Encoding, shape: 
         DType::F32 => Tensor::from_vec(convert(map, range, encoding, 0f32, |x| x)?, shape, device)?,
         DType::F64 => Tensor::from_vec(convert(map, range, encoding, 0f64, f64::from)?, shape, device)?,
         DType::BF16 => Tensor::from_vec(convert(map, range, encoding, bf16::ZERO, bf16::from_f32)?, shape, device)?,
-        other => bail_usage!("weights are read as f32, f64 or bf16, not as {}", other.as_str()),
+        DType::F16 => Tensor::from_vec(in_range(convert(map, range, encoding, f16::ZERO, f16::from_f32)?)?, shape, device)?,
+        other => bail_usage!("weights are read as f32, f64, bf16 or f16, not as {}", other.as_str()),
     })
+}
+
+/// The numbers, if all are finite.
+fn in_range(numbers: Vec<f16>) -> Result<Vec<f16>> {
+    if numbers.par_chunks(CHUNK).any(|part| part.iter().any(|x| x.is_infinite())) {
+        let error = Error::data("it holds numbers beyond ±65504, which f16 does not have");
+        return Err(error.hint("keep the weights in f32 or bf16: `--dtype bf16`").into());
+    }
+    Ok(numbers)
 }
 
 fn convert<T: Copy + Send + Sync>(
@@ -194,7 +204,7 @@ mod tests {
         ];
         for (encoding, bytes) in cases {
             let map = mapped(&bytes);
-            for dtype in [DType::F32, DType::F64, DType::BF16] {
+            for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
                 let tensor = read(&map, 0..bytes.len(), encoding, &[16, 16], dtype, &Device::Cpu).unwrap();
                 assert_eq!((tensor.dims(), tensor.dtype()), ([16, 16].as_slice(), dtype));
                 let tensor = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
@@ -214,7 +224,10 @@ mod tests {
     #[test]
     fn other_dtypes_and_empty_tensors_are_refused() {
         let map = mapped(&[0; 8]);
-        assert!(read(&map, 0..8, Encoding::F32, &[2], DType::U8, &Device::Cpu).unwrap_err().to_string().contains("f32, f64 or bf16"));
+        assert!(read(&map, 0..8, Encoding::F32, &[2], DType::U8, &Device::Cpu).unwrap_err().to_string().contains("f32, f64, bf16 or f16"));
+        let large = 65520f32.to_le_bytes();
+        let error = read(&mapped(&large), 0..4, Encoding::F32, &[1], DType::F16, &Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("beyond ±65504"), "{error}");
         assert!(read(&map, 0..0, Encoding::F32, &[0, 7], DType::F32, &Device::Cpu).unwrap_err().to_string().contains("empty"));
     }
 }

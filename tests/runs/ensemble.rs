@@ -24,7 +24,7 @@ for round in 0..4 { boost(model, task, round % 2); }
 #[test]
 fn taking_back_gives_the_very_weights() {
     let home = Home::new();
-    for dtype in ["f32", "bf16"] {
+    for dtype in ["f32", "bf16", "f16"] {
         let body = format!(
             "{BOOST}
             model.truncate(4); print(model.digest());

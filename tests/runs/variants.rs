@@ -70,15 +70,15 @@ fn all_load_learn_and_are_saved() {
 }
 
 #[test]
-fn weights_kept_in_bf16_learn_and_are_saved_so() {
-    for dtype in [Dtype::F32, Dtype::BF16] {
+fn weights_kept_in_16_bits_learn_and_are_saved_so() {
+    for (dtype, kept, name) in [(Dtype::F32, "bf16", "bfloat16"), (Dtype::BF16, "bf16", "bfloat16"), (Dtype::F16, "f16", "float16")] {
         let home = Home::with(&Tiny { dtype, ..Tiny::default() });
-        let (run, printed) = boost(&home, &["--dtype", "bf16"]);
+        let (run, printed) = boost(&home, &["--dtype", kept]);
         assert!(printed.iter().all(|x| x.is_finite()));
-        assert_eq!(run.json("model/config.json")["torch_dtype"], "bfloat16");
+        assert_eq!(run.json("model/config.json")["torch_dtype"], name);
         let bytes = run.bytes("model/model.safetensors");
         let saved = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        assert!(saved.tensors().iter().all(|(_, tensor)| tensor.dtype() == Dtype::BF16));
-        assert_eq!(run.json("run.json")["dtype"], "bf16");
+        assert!(saved.tensors().iter().all(|(_, tensor)| tensor.dtype() == if kept == "f16" { Dtype::F16 } else { Dtype::BF16 }));
+        assert_eq!(run.json("run.json")["dtype"], kept);
     }
 }
