@@ -24,15 +24,20 @@ fn xgbrun(folder: &std::path::Path, arguments: &[&str]) -> Result<(Option<i32>, 
 
 /// Planned and measured peak, in MiB.
 fn peaks(more: &[String]) -> Result<(f64, f64)> {
+    peaks_of(RECIPE, more, &[]).map(|(planned, _, peak)| (planned, peak))
+}
+
+/// Planned peak, what the run itself said before it was held, and measured peak, in MiB.
+fn peaks_of(recipe: &str, more: &[String], options: &[&str]) -> Result<(f64, f64, f64)> {
     let home = tempfile::tempdir()?;
-    std::fs::write(home.path().join("r.rhai"), RECIPE)?;
+    std::fs::write(home.path().join("r.rhai"), recipe)?;
     let with = |verb: &[&str], rest: &[&str]| -> Vec<String> {
         let parameters = more.iter().flat_map(|p| ["-p".to_owned(), p.clone()]);
         verb.iter()
             .map(ToString::to_string)
             .chain(["r.rhai".to_owned(), "--threads".into(), "2".into()])
             .chain(parameters)
-            .chain(rest.iter().map(ToString::to_string))
+            .chain(rest.iter().chain(options).map(ToString::to_string))
             .collect()
     };
     let plan = with(&["plan"], &[]);
@@ -44,7 +49,8 @@ fn peaks(more: &[String]) -> Result<(f64, f64)> {
     let line = planned.lines().find_map(|l| l.strip_prefix("peak memory ")).context("the plan tells no peak")?;
     let planned: f64 = line.split_whitespace().next().context("a number")?.parse()?;
     let summary: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(home.path().join("out/summary.json"))?)?;
-    Ok((planned, summary["timing"]["peak_rss_mib"].as_f64().context("a peak")?))
+    let told = |what: &str| summary["timing"][what].as_f64().with_context(|| format!("a {what}"));
+    Ok((planned, told("predicted_peak_mib")?, told("peak_rss_mib")?))
 }
 
 /// Three batch sizes, each on low, middle and high layers.
@@ -73,6 +79,34 @@ fn memory_on_smollm2_is_as_planned() -> Result<()> {
     let Some(data) = common::shared("data/commonsense/ARC-Easy") else { return Ok(()) };
     let fixed = [format!("model={}", model.display()), format!("data={}", data.display()), "steps=1".into(), "items=4".into()];
     compare(&fixed, [1, 15, 28], [2, 4, 8])
+}
+
+/// What merges leave behind 16-bit weights, or beside weights that stay as they are, counts too.
+#[test]
+fn memory_of_merges_is_as_planned() -> Result<()> {
+    let Some(model) = [common::GGUF, common::FOLDER].into_iter().find_map(common::model) else { return Ok(()) };
+    let Some(data) = common::shared("data/commonsense/ARC-Easy") else { return Ok(()) };
+    let recipe = r#"
+let p = params(#{ model: "", data: "", mode: "exact", rank: 1 });
+let model = model::load(p.model, #{ merge_mode: p.mode });
+let task = data::load(p.data);
+for round in 0..4 {
+    let booster = model.booster(#{ layers: [4 * round, 4 * round + 1, 4 * round + 2], rank: p.rank });
+    booster.fit(task.train, #{ steps: 2, batch: 2, optimizer: adamw(#{ lr: 1e-3 }) });
+    model.merge(booster);
+}
+model.evaluate(task.test, #{ items: 4 });
+"#;
+    let files = [format!("model={}", model.display()), format!("data={}", data.display())];
+    for (mode, rank, dtype) in [("exact", 1, "bf16"), ("none", 192, "f32"), ("naive", 1, "bf16")] {
+        let more = [&files[..], &[format!("mode={mode}"), format!("rank={rank}")]].concat();
+        let (planned, predicted, peak) = peaks_of(recipe, &more, &["--dtype", dtype])?;
+        let found = format!("{mode}, {dtype}: {planned:.0} MiB planned, {predicted:.0} predicted, {peak:.0} held");
+        println!("{found}");
+        let near = |mib: f64| (mib - peak).abs() <= (0.1 * peak).max(40.0);
+        ensure!(near(planned) && near(predicted), "{found}");
+    }
+    Ok(())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `xgbrun plan RECIPE`: layers, parameters, operations, memory and time of each round, before anything is trained.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use super::args::PlanArgs;
 use super::check::{depends, examined};
 use crate::error::{Class, Error};
 use crate::host::{Event, Fit, Ledger, Opened};
+use crate::model::MergeMode;
 use crate::model::cost::{Rates, Work, backward_flops, forward_flops, layer_weights};
 use crate::run::{grouped, resident_bytes};
 use crate::train::memory::{free_memory, step_bytes};
@@ -66,6 +67,38 @@ struct Held {
     data: f64,
 }
 
+/// Layers that were merged into, with the parameters trained there, and those of fits that wait for their merge.
+#[derive(Default)]
+struct Merges {
+    layers: BTreeMap<usize, u64>,
+    waiting: Vec<(usize, u64)>,
+}
+
+impl Merges {
+    fn fitted(&mut self, fit: &Fit) {
+        let each = fit.parameters / fit.layers.len().max(1) as u64;
+        self.waiting.extend(fit.layers.iter().map(|&layer| (layer, each)));
+    }
+
+    fn merged(&mut self) {
+        for (layer, parameters) in self.waiting.drain(..) {
+            *self.layers.entry(layer).or_default() += parameters;
+        }
+    }
+
+    /// MiB that they hold behind the weights, or beside them.
+    fn left(&self, m: &Opened) -> f64 {
+        let whole = layer_weights(&m.config);
+        let numbers = match m.merge_mode {
+            MergeMode::Exact if m.weight_bytes == 2 => self.layers.len() * whole,
+            // Factors, or their sum where it is smaller.
+            MergeMode::None => self.layers.values().map(|&factors| whole.min(factors as usize)).sum(),
+            _ => 0,
+        };
+        numbers as f64 * 4.0 / MIB
+    }
+}
+
 struct Plan {
     model: Option<Opened>,
     rounds: Vec<Round>,
@@ -119,23 +152,32 @@ impl Plan {
 
     fn fill(&mut self, m: &Opened, ledger: &Ledger, rates: &Rates) {
         let mut rounds: BTreeMap<usize, Round> = BTreeMap::new();
-        let (mut total, mut factors, mut step, mut trained) = (0, 0f64, 0f64, BTreeSet::<usize>::new());
+        let (mut total, mut factors, mut merges) = (0, 0f64, Merges::default());
+        // What merges left, boosters, and a step, where the sum is largest.
+        let mut most = [0f64; 3];
+        let mut at = |left: f64, factors: f64, step: f64| {
+            if left + factors + step > most.iter().sum() {
+                most = [left, factors, step];
+            }
+        };
         for note in &ledger.notes {
             match &note.event {
                 Event::Fit(fit) => {
                     total += fit.parameters;
                     let bytes =
                         step_bytes(&m.config, m.compute, fit.largest.tokens, fit.largest.rows, fit.lowest, fit.recompute) as f64 / MIB;
-                    step = step.max(bytes);
                     // The numbers, their gradients and the optimiser's two moments; dense copies are merged through a difference.
                     factors = factors.max((fit.parameters as f64 * 16.0 + fit.dense as f64 * 4.0) / MIB);
-                    trained.extend(&fit.layers);
+                    at(merges.left(m), factors, bytes);
+                    merges.fitted(fit);
                     self.recompute |= fit.recompute;
                     let round = rounds.entry(fit.round).or_insert_with(|| Round::new(&fit.layers, total));
                     round.add(fit, total, bytes, &m.config, rates);
                 }
+                Event::Merge => merges.merged(),
                 Event::Evaluate { passes, work, largest, .. } => {
-                    step = step.max(step_bytes(&m.config, m.compute, largest.tokens, largest.rows, m.config.layers, false) as f64 / MIB);
+                    let step = step_bytes(&m.config, m.compute, largest.tokens, largest.rows, m.config.layers, false) as f64 / MIB;
+                    at(merges.left(m), factors, step);
                     self.evaluation += rates.forward_seconds(&m.config, *work, *passes);
                     self.evaluations += 1;
                 }
@@ -146,12 +188,14 @@ impl Plan {
                 _ => {}
             }
         }
-        if m.weight_bytes == 2 {
-            // What rounding left, behind all linears of the layers that were merged into.
-            self.parts.push(("what rounding left of 16-bit weights", (trained.len() * layer_weights(&m.config) * 4) as f64 / MIB));
-        }
-        self.parts.push(("booster and optimizer", factors));
-        self.parts.push(("largest step", step));
+        at(merges.left(m), factors, 0.0);
+        let left = match m.merge_mode {
+            MergeMode::None => "boosters beside the weights",
+            _ => "what rounding left of 16-bit weights",
+        };
+        self.parts.extend(
+            [left, "booster and optimizer", "largest step"].into_iter().zip(most).filter(|(name, mib)| *mib > 0.0 || *name != left),
+        );
         self.rounds = rounds.into_values().collect();
     }
 

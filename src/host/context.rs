@@ -18,6 +18,7 @@ use super::modules::Sources;
 use super::params::Params;
 use super::tape::{Next, Tape};
 use crate::error::{Class, Error};
+use crate::model::Model;
 use crate::run::journal::{Asked, Call, Outcome, Record, Timing};
 use crate::run::{Left, Manifest, Run, Summary, Threshold, digest, resident_bytes};
 use crate::seed::Stream;
@@ -208,11 +209,12 @@ impl Host {
         if lock(ledger).note(line, event) { Ok(()) } else { Err(Error::new(Class::Interrupted, "endless").into()) }
     }
 
-    /// Says that a pass through a network is about to take so many bytes.
-    pub(super) fn expect(&self, bytes: usize) {
+    /// Says that a pass through a network is about to take so many bytes, beside what merges have left there.
+    pub(super) fn expect(&self, network: &Model, bytes: usize) {
+        let left = network.left_bytes();
         let mut expected = lock(&self.expected);
-        let (_, most) = expected.get_or_insert_with(|| (resident_bytes(), 0));
-        *most = bytes.max(*most);
+        let (_, most) = expected.get_or_insert_with(|| (resident_bytes().saturating_sub(left), 0));
+        *most = (left + bytes).max(*most);
     }
 
     /// What the memory formula said so far, over all processes.

@@ -3,8 +3,8 @@
 //! A measured value is a placeholder in such a run: all as good as can be, or all as bad ([`Outlook`]). Where the two give
 //! other notes, what the recipe does depends on what it measures.
 
-use crate::model::Config;
 use crate::model::cost::Work;
+use crate::model::{Config, MergeMode};
 
 /// What placeholders are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub struct Opened {
     pub weight_bytes: usize,
     /// The type of activations.
     pub compute: candle_core::DType,
+    pub merge_mode: MergeMode,
 }
 
 /// A fit.

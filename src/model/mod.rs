@@ -240,6 +240,16 @@ impl Model {
         all
     }
 
+    /// Bytes of what merges left: behind 16-bit weights, and beside weights that stay as they are.
+    pub fn left_bytes(&self) -> usize {
+        let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
+        let beside = |(_, beside): (String, &Beside)| match beside {
+            Beside::Factors(pair) => bytes(&pair.a) + bytes(&pair.b),
+            Beside::Sum(sum) => bytes(sum),
+        };
+        self.rests.values().map(bytes).sum::<usize>() + self.beside().into_iter().map(beside).sum::<usize>()
+    }
+
     /// The share of what was added since the last question that 16-bit weights took up: ⟨stored change, δ⟩/‖δ‖². `None` of
     /// wider weights, and where nothing was added.
     pub fn captured(&mut self) -> Option<f64> {

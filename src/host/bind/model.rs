@@ -202,10 +202,8 @@ pub(super) mod module {
                     .hint(format!("add `--dtype {}`", kept.manifest.dtype))
                     .into());
             }
-            let model = open(&context, &host, kept.model()?, making)?;
-            if let Some(mode) = MergeMode::from_name(&kept.manifest.merge_mode) {
-                model.with(|m| m.merge_by(&host, mode))?;
-            }
+            let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
+            let model = open(&context, &host, kept.model()?, mode, making)?;
             model.with(|m| ensemble::take_over(&host, m, &kept, making))?;
             Ok(model)
         };
@@ -426,13 +424,7 @@ fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) ->
     let mut arguments = told_map(&options);
     arguments["name"] = name.into();
     let mode = merge_mode(options).map_err(refuse)?;
-    door::call(context, host, "model::load", arguments).make(|making| {
-        let model = open(context, host, name, making)?;
-        if mode != MergeMode::Exact {
-            model.with(|m| m.merge_by(host, mode))?;
-        }
-        Ok(model)
-    })
+    door::call(context, host, "model::load", arguments).make(|making| open(context, host, name, mode, making))
 }
 
 fn merge_mode(map: Map) -> Result<MergeMode, Error> {
@@ -443,13 +435,16 @@ fn merge_mode(map: Map) -> Result<MergeMode, Error> {
     Ok(mode.unwrap_or_default())
 }
 
-fn open(context: &NativeCallContext, host: &Host, name: &str, making: &mut Making) -> anyhow::Result<Model> {
+fn open(context: &NativeCallContext, host: &Host, name: &str, mode: MergeMode, making: &mut Making) -> anyhow::Result<Model> {
     host.count_model()?;
     let files = source::model(&host.resolve(name)?)?;
     if host.outlook().is_some() {
         let loaded = model::shapes::load(&files, host.settings.dtype)?;
         let model = Model::new(name, 0, loaded.model, loaded.tokenizer, loaded.extras, Some((files, Digests::default())));
-        model.with(|m| suppose::opened(context, host, name, m))?;
+        model.with(|m| {
+            m.merge_by(host, mode)?;
+            suppose::opened(context, host, name, m)
+        })?;
         return Ok(model);
     }
     let loaded = model::load::load(&files, &host.settings.device, host.settings.dtype)?;
@@ -460,6 +455,7 @@ fn open(context: &NativeCallContext, host: &Host, name: &str, making: &mut Makin
     let model = Model::new(name, index, network, tokenizer, extras, Some((files, digests)));
     let digested = model.clone();
     host.at_end(move || digested.live(|m| m.final_digest()));
+    model.with(|m| m.merge_by(host, mode))?;
     Ok(model)
 }
 

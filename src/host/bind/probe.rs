@@ -131,7 +131,7 @@ pub(super) fn weigh(context: &NativeCallContext, host: &Host, m: &Open, batch: &
     }
     let layer: usize = m.network.roles().into_iter().map(|role| m.network.target_shape(role)).map(|(out, inner)| out * inner).sum();
     let gradients = layer * m.network.factor_dtype().size_in_bytes();
-    host.expect(step_bytes(config, m.network.compute(), batch.ids.len(), batch.rows.len(), lowest, true) + gradients);
+    host.expect(&m.network, step_bytes(config, m.network.compute(), batch.ids.len(), batch.rows.len(), lowest, true) + gradients);
     Ok(())
 }
 
@@ -200,7 +200,10 @@ fn missed(context: &NativeCallContext, host: &Host, m: &Open, set: &Set, most: O
             all.push(items.iter().map(|item| item.index).collect());
             continue;
         }
-        host.expect(step_bytes(m.network.config(), m.network.compute(), largest.tokens, largest.rows, m.network.layers(), false));
+        host.expect(
+            &m.network,
+            step_bytes(m.network.config(), m.network.compute(), largest.tokens, largest.rows, m.network.layers(), false),
+        );
         let scores = choices::score(&m.network, &Overlay::default(), &items, |_| Ok(host.guard.check()?))?;
         let wrong = scores.largest().into_iter().zip(&items).filter(|(found, item)| *found != item.label);
         all.push(wrong.map(|(_, item)| item.index).collect());

@@ -26,6 +26,7 @@ pub(super) fn opened(context: &NativeCallContext, host: &Host, name: &str, open:
         parameters: network.parameters(),
         weight_bytes: host.settings.dtype.size_in_bytes(),
         compute: network.compute(),
+        merge_mode: network.merge_mode(),
     });
     host.note(context, event)
 }
