@@ -109,6 +109,30 @@ model.evaluate(task.test, #{ items: 4 });
     Ok(())
 }
 
+/// The boosters of an earlier run are merged before anything else is.
+#[test]
+fn a_run_that_goes_on_counts_what_came_before() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    std::fs::write(home.path().join("r.rhai"), RECIPE)?;
+    let more = "let p = params(#{ run: \"\" });
+        let model = model::from_run(p.run);
+        let task = data::load(\"builtin:microworld/piqa\");
+        model.evaluate(task.test, #{ items: 2 });";
+    std::fs::write(home.path().join("more.rhai"), more)?;
+    let good = |arguments: &[&str]| -> Result<String> {
+        let (code, told, said) = xgbrun(home.path(), arguments)?;
+        ensure!(code == Some(0), "{arguments:?}: {said}");
+        Ok(told)
+    };
+    let layers = "layers=[0, 1, 2, 3, 4, 5, 6, 7]";
+    good(&["r.rhai", "--dtype", "bf16", "-p", layers, "-p", "steps=1", "-p", "items=1", "--quiet", "--out", "out"])?;
+    let planned = good(&["plan", "more.rhai", "--dtype", "bf16", "-p", "run=out"])?;
+    let part = planned.split_once("what rounding left of 16-bit weights ").context("no such part")?.1;
+    let mib: f64 = part.split_whitespace().next().context("a number")?.parse()?;
+    ensure!(mib > 1.0, "{planned}");
+    Ok(())
+}
+
 #[test]
 fn a_plan_that_does_not_fit_says_what_to_lower() -> Result<()> {
     let home = tempfile::tempdir()?;

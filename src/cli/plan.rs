@@ -81,8 +81,13 @@ impl Merges {
     }
 
     fn merged(&mut self) {
-        for (layer, parameters) in self.waiting.drain(..) {
-            *self.layers.entry(layer).or_default() += parameters;
+        let waiting = std::mem::take(&mut self.waiting);
+        self.took(waiting.iter().map(|(layer, parameters)| (layer, parameters)));
+    }
+
+    fn took<'a>(&mut self, parameters: impl IntoIterator<Item = (&'a usize, &'a u64)>) {
+        for (layer, more) in parameters {
+            *self.layers.entry(*layer).or_default() += more;
         }
     }
 
@@ -175,6 +180,7 @@ impl Plan {
                     round.add(fit, total, bytes, &m.config, rates);
                 }
                 Event::Merge => merges.merged(),
+                Event::Took(layers) => merges.took(layers),
                 Event::Evaluate { passes, work, largest, .. } => {
                     let step = step_bytes(&m.config, m.compute, largest.tokens, largest.rows, m.config.layers, false) as f64 / MIB;
                     at(merges.left(m), factors, step);

@@ -3,6 +3,8 @@
 //! A measured value is a placeholder in such a run: all as good as can be, or all as bad ([`Outlook`]). Where the two give
 //! other notes, what the recipe does depends on what it measures.
 
+use std::collections::BTreeMap;
+
 use crate::model::cost::Work;
 use crate::model::{Config, MergeMode};
 
@@ -53,12 +55,28 @@ pub struct Fit {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Model(Opened),
-    Data { name: String, tasks: usize },
+    Data {
+        name: String,
+        tasks: usize,
+    },
     Fit(Fit),
     Merge,
-    Evaluate { split: String, items: usize, passes: usize, work: Work, largest: Work },
-    Generate { prompts: usize, tokens: usize },
-    Save { name: String },
+    /// A booster of an earlier run is added: parameters by layer.
+    Took(BTreeMap<usize, u64>),
+    Evaluate {
+        split: String,
+        items: usize,
+        passes: usize,
+        work: Work,
+        largest: Work,
+    },
+    Generate {
+        prompts: usize,
+        tokens: usize,
+    },
+    Save {
+        name: String,
+    },
 }
 
 /// An event and the line of the recipe that asked for it.

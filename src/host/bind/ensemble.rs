@@ -13,6 +13,7 @@ use crate::boost::Update;
 use crate::error::Error;
 use crate::host::context::{Host, host};
 use crate::host::door::{self, Effects, Making};
+use crate::host::ledger::Event;
 use crate::host::options::Options;
 use crate::model::base;
 use crate::run::{Best, Ensemble, Kept, booster_name};
@@ -238,7 +239,7 @@ pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()
 }
 
 /// Gives a model, just loaded, the boosters of the run that `kept` describes; their files become this run's.
-pub(super) fn take_over(host: &Host, m: &mut Open, kept: &Kept, making: &mut Making) -> Result<()> {
+pub(super) fn take_over(context: &NativeCallContext, host: &Host, m: &mut Open, kept: &Kept, making: &mut Making) -> Result<()> {
     if host.outlook().is_none() {
         let (now, then) = (&m.digests.digest, kept.manifest.digests.get(kept.model()?));
         if then.is_some_and(|then| then != now) {
@@ -268,6 +269,9 @@ pub(super) fn take_over(host: &Host, m: &mut Open, kept: &Kept, making: &mut Mak
             })?;
         }
     } else {
+        for (path, _) in kept.boosters() {
+            host.note(context, Event::Took(Update::load(&path, &m.network)?.parameters_by_layer()))?;
+        }
         m.ensemble = kept.ensemble.clone();
     }
     m.round = m.ensemble.rounds();

@@ -204,7 +204,7 @@ pub(super) mod module {
             }
             let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
             let model = open(&context, &host, kept.model()?, mode, making)?;
-            model.with(|m| ensemble::take_over(&host, m, &kept, making))?;
+            model.with(|m| ensemble::take_over(&context, &host, m, &kept, making))?;
             Ok(model)
         };
         placed(&context, door::call(&context, &host, "model::from_run", json!({ "path": path })).make(go_on))
