@@ -252,7 +252,11 @@ mod tests {
     /// In 16 bits: the sum behind every kind of tensor is kept, so that many small merges add up.
     #[test]
     fn merges_into_16_bits_keep_their_sum() -> Result<()> {
-        let mut model = testing::model(&testing::config(), DType::BF16)?;
+        [DType::BF16, DType::F16].into_iter().try_for_each(merge_often)
+    }
+
+    fn merge_often(dtype: DType) -> Result<()> {
+        let mut model = testing::model(&testing::config(), dtype)?;
         let spec = DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
         let start = model.copies(&spec.names)?;
         let goal: BTreeMap<String, Tensor> = start.iter().map(|(name, t)| Ok((name.clone(), (t + 0.25)?))).collect::<Result<_>>()?;
@@ -268,7 +272,7 @@ mod tests {
         }
         for (name, tensor) in model.tensors() {
             if let Some(sum) = model.copies(&spec.names)?.get(&name) {
-                assert_eq!(numbers(tensor)?, numbers(&sum.to_dtype(DType::BF16)?)?, "{name} is its rounded sum");
+                assert_eq!(numbers(tensor)?, numbers(&sum.to_dtype(dtype)?)?, "{name} is its rounded sum");
             }
         }
         Ok(())

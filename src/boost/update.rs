@@ -53,26 +53,6 @@ struct Header {
 }
 
 impl Update {
-    /// Numbers that it keeps of each layer; what lies in none is left out.
-    pub fn parameters_by_layer(&self) -> BTreeMap<usize, u64> {
-        let mut all = BTreeMap::new();
-        let mut add = |layer: usize, t: &Tensor| *all.entry(layer).or_default() += t.elem_count() as u64;
-        match &self.what {
-            What::LowRank(overlay) => {
-                for (&(layer, _), pair) in overlay.pairs() {
-                    add(layer, &pair.a);
-                    add(layer, &pair.b);
-                }
-            }
-            What::Dense(deltas) => {
-                for (name, delta) in deltas {
-                    names::layer_of(name).into_iter().for_each(|layer| add(layer, delta));
-                }
-            }
-        }
-        all
-    }
-
     /// What merging `booster` with step weight `eta` adds to `model`.
     pub fn of(model: &Model, booster: &Booster, round: usize, eta: f64) -> Result<Self> {
         let overlay = &booster.overlay;
@@ -253,6 +233,14 @@ impl Update {
         match &self.what {
             What::LowRank(overlay) => model.merge(overlay, self.eta),
             What::Dense(deltas) => model.add(deltas),
+        }
+    }
+
+    /// Lets a model without numbers hold what [`Update::add`] would leave.
+    pub fn suppose_added(&self, model: &mut Model) -> Result<()> {
+        match &self.what {
+            What::LowRank(overlay) => model.suppose_merged(overlay),
+            What::Dense(deltas) => deltas.keys().try_for_each(|name| model.suppose_changed(name)),
         }
     }
 

@@ -42,7 +42,7 @@ fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
     let count = |ledger: &Ledger, what: Kind| ledger.notes.iter().filter(|n| what(&n.event)).count();
     let kinds: [(&str, Kind); 4] = [
         ("fits", |e| matches!(e, Event::Fit(_))),
-        ("merges", |e| matches!(e, Event::Merge)),
+        ("merges", |e| matches!(e, Event::Merge { .. })),
         ("evaluations", |e| matches!(e, Event::Evaluate { .. })),
         ("generations", |e| matches!(e, Event::Generate { .. })),
     ];

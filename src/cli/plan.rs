@@ -11,7 +11,7 @@ use super::check::{depends, examined};
 use crate::error::{Class, Error};
 use crate::host::{Event, Fit, Ledger, Opened};
 use crate::model::MergeMode;
-use crate::model::cost::{Rates, Work, backward_flops, forward_flops, layer_weights};
+use crate::model::cost::{Rates, Work, backward_flops, forward_flops};
 use crate::run::{grouped, resident_bytes};
 use crate::train::memory::{free_memory, step_bytes};
 
@@ -67,42 +67,8 @@ struct Held {
     data: f64,
 }
 
-/// Layers that were merged into, with the parameters trained there, and those of fits that wait for their merge.
-#[derive(Default)]
-struct Merges {
-    layers: BTreeMap<usize, u64>,
-    waiting: Vec<(usize, u64)>,
-}
-
-impl Merges {
-    fn fitted(&mut self, fit: &Fit) {
-        let each = fit.parameters / fit.layers.len().max(1) as u64;
-        self.waiting.extend(fit.layers.iter().map(|&layer| (layer, each)));
-    }
-
-    fn merged(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
-        self.took(waiting.iter().map(|(layer, parameters)| (layer, parameters)));
-    }
-
-    fn took<'a>(&mut self, parameters: impl IntoIterator<Item = (&'a usize, &'a u64)>) {
-        for (layer, more) in parameters {
-            *self.layers.entry(*layer).or_default() += more;
-        }
-    }
-
-    /// MiB that they hold behind the weights, or beside them.
-    fn left(&self, m: &Opened) -> f64 {
-        let whole = layer_weights(&m.config);
-        let numbers = match m.merge_mode {
-            MergeMode::Exact if m.weight_bytes == 2 => self.layers.len() * whole,
-            // Factors, or their sum where it is smaller.
-            MergeMode::None => self.layers.values().map(|&factors| whole.min(factors as usize)).sum(),
-            _ => 0,
-        };
-        numbers as f64 * 4.0 / MIB
-    }
-}
+/// The part of the memory that merges leave: the rests of 16-bit weights, or boosters beside weights that stay as they are.
+const LEFT: &str = "what merges left";
 
 struct Plan {
     model: Option<Opened>,
@@ -157,7 +123,7 @@ impl Plan {
 
     fn fill(&mut self, m: &Opened, ledger: &Ledger, rates: &Rates) {
         let mut rounds: BTreeMap<usize, Round> = BTreeMap::new();
-        let (mut total, mut factors, mut merges) = (0, 0f64, Merges::default());
+        let (mut total, mut factors, mut left) = (0, 0f64, 0f64);
         // What merges left, boosters, and a step, where the sum is largest.
         let mut most = [0f64; 3];
         let mut at = |left: f64, factors: f64, step: f64| {
@@ -173,17 +139,18 @@ impl Plan {
                         step_bytes(&m.config, m.compute, fit.largest.tokens, fit.largest.rows, fit.lowest, fit.recompute) as f64 / MIB;
                     // The numbers, their gradients and the optimiser's two moments; dense copies are merged through a difference.
                     factors = factors.max((fit.parameters as f64 * 16.0 + fit.dense as f64 * 4.0) / MIB);
-                    at(merges.left(m), factors, bytes);
-                    merges.fitted(fit);
+                    at(left, factors, bytes);
                     self.recompute |= fit.recompute;
                     let round = rounds.entry(fit.round).or_insert_with(|| Round::new(&fit.layers, total));
                     round.add(fit, total, bytes, &m.config, rates);
                 }
-                Event::Merge => merges.merged(),
-                Event::Took(layers) => merges.took(layers),
+                Event::Merge { left: bytes } | Event::Took { left: bytes } => {
+                    left = *bytes as f64 / MIB;
+                    at(left, factors, 0.0);
+                }
                 Event::Evaluate { passes, work, largest, .. } => {
                     let step = step_bytes(&m.config, m.compute, largest.tokens, largest.rows, m.config.layers, false) as f64 / MIB;
-                    at(merges.left(m), factors, step);
+                    at(left, factors, step);
                     self.evaluation += rates.forward_seconds(&m.config, *work, *passes);
                     self.evaluations += 1;
                 }
@@ -194,13 +161,8 @@ impl Plan {
                 _ => {}
             }
         }
-        at(merges.left(m), factors, 0.0);
-        let left = match m.merge_mode {
-            MergeMode::None => "boosters beside the weights",
-            _ => "what rounding left of 16-bit weights",
-        };
         self.parts.extend(
-            [left, "booster and optimizer", "largest step"].into_iter().zip(most).filter(|(name, mib)| *mib > 0.0 || *name != left),
+            [LEFT, "booster and optimizer", "largest step"].into_iter().zip(most).filter(|(name, mib)| *name != LEFT || *mib > 0.0),
         );
         self.rounds = rounds.into_values().collect();
     }
@@ -254,7 +216,14 @@ impl Plan {
     fn too_large(&self, available: f64) -> Error {
         let largest = self.parts.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or("", |(name, _)| *name);
         let advice = match largest {
-            "weights" => "take a smaller model, or `--dtype bf16`",
+            "weights" if self.model.as_ref().is_some_and(|m| m.weight_bytes > 2) => "take a smaller model, or `--dtype bf16`",
+            "weights" => "take a smaller model",
+            LEFT if self.model.as_ref().is_some_and(|m| m.merge_mode == MergeMode::None) => {
+                "merge into fewer layers or targets, or boosters of lower rank"
+            }
+            LEFT => {
+                "merge into fewer layers or targets; 16-bit weights keep what rounding leaves of them in f32, but with `merge_mode: \"naive\"`"
+            }
             "data and tokenizer" => "take fewer items, or `stream: true` for large files",
             "booster and optimizer" => "train fewer layers or a lower rank",
             _ if !self.recompute => "lower `batch` (and raise `accumulate`) or `max_length`, or set `recompute: \"on\"`",

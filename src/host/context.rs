@@ -43,6 +43,17 @@ pub struct Settings {
     pub limits: Limits,
 }
 
+/// Bytes that the memory formula knows of.
+#[derive(Default)]
+struct Expected {
+    /// What the process held before the first pass through a network, less what merges had left then.
+    held: Option<usize>,
+    /// What merges have left, by the model's index.
+    left: BTreeMap<usize, usize>,
+    /// The most of what they had left and a pass took.
+    most: usize,
+}
+
 /// State of one execution of a recipe, shared by all natives.
 pub struct Host {
     pub settings: Settings,
@@ -58,9 +69,8 @@ pub struct Host {
     digest: Mutex<Option<Digest>>,
     /// Takes notes where the recipe runs on shapes: nothing is computed, and nothing is written.
     ledger: Option<Mutex<Ledger>>,
-    /// The most that the process will hold, by the formula: what it held before the first pass through a network, and
-    /// the largest pass.
-    expected: Mutex<Option<(usize, usize)>>,
+    /// The most that the process will hold, by the formula.
+    expected: Mutex<Expected>,
     /// The same, in MiB, of the processes before.
     expected_before: OnceLock<f64>,
     /// Calls that the run did before it was taken up.
@@ -209,17 +219,27 @@ impl Host {
         if lock(ledger).note(line, event) { Ok(()) } else { Err(Error::new(Class::Interrupted, "endless").into()) }
     }
 
-    /// Says that a pass through a network is about to take so many bytes, beside what merges have left there.
-    pub(super) fn expect(&self, network: &Model, bytes: usize) {
-        let left = network.left_bytes();
+    /// Says that a pass through a model's network is about to take so many bytes, beside what merges have left.
+    pub(super) fn expect(&self, index: usize, network: &Model, bytes: usize) {
+        let left = self.merges_left(index, network);
         let mut expected = lock(&self.expected);
-        let (_, most) = expected.get_or_insert_with(|| (resident_bytes().saturating_sub(left), 0));
-        *most = (left + bytes).max(*most);
+        expected.held.get_or_insert_with(|| resident_bytes().saturating_sub(left));
+        expected.most = expected.most.max(left + bytes);
+    }
+
+    /// Says what merges have left in a model's network; the bytes of all models.
+    pub(super) fn merges_left(&self, index: usize, network: &Model) -> usize {
+        let mut expected = lock(&self.expected);
+        expected.left.insert(index, network.left_bytes());
+        let left = expected.left.values().sum();
+        expected.most = expected.most.max(left);
+        left
     }
 
     /// What the memory formula said so far, over all processes.
     fn predicted_peak_mib(&self) -> Option<f64> {
-        let now = lock(&self.expected).map(|(held, most)| (held + most) as f64 / (1 << 20) as f64);
+        let expected = lock(&self.expected);
+        let now = expected.held.map(|held| (held + expected.most) as f64 / (1 << 20) as f64);
         now.into_iter().chain(self.expected_before.get().copied()).reduce(f64::max)
     }
 

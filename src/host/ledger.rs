@@ -3,8 +3,6 @@
 //! A measured value is a placeholder in such a run: all as good as can be, or all as bad ([`Outlook`]). Where the two give
 //! other notes, what the recipe does depends on what it measures.
 
-use std::collections::BTreeMap;
-
 use crate::model::cost::Work;
 use crate::model::{Config, MergeMode};
 
@@ -60,9 +58,14 @@ pub enum Event {
         tasks: usize,
     },
     Fit(Fit),
-    Merge,
-    /// A booster of an earlier run is added: parameters by layer.
-    Took(BTreeMap<usize, u64>),
+    /// And the bytes that all merges so far have left.
+    Merge {
+        left: usize,
+    },
+    /// The boosters of an earlier run are added.
+    Took {
+        left: usize,
+    },
     Evaluate {
         split: String,
         items: usize,

@@ -96,6 +96,11 @@ pub struct Dense {
 }
 
 impl Dense {
+    /// Whether factors of that rank are larger than their sum [out, in].
+    pub fn outgrown(rank: usize, out: usize, inner: usize) -> bool {
+        rank * (out + inner) > out * inner
+    }
+
     /// Lays step · s · B A beside the weight, behind what is there. Factors of a rank R at which R (out + in) numbers would
     /// be more than the out · in of their sum become that sum, in their own type, added in their order.
     pub fn lay_beside(&mut self, pair: &Pair, step: f64) -> Result<()> {
@@ -108,7 +113,7 @@ impl Dense {
             Some(Beside::Factors(own)) => (Tensor::cat(&[&own.a, &pair.a], 0)?, Tensor::cat(&[&own.b, &b], 1)?.contiguous()?),
             _ => (pair.a.copy()?, b),
         };
-        let outgrown = a.dim(0)? * (out + inner) > out * inner;
+        let outgrown = Self::outgrown(a.dim(0)?, out, inner);
         let factors = Pair { a, b, scale: 1.0 };
         self.beside = Some(if outgrown {
             let sum = Tensor::zeros((out, inner), factors.a.dtype(), factors.a.device())?;

@@ -36,7 +36,7 @@ pub fn open(name: &str, grants: &Grants, device: &Device, storage: DType) -> Res
     load(&source::model(&source::resolve(name, grants)?)?, device, storage)
 }
 
-/// Loads a model. `storage` is the type in which weights are kept: f32, bf16, or f64 for tests.
+/// Loads a model. `storage` is the type in which weights are kept: f32, bf16, f16, or f64 for tests.
 ///
 /// Errors (class data): a file that is missing, damaged or of another shape than its config says; an unknown
 /// architecture.

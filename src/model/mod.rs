@@ -254,28 +254,31 @@ impl Model {
     /// wider weights, and where nothing was added.
     pub fn captured(&mut self) -> Option<f64> {
         let (moved, added) = std::mem::take(&mut self.rounded);
-        (added > 0.0).then(|| moved / added)
+        // Of sums that left the type's range nothing can be said.
+        (added > 0.0).then(|| moved / added).filter(|share| share.is_finite())
     }
 
     /// Changes a tensor, or the sum that it is rounded from.
     fn change(&mut self, name: &str, change: Change) -> Result<()> {
         let (storage, exact) = (self.storage, self.mode == MergeMode::Exact);
-        let mut rest = self.rests.remove(name);
+        let kept = self.rests.get(name).cloned();
         let Some(tensor) = self.tensor_mut(name) else {
             return Err(missing(name));
         };
         if matches!(storage, DType::F32 | DType::F64) {
             return Ok(change.apply(tensor)?);
         }
-        if rest.is_none() && exact {
-            rest = Some(Tensor::zeros(tensor.shape(), DType::F32, tensor.device())?);
-        }
+        let rest = match kept {
+            None if exact => Some(Tensor::zeros(tensor.shape(), DType::F32, tensor.device())?),
+            kept => kept,
+        };
         let taken = change.round(tensor, rest.as_ref(), storage)?;
         self.rounded.0 += taken.moved;
         self.rounded.1 += taken.added;
-        if let Some(rest) = rest.filter(|_| exact) {
-            self.rests.insert(name.to_string(), rest);
-        }
+        match rest.filter(|_| exact) {
+            Some(rest) => self.rests.insert(name.to_string(), rest),
+            None => self.rests.remove(name),
+        };
         Ok(())
     }
 }

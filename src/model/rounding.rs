@@ -27,10 +27,10 @@ pub struct Taken {
 struct Format {
     /// Bits of an f64's fraction that it does not have.
     behind: u32,
-    /// Its smallest number with all bits, and its largest.
+    /// Its smallest normal number.
     smallest: f64,
     largest: f64,
-    /// An f64 whose last bit is worth as much as its smallest number.
+    /// An f64 whose last bit is worth as much as the smallest subnormal number.
     anchor: f64,
 }
 
@@ -49,7 +49,7 @@ impl Format {
         }
     }
 
-    /// Whether it has all bits of all these numbers' sizes.
+    /// Whether all these numbers are in its normal range.
     #[inline(always)]
     fn is_plain(self, numbers: &[f64]) -> bool {
         let mut plain = true;
@@ -59,7 +59,8 @@ impl Format {
         plain
     }
 
-    /// The nearest number, the even one of two: the bits that the format does not have are rounded away in integers.
+    /// The nearest to a number in the normal range, the even one of two: bits that the format does not have are rounded away in
+    /// integers.
     #[inline(always)]
     fn nearest_plain(self, x: f64) -> f64 {
         let bits = x.to_bits();
@@ -67,7 +68,7 @@ impl Format {
         f64::from_bits((bits.wrapping_add(half)) >> self.behind << self.behind)
     }
 
-    /// The same of any number: where the format has fewer bits, an addition leaves no room for more.
+    /// The nearest to any number. Below the normal range, adding `anchor` rounds to a multiple of the smallest subnormal.
     #[inline(always)]
     fn nearest(self, x: f64) -> f64 {
         if x.is_nan() {
@@ -127,8 +128,9 @@ impl Held for f16 {
     }
 }
 
-/// Changes the sums that a CPU tensor's numbers are rounded from to `storage`. `change` is given a part of them in f64 and its
-/// place; what rounding leaves goes into `rest`, f32 and contiguous like the weight, where there is one.
+/// Changes sums in f64, of which a CPU tensor holds what was rounded to `storage`, and `rest`, where there is one, what that
+/// left. `change` is given a part of the sums and its place; they are rounded again, in place. `rest` is f32 and, like the weight,
+/// contiguous.
 pub fn update(weight: &Tensor, rest: Option<&Tensor>, storage: DType, change: impl Fn(usize, &mut [f64]) + Sync) -> Result<Taken> {
     match weight.dtype() {
         DType::F32 => update_as::<f32>(weight, rest, storage, change),

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 
-use super::Model;
+use super::block::Dense;
 use super::load::{Loaded, prepare};
+use super::{MergeMode, Model, Overlay, names};
 use crate::error::Error;
+use crate::ops::linear::{Beside, Pair};
 use crate::source::{ModelFiles, TensorSource};
 
 /// Opens a model as [`super::load::load`] does, with the same checks and errors, but reads no weights: every tensor is a
@@ -24,6 +26,46 @@ pub fn of(config: super::Config, storage: DType) -> Result<Model> {
     config.check()?;
     let tensors = config.tensors().into_iter().collect();
     super::load::assemble(config, &Shapes(tensors), &Device::Cpu, storage)
+}
+
+/// A tensor of that shape without numbers.
+fn empty(shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
+    Ok(Tensor::zeros(1, dtype, &Device::Cpu)?.broadcast_as(shape)?)
+}
+
+impl Model {
+    /// Lets a model without numbers hold what a merge of `overlay` would leave: see [`Model::left_bytes`].
+    pub fn suppose_merged(&mut self, overlay: &Overlay) -> Result<()> {
+        for (&(layer, role), pair) in overlay.pairs() {
+            if self.mode != MergeMode::None {
+                self.suppose_changed(&names::in_layer(layer, &format!("{}.weight", role.path())))?;
+            } else if let Some(dense) = self.blocks.get_mut(layer).and_then(|block| block.linear_mut(role)) {
+                let (out, inner) = dense.weight.dims2()?;
+                let before = match &dense.beside {
+                    Some(Beside::Sum(_)) => continue,
+                    Some(Beside::Factors(own)) => own.a.dim(0)?,
+                    None => 0,
+                };
+                let (rank, dtype) = (before + pair.a.dim(0)?, pair.a.dtype());
+                dense.beside = Some(if Dense::outgrown(rank, out, inner) {
+                    Beside::Sum(empty((out, inner), dtype)?)
+                } else {
+                    Beside::Factors(Pair { a: empty((rank, inner), dtype)?, b: empty((out, rank), dtype)?, scale: 1.0 })
+                });
+            }
+        }
+        overlay.dense().keys().try_for_each(|name| self.suppose_changed(name))
+    }
+
+    /// The same of a tensor that is changed.
+    pub fn suppose_changed(&mut self, name: &str) -> Result<()> {
+        let kept = self.mode == MergeMode::Exact && self.storage.size_in_bytes() == 2 && !self.rests.contains_key(name);
+        if let Some(tensor) = self.tensor_mut(name).filter(|_| kept) {
+            let rest = empty(tensor.shape(), DType::F32)?;
+            self.rests.insert(name.to_owned(), rest);
+        }
+        Ok(())
+    }
 }
 
 /// Names and shapes, and nothing behind them.
@@ -44,6 +86,6 @@ impl TensorSource for Shapes {
 
     fn load(&self, name: &str, dtype: DType, _: &Device) -> Result<Tensor> {
         let shape = self.shape(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?;
-        Ok(Tensor::zeros(1, dtype, &Device::Cpu)?.broadcast_as(shape)?)
+        empty(shape, dtype)
     }
 }

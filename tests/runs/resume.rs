@@ -83,7 +83,8 @@ fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
     let home = Home::new();
     for (name, body, more) in [
         ("six", SIX, &[][..]),
-        ("half", SIX, &["--dtype", "bf16"]),
+        ("bf16", SIX, &["--dtype", "bf16"]),
+        ("f16", SIX, &["--dtype", "f16"]),
         ("bandit", BANDIT, &[]),
         ("dense", DENSE, &[]),
         ("fails", FAILS, &[]),

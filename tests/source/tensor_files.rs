@@ -191,7 +191,7 @@ fn every_quantised_type_is_that_of_candle() {
         let expected = quantised.dequantize(&Device::Cpu).unwrap();
         let bytes = quantised.data().unwrap().into_owned();
         let file = files.gguf(&gguf(&[], &[("w", vec![512, 200], kind, bytes)])).unwrap();
-        for wanted in [DType::F32, DType::F64, DType::BF16] {
+        for wanted in [DType::F32, DType::F64, DType::BF16, DType::F16] {
             let loaded = file.load("w", wanted, &Device::Cpu).unwrap();
             let expected = expected.to_dtype(wanted).unwrap();
             let difference = (loaded - expected).unwrap().to_dtype(DType::F32).unwrap().abs().unwrap().max_all().unwrap();

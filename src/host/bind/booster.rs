@@ -291,7 +291,7 @@ fn train(
             let State { number, booster, kept, .. } = state;
             let (mut started, mut kept_at) = (Instant::now(), Instant::now());
             let lowest = booster.overlay.lowest().unwrap_or(open.network.layers());
-            host.expect(&open.network, 0);
+            host.expect(open.index, &open.network, 0);
             // Numbers, gradients, two moments.
             let held = 4 * booster.overlay.parameters() * open.network.factor_dtype().size_in_bytes();
             let fitted = set.with_feed(host, &open.tokenizer, |feed| {
@@ -304,7 +304,7 @@ fn train(
                     };
                     steps += 1;
                     tally.add(&record);
-                    expect(host, &open.network, options, lowest, held, &record);
+                    expect(host, (open.index, &open.network), options, lowest, held, &record);
                     log(host, round, &layers, &record)?;
                     show(host, round, options.steps, &layers, &record);
                     let going = host.guard.check();
@@ -378,10 +378,10 @@ fn trained_before(host: &Host, booster: &Booster, set: &Set, effects: &Effects) 
 }
 
 /// Tells the memory formula of a step.
-fn expect(host: &Host, network: &model::Model, options: &FitOptions, lowest: usize, held: usize, record: &StepRecord) {
+fn expect(host: &Host, (index, network): (usize, &model::Model), options: &FitOptions, lowest: usize, held: usize, record: &StepRecord) {
     let (tokens, rows) = (record.tokens / options.accumulate, record.supervised / options.accumulate);
     let recompute = options.recompute == Recompute::On;
-    host.expect(network, step_bytes(network.config(), network.compute(), tokens, rows, lowest, recompute) + held);
+    host.expect(index, network, step_bytes(network.config(), network.compute(), tokens, rows, lowest, recompute) + held);
 }
 
 fn log(host: &Host, round: usize, layers: &[usize], record: &StepRecord) -> anyhow::Result<()> {

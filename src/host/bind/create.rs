@@ -83,7 +83,7 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making)
         None => create(config, &mut Stream::new(seed, "create"), device, dtype)?,
     };
     let index = match host.outlook() {
-        Some(_) => 0,
+        Some(_) => host.with_run(|run| run.note_model(CREATED, ""))?,
         None => {
             let digest = network.digest()?;
             making.effects.insert("the digest of what was made".into(), digest.clone().into());

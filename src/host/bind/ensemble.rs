@@ -235,7 +235,9 @@ pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()
         host.guard.check()?;
     }
     base::restore(&mut m.network, &files, &m.digests, &names)?;
-    Update::add_files(&wanted.files(&folder), &mut m.network)
+    Update::add_files(&wanted.files(&folder), &mut m.network)?;
+    host.merges_left(m.index, &m.network);
+    Ok(())
 }
 
 /// Gives a model, just loaded, the boosters of the run that `kept` describes; their files become this run's.
@@ -260,6 +262,7 @@ pub(super) fn take_over(context: &NativeCallContext, host: &Host, m: &mut Open, 
         let all = Ensemble::new(all);
         making.effects.insert("boosters".into(), serde_json::to_value(all.members())?);
         m.ensemble = all;
+        host.merges_left(m.index, &m.network);
         if again {
             m.owe(host, folder)?;
         } else {
@@ -270,8 +273,9 @@ pub(super) fn take_over(context: &NativeCallContext, host: &Host, m: &mut Open, 
         }
     } else {
         for (path, _) in kept.boosters() {
-            host.note(context, Event::Took(Update::load(&path, &m.network)?.parameters_by_layer()))?;
+            Update::load(&path, &m.network)?.suppose_added(&mut m.network)?;
         }
+        host.note(context, Event::Took { left: host.merges_left(m.index, &m.network) })?;
         m.ensemble = kept.ensemble.clone();
     }
     m.round = m.ensemble.rounds();

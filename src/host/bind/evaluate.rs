@@ -152,7 +152,11 @@ fn task(
         return Ok(metrics);
     }
     let largest = encoded.work()?.into_iter().fold(Work::default(), Work::or);
-    host.expect(&m.network, step_bytes(m.network.config(), m.network.compute(), largest.tokens, largest.rows, m.network.layers(), false));
+    host.expect(
+        m.index,
+        &m.network,
+        step_bytes(m.network.config(), m.network.compute(), largest.tokens, largest.rows, m.network.layers(), false),
+    );
     let mut metrics = encoded.measure(&m.network, overlay, progress(encoded.len()))?.metrics;
     metrics.insert("template".into(), part.wording.name().into());
     host.console.note(&format!("round {}: {name}: {}", m.round, shown(&metrics)));

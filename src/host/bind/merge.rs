@@ -47,13 +47,15 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 model.with(|m| m.network.takes_whole_tensors())?;
             }
             if host.outlook().is_some() {
-                model.with(|m| {
+                let left = model.with(|m| {
                     m.ensemble.push(booster_name(m.kept));
                     (m.kept, m.round) = (m.kept + 1, m.round + 1);
-                });
+                    m.network.suppose_merged(&b.booster.overlay)?;
+                    anyhow::Ok(host.merges_left(m.index, &m.network))
+                })?;
                 b.merged = Some(model.with(|m| m.round));
                 b.let_go();
-                return host.note(context, Event::Merge);
+                return host.note(context, Event::Merge { left });
             }
             model.live(|m| {
                 b.numbers(host, m)?;
@@ -66,6 +68,7 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 // What is read from the file later, so that the weights are the same bits then.
                 let start = host.guard.elapsed();
                 update.add(&mut m.network)?;
+                host.merges_left(m.index, &m.network);
                 let merge_seconds = (host.guard.elapsed() - start).as_secs_f64();
                 m.ensemble.push(file);
                 let merge = Merge {

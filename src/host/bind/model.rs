@@ -440,7 +440,8 @@ fn open(context: &NativeCallContext, host: &Host, name: &str, mode: MergeMode, m
     let files = source::model(&host.resolve(name)?)?;
     if host.outlook().is_some() {
         let loaded = model::shapes::load(&files, host.settings.dtype)?;
-        let model = Model::new(name, 0, loaded.model, loaded.tokenizer, loaded.extras, Some((files, Digests::default())));
+        let index = host.with_run(|run| run.note_model(name, ""))?;
+        let model = Model::new(name, index, loaded.model, loaded.tokenizer, loaded.extras, Some((files, Digests::default())));
         model.with(|m| {
             m.merge_by(host, mode)?;
             suppose::opened(context, host, name, m)

@@ -131,7 +131,7 @@ pub(super) fn weigh(context: &NativeCallContext, host: &Host, m: &Open, batch: &
     }
     let layer: usize = m.network.roles().into_iter().map(|role| m.network.target_shape(role)).map(|(out, inner)| out * inner).sum();
     let gradients = layer * m.network.factor_dtype().size_in_bytes();
-    host.expect(&m.network, step_bytes(config, m.network.compute(), batch.ids.len(), batch.rows.len(), lowest, true) + gradients);
+    host.expect(m.index, &m.network, step_bytes(config, m.network.compute(), batch.ids.len(), batch.rows.len(), lowest, true) + gradients);
     Ok(())
 }
 
@@ -201,6 +201,7 @@ fn missed(context: &NativeCallContext, host: &Host, m: &Open, set: &Set, most: O
             continue;
         }
         host.expect(
+            m.index,
             &m.network,
             step_bytes(m.network.config(), m.network.compute(), largest.tokens, largest.rows, m.network.layers(), false),
         );
