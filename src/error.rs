@@ -39,11 +39,18 @@ pub struct Error {
     pub class: Class,
     pub message: String,
     pub hint: Option<String>,
+    /// Nothing that a script may catch and go on from.
+    pub last: bool,
 }
 
 impl Error {
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), hint: None }
+        Self { class, message: message.into(), hint: None, last: false }
+    }
+
+    /// `error`, said in the same words, as one that no script may catch.
+    pub fn last(error: &anyhow::Error) -> Self {
+        Self { last: true, ..Self::from(error) }
     }
 
     pub fn run(message: impl Into<String>) -> Self {
@@ -72,6 +79,13 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<&anyhow::Error> for Error {
+    /// With the whole chain as its message.
+    fn from(error: &anyhow::Error) -> Self {
+        Self { class: class_of(error), message: format!("{error:#}"), hint: hint_of(error).map(str::to_owned), last: false }
+    }
+}
 
 /// The class of an error: that of the first [`Error`] in its chain, else [`Class::Run`].
 pub fn class_of(error: &anyhow::Error) -> Class {

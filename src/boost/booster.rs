@@ -199,10 +199,12 @@ impl Booster {
         Ok(Self::from_overlay(Overlay::replacing(model.copies(&spec.names)?)))
     }
 
-    /// A dense booster that shares the model's tensors, for a model without numbers: it can be looked at, not trained.
-    pub fn hollow(model: &Model, spec: &DenseSpec) -> Self {
+    /// A dense booster without numbers, which takes no memory: it can be looked at, and get its numbers from a file.
+    pub fn hollow(model: &Model, spec: &DenseSpec) -> Result<Self> {
+        let zero = Tensor::zeros(1, model.factor_dtype(), model.device())?;
         let tensors = model.tensors().into_iter().filter(|(name, _)| spec.names.contains(name));
-        Self::from_overlay(Overlay::replacing(tensors.map(|(name, t)| (name, t.clone())).collect()))
+        let tensors = tensors.map(|(name, t)| Ok((name, zero.broadcast_as(t.shape())?))).collect::<Result<_>>()?;
+        Ok(Self::from_overlay(Overlay::replacing(tensors)))
     }
 
     /// A booster from numbers that exist.
@@ -220,7 +222,7 @@ impl Booster {
     }
 
     /// Writes all that is needed to go on training it, to `path`, whole or not at all.
-    pub fn save_state(&self, path: &Path) -> Result<()> {
+    pub fn save_state(&self, path: &Path) -> Result<String> {
         let (state, tensors) = State::of(&self.overlay, self.trained, self.optimizer.as_ref())?;
         write_state(path, &state, &tensors)
     }
@@ -282,8 +284,8 @@ impl Booster {
 const STATE: &str = "xgbrun-training";
 
 /// Writes a booster between two steps, as [`Booster::load_state`] reads it.
-pub fn write_state(path: &Path, state: &State, tensors: &[(String, Tensor)]) -> Result<()> {
-    save::write_safetensors_with(path, tensors, (STATE, &serde_json::to_string(state)?))
+pub fn write_state(path: &Path, state: &State, tensors: &[(String, Tensor)]) -> Result<String> {
+    save::write_safetensors_summed(path, tensors, (STATE, &serde_json::to_string(state)?))
 }
 
 /// Entries of A [r, in], row by row.

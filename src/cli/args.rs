@@ -8,10 +8,10 @@ use candle_core::{DType, Device};
 use clap::Parser;
 
 use super::verbs;
-use crate::bail_usage;
 use crate::device;
 use crate::host::{Limits, Settings};
 use crate::run::Manifest;
+use crate::{bail_data, bail_usage};
 
 const RUN_HELP: &str = "\
 The word `run` may be left out: `xgbrun RECIPE`.
@@ -130,6 +130,9 @@ impl ResumeArgs {
     pub fn settings(&self, manifest: &Manifest) -> Result<Settings> {
         let device = device::select(&manifest.device)?;
         let threads = self.threads.map_or(manifest.threads, |n| n as usize);
+        if !(1..=4096).contains(&threads) {
+            bail_data!("the run's `run.json` wants {threads} threads; there can be 1 to 4096");
+        }
         let threads = device::set_threads(Some(threads))?;
         let dtype = device::storage_dtype(&manifest.dtype, &device)?;
         let mut params = manifest.given.clone();

@@ -49,6 +49,9 @@ pub fn run(args: &AskArgs) -> Result<()> {
             let update = Update::load(path, &loaded.model)?.scaled(*weight)?;
             update.add(&mut loaded.model)?;
             layers.push(update.layers());
+            if round == boosters.len() {
+                kept.agrees(&loaded.model.digest()?)?;
+            }
         }
         if !question.choices.is_empty() || rounds.contains(&round) {
             answers.push((round, prompt.answer(&loaded.model, &loaded.tokenizer, || Ok(guard.check()?))?));

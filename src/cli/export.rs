@@ -13,7 +13,7 @@ use crate::boost::{Booster, Kind, Stack, Update, adapter};
 use crate::data::Template;
 use crate::model::gguf_save::{self, Storage};
 use crate::model::load::Loaded;
-use crate::model::save;
+use crate::model::{Model, save};
 use crate::run::Kept;
 
 pub fn run(args: &ExportArgs) -> Result<()> {
@@ -26,15 +26,19 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let boosters = &kept.boosters()[..rounds];
     let compute = args.compute.open_as(&kept.manifest.dtype)?;
     let mut loaded = base::open(&kept, &compute)?;
+    let sum = |model: &mut Model| {
+        Update::add_files(boosters, model)?;
+        if rounds == count { kept.agrees(&model.digest()?) } else { Ok(()) }
+    };
     let written = match (&args.merged, &args.gguf, &args.peft) {
         (Some(folder), ..) => {
-            Update::add_files(boosters, &mut loaded.model)?;
+            sum(&mut loaded.model)?;
             merged(&kept, &loaded, shard(args)?, folder)?;
             folder
         }
         (_, Some(file), _) => {
             let storage = Storage::from_name(args.gguf_type.as_deref().unwrap_or(&kept.manifest.dtype))?;
-            Update::add_files(boosters, &mut loaded.model)?;
+            sum(&mut loaded.model)?;
             gguf_save::save(&loaded.model, &loaded.tokenizer, kept.model()?, storage, file)?;
             file
         }
@@ -47,6 +51,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
                 }
                 stack.push(&update)?;
             }
+            sum(&mut loaded.model)?;
             let Some(overlay) = stack.overlay()? else { bail_usage!("an adapter of no boosters has no factors to hold") };
             adapter::save(&Booster::from_overlay(overlay), folder, kept.model()?)?;
             folder

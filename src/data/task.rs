@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::bail_data;
 use crate::data::formats::{self, Layout};
 use crate::data::item::{Item, Place};
-use crate::error::{Error, class_of, hint_of, nearest};
+use crate::error::{Error, nearest};
 use crate::seed::Stream;
 use crate::source::{DataFiles, Embedded, SPLIT_NAMES, split_of, without_shard};
 
@@ -229,7 +229,7 @@ fn items_of(files: &[PathBuf], layout: &Layout, convert: Convert, digests: &mut 
 fn placed(place: &Place, error: anyhow::Error) -> Error {
     let message = format!("{error:#}");
     let message = if message.contains(&place.to_string()) { message } else { format!("{place}: {message}") };
-    Error { class: class_of(&error), message, hint: hint_of(&error).map(str::to_owned) }
+    Error { message, ..Error::from(&error) }
 }
 
 fn what(item: &Item) -> &'static str {

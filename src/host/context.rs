@@ -351,7 +351,7 @@ impl Host {
             run.training.predicted_peak_mib = predicted;
             run.outcomes = lock(&self.thresholds).iter().map(|threshold| threshold.outcome(&run.evaluations)).collect();
             run.training.keeping_seconds = lock(&self.keeping).as_secs_f64();
-            run.finish(seconds)
+            run.finish(seconds, true)
         })
     }
 
@@ -367,11 +367,12 @@ impl Host {
     /// final, so there is no digest of them.
     pub(super) fn interrupted(&self) -> Error {
         let said = |text: String| Error::new(Class::Interrupted, text);
+        let replaying = self.is_replaying();
         let Some(run) = &mut *lock(&self.run) else { return said("interrupted before anything was written".into()) };
         run.interrupted = true;
         let (folder, steps) = (run.folder.path().display().to_string(), run.training.steps);
         let steps = format!("{steps} training step{}", if steps == 1 { "" } else { "s" });
-        let error = match run.finish(self.guard.elapsed().as_secs_f64()) {
+        let error = match run.finish(self.guard.elapsed().as_secs_f64(), !replaying) {
             Ok(_) => said(format!("interrupted after {steps}; what was done until then is in the run folder `{folder}`")),
             Err(e) => said(format!("interrupted after {steps}; the run folder `{folder}` has no summary: {e:#}")),
         };

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::context::Host;
 use super::tape::{Next, differs};
-use crate::error::{Class, Error, class_of, hint_of};
+use crate::error::{Class, Error, class_of};
 use crate::memory::apart;
 use crate::run::journal::{self, Asked, Checkpoint, Outcome, Record};
 
@@ -171,28 +171,36 @@ fn outcome(outcome: Outcome) -> Answer<Value> {
     match outcome {
         Outcome::Answer(value) => Ok(value),
         Outcome::Error { class, message, hint } => {
-            let error = Error { class: Class::of_code(class).unwrap_or(Class::Run), message, hint };
+            let error = Error { hint, ..Error::new(Class::of_code(class).unwrap_or(Class::Run), message) };
             Err(Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(error), Position::NONE)))
         }
     }
 }
 
 fn value_of(error: &anyhow::Error) -> Dynamic {
-    Dynamic::from(Error { class: class_of(error), message: format!("{error:#}"), hint: hint_of(error).map(str::to_owned) })
+    Dynamic::from(Error::from(error))
 }
 
 /// An error as a script sees it, with class and hint; it can be caught unless going on makes no sense
-/// (interrupt, full disk).
+/// (interrupt, a disk that takes no more, a file that the run had kept and lost).
 pub fn to_script(error: &anyhow::Error) -> Box<EvalAltResult> {
     let class = class_of(error);
     let value = value_of(error);
-    let full = |e: &(dyn std::error::Error + 'static)| {
-        e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::StorageFull)
-    };
-    Box::new(if class == Class::Interrupted || error.chain().any(full) {
+    let last = |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<Error>().is_some_and(|e| e.last);
+    Box::new(if class == Class::Interrupted || error.chain().any(|e| no_room(e) || last(e)) {
         EvalAltResult::ErrorTerminated(value, Position::NONE)
     } else {
         EvalAltResult::ErrorRuntime(value, Position::NONE)
+    })
+}
+
+/// Whether a disk does not take what is to be kept: full, over a quota or a limit of file sizes, read-only, broken.
+fn no_room(e: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    const BROKEN: i32 = 5; // EIO
+    e.downcast_ref::<std::io::Error>().is_some_and(|e| {
+        matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem)
+            || cfg!(unix) && e.raw_os_error() == Some(BROKEN)
     })
 }
 

@@ -30,7 +30,12 @@ const SYNC_EVERY: Duration = Duration::from_secs(5);
 #[serde(rename_all = "snake_case")]
 pub enum Record {
     /// The first one.
-    Begin { version: u32 },
+    Begin {
+        version: u32,
+        /// Of all that is drawn; runs of earlier versions did not note it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seed: Option<u64>,
+    },
     /// A call that has ended.
     Call(Call),
     /// A call that goes on, and how far it is; it counts as long as no later record of the call is there.
@@ -120,9 +125,9 @@ type End = (usize, String);
 
 impl Journal {
     /// Begins the journal of a run in `folder`.
-    pub fn create(folder: &Path) -> Result<Self> {
+    pub fn create(folder: &Path, seed: u64) -> Result<Self> {
         let mut journal = Self::over(locked(folder)?, vec![]);
-        journal.append(&Record::Begin { version: VERSION })?;
+        journal.append(&Record::Begin { version: VERSION, seed: Some(seed) })?;
         Ok(journal)
     }
 
@@ -135,16 +140,21 @@ impl Journal {
     /// Opens the journal in `folder` to go on behind its records, which come back; a last line that is cut is taken off. One
     /// that is missing is begun.
     ///
-    /// Errors: another process has it open (class usage); a line that is damaged, a later version (class data).
-    pub fn open(folder: &Path) -> Result<(Self, Vec<Record>)> {
+    /// Errors: another process has it open (class usage); a line that is damaged, a later version, the journal of a run with
+    /// another seed (class data).
+    pub fn open(folder: &Path, seed: u64) -> Result<(Self, Vec<Record>)> {
         let mut file = locked(folder)?;
         let mut bytes = vec![];
         file.read_to_end(&mut bytes).context("cannot read `journal.jsonl`")?;
         let (records, ends) = parse(&bytes, &folder.join(NAME))?;
         file.set_len(ends.last().map_or(0, |(end, _)| *end) as u64).context("cannot write `journal.jsonl`")?;
         let mut journal = Self::over(file, ends);
-        if records.is_empty() {
-            journal.append(&Record::Begin { version: VERSION })?;
+        match records.first() {
+            None => journal.append(&Record::Begin { version: VERSION, seed: Some(seed) })?,
+            Some(Record::Begin { seed: Some(then), .. }) if *then != seed => {
+                bail_data!("the run began with the seed {then}, but its `run.json` says {seed}")
+            }
+            _ => {}
         }
         Ok((journal, records.into_iter().skip(1).collect()))
     }
@@ -305,7 +315,7 @@ mod tests {
 
     fn three(home: &Path) -> Vec<Record> {
         let records: Vec<Record> = (1..4).map(call).collect();
-        let mut journal = Journal::create(home).unwrap();
+        let mut journal = Journal::create(home, 0).unwrap();
         records.iter().for_each(|r| journal.append(r).unwrap());
         records
     }
@@ -315,23 +325,23 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut records = three(home.path());
         for n in 4..6 {
-            let (mut journal, found) = Journal::open(home.path()).unwrap();
+            let (mut journal, found) = Journal::open(home.path(), 0).unwrap();
             assert_eq!(found, records);
             records.push(call(n));
             journal.append(&records[n as usize - 1]).unwrap();
         }
-        let (mut journal, _) = Journal::open(home.path()).unwrap();
+        let (mut journal, _) = Journal::open(home.path(), 0).unwrap();
         journal.keep(2).unwrap();
         journal.sync().unwrap();
         drop(journal);
-        assert_eq!(Journal::open(home.path()).unwrap().1, records[..2]);
+        assert_eq!(Journal::open(home.path(), 0).unwrap().1, records[..2]);
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn what_did_not_get_to_the_disk_is_told_later() {
         let home = tempfile::tempdir().unwrap();
-        let mut journal = Journal::create(home.path()).unwrap();
+        let mut journal = Journal::create(home.path(), 0).unwrap();
         // A device that can be opened and not be brought to any disk.
         journal.tells_of("/dev/null".into());
         journal.sync_soon().unwrap();
@@ -340,7 +350,7 @@ mod tests {
         journal.sync().unwrap();
         journal.sync_soon().unwrap();
         drop(journal);
-        Journal::open(home.path()).unwrap();
+        Journal::open(home.path(), 0).unwrap();
     }
 
     #[test]
@@ -352,12 +362,12 @@ mod tests {
         let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
         for length in 0..=whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let (mut journal, found) = Journal::open(home.path()).unwrap();
+            let (mut journal, found) = Journal::open(home.path(), 0).unwrap();
             let left = ends.iter().filter(|end| **end <= length).count().saturating_sub(1);
             assert_eq!(found, records[..left], "cut at {length}");
             journal.append(&call(9)).unwrap();
             drop(journal);
-            assert_eq!(Journal::open(home.path()).unwrap().1.last(), Some(&call(9)));
+            assert_eq!(Journal::open(home.path(), 0).unwrap().1.last(), Some(&call(9)));
         }
     }
 
@@ -370,7 +380,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         let said = |lines: &[&str]| {
             std::fs::write(&path, lines.join("\n") + "\n").unwrap();
-            let error = Journal::open(home.path()).unwrap_err();
+            let error = Journal::open(home.path(), 0).unwrap_err();
             assert_eq!(class_of(&error), Class::Data);
             format!("{error:#}")
         };
@@ -382,10 +392,10 @@ mod tests {
         let later = format!("{{\"sum\":\"{}\",\"record\":{later}}}", next("", later.as_bytes()));
         assert!(said(&[&later, lines[1]]).contains("of version 2; this program reads version 1"));
         std::fs::write(&path, &text).unwrap();
-        let held = Journal::open(home.path()).unwrap();
-        let error = Journal::open(home.path()).unwrap_err();
+        let held = Journal::open(home.path(), 0).unwrap();
+        let error = Journal::open(home.path(), 0).unwrap_err();
         assert_eq!((class_of(&error), error.to_string().contains("going on in another process")), (Class::Usage, true));
         drop(held);
-        Journal::open(home.path()).unwrap();
+        Journal::open(home.path(), 0).unwrap();
     }
 }

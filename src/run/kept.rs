@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::folder::booster_name;
 use super::manifest::CREATED;
 use super::{Ensemble, Manifest};
+use crate::device::kernels;
 use crate::{bail_data, bail_usage};
 
 /// What a run has left of its model.
@@ -17,6 +18,8 @@ pub struct Kept {
     folder: PathBuf,
     /// The boosters that the run's own model is the sum of, besides its base.
     pub ensemble: Ensemble,
+    /// SHA-256 of the weights that the run ended with, as its summary says.
+    pub weights_digest: Option<String>,
 }
 
 impl Kept {
@@ -28,12 +31,27 @@ impl Kept {
             let shown = folder.display();
             bail_usage!("the run in `{shown}` has not ended: there is no `summary.json`; `xgbrun --resume {shown}` goes on with it");
         }
+        let summary: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("summary.json"))?).unwrap_or_default();
+        let weights_digest = summary.get("weights_digest").and_then(|digest| digest.as_str()).map(str::to_owned);
         let folder = folder.join("boosters");
         let ensemble = match Ensemble::load(&folder)? {
             Some(ensemble) => ensemble,
             None => unlisted(&folder)?,
         };
-        Ok(Self { manifest, folder, ensemble })
+        Ok(Self { manifest, folder, ensemble, weights_digest })
+    }
+
+    /// Errors (class data) where base and boosters now give other weights than the run ended with, by their digest. A program or
+    /// kernels that are not those of the run may give other last bits, so nothing is said then.
+    pub fn agrees(&self, digest: &str) -> Result<()> {
+        let same = self.manifest.engine == env!("CARGO_PKG_VERSION") && self.manifest.kernels == kernels();
+        if same && self.weights_digest.as_deref().is_some_and(|then| then != digest) {
+            bail_data!(
+                "the run's boosters in `{}` give other weights than it ended with: one of them or `ensemble.json` was changed, or is damaged",
+                self.folder.display()
+            );
+        }
+        Ok(())
     }
 
     /// Files of the model's boosters and what each is multiplied by, in order.
@@ -93,7 +111,7 @@ mod tests {
     #[test]
     fn a_model_that_was_made_is_no_base() {
         let manifest = Manifest { models: vec![CREATED.into()], ..Manifest::default() };
-        let error = Kept { manifest, folder: PathBuf::new(), ensemble: Ensemble::default() }.model().unwrap_err();
+        let error = Kept { manifest, folder: PathBuf::new(), ensemble: Ensemble::default(), weights_digest: None }.model().unwrap_err();
         assert!(error.to_string().contains("made by `model::create`"), "{error}");
     }
 }

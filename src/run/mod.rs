@@ -92,7 +92,7 @@ impl Run {
         let folder = Folder::create(out, &name)?;
         folder.write("recipe.rhai", recipe.as_bytes())?;
         manifest.save(&folder)?;
-        let journal = Journal::create(folder.path())?;
+        let journal = Journal::create(folder.path(), manifest.seed)?;
         Self::begin(folder, manifest, Some(journal), 0)
     }
 
@@ -204,7 +204,8 @@ impl Run {
     /// there and nobody told of is removed: a process that ended before it could tell left it.
     pub fn saves(&mut self, name: &str) -> Result<PathBuf> {
         let path = self.folder.child(name)?;
-        if self.resumed && !self.folder.is_dry() && !self.saved.contains(&path) && path.is_dir() {
+        let told = self.saved.iter().any(|saved| saved.starts_with(&path));
+        if self.resumed && !self.folder.is_dry() && !told && path.is_dir() {
             std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
         }
         self.saved.insert(path.clone());
@@ -284,8 +285,9 @@ impl Run {
         }
     }
 
-    /// Writes `summary.json` and, of all that is then in the folder, `report.html`; `seconds` is the time that the run took.
-    pub fn finish(&mut self, seconds: f64) -> Result<Summary> {
+    /// Writes `summary.json` and, of all that is then in the folder, `report.html`; `seconds` is the time that the run took. Until
+    /// a run that was taken up is `through` what it did before, its files may be needed yet.
+    pub fn finish(&mut self, seconds: f64, through: bool) -> Result<Summary> {
         let training = &self.training;
         let summary = Summary {
             base: self.evaluations.base().map(|e| e.metrics.clone()),
@@ -306,7 +308,9 @@ impl Run {
             },
         };
         self.sync()?;
-        self.tidy();
+        if through {
+            self.tidy();
+        }
         summary.save(&self.folder)?;
         let folder = self.folder.path().display();
         let again = || format!("the run `{folder}` is complete but for its report, which `xgbrun report {folder}` writes");
@@ -339,7 +343,7 @@ mod tests {
         let mut run = Run::create(Some(home.path()), Manifest::default(), "").unwrap();
         std::fs::create_dir_all(home.path().join("report.html/in the way")).unwrap();
         run.note_digest("model", "0").unwrap();
-        let error = format!("{:#}", run.finish(1.0).unwrap_err());
+        let error = format!("{:#}", run.finish(1.0, true).unwrap_err());
         assert!(error.contains("is complete but for its report, which `xgbrun report "), "{error}");
         assert!(error.contains("/report.html`: "), "{error}");
         assert!(home.path().join("summary.json").exists());

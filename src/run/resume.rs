@@ -45,7 +45,7 @@ impl Left {
         let manifest = Manifest::read(folder)?;
         let path = folder.join("recipe.rhai");
         let recipe = std::fs::read_to_string(&path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
-        let (journal, mut records) = Journal::open(folder)?;
+        let (journal, mut records) = Journal::open(folder, manifest.seed)?;
         let keep = from_round.map(|round| behind(&records, round)).transpose()?;
         records.truncate(keep.unwrap_or(usize::MAX));
         let metrics = records.last().map_or(0, |record| record.timing().metrics);

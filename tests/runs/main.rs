@@ -13,6 +13,7 @@ mod tiny_tokenizer;
 
 mod ask;
 mod bad_input;
+mod damage;
 mod dense;
 mod ensemble;
 mod export;

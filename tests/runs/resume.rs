@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::common::skip;
 use crate::harness::{HEAD, Home, Ran, copy};
-use crate::stopped_recipes::{BANDIT, DENSE, FAILS, KEPT, KIN, SIX};
+use crate::stopped_recipes::{BANDIT, CAUGHT, DENSE, FAILS, KEPT, KIN, SIX};
 
 /// `xgbrun --resume OUT MORE` in `home`.
-fn resume(home: &Home, out: &str, more: &[&str]) -> Ran {
+pub fn resume(home: &Home, out: &str, more: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
     let output = command.current_dir(home.path()).args(["--resume", out, "--quiet"]).args(more).output().unwrap();
     Ran { code: output.status.code(), said: String::from_utf8(output.stderr).unwrap(), out: home.path().join(out) }
@@ -20,7 +20,7 @@ fn resume(home: &Home, out: &str, more: &[&str]) -> Ran {
 
 /// Runs `body`, and gives also the boosters in training that its journal tells of, as files of the run `again`: the run itself
 /// removes them as it goes on, so somebody has to look all the time, and over again where a look came too late.
-fn watched(home: &Home, body: &str, name: &str, more: &[&str]) -> (Ran, BTreeMap<PathBuf, Vec<u8>>) {
+pub fn watched(home: &Home, body: &str, name: &str, more: &[&str]) -> (Ran, BTreeMap<PathBuf, Vec<u8>>) {
     let mut seen = BTreeMap::new();
     for _ in 0..50 {
         let _ = fs::remove_dir_all(home.path().join(name));
@@ -60,12 +60,12 @@ fn watched(home: &Home, body: &str, name: &str, more: &[&str]) -> (Ran, BTreeMap
 }
 
 /// Lines of the journal.
-fn records(out: &Path) -> Vec<String> {
+pub fn records(out: &Path) -> Vec<String> {
     fs::read_to_string(out.join("journal.jsonl")).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// Makes `out` a copy of the run `from` whose process ended behind `count` lines of its journal.
-fn stopped(home: &Home, from: &str, out: &str, count: usize) {
+pub fn stopped(home: &Home, from: &str, out: &str, count: usize) {
     let (from, out) = (home.path().join(from), home.path().join(out));
     let _ = fs::remove_dir_all(&out);
     copy(&from, &out);
@@ -81,12 +81,19 @@ fn stopped(home: &Home, from: &str, out: &str, count: usize) {
 #[test]
 fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
     let home = Home::new();
+    // A run whose booster is cut.
+    let broken = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 1, optimizer: sgd(#{ lr: 0.1 }) }); model.merge(b);";
+    let booster = home.recipe(broken, "broken", &[]).good().out.join("boosters/0000.safetensors");
+    let bytes = fs::read(&booster).unwrap();
+    fs::write(&booster, &bytes[..bytes.len() - 7]).unwrap();
     for (name, body, more) in [
         ("six", SIX, &[][..]),
         ("bf16", SIX, &["--dtype", "bf16"]),
         ("f16", SIX, &["--dtype", "f16"]),
         ("bandit", BANDIT, &[]),
         ("dense", DENSE, &[]),
+        ("dense bf16", DENSE, &["--dtype", "bf16"]),
+        ("caught", CAUGHT, &["-p", "adapter=broken"]),
         ("fails", FAILS, &[]),
         ("kin", KIN, &[]),
     ] {
@@ -190,7 +197,9 @@ fn a_half_line_is_done_again_and_damage_is_refused() {
     fs::write(&path, bytes).unwrap();
     let refused = resume(&home, "damaged", &[]);
     assert_eq!((refused.code, refused.said.contains("0002.safetensors` is damaged")), (Some(3), true), "{}", refused.said);
-    // The rounds before it are good.
+    // It is no event of the run: with the file mended it goes on, and the rounds before it are good.
+    let lines_then = records(&home.path().join("damaged"));
+    assert_eq!(lines_then.len(), lines.len() - 6);
     assert_eq!(resume(&home, "damaged", &["--from-round", "2"]).good().fingerprint(), want);
 }
 

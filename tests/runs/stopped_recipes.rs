@@ -29,6 +29,26 @@ print(model.generate("a b", #{ max_tokens: 3 }));
 model.save("model");
 "#;
 
+/// Calls that fail at different depths and are caught; what they had begun leaves no trace.
+pub const CAUGHT: &str = r#"
+try { model::from_run(p.adapter); } catch (e) { print(e.message); }
+let other = model::load("builtin:micro");
+let all = [];
+try { loop { all.push(other.booster(#{ kind: "dense", layers: other.layers, embedding: true })); } } catch { print(all.len > 10); }
+all = [];
+let long = data::load(p.data, #{ template: "alpaca", max_length: 3 });
+for round in 0..2 {
+    for m in [model, other] {
+        let b = m.booster(#{ layers: [round] });
+        b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.03 }) });
+        try { b.fit(long.train, #{ steps: 1, optimizer: adamw(#{ lr: 0.03 }) }); } catch (e) { print(e.message); }
+        m.merge(b);
+    }
+}
+print(model.digest() + other.digest());
+model.save("model");
+"#;
+
 /// A policy that follows what it measured, with a loop whose end nobody knows.
 pub const BANDIT: &str = r#"
 let s = sampler("bandit");

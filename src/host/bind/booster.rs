@@ -9,9 +9,11 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
+use super::merge::file_digest;
 use super::model::{Model, Open};
 use super::progress::{Progress, Tally};
 use super::set::Set;
+use super::set::Wording;
 use super::{Answer, dynamic, ensemble, fit_options, refuse, suppose, told_map};
 use crate::boost::{self, DenseSpec, Update, adapter, write_state};
 use crate::error::{Class, Error, class_of};
@@ -58,8 +60,8 @@ impl Drop for Held {
 /// Where a booster's numbers are.
 pub(super) enum Numbers {
     Here,
-    /// In a file, since an earlier process trained them.
-    File(PathBuf),
+    /// In a file, since an earlier process trained them, and the file's SHA-256.
+    File(PathBuf, Option<String>),
     /// In the file of a merge that an earlier process made.
     Merged(PathBuf),
     /// Still to be copied from the weights as these boosters made them.
@@ -136,11 +138,28 @@ impl State {
         self.held = Held(Arc::default(), 0);
     }
 
-    /// Gets its numbers, where an earlier process made or trained it.
+    /// Gets its numbers, where an earlier process made or trained it. That they cannot be had is no event of the run, so a script
+    /// cannot catch it.
     pub(super) fn numbers(&mut self, host: &Host, m: &mut Open) -> anyhow::Result<()> {
+        self.kept_numbers(host, m).map_err(|e| Error::last(&e).into())
+    }
+
+    fn kept_numbers(&mut self, host: &Host, m: &mut Open) -> anyhow::Result<()> {
         match &self.numbers {
             Numbers::Here => return Ok(()),
-            Numbers::File(path) => self.booster.load_state(path)?,
+            Numbers::File(path, sum) => {
+                if let Some(sum) = sum
+                    && file_digest(path)? != *sum
+                {
+                    return Err(Error::data(format!(
+                        "the booster in training in `{}` is damaged: it is not what was kept",
+                        path.display()
+                    ))
+                    .hint("`--from-round N` goes on from the boosters that were merged before it")
+                    .into());
+                }
+                self.booster.load_state(path)?;
+            }
             Numbers::Merged(path) => {
                 if let Some(overlay) = Update::load(path, &m.network)?.overlay() {
                     self.booster.overlay = overlay.clone();
@@ -172,8 +191,8 @@ impl State {
 
     /// Takes over how far an earlier process trained it.
     fn take_up(&mut self, host: &Host, m: &Open, set: &Set, progress: Progress) -> anyhow::Result<Tally> {
-        let Progress { file, feed, tally, training } = progress;
-        self.numbers = Numbers::File(host.with_run(|run| run.keep_state(&file))?);
+        let Progress { file, sha256, feed, tally, training } = progress;
+        self.numbers = Numbers::File(host.with_run(|run| run.keep_state(&file))?, sha256);
         self.kept.push(file);
         set.remember(&m.tokenizer, feed);
         host.note_in_run(|run| run.training = training)?;
@@ -270,18 +289,13 @@ fn train(
         let layers = state.booster.layers();
         let parameters = state.booster.moved(options.freeze);
         state.moved = parameters;
-        let noted = |open: &mut Open| {
-            open.wording = set.wording();
-            host.with_run(|run| set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name())))
-        };
         if let Some(outlook) = host.outlook() {
             return state.model.clone().with(|open| {
-                noted(open)?;
+                worded(host, &mut open.wording, set)?;
                 suppose::fitted(context, host, outlook, &state.booster, open, (set, options))
             });
         }
         state.model.clone().live(|open| {
-            noted(open)?;
             let round = open.round;
             let mut tally = Tally::default();
             if let Some(begun) = doing.begun.take() {
@@ -295,6 +309,8 @@ fn train(
             // Numbers, gradients, two moments.
             let held = 4 * booster.overlay.parameters() * open.network.factor_dtype().size_in_bytes();
             let fitted = set.with_feed(host, &open.tokenizer, |feed| {
+                // From here on the journal tells of the fit, even if it fails.
+                worded(host, &mut open.wording, set)?;
                 let mut steps = booster.trained.steps;
                 let mut fit = booster.fit(&open.network, feed, options).from(tally.steps);
                 while let Some(record) = fit.next() {
@@ -311,7 +327,7 @@ fn train(
                     // A fit that is over is kept as a whole.
                     if record.step < options.steps && (going.is_err() || kept_at.elapsed() >= host.settings.checkpoint) {
                         let (file, path) = place(host, *number, steps)?;
-                        host.keeping(|| {
+                        let sum = host.keeping(|| {
                             let (state, tensors) = fit.state()?;
                             write_state(&path, &state, &tensors)
                         })?;
@@ -322,7 +338,7 @@ fn train(
                             run.tells_of(path);
                             Ok(run.training.clone())
                         })?;
-                        doing.checkpoint(Progress { file, feed: fit.feed(), tally: tally.clone(), training }.told()?)?;
+                        doing.checkpoint(Progress { file, sha256: Some(sum), feed: fit.feed(), tally: tally.clone(), training }.told()?)?;
                         tidy(host, kept, false);
                         kept_at = Instant::now();
                     }
@@ -344,10 +360,10 @@ fn train(
             }
             // A fit that failed leaves the booster and the data where they are.
             let (file, path) = place(host, *number, booster.trained.steps)?;
-            host.keeping(|| booster.save_state(&path))?;
+            let sum = host.keeping(|| booster.save_state(&path))?;
             kept.push(file.clone());
             host.note_in_run(|run| run.tells_of(path))?;
-            doing.effects = Progress { file, feed, tally: tally.clone(), training }.told()?;
+            doing.effects = Progress { file, sha256: Some(sum), feed, tally: tally.clone(), training }.told()?;
             fitted?;
             Ok(tally.answer(booster.trained.gain))
         })
@@ -370,11 +386,16 @@ fn trained_before(host: &Host, booster: &Booster, set: &Set, effects: &Effects) 
     booster.with(|state| {
         let model = state.model.clone();
         model.with(|open| {
-            open.wording = set.wording();
-            state.take_up(host, open, set, progress)?;
-            host.with_run(|run| set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name())))
+            worded(host, &mut open.wording, set)?;
+            state.take_up(host, open, set, progress).map(|_| ())
         })
     })
+}
+
+/// Notes how the data are worded that a model is trained on.
+fn worded(host: &Host, wording: &mut Vec<(String, Arc<Wording>)>, set: &Set) -> anyhow::Result<()> {
+    *wording = set.wording();
+    host.with_run(|run| set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name())))
 }
 
 /// Tells the memory formula of a step.

@@ -7,6 +7,7 @@ use rhai::plugin::*;
 use rhai::{FLOAT, INT, Map, NativeCallContext};
 use serde_json::json;
 
+use super::merge::file_digest;
 use super::model::{Model, Open};
 use super::{Answer, refuse};
 use crate::boost::Update;
@@ -240,13 +241,24 @@ pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()
     Ok(())
 }
 
+/// Errors (class data) where the base of a run that is to be gone on with is not `network`, or a booster is damaged.
+pub(super) fn check(host: &Host, network: &crate::model::Model, kept: &Kept) -> Result<()> {
+    if host.outlook().is_none() {
+        let (now, then) = (network.digest()?, kept.manifest.digests.get(kept.model()?));
+        if then.is_some_and(|then| *then != now) {
+            bail_data!("`{}` is not the model that the run began with: its weights are others", kept.model()?);
+        }
+    }
+    for (path, _) in kept.boosters() {
+        host.guard.check()?;
+        Update::load(&path, network)?;
+    }
+    Ok(())
+}
+
 /// Gives a model, just loaded, the boosters of the run that `kept` describes; their files become this run's.
 pub(super) fn take_over(context: &NativeCallContext, host: &Host, m: &mut Open, kept: &Kept, making: &mut Making) -> Result<()> {
     if host.outlook().is_none() {
-        let (now, then) = (&m.digests.digest, kept.manifest.digests.get(kept.model()?));
-        if then.is_some_and(|then| then != now) {
-            bail_data!("`{}` is not the model that the run began with: its weights are others", kept.model()?);
-        }
         let folder = host.with_run(|run| run.folder.boosters(m.index))?;
         let (mut all, again) = (vec![], making.again);
         for (number, (path, weight)) in kept.boosters().into_iter().enumerate() {
@@ -256,6 +268,7 @@ pub(super) fn take_over(context: &NativeCallContext, host: &Host, m: &mut Open, 
                 update.add(&mut m.network)?;
             }
             let file = booster_name(number);
+            making.effects.insert(format!("the booster `{file}`"), file_digest(&path)?.into());
             std::fs::copy(&path, folder.join(&file)).map_err(anyhow::Error::from)?;
             all.push(crate::run::Member { file, weight });
         }

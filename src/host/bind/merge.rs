@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use anyhow::Context;
 use rhai::NativeCallContext;
 use serde_json::json;
 
@@ -110,5 +109,8 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
 
 /// SHA-256 of a file.
 pub(super) fn file_digest(path: &Path) -> anyhow::Result<String> {
-    Ok(digest(&std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?))
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(digest(&bytes)),
+        Err(e) => Err(Error::data(format!("cannot read `{}`: {e}", path.display())).into()),
+    }
 }

@@ -23,6 +23,7 @@ use crate::host::door::{self, Making};
 use crate::host::ledger::Event;
 use crate::host::options::{FromOption, Options};
 use crate::memory::Apart;
+use crate::model::load::Loaded;
 use crate::model::save::Digests;
 use crate::model::{self, MergeMode};
 use crate::run::{CREATED, Ensemble, Kept};
@@ -112,8 +113,13 @@ impl Open {
         host.note_in_run(|run| run.lists(folder, &self.ensemble))
     }
 
-    /// Adds to the weights what an earlier process added. Errors (class data): a booster that is missing or damaged.
+    /// Adds to the weights what an earlier process added. Errors (class data), which a script cannot catch: a booster that is
+    /// missing or damaged.
     pub(super) fn pay(&mut self) -> anyhow::Result<()> {
+        self.pay_owed().map_err(|e| Error::last(&e).into())
+    }
+
+    fn pay_owed(&mut self) -> anyhow::Result<()> {
         let Some(folder) = &self.owed else { return Ok(()) };
         let files = self.ensemble.files(folder);
         // All are looked at before any weight is touched, and not held together.
@@ -203,7 +209,10 @@ pub(super) mod module {
                     .into());
             }
             let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
-            let model = open(&context, &host, kept.model()?, mode, making)?;
+            let loaded = loaded_files(&host, kept.model()?)?;
+            // What is wrong with the run is found before this one tells of a model.
+            ensemble::check(&host, &loaded.1.model, &kept)?;
+            let model = placed_model(&context, &host, kept.model()?, mode, loaded, making)?;
             model.with(|m| ensemble::take_over(&context, &host, m, &kept, making))?;
             Ok(model)
         };
@@ -294,22 +303,23 @@ pub(super) mod natives {
                     };
                     let spec = Spec { zero, ..spec };
                     let mut stream = Stream::new(host.settings.seed, &format!("init/{}", m.boosters));
-                    m.boosters += 1;
                     anyhow::Ok((boost::Booster::new(&m.network, &spec, &mut stream)?, Numbers::Here))
                 }
                 Weak::Dense(parts) => {
                     let spec = DenseSpec::new(&m.network, &asked.layers, &asked.targets, parts)?;
-                    m.boosters += 1;
                     // Of a run that is taken up, the weights are those of the base still.
                     if host.outlook().is_some() || making.again {
                         let numbers = if making.again { Numbers::Copies(spec.clone(), m.ensemble.clone()) } else { Numbers::Here };
-                        return Ok((boost::Booster::hollow(&m.network, &spec), numbers));
+                        return Ok((boost::Booster::hollow(&m.network, &spec)?, numbers));
                     }
                     m.pay()?;
                     Ok((boost::Booster::dense(&m.network, &spec)?, Numbers::Here))
                 }
             })?;
-            Ok(Booster::new(&host, booster, model.clone(), state)?)
+            let booster = Booster::new(&host, booster, model.clone(), state)?;
+            // One that failed is not counted, since it is not made again either.
+            model.with(|m| m.boosters += 1);
+            Ok(booster)
         })
     }
 
@@ -392,7 +402,9 @@ pub(super) mod natives {
         door::call(&context, &host, "model.load_adapter", json!({ "path": path })).make(|making| {
             let folder = host.grants(path).check(path)?;
             let booster = model.with(|m| adapter::load(&folder, &m.network))?;
-            making.effects.insert(path.into(), file_digest(&folder.join("adapter_model.safetensors"))?.into());
+            for file in ["adapter_model.safetensors", "adapter_config.json"] {
+                making.effects.insert(format!("{path}/{file}"), file_digest(&folder.join(file))?.into());
+            }
             Ok(Booster::new(&host, booster, model.clone(), Numbers::Here)?)
         })
     }
@@ -424,7 +436,10 @@ fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) ->
     let mut arguments = told_map(&options);
     arguments["name"] = name.into();
     let mode = merge_mode(options).map_err(refuse)?;
-    door::call(context, host, "model::load", arguments).make(|making| open(context, host, name, mode, making))
+    door::call(context, host, "model::load", arguments).make(|making| {
+        let loaded = loaded_files(host, name)?;
+        placed_model(context, host, name, mode, loaded, making)
+    })
 }
 
 fn merge_mode(map: Map) -> Result<MergeMode, Error> {
@@ -435,28 +450,41 @@ fn merge_mode(map: Map) -> Result<MergeMode, Error> {
     Ok(mode.unwrap_or_default())
 }
 
-fn open(context: &NativeCallContext, host: &Host, name: &str, mode: MergeMode, making: &mut Making) -> anyhow::Result<Model> {
+/// Reads a model's files, or where nothing is computed their shapes.
+fn loaded_files(host: &Host, name: &str) -> anyhow::Result<(ModelFiles, Loaded)> {
     host.count_model()?;
     let files = source::model(&host.resolve(name)?)?;
-    if host.outlook().is_some() {
-        let loaded = model::shapes::load(&files, host.settings.dtype)?;
-        let index = host.with_run(|run| run.note_model(name, ""))?;
-        let model = Model::new(name, index, loaded.model, loaded.tokenizer, loaded.extras, Some((files, Digests::default())));
-        model.with(|m| {
-            m.merge_by(host, mode)?;
-            suppose::opened(context, host, name, m)
-        })?;
-        return Ok(model);
-    }
-    let loaded = model::load::load(&files, &host.settings.device, host.settings.dtype)?;
-    let model::load::Loaded { model: network, tokenizer, extras } = loaded;
-    let digests = network.digests()?;
-    making.effects.insert(format!("the digest of `{name}`"), digests.digest.clone().into());
+    let loaded = match host.outlook() {
+        Some(_) => model::shapes::load(&files, host.settings.dtype)?,
+        None => model::load::load(&files, &host.settings.device, host.settings.dtype)?,
+    };
+    Ok((files, loaded))
+}
+
+/// Gives a model that was read its place in the run.
+fn placed_model(
+    context: &NativeCallContext,
+    host: &Host,
+    name: &str,
+    mode: MergeMode,
+    (files, loaded): (ModelFiles, Loaded),
+    making: &mut Making,
+) -> anyhow::Result<Model> {
+    let Loaded { model: network, tokenizer, extras } = loaded;
+    let shapes = host.outlook().is_some();
+    let digests = if shapes { Digests::default() } else { network.digests()? };
     let index = host.with_run(|run| run.note_model(name, digests.digest.clone()))?;
+    if !shapes {
+        making.effects.insert(format!("the digest of `{name}`"), digests.digest.clone().into());
+    }
     let model = Model::new(name, index, network, tokenizer, extras, Some((files, digests)));
-    let digested = model.clone();
-    host.at_end(move || digested.live(|m| m.final_digest()));
     model.with(|m| m.merge_by(host, mode))?;
+    if shapes {
+        model.with(|m| suppose::opened(context, host, name, m))?;
+    } else {
+        let digested = model.clone();
+        host.at_end(move || digested.live(|m| m.final_digest()));
+    }
     Ok(model)
 }
 

@@ -14,6 +14,9 @@ use crate::train::StepRecord;
 pub(super) struct Progress {
     /// The booster's file in training.
     pub(super) file: String,
+    /// The file's SHA-256; runs of earlier versions did not note it.
+    #[serde(default)]
+    pub(super) sha256: Option<String>,
     /// Where its data stand.
     pub(super) feed: FeedState,
     pub(super) tally: Tally,

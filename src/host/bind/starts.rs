@@ -115,10 +115,11 @@ fn store(host: &Host, state: &mut State, effects: &mut Effects) -> anyhow::Resul
     // Each start has a file of its own, which the journal tells of: one is never written over.
     let file = format!("{:05}-start-{}.safetensors", state.number(), state.kept.len());
     let path = host.with_run(|run| run.keep_state(&file))?;
-    host.keeping(|| state.booster.save_state(&path))?;
+    let sum = host.keeping(|| state.booster.save_state(&path))?;
     state.kept.push(file.clone());
     host.note_in_run(|run| run.tells_of(path))?;
     effects.insert("file".into(), file.into());
+    effects.insert("sha256".into(), sum.into());
     Ok(())
 }
 
@@ -126,7 +127,8 @@ fn store(host: &Host, state: &mut State, effects: &mut Effects) -> anyhow::Resul
 fn begun_before(host: &Host, booster: &Booster, effects: &Effects) -> anyhow::Result<()> {
     let Some(file) = effects.get("file").and_then(serde_json::Value::as_str) else { return Ok(()) };
     booster.with(|state| {
-        state.numbers = Numbers::File(host.with_run(|run| run.keep_state(file))?);
+        let sum = effects.get("sha256").and_then(serde_json::Value::as_str).map(str::to_owned);
+        state.numbers = Numbers::File(host.with_run(|run| run.keep_state(file))?, sum);
         state.kept.push(file.to_owned());
         Ok(())
     })
