@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use candle_core::Device;
 
 use super::folder::booster_name;
 use super::manifest::CREATED;
@@ -41,10 +42,11 @@ impl Kept {
         Ok(Self { manifest, folder, ensemble, weights_digest })
     }
 
-    /// Errors (class data) where base and boosters now give other weights than the run ended with, by their digest. A program or
-    /// kernels that are not those of the run may give other last bits, so nothing is said then.
-    pub fn agrees(&self, digest: &str) -> Result<()> {
-        let same = self.manifest.engine == env!("CARGO_PKG_VERSION") && self.manifest.kernels == kernels();
+    /// Errors (class data) where base and boosters now give other weights than the run ended with, by their digest. A program,
+    /// device or kernels that are not those of the run may give other last bits, so nothing is said then.
+    pub fn agrees(&self, digest: &str, device: &Device) -> Result<()> {
+        let Manifest { engine, kernels: family, device: before, .. } = &self.manifest;
+        let same = engine == env!("CARGO_PKG_VERSION") && family == kernels() && before == "cpu" && device.is_cpu();
         if same && self.weights_digest.as_deref().is_some_and(|then| then != digest) {
             bail_data!(
                 "the run's boosters in `{}` give other weights than it ended with: one of them or `ensemble.json` was changed, or is damaged",

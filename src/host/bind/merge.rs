@@ -67,8 +67,8 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
                 // What is read from the file later, so that the weights are the same bits then.
                 let start = host.guard.elapsed();
                 update.add(&mut m.network)?;
-                host.merges_left(m.index, &m.network);
                 let merge_seconds = (host.guard.elapsed() - start).as_secs_f64();
+                host.merges_left(m.index, &m.network);
                 m.ensemble.push(file);
                 let merge = Merge {
                     round: m.round,
