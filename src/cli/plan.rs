@@ -222,7 +222,7 @@ impl Plan {
                 "merge into fewer layers or targets, or boosters of lower rank"
             }
             LEFT => {
-                "merge into fewer layers or targets; 16-bit weights keep what rounding leaves of them in f32, but with `merge_mode: \"naive\"`"
+                "merge into fewer layers or targets; 16-bit weights keep what rounding leaves of them in f32, unless `merge_mode` is \"naive\""
             }
             "data and tokenizer" => "take fewer items, or `stream: true` for large files",
             "booster and optimizer" => "train fewer layers or a lower rank",
