@@ -50,7 +50,7 @@ pub fn run(args: &AskArgs) -> Result<()> {
             update.add(&mut loaded.model)?;
             layers.push(update.layers());
             if round == boosters.len() {
-                kept.agrees(&loaded.model.digest()?, &compute.device)?;
+                base::agrees(&kept, &loaded.model)?;
             }
         }
         if !question.choices.is_empty() || rounds.contains(&round) {

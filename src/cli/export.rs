@@ -28,7 +28,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let mut loaded = base::open(&kept, &compute)?;
     let sum = |model: &mut Model| {
         Update::add_files(boosters, model)?;
-        if rounds == count { kept.agrees(&model.digest()?, model.device()) } else { Ok(()) }
+        if rounds == count { base::agrees(&kept, model) } else { Ok(()) }
     };
     let written = match (&args.merged, &args.gguf, &args.peft) {
         (Some(folder), ..) => {

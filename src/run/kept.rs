@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use candle_core::Device;
 
 use super::folder::booster_name;
 use super::manifest::CREATED;
 use super::{Ensemble, Manifest};
-use crate::device::kernels;
 use crate::{bail_data, bail_usage};
 
 /// What a run has left of its model.
@@ -40,20 +38,6 @@ impl Kept {
             None => unlisted(&folder)?,
         };
         Ok(Self { manifest, folder, ensemble, weights_digest })
-    }
-
-    /// Errors (class data) where base and boosters now give other weights than the run ended with, by their digest. A program,
-    /// device or kernels that are not those of the run may give other last bits, so nothing is said then.
-    pub fn agrees(&self, digest: &str, device: &Device) -> Result<()> {
-        let Manifest { engine, kernels: family, device: before, .. } = &self.manifest;
-        let same = engine == env!("CARGO_PKG_VERSION") && family == kernels() && before == "cpu" && device.is_cpu();
-        if same && self.weights_digest.as_deref().is_some_and(|then| then != digest) {
-            bail_data!(
-                "the run's boosters in `{}` give other weights than it ended with: one of them or `ensemble.json` was changed, or is damaged",
-                self.folder.display()
-            );
-        }
-        Ok(())
     }
 
     /// Files of the model's boosters and what each is multiplied by, in order.
