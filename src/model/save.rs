@@ -19,19 +19,14 @@ use crate::source::Tokenizer;
 /// Writes `tensors` as a safetensors file, through a temporary file beside it.
 pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     // transformers wants to know which framework wrote the file.
-    write_safetensors_with(path, tensors, ("format", "pt"))
+    write(path, tensors, ("format", "pt")).map(|_| ())
 }
 
 /// Bytes of tensors that are put together in memory and written at once.
 const SMALL: usize = 16 << 20;
 
 /// As [`write_safetensors`], with an entry of metadata: of several the format keeps no order, and equal runs give equal
-/// bytes.
-pub fn write_safetensors_with(path: &Path, tensors: &[(String, Tensor)], entry: (&str, &str)) -> Result<()> {
-    write(path, tensors, entry).map(|_| ())
-}
-
-/// As [`write_safetensors_with`]; gives the file's SHA-256.
+/// bytes. Gives the file's SHA-256.
 pub fn write_safetensors_summed(path: &Path, tensors: &[(String, Tensor)], entry: (&str, &str)) -> Result<String> {
     let bytes = match write(path, tensors, entry)? {
         Some(bytes) => bytes,

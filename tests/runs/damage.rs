@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Home, Ran, copy};
+use crate::interrupts::interrupt;
 use crate::resume::{records, resume, stopped, watched};
 
 /// Flips a bit of a file's last byte.
@@ -63,8 +64,7 @@ fn an_interrupt_on_the_way_to_where_it_stopped_takes_nothing() {
         std::thread::sleep(Duration::from_millis(5));
     }
     std::thread::sleep(Duration::from_millis(20));
-    // SAFETY: `kill` touches no memory; the process is a child that has not been waited for, so its id is its own.
-    assert_eq!(unsafe { libc::kill(child.id().try_into().unwrap(), libc::SIGINT) }, 0);
+    interrupt(&child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(home.path().join("again/boosters/training/00000-2.safetensors").is_file());
     assert_eq!(resume(&home, "again", &[]).good().fingerprint(), whole.fingerprint());

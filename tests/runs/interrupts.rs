@@ -29,7 +29,7 @@ fn wait(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
-fn interrupt(child: &Child) {
+pub fn interrupt(child: &Child) {
     // SAFETY: `kill` touches no memory; the process is a child that has not been waited for, so its id is its own.
     assert_eq!(unsafe { libc::kill(child.id().try_into().unwrap(), libc::SIGINT) }, 0);
 }

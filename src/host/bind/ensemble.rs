@@ -17,6 +17,7 @@ use crate::host::door::{self, Effects, Making};
 use crate::host::ledger::Event;
 use crate::host::options::Options;
 use crate::model::base;
+use crate::model::save::Digests;
 use crate::run::{Best, Ensemble, Kept, booster_name};
 use crate::{bail_data, bail_usage};
 
@@ -241,11 +242,11 @@ pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()
     Ok(())
 }
 
-/// Errors (class data) where the base of a run that is to be gone on with is not `network`, or a booster is damaged.
-pub(super) fn check(host: &Host, network: &crate::model::Model, kept: &Kept) -> Result<()> {
+/// Errors (class data) where the base of a run that is to be gone on with is not `network`, whose digests are `now`, or a booster is damaged.
+pub(super) fn check(host: &Host, network: &crate::model::Model, now: &Digests, kept: &Kept) -> Result<()> {
     if host.outlook().is_none() {
-        let (now, then) = (network.digest()?, kept.manifest.digests.get(kept.model()?));
-        if then.is_some_and(|then| *then != now) {
+        let then = kept.manifest.digests.get(kept.model()?);
+        if then.is_some_and(|then| *then != now.digest) {
             bail_data!("`{}` is not the model that the run began with: its weights are others", kept.model()?);
         }
     }

@@ -211,7 +211,7 @@ pub(super) mod module {
             let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
             let loaded = loaded_files(&host, kept.model()?)?;
             // What is wrong with the run is found before this one tells of a model.
-            ensemble::check(&host, &loaded.1.model, &kept)?;
+            ensemble::check(&host, &loaded.network.model, &loaded.digests, &kept)?;
             let model = placed_model(&context, &host, kept.model()?, mode, loaded, making)?;
             model.with(|m| ensemble::take_over(&context, &host, m, &kept, making))?;
             Ok(model)
@@ -450,15 +450,23 @@ fn merge_mode(map: Map) -> Result<MergeMode, Error> {
     Ok(mode.unwrap_or_default())
 }
 
+/// A model that was read, and has no place in the run yet.
+struct FromFiles {
+    files: ModelFiles,
+    network: Loaded,
+    /// None where nothing is computed.
+    digests: Digests,
+}
+
 /// Reads a model's files, or where nothing is computed their shapes.
-fn loaded_files(host: &Host, name: &str) -> anyhow::Result<(ModelFiles, Loaded)> {
+fn loaded_files(host: &Host, name: &str) -> anyhow::Result<FromFiles> {
     host.count_model()?;
     let files = source::model(&host.resolve(name)?)?;
-    let loaded = match host.outlook() {
-        Some(_) => model::shapes::load(&files, host.settings.dtype)?,
-        None => model::load::load(&files, &host.settings.device, host.settings.dtype)?,
-    };
-    Ok((files, loaded))
+    if host.outlook().is_some() {
+        return Ok(FromFiles { network: model::shapes::load(&files, host.settings.dtype)?, digests: Digests::default(), files });
+    }
+    let network = model::load::load(&files, &host.settings.device, host.settings.dtype)?;
+    Ok(FromFiles { digests: network.model.digests()?, network, files })
 }
 
 /// Gives a model that was read its place in the run.
@@ -467,12 +475,11 @@ fn placed_model(
     host: &Host,
     name: &str,
     mode: MergeMode,
-    (files, loaded): (ModelFiles, Loaded),
+    loaded: FromFiles,
     making: &mut Making,
 ) -> anyhow::Result<Model> {
-    let Loaded { model: network, tokenizer, extras } = loaded;
+    let FromFiles { files, network: Loaded { model: network, tokenizer, extras }, digests } = loaded;
     let shapes = host.outlook().is_some();
-    let digests = if shapes { Digests::default() } else { network.digests()? };
     let index = host.with_run(|run| run.note_model(name, digests.digest.clone()))?;
     if !shapes {
         making.effects.insert(format!("the digest of `{name}`"), digests.digest.clone().into());
