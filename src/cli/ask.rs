@@ -38,6 +38,7 @@ pub fn run(args: &AskArgs) -> Result<()> {
     let boosters = kept.boosters();
     let compute = args.compute.open_as(&kept.manifest.dtype)?;
     let mut loaded = base::open(&kept, &compute)?;
+    terminal::notes(&console, kept.model()?, &loaded.notes);
 
     let prompt = Prompt::new(&question, template, &loaded.tokenizer, &loaded.model, args.max_tokens as usize)?;
     let last = if question.choices.is_empty() { rounds.last().copied().unwrap_or(0) } else { boosters.len() };

@@ -37,6 +37,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let started = Instant::now();
     let grants = Grants::everything();
     let loaded = model::load::open(&args.model, &grants, &compute.device, compute.dtype)?;
+    terminal::notes(&console, &args.model, &loaded.notes);
     let network = loaded.model;
     let overlay = match &args.adapter {
         Some(folder) => adapter::load(&grants.check(folder)?, &network)?.overlay,

@@ -68,6 +68,11 @@ pub fn size(fd: libc::c_int) -> Option<(usize, usize)> {
     (answered && size.ws_col > 0).then_some((size.ws_col.into(), size.ws_row.into()))
 }
 
+/// Says what a person should know of the files of `name`.
+pub fn notes(console: &Arc<dyn Console>, name: &str, notes: &[String]) {
+    notes.iter().for_each(|note| console.note(&format!("`{name}`: {note}")));
+}
+
 struct Quiet;
 
 impl Console for Quiet {

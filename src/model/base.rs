@@ -54,7 +54,7 @@ fn each(files: &ModelFiles, body: impl FnOnce(&dyn TensorSource) -> Result<()>) 
         ModelFiles::Embedded(micro) => body(&Safetensors::embedded(micro.name, micro.weights)?),
         ModelFiles::Gguf(path) => {
             let gguf = Gguf::open(path)?;
-            let config = gguf::config(&gguf)?;
+            let config = gguf::config(&gguf, &mut vec![])?;
             body(&gguf::Published::new(&gguf, &config))
         }
     }

@@ -136,8 +136,8 @@ impl Fields<'_> {
 
 impl Config {
     /// Reads a Hugging Face config. Errors (class data): an unknown `model_type`, a missing or impossible value, an
-    /// option that this engine does not have.
-    pub fn from_json(json: &Value) -> Result<Self> {
+    /// option that this engine does not have. What a person should know goes into `notes`.
+    pub fn from_json(json: &Value, _notes: &mut Vec<String>) -> Result<Self> {
         if !json.is_object() {
             bail_data!("config.json holds no object");
         }

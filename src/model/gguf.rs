@@ -20,8 +20,8 @@ const LLAMA3: [f64; 2] = [8.0, 32.0];
 
 /// The config that a file's metadata describes.
 ///
-/// Errors (class data): an unknown architecture, a missing or impossible value.
-pub fn config(gguf: &Gguf) -> Result<Config> {
+/// Errors (class data): an unknown architecture, a missing or impossible value. What a person should know goes into `notes`.
+pub fn config(gguf: &Gguf, _notes: &mut Vec<String>) -> Result<Config> {
     let architecture = gguf.required("general.architecture", Value::as_str)?;
     if !KNOWN.contains(&architecture) {
         bail_data!("`{}`: unknown architecture `{architecture}`; known are {}", gguf.path().display(), KNOWN.join(", "));

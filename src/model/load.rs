@@ -21,6 +21,8 @@ pub struct Loaded {
     pub model: Model,
     pub tokenizer: Tokenizer,
     pub extras: Extras,
+    /// What a person should know of the files: what was passed over, decided or recognised. A line each.
+    pub notes: Vec<String>,
 }
 
 /// What is saved along with the weights.
@@ -46,35 +48,48 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
 
 /// Reads and checks all but the weights, of which `make` makes the model.
 pub(super) fn prepare(files: &ModelFiles, make: &mut dyn FnMut(Config, &dyn TensorSource) -> Result<Model>) -> Result<Loaded> {
+    let mut notes = vec![];
+    let mut loaded = parts(files, &mut notes, make)?;
+    notes.extend(loaded.tokenizer.notes().iter().cloned());
+    loaded.notes = notes;
+    Ok(loaded)
+}
+
+/// The parts of a model; what configs tell of goes into `notes`.
+fn parts(
+    files: &ModelFiles,
+    notes: &mut Vec<String>,
+    make: &mut dyn FnMut(Config, &dyn TensorSource) -> Result<Model>,
+) -> Result<Loaded> {
     match files {
         ModelFiles::Folder(folder) => {
             let path = folder.config.display();
             let text = std::fs::read_to_string(&folder.config).map_err(|e| Error::data(format!("cannot read `{path}`: {e}")))?;
             let json: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
-            let config = Config::from_json(&json).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
+            let config = Config::from_json(&json, notes).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             let weights = Safetensors::open(&folder.weights)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
             check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             let model = make(config, &weights).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
-            Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: folder.others.clone() } })
+            Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: folder.others.clone() }, notes: vec![] })
         }
         ModelFiles::Embedded(micro) => {
             let json: Value = serde_json::from_str(micro.config).context("the embedded config")?;
-            let config = Config::from_json(&json)?;
+            let config = Config::from_json(&json, notes)?;
             let tokenizer = Tokenizer::embedded(micro.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
             check_tokenizer(&tokenizer, &config)?;
             let model = make(config, &Safetensors::embedded(micro.name, micro.weights)?)?;
-            Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: vec![] } })
+            Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: vec![] }, notes: vec![] })
         }
         ModelFiles::Gguf(path) => {
             let gguf = Gguf::open(path)?;
-            let config = gguf::config(&gguf)?;
+            let config = gguf::config(&gguf, notes)?;
             let tokenizer = Tokenizer::from_gguf(&gguf)?;
             check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             let extras = Extras { config: config.to_json(), others: vec![] };
             let weights = gguf::Published::new(&gguf, &config);
             let model = make(config, &weights).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
-            Ok(Loaded { model, tokenizer, extras })
+            Ok(Loaded { model, tokenizer, extras, notes: vec![] })
         }
     }
 }

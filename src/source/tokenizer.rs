@@ -24,6 +24,8 @@ pub struct Tokenizer {
     add_bos: bool,
     /// The folder it was read from; `None` where it was made here, came out of a GGUF file or is embedded.
     folder: Option<PathBuf>,
+    /// What a person should know of its files: what was decided where they disagree, what was recognised.
+    notes: Vec<String>,
 }
 
 /// The ids of the tokens that have a role.
@@ -65,7 +67,7 @@ impl Tokenizer {
             }
         };
         let vocab_size = highest(&inner);
-        Ok(Self { inner, vocab_size, special, chat_template, add_bos, folder: Some(folder.to_owned()) })
+        Ok(Self { inner, vocab_size, special, chat_template, add_bos, folder: Some(folder.to_owned()), notes: vec![] })
     }
 
     /// Builds the tokenizer that a GGUF file describes: byte-level BPE (`gpt2`) or SentencePiece BPE (`llama`).
@@ -80,20 +82,26 @@ impl Tokenizer {
             chat_template: built.chat_template,
             add_bos: built.add_bos,
             folder: None,
+            notes: vec![],
         })
     }
 
     /// Reads a `tokenizer.json` that is embedded in the program; what ends a text comes from the model's config.
     pub fn embedded(bytes: &[u8]) -> Result<Self> {
         let inner = parsed(bytes).context("embedded tokenizer")?;
-        Ok(Self { vocab_size: highest(&inner), inner, special: Special::default(), chat_template: None, add_bos: false, folder: None })
+        Ok(Self { vocab_size: highest(&inner), inner, special: Special::default(), chat_template: None, add_bos: false, folder: None, notes: vec![] })
     }
 
     /// Trains byte-level BPE of at most `size` tokens on `texts`. Errors: a size that is too small (class data).
     pub fn train(texts: Vec<String>, size: usize) -> Result<Self> {
         let inner = tokenizer_train::train(texts.into_iter(), size)?;
         let special = Special { eos: inner.token_to_id(tokenizer_train::END), ..Special::default() };
-        Ok(Self { vocab_size: highest(&inner), inner, special, chat_template: None, add_bos: false, folder: None })
+        Ok(Self { vocab_size: highest(&inner), inner, special, chat_template: None, add_bos: false, folder: None, notes: vec![] })
+    }
+
+    /// What a person should know of its files, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Takes the ids that the model's `config.json` gives, where the tokenizer's own files gave none.

@@ -16,7 +16,7 @@ pub fn write(folder: &Path) {
         "num_key_value_heads": 1, "vocab_size": 257, "max_position_embeddings": 512, "tie_word_embeddings": true, "eos_token_id": 256,
     });
     let mut stream = Stream::new(1, "tiny");
-    let tensors = Config::from_json(&config).unwrap().tensors().into_iter().map(|(name, shape)| {
+    let tensors = Config::from_json(&config, &mut vec![]).unwrap().tensors().into_iter().map(|(name, shape)| {
         let middle = if name.contains("norm") { 1.0 } else { 0.0 };
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| (middle + 0.3 * stream.normal()) as f32).collect();
         (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())

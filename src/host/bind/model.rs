@@ -478,8 +478,11 @@ fn placed_model(
     loaded: FromFiles,
     making: &mut Making,
 ) -> anyhow::Result<Model> {
-    let FromFiles { files, network: Loaded { model: network, tokenizer, extras }, digests } = loaded;
+    let FromFiles { files, network: Loaded { model: network, tokenizer, extras, notes }, digests } = loaded;
     let shapes = host.outlook().is_some();
+    if !making.again {
+        notes.iter().for_each(|note| host.console.note(&format!("`{name}`: {note}")));
+    }
     let index = host.with_run(|run| run.note_model(name, digests.digest.clone()))?;
     if !shapes {
         making.effects.insert(format!("the digest of `{name}`"), digests.digest.clone().into());

@@ -1,0 +1,1 @@
+//! PEFT adapters: of every kind, and with every key of their config.

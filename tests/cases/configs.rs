@@ -1,0 +1,1 @@
+//! Keys of `config.json`: read, known to say nothing, or refused.

@@ -1,0 +1,1 @@
+//! Conversations: their shapes in files, and templates that rewrite what stands before.

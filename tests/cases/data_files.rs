@@ -1,0 +1,1 @@
+//! Data files: endings, compression, types of columns.

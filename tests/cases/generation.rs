@@ -1,0 +1,1 @@
+//! Generated text: the space in front of it, and what ends it.

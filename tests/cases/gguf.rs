@@ -1,0 +1,1 @@
+//! GGUF files: metadata, pre-tokenizers, quantised types, parts.

@@ -1,0 +1,1 @@
+//! Keys of a record: used, known to say nothing, or refused.

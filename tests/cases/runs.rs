@@ -1,0 +1,1 @@
+//! Runs that were moved, hub caches, recipes from other editors.

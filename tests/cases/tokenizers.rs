@@ -1,0 +1,1 @@
+//! Tokenizer files: those that disagree, newer kinds, `tokenizer.model`.

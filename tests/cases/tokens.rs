@@ -1,0 +1,1 @@
+//! Prompt and answer as one text, under tokenizers that put a space before a text.
