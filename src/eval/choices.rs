@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::BATCH_TOKENS;
 use crate::data::ChoiceItem;
 use crate::model::cost::Work;
-use crate::model::{Model, Overlay, Tokens};
+use crate::model::{Config, Model, Overlay, Tokens};
 
 /// Scores of a set.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,7 @@ impl Scores {
 pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progress: impl FnMut(usize) -> Result<()>) -> Result<Scores> {
     let mut scores = Scores { sums: Vec::with_capacity(items.len()), tokens: 0 };
     let mut end = 0;
-    for batch in batches(items) {
+    for batch in batches(model.config(), items) {
         end += batch.spans.len();
         scores.tokens += batch.tokens.ids.len();
         let nll = model.nll(&batch.tokens, &batch.rows, &batch.targets, overlay)?;
@@ -54,15 +54,15 @@ pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progres
 }
 
 /// The items in batches of about [`BATCH_TOKENS`], one after the other.
-fn batches(items: &[ChoiceItem]) -> impl Iterator<Item = Packed> {
+fn batches<'a>(config: &'a Config, items: &'a [ChoiceItem]) -> impl Iterator<Item = Packed> + 'a {
     let mut left = items;
     std::iter::from_fn(move || {
         let (first, rest) = left.split_first()?;
         left = rest;
         let mut batch = Packed::default();
-        batch.push(first);
+        batch.push(config, first);
         while let Some((next, rest)) = left.split_first().filter(|_| batch.tokens.ids.len() < BATCH_TOKENS) {
-            batch.push(next);
+            batch.push(config, next);
             left = rest;
         }
         Some(batch)
@@ -70,8 +70,8 @@ fn batches(items: &[ChoiceItem]) -> impl Iterator<Item = Packed> {
 }
 
 /// What scoring them takes: the work of each batch.
-pub fn work(items: &[ChoiceItem]) -> Vec<Work> {
-    batches(items).map(|batch| Work::of(&batch.tokens, batch.rows.len())).collect()
+pub fn work(config: &Config, items: &[ChoiceItem]) -> Vec<Work> {
+    batches(config, items).map(|batch| Work::of(&batch.tokens, batch.rows.len())).collect()
 }
 
 /// The index of the largest value, the first of equals.
@@ -90,7 +90,32 @@ struct Packed {
 }
 
 impl Packed {
-    fn push(&mut self, item: &ChoiceItem) {
+    fn push(&mut self, config: &Config, item: &ChoiceItem) {
+        let longest = item.choices.iter().map(Vec::len).max().unwrap_or(0);
+        if config.rope_scaling.same(item.prompt.len(), item.prompt.len() + longest) {
+            self.shared(item);
+        } else {
+            self.alone(item);
+        }
+    }
+
+    /// Each choice with a prompt of its own, as frequencies depend on the whole length: that of lm-evaluation-harness, which
+    /// leaves out the last token.
+    fn alone(&mut self, item: &ChoiceItem) {
+        let mut spans = Vec::with_capacity(item.choices.len());
+        for choice in &item.choices {
+            let mut ids: Vec<u32> = item.prompt.iter().chain(choice).copied().collect();
+            ids.pop();
+            let offset = self.tokens.ids.len();
+            let start = self.rows.len();
+            self.want(offset + item.prompt.len() - 1..offset + ids.len(), choice);
+            spans.push([start..start, start..self.rows.len()]);
+            self.tokens.append(Tokens::one(ids));
+        }
+        self.spans.push(spans);
+    }
+
+    fn shared(&mut self, item: &ChoiceItem) {
         // The common start of all choices is computed once, but each keeps a token of its own.
         let shortest = item.choices.iter().map(Vec::len).min().unwrap_or(0);
         let first = item.choices.first().map(Vec::as_slice).unwrap_or_default();

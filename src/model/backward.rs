@@ -283,7 +283,7 @@ impl Block {
             return Ok(None);
         }
         let dout = linear::input_gradient(&[(&dx2, view(O)?)])?.reshape((n, heads, e))?;
-        let g = attention::backward(&dout, &s.q, &s.k, &s.v, &s.attended, pass.segments, pass.mask)?;
+        let g = attention::backward(&dout, &s.q, &s.k, &s.v, &s.attended, pass.segments, self.mask(pass))?;
         let (mut dq, mut dk) = (rotary::backward(&g.dq, &pass.angles)?, rotary::backward(&g.dk, &pass.angles)?);
         if let (Some((q_norm, k_norm)), Some((q, k))) = (&self.head_norms, &s.before_norms) {
             dq = Self::norm_backward(q_norm, "self_attn.q_norm", &dq, q, asked, out)?;

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 
 use super::save::{Digests, numbers_digest};
-use super::{Model, gguf};
+use super::stored::{self, Stored};
+use super::{Config, Model, gguf};
 use crate::bail_data;
 use crate::ops::elementwise;
 use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
@@ -17,7 +18,8 @@ use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
 /// Errors (class data): files that are gone or hold other numbers by now. Tensors read before the error are then as in the
 /// base, all others as they were.
 pub fn restore(model: &mut Model, files: &ModelFiles, digests: &Digests, names: &BTreeSet<String>) -> Result<()> {
-    each(files, |source| read(model, source, digests, names))
+    let config = model.config().clone();
+    each(files, config, |source| read(model, source, digests, names))
 }
 
 /// Of all that was added to a model's 16-bit weights since `files`, the share that the weights show: ⟨stored change, Σδ⟩/‖Σδ‖².
@@ -28,7 +30,7 @@ pub fn captured(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
         return Ok(None);
     }
     let (mut moved, mut added) = (0.0, 0.0);
-    each(files, |source| {
+    each(files, model.config().clone(), |source| {
         for (name, own) in model.tensors().into_iter().filter(|(name, _)| names.contains(name)) {
             let Some(rest) = model.rests.get(&name) else { continue };
             // Tensors that a file lacks are zeros.
@@ -47,10 +49,10 @@ pub fn captured(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
     Ok((added > 0.0).then(|| moved / added))
 }
 
-/// Lends the tensors of a model's files, under published names.
-fn each(files: &ModelFiles, body: impl FnOnce(&dyn TensorSource) -> Result<()>) -> Result<()> {
+/// Lends the tensors of a model's files, under the published names of its config.
+fn each(files: &ModelFiles, mut config: Config, body: impl FnOnce(&dyn TensorSource) -> Result<()>) -> Result<()> {
     match files {
-        ModelFiles::Folder(folder) => body(&Safetensors::open(&folder.weights)?),
+        ModelFiles::Folder(folder) => body(&Stored::new(stored::open(folder)?, &mut config, &mut vec![])?),
         ModelFiles::Embedded(micro) => body(&Safetensors::embedded(micro.name, micro.weights)?),
         ModelFiles::Gguf(path) => {
             let gguf = Gguf::open(path)?;

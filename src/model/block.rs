@@ -140,12 +140,15 @@ pub struct Block {
     pub up: Dense,
     pub down: Dense,
     pub activation: Activation,
+    /// Sliding window of the attention, in tokens.
+    pub window: Option<usize>,
 }
 
 /// What all blocks of one pass share.
 pub struct Pass<'a> {
     pub angles: Angles,
     pub segments: &'a [Segment],
+    /// Without a window, which is a layer's own.
     pub mask: Mask,
     /// H, G, E.
     pub heads: (usize, usize, usize),
@@ -266,12 +269,13 @@ impl Block {
         }
         q = rotary::forward(&q, &pass.angles)?;
         k = rotary::forward(&k, &pass.angles)?;
+        let mask = self.mask(pass);
         let attended = match cache {
-            None => attention::forward(&q, &k, &v, pass.segments, pass.mask)?,
+            None => attention::forward(&q, &k, &v, pass.segments, mask)?,
             Some((cache, at)) => {
                 cache.write(layer, &k, &v, at)?;
                 let (keys, values) = cache.layer(layer);
-                attention::forward(&q, keys, values, pass.segments, pass.mask)?
+                attention::forward(&q, keys, values, pass.segments, mask)?
             }
         };
         let x2 = run(Role::O, &attended.out.reshape((n, heads * e))?, Some(x))?;
@@ -285,6 +289,11 @@ impl Block {
         drop(n2);
         let y = run(Role::Down, &self.activate(gate.as_ref(), &up)?, Some(&x2))?;
         Ok((y, Saved { x: x.clone(), before_norms, q, k, v, attended, x2, gate, up }))
+    }
+
+    /// Which keys this layer's queries see.
+    pub fn mask(&self, pass: &Pass) -> Mask {
+        Mask { window: self.window, ..pass.mask }
     }
 
     /// f(gate) ∘ up, or f(up) without a gate.

@@ -4,28 +4,15 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::block::NormKind;
+use super::config_fields::Fields;
 use super::names::{self, Role};
-use crate::error::Error;
+pub use super::rope::RopeScaling;
+use super::{config_keys as keys, rope_config, windows};
 use crate::ops::activation::Activation;
 use crate::{bail_data, error};
 
 /// The model types that are known, as `model_type` names them.
 pub const KNOWN: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
-
-/// How rotary frequencies are stretched for longer contexts.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RopeScaling {
-    None,
-    /// All frequencies divided by a factor.
-    Linear(f64),
-    /// Llama 3.1's: low frequencies divided, high ones kept, a smooth step between.
-    Llama3 {
-        factor: f64,
-        low: f64,
-        high: f64,
-        original: f64,
-    },
-}
 
 /// Sizes and options of a decoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,72 +51,39 @@ pub struct Config {
     /// Whether the feed-forward part has a gate.
     pub gated: bool,
     pub causal: bool,
-    /// Sliding window of the attention, in tokens.
-    pub window: Option<usize>,
+    /// Sliding window of each layer's attention, in tokens; empty where no layer has one.
+    pub windows: Vec<Option<usize>>,
     pub bos: Option<u32>,
     pub eos: Vec<u32>,
 }
 
-/// A JSON object's fields, with errors that name them.
-struct Fields<'a>(&'a Value);
+/// What transformers' class takes where a config lacks a key.
+struct Defaults {
+    vocabulary: usize,
+    ff: usize,
+    /// None: as many as heads.
+    groups: Option<usize>,
+    /// None: D/H.
+    head_width: Option<usize>,
+    positions: usize,
+    bos: &'static [u32],
+    eos: &'static [u32],
+}
 
-impl Fields<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key).filter(|v| !v.is_null())
-    }
+impl Defaults {
+    const WIDTH: usize = 4096;
+    const LAYERS: usize = 32;
+    const HEADS: usize = 32;
+    const EPS: f64 = 1e-6;
 
-    fn wrong<T>(&self, key: &str, wanted: &str) -> Result<T> {
-        bail_data!("config.json: `{key}` is {}, not {wanted}", self.0[key])
-    }
-
-    fn size(&self, key: &str) -> Result<Option<usize>> {
-        match self.get(key).map(Value::as_u64) {
-            None => Ok(None),
-            Some(Some(n)) if (1..1 << 31).contains(&n) => Ok(Some(n as usize)),
-            Some(_) => self.wrong(key, "a positive whole number"),
-        }
-    }
-
-    fn required(&self, key: &str) -> Result<usize> {
-        self.size(key)?.ok_or_else(|| Error::data(format!("config.json has no `{key}`")).into())
-    }
-
-    fn number(&self, key: &str) -> Result<Option<f64>> {
-        match self.get(key).map(Value::as_f64) {
-            None => Ok(None),
-            Some(Some(x)) if x > 0.0 => Ok(Some(x)),
-            Some(_) => self.wrong(key, "a positive number"),
-        }
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        match self.get(key).map(Value::as_bool) {
-            None => Ok(None),
-            Some(None) => self.wrong(key, "true or false"),
-            Some(flag) => Ok(flag),
-        }
-    }
-
-    fn text(&self, key: &str) -> Result<Option<&str>> {
-        match self.get(key).map(Value::as_str) {
-            None => Ok(None),
-            Some(None) => self.wrong(key, "a text"),
-            Some(text) => Ok(text),
-        }
-    }
-
-    fn ids(&self, key: &str) -> Result<Vec<u32>> {
-        let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
-        match self.get(key) {
-            None => Ok(vec![]),
-            Some(Value::Array(list)) => match list.iter().map(id).collect() {
-                Some(ids) => Ok(ids),
-                None => self.wrong(key, "a list of token ids"),
-            },
-            Some(v) => match id(v) {
-                Some(id) => Ok(vec![id]),
-                None => self.wrong(key, "a token id"),
-            },
+    fn of(model_type: &str) -> Self {
+        let llama = Self { vocabulary: 32_000, ff: 11_008, groups: None, head_width: None, positions: 2048, bos: &[1], eos: &[2] };
+        let qwen = Self { vocabulary: 151_936, ff: 22_016, groups: Some(32), positions: 32_768, bos: &[], eos: &[], ..llama };
+        match model_type {
+            "mistral" => Self { ff: 14_336, groups: Some(8), positions: 4096 * 32, ..llama },
+            "qwen2" => qwen,
+            "qwen3" => Self { head_width: Some(128), ..qwen },
+            _ => llama,
         }
     }
 }
@@ -137,7 +91,7 @@ impl Fields<'_> {
 impl Config {
     /// Reads a Hugging Face config. Errors (class data): an unknown `model_type`, a missing or impossible value, an
     /// option that this engine does not have. What a person should know goes into `notes`.
-    pub fn from_json(json: &Value, _notes: &mut Vec<String>) -> Result<Self> {
+    pub fn from_json(json: &Value, notes: &mut Vec<String>) -> Result<Self> {
         if !json.is_object() {
             bail_data!("config.json holds no object");
         }
@@ -147,50 +101,61 @@ impl Config {
             let near = error::nearest(model_type, KNOWN).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
             bail_data!("unknown architecture `{model_type}`; known are {}{near}", KNOWN.join(", "));
         }
-        if let Some(quantized) = f.get("quantization_config") {
-            let method = quantized.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-            bail_data!("the weights are quantised (`{method}`); give the unquantised model, or a GGUF file");
-        }
-        let (width, heads) = (f.required("hidden_size")?, f.required("num_attention_heads")?);
-        let head_width = match f.size("head_dim")? {
-            Some(e) => e,
-            None if width.is_multiple_of(heads) => width / heads,
-            None => bail_data!("config.json: `hidden_size` {width} is no multiple of `num_attention_heads` {heads}"),
-        };
-        let act = f.text("hidden_act")?.unwrap_or("silu");
-        let Some(activation) = Activation::from_name(act) else {
-            bail_data!("config.json: unknown `hidden_act` `{act}`; known are silu, gelu, gelu_new, gelu_pytorch_tanh, relu")
-        };
-        let (rope_theta, rope_scaling) = rope(&f)?;
-        let attention_bias = f.flag("attention_bias")?.unwrap_or(false);
-        let config = Self {
+        keys::check(&f, model_type, notes)?;
+        let default = Defaults::of(model_type);
+        let width = f.size_or("hidden_size", Defaults::WIDTH)?;
+        let heads = f.size_or("num_attention_heads", Defaults::HEADS)?;
+        let layers = f.size_or("num_hidden_layers", Defaults::LAYERS)?;
+        let head_width = head_width(&f, model_type, &default, width, heads)?;
+        let positions = f.size_or("max_position_embeddings", default.positions)?;
+        let attention_bias = matches!(model_type, "llama" | "qwen3") && f.flag_or("attention_bias", false)?;
+        let mut config = Self {
             model_type: model_type.to_string(),
             width,
-            ff: f.required("intermediate_size")?,
-            layers: f.required("num_hidden_layers")?,
+            ff: f.size_or("intermediate_size", default.ff)?,
+            layers,
             heads,
-            groups: f.size("num_key_value_heads")?.unwrap_or(heads),
+            groups: groups(&f, model_type, &default, heads)?,
             head_width,
-            vocabulary: f.required("vocab_size")?,
-            max_positions: f.size("max_position_embeddings")?.unwrap_or(2048),
-            rope_theta,
-            rope_scaling,
+            vocabulary: f.size_or("vocab_size", default.vocabulary)?,
+            max_positions: positions,
+            rope_theta: 1.0,
+            rope_scaling: RopeScaling::None,
             norm: NormKind::Rms,
-            eps: f.number("rms_norm_eps")?.unwrap_or(1e-6),
-            tied: f.flag("tie_word_embeddings")?.unwrap_or(false),
+            eps: f.number_or("rms_norm_eps", Defaults::EPS)?,
+            tied: f.flag_or("tie_word_embeddings", false)?,
             qkv_bias: model_type == "qwen2" || attention_bias,
-            o_bias: matches!(model_type, "llama" | "qwen3") && attention_bias,
-            ff_bias: model_type == "llama" && f.flag("mlp_bias")?.unwrap_or(false),
+            o_bias: attention_bias,
+            ff_bias: model_type == "llama" && f.flag_or("mlp_bias", false)?,
             head_norms: model_type == "qwen3",
-            activation,
+            activation: activation(&f)?,
             gated: true,
             causal: true,
-            window: window(&f, model_type)?,
-            bos: f.ids("bos_token_id")?.first().copied(),
-            eos: f.ids("eos_token_id")?,
+            windows: vec![],
+            bos: f.ids_or("bos_token_id", default.bos)?.first().copied(),
+            eos: f.ids_or("eos_token_id", default.eos)?,
         };
+        // What grows with the sizes is read once they are known to be possible.
         config.check()?;
+        (config.rope_theta, config.rope_scaling) = rope_config::read(&f, head_width, positions, notes)?;
+        config.max_positions = config.rope_scaling.reach(positions);
+        config.windows = windows::read(&f, model_type, layers, positions, notes)?;
+        note_defaults(&f, notes);
         Ok(config)
+    }
+
+    /// The `config.json` that this config was read from, with what its weights said otherwise: whether head and embedding are tied,
+    /// and the class that the model is of.
+    pub fn corrected(&self, mut json: Value) -> Value {
+        if !self.tied && json.get("tie_word_embeddings") == Some(&Value::Bool(true)) {
+            json["tie_word_embeddings"] = Value::Bool(false);
+        }
+        let class = format!("{}ForCausalLM", keys::class(&self.model_type));
+        let other = json.get("architectures").and_then(Value::as_array).is_some_and(|names| names.iter().all(|name| *name != class));
+        if other {
+            json["architectures"] = json!([class]);
+        }
+        json
     }
 
     /// Refuses sizes that cannot be.
@@ -266,39 +231,34 @@ impl Config {
         out
     }
 
-    /// Inverse frequencies of the rotary embedding [E/2], scaled.
-    pub fn frequencies(&self) -> Vec<f64> {
-        let e = self.head_width;
-        (0..e / 2).map(|i| self.rope_theta.powf(-2.0 * i as f64 / e as f64)).map(|f| self.rope_scaling.apply(f)).collect()
+    /// Inverse frequencies of the rotary embedding [E/2] in a sequence of `length` tokens, scaled.
+    pub fn frequencies(&self, length: usize) -> Vec<f64> {
+        self.rope_scaling.frequencies(self.rope_theta, self.head_width, length)
+    }
+
+    /// The sliding window of a layer.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        self.windows.get(layer).copied().flatten()
     }
 
     /// The config as a Hugging Face `config.json`, for models that came without one.
     pub fn to_json(&self) -> Value {
-        let architecture = match self.model_type.as_str() {
-            "mistral" => "MistralForCausalLM",
-            "qwen2" => "Qwen2ForCausalLM",
-            "qwen3" => "Qwen3ForCausalLM",
-            _ => "LlamaForCausalLM",
-        };
         let act = match self.activation {
             Activation::Silu => "silu",
             Activation::Gelu => "gelu",
             Activation::GeluTanh => "gelu_pytorch_tanh",
             Activation::Relu => "relu",
         };
-        let rope_scaling = match self.rope_scaling {
-            RopeScaling::None => Value::Null,
-            RopeScaling::Linear(factor) => json!({"rope_type": "linear", "factor": factor}),
-            RopeScaling::Llama3 { factor, low, high, original } => json!({
-                "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
-                "original_max_position_embeddings": original as u64,
-            }),
+        // Dynamic scaling begins where the files say that the model ends.
+        let positions = match self.rope_scaling {
+            RopeScaling::Dynamic { original, .. } => original,
+            _ => self.max_positions,
         };
         let mut out = json!({
-            "architectures": [architecture], "model_type": self.model_type, "hidden_size": self.width, "intermediate_size": self.ff,
+            "architectures": [format!("{}ForCausalLM", keys::class(&self.model_type))], "model_type": self.model_type, "hidden_size": self.width, "intermediate_size": self.ff,
             "num_hidden_layers": self.layers, "num_attention_heads": self.heads, "num_key_value_heads": self.groups,
-            "head_dim": self.head_width, "vocab_size": self.vocabulary, "max_position_embeddings": self.max_positions,
-            "rope_theta": self.rope_theta, "rope_scaling": rope_scaling, "rms_norm_eps": self.eps, "tie_word_embeddings": self.tied,
+            "head_dim": self.head_width, "vocab_size": self.vocabulary, "max_position_embeddings": positions,
+            "rope_theta": self.rope_theta, "rope_scaling": rope_config::to_json(&self.rope_scaling, positions), "rms_norm_eps": self.eps, "tie_word_embeddings": self.tied,
             "hidden_act": act, "bos_token_id": self.bos,
             "eos_token_id": match self.eos.as_slice() { [one] => json!(one), ids => json!(ids) },
         });
@@ -308,74 +268,60 @@ impl Config {
         if self.model_type == "llama" {
             out["mlp_bias"] = json!(self.ff_bias);
         }
-        if self.model_type == "mistral" {
-            out["sliding_window"] = json!(self.window);
-        }
+        self.windows_to_json(&mut out);
         out
     }
-}
 
-impl RopeScaling {
-    /// The scaled inverse frequency.
-    pub fn apply(&self, f: f64) -> f64 {
-        match *self {
-            Self::None => f,
-            Self::Linear(factor) => f / factor,
-            Self::Llama3 { factor, low, high, original } => {
-                let wavelength = 2.0 * std::f64::consts::PI / f;
-                if wavelength < original / high {
-                    f
-                } else if wavelength > original / low {
-                    f / factor
-                } else {
-                    let smooth = (original / wavelength - low) / (high - low);
-                    (1.0 - smooth) * f / factor + smooth * f
-                }
+    /// The keys that say which layers have a window.
+    fn windows_to_json(&self, out: &mut Value) {
+        let window = self.windows.iter().flatten().next();
+        match self.model_type.as_str() {
+            "mistral" => out["sliding_window"] = json!(window),
+            "qwen2" | "qwen3" if window.is_some() => {
+                let kind = |layer| if self.window(layer).is_some() { "sliding_attention" } else { "full_attention" };
+                out["use_sliding_window"] = json!(true);
+                out["sliding_window"] = json!(window);
+                out["layer_types"] = (0..self.layers).map(kind).collect();
             }
+            _ => {}
         }
     }
 }
 
-/// Theta and scaling: transformers 4 writes `rope_theta` and `rope_scaling`, transformers 5 `rope_parameters`.
-fn rope(f: &Fields) -> Result<(f64, RopeScaling)> {
-    let scaling = f.get("rope_parameters").or_else(|| f.get("rope_scaling"));
-    let Some(scaling) = scaling else { return Ok((f.number("rope_theta")?.unwrap_or(10_000.0), RopeScaling::None)) };
-    if !scaling.is_object() {
-        bail_data!("config.json: the rope scaling is {scaling}, not an object");
-    }
-    let s = Fields(scaling);
-    let theta = s.number("rope_theta")?.or(f.number("rope_theta")?).unwrap_or(10_000.0);
-    let need =
-        |key: &str| s.number(key)?.ok_or_else(|| anyhow::Error::from(Error::data(format!("config.json: the rope scaling has no `{key}`"))));
-    let kind = s.text("rope_type")?.or(s.text("type")?).unwrap_or("default");
-    let scaling = match kind {
-        "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear(need("factor")?),
-        "llama3" => RopeScaling::Llama3 {
-            factor: need("factor")?,
-            low: need("low_freq_factor")?,
-            high: need("high_freq_factor")?,
-            original: need("original_max_position_embeddings")?,
-        },
-        other => bail_data!("config.json: unknown rope scaling `{other}`; known are default, linear, llama3"),
+fn head_width(f: &Fields, model_type: &str, default: &Defaults, width: usize, heads: usize) -> Result<usize> {
+    let own = match f.raw("head_dim") {
+        None => default.head_width,
+        Some(Value::Null) if model_type != "qwen3" => None,
+        Some(_) => Some(f.size_or("head_dim", 0)?),
     };
-    if f.number("partial_rotary_factor")?.is_some_and(|p| p != 1.0) {
-        bail_data!("config.json: `partial_rotary_factor` other than 1 is not known");
+    match own {
+        Some(e) => Ok(e),
+        None if width.is_multiple_of(heads) => Ok(width / heads),
+        None => bail_data!("config.json: `hidden_size` {width} is no multiple of `num_attention_heads` {heads}"),
     }
-    Ok((theta, scaling))
 }
 
-/// The sliding window, where the model uses one in all layers.
-fn window(f: &Fields, model_type: &str) -> Result<Option<usize>> {
-    let window = f.size("sliding_window")?;
-    match model_type {
-        "mistral" => Ok(window),
-        "qwen2" | "qwen3" if f.flag("use_sliding_window")?.unwrap_or(false) && window.is_some() => {
-            if f.get("max_window_layers").and_then(Value::as_u64).is_some_and(|n| n > 0) {
-                bail_data!("config.json: a sliding window in some layers only (`max_window_layers`) is not known");
-            }
-            Ok(window)
-        }
-        _ => Ok(None),
+fn groups(f: &Fields, model_type: &str, default: &Defaults, heads: usize) -> Result<usize> {
+    match f.raw("num_key_value_heads") {
+        None => Ok(default.groups.unwrap_or(heads)),
+        Some(Value::Null) if model_type != "mistral" => Ok(heads),
+        Some(_) => f.size_or("num_key_value_heads", 0),
+    }
+}
+
+fn activation(f: &Fields) -> Result<Activation> {
+    let act = f.text("hidden_act")?.unwrap_or("silu");
+    match Activation::from_name(act) {
+        Some(activation) => Ok(activation),
+        None => bail_data!("config.json: unknown `hidden_act` `{act}`; known are silu, gelu, gelu_new, gelu_pytorch_tanh, relu"),
+    }
+}
+
+/// Says which sizes a config leaves to the class.
+fn note_defaults(f: &Fields, notes: &mut Vec<String>) {
+    let sizes = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
+    let missing: Vec<String> = sizes.iter().filter(|key| f.raw(key).is_none()).map(|key| format!("`{key}`")).collect();
+    if !missing.is_empty() {
+        notes.push(format!("config.json has no {}: transformers' own numbers stand in", missing.join(", ")));
     }
 }

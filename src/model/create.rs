@@ -54,7 +54,7 @@ impl Sizes {
             activation: Activation::Silu,
             gated: true,
             causal: true,
-            window: None,
+            windows: vec![],
             bos: None,
             eos: vec![end],
         }

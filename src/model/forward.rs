@@ -1,7 +1,7 @@
 //! Forward passes: hidden states, losses, logits.
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::Model;
 use super::block::Pass;
@@ -73,17 +73,36 @@ impl Model {
         }
         let c = &self.config;
         Ok(Pass {
-            angles: Angles::new(
-                &tokens.positions,
-                &self.frequencies,
-                if self.compute == candle_core::DType::F64 { self.compute } else { candle_core::DType::F32 },
-                &self.device,
-            )?,
+            angles: self.angles(tokens)?,
             segments: &tokens.segments,
-            mask: Mask { causal: c.causal, window: c.window, scale: 1.0 / (c.head_width as f64).sqrt() },
+            mask: Mask { causal: c.causal, window: None, scale: 1.0 / (c.head_width as f64).sqrt() },
             heads: (c.heads, c.groups, c.head_width),
             overlay,
         })
+    }
+
+    /// Every token's angles. Where frequencies depend on a sequence's length, that of a segment's sequence is the position of its
+    /// last query and one more: keys that a cache holds keep the angles with which they were written, as in transformers.
+    fn angles(&self, tokens: &Tokens) -> Result<Angles> {
+        let dtype = if self.compute == DType::F64 { self.compute } else { DType::F32 };
+        let (positions, scale) = (&tokens.positions, self.config.rope_scaling.attention());
+        let mut longer = vec![];
+        let mut of = vec![];
+        if let Some(boundary) = self.config.rope_scaling.boundary() {
+            of = vec![0; positions.len()];
+            for segment in &tokens.segments {
+                let last = positions[segment.queries.clone()].iter().max();
+                if let Some(length) = last.map(|last| *last as usize + 1).filter(|length| *length > boundary) {
+                    longer.push(self.config.frequencies(length));
+                    of[segment.queries.clone()].fill(longer.len());
+                }
+            }
+        }
+        let frequencies = |token: usize| match of.get(token) {
+            None | Some(0) => self.frequencies.as_slice(),
+            Some(&number) => &longer[number - 1],
+        };
+        Ok(Angles::scaled(positions, frequencies, scale, dtype, &self.device)?)
     }
 
     /// Embedded tokens [N, D].

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use super::block::NormKind;
 use super::config::{Config, RopeScaling};
 use super::names::{self, Role};
+use super::rope::{Longrope, Yarn};
 use crate::bail_data;
 use crate::ops::activation::Activation;
 use crate::source::{Gguf, TensorSource, Value};
@@ -66,12 +67,13 @@ pub fn config(gguf: &Gguf, _notes: &mut Vec<String>) -> Result<Config> {
         activation: Activation::Silu,
         gated: true,
         causal: true,
-        window: None,
+        windows: vec![],
         bos: id("bos_token_id")?,
         eos: id("eos_token_id")?.into_iter().collect(),
     };
     config.check().with_context(|| format!("cannot use the model in `{}`", gguf.path().display()))?;
-    config.rope_scaling = scaling(gguf, &key("rope.scaling.type"), &key("rope.scaling.factor"), &config)?;
+    config.rope_scaling = scaling(gguf, architecture, &config)?;
+    config.max_positions = config.rope_scaling.reach(config.max_positions);
     Ok(config)
 }
 
@@ -83,23 +85,88 @@ fn within(gguf: &Gguf, key: &str, n: u64) -> Result<usize> {
     }
 }
 
-fn scaling(gguf: &Gguf, kind: &str, factor: &str, config: &Config) -> Result<RopeScaling> {
-    if gguf.shape("rope_freqs.weight").is_some() {
-        let factors = gguf.load("rope_freqs.weight", DType::F64, &Device::Cpu)?.flatten_all()?.to_vec1::<f64>()?;
-        let plain = config.frequencies();
-        for factor in LLAMA3 {
-            let scaling = RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
-            if factors.len() == plain.len() && plain.iter().zip(&factors).all(|(&f, &s)| (scaling.apply(f) * s / f - 1.0).abs() < 1e-3) {
-                return Ok(scaling);
-            }
+/// How rotary frequencies are stretched, as llama.cpp understands the metadata and the factors.
+fn scaling(gguf: &Gguf, architecture: &str, config: &Config) -> Result<RopeScaling> {
+    let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
+    let number = |name: &str| gguf.optional(&key(name), Value::as_f64);
+    let factor = match number("factor")? {
+        Some(factor) => Some(factor),
+        None => gguf.optional(&format!("{architecture}.rope.scale_linear"), Value::as_f64)?,
+    };
+    // Zero stands for none.
+    let factor = factor.filter(|factor| *factor != 0.0).unwrap_or(1.0);
+    if !(factor > 0.0 && factor.is_finite()) {
+        bail_data!("`{}`: a rope scaling by {factor} cannot be", gguf.path().display());
+    }
+    let kind = gguf.optional(&key("type"), Value::as_str)?.unwrap_or("linear");
+    let own = rope_factors(gguf, config)?;
+    match (kind, own) {
+        ("none", own) | ("linear", own) if kind == "none" || factor == 1.0 => Ok(own.unwrap_or(RopeScaling::None)),
+        ("linear", None) => Ok(RopeScaling::Linear(factor)),
+        ("yarn", None) => Ok(RopeScaling::Yarn(yarn(gguf, architecture, factor, config)?)),
+        ("longrope", None) if factor == 1.0 => {
+            let original = number("original_context_length")?.unwrap_or(config.max_positions as f64);
+            let of = |name: &str| match factors(gguf, name, config)? {
+                Some(factors) => anyhow::Ok(factors),
+                None => bail_data!("`{}`: a longrope without `{name}`", gguf.path().display()),
+            };
+            let (short, long) = (of("rope_factors_short.weight")?, of("rope_factors_long.weight")?);
+            Ok(RopeScaling::Longrope(Longrope { short, long, original, attention: number("attn_factor")?.unwrap_or(1.0) }))
         }
-        bail_data!("`{}`: the factors in `rope_freqs.weight` are those of no rope scaling known here", gguf.path().display());
+        ("linear" | "yarn" | "longrope", _) => {
+            bail_data!("`{}`: a rope scaling `{kind}` by {factor} beside factors of its own is not known", gguf.path().display())
+        }
+        (other, _) => bail_data!("`{}`: unknown rope scaling `{other}`; known are none, linear, yarn, longrope", gguf.path().display()),
     }
-    match gguf.optional(kind, Value::as_str)? {
-        None | Some("none") => Ok(RopeScaling::None),
-        Some("linear") => Ok(RopeScaling::Linear(gguf.required(factor, Value::as_f64)?)),
-        Some(other) => bail_data!("`{}`: unknown rope scaling `{other}`; known are none, linear", gguf.path().display()),
+}
+
+/// A yarn's parameters.
+fn yarn(gguf: &Gguf, architecture: &str, factor: f64, config: &Config) -> Result<Yarn> {
+    let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
+    let number = |name: &str| gguf.optional(&key(name), Value::as_f64);
+    for (name, usual) in [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0), ("yarn_attn_factor", 1.0)] {
+        if let Some(x) = number(name)?.filter(|x| *x != usual) {
+            bail_data!("`{}`: `{}` is {x}, which is not known", gguf.path().display(), key(name));
+        }
     }
+    Ok(Yarn {
+        factor,
+        original: number("original_context_length")?.unwrap_or(config.max_positions as f64),
+        attention: number("attn_factor")?.unwrap_or(1.0) * Yarn::mscale(factor, 1.0),
+        fast: number("yarn_beta_fast")?.unwrap_or(32.0),
+        slow: number("yarn_beta_slow")?.unwrap_or(1.0),
+        truncate: true,
+    })
+}
+
+/// A factor for each frequency.
+fn factors(gguf: &Gguf, name: &str, config: &Config) -> Result<Option<Vec<f64>>> {
+    let Some(shape) = gguf.shape(name) else { return Ok(None) };
+    if *shape != [config.head_width / 2] {
+        bail_data!("`{}`: `{name}` has the shape {shape:?}, half a head has {} frequencies", gguf.path().display(), config.head_width / 2);
+    }
+    let factors = gguf.load(name, DType::F64, &Device::Cpu)?.to_vec1::<f64>()?;
+    if !factors.iter().all(|f| *f > 0.0 && f.is_finite()) {
+        bail_data!("`{}`: `{name}` holds factors that cannot be", gguf.path().display());
+    }
+    Ok(Some(factors))
+}
+
+/// The factors in `rope_freqs.weight`: those of a published Llama 3 under its name, any others as they are.
+fn rope_factors(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>> {
+    let Some(factors) = factors(gguf, "rope_freqs.weight", config)? else { return Ok(None) };
+    if factors.iter().all(|f| *f == 1.0) {
+        return Ok(Some(RopeScaling::None));
+    }
+    let plain = config.frequencies(1);
+    for factor in LLAMA3 {
+        let scaling = RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
+        let found = scaling.frequencies(config.rope_theta, config.head_width, 1);
+        if plain.iter().zip(found).zip(&factors).all(|((f, scaled), s)| (scaled * s / f - 1.0).abs() < 1e-3) {
+            return Ok(Some(scaling));
+        }
+    }
+    Ok(Some(RopeScaling::Factors(factors)))
 }
 
 /// GGUF's name of a linear module.
@@ -166,7 +233,8 @@ impl TensorSource for Published<'_> {
     /// Published names, and those of tensors that have none, but for the rope factors, which the config holds.
     fn names(&self) -> Vec<&str> {
         let known: std::collections::BTreeSet<&str> = self.names.values().map(|(own, _)| own.as_str()).collect();
-        let rest = self.gguf.names().into_iter().filter(|n| !known.contains(n) && *n != "rope_freqs.weight");
+        let factors = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
+        let rest = self.gguf.names().into_iter().filter(|n| !known.contains(n) && !factors.contains(n));
         self.names.keys().map(String::as_str).chain(rest).collect()
     }
 

@@ -12,6 +12,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::block::NormKind;
 use super::config::{Config, RopeScaling};
+use super::rope::{self, Yarn};
 use super::{Model, gguf};
 use crate::bail_usage;
 use crate::ops::activation::Activation;
@@ -66,10 +67,9 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, name: &str, storage: Storage, 
         let kind = if tensor.rank() == 1 { GgmlDType::F32 } else { kind };
         tensors.push((name.clone(), QTensor::quantize(&tensor, kind)?));
     }
-    if let RopeScaling::Llama3 { .. } = model.config().rope_scaling {
-        let plain = Config { rope_scaling: RopeScaling::None, ..model.config().clone() }.frequencies();
-        let factors: Vec<f32> = plain.iter().zip(model.config().frequencies()).map(|(f, scaled)| (f / scaled) as f32).collect();
-        let factors = Tensor::from_vec(factors, plain.len(), &Device::Cpu)?;
+    if let Some(factors) = rope_factors(model.config()) {
+        let count = factors.len();
+        let factors = Tensor::from_vec(factors, count, &Device::Cpu)?;
         tensors.push(("rope_freqs.weight".into(), QTensor::quantize(&factors, GgmlDType::F32)?));
     }
     let partial = path.with_extension("partial");
@@ -83,6 +83,50 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, name: &str, storage: Storage, 
         Ok(std::fs::rename(&partial, path)?)
     };
     write().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// What `rope_freqs.weight` holds, where a scaling has a factor for each frequency.
+fn rope_factors(config: &Config) -> Option<Vec<f32>> {
+    let single = config.rope_scaling.boundary().is_none() && config.rope_scaling.attention() == 1.0;
+    match &config.rope_scaling {
+        RopeScaling::Factors(factors) => Some(factors.iter().map(|f| *f as f32).collect()),
+        RopeScaling::Llama3 { .. } | RopeScaling::Longrope(_) if single => {
+            let plain = rope::plain(config.rope_theta, config.head_width);
+            Some(plain.iter().zip(config.frequencies(1)).map(|(f, scaled)| (f / scaled) as f32).collect())
+        }
+        _ => None,
+    }
+}
+
+/// What the metadata say of the scaling. Errors (class usage): one that llama.cpp does not compute.
+fn rope_entries(config: &Config) -> Result<Vec<(&'static str, Value)>> {
+    let kind = |kind: &str| ("rope.scaling.type", Value::String(kind.to_owned()));
+    let factor = |x: f64| Value::F32(x as f32);
+    Ok(match &config.rope_scaling {
+        RopeScaling::None | RopeScaling::Llama3 { .. } => vec![],
+        RopeScaling::Factors(factors) if factors.iter().all(|f| f.is_finite()) => vec![],
+        RopeScaling::Longrope(_) if rope_factors(config).is_some() => vec![],
+        RopeScaling::Linear(by) => vec![kind("linear"), ("rope.scaling.factor", factor(*by))],
+        RopeScaling::Yarn(yarn) if yarn.truncate && yarn.original.fract() == 0.0 => {
+            let mut entries = vec![
+                kind("yarn"),
+                ("rope.scaling.factor", factor(yarn.factor)),
+                ("rope.scaling.original_context_length", Value::U32(yarn.original as u32)),
+            ];
+            let more = yarn.attention / Yarn::mscale(yarn.factor, 1.0);
+            for (name, value, usual) in [
+                ("rope.scaling.attn_factor", more, 1.0),
+                ("rope.scaling.yarn_beta_fast", yarn.fast, 32.0),
+                ("rope.scaling.yarn_beta_slow", yarn.slow, 1.0),
+            ] {
+                if (value - usual).abs() > 1e-6 {
+                    entries.push((name, factor(value)));
+                }
+            }
+            entries
+        }
+        other => bail_usage!("GGUF has no words for this model's rope scaling: {other:?}"),
+    })
 }
 
 /// Rows as GGUF's llama files have them: the two halves of each head's rows in turns.
@@ -100,8 +144,14 @@ fn described(config: &Config, name: &str) -> Result<Vec<(String, Value)>> {
         other => bail_usage!("a model of type `{other}` is not written to GGUF; llama, mistral, qwen2 and qwen3 are"),
     };
     let usual = config.norm == NormKind::Rms && config.gated && config.activation == Activation::Silu && config.causal;
-    if !usual || config.window.is_some() {
-        bail_usage!("GGUF's `{architecture}` has no words for this model's norms, activation or attention window");
+    if !usual {
+        bail_usage!("GGUF's `{architecture}` has no words for this model's norms or activation");
+    }
+    // A window that no sequence outgrows changes nothing.
+    if let Some(window) = config.windows.iter().flatten().find(|window| **window < config.max_positions) {
+        bail_usage!(
+            "GGUF's `{architecture}` has no words for this model's sliding window of {window} tokens: llama.cpp would attend to all"
+        );
     }
     let size = |n: usize| Value::U32(n as u32);
     let text = |text: &str| Value::String(text.to_owned());
@@ -119,9 +169,7 @@ fn described(config: &Config, name: &str) -> Result<Vec<(String, Value)>> {
         ("rope.freq_base", Value::F32(config.rope_theta as f32)),
         ("vocab_size", size(config.vocabulary)),
     ];
-    if let RopeScaling::Linear(factor) = config.rope_scaling {
-        own.extend([("rope.scaling.type", text("linear")), ("rope.scaling.factor", Value::F32(factor as f32))]);
-    }
+    own.extend(rope_entries(config)?);
     let general = [("general.architecture".to_owned(), text(architecture)), ("general.name".to_owned(), text(name))];
     Ok(general.into_iter().chain(own.into_iter().map(|(key, value)| (format!("{architecture}.{key}"), value))).collect())
 }
@@ -137,11 +185,14 @@ mod tests {
         let home = tempfile::tempdir()?;
         let texts = ["the owl eats fish", "snow is cold and white"].map(String::from).to_vec();
         let tokenizer = Tokenizer::train(texts, 280)?;
+        let yarn = Yarn { factor: 2.0, original: 32.0, attention: Yarn::mscale(2.0, 1.0), fast: 16.0, slow: 1.0, truncate: true };
         let (rows, plain) = (tokenizer.vocab_size() + 3, Config { model_type: "llama".into(), ..testing::config() });
         let configs = [
             plain.clone(),
             Config { tied: true, rope_scaling: RopeScaling::Linear(2.0), ..plain.clone() },
             Config { rope_scaling: RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 }, ..plain.clone() },
+            Config { rope_scaling: RopeScaling::Factors(vec![1.0, 2.5]), windows: vec![Some(64); 3], ..plain.clone() },
+            Config { rope_scaling: RopeScaling::Yarn(yarn), ..plain.clone() },
             Config { model_type: "qwen2".into(), qkv_bias: true, ..plain.clone() },
             Config { model_type: "qwen3".into(), head_norms: true, ..plain },
         ];

@@ -11,6 +11,7 @@ use super::block::{Block, Dense, Norm};
 use super::config::Config;
 use super::gguf;
 use super::names::{self, Role};
+use super::stored::{self, Stored};
 use super::{MergeMode, Model};
 use crate::error::{self, Error};
 use crate::source::{self, Gguf, Grants, ModelFiles, Safetensors, TensorSource, Tokenizer};
@@ -62,12 +63,14 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
             let path = folder.config.display();
             let text = std::fs::read_to_string(&folder.config).map_err(|e| Error::data(format!("cannot read `{path}`: {e}")))?;
             let json: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
-            let config = Config::from_json(&json, notes).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
-            let weights = Safetensors::open(&folder.weights)?;
+            let within = || format!("cannot use the model in `{}`", folder.root.display());
+            let mut config = Config::from_json(&json, notes).with_context(within)?;
+            let weights = Stored::new(stored::open(folder).with_context(within)?, &mut config, notes).with_context(within)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
-            check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
-            let model = make(config, &weights).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
-            Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: folder.others.clone() }, notes: vec![] })
+            check_tokenizer(&tokenizer, &config).with_context(within)?;
+            let extras = Extras { config: config.corrected(json), others: folder.others.clone() };
+            let model = make(config, &weights).with_context(within)?;
+            Ok(Loaded { model, tokenizer, extras, notes: vec![] })
         }
         ModelFiles::Embedded(micro) => {
             let json: Value = serde_json::from_str(micro.config).context("the embedded config")?;
@@ -102,10 +105,8 @@ fn check_tokenizer(tokenizer: &source::Tokenizer, config: &Config) -> Result<()>
     Ok(())
 }
 
-/// Names that published files may hold though nothing needs them.
-fn ignorable(name: &str, config: &Config) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || (config.tied && name == names::HEAD)
-}
+/// What helps where only the head is missing.
+const HEADLESS: &str = "if the embedding serves as head, config.json says `\"tie_word_embeddings\": true`";
 
 /// Compares names and shapes with what the config asks for, before anything is loaded.
 fn check(config: &Config, source: &dyn TensorSource) -> Result<()> {
@@ -113,10 +114,11 @@ fn check(config: &Config, source: &dyn TensorSource) -> Result<()> {
     let wanted: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
     let present = source.names();
     let missing: Vec<&str> = expected.iter().map(|(n, _)| n.as_str()).filter(|n| source.shape(n).is_none()).collect();
-    let unexpected: Vec<&str> = present.iter().copied().filter(|n| !wanted.contains(n) && !ignorable(n, config)).collect();
+    let unexpected: Vec<&str> = present.iter().copied().filter(|n| !wanted.contains(n)).collect();
     if let Some(first) = missing.first() {
         let near = error::nearest(first, unexpected.iter().copied()).map(|n| format!("; there is `{n}`")).unwrap_or_default();
-        bail_data!("the weights have no tensor `{first}`{}{near}", and_more(missing.len()));
+        let error = Error::data(format!("the weights have no tensor `{first}`{}{near}", and_more(missing.len())));
+        return Err(if *first == names::HEAD { error.hint(HEADLESS) } else { error }.into());
     }
     if let Some(first) = unexpected.first() {
         bail_data!(
@@ -178,6 +180,7 @@ pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, stor
             up: dense(layer, Role::Up)?,
             down: dense(layer, Role::Down)?,
             activation: config.activation,
+            window: config.window(layer),
         });
     }
     let load = |name: &str| -> Result<Tensor> { source.load(name, storage, device) };
@@ -186,7 +189,7 @@ pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, stor
         blocks,
         norm: norm(names::NORM)?,
         head: if config.tied { None } else { Some(load(names::HEAD)?) },
-        frequencies: config.frequencies(),
+        frequencies: config.frequencies(1),
         device: device.clone(),
         storage,
         compute,

@@ -8,6 +8,8 @@ pub mod block;
 mod cache;
 mod change;
 pub mod config;
+mod config_fields;
+mod config_keys;
 pub mod cost;
 pub mod create;
 mod forward;
@@ -16,9 +18,13 @@ pub mod gguf_save;
 pub mod load;
 pub mod names;
 pub mod overlay;
+mod rope;
+mod rope_config;
 mod rounding;
 pub mod save;
 pub mod shapes;
+mod stored;
+mod windows;
 
 #[cfg(test)]
 mod rounding_tests;
@@ -81,7 +87,7 @@ pub struct Model {
     norm: Norm,
     /// [V, D]; None where the embedding serves as head.
     head: Option<Tensor>,
-    /// Inverse frequencies of the rotary embedding, [E/2].
+    /// Inverse frequencies of the rotary embedding, [E/2], of sequences up to the length at which they change, if they do.
     frequencies: Vec<f64>,
     device: Device,
     storage: DType,

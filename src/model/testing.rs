@@ -38,7 +38,7 @@ pub fn config() -> Config {
         activation: Activation::Silu,
         gated: true,
         causal: true,
-        window: None,
+        windows: vec![],
         bos: None,
         eos: vec![],
     }

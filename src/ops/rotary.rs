@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al. 2021), in the layout of the published Llama weights: entry i of a
 //! head is paired with entry i + E/2, y = (x₁ cos − x₂ sin, x₂ cos + x₁ sin).
 //!
-//! It is a rotation, so backward is the rotation by the negative angle.
+//! It is a rotation, and perhaps a multiplication, so backward is the rotation by the negative angle, multiplied alike.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use rayon::prelude::*;
@@ -18,10 +18,23 @@ pub struct Angles {
 impl Angles {
     /// Angles of tokens at `positions` for the inverse frequencies [E/2].
     pub fn new(positions: &[u32], frequencies: &[f64], dtype: DType, device: &Device) -> Result<Self> {
-        let angle: Vec<f64> = positions.iter().flat_map(|&p| frequencies.iter().map(move |f| f64::from(p) * f)).collect();
+        Self::scaled(positions, |_| frequencies, 1.0, dtype, device)
+    }
+
+    /// The same with the frequencies [E/2] of each token; cos and sin are multiplied by `scale`.
+    pub fn scaled<'a>(
+        positions: &[u32],
+        frequencies: impl Fn(usize) -> &'a [f64],
+        scale: f64,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let of = |(token, &p): (usize, &u32)| frequencies(token).iter().map(move |f| f64::from(p) * f);
+        let angle: Vec<f64> = positions.iter().enumerate().flat_map(of).collect();
         let table = |f: fn(f64) -> f64| {
-            let values: Vec<f64> = angle.iter().map(|&a| f(a)).collect();
-            Tensor::from_vec(values, (positions.len(), frequencies.len()), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+            let values: Vec<f64> = angle.iter().map(|&a| f(a) * scale).collect();
+            let half = values.len().checked_div(positions.len()).unwrap_or(0);
+            Tensor::from_vec(values, (positions.len(), half), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
         };
         Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }

@@ -23,7 +23,7 @@ pub use gguf::{Gguf, Value};
 pub use grants::Grants;
 pub use model::{ModelFiles, ModelFolder, model};
 pub use name::{Name, resolve};
-pub use safetensors::Safetensors;
+pub use safetensors::{Safetensors, unread};
 pub use splits::{SPLIT_NAMES, split_of, without_shard};
 pub use tensors::TensorSource;
 pub use tokenizer::Tokenizer;

@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
+use super::lfs;
 use super::tensors::{Bytes, Encoding, TensorSource, map, read};
 use crate::bail_data;
 use crate::error::{Error, nearest};
@@ -21,6 +22,15 @@ pub struct Safetensors {
     shards: Vec<(PathBuf, Bytes)>,
     entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
+    /// Names that an earlier shard has with other numbers.
+    copies: Vec<String>,
+}
+
+/// The error for a tensor of a type that no weights are read from (class data).
+pub fn unread(name: &str, dtype: &str) -> anyhow::Error {
+    let error =
+        Error::data(format!("tensor `{name}` is stored as {dtype}; weights are read from F64, F32, F16, BF16, F8_E4M3 and F8_E5M2"));
+    error.hint("integers are packed or quantised weights: give the unquantised model, or a GGUF file").into()
 }
 
 struct Entry {
@@ -33,7 +43,9 @@ struct Entry {
 impl Safetensors {
     /// Opens all shards of a model.
     ///
-    /// Errors (class data): a file that is missing, cut short or not in this format, a name in two shards.
+    /// Of a name in two shards the last holds, as transformers has it; [`Safetensors::copies`] tells where others differ.
+    ///
+    /// Errors (class data): a file that is missing, cut short or not in this format.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         Self::of(paths.iter().map(|path| Ok((path.clone(), Bytes::Mapped(map(path)?)))).collect::<Result<_>>()?)
     }
@@ -45,18 +57,48 @@ impl Safetensors {
 
     fn of(shards: Vec<(PathBuf, Bytes)>) -> Result<Self> {
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-        let mut metadata = BTreeMap::new();
+        let (mut metadata, mut copies) = (BTreeMap::new(), vec![]);
         for (shard, (path, bytes)) in shards.iter().enumerate() {
             let (tensors, texts) = header(bytes, path)?;
             metadata.extend(texts);
             for (name, dtype, shape, range) in tensors {
-                if let Some(first) = entries.insert(name.clone(), Entry { shard, dtype, shape, range }) {
-                    let first = shards[first.shard].0.display();
-                    bail_data!("tensor `{name}` is in two files: `{first}` and `{}`", path.display());
+                let entry = Entry { shard, dtype, shape, range };
+                let same = |old: &Entry| {
+                    (old.dtype, &old.shape) == (entry.dtype, &entry.shape)
+                        && shards[old.shard].1[old.range.clone()] == bytes[entry.range.clone()]
+                };
+                if entries.get(&name).is_some_and(|old| !same(old)) {
+                    copies.push(name.clone());
                 }
+                entries.insert(name, entry);
             }
         }
-        Ok(Self { shards, entries, metadata })
+        Ok(Self { shards, entries, metadata, copies })
+    }
+
+    /// Names that several shards have with different numbers.
+    pub fn copies(&self) -> &[String] {
+        &self.copies
+    }
+
+    /// The file that a tensor is read from.
+    pub fn file_of(&self, name: &str) -> Option<&Path> {
+        self.entries.get(name).map(|entry| self.shards[entry.shard].0.as_path())
+    }
+
+    /// Whether two tensors hold the same numbers. Errors: as of [`TensorSource::load`].
+    pub fn same(&self, one: &str, other: &str) -> Result<bool> {
+        let (Some(a), Some(b)) = (self.entries.get(one), self.entries.get(other)) else { return Ok(false) };
+        if a.shape != b.shape {
+            return Ok(false);
+        }
+        let bytes = |entry: &Entry| &self.shards[entry.shard].1[entry.range.clone()];
+        if a.dtype == b.dtype && bytes(a) == bytes(b) {
+            return Ok(true);
+        }
+        let numbers = |name| anyhow::Ok(self.load(name, DType::F32, &Device::Cpu)?.flatten_all()?);
+        let different = numbers(one)?.ne(&numbers(other)?)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+        Ok(different == 0.0)
     }
 
     /// A text that the file holds beside its tensors.
@@ -73,6 +115,9 @@ fn header(bytes: &[u8], path: &Path) -> Result<(Vec<Described>, BTreeMap<String,
     let Some(length) = bytes.first_chunk::<LENGTH>() else {
         bail_data!("`{shown}` is not a safetensors file: it ends after {} bytes", bytes.len());
     };
+    if lfs::is_pointer(bytes) {
+        return Err(lfs::pointer_error(path).into());
+    }
     let (length, rest) = (u64::from_le_bytes(*length), bytes.len() - LENGTH);
     if length > rest as u64 {
         return Err(Error::data(format!(
@@ -116,10 +161,13 @@ impl TensorSource for Safetensors {
         };
         let (path, map) = &self.shards[entry.shard];
         let encoding = match entry.dtype {
+            Dtype::F64 => Encoding::F64,
             Dtype::F32 => Encoding::F32,
             Dtype::F16 => Encoding::F16,
             Dtype::BF16 => Encoding::BF16,
-            other => bail_data!("tensor `{name}` in `{}` is stored as {other}; weights are read from F32, F16 and BF16", path.display()),
+            Dtype::F8_E4M3 => Encoding::E4M3,
+            Dtype::F8_E5M2 => Encoding::E5M2,
+            other => return Err(unread(name, &other.to_string()).context(format!("`{}`", path.display()))),
         };
         read(map, entry.range.clone(), encoding, &entry.shape, dtype, device)
             .with_context(|| format!("tensor `{name}` in `{}`", path.display()))

@@ -35,9 +35,14 @@ pub trait TensorSource: Send + Sync {
 /// How numbers lie in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
+    F64,
     F32,
     F16,
     BF16,
+    /// torch's `float8_e4m3fn`: no infinities.
+    E4M3,
+    /// torch's `float8_e5m2`.
+    E5M2,
     /// Blocks of ggml's quantised types.
     Blocks(GgmlDType),
 }
@@ -46,8 +51,10 @@ impl Encoding {
     /// Numbers in a block, and bytes of a block.
     pub(super) fn block(self) -> (usize, usize) {
         match self {
+            Self::F64 => (1, 8),
             Self::F32 => (1, 4),
             Self::F16 | Self::BF16 => (1, 2),
+            Self::E4M3 | Self::E5M2 => (1, 1),
             Self::Blocks(kind) => (kind.block_size(), kind.type_size()),
         }
     }
@@ -104,11 +111,28 @@ pub(super) fn read(map: &Bytes, range: Range<usize>, encoding: Encoding, shape: 
     }
     Ok(match dtype {
         DType::F32 => Tensor::from_vec(convert(map, range, encoding, 0f32, |x| x)?, shape, device)?,
+        DType::F64 if encoding == Encoding::F64 => Tensor::from_vec(doubles(&map[range]), shape, device)?,
         DType::F64 => Tensor::from_vec(convert(map, range, encoding, 0f64, f64::from)?, shape, device)?,
         DType::BF16 => Tensor::from_vec(convert(map, range, encoding, bf16::ZERO, bf16::from_f32)?, shape, device)?,
         DType::F16 => Tensor::from_vec(in_range(convert(map, range, encoding, f16::ZERO, f16::from_f32)?)?, shape, device)?,
         other => bail_usage!("weights are read as f32, f64, bf16 or f16, not as {}", other.as_str()),
     })
+}
+
+/// Numbers of 64 bits as they are.
+fn doubles(bytes: &[u8]) -> Vec<f64> {
+    bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
+}
+
+/// The number of an 8-bit float with 4 bits of exponent and 3 of mantissa, of which all ones are no number.
+fn e4m3(byte: u8) -> f32 {
+    let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
+    let size = match (exponent, byte & 7) {
+        (15, 7) => f32::NAN,
+        (0, _) => mantissa * 2f32.powi(-9),
+        _ => (8.0 + mantissa) * 2f32.powi(exponent - 10),
+    };
+    if byte & 128 == 0 { size } else { -size }
 }
 
 /// The numbers, if all are finite.
@@ -143,6 +167,11 @@ fn convert<T: Copy + Send + Sync>(
 /// Decodes whole blocks into as many numbers.
 fn decode<T: Copy>(bytes: &[u8], encoding: Encoding, out: &mut [T], from: impl Fn(f32) -> T) -> Result<()> {
     match encoding {
+        Encoding::F64 => {
+            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                *o = from(f64::from_le_bytes(*b) as f32);
+            }
+        }
         Encoding::F32 => {
             for (o, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
                 *o = from(f32::from_le_bytes(*b));
@@ -158,6 +187,9 @@ fn decode<T: Copy>(bytes: &[u8], encoding: Encoding, out: &mut [T], from: impl F
                 *o = from(bf16::from_le_bytes(*b).to_f32());
             }
         }
+        Encoding::E4M3 => out.iter_mut().zip(bytes).for_each(|(o, b)| *o = from(e4m3(*b))),
+        // The upper half of an f16.
+        Encoding::E5M2 => out.iter_mut().zip(bytes).for_each(|(o, b)| *o = from(f16::from_bits(u16::from(*b) << 8).to_f32())),
         Encoding::Blocks(kind) => {
             let decoded = kind.from_data(bytes.into()).dequantize(out.len())?;
             for (o, x) in out.iter_mut().zip(decoded.as_slice::<f32>()?) {
@@ -197,7 +229,8 @@ mod tests {
     #[test]
     fn all_encodings_give_the_same_numbers() {
         let numbers: Vec<f32> = (0..256).map(|i| (i as f32 - 128.0) / 8.0).collect();
-        let cases: [(Encoding, Vec<u8>); 3] = [
+        let cases: [(Encoding, Vec<u8>); 4] = [
+            (Encoding::F64, numbers.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect()),
             (Encoding::F32, numbers.iter().flat_map(|x| x.to_le_bytes()).collect()),
             (Encoding::F16, numbers.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect()),
             (Encoding::BF16, numbers.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect()),
@@ -211,6 +244,20 @@ mod tests {
                 assert_eq!(tensor.to_vec1::<f32>().unwrap(), numbers, "{encoding:?} as {dtype:?}");
             }
         }
+    }
+
+    #[test]
+    fn floats_of_8_bits_are_those_of_torch() {
+        // 1, -1, 2^-9, 448, the largest; 1, -2, 2^-16, 57344, the largest.
+        let cases = [
+            (Encoding::E4M3, [0x38, 0xb8, 0x01, 0x7e], [1.0, -1.0, 1.0 / 512.0, 448.0]),
+            (Encoding::E5M2, [0x3c, 0xc0, 0x01, 0x7b], [1.0, -2.0, 1.0 / 65536.0, 57344.0]),
+        ];
+        for (encoding, bytes, want) in cases {
+            let tensor = read(&mapped(&bytes), 0..4, encoding, &[4], DType::F32, &Device::Cpu).unwrap();
+            assert_eq!(tensor.to_vec1::<f32>().unwrap(), want);
+        }
+        assert!(e4m3(0xff).is_nan());
     }
 
     #[test]

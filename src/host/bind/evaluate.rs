@@ -146,12 +146,12 @@ fn task(
         }
     };
     if let Some(outlook) = host.outlook() {
-        works.extend(encoded.work()?);
+        works.extend(encoded.work(m.network.config())?);
         let mut metrics = encoded.supposed(outlook == Outlook::Good);
         metrics.insert("template".into(), part.wording.name().into());
         return Ok(metrics);
     }
-    let largest = encoded.work()?.into_iter().fold(Work::default(), Work::or);
+    let largest = encoded.work(m.network.config())?.into_iter().fold(Work::default(), Work::or);
     host.expect(
         m.index,
         &m.network,

@@ -191,7 +191,7 @@ fn missed(context: &NativeCallContext, host: &Host, m: &Open, set: &Set, most: O
     let mut all = vec![];
     for part in set.parts() {
         let items = part.choices(host, set.split(), &m.tokenizer, most, positions)?;
-        let works = choices::work(&items);
+        let works = choices::work(m.network.config(), &items);
         let largest = works.iter().fold(Work::default(), |most, &work| most.or(work));
         if host.outlook().is_some() {
             let work = works.iter().fold(Work::default(), |all, &work| all.and(work));

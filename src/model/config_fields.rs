@@ -1,0 +1,80 @@
+//! The fields of a JSON object of `config.json`, with errors that name them.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::bail_data;
+
+pub(super) struct Fields<'a>(pub &'a Value);
+
+impl Fields<'_> {
+    /// The value, also where it is null.
+    pub fn raw(&self, key: &str) -> Option<&Value> {
+        self.0.get(key)
+    }
+
+    /// The value, where it is there and not null.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.raw(key).filter(|v| !v.is_null())
+    }
+
+    pub fn wrong<T>(&self, key: &str, wanted: &str) -> Result<T> {
+        bail_data!("config.json: `{key}` is {}, not {wanted}", self.0[key])
+    }
+
+    /// The value that `read` gives; `default` where the key is missing. Null is an error.
+    pub fn or<T>(&self, key: &str, default: T, wanted: &str, read: impl FnOnce(&Value) -> Option<T>) -> Result<T> {
+        match self.raw(key) {
+            None => Ok(default),
+            Some(value) => read(value).map_or_else(|| self.wrong(key, wanted), Ok),
+        }
+    }
+
+    pub fn size(&self, key: &str) -> Result<Option<usize>> {
+        if self.get(key).is_none() { Ok(None) } else { self.size_or(key, 0).map(Some) }
+    }
+
+    pub fn size_or(&self, key: &str, default: usize) -> Result<usize> {
+        let read = |v: &Value| v.as_u64().filter(|n| (1..1 << 31).contains(n)).map(|n| n as usize);
+        self.or(key, default, "a positive whole number", read)
+    }
+
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        if self.get(key).is_none() { Ok(None) } else { self.number_or(key, 0.0).map(Some) }
+    }
+
+    pub fn number_or(&self, key: &str, default: f64) -> Result<f64> {
+        self.or(key, default, "a positive number", |v| v.as_f64().filter(|x| *x > 0.0))
+    }
+
+    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
+        self.or(key, default, "true or false", Value::as_bool)
+    }
+
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        match self.raw(key) {
+            None => Ok(None),
+            Some(value) => value.as_str().map_or_else(|| self.wrong(key, "a text"), |text| Ok(Some(text))),
+        }
+    }
+
+    /// A list of positive numbers.
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
+        let one = |v: &Value| v.as_f64().filter(|x| *x > 0.0);
+        let read = |v: &Value| v.as_array().and_then(|list| list.iter().map(one).collect()).map(Some);
+        self.or(key, None, "a list of positive numbers", read)
+    }
+
+    /// One token id, a list of them, or none where the value is null; `default` where the key is missing.
+    pub fn ids_or(&self, key: &str, default: &[u32]) -> Result<Vec<u32>> {
+        let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+        match self.raw(key) {
+            None => Ok(default.to_vec()),
+            Some(Value::Null) => Ok(vec![]),
+            Some(Value::Array(list)) => {
+                list.iter().map(id).collect::<Option<_>>().map_or_else(|| self.wrong(key, "a list of token ids"), Ok)
+            }
+            Some(v) => id(v).map_or_else(|| self.wrong(key, "a token id"), |id| Ok(vec![id])),
+        }
+    }
+}

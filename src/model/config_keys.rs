@@ -1,0 +1,311 @@
+//! What becomes of every key of `config.json`: read, known to say nothing of the numbers, refused, or passed over with a note
+//! as transformers passes over what its class for this type of model does not have.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::config_fields::Fields;
+use crate::bail_data;
+use crate::error::Error;
+
+/// What becomes of a key.
+enum Rule {
+    /// Its value is looked at here, in `config.rs`, `rope_config.rs` or `windows.rs`.
+    Read,
+    /// It says nothing of what the model computes.
+    Silent,
+    /// Only values that change nothing are taken; with what others would mean.
+    Only(fn(&Value) -> bool, &'static str),
+}
+
+/// Types of models whose class has a key; empty where all have it.
+type Types = &'static [&'static str];
+
+const READ: [(Types, &[&str]); 4] = [
+    (
+        &[],
+        &[
+            "model_type",
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "hidden_act",
+            "rms_norm_eps",
+            "tie_word_embeddings",
+            "max_position_embeddings",
+            "original_max_position_embeddings",
+            "rope_theta",
+            "rope_scaling",
+            "rope_parameters",
+            "partial_rotary_factor",
+            "sliding_window",
+            "layer_types",
+            "bos_token_id",
+            "eos_token_id",
+            "architectures",
+            "attention_dropout",
+            "auto_map",
+            "quantization_config",
+            "compression_config",
+        ],
+    ),
+    (&["llama", "qwen3"], &["attention_bias"]),
+    (&["llama"], &["mlp_bias"]),
+    // mistral's class looks at neither, which `windows.rs` says.
+    (&["qwen2", "qwen3", "mistral"], &["use_sliding_window", "max_window_layers"]),
+];
+
+/// Keys that say nothing of what the model computes.
+const SILENT: [&[&str]; 7] = [
+    // Who wrote the file, and from what.
+    &["transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "model_name", "tokenizer_class", "license"],
+    // The type in which weights are kept: `--dtype` says it here.
+    &["dtype", "torch_dtype"],
+    // How transformers computes and what it returns.
+    &[
+        "use_cache",
+        "pretraining_tp",
+        "return_dict",
+        "use_return_dict",
+        "output_hidden_states",
+        "output_attentions",
+        "torchscript",
+        "use_bfloat16",
+        "chunk_size_feed_forward",
+        "gradient_checkpointing",
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_autoset",
+        "_attn_implementation_internal",
+        "_experts_implementation",
+        "_experts_implementation_internal",
+        "_flash_attn_2_enabled",
+        "tie_last_hidden_states",
+    ],
+    // How new weights would be drawn.
+    &["initializer_range"],
+    // Classifiers and encoder-decoders.
+    &[
+        "id2label",
+        "label2id",
+        "num_labels",
+        "problem_type",
+        "finetuning_task",
+        "task_specific_params",
+        "is_decoder",
+        "tie_encoder_decoder",
+        "add_cross_attention",
+        "cross_attention_hidden_size",
+        "pruned_heads",
+        "prefix",
+    ],
+    // Tokens that the network does not know of: nothing is padded here.
+    &["pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id", "mask_token_id", "decoder_start_token_id"],
+    // Generation, which transformers reads from generation_config.json alone.
+    &[
+        "assistant_confidence_threshold",
+        "assistant_lookbehind",
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "diversity_penalty",
+        "do_sample",
+        "early_stopping",
+        "encoder_no_repeat_ngram_size",
+        "encoder_repetition_penalty",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "exponential_decay_length_penalty",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "length_penalty",
+        "max_length",
+        "min_length",
+        "no_repeat_ngram_size",
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
+        "num_beam_groups",
+        "num_beams",
+        "num_return_sequences",
+        "output_scores",
+        "remove_invalid_values",
+        "repetition_penalty",
+        "return_dict_in_generate",
+        "suppress_tokens",
+        "target_lookbehind",
+        "temperature",
+        "top_k",
+        "top_p",
+        "typical_p",
+    ],
+];
+
+/// Keys that transformers' common code would act on.
+const ONLY: [(&str, Rule); 12] = [
+    ("is_causal", Rule::Only(|v| *v == Value::Bool(true), "attention in both directions")),
+    ("is_encoder_decoder", Rule::Only(nothing, "an encoder beside the decoder")),
+    ("per_layer_config", Rule::Only(nothing, "layers of different sizes")),
+    ("text_config", Rule::Only(nothing, "a config inside the config, as of models that see or hear")),
+    ("decoder", Rule::Only(nothing, "a config inside the config")),
+    ("generator", Rule::Only(nothing, "a config inside the config")),
+    ("text_encoder", Rule::Only(nothing, "a config inside the config")),
+    ("attention_chunk_size", Rule::Only(nothing, "attention in chunks")),
+    ("kv_sharing_modes", Rule::Only(nothing, "layers that share keys and values")),
+    ("attribute_map", Rule::Only(nothing, "keys under other names")),
+    ("fusion_config", Rule::Only(nothing, "fused modules")),
+    ("transformers_weights", Rule::Only(|v| nothing(v) || v == "model.safetensors", "weights under another file's name")),
+];
+
+/// Whether a value says nothing.
+fn nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+fn rule(model_type: &str, key: &str) -> Option<&'static Rule> {
+    let read = |(types, keys): &(Types, &[&str])| (types.is_empty() || types.contains(&model_type)) && keys.contains(&key);
+    if READ.iter().any(read) {
+        return Some(&Rule::Read);
+    }
+    if key.starts_with("unsloth_") || SILENT.iter().any(|keys| keys.contains(&key)) {
+        return Some(&Rule::Silent);
+    }
+    ONLY.iter().find(|(name, _)| *name == key).map(|(_, rule)| rule)
+}
+
+/// The name that transformers' classes for a type of models begin with.
+pub(super) fn class(model_type: &str) -> &'static str {
+    match model_type {
+        "mistral" => "Mistral",
+        "qwen2" => "Qwen2",
+        "qwen3" => "Qwen3",
+        _ => "Llama",
+    }
+}
+
+/// Goes through all keys. Errors (class data): one that would change what the model computes in a way that is not known here.
+pub(super) fn check(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result<()> {
+    let mut passed = vec![];
+    for (key, value) in f.0.as_object().into_iter().flatten() {
+        match rule(model_type, key) {
+            Some(Rule::Read | Rule::Silent) => {}
+            Some(Rule::Only(harmless, meaning)) if !harmless(value) => {
+                bail_data!("config.json: `{key}` is {value}: {meaning} is not known here")
+            }
+            Some(Rule::Only(..)) => {}
+            None if nothing(value) => {}
+            // What such a model has anyway.
+            None if model_type == "qwen2" && key == "attention_bias" => {}
+            None => passed.push(format!("`{key}`")),
+        }
+    }
+    if !passed.is_empty() {
+        let class = class(model_type);
+        notes.push(format!("config.json: transformers' `{class}Config` has no use for {}: passed over", passed.join(", ")));
+    }
+    quantized(f)?;
+    architecture(f, model_type, notes)?;
+    own_code(f, notes);
+    dropout(f, notes)
+}
+
+fn quantized(f: &Fields) -> Result<()> {
+    for key in ["quantization_config", "compression_config"] {
+        if let Some(quantized) = f.get(key).filter(|v| !nothing(v)) {
+            let method = quantized.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
+            bail_data!("the weights are quantised (`{method}`); give the unquantised model, or a GGUF file");
+        }
+    }
+    Ok(())
+}
+
+/// Which class a model is of is said by `model_type`, as `AutoModelForCausalLM` decides it; `architectures` may tell of a head that
+/// is none of a language model.
+fn architecture(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result<()> {
+    let read = |v: &Value| match v {
+        Value::Null => Some(vec![]),
+        v => v.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
+    };
+    let names = f.or("architectures", vec![], "a list of names", read)?;
+    let own = format!("{}ForCausalLM", class(model_type));
+    let Some(first) = names.first().filter(|_| !names.contains(&own)) else { return Ok(()) };
+    if !["ForCausalLM", "LMHeadModel", "Model"].iter().any(|end| first.ends_with(end)) {
+        let error = Error::data(format!("config.json: `architectures` says `{first}`, which is no causal language model"));
+        return Err(error.hint(format!("only {own}'s numbers are computed; weights with a language model's head say so there")).into());
+    }
+    notes.push(format!("config.json: `architectures` says `{first}`; the model is read as `{own}`, as `model_type` has it"));
+    Ok(())
+}
+
+fn own_code(f: &Fields, notes: &mut Vec<String>) {
+    let models = |map: &Value| map.as_object().is_some_and(|map| map.keys().any(|key| key != "AutoTokenizer"));
+    if f.get("auto_map").is_some_and(models) {
+        notes.push("config.json: `auto_map` names code that comes with the model; it is not run, as without `trust_remote_code`".into());
+    }
+}
+
+fn dropout(f: &Fields, notes: &mut Vec<String>) -> Result<()> {
+    let read = |v: &Value| if v.is_null() { Some(0.0) } else { v.as_f64().filter(|p| (0.0..=1.0).contains(p)) };
+    let share = f.or("attention_dropout", 0.0, "a number from 0 to 1", read)?;
+    if share != 0.0 {
+        notes.push(format!("config.json: `attention_dropout` is {share}; training here drops nothing out"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn checked(model_type: &str, config: Value) -> Result<Vec<String>> {
+        let mut notes = vec![];
+        check(&Fields(&config), model_type, &mut notes).map(|()| notes)
+    }
+
+    #[test]
+    fn no_key_has_two_rules() {
+        let mut all: Vec<&str> = READ.iter().flat_map(|(_, keys)| keys.iter().copied()).collect();
+        all.extend(SILENT.iter().flat_map(|keys| keys.iter().copied()));
+        all.extend(ONLY.iter().map(|(key, _)| *key));
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn keys_are_read_passed_over_or_refused() {
+        assert!(checked("llama", json!({ "hidden_size": 8, "use_cache": false, "unsloth_fixed": true, "x": null })).unwrap().is_empty());
+        let notes = checked("mistral", json!({ "attention_bias": true, "logit_scale": 2.0, "mlp_bias": false })).unwrap();
+        assert_eq!(notes, ["config.json: transformers' `MistralConfig` has no use for `attention_bias`, `logit_scale`: passed over"]);
+        for (config, words) in [
+            (json!({ "is_causal": false }), "`is_causal` is false"),
+            (json!({ "text_config": { "hidden_size": 8 } }), "`text_config`"),
+            (json!({ "attention_dropout": "0.1" }), "`attention_dropout`"),
+            (json!({ "architectures": ["LlamaForSequenceClassification"] }), "`LlamaForSequenceClassification`"),
+            (json!({ "architectures": "LlamaForCausalLM" }), "a list of names"),
+            (json!({ "quantization_config": { "quant_method": "awq" } }), "`awq`"),
+        ] {
+            let error = checked("llama", config).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        for (config, words) in [
+            (json!({ "architectures": ["MistralForCausalLM"] }), "read as `LlamaForCausalLM`"),
+            (json!({ "architectures": ["LlamaModel"] }), "`LlamaModel`"),
+            (json!({ "auto_map": { "AutoModelForCausalLM": "x.Y" } }), "`auto_map`"),
+            (json!({ "attention_dropout": 0.1 }), "drops nothing out"),
+        ] {
+            let notes = checked("llama", config).unwrap();
+            assert!(notes.len() == 1 && notes[0].contains(words), "{notes:?}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! A folder's weights under the published names: what transformers 5.24 reads from names and tensors that people have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use super::config::Config;
+use super::names;
+use crate::bail_data;
+use crate::error::Error;
+use crate::source::{ModelFolder, Safetensors, TensorSource, unread};
+
+/// Stored tensors by published name; those without one keep their own.
+pub struct Stored {
+    source: Safetensors,
+    names: BTreeMap<String, String>,
+}
+
+/// The weights of a folder. Errors (class data): those of [`Safetensors::open`]; a tensor with other numbers in another file than
+/// that which the index names.
+pub fn open(folder: &ModelFolder) -> Result<Safetensors> {
+    let source = Safetensors::open(&folder.weights)?;
+    let named = |name: &str| -> Option<String> {
+        let text = std::fs::read_to_string(folder.root.join("model.safetensors.index.json")).ok()?;
+        let index: Value = serde_json::from_str(&text).ok()?;
+        Some(index.get("weight_map")?.get(name)?.as_str()?.to_owned())
+    };
+    for name in source.copies() {
+        let last = source.file_of(name).and_then(|file| file.file_name()).unwrap_or_default();
+        if named(name).is_none_or(|file| *file != *last) {
+            bail_data!(
+                "tensor `{name}` is in several files with different numbers: transformers would read it from `{}`, which the index does not name for it",
+                last.display()
+            );
+        }
+    }
+    Ok(source)
+}
+
+impl Stored {
+    /// Finds the published names; a config that ties head and embedding is corrected where the file holds a head of its own.
+    ///
+    /// Errors (class data): two tensors of one name, names that transformers does not know, quantised weights.
+    pub fn new(source: Safetensors, config: &mut Config, notes: &mut Vec<String>) -> Result<Self> {
+        let wanted: BTreeSet<String> = config.tensors().into_iter().map(|(name, _)| name).chain([names::HEAD.to_owned()]).collect();
+        let mut found: BTreeMap<String, String> = BTreeMap::new();
+        for own in source.names() {
+            let name = published(own, &wanted);
+            if let Some(other) = found.insert(name.clone(), own.to_owned()) {
+                bail_data!("the weights have `{other}` and `{own}`, which are both `{name}`");
+            }
+        }
+        let mut stored = Self { source, names: found };
+        stored.known_prefix(&wanted)?;
+        stored.pass_over(config.layers, &wanted, notes)?;
+        stored.settle_head(config, notes)?;
+        stored.types(&wanted, notes)?;
+        Ok(stored)
+    }
+
+    /// Errors where no name is known: transformers would begin with random numbers.
+    fn known_prefix(&self, wanted: &BTreeSet<String>) -> Result<()> {
+        if self.names.keys().any(|name| wanted.contains(name)) {
+            return Ok(());
+        }
+        let prefix = self.names.keys().find_map(|name| wanted.iter().find_map(|w| name.strip_suffix(w.as_str())));
+        let Some(prefix) = prefix else { return Ok(()) };
+        let error = Error::data(format!(
+            "the names of the weights begin with `{prefix}`, which transformers does not know: it would begin with random numbers"
+        ));
+        Err(error.hint(format!("write the file again without `{prefix}` in its names")).into())
+    }
+
+    /// Leaves out what changes no numbers, and says so.
+    fn pass_over(&mut self, layers: usize, wanted: &BTreeSet<String>, notes: &mut Vec<String>) -> Result<()> {
+        let mut extra: BTreeMap<Extra, Vec<String>> = BTreeMap::new();
+        for (name, own) in self.names.iter().filter(|(name, _)| !wanted.contains(*name)) {
+            if let Some(method) = quantised(name) {
+                let error = Error::data(format!("the weights are quantised ({method}): they have a tensor `{own}`"));
+                return Err(error.hint("give the unquantised model, or a GGUF file").into());
+            }
+            if let Some(kind) = Extra::of(name, layers) {
+                extra.entry(kind).or_default().push(name.clone());
+            }
+        }
+        for (kind, names) in extra {
+            notes.extend(kind.note(&names, layers));
+            names.iter().for_each(|name| drop(self.names.remove(name)));
+        }
+        Ok(())
+    }
+
+    /// Of a tied pair the file may hold one under either name, or two; different ones are not tied, as transformers has it.
+    fn settle_head(&mut self, config: &mut Config, notes: &mut Vec<String>) -> Result<()> {
+        if !config.tied {
+            return Ok(());
+        }
+        match (self.names.get(names::EMBEDDING), self.names.get(names::HEAD)) {
+            (Some(embedding), Some(head)) if self.source.same(embedding, head)? => drop(self.names.remove(names::HEAD)),
+            (Some(_), Some(head)) => {
+                notes.push(format!(
+                    "`tie_word_embeddings` is true, but `{head}` is another matrix than the embedding: the model has it as a head of its own, as in transformers"
+                ));
+                config.tied = false;
+            }
+            (None, Some(head)) => {
+                notes.push(format!("the embedding is read from `{head}`, to which it is tied"));
+                let head = self.names.remove(names::HEAD);
+                self.names.extend(head.map(|own| (names::EMBEDDING.to_owned(), own)));
+            }
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Errors where weights are no floats; a note where they are floats of 8 bits.
+    fn types(&self, wanted: &BTreeSet<String>, notes: &mut Vec<String>) -> Result<()> {
+        let mut short: BTreeMap<String, usize> = BTreeMap::new();
+        for own in self.names.iter().filter(|(name, _)| wanted.contains(*name)).map(|(_, own)| own) {
+            match self.source.dtype_name(own).as_deref() {
+                Some("F64" | "F32" | "F16" | "BF16") | None => {}
+                Some(kind @ ("F8_E4M3" | "F8_E5M2")) => *short.entry(kind.to_owned()).or_default() += 1,
+                Some(other) => return Err(unread(own, other)),
+            }
+        }
+        for (kind, count) in short {
+            notes.push(format!("{count} tensors are stored as {kind}: read as the numbers that they hold, without scales"));
+        }
+        Ok(())
+    }
+}
+
+/// The name that transformers reads a stored tensor under: with the prefix `model.` put before or taken away where that gives a name
+/// that the model has.
+fn published(own: &str, wanted: &BTreeSet<String>) -> String {
+    if let Some(name) = own.strip_prefix("model.").filter(|name| wanted.contains(*name)) {
+        return name.to_owned();
+    }
+    let longer = format!("model.{own}");
+    if wanted.contains(&longer) { longer } else { own.to_owned() }
+}
+
+/// The method whose weights have such a tensor.
+fn quantised(name: &str) -> Option<&'static str> {
+    Some(match name.rsplit('.').next()? {
+        "qweight" | "qzeros" | "g_idx" | "scales" => "GPTQ or AWQ",
+        "absmax" | "quant_map" | "nested_absmax" | "nested_quant_map" | "SCB" | "weight_format" => "bitsandbytes",
+        part if part.starts_with("quant_state") => "bitsandbytes",
+        "weight_scale" | "weight_scale_inv" | "input_scale" | "weight_packed" | "weight_shape" | "weight_zero_point" => {
+            "fp8 or packed integers"
+        }
+        "_data" | "_scale" | "qdata" => "torchao",
+        _ => return None,
+    })
+}
+
+/// What a file may hold though the model computes without it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Extra {
+    /// Frequencies that are computed.
+    Frequencies,
+    /// Layers beyond those of the config.
+    Layers,
+    /// Scales of a key-value cache in 8 bits.
+    CacheScales,
+    /// Heads beside the language model's.
+    Heads,
+}
+
+impl Extra {
+    fn of(name: &str, layers: usize) -> Option<Self> {
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let head = ["v_head.", "score.", "classifier.", "value_head.", "reward_head.", "mtp."];
+        match last {
+            _ if name.contains("rotary_emb.") && matches!(last, "inv_freq" | "cos_cached" | "sin_cached") => Some(Self::Frequencies),
+            "k_scale" | "v_scale" | "q_scale" | "kv_scale" | "output_scale" => Some(Self::CacheScales),
+            _ if names::layer_of(name).is_some_and(|layer| layer >= layers) => Some(Self::Layers),
+            _ if head.iter().any(|head| name.starts_with(head)) => Some(Self::Heads),
+            _ => None,
+        }
+    }
+
+    fn note(self, names: &[String], layers: usize) -> Option<String> {
+        let (first, count) = (names.first()?, names.len());
+        Some(match self {
+            Self::Frequencies => return None,
+            Self::Layers => {
+                let held = names.iter().filter_map(|name| names::layer_of(name)).max()? + 1;
+                format!("the weights have {held} layers, the config asks for the first {layers} of them: the others are passed over")
+            }
+            Self::CacheScales => {
+                format!("{count} scales of an 8-bit key-value cache (`{first}`) are passed over: keys and values are not rounded here")
+            }
+            Self::Heads => format!("{count} tensors of a head beside the language model's (`{first}`) are passed over"),
+        })
+    }
+}
+
+impl TensorSource for Stored {
+    fn names(&self) -> Vec<&str> {
+        self.names.keys().map(String::as_str).collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.source.shape(self.names.get(name)?)
+    }
+
+    fn dtype_name(&self, name: &str) -> Option<String> {
+        self.source.dtype_name(self.names.get(name)?)
+    }
+
+    fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
+        self.source.load(self.names.get(name).map_or(name, String::as_str), dtype, device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_put_and_taken_as_transformers_does() {
+        let wanted: BTreeSet<String> =
+            ["model.norm.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight"].map(String::from).into();
+        for (own, want) in [
+            ("model.norm.weight", "model.norm.weight"),
+            ("norm.weight", "model.norm.weight"),
+            ("layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_proj.weight"),
+            ("model.model.norm.weight", "model.norm.weight"),
+            ("model.lm_head.weight", "lm_head.weight"),
+            ("lm_head.weight", "lm_head.weight"),
+            ("module.model.norm.weight", "module.model.norm.weight"),
+            ("language_model.norm.weight", "language_model.norm.weight"),
+        ] {
+            assert_eq!(published(own, &wanted), want);
+        }
+    }
+
+    #[test]
+    fn what_changes_numbers_is_no_extra() {
+        for (name, extra) in [
+            ("model.layers.0.self_attn.rotary_emb.inv_freq", true),
+            ("model.layers.0.self_attn.k_proj.k_scale", true),
+            ("model.layers.2.mlp.up_proj.weight", true),
+            ("score.weight", true),
+            ("model.layers.0.mlp.up_proj.bias", false),
+            ("model.layers.0.self_attn.q_proj.lora_A.weight", false),
+            ("model.layers.1.self_attn.q_norm.weight", false),
+            ("lm_head.bias", false),
+        ] {
+            assert_eq!(Extra::of(name, 2).is_some(), extra, "{name}");
+        }
+        assert_eq!(quantised("model.layers.0.mlp.up_proj.qweight"), Some("GPTQ or AWQ"));
+        assert_eq!(quantised("model.layers.0.mlp.up_proj.weight.quant_state.bitsandbytes__nf4"), Some("bitsandbytes"));
+        assert_eq!(quantised("model.layers.0.mlp.up_proj.weight"), None);
+    }
+}

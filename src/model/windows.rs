@@ -1,0 +1,157 @@
+//! Which layers attend to a sliding window only, as transformers 5.24 decides it for each type of models.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::config_fields::Fields;
+use crate::bail_data;
+use crate::error::Error;
+
+/// The window of configs that lack the key.
+const WINDOW: usize = 4096;
+/// Qwen's first layer with a window, where the config lacks the key.
+const FIRST: i64 = 28;
+
+/// What `layer_types` may say of a layer.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Full,
+    Sliding,
+}
+
+/// The window of each of `layers` layers; empty where none has one.
+pub(super) fn read(f: &Fields, model_type: &str, layers: usize, positions: usize, notes: &mut Vec<String>) -> Result<Vec<Option<usize>>> {
+    let types = types(f, layers)?;
+    match model_type {
+        "mistral" => mistral(f, types.as_deref(), layers, notes),
+        "qwen2" | "qwen3" => qwen(f, types, layers),
+        _ => llama(f, types.as_deref(), positions),
+    }
+}
+
+fn types(f: &Fields, layers: usize) -> Result<Option<Vec<Kind>>> {
+    let Some(value) = f.get("layer_types") else { return Ok(None) };
+    let Some(list) = value.as_array() else { return f.wrong("layer_types", "a list with an entry for each layer") };
+    if list.len() != layers {
+        bail_data!("config.json: `layer_types` has {} entries, `num_hidden_layers` is {layers}", list.len());
+    }
+    let kind = |v: &Value| match v.as_str() {
+        Some("full_attention" | "attention") => Ok(Kind::Full),
+        Some("sliding_attention") => Ok(Kind::Sliding),
+        _ => bail_data!("config.json: `layer_types` has {v}; known are full_attention, sliding_attention"),
+    };
+    list.iter().map(kind).collect::<Result<_>>().map(Some)
+}
+
+/// transformers' class attends to all tokens, but its cache would follow these keys when it generates.
+fn llama(f: &Fields, types: Option<&[Kind]>, positions: usize) -> Result<Vec<Option<usize>>> {
+    let sliding = types.is_some_and(|types| types.contains(&Kind::Sliding));
+    let window = f.size("sliding_window")?.filter(|&window| window < positions);
+    if let Some(key) = window.map(|_| "sliding_window").or(sliding.then_some("layer_types")) {
+        let error = Error::data(format!(
+            "config.json: `{key}` is {}: transformers' `llama` measures without a window and generates with one in its cache",
+            f.0[key]
+        ));
+        return Err(error
+            .hint(format!("take `{key}` out of the config, or say `\"model_type\": \"mistral\"` if all layers have the window"))
+            .into());
+    }
+    Ok(vec![])
+}
+
+/// All layers have the window, whatever else the config says.
+fn mistral(f: &Fields, types: Option<&[Kind]>, layers: usize, notes: &mut Vec<String>) -> Result<Vec<Option<usize>>> {
+    let window = match f.raw("sliding_window") {
+        Some(Value::Null) => None,
+        _ => Some(f.size_or("sliding_window", WINDOW)?),
+    };
+    let types = types.unwrap_or_default();
+    let all = |kind| types.iter().all(|k| *k == kind);
+    if !(all(Kind::Full) || all(Kind::Sliding)) || (window.is_none() && types.contains(&Kind::Sliding)) {
+        bail_data!("config.json: `layer_types`: transformers' `mistral` has the same window (`sliding_window`) in all layers, or none");
+    }
+    let unread = ["use_sliding_window", "max_window_layers"].into_iter().find(|key| f.get(key).is_some());
+    let unread = unread.or((types.contains(&Kind::Full)).then_some("layer_types"));
+    if let (Some(window), Some(key)) = (window, unread) {
+        notes
+            .push(format!("config.json: all layers have the sliding window of {window}; transformers' `mistral` does not look at `{key}`"));
+    }
+    Ok(window.map_or(vec![], |window| vec![Some(window); layers]))
+}
+
+/// `layer_types` says it, else layers from `max_window_layers` on have the window.
+fn qwen(f: &Fields, types: Option<Vec<Kind>>, layers: usize) -> Result<Vec<Option<usize>>> {
+    let used = f.flag_or("use_sliding_window", false)?;
+    let first = f.or("max_window_layers", FIRST, "a whole number", Value::as_i64)?;
+    let window = match f.raw("sliding_window") {
+        Some(Value::Null) => None,
+        _ if used => Some(f.size_or("sliding_window", WINDOW)?),
+        _ => None,
+    };
+    let sliding = match types {
+        Some(types) => types.into_iter().map(|kind| kind == Kind::Sliding).collect::<Vec<_>>(),
+        None => (0..layers).map(|layer| window.is_some() && layer as i64 >= first).collect(),
+    };
+    if !sliding.contains(&true) {
+        return Ok(vec![]);
+    }
+    if window.is_none() {
+        bail_data!(
+            "config.json: `layer_types` has sliding_attention, but `use_sliding_window` or `sliding_window` says that there is no window"
+        );
+    }
+    Ok(sliding.into_iter().map(|sliding| window.filter(|_| sliding)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn of(model_type: &str, config: Value) -> Result<(Vec<Option<usize>>, usize)> {
+        let mut notes = vec![];
+        read(&Fields(&config), model_type, 2, 256, &mut notes).map(|windows| (windows, notes.len()))
+    }
+
+    #[test]
+    fn layers_have_windows_as_transformers_has_them() -> Result<()> {
+        let both = ["sliding_attention", "full_attention"];
+        let cases = [
+            ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 16 }), vec![]),
+            ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 2 }), vec![]),
+            ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 1 }), vec![None, Some(16)]),
+            ("qwen3", json!({ "use_sliding_window": true, "sliding_window": 16, "layer_types": both }), vec![Some(16), None]),
+            ("qwen3", json!({ "use_sliding_window": true, "max_window_layers": -1 }), vec![Some(4096); 2]),
+            ("qwen3", json!({ "sliding_window": 16, "max_window_layers": 0 }), vec![]),
+            ("mistral", json!({ "sliding_window": 16 }), vec![Some(16); 2]),
+            ("mistral", json!({}), vec![Some(4096); 2]),
+            ("mistral", json!({ "sliding_window": null }), vec![]),
+            ("llama", json!({ "sliding_window": 256, "layer_types": ["full_attention", "attention"] }), vec![]),
+        ];
+        for (model_type, config, want) in cases {
+            assert_eq!(of(model_type, config.clone())?, (want, 0), "{model_type} {config}");
+        }
+        let unread = of("mistral", json!({ "sliding_window": 16, "use_sliding_window": false }))?;
+        assert_eq!(unread, (vec![Some(16); 2], 1));
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        let both = ["sliding_attention", "full_attention"];
+        for (model_type, config, words) in [
+            ("qwen3", json!({ "layer_types": both }), "says that there is no window"),
+            ("qwen3", json!({ "layer_types": ["full_attention"] }), "has 1 entries"),
+            ("qwen3", json!({ "layer_types": ["full_attention", "linear_attention"] }), "linear_attention"),
+            ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 0 }), "`sliding_window` is 0"),
+            ("qwen2", json!({ "use_sliding_window": "yes" }), "`use_sliding_window`"),
+            ("mistral", json!({ "layer_types": both }), "`layer_types`"),
+            ("mistral", json!({ "sliding_window": -1 }), "`sliding_window` is -1"),
+            ("llama", json!({ "sliding_window": 16 }), "`sliding_window` is 16"),
+            ("llama", json!({ "layer_types": both }), "`layer_types`"),
+        ] {
+            let error = of(model_type, config).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
