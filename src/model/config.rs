@@ -275,15 +275,14 @@ impl Config {
     /// The keys that say which layers have a window.
     fn windows_to_json(&self, out: &mut Value) {
         let window = self.windows.iter().flatten().next();
-        match self.model_type.as_str() {
-            "mistral" => out["sliding_window"] = json!(window),
-            "qwen2" | "qwen3" if window.is_some() => {
-                let kind = |layer| if self.window(layer).is_some() { "sliding_attention" } else { "full_attention" };
-                out["use_sliding_window"] = json!(true);
-                out["sliding_window"] = json!(window);
-                out["layer_types"] = (0..self.layers).map(kind).collect();
-            }
-            _ => {}
+        if self.model_type == "mistral" {
+            out["sliding_window"] = json!(window);
+        }
+        if window.is_some() {
+            let kind = |layer| if self.window(layer).is_some() { "sliding_attention" } else { "full_attention" };
+            out["use_sliding_window"] = json!(true);
+            out["sliding_window"] = json!(window);
+            out["layer_types"] = (0..self.layers).map(kind).collect();
         }
     }
 }

@@ -27,7 +27,10 @@ pub(super) fn read(f: &Fields, e: usize, positions: usize, notes: &mut Vec<Strin
     };
     let Some(object) = chosen.as_object() else { bail_data!("config.json: the rope scaling is {chosen}, not an object") };
     if let Some((key, _)) = object.iter().find(|(_, v)| v.is_object()) {
-        bail_data!("config.json: rope parameters for a type of layers (`{key}`) are not known to transformers' models of this type");
+        let place = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
+        bail_data!(
+            "config.json: `{place}` has parameters for a type of layers (`{key}`), which transformers' models of this type do not know"
+        );
     }
     let s = Fields(chosen);
     let theta = if s.raw("rope_theta").is_some() { s.number_or("rope_theta", THETA)? } else { f.number_or("rope_theta", THETA)? };

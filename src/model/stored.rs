@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use serde_json::Value;
 
 use super::config::Config;
 use super::names;
 use crate::bail_data;
 use crate::error::Error;
-use crate::source::{ModelFolder, Safetensors, TensorSource, unread};
+use crate::source::{self, ModelFolder, Safetensors, TensorSource, unread};
 
 /// Stored tensors by published name; those without one keep their own.
 pub struct Stored {
@@ -18,18 +17,18 @@ pub struct Stored {
     names: BTreeMap<String, String>,
 }
 
-/// The weights of a folder. Errors (class data): those of [`Safetensors::open`]; a tensor with other numbers in another file than
-/// that which the index names.
+/// The weights of a folder. Errors (class data): those of [`Safetensors::open`]; a tensor that the index names and no file has, or
+/// that another file has with other numbers.
 pub fn open(folder: &ModelFolder) -> Result<Safetensors> {
     let source = Safetensors::open(&folder.weights)?;
-    let named = |name: &str| -> Option<String> {
-        let text = std::fs::read_to_string(folder.root.join("model.safetensors.index.json")).ok()?;
-        let index: Value = serde_json::from_str(&text).ok()?;
-        Some(index.get("weight_map")?.get(name)?.as_str()?.to_owned())
-    };
+    let index = source::weight_map(folder)?;
+    if let Some((name, file)) = index.iter().find(|(name, _)| source.shape(name).is_none()) {
+        let error = Error::data(format!("the index names the tensor `{name}` in `{file}`, which does not have it"));
+        return Err(error.hint("copy or download the shards again, all of the same version").into());
+    }
     for name in source.copies() {
         let last = source.file_of(name).and_then(|file| file.file_name()).unwrap_or_default();
-        if named(name).is_none_or(|file| *file != *last) {
+        if index.get(name).is_none_or(|file| *last != **file) {
             bail_data!(
                 "tensor `{name}` is in several files with different numbers: transformers would read it from `{}`, which the index does not name for it",
                 last.display()

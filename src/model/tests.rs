@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use super::block::NormKind;
-use super::config::Config;
+use super::config::{Config, RopeScaling};
+use super::rope::{Longrope, Yarn};
 use super::testing::{config, model, overlay, weights};
 use super::{MergeMode, Model, Overlay, Request, Role, Tokens, names};
 use crate::ops::activation::Activation;
@@ -24,7 +25,6 @@ fn batch() -> (Tokens, Vec<usize>, Vec<u32>) {
 /// The network written once more with candle's differentiable ops alone.
 struct Oracle<'a> {
     config: &'a Config,
-    frequencies: Vec<f64>,
     vars: BTreeMap<String, Var>,
     pairs: BTreeMap<(usize, Role), (Var, Var, f64)>,
 }
@@ -61,10 +61,12 @@ impl Oracle<'_> {
 
     fn rotate(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let (n, _, e) = x.dims3()?;
-        let angle: Vec<f64> = (0..n).flat_map(|p| self.frequencies.iter().map(move |f| p as f64 * f)).collect();
+        let frequencies = self.config.frequencies(n);
+        let angle: Vec<f64> = (0..n).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f)).collect();
         let angle = Tensor::from_vec(angle, (n, 1, e / 2), &Device::Cpu)?;
+        let scale = self.config.rope_scaling.attention();
         let (a, b) = (x.narrow(2, 0, e / 2)?, x.narrow(2, e / 2, e / 2)?);
-        let (cos, sin) = (angle.cos()?, angle.sin()?);
+        let (cos, sin) = ((angle.cos()? * scale)?, (angle.sin()? * scale)?);
         let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
         let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
         Tensor::cat(&[first, second], 2)
@@ -84,7 +86,8 @@ impl Oracle<'_> {
             |t: Tensor| t.unsqueeze(2)?.repeat((1, 1, c.heads / c.groups, 1))?.reshape((n, c.heads, e))?.transpose(0, 1)?.contiguous();
         let q = self.rotate(&q)?.transpose(0, 1)?.contiguous()?;
         let (k, v) = (repeat(self.rotate(&k)?)?, repeat(v)?);
-        let hidden = |i: usize, j: usize| if c.causal && j > i { -1e30 } else { 0.0 };
+        let far = |i: usize, j: usize| c.window(layer).is_some_and(|window| i - j >= window);
+        let hidden = |i: usize, j: usize| if c.causal && (j > i || far(i, j)) { -1e30 } else { 0.0 };
         let bias: Vec<f64> = (0..n).flat_map(|i| (0..n).map(move |j| hidden(i, j))).collect();
         let z = (q.matmul(&k.t()?)? / (e as f64).sqrt())?.broadcast_add(&Tensor::from_vec(bias, (n, n), &Device::Cpu)?)?;
         let e_z = z.broadcast_sub(&z.max_keepdim(D::Minus1)?.detach())?.exp()?;
@@ -133,7 +136,7 @@ fn oracle<'a>(config: &'a Config, overlay: &Overlay) -> Result<Oracle<'a>> {
     let vars = weights(config)?.0.into_iter().map(|(n, t)| Ok((n, Var::from_tensor(&t)?))).collect::<Result<_>>()?;
     let pair = |p: &crate::ops::linear::Pair| -> Result<_> { Ok((Var::from_tensor(&p.a)?, Var::from_tensor(&p.b)?, p.scale)) };
     let pairs = overlay.pairs().iter().map(|(k, p)| Ok((*k, pair(p)?))).collect::<Result<_>>()?;
-    Ok(Oracle { config, frequencies: config.frequencies(1), vars, pairs })
+    Ok(Oracle { config, vars, pairs })
 }
 
 fn close(name: &str, got: &Tensor, want: &Tensor, bound: f64) -> Result<()> {
@@ -145,11 +148,17 @@ fn close(name: &str, got: &Tensor, want: &Tensor, bound: f64) -> Result<()> {
 
 fn variants() -> Vec<(&'static str, Config)> {
     let base = config();
+    let yarn = Yarn { factor: 4.0, original: 3.0, attention: 1.2, fast: 32.0, slow: 1.0, truncate: true };
+    let longrope = Longrope { short: vec![1.0, 2.0], long: vec![3.0, 5.0], original: 4.0, attention: 1.1 };
     vec![
         ("llama", base.clone()),
         ("tied", Config { tied: true, ..base.clone() }),
         ("qwen2", Config { model_type: "qwen2".into(), qkv_bias: true, ..base.clone() }),
         ("qwen3", Config { model_type: "qwen3".into(), head_norms: true, ..base.clone() }),
+        ("windows in some layers", Config { windows: vec![Some(3), None, Some(2)], ..base.clone() }),
+        ("yarn", Config { rope_scaling: RopeScaling::Yarn(yarn), ..base.clone() }),
+        ("dynamic", Config { rope_scaling: RopeScaling::Dynamic { factor: 2.0, original: 4 }, ..base.clone() }),
+        ("longrope", Config { rope_scaling: RopeScaling::Longrope(longrope), ..base.clone() }),
         ("all biases", Config { qkv_bias: true, o_bias: true, ff_bias: true, ..base.clone() }),
         (
             "encoder parts",

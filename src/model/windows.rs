@@ -23,7 +23,7 @@ enum Kind {
 pub(super) fn read(f: &Fields, model_type: &str, layers: usize, positions: usize, notes: &mut Vec<String>) -> Result<Vec<Option<usize>>> {
     let types = types(f, layers)?;
     match model_type {
-        "mistral" => mistral(f, types.as_deref(), layers, notes),
+        "mistral" => mistral(f, types, layers, notes),
         "qwen2" | "qwen3" => qwen(f, types, layers),
         _ => llama(f, types.as_deref(), positions),
     }
@@ -59,24 +59,19 @@ fn llama(f: &Fields, types: Option<&[Kind]>, positions: usize) -> Result<Vec<Opt
     Ok(vec![])
 }
 
-/// All layers have the window, whatever else the config says.
-fn mistral(f: &Fields, types: Option<&[Kind]>, layers: usize, notes: &mut Vec<String>) -> Result<Vec<Option<usize>>> {
+/// All layers have the window, or those that `layer_types` says: with that key transformers takes the model for a Ministral.
+fn mistral(f: &Fields, types: Option<Vec<Kind>>, layers: usize, notes: &mut Vec<String>) -> Result<Vec<Option<usize>>> {
     let window = match f.raw("sliding_window") {
         Some(Value::Null) => None,
         _ => Some(f.size_or("sliding_window", WINDOW)?),
     };
-    let types = types.unwrap_or_default();
-    let all = |kind| types.iter().all(|k| *k == kind);
-    if !(all(Kind::Full) || all(Kind::Sliding)) || (window.is_none() && types.contains(&Kind::Sliding)) {
-        bail_data!("config.json: `layer_types`: transformers' `mistral` has the same window (`sliding_window`) in all layers, or none");
-    }
     let unread = ["use_sliding_window", "max_window_layers"].into_iter().find(|key| f.get(key).is_some());
-    let unread = unread.or((types.contains(&Kind::Full)).then_some("layer_types"));
-    if let (Some(window), Some(key)) = (window, unread) {
+    if let (Some(window), Some(key), None) = (window, unread, &types) {
         notes
             .push(format!("config.json: all layers have the sliding window of {window}; transformers' `mistral` does not look at `{key}`"));
     }
-    Ok(window.map_or(vec![], |window| vec![Some(window); layers]))
+    let sliding = types.map_or(vec![window.is_some(); layers], |types| types.iter().map(|kind| *kind == Kind::Sliding).collect());
+    each(sliding, window)
 }
 
 /// `layer_types` says it, else layers from `max_window_layers` on have the window.
@@ -89,15 +84,20 @@ fn qwen(f: &Fields, types: Option<Vec<Kind>>, layers: usize) -> Result<Vec<Optio
         _ => None,
     };
     let sliding = match types {
-        Some(types) => types.into_iter().map(|kind| kind == Kind::Sliding).collect::<Vec<_>>(),
+        Some(types) => types.into_iter().map(|kind| kind == Kind::Sliding).collect(),
         None => (0..layers).map(|layer| window.is_some() && layer as i64 >= first).collect(),
     };
+    each(sliding, window)
+}
+
+/// The window of each layer that has it; empty where none has.
+fn each(sliding: Vec<bool>, window: Option<usize>) -> Result<Vec<Option<usize>>> {
     if !sliding.contains(&true) {
         return Ok(vec![]);
     }
     if window.is_none() {
         bail_data!(
-            "config.json: `layer_types` has sliding_attention, but `use_sliding_window` or `sliding_window` says that there is no window"
+            "config.json: `layer_types` has sliding_attention, but `sliding_window` or `use_sliding_window` says that there is no window"
         );
     }
     Ok(sliding.into_iter().map(|sliding| window.filter(|_| sliding)).collect())
@@ -125,6 +125,7 @@ mod tests {
             ("qwen3", json!({ "sliding_window": 16, "max_window_layers": 0 }), vec![]),
             ("mistral", json!({ "sliding_window": 16 }), vec![Some(16); 2]),
             ("mistral", json!({}), vec![Some(4096); 2]),
+            ("mistral", json!({ "sliding_window": 16, "layer_types": both }), vec![Some(16), None]),
             ("mistral", json!({ "sliding_window": null }), vec![]),
             ("llama", json!({ "sliding_window": 256, "layer_types": ["full_attention", "attention"] }), vec![]),
         ];
@@ -145,7 +146,7 @@ mod tests {
             ("qwen3", json!({ "layer_types": ["full_attention", "linear_attention"] }), "linear_attention"),
             ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 0 }), "`sliding_window` is 0"),
             ("qwen2", json!({ "use_sliding_window": "yes" }), "`use_sliding_window`"),
-            ("mistral", json!({ "layer_types": both }), "`layer_types`"),
+            ("mistral", json!({ "layer_types": both, "sliding_window": null }), "`layer_types`"),
             ("mistral", json!({ "sliding_window": -1 }), "`sliding_window` is -1"),
             ("llama", json!({ "sliding_window": 16 }), "`sliding_window` is 16"),
             ("llama", json!({ "layer_types": both }), "`layer_types`"),

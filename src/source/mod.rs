@@ -21,7 +21,7 @@ mod tokenizer_write;
 pub use data::{DataFiles, Embedded, data, data_with};
 pub use gguf::{Gguf, Value};
 pub use grants::Grants;
-pub use model::{ModelFiles, ModelFolder, model};
+pub use model::{ModelFiles, ModelFolder, model, weight_map};
 pub use name::{Name, resolve};
 pub use safetensors::{Safetensors, unread};
 pub use splits::{SPLIT_NAMES, split_of, without_shard};

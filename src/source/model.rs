@@ -1,6 +1,6 @@
 //! The files of a model: a folder in the Hugging Face layout, a GGUF file, or a hub repository.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -92,14 +92,24 @@ pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
     Ok(ModelFolder { root: root.to_owned(), config, weights, tokenizer, others: OTHERS.into_iter().filter_map(file).collect() })
 }
 
+/// Which file holds which tensor, where the weights of a folder are several and an index says so; else nothing.
+pub fn weight_map(folder: &ModelFolder) -> Result<BTreeMap<String, String>> {
+    if folder.weights == [folder.root.join(WEIGHTS)] { Ok(BTreeMap::new()) } else { places(&folder.root.join(INDEX)) }
+}
+
 /// The shards that an index names: plain file names, sorted, each once.
 pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    Ok(places(index)?.into_values().collect())
+}
+
+/// The plain file name of each tensor that an index names.
+fn places(index: &Path) -> Result<BTreeMap<String, String>> {
     let shown = index.display();
     let json = json(index)?;
     let Some(map) = json.get("weight_map").and_then(Value::as_object).filter(|map| !map.is_empty()) else {
         bail_data!("`{shown}` has no `weight_map` that names the shards");
     };
-    let mut names = BTreeSet::new();
+    let mut names = BTreeMap::new();
     for (tensor, name) in map {
         let Some(name) = name.as_str() else {
             bail_data!("`{shown}`: tensor `{tensor}` lies in {name}, which is no file name");
@@ -107,7 +117,7 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
         if name.starts_with('.') || name.contains(['/', '\\', ':', '\0']) || !name.ends_with(".safetensors") {
             bail_data!("`{shown}`: tensor `{tensor}` lies in `{name}`; only plain names of .safetensors files are allowed");
         }
-        names.insert(name.to_owned());
+        names.insert(tensor.clone(), name.to_owned());
     }
     Ok(names)
 }
