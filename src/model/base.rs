@@ -52,7 +52,7 @@ fn each(files: &ModelFiles, body: impl FnOnce(&dyn TensorSource) -> Result<()>) 
     match files {
         ModelFiles::Folder(folder) => body(&Safetensors::open(&folder.weights)?),
         ModelFiles::Embedded(micro) => body(&Safetensors::embedded(micro.name, micro.weights)?),
-        ModelFiles::Gguf(path) => {
+        ModelFiles::Gguf { file: path, .. } => {
             let gguf = Gguf::open(path)?;
             let config = gguf::config(&gguf, &mut vec![])?;
             body(&gguf::Published::new(&gguf, &config))

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::block::NormKind;
 use super::config::{Config, RopeScaling};
+use super::gguf_keys;
 use super::names::{self, Role};
 use crate::bail_data;
 use crate::ops::activation::Activation;
@@ -21,15 +22,21 @@ const LLAMA3: [f64; 2] = [8.0, 32.0];
 /// The config that a file's metadata describes.
 ///
 /// Errors (class data): an unknown architecture, a missing or impossible value. What a person should know goes into `notes`.
-pub fn config(gguf: &Gguf, _notes: &mut Vec<String>) -> Result<Config> {
+pub fn config(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Config> {
+    gguf_keys::check_type(gguf)?;
     let architecture = gguf.required("general.architecture", Value::as_str)?;
     if !KNOWN.contains(&architecture) {
         bail_data!("`{}`: unknown architecture `{architecture}`; known are {}", gguf.path().display(), KNOWN.join(", "));
     }
     let key = |name: &str| format!("{architecture}.{name}");
-    let size = |name: &str| -> Result<usize> { within(gguf, &key(name), gguf.required(&key(name), Value::as_u64)?) };
     let maybe = |name: &str| -> Result<Option<usize>> {
-        gguf.optional(&key(name), Value::as_u64)?.map(|n| within(gguf, &key(name), n)).transpose()
+        gguf_keys::same_in_all_layers(gguf, &key(name))?.map(|n| within(gguf, &key(name), n)).transpose()
+    };
+    let size = |name: &str| -> Result<usize> {
+        match maybe(name)? {
+            Some(n) => Ok(n),
+            None => within(gguf, &key(name), gguf.required(&key(name), Value::as_u64)?),
+        }
     };
     let (width, heads) = (size("embedding_length")?, size("attention.head_count")?);
     let Some(&[vocabulary, _]) = gguf.shape("token_embd.weight") else {
@@ -71,8 +78,24 @@ pub fn config(gguf: &Gguf, _notes: &mut Vec<String>) -> Result<Config> {
         eos: id("eos_token_id")?.into_iter().collect(),
     };
     config.check().with_context(|| format!("cannot use the model in `{}`", gguf.path().display()))?;
+    gguf_keys::check(gguf, architecture, &config, notes)?;
     config.rope_scaling = scaling(gguf, &key("rope.scaling.type"), &key("rope.scaling.factor"), &config)?;
+    if let Some(factor) = first_spelling(gguf, &key)? {
+        config.rope_scaling = RopeScaling::Linear(factor);
+    }
     Ok(config)
+}
+
+/// The factor of linear rope scaling as llama.cpp spelt it at first, where nothing is said in today's words.
+fn first_spelling(gguf: &Gguf, key: &dyn Fn(&str) -> String) -> Result<Option<f64>> {
+    let today = ["rope.scaling.type", "rope.scaling.factor"].iter().any(|name| gguf.get(&key(name)).is_some());
+    let factor = gguf.optional(&key("rope.scale_linear"), Value::as_f64)?.filter(|factor| ![0.0, 1.0].contains(factor));
+    match factor.filter(|_| !today && gguf.shape("rope_freqs.weight").is_none()) {
+        Some(factor) if !(factor > 0.0 && factor.is_finite()) => {
+            bail_data!("`{}`: `{}` is {factor}, which scales nothing", gguf.path().display(), key("rope.scale_linear"))
+        }
+        factor => Ok(factor),
+    }
 }
 
 /// A count that fits what a model can have.
