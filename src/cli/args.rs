@@ -175,6 +175,9 @@ pub struct EvalArgs {
     /// A PEFT LoRA adapter to lay over the model
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<String>,
+    /// How a GGUF file's tokenizer splits texts, by llama.cpp's name: llama-bpe, qwen2, … [default: as the file says]
+    #[arg(long, value_name = "NAME")]
+    pub pre_tokenizer: Option<String>,
     /// Which part of a data folder: train, validation or test [default: test, or validation if there is none]
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<String>,

@@ -13,7 +13,7 @@ use crate::{bail_data, device};
 /// Loads the base of a run that has ended. Errors (class data): its weights are no longer those that the run began with.
 pub fn open(kept: &Kept, compute: &Compute) -> Result<Loaded> {
     let name = kept.model()?;
-    let mut loaded = load::open(name, &Grants::everything(), &compute.device, compute.dtype)?;
+    let mut loaded = load::open(name, kept.manifest.pre_tokenizer.as_deref(), &Grants::everything(), &compute.device, compute.dtype)?;
     let (now, then) = (loaded.model.digest()?, kept.manifest.digests.get(name));
     if then.is_some_and(|then| *then != now) {
         return Err(Error::data(format!("`{name}` is not the model that the run began with: its weights are others"))

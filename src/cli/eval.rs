@@ -36,7 +36,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
     let started = Instant::now();
     let grants = Grants::everything();
-    let loaded = model::load::open(&args.model, &grants, &compute.device, compute.dtype)?;
+    let loaded = model::load::open(&args.model, args.pre_tokenizer.as_deref(), &grants, &compute.device, compute.dtype)?;
     terminal::notes(&console, &args.model, &loaded.notes);
     let network = loaded.model;
     let overlay = match &args.adapter {

@@ -295,6 +295,7 @@ impl Host {
             digests: self.sources.digests(),
             models: vec![],
             merge_mode: "exact".into(),
+            pre_tokenizer: None,
             template: None,
         })
     }

@@ -54,7 +54,7 @@ fn each(files: &ModelFiles, mut config: Config, body: impl FnOnce(&dyn TensorSou
     match files {
         ModelFiles::Folder(folder) => body(&Stored::new(stored::open(folder)?, &mut config, &mut vec![])?),
         ModelFiles::Embedded(micro) => body(&Safetensors::embedded(micro.name, micro.weights)?),
-        ModelFiles::Gguf(path) => {
+        ModelFiles::Gguf { file: path, .. } => {
             let gguf = Gguf::open(path)?;
             let config = gguf::config(&gguf, &mut vec![])?;
             body(&gguf::Published::new(&gguf, &config))

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::block::NormKind;
 use super::config::{Config, RopeScaling};
+use super::gguf_keys;
 use super::names::{self, Role};
 use super::rope::{Longrope, Yarn};
 use crate::bail_data;
@@ -22,15 +23,21 @@ const LLAMA3: [f64; 2] = [8.0, 32.0];
 /// The config that a file's metadata describes.
 ///
 /// Errors (class data): an unknown architecture, a missing or impossible value. What a person should know goes into `notes`.
-pub fn config(gguf: &Gguf, _notes: &mut Vec<String>) -> Result<Config> {
+pub fn config(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Config> {
+    gguf_keys::check_type(gguf)?;
     let architecture = gguf.required("general.architecture", Value::as_str)?;
     if !KNOWN.contains(&architecture) {
         bail_data!("`{}`: unknown architecture `{architecture}`; known are {}", gguf.path().display(), KNOWN.join(", "));
     }
     let key = |name: &str| format!("{architecture}.{name}");
-    let size = |name: &str| -> Result<usize> { within(gguf, &key(name), gguf.required(&key(name), Value::as_u64)?) };
     let maybe = |name: &str| -> Result<Option<usize>> {
-        gguf.optional(&key(name), Value::as_u64)?.map(|n| within(gguf, &key(name), n)).transpose()
+        gguf_keys::same_in_all_layers(gguf, &key(name))?.map(|n| within(gguf, &key(name), n)).transpose()
+    };
+    let size = |name: &str| -> Result<usize> {
+        match maybe(name)? {
+            Some(n) => Ok(n),
+            None => within(gguf, &key(name), gguf.required(&key(name), Value::as_u64)?),
+        }
     };
     let (width, heads) = (size("embedding_length")?, size("attention.head_count")?);
     let Some(&[vocabulary, _]) = gguf.shape("token_embd.weight") else {
@@ -72,6 +79,7 @@ pub fn config(gguf: &Gguf, _notes: &mut Vec<String>) -> Result<Config> {
         eos: id("eos_token_id")?.into_iter().collect(),
     };
     config.check().with_context(|| format!("cannot use the model in `{}`", gguf.path().display()))?;
+    gguf_keys::check(gguf, architecture, &config, notes)?;
     config.rope_scaling = scaling(gguf, architecture, &config)?;
     config.max_positions = config.rope_scaling.reach(config.max_positions);
     Ok(config)

@@ -203,7 +203,7 @@ mod tests {
                 assert_eq!(Storage::from_name(name)?, storage);
                 let path = home.path().join(format!("{number}.{name}.gguf"));
                 save(&model, &tokenizer, "tiny", storage, &path)?;
-                let again = load::load(&ModelFiles::Gguf(path), &Device::Cpu, DType::F32)?;
+                let again = load::load(&ModelFiles::Gguf { file: path, pre_tokenizer: None }, &Device::Cpu, DType::F32)?;
                 assert_eq!(again.model.config().rope_scaling, config.rope_scaling);
                 assert_eq!(
                     (again.tokenizer.eos(), again.tokenizer.encode("the owl is cold")?),

@@ -34,9 +34,10 @@ pub struct Extras {
     pub others: Vec<PathBuf>,
 }
 
-/// Loads the model that `name` stands for, if it may be read. Errors: those of [`source::resolve`] and [`load`].
-pub fn open(name: &str, grants: &Grants, device: &Device, storage: DType) -> Result<Loaded> {
-    load(&source::model(&source::resolve(name, grants)?)?, device, storage)
+/// Loads the model that `name` stands for, if it may be read; `pre_tokenizer` is that of [`ModelFiles::split_by`]. Errors: those
+/// of [`source::resolve`] and [`load`].
+pub fn open(name: &str, pre_tokenizer: Option<&str>, grants: &Grants, device: &Device, storage: DType) -> Result<Loaded> {
+    load(&source::model(&source::resolve(name, grants)?)?.split_by(pre_tokenizer)?, device, storage)
 }
 
 /// Loads a model. `storage` is the type in which weights are kept: f32, bf16, f16, or f64 for tests.
@@ -80,10 +81,11 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
             let model = make(config, &Safetensors::embedded(micro.name, micro.weights)?)?;
             Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: vec![] }, notes: vec![] })
         }
-        ModelFiles::Gguf(path) => {
+        ModelFiles::Gguf { file: path, pre_tokenizer } => {
             let gguf = Gguf::open(path)?;
             let config = gguf::config(&gguf, notes)?;
-            let tokenizer = Tokenizer::from_gguf(&gguf)?;
+            gguf.readable()?;
+            let tokenizer = Tokenizer::from_gguf_split(&gguf, pre_tokenizer.as_deref())?;
             check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             let extras = Extras { config: config.to_json(), others: vec![] };
             let weights = gguf::Published::new(&gguf, &config);

@@ -14,6 +14,7 @@ pub mod cost;
 pub mod create;
 mod forward;
 mod gguf;
+mod gguf_keys;
 pub mod gguf_save;
 pub mod load;
 pub mod names;

@@ -43,6 +43,9 @@ pub struct Manifest {
     /// What merges into the run's own model do with the weights: `exact`, `naive` or `none`.
     #[serde(default = "exact")]
     pub merge_mode: String,
+    /// The rule by which the tokenizer of the run's own model splits texts, where the recipe named one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_tokenizer: Option<String>,
     /// The template of what was last trained on, the first task's; `recipe` for one of the recipe's own.
     #[serde(default)]
     pub template: Option<String>,
@@ -105,6 +108,7 @@ mod tests {
             digests: BTreeMap::from([("model".into(), digest(b"m"))]),
             models: vec!["model".into()],
             merge_mode: exact(),
+            pre_tokenizer: Some("qwen2".into()),
             template: Some("alpaca".into()),
         };
         manifest.save(&folder).unwrap();
@@ -112,10 +116,12 @@ mod tests {
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
         // One of an earlier version says less.
         let mut less: serde_json::Value = serde_json::from_str(&text).unwrap();
-        less.as_object_mut().unwrap().retain(|key, _| !["models", "template", "given", "merge_mode"].contains(&key.as_str()));
+        less.as_object_mut()
+            .unwrap()
+            .retain(|key, _| !["models", "template", "given", "merge_mode", "pre_tokenizer"].contains(&key.as_str()));
         assert_eq!(
             serde_json::from_value::<Manifest>(less).unwrap(),
-            Manifest { models: vec![], template: None, given: vec![], ..manifest }
+            Manifest { models: vec![], template: None, given: vec![], pre_tokenizer: None, ..manifest }
         );
     }
 }

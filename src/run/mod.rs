@@ -255,6 +255,12 @@ impl Run {
         self.manifest.save(&self.folder)
     }
 
+    /// Notes the rule by which the tokenizer of the run's own model splits texts, in `run.json`.
+    pub fn note_pre_tokenizer(&mut self, name: &str) -> Result<()> {
+        self.manifest.pre_tokenizer = Some(name.to_owned());
+        self.manifest.save(&self.folder)
+    }
+
     /// The run's own model, by the name that the recipe gave it.
     pub fn model(&self) -> Option<&str> {
         self.manifest.models.first().map(String::as_str)

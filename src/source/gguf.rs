@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 
 use super::gguf_header::{self, Described, Header};
-use super::tensors::{Bytes, TensorSource, map, read};
+use super::tensors::{Bytes, Encoding, TensorSource, map, read};
+use super::{gguf_split, lfs};
 use crate::bail_data;
 use crate::error::{Error, nearest};
 
@@ -92,28 +93,102 @@ impl fmt::Display for Value {
     }
 }
 
-/// An open GGUF file.
+/// An open GGUF file, or several that hold one model.
 pub struct Gguf {
     path: PathBuf,
-    map: Bytes,
+    parts: Vec<Part>,
     metadata: BTreeMap<String, Value>,
-    tensors: BTreeMap<String, Described>,
+    /// With the part that each lies in.
+    tensors: BTreeMap<String, (usize, Described)>,
+}
+
+/// A file, and its bytes.
+struct Part {
+    path: PathBuf,
+    map: Bytes,
+}
+
+impl Part {
+    fn open(path: &Path) -> Result<(Self, Header)> {
+        let map = Bytes::Mapped(map(path)?);
+        if lfs::is_pointer(&map) {
+            return Err(lfs::pointer_error(path).into());
+        }
+        let header = gguf_header::read(&map).with_context(|| format!("cannot read GGUF file `{}`", path.display()))?;
+        Ok((Self { path: path.to_owned(), map }, header))
+    }
 }
 
 impl Gguf {
-    /// Opens a file and reads its header.
+    /// Opens a file and reads its header; of a model that was split, all parts, whichever was named.
     ///
-    /// Errors (class data): the file is missing, cut short, damaged, or of a version that is not read.
+    /// Errors (class data): a file is missing, cut short, damaged, or of a version that is not read.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = Bytes::Mapped(map(path)?);
-        let Header { metadata, tensors } =
-            gguf_header::read(&map).with_context(|| format!("cannot read GGUF file `{}`", path.display()))?;
-        Ok(Self { path: path.to_owned(), map, metadata, tensors })
+        let (part, header) = Part::open(path)?;
+        let within = || format!("cannot read GGUF file `{}`", path.display());
+        let Some((no, count)) = gguf_split::stated(&header.metadata).with_context(within)? else {
+            let tensors = header.tensors.into_iter().map(|(name, tensor)| (name, (0, tensor))).collect();
+            return Ok(Self { path: path.to_owned(), parts: vec![part], metadata: header.metadata, tensors });
+        };
+        drop(part);
+        let mut all = Self { path: path.to_owned(), parts: vec![], metadata: BTreeMap::new(), tensors: BTreeMap::new() };
+        for (at, path) in gguf_split::parts(path, no, count)?.iter().enumerate() {
+            all.add(Part::open(path)?, (at as u64, count))?;
+        }
+        let stated = all.optional("split.tensors.count", Value::as_u64)?;
+        if stated.is_some_and(|stated| stated != all.tensors.len() as u64) {
+            bail_data!("the parts of `{}` hold {} tensors, not {}", path.display(), all.tensors.len(), stated.unwrap_or(0));
+        }
+        Ok(all)
+    }
+
+    /// Takes a part in; the first one's metadata count.
+    fn add(&mut self, (part, header): (Part, Header), place: (u64, u64)) -> Result<()> {
+        let (at, shown) = (self.parts.len(), part.path.display().to_string());
+        if gguf_split::stated(&header.metadata)? != Some(place) {
+            bail_data!("`{shown}` is not part {} of {}, as its name says: its metadata say otherwise", place.0 + 1, place.1);
+        }
+        for (name, tensor) in header.tensors {
+            if self.tensors.contains_key(&name) {
+                bail_data!("tensor `{name}` in `{shown}` is in a part before it as well");
+            }
+            self.tensors.insert(name, (at, tensor));
+        }
+        if at == 0 {
+            self.metadata = header.metadata;
+        }
+        self.parts.push(part);
+        Ok(())
     }
 
     /// The file's path, for messages.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// All metadata keys, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.metadata.keys().map(String::as_str)
+    }
+
+    /// Refuses tensors that are stored in a way that is not read, before any is.
+    ///
+    /// Errors (class data): the first, and how many there are.
+    pub fn readable(&self) -> Result<()> {
+        let unread: Vec<&str> = self.names().into_iter().filter(|name| self.encoding(name).is_none()).collect();
+        let Some(name) = unread.first() else { return Ok(()) };
+        let more = if unread.len() > 1 { format!(" (as are {} more)", unread.len() - 1) } else { String::new() };
+        let error = Error::data(format!(
+            "tensor `{name}` in `{}` is stored as {}{more}, which is not read; F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q8_K, IQ4_NL, IQ4_XS \
+             and MXFP4 are",
+            self.path.display(),
+            self.dtype_name(name).unwrap_or_default()
+        ));
+        Err(error.hint("llama.cpp's `llama-quantize --allow-requantize FILE OUT f16` writes it in a type that is read").into())
+    }
+
+    fn encoding(&self, name: &str) -> Option<Encoding> {
+        gguf_header::kind(self.tensors.get(name)?.1.kind)?.3
     }
 
     /// A metadata value, if the file has one of this key.
@@ -153,28 +228,25 @@ impl TensorSource for Gguf {
     }
 
     fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
+        self.tensors.get(name).map(|(_, tensor)| tensor.shape.as_slice())
     }
 
     fn dtype_name(&self, name: &str) -> Option<String> {
-        let (word, ..) = gguf_header::kind(self.tensors.get(name)?.kind)?;
+        let (word, ..) = gguf_header::kind(self.tensors.get(name)?.1.kind)?;
         Some(word.to_owned())
     }
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let Some(tensor) = self.tensors.get(name) else {
+        let Some((at, tensor)) = self.tensors.get(name) else {
             let hint = nearest(name, self.names()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             bail_data!("there is no tensor `{name}` in `{}`{hint}", self.path.display());
         };
-        let encoding = match gguf_header::kind(tensor.kind) {
-            Some((_, _, _, Some(encoding))) => encoding,
-            _ => bail_data!(
-                "tensor `{name}` in `{}` is stored as {}, which is not read; F32, F16, BF16, Q4_0 to Q8_0 and Q2_K to Q8_K are",
-                self.path.display(),
-                self.dtype_name(name).unwrap_or_default()
-            ),
+        let Some(encoding) = self.encoding(name) else {
+            let kind = self.dtype_name(name).unwrap_or_default();
+            bail_data!("tensor `{name}` in `{}` is stored as {kind}, which is not read", self.path.display());
         };
-        read(&self.map, tensor.range.clone(), encoding, &tensor.shape, dtype, device)
-            .with_context(|| format!("tensor `{name}` in `{}`", self.path.display()))
+        let part = &self.parts[*at];
+        read(&part.map, tensor.range.clone(), encoding, &tensor.shape, dtype, device)
+            .with_context(|| format!("tensor `{name}` in `{}`", part.path.display()))
     }
 }

@@ -10,6 +10,7 @@ use anyhow::Result;
 use candle_core::quantized::GgmlDType;
 
 use super::gguf::Value;
+use super::gguf_blocks::Blocks;
 use super::tensors::Encoding;
 use crate::bail_data;
 
@@ -40,6 +41,7 @@ pub(super) struct Described {
 /// ggml's types by number: name, numbers in a block, bytes of a block, and how to read it where that is known.
 pub(super) fn kind(number: u32) -> Option<(&'static str, usize, usize, Option<Encoding>)> {
     let blocks = |name, kind: GgmlDType| (name, kind.block_size(), kind.type_size(), Some(Encoding::Blocks(kind)));
+    let own = |name, kind: Blocks| (name, kind.numbers(), kind.size(), Some(Encoding::Own(kind)));
     Some(match number {
         0 => ("F32", 1, 4, Some(Encoding::F32)),
         1 => ("F16", 1, 2, Some(Encoding::F16)),
@@ -59,10 +61,10 @@ pub(super) fn kind(number: u32) -> Option<(&'static str, usize, usize, Option<En
         17 => ("IQ2_XS", 256, 74, None),
         18 => ("IQ3_XXS", 256, 98, None),
         19 => ("IQ1_S", 256, 50, None),
-        20 => ("IQ4_NL", 32, 18, None),
+        20 => own("IQ4_NL", Blocks::Iq4Nl),
         21 => ("IQ3_S", 256, 110, None),
         22 => ("IQ2_S", 256, 82, None),
-        23 => ("IQ4_XS", 256, 136, None),
+        23 => own("IQ4_XS", Blocks::Iq4Xs),
         24 => ("I8", 1, 1, None),
         25 => ("I16", 1, 2, None),
         26 => ("I32", 1, 4, None),
@@ -70,9 +72,17 @@ pub(super) fn kind(number: u32) -> Option<(&'static str, usize, usize, Option<En
         28 => ("F64", 1, 8, None),
         29 => ("IQ1_M", 256, 56, None),
         30 => ("BF16", 1, 2, Some(Encoding::BF16)),
+        31 => ("Q4_0_4_4", 32, 18, None),
+        32 => ("Q4_0_4_8", 32, 18, None),
+        33 => ("Q4_0_8_8", 32, 18, None),
         34 => ("TQ1_0", 256, 54, None),
         35 => ("TQ2_0", 256, 66, None),
-        39 => ("MXFP4", 32, 17, None),
+        36 => ("IQ4_NL_4_4", 32, 18, None),
+        37 => ("IQ4_NL_4_8", 32, 18, None),
+        38 => ("IQ4_NL_8_8", 32, 18, None),
+        39 => own("MXFP4", Blocks::Mxfp4),
+        40 => ("NVFP4", 64, 36, None),
+        41 => ("Q1_0", 128, 18, None),
         _ => return None,
     })
 }

@@ -3,18 +3,23 @@
 
 pub mod data;
 pub mod gguf;
+mod gguf_blocks;
 mod gguf_header;
+mod gguf_split;
 pub mod grants;
 pub mod hub;
 mod hub_data;
 pub mod lfs;
 pub mod model;
 pub mod name;
+mod pre_found;
+pub mod pre_tokenizer;
 pub mod safetensors;
 mod splits;
 pub mod tensors;
 pub mod tokenizer;
 mod tokenizer_gguf;
+mod tokenizer_keys;
 mod tokenizer_train;
 mod tokenizer_write;
 

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::gguf_split::is_later_part;
 use super::hub::Hub;
 use super::name::Name;
-use crate::bail_data;
+use super::pre_tokenizer;
 use crate::builtin::{MICRO, Micro};
 use crate::error::{Error, nearest};
+use crate::{bail_data, bail_usage};
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -27,8 +29,12 @@ const LAYOUT: &str =
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelFiles {
     Folder(ModelFolder),
-    /// One file with everything in it.
-    Gguf(PathBuf),
+    /// One file with everything in it, or one of the parts that it was split into.
+    Gguf {
+        file: PathBuf,
+        /// The rule by which texts are split, where a person named one.
+        pre_tokenizer: Option<String>,
+    },
     /// The model that is embedded in the program.
     Embedded(&'static Micro),
 }
@@ -45,6 +51,24 @@ pub struct ModelFolder {
     pub others: Vec<PathBuf>,
 }
 
+impl ModelFiles {
+    fn gguf(file: PathBuf) -> Self {
+        Self::Gguf { file, pre_tokenizer: None }
+    }
+
+    /// Names the rule by which a GGUF file's tokenizer splits texts, in place of the one that the file states.
+    ///
+    /// Errors (class usage): a name that is not known, files that are no GGUF file.
+    pub fn split_by(self, pre_tokenizer: Option<&str>) -> Result<Self> {
+        let Some(name) = pre_tokenizer else { return Ok(self) };
+        pre_tokenizer::check(name)?;
+        match self {
+            Self::Gguf { file, .. } => Ok(Self::Gguf { file, pre_tokenizer: Some(name.to_owned()) }),
+            _ => bail_usage!("a pre-tokenizer is named for a GGUF file; the model has a {TOKENIZER} of its own"),
+        }
+    }
+}
+
 /// Finds, or fetches, the files of a model.
 ///
 /// Errors (class data): a file that must be there is not; the message says which, and what a model folder holds.
@@ -56,12 +80,15 @@ pub fn model(name: &Name) -> Result<ModelFiles> {
             Err(Error::data(format!("there is no embedded model `builtin:{name}`{near}")).hint("embedded is `builtin:micro`").into())
         }
         Name::Hub { id, revision } => Ok(ModelFiles::Folder(Hub::from_env()?.model(id, revision.as_deref())?)),
-        Name::Path(path) if path.is_dir() => Ok(ModelFiles::Folder(folder(path)?)),
+        Name::Path(path) if path.is_dir() => match only_gguf(path)? {
+            Some(file) => Ok(ModelFiles::gguf(file)),
+            None => Ok(ModelFiles::Folder(folder(path)?)),
+        },
         Name::Path(path) if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) => {
             if !path.is_file() {
                 bail_data!("there is no file `{}`", path.display());
             }
-            Ok(ModelFiles::Gguf(path.clone()))
+            Ok(ModelFiles::gguf(path.clone()))
         }
         Name::Path(path) => {
             Err(Error::data(format!("`{}` is no model: expected a folder, a GGUF file or a hub id", path.display())).hint(LAYOUT).into())
@@ -69,9 +96,38 @@ pub fn model(name: &Name) -> Result<ModelFiles> {
     }
 }
 
+/// The GGUF file of a folder that holds no other model; of a model that was split, the first part.
+///
+/// Errors (class data): there are several.
+fn only_gguf(root: &Path) -> Result<Option<PathBuf>> {
+    if [CONFIG, WEIGHTS, INDEX].iter().any(|name| root.join(name).is_file()) {
+        return Ok(None);
+    }
+    let mut files = gguf_files(root);
+    if files.len() > 1 {
+        let names: Vec<String> = files.iter().map(|path| format!("`{}`", path.display())).collect();
+        let error = Error::data(format!("folder `{}` holds {} GGUF files: name one", root.display(), names.len()));
+        return Err(error.hint(format!("there are {}", names.join(", "))).into());
+    }
+    Ok(files.pop())
+}
+
+/// The GGUF files of a folder, sorted, but for later parts of split ones.
+fn gguf_files(root: &Path) -> Vec<PathBuf> {
+    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) && path.is_file();
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_gguf(path) && !is_later_part(path)).collect();
+    files.sort();
+    files
+}
+
 /// Finds the files of a local model folder.
 pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
-    let lacks = |what: &str| Error::data(format!("model folder `{}` has no {what}", root.display())).hint(LAYOUT);
+    let lacks = |what: &str| {
+        let hint =
+            gguf_files(root).first().map_or(LAYOUT.to_owned(), |file| format!("{LAYOUT}; there is the GGUF file `{}`", file.display()));
+        Error::data(format!("model folder `{}` has no {what}", root.display())).hint(hint)
+    };
     let file = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
     let config = file(CONFIG).ok_or_else(|| lacks(CONFIG))?;
     let weights = match (file(WEIGHTS), file(INDEX)) {
@@ -187,11 +243,28 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_gguf_files() {
+        let root = made(&[("m-00001-of-00002.gguf", ""), ("m-00002-of-00002.gguf", ""), ("README.md", "")]);
+        let file = root.path().join("m-00001-of-00002.gguf");
+        let files = model(&Name::Path(root.path().into())).unwrap();
+        assert_eq!(files, ModelFiles::gguf(file.clone()));
+        assert_eq!(files.split_by(Some("qwen2")).unwrap(), ModelFiles::Gguf { file: file.clone(), pre_tokenizer: Some("qwen2".into()) });
+        assert_eq!(class_of(&ModelFiles::gguf(file.clone()).split_by(Some("qwen")).unwrap_err()), Class::Usage);
+        assert_eq!(class_of(&ModelFiles::Embedded(&MICRO).split_by(Some("qwen2")).unwrap_err()), Class::Usage);
+
+        std::fs::write(root.path().join("n.gguf"), "").unwrap();
+        let error = model(&Name::Path(root.path().into())).unwrap_err();
+        assert!(error.to_string().ends_with("holds 2 GGUF files: name one"), "{error}");
+        assert!(crate::error::hint_of(&error).unwrap().contains("n.gguf"));
+        assert_eq!(refused(&[(CONFIG, "{}"), ("m.gguf", "")]), "model folder `ROOT` has no model.safetensors");
+    }
+
+    #[test]
     fn other_names() {
         let error = model(&Name::Builtin("x".into())).unwrap_err();
         assert_eq!(error.to_string(), "there is no embedded model `builtin:x`");
         let root = made(&[("m.gguf", ""), ("m.bin", "")]);
-        assert!(matches!(model(&Name::Path(root.path().join("m.gguf"))).unwrap(), ModelFiles::Gguf(_)));
+        assert!(matches!(model(&Name::Path(root.path().join("m.gguf"))).unwrap(), ModelFiles::Gguf { .. }));
         assert!(model(&Name::Path(root.path().join("m.bin"))).is_err());
         assert!(model(&Name::Path(root.path().join("none.gguf"))).is_err());
     }

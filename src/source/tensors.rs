@@ -11,6 +11,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
 
+use super::gguf_blocks::Blocks;
 use crate::error::Error;
 use crate::{bail_data, bail_usage};
 
@@ -45,6 +46,8 @@ pub(super) enum Encoding {
     E5M2,
     /// Blocks of ggml's quantised types.
     Blocks(GgmlDType),
+    /// The same, of types that are decoded here.
+    Own(Blocks),
 }
 
 impl Encoding {
@@ -56,6 +59,7 @@ impl Encoding {
             Self::F16 | Self::BF16 => (1, 2),
             Self::E4M3 | Self::E5M2 => (1, 1),
             Self::Blocks(kind) => (kind.block_size(), kind.type_size()),
+            Self::Own(kind) => (kind.numbers(), kind.size()),
         }
     }
 }
@@ -196,6 +200,7 @@ fn decode<T: Copy>(bytes: &[u8], encoding: Encoding, out: &mut [T], from: impl F
                 *o = from(*x);
             }
         }
+        Encoding::Own(kind) => kind.decode(bytes, |at, number| out[at] = from(number)),
     }
     Ok(())
 }

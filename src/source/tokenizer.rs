@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::model::{self, TOKENIZER};
+use super::pre_found::Undecided;
 use super::{Gguf, model::OTHERS};
 use super::{tokenizer_gguf, tokenizer_train};
 use crate::bail_data;
@@ -24,6 +25,8 @@ pub struct Tokenizer {
     add_bos: bool,
     /// The folder it was read from; `None` where it was made here, came out of a GGUF file or is embedded.
     folder: Option<PathBuf>,
+    /// What a GGUF file leaves open of how a text is split.
+    undecided: Undecided,
     /// What a person should know of its files: what was decided where they disagree, what was recognised.
     notes: Vec<String>,
 }
@@ -67,14 +70,28 @@ impl Tokenizer {
             }
         };
         let vocab_size = highest(&inner);
-        Ok(Self { inner, vocab_size, special, chat_template, add_bos, folder: Some(folder.to_owned()), notes: vec![] })
+        Ok(Self {
+            inner,
+            vocab_size,
+            special,
+            chat_template,
+            add_bos,
+            folder: Some(folder.to_owned()),
+            undecided: Undecided::default(),
+            notes: vec![],
+        })
     }
 
     /// Builds the tokenizer that a GGUF file describes: byte-level BPE (`gpt2`) or SentencePiece BPE (`llama`).
     ///
     /// Errors (class data): no vocabulary, or one of another kind or with an unknown pre-tokenizer.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
-        let built = tokenizer_gguf::build(gguf).with_context(|| format!("tokenizer in `{}`", gguf.path().display()))?;
+        Self::from_gguf_split(gguf, None)
+    }
+
+    /// As [`Self::from_gguf`], where texts are split by the rule of that name, if one is given, whatever the file says.
+    pub fn from_gguf_split(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Self> {
+        let built = tokenizer_gguf::build(gguf, pre_tokenizer).with_context(|| format!("tokenizer in `{}`", gguf.path().display()))?;
         Ok(Self {
             vocab_size: highest(&built.inner),
             inner: built.inner,
@@ -82,7 +99,8 @@ impl Tokenizer {
             chat_template: built.chat_template,
             add_bos: built.add_bos,
             folder: None,
-            notes: vec![],
+            undecided: built.undecided,
+            notes: built.notes,
         })
     }
 
@@ -96,6 +114,7 @@ impl Tokenizer {
             chat_template: None,
             add_bos: false,
             folder: None,
+            undecided: Undecided::default(),
             notes: vec![],
         })
     }
@@ -104,7 +123,16 @@ impl Tokenizer {
     pub fn train(texts: Vec<String>, size: usize) -> Result<Self> {
         let inner = tokenizer_train::train(texts.into_iter(), size)?;
         let special = Special { eos: inner.token_to_id(tokenizer_train::END), ..Special::default() };
-        Ok(Self { vocab_size: highest(&inner), inner, special, chat_template: None, add_bos: false, folder: None, notes: vec![] })
+        Ok(Self {
+            vocab_size: highest(&inner),
+            inner,
+            special,
+            chat_template: None,
+            add_bos: false,
+            folder: None,
+            undecided: Undecided::default(),
+            notes: vec![],
+        })
     }
 
     /// What a person should know of its files, a line each.
@@ -122,6 +150,7 @@ impl Tokenizer {
     /// The ids of a text. None is added to it, but special tokens written in the text are recognised.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::data(format!("cannot tokenize the text: {e}")))?;
+        self.undecided.agree(text, encoding.get_ids())?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -148,6 +177,11 @@ impl Tokenizer {
     /// The tokenizer as the text of a `tokenizer.json`.
     pub(super) fn json(&self) -> Result<String> {
         self.inner.to_string(false).map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")).into())
+    }
+
+    /// Errors (class data) where a GGUF file leaves open how a text is split: such a tokenizer is not written.
+    pub fn decided(&self) -> Result<()> {
+        self.undecided.decided()
     }
 
     /// The token that begins a text.
@@ -177,6 +211,7 @@ impl Tokenizer {
             let path = folder.join(name);
             std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
         };
+        self.decided()?;
         let Some(original) = &self.folder else {
             let text = self.inner.to_string(false).map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")))?;
             write(TOKENIZER, &text)?;

@@ -1,28 +1,27 @@
 //! The tokenizer inside a GGUF file, built from its tokens, merges, scores and token types.
 //!
-//! Pre-tokenizers by name: `llama_vocab_pre_type` of ggml-org/llama.cpp; their rules as the published
-//! tokenizer.json files state them. Merges from scores: `generate_merges` of huggingface/transformers.
+//! Merges from scores: `generate_merges` of huggingface/transformers.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use tokenizers::AddedToken;
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as Decoders;
 use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::BPE;
-use tokenizers::normalizers::{NFC, Prepend, Replace, Sequence as Normalizers};
+use tokenizers::normalizers::{Prepend, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::gguf::{Gguf, Value};
+use super::pre_found::{self, Found, Told, Undecided};
+use super::pre_tokenizer::{self, Rule};
 use super::tokenizer::Special;
-use crate::bail_data;
-use crate::error::{Error, nearest};
+use super::tokenizer_keys;
+use crate::error::Error;
+use crate::{bail_data, bail_usage};
 
 /// SentencePiece writes a space as this.
 const SPACE: &str = "▁";
@@ -37,20 +36,23 @@ pub(super) const CONTROL: i64 = 3;
 pub(super) const USER_DEFINED: i64 = 4;
 pub(super) const UNUSED: i64 = 5;
 
-const KNOWN_PRE: [&str; 10] =
-    ["default", "gpt-2", "gpt2", "smollm", "starcoder", "llama-bpe", "llama3", "llama-v3", "qwen2", "deepseek-r1-qwen"];
-
-pub(super) const LLAMA3: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-pub(super) const QWEN2: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
 /// A tokenizer and what the file says beside it.
 pub(super) struct Built {
     pub inner: tokenizers::Tokenizer,
     pub special: Special,
     pub chat_template: Option<String>,
     pub add_bos: bool,
+    /// The other ways to split a text that the file leaves.
+    pub undecided: Undecided,
+    /// What a person should know of it.
+    pub notes: Vec<String>,
+}
+
+/// A tokenizer, whether a text begins with BOS where the file does not say, and what is not decided.
+struct Made {
+    inner: tokenizers::Tokenizer,
+    add_bos: bool,
+    undecided: Undecided,
 }
 
 /// The vocabulary of the file.
@@ -105,31 +107,29 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-/// Builds the tokenizer.
+/// Builds the tokenizer. `pre_tokenizer` names the rule by which texts are split, in place of the file's own.
 ///
-/// Errors (class data), without the file's name.
-pub(super) fn build(gguf: &Gguf) -> Result<Built> {
+/// Errors (class data), without the file's name; a rule for a tokenizer that has none (class usage).
+pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Built> {
     let vocabulary = Vocabulary::read(gguf)?;
-    let special = Special {
-        bos: vocabulary.role(gguf, "tokenizer.ggml.bos_token_id")?,
-        eos: vocabulary.role(gguf, "tokenizer.ggml.eos_token_id")?,
-        unk: vocabulary.role(gguf, "tokenizer.ggml.unknown_token_id")?,
-        pad: vocabulary.role(gguf, "tokenizer.ggml.padding_token_id")?,
-    };
-    let flag = |key: &str| gguf.optional(key, Value::as_bool);
-    let stated = flag("tokenizer.ggml.add_bos_token")?;
-    // What llama.cpp assumes where the file does not say.
-    let (mut inner, add_bos) = match gguf.required("tokenizer.ggml.model", Value::as_str)? {
+    let kind = gguf.required("tokenizer.ggml.model", Value::as_str)?;
+    let mut notes = vec![];
+    tokenizer_keys::check(gguf, kind, &mut notes)?;
+    let special = special(gguf, &vocabulary, kind == "llama")?;
+    let stated = gguf.optional("tokenizer.ggml.add_bos_token", Value::as_bool)?;
+    let made = match kind {
         "gpt2" => {
-            let pre = gguf.optional("tokenizer.ggml.pre", Value::as_str)?.unwrap_or("default");
-            (byte_level(gguf, &vocabulary, pre)?, matches!(pre, "llama-bpe" | "llama3" | "llama-v3"))
+            let undecided_bos = stated.is_none() && special.bos.is_some();
+            byte_level(gguf, &vocabulary, pre_tokenizer, undecided_bos, &mut notes)?
         }
-        "llama" => {
-            let prefix = flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-            (sentence_piece(gguf, &vocabulary, special.unk, prefix)?, true)
+        _ if pre_tokenizer.is_some() => bail_usage!("a pre-tokenizer is for byte-level BPE, and the file's vocabulary is SentencePiece's"),
+        _ => {
+            let prefix = gguf.optional("tokenizer.ggml.add_space_prefix", Value::as_bool)?.unwrap_or(true);
+            // What llama.cpp assumes where the file does not say.
+            Made { inner: sentence_piece(gguf, &vocabulary, special.unk, prefix)?, add_bos: true, undecided: Undecided::default() }
         }
-        other => bail_data!("its kind `{other}` is not read; `gpt2` (byte-level BPE) and `llama` (SentencePiece BPE) are"),
     };
+    let Made { mut inner, add_bos, undecided } = made;
     let add_bos = stated.unwrap_or(add_bos) && special.bos.is_some();
     if add_bos
         && let Some(bos) = special.bos
@@ -138,7 +138,21 @@ pub(super) fn build(gguf: &Gguf) -> Result<Built> {
         inner.with_post_processor(Some(template));
     }
     let chat_template = gguf.optional("tokenizer.chat_template", Value::as_str)?.map(str::to_owned);
-    Ok(Built { inner, special, chat_template, add_bos })
+    Ok(Built { inner, special, chat_template, add_bos, undecided, notes })
+}
+
+/// The tokens that have a role; llama.cpp's of SentencePiece where the file does not say.
+fn special(gguf: &Gguf, vocabulary: &Vocabulary, sentence_piece: bool) -> Result<Special> {
+    let role = |key: &str, usual: Option<(u32, i64)>| -> Result<Option<u32>> {
+        let usual = usual.filter(|(id, kind)| sentence_piece && vocabulary.types.and_then(|types| types.get(*id as usize)) == Some(kind));
+        Ok(vocabulary.role(gguf, key)?.or(usual.map(|(id, _)| id)))
+    };
+    Ok(Special {
+        bos: role("tokenizer.ggml.bos_token_id", Some((1, CONTROL)))?,
+        eos: role("tokenizer.ggml.eos_token_id", Some((2, CONTROL)))?,
+        unk: role("tokenizer.ggml.unknown_token_id", Some((0, UNKNOWN)))?,
+        pad: role("tokenizer.ggml.padding_token_id", None)?,
+    })
 }
 
 /// A post-processor that puts the token before each text, for those who load the saved tokenizer.
@@ -158,7 +172,7 @@ fn library(error: impl std::fmt::Display) -> Error {
 }
 
 /// Byte-level BPE with the file's own merges.
-fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary, pre: &str) -> Result<tokenizers::Tokenizer> {
+fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary, named: Option<&str>, bos_by_rule: bool, notes: &mut Vec<String>) -> Result<Made> {
     let mut merges = Vec::new();
     for (row, merge) in gguf.required("tokenizer.ggml.merges", Value::as_strings)?.iter().enumerate() {
         // The library's builder panics on a merge whose result is longer than every token.
@@ -169,29 +183,37 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary, pre: &str) -> Result<tokeniz
             _ => bail_data!("merge {row} (`{merge}`) does not give a token of the vocabulary"),
         }
     }
-    let llama3 = matches!(pre, "llama-bpe" | "llama3" | "llama-v3");
+    let stated = gguf.optional("tokenizer.ggml.pre", Value::as_str)?;
+    let id = |token: &str| vocabulary.ids.get(token).copied();
+    let Found { rules, note } = match named.map(|name| (name, Rule::of(name))) {
+        Some((_, Some(rule))) => Found { rules: vec![rule], note: other_rule(stated, rule) },
+        Some((name, None)) => bail_usage!("{}", pre_tokenizer::unknown("the pre-tokenizer", name)),
+        None => pre_found::find(stated, &Told { tokens: vocabulary.tokens, id: &id, merges: &merges })?,
+    };
+    notes.extend(note);
+    let add_bos = rules[0].add_bos;
+    if bos_by_rule && rules.iter().any(|rule| rule.add_bos != add_bos) {
+        return Err(pre_found::undecided_bos().into());
+    }
+    let mut made = rules.into_iter().map(|rule| Ok((rule.name(), split_by(rule, vocabulary, &merges)?))).collect::<Result<Vec<_>>>()?;
+    let (rule, inner) = made.remove(0);
+    Ok(Made { inner, add_bos, undecided: Undecided { rule, others: made } })
+}
+
+/// What a person should know where the rule that was named is not the one the file states.
+fn other_rule(stated: Option<&str>, rule: &Rule) -> Option<String> {
+    let stated = stated.filter(|name| !rule.names.contains(name))?;
+    Some(format!("its `tokenizer.ggml.pre` is `{stated}`; texts are split by `{}`, as was asked for", rule.name()))
+}
+
+fn split_by(rule: &Rule, vocabulary: &Vocabulary, merges: &[(String, String)]) -> Result<tokenizers::Tokenizer> {
     let bpe = BPE::builder()
-        .vocab_and_merges(vocabulary.owned().into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
-        .ignore_merges(llama3)
+        .vocab_and_merges(vocabulary.owned().into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges.to_vec())
+        .ignore_merges(rule.ignore_merges)
         .build()
         .map_err(library)?;
     let mut inner = tokenizers::Tokenizer::new(bpe);
-    let bytes = |regex: bool| ByteLevel::new(false, true, regex);
-    let split =
-        |pattern: &str| Split::new(SplitPattern::Regex(pattern.to_owned()), SplitDelimiterBehavior::Isolated, false).map_err(library);
-    match pre {
-        "default" | "gpt-2" | "gpt2" => inner.with_pre_tokenizer(Some(bytes(true))),
-        "smollm" | "starcoder" => inner.with_pre_tokenizer(Some(PreTokenizers::new(vec![Digits::new(true).into(), bytes(true).into()]))),
-        "qwen2" | "deepseek-r1-qwen" => {
-            inner.with_normalizer(Some(NFC)).map_err(library)?;
-            inner.with_pre_tokenizer(Some(PreTokenizers::new(vec![split(QWEN2)?.into(), bytes(false).into()])))
-        }
-        _ if llama3 => inner.with_pre_tokenizer(Some(PreTokenizers::new(vec![split(LLAMA3)?.into(), bytes(false).into()]))),
-        other => {
-            let near = nearest(other, KNOWN_PRE).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            bail_data!("its pre-tokenizer `{other}` is not known, only {}{near}", KNOWN_PRE.join(", "));
-        }
-    };
+    rule.apply(&mut inner).map_err(library)?;
     inner.with_decoder(Some(ByteLevel::default()));
     inner.add_tokens(vocabulary.added(false)).map_err(library)?;
     Ok(inner)

@@ -1,13 +1,12 @@
 //! A byte-level BPE tokenizer as the metadata of a GGUF file.
-//!
-//! Pre-tokenizers by name: `llama_vocab_pre_type` of ggml-org/llama.cpp.
 
 use anyhow::Result;
 use candle_core::quantized::gguf_file::Value as Written;
 use serde_json::Value;
 
+use super::pre_tokenizer::Rule;
 use super::tokenizer::Tokenizer;
-use super::tokenizer_gguf::{CONTROL, LLAMA3, NORMAL, QWEN2, UNUSED, USER_DEFINED};
+use super::tokenizer_gguf::{CONTROL, NORMAL, UNUSED, USER_DEFINED};
 use crate::error::Error;
 
 /// Metadata by key.
@@ -18,12 +17,13 @@ impl Tokenizer {
     ///
     /// Errors (class usage): a tokenizer of another kind, or whose way to split a text has no name in GGUF.
     pub fn gguf(&self, rows: usize) -> Result<Entries> {
+        self.decided()?;
         let told: Value = serde_json::from_str(&self.json()?)?;
         let kind = told["model"]["type"].as_str().unwrap_or("BPE");
         let fallback = told["model"]["byte_fallback"].as_bool().unwrap_or(false);
-        let Some(pre) = pre_tokenizer(&told["pre_tokenizer"]).filter(|_| kind == "BPE" && !fallback) else {
+        let Some(rule) = Rule::told(&told).filter(|_| kind == "BPE" && !fallback) else {
             return Err(Error::usage(
-                "only byte-level BPE tokenizers that split texts as GPT-2, SmolLM, Llama 3 or Qwen2 do are written to GGUF",
+                "only byte-level BPE tokenizers that split texts in a way that GGUF has a name for are written to it",
             )
             .hint("export with `--merged DIR`, and convert the folder by llama.cpp's `convert_hf_to_gguf.py`")
             .into());
@@ -52,7 +52,7 @@ impl Tokenizer {
         let texts = |texts: Vec<String>| Written::Array(texts.into_iter().map(Written::String).collect());
         let mut out: Entries = vec![
             ("tokenizer.ggml.model".into(), text("gpt2")),
-            ("tokenizer.ggml.pre".into(), text(pre)),
+            ("tokenizer.ggml.pre".into(), text(rule.name())),
             ("tokenizer.ggml.tokens".into(), texts(tokens)),
             ("tokenizer.ggml.token_type".into(), Written::Array(kinds.into_iter().map(|kind| Written::I32(kind as i32)).collect())),
             ("tokenizer.ggml.merges".into(), texts(merges)),
@@ -62,28 +62,5 @@ impl Tokenizer {
         out.extend(ids.into_iter().filter_map(|(role, id)| Some((format!("tokenizer.ggml.{role}_token_id"), Written::U32(id?)))));
         out.extend(self.chat_template().map(|template| ("tokenizer.chat_template".into(), text(template))));
         Ok(out)
-    }
-}
-
-/// GGUF's name of a way to split a text.
-fn pre_tokenizer(told: &Value) -> Option<&'static str> {
-    let parts: Vec<&Value> = match told["pretokenizers"].as_array() {
-        Some(parts) => parts.iter().collect(),
-        None => vec![told],
-    };
-    let kind = |part: &Value| part["type"].as_str().unwrap_or_default().to_owned();
-    let bytes = |part: &Value, regex: bool| {
-        let is = |key: &str, usual: bool| part[key].as_bool().unwrap_or(usual);
-        kind(part) == "ByteLevel" && !is("add_prefix_space", true) && is("use_regex", true) == regex
-    };
-    match parts[..] {
-        [all] if bytes(all, true) => Some("gpt-2"),
-        [digits, rest] if kind(digits) == "Digits" && digits["individual_digits"] == true && bytes(rest, true) => Some("smollm"),
-        [split, rest] if kind(split) == "Split" && bytes(rest, false) => match split["pattern"]["Regex"].as_str() {
-            Some(LLAMA3) => Some("llama-bpe"),
-            Some(QWEN2) => Some("qwen2"),
-            _ => None,
-        },
-        _ => None,
     }
 }

@@ -178,7 +178,9 @@ pub(super) mod module {
 
     /// Loads a model. Options: `merge_mode` ("exact": 16-bit weights are the sum of base and boosters, rounded
     /// once; "naive": each merge is rounded into them, as is common practice, which loses most of small updates; "none":
-    /// weights stay as they are, and factors of low rank are stacked beside them, or their sum where that is smaller; exact).
+    /// weights stay as they are, and factors of low rank are stacked beside them, or their sum where that is smaller; exact),
+    /// `pre_tokenizer` (how a GGUF file's tokenizer splits texts, by llama.cpp's name: "llama-bpe", "qwen2", "gpt-2", …, in place of
+    /// what the file states; as the file says).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -209,7 +211,7 @@ pub(super) mod module {
                     .into());
             }
             let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
-            let loaded = loaded_files(&host, kept.model()?)?;
+            let loaded = loaded_files(&host, kept.model()?, kept.manifest.pre_tokenizer.as_deref())?;
             // What is wrong with the run is found before this one tells of a model.
             ensemble::check(&host, &loaded.network.model, &loaded.digests, &kept)?;
             let model = placed_model(&context, &host, kept.model()?, mode, loaded, making)?;
@@ -418,6 +420,7 @@ pub(super) mod natives {
         door::call(&context, &host, "model.save", arguments).change(
             |_| host.note_in_run(|run| run.has_saved(name)),
             |_| {
+                model.with(|m| m.tokenizer.decided())?;
                 let folder = host.with_run(|run| run.saves(name))?;
                 if host.outlook().is_some() {
                     return host.note(&context, Event::Save { name: name.to_owned() });
@@ -435,19 +438,20 @@ pub(super) mod natives {
 fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) -> Answer<Model> {
     let mut arguments = told_map(&options);
     arguments["name"] = name.into();
-    let mode = merge_mode(options).map_err(refuse)?;
+    let (mode, pre_tokenizer) = load_options(options).map_err(refuse)?;
     door::call(context, host, "model::load", arguments).make(|making| {
-        let loaded = loaded_files(host, name)?;
+        let loaded = loaded_files(host, name, pre_tokenizer.as_deref())?;
         placed_model(context, host, name, mode, loaded, making)
     })
 }
 
-fn merge_mode(map: Map) -> Result<MergeMode, Error> {
-    let mut o = Options::new("model::load", map, &["merge_mode"])?;
+/// What merges do, and the rule by which texts are split.
+fn load_options(map: Map) -> Result<(MergeMode, Option<String>), Error> {
+    let mut o = Options::new("model::load", map, &["merge_mode", "pre_tokenizer"])?;
     let name: String = o.take_or("merge_mode", "exact".into())?;
     let mode = MergeMode::from_name(&name);
     o.check("merge_mode", mode.is_some(), "\"exact\", \"naive\" or \"none\"", format!("{name:?}"))?;
-    Ok(mode.unwrap_or_default())
+    Ok((mode.unwrap_or_default(), o.take_opt("pre_tokenizer")?))
 }
 
 /// A model that was read, and has no place in the run yet.
@@ -459,9 +463,9 @@ struct FromFiles {
 }
 
 /// Reads a model's files, or where nothing is computed their shapes.
-fn loaded_files(host: &Host, name: &str) -> anyhow::Result<FromFiles> {
+fn loaded_files(host: &Host, name: &str, pre_tokenizer: Option<&str>) -> anyhow::Result<FromFiles> {
     host.count_model()?;
-    let files = source::model(&host.resolve(name)?)?;
+    let files = source::model(&host.resolve(name)?)?.split_by(pre_tokenizer)?;
     if host.outlook().is_some() {
         return Ok(FromFiles { network: model::shapes::load(&files, host.settings.dtype)?, digests: Digests::default(), files });
     }
@@ -486,6 +490,11 @@ fn placed_model(
     let index = host.with_run(|run| run.note_model(name, digests.digest.clone()))?;
     if !shapes {
         making.effects.insert(format!("the digest of `{name}`"), digests.digest.clone().into());
+    }
+    if index == 0
+        && let ModelFiles::Gguf { pre_tokenizer: Some(rule), .. } = &files
+    {
+        host.with_run(|run| run.note_pre_tokenizer(rule))?;
     }
     let model = Model::new(name, index, network, tokenizer, extras, Some((files, digests)));
     model.with(|m| m.merge_by(host, mode))?;

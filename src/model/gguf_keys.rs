@@ -1,0 +1,205 @@
+//! What a GGUF file's metadata may say of a model: read, known to say nothing, or refused where it would change numbers.
+//!
+//! Keys: `Keys` of gguf-py; what llama.cpp makes of them for these architectures.
+
+use anyhow::Result;
+
+use super::config::Config;
+use crate::bail_data;
+use crate::error::Error;
+use crate::source::{Gguf, TensorSource, Value};
+
+/// Keys that are read, or that say nothing of a model without experts, below the architecture's name.
+const READ: [&str; 21] = [
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "attention.layer_norm_epsilon",
+    "attention.causal",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scale_linear",
+    "vocab_size",
+    "tensor_data_layout",
+    "expert_count",
+    "expert_used_count",
+    "pooling_type",
+    "attention.sliding_window",
+    "attention.scale",
+];
+
+/// Keys that llama.cpp knows and that mean another computation, unless they are 0, false or the number beside them.
+const REFUSED: [(&str, f64); 40] = [
+    ("attention.clamp_kqv", 0.0),
+    ("attention.max_alibi_bias", 0.0),
+    ("attn_logit_softcapping", 0.0),
+    ("final_logit_softcapping", 0.0),
+    ("router_logit_softcapping", 0.0),
+    ("logit_scale", 1.0),
+    ("embedding_scale", 1.0),
+    ("residual_scale", 1.0),
+    ("use_parallel_residual", 0.0),
+    ("nextn_predict_layers", 0.0),
+    ("leading_dense_block_count", 0.0),
+    ("interleave_moe_layer_step", 0.0),
+    ("moe_every_n_layers", 0.0),
+    ("full_attention_interval", 0.0),
+    ("activation_sparsity_scale", 0.0),
+    ("embedding_length_out", 0.0),
+    ("embedding_length_per_layer_input", 0.0),
+    ("n_deepstack_layers", 0.0),
+    ("altup.num_inputs", 0.0),
+    ("swiglu_clamp_exp", 0.0),
+    ("swiglu_clamp_shexp", 0.0),
+    ("swin_norm", 0.0),
+    ("attention.q_lora_rank", 0.0),
+    ("attention.kv_lora_rank", 0.0),
+    ("attention.key_length_mla", 0.0),
+    ("attention.value_length_mla", 0.0),
+    ("attention.key_length_swa", 0.0),
+    ("attention.value_length_swa", 0.0),
+    ("attention.shared_kv_layers", 0.0),
+    ("attention.sliding_window_pattern", 0.0),
+    ("attention.output_scale", 1.0),
+    ("attention.temperature_length", 0.0),
+    ("attention.temperature_scale", 0.0),
+    ("attention.relative_buckets_count", 0.0),
+    ("rope.dimension_sections", 0.0),
+    ("rope.dimension_count_swa", 0.0),
+    ("rope.freq_base_swa", 0.0),
+    ("ssm.conv_kernel", 0.0),
+    ("ssm.state_size", 0.0),
+    ("decoder_block_count", 0.0),
+];
+
+/// Refuses what is no model: adapters, projectors, importance matrices.
+///
+/// Errors (class data).
+pub(super) fn check_type(gguf: &Gguf) -> Result<()> {
+    let stated = gguf.optional("general.type", Value::as_str)?;
+    let has = |key: &str| gguf.get(key).is_some();
+    let clip = gguf.get("general.architecture").and_then(Value::as_str) == Some("clip");
+    let kind = match stated {
+        None if has("adapter.type") => "adapter",
+        None if has("imatrix.chunk_count") => "imatrix",
+        None | Some("model") if clip => "mmproj",
+        None | Some("model") => return Ok(()),
+        Some(kind) => kind,
+    };
+    let shown = gguf.path().display();
+    let error = |what: String| Error::data(format!("`{shown}` is {what}, not a model"));
+    Err(match kind {
+        "adapter" => error("a LoRA adapter in GGUF".into())
+            .hint("give the model itself; an adapter is read as PEFT keeps it, `adapter_config.json` with `adapter_model.safetensors`"),
+        "mmproj" => {
+            error("the projector of a model that sees or hears".into()).hint("give the file of the language model that lies beside it")
+        }
+        "imatrix" => {
+            error("an importance matrix, which helps to quantise".into()).hint("give the file of the model that was quantised with it")
+        }
+        other => error(format!("of the type `{other}`")),
+    }
+    .into())
+}
+
+/// A number that is the same in all layers, stated once or layer by layer.
+///
+/// Errors (class data): it differs from layer to layer, or is no whole number.
+pub(super) fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> {
+    let Some(Value::Integers(all)) = gguf.get(key) else { return gguf.optional(key, Value::as_u64) };
+    let shown = gguf.path().display();
+    match all.first().map(|first| (*first, u64::try_from(*first))) {
+        Some((first, _)) if all.iter().any(|n| *n != first) => {
+            let other = all.iter().position(|n| *n != first).unwrap_or(0);
+            bail_data!(
+                "`{shown}`: `{key}` is {first} in layer 0 and {} in layer {other}: layers of different sizes are not known",
+                all[other]
+            )
+        }
+        Some((_, Ok(n))) => Ok(Some(n)),
+        _ => bail_data!("`{shown}`: `{key}` is {}, which tells no size", Value::Integers(all.clone())),
+    }
+}
+
+/// Checks all that the metadata say below the architecture's name; what is passed over and worth knowing goes into `notes`.
+///
+/// Errors (class data): a key that means another computation than this engine's.
+pub(super) fn check(gguf: &Gguf, architecture: &str, config: &Config, notes: &mut Vec<String>) -> Result<()> {
+    let shown = gguf.path().display();
+    let key = |name: &str| format!("{architecture}.{name}");
+    experts(gguf, &key("expert_count"))?;
+    for name in ["attention.value_length", "rope.dimension_count"] {
+        if let Some(found) = gguf.optional(&key(name), Value::as_u64)?
+            && found != config.head_width as u64
+        {
+            bail_data!("`{shown}`: `{}` is {found}, and a head has {} numbers; another size is not known", key(name), config.head_width);
+        }
+    }
+    if gguf.optional(&key("attention.causal"), Value::as_bool)? == Some(false) {
+        bail_data!("`{shown}`: `{}` is false: the model is an encoder, which cannot be trained or measured here", key("attention.causal"));
+    }
+    let usual = 1.0 / (config.head_width as f64).sqrt();
+    if let Some(scale) = gguf.optional(&key("attention.scale"), Value::as_f64)?
+        && scale != 0.0
+        && (scale / usual - 1.0).abs() > 1e-6
+    {
+        bail_data!("`{shown}`: `{}` is {scale}, not the usual {usual}; another scale is not known", key("attention.scale"));
+    }
+    if let Some(window) = gguf.optional(&key("attention.sliding_window"), Value::as_u64)?
+        && window > 0
+        && window < config.max_positions as u64
+    {
+        let key = key("attention.sliding_window");
+        notes.push(format!("its `{key}` is {window} and was passed over: attention sees all tokens before, as in llama.cpp"));
+    }
+    if gguf.optional(&key("pooling_type"), Value::as_u64)?.unwrap_or(0) != 0 {
+        notes.push(format!("its `{}` makes it a model of embeddings; here it tells the next token", key("pooling_type")));
+    }
+    for (name, usual) in REFUSED {
+        match gguf.get(&key(name)) {
+            Some(value) if !is_nothing(value) && value.as_f64() != Some(usual) => {
+                bail_data!("`{shown}`: `{}` is {value}: a model that needs it is not known", key(name));
+            }
+            _ => {}
+        }
+    }
+    let own = key("");
+    let known = |name: &str| READ.contains(&name) || REFUSED.iter().any(|(known, _)| *known == name) || name.starts_with("rope.scaling.");
+    for name in gguf.keys().filter_map(|key| key.strip_prefix(&own)).filter(|name| !known(name) && !name.starts_with("expert_")) {
+        notes.push(format!("its metadata `{}` is not known and was passed over", key(name)));
+    }
+    Ok(())
+}
+
+/// Errors (class data) where the model is a mixture of experts.
+fn experts(gguf: &Gguf, key: &str) -> Result<()> {
+    let count = gguf.optional(key, Value::as_u64)?.unwrap_or(0);
+    // Older files hold an expert's tensors one by one: `blk.0.ffn_up.3.weight`.
+    let is_expert =
+        |name: &&str| name.contains(".ffn_") && (name.contains("_exps.") || name.contains("_inp.") || name.matches('.').count() > 3);
+    let tensor = gguf.names().into_iter().find(is_expert);
+    if count == 0 && tensor.is_none() {
+        return Ok(());
+    }
+    let tensor = tensor.map_or(String::new(), |name| format!(", with tensors such as `{name}`"));
+    bail_data!(
+        "`{}`: the model is a mixture of {count} experts, as Mixtral (`{key}`){tensor}; only models without are known",
+        gguf.path().display()
+    )
+}
+
+/// Whether a value switches something off.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Integers(all) => all.iter().all(|n| *n == 0),
+        Value::Floats(all) => all.iter().all(|x| *x == 0.0),
+        Value::Bool(on) => !on,
+        value => value.as_f64() == Some(0.0),
+    }
+}
