@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::hub::Hub;
 use super::name::Name;
+use super::{lfs, tokenizer_files};
 use crate::bail_data;
 use crate::builtin::{MICRO, Micro};
 use crate::error::{Error, nearest};
@@ -17,7 +18,16 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// Files that a model may do without.
-pub(super) const OTHERS: [&str; 4] = ["tokenizer_config.json", "generation_config.json", "chat_template.jinja", "special_tokens_map.json"];
+pub(super) const OTHERS: [&str; 6] = [
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
+/// Those that a tokenizer.json takes the place of, when it is written.
+const WRITTEN_ANEW: [&str; 2] = ["special_tokens_map.json", "added_tokens.json"];
 
 /// What a model folder must hold, for messages.
 const LAYOUT: &str =
@@ -40,8 +50,9 @@ pub struct ModelFolder {
     pub config: PathBuf,
     /// `model.safetensors`, or the shards of its index, sorted.
     pub weights: Vec<PathBuf>,
+    /// `tokenizer.json`, `tokenizer.model`, or `vocab.json` with `merges.txt` beside it.
     pub tokenizer: PathBuf,
-    /// Those that exist of tokenizer_config.json, generation_config.json, chat_template.jinja and special_tokens_map.json.
+    /// Those that exist of the files that a model may do without.
     pub others: Vec<PathBuf>,
 }
 
@@ -88,8 +99,10 @@ pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
         }
         (None, None) => return Err(lacks(WEIGHTS).into()),
     };
-    let tokenizer = file(TOKENIZER).ok_or_else(|| lacks(TOKENIZER))?;
-    Ok(ModelFolder { root: root.to_owned(), config, weights, tokenizer, others: OTHERS.into_iter().filter_map(file).collect() })
+    let tokenizer = tokenizer_files::find(root)?;
+    let kept = |name: &&str| tokenizer.ends_with(TOKENIZER) || !WRITTEN_ANEW.contains(name);
+    let others = OTHERS.into_iter().filter(kept).filter_map(file).collect();
+    Ok(ModelFolder { root: root.to_owned(), config, weights, tokenizer, others })
 }
 
 /// The shards that an index names: plain file names, sorted, each once.
@@ -112,10 +125,18 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
+/// Reads a text file.
+pub(super) fn text(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+    if lfs::is_pointer(text.as_bytes()) {
+        return Err(lfs::pointer_error(path).into());
+    }
+    Ok(text)
+}
+
 /// Reads a JSON file.
 pub(super) fn json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
-    serde_json::from_str(&text)
+    serde_json::from_str(&text(path)?)
         .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))
         .with_context(|| format!("`{}`", path.display()))
 }
