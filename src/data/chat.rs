@@ -1,6 +1,7 @@
 //! Conversations, worded by the model's own chat template: Jinja, rendered as transformers does
 //! (`utils/chat_template_utils.py`). A template comes with a model and is not to be trusted.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use anyhow::Result;
@@ -26,7 +27,8 @@ pub struct Piece {
 /// A model's chat template, compiled.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    bos: String,
+    /// Special tokens by role.
+    roles: BTreeMap<String, String>,
     eos: String,
 }
 
@@ -40,12 +42,21 @@ impl ChatTemplate {
     /// The template of the model behind `tokenizer`. Errors (class data) where it has none, or none that is valid.
     pub fn of(tokenizer: &dyn Encode) -> Result<Self> {
         let Some(text) = tokenizer.chat_template() else {
-            return Err(Error::data("the model has no chat template")
-                .hint("other templates are `alpaca`, `llm-adapters` and `none`")
-                .into());
+            let none = match tokenizer.other_templates() {
+                [] => "the model has no chat template".to_owned(),
+                names => format!("the model has chat templates named `{}`, and none named `default`", names.join("`, `")),
+            };
+            return Err(Error::data(none).hint("other templates are `alpaca`, `llm-adapters` and `none`").into());
         };
         let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
-        Self::new(text, &token(tokenizer.bos()), &token(tokenizer.eos()))
+        let mut template = Self::new(text, &token(tokenizer.bos()), &token(tokenizer.eos()))?;
+        template.roles = tokenizer.roles().into_iter().collect();
+        if let Some(date) = tokenizer.date() {
+            template.environment.add_function("strftime_now", move |pattern: String| {
+                date.format(&pattern).map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
+            });
+        }
+        Ok(template)
     }
 
     /// Compiles a template, for a model whose sequences begin and end with the tokens written `bos` and `eos`.
@@ -65,7 +76,8 @@ impl ChatTemplate {
         });
         environment.add_filter("tojson", tojson);
         environment.add_template_owned(NAME, without_generation_tags(text)?).map_err(damaged)?;
-        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
+        let roles = [("bos_token", bos), ("eos_token", eos)].map(|(role, token)| (role.to_owned(), token.to_owned()));
+        Ok(Self { environment, roles: roles.into(), eos: eos.to_owned() })
     }
 
     /// The conversation as a text; with `ask`, up to where the assistant begins to speak.
@@ -78,11 +90,10 @@ impl ChatTemplate {
             let context = context! {
                 messages => Serde(&messages),
                 add_generation_prompt => ask,
-                bos_token => &*self.bos,
-                eos_token => &*self.eos,
                 // There in transformers, if only as none: a template may ask `tools is not none`.
                 tools => (),
                 documents => (),
+                ..minijinja::Value::from_pairs(self.roles.iter().map(|(role, token)| (role.as_str(), token.as_str())))
             };
             template.render(context)
         });
@@ -92,7 +103,7 @@ impl ChatTemplate {
             Err(e) if e.kind() == ErrorKind::OutOfFuel => Err(refused("does not come to an end on the conversation".into()).into()),
             Err(e) if e.kind() == ErrorKind::UnknownFunction && reason(&e).contains("strftime_now") => {
                 let error = refused("asks for today's date (`strftime_now`), so that a run would differ from day to day".into());
-                Err(error.hint("use the template `alpaca`, or one of your own").into())
+                Err(error.hint("give a day: `date: \"2026-01-31\"` in the options of `model::load`, or `--date 2026-01-31`").into())
             }
             Err(e) => Err(refused(format!("refuses the conversation: {}", reason(&e))).into()),
         }

@@ -8,6 +8,7 @@ use crate::data::chat::{ChatTemplate, Piece, conversation};
 use crate::data::item::{Chat, Document, Instruction, Item, Place, Row, TokenRow};
 use crate::data::template::Template;
 use crate::error::{Error, nearest};
+use crate::source::Date;
 use crate::{bail_data, bail_usage};
 
 /// What encoding asks of a tokenizer.
@@ -19,6 +20,27 @@ pub trait Encode {
     /// Whether the model wants its beginning-of-sequence token before a text.
     fn add_bos(&self) -> bool;
     fn vocab_size(&self) -> usize;
+    /// The tokens that stand before each text.
+    fn begin(&self) -> Vec<u32> {
+        self.bos().filter(|_| self.add_bos()).into_iter().collect()
+    }
+    /// The rows of the model's embedding; a token from there on is none of the model's.
+    fn rows(&self) -> usize {
+        usize::MAX
+    }
+    /// The names of chat templates beside [`Self::chat_template`].
+    fn other_templates(&self) -> &[String] {
+        &[]
+    }
+    /// Special tokens by role (`bos_token`, …), as chat templates see them.
+    fn roles(&self) -> Vec<(String, String)> {
+        let roles = [("bos_token", self.bos()), ("eos_token", self.eos())];
+        roles.into_iter().map(|(role, id)| (role.to_owned(), id.and_then(|id| self.token(id)).unwrap_or_default())).collect()
+    }
+    /// The day that a chat template writes.
+    fn date(&self) -> Option<Date> {
+        None
+    }
     /// The Jinja template that words conversations for the model.
     fn chat_template(&self) -> Option<&str>;
     /// The token of an id, as the vocabulary writes it.
@@ -228,7 +250,7 @@ impl Encoded {
             }
             Item::Row(row) => return Err(unworded(row)),
             Item::Tokens(row) => {
-                check_ids(row, tokenizer.vocab_size())?;
+                check_ids(row, tokenizer.vocab_size().min(tokenizer.rows()))?;
                 self.push_from(row.ids.clone(), row.mask_first, options.max_length);
             }
             Item::Text(document) => {
@@ -288,7 +310,7 @@ fn encode_instruction(
             ids = opened(tokenizer, encode(&prompt)?);
             let answer_at = ids.len();
             ids.extend(encode(&answer)?);
-            ids.extend(tokenizer.eos().filter(|eos| ids.last() != Some(eos)));
+            ids.extend(ending(tokenizer, &ids)?);
             answer_at
         }
         Template::LlmAdapters => {
@@ -297,8 +319,8 @@ fn encode_instruction(
                 LossOn::Answer => opened(tokenizer, encode(&prompt)?).len(),
             };
             ids = opened(tokenizer, encode(&format!("{prompt}{answer}"))?);
-            if let Some(eos) = tokenizer.eos().filter(|eos| ids.last() != Some(eos) && ids.len() < options.max_length) {
-                ids.push(eos);
+            if ids.len() < options.max_length {
+                ids.extend(ending(tokenizer, &ids)?);
             }
             answer_at
         }
@@ -324,27 +346,35 @@ fn encode_pieces(pieces: &[Piece], place: &Place, tokenizer: &dyn Encode, option
     }
     supervised.resize(ids.len(), false);
     let opened = opened(tokenizer, ids);
-    if opened.len() > supervised.len() {
-        supervised.insert(0, false);
-    }
+    supervised.splice(0..0, vec![false; opened.len() - supervised.len()]);
     Ok((opened, supervised))
 }
 
 /// Tokens that begin a sequence: the beginning-of-sequence token before them if the model wants one, unless the text itself
 /// begins with it, as chat templates do.
 pub fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
-    let mut ids = opening(tokenizer);
-    if !tokens.is_empty() && tokens.first() == tokenizer.bos().as_ref() {
-        ids.clear();
+    let mut ids = tokenizer.begin();
+    if tokens.starts_with(&ids) {
+        return tokens;
     }
     ids.extend(tokens);
     ids
 }
 
+/// The end-of-sequence token, unless `ids` end with it. Errors (class data): the model's embedding has no row for it.
+fn ending(tokenizer: &dyn Encode, ids: &[u32]) -> Result<Option<u32>> {
+    let eos = tokenizer.eos().filter(|eos| ids.last() != Some(eos));
+    if let Some(id) = eos.filter(|id| *id as usize >= tokenizer.rows()) {
+        let token = tokenizer.token(id).unwrap_or_default();
+        bail_data!("a text ends with `{token}`, token {id}, and the model's embedding has {} rows", tokenizer.rows());
+    }
+    Ok(eos)
+}
+
 fn encode_text(document: &Document, tokenizer: &dyn Encode) -> Result<Vec<u32>> {
     let mut ids = opened(tokenizer, tokens(tokenizer, &document.text, &document.place)?);
     if document.ended {
-        ids.extend(tokenizer.eos().filter(|eos| ids.last() != Some(eos)));
+        ids.extend(ending(tokenizer, &ids)?);
     }
     Ok(ids)
 }
@@ -352,11 +382,6 @@ fn encode_text(document: &Document, tokenizer: &dyn Encode) -> Result<Vec<u32>> 
 /// The tokens of a text; an error names the item.
 pub(super) fn tokens(tokenizer: &dyn Encode, text: &str, place: &Place) -> Result<Vec<u32>> {
     tokenizer.encode(text).with_context(|| format!("{place} cannot be tokenised"))
-}
-
-/// The beginning-of-sequence token, if the model wants it.
-fn opening(tokenizer: &dyn Encode) -> Vec<u32> {
-    tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect()
 }
 
 fn check_ids(row: &TokenRow, vocabulary: usize) -> Result<()> {

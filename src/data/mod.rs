@@ -51,6 +51,21 @@ impl Encode for crate::source::Tokenizer {
     fn chat_template(&self) -> Option<&str> {
         self.chat_template()
     }
+    fn begin(&self) -> Vec<u32> {
+        self.begin().to_vec()
+    }
+    fn rows(&self) -> usize {
+        self.rows()
+    }
+    fn other_templates(&self) -> &[String] {
+        self.other_templates()
+    }
+    fn roles(&self) -> Vec<(String, String)> {
+        self.roles()
+    }
+    fn date(&self) -> Option<crate::source::Date> {
+        self.date()
+    }
     fn token(&self, id: u32) -> Option<String> {
         self.token(id)
     }

@@ -37,6 +37,26 @@ impl Encode for Watched<'_> {
         self.tokenizer.chat_template()
     }
 
+    fn begin(&self) -> Vec<u32> {
+        self.tokenizer.begin()
+    }
+
+    fn rows(&self) -> usize {
+        self.tokenizer.rows()
+    }
+
+    fn other_templates(&self) -> &[String] {
+        self.tokenizer.other_templates()
+    }
+
+    fn roles(&self) -> Vec<(String, String)> {
+        self.tokenizer.roles()
+    }
+
+    fn date(&self) -> Option<crate::source::Date> {
+        self.tokenizer.date()
+    }
+
     fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.token(id)
     }

@@ -68,7 +68,7 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
             let mut config = Config::from_json(&json, notes).with_context(within)?;
             let weights = Stored::new(stored::open(folder).with_context(within)?, &mut config, notes).with_context(within)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
-            check_tokenizer(&tokenizer, &config).with_context(within)?;
+            let tokenizer = tokenizer.with_rows(config.vocabulary).with_context(within)?;
             let extras = Extras { config: config.corrected(json), others: folder.others.clone() };
             let model = make(config, &weights).with_context(within)?;
             Ok(Loaded { model, tokenizer, extras, notes: vec![] })
@@ -77,7 +77,7 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
             let json: Value = serde_json::from_str(micro.config).context("the embedded config")?;
             let config = Config::from_json(&json, notes)?;
             let tokenizer = Tokenizer::embedded(micro.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
-            check_tokenizer(&tokenizer, &config)?;
+            let tokenizer = tokenizer.with_rows(config.vocabulary)?;
             let model = make(config, &Safetensors::embedded(micro.name, micro.weights)?)?;
             Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: vec![] }, notes: vec![] })
         }
@@ -85,26 +85,14 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
             let gguf = Gguf::open(path)?;
             let config = gguf::config(&gguf, notes)?;
             gguf.readable()?;
-            let tokenizer = Tokenizer::from_gguf_split(&gguf, pre_tokenizer.as_deref())?;
-            check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
+            let tokenizer = Tokenizer::from_gguf_split(&gguf, pre_tokenizer.as_deref())?.with_rows(config.vocabulary);
+            let tokenizer = tokenizer.with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             let extras = Extras { config: config.to_json(), others: vec![] };
             let weights = gguf::Published::new(&gguf, &config);
             let model = make(config, &weights).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             Ok(Loaded { model, tokenizer, extras, notes: vec![] })
         }
     }
-}
-
-fn check_tokenizer(tokenizer: &source::Tokenizer, config: &Config) -> Result<()> {
-    if tokenizer.vocab_size() > config.vocabulary {
-        bail_data!("the tokenizer has {} tokens, the model's vocabulary only {}", tokenizer.vocab_size(), config.vocabulary);
-    }
-    for (role, id) in [("begins", tokenizer.bos()), ("ends", tokenizer.eos())] {
-        if let Some(id) = id.filter(|id| *id as usize >= config.vocabulary) {
-            bail_data!("the token that {role} a text is {id}, beyond the vocabulary of {} tokens", config.vocabulary);
-        }
-    }
-    Ok(())
 }
 
 /// What helps where only the head is missing.

@@ -1,7 +1,9 @@
 //! Names (`builtin:`, a granted path, a hub id, a GGUF file) turned into verified files, tensors,
 //! tokenizers and data files. Everything read here counts as hostile until it is checked.
 
+mod charsmap;
 pub mod data;
+pub mod date;
 pub mod gguf;
 mod gguf_blocks;
 mod gguf_header;
@@ -15,15 +17,24 @@ pub mod name;
 mod pre_found;
 pub mod pre_tokenizer;
 pub mod safetensors;
+mod sentencepiece;
 mod splits;
 pub mod tensors;
 pub mod tokenizer;
+mod tokenizer_class;
+mod tokenizer_files;
 mod tokenizer_gguf;
+mod tokenizer_json;
 mod tokenizer_keys;
+mod tokenizer_pieces;
+mod tokenizer_settings;
+mod tokenizer_template;
+mod tokenizer_tokens;
 mod tokenizer_train;
 mod tokenizer_write;
 
 pub use data::{DataFiles, Embedded, data, data_with};
+pub use date::Date;
 pub use gguf::{Gguf, Value};
 pub use grants::Grants;
 pub use model::{ModelFiles, ModelFolder, model, weight_map};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::gguf_split::is_later_part;
 use super::hub::Hub;
 use super::name::Name;
-use super::pre_tokenizer;
+use super::{lfs, pre_tokenizer, tokenizer_files};
 use crate::builtin::{MICRO, Micro};
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
@@ -19,7 +19,16 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// Files that a model may do without.
-pub(super) const OTHERS: [&str; 4] = ["tokenizer_config.json", "generation_config.json", "chat_template.jinja", "special_tokens_map.json"];
+pub(super) const OTHERS: [&str; 6] = [
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
+/// Those that a tokenizer.json takes the place of, when it is written.
+const WRITTEN_ANEW: [&str; 2] = ["special_tokens_map.json", "added_tokens.json"];
 
 /// What a model folder must hold, for messages.
 const LAYOUT: &str =
@@ -46,8 +55,9 @@ pub struct ModelFolder {
     pub config: PathBuf,
     /// `model.safetensors`, or the shards of its index, sorted.
     pub weights: Vec<PathBuf>,
+    /// `tokenizer.json`, `tokenizer.model`, or `vocab.json` with `merges.txt` beside it.
     pub tokenizer: PathBuf,
-    /// Those that exist of tokenizer_config.json, generation_config.json, chat_template.jinja and special_tokens_map.json.
+    /// Those that exist of the files that a model may do without.
     pub others: Vec<PathBuf>,
 }
 
@@ -144,8 +154,10 @@ pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
         }
         (None, None) => return Err(lacks(WEIGHTS).into()),
     };
-    let tokenizer = file(TOKENIZER).ok_or_else(|| lacks(TOKENIZER))?;
-    Ok(ModelFolder { root: root.to_owned(), config, weights, tokenizer, others: OTHERS.into_iter().filter_map(file).collect() })
+    let tokenizer = tokenizer_files::find(root)?;
+    let kept = |name: &&str| tokenizer.ends_with(TOKENIZER) || !WRITTEN_ANEW.contains(name);
+    let others = OTHERS.into_iter().filter(kept).filter_map(file).collect();
+    Ok(ModelFolder { root: root.to_owned(), config, weights, tokenizer, others })
 }
 
 /// Which file holds which tensor, where the weights of a folder are several and an index says so; else nothing.
@@ -178,10 +190,18 @@ fn places(index: &Path) -> Result<BTreeMap<String, String>> {
     Ok(names)
 }
 
+/// Reads a text file.
+pub(super) fn text(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+    if lfs::is_pointer(text.as_bytes()) {
+        return Err(lfs::pointer_error(path).into());
+    }
+    Ok(text)
+}
+
 /// Reads a JSON file.
 pub(super) fn json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
-    serde_json::from_str(&text)
+    serde_json::from_str(&text(path)?)
         .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))
         .with_context(|| format!("`{}`", path.display()))
 }

@@ -1,19 +1,18 @@
-//! Text to token ids and back: a `tokenizer.json`, or the vocabulary inside a GGUF file.
+//! Text to token ids and back: the tokenizer of a model folder, or the vocabulary inside a GGUF file.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
-use super::model::{self, TOKENIZER};
+use super::date::Date;
+use super::model::TOKENIZER;
 use super::pre_found::Undecided;
+use super::tokenizer_files::CONFIG;
+use super::tokenizer_template::{self, Templates};
 use super::{Gguf, model::OTHERS};
-use super::{tokenizer_gguf, tokenizer_train};
-use crate::bail_data;
+use super::{tokenizer_files, tokenizer_gguf, tokenizer_json, tokenizer_train};
 use crate::error::Error;
-
-const CONFIG: &str = "tokenizer_config.json";
-const TEMPLATE: &str = "chat_template.jinja";
 
 /// A tokenizer and what a model wants to know beside it.
 #[derive(Clone)]
@@ -21,9 +20,18 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     vocab_size: usize,
     pub(super) special: Special,
-    chat_template: Option<String>,
-    add_bos: bool,
-    /// The folder it was read from; `None` where it was made here, came out of a GGUF file or is embedded.
+    /// Special tokens by role, where files tell of them.
+    roles: Option<Vec<(String, String)>>,
+    templates: Templates,
+    /// The day that a chat template writes.
+    date: Option<Date>,
+    /// What stands before each text.
+    begin: Vec<u32>,
+    /// Spaces before punctuation are taken out of decoded texts.
+    clean_up: bool,
+    /// The rows of the model's embedding.
+    rows: usize,
+    /// The folder whose files are copied; `None` where it was made here, is embedded, or came out of another kind of file.
     folder: Option<PathBuf>,
     /// What a GGUF file leaves open of how a text is split.
     undecided: Undecided,
@@ -41,44 +49,20 @@ pub(super) struct Special {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`, and beside it `tokenizer_config.json` and `chat_template.jinja` where they exist.
-    /// Truncation and padding that it asks for are switched off.
+    /// Reads a `tokenizer.json`, a SentencePiece `tokenizer.model`, or a `vocab.json` with `merges.txt`, and what lies beside
+    /// it in a model folder, as transformers' `AutoTokenizer` puts them together. Truncation and padding are switched off.
     ///
     /// Errors (class data): a file that is missing or damaged.
     pub fn from_file(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let bytes = std::fs::read(path).map_err(|e| Error::data(format!("cannot read tokenizer `{shown}`: {e}")))?;
-        let inner = parsed(&bytes).with_context(|| format!("tokenizer `{shown}`"))?;
-
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let beside = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-        let config = beside(CONFIG).map(|path| model::json(&path)).transpose()?.unwrap_or_default();
-        let id = |role: &str| {
-            let token = &config[role];
-            inner.token_to_id(token.as_str().or_else(|| token["content"].as_str())?)
-        };
-        let special = Special { bos: id("bos_token"), eos: id("eos_token"), unk: id("unk_token"), pad: id("pad_token") };
-        let chat_template = match beside(TEMPLATE) {
-            Some(path) => Some(std::fs::read_to_string(&path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?),
-            None => template_of(&config["chat_template"]),
-        };
-        let add_bos = match config["add_bos_token"].as_bool() {
-            Some(add) => add,
-            None => {
-                let empty = inner.encode_fast("", true).map_err(|e| Error::data(format!("tokenizer `{shown}`: {e}")))?;
-                special.bos.is_some() && empty.get_ids().first().copied() == special.bos
-            }
-        };
-        let vocab_size = highest(&inner);
+        let read = tokenizer_files::read(path)?;
         Ok(Self {
-            inner,
-            vocab_size,
-            special,
-            chat_template,
-            add_bos,
-            folder: Some(folder.to_owned()),
-            undecided: Undecided::default(),
-            notes: vec![],
+            roles: Some(read.roles),
+            templates: read.templates,
+            begin: read.begin,
+            clean_up: read.clean_up,
+            folder: read.folder,
+            notes: read.notes,
+            ..Self::plain(read.inner, read.special)
         })
     }
 
@@ -93,46 +77,43 @@ impl Tokenizer {
     pub fn from_gguf_split(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Self> {
         let built = tokenizer_gguf::build(gguf, pre_tokenizer).with_context(|| format!("tokenizer in `{}`", gguf.path().display()))?;
         Ok(Self {
-            vocab_size: highest(&built.inner),
-            inner: built.inner,
-            special: built.special,
-            chat_template: built.chat_template,
-            add_bos: built.add_bos,
-            folder: None,
+            templates: Templates { default: built.chat_template, others: vec![] },
+            begin: built.special.bos.filter(|_| built.add_bos).into_iter().collect(),
             undecided: built.undecided,
             notes: built.notes,
+            ..Self::plain(built.inner, built.special)
         })
     }
 
     /// Reads a `tokenizer.json` that is embedded in the program; what ends a text comes from the model's config.
     pub fn embedded(bytes: &[u8]) -> Result<Self> {
-        let inner = parsed(bytes).context("embedded tokenizer")?;
-        Ok(Self {
-            vocab_size: highest(&inner),
-            inner,
-            special: Special::default(),
-            chat_template: None,
-            add_bos: false,
-            folder: None,
-            undecided: Undecided::default(),
-            notes: vec![],
-        })
+        let inner = tokenizer_json::built(bytes).context("embedded tokenizer")?;
+        Ok(Self::plain(inner, Special::default()))
     }
 
     /// Trains byte-level BPE of at most `size` tokens on `texts`. Errors: a size that is too small (class data).
     pub fn train(texts: Vec<String>, size: usize) -> Result<Self> {
         let inner = tokenizer_train::train(texts.into_iter(), size)?;
         let special = Special { eos: inner.token_to_id(tokenizer_train::END), ..Special::default() };
-        Ok(Self {
+        Ok(Self::plain(inner, special))
+    }
+
+    /// A tokenizer without anything beside it.
+    fn plain(inner: tokenizers::Tokenizer, special: Special) -> Self {
+        Self {
             vocab_size: highest(&inner),
             inner,
             special,
-            chat_template: None,
-            add_bos: false,
+            roles: None,
+            templates: Templates::default(),
+            date: None,
+            begin: vec![],
+            clean_up: false,
+            rows: usize::MAX,
             folder: None,
             undecided: Undecided::default(),
             notes: vec![],
-        })
+        }
     }
 
     /// What a person should know of its files, a line each.
@@ -147,16 +128,57 @@ impl Tokenizer {
         self
     }
 
+    /// Knows the rows of the model's embedding: a text with a token that has none is refused.
+    ///
+    /// Errors (class data): such a token stands before every text.
+    pub fn with_rows(mut self, rows: usize) -> Result<Self> {
+        self.rows = rows;
+        self.check_rows(&self.begin).context("the token that begins a text")?;
+        if self.vocab_size > rows {
+            let first = (rows as u32..self.vocab_size as u32).find_map(|id| Some((self.token(id)?, id)));
+            let shown = first.map_or(String::new(), |(token, id)| format!(", the first `{token}` ({id})"));
+            let many = self.vocab_size - rows;
+            self.notes.push(format!(
+                "the tokenizer has {} tokens, the model's vocabulary {rows}: {many} without a row{shown}; a text that holds one is refused",
+                self.vocab_size
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Knows the day that a chat template writes.
+    pub fn with_date(mut self, date: Option<Date>) -> Self {
+        self.date = date;
+        self
+    }
+
+    fn check_rows(&self, ids: &[u32]) -> Result<()> {
+        match ids.iter().find(|id| **id as usize >= self.rows) {
+            Some(id) => Err(Error::data(format!(
+                "`{}` is token {id}, and the model's embedding has {} rows",
+                self.token(*id).unwrap_or_default(),
+                self.rows
+            ))
+            .hint("leave the token out of the texts, or take a model whose embedding was enlarged for it")
+            .into()),
+            None => Ok(()),
+        }
+    }
+
     /// The ids of a text. None is added to it, but special tokens written in the text are recognised.
+    ///
+    /// Errors (class data): a token for which the model's embedding has no row.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::data(format!("cannot tokenize the text: {e}")))?;
         self.undecided.agree(text, encoding.get_ids())?;
+        self.check_rows(encoding.get_ids())?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// The text of ids; unknown ids give nothing.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        Ok(self.inner.decode(ids, skip_special).map_err(|e| Error::data(format!("cannot decode the tokens: {e}")))?)
+        let text = self.inner.decode(ids, skip_special).map_err(|e| Error::data(format!("cannot decode the tokens: {e}")))?;
+        Ok(if self.clean_up { cleaned(text) } else { text })
     }
 
     /// The token of an id, as the vocabulary writes it.
@@ -196,16 +218,46 @@ impl Tokenizer {
 
     /// Whether the model expects each text to begin with [`Self::bos`].
     pub fn add_bos(&self) -> bool {
-        self.add_bos
+        self.begin.len() == 1 && self.begin.first() == self.special.bos.as_ref()
+    }
+
+    /// The tokens that stand before each text, most often [`Self::bos`] or none.
+    pub fn begin(&self) -> &[u32] {
+        &self.begin
+    }
+
+    /// The rows of the model's embedding, where a model is known.
+    pub fn rows(&self) -> usize {
+        self.rows
     }
 
     /// The Jinja template that turns a conversation into a text.
     pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
+        self.templates.default.as_deref()
+    }
+
+    /// The names of further chat templates.
+    pub fn other_templates(&self) -> &[String] {
+        &self.templates.others
+    }
+
+    /// Special tokens by role (`bos_token`, …), as chat templates see them.
+    pub fn roles(&self) -> Vec<(String, String)> {
+        let Special { bos, eos, unk, pad } = self.special;
+        let by_id = || {
+            let ids = [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)];
+            ids.into_iter().filter_map(|(role, id)| Some((role.to_owned(), self.token(id?)?))).collect()
+        };
+        self.roles.clone().unwrap_or_else(by_id)
+    }
+
+    /// The day that a chat template writes.
+    pub fn date(&self) -> Option<Date> {
+        self.date
     }
 
     /// Writes the tokenizer into a model folder, in the form that transformers' `AutoTokenizer` loads: the original
-    /// files, or for one out of a GGUF file `tokenizer.json` and `tokenizer_config.json`.
+    /// files, or for one out of another kind of file `tokenizer.json` and `tokenizer_config.json`.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
@@ -225,35 +277,34 @@ impl Tokenizer {
                 std::fs::copy(&from, &to).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))?;
             }
         }
+        let more = folder.join(tokenizer_template::FOLDER);
+        for from in tokenizer_template::more(original)? {
+            let to = more.join(from.file_name().unwrap_or_default());
+            if !to.exists() {
+                std::fs::create_dir_all(&more).with_context(|| format!("cannot create `{}`", more.display()))?;
+                std::fs::copy(&from, &to).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))?;
+            }
+        }
         Ok(())
     }
 
-    /// `tokenizer_config.json` of a tokenizer out of a GGUF file.
+    /// `tokenizer_config.json` of a tokenizer whose own files are not copied.
     fn config(&self) -> Value {
         let mut config = Map::new();
         config.insert("tokenizer_class".into(), json!("PreTrainedTokenizerFast"));
-        let Special { bos, eos, unk, pad } = self.special;
-        for (role, id) in [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)] {
-            if let Some(token) = id.and_then(|id| self.token(id)) {
-                config.insert(role.into(), json!(token));
-            }
+        for (role, token) in self.roles() {
+            config.insert(role, json!(token));
         }
-        config.insert("add_bos_token".into(), json!(self.add_bos));
-        if let Some(template) = &self.chat_template {
+        config.insert("add_bos_token".into(), json!(self.add_bos()));
+        if let Some(template) = &self.templates.default {
             config.insert("chat_template".into(), json!(template));
         }
-        config.insert("clean_up_tokenization_spaces".into(), json!(false));
+        config.insert("clean_up_tokenization_spaces".into(), json!(self.clean_up));
+        if self.inner.get_encode_special_tokens() {
+            config.insert("split_special_tokens".into(), json!(true));
+        }
         Value::Object(config)
     }
-}
-
-/// What a `tokenizer.json` describes, without the truncation and padding that it asks for.
-fn parsed(bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
-    check_merges(bytes)?;
-    let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::data(format!("it is damaged: {e}")))?;
-    inner.with_truncation(None).map_err(|e| Error::data(format!("{e}")))?;
-    inner.with_padding(None);
-    Ok(inner)
 }
 
 /// One more than the highest id.
@@ -261,30 +312,19 @@ fn highest(inner: &tokenizers::Tokenizer) -> usize {
     inner.get_vocab(true).values().max().map_or(0, |id| *id as usize + 1)
 }
 
-/// A template given as text, or as a list of named ones, of which `default` counts.
-fn template_of(value: &Value) -> Option<String> {
-    let named = |list: &Vec<Value>| {
-        list.iter().find(|entry| entry["name"] == "default").and_then(|entry| entry["template"].as_str().map(str::to_owned))
-    };
-    value.as_str().map(str::to_owned).or_else(|| value.as_array().and_then(named))
-}
-
-/// Refuses BPE merges that name no token: the library's builder would panic on some of them.
-fn check_merges(bytes: &[u8]) -> Result<()> {
-    let json: Value = serde_json::from_slice(bytes).map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
-    let model = &json["model"];
-    let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else { return Ok(()) };
-    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
-    for (row, merge) in merges.iter().enumerate() {
-        let pair = match merge {
-            Value::String(text) => text.split_once(' '),
-            Value::Array(pair) => pair.first().and_then(Value::as_str).zip(pair.get(1).and_then(Value::as_str)),
-            _ => None,
-        };
-        let joined = pair.and_then(|(left, right)| Some(format!("{left}{}", right.strip_prefix(prefix)?)));
-        if !joined.is_some_and(|joined| vocab.contains_key(&joined)) {
-            bail_data!("merge {row} ({merge}) does not give a token of the vocabulary");
-        }
-    }
-    Ok(())
+/// As transformers' `clean_up_tokenization`.
+fn cleaned(text: String) -> String {
+    let pairs = [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    pairs.into_iter().fold(text, |text, (from, to)| text.replace(from, to))
 }

@@ -28,6 +28,11 @@ impl Tokenizer {
             .hint("export with `--merged DIR`, and convert the folder by llama.cpp's `convert_hf_to_gguf.py`")
             .into());
         };
+        if !self.begin().is_empty() && !self.add_bos() {
+            return Err(Error::usage("the tokenizer puts other tokens before a text than its begin token, which GGUF has no word for")
+                .hint("export with `--merged DIR`")
+                .into());
+        }
         let merge = |merge: &Value| match (merge.as_str(), merge.as_array()) {
             (Some(text), _) => Some(text.to_owned()),
             (_, Some(pair)) => Some(format!("{} {}", pair.first()?.as_str()?, pair.get(1)?.as_str()?)),
@@ -59,7 +64,8 @@ impl Tokenizer {
             ("tokenizer.ggml.add_bos_token".into(), Written::Bool(self.add_bos())),
         ];
         let ids = [("bos", self.special.bos), ("eos", self.special.eos), ("unknown", self.special.unk), ("padding", self.special.pad)];
-        out.extend(ids.into_iter().filter_map(|(role, id)| Some((format!("tokenizer.ggml.{role}_token_id"), Written::U32(id?)))));
+        let ids = ids.into_iter().filter(|(_, id)| id.is_some_and(|id| (id as usize) < rows));
+        out.extend(ids.filter_map(|(role, id)| Some((format!("tokenizer.ggml.{role}_token_id"), Written::U32(id?)))));
         out.extend(self.chat_template().map(|template| ("tokenizer.chat_template".into(), text(template))));
         Ok(out)
     }

@@ -1,0 +1,268 @@
+//! The class that transformers 5 loads a tokenizer with, and what it makes of the vocabulary.
+//!
+//! Its classes of models build the tokenizer anew from vocabulary and merges, and take of tokenizer.json nothing else than
+//! the post-processor; its base class takes tokenizer.json as it is. Which one is asked follows `AutoTokenizer`
+//! (`models/auto/tokenization_auto.py`), what they build follows `models/*/tokenization_*.py`.
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use super::tokenizer_gguf::QWEN2;
+use crate::bail_data;
+use crate::error::Error;
+
+/// Who builds the tokenizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// The base class: the file says it all.
+    File,
+    Llama,
+    CodeLlama,
+    Gpt2,
+    GptNeoX,
+    Qwen2,
+}
+
+/// Classes of transformers that build something else, none of it for the models known here.
+const OTHERS: &str = "Albert Bart Barthez Bartpho Bert BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot \
+    BlenderbotSmall ByT5 CLIP CTRL Camembert Canine Clvp CodeGen Cohere ConvBert CpmAnt Cpm DPRContextEncoder DPRQuestionEncoder \
+    DPRReader Deberta DebertaV2 Dia DistilBert Electra Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoXJapanese GPTSw3 \
+    Gemma Herbert Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart50 MBart MLuke MPNet Marian MarkupLM Mgpstr \
+    MobileBert MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert Pop2Piano ProphetNet Qwen3_5 Rag \
+    Reformer RemBert RoCBert RoFormer Roberta SeamlessM4T Siglip2 Siglip Speech2Text SpeechT5 Splinter SqueezeBert T5 \
+    Tapas Tipsv2 Udop VideoPrism Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM XLNet";
+
+/// What a person can do where a class is not known here.
+pub(super) const AS_IT_IS: &str =
+    "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to take tokenizer.json as it is";
+
+impl Class {
+    /// The class that `AutoTokenizer` takes for a folder: by `tokenizer_config.json`, `config.json`, and the text of
+    /// `tokenizer.json` where there is one.
+    ///
+    /// Errors (class data): a class of transformers that is not known here, or one of the repository's own.
+    pub fn of(settings: &Value, config: &Value, file: Option<&[u8]>) -> Result<Self> {
+        let model = config["model_type"].as_str().unwrap_or_default();
+        let name = settings["tokenizer_class"].as_str().or_else(|| config["tokenizer_class"].as_str());
+        let name = name.map(|name| name.strip_suffix("Fast").unwrap_or(name));
+        let own_code =
+            !settings["auto_map"].is_null() && !settings["auto_map"]["AutoTokenizer"].is_null() || settings["auto_map"].is_array();
+        let byte_level = file.is_some_and(|bytes| bytes.windows(11).any(|window| window == b"\"ByteLevel\""));
+        Ok(match (model, name) {
+            ("mistral", _) => Class::File,
+            ("qwen2", _) if !own_code || name.is_none() => Class::Qwen2,
+            ("qwen3", None) => Class::Qwen2,
+            (_, Some("LlamaTokenizer")) if byte_level && !own_code => Class::File,
+            (_, Some("LlamaTokenizer")) => Class::Llama,
+            (_, Some("CodeLlamaTokenizer")) => Class::CodeLlama,
+            (_, Some("GPT2Tokenizer")) => Class::Gpt2,
+            (_, Some("GPTNeoXTokenizer")) => Class::GptNeoX,
+            (_, Some("Qwen2Tokenizer")) => Class::Qwen2,
+            (_, Some(name)) if OTHERS.split(' ').any(|other| name.strip_suffix("Tokenizer") == Some(other)) => {
+                return Err(Error::data(format!("tokenizer_config.json names the class `{name}`, whose rules are not known here"))
+                    .hint(AS_IT_IS)
+                    .into());
+            }
+            (_, Some("PreTrainedTokenizer" | "TokenizersBackend" | "PythonBackend" | "BloomTokenizer")) => Class::File,
+            _ if own_code => {
+                return Err(Error::data(
+                    "its tokenizer is code of the repository's own (`auto_map` in tokenizer_config.json), which is not run",
+                )
+                .hint("take `auto_map` out of tokenizer_config.json to take tokenizer.json as it is")
+                .into());
+            }
+            _ => Class::File,
+        })
+    }
+
+    /// The name, as transformers writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::File => "PreTrainedTokenizerFast",
+            Class::Llama => "LlamaTokenizer",
+            Class::CodeLlama => "CodeLlamaTokenizer",
+            Class::Gpt2 => "GPT2Tokenizer",
+            Class::GptNeoX => "GPTNeoXTokenizer",
+            Class::Qwen2 => "Qwen2Tokenizer",
+        }
+    }
+
+    /// The special tokens that it takes where no file gives others.
+    pub fn tokens(self) -> &'static [(&'static str, &'static str)] {
+        const END: &str = "<|endoftext|>";
+        match self {
+            Class::File => &[],
+            Class::Llama => &[("unk_token", "<unk>"), ("bos_token", "<s>"), ("eos_token", "</s>")],
+            Class::CodeLlama => &[
+                ("unk_token", "<unk>"),
+                ("bos_token", "<s>"),
+                ("eos_token", "</s>"),
+                ("prefix_token", "▁<PRE>"),
+                ("middle_token", "▁<MID>"),
+                ("suffix_token", "▁<SUF>"),
+                ("eot_token", "▁<EOT>"),
+                ("fill_token", "<FILL_ME>"),
+            ],
+            Class::Gpt2 => &[("unk_token", END), ("bos_token", END), ("eos_token", END)],
+            Class::GptNeoX => &[("unk_token", END), ("bos_token", END), ("eos_token", END), ("pad_token", "<|padding|>")],
+            Class::Qwen2 => &[("unk_token", END), ("eos_token", END), ("pad_token", END)],
+        }
+    }
+
+    /// The `tokenizer.json` that the class builds of `vocab` and `merges`; none for the base class.
+    ///
+    /// Errors (class data): a setting of the wrong type.
+    pub fn rebuilt(self, vocab: Value, merges: Value, post_processor: Value, settings: &Value) -> Result<Option<Value>> {
+        let flag = |key: &str, usual: bool, null: Option<bool>| -> Result<bool> {
+            match (settings.get(key), null) {
+                (None, _) => Ok(usual),
+                (Some(Value::Bool(flag)), _) => Ok(*flag),
+                (Some(Value::Null), Some(null)) => Ok(null),
+                (Some(other), _) => bail_data!("tokenizer_config.json: `{key}` is {other}, neither true nor false"),
+            }
+        };
+        let bytes =
+            |prefix: bool, regex: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": regex});
+        let (mut model, normalizer, pre_tokenizer, decoder) = match self {
+            Class::File => return Ok(None),
+            Class::Llama | Class::CodeLlama => {
+                let prefix = flag("add_prefix_space", true, Some(true))?;
+                let scheme = match (prefix, self == Class::Llama && flag("legacy", false, Some(false))?) {
+                    (false, _) => "never",
+                    (true, true) => "always",
+                    (true, false) => "first",
+                };
+                let mut steps = vec![
+                    json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+                    json!({"type": "ByteFallback"}),
+                    json!({"type": "Fuse"}),
+                ];
+                if prefix || self == Class::CodeLlama {
+                    steps.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+                }
+                (
+                    json!({"type": "BPE", "fuse_unk": true, "byte_fallback": true}),
+                    Value::Null,
+                    json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false}),
+                    json!({"type": "Sequence", "decoders": steps}),
+                )
+            }
+            Class::Gpt2 | Class::GptNeoX => (
+                json!({"type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false}),
+                if self == Class::GptNeoX { json!({"type": "NFC"}) } else { Value::Null },
+                bytes(flag("add_prefix_space", false, None)?, true),
+                bytes(true, true),
+            ),
+            Class::Qwen2 => (
+                json!({"type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false}),
+                json!({"type": "NFC"}),
+                json!({"type": "Sequence", "pretokenizers": [
+                    {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false},
+                    bytes(flag("add_prefix_space", false, Some(false))?, false),
+                ]}),
+                bytes(true, true),
+            ),
+        };
+        if self == Class::CodeLlama {
+            model["unk_token"] =
+                settings["unk_token"]["content"].as_str().or_else(|| settings["unk_token"].as_str()).unwrap_or("<unk>").into();
+        }
+        model["vocab"] = vocab;
+        model["merges"] = merges;
+        Ok(Some(json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
+            "pre_tokenizer": pre_tokenizer, "post_processor": post_processor, "decoder": decoder, "model": model,
+        })))
+    }
+}
+
+/// Vocabulary and merges of a `tokenizer.json`, as the classes take them: a Unigram vocabulary gives its order alone.
+pub(super) fn vocabulary(json: &Value) -> (Value, Value) {
+    let vocab = match &json["model"]["vocab"] {
+        Value::Array(list) => {
+            let tokens = list.iter().enumerate().filter_map(|(id, entry)| Some((entry[0].as_str()?.to_owned(), json!(id))));
+            Value::Object(tokens.collect::<Map<_, _>>())
+        }
+        other => other.clone(),
+    };
+    let merges = json["model"].get("merges").filter(|merges| merges.is_array()).cloned();
+    (vocab, merges.unwrap_or_else(|| json!([])))
+}
+
+/// What of a `tokenizer.json` the class does in another way, for a note.
+pub(super) fn differences(file: &Value, rebuilt: &Value) -> Vec<&'static str> {
+    let parts = ["normalizer", "pre_tokenizer", "decoder"];
+    let mut out: Vec<&str> = parts.into_iter().filter(|part| plain(&file[part], part) != plain(&rebuilt[part], part)).collect();
+    let model = |json: &Value| -> Vec<Value> {
+        let model = &json["model"];
+        let flag = |key: &str| json!(model[key].as_bool().unwrap_or(false));
+        let text = |key: &str| json!(model[key].as_str().unwrap_or_default());
+        vec![
+            json!(model["type"].as_str().unwrap_or("BPE")),
+            flag("byte_fallback"),
+            flag("ignore_merges"),
+            text("unk_token"),
+            text("continuing_subword_prefix"),
+            text("end_of_word_suffix"),
+        ]
+    };
+    if model(file) != model(rebuilt) {
+        out.push("model");
+    }
+    out
+}
+
+/// A part without what changes no token: byte-level decoding has no settings, and where offsets lie is not asked.
+fn plain(part: &Value, name: &str) -> Value {
+    match part {
+        Value::Object(map) if name == "decoder" && map.get("type") == Some(&json!("ByteLevel")) => json!("ByteLevel"),
+        Value::Object(map) => {
+            map.iter().filter(|(key, _)| *key != "trim_offsets").map(|(key, value)| (key.clone(), plain(value, name))).collect()
+        }
+        Value::Array(list) => list.iter().map(|value| plain(value, name)).collect(),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_class_is_that_of_auto_tokenizer() {
+        let class = |model: &str, name: &str, file: &str| {
+            let settings = if name.is_empty() { json!({}) } else { json!({"tokenizer_class": name}) };
+            Class::of(&settings, &json!({"model_type": model}), Some(file.as_bytes())).ok()
+        };
+        for (model, name, file, want) in [
+            ("llama", "", "", Some(Class::File)),
+            ("llama", "PreTrainedTokenizerFast", "", Some(Class::File)),
+            ("llama", "MyOwnTokenizer", "", Some(Class::File)),
+            ("llama", "LlamaTokenizerFast", "", Some(Class::Llama)),
+            ("llama", "LlamaTokenizer", r#"{"type": "ByteLevel"}"#, Some(Class::File)),
+            ("llama", "GPT2Tokenizer", r#"{"type": "ByteLevel"}"#, Some(Class::Gpt2)),
+            ("llama", "GemmaTokenizerFast", "", None),
+            ("mistral", "LlamaTokenizer", "", Some(Class::File)),
+            ("qwen2", "PreTrainedTokenizerFast", "", Some(Class::Qwen2)),
+            ("qwen3", "PreTrainedTokenizerFast", "", Some(Class::File)),
+            ("qwen3", "", "", Some(Class::Qwen2)),
+        ] {
+            assert_eq!(class(model, name, file), want, "{model} {name} {file}");
+        }
+        let own = json!({"auto_map": {"AutoTokenizer": ["tokenization_x.XTokenizer", null]}, "tokenizer_class": "XTokenizer"});
+        assert!(Class::of(&own, &json!({"model_type": "llama"}), None).is_err());
+    }
+
+    #[test]
+    fn only_what_changes_tokens_is_a_difference() {
+        let build = |class: Class, settings: Value| class.rebuilt(json!({}), json!([]), Value::Null, &settings).unwrap().unwrap();
+        let mut file = build(Class::Gpt2, json!({}));
+        file["pre_tokenizer"]["trim_offsets"] = json!(false);
+        file["decoder"]["add_prefix_space"] = json!(false);
+        assert_eq!(differences(&file, &build(Class::Gpt2, json!({}))), [""; 0]);
+        assert_eq!(differences(&file, &build(Class::Gpt2, json!({"add_prefix_space": true}))), ["pre_tokenizer"]);
+        assert_eq!(differences(&file, &build(Class::Qwen2, json!({}))), ["normalizer", "pre_tokenizer"]);
+        assert_eq!(differences(&file, &build(Class::Llama, json!({"legacy": true}))), ["pre_tokenizer", "decoder", "model"]);
+        assert!(Class::Gpt2.rebuilt(json!({}), json!([]), Value::Null, &json!({"add_prefix_space": null})).is_err());
+    }
+}

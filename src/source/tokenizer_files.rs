@@ -1,0 +1,242 @@
+//! The tokenizer of a model folder: its files, which may disagree, made into one as transformers 5 does.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::model::{self, TOKENIZER};
+use super::sentencepiece::SentencePiece;
+use super::tokenizer::Special;
+use super::tokenizer_class::{self, Class};
+use super::tokenizer_settings::{self, Settings};
+use super::tokenizer_template::{self, Templates};
+use super::tokenizer_tokens::{Files, Pieces, Tokens};
+use super::{lfs, tokenizer_json, tokenizer_pieces};
+use crate::bail_data;
+use crate::error::Error;
+
+pub(super) const CONFIG: &str = "tokenizer_config.json";
+const MAP: &str = "special_tokens_map.json";
+const ADDED: &str = "added_tokens.json";
+const SENTENCEPIECE: &str = "tokenizer.model";
+const VOCAB: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+
+/// A tokenizer and what its files say beside it.
+pub(super) struct Read {
+    pub inner: tokenizers::Tokenizer,
+    pub special: Special,
+    /// Special tokens by role, as chat templates see them.
+    pub roles: Vec<(String, String)>,
+    pub templates: Templates,
+    /// What stands before each text.
+    pub begin: Vec<u32>,
+    /// Spaces before punctuation are taken out of decoded texts.
+    pub clean_up: bool,
+    pub notes: Vec<String>,
+    /// The folder whose files are copied when it is saved; `None` where no tokenizer.json is among them.
+    pub folder: Option<PathBuf>,
+}
+
+/// The file of a folder that its tokenizer is read from.
+///
+/// Errors (class data): none that can be read; the message names what is there.
+pub(super) fn find(folder: &Path) -> Result<PathBuf> {
+    let there = |name: &str| folder.join(name).is_file();
+    let convert = |what: &str| {
+        let folder = folder.display();
+        let error = Error::data(format!("model folder `{folder}` has no {TOKENIZER}, only {what}"));
+        error.hint(format!(
+            "python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
+        ))
+    };
+    if there(TOKENIZER) || there(SENTENCEPIECE) {
+        return Ok(folder.join(if there(TOKENIZER) { TOKENIZER } else { SENTENCEPIECE }));
+    }
+    let tekken = there("tekken.json").then_some("tekken.json, a tokenizer of Mistral's own format");
+    let tiktoken = ["tiktoken.model", "qwen.tiktoken"].into_iter().find(|name| there(name));
+    if let Some(what) = tekken.map(str::to_owned).or(tiktoken.map(|name| format!("{name}, a tokenizer of tiktoken"))) {
+        return Err(convert(&what).into());
+    }
+    if there(VOCAB) && there(MERGES) {
+        return Ok(folder.join(VOCAB));
+    }
+    if there(VOCAB) || there("vocab.txt") {
+        let what = if there(VOCAB) { "vocab.json without merges.txt" } else { "vocab.txt, a tokenizer of word pieces" };
+        return Err(convert(what).into());
+    }
+    Err(Error::data(format!("model folder `{}` has no {TOKENIZER}", folder.display()))
+        .hint(format!("a tokenizer is {TOKENIZER}, {SENTENCEPIECE} (SentencePiece), or {VOCAB} with {MERGES}"))
+        .into())
+}
+
+/// Reads a tokenizer with what lies beside it in its folder.
+///
+/// Errors (class data): a file that is missing, damaged or of an unknown kind.
+pub(super) fn read(path: &Path) -> Result<Read> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).map_err(|e| Error::data(format!("cannot read tokenizer `{shown}`: {e}")))?;
+    if lfs::is_pointer(&bytes) {
+        return Err(lfs::pointer_error(path).into());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let beside = |name: &str| -> Result<Option<Value>> {
+        let path = folder.join(name);
+        if path.is_file() { model::json(&path).map(Some) } else { Ok(None) }
+    };
+    let settings = beside(CONFIG)?.unwrap_or_else(|| json!({}));
+    let config = beside("config.json")?.unwrap_or_default();
+    let (map, added) = (beside(MAP)?, beside(ADDED)?);
+    let place = || format!("tokenizer `{shown}`");
+    let parts = Parts { path, bytes: &bytes, folder, settings: &settings, config: &config, map: map.as_ref(), added: added.as_ref() };
+    parts.read().with_context(place)
+}
+
+/// What is read, on the way.
+struct Parts<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    folder: &'a Path,
+    settings: &'a Value,
+    config: &'a Value,
+    map: Option<&'a Value>,
+    added: Option<&'a Value>,
+}
+
+impl Parts<'_> {
+    fn read(&self) -> Result<Read> {
+        if !self.settings.is_object() {
+            bail_data!("{CONFIG} is no map");
+        }
+        let name = self.path.file_name().unwrap_or_default();
+        let is_file = name != SENTENCEPIECE && name != VOCAB;
+        let class = Class::of(self.settings, self.config, is_file.then_some(self.bytes))?;
+        let mut notes = vec![];
+        let mut files = Files { settings: self.settings, map: self.map, added: self.added, file: None, pieces: None };
+        let file = if is_file { Some(tokenizer_json::checked(self.bytes)?) } else { None };
+        let mut inner = match &file {
+            Some(file) => {
+                files.file = Some(file);
+                self.of_file(file, class, &mut notes)?
+            }
+            None if name == SENTENCEPIECE => self.of_pieces(class, &mut files, &mut notes)?,
+            None => self.of_vocabulary(class)?,
+        };
+        let settings = Settings::read(self.settings, self.config, class, file.as_ref(), inner.get_vocab_size(true))?;
+        let tokens = Tokens::read(&files, class)?;
+        let new = tokens.add(&mut inner, class)?;
+        if !new.is_empty() {
+            notes.push(new_tokens(&new, self.path));
+        }
+        for (token, told, id) in tokens.moved(&inner).into_iter().take(3) {
+            notes.push(format!("the files beside {} give `{token}` the id {told}; it has {id}, as in transformers 5", shown(self.path)));
+        }
+        inner.set_encode_special_tokens(settings.split_special_tokens);
+        let id = |role: &str| inner.token_to_id(tokens.role(role)?);
+        let special = Special { bos: id("bos_token"), eos: id("eos_token"), unk: id("unk_token"), pad: id("pad_token") };
+        settings.post_process(&mut inner, &tokens)?;
+        let around = tokenizer_settings::around(&inner)?;
+        notes.extend(settings.notes(&around, special, &inner, shown(self.path)));
+        let templates = tokenizer_template::find(self.folder, self.settings, &mut notes)?;
+        Ok(Read {
+            special,
+            roles: tokens.named(),
+            templates,
+            begin: around.before,
+            clean_up: settings.clean_up,
+            notes,
+            folder: is_file.then(|| self.folder.to_owned()),
+            inner,
+        })
+    }
+
+    /// A tokenizer.json as it is, or built anew by a class that does so.
+    fn of_file(&self, file: &Value, class: Class, notes: &mut Vec<String>) -> Result<tokenizers::Tokenizer> {
+        if class == Class::File {
+            return tokenizer_json::built(self.bytes);
+        }
+        let kind = file["model"]["type"].as_str().unwrap_or("BPE");
+        if kind != "BPE" {
+            return Err(Error::data(format!("{CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}", class.name()))
+                .hint(tokenizer_class::AS_IT_IS)
+                .into());
+        }
+        let (vocab, merges) = tokenizer_class::vocabulary(file);
+        let rebuilt = class.rebuilt(vocab, merges, file["post_processor"].clone(), self.settings)?.unwrap_or_default();
+        let other = tokenizer_class::differences(file, &rebuilt);
+        if !other.is_empty() {
+            notes.push(format!(
+                "texts are split by the rules of the class {}, as in transformers 5, and not by {} of {TOKENIZER}, as in version 4",
+                class.name(),
+                other.join(" and "),
+            ));
+        }
+        tokenizer_json::built(&serde_json::to_vec(&rebuilt)?)
+    }
+
+    /// A SentencePiece model.
+    fn of_pieces(&self, class: Class, files: &mut Files, notes: &mut Vec<String>) -> Result<tokenizers::Tokenizer> {
+        if is_tiktoken(self.bytes) {
+            return Err(self.convert("it is a vocabulary of tiktoken (base64), not a SentencePiece model").into());
+        }
+        let model = SentencePiece::read(self.bytes).map_err(|e| self.convert(&format!("{e}")))?;
+        let mut names = BTreeMap::new();
+        let added = self.settings["added_tokens_decoder"].as_object();
+        for (id, token) in added.into_iter().flatten() {
+            if let (Ok(id), Some(token)) = (id.parse(), token["content"].as_str()) {
+                names.insert(id, token.to_owned());
+            }
+        }
+        if added.is_none() {
+            let pairs = self.added.and_then(Value::as_object).into_iter().flatten();
+            names.extend(pairs.filter_map(|(token, id)| Some((id.as_u64()?, token.clone()))));
+        }
+        let built = tokenizer_pieces::build(&model, class, self.settings, &names)?;
+        notes.extend(built.notes);
+        files.pieces = Some(Pieces { marked: built.marked, roles: built.roles, raw: class == Class::File && model.add_dummy_prefix });
+        tokenizer_json::built(&serde_json::to_vec(&built.json)?)
+    }
+
+    /// `vocab.json` and `merges.txt`, as the classes of GPT-2 and Qwen2 read them.
+    fn of_vocabulary(&self, class: Class) -> Result<tokenizers::Tokenizer> {
+        if !matches!(class, Class::Gpt2 | Class::Qwen2) {
+            return Err(self
+                .convert(&format!("{VOCAB} and {MERGES} do not say how texts are split, and the class {} reads none of them", class.name()))
+                .into());
+        }
+        let vocab: Value = serde_json::from_slice(self.bytes).map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
+        let merges = model::text(&self.folder.join(MERGES))?;
+        let merges: Vec<&str> = merges.lines().filter(|line| !line.starts_with("#version")).collect();
+        let rebuilt = class.rebuilt(vocab, json!(merges), Value::Null, self.settings)?.unwrap_or_default();
+        let bytes = serde_json::to_vec(&rebuilt)?;
+        tokenizer_json::checked(&bytes)?;
+        tokenizer_json::built(&bytes)
+    }
+
+    /// An error with the command that makes a tokenizer.json.
+    fn convert(&self, what: &str) -> Error {
+        let folder = self.folder.display();
+        Error::data(what).hint(format!(
+            "python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
+        ))
+    }
+}
+
+fn shown(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+fn new_tokens(new: &[(String, u32)], path: &Path) -> String {
+    let some: Vec<String> = new.iter().take(4).map(|(token, id)| format!("`{token}` ({id})")).collect();
+    let more = if new.len() > 4 { format!(" and {} more", new.len() - 4) } else { String::new() };
+    format!("{}{more} are not in {} and were added, as transformers does", some.join(", "), shown(path))
+}
+
+/// Whether the file's first line is that of a tiktoken vocabulary: base64, a space, a number.
+fn is_tiktoken(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Some((token, rank)) = std::str::from_utf8(line).ok().and_then(|line| line.trim_end().split_once(' ')) else { return false };
+    rank.parse::<u32>().is_ok() && super::charsmap::from_base64(token).is_some()
+}

@@ -1,0 +1,180 @@
+//! The other keys of `tokenizer_config.json`, as transformers 5 honours them. What it reads and what changes neither tokens nor
+//! texts (`model_max_length`, `padding_side`, `errors`, `model_input_names`, …) says nothing here either.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tokenizers::PostProcessorWrapper;
+
+use super::tokenizer::Special;
+use super::tokenizer_class::Class;
+use super::tokenizer_tokens::Tokens;
+use crate::bail_data;
+use crate::error::Error;
+
+/// Keys that would make transformers read or run something else.
+const REFUSED: [(&str, &str); 6] = [
+    ("init_inputs", "values for the constructor of a class"),
+    ("gguf_file", "a GGUF file with the tokenizer"),
+    ("post_processor", "a post-processor beside that of tokenizer.json"),
+    ("tokenizer_object", "a tokenizer beside tokenizer.json"),
+    ("tokenizer_truncation", "truncation beside that of tokenizer.json"),
+    ("tokenizer_padding", "padding beside that of tokenizer.json"),
+];
+
+/// From so many tokens on, transformers looks whether a tokenizer has Mistral's first regex.
+const LARGE: usize = 100_000;
+
+/// What the keys say.
+pub(super) struct Settings {
+    pub split_special_tokens: bool,
+    pub clean_up: bool,
+    /// The template that is to stand in the post-processor's place: whether BOS and EOS are in it.
+    ends: Option<(bool, bool)>,
+    /// `add_bos_token` and `add_eos_token` that no one follows, since tokenizer.json has a say.
+    told: (Option<bool>, Option<bool>),
+    notes: Vec<String>,
+}
+
+/// What a post-processor puts around a text.
+pub(super) struct Around {
+    pub before: Vec<u32>,
+    pub after: Vec<u32>,
+}
+
+impl Settings {
+    /// Errors (class data): a key of the wrong type, or one that asks for something that is not done here.
+    pub fn read(settings: &Value, config: &Value, class: Class, file: Option<&Value>, size: usize) -> Result<Self> {
+        for (key, what) in REFUSED {
+            if settings.get(key).is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty())) {
+                bail_data!("tokenizer_config.json: `{key}` ({what}) is not read");
+            }
+        }
+        let versions = settings["fast_tokenizer_files"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        if let Some(other) = versions.into_iter().find(|name| *name != "tokenizer.json") {
+            return Err(Error::data(format!(
+                "tokenizer_config.json: `fast_tokenizer_files` names `{other}` for some versions of transformers"
+            ))
+            .hint("keep the file that is meant as tokenizer.json, and take `fast_tokenizer_files` out")
+            .into());
+        }
+        for key in ["padding_side", "truncation_side"] {
+            if settings.get(key).is_some_and(|side| !matches!(side.as_str(), Some("left" | "right"))) {
+                bail_data!("tokenizer_config.json: `{key}` is {}; sides are `left` and `right`", settings[key]);
+            }
+        }
+        let on = |key: &str| settings[key].as_bool().unwrap_or(false);
+        if on("fix_mistral_regex") && size > LARGE && may_be_mistral(config) {
+            return Err(Error::data("tokenizer_config.json: `fix_mistral_regex` asks for another regex than that of tokenizer.json")
+                .hint("load it with transformers and save it with `save_pretrained`: its tokenizer.json then has the regex")
+                .into());
+        }
+        let bpe = file.is_none_or(|file| file["model"]["type"].as_str().unwrap_or("BPE") == "BPE");
+        let forced = on("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output");
+        let flag = |key: &str| settings.get(key).map(|value| value.as_bool().unwrap_or(false));
+        let told = (flag("add_bos_token"), flag("add_eos_token"));
+        let none = file.is_none_or(|file| file["post_processor"].is_null());
+        let ends = match (class, file) {
+            // The flags in the file are taken out where there is a tokenizer.json, and the class has its own.
+            (Class::CodeLlama, Some(_)) => Some((true, false)),
+            (Class::CodeLlama, None) => Some((told.0.unwrap_or(true), told.1.unwrap_or(false))),
+            (Class::GptNeoX, Some(_)) => Some((false, false)),
+            (_, None) => Some((told.0.unwrap_or(false), told.1.unwrap_or(false))),
+            (_, Some(_)) if none => Some((false, false)),
+            _ => None,
+        };
+        let mut notes = vec![];
+        let prefix = settings["add_prefix_space"].as_bool();
+        if let (Class::File, Some(prefix), Some(theirs)) =
+            (class, prefix, file.and_then(|file| file["pre_tokenizer"]["add_prefix_space"].as_bool()))
+            && prefix != theirs
+        {
+            notes.push(format!(
+                "tokenizer_config.json says `add_prefix_space`: {prefix}, tokenizer.json {theirs}; the latter counts, as in transformers 5 (version 4 followed the former)"
+            ));
+        }
+        Ok(Self {
+            split_special_tokens: on("split_special_tokens"),
+            clean_up: on("clean_up_tokenization_spaces") && (!bpe || forced),
+            ends,
+            told: if file.is_some() { told } else { (None, None) },
+            notes,
+        })
+    }
+
+    /// Puts the post-processor in, where a class makes one of its own.
+    pub fn post_process(&self, inner: &mut tokenizers::Tokenizer, tokens: &Tokens) -> Result<()> {
+        let Some((bos, eos)) = self.ends else { return Ok(()) };
+        let mut template = vec![json!({"Sequence": {"id": "A", "type_id": 0}})];
+        let mut special = serde_json::Map::new();
+        for (wanted, role, at) in [(bos, "bos_token", 0), (eos, "eos_token", usize::MAX)] {
+            if let Some(token) = tokens.role(role).filter(|_| wanted)
+                && let Some(id) = inner.token_to_id(token)
+            {
+                template.insert(at.min(template.len()), json!({"SpecialToken": {"id": token, "type_id": 0}}));
+                special.insert(token.to_owned(), json!({"id": token, "ids": [id], "tokens": [token]}));
+            }
+        }
+        if special.is_empty() {
+            inner.with_post_processor(None::<PostProcessorWrapper>);
+            return Ok(());
+        }
+        let mut pair = template.clone();
+        pair.push(json!({"Sequence": {"id": "B", "type_id": 1}}));
+        let made = json!({"type": "TemplateProcessing", "single": template, "pair": pair, "special_tokens": special});
+        inner.with_post_processor(Some(serde_json::from_value::<PostProcessorWrapper>(made)?));
+        Ok(())
+    }
+
+    /// What a person should know of the ends of texts.
+    pub fn notes(&self, around: &Around, special: Special, inner: &tokenizers::Tokenizer, file: impl std::fmt::Display) -> Vec<String> {
+        let name = |ids: &[u32]| match ids {
+            [] => "none".to_owned(),
+            ids => ids.iter().map(|id| format!("`{}`", inner.id_to_token(*id).unwrap_or_default())).collect::<Vec<_>>().join(" "),
+        };
+        let mut notes = self.notes.clone();
+        let sides = [("add_bos_token", self.told.0, &around.before, "before"), ("add_eos_token", self.told.1, &around.after, "after")];
+        for (key, told, ids, side) in sides {
+            if told.is_some_and(|told| told == ids.is_empty()) {
+                notes.push(format!(
+                    "tokenizer_config.json says `{key}`: {}, and {file} puts {} {side} a text: the latter counts, as in transformers 5 \
+                     (version 4 followed the former for LlamaTokenizerFast)",
+                    told.unwrap_or_default(),
+                    name(ids),
+                ));
+            }
+        }
+        if !around.before.is_empty() && around.before.first() != special.bos.as_ref() && special.bos.is_some() {
+            let bos = name(&special.bos.into_iter().collect::<Vec<_>>());
+            notes.push(format!("{file} puts {} before a text, though the token that begins one is {bos}", name(&around.before)));
+        }
+        if !around.after.is_empty() {
+            notes.push(format!(
+                "{file} puts {} after each text; here a text to train on ends with the model's end token, and one to go on with does not",
+                name(&around.after)
+            ));
+        }
+        notes
+    }
+}
+
+/// What the post-processor puts before and after a text.
+pub(super) fn around(inner: &tokenizers::Tokenizer) -> Result<Around> {
+    let ids = |special| -> Result<Vec<u32>> {
+        let encoding = inner.encode_fast("a", special).map_err(|e| Error::data(format!("{e}")))?;
+        Ok(encoding.get_ids().to_vec())
+    };
+    let (plain, whole) = (ids(false)?, ids(true)?);
+    // An empty text has no place of its own: what is put is put before it.
+    let at = (0..=whole.len().saturating_sub(plain.len())).find(|at| whole[*at..].starts_with(&plain));
+    let Some(at) = at else { bail_data!("its post-processor changes the tokens of a text") };
+    Ok(Around { before: whole[..at].to_vec(), after: whole[at + plain.len()..].to_vec() })
+}
+
+/// Whether `_patch_mistral_regex` of transformers 5 looks at the tokenizer of a model with this config.
+fn may_be_mistral(config: &Value) -> bool {
+    let old = config["transformers_version"]
+        .as_str()
+        .is_none_or(|version| version.split('.').next().is_some_and(|major| major.parse::<u32>().is_ok_and(|major| major < 5)));
+    let kind = config["model_type"].as_str();
+    old && kind.is_none_or(|kind| matches!(kind, "mistral" | "mistral3" | "voxtral" | "ministral" | "pixtral"))
+}

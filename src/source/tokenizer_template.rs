@@ -1,0 +1,124 @@
+//! The chat templates of a folder: which there are, and which is taken, as transformers 5 chooses
+//! (`_from_pretrained` and `get_chat_template`, `tokenization_utils_base.py`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::model;
+use crate::error::Error;
+
+const FILE: &str = "chat_template.jinja";
+/// What processors of models with images read.
+const PROCESSOR: &str = "chat_template.json";
+/// More templates, a file each.
+pub(super) const FOLDER: &str = "additional_chat_templates";
+
+/// The template that words conversations, and the names of others.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Templates {
+    pub default: Option<String>,
+    /// Those that are taken only when asked for by name: `tool_use`, `rag`.
+    pub others: Vec<String>,
+}
+
+/// Finds the templates of a folder. `settings` is its tokenizer_config.json. A line for a person goes into `notes`.
+///
+/// Errors (class data): a file that cannot be read, or is no template.
+pub(super) fn find(folder: &Path, settings: &Value, notes: &mut Vec<String>) -> Result<Templates> {
+    let mut named: BTreeMap<String, String> = BTreeMap::new();
+    if folder.join(FILE).is_file() {
+        named.insert("default".into(), model::text(&folder.join(FILE))?);
+    }
+    for path in more(folder)? {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        named.insert(name, model::text(&path)?);
+    }
+    if named.is_empty() {
+        named = in_settings(&settings["chat_template"])?;
+    }
+    let processor = folder.join(PROCESSOR);
+    if processor.is_file() {
+        let json = model::json(&processor)?;
+        let theirs = in_settings(&json["chat_template"])?;
+        match (named.get("default"), theirs.get("default")) {
+            (None, Some(template)) if named.is_empty() => {
+                notes.push(format!(
+                    "the chat template is that of {PROCESSOR}, which transformers reads with a processor, not with a tokenizer"
+                ));
+                named.insert("default".into(), template.clone());
+            }
+            (Some(mine), Some(template)) if mine != template => {
+                notes.push(format!("{PROCESSOR} holds another chat template, which is passed over, as transformers' tokenizers do"));
+            }
+            _ => {}
+        }
+    }
+    let default = named.remove("default");
+    Ok(Templates { default, others: named.into_keys().collect() })
+}
+
+/// The files of additional templates, sorted.
+pub(super) fn more(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let folder = folder.join(FOLDER);
+    if !folder.is_dir() {
+        return Ok(vec![]);
+    }
+    let listed = std::fs::read_dir(&folder).map_err(|e| Error::data(format!("cannot read `{}`: {e}", folder.display())))?;
+    let mut paths: Vec<_> =
+        listed.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|end| end == "jinja")).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// A template given as text, or templates by name, as a list or a map.
+fn in_settings(value: &Value) -> Result<BTreeMap<String, String>> {
+    let entries: Vec<(&Value, &Value)> = match value {
+        Value::Null => vec![],
+        Value::String(text) => return Ok([("default".to_owned(), text.clone())].into()),
+        Value::Array(list) => list.iter().map(|entry| (&entry["name"], &entry["template"])).collect(),
+        Value::Object(map) => return map.iter().map(|(name, template)| entry(&Value::String(name.clone()), template)).collect(),
+        other => return Err(Error::data(format!("`chat_template` is {other}, neither a text nor a list of named templates")).into()),
+    };
+    entries.into_iter().map(|(name, template)| entry(name, template)).collect()
+}
+
+fn entry(name: &Value, template: &Value) -> Result<(String, String)> {
+    match (name.as_str(), template.as_str()) {
+        (Some(name), Some(template)) => Ok((name.to_owned(), template.to_owned())),
+        _ => Err(Error::data("`chat_template` has an entry without a name or a template as text").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn found(files: &[(&str, &str)], settings: Value) -> (Option<String>, Vec<String>, usize) {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(FOLDER)).unwrap();
+        files.iter().for_each(|(name, text)| std::fs::write(home.path().join(name), text).unwrap());
+        let mut notes = vec![];
+        let found = find(home.path(), &settings, &mut notes).unwrap();
+        (found.default, found.others, notes.len())
+    }
+
+    #[test]
+    fn files_come_before_settings_and_default_is_a_name() {
+        let list = json!({"chat_template": [{"name": "default", "template": "D"}, {"name": "rag", "template": "R"}]});
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(found(&[], json!({"chat_template": "T"})), (some("T"), vec![], 0));
+        assert_eq!(found(&[], list.clone()), (some("D"), vec!["rag".into()], 0));
+        assert_eq!(found(&[(FILE, "J")], list.clone()), (some("J"), vec![], 0));
+        assert_eq!(found(&[("additional_chat_templates/tool_use.jinja", "U")], list), (None, vec!["tool_use".into()], 0));
+        let both = [(FILE, "J"), ("additional_chat_templates/default.jinja", "A")];
+        assert_eq!(found(&both, json!({})), (some("A"), vec![], 0));
+        let processor = r#"{"chat_template": "P"}"#;
+        assert_eq!(found(&[(PROCESSOR, processor)], json!({})), (some("P"), vec![], 1));
+        assert_eq!(found(&[(PROCESSOR, processor)], json!({"chat_template": "T"})), (some("T"), vec![], 1));
+        assert_eq!(found(&[(PROCESSOR, processor)], json!({"chat_template": "P"})), (some("P"), vec![], 0));
+    }
+}

@@ -1,0 +1,290 @@
+//! Special and added tokens: what tokenizer_config.json, special_tokens_map.json, added_tokens.json and tokenizer.json say of
+//! them, put together as transformers 5 does (`_from_pretrained` and the constructors, `tokenization_utils_base.py`).
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+use tokenizers::AddedToken;
+
+use super::tokenizer_class::Class;
+use crate::bail_data;
+
+/// Roles that every tokenizer may have, in the order in which new tokens are added.
+const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// What the files say.
+pub(super) struct Files<'a> {
+    /// `tokenizer_config.json`.
+    pub settings: &'a Value,
+    /// `special_tokens_map.json`.
+    pub map: Option<&'a Value>,
+    /// `added_tokens.json`.
+    pub added: Option<&'a Value>,
+    /// `tokenizer.json`.
+    pub file: Option<&'a Value>,
+    /// What a SentencePiece model gives.
+    pub pieces: Option<Pieces>,
+}
+
+/// Tokens that a SentencePiece model marks, and roles that it gives where no file does.
+pub(super) struct Pieces {
+    pub marked: Vec<Token>,
+    pub roles: Vec<(&'static str, String)>,
+    /// Added tokens are found in the text as it is written, before it is normalized.
+    pub raw: bool,
+}
+
+/// A token with its flags; those that are not given follow from whether it is special.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Token {
+    pub content: String,
+    pub single_word: bool,
+    pub lstrip: bool,
+    pub rstrip: bool,
+    pub normalized: Option<bool>,
+    pub special: bool,
+}
+
+impl Token {
+    /// A token that is written as plain text in a file.
+    pub fn new(content: &str, special: bool, normalized: Option<bool>) -> Self {
+        Self { content: content.to_owned(), single_word: false, lstrip: false, rstrip: false, normalized, special }
+    }
+
+    /// A token with its flags; `None` for another kind of value. Errors (class data): a flag of the wrong type.
+    fn read(value: &Value, place: &str) -> Result<Option<Self>> {
+        let Some(content) = value["content"].as_str() else { return Ok(None) };
+        let flag = |key: &str| -> Result<Option<bool>> {
+            match &value[key] {
+                Value::Null => Ok(None),
+                Value::Bool(flag) => Ok(Some(*flag)),
+                other => bail_data!("{place}: `{key}` of the token `{content}` is {other}, neither true nor false"),
+            }
+        };
+        let on = |key: &str| -> Result<bool> { Ok(flag(key)?.unwrap_or(false)) };
+        Ok(Some(Self {
+            content: content.to_owned(),
+            single_word: on("single_word")?,
+            lstrip: on("lstrip")?,
+            rstrip: on("rstrip")?,
+            normalized: flag("normalized")?,
+            special: on("special")?,
+        }))
+    }
+
+    fn built(&self) -> AddedToken {
+        AddedToken::from(self.content.clone(), self.special)
+            .single_word(self.single_word)
+            .lstrip(self.lstrip)
+            .rstrip(self.rstrip)
+            .normalized(self.normalized.unwrap_or(!self.special))
+    }
+}
+
+/// A value of a role or a list: a token as text, or with its flags.
+#[derive(Clone, Debug)]
+enum Said {
+    Text(String),
+    Token(Token),
+}
+
+impl Said {
+    fn read(value: &Value, place: &str) -> Result<Self> {
+        match value {
+            Value::String(text) => Ok(Said::Text(text.clone())),
+            other => match Token::read(other, place)? {
+                Some(token) => Ok(Said::Token(token)),
+                None => bail_data!("{place} is {other}, which is no token"),
+            },
+        }
+    }
+
+    fn content(&self) -> &str {
+        match self {
+            Said::Text(text) => text,
+            Said::Token(token) => &token.content,
+        }
+    }
+}
+
+/// The tokens of a tokenizer beside its vocabulary.
+pub(super) struct Tokens {
+    /// By role, the seven usual ones first.
+    roles: Vec<(String, Option<Said>)>,
+    /// Special tokens without a role.
+    extra: Vec<Said>,
+    /// By the id that a file gives.
+    added: BTreeMap<u64, Token>,
+}
+
+impl Tokens {
+    /// Errors (class data): a value that is no token.
+    pub fn read(files: &Files, class: Class) -> Result<Self> {
+        let mut said = files.settings.as_object().cloned().unwrap_or_default();
+        let truthy = |value: Option<&Value>| {
+            value.is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|a| !a.is_empty()) && v.as_object().is_none_or(|o| !o.is_empty()))
+        };
+        if said.contains_key("additional_special_tokens") && !truthy(said.get("extra_special_tokens")) {
+            let old = said.remove("additional_special_tokens").unwrap_or_default();
+            said.insert("extra_special_tokens".into(), old);
+        }
+        let mut own = named(&mut said);
+        own.extend(said.remove("model_specific_special_tokens").and_then(|map| map.as_object().cloned()).unwrap_or_default());
+        let mut added = added(files, &mut said, &mut own)?;
+
+        if let Some(Pieces { marked, roles, raw }) = &files.pieces {
+            added.values_mut().filter(|_| *raw).for_each(|token| token.normalized = Some(false));
+            said.insert("additional_special_tokens".into(), marked.iter().map(Token::json).collect());
+            for (role, token) in roles {
+                said.entry((*role).to_owned()).or_insert_with(|| json!(token));
+            }
+        }
+        if said.contains_key("additional_special_tokens") && !said.contains_key("extra_special_tokens") {
+            let old = said.remove("additional_special_tokens").unwrap_or_default();
+            said.insert("extra_special_tokens".into(), old);
+        }
+        if let Some(token) = files.file.and_then(|file| file["padding"]["pad_token"].as_str()) {
+            said.entry("pad_token".to_owned()).or_insert_with(|| json!(token));
+        }
+        for (role, token) in class.tokens() {
+            said.entry((*role).to_owned()).or_insert_with(|| json!(token));
+        }
+        let by_content: BTreeMap<&str, &Token> = added.values().map(|token| (token.content.as_str(), token)).collect();
+        let mut roles = vec![];
+        for role in ROLES {
+            let token = said.get(role).filter(|value| !value.is_null()).map(|value| Said::read(value, &format!("`{role}`"))).transpose()?;
+            let known = token.as_ref().and_then(|said| by_content.get(said.content()));
+            roles.push((role.to_owned(), known.map(|token| Said::Token((*token).clone())).or(token)));
+        }
+        let mut more: Map<String, Value> = said
+            .iter()
+            .filter(|(key, value)| is_named(key) && (value.is_string() || value["content"].is_string()))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        more.extend(own);
+        for (role, value) in &more {
+            roles.push((role.clone(), Some(Said::read(value, &format!("`{role}`"))?)));
+        }
+        let extra = match said.get("extra_special_tokens") {
+            None | Some(Value::Null) => vec![],
+            Some(Value::Array(list)) => list.iter().map(|value| Said::read(value, "`extra_special_tokens`")).collect::<Result<_>>()?,
+            Some(other) => bail_data!("`extra_special_tokens` is {other}, neither a list nor a map of tokens"),
+        };
+        Ok(Self { roles, extra, added })
+    }
+
+    /// Adds the tokens that the vocabulary lacks, and gives those that it has their flags. Returns those that are new.
+    pub fn add(&self, inner: &mut tokenizers::Tokenizer, class: Class) -> Result<Vec<(String, u32)>> {
+        let present = inner.get_vocab(true);
+        let mut known: Vec<String> = inner.get_added_tokens_decoder().values().map(|token| token.content.clone()).collect();
+        let mut tokens: Vec<Token> = self.added.values().cloned().collect();
+        known.extend(tokens.iter().map(|token| token.content.clone()));
+        for said in self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra) {
+            if !known.iter().any(|content| content == said.content()) && !tokens.iter().any(|token| token.content == said.content()) {
+                tokens.push(match said {
+                    Said::Text(text) => Token::new(text, true, None),
+                    Said::Token(token) => token.clone(),
+                });
+            }
+        }
+        for token in &mut tokens {
+            token.special |= self.roles.iter().any(|(_, said)| said.as_ref().is_some_and(|said| said.content() == token.content));
+        }
+        let library = |e: tokenizers::Error| crate::error::Error::data(format!("the tokens cannot be added: {e}"));
+        inner.add_tokens(tokens.iter().map(Token::built)).map_err(library)?;
+        if class == Class::Qwen2 {
+            let special = self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra);
+            inner.add_tokens(special.map(|said| Token::new(said.content(), true, None).built())).map_err(library)?;
+        }
+        let new = tokens.into_iter().filter(|token| !present.contains_key(&token.content));
+        Ok(new.filter_map(|token| Some((token.content.clone(), inner.token_to_id(&token.content)?))).collect())
+    }
+
+    /// The tokens of which a file gives another id than the vocabulary does: token, id of the file, id.
+    pub fn moved(&self, inner: &tokenizers::Tokenizer) -> Vec<(String, u64, u32)> {
+        let id = |(told, token): (&u64, &Token)| Some((token.content.clone(), *told, inner.token_to_id(&token.content)?));
+        self.added.iter().filter_map(id).filter(|(_, told, id)| *told != u64::from(*id)).collect()
+    }
+
+    /// The token of a role.
+    pub fn role(&self, role: &str) -> Option<&str> {
+        self.roles.iter().find(|(name, _)| name == role)?.1.as_ref().map(Said::content)
+    }
+
+    /// The tokens by role, as chat templates see them.
+    pub fn named(&self) -> Vec<(String, String)> {
+        self.roles.iter().filter_map(|(role, said)| Some((role.clone(), said.as_ref()?.content().to_owned()))).collect()
+    }
+}
+
+impl Token {
+    fn json(&self) -> Value {
+        let mut json = json!({"content": self.content, "single_word": self.single_word, "lstrip": self.lstrip,
+            "rstrip": self.rstrip, "special": self.special});
+        if let Some(normalized) = self.normalized {
+            json["normalized"] = normalized.into();
+        }
+        json
+    }
+}
+
+/// Whether a key names a token of a role that only some models have.
+fn is_named(key: &str) -> bool {
+    key.ends_with("_token") && !ROLES.contains(&key)
+}
+
+/// Takes the tokens of such roles out of the settings.
+fn named(said: &mut Map<String, Value>) -> Map<String, Value> {
+    let keys: Vec<String> = said.iter().filter(|(key, value)| is_named(key) && value.is_string()).map(|(key, _)| key.clone()).collect();
+    let mut own: Map<String, Value> = keys.into_iter().filter_map(|key| said.remove_entry(&key)).collect();
+    if said.get("extra_special_tokens").is_some_and(Value::is_object) {
+        own.extend(said.remove("extra_special_tokens").and_then(|map| map.as_object().cloned()).unwrap_or_default());
+    }
+    own
+}
+
+/// The added tokens by id. Where tokenizer_config.json does not give them, special_tokens_map.json overrides its roles, and
+/// added_tokens.json and tokenizer.json give them.
+fn added(files: &Files, said: &mut Map<String, Value>, own: &mut Map<String, Value>) -> Result<BTreeMap<u64, Token>> {
+    let mut added = BTreeMap::new();
+    if let Some(decoder) = said.get("added_tokens_decoder") {
+        let Some(decoder) = decoder.as_object() else { bail_data!("`added_tokens_decoder` is no map") };
+        for (id, value) in decoder {
+            match (id.parse(), Token::read(value, "`added_tokens_decoder`")?) {
+                (Ok(id), Some(token)) => drop(added.insert(id, token)),
+                _ => bail_data!("`added_tokens_decoder`: `{id}` is {value}, not an id with a token"),
+            }
+        }
+        return Ok(added);
+    }
+    for (key, value) in files.map.and_then(Value::as_object).into_iter().flatten() {
+        let mut value = value.clone();
+        if key == "extra_special_tokens" && value.is_array() {
+            let mut all = said.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+            let new: Vec<Value> = value.as_array().into_iter().flatten().filter(|token| !all.contains(token)).cloned().collect();
+            all.extend(new);
+            value = all.into();
+        } else if value["content"].is_string() {
+            value["special"] = true.into();
+        }
+        said.insert(key.clone(), value);
+    }
+    if said.get("extra_special_tokens").is_some_and(Value::is_object) {
+        own.extend(said.remove("extra_special_tokens").and_then(|map| map.as_object().cloned()).unwrap_or_default());
+    }
+    let content = |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
+    let extra = said.get("extra_special_tokens").and_then(Value::as_array).into_iter().flatten();
+    let special: Vec<String> = ROLES.iter().filter_map(|role| said.get(*role)).chain(extra).filter_map(content).collect();
+    for (token, id) in files.added.and_then(Value::as_object).into_iter().flatten() {
+        let Some(id) = id.as_u64() else { bail_data!("added_tokens.json: the id of `{token}` is {id}") };
+        let is_special = special.contains(token);
+        added.insert(id, Token::new(token, is_special, Some(!is_special)));
+    }
+    for value in files.file.and_then(|file| file["added_tokens"].as_array()).into_iter().flatten() {
+        if let (Some(id), Some(token)) = (value["id"].as_u64(), Token::read(value, "`added_tokens`")?) {
+            added.insert(id, token);
+        }
+    }
+    Ok(added)
+}
