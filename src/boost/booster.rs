@@ -51,7 +51,7 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
 pub enum Kind {
     /// Factors A and B on chosen linear modules.
     LowRank,
-    /// Whole tensors (LISA, BAdam, full fine-tuning).
+    /// Whole tensors (LISA, BAdam, full fine-tuning); one that was loaded from an adapter may have factors beside them.
     Dense,
 }
 

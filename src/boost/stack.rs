@@ -14,9 +14,9 @@ use crate::ops::linear::Pair;
 pub struct Stack(BTreeMap<(usize, Role), Vec<Pair>>);
 
 impl Stack {
-    /// Adds the factors of a booster, with its step weight; a dense booster has none.
+    /// Adds the factors of a booster, with its step weight.
     pub fn push(&mut self, update: &Update) -> Result<()> {
-        for (key, pair) in update.factors().into_iter().flatten() {
+        for (key, pair) in update.factors() {
             self.0.entry(key).or_default().push(pair);
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! What a merge adds to the weights: measured, kept as a file of the run, read again and added once more.
 //!
 //! The file of a booster of low rank holds A and B by the names that PEFT gives them; that of a dense one holds
-//! η (W' − W) by the published names. All numbers are f32. The metadata say kind, round, η and the scale of each product.
+//! η (W' − W) by the published names; one that was loaded from an adapter may hold both. All numbers are f32. The metadata
+//! say kind, round, η and the scale of each product.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::adapter::{PREFIX, factors, named_factors};
+use super::adapter::{self, PREFIX, named_factors};
 use super::booster::{Booster, Kind};
 use crate::bail_data;
 use crate::error::Error;
@@ -30,14 +31,10 @@ pub struct Update {
     pub round: usize,
     /// η
     pub eta: f64,
-    what: What,
-}
-
-#[derive(Clone, Debug)]
-enum What {
-    LowRank(Overlay),
+    /// Pairs only.
+    factors: Overlay,
     /// η (W' − W) by published name.
-    Dense(BTreeMap<String, Tensor>),
+    deltas: BTreeMap<String, Tensor>,
 }
 
 /// Metadata of a file. Numbers are texts, which read back as they were.
@@ -52,32 +49,27 @@ struct Header {
     scales: BTreeMap<String, String>,
 }
 
+/// The kind of a file that holds factors and whole tensors.
+const MIXED: &str = "mixed";
+
 impl Update {
     /// What merging `booster` with step weight `eta` adds to `model`.
     pub fn of(model: &Model, booster: &Booster, round: usize, eta: f64) -> Result<Self> {
         let overlay = &booster.overlay;
-        let what = match booster.kind() {
-            Kind::LowRank => What::LowRank(overlay.clone()),
-            Kind::Dense => {
-                let base = model.copies(&overlay.dense().keys().cloned().collect())?;
-                let delta = |(name, base): (String, Tensor)| {
-                    let apart = match overlay.dense().get(&name) {
-                        Some(moved) => elementwise::add_scaled(base, moved, -1.0)?,
-                        None => base.zeros_like()?,
-                    };
-                    Ok((name, elementwise::scale(apart, -eta)?))
-                };
-                What::Dense(base.into_iter().map(delta).collect::<candle_core::Result<_>>()?)
-            }
+        let base = model.copies(&overlay.dense().keys().cloned().collect())?;
+        let delta = |(name, base): (String, Tensor)| {
+            let apart = match overlay.dense().get(&name) {
+                Some(moved) => elementwise::add_scaled(base, moved, -1.0)?,
+                None => base.zeros_like()?,
+            };
+            Ok((name, elementwise::scale(apart, -eta)?))
         };
-        Ok(Self { round, eta, what })
+        let deltas = base.into_iter().map(delta).collect::<candle_core::Result<_>>()?;
+        Ok(Self { round, eta, factors: Overlay::new(overlay.pairs().clone()), deltas })
     }
 
     pub fn kind(&self) -> Kind {
-        match self.what {
-            What::LowRank(_) => Kind::LowRank,
-            What::Dense(_) => Kind::Dense,
-        }
+        if self.deltas.is_empty() { Kind::LowRank } else { Kind::Dense }
     }
 
     /// The same, multiplied by `weight`.
@@ -86,67 +78,45 @@ impl Update {
             return Ok(self);
         }
         self.eta *= weight;
-        if let What::Dense(deltas) = &mut self.what {
-            for delta in deltas.values_mut() {
-                *delta = elementwise::scale(delta.copy()?, weight)?;
-            }
+        for delta in self.deltas.values_mut() {
+            *delta = elementwise::scale(delta.copy()?, weight)?;
         }
         Ok(self)
     }
 
     /// Published names of the tensors that it changes.
     pub fn tensors(&self) -> Vec<String> {
-        match &self.what {
-            What::LowRank(overlay) => {
-                overlay.pairs().keys().map(|&(layer, role)| names::in_layer(layer, &format!("{}.weight", role.path()))).collect()
-            }
-            What::Dense(deltas) => deltas.keys().cloned().collect(),
-        }
+        let weight = |&(layer, role): &(usize, Role)| names::in_layer(layer, &format!("{}.weight", role.path()));
+        self.factors.pairs().keys().map(weight).chain(self.deltas.keys().cloned()).collect()
     }
 
-    /// The factors with their step weight, by layer and target; `None` of a dense booster.
-    pub fn factors(&self) -> Option<impl Iterator<Item = ((usize, Role), Pair)>> {
-        let What::LowRank(overlay) = &self.what else { return None };
-        Some(overlay.pairs().iter().map(|(key, pair)| (*key, Pair { scale: pair.scale * self.eta, ..pair.clone() })))
+    /// The factors with their step weight, by layer and target.
+    pub fn factors(&self) -> impl Iterator<Item = ((usize, Role), Pair)> {
+        self.factors.pairs().iter().map(|(key, pair)| (*key, Pair { scale: pair.scale * self.eta, ..pair.clone() }))
     }
 
     /// The booster's factors, without the step weight; `None` of a dense booster.
     pub fn overlay(&self) -> Option<&Overlay> {
-        match &self.what {
-            What::LowRank(overlay) => Some(overlay),
-            What::Dense(_) => None,
-        }
+        (self.kind() == Kind::LowRank).then_some(&self.factors)
     }
 
     /// Layers that it changes, ascending.
     pub fn layers(&self) -> Vec<usize> {
-        match &self.what {
-            What::LowRank(overlay) => overlay.layers().into_iter().collect(),
-            What::Dense(deltas) => {
-                let mut layers: Vec<usize> = deltas.keys().filter_map(|name| names::layer_of(name)).collect();
-                layers.sort_unstable();
-                layers.dedup();
-                layers
-            }
-        }
+        let mut layers = self.factors.layers();
+        layers.extend(self.deltas.keys().filter_map(|name| names::layer_of(name)));
+        layers.into_iter().collect()
     }
 
     /// Frobenius norm of what is added to all weights of a layer together, by layer; embedding, final norm and head are in
     /// none. Norms that are no numbers are left out.
     pub fn norms(&self) -> Result<BTreeMap<usize, f64>> {
         let mut squares: BTreeMap<usize, f64> = BTreeMap::new();
-        match &self.what {
-            What::LowRank(overlay) => {
-                for (&(layer, _), pair) in overlay.pairs() {
-                    *squares.entry(layer).or_default() += (self.eta * pair.scale).powi(2) * product_squares(pair)?;
-                }
-            }
-            What::Dense(deltas) => {
-                for (name, delta) in deltas {
-                    if let Some(layer) = names::layer_of(name) {
-                        *squares.entry(layer).or_default() += elementwise::squares(delta)?;
-                    }
-                }
+        for (&(layer, _), pair) in self.factors.pairs() {
+            *squares.entry(layer).or_default() += (self.eta * pair.scale).powi(2) * product_squares(pair)?;
+        }
+        for (name, delta) in &self.deltas {
+            if let Some(layer) = names::layer_of(name) {
+                *squares.entry(layer).or_default() += elementwise::squares(delta)?;
             }
         }
         Ok(squares.into_iter().map(|(layer, sum)| (layer, sum.max(0.0).sqrt())).filter(|(_, norm)| norm.is_finite()).collect())
@@ -155,21 +125,16 @@ impl Update {
     /// Writes it to `path`, whole or not at all. Gives the file's SHA-256.
     pub fn save(&self, path: &Path) -> Result<String> {
         let (mut tensors, mut scales) = (vec![], BTreeMap::new());
-        match &self.what {
-            What::LowRank(overlay) => {
-                for (&(layer, role), pair) in overlay.pairs() {
-                    let module = names::in_layer(layer, role.path());
-                    tensors.extend(named_factors(&module, pair)?);
-                    scales.insert(module, pair.scale.to_string());
-                }
-            }
-            What::Dense(deltas) => {
-                for (name, delta) in deltas {
-                    tensors.push((name.clone(), delta.to_dtype(DType::F32)?));
-                }
-            }
+        for (&(layer, role), pair) in self.factors.pairs() {
+            let module = names::in_layer(layer, role.path());
+            tensors.extend(named_factors(&module, pair)?);
+            scales.insert(module, pair.scale.to_string());
         }
-        let (version, kind) = (VERSION.to_string(), self.kind().name().to_string());
+        for (name, delta) in &self.deltas {
+            tensors.push((name.clone(), delta.to_dtype(DType::F32)?));
+        }
+        let kind = if scales.is_empty() || self.deltas.is_empty() { self.kind().name() } else { MIXED };
+        let (version, kind) = (VERSION.to_string(), kind.to_string());
         let header = Header { version, kind, round: self.round, eta: self.eta.to_string(), scales };
         save::write_safetensors_summed(path, &tensors, (KEY, &serde_json::to_string(&header)?))
     }
@@ -191,57 +156,51 @@ impl Update {
             Ok(number) if number.is_finite() => Ok(number),
             _ => Err(Error::data(format!("{shown}: its {what} `{text}` is no number"))),
         };
-        let what = match header.kind.as_str() {
-            "low_rank" => {
-                let mut pairs = BTreeMap::new();
-                for (module, scale) in &header.scales {
-                    let (key, _, [a, b]) = factors(&tensors, module, model, &shown)?;
-                    pairs.insert(key, Pair { a, b, scale: number("scale", scale)? });
-                }
-                let module =
-                    |name: &str| name.strip_prefix(PREFIX).and_then(|n| n.rsplit_once(".lora_")).map(|(module, _)| module.to_string());
-                for name in tensors.names() {
-                    if !module(name).is_some_and(|module| header.scales.contains_key(&module)) {
-                        bail_data!("{shown} has a tensor `{name}`, which is none of its factors");
-                    }
-                }
-                What::LowRank(Overlay::new(pairs))
-            }
-            "dense" => {
-                let shapes: BTreeMap<String, Vec<usize>> = model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
-                let mut deltas = BTreeMap::new();
-                for name in tensors.names() {
-                    let found = tensors.shape(name).unwrap_or_default();
-                    match shapes.get(name) {
-                        None => bail_data!("{shown} is for a tensor `{name}`, which the model does not have"),
-                        Some(shape) if shape != found => {
-                            bail_data!("{shown} changes `{name}` of shape {found:?}; the model's has {shape:?}")
-                        }
-                        Some(_) => deltas.insert(name.to_string(), tensors.load(name, model.factor_dtype(), model.device())?),
-                    };
-                }
-                What::Dense(deltas)
-            }
-            other => bail_data!("{shown} is of a kind `{other}`; known are {}", Kind::NAMES.join(" and ")),
+        let (factors, deltas) = match header.kind.as_str() {
+            kind if kind == Kind::LowRank.name() => (true, false),
+            kind if kind == Kind::Dense.name() => (false, true),
+            MIXED => (true, true),
+            other => bail_data!("{shown} is of a kind `{other}`; known are {} and {MIXED}", Kind::NAMES.join(", ")),
         };
-        Ok(Self { round: header.round, eta: number("step weight", &header.eta)?, what })
+        let mut pairs = BTreeMap::new();
+        for (module, scale) in header.scales.iter().filter(|_| factors) {
+            let (key, [a, b]) = adapter::factors(&tensors, module, model, &shown)?;
+            pairs.insert(key, Pair { a, b, scale: number("scale", scale)? });
+        }
+        let shapes: BTreeMap<String, Vec<usize>> = model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
+        let module = |name: &str| name.strip_prefix(PREFIX).and_then(|n| n.rsplit_once(".lora_")).map(|(module, _)| module.to_string());
+        let mut whole = BTreeMap::new();
+        for name in tensors.names() {
+            if factors && module(name).is_some_and(|module| header.scales.contains_key(&module)) {
+                continue;
+            }
+            if !deltas {
+                bail_data!("{shown} has a tensor `{name}`, which is none of its factors");
+            }
+            let found = tensors.shape(name).unwrap_or_default();
+            match shapes.get(name) {
+                None => bail_data!("{shown} is for a tensor `{name}`, which the model does not have"),
+                Some(shape) if shape != found => {
+                    bail_data!("{shown} changes `{name}` of shape {found:?}; the model's has {shape:?}")
+                }
+                Some(_) => whole.insert(name.to_string(), tensors.load(name, model.factor_dtype(), model.device())?),
+            };
+        }
+        let eta = number("step weight", &header.eta)?;
+        Ok(Self { round: header.round, eta, factors: Overlay::new(pairs), deltas: whole })
     }
 
     /// Adds it to a model as it was when the update was made. Of low rank the weights become those that the merge gave, bit
-    /// for bit; of a dense booster they may differ by the rounding of one sum.
+    /// for bit; those of whole tensors may differ by the rounding of one sum.
     pub fn add(&self, model: &mut Model) -> Result<()> {
-        match &self.what {
-            What::LowRank(overlay) => model.merge(overlay, self.eta),
-            What::Dense(deltas) => model.add(deltas),
-        }
+        model.merge(&self.factors, self.eta)?;
+        if self.deltas.is_empty() { Ok(()) } else { model.add(&self.deltas) }
     }
 
     /// Lets a model without numbers hold what [`Update::add`] would leave.
     pub fn suppose_added(&self, model: &mut Model) -> Result<()> {
-        match &self.what {
-            What::LowRank(overlay) => model.suppose_merged(overlay),
-            What::Dense(deltas) => deltas.keys().try_for_each(|name| model.suppose_changed(name)),
-        }
+        model.suppose_merged(&self.factors)?;
+        self.deltas.keys().try_for_each(|name| model.suppose_changed(name))
     }
 
     /// Adds the boosters in `files`, each multiplied by its weight, in their order; one is held at a time. Errors as [`Update::load`].

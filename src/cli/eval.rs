@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::args::EvalArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
-use crate::boost::adapter;
+use crate::boost::adapter::{self, Weights};
 use crate::data::formats::{self, Layout};
 use crate::data::{
     ChoiceItem, EncodeOptions, Example, GenerationItem, Item, Split, Task, Template, encode_choices, encode_questions, encode_train,
@@ -40,7 +40,11 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     terminal::notes(&console, &args.model, &loaded.notes);
     let network = loaded.model;
     let overlay = match &args.adapter {
-        Some(folder) => adapter::load(&grants.check(folder)?, &network)?.overlay,
+        Some(folder) => {
+            let adapter = adapter::load(&grants.check(folder)?, &network, Weights::Base)?;
+            terminal::notes(&console, folder, &adapter.notes(&args.model));
+            adapter.booster.overlay
+        }
         None => Overlay::default(),
     };
     let load_seconds = started.elapsed().as_secs_f64();

@@ -27,6 +27,11 @@ impl Overlay {
         Self { pairs: BTreeMap::new(), dense }
     }
 
+    /// Both; no pair is on a tensor that is replaced.
+    pub fn of(pairs: BTreeMap<(usize, Role), Pair>, dense: BTreeMap<String, Tensor>) -> Self {
+        Self { pairs, dense }
+    }
+
     pub fn pairs(&self) -> &BTreeMap<(usize, Role), Pair> {
         &self.pairs
     }

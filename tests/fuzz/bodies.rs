@@ -81,11 +81,11 @@ pub fn readers(bytes: &[u8]) {
                     ("adapter_model.safetensors", bytes),
                 ],
             );
-            let _ = adapter::load(&folder, &MICRO.model);
+            let _ = adapter::load(&folder, &MICRO.model, adapter::Weights::Base);
         }
         9 => {
             let folder = folder("adapter", [("adapter_config.json", bytes), ("adapter_model.safetensors", b"")]);
-            let _ = adapter::load(&folder, &MICRO.model);
+            let _ = adapter::load(&folder, &MICRO.model, adapter::Weights::Base);
         }
         10 => {
             let _ = Update::load(&put("0000.safetensors", bytes), &MICRO.model);

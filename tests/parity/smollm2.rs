@@ -223,7 +223,7 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
         }
 
         if let Some(trained) = &trained {
-            let theirs = adapter::load(trained, &model)?.overlay;
+            let theirs = adapter::load(trained, &model, adapter::Weights::Base)?.booster.overlay;
             for (&(layer, role), pair) in theirs.pairs() {
                 let ours = booster.overlay.get(layer, role).context("a pair that was not trained")?;
                 let apart = distance(ours, pair)?;

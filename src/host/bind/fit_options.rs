@@ -84,7 +84,7 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
 pub(super) fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<(), Error> {
     let pairs = options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
     if pairs && booster.kind() == Kind::Dense {
-        return Err(Error::usage("`lr_ratio`, `freeze` and `active` are for boosters of low rank: a dense one has no factors"));
+        return Err(Error::usage("`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains whole tensors"));
     }
     let layers = booster.layers();
     for (step, active) in options.active.iter().enumerate() {

@@ -16,7 +16,8 @@ use super::generate::texts;
 use super::merge::{file_digest, merge_by};
 use super::set::{Set, Wording};
 use super::{Answer, ensemble, placed, refuse, suppose, told, told_map};
-use crate::boost::{self, DenseSpec, Spec, Update, adapter};
+use crate::boost::adapter::{self, Weights};
+use crate::boost::{self, DenseSpec, Spec, Update};
 use crate::error::Error;
 use crate::host::context::{Host, host, lock};
 use crate::host::door::{self, Making};
@@ -161,6 +162,15 @@ impl Open {
 }
 
 /// `model::…`.
+/// Which weights an adapter is laid over now.
+fn weights_now(host: &Host, model: &Open) -> Weights {
+    match (model.ensemble.rounds(), host.outlook()) {
+        (0, None) => Weights::Base,
+        (0, Some(_)) => Weights::Hollow,
+        _ => Weights::Changed,
+    }
+}
+
 #[export_module]
 pub(super) mod module {
     /// Loads the model called `name`: `builtin:micro`, a Hugging Face folder, a GGUF file or a hub id (`owner/name@revision`), as `-p`
@@ -392,7 +402,10 @@ pub(super) mod natives {
         Ok(texts(&context, model, &prompts, options)?.into_iter().map(Dynamic::from).collect())
     }
 
-    /// The PEFT LoRA adapter in the folder at `path`, which `-p` gave, as a booster of this model.
+    /// The PEFT LoRA adapter in the folder at `path`, which `-p` gave, as a booster of this model. What the adapter changes as a
+    /// whole (DoRA, modules that were saved, embedding and head) are whole tensors of the booster, and the model must be the base still;
+    /// they stand in for the weights, so merge it before others. PiSSA and OLoRA adapters have twice their rank, since their start is
+    /// taken out of the weights.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -403,11 +416,15 @@ pub(super) mod natives {
         let host = host(&context)?;
         door::call(&context, &host, "model.load_adapter", json!({ "path": path })).make(|making| {
             let folder = host.grants(path).check(path)?;
-            let booster = model.with(|m| adapter::load(&folder, &m.network))?;
+            let loaded = model.with(|m| adapter::load(&folder, &m.network, weights_now(&host, m)))?;
+            if !making.again {
+                let notes = loaded.notes(model.name()).into_iter().chain(loaded.training.iter().cloned());
+                notes.for_each(|note| host.console.note(&format!("`{path}`: {note}")));
+            }
             for file in ["adapter_model.safetensors", "adapter_config.json"] {
                 making.effects.insert(format!("{path}/{file}"), file_digest(&folder.join(file))?.into());
             }
-            Ok(Booster::new(&host, booster, model.clone(), Numbers::Here)?)
+            Ok(Booster::new(&host, loaded.booster, model.clone(), Numbers::Here)?)
         })
     }
 

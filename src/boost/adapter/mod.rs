@@ -1,110 +1,126 @@
-//! PEFT LoRA adapter folders: `adapter_config.json` and `adapter_model.safetensors`, read as a booster and written
+//! Adapter folders of the PEFT library: `adapter_config.json` and `adapter_model.safetensors`, read as a booster and written
 //! from one. Layout as in huggingface/peft: `base_model.model.{module}.lora_A.weight` is A [r, in], `lora_B` is B [out, r].
+//!
+//! What is loaded gives the numbers that `PeftModel.from_pretrained` gives, or is refused by the name of the key or tensor.
+
+mod carry;
+mod config;
+mod files;
+mod keys;
+mod start;
+mod stored;
+mod targets;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::booster::{Booster, Kind};
 use crate::bail_data;
 use crate::error::Error;
-use crate::model::{Model, Overlay, Role, names, save};
+use crate::model::{Model, Role, names, save};
 use crate::ops::linear::Pair;
 use crate::source::{Safetensors, TensorSource};
 
-pub(super) const PREFIX: &str = "base_model.model.";
+use carry::Carry;
+use config::Config;
+use stored::Stored;
 
-/// What is read of `adapter_config.json`.
-#[derive(Deserialize)]
-struct Config {
-    peft_type: String,
-    r: usize,
-    lora_alpha: f64,
-    #[serde(default)]
-    alpha_pattern: BTreeMap<String, f64>,
-    #[serde(default)]
-    use_rslora: bool,
-    #[serde(default)]
-    use_dora: bool,
-    #[serde(default)]
-    fan_in_fan_out: bool,
-    #[serde(default)]
-    lora_bias: bool,
-    bias: Option<String>,
-    modules_to_save: Option<Vec<String>>,
+pub(super) const PREFIX: &str = "base_model.model.";
+const CONFIG: &str = "adapter_config.json";
+/// Modules outside the layers.
+const EMBEDDING: &str = "model.embed_tokens";
+const HEAD: &str = "lm_head";
+
+/// Which weights an adapter is laid over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// Those of the base, which an adapter may change as a whole.
+    Base,
+    /// Boosters were merged into them.
+    Changed,
+    /// None: a model on shapes.
+    Hollow,
+}
+
+/// An adapter as a booster.
+#[derive(Debug)]
+pub struct Loaded {
+    pub booster: Booster,
+    /// What a person should know of training on from it.
+    pub training: Vec<String>,
+    notes: Vec<String>,
+    base: Option<String>,
+}
+
+impl Loaded {
+    /// What a person should know of it, over the model called `model`.
+    pub fn notes(&self, model: &str) -> Vec<String> {
+        /// The last part of a path or a name.
+        fn last(name: &str) -> String {
+            let name = name.trim_end_matches(['/', '\\']);
+            let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
+            name.split_once('@').map_or(name, |(name, _)| name).to_lowercase()
+        }
+        let other = self.base.iter().filter(|base| last(base) != last(model));
+        other.map(|base| format!("it says that it was trained on `{base}`")).chain(self.notes.iter().cloned()).collect()
+    }
 }
 
 /// Reads an adapter for `model`.
 ///
-/// Errors (class data): files that are missing or damaged, an adapter of a kind that is no plain LoRA, modules that the
-/// model does not have, factors of another shape.
-pub fn load(folder: &Path, model: &Model) -> Result<Booster> {
-    let shown = folder.display();
-    let path = folder.join("adapter_config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
-    let config: Config =
-        serde_json::from_str(&text).map_err(|e| Error::data(format!("`{}` is no LoRA adapter config: {e}", path.display())))?;
-    for (wrong, what) in [
-        (config.peft_type != "LORA", format!("`peft_type` is `{}`, only `LORA` is known", config.peft_type)),
-        (config.use_dora, "`use_dora` is true: a DoRA adapter is no sum of factors".into()),
-        (config.fan_in_fan_out, "`fan_in_fan_out` is true: its factors are transposed".into()),
-        (config.lora_bias || config.bias.as_deref().is_some_and(|b| b != "none"), "it trains biases".into()),
-        (config.modules_to_save.as_ref().is_some_and(|m| !m.is_empty()), "it replaces whole modules (`modules_to_save`)".into()),
-        (config.r == 0, "`r` is 0".into()),
-    ] {
-        if wrong {
-            bail_data!("cannot use the adapter in `{shown}`: {what}");
+/// Errors (class data): files that are missing or damaged, an adapter of a kind that is not followed, tensors that do not fit
+/// the model or the config; (class usage): an adapter of whole weights over a model that is not the base any more.
+pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
+    let text = files::config(folder)?;
+    let cannot = || format!("cannot use the adapter in `{}`", folder.display());
+    let config = Config::read(&text).with_context(cannot)?;
+    let tensors = files::weights(folder)?;
+    let over = || -> Result<Loaded> {
+        let stored = Stored::of(&tensors)?;
+        let (overlay, notes) = Carry::new(&config, &stored, &tensors, model, weights).overlay()?;
+        let named = stored.adapter.iter().filter(|name| *name != "default");
+        let named = named.map(|name| format!("its tensors bear the name of the adapter, `{name}`"));
+        let mut training = config.training.clone();
+        if config.dora {
+            training.push("training on moves whole weights, where DoRA moved factors and magnitudes".into());
         }
-    }
-    let file = folder.join("adapter_model.safetensors");
-    if !file.is_file() && folder.join("adapter_model.bin").is_file() {
-        bail_data!("`{shown}` holds a pickled `adapter_model.bin`; save it as safetensors");
-    }
-    let tensors = Safetensors::open(&[file])?;
-    let mut pairs = BTreeMap::new();
-    let mut modules: BTreeSet<&str> = BTreeSet::new();
-    for name in tensors.names() {
-        let module = name.strip_prefix(PREFIX).and_then(|n| n.strip_suffix(".lora_A.weight").or_else(|| n.strip_suffix(".lora_B.weight")));
-        let Some(module) = module else { bail_data!("the adapter in `{shown}` has a tensor `{name}`, which is no LoRA factor") };
-        modules.insert(module);
-    }
-    for module in modules {
-        let (key, rank, [a, b]) = factors(&tensors, module, model, &format!("the adapter in `{shown}`"))?;
-        let alpha = alpha_of(&config, module)?;
-        let scale = if config.use_rslora { alpha / (rank as f64).sqrt() } else { alpha / rank as f64 };
-        pairs.insert(key, Pair { a, b, scale });
-    }
-    if pairs.is_empty() {
-        bail_data!("the adapter in `{shown}` holds no factors");
-    }
-    Ok(Booster::from_overlay(Overlay::new(pairs)))
+        let notes = config.notes.iter().cloned().chain(named).chain(notes).collect();
+        Ok(Loaded { booster: Booster::from_overlay(overlay), training, notes, base: config.base.clone() })
+    };
+    over().with_context(cannot)
 }
 
-/// The place of a module in `model`, the rank of its factors in a file, and A [r, in] and B [out, r]; `what` is the file in
-/// messages.
-pub(super) fn factors(tensors: &Safetensors, module: &str, model: &Model, what: &str) -> Result<((usize, Role), usize, [Tensor; 2])> {
+/// The place of a module in `model`, and A [r, in] and B [out, r], by the names that a run's files give them; `what` is the
+/// file in messages.
+pub(super) fn factors(tensors: &Safetensors, module: &str, model: &Model, what: &str) -> Result<((usize, Role), [Tensor; 2])> {
     let Some((layer, role)) = place(module, model) else {
         bail_data!("{what} is for a module `{module}`, which the model does not have");
     };
     let name = |part: &str| format!("{PREFIX}{module}.lora_{part}.weight");
-    let shape = |part: &str| tensors.shape(&name(part)).map(<[usize]>::to_vec);
-    let (out, inner) = model.target_shape(role);
-    let rank = match (shape("A").as_deref(), shape("B").as_deref()) {
-        (Some(&[r, i]), Some(&[o, q])) if r == q && r > 0 && (o, i) == (out, inner) => r,
-        (Some(a), Some(b)) => {
-            bail_data!("{what}: factors of `{module}` have shapes {a:?} and {b:?}; the module is {out} × {inner}")
+    let [a, b] = ["A", "B"].map(|part| tensors.shape(&name(part)));
+    rank_of(module, a, b, model.target_shape(role)).map_err(|e| Error::data(format!("{what}: {e}")))?;
+    let load = |part: &str| tensors.load(&name(part), model.factor_dtype(), model.device());
+    Ok(((layer, role), [load("A")?, load("B")?]))
+}
+
+/// The rank of factors of these shapes, of a module [out, in]; else what is wrong with them.
+fn rank_of(module: &str, a: Option<&[usize]>, b: Option<&[usize]>, (out, inner): (usize, usize)) -> Result<usize, String> {
+    match (a, b) {
+        (Some(&[r, i]), Some(&[o, q])) if r == q && r > 0 && (o, i) == (out, inner) => Ok(r),
+        (Some([0]), Some([0])) => {
+            Err(format!("factors of `{module}` are empty: they were written under DeepSpeed ZeRO-3, which has to gather them first"))
         }
+        (Some(a), Some(b)) => Err(format!("factors of `{module}` have shapes {a:?} and {b:?}; the module is {out} × {inner}")),
         (a, _) => {
             let (there, missing) = if a.is_some() { ("A", "B") } else { ("B", "A") };
-            bail_data!("{what} has the factor {there} of `{module}`, but not {missing}")
+            Err(format!("there is the factor {there} of `{module}`, but not {missing}"))
         }
-    };
-    let load = |part: &str| tensors.load(&name(part), model.factor_dtype(), model.device());
-    Ok(((layer, role), rank, [load("A")?, load("B")?]))
+    }
 }
 
 /// A pair's factors by the names that PEFT gives them, in f32.
@@ -120,19 +136,6 @@ fn place(module: &str, model: &Model) -> Option<(usize, Role)> {
     let (layer, path) = module.strip_prefix("model.layers.")?.split_once('.')?;
     let layer = layer.parse().ok().filter(|l| *l < model.layers())?;
     model.roles().into_iter().find(|r| r.path() == path).map(|role| (layer, role))
-}
-
-/// α of a module: that of the pattern it ends in, else the common one.
-fn alpha_of(config: &Config, module: &str) -> Result<f64> {
-    for (pattern, alpha) in &config.alpha_pattern {
-        if pattern.contains(|c: char| "^$*+?()[]{}|\\".contains(c)) {
-            bail_data!("the adapter's `alpha_pattern` holds a regular expression `{pattern}`; only module names are known");
-        }
-        if module == pattern || module.strip_suffix(pattern.as_str()).is_some_and(|rest| rest.ends_with('.')) {
-            return Ok(*alpha);
-        }
-    }
-    Ok(config.lora_alpha)
 }
 
 /// Refuses a booster that has no factors to write.
@@ -175,7 +178,7 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
         "rank_pattern": ranks, "alpha_pattern": alphas, "inference_mode": true,
     });
     save::write_folder(folder, |folder| {
-        std::fs::write(folder.join("adapter_config.json"), format!("{config:#}\n")).context("cannot write `adapter_config.json`")?;
+        std::fs::write(folder.join(CONFIG), format!("{config:#}\n")).with_context(|| format!("cannot write `{CONFIG}`"))?;
         save::write_safetensors(&folder.join("adapter_model.safetensors"), &tensors)
     })
 }
@@ -183,7 +186,7 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::testing;
+    use crate::model::{Overlay, testing};
     use candle_core::DType;
 
     #[test]
@@ -195,7 +198,7 @@ mod tests {
         for (name, overlay) in [("all", all), ("some", some)] {
             let folder = home.path().join(name);
             save(&Booster::from_overlay(overlay.clone()), &folder, "base")?;
-            let loaded = load(&folder, &model)?;
+            let loaded = load(&folder, &model, Weights::Base)?.booster;
             assert!(loaded.overlay.pairs().keys().eq(overlay.pairs().keys()));
             for (key, pair) in overlay.pairs() {
                 let got = &loaded.overlay.pairs()[key];
@@ -218,7 +221,7 @@ mod tests {
         let small = testing::model(&crate::model::Config { layers: 1, ..testing::config() }, DType::F32)?;
         let other = testing::model(&crate::model::Config { ff: 8, ..testing::config() }, DType::F32)?;
         let said = |model: &Model| {
-            load(&folder, model)
+            load(&folder, model, Weights::Base)
                 .err()
                 .map(|e| (crate::error::class_of(&e), format!("{e:#}")))
                 .unwrap_or((crate::error::Class::Run, "no error".into()))
@@ -226,10 +229,11 @@ mod tests {
         for (model, text, want) in [
             (&small, good.clone(), "is for a module `model.layers.1.mlp.down_proj`, which the model does not have"),
             (&other, good.clone(), ": factors of `model.layers.1.mlp.down_proj` have shapes"),
-            (&model, good.replace("\"LORA\"", "\"LOHA\""), "only `LORA` is known"),
-            (&model, good.replace("\"r\": 2", "\"r\": -2"), "is no LoRA adapter config"),
-            (&model, good.replace("\"bias\": \"none\"", "\"bias\": \"all\""), "trains biases"),
-            (&model, good[..20].to_string(), "is no LoRA adapter config"),
+            (&model, good.replace("\"LORA\"", "\"LOHA\""), "only \"LORA\" is known"),
+            (&model, good.replace("\"r\": 2", "\"r\": -2"), "`r` is -2, which it cannot be"),
+            (&model, good.replace("\"r\": 2", "\"r\": 3"), "the rank 3, its factors have the rank 2"),
+            (&model, good.replace("\"down_proj\",", ""), "factors of `model.layers.1.mlp.down_proj`, which its config leaves out"),
+            (&model, good[..20].to_string(), "its config is no JSON"),
         ] {
             std::fs::write(folder.join("adapter_config.json"), text)?;
             let (class, message) = said(model);

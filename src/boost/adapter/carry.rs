@@ -1,0 +1,314 @@
+//! From an adapter's tensors to what is laid over a model: pairs on linear modules in layers, and whole tensors for what is
+//! no sum with a product, or belongs to embedding, head, norms and biases.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use candle_core::{Device, Tensor};
+
+use super::config::{Config, Start};
+use super::start;
+use super::stored::{Part, Stored, transposed};
+use super::{EMBEDDING, HEAD, Weights, place, rank_of};
+use crate::bail_data;
+use crate::error::Error;
+use crate::model::{Model, Overlay, Role, names};
+use crate::ops::linear::Pair;
+use crate::source::{Safetensors, TensorSource};
+
+/// Where a module with factors is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Layer(usize, Role),
+    Embedding,
+    Head,
+}
+
+/// An adapter on its way over a model.
+pub(super) struct Carry<'a> {
+    pub config: &'a Config,
+    pub stored: &'a Stored,
+    pub tensors: &'a Safetensors,
+    pub model: &'a Model,
+    pub weights: Weights,
+    /// Of the model's tensors; of a head that is the embedding too.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+    pub dense: BTreeMap<String, Tensor>,
+    pub notes: Vec<String>,
+    pairs: BTreeMap<(usize, Role), Pair>,
+}
+
+impl<'a> Carry<'a> {
+    pub fn new(config: &'a Config, stored: &'a Stored, tensors: &'a Safetensors, model: &'a Model, weights: Weights) -> Self {
+        let mut shapes: BTreeMap<String, Vec<usize>> = model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
+        if model.tied() {
+            let embedding = shapes.get(names::EMBEDDING).cloned().unwrap_or_default();
+            shapes.insert(names::HEAD.into(), embedding);
+        }
+        Self { config, stored, tensors, model, weights, shapes, pairs: BTreeMap::new(), dense: BTreeMap::new(), notes: vec![] }
+    }
+
+    /// What is laid over the model, and what a person should know of it.
+    ///
+    /// Errors (class data): tensors that do not fit the model or the config; (class usage): whole tensors on a model that is
+    /// not the base any more.
+    pub fn overlay(mut self) -> Result<(Overlay, Vec<String>)> {
+        for (module, parts) in &self.stored.factors {
+            self.module(module, parts)?;
+        }
+        self.whole_tensors()?;
+        self.rows()?;
+        self.tie()?;
+        self.modules_without_factors()?;
+        if self.pairs.is_empty() && self.dense.is_empty() {
+            bail_data!("it holds no factors, and nothing else that changes the model");
+        }
+        if !self.dense.is_empty() {
+            let names: Vec<&str> = self.dense.keys().map(String::as_str).collect();
+            self.notes.push(format!("whole tensors stand in for the model's: {}", some(&names)));
+        }
+        Ok((Overlay::of(self.pairs, self.dense), self.notes))
+    }
+
+    /// Adds a module with factors.
+    fn module(&mut self, module: &str, parts: &BTreeMap<Part, String>) -> Result<()> {
+        let place = match (module, place(module, self.model)) {
+            (EMBEDDING, _) => Place::Embedding,
+            (HEAD, _) => Place::Head,
+            (_, Some((layer, role))) => Place::Layer(layer, role),
+            _ => bail_data!("it is for a module `{module}`, which the model does not have"),
+        };
+        if !self.config.targets.has(module)? {
+            bail_data!(
+                "it has factors of `{module}`, which its config leaves out (`target_modules` and what narrows it): PEFT would not load them"
+            );
+        }
+        if self.model.tied() && !matches!(place, Place::Layer(..)) {
+            return Err(self.untied(module));
+        }
+        self.fits(module, parts, place)?;
+        let mut pair = self.pair(module, parts, place)?;
+        let name = format!("{module}.weight");
+        let base = match self.stored.whole.get(&name) {
+            Some(whole) if whole.below => Some(self.load(&whole.name, &name)?).filter(|base| !self.is_own(&name, base)),
+            _ => None,
+        };
+        if base.is_none() && place != Place::Embedding && matches!(self.config.start, Start::Pissa | Start::Olora) {
+            pair = self.without_start(module, &name, &pair)?;
+        }
+        self.bias(module, parts, pair.scale)?;
+        match (place, &base, parts.get(&Part::Magnitude)) {
+            (Place::Layer(layer, role), None, None) => drop(self.pairs.insert((layer, role), pair)),
+            (_, _, magnitude) => {
+                let base = base.map_or_else(|| self.own(&name), Ok)?;
+                let sum = self.sum(base, &pair)?;
+                let sum = match magnitude {
+                    Some(magnitude) => self.dora(sum, magnitude, place)?,
+                    None => sum,
+                };
+                self.dense.insert(name, sum);
+            }
+        }
+        Ok(())
+    }
+
+    /// Errors (class data): parts that the config does not speak of, or that are missing.
+    fn fits(&self, module: &str, parts: &BTreeMap<Part, String>, place: Place) -> Result<()> {
+        for (part, key, asked) in [(Part::Magnitude, "use_dora", self.config.dora), (Part::Bias, "lora_bias", self.config.lora_bias)] {
+            let what = if part == Part::Magnitude { "magnitudes" } else { "a bias of B" };
+            match (parts.contains_key(&part), asked) {
+                (true, false) => bail_data!("it has {what} of `{module}`, but `{key}` is not set: PEFT would not load them"),
+                (false, true) => bail_data!("`{key}` is true, but the file has no {what} of `{module}`"),
+                _ => {}
+            }
+        }
+        let other = if place == Place::Embedding { [Part::A, Part::B] } else { [Part::EmbeddingA, Part::EmbeddingB] };
+        if let Some(name) = other.iter().find_map(|part| parts.get(part)) {
+            bail_data!("it has a tensor `{name}`, but `{module}` is {} embedding", if place == Place::Embedding { "an" } else { "no" });
+        }
+        Ok(())
+    }
+
+    /// A and B of a module, B A as its weight lies.
+    fn pair(&self, module: &str, parts: &BTreeMap<Part, String>, place: Place) -> Result<Pair> {
+        let (rank, scale) = self.config.scaled(module)?;
+        let shape = self.shapes.get(&format!("{module}.weight")).context("a module without a weight")?;
+        let embedding = place == Place::Embedding;
+        // Factors of an embedding are those of its transpose.
+        let size = if embedding { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
+        let names = [Part::A, Part::B, Part::EmbeddingA, Part::EmbeddingB].map(|part| parts.get(&part));
+        let [a, b] = if embedding { [names[2], names[3]] } else { [names[0], names[1]] };
+        let shape = |name: Option<&String>| name.and_then(|name| self.tensors.shape(name));
+        let found = rank_of(module, shape(a), shape(b), size).map_err(Error::data)?;
+        if found != rank {
+            bail_data!("`r` and `rank_pattern` give `{module}` the rank {rank}, its factors have the rank {found}");
+        }
+        let load = |name: Option<&String>| self.tensors.load(name.context("a factor")?, self.model.factor_dtype(), self.model.device());
+        let (a, b) = (load(a)?, load(b)?);
+        let (a, b) = if embedding { (transposed(&b)?, transposed(&a)?) } else { (a, b) };
+        Ok(Pair { a, b, scale })
+    }
+
+    /// The pair less what PEFT would take out of the weight.
+    fn without_start(&mut self, module: &str, name: &str, pair: &Pair) -> Result<Pair> {
+        let (out, rank) = pair.b.dims2()?;
+        let inner = pair.a.dim(1)?;
+        if rank > out.min(inner) {
+            bail_data!("the rank {rank} of `{module}` is more than its {out} × {inner} weight has: it has no such start");
+        }
+        let own = self.own(name)?;
+        if self.weights == Weights::Hollow {
+            let empty = |shape: (usize, usize)| Tensor::zeros(1, pair.a.dtype(), pair.a.device())?.broadcast_as(shape);
+            return Ok(Pair { a: empty((2 * rank, inner))?, b: empty((out, 2 * rank))?, scale: pair.scale });
+        }
+        let parts = match self.config.start {
+            Start::Pissa if pair.scale > 0.0 => start::pissa(&own, rank, pair.scale)?,
+            Start::Pissa => bail_data!("`lora_alpha` of `{module}` is not above 0, with which PiSSA has no start"),
+            _ => match start::olora(&own, rank)? {
+                Some(parts) => parts,
+                None => bail_data!("columns of `{module}` depend on each other, so the start that OLoRA took out of it cannot be told"),
+            },
+        };
+        let kind = if self.config.start == Start::Pissa { "PiSSA" } else { "OLoRA" };
+        let note = format!("a {kind} adapter: loaded with twice its rank, as plain LoRA that PEFT converts it to");
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+        Ok(start::without(pair, parts)?)
+    }
+
+    /// Adds the bias of B, scaled, to the module's own.
+    fn bias(&mut self, module: &str, parts: &BTreeMap<Part, String>, scale: f64) -> Result<()> {
+        let Some(part) = parts.get(&Part::Bias) else { return Ok(()) };
+        let name = format!("{module}.bias");
+        if !self.shapes.contains_key(&name) {
+            let message = format!("`lora_bias` is true: it gives `{module}` a bias, which the model does not have");
+            return Err(Error::data(message)
+                .hint("train without `lora_bias`, or measure it with peft, which cannot merge it either")
+                .into());
+        }
+        let own = match self.stored.whole.get(&name) {
+            Some(whole) => self.load(&whole.name, &name)?,
+            None => self.own(&name)?,
+        };
+        let bias = self.load(part, &name)?;
+        let sum = if self.weights == Weights::Hollow { own } else { (own + (bias * scale)?)? };
+        self.dense.insert(name, sum);
+        Ok(())
+    }
+
+    /// W + s B A.
+    fn sum(&self, base: Tensor, pair: &Pair) -> Result<Tensor> {
+        if self.weights == Weights::Hollow {
+            return Ok(base);
+        }
+        Ok((base + (pair.b.matmul(&pair.a)? * pair.scale)?)?)
+    }
+
+    /// The sum with the length of each output's weights as the magnitude says: m (W + s B A) / ‖W + s B A‖.
+    fn dora(&self, sum: Tensor, magnitude: &str, place: Place) -> Result<Tensor> {
+        // Over the inputs of each output; those of an embedding are its tokens.
+        let over = usize::from(place != Place::Embedding);
+        let outputs = sum.dim(1 - over)?;
+        let found = self.tensors.shape(magnitude).unwrap_or_default();
+        if found.iter().product::<usize>() != outputs || found.is_empty() {
+            bail_data!("`{magnitude}` has shape {found:?}, its module has {outputs} outputs");
+        }
+        if self.weights == Weights::Hollow {
+            return Ok(sum);
+        }
+        let magnitude = self.tensors.load(magnitude, self.model.factor_dtype(), self.model.device())?.flatten_all()?;
+        let factor = (magnitude / sum.sqr()?.sum(over)?.sqrt()?)?.unsqueeze(over)?;
+        Ok(sum.broadcast_mul(&factor)?)
+    }
+
+    /// The tensor called `stored` in the file, which stands for the model's `name`. Errors (class data): another shape.
+    pub fn load(&self, stored: &str, name: &str) -> Result<Tensor> {
+        let (found, want) = (self.tensors.shape(stored).unwrap_or_default(), self.shapes.get(name).map(Vec::as_slice).unwrap_or_default());
+        if found != want {
+            let error = format!("`{stored}` has shape {found:?}, the model's `{name}` has {want:?}");
+            if [names::EMBEDDING, names::HEAD].contains(&name) && found.get(1) == want.get(1) {
+                return Err(Error::data(format!("{error}: the vocabulary was resized before it was trained"))
+                    .hint("resize the base in the same way (`model.resize_token_embeddings(…)`), save it with the tokenizer, and give that")
+                    .into());
+            }
+            bail_data!("{error}");
+        }
+        if self.weights == Weights::Hollow {
+            return self.hollow(name);
+        }
+        self.tensors.load(stored, self.model.factor_dtype(), self.model.device())
+    }
+
+    /// A copy of the model's own tensor. Errors (class usage): the model is not the base any more.
+    pub fn own(&self, name: &str) -> Result<Tensor> {
+        match self.weights {
+            Weights::Hollow => self.hollow(name),
+            Weights::Changed => {
+                Err(Error::usage("the adapter changes weights of the base as a whole, and boosters were merged into the model")
+                    .hint("load it before the first merge")
+                    .into())
+            }
+            Weights::Base => {
+                let copies = self.model.copies(&BTreeSet::from([name.to_owned()]))?;
+                Ok(copies.into_values().next().with_context(|| format!("the model has no tensor `{name}`"))?)
+            }
+        }
+    }
+
+    /// Whether a tensor from the file says what the model's own says already, in the type that is kept.
+    pub fn is_own(&self, name: &str, tensor: &Tensor) -> bool {
+        match self.weights {
+            Weights::Hollow => true,
+            Weights::Changed => false,
+            Weights::Base => {
+                let own = self.model.tensors().into_iter().find(|(own, _)| own == name).map(|(_, own)| own);
+                own.is_some_and(|own| tensor.to_dtype(own.dtype()).is_ok_and(|tensor| same(&tensor, own)))
+            }
+        }
+    }
+
+    fn hollow(&self, name: &str) -> Result<Tensor> {
+        let shape = self.shapes.get(name).map(Vec::as_slice).unwrap_or_default();
+        Ok(Tensor::zeros(1, self.model.factor_dtype(), &Device::Cpu)?.broadcast_as(shape)?)
+    }
+
+    /// Errors (class data): modules without factors that would get random ones. Others stay as they are, which is said.
+    fn modules_without_factors(&mut self) -> Result<()> {
+        let mut left = self.config.targets.of(self.model)?;
+        left.retain(|module| !self.stored.factors.contains_key(module));
+        let names: Vec<&str> = left.iter().map(String::as_str).collect();
+        match (names.is_empty(), self.config.start) {
+            (true, _) => {}
+            (_, Start::Random) => {
+                bail_data!("`init_lora_weights` is false, and the file has no factors of {}: PEFT would draw them", some(&names))
+            }
+            _ => self.notes.push(format!("the file has no factors of {}, which its config names: they stay as they are", some(&names))),
+        }
+        Ok(())
+    }
+
+    /// The error for what would part embedding and head.
+    pub fn untied(&self, module: &str) -> anyhow::Error {
+        let message = format!("it changes `{module}` alone, but the model ties embedding and head (`tie_word_embeddings`)");
+        let hint = if self.config.tying {
+            super::keys::MERGE
+        } else {
+            "give the base a head of its own: `tie_word_embeddings` false, and `lm_head.weight` a copy of the embedding"
+        };
+        Error::data(message).hint(hint).into()
+    }
+}
+
+/// Whether two tensors hold the same numbers.
+pub(super) fn same(a: &Tensor, b: &Tensor) -> bool {
+    let apart = || (a - b)?.abs()?.max_all()?.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>();
+    a.dims() == b.dims() && apart().is_ok_and(|apart| apart == 0.0)
+}
+
+/// The first names, and how many there are.
+pub(super) fn some(names: &[&str]) -> String {
+    const SHOWN: usize = 3;
+    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
+}

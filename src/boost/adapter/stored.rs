@@ -1,0 +1,162 @@
+//! The tensors of an adapter's file, told apart by their names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::{Result as TensorResult, Tensor};
+
+use super::PREFIX;
+use crate::error::Error;
+use crate::source::{Safetensors, TensorSource};
+
+/// What a tensor of a module with factors is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    A,
+    B,
+    /// Of B.
+    Bias,
+    EmbeddingA,
+    EmbeddingB,
+    /// Of DoRA.
+    Magnitude,
+    /// What VeLoRA's training keeps beside the factors.
+    Velora,
+}
+
+/// A tensor that stands in for one of the model's.
+#[derive(Debug)]
+pub(super) struct Whole {
+    /// Its name in the file.
+    pub name: String,
+    /// Whether it lies below a module with factors.
+    pub below: bool,
+}
+
+/// Names in the file, by what they stand for.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    /// By module.
+    pub factors: BTreeMap<String, BTreeMap<Part, String>>,
+    /// By the published name of the tensor.
+    pub whole: BTreeMap<String, Whole>,
+    /// Rows of a module's weight, by module.
+    pub rows: BTreeMap<String, String>,
+    /// The name that the adapter has in the file, where it has one.
+    pub adapter: Option<String>,
+}
+
+impl Stored {
+    /// Sorts all names of a file. Errors (class data): a name that is none of PEFT's, several adapters in one file.
+    pub fn of(tensors: &Safetensors) -> Result<Self, Error> {
+        let mut stored = Self::default();
+        let mut adapters: BTreeSet<Option<String>> = BTreeSet::new();
+        for name in tensors.names() {
+            let Some(inside) = name.strip_prefix(PREFIX) else {
+                return Err(Error::data(format!("it has a tensor `{name}`, whose name does not begin with `{PREFIX}`")));
+            };
+            if let Some((module, rest)) = inside.split_once(".lora_") {
+                let Some((part, adapter)) = part(rest) else {
+                    return Err(Error::data(format!(
+                        "it has a tensor `{name}`, which is no LoRA factor of a linear module or an embedding"
+                    )));
+                };
+                adapters.insert(adapter.map(str::to_owned));
+                if stored.factors.entry(module.to_owned()).or_default().insert(part, name.to_owned()).is_some() {
+                    adapters.insert(None);
+                }
+            } else if let Some((module, rest)) = inside.split_once(".token_adapter.trainable_tokens_delta") {
+                adapters.insert(rest.strip_prefix('.').map(str::to_owned));
+                stored.rows.insert(module.to_owned(), name.to_owned());
+            } else {
+                let below = inside.contains(".base_layer.");
+                let published = inside.replacen(".base_layer.", ".", 1);
+                stored.whole.insert(published, Whole { name: name.to_owned(), below });
+            }
+        }
+        if adapters.len() > 1 {
+            let names: Vec<String> =
+                adapters.iter().map(|name| name.as_ref().map_or("one without a name".into(), |n| format!("`{n}`"))).collect();
+            return Err(Error::data(format!("its file holds tensors of several adapters: {}", names.join(", ")))
+                .hint("write each to a file of its own: `save_pretrained(…, selected_adapters=[…])`"));
+        }
+        stored.adapter = adapters.pop_first().flatten();
+        Ok(stored)
+    }
+}
+
+/// What stands behind `.lora_` in a name: the part, and the adapter's name where it has one.
+fn part(rest: &str) -> Option<(Part, Option<&str>)> {
+    Some(match rest.split('.').collect::<Vec<_>>()[..] {
+        ["A", "weight"] => (Part::A, None),
+        ["A", adapter, "weight"] => (Part::A, Some(adapter)),
+        ["B", "weight"] => (Part::B, None),
+        ["B", adapter, "weight"] => (Part::B, Some(adapter)),
+        ["B", "bias"] => (Part::Bias, None),
+        ["B", adapter, "bias"] => (Part::Bias, Some(adapter)),
+        ["embedding_A"] => (Part::EmbeddingA, None),
+        ["embedding_A", adapter] => (Part::EmbeddingA, Some(adapter)),
+        ["embedding_B"] => (Part::EmbeddingB, None),
+        ["embedding_B", adapter] => (Part::EmbeddingB, Some(adapter)),
+        ["magnitude_vector"] | ["magnitude_vector", "weight"] => (Part::Magnitude, None),
+        ["magnitude_vector", adapter] | ["magnitude_vector", adapter, "weight"] => (Part::Magnitude, Some(adapter)),
+        ["velora_embed"] => (Part::Velora, None),
+        ["velora_embed", adapter] => (Part::Velora, Some(adapter)),
+        _ => return None,
+    })
+}
+
+/// The transpose, laid out anew.
+pub(super) fn transposed(tensor: &Tensor) -> TensorResult<Tensor> {
+    tensor.t()?.contiguous()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device};
+
+    fn stored(names: &[&str]) -> Result<Stored, Error> {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.safetensors");
+        let one = |name: &&str| (name.to_string(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
+        crate::model::save::write_safetensors(&path, &names.iter().map(one).collect::<Vec<_>>()).unwrap();
+        Stored::of(&Safetensors::open(&[path]).unwrap())
+    }
+
+    #[test]
+    fn names_are_told_apart() {
+        let q = "base_model.model.model.layers.0.self_attn.q_proj";
+        let all = stored(&[
+            &format!("{q}.lora_A.default.weight"),
+            &format!("{q}.lora_B.default.weight"),
+            &format!("{q}.lora_magnitude_vector.default.weight"),
+            &format!("{q}.base_layer.bias"),
+            "base_model.model.model.embed_tokens.lora_embedding_A.default",
+            "base_model.model.lm_head.weight",
+        ]);
+        let all = all.unwrap();
+        let parts: Vec<Part> = all.factors["model.layers.0.self_attn.q_proj"].keys().copied().collect();
+        assert_eq!(parts, [Part::A, Part::B, Part::Magnitude]);
+        assert_eq!(all.factors["model.embed_tokens"].keys().next(), Some(&Part::EmbeddingA));
+        assert_eq!(all.adapter.as_deref(), Some("default"));
+        assert!(all.whole["model.layers.0.self_attn.q_proj.bias"].below && !all.whole["lm_head.weight"].below);
+        let rows = stored(&["base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"]).unwrap();
+        assert_eq!((rows.rows.len(), rows.adapter), (1, None));
+    }
+
+    #[test]
+    fn what_is_no_single_adapter_is_refused() {
+        let q = "base_model.model.model.layers.0.self_attn.q_proj";
+        for (names, want) in [
+            (vec!["model.layers.0.self_attn.q_proj.lora_A.weight".to_owned()], "does not begin with `base_model.model.`"),
+            (vec![format!("{q}.lora_C.weight")], "which is no LoRA factor"),
+            (vec![format!("{q}.lora_diag")], "which is no LoRA factor"),
+            (vec![format!("{q}.lora_A.one.weight"), format!("{q}.lora_A.two.weight")], "several adapters: `one`, `two`"),
+            (vec![format!("{q}.lora_A.weight"), format!("{q}.lora_B.default.weight")], "one without a name, `default`"),
+        ] {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let message = stored(&names).unwrap_err().message;
+            assert!(message.contains(want), "{message} does not say {want}");
+        }
+    }
+}

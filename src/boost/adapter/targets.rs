@@ -1,0 +1,267 @@
+//! Which modules an adapter is for, as PEFT matches their names.
+
+use fancy_regex::{Regex, RegexBuilder};
+use serde_json::{Map, Value};
+
+use super::keys::shown;
+use super::{EMBEDDING, HEAD};
+use crate::error::Error;
+use crate::model::{Model, names};
+
+/// Bytes of a regular expression, at most.
+const LONGEST: usize = 1 << 16;
+/// Steps back in a match, at most.
+const BACKTRACKS: usize = 100_000;
+
+/// A regular expression of an adapter's config, as Python's `re` takes it.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    key: String,
+    text: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// `text` of `key`, with what stands before and behind it. Errors (class data): no expression, or none that is known.
+    pub fn new(key: &str, before: &str, text: &str, behind: &str) -> Result<Self, Error> {
+        let refused = |why: String| Error::data(format!("`{key}` holds a regular expression `{}` that {why}", shown(&text.into())));
+        if text.len() > LONGEST {
+            return Err(refused(format!("is longer than {LONGEST} bytes")));
+        }
+        let regex = RegexBuilder::new(&format!("{before}{text}{behind}")).backtrack_limit(BACKTRACKS).build();
+        let regex = regex.map_err(|e| refused(format!("cannot be read: {e}")).hint("name the modules one by one"))?;
+        Ok(Self { key: key.to_owned(), text: text.to_owned(), regex })
+    }
+
+    /// Errors (class data): a match that does not end.
+    pub fn matches(&self, module: &str) -> Result<bool, Error> {
+        let endless =
+            |e| Error::data(format!("`{}`: the regular expression `{}` on `{module}`: {e}", self.key, shown(&self.text.as_str().into())));
+        self.regex.is_match(module).map_err(endless)
+    }
+
+    /// The number that the group `index` catches.
+    fn index(&self, module: &str) -> Option<i64> {
+        self.regex.captures(module).ok().flatten()?.name("index")?.as_str().parse().ok()
+    }
+}
+
+/// Values by pattern, in the order of the file: the first pattern that a module's name ends in gives its value.
+#[derive(Debug)]
+pub(super) struct ByPattern<T>(Vec<(Pattern, T)>);
+
+impl<T: Copy> ByPattern<T> {
+    pub fn new(key: &str, values: Vec<(&String, T)>) -> Result<Self, Error> {
+        let one = |(text, value): (&String, T)| Ok((Pattern::new(key, r"^(?:.*\.)?(?:", text, ")$")?, value));
+        Ok(Self(values.into_iter().map(one).collect::<Result<_, Error>>()?))
+    }
+
+    pub fn of(&self, module: &str) -> Result<Option<T>, Error> {
+        for (pattern, value) in &self.0 {
+            if pattern.matches(module)? {
+                return Ok(Some(*value));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Names of modules, or an expression for them.
+#[derive(Debug)]
+enum Named {
+    /// All linear modules but the head.
+    Linear,
+    Whole(Pattern),
+    /// The name, or its end behind a dot.
+    Ends(Vec<String>),
+}
+
+impl Named {
+    /// A list of names, or an expression; `None` where nothing is said.
+    fn read(key: &str, value: Option<&Value>) -> Result<Option<Self>, Error> {
+        Ok(match value {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(Self::Whole(Pattern::new(key, "^(?:", text, ")$")?)),
+            Some(list) => Some(Self::Ends(texts(key, list)?)),
+        })
+    }
+
+    fn has(&self, module: &str) -> Result<bool, Error> {
+        match self {
+            Self::Linear => Ok(![EMBEDDING, HEAD].contains(&module)),
+            Self::Whole(pattern) => pattern.matches(module),
+            Self::Ends(list) => Ok(list.iter().any(|name| ends_in(module, name))),
+        }
+    }
+}
+
+/// Whether a module's name is `name`, or ends in it behind a dot.
+fn ends_in(module: &str, name: &str) -> bool {
+    module.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// A list of texts. Errors (class data): anything else.
+pub(super) fn texts(key: &str, value: &Value) -> Result<Vec<String>, Error> {
+    let list = value.as_array().and_then(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect());
+    list.ok_or_else(|| Error::data(format!("`{key}` is {}, not a list of names", shown(value))))
+}
+
+/// The modules that an adapter is for.
+#[derive(Debug)]
+pub(super) struct Targets {
+    named: Named,
+    excluded: Option<Named>,
+    /// Modules that `modules_to_save` names have no factors.
+    saved: Vec<Pattern>,
+    /// Layers, where only some are meant, and the ways to find a module's own.
+    layers: Vec<i64>,
+    indexed: Vec<Pattern>,
+}
+
+impl Targets {
+    /// Reads them from `adapter_config.json`. Errors (class data): values of another type, expressions that are not known,
+    /// keys that contradict each other in PEFT too.
+    pub fn read(config: &Map<String, Value>, modules_to_save: &[String]) -> Result<Self, Error> {
+        // What PEFT takes for models of the Llama family where nothing is said.
+        let default = || Named::Ends(["q_proj", "v_proj"].map(str::to_owned).into());
+        let mut named = Named::read("target_modules", config.get("target_modules"))?.unwrap_or_else(default);
+        if config.get("target_modules").and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case("all-linear")) {
+            named = Named::Linear;
+        }
+        let empty = |named: &Named| matches!(named, Named::Ends(list) if list.is_empty());
+        let excluded = Named::read("exclude_modules", config.get("exclude_modules"))?.filter(|named| !empty(named));
+        let saved = modules_to_save.iter().map(|name| Pattern::new("modules_to_save", r"^(?:^|.*\.)(?:", name, r")(?:$|\..*)"));
+        let saved = saved.collect::<Result<_, _>>()?;
+        let layers = layers(config.get("layers_to_transform"))?;
+        let indexed = match config.get("layers_pattern") {
+            None | Some(Value::Null) => vec![],
+            Some(Value::String(text)) => vec![text.clone()],
+            Some(list) => texts("layers_pattern", list)?,
+        };
+        let indexed: Vec<_> = indexed.iter().filter(|text| !text.is_empty()).collect();
+        if !matches!(named, Named::Ends(_)) && !(layers.is_empty() && indexed.is_empty()) {
+            return Err(Error::data("`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, not for a text"));
+        }
+        let indexed = match indexed.is_empty() {
+            true => vec![Pattern::new("layers_pattern", "", r"^.*?\.[^.]*\.(?P<index>\d+)\.", "")?],
+            false => {
+                let one = |text| Pattern::new("layers_pattern", r"^(?:^|.*?\.)(?:", text, r")\.(?P<index>\d+)\.");
+                indexed.into_iter().map(|text| one(text)).collect::<Result<_, _>>()?
+            }
+        };
+        Ok(Self { named, excluded, saved, layers, indexed })
+    }
+
+    /// Whether a module has factors. Errors (class data): an expression that does not come to an end.
+    pub fn has(&self, module: &str) -> Result<bool, Error> {
+        if let Some(excluded) = &self.excluded
+            && excluded.has(module)?
+        {
+            return Ok(false);
+        }
+        for saved in &self.saved {
+            if saved.matches(module)? {
+                return Ok(false);
+            }
+        }
+        if !self.named.has(module)? {
+            return Ok(false);
+        }
+        let exactly = matches!(&self.named, Named::Ends(list) if list.iter().any(|name| name == module));
+        if self.layers.is_empty() || exactly {
+            return Ok(true);
+        }
+        let layer = self.indexed.iter().find_map(|pattern| pattern.index(module));
+        Ok(layer.is_some_and(|layer| self.layers.contains(&layer)))
+    }
+
+    /// All modules of a model that have factors.
+    pub fn of(&self, model: &Model) -> Result<Vec<String>, Error> {
+        let linear = (0..model.layers()).flat_map(|layer| model.roles().into_iter().map(move |role| names::in_layer(layer, role.path())));
+        let ends = [EMBEDDING, HEAD].map(str::to_owned);
+        let mut found = vec![];
+        for module in linear.chain(ends) {
+            if self.has(&module)? {
+                found.push(module);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A layer, or several; none stands for all.
+fn layers(value: Option<&Value>) -> Result<Vec<i64>, Error> {
+    let number = |value: &Value| value.as_i64();
+    let found = match value {
+        None | Some(Value::Null) => Some(vec![]),
+        Some(Value::Array(items)) => items.iter().map(number).collect(),
+        Some(value) => number(value).map(|layer| vec![layer]),
+    };
+    found.ok_or_else(|| Error::data(format!("`layers_to_transform` is {}, not numbers of layers", value.map(shown).unwrap_or_default())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn targets(config: Value) -> Targets {
+        Targets::read(config.as_object().unwrap(), &[]).unwrap()
+    }
+
+    #[test]
+    fn names_match_as_in_peft() {
+        let (q, down, head) = ("model.layers.1.self_attn.q_proj", "model.layers.11.mlp.down_proj", "lm_head");
+        for (config, want) in [
+            (json!({}), [true, false, false]),
+            (json!({ "target_modules": ["q_proj", "lm_head"] }), [true, false, true]),
+            (json!({ "target_modules": ["roj", "head", "layers.1.self_attn.q_proj"] }), [true, false, false]),
+            (json!({ "target_modules": "all-Linear" }), [true, true, false]),
+            (json!({ "target_modules": r".*(?=down).*|lm_\w+" }), [false, true, true]),
+            (json!({ "target_modules": "q_proj" }), [false, false, false]),
+            (json!({ "target_modules": r"^(?!.*mlp).*_proj$" }), [true, false, false]),
+            (json!({ "target_modules": ["q_proj", "down_proj"], "layers_to_transform": [11] }), [false, true, false]),
+            (
+                json!({ "target_modules": ["q_proj", "down_proj"], "layers_to_transform": 1, "layers_pattern": "layers" }),
+                [true, false, false],
+            ),
+            (json!({ "target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": ["h", "blocks"] }), [false; 3]),
+            (json!({ "target_modules": [q, "lm_head"], "layers_to_transform": [5] }), [true, false, true]),
+            (json!({ "target_modules": ["q_proj", "down_proj"], "exclude_modules": r".*\.1\..*" }), [false, true, false]),
+            (json!({ "target_modules": ["q_proj", "down_proj"], "exclude_modules": ["mlp.down_proj"] }), [true, false, false]),
+        ] {
+            let found = targets(config.clone());
+            assert_eq!([q, down, head].map(|module| found.has(module).unwrap()), want, "{config}");
+        }
+    }
+
+    #[test]
+    fn the_first_pattern_gives_the_value() {
+        let q = "model.layers.0.self_attn.q_proj";
+        for (pattern, want) in [
+            (r"^model.layers.0.self_attn.q_proj", true),
+            ("q_proj", true),
+            (r"layers\.[01]\..*", true),
+            ("_proj", false),
+            ("model", false),
+            (r".*q_(?:proj|up)", true),
+            ("layers.0.self_attn", false),
+        ] {
+            let (first, second) = (pattern.to_owned(), "self_attn.*".to_owned());
+            let found = ByPattern::new("alpha_pattern", vec![(&first, 1), (&second, 2)]).unwrap().of(q).unwrap();
+            assert_eq!(found, Some(if want { 1 } else { 2 }), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn expressions_that_cannot_be_read_are_named() {
+        let said = |config: Value| Targets::read(config.as_object().unwrap(), &[]).unwrap_err().message;
+        assert!(said(json!({ "target_modules": "(q" })).starts_with("`target_modules` holds a regular expression"));
+        assert!(said(json!({ "exclude_modules": "x".repeat(LONGEST + 1) })).contains("is longer than"));
+        assert!(said(json!({ "target_modules": [1] })).starts_with("`target_modules` is [1], not a list"));
+        assert!(said(json!({ "target_modules": "all-linear", "layers_to_transform": [0] })).contains("not for a text"));
+        assert!(said(json!({ "layers_to_transform": ["0"] })).contains("not numbers of layers"));
+        let slow = targets(json!({ "target_modules": r"(?:(?=.)(\w|\.)+\2?)+!" }));
+        assert!(slow.has(&format!("model.{}", "a".repeat(200))).is_err_and(|e| e.message.starts_with("`target_modules`: the regular")));
+    }
+}
