@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::continuation::{self, Joined, continued};
+use crate::data::continuation::{self, Joined, White, continued};
 use crate::data::encode::{Encode, Words, count, unworded};
 use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
@@ -85,7 +85,7 @@ pub fn encode_choices(
     for (index, item) in items.iter().enumerate() {
         let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
         let texts = words.choices(instruction);
-        let parts = continued(tokenizer, &words.test_prompt(instruction)?, &texts, &instruction.place)?;
+        let parts = continued(tokenizer, &words.test_prompt(instruction)?, &texts, White::Text, &instruction.place)?;
         continuation::scorable(&parts, &instruction.place)?;
         let (prompt, choices) = (parts.prompt, parts.texts);
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);

@@ -3,7 +3,8 @@
 //! Prompt and text behind it are one text to a model. Where a tokenizer makes of the two together what it makes of each alone,
 //! the border lies between their tokens. Where it does not (it puts a space before each text, or joins the letters at the border),
 //! the border is where EleutherAI/lm-evaluation-harness has it (`TemplateLM._encode_pair`): the white space at the prompt's
-//! end counts with the text behind it, and of the tokens of the whole, those beyond the number that the prompt has alone.
+//! end goes with the text behind it, and of the tokens of the whole, those beyond the number that the prompt has alone.
+//! For training, white space that has tokens of its own stays with the prompt: the loss is on the answer.
 
 use anyhow::Result;
 
@@ -33,6 +34,16 @@ pub(super) enum Border {
     Spaces,
 }
 
+/// What the white space at a prompt's end goes with, where it has tokens of its own and the border is still not
+/// [`Border::Apart`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum White {
+    /// The prompt: for training, so that the loss is on the answer.
+    Prompt,
+    /// The text behind it: for scoring, as lm-evaluation-harness has it.
+    Text,
+}
+
 /// How many items were tokenised as one text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Joined {
@@ -58,7 +69,7 @@ impl Joined {
 /// than alone, the harness's.
 ///
 /// Errors (class data), at `place`: what the tokenizer refuses, and a text that leaves no token of its own.
-pub(super) fn continued(tokenizer: &dyn Encode, prompt: &str, texts: &[impl AsRef<str>], place: &Place) -> Result<Continued> {
+pub(super) fn continued(tokenizer: &dyn Encode, prompt: &str, texts: &[impl AsRef<str>], white: White, place: &Place) -> Result<Continued> {
     let encode = |text: &str| tokens(tokenizer, text, place);
     let before = encode(prompt)?;
     let apart = texts.iter().map(|text| encode(text.as_ref())).collect::<Result<Vec<_>>>()?;
@@ -67,8 +78,9 @@ pub(super) fn continued(tokenizer: &dyn Encode, prompt: &str, texts: &[impl AsRe
     if whole.iter().zip(&apart).all(same) {
         return Ok(bounded(tokenizer, before, apart, Border::Apart));
     }
-    let head = prompt.trim_end_matches(white);
-    let (before, border) = if head.len() < prompt.len() { (encode(head)?, Border::Spaces) } else { (before, Border::Joined) };
+    let head = prompt.trim_end_matches(is_white);
+    let own = white == White::Prompt && whole.iter().all(|whole| whole.starts_with(&before));
+    let (before, border) = if own || head.len() == prompt.len() { (before, Border::Joined) } else { (encode(head)?, Border::Spaces) };
     let mut rests = Vec::with_capacity(texts.len());
     for ((text, alone), whole) in texts.iter().zip(&apart).zip(&whole) {
         rests.push(match whole.get(before.len()..) {
@@ -112,7 +124,7 @@ pub(super) fn scorable(continued: &Continued, place: &Place) -> Result<()> {
 }
 
 /// What Python's `str.rstrip` takes away.
-fn white(letter: char) -> bool {
+fn is_white(letter: char) -> bool {
     letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)
 }
 
@@ -171,16 +183,19 @@ mod tests {
         }
     }
 
-    /// Tokens as text: BOS `^`, a letter with the space before it `_x`, the pair `[ab]`; sequences by a bar.
-    fn shown(prompt: &str, texts: &[&str], prepend: bool, add_bos: bool) -> (String, Border) {
-        let place = Place { file: Arc::from(Path::new("t")), unit: "item", number: 1 };
+    fn place(number: usize) -> Place {
+        Place { file: Arc::from(Path::new("t")), unit: "item", number }
+    }
+
+    /// Tokens as text: a letter with the space before it `_x`, the pair `[ab]`; sequences by a bar.
+    fn shown(prompt: &str, texts: &[&str], letters: &Letters, white: White) -> (String, Border) {
         let one = |id: &u32| match *id {
             BOS => "^".to_owned(),
             1000 => "[ab]".to_owned(),
             id if id > 2000 => format!("_{}", char::from_u32(id - 2000).unwrap()),
             id => char::from_u32(id).unwrap().to_string(),
         };
-        let found = continued(&Letters { prepend, add_bos }, prompt, texts, &place).unwrap();
+        let found = continued(letters, prompt, texts, white, &place(1)).unwrap();
         let all = std::iter::once(&found.prompt).chain(&found.texts).map(|ids| ids.iter().map(one).collect::<String>());
         (all.collect::<Vec<_>>().join("|"), found.border)
     }
@@ -207,17 +222,21 @@ mod tests {
             (" ", &["x"], false, true, "^|_x", Spaces),
             (" ", &["x"], false, false, "|_x", Spaces),
         ] {
-            assert_eq!(shown(prompt, texts, prepend, add_bos), (want.to_owned(), border), "{prompt:?} {texts:?}");
+            let letters = Letters { prepend, add_bos };
+            assert_eq!(shown(prompt, texts, &letters, White::Text), (want.to_owned(), border), "{prompt:?} {texts:?}");
+            // In training only white space with tokens of its own makes a difference.
+            let trained = if prompt == "q:\n" && prepend { ("^_q:\n|x|y".to_owned(), Joined) } else { (want.to_owned(), border) };
+            assert_eq!(shown(prompt, texts, &letters, White::Prompt), trained, "{prompt:?} {texts:?}");
         }
     }
 
     #[test]
     fn a_text_without_a_token_is_named() {
-        let place = Place { file: Arc::from(Path::new("t")), unit: "item", number: 7 };
         let letters = Letters { prepend: false, add_bos: false };
-        let error = continued(&letters, "qa", &["c", "b"], &place).unwrap_err();
+        let of = |prompt, texts: &[&str]| continued(&letters, prompt, texts, White::Text, &place(7));
+        let error = of("qa", &["c", "b"]).unwrap_err();
         assert_eq!(error.to_string(), "`t` item 7: behind its prompt the text \"b\" leaves no token of its own");
-        let check = |prompt, texts: &[&str]| scorable(&continued(&letters, prompt, texts, &place).unwrap(), &place);
+        let check = |prompt, texts: &[&str]| scorable(&of(prompt, texts).unwrap(), &place(7));
         for prompt in ["q", "q "] {
             assert_eq!(check(prompt, &["x", ""]).unwrap_err().to_string(), "`t` item 7: the tokenizer makes nothing of a choice");
         }

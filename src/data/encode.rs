@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 
 use crate::data::chat::{ChatTemplate, Piece, conversation};
-use crate::data::continuation::{Border, Joined, continued};
+use crate::data::continuation::{Border, Joined, White, continued};
 use crate::data::item::{Chat, Document, Instruction, Item, Place, Row, TokenRow};
 use crate::data::template::Template;
 use crate::error::{Error, nearest};
@@ -121,7 +121,7 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 /// Encodes items for training, in their order.
 ///
 /// * `alpaca`: beginning-of-sequence token if the model wants one, prompt, answer, end of sequence.
-///   Where the two give other tokens as one text than apart, the border is that of lm-evaluation-harness, as in scoring
+///   Where the two give other tokens as one text than apart, they are encoded as one, as in scoring
 ///   ([`Report::joined`] counts them).
 /// * `llm-adapters`: the whole text is tokenised at once and the end-of-sequence token added if
 ///   there is room, as published. For [`LossOn::Answer`] as many tokens as the prompt has alone are
@@ -289,7 +289,7 @@ fn encode_instruction(
     let encode = |text: &str| tokens(tokenizer, text, &item.place);
     let (ids, answer_at, border) = match template {
         Template::Alpaca | Template::Cloze | Template::None | Template::Chat => {
-            let parts = continued(tokenizer, &prompt, &[answer], &item.place)?;
+            let parts = continued(tokenizer, &prompt, &[answer], White::Prompt, &item.place)?;
             let answer_at = parts.prompt.len();
             let mut ids = parts.prompt;
             ids.extend(parts.texts.into_iter().flatten());

@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::block::NormKind;
 use super::config::{Config, RopeScaling};
-use super::{Model, gguf};
+use super::{Model, ends, gguf};
 use crate::bail_usage;
 use crate::ops::activation::Activation;
 use crate::source::Tokenizer;
@@ -57,6 +57,7 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, name: &str, storage: Storage, 
     let mut entries = described(model.config(), name)?;
     entries.push(("general.file_type".into(), Value::U32(file_type)));
     entries.extend(tokenizer.gguf(model.config().vocabulary)?);
+    entries.extend(further_ends(&model.config().eos, tokenizer.eos())?);
     let own = gguf::names(model.config());
     let mut tensors = vec![];
     for (published, tensor) in model.summed()? {
@@ -83,6 +84,16 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, name: &str, storage: Storage, 
         Ok(std::fs::rename(&partial, path)?)
     };
     write().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// The end tokens beside the tokenizer's own. Errors (class usage): more than GGUF has keys for.
+fn further_ends(ends: &[u32], eos: Option<u32>) -> Result<Vec<(String, Value)>> {
+    let further: Vec<u32> = ends.iter().copied().filter(|id| Some(*id) != eos).collect();
+    if further.len() > ends::GGUF_KEYS.len() {
+        let most = ends::GGUF_KEYS.len();
+        bail_usage!("GGUF names {most} end tokens beside the tokenizer's own, and the model has {}: {further:?}", further.len());
+    }
+    Ok(ends::GGUF_KEYS.into_iter().map(str::to_owned).zip(further.into_iter().map(Value::U32)).collect())
 }
 
 /// Rows as GGUF's llama files have them: the two halves of each head's rows in turns.

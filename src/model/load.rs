@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::block::{Block, Dense, Norm};
 use super::config::Config;
+use super::ends;
 use super::gguf;
 use super::names::{self, Role};
 use super::{MergeMode, Model};
@@ -62,10 +63,12 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
             let path = folder.config.display();
             let text = std::fs::read_to_string(&folder.config).map_err(|e| Error::data(format!("cannot read `{path}`: {e}")))?;
             let json: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
-            let config = Config::from_json(&json, notes).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
+            let mut config =
+                Config::from_json(&json, notes).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             let weights = Safetensors::open(&folder.weights)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
             check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
+            ends::of_folder(folder, &json, &tokenizer, &mut config, notes)?;
             let model = make(config, &weights).with_context(|| format!("cannot use the model in `{}`", folder.root.display()))?;
             Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: folder.others.clone() }, notes: vec![] })
         }
@@ -79,7 +82,8 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
         }
         ModelFiles::Gguf(path) => {
             let gguf = Gguf::open(path)?;
-            let config = gguf::config(&gguf, notes)?;
+            let mut config = gguf::config(&gguf, notes)?;
+            ends::of_gguf(&gguf, &mut config, notes)?;
             let tokenizer = Tokenizer::from_gguf(&gguf)?;
             check_tokenizer(&tokenizer, &config).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             let extras = Extras { config: config.to_json(), others: vec![] };
