@@ -157,7 +157,9 @@ mod tests {
             Config { model_type: "qwen3".into(), head_norms: true, ..plain },
         ];
         for (number, config) in configs.into_iter().enumerate() {
-            let config = Config { vocabulary: rows, ..config };
+            // The first is the tokenizer's own; a turn and a message have others.
+            let eos = tokenizer.eos().into_iter().chain([5, 6].into_iter().take(number)).collect();
+            let config = Config { vocabulary: rows, eos, ..config };
             let model = testing::model(&config, DType::F32)?;
             for (storage, name, bound) in [(Storage::F32, "f32", 0.0), (Storage::F16, "f16", 1e-3), (Storage::BF16, "bf16", 8e-3)] {
                 assert_eq!(Storage::from_name(name)?, storage);
@@ -165,6 +167,7 @@ mod tests {
                 save(&model, &tokenizer, "tiny", storage, &path)?;
                 let again = load::load(&ModelFiles::Gguf(path), &Device::Cpu, DType::F32)?;
                 assert_eq!(again.model.config().rope_scaling, config.rope_scaling);
+                assert_eq!(again.model.config().eos, config.eos);
                 assert_eq!(
                     (again.tokenizer.eos(), again.tokenizer.encode("the owl is cold")?),
                     (tokenizer.eos(), tokenizer.encode("the owl is cold")?)
@@ -176,6 +179,7 @@ mod tests {
                 }
             }
         }
+        assert!(further_ends(&[1, 2, 3, 4], Some(4)).is_err());
         assert!(
             save(&testing::model(&testing::config(), DType::F32)?, &tokenizer, "x", Storage::F32, &home.path().join("0.f32.gguf")).is_err()
         );
