@@ -143,6 +143,8 @@ mod tests {
     }
 
     const BOS: u32 = 1;
+    const PAIR: u32 = 2_000_000;
+    const SPACED: u32 = 3_000_000;
 
     impl Encode for Letters {
         fn encode(&self, text: &str) -> Result<Vec<u32>> {
@@ -152,11 +154,11 @@ mod tests {
             while i < text.len() {
                 match (text[i], text.get(i + 1)) {
                     ('^', _) => ids.push(BOS),
-                    ('a', Some('b')) => ids.push(1000),
-                    (' ', Some(next)) if next.is_alphabetic() => ids.push(2000 + *next as u32),
+                    ('a', Some('b')) => ids.push(PAIR),
+                    (' ', Some(next)) if next.is_alphabetic() => ids.push(SPACED + *next as u32),
                     (letter, _) => ids.push(letter as u32),
                 }
-                i += 1 + usize::from(ids.last().is_some_and(|id| *id >= 1000));
+                i += 1 + usize::from(ids.last().is_some_and(|id| *id >= PAIR));
             }
             Ok(ids)
         }
@@ -170,7 +172,7 @@ mod tests {
             self.add_bos
         }
         fn vocab_size(&self) -> usize {
-            3000
+            2 * SPACED as usize
         }
         fn chat_template(&self) -> Option<&str> {
             None
@@ -191,8 +193,8 @@ mod tests {
     fn shown(prompt: &str, texts: &[&str], letters: &Letters, white: White) -> (String, Border) {
         let one = |id: &u32| match *id {
             BOS => "^".to_owned(),
-            1000 => "[ab]".to_owned(),
-            id if id > 2000 => format!("_{}", char::from_u32(id - 2000).unwrap()),
+            PAIR => "[ab]".to_owned(),
+            id if id > SPACED => format!("_{}", char::from_u32(id - SPACED).unwrap()),
             id => char::from_u32(id).unwrap().to_string(),
         };
         let found = continued(letters, prompt, texts, white, &place(1)).unwrap();

@@ -182,7 +182,7 @@ mod tests {
         let told =
             notes(json!({ "repetition_penalty": 1.1, "do_sample": true, "top_p": 0.8, "chat_format": "x", "bad_words_ids": [[1]] }), true);
         let want = [
-            "f.json sets `bad_words_ids` [[1]], `repetition_penalty` 1.1, which only transformers follows: generated texts are without; \
+            "f.json sets `repetition_penalty` 1.1, `bad_words_ids` [[1]], which only transformers follows: generated texts are without; \
              `beams`, `stop` and `max_tokens` are options of each call",
             "f.json sets `do_sample` true, `top_p` 0.8 for sampling: tokens are drawn only where a call gives `temperature`, by the \
              options of that call",
