@@ -423,7 +423,11 @@ fn real_items_through_a_real_tokenizer() {
     }
     let (scored, report) = encode_choices(items, Template::LlmAdapters, &tokenizer, 2048).unwrap();
     assert_eq!(report.scored, 200);
-    assert_eq!(text(&scored[0].prompt), Template::LlmAdapters.test_prompt(instruction(&items[0])).unwrap());
+    // The spaces at the prompt's end join the first word of a choice, so they count with it.
+    let prompt = Template::LlmAdapters.test_prompt(instruction(&items[0])).unwrap();
+    assert_eq!(text(&scored[0].prompt), prompt.trim_end());
+    assert_eq!(text(&scored[0].choices[1]), format!("\n{}{}", " ".repeat(16), instruction(&items[0]).choices[1]));
+    assert_eq!((report.joined.items, report.joined.spaces), (200, 200));
     let options = EncodeOptions { max_length: 128, loss: LossOn::All };
     let short = encode_train(items, Template::LlmAdapters, &tokenizer, &options).unwrap();
     assert!(short.report.cut > 0 && short.examples.iter().all(|e| e.ids.len() <= 128), "{}", short.report);

@@ -5,14 +5,16 @@ use std::fmt;
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::encode::{Encode, Words, count, tokens, unworded};
+use crate::data::continuation::{self, Joined, White, continued};
+use crate::data::encode::{Encode, Words, count, unworded};
 use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
 
 /// A question with the texts that may follow it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChoiceItem {
-    /// Tokens of the prompt, with the beginning-of-sequence token if the model wants one.
+    /// Tokens of the prompt, with the beginning-of-sequence token if the model wants one; without the white space at its end
+    /// where that counts with the choices.
     pub prompt: Vec<u32>,
     /// Tokens of each choice, with no end-of-sequence token.
     pub choices: Vec<Vec<u32>>,
@@ -38,13 +40,15 @@ pub struct ChoiceReport {
     pub unscorable: usize,
     /// Left out: longer with their longest choice than the model can see.
     pub too_long: usize,
+    /// Scored items whose prompt and choices were tokenised as one text.
+    pub joined: Joined,
 }
 
 impl fmt::Display for ChoiceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} scored of {}", self.scored, count(self.items, "item"))?;
         let notes = [("no choice is the answer", self.unscorable), ("too long for the model", self.too_long)];
-        for (what, count) in notes.iter().filter(|(_, count)| *count > 0) {
+        for (what, count) in notes.into_iter().chain(self.joined.notes()).filter(|(_, count)| *count > 0) {
             write!(f, "; {what}: {count}")?;
         }
         Ok(())
@@ -63,9 +67,9 @@ pub(super) fn scorable<'a>(item: &'a Item, report: &mut ChoiceReport) -> Result<
     Ok(found)
 }
 
-/// Encodes the items that can be scored, in their order; prompt and choices are tokenised apart, as
-/// a model that generates from the prompt would see them. `max_length` is the most tokens that the
-/// model takes; nothing is cut.
+/// Encodes the items that can be scored, in their order. Prompt and choices are one text to the model: where that gives other
+/// tokens than the two apart, the border of all choices of the item is that of lm-evaluation-harness, and counted.
+/// `max_length` is the most tokens that the model takes; nothing is cut.
 ///
 /// # Errors
 /// What the tokenizer or the template refuses, naming the item, and no item that can be scored.
@@ -80,18 +84,16 @@ pub fn encode_choices(
     let words = Words::new(template, tokenizer)?;
     for (index, item) in items.iter().enumerate() {
         let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
-        let prompt = words.test_tokens(instruction)?;
-        let encode = |text: &String| tokens(tokenizer, text, &instruction.place);
-        let texts = template.choices(instruction);
-        let choices = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
-        if choices.iter().any(Vec::is_empty) {
-            bail_data!("{}: the tokenizer makes nothing of a choice", instruction.place);
-        }
+        let texts = words.choices(instruction);
+        let parts = continued(tokenizer, &words.test_prompt(instruction)?, &texts, White::Text, &instruction.place)?;
+        continuation::scorable(&parts, &instruction.place)?;
+        let (prompt, choices) = (parts.prompt, parts.texts);
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
         if prompt.len() + longest > max_length {
             report.too_long += 1;
             continue;
         }
+        report.joined.add(parts.border);
         let choice_chars = texts.iter().map(|text| text.trim_start().chars().count()).collect();
         let (names, target) = (instruction.names.clone(), instruction.target);
         out.push(ChoiceItem { prompt, choices, choice_chars, names, label, index, target });

@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 
 use crate::data::chat::{ChatTemplate, Piece, conversation};
+use crate::data::continuation::{Border, Joined, White, continued};
 use crate::data::item::{Chat, Document, Instruction, Item, Place, Row, TokenRow};
 use crate::data::template::Template;
 use crate::error::{Error, nearest};
@@ -113,6 +114,8 @@ pub struct Report {
     pub dropped: usize,
     /// Items that name choices, none of which is their answer; they are trained on all the same.
     pub unscorable: usize,
+    /// Items whose prompt and answer were tokenised as one text.
+    pub joined: Joined,
 }
 
 impl fmt::Display for Report {
@@ -125,7 +128,7 @@ impl fmt::Display for Report {
             ("left out with nothing to learn", self.dropped),
             ("answer is none of the choices", self.unscorable),
         ];
-        for (what, count) in notes.iter().filter(|(_, count)| *count > 0) {
+        for (what, count) in notes.into_iter().chain(self.joined.notes()).filter(|(_, count)| *count > 0) {
             write!(f, "; {what}: {count}")?;
         }
         Ok(())
@@ -140,7 +143,8 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 /// Encodes items for training, in their order.
 ///
 /// * `alpaca`: beginning-of-sequence token if the model wants one, prompt, answer, end of sequence.
-///   Prompt and answer are tokenised apart, so training and scoring see the same tokens.
+///   Where the two give other tokens as one text than apart, they are encoded as one, as in scoring
+///   ([`Report::joined`] counts them).
 /// * `llm-adapters`: the whole text is tokenised at once and the end-of-sequence token added if
 ///   there is room, as published. For [`LossOn::Answer`] as many tokens as the prompt has alone are
 ///   left out of the loss, the published rule (`train_on_inputs` false); where the last spaces of
@@ -235,7 +239,8 @@ impl Encoded {
                         self.push(ids, supervised, options.max_length);
                     }
                     None => {
-                        let (ids, first) = encode_instruction(instruction, *template, *tokenizer, options)?;
+                        let (ids, first, border) = encode_instruction(instruction, *template, *tokenizer, options)?;
+                        self.report.joined.add(border);
                         self.push_from(ids, first, options.max_length);
                     }
                 }
@@ -295,37 +300,37 @@ pub(super) fn unworded(Row { place, fields }: &Row) -> anyhow::Error {
     error.hint("give `template` as a map with `prompt` and `choices` or `answer`").into()
 }
 
-/// The tokens of an item, not yet cut, and the first that counts in the loss.
+/// The tokens of an item, not yet cut, the first that counts in the loss, and what lies between prompt and answer.
 fn encode_instruction(
     item: &Instruction,
     template: Template,
     tokenizer: &dyn Encode,
     options: &EncodeOptions,
-) -> Result<(Vec<u32>, usize)> {
+) -> Result<(Vec<u32>, usize, Border)> {
     let (prompt, answer) = template.train_text(item)?;
     let encode = |text: &str| tokens(tokenizer, text, &item.place);
-    let mut ids;
-    let answer_at = match template {
+    let (ids, answer_at, border) = match template {
         Template::Alpaca | Template::Cloze | Template::None | Template::Chat => {
-            ids = opened(tokenizer, encode(&prompt)?);
-            let answer_at = ids.len();
-            ids.extend(encode(&answer)?);
+            let parts = continued(tokenizer, &prompt, &[answer], White::Prompt, &item.place)?;
+            let answer_at = parts.prompt.len();
+            let mut ids = parts.prompt;
+            ids.extend(parts.texts.into_iter().flatten());
             ids.extend(ending(tokenizer, &ids)?);
-            answer_at
+            (ids, answer_at, parts.border)
         }
         Template::LlmAdapters => {
             let answer_at = match options.loss {
                 LossOn::All => 0,
                 LossOn::Answer => opened(tokenizer, encode(&prompt)?).len(),
             };
-            ids = opened(tokenizer, encode(&format!("{prompt}{answer}"))?);
+            let mut ids = opened(tokenizer, encode(&format!("{prompt}{answer}"))?);
             if ids.len() < options.max_length {
                 ids.extend(ending(tokenizer, &ids)?);
             }
-            answer_at
+            (ids, answer_at, Border::Apart)
         }
     };
-    Ok((ids, if options.loss == LossOn::All { 0 } else { answer_at }))
+    Ok((ids, if options.loss == LossOn::All { 0 } else { answer_at }, border))
 }
 
 /// The tokens of a conversation and which count in the loss: each that holds a part of what is supervised.

@@ -148,7 +148,16 @@ fn what_is_cut_or_dropped_is_counted() {
     }
     let items = [question(1, Some(0)), longer];
     let encoded = encode_train(&items, Template::Alpaca, &bytes, &options(prompt + 2, LossOn::Answer)).unwrap();
-    let report = Report { items: 2, examples: 1, tokens: prompt + 2, supervised_tokens: 2, cut: 1, dropped: 1, unscorable: 0 };
+    let report = Report {
+        items: 2,
+        examples: 1,
+        tokens: prompt + 2,
+        supervised_tokens: 2,
+        cut: 1,
+        dropped: 1,
+        unscorable: 0,
+        joined: Joined::default(),
+    };
     assert_eq!(encoded.report, report);
     assert_eq!(
         Report { tokens: 90, unscorable: 3, ..report }.to_string(),
@@ -204,7 +213,7 @@ fn items_that_cannot_be_scored_are_counted() {
     let row = Item::Tokens(TokenRow { place: place(4), ids: vec![1, 2], mask_first: 0 });
     let items = [question(1, Some(1)), question(2, None), long, row];
     let (scored, report) = encode_choices(&items, Template::Alpaca, &bytes, 300).unwrap();
-    assert_eq!(report, ChoiceReport { items: 4, scored: 1, unscorable: 2, too_long: 1 });
+    assert_eq!(report, ChoiceReport { items: 4, scored: 1, unscorable: 2, too_long: 1, joined: Joined::default() });
     assert_eq!(report.to_string(), "1 scored of 4 items; no choice is the answer: 2; too long for the model: 1");
     assert_eq!((scored.len(), scored[0].label), (1, 1));
     let none = encode_choices(&items[1..2], Template::Alpaca, &bytes, 300).unwrap_err();
@@ -341,7 +350,7 @@ fn questions_are_the_prompts_of_choices() {
     let items = [question(1, Some(1)), question(2, None), question(3, Some(0))];
     let (scored, _) = encode_choices(&items, Template::Alpaca, &bytes, 1000).unwrap();
     let (asked, report) = encode_questions(&items, Template::Alpaca, &bytes, scored[0].prompt.len()).unwrap();
-    assert_eq!(report, ChoiceReport { items: 3, scored: 2, unscorable: 1, too_long: 0 });
+    assert_eq!(report, ChoiceReport { items: 3, scored: 2, unscorable: 1, too_long: 0, joined: Joined::default() });
     for (asked, scored) in asked.iter().zip(&scored) {
         assert_eq!((&asked.prompt, &asked.names, asked.label), (&scored.prompt, &scored.names, scored.label));
     }

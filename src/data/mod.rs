@@ -2,13 +2,15 @@
 //!
 //! In reading order: [`formats`] reads a file into [`item`]s, [`task`] puts files into splits,
 //! [`template`] words an item, [`encode`], [`choices`] and [`questions`] turn it into tokens for training, for
-//! scoring and for generating, [`cursor`] says which example comes next and [`feed`] gives it, [`batch`] lays examples end to end.
+//! scoring and for generating ([`continuation`] says where a prompt ends and its answer begins), [`cursor`] says
+//! which example comes next and [`feed`] gives it, [`batch`] lays examples end to end.
 //! Nothing here pads, and whatever is cut or left out is counted in a report.
 
 pub mod asked;
 pub mod batch;
 pub mod chat;
 pub mod choices;
+pub mod continuation;
 pub mod cursor;
 pub mod encode;
 pub mod feed;
@@ -22,6 +24,7 @@ pub mod template;
 
 pub use batch::Batch;
 pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
+pub use continuation::Joined;
 pub use cursor::{Cursor, CursorState};
 pub use encode::{Encode, EncodeOptions, Example, LossOn, encode_one, encode_train, opened};
 pub use feed::{Examples, Feed, FeedState};

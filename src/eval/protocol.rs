@@ -265,8 +265,8 @@ mod tests {
             fn decode(&self, ids: &[u32]) -> Result<String> {
                 Ok(format!("{} option1", ids.len()))
             }
-            fn eos(&self) -> Option<u32> {
-                None
+            fn special(&self) -> Vec<(String, u32)> {
+                vec![]
             }
         }
         let model = testing::model(&testing::config(), DType::F32)?;

@@ -54,6 +54,7 @@ pub struct Config {
     /// Sliding window of each layer's attention, in tokens; empty where no layer has one.
     pub windows: Vec<Option<usize>>,
     pub bos: Option<u32>,
+    /// The tokens that end a generated text.
     pub eos: Vec<u32>,
 }
 
@@ -260,7 +261,7 @@ impl Config {
             "head_dim": self.head_width, "vocab_size": self.vocabulary, "max_position_embeddings": positions,
             "rope_theta": self.rope_theta, "rope_scaling": rope_config::to_json(&self.rope_scaling, positions), "rms_norm_eps": self.eps, "tie_word_embeddings": self.tied,
             "hidden_act": act, "bos_token_id": self.bos,
-            "eos_token_id": match self.eos.as_slice() { [one] => json!(one), ids => json!(ids) },
+            "eos_token_id": match self.eos.as_slice() { [] => Value::Null, [one] => json!(one), ids => json!(ids) },
         });
         if self.model_type != "qwen2" {
             out["attention_bias"] = json!(self.qkv_bias);

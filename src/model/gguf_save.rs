@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use super::block::NormKind;
 use super::config::{Config, RopeScaling};
 use super::rope::{self, Yarn};
-use super::{Model, gguf};
+use super::{Model, ends, gguf};
 use crate::bail_usage;
 use crate::ops::activation::Activation;
 use crate::source::Tokenizer;
@@ -58,6 +58,7 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, name: &str, storage: Storage, 
     let mut entries = described(model.config(), name)?;
     entries.push(("general.file_type".into(), Value::U32(file_type)));
     entries.extend(tokenizer.gguf(model.config().vocabulary)?);
+    entries.extend(further_ends(&model.config().eos, tokenizer.eos())?);
     let own = gguf::names(model.config());
     let mut tensors = vec![];
     for (published, tensor) in model.summed()? {
@@ -129,6 +130,16 @@ fn rope_entries(config: &Config) -> Result<Vec<(&'static str, Value)>> {
     })
 }
 
+/// The end tokens beside the tokenizer's own. Errors (class usage): more than GGUF has keys for.
+fn further_ends(ends: &[u32], eos: Option<u32>) -> Result<Vec<(String, Value)>> {
+    let further: Vec<u32> = ends.iter().copied().filter(|id| Some(*id) != eos).collect();
+    if further.len() > ends::GGUF_KEYS.len() {
+        let most = ends::GGUF_KEYS.len();
+        bail_usage!("GGUF names {most} end tokens beside the tokenizer's own, and the model has {}: {further:?}", further.len());
+    }
+    Ok(ends::GGUF_KEYS.into_iter().map(str::to_owned).zip(further.into_iter().map(Value::U32)).collect())
+}
+
 /// Rows as GGUF's llama files have them: the two halves of each head's rows in turns.
 fn interleaved(tensor: &Tensor, heads: usize) -> Result<Tensor> {
     let shape = tensor.shape().clone();
@@ -197,7 +208,9 @@ mod tests {
             Config { model_type: "qwen3".into(), head_norms: true, ..plain },
         ];
         for (number, config) in configs.into_iter().enumerate() {
-            let config = Config { vocabulary: rows, ..config };
+            // The first is the tokenizer's own; a turn and a message have others.
+            let eos = tokenizer.eos().into_iter().chain([5, 6].into_iter().take(number)).collect();
+            let config = Config { vocabulary: rows, eos, ..config };
             let model = testing::model(&config, DType::F32)?;
             for (storage, name, bound) in [(Storage::F32, "f32", 0.0), (Storage::F16, "f16", 1e-3), (Storage::BF16, "bf16", 8e-3)] {
                 assert_eq!(Storage::from_name(name)?, storage);
@@ -205,6 +218,7 @@ mod tests {
                 save(&model, &tokenizer, "tiny", storage, &path)?;
                 let again = load::load(&ModelFiles::Gguf { file: path, pre_tokenizer: None }, &Device::Cpu, DType::F32)?;
                 assert_eq!(again.model.config().rope_scaling, config.rope_scaling);
+                assert_eq!(again.model.config().eos, config.eos);
                 assert_eq!(
                     (again.tokenizer.eos(), again.tokenizer.encode("the owl is cold")?),
                     (tokenizer.eos(), tokenizer.encode("the owl is cold")?)
@@ -216,6 +230,7 @@ mod tests {
                 }
             }
         }
+        assert!(further_ends(&[1, 2, 3, 4], Some(4)).is_err());
         assert!(
             save(&testing::model(&testing::config(), DType::F32)?, &tokenizer, "x", Storage::F32, &home.path().join("0.f32.gguf")).is_err()
         );

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::block::{Block, Dense, Norm};
 use super::config::Config;
+use super::ends;
 use super::gguf;
 use super::names::{self, Role};
 use super::stored::{self, Stored};
@@ -69,6 +70,7 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
             let weights = Stored::new(stored::open(folder).with_context(within)?, &mut config, notes).with_context(within)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
             let tokenizer = tokenizer.with_rows(config.vocabulary).with_context(within)?;
+            ends::of_folder(folder, &json, &tokenizer, &mut config, notes)?;
             let extras = Extras { config: config.corrected(json), others: folder.others.clone() };
             let model = make(config, &weights).with_context(within)?;
             Ok(Loaded { model, tokenizer, extras, notes: vec![] })
@@ -83,7 +85,8 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
         }
         ModelFiles::Gguf { file: path, pre_tokenizer } => {
             let gguf = Gguf::open(path)?;
-            let config = gguf::config(&gguf, notes)?;
+            let mut config = gguf::config(&gguf, notes)?;
+            ends::of_gguf(&gguf, &mut config, notes)?;
             gguf.readable()?;
             let tokenizer = Tokenizer::from_gguf_split(&gguf, pre_tokenizer.as_deref())?.with_rows(config.vocabulary);
             let tokenizer = tokenizer.with_context(|| format!("cannot use the model in `{}`", path.display()))?;

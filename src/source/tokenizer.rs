@@ -191,6 +191,14 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The special tokens, which decoding can leave out, as they are written, by id.
+    pub fn special_tokens(&self) -> Vec<(String, u32)> {
+        let mut out: Vec<(String, u32)> =
+            self.inner.get_added_tokens_decoder().into_iter().filter(|(_, t)| t.special).map(|(id, t)| (t.content, id)).collect();
+        out.sort_unstable_by_key(|(_, id)| *id);
+        out
+    }
+
     /// One more than the highest id, added tokens included: the rows that an embedding needs.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size

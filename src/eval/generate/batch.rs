@@ -10,9 +10,9 @@ use candle_core::{DType, Device, Tensor};
 use candle_transformers::generation::LogitsProcessor;
 use rayon::prelude::*;
 
-use super::Rules;
 use super::beams::Beams;
 use super::likeliest::likeliest;
+use super::{Behind, Rules};
 use crate::bail_usage;
 use crate::eval::BATCH_TOKENS;
 use crate::model::{Cache, Model, Overlay, Tokens};
@@ -66,7 +66,7 @@ pub fn run(
             && let Some(base) = free.pop()
         {
             let Some((index, prompt)) = waiting.next() else { break };
-            let started = Running::new(index, base, prompt.len(), rules);
+            let started = Running::new(index, base, prompt, rules)?;
             pass.push(prompt, 0, base, base..base, base);
             running.push(started);
         }
@@ -183,12 +183,14 @@ struct Running {
     /// Rows of a sequence.
     room: usize,
     search: Search,
+    /// What stop texts are looked for behind.
+    behind: Option<Behind>,
     /// The sequences' places in the slot.
     places: Vec<usize>,
 }
 
 impl Running {
-    fn new(index: usize, base: usize, length: usize, rules: &Rules) -> Self {
+    fn new(index: usize, base: usize, prompt: &[u32], rules: &Rules) -> Result<Self> {
         let search = match rules.how.beams {
             1 => {
                 let seed = Stream::new(rules.how.seed, &format!("generate/{index}")).below(usize::MAX) as u64;
@@ -197,7 +199,8 @@ impl Running {
             }
             width => Search::Beams(Beams::new(width)),
         };
-        Self { index, base, length, room: rules.how.max_tokens, search, places: vec![0] }
+        let (length, room) = (prompt.len(), rules.how.max_tokens);
+        Ok(Self { index, base, length, room, search, behind: rules.behind(prompt)?, places: vec![0] })
     }
 
     /// First row of a place.
@@ -225,10 +228,10 @@ impl Running {
                     Some(token) => ids.push(token),
                     None => return Ok(false),
                 }
-                Ok(!rules.over(ids)?)
+                Ok(!rules.over(ids, self.behind.as_ref())?)
             }
             Search::Beams(beams) => {
-                let parents = beams.advance(choices.likeliest(rows), rules)?;
+                let parents = beams.advance(choices.likeliest(rows), rules, self.behind.as_ref())?;
                 let cached = beams.running.first().map_or(0, |beam| beam.ids.len() - 1);
                 self.places = self.inherit(&parents, cached, cache)?;
                 Ok(!parents.is_empty())

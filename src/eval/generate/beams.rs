@@ -6,7 +6,7 @@
 
 use anyhow::Result;
 
-use super::Rules;
+use super::{Behind, Rules};
 
 /// A sequence that runs.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Beams {
 
     /// Takes the likeliest tokens after each running beam. The parents of those that run now; none where the search
     /// is over.
-    pub fn advance(&mut self, likeliest: &[Vec<(u32, f64)>], rules: &Rules) -> Result<Vec<usize>> {
+    pub fn advance(&mut self, likeliest: &[Vec<(u32, f64)>], rules: &Rules, behind: Option<&Behind>) -> Result<Vec<usize>> {
         let mut candidates: Vec<(usize, u32, f64)> = Vec::new();
         for (parent, (beam, tokens)) in self.running.iter().zip(likeliest).enumerate() {
             candidates.extend(tokens.iter().map(|&(token, p)| (parent, token, beam.sum + p)));
@@ -57,7 +57,7 @@ impl Beams {
             if !ended {
                 ids.push(token);
             }
-            if ended || rules.over(&ids)? {
+            if ended || rules.over(&ids, behind)? {
                 if rank < self.width {
                     self.finished.push((sum / length as f64, ids));
                 }

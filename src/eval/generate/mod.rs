@@ -4,10 +4,14 @@
 
 mod batch;
 mod beams;
+mod following;
 mod likeliest;
+mod stops;
 
 use anyhow::Result;
 use candle_transformers::generation::Sampling;
+pub use following::Behind;
+pub use stops::{Rules, Stops};
 
 use crate::bail_usage;
 use crate::error::Error;
@@ -27,7 +31,7 @@ pub struct Generation {
     pub top_k: Option<usize>,
     /// Only the likeliest tokens that make up this probability are drawn from.
     pub top_p: Option<f64>,
-    /// A text ends before any of these.
+    /// A text ends before any of these. One that is a special token ends it by its id.
     pub stop: Vec<String>,
     /// Of the sampling; every prompt has a stream of its own.
     pub seed: u64,
@@ -90,36 +94,36 @@ impl Generation {
 pub trait Decode {
     /// The text of tokens, special ones left out.
     fn decode(&self, ids: &[u32]) -> Result<String>;
-    /// The token that ends a text.
-    fn eos(&self) -> Option<u32>;
+    /// The special tokens, as they are written, with their ids.
+    fn special(&self) -> Vec<(String, u32)>;
 }
 
 impl Decode for Tokenizer {
     fn decode(&self, ids: &[u32]) -> Result<String> {
         self.decode(ids, true)
     }
-    fn eos(&self) -> Option<u32> {
-        self.eos()
+    fn special(&self) -> Vec<(String, u32)> {
+        self.special_tokens()
     }
 }
 
 /// What followed a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generated {
-    /// The tokens, without an end-of-sequence token.
+    /// The tokens, without the one that ended them.
     pub ids: Vec<u32>,
-    /// Their text, cut before a stop text.
+    /// Their text as it follows that of the prompt, cut before a stop text.
     pub text: String,
 }
 
-/// What follows each of `prompts`. A text ends with an end-of-sequence token of the config or the tokenizer, before a
-/// stop text, or after `max_tokens`. `progress` hears after every pass how many prompts are done and may end it
-/// with an error.
+/// What follows each of `prompts`. A text ends with an end token of the model's config (what its generation config names, see
+/// [`crate::model::ends`]) or a stop that is a special token, before a stop text, or after `max_tokens`. `progress` hears after
+/// every pass how many prompts are done and may end it with an error.
 ///
 /// Beam search is that of Hugging Face transformers with `early_stopping` false and `length_penalty` 1.
 ///
-/// Errors: options out of range, an empty prompt, more tokens than the model sees (class usage); a token beyond the
-/// vocabulary (class data); likelihoods that are no numbers (class run).
+/// Errors: options out of range, a stop that cannot be met, an empty prompt, more tokens than the model sees (class usage); a
+/// token beyond the vocabulary (class data); likelihoods that are no numbers (class run).
 pub fn generate(
     model: &Model,
     overlay: &Overlay,
@@ -129,40 +133,21 @@ pub fn generate(
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Generated>> {
     how.check()?;
+    let stops = Stops::of(&how.stop, tokenizer)?;
     let mut ends = model.config().eos.clone();
-    ends.extend(tokenizer.eos().filter(|eos| !ends.contains(eos)));
-    let out = batch::run(model, overlay, prompts, &Rules { how, ends: &ends, tokenizer }, progress)?;
-    out.into_iter()
-        .map(|ids| {
-            let mut text = tokenizer.decode(&ids)?;
-            if let Some(end) = how.stop.iter().filter_map(|stop| text.find(stop)).min() {
-                text.truncate(end);
-            }
-            Ok(Generated { ids, text })
-        })
-        .collect()
-}
-
-/// When a sequence ends.
-struct Rules<'a> {
-    how: &'a Generation,
-    /// Tokens that end a sequence.
-    ends: &'a [u32],
-    tokenizer: &'a dyn Decode,
-}
-
-impl Rules<'_> {
-    /// Whether a sequence that ends with no end token is over all the same.
-    fn over(&self, ids: &[u32]) -> Result<bool> {
-        if ids.len() >= self.how.max_tokens {
-            return Ok(true);
+    ends.extend(&stops.ids);
+    ends.sort_unstable();
+    ends.dedup();
+    let rules = Rules { how, ends: &ends, stops: &stops, tokenizer };
+    let out = batch::run(model, overlay, prompts, &rules, progress)?;
+    let told = |(prompt, ids): (&Vec<u32>, Vec<u32>)| {
+        let mut text = Behind::of(prompt, tokenizer)?.following(&ids, tokenizer)?;
+        if let Some(end) = stops.find(&text) {
+            text.truncate(end);
         }
-        if self.how.stop.is_empty() {
-            return Ok(false);
-        }
-        let text = self.tokenizer.decode(ids)?;
-        Ok(self.how.stop.iter().any(|stop| text.contains(stop)))
-    }
+        Ok(Generated { ids, text })
+    };
+    prompts.iter().zip(out).map(told).collect()
 }
 
 #[cfg(test)]

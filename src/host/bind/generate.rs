@@ -6,7 +6,7 @@ use super::model::Model;
 use super::{Answer, refuse, told_list, told_map};
 use crate::data::opened;
 use crate::error::Error;
-use crate::eval::generate::{Generation, generate};
+use crate::eval::generate::{Generation, Stops, generate};
 use crate::host::context::{Host, host};
 use crate::host::door;
 use crate::host::ledger::Event;
@@ -38,6 +38,7 @@ pub(super) fn texts(context: &NativeCallContext, model: &Model, prompts: &[Strin
             let encode = |prompt: &String| Ok(opened(m.tokenizer.as_ref(), m.tokenizer.encode(prompt)?));
             let prompts = prompts.iter().map(encode).collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
             if host.outlook().is_some() {
+                Stops::of(&generation.stop, m.tokenizer.as_ref())?;
                 host.note(context, Event::Generate { prompts: prompts.len(), tokens: generation.max_tokens })?;
                 return Ok(vec![String::new(); prompts.len()]);
             }

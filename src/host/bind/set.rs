@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use crate::data::{
-    self, ChoiceItem, EncodeOptions, Example, Examples, Feed, FeedState, GenerationItem, Item, Mapping, Split, Template, encode_choices,
-    encode_questions, encode_train, formats::Lines,
+    self, ChoiceItem, ChoiceReport, EncodeOptions, Example, Examples, Feed, FeedState, GenerationItem, Item, Joined, Mapping, Split,
+    Template, encode_choices, encode_questions, encode_train, formats::Lines,
 };
 use crate::error::Error;
 use crate::eval::Protocol;
@@ -96,6 +96,8 @@ pub struct Part {
     pub wording: Arc<Wording>,
     /// What tokenizers made of the items so far.
     encoded: Arc<Mutex<ByTokenizer<Arc<Vec<Example>>>>>,
+    /// What was said of items that were scored: not again with every measurement.
+    told: Arc<Mutex<Option<ChoiceReport>>>,
 }
 
 /// Something made with a tokenizer, found again by it.
@@ -103,7 +105,7 @@ type ByTokenizer<T> = Vec<(Arc<Tokenizer>, T)>;
 
 impl Part {
     pub fn new(task: &str, source: Source, wording: Arc<Wording>) -> Self {
-        Self { task: task.to_owned(), source, wording, encoded: Arc::default() }
+        Self { task: task.to_owned(), source, wording, encoded: Arc::default(), told: Arc::default() }
     }
 
     /// The items, at most the first `most`.
@@ -162,7 +164,7 @@ impl Part {
         Ok(examples)
     }
 
-    /// Items to be scored, at most the first `most`; what was left out is told.
+    /// Items to be scored, at most the first `most`; what was left out, or tokenised as one text with its prompt, is told.
     pub fn choices(
         &self,
         host: &Host,
@@ -172,7 +174,8 @@ impl Part {
         positions: usize,
     ) -> anyhow::Result<Vec<ChoiceItem>> {
         let (choices, report) = encode_choices(&self.items(most)?, self.wording.template, &watched(host, tokenizer), positions)?;
-        if report.scored != report.items {
+        let worth = report.scored != report.items || report.joined != Joined::default();
+        if worth && lock(&self.told).replace(report) != Some(report) {
             host.console.note(&format!("{} {}: {report}", self.task, split.name()));
         }
         Ok(choices)
