@@ -1,7 +1,7 @@
 //! Data: files to items, items to token sequences, sequences to batches.
 //!
 //! In reading order: [`formats`] reads a file into [`item`]s, [`task`] puts files into splits,
-//! [`template`] words an item, [`encode`], [`choices`] and [`questions`] turn it into tokens for training, for
+//! [`template`] words an item, [`chat`] and [`turns`] a conversation, [`encode`], [`choices`] and [`questions`] turn it into tokens for training, for
 //! scoring and for generating, [`cursor`] says which example comes next and [`feed`] gives it, [`batch`] lays examples end to end.
 //! Nothing here pads, and whatever is cut or left out is counted in a report.
 
@@ -14,11 +14,13 @@ pub mod encode;
 pub mod feed;
 pub mod formats;
 pub mod item;
+mod jinja;
 pub mod look;
 pub mod mapping;
 pub mod questions;
 pub mod task;
 pub mod template;
+pub mod turns;
 
 pub use batch::Batch;
 pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
