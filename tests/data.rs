@@ -184,7 +184,8 @@ fn an_input_has_a_place_in_alpaca_only() {
 fn broken_files_are_named_with_the_place() {
     let fields = "expected are the strings `instruction`, `input`, `output` and `answer`";
     let row = "expected is `{\"ids\": [token ids], \"mask_first\": number}`";
-    let shapes = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {ids, mask_first} and {text}";
+    let shapes = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {conversations}, \
+                  {ids, mask_first}, {input_ids, labels} and {text}";
     let endings = "the endings are `.json` (a list of records), `.jsonl` and `.ndjson` (a record a line), `.csv`, `.tsv`, `.parquet` \
                    (rows) and `.txt` (plain text)";
     let good = r#"{"instruction": "i", "input": "", "output": "o", "answer": "a"}"#;

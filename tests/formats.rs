@@ -186,8 +186,7 @@ fn records_are_items_by_their_keys() {
     assert_eq!((item.instruction.as_str(), item.answer_text.as_str(), item.label), ("q", "a, b", None));
     let chat = "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"a\", \"name\": null}]}";
     let Item::Chat(chat) = &items("a.jsonl", chat)[0] else { panic!() };
-    let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
-    assert_eq!(chat.messages, [message("user", "q"), message("assistant", "a")]);
+    assert_eq!(chat.messages, [Message::new("user", "q"), Message::new("assistant", "a")]);
     assert!(matches!(&items("a.json", "[{\"ids\": [1, 2], \"mask_first\": 1}]")[0], Item::Tokens(row) if row.ids == [1, 2]));
     let Item::Text(text) = &items("a.ndjson", "{\"text\": \"t\", \"url\": \"u\"}")[0] else { panic!() };
     assert!(text.ended && text.text == "t");

@@ -12,7 +12,7 @@ use super::args::EvalArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
 use crate::boost::adapter::{self, Weights};
-use crate::data::formats::{self, Layout};
+use crate::data::formats::{self, Layout, Unused};
 use crate::data::{
     ChoiceItem, EncodeOptions, Example, GenerationItem, Item, Split, Task, Template, encode_choices, encode_questions, encode_train,
 };
@@ -111,7 +111,10 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
             if split.is_some() {
                 bail_usage!("`--split` is for a data folder; `{}` is a single file and measured as it is", args.data);
             }
-            vec![(stem, None, formats::read(&file, &Layout::default())?)]
+            let mut unused = Unused::default();
+            let items = formats::read_noted(&file, &Layout::default(), &mut unused)?.0;
+            terminal::notes(console, &args.data, &unused.notes());
+            vec![(stem, None, items)]
         }
         folder => parts_of(args, folder, split, console)?,
     };
@@ -232,6 +235,7 @@ fn parts_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, console
     let tasks = Task::open_all(&args.data, &files, 0, &Layout::default(), &Ok)?;
     let mut out = vec![];
     for task in tasks {
+        terminal::notes(console, &args.data, &task.unused.notes());
         out.push(match (task.items(wanted), split, task.items(Split::Validation)) {
             (Err(_), None, Ok(items)) => {
                 console.note(&format!("`{}` has no split `test`; measured is `validation`", task.name));

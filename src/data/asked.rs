@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::formats::instruction::choice_names;
-use super::item::{Instruction, Place};
+use super::item::{Before, Instruction, Place};
 
 /// How the commonsense sets number their choices, and what stands before `Answer format:` there.
 const NUMBERED: [(&str, &str); 4] = [("Answer", "\n\n"), ("Solution", "\n\n"), ("Ending", "\n\n"), ("Option", " ")];
@@ -25,7 +25,17 @@ pub fn question(text: &str) -> Instruction {
     }
     let choices = names.iter().map(|name| format!("the correct answer is {name}")).collect();
     let place = Place { file: Arc::from(Path::new("question")), unit: "item", number: 1 };
-    Instruction { place, instruction, input: String::new(), answer_text: String::new(), choices, names, label: Some(0), target: None }
+    Instruction {
+        place,
+        instruction,
+        input: String::new(),
+        answer_text: String::new(),
+        choices,
+        names,
+        label: Some(0),
+        target: None,
+        before: Before::default(),
+    }
 }
 
 /// Choices of a question that does not end in their names, and what is put before these.

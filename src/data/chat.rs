@@ -2,37 +2,40 @@
 //! (`utils/chat_template_utils.py`). A template comes with a model and is not to be trusted.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use anyhow::Result;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, context};
 use regex::Regex;
-use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter};
-use serde_json::{Serializer, Value, json};
+use serde_json::{Map, Value};
 
 use crate::data::encode::Encode;
-use crate::data::item::{Instruction, Message, Place};
+use crate::data::item::{Chat, Instruction, Message, Piece};
+use crate::data::jinja;
 use crate::error::Error;
-
-/// A piece of a conversation, and whether it is what the model has to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    pub text: String,
-    pub supervised: bool,
-}
 
 /// A model's chat template, compiled.
 pub struct ChatTemplate {
     environment: Environment<'static>,
     /// Special tokens by role.
     roles: BTreeMap<String, String>,
-    eos: String,
+    pub(super) eos: String,
+    /// It says itself what the assistant generates, in `{% generation %}` blocks.
+    pub(super) marks: bool,
 }
 
 const NAME: &str = "chat template";
+
+/// The template that writes [`MARKS`] around what the assistant generates.
+const MARKED: &str = "marked chat template";
+
+/// Letters for private use, around what stands in a `{% generation %}` block.
+const MARKS: [char; 2] = ['\u{f0000}', '\u{f0001}'];
+
+/// What can be done where a template does not do for conversations.
+pub(super) const OWN: &str =
+    "a template of the recipe can word conversations: `template: #{ text: \"{% for m in messages %}…{% endfor %}\" }`";
 
 /// The work that a template may do on an item, in minijinja's measure: steps taken, or 64 bytes made. So neither loops without
 /// end nor texts that double themselves (64 MiB are made at most) take the machine.
@@ -46,7 +49,9 @@ impl ChatTemplate {
                 [] => "the model has no chat template".to_owned(),
                 names => format!("the model has chat templates named `{}`, and none named `default`", names.join("`, `")),
             };
-            return Err(Error::data(none).hint("other templates are `alpaca`, `llm-adapters` and `none`").into());
+            return Err(Error::data(none)
+                .hint(format!("instructions are worded by `alpaca`, `llm-adapters` and `none` too; {OWN}"))
+                .into());
         };
         let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
         let mut template = Self::new(text, &token(tokenizer.bos()), &token(tokenizer.eos()))?;
@@ -74,25 +79,53 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_filter("tojson", tojson);
-        environment.add_template_owned(NAME, without_generation_tags(text)?).map_err(damaged)?;
+        jinja::like_python(&mut environment);
+        mark_generation(&mut environment);
+        let [plain, marked] = generation_tags(text)?;
+        let marks = plain != marked;
+        environment.add_template_owned(NAME, plain).map_err(damaged)?;
+        environment.add_template_owned(MARKED, marked).map_err(damaged)?;
         let roles = [("bos_token", bos), ("eos_token", eos)].map(|(role, token)| (role.to_owned(), token.to_owned()));
-        Ok(Self { environment, roles: roles.into(), eos: eos.to_owned() })
+        Ok(Self { environment, roles: roles.into(), eos: eos.to_owned(), marks })
     }
 
     /// The conversation as a text; with `ask`, up to where the assistant begins to speak.
     ///
-    /// Errors (class data), at `place`: what the template refuses, such as turns out of order; one that asks for the date, since
+    /// Errors (class data), at its place: what the template refuses, such as turns out of order; one that asks for the date, since
     /// a run would not be the same tomorrow; one that does not come to an end.
-    pub fn render(&self, messages: &[Message], ask: bool, place: &Place) -> Result<String> {
-        let messages: Vec<Value> = messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect();
-        let rendered = self.environment.get_template(NAME).and_then(|template| {
+    pub fn render(&self, chat: &Chat, ask: bool) -> Result<String> {
+        self.text(NAME, &seen(&chat.messages), ask, chat)
+    }
+
+    /// The text of `messages`, which stand in the place of the conversation's.
+    pub(super) fn plain(&self, messages: &[Value], ask: bool, chat: &Chat) -> Result<String> {
+        self.text(NAME, messages, ask, chat)
+    }
+
+    /// The text in pieces: what stands in `{% generation %}` blocks is supervised, as in transformers'
+    /// `return_assistant_tokens_mask`.
+    pub(super) fn marked(&self, messages: &[Value], chat: &Chat) -> Result<Vec<Piece>> {
+        let marked = self.text(MARKED, messages, false, chat)?;
+        let plain = self.text(NAME, messages, false, chat)?;
+        let pieces = by_marks(&marked);
+        if pieces.iter().map(|piece| piece.text.as_str()).collect::<String>() != plain {
+            let what = "changes what its `{% generation %}` blocks hold, so that it cannot be told what is learnt";
+            return Err(Error::data(format!("{}: the model's chat template {what}", chat.place)).hint(OWN).into());
+        }
+        Ok(pieces)
+    }
+
+    fn text(&self, template: &str, messages: &[Value], ask: bool, chat: &Chat) -> Result<String> {
+        let place = &chat.place;
+        let tools = if chat.tools.is_empty() { Value::Null } else { chat.tools.clone().into() };
+        let rendered = self.environment.get_template(template).and_then(|template| {
             let context = context! {
-                messages => Serde(&messages),
+                messages => Serde(messages),
                 add_generation_prompt => ask,
                 // There in transformers, if only as none: a template may ask `tools is not none`.
-                tools => (),
+                tools => Serde(&tools),
                 documents => (),
+                ..minijinja::Value::from(Serde(&chat.variables)),
                 ..minijinja::Value::from_pairs(self.roles.iter().map(|(role, token)| (role.as_str(), token.as_str())))
             };
             template.render(context)
@@ -108,99 +141,69 @@ impl ChatTemplate {
             Err(e) => Err(refused(format!("refuses the conversation: {}", reason(&e))).into()),
         }
     }
-
-    /// The whole conversation in pieces; each turn of the assistant, up to the token that ends it, is supervised.
-    ///
-    /// Errors (class data): no such turn, or a template under which a turn changes what was before it.
-    pub fn pieces(&self, messages: &[Message], place: &Place) -> Result<Vec<Piece>> {
-        let mut pieces: Vec<Piece> = vec![];
-        let mut done = String::new();
-        let mut push = |text: &str, supervised| {
-            if !text.is_empty() {
-                pieces.push(Piece { text: text.to_owned(), supervised });
-            }
-        };
-        for (i, message) in messages.iter().enumerate().filter(|(_, m)| m.role == "assistant") {
-            let asked = self.render(&messages[..i], true, place)?;
-            let answered = self.render(&messages[..=i], false, place)?;
-            let (Some(before), Some(turn)) = (asked.strip_prefix(&done), answered.strip_prefix(&asked)) else {
-                let error = Error::data(format!("{place}: under the model's chat template turn {} changes what stands before it", i + 1));
-                return Err(error.hint("its turns cannot be told apart; use the template `alpaca`, or one of your own").into());
-            };
-            // What separates turns is layout, not something to say; a turn that the template does not end is ended here.
-            let said = turn.trim_end();
-            let said = if said.len() < message.content.trim_end().len() { turn } else { said };
-            push(before, false);
-            push(said, true);
-            if said.trim() == message.content.trim() && !said.ends_with(&self.eos) {
-                push(&self.eos, true);
-            }
-            push(&turn[said.len()..], false);
-            done = answered;
-        }
-        if done.is_empty() {
-            return Err(Error::data(format!("{place}: no turn of the conversation is the assistant's, so nothing is to be learnt")).into());
-        }
-        Ok(pieces)
-    }
 }
 
-/// An instruction as a conversation: its question, and the answer where it is wanted.
-pub fn conversation(item: &Instruction, answered: bool) -> Vec<Message> {
-    let question = if item.input.is_empty() { item.instruction.clone() } else { format!("{}\n\n{}", item.instruction, item.input) };
-    let mut messages = vec![Message { role: "user".into(), content: question }];
-    if answered {
-        messages.push(Message { role: "assistant".into(), content: item.answer_text.clone() });
+/// Names under which messages hold what was thought before the answer; templates read one or another of them.
+pub(super) const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// Messages as transformers hands them to a template: thoughts by each name that templates know.
+pub(super) fn seen(messages: &[Message]) -> Vec<Value> {
+    let seen = |message: &Message| {
+        let fields = &message.fields;
+        let Some(thoughts) = THOUGHTS.iter().find_map(|key| fields.get(*key)).cloned() else { return fields.clone() };
+        let mut all = Map::from_iter([("thinking".to_owned(), thoughts.clone())]);
+        all.extend(fields.clone());
+        all.insert("reasoning_content".into(), thoughts);
+        all
+    };
+    messages.iter().map(|message| Value::Object(seen(message))).collect()
+}
+
+/// An instruction as a conversation: what stands before, its question, and the answer where it is wanted.
+pub fn conversation(item: &Instruction, answered: bool) -> Chat {
+    let mut messages = vec![];
+    if !item.before.system.is_empty() {
+        messages.push(Message::new("system", &item.before.system));
     }
-    messages
+    for (question, answer) in &item.before.history {
+        messages.extend([Message::new("user", question), Message::new("assistant", answer)]);
+    }
+    let question = if item.input.is_empty() { item.instruction.clone() } else { format!("{}\n\n{}", item.instruction, item.input) };
+    messages.push(Message::new("user", &question));
+    if answered {
+        messages.push(Message::new("assistant", &item.answer_text));
+    }
+    Chat { tools: item.before.tools.clone(), ..Chat::new(item.place.clone(), messages) }
+}
+
+/// The filter that marks what is generated.
+pub(super) fn mark_generation(environment: &mut Environment) {
+    environment.add_filter("generation", |text: String| format!("{}{text}{}", MARKS[0], MARKS[1]));
+}
+
+/// A text with marks in pieces: what stands between them is supervised.
+pub(super) fn by_marks(marked: &str) -> Vec<Piece> {
+    let (mut pieces, mut supervised) = (vec![], false);
+    for text in marked.split_inclusive(MARKS) {
+        let end = text.chars().next_back().filter(|last| MARKS.contains(last));
+        let text = end.map_or(text, |mark| &text[..text.len() - mark.len_utf8()]);
+        pieces.push(Piece { text: text.to_owned(), supervised });
+        supervised = end == Some(MARKS[0]);
+    }
+    pieces
 }
 
 fn reason(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 
-/// The template without `{% generation %}` and `{% endgeneration %}`, with which transformers finds the assistant's turns.
-fn without_generation_tags(text: &str) -> Result<String> {
+/// The template with a scope, and with a scope and marks, in the place of `{% generation %}` blocks, with which transformers finds
+/// the assistant's turns. The same twice where there are none.
+pub(super) fn generation_tags(text: &str) -> Result<[String; 2]> {
     let tag = |name: &str| Regex::new(&format!(r"\{{%([-+]?)\s*{name}\s*([-+]?)%\}}"));
     let (open, close) = (tag("generation")?, tag("endgeneration")?);
-    let text = open.replace_all(text, "{%$1 if true $2%}");
-    Ok(close.replace_all(&text, "{%$1 endif $2%}").into_owned())
-}
-
-/// JSON as Python's `json.dumps` writes it, which transformers sets in the place of Jinja's own filter.
-fn tojson(value: &minijinja::Value, options: Kwargs) -> Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let escaped: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    if escaped == Some(true) {
-        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "`tojson` does not know `ensure_ascii`"));
-    }
-    let mut out = vec![];
-    let written = match indent {
-        Some(indent) => {
-            let indent = vec![b' '; indent.min(64)];
-            value.serialize(&mut Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(&indent)))
-        }
-        None => value.serialize(&mut Serializer::with_formatter(&mut out, Spaced)),
-    };
-    let failed = |e: String| minijinja::Error::new(ErrorKind::InvalidOperation, e);
-    written.map_err(|e| failed(e.to_string()))?;
-    String::from_utf8(out).map_err(|e| failed(e.to_string()))
-}
-
-/// A space after `,` and `:`, as Python has it.
-struct Spaced;
-
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
+    let with = |opened: &str, closed: &str| close.replace_all(&open.replace_all(text, opened), closed).into_owned();
+    Ok([with("{%$1 with $2%}", "{%$1 endwith $2%}"), with("{%$1 filter generation %}{% with $2%}", "{%$1 endwith %}{% endfilter $2%}")])
 }
 
 #[cfg(test)]
@@ -208,12 +211,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::data::item::Place;
     use crate::error::{Class, class_of};
 
     fn render(template: &str) -> Result<String> {
         let place = Place { file: Path::new("talks.jsonl").into(), unit: "line", number: 3 };
-        let hi = Message { role: "user".into(), content: "<b> & \"é\"".into() };
-        ChatTemplate::new(template, "<s>", "</s>")?.render(&[hi], true, &place)
+        let hi = Message::new("user", "<b> & \"é\"");
+        ChatTemplate::new(template, "<s>", "</s>")?.render(&Chat::new(place, vec![hi]), true)
     }
 
     #[test]

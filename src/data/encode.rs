@@ -4,10 +4,11 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 
-use crate::data::chat::{ChatTemplate, Piece, conversation};
+use crate::data::chat::{ChatTemplate, OWN, conversation};
 use crate::data::continuation::{Border, Joined, White, continued};
-use crate::data::item::{Chat, Document, Instruction, Item, Place, Row, TokenRow};
+use crate::data::item::{Chat, Document, Instruction, Item, Piece, Place, Row, TokenRow};
 use crate::data::template::Template;
+use crate::data::turns::{How, Worded};
 use crate::error::{Error, nearest};
 use crate::source::Date;
 use crate::{bail_data, bail_usage};
@@ -116,6 +117,56 @@ pub struct Report {
     pub unscorable: usize,
     /// Items whose prompt and answer were tokenised as one text.
     pub joined: Joined,
+    /// What became of conversations under the model's chat template.
+    pub talks: Talks,
+}
+
+/// Conversations that are not plainly worded, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Talks {
+    /// Rendered once and the turns found in the text, since the template rewrites earlier turns.
+    pub found: usize,
+    /// An example for each turn of the assistant, behind the prompt that the template makes of what came before.
+    pub each: usize,
+    /// An example for the last turn of the assistant alone.
+    pub last: usize,
+    /// The template leaves out a part of an answer.
+    pub altered: usize,
+    /// The template does not word the `name` of a message.
+    pub unnamed: usize,
+}
+
+impl Talks {
+    /// What each number counts, in words.
+    pub fn told(&self) -> [(&'static str, usize); 5] {
+        [
+            ("conversations rendered once and their turns found in them, since the chat template rewrites earlier turns", self.found),
+            ("conversations that gave an example a turn, since the chat template rewrites what stands before", self.each),
+            ("conversations whose last turn alone is learnt, since the chat template rewrites what stands before", self.last),
+            ("conversations of whose answers the chat template leaves out a part", self.altered),
+            ("conversations with a `name` that the chat template does not word", self.unnamed),
+        ]
+    }
+
+    /// Adds those of another item.
+    pub fn add(&mut self, other: &Self) {
+        self.found += other.found;
+        self.each += other.each;
+        self.last += other.last;
+        self.altered += other.altered;
+        self.unnamed += other.unnamed;
+    }
+
+    fn count(&mut self, worded: &Worded) {
+        match worded.how {
+            How::Stable => {}
+            How::Found => self.found += 1,
+            How::Each => self.each += 1,
+            How::Last => self.last += 1,
+        }
+        self.altered += usize::from(worded.altered);
+        self.unnamed += usize::from(worded.unnamed);
+    }
 }
 
 impl fmt::Display for Report {
@@ -128,7 +179,7 @@ impl fmt::Display for Report {
             ("left out with nothing to learn", self.dropped),
             ("answer is none of the choices", self.unscorable),
         ];
-        for (what, count) in notes.into_iter().chain(self.joined.notes()).filter(|(_, count)| *count > 0) {
+        for (what, count) in notes.into_iter().chain(self.joined.notes()).chain(self.talks.told()).filter(|(_, count)| *count > 0) {
             write!(f, "; {what}: {count}")?;
         }
         Ok(())
@@ -151,7 +202,8 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 ///   the prompt join the answer's first word in one token, that token counts as answer.
 /// * `none`: as `alpaca`, with nothing around prompt and answer.
 /// * `chat`: the model's own template over the conversation; the assistant's turns are supervised, with the token that ends
-///   them. The text is tokenised at once, as transformers does; a token with any part of an answer counts as answer.
+///   them. The text is tokenised at once, as transformers does; a token with any part of an answer counts as answer. Where the
+///   template rewrites what stands before a turn, [`How`] says what is done, and the report how often.
 /// * Token rows are taken as they are; an id beyond the vocabulary is an error.
 /// * A text is divided into consecutive blocks of `max_length` tokens. It opens with the
 ///   beginning-of-sequence token if the model wants one and closes with the end-of-sequence token
@@ -176,15 +228,21 @@ pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, 
 }
 
 /// Encodes one item as [`encode_train`] does; `None` where no token of it counts in the loss within the limit. Of a text, the first
-/// block.
+/// block; of a conversation that gives an example a turn, the last.
 pub fn encode_one(item: &Item, template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<Option<Example>> {
     encode_with(item, &Words::new(template, tokenizer)?, options)
 }
 
 pub(super) fn encode_with(item: &Item, words: &Words, options: &EncodeOptions) -> Result<Option<Example>> {
-    let mut out = Encoded { examples: vec![], report: Report::default() };
+    let mut examples = encode_all(item, words, options)?.examples;
+    Ok(if matches!(item, Item::Text(_)) { examples.into_iter().next() } else { examples.pop() })
+}
+
+/// All that one item gives.
+pub(super) fn encode_all(item: &Item, words: &Words, options: &EncodeOptions) -> Result<Encoded> {
+    let mut out = Encoded { examples: vec![], report: Report { items: 1, ..Report::default() } };
     out.add(item, words, options)?;
-    Ok(out.examples.into_iter().next())
+    Ok(out)
 }
 
 /// A template with what it needs of a model, prepared once for many items.
@@ -205,7 +263,7 @@ impl<'a> Words<'a> {
     /// The prompt after which an answer is scored or generated.
     pub fn test_prompt(&self, item: &Instruction) -> Result<String> {
         match &self.chat {
-            Some(chat) => chat.render(&conversation(item, false), true, &item.place),
+            Some(chat) => chat.ask(&conversation(item, false)),
             None => self.template.test_prompt(item),
         }
     }
@@ -233,11 +291,7 @@ impl Encoded {
             Item::Instruction(instruction) => {
                 self.report.unscorable += usize::from(instruction.label.is_none() && !instruction.choices.is_empty());
                 match chat {
-                    Some(chat) => {
-                        let pieces = chat.pieces(&conversation(instruction, true), &instruction.place)?;
-                        let (ids, supervised) = encode_pieces(&pieces, &instruction.place, *tokenizer, options)?;
-                        self.push(ids, supervised, options.max_length);
-                    }
+                    Some(template) => self.add_chat(&conversation(instruction, true), template, *tokenizer, options)?,
                     None => {
                         let (ids, first, border) = encode_instruction(instruction, *template, *tokenizer, options)?;
                         self.report.joined.add(border);
@@ -245,24 +299,42 @@ impl Encoded {
                     }
                 }
             }
-            Item::Chat(Chat { place, messages }) => {
-                let Some(chat) = chat else {
-                    let error = Error::data(format!("{place} is a conversation, which the template `{}` does not word", template.name()));
-                    return Err(error.hint("`template: \"chat\"` words it as the model expects").into());
-                };
-                let (ids, supervised) = encode_pieces(&chat.pieces(messages, place)?, place, *tokenizer, options)?;
+            Item::Chat(Chat { worded: Some(pieces), place, .. }) => {
+                let (mut ids, mut supervised) = encode_pieces(pieces, place, *tokenizer, options)?;
+                // An answer at the end of a text that the recipe words is ended, as elsewhere.
+                if pieces.iter().rfind(|piece| !piece.text.is_empty()).is_some_and(|last| last.supervised)
+                    && let Some(eos) = tokenizer.eos().filter(|eos| ids.last() != Some(eos))
+                {
+                    ids.push(eos);
+                    supervised.push(true);
+                }
                 self.push(ids, supervised, options.max_length);
             }
+            Item::Chat(talk) => match chat {
+                Some(template) => self.add_chat(talk, template, *tokenizer, options)?,
+                None => return Err(unworded_talk(talk, *template)),
+            },
             Item::Row(row) => return Err(unworded(row)),
             Item::Tokens(row) => {
                 check_ids(row, tokenizer.vocab_size().min(tokenizer.rows()))?;
-                self.push_from(row.ids.clone(), row.mask_first, options.max_length);
+                self.push(row.ids.clone(), row.supervised.clone(), options.max_length);
             }
             Item::Text(document) => {
                 for block in encode_text(document, *tokenizer)?.chunks(options.max_length) {
                     self.push_from(block.to_vec(), 0, options.max_length);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Adds what the model's chat template makes of a conversation.
+    fn add_chat(&mut self, chat: &Chat, template: &ChatTemplate, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<()> {
+        let worded = template.word(chat)?;
+        self.report.talks.count(&worded);
+        for pieces in &worded.examples {
+            let (ids, supervised) = encode_pieces(pieces, &chat.place, tokenizer, options)?;
+            self.push(ids, supervised, options.max_length);
         }
         Ok(())
     }
@@ -298,6 +370,12 @@ pub(super) fn unworded(Row { place, fields }: &Row) -> anyhow::Error {
     let columns: Vec<String> = fields.keys().map(|k| format!("`{k}`")).collect();
     let error = Error::data(format!("{place} is a record with the columns {}, which no template words", columns.join(", ")));
     error.hint("give `template` as a map with `prompt` and `choices` or `answer`").into()
+}
+
+/// A conversation under a template for instructions.
+fn unworded_talk(chat: &Chat, template: Template) -> anyhow::Error {
+    let error = Error::data(format!("{} is a conversation, which the template `{}` does not word", chat.place, template.name()));
+    error.hint(format!("`template: \"chat\"` words it as the model expects; {OWN}")).into()
 }
 
 /// The tokens of an item, not yet cut, the first that counts in the loss, and what lies between prompt and answer.

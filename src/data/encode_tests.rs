@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::data::choices::{ChoiceReport, encode_choices};
-use crate::data::item::Message;
+use crate::data::item::{Before, Message};
 use crate::data::questions::encode_questions;
 use crate::error::{Class, class_of};
 
@@ -83,6 +83,7 @@ fn question(number: usize, label: Option<usize>) -> Item {
         choices,
         label,
         target: None,
+        before: Before::default(),
     })
 }
 
@@ -148,16 +149,7 @@ fn what_is_cut_or_dropped_is_counted() {
     }
     let items = [question(1, Some(0)), longer];
     let encoded = encode_train(&items, Template::Alpaca, &bytes, &options(prompt + 2, LossOn::Answer)).unwrap();
-    let report = Report {
-        items: 2,
-        examples: 1,
-        tokens: prompt + 2,
-        supervised_tokens: 2,
-        cut: 1,
-        dropped: 1,
-        unscorable: 0,
-        joined: Joined::default(),
-    };
+    let report = Report { items: 2, examples: 1, tokens: prompt + 2, supervised_tokens: 2, cut: 1, dropped: 1, ..Report::default() };
     assert_eq!(encoded.report, report);
     assert_eq!(
         Report { tokens: 90, unscorable: 3, ..report }.to_string(),
@@ -176,7 +168,10 @@ fn what_is_cut_or_dropped_is_counted() {
 
 #[test]
 fn token_rows_are_checked_against_the_vocabulary() {
-    let row = |number, ids: &[u32], mask_first| Item::Tokens(TokenRow { place: place(number), ids: ids.to_vec(), mask_first });
+    let row = |number, ids: &[u32], mask_first| {
+        let supervised = (0..ids.len()).map(|i| i >= mask_first).collect();
+        Item::Tokens(TokenRow { place: place(number), ids: ids.to_vec(), supervised })
+    };
     let bytes = Bytes { add_bos: true, chat: None };
     let run = |items: &[Item]| encode_train(items, Template::Alpaca, &bytes, &options(4, LossOn::All));
     let encoded = run(&[row(1, &[7, 8, 9], 0), row(2, &[7, 8, 9, 10, 11], 3), row(3, &[7, 8], 2), row(4, &[], 0)]).unwrap();
@@ -210,7 +205,7 @@ fn items_that_cannot_be_scored_are_counted() {
     if let Item::Instruction(item) = &mut long {
         item.instruction.push_str(&"x".repeat(300));
     }
-    let row = Item::Tokens(TokenRow { place: place(4), ids: vec![1, 2], mask_first: 0 });
+    let row = Item::Tokens(TokenRow { place: place(4), ids: vec![1, 2], supervised: vec![true; 2] });
     let items = [question(1, Some(1)), question(2, None), long, row];
     let (scored, report) = encode_choices(&items, Template::Alpaca, &bytes, 300).unwrap();
     assert_eq!(report, ChoiceReport { items: 4, scored: 1, unscorable: 2, too_long: 1, joined: Joined::default() });
@@ -237,8 +232,7 @@ const TURNS: &str = "{{ bos_token }}{% for m in messages %}{{ m.role[:1] }}:{{ m
 {% endfor %}{% if add_generation_prompt %}a:{% endif %}";
 
 fn chat(turns: &[(&str, &str)]) -> Item {
-    let messages = turns.iter().map(|(role, content)| Message { role: (*role).into(), content: (*content).into() }).collect();
-    Item::Chat(Chat { place: place(1), messages })
+    Item::Chat(Chat::new(place(1), turns.iter().map(|(role, content)| Message::new(role, content)).collect()))
 }
 
 fn encoded(item: &Item, template: Template, tokenizer: &Bytes) -> Example {
@@ -333,10 +327,10 @@ fn what_no_template_words_is_refused() {
         all(talk.clone(), Template::Chat, &refusing),
         "`a.json` item 1: the model's chat template refuses the conversation: roles must alternate"
     );
-    let changing = Bytes { add_bos: true, chat: Some("{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}") };
+    let sizes = Bytes { add_bos: true, chat: Some("{{ messages | length }}{% for m in messages %}{{ m.content | length }}{% endfor %}") };
     assert_eq!(
-        all(talk, Template::Chat, &changing),
-        "`a.json` item 1: under the model's chat template turn 2 changes what stands before it"
+        all(talk, Template::Chat, &sizes),
+        "`a.json` item 1: under the model's chat template turn 2 changes what stands before it, and cannot be told from it"
     );
     let row = Item::Row(Row { place: place(4), fields: serde_json::Map::from_iter([("a".into(), 1.into()), ("b".into(), 2.into())]) });
     let unworded = "`a.json` item 4 is a record with the columns `a`, `b`, which no template words";
@@ -357,4 +351,112 @@ fn questions_are_the_prompts_of_choices() {
     let error = encode_questions(&items, Template::Alpaca, &bytes, 3).unwrap_err();
     let message = "no item can be scored by its answer: 0 scored of 3 items; no choice is the answer: 1; too long for the model: 2";
     assert_eq!((class_of(&error), error.to_string()), (Class::Data, message.into()));
+}
+
+/// What each example of a conversation shows, and what the report counts.
+fn talked(item: &Item, template: &'static str) -> (Vec<String>, Talks) {
+    let tokenizer = Bytes { add_bos: false, chat: Some(template) };
+    let all = encode_train(std::slice::from_ref(item), Template::Chat, &tokenizer, &options(999, LossOn::Answer)).unwrap();
+    (all.examples.iter().map(shown).collect(), all.report.talks)
+}
+
+/// As Qwen3: the last answer has a block before it that earlier ones have not.
+const LAST_THINKS: &str = "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}\
+    {% for m in messages %}{{ m.role[:1] }}:{% if m.role == 'assistant' and loop.index0 > ns.last %}({{ m.reasoning_content }}){% endif %}\
+    {{ m.content.split('|')[-1] }}</s>{% endfor %}{% if add_generation_prompt %}a:{% endif %}";
+
+#[test]
+fn turns_are_found_in_what_is_rendered_once() {
+    let two = chat(&[("user", "b"), ("assistant", "b"), ("user", "b"), ("assistant", "b")]);
+    let found = Talks { found: 1, ..Talks::default() };
+    assert_eq!(talked(&two, LAST_THINKS), (vec!["u:b</s>a:[b</s>]u:b</s>a:[()b</s>]".into()], found));
+    assert_eq!(talked(&chat(&[("user", "b"), ("assistant", "b")]), LAST_THINKS).1, Talks::default());
+    // What earlier turns lose in the whole is learnt from each by itself: thoughts beside the content, or in it.
+    let each = Talks { each: 1, ..Talks::default() };
+    let mut thinking = two.clone();
+    if let Item::Chat(talk) = &mut thinking {
+        talk.messages[1].fields.insert("reasoning_content".into(), "t".into());
+    }
+    let want = vec!["u:b</s>a:[(t)b</s>]".into(), "u:b</s>a:b</s>u:b</s>a:[()b</s>]".into()];
+    assert_eq!(talked(&thinking, LAST_THINKS), (want, each));
+    let inside = chat(&[("user", "b"), ("assistant", "t|b")]);
+    assert_eq!(talked(&inside, LAST_THINKS), (vec!["u:b</s>a:[()b</s>]".into()], Talks { altered: 1, ..Talks::default() }));
+    // A turn that is not to be learnt is there all the same.
+    let mut one = two.clone();
+    if let Item::Chat(talk) = &mut one {
+        talk.messages[1].learnt = false;
+    }
+    assert_eq!(talked(&one, LAST_THINKS), (vec!["u:b</s>a:b</s>u:b</s>a:[()b</s>]".into()], found));
+}
+
+#[test]
+fn what_is_asked_alone_is_no_part_of_the_prompt() {
+    // As DeepSeek-R1: asked, the assistant begins to think; answered, it has not, unless its answer says so.
+    let thinks = "<s>{% for m in messages %}{% if m.role == 'user' %}u:{{ m.content }}{% else %}a:{{ m.content }}</s>{% endif %}{% endfor %}\
+        {% if add_generation_prompt %}a:<t>{% endif %}";
+    let item = chat(&[("user", "q"), ("assistant", "<x"), ("user", "r"), ("assistant", "<t>y")]);
+    assert_eq!(talked(&item, thinks), (vec!["<s>u:qa:[<x</s>]u:ra:<t>[y</s>]".into()], Talks::default()));
+}
+
+#[test]
+fn what_moves_to_the_last_question_is_learnt_from_turn_by_turn() {
+    // As Mistral: the system text stands in the last question, and nowhere once that is answered.
+    let moves = "<s>{% set system = messages[0].content if messages[0].role == 'system' else '' %}\
+        {% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}({% if loop.last and system %}{{ system }}. {% endif %}{{ m.content }})\
+        {% else %} {{ m.content }}</s>{% endif %}{% endfor %}";
+    let item = chat(&[("system", "be"), ("user", "q"), ("assistant", "x"), ("user", "r"), ("assistant", "y")]);
+    let want = vec!["<s>(be. q)[ x</s>]".into(), "<s>(q) x</s>(be. r)[ y</s>]".into()];
+    assert_eq!(talked(&item, moves), (want, Talks { each: 1, ..Talks::default() }));
+    let plain = chat(&[("user", "q"), ("assistant", "x"), ("user", "r"), ("assistant", "y")]);
+    assert_eq!(talked(&plain, moves), (vec!["<s>(q)[ x</s>](r)[ y</s>]".into()], Talks::default()));
+    // A number before all of it is of the prompt.
+    let numbered = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}";
+    assert_eq!(talked(&chat(&[("user", "hi"), ("assistant", "yo")]), numbered).0, ["1hi[yo</s>]"]);
+}
+
+#[test]
+fn generation_blocks_say_what_is_learnt() {
+    let marked = "{% for m in messages %}{% if m.role == 'assistant' %}a:{% generation %}{{ m.content }}</s>\n{%- endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let item = chat(&[("user", "q"), ("assistant", "x"), ("user", "r"), ("assistant", "y")]);
+    assert_eq!(talked(&item, marked), (vec!["qa:[x</s>]ra:[y</s>]".into()], Talks::default()));
+    let mut one = item.clone();
+    if let Item::Chat(talk) = &mut one {
+        talk.messages[1].learnt = false;
+    }
+    assert_eq!(talked(&one, marked).0, ["qa:x</s>ra:[y</s>]"]);
+}
+
+#[test]
+fn what_the_template_leaves_out_is_refused() {
+    let users =
+        "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}{{ m.role[:1] }}:{{ m.content }}</s>{% endif %}{% endfor %}";
+    let refused = |item: &Item| {
+        let tokenizer = Bytes { add_bos: false, chat: Some(users) };
+        encode_train(std::slice::from_ref(item), Template::Chat, &tokenizer, &options(99, LossOn::Answer)).unwrap_err().to_string()
+    };
+    let item = chat(&[("system", "q"), ("user", "q"), ("assistant", "x")]);
+    let said = "`a.json` item 1: the model's chat template leaves out message 1 of the conversation, which is of the role `system`";
+    assert_eq!(refused(&item), said);
+    let Item::Chat(mut talk) = chat(&[("user", "q"), ("assistant", "x")]) else { unreachable!() };
+    talk.tools = vec![serde_json::json!({ "name": "f" })];
+    assert_eq!(refused(&Item::Chat(talk.clone())), "`a.json` item 1: the model's chat template has no place for `tools`");
+    talk.tools = vec![];
+    talk.messages[1].fields.insert("tool_calls".into(), serde_json::json!([{ "name": "f" }]));
+    let said = "`a.json` item 1: the model's chat template leaves out `tool_calls` of message 2 of the conversation";
+    assert_eq!(refused(&Item::Chat(talk)), said);
+    let Item::Instruction(mut before) = question(1, None) else { unreachable!() };
+    before.before.history = vec![("a".into(), "b".into())];
+    before.before.system = "be".into();
+    for template in [Template::Alpaca, Template::Cloze, Template::None, Template::LlmAdapters] {
+        let error =
+            encode_train(&[Item::Instruction(before.clone())], template, &Bytes::default(), &options(99, LossOn::Answer)).unwrap_err();
+        let said = format!("`a.json` item 1 has `system` and `history`, which the template `{}` has no place for", template.name());
+        assert_eq!((class_of(&error), error.to_string()), (Class::Data, said));
+    }
+    let tokenizer = Bytes {
+        add_bos: false,
+        chat: Some("{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}a:{% endif %}"),
+    };
+    let want = "s:be</s>u:a</s>a:[b</s>]u:is it?</s>a:[the correct answer is true</s>]";
+    assert_eq!(shown(&encoded(&Item::Instruction(before), Template::Chat, &tokenizer)), want);
 }

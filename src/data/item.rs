@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 /// Where an item stands in its file, for messages: `` `train.json` item 3 ``.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -49,6 +51,27 @@ pub struct Instruction {
     pub label: Option<usize>,
     /// The number that the item's choices estimate, for correlations; their names are numbers then.
     pub target: Option<f64>,
+    /// What only a conversation has a place for.
+    pub before: Before,
+}
+
+/// What stands before the question of an instruction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Before {
+    /// Empty where there is none.
+    pub system: String,
+    /// Earlier questions with their answers.
+    pub history: Vec<(String, String)>,
+    /// JSON schemas of functions that the model may call.
+    pub tools: Vec<Value>,
+}
+
+impl Before {
+    /// The keys of the record that hold something of it.
+    pub fn keys(&self) -> Vec<&'static str> {
+        let all = [("system", self.system.is_empty()), ("history", self.history.is_empty()), ("tools", self.tools.is_empty())];
+        all.into_iter().filter(|(_, empty)| !empty).map(|(key, _)| key).collect()
+    }
 }
 
 /// A conversation, worded by the model's own chat template.
@@ -56,14 +79,55 @@ pub struct Instruction {
 pub struct Chat {
     pub place: Place,
     pub messages: Vec<Message>,
+    /// JSON schemas of functions that the model may call.
+    pub tools: Vec<Value>,
+    /// Further variables for the chat template, as `enable_thinking`.
+    pub variables: Map<String, Value>,
+    /// The text where a recipe's own template has worded the conversation; no chat template is asked then.
+    pub worded: Option<Vec<Piece>>,
+}
+
+impl Chat {
+    pub fn new(place: Place, messages: Vec<Message>) -> Self {
+        Self { place, messages, tools: vec![], variables: Map::new(), worded: None }
+    }
+}
+
+/// A piece of a text, and whether it is what the model has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub text: String,
+    pub supervised: bool,
 }
 
 /// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    pub content: String,
+    /// `role`, `content` and what else a chat template may word, in the order of the file.
+    pub fields: Map<String, Value>,
+    /// Whether it is learnt where it is the assistant's.
+    pub learnt: bool,
+}
+
+impl Message {
+    pub fn new(role: &str, content: &str) -> Self {
+        let fields = [("role", role), ("content", content)].map(|(key, text)| (key.to_owned(), text.into()));
+        Self { fields: fields.into_iter().collect(), learnt: true }
+    }
+
+    /// `system`, `developer`, `user`, `assistant`, `tool`, or another that a template may know.
+    pub fn role(&self) -> &str {
+        self.fields.get("role").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// What is said; empty where tools are called without a word.
+    pub fn content(&self) -> &str {
+        self.fields.get("content").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub fn is_answer(&self) -> bool {
+        self.role() == "assistant"
+    }
 }
 
 /// A record with named fields, which a recipe's own template words.
@@ -71,7 +135,7 @@ pub struct Message {
 pub struct Row {
     pub place: Place,
     /// By column, in the file's order; columns of a file without header are called `1`, `2`, ….
-    pub fields: serde_json::Map<String, serde_json::Value>,
+    pub fields: Map<String, Value>,
 }
 
 /// A row that comes as token ids.
@@ -79,8 +143,8 @@ pub struct Row {
 pub struct TokenRow {
     pub place: Place,
     pub ids: Vec<u32>,
-    /// The first so many tokens count in no loss.
-    pub mask_first: usize,
+    /// Which of them count in the loss.
+    pub supervised: Vec<bool>,
 }
 
 /// A plain text.

@@ -5,27 +5,30 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::data::encode::{Encode, EncodeOptions, Example, Words, encode_with};
-use crate::data::item::Item;
+use crate::data::encode::{Encode, EncodeOptions, Example, Talks, Words, encode_all, encode_with};
+use crate::data::item::{Chat, Item};
 use crate::data::template::Template;
 
 /// One item as it is trained on: where it is from, its text with what counts in the loss between ⟦ and ⟧, its tokens by id and text
-/// with a `*` at those that count, and what is scored. Of a text, the first block.
+/// with a `*` at those that count, and what is scored. Of a text, the first block; of a conversation, each example that it gives.
 pub fn show(item: &Item, template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<String> {
     let mut out = format!("{}\n", item.place());
     let words = Words::new(template, tokenizer)?;
-    match encode_with(item, &words, options)? {
-        Some(example) => {
-            out +=
-                &format!("training text, {} tokens, in the loss ⟦what stands so⟧:\n{}\n", example.ids.len(), marked(&example, tokenizer)?);
-            out += "tokens:";
-            for (id, counts) in example.ids.iter().zip(&example.supervised) {
-                let token = tokenizer.token(*id).unwrap_or_default();
-                out += &format!(" {}{id}:{token:?}", if *counts { "*" } else { "" });
-            }
-            out.push('\n');
+    let examples = match item {
+        Item::Text(_) => encode_with(item, &words, options)?.into_iter().collect(),
+        _ => encode_all(item, &words, options)?.examples,
+    };
+    if examples.is_empty() {
+        out += &format!("nothing of it counts in the loss within {} tokens\n", options.max_length);
+    }
+    for example in &examples {
+        out += &format!("training text, {} tokens, in the loss ⟦what stands so⟧:\n{}\n", example.ids.len(), marked(example, tokenizer)?);
+        out += "tokens:";
+        for (id, counts) in example.ids.iter().zip(&example.supervised) {
+            let token = tokenizer.token(*id).unwrap_or_default();
+            out += &format!(" {}{id}:{token:?}", if *counts { "*" } else { "" });
         }
-        None => out += &format!("nothing of it counts in the loss within {} tokens\n", options.max_length),
+        out.push('\n');
     }
     if let Item::Instruction(instruction) = item {
         out += &format!("test prompt:\n{}⏎\n", words.test_prompt(instruction)?);
@@ -58,7 +61,8 @@ fn marked(example: &Example, tokenizer: &dyn Encode) -> Result<String> {
 
 /// Figures by split: items, what they give within the limit (`examples`; `left_out` teach nothing), their lengths in tokens before it,
 /// the shares cut and supervised, counts of right choices by name, items whose answer is none of their choices, and how many items
-/// occur again in the same split or in each earlier one (the same instruction and input, conversation, text or tokens).
+/// occur again in the same split or in each earlier one (the same instruction and input, conversation, text or tokens). `notes`, where
+/// there are some, count conversations that the chat template does not plainly word.
 pub fn stats(
     splits: &[(&str, &[Item])],
     template: Template,
@@ -70,7 +74,7 @@ pub fn stats(
     let mut seen: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (split, items) in splits {
         let (mut lengths, mut supervised, mut examples, mut cut, mut left_out, mut unscorable) = (vec![], 0, 0, 0, 0, 0);
-        let mut labels: BTreeMap<String, usize> = BTreeMap::new();
+        let (mut labels, mut talks) = (BTreeMap::<String, usize>::new(), Talks::default());
         let (mut twice, mut elsewhere) = (0, BTreeMap::<&str, usize>::new());
         // A limit that nothing reaches tells what the real one cuts.
         let whole = EncodeOptions { max_length: usize::MAX, ..*options };
@@ -90,28 +94,28 @@ pub fn stats(
                     None => unscorable += usize::from(!instruction.choices.is_empty()),
                 }
             }
-            match encode_with(item, &words, &whole)? {
-                Some(example) => {
-                    // A text is divided, not cut; a last block of one token teaches nothing.
-                    let (tokens, most) = (example.ids.len(), options.max_length);
-                    let given = match item {
-                        Item::Text(_) => tokens / most + usize::from(tokens % most > 1),
-                        _ => usize::from(example.supervised.iter().take(most).any(|s| *s)),
-                    };
-                    examples += given;
-                    left_out += usize::from(given == 0);
-                    cut += usize::from(tokens > most && !matches!(item, Item::Text(_)));
-                    supervised += example.supervised.iter().filter(|s| **s).count();
-                    lengths.push(example.ids.len());
-                }
-                None => left_out += 1,
+            let encoded = encode_all(item, &words, &whole)?;
+            talks.add(&encoded.report.talks);
+            left_out += encoded.report.dropped;
+            for example in encoded.examples {
+                // A text is divided, not cut; a last block of one token teaches nothing.
+                let (tokens, most) = (example.ids.len(), options.max_length);
+                let given = match item {
+                    Item::Text(_) => tokens / most + usize::from(tokens % most > 1),
+                    _ => usize::from(example.supervised.iter().take(most).any(|s| *s)),
+                };
+                examples += given;
+                left_out += usize::from(given == 0);
+                cut += usize::from(tokens > most && !matches!(item, Item::Text(_)));
+                supervised += example.supervised.iter().filter(|s| **s).count();
+                lengths.push(example.ids.len());
             }
         }
         lengths.sort_unstable();
         let tokens: usize = lengths.iter().sum();
         let at = |share: f64| lengths.get(((lengths.len().saturating_sub(1)) as f64 * share).round() as usize).copied();
         let share = |part: usize, of: usize| if of == 0 { 0.0 } else { part as f64 / of as f64 };
-        let figures = json!({
+        let mut figures = json!({
             "items": items.len(),
             "examples": examples,
             "tokens": tokens,
@@ -124,6 +128,11 @@ pub fn stats(
             "unscorable": unscorable,
             "duplicates": { "within": twice, "in": elsewhere },
         });
+        let told = talks.told().into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| (what.to_owned(), count.into()));
+        let told: Map<String, Value> = told.collect();
+        if !told.is_empty() {
+            figures["notes"] = told.into();
+        }
         out.insert((*split).to_owned(), figures);
     }
     Ok(out)
@@ -134,7 +143,8 @@ fn question(item: &Item) -> Option<String> {
     match item {
         Item::Instruction(item) => Some(format!("{}\0{}", item.instruction, item.input)),
         Item::Text(document) => Some(document.text.clone()),
-        Item::Chat(chat) => Some(chat.messages.iter().map(|m| format!("{}: {}\n", m.role, m.content)).collect()),
+        Item::Chat(Chat { worded: Some(pieces), .. }) => Some(pieces.iter().map(|piece| piece.text.as_str()).collect()),
+        Item::Chat(chat) => Some(chat.messages.iter().map(|m| format!("{}: {}\n", m.role(), m.content())).collect()),
         Item::Tokens(row) => Some(format!("{:?}", row.ids)),
         Item::Row(_) => None,
     }

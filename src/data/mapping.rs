@@ -1,4 +1,5 @@
-//! The template that a recipe gives itself: Jinja texts with a record's fields as variables.
+//! The template that a recipe gives itself: Jinja texts with a record's fields as variables. It words a question with its answer,
+//! or a conversation.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,8 +9,10 @@ use minijinja::value::{Enumerator, Object, Serde};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, escape_formatter};
 use serde_json::{Map, Value};
 
-use crate::data::chat::FUEL;
-use crate::data::item::{Instruction, Row};
+use crate::data::chat::{self, FUEL};
+use crate::data::formats::{Unused, messages};
+use crate::data::item::{Before, Chat, Instruction, Item, Row};
+use crate::data::jinja;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
 
@@ -23,6 +26,16 @@ pub struct Mapping {
     label: Option<String>,
     target: Option<String>,
     answered: bool,
+    talk: Option<Talk>,
+}
+
+/// What the texts make of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Talk {
+    /// A JSON list of messages, which the model's own chat template words.
+    Messages,
+    /// The whole text; what stands in `{% generation %}` blocks is learnt.
+    Text,
 }
 
 /// What every record can be called in a text, whatever its fields' names.
@@ -57,25 +70,11 @@ impl Mapping {
         if let Some((name, _)) = choices.iter().enumerate().find_map(|(i, c)| choices[..i].iter().find(|other| other.0 == c.0)) {
             bail_usage!("option `choices` of `template` has `{name}` twice");
         }
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
-        environment.set_syntax(syntax.map_err(|e| Error::run(format!("templates cannot be set up: {e}")))?);
-        environment.set_formatter(|out, state, value| match value.is_none() {
-            true => Err(minijinja::Error::new(ErrorKind::InvalidOperation, "null cannot be written")),
-            false => escape_formatter(out, state, value),
-        });
+        let mut environment = environment()?;
         let mut texts = vec![("prompt".to_owned(), prompt.to_owned())];
         texts.extend(answer.map(|answer| ("answer".to_owned(), answer.to_owned())));
         texts.extend(choices.iter().map(|(name, text)| (format!("choices.{name}"), text.clone())));
-        for (name, text) in &texts {
-            environment.add_template_owned(name.clone(), text.clone()).map_err(|e| {
-                Error::usage(format!("option `{name}` of `template`, line {}: {}", e.line().unwrap_or(1), reason(&e)))
-                    .hint("fields of a record are written `{{ name }}`")
-            })?;
-        }
+        texts.iter().try_for_each(|(name, text)| compile(&mut environment, name, text.clone()))?;
         let names = choices.into_iter().map(|(name, _)| name).collect();
         Ok(Self {
             environment,
@@ -84,7 +83,62 @@ impl Mapping {
             label: label.map(str::to_owned),
             target: target.map(str::to_owned),
             answered: answer.is_some(),
+            talk: None,
         })
+    }
+
+    /// A conversation by its messages: `messages` makes a JSON list of them, and `tools` one of JSON schemas; the model's own chat
+    /// template words them. Errors (class usage): a text that is no Jinja, with its line.
+    pub fn messages(messages: &str, tools: Option<&str>) -> Result<Self> {
+        let mut environment = environment()?;
+        jinja::json(&mut environment);
+        let mut texts = vec![("messages".to_owned(), messages.to_owned())];
+        texts.extend(tools.map(|tools| ("tools".to_owned(), tools.to_owned())));
+        texts.iter().try_for_each(|(name, text)| compile(&mut environment, name, text.clone()))?;
+        Ok(Self { environment, texts, names: vec![], label: None, target: None, answered: true, talk: Some(Talk::Messages) })
+    }
+
+    /// A conversation, or anything else, by its whole text; what stands in `{% generation %}` blocks is learnt. Errors (class usage):
+    /// a text that is no Jinja, with its line, or that has no such block.
+    pub fn whole(text: &str) -> Result<Self> {
+        let mut environment = environment()?;
+        jinja::json(&mut environment);
+        chat::mark_generation(&mut environment);
+        let [plain, marked] = chat::generation_tags(text)?;
+        if plain == marked {
+            let error = Error::usage("option `text` of `template` has no `{% generation %}` block, which holds what is learnt");
+            return Err(error.hint("`{% generation %}{{ answer }}{% endgeneration %}`, around each answer").into());
+        }
+        compile(&mut environment, "text", marked)?;
+        let texts = vec![("text".to_owned(), text.to_owned())];
+        Ok(Self { environment, texts, names: vec![], label: None, target: None, answered: true, talk: Some(Talk::Text) })
+    }
+
+    /// Whether its items are worded by the model's own chat template.
+    pub fn asks_chat(&self) -> bool {
+        self.talk == Some(Talk::Messages)
+    }
+
+    /// What the record becomes: an instruction, or a conversation. Errors as those of [`Self::apply`].
+    pub fn item(&self, row: &Row) -> Result<Item> {
+        let Some(talk) = self.talk else { return self.apply(row).map(Item::Instruction) };
+        let render = self.renderer(row);
+        let place = &row.place;
+        let json = |name: &str| -> Result<Value> {
+            let text = render(name)?;
+            serde_json::from_str(&text).map_err(|e| {
+                let error = Error::data(format!("{place}: `{name}` of the template makes no JSON: {e}"));
+                error.hint("`{{ column | tojson }}` writes a list or a text as JSON").into()
+            })
+        };
+        Ok(Item::Chat(match talk {
+            Talk::Messages => {
+                let list = messages::messages(place, "messages", json("messages")?, true, &mut Unused::default())?;
+                let tools = self.texts.iter().any(|(name, _)| name == "tools").then(|| json("tools")).transpose()?;
+                Chat { tools: messages::tools(place, tools.unwrap_or_default())?, ..Chat::new(place.clone(), list) }
+            }
+            Talk::Text => Chat { worded: Some(chat::by_marks(&render("text")?)), ..Chat::new(place.clone(), vec![]) },
+        }))
     }
 
     /// What the record becomes.
@@ -95,12 +149,7 @@ impl Mapping {
         if let Some(column) = self.label.iter().chain(&self.target).find(|column| !row.fields.contains_key(*column)) {
             return Err(no_column(row, column));
         }
-        let fields = Arc::new(Fields { fields: row.fields.clone(), missed: Mutex::default(), null: Mutex::default() });
-        let context = minijinja::Value::from_object(Names(fields.clone()));
-        let render = |name: &str| {
-            let rendered = self.environment.get_template(name).and_then(|template| template.render(&context));
-            rendered.map_err(|e| self.fault(row, name, &fields, &e))
-        };
+        let render = self.renderer(row);
         let target = self.target.as_ref().map(|column| number(row, column)).transpose()?;
         let label = match (&self.label, target) {
             (Some(column), _) => Some(self.labelled(row, column)?),
@@ -122,7 +171,18 @@ impl Mapping {
             names: self.names.clone(),
             label,
             target,
+            before: Before::default(),
         })
+    }
+
+    /// Makes the texts, by name, of a record.
+    fn renderer<'a>(&'a self, row: &'a Row) -> impl Fn(&str) -> Result<String> + 'a {
+        let fields = Arc::new(Fields { fields: row.fields.clone(), missed: Mutex::default(), null: Mutex::default() });
+        let context = minijinja::Value::from_object(Names(fields.clone()));
+        move |name: &str| {
+            let rendered = self.environment.get_template(name).and_then(|template| template.render(&context));
+            rendered.map_err(|e| self.fault(row, name, &fields, &e))
+        }
     }
 
     /// Why the text called `name` could not be made.
@@ -171,6 +231,28 @@ impl Mapping {
         out.extend(self.target.as_ref().map(|target| ("target".into(), target.clone().into())));
         Value::Object(out)
     }
+}
+
+/// What compiles the texts of a recipe.
+fn environment() -> Result<Environment<'static>> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+    environment.set_syntax(syntax.map_err(|e| Error::run(format!("templates cannot be set up: {e}")))?);
+    environment.set_formatter(|out, state, value| match value.is_none() {
+        true => Err(minijinja::Error::new(ErrorKind::InvalidOperation, "null cannot be written")),
+        false => escape_formatter(out, state, value),
+    });
+    Ok(environment)
+}
+
+fn compile(environment: &mut Environment, name: &str, text: String) -> Result<()> {
+    environment.add_template_owned(name.to_owned(), text).map_err(|e| {
+        let error = Error::usage(format!("option `{name}` of `template`, line {}: {}", e.line().unwrap_or(1), reason(&e)));
+        error.hint("fields of a record are written `{{ name }}`").into()
+    })
 }
 
 /// A record's fields, and the last that were asked for in vain or held null: what an error is about.

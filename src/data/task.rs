@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::formats::{self, Layout};
+use crate::data::formats::{self, Layout, Unused};
 use crate::data::item::{Item, Place};
 use crate::error::{Error, nearest};
 use crate::seed::Stream;
@@ -57,6 +57,8 @@ pub struct Task {
     pub test: Option<Vec<Item>>,
     /// The SHA-256 in hexadecimal of each file that was read.
     pub digests: Vec<(PathBuf, String)>,
+    /// Keys of its files that nothing is made of.
+    pub unused: Unused,
 }
 
 impl Task {
@@ -135,13 +137,13 @@ impl Task {
             }
             found.push((split, paths));
         }
-        let mut digests = Vec::new();
+        let (mut digests, mut unused) = (Vec::new(), Unused::default());
         let mut read = |split| {
             let files = found.iter().find(|(s, _)| *s == split).map(|(_, files)| files);
-            files.map(|files| items_of(files, layout, convert, &mut digests)).transpose()
+            files.map(|files| items_of(files, layout, convert, &mut digests, &mut unused)).transpose()
         };
         let (train, validation, test) = (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
-        Ok(Self { digests, ..Self::from_splits(name, train, validation, test, held_out)? })
+        Ok(Self { digests, unused, ..Self::from_splits(name, train, validation, test, held_out)? })
     }
 
     /// Reads a single file. Its stem says the split (`test.json`); any other stem is train.
@@ -180,7 +182,7 @@ impl Task {
         if validation.is_none() {
             validation = train.as_mut().map(|train| hold_out(train, held_out)).filter(|items| !items.is_empty());
         }
-        Ok(Self { name: name.to_owned(), train, validation, test, digests: Vec::new() })
+        Ok(Self { name: name.to_owned(), train, validation, test, digests: Vec::new(), unused: Unused::default() })
     }
 
     /// The items of a split, or an error of class data that says which splits there are.
@@ -207,10 +209,16 @@ impl Task {
 }
 
 /// The items of a split's files, converted.
-fn items_of(files: &[PathBuf], layout: &Layout, convert: Convert, digests: &mut Vec<(PathBuf, String)>) -> Result<Vec<Item>> {
+fn items_of(
+    files: &[PathBuf],
+    layout: &Layout,
+    convert: Convert,
+    digests: &mut Vec<(PathBuf, String)>,
+    unused: &mut Unused,
+) -> Result<Vec<Item>> {
     let mut all: Vec<Item> = Vec::new();
     for path in files {
-        let (items, digest) = formats::read_digested(path, layout)?;
+        let (items, digest) = formats::read_noted(path, layout, unused)?;
         digests.push((path.clone(), digest));
         for item in items {
             let place = item.place().clone();

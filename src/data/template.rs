@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bail_data;
 use crate::data::encode::{Encode, LossOn};
-use crate::data::item::{Instruction, Place};
+use crate::data::item::{Before, Instruction, Place};
 use crate::error::{Error, nearest};
 
 /// A wording of instruction, context and answer.
@@ -93,6 +93,7 @@ impl Template {
             names: vec![],
             label: None,
             target: None,
+            before: Before::default(),
         };
         let train = |item: &Instruction| self.train_text(item).map(|(prompt, answer)| format!("{prompt}{answer}")).ok();
         json!({
@@ -105,8 +106,10 @@ impl Template {
     /// The training text in two parts, the prompt and the answer that follows it directly.
     ///
     /// # Errors
-    /// `llm-adapters` refuses an item with an `input`: its sets have none. `chat` has no text without a model.
+    /// `llm-adapters` refuses an item with an `input`: its sets have none. `chat` has no text without a model. None but `chat` has
+    /// a place for a system text, earlier questions and tools.
     pub fn train_text(self, item: &Instruction) -> Result<(String, String)> {
+        self.has_place(item)?;
         let prompt = match self {
             Template::Alpaca => alpaca(item),
             Template::Cloze => question(item),
@@ -123,6 +126,7 @@ impl Template {
 
     /// The prompt after which an answer is generated or scored. Errors as in [`Self::train_text`].
     pub fn test_prompt(self, item: &Instruction) -> Result<String> {
+        self.has_place(item)?;
         match self {
             Template::Alpaca => Ok(alpaca(item)),
             Template::Cloze => Ok(question(item)),
@@ -138,6 +142,16 @@ impl Template {
 }
 
 impl Template {
+    /// Refuses what stands before the question, which only a conversation has a place for.
+    fn has_place(self, item: &Instruction) -> Result<()> {
+        let keys: Vec<String> = item.before.keys().into_iter().map(|key| format!("`{key}`")).collect();
+        if self == Template::Chat || keys.is_empty() {
+            return Ok(());
+        }
+        let what = format!("{}, which the template `{}` has no place for", keys.join(" and "), self.name());
+        Err(Error::data(format!("{} has {what}", item.place)).hint("`template: \"chat\"` words it, as a conversation").into())
+    }
+
     /// What is trained behind the prompt.
     pub fn answer(self, item: &Instruction) -> Cow<'_, str> {
         let text = item.label.filter(|_| self == Template::Cloze).and_then(|label| Some(cloze(item)?.1.swap_remove(label)));
@@ -230,6 +244,7 @@ mod tests {
             names: names.iter().map(ToString::to_string).collect(),
             label: Some(1),
             target: None,
+            before: Before::default(),
         };
         let two = ["answer1", "answer2"];
         for (instruction, names, question, want) in [

@@ -63,7 +63,7 @@ fn strings_of_24_items_are_those_published() {
 
 fn messages(case: &Value) -> Vec<Message> {
     let field = |m: &Value, name: &str| m[name].as_str().unwrap().to_owned();
-    case["messages"].as_array().unwrap().iter().map(|m| Message { role: field(m, "role"), content: field(m, "content") }).collect()
+    case["messages"].as_array().unwrap().iter().map(|m| Message::new(&field(m, "role"), &field(m, "content"))).collect()
 }
 
 fn place() -> Place {
@@ -87,7 +87,7 @@ fn chat_templates_render_as_in_transformers() {
     for tokenizer in [from_file, Tokenizer::from_gguf(&Gguf::open(&gguf).unwrap()).unwrap()] {
         let template = ChatTemplate::of(&tokenizer).unwrap();
         for (i, case) in want.iter().enumerate() {
-            let text = template.render(&messages(case), case["ask"].as_bool().unwrap(), &place()).unwrap();
+            let text = template.render(&Chat::new(place(), messages(case)), case["ask"].as_bool().unwrap()).unwrap();
             assert_eq!(Value::from(text.as_str()), case["text"], "conversation {i}");
             assert_eq!(Value::from(Encode::encode(&tokenizer, &text).unwrap()), case["ids"], "conversation {i}");
         }
@@ -96,7 +96,7 @@ fn chat_templates_render_as_in_transformers() {
     for (t, text) in others.into_iter().enumerate() {
         let template = ChatTemplate::new(text, "<|im_start|>", "<|im_end|>").unwrap();
         for (i, case) in want.iter().enumerate() {
-            let rendered = template.render(&messages(case), case["ask"].as_bool().unwrap(), &place()).unwrap();
+            let rendered = template.render(&Chat::new(place(), messages(case)), case["ask"].as_bool().unwrap()).unwrap();
             assert_eq!(Value::from(rendered), case["others"][t], "template {t}, conversation {i}");
         }
     }
@@ -111,9 +111,8 @@ fn what_is_trained_is_what_transformers_tokenises() {
     let mut seen = 0;
     for case in want.iter().filter(|case| case["ask"] == false) {
         let messages = messages(case);
-        let answers: Vec<String> =
-            messages.iter().filter(|m| m.role == "assistant").map(|m| format!("⟦{}<|im_end|>⟧", m.content)).collect();
-        let item = Item::Chat(Chat { place: place(), messages });
+        let answers: Vec<String> = messages.iter().filter(|m| m.is_answer()).map(|m| format!("⟦{}<|im_end|>⟧", m.content())).collect();
+        let item = Item::Chat(Chat::new(place(), messages));
         let example = encode_one(&item, Template::Chat, &tokenizer, &options).unwrap().unwrap();
         assert_eq!(Value::from(example.ids.clone()), case["ids"]);
         let shown = look::show(&item, Template::Chat, &tokenizer, &options).unwrap();

@@ -1,9 +1,13 @@
 //! Instructions: records of AGI-Edgerunners/LLM-Adapters, of plain Alpaca data, and of prompt and completion.
 
 use anyhow::Result;
+use serde_json::Value;
 
+use super::keys::is_empty;
+use super::messages;
 use super::record::Fields;
-use crate::data::item::Instruction;
+use crate::bail_data;
+use crate::data::item::{Before, Instruction};
 
 pub(super) const EXPECTED: &str = "expected are the strings `instruction`, `input`, `output` and `answer`";
 
@@ -14,20 +18,40 @@ pub(super) fn item(fields: &mut Fields) -> Result<Instruction> {
     let answer_text = fields.text("output")?;
     let input = fields.optional("input")?.unwrap_or_default();
     let answer = fields.optional("answer")?;
+    let before = before(fields)?;
     let names: Vec<String> = choice_names(&instruction).into_iter().map(str::to_owned).collect();
     let choices: Vec<String> = names.iter().map(|name| format!("the correct answer is {name}")).collect();
     let label = match answer {
         Some(answer) => names.iter().position(|name| *name == answer),
         None => choices.iter().position(|choice| *choice == answer_text),
     };
-    Ok(Instruction { place: fields.place.clone(), instruction, input, answer_text, choices, names, label, target: None })
+    Ok(Instruction { place: fields.place.clone(), instruction, input, answer_text, choices, names, label, target: None, before })
 }
 
 /// A record with `prompt` and `completion`: nothing to choose from.
 pub(super) fn completion(fields: &mut Fields) -> Result<Instruction> {
     let (instruction, answer_text) = (fields.text("prompt")?, fields.text("completion")?);
+    let before = Before { history: vec![], ..before(fields)? };
     let (input, choices, names) = Default::default();
-    Ok(Instruction { place: fields.place.clone(), instruction, input, answer_text, choices, names, label: None, target: None })
+    Ok(Instruction { place: fields.place.clone(), instruction, input, answer_text, choices, names, label: None, target: None, before })
+}
+
+/// `system`, `history` (a list of questions with their answers) and `tools`, as LLaMA-Factory's files have them.
+fn before(fields: &mut Fields) -> Result<Before> {
+    let system = fields.system()?;
+    let tools = fields.take("tools").map_or(Ok(vec![]), |value| messages::tools(fields.place, value))?;
+    let history = fields.take("history").filter(|value| !is_empty(value));
+    let place = fields.place;
+    let pair = |(i, value): (usize, &Value)| match value.as_array().map(Vec::as_slice) {
+        Some([Value::String(question), Value::String(answer)]) => Ok((question.clone(), answer.clone())),
+        _ => bail_data!("{place}: `history[{i}]` is no list of a question and its answer, both texts"),
+    };
+    let history = match history {
+        None => vec![],
+        Some(Value::Array(list)) => list.iter().enumerate().map(pair).collect::<Result<_>>()?,
+        Some(other) => bail_data!("{place}: `history` is {}, expected a list of [question, answer]", super::kind(&other)),
+    };
+    Ok(Before { system, history, tools })
 }
 
 /// The choices that the end of an instruction names, `Answer format: a/b/c`; none where there is no

@@ -7,9 +7,9 @@ use anyhow::Result;
 use memmap2::Mmap;
 
 use super::layout::{Kind, Layout};
-use super::record::{Records, place};
+use super::record::{Rule, place};
 use super::table::{Head, Table, only_a_header};
-use super::{Encoding, decode, digest, jsonl, mark};
+use super::{Encoding, Unused, decode, digest, jsonl, mark};
 use crate::data::item::{Item, Place};
 use crate::source::tensors::map;
 use crate::{bail_data, bail_usage};
@@ -22,7 +22,9 @@ pub struct Lines {
     map: Mmap,
     encoding: Encoding,
     form: Form,
-    records: Records,
+    rule: Rule,
+    /// Keys of the first row that nothing is made of.
+    unused: Unused,
     /// Where each row begins in the file.
     starts: Vec<u64>,
     /// The line of every [`STRIDE`]th row; between them, lines are counted anew.
@@ -90,11 +92,11 @@ impl Lines {
                 Form::Table(table, head)
             }
         };
-        let records = Records::new(layout.rows, field);
+        let (rule, unused) = (Rule::new(layout.rows, field), Unused::default());
         let digest = digest(&map);
-        let mut rows = Self { file, map, encoding: layout.encoding, form, records, starts, lines, digest };
+        let mut rows = Self { file, map, encoding: layout.encoding, form, rule, unused, starts, lines, digest };
         let (place, value) = rows.value(0)?;
-        rows.records.next(place, value)?;
+        rows.rule.next(place, value, &mut rows.unused)?;
         Ok(rows)
     }
 
@@ -107,7 +109,12 @@ impl Lines {
     /// Row `i`, counted from 0. Errors (class data): the row is broken, or there is no such row.
     pub fn get(&self, i: usize) -> Result<Item> {
         let (place, value) = self.value(i)?;
-        self.records.item(place, value)
+        self.rule.item(place, value, &mut Unused::default())
+    }
+
+    /// Keys of the first row that nothing is made of.
+    pub fn unused(&self) -> &Unused {
+        &self.unused
     }
 
     /// SHA-256 of the file in hexadecimal.

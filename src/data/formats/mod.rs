@@ -2,15 +2,19 @@
 //!
 //! Formats make records (named fields) or, for plain text, documents; [`record`] makes items of records.
 
+mod conversation;
 pub(super) mod instruction;
 mod json;
 mod jsonl;
+mod keys;
 mod layout;
 mod lines;
+pub(super) mod messages;
 mod parquet;
 mod record;
 mod table;
 mod text;
+mod tokens;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,6 +24,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
+pub use self::keys::Unused;
 use self::layout::Kind;
 pub use self::layout::{Encoding, Format, Layout};
 pub use self::lines::Lines;
@@ -36,30 +41,41 @@ pub fn read(path: &Path, layout: &Layout) -> Result<Vec<Item>> {
 
 /// As [`read`], with the SHA-256 of the file in hexadecimal.
 pub fn read_digested(path: &Path, layout: &Layout) -> Result<(Vec<Item>, String)> {
+    read_noted(path, layout, &mut Unused::default())
+}
+
+/// As [`read_digested`]; keys that nothing is made of are added to `unused`.
+pub fn read_noted(path: &Path, layout: &Layout, unused: &mut Unused) -> Result<(Vec<Item>, String)> {
     layout.kind(path)?;
     let unreadable = |e: std::io::Error| Error::data(format!("`{}` cannot be read: {e}", path.display()));
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         bail_data!("`{}` is not a file", path.display());
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    Ok((parse(path, &bytes, layout)?, digest(&bytes)))
+    Ok((parse_noted(path, &bytes, layout, unused)?, digest(&bytes)))
 }
 
 /// Reads the bytes of a data file; `path` names it in messages.
 pub fn parse(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<Item>> {
+    parse_noted(path, bytes, layout, &mut Unused::default())
+}
+
+fn parse_noted(path: &Path, bytes: &[u8], layout: &Layout, unused: &mut Unused) -> Result<Vec<Item>> {
     let file = Arc::from(path);
     let kind = layout.kind(path)?;
+    let field = if matches!(kind, Kind::Json | Kind::Jsonl) { "key" } else { "column" };
+    let records = Records::new(layout.rows, field, unused);
     if let Kind::Parquet = kind {
-        return parquet::parse(&file, bytes, Records::new(layout.rows, "column"));
+        return parquet::parse(&file, bytes, records);
     }
     let text = decode(&file, bytes, mark(bytes, layout.encoding)..bytes.len(), layout.encoding, 1)?;
     if text.trim().is_empty() {
         bail_data!("`{}` is empty", path.display());
     }
     match kind {
-        Kind::Json => json::parse(&file, &text, Records::new(layout.rows, "key")),
-        Kind::Jsonl => jsonl::parse(&file, &text, Records::new(layout.rows, "key")),
-        Kind::Table(table) => table.parse(&file, &text, Records::new(layout.rows, "column")),
+        Kind::Json => json::parse(&file, &text, records),
+        Kind::Jsonl => jsonl::parse(&file, &text, records),
+        Kind::Table(table) => table.parse(&file, &text, records),
         Kind::Text | Kind::Parquet => text::parse(&file, &text),
     }
 }

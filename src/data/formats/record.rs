@@ -1,17 +1,20 @@
-//! Records (named fields) to items. What kind of item a file holds, the keys of its first record say.
+//! Records (named fields) to items. What kind of item a file holds, the keys of its first record say. Every key of a record is
+//! used, or [`keys`] says what becomes of it.
 
 use std::sync::Arc;
 
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::{instruction, kind};
+use super::keys::{self, Unused, is_empty};
+use super::{conversation, instruction, kind, messages, tokens};
 use crate::bail_data;
-use crate::data::item::{Chat, Document, Item, Message, Place, Row, TokenRow};
+use crate::data::item::{Document, Item, Place, Row};
 use crate::error::{Error, nearest};
 
 /// Records that are items by themselves.
-const SHAPES: &str = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {ids, mask_first} and {text}";
+const SHAPES: &str = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {conversations}, \
+                      {ids, mask_first}, {input_ids, labels} and {text}";
 
 /// Keys named in a message.
 const SHOWN: usize = 12;
@@ -22,6 +25,8 @@ enum Shape {
     Instruction,
     Completion,
     Chat,
+    /// A conversation in two lists, of which the second is learnt.
+    Turns,
     Tokens,
     Text,
 }
@@ -30,10 +35,15 @@ impl Shape {
     /// None: the keys are those of no kind.
     fn of(fields: &Map<String, Value>) -> Option<Self> {
         let has = |key: &str| fields.contains_key(key);
+        let talk = conversation::KEYS.iter().any(|key| has(key));
+        let lists = || ["prompt", "completion"].iter().any(|key| fields[*key].is_array());
         match () {
-            _ if has("instruction") => Some(Shape::Instruction),
-            _ if has("messages") => Some(Shape::Chat),
+            // What is tokenised is taken as it is, whatever texts it was made of.
+            _ if has("input_ids") => Some(Shape::Tokens),
+            _ if has("instruction") && (has("output") || !talk) => Some(Shape::Instruction),
+            _ if talk => Some(Shape::Chat),
             _ if has("ids") || has("mask_first") => Some(Shape::Tokens),
+            _ if has("prompt") && has("completion") && lists() => Some(Shape::Turns),
             _ if has("prompt") && has("completion") => Some(Shape::Completion),
             // A text with a label is a question of classification, which only a template can word.
             _ if has("text") && !has("label") && !has("labels") => Some(Shape::Text),
@@ -46,6 +56,7 @@ impl Shape {
             Shape::Instruction => "an instruction (`instruction`)",
             Shape::Completion => "a completion (`prompt`, `completion`)",
             Shape::Chat => "a conversation (`messages`)",
+            Shape::Turns => "a conversation (`prompt`, `completion`)",
             Shape::Tokens => "token ids (`ids`)",
             Shape::Text => "a text (`text`)",
         }
@@ -55,16 +66,45 @@ impl Shape {
         match self {
             Shape::Instruction => instruction::EXPECTED,
             Shape::Completion => "expected are the strings `prompt` and `completion`",
-            Shape::Chat => "expected is `{\"messages\": [{\"role\": \"user\", \"content\": text}, …]}`",
-            Shape::Tokens => "expected is `{\"ids\": [token ids], \"mask_first\": number}`",
+            Shape::Chat => messages::EXPECTED,
+            Shape::Turns => "expected are lists of messages as `prompt` and `completion`",
+            Shape::Tokens => tokens::EXPECTED,
             Shape::Text => "expected is the string `text`",
+        }
+    }
+
+    /// Keys that one of no kind may be a slip of the pen for.
+    fn slips(self) -> &'static [&'static str] {
+        match self {
+            Shape::Instruction => &["input", "answer"],
+            Shape::Tokens => &tokens::SLIPS,
+            Shape::Completion | Shape::Chat | Shape::Turns | Shape::Text => &[],
         }
     }
 }
 
 /// Makes items of a file's records.
+#[derive(Debug)]
+pub(super) struct Records<'a> {
+    rule: Rule,
+    /// Keys that no item is made of.
+    unused: &'a mut Unused,
+}
+
+impl<'a> Records<'a> {
+    pub fn new(rows: bool, field: &'static str, unused: &'a mut Unused) -> Self {
+        Self { rule: Rule::new(rows, field), unused }
+    }
+
+    /// The next item. The first one decides what those after it have to be.
+    pub fn next(&mut self, place: Place, value: Value) -> Result<Item> {
+        self.rule.next(place, value, self.unused)
+    }
+}
+
+/// What the records of a file have to be.
 #[derive(Clone, Debug)]
-pub(super) struct Records {
+pub(super) struct Rule {
     /// All records become rows as they are.
     rows: bool,
     /// Of the first record.
@@ -73,24 +113,24 @@ pub(super) struct Records {
     field: &'static str,
 }
 
-impl Records {
+impl Rule {
     pub fn new(rows: bool, field: &'static str) -> Self {
         Self { rows, shape: None, field }
     }
 
     /// The next item. The first one decides what those after it have to be.
-    pub fn next(&mut self, place: Place, value: Value) -> Result<Item> {
+    pub fn next(&mut self, place: Place, value: Value, unused: &mut Unused) -> Result<Item> {
         if !self.rows && self.shape.is_none() {
             let Value::Object(fields) = &value else {
                 bail_data!("{place} is {}, expected an object; {SHAPES}", kind(&value));
             };
             self.shape = Some(Shape::of(fields).ok_or_else(|| self.unknown(&place, fields))?);
         }
-        self.item(place, value)
+        self.item(place, value, unused)
     }
 
     /// An item of the kind that is decided.
-    pub fn item(&self, place: Place, value: Value) -> Result<Item> {
+    pub fn item(&self, place: Place, value: Value, unused: &mut Unused) -> Result<Item> {
         let (fields, shape) = match (value, self.shape) {
             (Value::Object(fields), Some(shape)) => (fields, shape),
             (Value::Object(fields), None) => return Ok(Item::Row(Row { place, fields })),
@@ -102,25 +142,29 @@ impl Records {
         if let Some(found) = Shape::of(&fields).filter(|&found| found != shape) {
             bail_data!("{place} is {}, but the file began with {}; a file holds one kind only", found.name(), shape.name());
         }
-        let expected = shape.expected();
-        let mut fields = Fields { place: &place, fields, expected };
-        Ok(match shape {
-            Shape::Instruction => {
-                let item = instruction::item(&mut fields)?;
-                Item::Instruction(item)
-            }
+        let mut fields = Fields { place: &place, fields, expected: shape.expected() };
+        let item = match shape {
+            Shape::Instruction => Item::Instruction(instruction::item(&mut fields)?),
             Shape::Completion => Item::Instruction(instruction::completion(&mut fields)?),
-            Shape::Chat => Item::Chat(chat(&mut fields)?),
-            Shape::Tokens => Item::Tokens(tokens(&mut fields)?),
+            Shape::Chat => Item::Chat(conversation::chat(&mut fields, unused)?),
+            Shape::Turns => Item::Chat(conversation::turns(&mut fields, unused)?),
+            Shape::Tokens => Item::Tokens(tokens::tokens(&mut fields)?),
             Shape::Text => {
                 let text = fields.text("text")?;
-                Item::Text(Document { place, text, ended: true })
+                Item::Text(Document { place: place.clone(), text, ended: true })
             }
-        })
+        };
+        fields.rest(shape, unused)?;
+        Ok(item)
     }
 
     fn unknown(&self, place: &Place, fields: &Map<String, Value>) -> Error {
         let shown: Vec<String> = fields.keys().take(SHOWN).map(|key| format!("`{}`", clip(key))).collect();
+        if let Some(key) = ["chosen", "rejected"].into_iter().find(|key| fields.contains_key(*key)) {
+            let error = Error::data(format!("{place} is a preference (`{key}`): answers compared, of which none is to be learnt as it is"));
+            return error
+                .hint("to learn the preferred answer, word it: `template: #{ prompt: \"{{ prompt }}\", answer: \"{{ chosen }}\" }`");
+        }
         let more = if fields.len() > SHOWN { ", …" } else { "" };
         let found = match shown.len() {
             0 => format!("no {}s", self.field),
@@ -128,12 +172,12 @@ impl Records {
             _ => format!("the {}s {}{more}", self.field, shown.join(", ")),
         };
         Error::data(format!("{place} has {found}, which is no record that is known; {SHAPES}"))
-            .hint(format!("a template in the recipe can word any {}s", self.field))
+            .hint(format!("a template in the recipe can word any {}s, those of conversations too", self.field))
     }
 }
 
 /// The beginning of a name that may be anything.
-fn clip(name: &str) -> String {
+pub(super) fn clip(name: &str) -> String {
     if name.chars().count() <= 40 { name.to_owned() } else { name.chars().take(40).chain(['…']).collect() }
 }
 
@@ -154,6 +198,53 @@ impl Fields<'_> {
         }
     }
 
+    /// What a key holds, taken out; null is nothing.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.fields.shift_remove(name).filter(|value| !value.is_null())
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.fields.get(name)
+    }
+
+    /// A list that may be missing, or null.
+    pub fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Array(list)) => Ok(Some(list)),
+            Some(other) if name == "ids" => bail_data!("{}: `{name}` is {}, {}", self.place, kind(&other), self.expected),
+            Some(other) => bail_data!("{}: `{name}` is {}, expected a list", self.place, kind(&other)),
+        }
+    }
+
+    /// A system text, by the names that it has beside the texts of a record; empty where there is none.
+    pub fn system(&mut self) -> Result<String> {
+        let mut found = String::new();
+        for name in ["system", "system_prompt", "system_message"] {
+            match self.take(name) {
+                Some(value) if is_empty(&value) => {}
+                Some(Value::String(text)) if found.is_empty() || found == text => found = text,
+                Some(Value::String(_)) => bail_data!("{}: `{name}` is another system text than the one before it", self.place),
+                Some(other) => bail_data!("{}: `{name}` is {}, expected a string", self.place, kind(&other)),
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Says of each key that is left what becomes of it.
+    fn rest(self, shape: Shape, unused: &mut Unused) -> Result<()> {
+        for (key, value) in &self.fields {
+            let key = key.as_str();
+            keys::pass(key, value, shape.slips(), unused).map_err(|error| {
+                // The words of a slip are as those of a key that is missing.
+                let expected = if error.message.starts_with("unknown key") { format!("; {}", self.expected) } else { String::new() };
+                Error { message: format!("{}: {}{expected}", self.place, error.message), ..error }
+            })?;
+        }
+        Ok(())
+    }
+
     /// A string that may be missing, or null. A key that nearly has its name is taken for a slip.
     pub fn optional(&mut self, name: &str) -> Result<Option<String>> {
         if self.fields.get(name).is_some_and(|value| !value.is_null()) {
@@ -164,75 +255,6 @@ impl Fields<'_> {
             Some(slip) => bail_data!("{}: unknown key `{slip}`; did you mean `{name}`?; {}", self.place, self.expected),
             None => Ok(None),
         }
-    }
-}
-
-fn chat(fields: &mut Fields) -> Result<Chat> {
-    let (place, expected) = (fields.place, fields.expected);
-    let list = match fields.fields.remove("messages") {
-        Some(Value::Array(list)) if !list.is_empty() => list,
-        Some(Value::Array(_)) => bail_data!("{place}: `messages` is empty; {expected}"),
-        Some(other) => bail_data!("{place}: `messages` is {}, expected a list; {expected}", kind(&other)),
-        None => bail_data!("{place} has no `messages`; {expected}"),
-    };
-    let message = |(i, value): (usize, Value)| message(place, expected, i, value);
-    Ok(Chat { place: place.clone(), messages: list.into_iter().enumerate().map(message).collect::<Result<_>>()? })
-}
-
-fn message(place: &Place, expected: &str, i: usize, value: Value) -> Result<Message> {
-    let Value::Object(mut fields) = value else {
-        bail_data!("{place}: `messages[{i}]` is {}, expected an object; {expected}", kind(&value));
-    };
-    let mut text = |name: &str| -> Result<String> {
-        match fields.remove(name) {
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => bail_data!("{place}: `messages[{i}].{name}` is {}, expected a string; {expected}", kind(&other)),
-            None => bail_data!("{place}: `messages[{i}]` has no `{name}`; {expected}"),
-        }
-    };
-    let (role, content) = (text("role")?, text("content")?);
-    let known = ["system", "user", "assistant"];
-    if !known.contains(&role.as_str()) {
-        let near = nearest(&role, known).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        bail_data!("{place}: `messages[{i}].role` is `{}`, expected system, user or assistant{near}", clip(&role));
-    }
-    // A call of a tool or a weight would change what is learnt, so none is passed over.
-    if let Some((key, _)) = fields.iter().find(|(_, value)| !value.is_null()) {
-        bail_data!("{place}: unknown key `{}` in `messages[{i}]`; {expected}", clip(key));
-    }
-    Ok(Message { role, content })
-}
-
-/// `mask_first`, 0 where it is missing, says how many tokens at the front count in no loss. Other keys are refused: a
-/// mistyped `mask_first` would change the loss.
-fn tokens(fields: &mut Fields) -> Result<TokenRow> {
-    let (place, expected, fields) = (fields.place, fields.expected, &fields.fields);
-    let known = ["ids", "mask_first"];
-    if let Some(key) = fields.keys().find(|key| !known.contains(&key.as_str())) {
-        let near = nearest(key, known).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        bail_data!("{place}: unknown key `{}`{near}; {expected}", clip(key));
-    }
-    let ids: Vec<u32> = match fields.get("ids") {
-        Some(Value::Array(list)) => list.iter().enumerate().map(|(i, value)| id(place, i, value)).collect::<Result<_>>()?,
-        Some(other) => bail_data!("{place}: `ids` is {}, {expected}", kind(other)),
-        None => bail_data!("{place} has no `ids`; {expected}"),
-    };
-    let mask_first = match fields.get("mask_first") {
-        None => 0,
-        Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
-            Some(n) if n <= ids.len() => n,
-            Some(n) => bail_data!("{place}: `mask_first` is {n}, more than the row has ids ({})", ids.len()),
-            None => bail_data!("{place}: `mask_first` is {value}, expected a whole number"),
-        },
-    };
-    Ok(TokenRow { place: place.clone(), ids, mask_first })
-}
-
-fn id(place: &Place, i: usize, value: &Value) -> Result<u32> {
-    match value.as_u64().and_then(|id| u32::try_from(id).ok()) {
-        Some(id) => Ok(id),
-        None if value.is_number() => bail_data!("{place}: `ids[{i}]` is {value}, ids are whole numbers from 0 to {}", u32::MAX),
-        None => bail_data!("{place}: `ids[{i}]` is {}, expected a token id", kind(value)),
     }
 }
 

@@ -64,7 +64,10 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making)
             match item {
                 Item::Text(document) => texts.push(document.text.clone()),
                 Item::Instruction(i) => texts.push(format!("{} {} {}", i.instruction, i.input, i.answer_text)),
-                Item::Chat(chat) => texts.extend(chat.messages.iter().map(|m| m.content.clone())),
+                Item::Chat(chat) => {
+                    texts.extend(chat.messages.iter().map(|message| message.content().to_owned()));
+                    texts.extend(chat.worded.iter().flatten().map(|piece| piece.text.clone()));
+                }
                 Item::Row(_) | Item::Tokens(_) => {}
             }
         }

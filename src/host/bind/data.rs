@@ -13,7 +13,7 @@ use super::model::Model;
 use super::set::{Part, Set, Source};
 use super::{Answer, dynamic, placed, refuse, told_map};
 use crate::bail_usage;
-use crate::data::formats::Lines;
+use crate::data::formats::{Lines, Unused};
 use crate::data::{self, Item, Split, look};
 use crate::error::Error;
 use crate::host::Watched;
@@ -256,7 +256,9 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     door::call(context, host, "data::load", arguments).make(|making| {
         let name = host.resolve(path)?;
         let files = source::data_with(&name, &loading.splits)?;
-        let (tasks, digests) = if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
+        let (tasks, digests, unused) =
+            if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
+        unused.notes().iter().for_each(|note| host.console.note(&format!("`{path}`: {note}")));
         for (file, digest) in digests {
             making.effects.insert(format!("the digest of `{}`", file.display()), digest.clone().into());
             host.with_run(|run| run.note_digest(file.display().to_string(), digest))?;
@@ -279,22 +281,23 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     })
 }
 
-/// Tasks by name with their splits, and the SHA-256 of each file.
-type Sources = (Vec<(String, Vec<(Split, Source)>)>, Vec<(PathBuf, String)>);
+/// Tasks by name with their splits, the SHA-256 of each file, and keys that nothing is made of.
+type Sources = (Vec<(String, Vec<(Split, Source)>)>, Vec<(PathBuf, String)>, Unused);
 
 fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
     let convert = |item| {
         host.guard.check()?;
         loading.wording.convert(item)
     };
-    let (mut out, mut digests) = (vec![], vec![]);
+    let (mut out, mut digests, mut unused) = (vec![], vec![], Unused::default());
     for task in data::Task::open_all(path, files, host.settings.seed, &loading.layout, &convert)? {
         digests.extend(task.digests);
+        unused.add(&task.unused);
         let splits = [(Split::Train, task.train), (Split::Validation, task.validation), (Split::Test, task.test)];
         let sources = splits.into_iter().filter_map(|(split, items)| Some((split, Source::Memory(Arc::new(items?)))));
         out.push((task.name, sources.collect()));
     }
-    Ok((out, digests))
+    Ok((out, digests, unused))
 }
 
 fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
@@ -314,16 +317,17 @@ fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<
             tasks.iter().filter_map(of).collect()
         }
     };
-    let (mut out, mut digests) = (vec![], vec![]);
+    let (mut out, mut digests, mut unused) = (vec![], vec![], Unused::default());
     for (name, splits) in tasks {
         let mut sources = vec![];
         for (split, files) in splits {
             let Some(split) = Split::parse(&split) else { continue };
             let lines = files.iter().map(|file| Lines::open(file, &loading.layout)).collect::<anyhow::Result<Vec<_>>>()?;
+            lines.iter().for_each(|lines| unused.add(lines.unused()));
             digests.extend(files.iter().zip(&lines).map(|(file, lines)| (file.clone(), lines.digest().to_owned())));
             sources.push((split, Source::Files { lines: Arc::new(lines), order: None }));
         }
         out.push((name, sources));
     }
-    Ok((out, digests))
+    Ok((out, digests, unused))
 }

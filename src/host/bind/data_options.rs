@@ -66,7 +66,7 @@ struct Given {
 }
 
 impl FromOption for Wanted {
-    const WHAT: &'static str = "the name of a template, or a map with `prompt`";
+    const WHAT: &'static str = "the name of a template, or a map with `prompt`, `messages` or `text`";
 
     fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
         match value.clone().try_cast::<Map>() {
@@ -82,7 +82,22 @@ impl Wanted {
             Self::Name(name) => return Ok(Given { template: Template::parse(&name)?, mapping: None }),
             Self::Own(map) => map,
         };
-        let mut o = Options::new("template", map, &["prompt", "answer", "choices", "label", "target"])?;
+        let mut o = Options::new("template", map, &["prompt", "answer", "choices", "label", "target", "messages", "tools", "text"])?;
+        let given = |mapping: Mapping| {
+            let template = if mapping.asks_chat() { Template::Chat } else { Template::None };
+            Ok(Given { template, mapping: Some(mapping) })
+        };
+        let (messages, text) = (o.take_opt::<String>("messages")?, o.take_opt::<String>("text")?);
+        let tools = o.take_opt::<String>("tools")?;
+        if messages.is_some() || text.is_some() {
+            let Some(mapping) = conversation(messages, tools, text, &mut o)? else {
+                bail_usage!("options `messages` and `text` of `template` stand alone, but for `tools` beside `messages`")
+            };
+            return given(mapping);
+        }
+        if tools.is_some() {
+            bail_usage!("option `tools` of `template` needs `messages`, beside which the model's chat template words it");
+        }
         let choices = o.take_opt::<Texts>("choices")?.map(Texts::single).transpose()?.unwrap_or_default();
         let mapping = Mapping::new(
             &o.take::<String>("prompt")?,
@@ -91,7 +106,19 @@ impl Wanted {
             o.take_opt::<String>("label")?.as_deref(),
             o.take_opt::<String>("target")?.as_deref(),
         )?;
-        Ok(Given { template: Template::None, mapping: Some(mapping) })
+        given(mapping)
+    }
+}
+
+/// A template for conversations; `None` where what is given does not go together.
+fn conversation(messages: Option<String>, tools: Option<String>, text: Option<String>, o: &mut Options) -> anyhow::Result<Option<Mapping>> {
+    let question =
+        ["prompt", "answer", "label", "target"].into_iter().map(|key| o.take_opt::<String>(key)).collect::<Result<Vec<_>, _>>()?;
+    let alone = question.iter().all(Option::is_none) && o.take_opt::<Texts>("choices")?.is_none();
+    match (messages, tools, text) {
+        (Some(messages), tools, None) if alone => Mapping::messages(&messages, tools.as_deref()).map(Some),
+        (None, None, Some(text)) if alone => Mapping::whole(&text).map(Some),
+        _ => Ok(None),
     }
 }
 

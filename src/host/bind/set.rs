@@ -29,7 +29,7 @@ impl Wording {
     /// An item as the templates take it: a row becomes what the recipe's template makes of it.
     pub fn convert(&self, item: Item) -> anyhow::Result<Item> {
         match (&self.mapping, item) {
-            (Some(mapping), Item::Row(row)) => Ok(Item::Instruction(mapping.apply(&row)?)),
+            (Some(mapping), Item::Row(row)) => mapping.item(&row),
             (_, item) => Ok(item),
         }
     }

@@ -1,0 +1,328 @@
+//! Conversations: lists of messages as OpenAI, TRL, ShareGPT and LLaMA-Factory write them, to those of chat templates.
+
+use anyhow::Result;
+use serde_json::{Map, Value, json};
+
+use super::keys::{self, Unused, is_empty, truth};
+use super::{kind, record::clip};
+use crate::bail_data;
+use crate::data::item::{Message, Place};
+use crate::error::{Error, nearest};
+
+pub(super) const EXPECTED: &str = "expected is `{\"messages\": [{\"role\": \"user\", \"content\": text}, …]}`";
+
+/// Roles that chat templates know.
+const ROLES: [&str; 7] = ["system", "developer", "user", "assistant", "tool", "function", "ipython"];
+
+/// Who speaks, in the words of ShareGPT sets, with its role; a call is a turn of the assistant.
+const SPEAKERS: [(&str, &str); 16] = [
+    ("human", "user"),
+    ("prompter", "user"),
+    ("gpt", "assistant"),
+    ("chatgpt", "assistant"),
+    ("bing", "assistant"),
+    ("bard", "assistant"),
+    ("bot", "assistant"),
+    ("model", "assistant"),
+    ("observation", "tool"),
+    ("tool_response", "tool"),
+    ("function_response", "tool"),
+    ("tool_result", "tool"),
+    ("function-response", "tool"),
+    ("function_call", CALL),
+    ("function-call", CALL),
+    ("tool_call", CALL),
+];
+
+const CALL: &str = "call";
+
+/// Keys of a message that a template words or the answer loses something.
+pub(in crate::data) const WORDED: [&str; 11] = [
+    "tool_calls",
+    "function_call",
+    "tools",
+    "functions",
+    "reasoning_content",
+    "reasoning",
+    "thinking",
+    "tool_plan",
+    "documents",
+    "citations",
+    "refusal",
+];
+
+/// Keys of a message that say who or what it is of; a template may word them, most do not.
+const NAMES: [&str; 3] = ["name", "tool_call_id", "id"];
+
+/// A list of messages, or a JSON text of one. `key` is what the record calls it; with `spoken`, roles may be those of ShareGPT.
+///
+/// Errors (class data), with the place.
+pub(in crate::data) fn messages(place: &Place, key: &str, value: Value, spoken: bool, unused: &mut Unused) -> Result<Vec<Message>> {
+    let value = match value {
+        Value::String(text) => serde_json::from_str(&text).ok().filter(Value::is_array).unwrap_or(Value::String(text)),
+        other => other,
+    };
+    let list = match value {
+        Value::Array(list) if !list.is_empty() => list,
+        Value::Array(_) => bail_data!("{place}: `{key}` is empty; {EXPECTED}"),
+        other => bail_data!("{place}: `{key}` is {}, expected a list; {EXPECTED}", kind(&other)),
+    };
+    let message = |(i, value): (usize, Value)| match value {
+        Value::Object(fields) => Reader { place, at: format!("{key}[{i}]"), fields }.message(spoken, unused),
+        other => bail_data!("{place}: `{key}[{i}]` is {}, expected an object; {EXPECTED}", kind(&other)),
+    };
+    list.into_iter().enumerate().map(message).collect()
+}
+
+/// JSON schemas of functions: a list, or a JSON text of one.
+pub(in crate::data) fn tools(place: &Place, value: Value) -> Result<Vec<Value>> {
+    if is_empty(&value) {
+        return Ok(vec![]);
+    }
+    let parsed = match value {
+        Value::String(text) => match serde_json::from_str(&text) {
+            Ok(parsed) => parsed,
+            Err(_) => bail_data!("{place}: `tools` is a text that is no JSON, expected a list of JSON schemas"),
+        },
+        other => other,
+    };
+    match parsed {
+        Value::Array(list) if list.iter().all(Value::is_object) => Ok(list),
+        Value::Array(list) => {
+            let other = list.iter().find(|tool| !tool.is_object()).map_or("nothing", kind);
+            bail_data!("{place}: `tools` holds {other}, expected JSON schemas of functions")
+        }
+        other => bail_data!("{place}: `tools` is {}, expected a list of JSON schemas", kind(&other)),
+    }
+}
+
+/// A message on its way to what a template sees.
+struct Reader<'a> {
+    place: &'a Place,
+    /// What messages call it: `messages[0]`.
+    at: String,
+    fields: Map<String, Value>,
+}
+
+impl Reader<'_> {
+    fn message(mut self, spoken: bool, unused: &mut Unused) -> Result<Message> {
+        let Self { place, at, .. } = &self;
+        let (place, at) = (*place, at.clone());
+        // What is null, or an empty list, is not there, for templates too: many write it out where they find it.
+        self.fields.retain(|key, value| value.is_string() || key == "content" || key == "value" || !is_empty(value));
+        let spoken = self.says_from(spoken);
+        let learnt = self.learnt()?;
+        let role = self.role(spoken)?;
+        if role == CALL {
+            self.call()?;
+        } else {
+            self.content()?;
+        }
+        let answers = self.fields.get("role").is_some_and(|role| role == "assistant");
+        let calls = self.fields.contains_key("tool_calls") || self.fields.contains_key("function_call");
+        match self.fields.get("content") {
+            Some(Value::String(_)) => {}
+            None | Some(Value::Null) if answers && calls => {
+                self.fields.shift_remove("content");
+            }
+            None => bail_data!("{place}: `{at}` has no `content`; {EXPECTED}"),
+            Some(other) => bail_data!("{place}: `{at}.content` is {}, expected a string; {EXPECTED}", kind(other)),
+        }
+        self.others(unused)?;
+        Ok(Message { fields: self.fields, learnt })
+    }
+
+    /// Turns `from` and `value` into `role` and `content`; whether the words of ShareGPT may stand for roles.
+    fn says_from(&mut self, spoken: bool) -> bool {
+        if self.fields.contains_key("role") || !self.fields.contains_key("from") {
+            return spoken;
+        }
+        let rename = |(key, value): (String, Value)| match key.as_str() {
+            "from" => ("role".to_owned(), value),
+            "value" => ("content".to_owned(), value),
+            _ => (key, value),
+        };
+        self.fields = std::mem::take(&mut self.fields).into_iter().map(rename).collect();
+        true
+    }
+
+    /// Whether the turn is to be learnt, by the keys that say so in OpenAI's and TRL's files (`weight`), Axolotl's (`train`,
+    /// `training`) and ms-swift's (`loss`).
+    fn learnt(&mut self) -> Result<bool> {
+        let mut learnt = true;
+        for key in ["weight", "train", "training", "loss"] {
+            let Some(value) = self.fields.shift_remove(key) else { continue };
+            match truth(&value) {
+                Some(counts) => learnt &= counts,
+                None => bail_data!("{}: `{}.{key}` is {value}, expected 0 or 1", self.place, self.at),
+            }
+        }
+        Ok(learnt)
+    }
+
+    /// The role as a template knows it, set in the message.
+    fn role(&mut self, spoken: bool) -> Result<&'static str> {
+        let (place, at) = (self.place, &self.at);
+        let role = match self.fields.get("role") {
+            Some(Value::String(role)) => role.clone(),
+            Some(other) => bail_data!("{place}: `{at}.role` is {}, expected a string; {EXPECTED}", kind(other)),
+            None => bail_data!("{place}: `{at}` has no `role`; {EXPECTED}"),
+        };
+        let known = ROLES.into_iter().find(|known| *known == role);
+        let speaker = || SPEAKERS.into_iter().find(|(word, _)| spoken && *word == role).map(|(_, role)| role);
+        let Some(found) = known.or_else(speaker) else {
+            let alias = SPEAKERS.into_iter().find(|(word, role_of)| *word == role && *role_of != CALL).map(|(_, role)| role);
+            let near = alias.or_else(|| nearest(&role, ROLES)).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            bail_data!("{place}: `{at}.role` is `{}`, expected system, developer, user, assistant or tool{near}", clip(&role));
+        };
+        let found_role = if found == CALL { "assistant" } else { found };
+        self.fields.insert("role".into(), found_role.into());
+        Ok(found)
+    }
+
+    /// Parts that are all text become one text, as templates that know parts write them: one behind the other.
+    fn content(&mut self) -> Result<()> {
+        let (place, at) = (self.place, &self.at);
+        let Some(Value::Array(parts)) = self.fields.get("content") else { return Ok(()) };
+        let mut whole = String::new();
+        for (i, part) in parts.iter().enumerate() {
+            let kind_of = part.get("type").and_then(Value::as_str).unwrap_or_else(|| kind(part));
+            let other =
+                || part.as_object().and_then(|fields| fields.iter().find(|(key, v)| *key != "type" && *key != "text" && !is_empty(v)));
+            match (kind_of, part.get("text"), other()) {
+                ("text", Some(Value::String(text)), None) => whole += text,
+                ("text", _, Some((key, _))) => {
+                    bail_data!("{place}: `{at}.content[{i}]` has the key `{}`, which would be left out", clip(key))
+                }
+                ("text", ..) => bail_data!("{place}: `{at}.content[{i}]` has no `text`"),
+                (other, ..) => {
+                    let error =
+                        Error::data(format!("{place}: `{at}.content[{i}]` is a part of the type `{}`, which is no text", clip(other)));
+                    return Err(error.hint("the models here read text only: parts are `{\"type\": \"text\", \"text\": …}`").into());
+                }
+            }
+        }
+        self.fields.insert("content".into(), whole.into());
+        Ok(())
+    }
+
+    /// A turn that is the JSON of a call (LLaMA-Factory's `function_call`), or of several, becomes one with `tool_calls`.
+    fn call(&mut self) -> Result<()> {
+        let (place, at) = (self.place, &self.at);
+        let text = self.fields.shift_remove("content").unwrap_or_default();
+        let value = text.as_str().map_or(Ok(text.clone()), serde_json::from_str);
+        let calls = match value {
+            Ok(Value::Array(calls)) => calls,
+            Ok(call) => vec![call],
+            Err(_) => bail_data!("{place}: `{at}` is a call that is no JSON; expected is `{{\"name\": …, \"arguments\": …}}`"),
+        };
+        let call = |call: &Value| match (call.get("name"), call.get("arguments")) {
+            (Some(Value::String(name)), Some(arguments)) => {
+                Ok(json!({ "type": "function", "function": { "name": name, "arguments": arguments } }))
+            }
+            _ => bail_data!("{place}: `{at}` is a call without `name` and `arguments`"),
+        };
+        let calls = calls.iter().map(call).collect::<Result<Vec<_>>>()?;
+        self.fields.insert("tool_calls".into(), calls.into());
+        Ok(())
+    }
+
+    /// What else the message holds: a template may word it.
+    fn others(&mut self, unused: &mut Unused) -> Result<()> {
+        let (place, at) = (self.place, &self.at);
+        for (key, value) in &self.fields {
+            let known = ["role", "content"].contains(&key.as_str()) || WORDED.contains(&key.as_str()) || NAMES.contains(&key.as_str());
+            if known || keys::why_silent(key).is_some() {
+                continue;
+            }
+            if let Some((holds, _)) = keys::MATTERS.iter().find(|(_, keys)| keys.contains(&key.as_str())) {
+                bail_data!("{place}: `{at}.{key}` holds {holds}, which would be left out");
+            }
+            let slips = WORDED.into_iter().chain(["weight", "name", "content", "role"]);
+            match (nearest(key, slips), value) {
+                (Some(near), _) => bail_data!("{place}: unknown key `{}` in `{at}`; did you mean `{near}`?; {EXPECTED}", clip(key)),
+                (None, _) => unused.of_message(key),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(value: Value, spoken: bool) -> Result<Vec<Message>> {
+        let place = Place { file: Path::new("t.jsonl").into(), unit: "line", number: 1 };
+        messages(&place, "messages", value, spoken, &mut Unused::default())
+    }
+
+    fn told(messages: &[Message]) -> Value {
+        messages.iter().map(|m| Value::Object(m.fields.clone())).collect()
+    }
+
+    #[test]
+    fn sharegpt_is_read_as_its_roles() {
+        let list = json!([
+            { "from": "system", "value": "s" }, { "from": "human", "value": "q" }, { "from": "gpt", "value": "a", "weight": 0 },
+            { "from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}" }, { "from": "observation", "value": "5" },
+            { "from": "chatgpt", "value": "b", "weight": null },
+        ]);
+        let got = read(list, false).unwrap();
+        let call = json!([{ "type": "function", "function": { "name": "f", "arguments": { "x": 1 } } }]);
+        let want = json!([
+            { "role": "system", "content": "s" }, { "role": "user", "content": "q" }, { "role": "assistant", "content": "a" },
+            { "role": "assistant", "tool_calls": call }, { "role": "tool", "content": "5" }, { "role": "assistant", "content": "b" },
+        ]);
+        assert_eq!(told(&got), want);
+        assert_eq!(got.iter().map(|m| m.learnt).collect::<Vec<_>>(), [true, true, false, true, true, true]);
+        let spoken = json!([{ "role": "human", "content": "q" }, { "role": "gpt", "content": "a" }]);
+        assert_eq!(
+            told(&read(spoken.clone(), true).unwrap()),
+            json!([{ "role": "user", "content": "q" }, { "role": "assistant", "content": "a" }])
+        );
+        let error = read(spoken, false).unwrap_err().to_string();
+        assert!(
+            error.ends_with("`messages[0].role` is `human`, expected system, developer, user, assistant or tool; did you mean `user`?"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_says_nothing_is_not_handed_on() {
+        let list = json!([
+            { "role": "user", "content": [{ "type": "text", "text": "a", "image": null }, { "type": "text", "text": "b" }], "tool_calls": [] },
+            { "role": "assistant", "content": null, "tool_calls": [{ "function": { "name": "f" } }], "name": null, "weight": 1 },
+        ]);
+        let want = json!([{ "role": "user", "content": "ab" }, { "role": "assistant", "tool_calls": [{ "function": { "name": "f" } }] }]);
+        assert_eq!(told(&read(list.clone(), false).unwrap()), want);
+        assert_eq!(told(&read(list.to_string().into(), false).unwrap()), want);
+    }
+
+    #[test]
+    fn what_would_be_lost_is_refused_by_its_name() {
+        let user = |more: Value| {
+            let mut message = json!({ "role": "user", "content": "a" });
+            message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!([message])
+        };
+        for (list, want) in [
+            (user(json!({ "weight": 0.5 })), "`messages[0].weight` is 0.5, expected 0 or 1"),
+            (user(json!({ "images": ["x"] })), "`messages[0].images` holds what is no text"),
+            (user(json!({ "tool_cals": [1] })), "unknown key `tool_cals` in `messages[0]`; did you mean `tool_calls`?"),
+            (
+                user(json!({ "content": [{ "type": "image_url", "image_url": "x" }] })),
+                "`messages[0].content[0]` is a part of the type `image_url`",
+            ),
+            (user(json!({ "content": [{ "type": "text", "text": "x", "cache": 1 }] })), "`messages[0].content[0]` has the key `cache`"),
+            (user(json!({ "content": null })), "`messages[0].content` is null, expected a string"),
+            (json!([{ "from": "function_call", "value": "f(x)" }]), "`messages[0]` is a call that is no JSON"),
+            (json!("hello"), "`messages` is a string, expected a list"),
+        ] {
+            let error = read(list, false).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+}
