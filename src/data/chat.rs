@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
+use minijinja::value::{Serde, merge_maps};
 use minijinja::{AutoEscape, Environment, ErrorKind, context};
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -118,6 +118,7 @@ impl ChatTemplate {
     fn text(&self, template: &str, messages: &[Value], ask: bool, chat: &Chat) -> Result<String> {
         let place = &chat.place;
         let tools = if chat.tools.is_empty() { Value::Null } else { chat.tools.clone().into() };
+        let roles = minijinja::Value::from_pairs(self.roles.iter().map(|(role, token)| (role.as_str(), token.as_str())));
         let rendered = self.environment.get_template(template).and_then(|template| {
             let context = context! {
                 messages => Serde(messages),
@@ -125,8 +126,7 @@ impl ChatTemplate {
                 // There in transformers, if only as none: a template may ask `tools is not none`.
                 tools => Serde(&tools),
                 documents => (),
-                ..minijinja::Value::from(Serde(&chat.variables)),
-                ..minijinja::Value::from_pairs(self.roles.iter().map(|(role, token)| (role.as_str(), token.as_str())))
+                ..merge_maps([roles, minijinja::Value::from(Serde(&chat.variables))]),
             };
             template.render(context)
         });

@@ -7,7 +7,7 @@
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use super::tokenizer_gguf::QWEN2;
+use super::pre_tokenizer::QWEN2;
 use crate::bail_data;
 use crate::error::Error;
 
