@@ -126,7 +126,14 @@ fn rope_entries(config: &Config) -> Result<Vec<(&'static str, Value)>> {
             }
             entries
         }
-        other => bail_usage!("GGUF has no words for this model's rope scaling: {other:?}"),
+        RopeScaling::Dynamic { .. } => bail_usage!("GGUF has no words for a `dynamic` rope scaling, which depends on a text's length"),
+        RopeScaling::Longrope(_) => {
+            bail_usage!(
+                "this model's `longrope` has other factors for longer texts, which llama.cpp would choose by its context, not by the text"
+            )
+        }
+        RopeScaling::Factors(_) => bail_usage!("GGUF has no words for frequencies that do not turn (`proportional` rope scaling)"),
+        RopeScaling::Yarn(_) => bail_usage!("GGUF has no words for a `yarn` rope scaling with `truncate` false"),
     })
 }
 

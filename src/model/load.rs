@@ -67,7 +67,7 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
             let json: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
             let within = || format!("cannot use the model in `{}`", folder.root.display());
             let mut config = Config::from_json(&json, notes).with_context(within)?;
-            let weights = Stored::new(stored::open(folder).with_context(within)?, &mut config, notes).with_context(within)?;
+            let weights = Stored::new(stored::open(folder)?, &mut config, notes).with_context(within)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
             let tokenizer = tokenizer.with_rows(config.vocabulary).with_context(within)?;
             ends::of_folder(folder, &json, &tokenizer, &mut config, notes)?;

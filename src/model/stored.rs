@@ -17,9 +17,17 @@ pub struct Stored {
     names: BTreeMap<String, String>,
 }
 
+/// The file that makes a folder an adapter's.
+const ADAPTER: &str = "adapter_config.json";
+
 /// The weights of a folder. Errors (class data): those of [`Safetensors::open`]; a tensor that the index names and no file has, or
 /// that another file has with other numbers.
 pub fn open(folder: &ModelFolder) -> Result<Safetensors> {
+    if folder.root.join(ADAPTER).is_file() {
+        let error =
+            Error::data(format!("the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter over its base"));
+        return Err(error.hint("give the base, and the adapter by `--adapter` or `load_adapter`; or take the adapter's files out").into());
+    }
     let source = Safetensors::open(&folder.weights)?;
     let index = source::weight_map(folder)?;
     if let Some((name, file)) = index.iter().find(|(name, _)| source.shape(name).is_none()) {

@@ -1,7 +1,8 @@
 """Configs with one key changed each, over the same weights, and what transformers makes of them.
 
 expected.json: rows of token ids; for each config its folder, the key, the loss, or null where transformers does not load it or
-begins with random numbers for some weight; greedy continuations; likelihoods of choices.
+begins with random numbers for some weight; greedy continuations; likelihoods of choices. `configs.py HOME FOLDER...` writes the losses
+of folders that another program wrote into losses.json.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2
 transformers.logging.set_verbosity(100)
 transformers.utils.logging.disable_progress_bar()
 torch.set_num_threads(1)
-HOME = sys.argv[1]
+HOME, FOLDERS = sys.argv[1], sys.argv[2:]
 VOCABULARY = 300
 BASE = dict(
     vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
@@ -114,10 +115,11 @@ MISSING = ["num_key_value_heads", "head_dim", "max_position_embeddings", "num_at
 
 def tokenizer(folder):
     vocabulary = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    t = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    t = Tokenizer(models.BPE(vocab={**vocabulary, "th": 256}, merges=[("t", "h")]))
     t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    t.add_special_tokens(["<end>"])
     t.save(f"{folder}/tokenizer.json")
-    open(f"{folder}/tokenizer_config.json", "w").write("{}")
+    json.dump({"eos_token": "<end>"}, open(f"{folder}/tokenizer_config.json", "w"))
 
 
 def loss(model):
@@ -188,6 +190,11 @@ def choices(folder, prompt, rests):
         sums.append(float(sum(logp[len(prompt) - 1 + i, t] for i, t in enumerate(rest))))
     return sums
 
+
+if FOLDERS:
+    ROWS = json.load(open(f"{HOME}/expected.json"))["rows"]
+    json.dump({folder: loss(loaded(f"{HOME}/{folder}")) for folder in FOLDERS}, open(f"{HOME}/losses.json", "w"))
+    sys.exit()
 
 cases, number = [], 0
 for kind, cls in CLASSES.items():

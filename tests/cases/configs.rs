@@ -7,11 +7,12 @@ use serde_json::Value;
 use xgbrun::data::ChoiceItem;
 use xgbrun::eval::choices::score;
 use xgbrun::eval::generate::{Decode, Generation, generate};
+use xgbrun::model::gguf_save::{self, Storage};
 use xgbrun::model::load::{self, Loaded};
-use xgbrun::model::{Model, Overlay, Tokens};
+use xgbrun::model::{Model, Overlay, Tokens, save};
 use xgbrun::source::Grants;
 
-use crate::harness::{case, eval, made};
+use crate::harness::{case, eval, made, transformers};
 
 fn loaded(folder: &Path) -> anyhow::Result<Loaded> {
     load::open(folder.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::F32)
@@ -51,6 +52,35 @@ fn every_key_changes_what_it_changes_in_transformers_or_is_named() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(measured > 280 && refused < 60, "{measured} measured, {refused} refused");
     generates_and_scores(home.path(), &expected);
+    exported_as_gguf(home.path(), &expected, &rows);
+}
+
+/// Rope scalings and windows as GGUF, read back, and as a folder made of that: the same numbers, or a refusal.
+fn exported_as_gguf(home: &Path, expected: &Value, rows: &[Vec<u32>]) {
+    let keys = ["rope_scaling", "rope_parameters", "sliding_window", "layer_types"];
+    let (mut folders, mut refused) = (vec![], 0);
+    for case in expected["cases"].as_array().unwrap().iter().filter(|case| keys.contains(&case["key"].as_str().unwrap())) {
+        let folder = case["folder"].as_str().unwrap();
+        let Ok(model) = loaded(&home.join(folder)) else { continue };
+        let (want, file) = (loss(&model.model, rows), home.join(format!("{folder}.gguf")));
+        if let Err(error) = gguf_save::save(&model.model, &model.tokenizer, "tiny", Storage::F32, &file) {
+            assert!(format!("{error}").contains("GGUF") || format!("{error}").contains("llama.cpp"), "{folder}: {error}");
+            refused += 1;
+            continue;
+        }
+        let again = loaded(&file).unwrap();
+        let got = loss(&again.model, rows);
+        assert!((got - want).abs() < 1e-5, "{folder} {}: {got} as GGUF, {want} before", case["change"]);
+        let made = format!("{folder}-made");
+        save::save(&again.model, &again.tokenizer, &again.extras, &[], save::SHARD, &home.join(&made)).unwrap();
+        folders.push((made, want));
+    }
+    assert!(folders.len() > 40 && refused > 15, "{} exported, {refused} refused", folders.len());
+    let losses = transformers(home, "configs.py", &folders.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>());
+    for (folder, want) in folders {
+        let got = losses[&folder].as_f64().unwrap();
+        assert!((got - want).abs() < 1e-4, "{folder}: transformers has {got}, the model had {want}");
+    }
 }
 
 /// Whether a refusal names the key, or one that was set along with it.

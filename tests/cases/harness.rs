@@ -100,3 +100,12 @@ pub fn made(script: &str) -> Option<(tempfile::TempDir, Value)> {
     let expected = std::fs::read_to_string(home.path().join("expected.json")).unwrap();
     Some((home, serde_json::from_str(&expected).unwrap()))
 }
+
+/// What `SCRIPT HOME FOLDER...` writes into `losses.json`: what transformers has of folders that the program wrote below `home`.
+pub fn transformers(home: &Path, script: &str, folders: &[&str]) -> Value {
+    let python = common::model("peer/bin/python").expect("the peer made the inputs");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(script);
+    let out = Command::new(python).arg(&script).arg(home).args(folders).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_str(&std::fs::read_to_string(home.join("losses.json")).unwrap()).unwrap()
+}

@@ -43,7 +43,7 @@ open(f"{HOME}/rows.jsonl", "w").writelines(json.dumps({"ids": r}) + "\n" for r i
 
 def tokenizer(folder):
     vocabulary = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    t = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    t = Tokenizer(models.BPE(vocab={**vocabulary, "th": 256}, merges=[("t", "h")]))
     t.pre_tokenizer, t.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     t.add_special_tokens(["<end>"])
     t.save(f"{folder}/tokenizer.json")
@@ -52,7 +52,7 @@ def tokenizer(folder):
 
 model = AutoModelForCausalLM.from_config(LlamaConfig(
     vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
-    max_position_embeddings=64, bos_token_id=None, eos_token_id=256, tie_word_embeddings=False))
+    max_position_embeddings=64, bos_token_id=None, eos_token_id=257, tie_word_embeddings=False))
 for p in model.parameters():
     p.data.add_(torch.randn_like(p), alpha=0.1)
 model.save_pretrained(f"{HOME}/plain")
@@ -137,6 +137,8 @@ folder("index-wrong-shard", None, shards=[first, second], index={names[0]: TWO, 
 folder("index-of-nothing", None, shards=[{k: v for k, v in first.items() if k != copied}, second], index={copied: ONE})
 folder("shard-beside", None, shards=[first, second])
 save_file(other, f"{HOME}/shard-beside/model-00003-of-00003.safetensors", metadata={"format": "pt"})
+folder("adapter-beside", PLAIN)
+json.dump({"peft_type": "LORA", "base_model_name_or_path": "nowhere"}, open(f"{HOME}/adapter-beside/adapter_config.json", "w"))
 folder("pointer", PLAIN)
 open(f"{HOME}/pointer/model.safetensors", "w").write("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
 

@@ -1,20 +1,18 @@
 //! Weights: tied heads, missing prefixes, other types, more layers than the config has.
 
 use std::path::Path;
-use std::process::Command;
 
 use candle_core::{DType, Device};
-use serde_json::Value;
 use xgbrun::error::{Class, class_of};
 use xgbrun::model::load::{self, Loaded};
 use xgbrun::model::shapes;
 use xgbrun::source::{Grants, model as files, resolve};
 
-use crate::common;
-use crate::harness::{case, eval, made, program, ran};
+use crate::harness::{case, eval, made, program, ran, transformers};
 
 /// What the program says of a folder, and what it may not read.
-const REFUSED: [(&str, &str); 15] = [
+const REFUSED: [(&str, &str); 16] = [
+    ("adapter-beside", "`adapter_config.json` beside its weights"),
     ("a-bias", "`model.layers.1.self_attn.q_proj.bias`"),
     ("a-norm", "`model.layers.1.self_attn.q_norm.weight`"),
     ("an-adapter", "`model.layers.1.self_attn.q_proj.lora_A.weight`"),
@@ -125,12 +123,7 @@ fn what_is_saved_is_what_transformers_reads(home: &Path) {
             (folder, ours)
         }));
     }
-    let Some(python) = common::model("peer/bin/python") else { return };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/weights.py");
-    let names = folders.iter().map(|(folder, _)| folder);
-    let out = Command::new(python).arg(script).arg(home).args(names).env("HF_HUB_OFFLINE", "1").output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let losses: Value = serde_json::from_str(&std::fs::read_to_string(home.join("losses.json")).unwrap()).unwrap();
+    let losses = transformers(home, "weights.py", &folders.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>());
     for (folder, ours) in folders {
         assert!((losses[&folder].as_f64().unwrap() - ours).abs() < 1e-4, "{folder}: {ours}, transformers has {}", losses[&folder]);
     }

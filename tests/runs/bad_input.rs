@@ -93,7 +93,7 @@ fn models() -> Vec<Case> {
         ("a tensor missing", tensors(|t| drop(t.remove(5)))),
         ("several tensors missing", tensors(|t| t.truncate(20))),
         ("a tensor misspelt", tensors(|t| t[2].0 = "model.layers.0.self_attn.q_porj.weight".into())),
-        ("a tensor too many", tensors(|t| t.push(("model.layers.3.mlp.up_proj.weight".into(), vec![1], vec![1.0])))),
+        ("a tensor too many", tensors(|t| t.push(("model.layers.2.mlp.up_proj.bias".into(), vec![1], vec![1.0])))),
         ("weights of integers", Box::new(integers)),
         ("config no JSON", rewrite(config, "{\"model_type\": \"llama\",\n  oops")),
         ("config a list", rewrite(config, "[]")),
@@ -108,7 +108,7 @@ fn models() -> Vec<Case> {
         ("config of a distant architecture", set(config, json!({ "model_type": "mamba" }))),
         ("config of quantised weights", set(config, json!({ "quantization_config": { "quant_method": "gptq" } }))),
         ("config of unknown activation", set(config, json!({ "hidden_act": "swish9" }))),
-        ("config of unknown rope scaling", set(config, json!({ "rope_scaling": { "rope_type": "yarn", "factor": 2.0 } }))),
+        ("config of unknown rope scaling", set(config, json!({ "rope_scaling": { "rope_type": "su", "factor": 2.0 } }))),
         ("config of rope scaling without a factor", set(config, json!({ "rope_scaling": { "rope_type": "linear" } }))),
         ("config of rope scaling that is no object", set(config, json!({ "rope_scaling": 7 }))),
         (
