@@ -220,12 +220,12 @@ mod tests {
         let fits = |merges: &[&str]| found(None, &[], merges).unwrap();
         assert!(fits(&[]).len() > 12);
         assert!(!fits(&["1 2"]).iter().any(|name| ["qwen2", "smollm", "tekken"].contains(name)));
-        assert_eq!(fits(&["1 2", "12 3", "123 4", "Ġ ("]), ["gpt-2"]);
+        assert_eq!(fits(&["1 2", "12 3", "123 4", "Ġ ("]), ["gpt-2", "deepseek-llm", "bloom"]);
         // Upper and lower case, three digits, a sign before a word, line ends behind a sign.
-        assert_eq!(fits(&["12 3", "t E", "( a", "; Ċ"]), ["llama-bpe", "smaug-bpe", "minicpm5"]);
+        assert_eq!(fits(&["12 3", "t E", "( a", "; Ċ"]), ["llama-bpe", "smaug-bpe", "deepseek-v3", "minicpm5"]);
         assert!(found(None, &[], &["12 34", "a 1", "; Ċ"]).is_err());
         // On the way to `'ll`.
-        assert_eq!(fits(&["1 2", "12 3", "123 4", "Ġ (", "' l", "'l l"]), ["gpt-2"]);
+        assert_eq!(fits(&["1 2", "12 3", "123 4", "Ġ (", "' l", "'l l"]), ["gpt-2", "bloom"]);
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(found(None, &["a", "<|begin_of_text|>"], &["12 3"]).unwrap(), ["llama-bpe"]);
         assert_eq!(found(Some("llama-new"), &["a", "<|begin_of_text|>"], &["12 3"]).unwrap(), ["llama-bpe"]);
         // Not with merges of another rule, nor beside Llama 4's.
-        assert_eq!(found(None, &["<|begin_of_text|>"], &["1 2", "12 3", "123 4", "Ġ ("]).unwrap(), ["gpt-2"]);
+        assert_eq!(found(None, &["<|begin_of_text|>"], &["1 2", "12 3", "123 4", "Ġ (", "' l"]).unwrap(), ["gpt-2", "bloom"]);
         assert!(found(None, &["<|begin_of_text|>", "<|header_start|>"], &["12 3"]).unwrap().len() > 1);
         assert_eq!(found(Some("smollm"), &["<|begin_of_text|>"], &["12 3"]).unwrap(), ["smollm"]);
         let error = found(Some("smolm"), &[], &[]).unwrap_err().to_string();

@@ -112,10 +112,10 @@ impl<'a> Vocabulary<'a> {
 /// Errors (class data), without the file's name; a rule for a tokenizer that has none (class usage).
 pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Built> {
     let vocabulary = Vocabulary::read(gguf)?;
+    let special = special(gguf, &vocabulary)?;
     let kind = gguf.required("tokenizer.ggml.model", Value::as_str)?;
     let mut notes = vec![];
     tokenizer_keys::check(gguf, kind, &mut notes)?;
-    let special = special(gguf, &vocabulary, kind == "llama")?;
     let stated = gguf.optional("tokenizer.ggml.add_bos_token", Value::as_bool)?;
     let made = match kind {
         "gpt2" => {
@@ -142,7 +142,8 @@ pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Built> {
 }
 
 /// The tokens that have a role; llama.cpp's of SentencePiece where the file does not say.
-fn special(gguf: &Gguf, vocabulary: &Vocabulary, sentence_piece: bool) -> Result<Special> {
+fn special(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Special> {
+    let sentence_piece = gguf.get("tokenizer.ggml.model").and_then(Value::as_str) == Some("llama");
     let role = |key: &str, usual: Option<(u32, i64)>| -> Result<Option<u32>> {
         let usual = usual.filter(|(id, kind)| sentence_piece && vocabulary.types.and_then(|types| types.get(*id as usize)) == Some(kind));
         Ok(vocabulary.role(gguf, key)?.or(usual.map(|(id, _)| id)))

@@ -71,7 +71,7 @@ fn types_and_parts_of_other_programs() {
 }
 
 #[test]
-fn gguf_files_of_my_own() {
+fn files_that_gguf_py_writes() {
     let Some((home, expected)) = made("gguf.py") else { return };
     let home = home.path();
     pre_tokenizers(home, &expected);
@@ -182,15 +182,17 @@ fn recipes(home: &Path) {
     let script = r#"
         let p = params(#{ model: "", data: "" });
         let model = model::load(p.model, #{ pre_tokenizer: "tekken" });
-        let data = data::load(p.data, model);
-        let booster = model.booster(#{ rank: 1, layers: [1], targets: ["q_proj"] });
-        booster.fit(data.train, #{ steps: 1, rate: 0.01 });
+        let task = data::load(p.data);
+        let booster = model.booster(#{ layers: [1], rank: 1 });
+        booster.fit(task.train, #{ steps: 1, optimizer: adamw(#{ lr: 0.001 }) });
         model.merge(booster);
     "#;
     std::fs::write(home.join("mine.rhai"), script).unwrap();
     std::fs::write(home.join("train.jsonl"), "{\"text\": \"the owl sees HTMLParser\"}\n".repeat(8)).unwrap();
     let (model, data) = (home.join("falcon.gguf"), home.join("train.jsonl"));
     let given = [format!("model={}", model.display()), format!("data={}", data.display())];
+    let check = xgbrun(home, &["check", "mine.rhai", "-p", &given[0], "-p", &given[1]]);
+    assert_eq!(check.code, Some(0), "{}", check.stderr);
     let run = ran(program(home).args(["mine.rhai", "--device", "cpu", "--out", "run", "-p", &given[0], "-p", &given[1]]));
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let manifest: Value = serde_json::from_slice(&std::fs::read(home.join("run/run.json")).unwrap()).unwrap();
@@ -208,4 +210,6 @@ fn recipes(home: &Path) {
     std::fs::write(home.join("save.rhai"), save).unwrap();
     let undecided = home.join("no-qwen2.gguf").display().to_string();
     recipe(&home.join("save.rhai"), &[("model", &undecided)], &[]).refused(3, &["its tokenizer cannot be written", "pre_tokenizer"]);
+    let check = xgbrun(home, &["check", "save.rhai", "-p", &format!("model={undecided}")]);
+    check.refused(3, &["its tokenizer cannot be written", "pre_tokenizer"]);
 }

@@ -199,8 +199,9 @@ fn every_quantised_type_is_that_of_candle() {
         }
         assert!(file.dtype_name("w").unwrap().starts_with('Q'));
     }
-    let file = files.gguf(&gguf(&[], &[("w", vec![32], 20, vec![0; 18])])).unwrap();
-    assert!(data_error(file.load("w", DType::F32, &Device::Cpu)).contains("is stored as IQ4_NL, which is not read"));
+    let file = files.gguf(&gguf(&[], &[("w", vec![256], 16, vec![0; 66])])).unwrap();
+    assert!(data_error(file.load("w", DType::F32, &Device::Cpu)).contains("is stored as IQ2_XXS, which is not read"));
+    assert!(data_error(file.readable()).contains("is stored as IQ2_XXS, which is not read"));
 }
 
 #[test]
