@@ -1,7 +1,6 @@
 //! Conversations, worded by the model's own chat template: Jinja, rendered as transformers does
 //! (`utils/chat_template_utils.py`). A template comes with a model and is not to be trusted.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use anyhow::Result;
@@ -27,8 +26,7 @@ pub struct Piece {
 /// A model's chat template, compiled.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    /// Special tokens by role.
-    roles: BTreeMap<String, String>,
+    bos: String,
     eos: String,
 }
 
@@ -48,9 +46,13 @@ impl ChatTemplate {
             };
             return Err(Error::data(none).hint("other templates are `alpaca`, `llm-adapters` and `none`").into());
         };
-        let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
-        let mut template = Self::new(text, &token(tokenizer.bos()), &token(tokenizer.eos()))?;
-        template.roles = tokenizer.roles().into_iter().collect();
+        let roles = tokenizer.roles();
+        let bos = roles.iter().find(|(role, _)| role == "bos_token").map_or("", |(_, token)| token);
+        let eos = tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
+        let mut template = Self::new(text, bos, &eos)?;
+        for (role, token) in roles.iter().filter(|(role, _)| !matches!(role.as_str(), "bos_token" | "eos_token")) {
+            template.environment.add_global(role.clone(), token.as_str());
+        }
         if let Some(date) = tokenizer.date() {
             template.environment.add_function("strftime_now", move |pattern: String| {
                 date.format(&pattern).map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
@@ -76,8 +78,7 @@ impl ChatTemplate {
         });
         environment.add_filter("tojson", tojson);
         environment.add_template_owned(NAME, without_generation_tags(text)?).map_err(damaged)?;
-        let roles = [("bos_token", bos), ("eos_token", eos)].map(|(role, token)| (role.to_owned(), token.to_owned()));
-        Ok(Self { environment, roles: roles.into(), eos: eos.to_owned() })
+        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
     }
 
     /// The conversation as a text; with `ask`, up to where the assistant begins to speak.
@@ -90,10 +91,11 @@ impl ChatTemplate {
             let context = context! {
                 messages => Serde(&messages),
                 add_generation_prompt => ask,
+                bos_token => &*self.bos,
+                eos_token => &*self.eos,
                 // There in transformers, if only as none: a template may ask `tools is not none`.
                 tools => (),
                 documents => (),
-                ..minijinja::Value::from_pairs(self.roles.iter().map(|(role, token)| (role.as_str(), token.as_str())))
             };
             template.render(context)
         });
@@ -103,7 +105,7 @@ impl ChatTemplate {
             Err(e) if e.kind() == ErrorKind::OutOfFuel => Err(refused("does not come to an end on the conversation".into()).into()),
             Err(e) if e.kind() == ErrorKind::UnknownFunction && reason(&e).contains("strftime_now") => {
                 let error = refused("asks for today's date (`strftime_now`), so that a run would differ from day to day".into());
-                Err(error.hint("give a day: `date: \"2026-01-31\"` in the options of `model::load`, or `--date 2026-01-31`").into())
+                Err(error.hint("give the day: `date: \"2026-01-31\"` in the options of `model::load`, or `--date 2026-01-31`").into())
             }
             Err(e) => Err(refused(format!("refuses the conversation: {}", reason(&e))).into()),
         }

@@ -178,7 +178,8 @@ pub(super) mod module {
 
     /// Loads a model. Options: `merge_mode` ("exact": 16-bit weights are the sum of base and boosters, rounded
     /// once; "naive": each merge is rounded into them, as is common practice, which loses most of small updates; "none":
-    /// weights stay as they are, and factors of low rank are stacked beside them, or their sum where that is smaller; exact).
+    /// weights stay as they are, and factors of low rank are stacked beside them, or their sum where that is smaller; exact),
+    /// `date` (the day that a chat template writes where it asks for today's, as "2026-01-31"; none).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -435,19 +436,22 @@ pub(super) mod natives {
 fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) -> Answer<Model> {
     let mut arguments = told_map(&options);
     arguments["name"] = name.into();
-    let mode = merge_mode(options).map_err(refuse)?;
+    let (mode, date) = load_options(options).map_err(refuse)?;
+    let date = date.as_deref().map(source::Date::parse).transpose().map_err(|e| door::to_script(&e))?;
     door::call(context, host, "model::load", arguments).make(|making| {
-        let loaded = loaded_files(host, name)?;
+        let mut loaded = loaded_files(host, name)?;
+        loaded.network.tokenizer = loaded.network.tokenizer.with_date(date);
         placed_model(context, host, name, mode, loaded, making)
     })
 }
 
-fn merge_mode(map: Map) -> Result<MergeMode, Error> {
-    let mut o = Options::new("model::load", map, &["merge_mode"])?;
+fn load_options(map: Map) -> Result<(MergeMode, Option<String>), Error> {
+    let mut o = Options::new("model::load", map, &["merge_mode", "date"])?;
+    let date: Option<String> = o.take_opt("date")?;
     let name: String = o.take_or("merge_mode", "exact".into())?;
     let mode = MergeMode::from_name(&name);
     o.check("merge_mode", mode.is_some(), "\"exact\", \"naive\" or \"none\"", format!("{name:?}"))?;
-    Ok(mode.unwrap_or_default())
+    Ok((mode.unwrap_or_default(), date))
 }
 
 /// A model that was read, and has no place in the run yet.
