@@ -188,6 +188,9 @@ pub struct EvalArgs {
     /// [default: 256; for choices what the model can see]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     pub max_length: Option<u64>,
+    /// The day that a chat template writes where it asks for today's, as 2026-01-31
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: Option<String>,
     /// Write one JSON object to standard output
     #[arg(long)]
     pub json: bool,
@@ -264,6 +267,9 @@ pub struct AskArgs {
     /// How the question is worded: alpaca, cloze, llm-adapters, none or chat, the model's own [default: as in the run]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
+    /// The day that a chat template writes where it asks for today's, as 2026-01-31
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: Option<String>,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }

@@ -17,7 +17,7 @@ use crate::eval::generate::{Generation, generate};
 use crate::host::{Guard, Limits, Progress, plain};
 use crate::model::{Model, Overlay};
 use crate::run::Kept;
-use crate::source::Tokenizer;
+use crate::source::{Date, Tokenizer};
 use crate::{bail_data, bail_usage};
 
 pub fn run(args: &AskArgs) -> Result<()> {
@@ -37,7 +37,9 @@ pub fn run(args: &AskArgs) -> Result<()> {
     let question = asked::question(&args.question);
     let boosters = kept.boosters();
     let compute = args.compute.open_as(&kept.manifest.dtype)?;
+    let date = args.date.as_deref().map(Date::parse).transpose()?;
     let mut loaded = base::open(&kept, &compute)?;
+    loaded.tokenizer = loaded.tokenizer.with_date(date);
     terminal::notes(&console, kept.model()?, &loaded.notes);
 
     let prompt = Prompt::new(&question, template, &loaded.tokenizer, &loaded.model, args.max_tokens as usize)?;

@@ -20,7 +20,7 @@ use crate::error::nearest;
 use crate::eval::{Encoded, Protocol, average};
 use crate::host::{Console, Guard, Limits, Progress, Watched};
 use crate::model::{self, Overlay};
-use crate::source::{self, DataFiles, Grants, Tokenizer};
+use crate::source::{self, DataFiles, Date, Grants, Tokenizer};
 use crate::{bail_data, bail_usage};
 
 /// Tokens of a sequence, where nobody says: what `data::load` takes in recipes.
@@ -36,7 +36,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 
     let started = Instant::now();
     let grants = Grants::everything();
-    let loaded = model::load::open(&args.model, args.pre_tokenizer.as_deref(), &grants, &compute.device, compute.dtype)?;
+    let date = args.date.as_deref().map(Date::parse).transpose()?;
+    let mut loaded = model::load::open(&args.model, args.pre_tokenizer.as_deref(), &grants, &compute.device, compute.dtype)?;
+    loaded.tokenizer = loaded.tokenizer.with_date(date);
     terminal::notes(&console, &args.model, &loaded.notes);
     let network = loaded.model;
     let overlay = match &args.adapter {

@@ -1,11 +1,10 @@
 //! Conversations, worded by the model's own chat template: Jinja, rendered as transformers does
 //! (`utils/chat_template_utils.py`). A template comes with a model and is not to be trusted.
 
-use std::collections::BTreeMap;
 
 use anyhow::Result;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, merge_maps};
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, context};
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -18,8 +17,7 @@ use crate::error::Error;
 /// A model's chat template, compiled.
 pub struct ChatTemplate {
     environment: Environment<'static>,
-    /// Special tokens by role.
-    roles: BTreeMap<String, String>,
+    bos: String,
     pub(super) eos: String,
     /// It says itself what the assistant generates, in `{% generation %}` blocks.
     pub(super) marks: bool,
@@ -53,9 +51,13 @@ impl ChatTemplate {
                 .hint(format!("instructions are worded by `alpaca`, `llm-adapters` and `none` too; {OWN}"))
                 .into());
         };
-        let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
-        let mut template = Self::new(text, &token(tokenizer.bos()), &token(tokenizer.eos()))?;
-        template.roles = tokenizer.roles().into_iter().collect();
+        let roles = tokenizer.roles();
+        let bos = roles.iter().find(|(role, _)| role == "bos_token").map_or("", |(_, token)| token);
+        let eos = tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
+        let mut template = Self::new(text, bos, &eos)?;
+        for (role, token) in roles.iter().filter(|(role, _)| !matches!(role.as_str(), "bos_token" | "eos_token")) {
+            template.environment.add_global(role.clone(), token.as_str());
+        }
         if let Some(date) = tokenizer.date() {
             template.environment.add_function("strftime_now", move |pattern: String| {
                 date.format(&pattern).map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
@@ -85,8 +87,7 @@ impl ChatTemplate {
         let marks = plain != marked;
         environment.add_template_owned(NAME, plain).map_err(damaged)?;
         environment.add_template_owned(MARKED, marked).map_err(damaged)?;
-        let roles = [("bos_token", bos), ("eos_token", eos)].map(|(role, token)| (role.to_owned(), token.to_owned()));
-        Ok(Self { environment, roles: roles.into(), eos: eos.to_owned(), marks })
+        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned(), marks })
     }
 
     /// The conversation as a text; with `ask`, up to where the assistant begins to speak.
@@ -118,15 +119,16 @@ impl ChatTemplate {
     fn text(&self, template: &str, messages: &[Value], ask: bool, chat: &Chat) -> Result<String> {
         let place = &chat.place;
         let tools = if chat.tools.is_empty() { Value::Null } else { chat.tools.clone().into() };
-        let roles = minijinja::Value::from_pairs(self.roles.iter().map(|(role, token)| (role.as_str(), token.as_str())));
         let rendered = self.environment.get_template(template).and_then(|template| {
             let context = context! {
                 messages => Serde(messages),
                 add_generation_prompt => ask,
+                bos_token => &*self.bos,
+                eos_token => &*self.eos,
                 // There in transformers, if only as none: a template may ask `tools is not none`.
                 tools => Serde(&tools),
                 documents => (),
-                ..merge_maps([roles, minijinja::Value::from(Serde(&chat.variables))]),
+                ..minijinja::Value::from(Serde(&chat.variables)),
             };
             template.render(context)
         });
@@ -136,7 +138,7 @@ impl ChatTemplate {
             Err(e) if e.kind() == ErrorKind::OutOfFuel => Err(refused("does not come to an end on the conversation".into()).into()),
             Err(e) if e.kind() == ErrorKind::UnknownFunction && reason(&e).contains("strftime_now") => {
                 let error = refused("asks for today's date (`strftime_now`), so that a run would differ from day to day".into());
-                Err(error.hint("give a day: `date: \"2026-01-31\"` in the options of `model::load`, or `--date 2026-01-31`").into())
+                Err(error.hint("give the day: `date: \"2026-01-31\"` in the options of `model::load`, or `--date 2026-01-31`").into())
             }
             Err(e) => Err(refused(format!("refuses the conversation: {}", reason(&e))).into()),
         }

@@ -7,6 +7,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::model::{CONFIG, INDEX, ModelFolder, OTHERS, TOKENIZER, WEIGHTS, folder, shards};
+use super::{tokenizer_files, tokenizer_template};
 use crate::bail_data;
 use crate::error::Error;
 
@@ -67,14 +68,16 @@ impl Hub {
         let get = |name: &str| remote.get(name);
 
         let weights = if has(WEIGHTS) { WEIGHTS } else { INDEX };
-        for name in [CONFIG, TOKENIZER, weights] {
+        let tokenizer = tokenizer_files::choose(has).unwrap_or(&[TOKENIZER]);
+        for name in [CONFIG, tokenizer[0], weights] {
             if !has(name) {
                 let name = if name == INDEX { WEIGHTS } else { name };
                 return Err(remote.lacks(name).into());
             }
         }
         let config = get(CONFIG)?;
-        for name in std::iter::once(TOKENIZER).chain(OTHERS.into_iter().filter(|name| has(name))) {
+        let templates = remote.listed.iter().map(String::as_str).filter(|name| tokenizer_template::is_additional(name));
+        for name in tokenizer.iter().copied().chain(OTHERS.into_iter().filter(|name| has(name))).chain(templates) {
             get(name)?;
         }
         let file = get(weights)?;

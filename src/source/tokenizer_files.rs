@@ -40,36 +40,40 @@ pub(super) struct Read {
     pub folder: Option<PathBuf>,
 }
 
+/// The files that a tokenizer is read from, the first that are all there.
+pub(super) fn choose(there: impl Fn(&str) -> bool) -> Option<&'static [&'static str]> {
+    let choices: [&[&str]; 3] = [&[TOKENIZER], &[SENTENCEPIECE], &[VOCAB, MERGES]];
+    choices.into_iter().find(|names| names.iter().all(|name| there(name)))
+}
+
 /// The file of a folder that its tokenizer is read from.
 ///
 /// Errors (class data): none that can be read; the message names what is there.
 pub(super) fn find(folder: &Path) -> Result<PathBuf> {
     let there = |name: &str| folder.join(name).is_file();
-    let convert = |what: &str| {
-        let folder = folder.display();
-        let error = Error::data(format!("model folder `{folder}` has no {TOKENIZER}, only {what}"));
-        error.hint(format!(
-            "python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
-        ))
-    };
-    if there(TOKENIZER) || there(SENTENCEPIECE) {
-        return Ok(folder.join(if there(TOKENIZER) { TOKENIZER } else { SENTENCEPIECE }));
+    let other = [
+        ("tekken.json", "a tokenizer of Mistral's own format"),
+        ("tiktoken.model", "a vocabulary of tiktoken"),
+        ("qwen.tiktoken", "a vocabulary of tiktoken"),
+        (VOCAB, "a vocabulary without its merges.txt"),
+        ("vocab.txt", "a vocabulary of word pieces"),
+    ];
+    let other = other.into_iter().find(|(name, _)| there(name));
+    match (choose(there), other) {
+        (Some([name, ..]), _) => Ok(folder.join(name)),
+        (_, Some((name, what))) => Err(only(folder, &format!("{name}, {what}")).into()),
+        _ => Err(Error::data(format!("model folder `{}` has no {TOKENIZER}", folder.display()))
+            .hint(format!("a tokenizer is {TOKENIZER}, {SENTENCEPIECE} (SentencePiece), or {VOCAB} with {MERGES}"))
+            .into()),
     }
-    let tekken = there("tekken.json").then_some("tekken.json, a tokenizer of Mistral's own format");
-    let tiktoken = ["tiktoken.model", "qwen.tiktoken"].into_iter().find(|name| there(name));
-    if let Some(what) = tekken.map(str::to_owned).or(tiktoken.map(|name| format!("{name}, a tokenizer of tiktoken"))) {
-        return Err(convert(&what).into());
-    }
-    if there(VOCAB) && there(MERGES) {
-        return Ok(folder.join(VOCAB));
-    }
-    if there(VOCAB) || there("vocab.txt") {
-        let what = if there(VOCAB) { "vocab.json without merges.txt" } else { "vocab.txt, a tokenizer of word pieces" };
-        return Err(convert(what).into());
-    }
-    Err(Error::data(format!("model folder `{}` has no {TOKENIZER}", folder.display()))
-        .hint(format!("a tokenizer is {TOKENIZER}, {SENTENCEPIECE} (SentencePiece), or {VOCAB} with {MERGES}"))
-        .into())
+}
+
+/// An error about what a folder holds in the place of a tokenizer.json, with the command that makes one.
+fn only(folder: &Path, what: &str) -> Error {
+    let folder = folder.display();
+    Error::data(format!("model folder `{folder}` has no {TOKENIZER}, only {what}")).hint(format!(
+        "python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
+    ))
 }
 
 /// Reads a tokenizer with what lies beside it in its folder.
@@ -179,9 +183,9 @@ impl Parts<'_> {
     /// A SentencePiece model.
     fn of_pieces(&self, class: Class, files: &mut Files, notes: &mut Vec<String>) -> Result<tokenizers::Tokenizer> {
         if is_tiktoken(self.bytes) {
-            return Err(self.convert("it is a vocabulary of tiktoken (base64), not a SentencePiece model").into());
+            return Err(only(self.folder, "tokenizer.model, a vocabulary of tiktoken (base64), not of SentencePiece").into());
         }
-        let model = SentencePiece::read(self.bytes).map_err(|e| self.convert(&format!("{e}")))?;
+        let model = SentencePiece::read(self.bytes).map_err(|e| only(self.folder, &format!("{SENTENCEPIECE}: {e}")))?;
         let mut names = BTreeMap::new();
         let added = self.settings["added_tokens_decoder"].as_object();
         for (id, token) in added.into_iter().flatten() {
@@ -202,9 +206,8 @@ impl Parts<'_> {
     /// `vocab.json` and `merges.txt`, as the classes of GPT-2 and Qwen2 read them.
     fn of_vocabulary(&self, class: Class) -> Result<tokenizers::Tokenizer> {
         if !matches!(class, Class::Gpt2 | Class::Qwen2) {
-            return Err(self
-                .convert(&format!("{VOCAB} and {MERGES} do not say how texts are split, and the class {} reads none of them", class.name()))
-                .into());
+            let what = format!("{VOCAB} and {MERGES}, which do not say how texts are split; the class {} does not read them", class.name());
+            return Err(only(self.folder, &what).into());
         }
         let vocab: Value = serde_json::from_slice(self.bytes).map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
         let merges = model::text(&self.folder.join(MERGES))?;
@@ -213,14 +216,6 @@ impl Parts<'_> {
         let bytes = serde_json::to_vec(&rebuilt)?;
         tokenizer_json::checked(&bytes)?;
         tokenizer_json::built(&bytes)
-    }
-
-    /// An error with the command that makes a tokenizer.json.
-    fn convert(&self, what: &str) -> Error {
-        let folder = self.folder.display();
-        Error::data(what).hint(format!(
-            "python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
-        ))
     }
 }
 

@@ -57,6 +57,10 @@ pub(super) fn find(folder: &Path, settings: &Value, notes: &mut Vec<String>) -> 
         }
     }
     let default = named.remove("default");
+    if default.as_ref().is_some_and(|template| template.contains("strftime_now is defined")) {
+        notes
+            .push("the chat template writes today's date in transformers; here it writes one of its own, unless `date` gives a day".into());
+    }
     Ok(Templates { default, others: named.into_keys().collect() })
 }
 
@@ -71,6 +75,11 @@ pub(super) fn more(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
         listed.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|end| end == "jinja")).collect();
     paths.sort();
     Ok(paths)
+}
+
+/// Whether a path in a repository is such a file.
+pub(super) fn is_additional(path: &str) -> bool {
+    path.split_once('/').is_some_and(|(folder, name)| folder == FOLDER && !name.contains('/') && name.ends_with(".jinja"))
 }
 
 /// A template given as text, or templates by name, as a list or a map.

@@ -184,4 +184,48 @@ for name, settings, model in [("gpt2", {"tokenizer_class": "GPT2Tokenizer", **RO
     tok.model.save(str(home))
     add(f"vocab/{name}", model, settings, {"vocab.json": (home / "vocab.json").read_text(), "merges.txt": (home / "merges.txt").read_text()}, "vocab.json")
 
-(home / "expected.json").write_text(json.dumps({"texts": TEXTS, "folders": expected}))
+# Models: the mean NLL of texts, each with its end.
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+LINES = ["the cat  sat on a mat", " hello it was 2024", "naïve dog's 12 345; it"]
+(home / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in LINES))
+(home / "held.jsonl").write_text(json.dumps({"text": "the [PAD] cat"}) + "\n")
+measured = {}
+PAD = {"tokenizer_class": "PreTrainedTokenizerFast", **ROLES, "pad_token": "[PAD]"}
+BOS = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True}
+ROWS = Tokenizer.from_str(BYTES["digits"]).get_vocab_size()
+FOLDERS = [
+    ("larger", ROWS, PAD, {"tokenizer.json": template(Tokenizer.from_str(BYTES["digits"]), "<|begin|>").to_str()}),
+    ("larger-end", ROWS, {**PAD, "eos_token": "[PAD]"}, {"tokenizer.json": BYTES["digits"]}),
+    ("larger-begin", 300, {**PAD, "bos_token": "[PAD]", "tokenizer_class": "CodeLlamaTokenizer"}, {"tokenizer.json": LLAMA}),
+    ("pieces", 340, BOS, {"tokenizer.model": MODELS["bpe"]}),
+    ("pieces-unigram", 340, None, {"tokenizer.model": MODELS["unigram"]}),
+    ("flag", 400, {"tokenizer_class": "GPT2Tokenizer", **ROLES, "add_bos_token": True}, {"tokenizer.json": BYTES["digits"]}),
+]
+for name, rows, settings, files in FOLDERS:
+    folder = home / "models" / name
+    torch.manual_seed(3)
+    config = LlamaConfig(vocab_size=rows, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+                         max_position_embeddings=128, bos_token_id=None, eos_token_id=None, initializer_range=0.4)
+    model = LlamaForCausalLM(config).eval()
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if settings is not None:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    for path, content in files.items():
+        shutil.copy(content, folder / path) if isinstance(content, Path) else (folder / path).write_text(content)
+    tok = AutoTokenizer.from_pretrained(folder)
+    total, count = 0.0, 0
+    for text in LINES:
+        ids = tok(text).input_ids + [tok.eos_token_id]
+        if max(ids) >= rows:
+            total = None
+            break
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, :-1].double()
+        total += torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum").item()
+        count += len(ids) - 1
+    measured[name] = None if total is None else total / count
+
+(home / "expected.json").write_text(json.dumps({"texts": TEXTS, "folders": expected, "models": measured}))

@@ -303,13 +303,15 @@ fn settings_beside_a_tokenizer_json() {
     let read = || Tokenizer::from_file(&path).unwrap();
     // Truncation in the file does not cut texts.
     assert_eq!(read().encode("aaaa").unwrap(), [2; 4]);
-    assert_eq!((read().bos(), read().add_bos(), read().chat_template()), (None, false, None));
+    assert_eq!((read().bos(), read().add_bos(), read().begin(), read().chat_template()), (None, false, &[0][..], None));
     write("tokenizer_config.json", r#"{"bos_token":{"content":"s"},"eos_token":"e","chat_template":[{"name":"default","template":"T"}]}"#);
     assert_eq!((read().bos(), read().eos(), read().add_bos(), read().chat_template()), (Some(0), Some(1), true, Some("T")));
     assert_eq!(read().with_special_ids(Some(7), Some(8)).bos(), Some(0));
     write("tokenizer_config.json", r#"{"bos_token":"s","add_bos_token":false}"#);
     write("chat_template.jinja", "J");
-    assert_eq!((read().add_bos(), read().chat_template()), (false, Some("J")));
+    // The post-processor decides, as in transformers 5.
+    assert_eq!((read().add_bos(), read().chat_template(), read().notes().len()), (true, Some("J"), 1));
+    assert!(read().notes()[0].contains("`add_bos_token`: false, and tokenizer.json puts `s` before a text"));
     write("tokenizer_config.json", "{");
     assert_eq!(class_of(&Tokenizer::from_file(&path).err().unwrap()), Class::Data);
 }

@@ -190,7 +190,8 @@ pub(super) mod module {
     /// once; "naive": each merge is rounded into them, as is common practice, which loses most of small updates; "none":
     /// weights stay as they are, and factors of low rank are stacked beside them, or their sum where that is smaller; exact),
     /// `pre_tokenizer` (how a GGUF file's tokenizer splits texts, by llama.cpp's name: "llama-bpe", "qwen2", "gpt-2", …, in place of
-    /// what the file states; as the file says).
+    /// what the file states; as the file says), `date` (the day that a chat template writes where it asks for today's, as
+    /// "2026-01-31"; none).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -456,20 +457,30 @@ pub(super) mod natives {
 fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) -> Answer<Model> {
     let mut arguments = told_map(&options);
     arguments["name"] = name.into();
-    let (mode, pre_tokenizer) = load_options(options).map_err(refuse)?;
+    let LoadOptions { mode, pre_tokenizer, date } = load_options(options).map_err(refuse)?;
+    let date = date.as_deref().map(source::Date::parse).transpose().map_err(|e| door::to_script(&e))?;
     door::call(context, host, "model::load", arguments).make(|making| {
-        let loaded = loaded_files(host, name, pre_tokenizer.as_deref())?;
+        let mut loaded = loaded_files(host, name, pre_tokenizer.as_deref())?;
+        loaded.network.tokenizer = loaded.network.tokenizer.with_date(date);
         placed_model(context, host, name, mode, loaded, making)
     })
 }
 
-/// What merges do, and the rule by which texts are split.
-fn load_options(map: Map) -> Result<(MergeMode, Option<String>), Error> {
-    let mut o = Options::new("model::load", map, &["merge_mode", "pre_tokenizer"])?;
+struct LoadOptions {
+    /// What merges do.
+    mode: MergeMode,
+    /// The rule by which texts are split.
+    pre_tokenizer: Option<String>,
+    /// The day that a chat template writes.
+    date: Option<String>,
+}
+
+fn load_options(map: Map) -> Result<LoadOptions, Error> {
+    let mut o = Options::new("model::load", map, &["merge_mode", "pre_tokenizer", "date"])?;
     let name: String = o.take_or("merge_mode", "exact".into())?;
     let mode = MergeMode::from_name(&name);
     o.check("merge_mode", mode.is_some(), "\"exact\", \"naive\" or \"none\"", format!("{name:?}"))?;
-    Ok((mode.unwrap_or_default(), o.take_opt("pre_tokenizer")?))
+    Ok(LoadOptions { mode: mode.unwrap_or_default(), pre_tokenizer: o.take_opt("pre_tokenizer")?, date: o.take_opt("date")? })
 }
 
 /// A model that was read, and has no place in the run yet.
