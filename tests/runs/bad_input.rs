@@ -215,7 +215,7 @@ fn adapters() -> Vec<Case> {
         ("adapter config without a rank", rewrite(config, "{\"peft_type\": \"LORA\", \"lora_alpha\": 4}")),
         ("adapter of another kind", set(config, json!({ "peft_type": "LOHA" }))),
         ("adapter of DoRA", set(config, json!({ "use_dora": true }))),
-        ("adapter with biases", set(config, json!({ "bias": "all" }))),
+        ("adapter with biases", set(config, json!({ "lora_bias": true }))),
         ("adapter with whole modules", set(config, json!({ "modules_to_save": ["lm_head"] }))),
         ("adapter for a layer too many", factors("model.layers.3.self_attn.q_proj", [1, 16], [16, 1])),
         ("adapter for another module", factors("model.layers.1.attention.query", [1, 16], [16, 1])),

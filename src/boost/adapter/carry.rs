@@ -78,13 +78,11 @@ impl<'a> Carry<'a> {
             (_, Some((layer, role))) => Place::Layer(layer, role),
             _ => bail_data!("it is for a module `{module}`, which the model does not have"),
         };
-        if !self.config.targets.has(module)? {
-            bail_data!(
-                "it has factors of `{module}`, which its config leaves out (`target_modules` and what narrows it): PEFT would not load them"
-            );
-        }
         if self.model.tied() && !matches!(place, Place::Layer(..)) {
             return Err(self.untied(module));
+        }
+        if let Some(key) = self.config.targets.leaves_out(module)? {
+            bail_data!("it has factors of `{module}`, which `{key}` leaves out: PEFT would not load them");
         }
         self.fits(module, parts, place)?;
         let mut pair = self.pair(module, parts, place)?;
@@ -115,10 +113,10 @@ impl<'a> Carry<'a> {
     /// Errors (class data): parts that the config does not speak of, or that are missing.
     fn fits(&self, module: &str, parts: &BTreeMap<Part, String>, place: Place) -> Result<()> {
         for (part, key, asked) in [(Part::Magnitude, "use_dora", self.config.dora), (Part::Bias, "lora_bias", self.config.lora_bias)] {
-            let what = if part == Part::Magnitude { "magnitudes" } else { "a bias of B" };
+            let tensor = if part == Part::Magnitude { "lora_magnitude_vector" } else { "lora_B.bias" };
             match (parts.contains_key(&part), asked) {
-                (true, false) => bail_data!("it has {what} of `{module}`, but `{key}` is not set: PEFT would not load them"),
-                (false, true) => bail_data!("`{key}` is true, but the file has no {what} of `{module}`"),
+                (true, false) => bail_data!("it has a `{tensor}` of `{module}`, but `{key}` is not set: PEFT would not load it"),
+                (false, true) => bail_data!("`{key}` is true, but the file has no `{tensor}` of `{module}`"),
                 _ => {}
             }
         }
@@ -170,7 +168,8 @@ impl<'a> Carry<'a> {
             },
         };
         let kind = if self.config.start == Start::Pissa { "PiSSA" } else { "OLoRA" };
-        let note = format!("a {kind} adapter: loaded with twice its rank, as plain LoRA that PEFT converts it to");
+        let note =
+            format!("its start ({kind}) is taken out of the weights: it is loaded as the LoRA of twice the rank that PEFT makes of it");
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
@@ -251,7 +250,7 @@ impl<'a> Carry<'a> {
             }
             Weights::Base => {
                 let copies = self.model.copies(&BTreeSet::from([name.to_owned()]))?;
-                Ok(copies.into_values().next().with_context(|| format!("the model has no tensor `{name}`"))?)
+                Ok(copies.into_values().next().ok_or_else(|| Error::data(format!("the model has no tensor `{name}`")))?)
             }
         }
     }
@@ -292,7 +291,7 @@ impl<'a> Carry<'a> {
     pub fn untied(&self, module: &str) -> anyhow::Error {
         let message = format!("it changes `{module}` alone, but the model ties embedding and head (`tie_word_embeddings`)");
         let hint = if self.config.tying {
-            super::keys::MERGE
+            super::keys::ELSEWHERE
         } else {
             "give the base a head of its own: `tie_word_embeddings` false, and `lm_head.weight` a copy of the embedding"
         };

@@ -19,11 +19,12 @@ const LARGEST: u64 = 4 << 20;
 pub(super) fn config(folder: &Path) -> Result<String> {
     let path = folder.join(CONFIG);
     let problem = |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", path.display()));
-    if !path.exists() {
-        return Err(without_config(folder, problem(std::io::ErrorKind::NotFound.into())).into());
-    }
+    let file = match File::open(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(without_config(folder, problem(e)).into()),
+        file => file.map_err(problem)?,
+    };
     let mut text = vec![];
-    File::open(&path).map_err(problem)?.take(LARGEST + 1).read_to_end(&mut text).map_err(problem)?;
+    file.take(LARGEST + 1).read_to_end(&mut text).map_err(problem)?;
     if lfs::is_pointer(&text) {
         return Err(lfs::pointer_error(&path).into());
     }

@@ -22,7 +22,7 @@ pub(super) const MERGE: &str = "merge it with peft and give the merged model: \
      `PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(\"merged\")`";
 
 /// The way out of what it does not merge.
-const ELSEWHERE: &str = "measure it with the program that trained it";
+pub(super) const ELSEWHERE: &str = "measure it with the program that trained it";
 
 /// In the order of the alphabet.
 #[rustfmt::skip]

@@ -84,7 +84,8 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
         let stored = Stored::of(&tensors)?;
         let (overlay, notes) = Carry::new(&config, &stored, &tensors, model, weights).overlay()?;
         let named = stored.adapter.iter().filter(|name| *name != "default");
-        let named = named.map(|name| format!("its tensors bear the name of the adapter, `{name}`"));
+        let named =
+            named.map(|name| format!("its tensors bear the adapter's name `{name}`; PEFT finds them with `adapter_name=\"{name}\"` alone"));
         let mut training = config.training.clone();
         if config.dora {
             training.push("training on moves whole weights, where DoRA moved factors and magnitudes".into());
@@ -232,7 +233,7 @@ mod tests {
             (&model, good.replace("\"LORA\"", "\"LOHA\""), "only \"LORA\" is known"),
             (&model, good.replace("\"r\": 2", "\"r\": -2"), "`r` is -2, which it cannot be"),
             (&model, good.replace("\"r\": 2", "\"r\": 3"), "the rank 3, its factors have the rank 2"),
-            (&model, good.replace("\"down_proj\",", ""), "factors of `model.layers.1.mlp.down_proj`, which its config leaves out"),
+            (&model, good.replace("\"down_proj\",", ""), "factors of `model.layers.1.mlp.down_proj`, which `target_modules` leaves out"),
             (&model, good[..20].to_string(), "its config is no JSON"),
         ] {
             std::fs::write(folder.join("adapter_config.json"), text)?;

@@ -50,6 +50,7 @@ impl Stored {
     pub fn of(tensors: &Safetensors) -> Result<Self, Error> {
         let mut stored = Self::default();
         let mut adapters: BTreeSet<Option<String>> = BTreeSet::new();
+        let mut twice = None;
         for name in tensors.names() {
             let Some(inside) = name.strip_prefix(PREFIX) else {
                 return Err(Error::data(format!("it has a tensor `{name}`, whose name does not begin with `{PREFIX}`")));
@@ -61,9 +62,8 @@ impl Stored {
                     )));
                 };
                 adapters.insert(adapter.map(str::to_owned));
-                if stored.factors.entry(module.to_owned()).or_default().insert(part, name.to_owned()).is_some() {
-                    adapters.insert(None);
-                }
+                let other = stored.factors.entry(module.to_owned()).or_default().insert(part, name.to_owned());
+                twice = twice.or(other.map(|other| (other, name.to_owned())));
             } else if let Some((module, rest)) = inside.split_once(".token_adapter.trainable_tokens_delta") {
                 adapters.insert(rest.strip_prefix('.').map(str::to_owned));
                 stored.rows.insert(module.to_owned(), name.to_owned());
@@ -78,6 +78,9 @@ impl Stored {
                 adapters.iter().map(|name| name.as_ref().map_or("one without a name".into(), |n| format!("`{n}`"))).collect();
             return Err(Error::data(format!("its file holds tensors of several adapters: {}", names.join(", ")))
                 .hint("write each to a file of its own: `save_pretrained(…, selected_adapters=[…])`"));
+        }
+        if let Some((one, two)) = twice {
+            return Err(Error::data(format!("its tensors `{one}` and `{two}` are the same part of a module")));
         }
         stored.adapter = adapters.pop_first().flatten();
         Ok(stored)
@@ -152,6 +155,7 @@ mod tests {
             (vec![format!("{q}.lora_C.weight")], "which is no LoRA factor"),
             (vec![format!("{q}.lora_diag")], "which is no LoRA factor"),
             (vec![format!("{q}.lora_A.one.weight"), format!("{q}.lora_A.two.weight")], "several adapters: `one`, `two`"),
+            (vec![format!("{q}.lora_magnitude_vector"), format!("{q}.lora_magnitude_vector.weight")], "are the same part of a module"),
             (vec![format!("{q}.lora_A.weight"), format!("{q}.lora_B.default.weight")], "one without a name, `default`"),
         ] {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -142,6 +142,9 @@ impl Targets {
         if !matches!(named, Named::Ends(_)) && !(layers.is_empty() && indexed.is_empty()) {
             return Err(Error::data("`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, not for a text"));
         }
+        if layers.is_empty() && !indexed.is_empty() && config.get("layers_to_transform").is_none_or(Value::is_null) {
+            return Err(Error::data("`layers_pattern` says how layers are found, but `layers_to_transform` names none"));
+        }
         let indexed = match indexed.is_empty() {
             true => vec![Pattern::new("layers_pattern", "", r"^.*?\.[^.]*\.(?P<index>\d+)\.", "")?],
             false => {
@@ -154,25 +157,28 @@ impl Targets {
 
     /// Whether a module has factors. Errors (class data): an expression that does not come to an end.
     pub fn has(&self, module: &str) -> Result<bool, Error> {
+        Ok(self.leaves_out(module)?.is_none())
+    }
+
+    /// The key that leaves a module without factors; `None` of one that has some. Errors as [`Targets::has`].
+    pub fn leaves_out(&self, module: &str) -> Result<Option<&'static str>, Error> {
         if let Some(excluded) = &self.excluded
             && excluded.has(module)?
         {
-            return Ok(false);
+            return Ok(Some("exclude_modules"));
         }
         for saved in &self.saved {
             if saved.matches(module)? {
-                return Ok(false);
+                return Ok(Some("modules_to_save"));
             }
         }
         if !self.named.has(module)? {
-            return Ok(false);
+            return Ok(Some("target_modules"));
         }
         let exactly = matches!(&self.named, Named::Ends(list) if list.iter().any(|name| name == module));
-        if self.layers.is_empty() || exactly {
-            return Ok(true);
-        }
         let layer = self.indexed.iter().find_map(|pattern| pattern.index(module));
-        Ok(layer.is_some_and(|layer| self.layers.contains(&layer)))
+        let meant = self.layers.is_empty() || exactly || layer.is_some_and(|layer| self.layers.contains(&layer));
+        Ok((!meant).then_some("layers_to_transform"))
     }
 
     /// All modules of a model that have factors.
@@ -261,7 +267,7 @@ mod tests {
         assert!(said(json!({ "target_modules": [1] })).starts_with("`target_modules` is [1], not a list"));
         assert!(said(json!({ "target_modules": "all-linear", "layers_to_transform": [0] })).contains("not for a text"));
         assert!(said(json!({ "layers_to_transform": ["0"] })).contains("not numbers of layers"));
-        let slow = targets(json!({ "target_modules": r"(?:(?=.)(\w|\.)+\2?)+!" }));
+        let slow = targets(json!({ "target_modules": r"(?:(?=.)(\w|\.)+\1?)+!" }));
         assert!(slow.has(&format!("model.{}", "a".repeat(200))).is_err_and(|e| e.message.starts_with("`target_modules`: the regular")));
     }
 }

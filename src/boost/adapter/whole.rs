@@ -62,6 +62,7 @@ impl Carry<'_> {
 
     /// Adds embedding and head with the rows that `trainable_token_indices` names.
     pub fn rows(&mut self) -> Result<()> {
+        self.all_rows()?;
         for (module, stored) in &self.stored.rows {
             let Some(ids) = self.ids(module) else {
                 bail_data!("it has rows of `{module}`, which `trainable_token_indices` does not name: PEFT would not load them");
@@ -96,7 +97,7 @@ impl Carry<'_> {
             }
             self.dense.insert(name, own);
         }
-        self.all_rows()
+        Ok(())
     }
 
     /// The tokens whose rows of a module are trained.
