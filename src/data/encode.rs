@@ -278,7 +278,8 @@ pub(super) fn unworded(Row { place, fields }: &Row) -> anyhow::Error {
     error.hint("give `template` as a map with `prompt` and `choices` or `answer`").into()
 }
 
-/// The tokens of an item, not yet cut, the first that counts in the loss, and what lies between prompt and answer.
+/// The tokens of an item, not yet cut, the first that counts in the loss, and what lies between
+/// prompt and answer.
 fn encode_instruction(
     item: &Instruction,
     template: Template,
