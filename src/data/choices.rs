@@ -13,8 +13,8 @@ use crate::data::template::Template;
 /// A question with the texts that may follow it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChoiceItem {
-    /// Tokens of the prompt, with the beginning-of-sequence token if the model wants one; without the white space at its end
-    /// where that counts with the choices.
+    /// Tokens of the prompt, with the beginning-of-sequence token if the model wants one; without
+    /// the white space at its end where that counts with the choices.
     pub prompt: Vec<u32>,
     /// Tokens of each choice, with no end-of-sequence token.
     pub choices: Vec<Vec<u32>>,
@@ -67,9 +67,10 @@ pub(super) fn scorable<'a>(item: &'a Item, report: &mut ChoiceReport) -> Result<
     Ok(found)
 }
 
-/// Encodes the items that can be scored, in their order. Prompt and choices are one text to the model: where that gives other
-/// tokens than the two apart, the border of all choices of the item is that of lm-evaluation-harness, and counted.
-/// `max_length` is the most tokens that the model takes; nothing is cut.
+/// Encodes the items that can be scored, in their order. Prompt and choices are one text to the
+/// model: where that gives other tokens than the two apart, the border of all choices of the item is
+/// that of lm-evaluation-harness, and counted. `max_length` is the most tokens that the model takes;
+/// nothing is cut.
 ///
 /// # Errors
 /// What the tokenizer or the template refuses, naming the item, and no item that can be scored.

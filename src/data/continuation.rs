@@ -1,10 +1,12 @@
 //! A prompt and what follows it as tokens: one rule for training and for scoring.
 //!
-//! Prompt and text behind it are one text to a model. Where a tokenizer makes of the two together what it makes of each alone,
-//! the border lies between their tokens. Where it does not (it puts a space before each text, or joins the letters at the border),
-//! the border is where EleutherAI/lm-evaluation-harness has it (`TemplateLM._encode_pair`): the white space at the prompt's
-//! end goes with the text behind it, and of the tokens of the whole, those beyond the number that the prompt has alone.
-//! For training, white space that has tokens of its own stays with the prompt: the loss is on the answer.
+//! Prompt and text behind it are one text to a model. Where a tokenizer makes of the two together
+//! what it makes of each alone, the border lies between their tokens. Where it does not (it puts a
+//! space before each text, or joins the letters at the border), the border is where
+//! EleutherAI/lm-evaluation-harness has it (`TemplateLM._encode_pair`): the white space at the
+//! prompt's end goes with the text behind it, and of the tokens of the whole, those beyond the
+//! number that the prompt has alone. For training, white space that has tokens of its own stays
+//! with the prompt: the loss is on the answer.
 
 use anyhow::Result;
 
@@ -16,7 +18,8 @@ use crate::error::Error;
 /// A prompt with texts that may follow it, in tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Continued {
-    /// With the beginning-of-sequence token if the model wants one. Empty where nothing is before the texts.
+    /// With the beginning-of-sequence token if the model wants one. Empty where nothing is before
+    /// the texts.
     pub prompt: Vec<u32>,
     /// What follows it, as many as there were texts.
     pub texts: Vec<Vec<u32>>,
@@ -34,8 +37,8 @@ pub(super) enum Border {
     Spaces,
 }
 
-/// What the white space at a prompt's end goes with, where it has tokens of its own and the border is still not
-/// [`Border::Apart`].
+/// What the white space at a prompt's end goes with, where it has tokens of its own and the border
+/// is still not [`Border::Apart`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum White {
     /// The prompt: for training, so that the loss is on the answer.
@@ -65,10 +68,11 @@ impl Joined {
     }
 }
 
-/// Encodes a prompt with each of `texts` behind it. All of them get the same border: if one is other tokens behind the prompt
-/// than alone, the harness's.
+/// Encodes a prompt with each of `texts` behind it. All of them get the same border: if one is
+/// other tokens behind the prompt than alone, the harness's.
 ///
-/// Errors (class data), at `place`: what the tokenizer refuses, and a text that leaves no token of its own.
+/// Errors (class data), at `place`: what the tokenizer refuses, and a text that leaves no token of
+/// its own.
 pub(super) fn continued(tokenizer: &dyn Encode, prompt: &str, texts: &[impl AsRef<str>], white: White, place: &Place) -> Result<Continued> {
     let encode = |text: &str| tokens(tokenizer, text, place);
     let before = encode(prompt)?;
@@ -96,8 +100,8 @@ pub(super) fn continued(tokenizer: &dyn Encode, prompt: &str, texts: &[impl AsRe
     Ok(bounded(tokenizer, before, rests, border))
 }
 
-/// With the beginning-of-sequence token where the model wants it: before the prompt, unless that has it; where the prompt gives
-/// no token, a text's own is left out.
+/// With the beginning-of-sequence token where the model wants it: before the prompt, unless that
+/// has it; where the prompt gives no token, a text's own is left out.
 fn bounded(tokenizer: &dyn Encode, prompt: Vec<u32>, mut texts: Vec<Vec<u32>>, border: Border) -> Continued {
     let nothing = prompt.is_empty();
     let prompt = opened(tokenizer, prompt);
@@ -135,8 +139,8 @@ mod tests {
 
     use super::*;
 
-    /// A token a letter; with `prepend` a space before each text, as SentencePiece has it; the pair `ab` and a space
-    /// before a letter are one token.
+    /// A token a letter; with `prepend` a space before each text, as SentencePiece has it; the pair
+    /// `ab` and a space before a letter are one token.
     struct Letters {
         prepend: bool,
         add_bos: bool,
@@ -217,7 +221,8 @@ mod tests {
             // A space that joins the next letter, and a choice for which it does not.
             ("q: ", &["x", "1"], false, false, "q:|_x| 1", Spaces),
             ("q:\u{3000}\u{1f} ", &["x"], false, false, "q:|\u{3000}\u{1f}_x", Spaces),
-            // Letters that join over the border: as many tokens as the prompt has alone are before it.
+            // Letters that join over the border: as many tokens as the prompt has alone are before
+            // it.
             ("qa", &["bc", "d"], false, false, "qa|c|d", Joined),
             // Nothing before the texts.
             ("", &["x", "^x"], false, true, "^|x|x", Apart),

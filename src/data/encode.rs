@@ -378,7 +378,8 @@ fn unworded_talk(chat: &Chat, template: Template) -> anyhow::Error {
     error.hint(format!("`template: \"chat\"` words it as the model expects; {OWN}")).into()
 }
 
-/// The tokens of an item, not yet cut, the first that counts in the loss, and what lies between prompt and answer.
+/// The tokens of an item, not yet cut, the first that counts in the loss, and what lies between
+/// prompt and answer.
 fn encode_instruction(
     item: &Instruction,
     template: Template,

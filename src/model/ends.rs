@@ -1,7 +1,8 @@
-//! Which tokens end a generated text, by what a model's files say, and what else they say of generation.
+//! Which tokens end a generated text, by what a model's files say, and what else they say of
+//! generation.
 //!
-//! As in transformers, `generation_config.json` takes the place of what `config.json` says of generation: where it is there,
-//! end tokens are those that it names, and none where it names none.
+//! As in transformers, `generation_config.json` takes the place of what `config.json` says of
+//! generation: where it is there, end tokens are those that it names, and none where it names none.
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -15,10 +16,12 @@ use crate::source::{self, Gguf, ModelFolder, Tokenizer};
 /// The file beside a model's config that says how it generates.
 const FILE: &str = "generation_config.json";
 
-/// Ids that GGUF has for tokens that end a turn or a message, beside the one that ends a text. llama.cpp ends at each.
+/// Ids that GGUF has for tokens that end a turn or a message, beside the one that ends a text.
+/// llama.cpp ends at each.
 pub(super) const GGUF_KEYS: [&str; 2] = ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
 
-/// Sets the end tokens of a model in a folder, whose `config.json` is `json`. What a person should know goes into `notes`.
+/// Sets the end tokens of a model in a folder, whose `config.json` is `json`. What a person should
+/// know goes into `notes`.
 ///
 /// Errors (class data): a file that is no JSON object, end tokens that are no ids.
 pub(super) fn of_folder(
@@ -32,7 +35,8 @@ pub(super) fn of_folder(
     let Some(path) = path else {
         let keys = json.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value));
         notes.extend(notes_of("config.json", keys, false));
-        return Ok(within("config.json", tokenizer, config, &[], notes));
+        within("config.json", tokenizer, config, &[], notes);
+        return Ok(());
     };
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{shown}`: {e}")))?;
@@ -48,7 +52,8 @@ pub(super) fn of_folder(
         ));
     }
     let before = std::mem::replace(&mut config.eos, ends);
-    Ok(within(FILE, tokenizer, config, &before, notes))
+    within(FILE, tokenizer, config, &before, notes);
+    Ok(())
 }
 
 /// Adds the end tokens of a GGUF file beside the one of its config.
@@ -64,7 +69,8 @@ pub(super) fn of_gguf(gguf: &Gguf, config: &mut Config, notes: &mut Vec<String>)
     Ok(())
 }
 
-/// The token ids that a value names, and what it names beyond a vocabulary of `size`, as transformers takes it: a number or a list.
+/// The token ids that a value names, and what it names beyond a vocabulary of `size`, as
+/// transformers takes it: a number or a list.
 fn ids(value: &Value, size: usize) -> Result<(Vec<u32>, Vec<String>)> {
     let list = match value {
         Value::Null => &[],
@@ -88,8 +94,8 @@ fn ids(value: &Value, size: usize) -> Result<(Vec<u32>, Vec<String>)> {
     Ok((ids, beyond))
 }
 
-/// Says where tokens that end a text by the tokenizer, or by the config that `file` takes the place of (`before`), do not end a
-/// generated one.
+/// Says where tokens that end a text by the tokenizer, or by the config that `file` takes the place
+/// of (`before`), do not end a generated one.
 fn within(file: &str, tokenizer: &Tokenizer, config: &Config, before: &[u32], notes: &mut Vec<String>) {
     let mut left: Vec<u32> = before.iter().copied().chain(tokenizer.eos()).filter(|id| !config.eos.contains(id)).collect();
     left.sort_unstable();

@@ -1,4 +1,5 @@
-//! The keys of a generation config: which say nothing for texts generated here, and which would change them in transformers.
+//! The keys of a generation config: which say nothing for texts generated here, and which would
+//! change them in transformers.
 
 use serde_json::Value;
 
@@ -99,6 +100,9 @@ const CHANGES: [(&str, Usual); 27] = [
     ("assistant_ensemble_weight", Usual::Nothing),
 ];
 
+/// Keys that are not known, of which so many are named.
+const MOST: usize = 8;
+
 /// The value with which a key changes nothing, beside null.
 #[derive(Clone, Copy)]
 enum Usual {
@@ -120,18 +124,18 @@ impl Usual {
     }
 }
 
-/// What a person should know of the keys in `file`, a line each. With `all`, keys that are not known are told too; `config.json`
-/// has others beside those of generation.
+/// What a person should know of the keys in `file`, a line each. With `all`, keys that are not
+/// known are told too; `config.json` has others beside those of generation.
 pub(super) fn notes_of<'a>(file: &str, keys: impl Iterator<Item = (&'a str, &'a Value)>, all: bool) -> Vec<String> {
     let (mut changes, mut sampling, mut unknown) = (vec![], vec![], vec![]);
     for (key, value) in keys {
         let of = |table: &[(&str, Usual)]| table.iter().find(|(name, _)| *name == key).map(|(_, usual)| usual.is(value));
-        let told = format!("`{key}` {}", short(value));
+        let told = format!("`{key}` {}", cut(&value.to_string()));
         match (of(&CHANGES), of(&SAMPLING)) {
             (Some(true), _) | (_, Some(true)) => {}
             (Some(false), _) => changes.push(told),
             (_, Some(false)) => sampling.push(told),
-            (None, None) if all && !READ.contains(&key) && !NOTHING.contains(&key) => unknown.push(format!("`{key}`")),
+            (None, None) if all && !READ.contains(&key) && !NOTHING.contains(&key) => unknown.push(format!("`{}`", cut(key))),
             (None, None) => {}
         }
     }
@@ -145,15 +149,17 @@ pub(super) fn notes_of<'a>(file: &str, keys: impl Iterator<Item = (&'a str, &'a 
         out.push(format!("{file} sets {} for sampling: {hint}", sampling.join(", ")));
     }
     if !unknown.is_empty() {
-        out.push(format!("{file} has {}, which is not known here and changes nothing", unknown.join(", ")));
+        let more = unknown.len().saturating_sub(MOST);
+        unknown.truncate(MOST);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        out.push(format!("{file} has {}{more}, which is not known here and changes nothing", unknown.join(", ")));
     }
     out
 }
 
-/// A value, cut where it is long.
-fn short(value: &Value) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= 40 { text } else { text.chars().take(40).chain(['…']).collect() }
+/// A key or value, cut where it is long.
+fn cut(text: &str) -> String {
+    if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(40).chain(['…']).collect() }
 }
 
 #[cfg(test)]

@@ -46,7 +46,8 @@ fn a_stop_text_that_is_a_special_token_ends_a_text() {
     mixed.refused(2, &["holds the special token `<|eot|>` beside other text", "as a stop of its own"]);
 }
 
-/// What a recipe generates for jobs on one model, each by itself and all prompts of equal options together.
+/// What a recipe generates for jobs on one model, each by itself and all prompts of equal options
+/// together.
 fn told(home: &Path, model: &str, jobs: &[&Value]) -> Ran {
     let mut script = "let model = model::load(params(#{ model: \"\" }).model);\n".to_owned();
     let options = |job: &Value| format!("#{{ max_tokens: {}, beams: {}, stop: {} }}", job["max_tokens"], job["beams"], job["stop"]);

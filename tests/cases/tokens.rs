@@ -1,4 +1,5 @@
-//! Prompt and answer as one text: training and scoring under tokenizers that treat spaces in several ways.
+//! Prompt and answer as one text: training and scoring under tokenizers that treat spaces in
+//! several ways.
 
 use std::path::Path;
 
@@ -39,7 +40,8 @@ fn choices_and_answers_follow_their_prompts_under_every_tokenizer() {
             let ran = eval(home.path(), model, data, &[&training[..], &["--template", template]].concat());
             ran.has_nll(want[name][0].as_f64().unwrap());
             assert_eq!(ran.json()["metrics"]["tokens"], want[name][1], "{model} {name}");
-            // The byte-level tokenizer makes the same of both apart, but for three that join over the border.
+            // The byte-level tokenizer makes the same of both apart, but for three that join over
+            // the border.
             let joined = match (model, name) {
                 ("bytes", "pairs") => Some("3; trailing spaces of the prompt count with the answer: 2"),
                 ("bytes", _) => None,

@@ -1,5 +1,6 @@
-//! The text that follows a prompt: what prompt and new tokens give together, less what the prompt gives alone. A decoder
-//! may treat the first token of a text apart (SentencePiece takes the space before it away), so new tokens are not decoded alone.
+//! The text that follows a prompt: what prompt and new tokens give together, less what the prompt
+//! gives alone. A decoder may treat the first token of a text apart (SentencePiece takes the space
+//! before it away), so new tokens are not decoded alone.
 
 use anyhow::Result;
 
@@ -21,7 +22,8 @@ impl Behind {
         Ok(Self { ids: prompt.to_vec(), text: tokenizer.decode(prompt)? })
     }
 
-    /// The end of a prompt, long enough that new tokens are not the first of a text and no letter is cut.
+    /// The end of a prompt, long enough that new tokens are not the first of a text and no letter
+    /// is cut.
     pub fn end_of(prompt: &[u32], tokenizer: &dyn Decode) -> Result<Self> {
         let mut length = TAIL;
         loop {
@@ -42,7 +44,8 @@ impl Behind {
         let whole = tokenizer.decode(&[&self.ids[..], ids].concat())?;
         match whole.strip_prefix(&self.text) {
             Some(text) => Ok(text.to_owned()),
-            // Bytes of a letter that is not whole spoil the bytes that end the prompt; with such a token a space is not at issue.
+            // Bytes of a letter that is not whole spoil the bytes that end the prompt; with such a
+            // token a space is not at issue.
             None => tokenizer.decode(ids),
         }
     }

@@ -116,14 +116,16 @@ pub struct Generated {
     pub text: String,
 }
 
-/// What follows each of `prompts`. A text ends with an end token of the model's config (what its generation config names, see
-/// [`crate::model::ends`]) or a stop that is a special token, before a stop text, or after `max_tokens`. `progress` hears after
-/// every pass how many prompts are done and may end it with an error.
+/// What follows each of `prompts`. A text ends with an end token of the model's config (what its
+/// generation config names, see [`crate::model::ends`]) or a stop that is a special token, before a
+/// stop text, or after `max_tokens`. `progress` hears after every pass how many prompts are done and
+/// may end it with an error.
 ///
 /// Beam search is that of Hugging Face transformers with `early_stopping` false and `length_penalty` 1.
 ///
-/// Errors: options out of range, a stop that cannot be met, an empty prompt, more tokens than the model sees (class usage); a
-/// token beyond the vocabulary (class data); likelihoods that are no numbers (class run).
+/// Errors: options out of range, a stop that cannot be met, an empty prompt, more tokens than the
+/// model sees (class usage); a token beyond the vocabulary (class data); likelihoods that are no
+/// numbers (class run).
 pub fn generate(
     model: &Model,
     overlay: &Overlay,

@@ -142,8 +142,8 @@ fn a_stop_that_is_a_special_token_ends_by_its_id() -> Result<()> {
     Ok(())
 }
 
-/// A text's first token loses its space, special tokens aside; tokens of 200 and more are bytes, which are spoilt where a run of
-/// them is no text.
+/// A text's first token loses its space, special tokens aside; tokens of 200 and more are bytes,
+/// which are spoilt where a run of them is no text.
 struct Pieces;
 
 impl Decode for Pieces {

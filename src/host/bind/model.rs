@@ -377,10 +377,11 @@ pub(super) mod natives {
         measure(&context, &*host(&context)?, model, &set, options)
     }
 
-    /// The text that follows `prompt`, with the space before its first word where it has one. It ends with an end token that the
-    /// model's generation config names, or else its config. Options: `max_tokens` (32), `beams` (1: each token the likeliest; more: beam
-    /// search), `temperature`, `top_k`, `top_p` (tokens are drawn, by the run's seed), `stop` (a list of texts, before which
-    /// it ends; a special token such as "<|im_end|>" is one).
+    /// The text that follows `prompt`, with the space before its first word where it has one. It ends
+    /// with an end token that the model's generation config names, or else its config. Options:
+    /// `max_tokens` (32), `beams` (1: each token the likeliest; more: beam search), `temperature`,
+    /// `top_k`, `top_p` (tokens are drawn, by the run's seed), `stop` (a list of texts, before which it
+    /// ends; a special token such as "<|im_end|>" is one).
     ///
     /// # Example
     /// ```rhai,no_run

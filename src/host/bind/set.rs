@@ -164,7 +164,8 @@ impl Part {
         Ok(examples)
     }
 
-    /// Items to be scored, at most the first `most`; what was left out, or tokenised as one text with its prompt, is told.
+    /// Items to be scored, at most the first `most`; what was left out, or tokenised as one text with
+    /// its prompt, is told.
     pub fn choices(
         &self,
         host: &Host,
