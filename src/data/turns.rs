@@ -202,23 +202,21 @@ impl Talk<'_> {
 
     /// Where an earlier turn stands in the whole.
     fn span(&self, turn: &Turn, upto: usize, whole: &str) -> Option<(usize, usize)> {
-        let with_probe = |upto| self.probed(upto, false, |m| set_content(&mut m[turn.at], PROBE));
+        let with_probe = |upto| self.probed(upto, false, |m| set_probe(&mut m[turn.at]));
         let (before, after) = around(&with_probe(upto)?, whole)?;
         let (own_before, own_after) = around(&with_probe(turn.at + 1)?, &turn.answered)?;
-        let content = &whole[before..after];
-        if *content != turn.answered[own_before..own_after] {
+        if whole[before..after] != turn.answered[own_before..own_after] {
             return None;
         }
         let start = turn.start.filter(|start| *start <= own_before)?;
-        // What the template writes between the prompt and the content of a turn may be left out in the whole, or not.
-        let head = &turn.answered[start..own_before];
         let open = self.text(turn.at, false).ok().filter(|open| open.len() <= start && turn.answered.starts_with(open.as_str()))?;
-        let prompt = &turn.answered[open.len()..start];
-        let at = match () {
-            _ if whole[..before].ends_with(&format!("{prompt}{head}")) => before - head.len(),
-            _ if !prompt.is_empty() && whole[..before].ends_with(prompt) => before,
-            _ => return None,
-        };
+        let (prompt, head) = (&turn.answered[open.len()..start], &turn.answered[start..own_before]);
+        // What the template writes between the prompt and the content of the last turn may be left out, from its beginning on.
+        let rest = head.char_indices().map(|(i, _)| &head[i..]).chain([""]).find(|rest| {
+            let prompt = if rest.len() < head.len() && prompt.is_empty() { None } else { Some(prompt) };
+            prompt.is_some_and(|prompt| whole[..before].strip_suffix(rest).is_some_and(|text| text.ends_with(prompt)))
+        })?;
+        let at = before - rest.len();
         let tail = turn.answered[own_after..].trim_end();
         whole[after..].starts_with(tail).then(|| (at, after + tail.len()))
     }
@@ -360,6 +358,16 @@ fn push(pieces: &mut Vec<Piece>, text: &str, supervised: bool) {
 fn set_content(message: &mut Value, content: &str) {
     if let Some(fields) = message.as_object_mut() {
         fields.insert("content".into(), content.into());
+    }
+}
+
+/// Puts [`PROBE`] in the place of what a turn says, or of the function that it calls where it says nothing.
+fn set_probe(message: &mut Value) {
+    let silent = message["content"].as_str().is_none_or(str::is_empty);
+    let named = ["/tool_calls/0/function/name", "/tool_calls/0/name"].into_iter().find(|path| message.pointer(path).is_some());
+    match named.filter(|_| silent).and_then(|path| message.pointer_mut(path)) {
+        Some(name) => *name = PROBE.into(),
+        None => set_content(message, PROBE),
     }
 }
 

@@ -54,11 +54,19 @@ pub(super) mod module {
     /// `header` (false: columns are called 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv),
     /// `encoding` ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than memory).
     /// How items are worded: `template` ("alpaca", "cloze", "llm-adapters", "none", "chat", or a map with `prompt` and `choices`,
-    /// `label`, `answer`, `target`), `max_length` in tokens (256), `loss` ("answer" or "all").
+    /// `label`, `answer`, `target`; for conversations a map with `messages`, a text that makes a JSON list of them for the model's
+    /// chat template, and `tools`, or with `text`, all of it, in which `{% generation %}` blocks hold what is learnt),
+    /// `max_length` in tokens (256), `loss` ("answer" or "all").
+    ///
+    /// Every key of a record is used, or says nothing of what is learnt (ids, sources, scores, empty values), or is named in a note,
+    /// or is refused by its name.
     ///
     /// # Example
     /// ```rhai,no_run
     /// let task = data::load(p.data, #{ template: "alpaca", max_length: 256 });
+    /// let talks = data::load(p.talks, #{ template: #{
+    ///     text: "{% for t in turns %}{{ t.who }}: {% generation %}{{ t.said }}\n{% endgeneration %}{% endfor %}",
+    /// } });
     /// ```
     #[rhai_fn(name = "load", return_raw)]
     pub fn load_with(context: NativeCallContext, path: &str, options: Map) -> Answer<Task> {
