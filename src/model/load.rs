@@ -56,11 +56,7 @@ pub(super) fn prepare(files: &ModelFiles, make: &mut dyn FnMut(Config, &dyn Tens
 }
 
 /// The parts of a model; what configs tell of goes into `notes`.
-fn parts(
-    files: &ModelFiles,
-    notes: &mut Vec<String>,
-    make: &mut dyn FnMut(Config, &dyn TensorSource) -> Result<Model>,
-) -> Result<Loaded> {
+fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Config, &dyn TensorSource) -> Result<Model>) -> Result<Loaded> {
     match files {
         ModelFiles::Folder(folder) => {
             let path = folder.config.display();

@@ -7,6 +7,7 @@ mod gguf_header;
 pub mod grants;
 pub mod hub;
 mod hub_data;
+pub mod lfs;
 pub mod model;
 pub mod name;
 pub mod safetensors;

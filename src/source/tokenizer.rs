@@ -89,7 +89,15 @@ impl Tokenizer {
     /// Reads a `tokenizer.json` that is embedded in the program; what ends a text comes from the model's config.
     pub fn embedded(bytes: &[u8]) -> Result<Self> {
         let inner = parsed(bytes).context("embedded tokenizer")?;
-        Ok(Self { vocab_size: highest(&inner), inner, special: Special::default(), chat_template: None, add_bos: false, folder: None, notes: vec![] })
+        Ok(Self {
+            vocab_size: highest(&inner),
+            inner,
+            special: Special::default(),
+            chat_template: None,
+            add_bos: false,
+            folder: None,
+            notes: vec![],
+        })
     }
 
     /// Trains byte-level BPE of at most `size` tokens on `texts`. Errors: a size that is too small (class data).
