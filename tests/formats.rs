@@ -272,7 +272,7 @@ fn both(folder: &Path, name: &str, bytes: impl AsRef<[u8]>, layout: &Layout) -> 
     let path = folder.join(name);
     fs::write(&path, bytes).unwrap();
     let lines = Lines::open(&path, layout).unwrap_or_else(|e| panic!("{name}: {e:#}"));
-    let (items, digest) = formats::read_digested(&path, layout).unwrap();
+    let formats::FileRead { items, digest, .. } = formats::read_noted(&path, layout).unwrap();
     assert_eq!(lines.digest(), digest);
     (lines, items)
 }

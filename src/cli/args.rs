@@ -165,6 +165,9 @@ pub struct EvalArgs {
     /// A file, a folder with files for train, validation and test, or a folder of such folders: several tasks
     #[arg(long, value_name = "FILE|DIR")]
     pub data: String,
+    /// How data files are read: json, jsonl, csv, tsv, parquet or text [default: by the ending of their names]
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<String>,
     /// How questions are worded: alpaca, cloze, llm-adapters, none or chat, the model's own [default: alpaca]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,

@@ -2,11 +2,13 @@
 //!
 //! Formats make records (named fields) or, for plain text, documents; [`record`] makes items of records.
 
+mod foreign;
 pub(super) mod instruction;
 mod json;
-mod jsonl;
 mod layout;
 mod lines;
+pub mod loose;
+mod packed;
 mod parquet;
 mod record;
 mod table;
@@ -23,45 +25,71 @@ use sha2::{Digest, Sha256};
 use self::layout::Kind;
 pub use self::layout::{Encoding, Format, Layout};
 pub use self::lines::Lines;
+use self::packed::Packing;
 use self::record::Records;
 use crate::bail_data;
 use crate::data::item::Item;
 use crate::error::Error;
 
+/// A data file that was read.
+#[derive(Debug)]
+pub struct FileRead {
+    pub items: Vec<Item>,
+    /// SHA-256 of the file in hexadecimal.
+    pub digest: String,
+    /// What a person should know of how it was read.
+    pub notes: Vec<String>,
+}
+
 /// Reads a whole data file. Errors name the file and the line, item or row in it; they are of class data, or of class
 /// usage where the layout does not fit the file.
 pub fn read(path: &Path, layout: &Layout) -> Result<Vec<Item>> {
-    Ok(read_digested(path, layout)?.0)
+    Ok(read_noted(path, layout)?.items)
 }
 
-/// As [`read`], with the SHA-256 of the file in hexadecimal.
-pub fn read_digested(path: &Path, layout: &Layout) -> Result<(Vec<Item>, String)> {
+/// As [`read`], with what else is to be known of the file.
+pub fn read_noted(path: &Path, layout: &Layout) -> Result<FileRead> {
     layout.kind(path)?;
     let unreadable = |e: std::io::Error| Error::data(format!("`{}` cannot be read: {e}", path.display()));
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         bail_data!("`{}` is not a file", path.display());
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    Ok((parse(path, &bytes, layout)?, digest(&bytes)))
+    let (items, note) = parse_noted(path, &bytes, layout)?;
+    Ok(FileRead { items, digest: digest(&bytes), notes: note.into_iter().collect() })
 }
 
-/// Reads the bytes of a data file; `path` names it in messages.
+/// Reads the bytes of a data file, which may be compressed; `path` names it in messages.
 pub fn parse(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<Item>> {
+    Ok(parse_noted(path, bytes, layout)?.0)
+}
+
+fn parse_noted(path: &Path, bytes: &[u8], layout: &Layout) -> Result<(Vec<Item>, Option<String>)> {
     let file = Arc::from(path);
     let kind = layout.kind(path)?;
+    let bytes = content(path, bytes, layout)?;
     if let Kind::Parquet = kind {
-        return parquet::parse(&file, bytes, Records::new(layout.rows, "column"));
+        return Ok((parquet::parse(&file, &bytes, Records::new(layout.rows, "column"))?, None));
     }
-    let text = decode(&file, bytes, mark(bytes, layout.encoding)..bytes.len(), layout.encoding, 1)?;
+    let text = decode(&file, &bytes, mark(&bytes, layout.encoding)..bytes.len(), layout.encoding, 1)?;
     if text.trim().is_empty() {
         bail_data!("`{}` is empty", path.display());
     }
-    match kind {
-        Kind::Json => json::parse(&file, &text, Records::new(layout.rows, "key")),
-        Kind::Jsonl => jsonl::parse(&file, &text, Records::new(layout.rows, "key")),
-        Kind::Table(table) => table.parse(&file, &text, Records::new(layout.rows, "column")),
-        Kind::Text | Kind::Parquet => text::parse(&file, &text),
-    }
+    let items = match kind {
+        Kind::Json => json::parse(&file, &text, Records::new(layout.rows, "key"))?,
+        Kind::Table(table) => table.parse(&file, &text, Records::new(layout.rows, "column"))?,
+        Kind::Text | Kind::Parquet => return Ok((text::parse(&file, &text)?, text::looks_like(path, &text))),
+    };
+    Ok((items, None))
+}
+
+/// What a file holds, unpacked if it is compressed. Errors (class data): it is of another kind than data of its format.
+fn content<'a>(path: &Path, bytes: &'a [u8], layout: &Layout) -> Result<Cow<'a, [u8]>> {
+    let bytes = match Packing::of(bytes) {
+        Some(packing) => Cow::Owned(packing.unpack(path, bytes)?),
+        None => Cow::Borrowed(bytes),
+    };
+    foreign::by_content(path, &bytes, layout.format(path)?).map_or(Ok(bytes), |error| Err(error.into()))
 }
 
 /// SHA-256 in hexadecimal.
@@ -99,7 +127,10 @@ fn decode<'a>(file: &Path, bytes: &'a [u8], part: Range<usize>, encoding: Encodi
 }
 
 /// What a JSON value is called in messages.
-fn kind(value: &serde_json::Value) -> &'static str {
+fn kind(value: &serde_json::Value) -> Cow<'_, str> {
+    if let Some(what) = loose::what(value) {
+        return what.into();
+    }
     match value {
         serde_json::Value::Null => "null",
         serde_json::Value::Bool(_) => "a boolean",
@@ -108,6 +139,7 @@ fn kind(value: &serde_json::Value) -> &'static str {
         serde_json::Value::Array(_) => "a list",
         serde_json::Value::Object(_) => "an object",
     }
+    .into()
 }
 
 /// A JSON error in words: what, without the place that serde adds at the end.

@@ -78,6 +78,17 @@ impl Records {
         Self { rows, shape: None, field }
     }
 
+    /// Whether fields are a record by themselves, or for a recipe's template.
+    pub fn takes(&self, fields: &Map<String, Value>) -> bool {
+        self.rows
+            || match Shape::of(fields) {
+                Some(Shape::Chat | Shape::Tokens) => true,
+                // Their fields are texts.
+                Some(_) => fields.values().any(Value::is_string),
+                None => false,
+            }
+    }
+
     /// The next item. The first one decides what those after it have to be.
     pub fn next(&mut self, place: Place, value: Value) -> Result<Item> {
         if !self.rows && self.shape.is_none() {
@@ -196,8 +207,9 @@ fn message(place: &Place, expected: &str, i: usize, value: Value) -> Result<Mess
         let near = nearest(&role, known).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         bail_data!("{place}: `messages[{i}].role` is `{}`, expected system, user or assistant{near}", clip(&role));
     }
-    // A call of a tool or a weight would change what is learnt, so none is passed over.
-    if let Some((key, _)) = fields.iter().find(|(_, value)| !value.is_null()) {
+    // A call of a tool or a weight would change what is learnt, so none is passed over; null and a list of none are no call.
+    let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    if let Some((key, _)) = fields.iter().find(|(_, value)| !empty(value)) {
         bail_data!("{place}: unknown key `{}` in `messages[{i}]`; {expected}", clip(key));
     }
     Ok(Message { role, content })
@@ -222,6 +234,7 @@ fn tokens(fields: &mut Fields) -> Result<TokenRow> {
         Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
             Some(n) if n <= ids.len() => n,
             Some(n) => bail_data!("{place}: `mask_first` is {n}, more than the row has ids ({})", ids.len()),
+            None if value.is_object() => bail_data!("{place}: `mask_first` is {}, expected a whole number", kind(value)),
             None => bail_data!("{place}: `mask_first` is {value}, expected a whole number"),
         },
     };

@@ -256,7 +256,8 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     door::call(context, host, "data::load", arguments).make(|making| {
         let name = host.resolve(path)?;
         let files = source::data_with(&name, &loading.splits)?;
-        let (tasks, digests) = if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
+        let (tasks, digests) =
+            if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading, making.again)? };
         for (file, digest) in digests {
             making.effects.insert(format!("the digest of `{}`", file.display()), digest.clone().into());
             host.with_run(|run| run.note_digest(file.display().to_string(), digest))?;
@@ -282,7 +283,7 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
 /// Tasks by name with their splits, and the SHA-256 of each file.
 type Sources = (Vec<(String, Vec<(Split, Source)>)>, Vec<(PathBuf, String)>);
 
-fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
+fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading, again: bool) -> anyhow::Result<Sources> {
     let convert = |item| {
         host.guard.check()?;
         loading.wording.convert(item)
@@ -290,6 +291,9 @@ fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading) -> a
     let (mut out, mut digests) = (vec![], vec![]);
     for task in data::Task::open_all(path, files, host.settings.seed, &loading.layout, &convert)? {
         digests.extend(task.digests);
+        if host.outlook().is_none() && !again {
+            task.notes.iter().for_each(|note| host.console.note(note));
+        }
         let splits = [(Split::Train, task.train), (Split::Validation, task.validation), (Split::Test, task.test)];
         let sources = splits.into_iter().filter_map(|(split, items)| Some((split, Source::Memory(Arc::new(items?)))));
         out.push((task.name, sources.collect()));
@@ -298,7 +302,7 @@ fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading) -> a
 }
 
 fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
-    let stem = |path: &Path| path.file_stem().map_or_else(|| "data".into(), |s| s.to_string_lossy().into_owned());
+    let stem = |path: &Path| Some(source::stem_of(path)).filter(|stem| !stem.is_empty()).unwrap_or_else(|| "data".into());
     let tasks: Vec<(String, BTreeMap<String, Vec<PathBuf>>)> = match files {
         DataFiles::File(file) => {
             let split = Split::parse(&stem(file)).unwrap_or(Split::Train);
