@@ -7,10 +7,11 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::Parser;
 
-use super::verbs;
+use super::{base, verbs};
 use crate::device;
 use crate::host::{Limits, Settings};
 use crate::run::Manifest;
+use crate::source::{Places, expanded};
 use crate::{bail_data, bail_usage};
 
 const RUN_HELP: &str = "\
@@ -71,19 +72,22 @@ impl RecipeArgs {
     pub fn settings(&self, out: Option<PathBuf>) -> Result<Settings> {
         let Compute { device, dtype, threads } = self.compute.open()?;
         let (params, limits, checkpoint) = (self.param.clone(), self.limits.into(), Duration::from_secs(self.checkpoint));
-        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits })
+        let places = Places::default();
+        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits, places })
     }
 }
 
 const RESUME_HELP: &str = "\
-The recipe, its parameters, seed, threads and device are those in the run folder. The recipe runs again from its first line; \
+The recipe, its parameters, seed, threads and device are those in the run folder; model and data are looked for in the current \
+folder and where they lay when the run was begun. The recipe runs again from its first line; \
 what the run's journal tells of is answered from there, so it goes on where it stopped and ends with the same bytes as if it had \
 never stopped, what a clock measured aside. A run that has ended is left as it is.
 
 Examples:
   xgbrun --resume runs/commonsense-1
   xgbrun --resume runs/commonsense-1 --from-round 16
-  xgbrun --resume runs/commonsense-1 --from-round 64 -p rounds=128";
+  xgbrun --resume runs/commonsense-1 --from-round 64 -p rounds=128
+  xgbrun --resume moved/commonsense-1 -p model=/new/smollm2 -p data=/new/ARC-Easy";
 
 /// Go on with a run that was stopped.
 #[derive(Debug, Parser)]
@@ -106,7 +110,7 @@ pub struct ResumeArgs {
     /// last bits from those of the run had it not stopped
     #[arg(long)]
     pub allow_inexact: bool,
-    /// Set a parameter; with `--from-round` to another value than the run had
+    /// Set a parameter; with `--from-round` to another value than the run had. Of a model or data it says where they are now
     #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
     pub param: Vec<(String, String)>,
     /// Let the recipe fetch any model and data set from the Hugging Face hub
@@ -135,13 +139,19 @@ impl ResumeArgs {
         }
         let threads = device::set_threads(Some(threads))?;
         let dtype = device::storage_dtype(&manifest.dtype, &device)?;
-        let mut params = manifest.given.clone();
+        let (mut params, mut places) = (manifest.given.clone(), base::places(manifest));
         for (name, value) in &self.param {
+            // What the run read keeps the name that it had.
+            let before = params.iter().find(|(given, _)| given == name).map(|(_, before)| before.clone());
+            if let Some(before) = before.filter(|before| self.from_round != Some(0) && base::is_place(manifest, before, value)) {
+                places.moved.insert(before, expanded(value));
+                continue;
+            }
             params.retain(|(given, _)| given != name);
             params.push((name.clone(), value.clone()));
         }
         let (seed, limits, checkpoint) = (manifest.seed, self.limits.into(), Duration::from_secs(self.checkpoint));
-        Ok(Settings { out: None, params, seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits })
+        Ok(Settings { out: None, params, seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits, places })
     }
 }
 
@@ -235,7 +245,7 @@ pub struct PlanArgs {
 }
 
 const ASK_HELP: &str = "\
-The model is the one that the run began with, by the name in its `run.json`; the boosters are those that the run kept. A \
+The model is the one that the run began with, by the name in its `run.json` or where it lay then; the boosters are those that the run kept. A \
 question names its choices as the commonsense sets do: `Answer1: … Answer2: …` (or Solution, Ending, Option), \"true or \
 false\", or at its end `Answer format: a/b`. Then each choice's share is shown, the softmax of the log-likelihood a token \
 of \"the correct answer is …\", after every round asked for; and, from the answers after every single booster, the first \
@@ -264,6 +274,9 @@ pub struct AskArgs {
     /// How the question is worded: alpaca, cloze, llm-adapters, none or chat, the model's own [default: as in the run]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
+    /// Where the run's model is now, by the parameter that named it: `-p model=PATH`
+    #[arg(short, value_name = "NAME=PATH", value_parser = parameter)]
+    pub param: Vec<(String, String)>,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }
@@ -309,6 +322,9 @@ pub struct ExportArgs {
     /// After so many boosters [default: all]
     #[arg(long, value_name = "N")]
     pub round: Option<usize>,
+    /// Where the run's model is now, by the parameter that named it: `-p model=PATH`
+    #[arg(short, value_name = "NAME=PATH", value_parser = parameter)]
+    pub param: Vec<(String, String)>,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }

@@ -43,9 +43,30 @@ pub struct Manifest {
     /// What merges into the run's own model do with the weights: `exact`, `naive` or `none`.
     #[serde(default = "exact")]
     pub merge_mode: String,
+    /// Where the run was begun. None: by a version that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
     /// The template of what was last trained on, the first task's; `recipe` for one of the recipe's own.
     #[serde(default)]
     pub template: Option<String>,
+}
+
+/// Where a run was begun: names in it are paths from there. Nothing is compared with it but places.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The folder, absolute.
+    pub folder: String,
+    /// Absolute paths of the files and folders that the recipe read, by name.
+    #[serde(default)]
+    pub places: BTreeMap<String, String>,
+}
+
+impl Begun {
+    /// In the current folder.
+    pub fn here() -> Option<Self> {
+        let folder = std::env::current_dir().ok()?;
+        Some(Self { folder: folder.to_str()?.to_owned(), places: BTreeMap::new() })
+    }
 }
 
 impl Manifest {
@@ -106,16 +127,17 @@ mod tests {
             models: vec!["model".into()],
             merge_mode: exact(),
             template: Some("alpaca".into()),
+            begun: Some(Begun { folder: "/a".into(), places: BTreeMap::from([("m".into(), "/a/m".into())]) }),
         };
         manifest.save(&folder).unwrap();
         let text = std::fs::read_to_string(home.path().join("run.json")).unwrap();
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
         // One of an earlier version says less.
         let mut less: serde_json::Value = serde_json::from_str(&text).unwrap();
-        less.as_object_mut().unwrap().retain(|key, _| !["models", "template", "given", "merge_mode"].contains(&key.as_str()));
+        less.as_object_mut().unwrap().retain(|key, _| !["models", "template", "given", "merge_mode", "begun"].contains(&key.as_str()));
         assert_eq!(
             serde_json::from_value::<Manifest>(less).unwrap(),
-            Manifest { models: vec![], template: None, given: vec![], ..manifest }
+            Manifest { models: vec![], template: None, given: vec![], begun: None, ..manifest }
         );
     }
 }

@@ -26,6 +26,18 @@ pub enum DataFiles {
     Tasks(BTreeMap<String, DataFiles>),
 }
 
+impl DataFiles {
+    /// All files, in their order; none of what is embedded.
+    pub fn paths(&self) -> Vec<&PathBuf> {
+        match self {
+            Self::File(file) => vec![file],
+            Self::Folder(splits) => splits.values().flatten().collect(),
+            Self::Embedded(_) => vec![],
+            Self::Tasks(tasks) => tasks.values().flat_map(Self::paths).collect(),
+        }
+    }
+}
+
 /// A task whose files are embedded: by split, the name of the file and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedded {

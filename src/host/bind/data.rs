@@ -9,6 +9,7 @@ use rhai::{Array, Dynamic, FLOAT, INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
 use super::data_options::{self, Loading};
+use super::merge::file_digest;
 use super::model::Model;
 use super::set::{Part, Set, Source};
 use super::{Answer, dynamic, placed, refuse, told_map};
@@ -21,7 +22,7 @@ use crate::host::context::{Host, host};
 use crate::host::door;
 use crate::host::ledger::Event;
 use crate::memory::Apart;
-use crate::source::{self, DataFiles};
+use crate::source::{self, DataFiles, Name};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
@@ -254,14 +255,15 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     arguments["path"] = path.into();
     let loading = data_options::parse(options).map_err(|e| door::to_script(&e))?;
     door::call(context, host, "data::load", arguments).make(|making| {
-        let name = host.resolve(path)?;
-        let files = source::data_with(&name, &loading.splits)?;
+        let (files, found) = files_of(host, path, &loading)?;
         let (tasks, digests) =
             if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading, making.again)? };
         for (file, digest) in digests {
-            making.effects.insert(format!("the digest of `{}`", file.display()), digest.clone().into());
-            host.with_run(|run| run.note_digest(file.display().to_string(), digest))?;
+            let shown = shown(path, &found, &file);
+            making.effects.insert(format!("the digest of `{shown}`"), digest.clone().into());
+            host.with_run(|run| run.note_digest(shown, digest))?;
         }
+        host.note_place(path, &found)?;
         let mut sets = BTreeMap::new();
         for split in SPLITS {
             let parts = tasks.iter().filter_map(|(task, sources)| {
@@ -278,6 +280,28 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
         let name = if tasks.len() == 1 { tasks[0].clone() } else { path.to_owned() };
         Ok(Task(Arc::new(Apart::new(Inner { name, tasks, sets }))))
     })
+}
+
+/// The files of the data set called `path`. In a run that is gone on with it may lie at several places: the right one is that
+/// whose files have the digests that the run noted.
+fn files_of(host: &Host, path: &str, loading: &Loading) -> anyhow::Result<(DataFiles, Name)> {
+    let found = host.resolve(path)?;
+    let then = &host.settings.places.digests;
+    let read = |found: &Name| Ok((source::data_with(found, &loading.splits)?, found.clone()));
+    let is_right = |(files, found): &(DataFiles, Name)| {
+        files.paths().into_iter().all(|file| file_digest(file).ok().as_ref() == then.get(&shown(path, found, file)))
+    };
+    Ok(source::right_one(found, read, is_right)?.0)
+}
+
+/// What a file of the data set `name` is called in the run, wherever it lies: what it is by that name.
+fn shown(name: &str, found: &Name, file: &Path) -> String {
+    let below = if let Name::Path(root) = found { file.strip_prefix(root).ok() } else { None };
+    match below {
+        Some(below) if below.as_os_str().is_empty() => source::expanded(name).display().to_string(),
+        Some(below) => source::expanded(name).join(below).display().to_string(),
+        None => file.display().to_string(),
+    }
 }
 
 /// Tasks by name with their splits, and the SHA-256 of each file.
