@@ -196,7 +196,7 @@ fn broken_files_are_named_with_the_place() {
             "`a.json` line 3 column 7: the JSON is cut short (EOF while parsing a string)".into(),
         ),
         ("a.json", b"[]".into(), "`a.json` holds an empty list".into()),
-        ("a.json", b"{}".into(), "`a.json` holds an object, expected a list of objects".into()),
+        ("a.json", b"7".into(), "`a.json` holds a number; expected a list of objects, or an object on each line".into()),
         ("a.json", b"".into(), "`a.json` is empty".into()),
         ("a.json", b"\xef\xbb\xbf \r\n".into(), "`a.json` is empty".into()),
         ("a.json", format!("[{good}, 7]").into(), format!("`a.json` item 2 is a number, expected an object; {fields}")),

@@ -232,7 +232,7 @@ fn parquet_has_the_types_of_json() {
         let items = parse("a.parquet", parquet(schema, compression, &columns), &rows());
         let expected = [
             json!({ "text": "é", "raw": "b", "n": i64::MAX, "x": 0.5, "ok": true, "list": [1, null], "pair": { "a": 7, "b": "z" } }),
-            json!({ "text": "", "raw": "c", "n": -1, "x": null, "ok": false, "list": null, "pair": { "a": 8, "b": null } }),
+            json!({ "text": "", "raw": "c", "n": -1, "x": { "\0": "NaN, which JSON does not have" }, "ok": false, "list": null, "pair": { "a": 8, "b": null } }),
         ];
         assert_eq!(items.iter().map(fields).collect::<Vec<_>>(), expected);
         assert_eq!(items[1].place().to_string(), "`a.parquet` row 2");
@@ -335,7 +335,8 @@ fn broken_rows_on_disk_give_the_errors_of_the_file() {
     };
     assert_eq!(class_of(&opened("q.csv", "a\n1\n")), Class::Usage);
     assert!(opened("q.csv", "a\n1\n").to_string().ends_with("quoted cells may hold line ends; set `quote: false`"));
-    assert!(opened("q.json", "[]").to_string().ends_with("only JSON lines and tables without quotes can"));
+    assert!(opened("q.json", "[]").to_string().ends_with("cannot be streamed: it holds a JSON list, which is read whole"));
+    assert!(opened("q.txt", "a").to_string().ends_with("only JSON lines and tables without quotes can"));
     assert!(opened("h.tsv", "a\n").to_string().ends_with("has a header and no rows"));
     assert!(opened("h.tsv", "\n\n").to_string().ends_with("is empty"));
 }

@@ -188,7 +188,7 @@ pub struct EvalArgs {
     /// A PEFT LoRA adapter to lay over the model
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<String>,
-    /// Which part of a data folder: train, validation or test [default: test, or validation if there is none]
+    /// Which part of a data folder: train, validation or test [default: test, or validation if there is none, or train if it is all there is]
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<String>,
     /// Only the first N items; of text, the first N sequences

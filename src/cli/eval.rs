@@ -241,6 +241,10 @@ fn parts_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, layout:
                 console.note(&format!("`{}` has no split `test`; measured is `validation`", task.name));
                 (task.name.clone(), Some(Split::Validation), items.to_vec())
             }
+            (Err(_), None, Err(_)) => {
+                console.note(&format!("`{}` has no splits but `train`; measured is that", task.name));
+                (task.name.clone(), Some(Split::Train), task.items(Split::Train)?.to_vec())
+            }
             (items, ..) => (task.name.clone(), Some(wanted), items?.to_vec()),
         });
     }

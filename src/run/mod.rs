@@ -249,7 +249,9 @@ impl Run {
             return Ok(());
         }
         // Where that cannot be said, the name has to do.
-        let Some(place) = std::path::absolute(path).ok().and_then(|path| path.to_str().map(str::to_owned)) else { return Ok(()) };
+        let above = path.components().any(|part| part == std::path::Component::ParentDir);
+        let place = if above { path.canonicalize() } else { std::path::absolute(path) };
+        let Some(place) = place.ok().and_then(|place| place.to_str().map(str::to_owned)) else { return Ok(()) };
         begun.places.insert(name.to_owned(), place);
         self.manifest.save(&self.folder)
     }

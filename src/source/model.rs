@@ -112,9 +112,19 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
+/// Errors (class data) where the text of a model's file begins with a byte order mark: transformers reads none such.
+pub fn without_mark(path: &Path, text: &str) -> Result<()> {
+    if text.starts_with('\u{feff}') {
+        let message = format!("`{}` begins with a byte order mark, which no JSON does; transformers refuses it too", path.display());
+        return Err(Error::data(message).hint("save it as UTF-8 without that mark").into());
+    }
+    Ok(())
+}
+
 /// Reads a JSON file.
 pub(super) fn json(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+    without_mark(path, &text)?;
     serde_json::from_str(&text)
         .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))
         .with_context(|| format!("`{}`", path.display()))
@@ -162,6 +172,15 @@ mod tests {
         assert_eq!(
             refused(&[(CONFIG, "{}"), (INDEX, r#"{"weight_map": {"a": "m.safetensors"}}"#)]),
             "model folder `ROOT` has no m.safetensors, which its model.safetensors.index.json names"
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_named() {
+        let told = refused(&[(CONFIG, "{}"), (INDEX, "\u{feff}{}")]);
+        assert_eq!(
+            told,
+            "`ROOT/model.safetensors.index.json` begins with a byte order mark, which no JSON does; transformers refuses it too"
         );
     }
 

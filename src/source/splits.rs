@@ -22,6 +22,9 @@ pub(super) struct Listing {
 /// Endings of data files.
 const ENDINGS: [&str; 7] = ["json", "jsonl", "ndjson", "csv", "tsv", "parquet", "txt"];
 
+/// Endings that a compressed file has behind its own.
+const PACKED: [&str; 4] = ["gz", "gzip", "zst", "zstd"];
+
 /// What splits are called here.
 pub const SPLIT_NAMES: [&str; 3] = ["train", "validation", "test"];
 
@@ -44,7 +47,7 @@ pub fn split_of(word: &str) -> Option<&'static str> {
 /// A file's name without the ending of a compressed one.
 pub fn without_packing(name: &str) -> &str {
     match name.rsplit_once('.') {
-        Some((rest, ending)) if ["gz", "gzip", "zst", "zstd"].iter().any(|packed| ending.eq_ignore_ascii_case(packed)) => rest,
+        Some((rest, ending)) if !rest.is_empty() && PACKED.iter().any(|packed| ending.eq_ignore_ascii_case(packed)) => rest,
         _ => name,
     }
 }

@@ -49,7 +49,7 @@ const PAGE: &str = "of a file on the hub, the address with `/resolve/` gives the
 pub(super) fn by_ending(path: &Path) -> Option<Error> {
     let ending = path.extension()?.to_str()?.to_ascii_lowercase();
     let (_, what, hint) = ENDINGS.iter().find(|(known, ..)| *known == ending)?;
-    Some(Error::data(format!("`{}` {what}", path.display())).hint(*hint))
+    Some(told(path, what, hint))
 }
 
 /// What a file that is to be read as `format` is, if that is something else.
@@ -57,7 +57,11 @@ pub(super) fn by_content(path: &Path, bytes: &[u8], format: Format) -> Option<Er
     if lfs::is_pointer(bytes) {
         return Some(lfs::pointer_error(path));
     }
-    let refused = |what: &str, hint: &str| Some(Error::data(format!("`{}` {what}", path.display())).hint(hint));
+    if is_link(path, bytes) {
+        let message = format!("`{}` holds the path of a link, not what it leads to: it was copied as a text", path.display());
+        return Some(Error::data(message).hint("copy the folder with `cp -RL`, or download the file again"));
+    }
+    let refused = |what: &str, hint: &str| Some(told(path, what, hint));
     let text = format != Format::Parquet;
     if let Some((_, what, hint)) = BEGINNINGS.iter().find(|(begins, ..)| bytes.starts_with(begins)) {
         // A text may begin with a word in capitals.
@@ -76,6 +80,17 @@ pub(super) fn by_content(path: &Path, bytes: &[u8], format: Format) -> Option<Er
     // A plain text may be a page.
     let page = format != Format::Text && is_page(bytes);
     if page { refused("is an HTML or XML page, no data", PAGE) } else { None }
+}
+
+/// The error; `FILE` in a hint stands for the file.
+fn told(path: &Path, what: &str, hint: &str) -> Error {
+    Error::data(format!("`{}` {what}", path.display())).hint(hint.replace("FILE", &format!("\"{}\"", path.display())))
+}
+
+/// Whether bytes are the path of another file that is there, as a link is that a system without links has copied.
+fn is_link(path: &Path, bytes: &[u8]) -> bool {
+    let target = std::str::from_utf8(bytes).ok().filter(|text| text.starts_with("../") && text.len() < 256 && !text.contains('\n'));
+    target.is_some_and(|target| path.parent().unwrap_or(Path::new("")).join(target).is_file())
 }
 
 /// Whether bytes begin as pages do.

@@ -141,7 +141,7 @@ fn only(file: &Path, value: &Value, records: &Records) -> Result<()> {
         return Ok(());
     }
     let rows = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object));
-    let column = |value: &Value| value.is_array() || value.is_object();
+    let column = |value: &Value| (value.is_array() || value.is_object()) && loose::what(value).is_none();
     let shown = file.display();
     if let Some((key, _)) = fields.iter().find(|(_, value)| rows(value)) {
         let error = Error::data(format!("`{shown}` holds one object, whose `{key}` is the list of records; {RECORDS}"));

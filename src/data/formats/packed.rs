@@ -104,7 +104,10 @@ mod tests {
     #[test]
     fn what_is_cut_or_damaged_is_named() {
         let text: Vec<u8> = (0..100_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-        for packed in [gzip(&text), zstd::stream::encode_all(&text[..], 1).unwrap()] {
+        let mut frame = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        frame.include_checksum(true).unwrap();
+        frame.write_all(&text).unwrap();
+        for packed in [gzip(&text), frame.finish().unwrap()] {
             let cut = unpacked(&packed[..packed.len() / 2]).unwrap_err();
             assert!(cut.ends_with("is cut short"), "{cut}");
             let mut damaged = packed.clone();

@@ -50,7 +50,8 @@ pub(super) mod module {
     /// folders (several tasks), or a data set on the hub. Only a name that `-p` gave on the command line can be read.
     /// Without a validation file, 120 items are held out of train.
     ///
-    /// Options, how files are read: `format` ("json", "jsonl", "csv", "tsv", "parquet", "text"; by the ending), `splits`
+    /// Options, how files are read: `format` ("json", "jsonl", "csv", "tsv", "parquet", "text"; by the
+    /// ending, behind which there may be `.gz` or `.zst`; a list of records or a record a line, for JSON the content says), `splits`
     /// (a map from split to the names of its files in the folder), `columns` (names, where a table has no header),
     /// `header` (false: columns are called 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv),
     /// `encoding` ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than memory).
