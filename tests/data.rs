@@ -185,8 +185,8 @@ fn broken_files_are_named_with_the_place() {
     let fields = "expected are the strings `instruction`, `input`, `output` and `answer`";
     let row = "expected is `{\"ids\": [token ids], \"mask_first\": number}`";
     let shapes = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {ids, mask_first} and {text}";
-    let endings = "the endings are `.json` (a list of records), `.jsonl` and `.ndjson` (a record a line), `.csv`, `.tsv`, `.parquet` \
-                   (rows) and `.txt` (plain text)";
+    let endings = "the endings are `.json`, `.jsonl` and `.ndjson` (a list of records, or a record a line), `.csv`, `.tsv`, `.parquet` \
+                   (rows) and `.txt` (plain text), also with `.gz` or `.zst` behind them";
     let good = r#"{"instruction": "i", "input": "", "output": "o", "answer": "a"}"#;
     let table: Vec<(&str, Vec<u8>, String)> = vec![
         ("a.json", format!("[\n{good},\n{{\"instruction\" 1}}]").into(), "`a.json` line 3 column 16: not valid JSON: expected `:`".into()),

@@ -336,7 +336,7 @@ fn broken_rows_on_disk_give_the_errors_of_the_file() {
     assert_eq!(class_of(&opened("q.csv", "a\n1\n")), Class::Usage);
     assert!(opened("q.csv", "a\n1\n").to_string().ends_with("quoted cells may hold line ends; set `quote: false`"));
     assert!(opened("q.json", "[]").to_string().ends_with("cannot be streamed: it holds a JSON list, which is read whole"));
-    assert!(opened("q.txt", "a").to_string().ends_with("only JSON lines and tables without quotes can"));
+    assert!(opened("q.parquet", "a").to_string().ends_with("only JSON lines and tables without quotes can"));
     assert!(opened("h.tsv", "a\n").to_string().ends_with("has a header and no rows"));
     assert!(opened("h.tsv", "\n\n").to_string().ends_with("is empty"));
 }

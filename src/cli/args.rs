@@ -110,7 +110,8 @@ pub struct ResumeArgs {
     /// last bits from those of the run had it not stopped
     #[arg(long)]
     pub allow_inexact: bool,
-    /// Set a parameter; with `--from-round` to another value than the run had. Of a model or data it says where they are now
+    /// Set a parameter; with `--from-round` to another value than the run had. Of a model or data
+    /// it says where they are now
     #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
     pub param: Vec<(String, String)>,
     /// Let the recipe fetch any model and data set from the Hugging Face hub
@@ -175,7 +176,8 @@ pub struct EvalArgs {
     /// A file, a folder with files for train, validation and test, or a folder of such folders: several tasks
     #[arg(long, value_name = "FILE|DIR")]
     pub data: String,
-    /// How data files are read: json, jsonl, csv, tsv, parquet or text [default: by the ending of their names]
+    /// How data files are read: json, jsonl, csv, tsv, parquet or text [default: by the ending of
+    /// their names]
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
     /// How questions are worded: alpaca, cloze, llm-adapters, none or chat, the model's own [default: alpaca]
@@ -188,7 +190,8 @@ pub struct EvalArgs {
     /// A PEFT LoRA adapter to lay over the model
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<String>,
-    /// Which part of a data folder: train, validation or test [default: test, or validation if there is none, or train if it is all there is]
+    /// Which part of a data folder: train, validation or test [default: test, or validation if
+    /// there is none, or train if it is all there is]
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<String>,
     /// Only the first N items; of text, the first N sequences

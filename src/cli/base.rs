@@ -25,7 +25,8 @@ pub fn places(manifest: &Manifest) -> Places {
     }
 }
 
-/// Whether a value of a parameter, `name`, is the name of something that the run read, and `value` the place of it now.
+/// Whether a value of a parameter, `name`, is the name of something that the run read, and `value`
+/// the place of it now.
 pub fn is_place(manifest: &Manifest, name: &str, value: &str) -> bool {
     let of = |known: &String| known.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let noted = manifest.begun.iter().any(|begun| begun.places.contains_key(name));
@@ -33,7 +34,8 @@ pub fn is_place(manifest: &Manifest, name: &str, value: &str) -> bool {
     name != value && read && (looks_like_path(value) || expanded(value).exists())
 }
 
-/// The places of a run whose model alone is needed; `given` are parameters that say where it is now.
+/// The places of a run whose model alone is needed; `given` are parameters that say where it is
+/// now.
 ///
 /// Errors (class usage): another parameter than that of the model.
 pub fn places_of_model(kept: &Kept, given: &[(String, String)]) -> Result<Places> {
@@ -49,8 +51,8 @@ pub fn places_of_model(kept: &Kept, given: &[(String, String)]) -> Result<Places
     Ok(places)
 }
 
-/// Loads the base of a run that has ended, from where `places` says. Errors (class data): its weights are no longer those that the
-/// run began with.
+/// Loads the base of a run that has ended, from where `places` says. Errors (class data): its
+/// weights are no longer those that the run began with.
 pub fn open(kept: &Kept, places: &Places, compute: &Compute) -> Result<Loaded> {
     let name = kept.model()?;
     let then = kept.manifest.digests.get(name);

@@ -184,7 +184,8 @@ impl Mapping {
     }
 }
 
-/// A record's fields, and the last that were asked for in vain, held null or what no text can be made of: what an error is about.
+/// A record's fields, and the last that were asked for in vain, held null or what no text can be
+/// made of: what an error is about.
 #[derive(Debug)]
 struct Fields {
     fields: Map<String, Value>,

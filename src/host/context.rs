@@ -310,7 +310,8 @@ impl Host {
         Grants::new(given, hub)
     }
 
-    /// The path of a name that is a file or folder. Errors: those of [`Grants::check`]; it is not where it was (class data).
+    /// The path of a name that is a file or folder. Errors: those of [`Grants::check`]; it is not
+    /// where it was (class data).
     pub(super) fn path(&self, name: &str) -> Result<PathBuf> {
         self.settings.places.path(name, &self.grants(name))
     }
@@ -330,9 +331,9 @@ impl Host {
         }
     }
 
-    /// What a name in the recipe stands for: one thing, or in a run that is gone on with several, of which a digest says which is
-    /// right. One of the hub that was not given is asked for at the terminal, once.
-    /// Errors: those of [`source::resolve`].
+    /// What a name in the recipe stands for: one thing, or in a run that is gone on with several,
+    /// of which a digest says which is right. One of the hub that was not given is asked for at the
+    /// terminal, once. Errors: those of [`source::resolve`].
     pub(super) fn resolve(&self, name: &str) -> Result<Vec<Name>> {
         let mut grants = self.grants(name);
         let of_hub = || {

@@ -242,7 +242,8 @@ impl Run {
         self.manifest.save(&self.folder)
     }
 
-    /// Notes where the file or folder `name` lies, in `run.json`; one that is noted stays unless it was `moved`.
+    /// Notes where the file or folder `name` lies, in `run.json`; one that is noted stays unless it
+    /// was `moved`.
     pub fn note_place(&mut self, name: &str, path: &Path, moved: bool) -> Result<()> {
         let Some(begun) = &mut self.manifest.begun else { return Ok(()) };
         if begun.places.contains_key(name) && !moved {

@@ -47,10 +47,11 @@ pub struct Embedded {
 
 /// Finds the files of a data set.
 ///
-/// A file belongs to the split that its stem names (`train.json`, `dev.tsv`) or, where no stem does, whose word
-/// ends its stem or is its ending (`in_domain_train.tsv`, `stsa.binary.train`). Shards (`train-00000-of-00002.parquet`)
-/// are taken together; so are the files of a folder that is named for a split (`train/0000.parquet`). Hidden files are
-/// passed over. Of a repository of the hub, the files of splits are fetched.
+/// A file belongs to the split that its stem names (`train.json`, `dev.tsv`) or, where no stem
+/// does, whose word ends its stem or is its ending (`in_domain_train.tsv`, `stsa.binary.train`).
+/// Shards (`train-00000-of-00002.parquet`) are taken together; so are the files of a folder that is
+/// named for a split (`train/0000.parquet`). Hidden files are passed over. Of a repository of the
+/// hub, the files of splits are fetched.
 ///
 /// Errors (class data): nothing is there, a folder without split files, two files for one split, a link out of the folder.
 pub fn data(name: &Name) -> Result<DataFiles> {
@@ -83,13 +84,15 @@ pub fn data(name: &Name) -> Result<DataFiles> {
 
 /// The files of each split in a local folder; none where it has none.
 ///
-/// Errors (class data): those of [`splits`]; a file that leads out of the folder; a data set in Arrow files.
+/// Errors (class data): those of [`splits`]; a file that leads out of the folder; a data set in
+/// Arrow files.
 pub(super) fn in_folder(folder: &Path) -> Result<Splits> {
     let (files, folders) = entries(folder)?;
     if let Some(error) = saved_to_disk(folder, &files) {
         return Err(error.into());
     }
-    let folders = folders.into_iter().map(|(name, path)| Ok((name, entries(&path)?.0))).collect::<Result<_>>()?;
+    let folders = folders.into_iter().filter(|(name, _)| split_of(name).is_some());
+    let folders = folders.map(|(name, path)| Ok((name, entries(&path)?.0))).collect::<Result<_>>()?;
     let found = splits(&folder.display().to_string(), &Listing { files, folders })?;
     let root = real(folder)?;
     found.values().flatten().try_for_each(|file| links::inside(file, &root))?;

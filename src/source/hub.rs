@@ -30,9 +30,10 @@ impl Hub {
         Self { endpoint: endpoint.into().trim_end_matches('/').to_owned(), cache: cache.into(), token, offline: false }
     }
 
-    /// As the environment says, in the order of huggingface_hub: the cache is HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else
-    /// `hub` below the home, which is HF_HOME, else `huggingface` below XDG_CACHE_HOME, else ~/.cache/huggingface; the token
-    /// is HF_TOKEN, else the file HF_TOKEN_PATH, else `token` in the home. HF_ENDPOINT is a mirror; HF_HUB_OFFLINE or
+    /// As the environment says, in the order of huggingface_hub: the cache is HF_HUB_CACHE, else
+    /// HUGGINGFACE_HUB_CACHE, else `hub` below the home, which is HF_HOME, else `huggingface` below
+    /// XDG_CACHE_HOME, else ~/.cache/huggingface; the token is HF_TOKEN, else the file
+    /// HF_TOKEN_PATH, else `token` in the home. HF_ENDPOINT is a mirror; HF_HUB_OFFLINE or
     /// TRANSFORMERS_OFFLINE leaves the network alone.
     ///
     /// Errors (class data): nothing says where the cache is, not even a home folder.
@@ -78,7 +79,8 @@ impl Hub {
         }
     }
 
-    /// The folder in the cache with the files of a revision: a branch or tag that is noted there, or a commit.
+    /// The folder in the cache with the files of a revision: a branch or tag that is noted there,
+    /// or a commit.
     pub(super) fn snapshot(&self, repo: &Repo) -> Option<PathBuf> {
         let home = self.cache.join(repo.folder_name());
         let noted = std::fs::read_to_string(home.join("refs").join(repo.revision())).ok();

@@ -17,9 +17,10 @@ const FOLDERS: [&str; 3] = ["", "data", "default"];
 const FETCHED: &str = ".xgbrun-splits.json";
 
 impl Hub {
-    /// The files of the splits of the data set `id` at `revision` (else `main`), from the cache where they all are, else
-    /// fetched. They lie in the root of the repository, or all in `data/`, or all in `default/`. Where the hub cannot be asked,
-    /// the files of splits that the cache holds are the data set.
+    /// The files of the splits of the data set `id` at `revision` (else `main`), from the cache
+    /// where they all are, else fetched. They lie in the root of the repository, or all in `data/`,
+    /// or all in `default/`. Where the hub cannot be asked, the files of splits that the cache
+    /// holds are the data set.
     ///
     /// Errors (class data): those of [`Hub::model`]; no files of splits, two files for one split, a missing shard.
     pub fn data(&self, id: &str, revision: Option<&str>) -> Result<Splits> {
@@ -92,7 +93,8 @@ fn listed(remote: &Remote, folder: &str) -> Result<Splits> {
     splits(&remote.shown, &listing)
 }
 
-/// The files of splits that a snapshot in the cache holds, or why they are no data set; `None` where there are none.
+/// The files of splits that a snapshot in the cache holds, or why they are no data set; `None`
+/// where there are none.
 fn held(snapshot: &Path) -> Option<Result<Splits>> {
     let folders = FOLDERS.iter().map(|folder| snapshot.join(folder)).filter(|folder| folder.is_dir());
     folders.map(|folder| in_folder(&folder)).find(|found| !matches!(found, Ok(splits) if splits.is_empty()))

@@ -1,4 +1,5 @@
-//! Links in data folders: what a folder from somebody else links to must not be read unless it is part of it.
+//! Links in data folders: what a folder from somebody else links to must not be read unless it is
+//! part of it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +7,8 @@ use anyhow::Result;
 
 use crate::error::Error;
 
-/// The file or folder `path` is below the real folder `root`, or `root` is in a snapshot of the hub's cache and `path` a
-/// link to a blob of the same repository.
+/// The file or folder `path` is below the real folder `root`, or `root` is in a snapshot of the
+/// hub's cache and `path` a link to a blob of the same repository.
 ///
 /// Errors (class data): it leads elsewhere, or to nothing.
 pub(super) fn inside(path: &Path, root: &Path) -> Result<()> {
@@ -24,8 +25,8 @@ pub(super) fn inside(path: &Path, root: &Path) -> Result<()> {
 }
 
 /// Where the blobs lie of the repository that a folder of the hub's cache belongs to: for
-/// `CACHE/datasets--me--talks/snapshots/abc123` and what is below it, `CACHE/datasets--me--talks/blobs` and the store
-/// `CACHE/blobs` that repositories share.
+/// `CACHE/datasets--me--talks/snapshots/abc123` and what is below it,
+/// `CACHE/datasets--me--talks/blobs` and the store `CACHE/blobs` that repositories share.
 fn blobs(folder: &Path) -> Option<[PathBuf; 2]> {
     let snapshots = folder.ancestors().skip(1).find(|above| above.file_name().is_some_and(|name| name == "snapshots"))?;
     let repository = snapshots.parent()?;

@@ -112,7 +112,8 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Errors (class data) where the text of a model's file begins with a byte order mark: transformers reads none such.
+/// Errors (class data) where the text of a model's file begins with a byte order mark: transformers
+/// reads none such.
 pub fn without_mark(path: &Path, text: &str) -> Result<()> {
     if text.starts_with('\u{feff}') {
         let message = format!("`{}` begins with a byte order mark, which no JSON does; transformers refuses it too", path.display());

@@ -1,5 +1,5 @@
-//! Where the things lie that a run names: a name is a path from the folder that the run was begun in, which need not be the
-//! one that it is gone on with or asked in.
+//! Where the things lie that a run names: a name is a path from the folder that the run was begun
+//! in, which need not be the one that it is gone on with or asked in.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use super::grants::{Grants, expanded};
 use super::name::{Name, resolve};
 use crate::error::Error;
 
-/// Names of a run and where they lie. The default knows of none: names are paths from the current folder.
+/// Names of a run and where they lie. The default knows of none: names are paths from the current
+/// folder.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     /// The folder that the run was begun in.
@@ -26,8 +27,9 @@ pub struct Places {
 }
 
 impl Places {
-    /// What `name` may stand for: at the place that was given for it, or else in the current folder and where it lay when the
-    /// run was begun. Several are never the same; which of them is the right one, its digest says.
+    /// What `name` may stand for: at the place that was given for it, or else in the current folder
+    /// and where it lay when the run was begun. Several are never the same; which of them is the
+    /// right one, its digest says.
     ///
     /// Errors: those of [`resolve`]; a name that is at no place (class data).
     pub fn resolve(&self, name: &str, grants: &Grants) -> Result<Vec<Name>> {
@@ -55,7 +57,8 @@ impl Places {
         Ok(found.into_iter().map(|path| Name::Path(path.to_owned())).collect())
     }
 
-    /// As [`Self::resolve`], the one path that is likeliest: that of when the run was begun before one of the same name here.
+    /// As [`Self::resolve`], the one path that is likeliest: that of when the run was begun before
+    /// one of the same name here.
     pub fn path(&self, name: &str, grants: &Grants) -> Result<PathBuf> {
         let granted = grants.check(name)?;
         if !self.moved.contains_key(name) && !self.then.contains_key(name) {
@@ -81,8 +84,9 @@ impl Places {
     }
 }
 
-/// Reads what a name may stand for, and gives the first thing that `is_right`, with its place. A single one is what it is; where
-/// none of several is right, it is the first that can be read, so that what it is instead can be said.
+/// Reads what a name may stand for, and gives the first thing that `is_right`, with its place. A
+/// single one is what it is; where none of several is right, it is the first that can be read, so
+/// that what it is instead can be said.
 ///
 /// Errors: none can be read; the first one's.
 pub fn right_one<T>(found: Vec<Name>, read: impl Fn(&Name) -> Result<T>, is_right: impl Fn(&T) -> bool) -> Result<(T, Name)> {

@@ -89,8 +89,9 @@ fn shard(stem: &str) -> Option<Shard<'_>> {
     Some(Shard { base, index: index.parse().ok()?, count: count.parse().ok()? })
 }
 
-/// The files of each split: by their names, else by the names of the folders they lie in (`train/0000.parquet`). Files that
-/// have numbers for names and lie in no such folder (`0000.parquet`, as the hub converts data without splits) are train.
+/// The files of each split: by their names, else by the names of the folders they lie in
+/// (`train/0000.parquet`). Files that have numbers for names and lie in no such folder
+/// (`0000.parquet`, as the hub converts data without splits) are train.
 ///
 /// Errors (class data): those of [`by_name`].
 pub(super) fn splits(folder: &str, listing: &Listing) -> Result<Splits> {
@@ -121,7 +122,8 @@ fn number(name: &str) -> Option<usize> {
     stem.bytes().all(|b| b.is_ascii_digit()).then(|| stem.parse().ok()).flatten().filter(|_| is_data(name))
 }
 
-/// All data files of a folder that belongs to one split, by name: parts with numbers have to be there without gaps.
+/// All data files of a folder that belongs to one split, by name: parts with numbers have to be
+/// there without gaps.
 fn parts(folder: &str, split: &str, files: &Named) -> Result<Vec<PathBuf>> {
     let files: Vec<(&str, &PathBuf)> = files.iter().filter(|(name, _)| is_data(name)).map(|(name, path)| (name.as_str(), path)).collect();
     if files.iter().all(|(name, _)| shard(parted(name).0).is_some()) {

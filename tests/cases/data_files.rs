@@ -1,5 +1,5 @@
-//! Data files that the loaders of Hugging Face read: by their content, compressed, in folders and in the hub's cache. All hold the
-//! same two texts.
+//! Data files that the loaders of Hugging Face read: by their content, compressed, in folders and
+//! in the hub's cache. All hold the same two texts.
 
 use std::fs;
 use std::os::unix::fs::symlink;

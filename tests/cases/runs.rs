@@ -1,5 +1,5 @@
-//! Runs that are gone on with, asked and exported from another folder than the one they were begun in, or after they or what they
-//! read was moved; and recipes as editors write them.
+//! Runs that are gone on with, asked and exported from another folder than the one they were begun
+//! in, or after they or what they read was moved; and recipes as editors write them.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::harness::{Ran, case, program, ran, xgbrun};
 
-/// A run of two rounds begun in `a` with relative names: `run`, and `cut`, which stopped before its end.
+/// A run of two rounds begun in `a` with relative names: `run`, and `cut`, which stopped before its
+/// end.
 fn begun() -> Option<tempfile::TempDir> {
     let from = case("refused-run-from-another-folder")?;
     let home = tempfile::tempdir().unwrap();

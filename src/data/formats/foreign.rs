@@ -1,4 +1,5 @@
-//! Files that are no data of the formats read here, by their first bytes: what each is, and what makes data of it.
+//! Files that are no data of the formats read here, by their first bytes: what each is, and what
+//! makes data of it.
 
 use std::path::Path;
 
@@ -26,7 +27,8 @@ const BEGINNINGS: [(&[u8], &str, &str); 13] = [
 const UNPACK: &str = "unpack it, or compress it with gzip or zstd, which are read";
 const ARROW: &str = "datasets converts it: `Dataset.from_file(FILE).to_parquet(\"train.parquet\")`";
 
-/// Endings of formats that are not read, with what is said of a file so called whose content was not looked at.
+/// Endings of formats that are not read, with what is said of a file so called whose content was
+/// not looked at.
 const ENDINGS: [(&str, &str, &str); 13] = [
     ("arrow", "is an Arrow file, which is not read", ARROW),
     ("feather", "is a Feather file, which is not read", "pandas converts it: `pandas.read_feather(FILE).to_parquet(\"train.parquet\")`"),
@@ -87,7 +89,8 @@ fn told(path: &Path, what: &str, hint: &str) -> Error {
     Error::data(format!("`{}` {what}", path.display())).hint(hint.replace("FILE", &format!("\"{}\"", path.display())))
 }
 
-/// Whether bytes are the path of another file that is there, as a link is that a system without links has copied.
+/// Whether bytes are the path of another file that is there, as a link is that a system without
+/// links has copied.
 fn is_link(path: &Path, bytes: &[u8]) -> bool {
     let target = std::str::from_utf8(bytes).ok().filter(|text| text.starts_with("../") && text.len() < 256 && !text.contains('\n'));
     target.is_some_and(|target| path.parent().unwrap_or(Path::new("")).join(target).is_file())

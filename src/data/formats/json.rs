@@ -1,4 +1,5 @@
-//! JSON: a list of records, or a record on each line. Which of them, the content says, not the name.
+//! JSON: a list of records, or a record on each line. Which of them, the content says, not the
+//! name.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -110,7 +111,8 @@ fn values(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item
     Ok(items)
 }
 
-/// The end of the value that a text begins with: behind the bracket that closes its first, or at the text's end.
+/// The end of the value that a text begins with: behind the bracket that closes its first, or at
+/// the text's end.
 fn end_of_value(text: &str) -> usize {
     let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
     for (at, byte) in text.bytes().enumerate() {
@@ -131,8 +133,8 @@ fn end_of_value(text: &str) -> usize {
     text.len()
 }
 
-/// Errors (class data) where the only value of a file is no record, but holds the records of a table by name: loaders take it
-/// for a single row.
+/// Errors (class data) where the only value of a file is no record, but holds the records of a
+/// table by name: loaders take it for a single row.
 fn only(file: &Path, value: &Value, records: &Records) -> Result<()> {
     let Value::Object(fields) = value else {
         bail_data!("`{}` holds {}; {RECORDS}", file.display(), kind(value));

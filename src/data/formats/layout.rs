@@ -123,7 +123,8 @@ pub(super) enum Kind {
 }
 
 impl Layout {
-    /// The format of the file `path`. Errors (class data): an ending that says nothing, or that of a format that is not read.
+    /// The format of the file `path`. Errors (class data): an ending that says nothing, or that of
+    /// a format that is not read.
     pub(super) fn format(&self, path: &Path) -> Result<Format> {
         let ending = Format::of(path);
         match (self.format, self.delimiter, ending) {

@@ -83,7 +83,8 @@ fn parse_noted(path: &Path, bytes: &[u8], layout: &Layout) -> Result<(Vec<Item>,
     Ok((items, None))
 }
 
-/// What a file holds, unpacked if it is compressed. Errors (class data): it is of another kind than data of its format.
+/// What a file holds, unpacked if it is compressed. Errors (class data): it is of another kind than
+/// data of its format.
 fn content<'a>(path: &Path, bytes: &'a [u8], layout: &Layout) -> Result<Cow<'a, [u8]>> {
     let bytes = match Packing::of(bytes) {
         Some(packing) => Cow::Owned(packing.unpack(path, bytes)?),

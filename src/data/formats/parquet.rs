@@ -1,5 +1,5 @@
-//! Parquet: a record a row, with the types that JSON has. Dates, times and decimals become texts; what is neither a text nor a
-//! number that JSON has passes where nobody uses it.
+//! Parquet: a record a row, with the types that JSON has. Dates, times and decimals become texts;
+//! what is neither a text nor a number that JSON has passes where nobody uses it.
 
 use std::cell::Cell;
 use std::fs::File;

@@ -207,7 +207,8 @@ fn message(place: &Place, expected: &str, i: usize, value: Value) -> Result<Mess
         let near = nearest(&role, known).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         bail_data!("{place}: `messages[{i}].role` is `{}`, expected system, user or assistant{near}", clip(&role));
     }
-    // A call of a tool or a weight would change what is learnt, so none is passed over; null and a list of none are no call.
+    // A call of a tool or a weight would change what is learnt, so none is passed over; null and a
+    // list of none are no call.
     let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
     if let Some((key, _)) = fields.iter().find(|(_, value)| !empty(value)) {
         bail_data!("{place}: unknown key `{}` in `messages[{i}]`; {expected}", clip(key));

@@ -50,13 +50,15 @@ pub(super) mod module {
     /// folders (several tasks), or a data set on the hub. Only a name that `-p` gave on the command line can be read.
     /// Without a validation file, 120 items are held out of train.
     ///
-    /// Options, how files are read: `format` ("json", "jsonl", "csv", "tsv", "parquet", "text"; by the
-    /// ending, behind which there may be `.gz` or `.zst`; a list of records or a record a line, for JSON the content says), `splits`
-    /// (a map from split to the names of its files in the folder), `columns` (names, where a table has no header),
-    /// `header` (false: columns are called 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv),
-    /// `encoding` ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than memory).
-    /// How items are worded: `template` ("alpaca", "cloze", "llm-adapters", "none", "chat", or a map with `prompt` and `choices`,
-    /// `label`, `answer`, `target`), `max_length` in tokens (256), `loss` ("answer" or "all").
+    /// Options, how files are read: `format` ("json", "jsonl", "csv", "tsv", "parquet", "text"; by
+    /// the ending, behind which there may be `.gz` or `.zst`; a list of records or a record a line,
+    /// for JSON the content says), `splits` (a map from split to the names of its files in the
+    /// folder), `columns` (names, where a table has no header), `header` (false: columns are called
+    /// 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv), `encoding`
+    /// ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than
+    /// memory). How items are worded: `template` ("alpaca", "cloze", "llm-adapters", "none",
+    /// "chat", or a map with `prompt` and `choices`, `label`, `answer`, `target`), `max_length` in
+    /// tokens (256), `loss` ("answer" or "all").
     ///
     /// # Example
     /// ```rhai,no_run
@@ -283,8 +285,8 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     })
 }
 
-/// The files of the data set called `path`. In a run that is gone on with it may lie at several places: the right one is that
-/// whose files have the digests that the run noted.
+/// The files of the data set called `path`. In a run that is gone on with it may lie at several
+/// places: the right one is that whose files have the digests that the run noted.
 fn files_of(host: &Host, path: &str, loading: &Loading) -> anyhow::Result<(DataFiles, Name)> {
     let found = host.resolve(path)?;
     let then = &host.settings.places.digests;
@@ -295,7 +297,8 @@ fn files_of(host: &Host, path: &str, loading: &Loading) -> anyhow::Result<(DataF
     Ok(source::right_one(found, read, is_right)?.0)
 }
 
-/// What a file of the data set `name` is called in the run, wherever it lies: what it is by that name.
+/// What a file of the data set `name` is called in the run, wherever it lies: what it is by that
+/// name.
 fn shown(name: &str, found: &Name, file: &Path) -> String {
     let below = if let Name::Path(root) = found { file.strip_prefix(root).ok() } else { None };
     match below {

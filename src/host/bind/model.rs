@@ -204,8 +204,9 @@ pub(super) mod module {
         placed(&context, gone_on(&context, &host, path, Map::new()))
     }
 
-    /// The model of an earlier run. Options: `base` (where the model lies that the run began with, as `-p` gave it; by the name
-    /// in `run.json`, or where it lay then). Its weights have to be those that the run began with.
+    /// The model of an earlier run. Options: `base` (where the model lies that the run began with,
+    /// as `-p` gave it; by the name in `run.json`, or where it lay then). Its weights have to be
+    /// those that the run began with.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -473,8 +474,8 @@ fn base_option(options: Map) -> Result<Option<String>, Error> {
     Options::new("model::from_run", options, &["base"])?.take_opt("base")
 }
 
-/// The model that a run began with: `base`, if a recipe names it; else what has its name here, or lies where it lay then, if
-/// that was given by any name.
+/// The model that a run began with: `base`, if a recipe names it; else what has its name here, or
+/// lies where it lay then, if that was given by any name.
 fn base_of(host: &Host, kept: &Kept, base: Option<&str>) -> anyhow::Result<(FromFiles, Name)> {
     host.count_model()?;
     let name = kept.model()?;
@@ -513,8 +514,8 @@ struct FromFiles {
     digests: Digests,
 }
 
-/// Reads the files of the model called `name`. In a run that is gone on with it may lie at several places: the right one is that
-/// whose weights have the digest that the run noted.
+/// Reads the files of the model called `name`. In a run that is gone on with it may lie at several
+/// places: the right one is that whose weights have the digest that the run noted.
 fn loaded_files(host: &Host, name: &str) -> anyhow::Result<(FromFiles, Name)> {
     host.count_model()?;
     let found = host.resolve(name)?;
