@@ -103,8 +103,8 @@ fn json() -> Vec<Case> {
         case("json of the wrong type", "train.json", r#"[{"instruction": "i", "output": ["o"]}]"#),
         case("json of mixed kinds", "train.json", format!(r#"[{good}, {{"prompt": "p", "completion": "c"}}]"#)),
         case("json with a number among rows", "train.json", r#"[{"a": 1}, 2]"#).read_as(rows()),
-        case("json that is JSON lines", "train.json", format!("{good}\n{good}\n")),
-        case("json lines that are a list", "train.jsonl", format!("[{good}]")),
+        case("json that is one object of rows", "train.json", format!("{{\"rows\": [{good}]}}")),
+        case("json lines that are lists", "train.jsonl", format!("[{good}]\n[{good}]\n")),
         case("json lines cut short", "train.jsonl", format!("{good}\n{{\"instruction\": \"i\", \"out")),
         case("json lines of mixed kinds", "train.jsonl", "{\"text\": \"a\"}\n\n{\"messages\": []}\n"),
         case("json lines with a blank conversation", "train.jsonl", r#"{"messages": []}"#),
@@ -120,7 +120,7 @@ fn parquets() -> Vec<Case> {
     let cut = whole[..whole.len() / 2].to_vec();
     let mut middle = whole.clone();
     middle.drain(20..40);
-    let bytes = parquet("message rows { required binary a; }", Compression::UNCOMPRESSED, &[Column::Bytes(&[b"ok", b"\xff\xfe"])]);
+    let bytes = parquet("message rows { required binary text; }", Compression::UNCOMPRESSED, &[Column::Bytes(&[b"ok", b"\xff\xfe"])]);
     let of = |column: &str, values| parquet(&format!("message rows {{ {column} }}"), Compression::SNAPPY, &[values]);
     let ids = "required group ids (LIST) { repeated group list { optional int64 element; } }";
     let instructions = "message rows { required binary instruction (UTF8); required int64 output; }";
@@ -141,7 +141,7 @@ fn parquets() -> Vec<Case> {
         case("parquet that is csv", "train.parquet", "q,a\n1,2\n").read_as(rows()),
         case("parquet empty", "train.parquet", "").read_as(rows()),
         case("parquet without rows", "train.parquet", parquet(PAIR, Compression::SNAPPY, &[Column::Texts(&[]), Column::Longs(&[])])),
-        case("parquet of bytes that are no text", "train.parquet", bytes).read_as(rows()),
+        case("parquet of bytes that are no text", "train.parquet", bytes),
     ]
 }
 
@@ -163,7 +163,7 @@ fn splits() -> Vec<Case> {
         case("splits with plain text for a template", "a.txt", row).split("train", "a.txt").read_as(rows()),
         case("splits with the format of another", "a.txt", row)
             .split("train", "a.txt")
-            .read_as(Layout { format: Some(Format::Json), ..rows() }),
+            .read_as(Layout { format: Some(Format::Parquet), ..rows() }),
     ]
 }
 

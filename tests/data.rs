@@ -186,8 +186,8 @@ fn broken_files_are_named_with_the_place() {
     let row = "expected is `{\"ids\": [token ids], \"mask_first\": number}`";
     let shapes = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {conversations}, \
                   {ids, mask_first}, {input_ids, labels} and {text}";
-    let endings = "the endings are `.json` (a list of records), `.jsonl` and `.ndjson` (a record a line), `.csv`, `.tsv`, `.parquet` \
-                   (rows) and `.txt` (plain text)";
+    let endings = "the endings are `.json`, `.jsonl` and `.ndjson` (a list of records, or a record a line), `.csv`, `.tsv`, `.parquet` \
+                   (rows) and `.txt` (plain text), also with `.gz` or `.zst` behind them";
     let good = r#"{"instruction": "i", "input": "", "output": "o", "answer": "a"}"#;
     let table: Vec<(&str, Vec<u8>, String)> = vec![
         ("a.json", format!("[\n{good},\n{{\"instruction\" 1}}]").into(), "`a.json` line 3 column 16: not valid JSON: expected `:`".into()),
@@ -197,7 +197,7 @@ fn broken_files_are_named_with_the_place() {
             "`a.json` line 3 column 7: the JSON is cut short (EOF while parsing a string)".into(),
         ),
         ("a.json", b"[]".into(), "`a.json` holds an empty list".into()),
-        ("a.json", b"{}".into(), "`a.json` holds an object, expected a list of objects".into()),
+        ("a.json", b"7".into(), "`a.json` holds a number; expected a list of objects, or an object on each line".into()),
         ("a.json", b"".into(), "`a.json` is empty".into()),
         ("a.json", b"\xef\xbb\xbf \r\n".into(), "`a.json` is empty".into()),
         ("a.json", format!("[{good}, 7]").into(), format!("`a.json` item 2 is a number, expected an object; {fields}")),

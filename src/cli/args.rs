@@ -7,10 +7,11 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::Parser;
 
-use super::verbs;
+use super::{base, verbs};
 use crate::device;
 use crate::host::{Limits, Settings};
 use crate::run::Manifest;
+use crate::source::{Places, expanded};
 use crate::{bail_data, bail_usage};
 
 const RUN_HELP: &str = "\
@@ -71,19 +72,22 @@ impl RecipeArgs {
     pub fn settings(&self, out: Option<PathBuf>) -> Result<Settings> {
         let Compute { device, dtype, threads } = self.compute.open()?;
         let (params, limits, checkpoint) = (self.param.clone(), self.limits.into(), Duration::from_secs(self.checkpoint));
-        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits })
+        let places = Places::default();
+        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits, places })
     }
 }
 
 const RESUME_HELP: &str = "\
-The recipe, its parameters, seed, threads and device are those in the run folder. The recipe runs again from its first line; \
+The recipe, its parameters, seed, threads and device are those in the run folder; model and data are looked for in the current \
+folder and where they lay when the run was begun. The recipe runs again from its first line; \
 what the run's journal tells of is answered from there, so it goes on where it stopped and ends with the same bytes as if it had \
 never stopped, what a clock measured aside. A run that has ended is left as it is.
 
 Examples:
   xgbrun --resume runs/commonsense-1
   xgbrun --resume runs/commonsense-1 --from-round 16
-  xgbrun --resume runs/commonsense-1 --from-round 64 -p rounds=128";
+  xgbrun --resume runs/commonsense-1 --from-round 64 -p rounds=128
+  xgbrun --resume moved/commonsense-1 -p model=/new/smollm2 -p data=/new/ARC-Easy";
 
 /// Go on with a run that was stopped.
 #[derive(Debug, Parser)]
@@ -106,7 +110,8 @@ pub struct ResumeArgs {
     /// last bits from those of the run had it not stopped
     #[arg(long)]
     pub allow_inexact: bool,
-    /// Set a parameter; with `--from-round` to another value than the run had
+    /// Set a parameter; with `--from-round` to another value than the run had. Of a model or data
+    /// it says where they are now
     #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
     pub param: Vec<(String, String)>,
     /// Let the recipe fetch any model and data set from the Hugging Face hub
@@ -135,13 +140,19 @@ impl ResumeArgs {
         }
         let threads = device::set_threads(Some(threads))?;
         let dtype = device::storage_dtype(&manifest.dtype, &device)?;
-        let mut params = manifest.given.clone();
+        let (mut params, mut places) = (manifest.given.clone(), base::places(manifest));
         for (name, value) in &self.param {
+            // What the run read keeps the name that it had.
+            let before = params.iter().find(|(given, _)| given == name).map(|(_, before)| before.clone());
+            if let Some(before) = before.filter(|before| self.from_round != Some(0) && base::is_place(manifest, before, value)) {
+                places.moved.insert(before, expanded(value));
+                continue;
+            }
             params.retain(|(given, _)| given != name);
             params.push((name.clone(), value.clone()));
         }
         let (seed, limits, checkpoint) = (manifest.seed, self.limits.into(), Duration::from_secs(self.checkpoint));
-        Ok(Settings { out: None, params, seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits })
+        Ok(Settings { out: None, params, seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits, places })
     }
 }
 
@@ -165,6 +176,10 @@ pub struct EvalArgs {
     /// A file, a folder with files for train, validation and test, or a folder of such folders: several tasks
     #[arg(long, value_name = "FILE|DIR")]
     pub data: String,
+    /// How data files are read: json, jsonl, csv, tsv, parquet or text [default: by the ending of
+    /// their names]
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<String>,
     /// How questions are worded: alpaca, cloze, llm-adapters, none or chat, the model's own [default: alpaca]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
@@ -178,7 +193,8 @@ pub struct EvalArgs {
     /// How a GGUF file's tokenizer splits texts, by llama.cpp's name: llama-bpe, qwen2, … [default: as the file says]
     #[arg(long, value_name = "NAME")]
     pub pre_tokenizer: Option<String>,
-    /// Which part of a data folder: train, validation or test [default: test, or validation if there is none]
+    /// Which part of a data folder: train, validation or test [default: test, or validation if
+    /// there is none, or train if it is all there is]
     #[arg(long, value_name = "SPLIT")]
     pub split: Option<String>,
     /// Only the first N items; of text, the first N sequences
@@ -238,7 +254,7 @@ pub struct PlanArgs {
 }
 
 const ASK_HELP: &str = "\
-The model is the one that the run began with, by the name in its `run.json`; the boosters are those that the run kept. A \
+The model is the one that the run began with, by the name in its `run.json` or where it lay then; the boosters are those that the run kept. A \
 question names its choices as the commonsense sets do: `Answer1: … Answer2: …` (or Solution, Ending, Option), \"true or \
 false\", or at its end `Answer format: a/b`. Then each choice's share is shown, the softmax of the log-likelihood a token \
 of \"the correct answer is …\", after every round asked for; and, from the answers after every single booster, the first \
@@ -270,6 +286,9 @@ pub struct AskArgs {
     /// The day that a chat template writes where it asks for today's, as 2026-01-31
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<String>,
+    /// Where the run's model is now, by the parameter that named it: `-p model=PATH`
+    #[arg(short, value_name = "NAME=PATH", value_parser = parameter)]
+    pub param: Vec<(String, String)>,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }
@@ -315,6 +334,9 @@ pub struct ExportArgs {
     /// After so many boosters [default: all]
     #[arg(long, value_name = "N")]
     pub round: Option<usize>,
+    /// Where the run's model is now, by the parameter that named it: `-p model=PATH`
+    #[arg(short, value_name = "NAME=PATH", value_parser = parameter)]
+    pub param: Vec<(String, String)>,
     #[command(flatten)]
     pub compute: ComputeArgs,
 }

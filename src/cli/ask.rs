@@ -24,6 +24,7 @@ pub fn run(args: &AskArgs) -> Result<()> {
     let guard = Guard::new(&Limits { seconds: u64::MAX, ..Limits::default() }, &INTERRUPTED);
     let console = terminal::console(args.compute.quiet);
     let kept = Kept::open(&args.run)?;
+    let places = base::places_of_model(&kept, &args.param)?;
     let rounds = rounds(&args.rounds, kept.ensemble.rounds())?;
     let template = match (&args.template, kept.manifest.template.as_deref()) {
         (Some(name), _) => Template::parse(name)?,
@@ -38,7 +39,7 @@ pub fn run(args: &AskArgs) -> Result<()> {
     let boosters = kept.boosters();
     let compute = args.compute.open_as(&kept.manifest.dtype)?;
     let date = args.date.as_deref().map(Date::parse).transpose()?;
-    let mut loaded = base::open(&kept, &compute)?;
+    let mut loaded = base::open(&kept, &places, &compute)?;
     loaded.tokenizer = loaded.tokenizer.with_date(date);
     terminal::notes(&console, kept.model()?, &loaded.notes);
 

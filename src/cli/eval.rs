@@ -12,7 +12,7 @@ use super::args::EvalArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
 use crate::boost::adapter::{self, Weights};
-use crate::data::formats::{self, Layout, Unused};
+use crate::data::formats::{self, Format, Layout};
 use crate::data::{
     ChoiceItem, EncodeOptions, Example, GenerationItem, Item, Split, Task, Template, encode_choices, encode_questions, encode_train,
 };
@@ -107,18 +107,18 @@ struct Set {
 fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
     let split = args.split.as_deref().map(parse_split).transpose()?;
     let template = args.template.as_deref().map(Template::parse).transpose()?;
-    let stem = Path::new(&args.data).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let layout = layout(args)?;
     let parts = match source::data(&source::resolve(&args.data, &Grants::everything())?)? {
         DataFiles::File(file) => {
             if split.is_some() {
                 bail_usage!("`--split` is for a data folder; `{}` is a single file and measured as it is", args.data);
             }
-            let mut unused = Unused::default();
-            let items = formats::read_noted(&file, &Layout::default(), &mut unused)?.0;
-            terminal::notes(console, &args.data, &unused.notes());
-            vec![(stem, None, items)]
+            let read = formats::read_noted(&file, &layout)?;
+            read.notes.iter().for_each(|note| console.note(note));
+            terminal::notes(console, &args.data, &read.unused.notes());
+            vec![(source::stem_of(Path::new(&args.data)), None, read.items)]
         }
-        folder => parts_of(args, folder, split, console)?,
+        folder => parts_of(args, folder, split, &layout, console)?,
     };
     let worded = |items: &[Item]| items.iter().any(|item| matches!(item, Item::Instruction(_) | Item::Chat(_)));
     if template.is_some() && !parts.iter().any(|(_, _, items)| worded(items)) {
@@ -129,6 +129,11 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
         Set { name, items, split, template }
     };
     Ok(parts.into_iter().map(set).collect())
+}
+
+/// How the files are read. Errors (class usage): a format that is not known.
+fn layout(args: &EvalArgs) -> Result<Layout> {
+    Ok(Layout { format: args.format.as_deref().map(Format::parse).transpose()?, ..Layout::default() })
 }
 
 impl Set {
@@ -211,7 +216,7 @@ fn parse_split(name: &str) -> Result<Split> {
 type Part = (String, Option<Split>, Vec<Item>);
 
 /// The items of a folder's split, for each task: the one asked for, else test, else validation with a note.
-fn parts_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, console: &Arc<dyn Console>) -> Result<Vec<Part>> {
+fn parts_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, layout: &Layout, console: &Arc<dyn Console>) -> Result<Vec<Part>> {
     let wanted = split.unwrap_or(Split::Test);
     let narrow = |files: &mut DataFiles| {
         // Without need the larger files are not read.
@@ -234,14 +239,19 @@ fn parts_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, console
         bail_data!("`{}` has no data for the split `{}`, only for `test`", args.data, wanted.name());
     }
     // Where no validation file is, the items are those that a run with seed 0 holds out.
-    let tasks = Task::open_all(&args.data, &files, 0, &Layout::default(), &Ok)?;
+    let tasks = Task::open_all(&args.data, &files, 0, layout, &Ok)?;
     let mut out = vec![];
     for task in tasks {
+        task.notes.iter().for_each(|note| console.note(note));
         terminal::notes(console, &args.data, &task.unused.notes());
         out.push(match (task.items(wanted), split, task.items(Split::Validation)) {
             (Err(_), None, Ok(items)) => {
                 console.note(&format!("`{}` has no split `test`; measured is `validation`", task.name));
                 (task.name.clone(), Some(Split::Validation), items.to_vec())
+            }
+            (Err(_), None, Err(_)) => {
+                console.note(&format!("`{}` has no splits but `train`; measured is that", task.name));
+                (task.name.clone(), Some(Split::Train), task.items(Split::Train)?.to_vec())
             }
             (items, ..) => (task.name.clone(), Some(wanted), items?.to_vec()),
         });

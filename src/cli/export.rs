@@ -25,7 +25,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     }
     let boosters = &kept.boosters()[..rounds];
     let compute = args.compute.open_as(&kept.manifest.dtype)?;
-    let mut loaded = base::open(&kept, &compute)?;
+    let mut loaded = base::open(&kept, &base::places_of_model(&kept, &args.param)?, &compute)?;
     let sum = |model: &mut Model| {
         Update::add_files(boosters, model)?;
         if rounds == count { base::agrees(&kept, model) } else { Ok(()) }

@@ -10,6 +10,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, escape_fo
 use serde_json::{Map, Value};
 
 use crate::data::chat::{self, FUEL};
+use crate::data::formats::loose::what_within;
 use crate::data::formats::{Unused, messages};
 use crate::data::item::{Before, Chat, Instruction, Item, Row};
 use crate::data::jinja;
@@ -149,6 +150,11 @@ impl Mapping {
         if let Some(column) = self.label.iter().chain(&self.target).find(|column| !row.fields.contains_key(*column)) {
             return Err(no_column(row, column));
         }
+        if let Some((column, what)) =
+            self.label.iter().chain(&self.target).find_map(|column| Some((column, what_within(&row.fields[column])?)))
+        {
+            return Err(unusable(row, column, what));
+        }
         let render = self.renderer(row);
         let target = self.target.as_ref().map(|column| number(row, column)).transpose()?;
         let label = match (&self.label, target) {
@@ -177,10 +183,15 @@ impl Mapping {
 
     /// Makes the texts, by name, of a record.
     fn renderer<'a>(&'a self, row: &'a Row) -> impl Fn(&str) -> Result<String> + 'a {
-        let fields = Arc::new(Fields { fields: row.fields.clone(), missed: Mutex::default(), null: Mutex::default() });
+        let fields =
+            Arc::new(Fields { fields: row.fields.clone(), missed: Mutex::default(), null: Mutex::default(), unusable: Mutex::default() });
         let context = minijinja::Value::from_object(Names(fields.clone()));
         move |name: &str| {
             let rendered = self.environment.get_template(name).and_then(|template| template.render(&context));
+            // A text may have gone another way because of it.
+            if let Some(column) = last(&fields.unusable) {
+                return Err(unusable(row, &column, what_within(&row.fields[&column]).unwrap_or_default()));
+            }
             rendered.map_err(|e| self.fault(row, name, &fields, &e))
         }
     }
@@ -255,12 +266,14 @@ fn compile(environment: &mut Environment, name: &str, text: String) -> Result<()
     })
 }
 
-/// A record's fields, and the last that were asked for in vain or held null: what an error is about.
+/// A record's fields, and the last that were asked for in vain, held null or what no text can be
+/// made of: what an error is about.
 #[derive(Debug)]
 struct Fields {
     fields: Map<String, Value>,
     missed: Mutex<Option<String>>,
     null: Mutex<Option<String>>,
+    unusable: Mutex<Option<String>>,
 }
 
 impl Object for Fields {
@@ -270,6 +283,7 @@ impl Object for Fields {
         let note = match value {
             None => &self.missed,
             Some(Value::Null) => &self.null,
+            Some(value) if what_within(value).is_some() => &self.unusable,
             Some(_) => return value.map(|value| minijinja::Value::from(Serde(value))),
         };
         *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(name.to_owned());
@@ -299,6 +313,10 @@ fn no_column(row: &Row, column: &str) -> anyhow::Error {
     let near = nearest(column, row.fields.keys().map(String::as_str)).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
     let columns: Vec<String> = row.fields.keys().map(|k| format!("`{k}`")).collect();
     Error::data(format!("{} has no column `{column}`{near}", row.place)).hint(format!("its columns are {}", columns.join(", "))).into()
+}
+
+fn unusable(row: &Row, column: &str, what: &str) -> anyhow::Error {
+    Error::data(format!("{}: column `{column}` holds {what}", row.place)).into()
 }
 
 fn number(row: &Row, column: &str) -> Result<f64> {
@@ -401,6 +419,18 @@ mod tests {
             let mapping = Mapping::new(text, Some("x"), vec![], None, None).unwrap();
             let error = mapping.apply(&row(json!({ "sentence": "a" }))).unwrap_err();
             assert_eq!(error.to_string(), "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?", "{text}");
+        }
+        for text in ["{{ row.score }}", "{{ score or '' }}", "{{ score is defined }}", "{{ row | tojson }}"] {
+            let mapping = Mapping::new(text, Some("x"), vec![], None, None).unwrap();
+            let read = crate::data::formats::parse(
+                Path::new("a.jsonl"),
+                b"{\"score\": [NaN], \"a\": 1}",
+                &crate::data::Layout { rows: true, ..Default::default() },
+            );
+            let crate::data::Item::Row(row) = &read.unwrap()[0] else { panic!() };
+            let error = mapping.apply(row).unwrap_err();
+            assert_eq!(error.to_string(), "`a.jsonl` line 1: column `score` holds NaN, which JSON does not have", "{text}");
+            assert_eq!(Mapping::new("{{ a }}", Some("x"), vec![], None, None).unwrap().apply(row).unwrap().instruction, "1");
         }
         let optional = Mapping::new("{{ title if title is defined }}.", Some("x"), vec![], None, None).unwrap();
         assert_eq!(optional.apply(&row(json!({ "a": 1 }))).unwrap().instruction, ".");

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::formats::{self, Layout, Unused};
+use crate::data::formats::{self, FileRead, Layout, Unused};
 use crate::data::item::{Item, Place};
 use crate::error::{Error, nearest};
 use crate::seed::Stream;
-use crate::source::{DataFiles, Embedded, SPLIT_NAMES, split_of, without_shard};
+use crate::source::{DataFiles, Embedded, SPLIT_NAMES, split_of, stem_of, without_shard};
 
 /// Items held out of train where there is no validation file: the field's norm for the commonsense
 /// sets (NVlabs/DoRA), but never more than a tenth of train.
@@ -57,6 +57,8 @@ pub struct Task {
     pub test: Option<Vec<Item>>,
     /// The SHA-256 in hexadecimal of each file that was read.
     pub digests: Vec<(PathBuf, String)>,
+    /// What a person should know of how the files were read.
+    pub notes: Vec<String>,
     /// Keys of its files that nothing is made of.
     pub unused: Unused,
 }
@@ -137,18 +139,19 @@ impl Task {
             }
             found.push((split, paths));
         }
-        let (mut digests, mut unused) = (Vec::new(), Unused::default());
+        let mut told = Told::default();
         let mut read = |split| {
             let files = found.iter().find(|(s, _)| *s == split).map(|(_, files)| files);
-            files.map(|files| items_of(files, layout, convert, &mut digests, &mut unused)).transpose()
+            files.map(|files| items_of(files, layout, convert, &mut told)).transpose()
         };
         let (train, validation, test) = (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
-        Ok(Self { digests, unused, ..Self::from_splits(name, train, validation, test, held_out)? })
+        let Told { digests, notes, unused } = told;
+        Ok(Self { digests, notes, unused, ..Self::from_splits(name, train, validation, test, held_out)? })
     }
 
     /// Reads a single file. Its stem says the split (`test.json`); any other stem is train.
     pub fn from_file(path: &Path, seed: u64, layout: &Layout, convert: Convert) -> Result<Self> {
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = stem_of(path);
         let split = Split::parse(without_shard(&stem)).unwrap_or(Split::Train);
         Self::from_files(&stem, &BTreeMap::from([(split.name().to_owned(), vec![path.to_owned()])]), seed, layout, convert)
     }
@@ -182,7 +185,8 @@ impl Task {
         if validation.is_none() {
             validation = train.as_mut().map(|train| hold_out(train, held_out)).filter(|items| !items.is_empty());
         }
-        Ok(Self { name: name.to_owned(), train, validation, test, digests: Vec::new(), unused: Unused::default() })
+        let (digests, notes, unused) = Default::default();
+        Ok(Self { name: name.to_owned(), train, validation, test, digests, notes, unused })
     }
 
     /// The items of a split, or an error of class data that says which splits there are.
@@ -208,18 +212,22 @@ impl Task {
     }
 }
 
+/// What is told of files beside their items.
+#[derive(Default)]
+struct Told {
+    digests: Vec<(PathBuf, String)>,
+    notes: Vec<String>,
+    unused: Unused,
+}
+
 /// The items of a split's files, converted.
-fn items_of(
-    files: &[PathBuf],
-    layout: &Layout,
-    convert: Convert,
-    digests: &mut Vec<(PathBuf, String)>,
-    unused: &mut Unused,
-) -> Result<Vec<Item>> {
+fn items_of(files: &[PathBuf], layout: &Layout, convert: Convert, told: &mut Told) -> Result<Vec<Item>> {
     let mut all: Vec<Item> = Vec::new();
     for path in files {
-        let (items, digest) = formats::read_noted(path, layout, unused)?;
-        digests.push((path.clone(), digest));
+        let FileRead { items, digest, notes, unused } = formats::read_noted(path, layout)?;
+        told.digests.push((path.clone(), digest));
+        told.notes.extend(notes);
+        told.unused.add(&unused);
         for item in items {
             let place = item.place().clone();
             let item = convert(item).map_err(|error| placed(&place, error))?;

@@ -1,7 +1,7 @@
 //! The one handle through which natives reach everything outside the script.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,9 +20,9 @@ use super::tape::{Next, Tape};
 use crate::error::{Class, Error};
 use crate::model::Model;
 use crate::run::journal::{Asked, Call, Outcome, Record, Timing};
-use crate::run::{Left, Manifest, Run, Summary, Threshold, digest, resident_bytes};
+use crate::run::{Begun, Left, Manifest, Run, Summary, Threshold, digest, resident_bytes};
 use crate::seed::Stream;
-use crate::source::{self, Grants, Name};
+use crate::source::{self, Grants, Name, Places};
 
 /// What the command line decided.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct Settings {
     /// How long a fit goes on before it is kept as it is then.
     pub checkpoint: Duration,
     pub limits: Limits,
+    /// Where the names of a run lie that is gone on with.
+    pub places: Places,
 }
 
 /// Bytes that the memory formula knows of.
@@ -296,6 +298,7 @@ impl Host {
             models: vec![],
             merge_mode: "exact".into(),
             pre_tokenizer: None,
+            begun: Begun::here(),
             template: None,
         })
     }
@@ -308,9 +311,31 @@ impl Host {
         Grants::new(given, hub)
     }
 
-    /// What a name in the recipe stands for. One of the hub that was not given is asked for at the terminal, once.
-    /// Errors: those of [`source::resolve`].
-    pub(super) fn resolve(&self, name: &str) -> Result<Name> {
+    /// The path of a name that is a file or folder. Errors: those of [`Grants::check`]; it is not
+    /// where it was (class data).
+    pub(super) fn path(&self, name: &str) -> Result<PathBuf> {
+        self.settings.places.path(name, &self.grants(name))
+    }
+
+    /// A path that `-p` gave, whatever its text, and that is the file or folder `place`.
+    pub(super) fn given_at(&self, place: &Path) -> Option<PathBuf> {
+        let place = place.canonicalize().ok()?;
+        let given: Vec<PathBuf> = lock(&self.params).given().map(source::expanded).collect();
+        given.into_iter().find(|path| path.canonicalize().is_ok_and(|path| path == place))
+    }
+
+    /// Notes in the run where a name lies, if that is a path.
+    pub(super) fn note_place(&self, name: &str, found: &Name) -> Result<()> {
+        match found {
+            Name::Path(path) => self.with_run(|run| run.note_place(name, path, self.settings.places.moved.contains_key(name))),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a name in the recipe stands for: one thing, or in a run that is gone on with several,
+    /// of which a digest says which is right. One of the hub that was not given is asked for at the
+    /// terminal, once. Errors: those of [`source::resolve`].
+    pub(super) fn resolve(&self, name: &str) -> Result<Vec<Name>> {
         let mut grants = self.grants(name);
         let of_hub = || {
             let mut wide = grants.clone();
@@ -325,7 +350,7 @@ impl Host {
                 lock(&self.agreed).insert(name.to_owned());
             }
         }
-        source::resolve(name, &grants)
+        self.settings.places.resolve(name, &grants)
     }
 
     /// Takes the digest of the run's weights when it has ended; the first model loaded is the run's.

@@ -74,6 +74,7 @@ mod testing {
             allow_hub: false,
             checkpoint: std::time::Duration::from_secs(60),
             limits,
+            places: crate::source::Places::default(),
         };
         let console = Arc::new(Recorder::default());
         let guard = Guard::new(&settings.limits, interrupt);

@@ -183,7 +183,15 @@ fn read_script(path: &Path, name: &str) -> Result<String> {
     if about.len() > LARGEST {
         return Err(fail(format!("it has {} bytes, a script has at most {LARGEST}", about.len())).into());
     }
-    let bytes = fs::read(path).map_err(|e| fail(e.to_string()))?;
+    let mut bytes = fs::read(path).map_err(|e| fail(e.to_string()))?;
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        let error = Error::usage(format!("cannot read `{name}`: it is UTF-16, and a script is UTF-8"));
+        return Err(error.hint("save it with the encoding UTF-8").into());
+    }
+    // Some editors begin a file of UTF-8 with a byte order mark.
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
     let text = String::from_utf8(bytes).map_err(|e| fail(format!("it is not UTF-8 (at byte {})", e.utf8_error().valid_up_to())))?;
     // Beyond, the engine's positions are no longer right.
     if let Some((at, line)) = text.lines().enumerate().find(|(at, line)| *at >= MOST_LINES || line.len() > LONGEST_LINE) {

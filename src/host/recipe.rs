@@ -48,7 +48,10 @@ pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt
 /// it had not imported yet is read from beside the recipe that it was made of.
 pub fn resume(left: Left, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
     let guard = Guard::new(&settings.limits, interrupt);
-    let folder = Path::new(&left.manifest.recipe).parent().map_or(PathBuf::new(), Path::to_path_buf);
+    let beside = Path::new(&left.manifest.recipe).parent().map_or(PathBuf::new(), Path::to_path_buf);
+    // The recipe was named from the folder that the run was begun in.
+    let then = left.manifest.begun.as_ref().map(|begun| Path::new(&begun.folder).join(&beside));
+    let folder = then.filter(|then| beside.is_relative() && then.is_dir()).unwrap_or(beside);
     let sources = Sources::new(left.manifest.recipe.clone(), left.recipe.clone(), folder);
     let sources = Arc::new(sources.kept_in(left.modules()));
     conclude(Host::new(settings, guard, console, sources).after(left))

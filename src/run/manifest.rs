@@ -46,9 +46,30 @@ pub struct Manifest {
     /// The rule by which the tokenizer of the run's own model splits texts, where the recipe named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_tokenizer: Option<String>,
+    /// Where the run was begun. None: by a version that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
     /// The template of what was last trained on, the first task's; `recipe` for one of the recipe's own.
     #[serde(default)]
     pub template: Option<String>,
+}
+
+/// Where a run was begun: names in it are paths from there. Nothing is compared with it but places.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The folder, absolute.
+    pub folder: String,
+    /// Absolute paths of the files and folders that the recipe read, by name.
+    #[serde(default)]
+    pub places: BTreeMap<String, String>,
+}
+
+impl Begun {
+    /// In the current folder.
+    pub fn here() -> Option<Self> {
+        let folder = std::env::current_dir().ok()?;
+        Some(Self { folder: folder.to_str()?.to_owned(), places: BTreeMap::new() })
+    }
 }
 
 impl Manifest {
@@ -110,18 +131,18 @@ mod tests {
             merge_mode: exact(),
             pre_tokenizer: Some("qwen2".into()),
             template: Some("alpaca".into()),
+            begun: Some(Begun { folder: "/a".into(), places: BTreeMap::from([("m".into(), "/a/m".into())]) }),
         };
         manifest.save(&folder).unwrap();
         let text = std::fs::read_to_string(home.path().join("run.json")).unwrap();
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
         // One of an earlier version says less.
         let mut less: serde_json::Value = serde_json::from_str(&text).unwrap();
-        less.as_object_mut()
-            .unwrap()
-            .retain(|key, _| !["models", "template", "given", "merge_mode", "pre_tokenizer"].contains(&key.as_str()));
+        let new = ["models", "template", "given", "merge_mode", "pre_tokenizer", "begun"];
+        less.as_object_mut().unwrap().retain(|key, _| !new.contains(&key.as_str()));
         assert_eq!(
             serde_json::from_value::<Manifest>(less).unwrap(),
-            Manifest { models: vec![], template: None, given: vec![], pre_tokenizer: None, ..manifest }
+            Manifest { models: vec![], template: None, given: vec![], pre_tokenizer: None, begun: None, ..manifest }
         );
     }
 }

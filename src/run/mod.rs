@@ -18,7 +18,7 @@ pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::{Folder, booster_name};
 pub use journal::Journal;
 pub use kept::Kept;
-pub use manifest::{CREATED, Manifest, digest};
+pub use manifest::{Begun, CREATED, Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use resume::Left;
 pub use summary::{Summary, SummaryTiming, peak_rss_mib, resident_bytes};
@@ -239,6 +239,21 @@ impl Run {
     /// Notes the SHA-256 of something that was read, in `run.json`.
     pub fn note_digest(&mut self, name: impl Into<String>, digest: impl Into<String>) -> Result<()> {
         self.manifest.digests.insert(name.into(), digest.into());
+        self.manifest.save(&self.folder)
+    }
+
+    /// Notes where the file or folder `name` lies, in `run.json`; one that is noted stays unless it
+    /// was `moved`.
+    pub fn note_place(&mut self, name: &str, path: &Path, moved: bool) -> Result<()> {
+        let Some(begun) = &mut self.manifest.begun else { return Ok(()) };
+        if begun.places.contains_key(name) && !moved {
+            return Ok(());
+        }
+        // Where that cannot be said, the name has to do.
+        let above = path.components().any(|part| part == std::path::Component::ParentDir);
+        let place = if above { path.canonicalize() } else { std::path::absolute(path) };
+        let Some(place) = place.ok().and_then(|place| place.to_str().map(str::to_owned)) else { return Ok(()) };
+        begun.places.insert(name.to_owned(), place);
         self.manifest.save(&self.folder)
     }
 

@@ -45,6 +45,8 @@ impl Left {
         let manifest = Manifest::read(folder)?;
         let path = folder.join("recipe.rhai");
         let recipe = std::fs::read_to_string(&path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+        // An editor may have put a byte order mark before it.
+        let recipe = recipe.strip_prefix('\u{feff}').map_or(recipe.clone(), str::to_owned);
         let (journal, mut records) = Journal::open(folder, manifest.seed)?;
         let keep = from_round.map(|round| behind(&records, round)).transpose()?;
         records.truncate(keep.unwrap_or(usize::MAX));
@@ -95,6 +97,7 @@ impl Left {
             }
         }
         now.template.clone_from(&then.template);
+        now.begun.clone_from(&then.begun);
         let folder = Folder::open(&self.folder)?;
         if let Some(count) = self.keep {
             self.journal.keep(count)?;

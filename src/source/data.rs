@@ -7,8 +7,9 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Result;
 
 use super::hub::Hub;
+use super::links;
 use super::name::Name;
-use super::splits::{Named, SPLIT_NAMES, by_name, split_of};
+use super::splits::{Listing, Named, SPLIT_NAMES, Splits, split_of, splits};
 use crate::builtin;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
@@ -25,6 +26,18 @@ pub enum DataFiles {
     Tasks(BTreeMap<String, DataFiles>),
 }
 
+impl DataFiles {
+    /// All files, in their order; none of what is embedded.
+    pub fn paths(&self) -> Vec<&PathBuf> {
+        match self {
+            Self::File(file) => vec![file],
+            Self::Folder(splits) => splits.values().flatten().collect(),
+            Self::Embedded(_) => vec![],
+            Self::Tasks(tasks) => tasks.values().flat_map(Self::paths).collect(),
+        }
+    }
+}
+
 /// A task whose files are embedded: by split, the name of the file and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Embedded {
@@ -34,9 +47,11 @@ pub struct Embedded {
 
 /// Finds the files of a data set.
 ///
-/// A file belongs to the split that its stem names (`train.json`, `dev.tsv`) or, where no stem does, whose word
-/// ends its stem or is its ending (`in_domain_train.tsv`, `stsa.binary.train`). Shards (`train-00000-of-00002.parquet`)
-/// are taken together. Hidden files are passed over. Of a repository of the hub, the files of splits are fetched.
+/// A file belongs to the split that its stem names (`train.json`, `dev.tsv`) or, where no stem
+/// does, whose word ends its stem or is its ending (`in_domain_train.tsv`, `stsa.binary.train`).
+/// Shards (`train-00000-of-00002.parquet`) are taken together; so are the files of a folder that is
+/// named for a split (`train/0000.parquet`). Hidden files are passed over. Of a repository of the
+/// hub, the files of splits are fetched.
 ///
 /// Errors (class data): nothing is there, a folder without split files, two files for one split, a link out of the folder.
 pub fn data(name: &Name) -> Result<DataFiles> {
@@ -48,15 +63,14 @@ pub fn data(name: &Name) -> Result<DataFiles> {
     if path.is_file() {
         return Ok(DataFiles::File(path.clone()));
     }
-    let root = real(path)?;
-    let (files, folders) = list(path, &root)?;
-    let splits = by_name(&path.display().to_string(), &files)?;
-    if !splits.is_empty() {
-        return Ok(DataFiles::Folder(splits));
+    let found = in_folder(path)?;
+    if !found.is_empty() {
+        return Ok(DataFiles::Folder(found));
     }
     let mut tasks = BTreeMap::new();
-    for (task, folder) in folders {
-        let splits = by_name(&folder.display().to_string(), &list(&folder, &root)?.0)?;
+    for (task, folder) in entries(path)?.1 {
+        links::inside(&folder, &real(path)?)?;
+        let splits = in_folder(&folder)?;
         if splits.is_empty() {
             return Err(without_splits(&folder).into());
         }
@@ -66,6 +80,37 @@ pub fn data(name: &Name) -> Result<DataFiles> {
         return Err(without_splits(path).into());
     }
     Ok(DataFiles::Tasks(tasks))
+}
+
+/// The files of each split in a local folder; none where it has none.
+///
+/// Errors (class data): those of [`splits`]; a file that leads out of the folder; a data set in
+/// Arrow files.
+pub(super) fn in_folder(folder: &Path) -> Result<Splits> {
+    let (files, folders) = entries(folder)?;
+    if let Some(error) = saved_to_disk(folder, &files) {
+        return Err(error.into());
+    }
+    let folders = folders.into_iter().filter(|(name, _)| split_of(name).is_some());
+    let folders = folders.map(|(name, path)| Ok((name, entries(&path)?.0))).collect::<Result<_>>()?;
+    let found = splits(&folder.display().to_string(), &Listing { files, folders })?;
+    let root = real(folder)?;
+    found.values().flatten().try_for_each(|file| links::inside(file, &root))?;
+    Ok(found)
+}
+
+/// The error for a folder that `save_to_disk` of datasets wrote.
+fn saved_to_disk(folder: &Path, files: &Named) -> Option<Error> {
+    let shown = folder.display();
+    let (what, line) = if files.contains_key("dataset_dict.json") {
+        ("a set of splits", format!("for name, part in load_from_disk(\"{shown}\").items(): part.to_parquet(f\"{{name}}.parquet\")"))
+    } else if files.contains_key("state.json") && files.keys().any(|name| name.ends_with(".arrow")) {
+        ("a data set", format!("Dataset.load_from_disk(\"{shown}\").to_parquet(\"train.parquet\")"))
+    } else {
+        return None;
+    };
+    let error = Error::data(format!("`{shown}` holds {what} that `save_to_disk` wrote, in Arrow files, which are not read"));
+    Some(error.hint(format!("datasets converts it: `{line}`")))
 }
 
 /// Takes the files of a data set from a recipe: for each split, names of files below the folder (or in the repository
@@ -92,9 +137,7 @@ pub fn data_with(name: &Name, splits: &BTreeMap<String, Vec<String>>) -> Result<
         if !file.exists() {
             return Err(no_such_file(path, name).into());
         }
-        if !real(&file)?.starts_with(&root) {
-            bail_data!("`{}` is a link that leads out of the data folder `{}`", file.display(), root.display());
-        }
+        links::inside(&file, &root)?;
         if !file.is_file() {
             bail_data!("`{}` is not a file; `splits` takes names of files", file.display());
         }
@@ -181,9 +224,9 @@ fn without_splits(folder: &Path) -> Error {
         .hint("a data folder holds files named train, validation (or dev, valid, val) and test, or folders of such files, one a task")
 }
 
-/// The files and the folders in `folder`, hidden ones left out. None may lead out of `root`.
-fn list(folder: &Path, root: &Path) -> Result<(Named, Named)> {
-    let problem = |e: std::io::Error| Error::data(format!("cannot read data folder `{}`: {e}", folder.display()));
+/// The files and the folders in `folder`, hidden ones left out.
+fn entries(folder: &Path) -> Result<(Named, Named)> {
+    let problem = |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", folder.display()));
     let (mut files, mut folders) = (BTreeMap::new(), BTreeMap::new());
     for entry in std::fs::read_dir(folder).map_err(problem)? {
         let entry = entry.map_err(problem)?;
@@ -192,11 +235,7 @@ fn list(folder: &Path, root: &Path) -> Result<(Named, Named)> {
             continue;
         }
         let path = entry.path();
-        let target = real(&path)?;
-        if !target.starts_with(root) {
-            bail_data!("`{}` is a link that leads out of the data folder `{}`", path.display(), root.display());
-        }
-        if target.is_dir() {
+        if path.is_dir() {
             folders.insert(name, path)
         } else {
             files.insert(name, path)
@@ -346,7 +385,11 @@ mod tests {
         let root = made(&["sub/real.json"]);
         std::os::unix::fs::symlink(root.path().join("sub/real.json"), root.path().join("train.json")).unwrap();
         assert!(data(&Name::Path(root.path().into())).is_ok());
-        std::os::unix::fs::symlink(outside.path().join("secret.json"), root.path().join("test.json")).unwrap();
+        let link = |target: std::path::PathBuf, name: &str| std::os::unix::fs::symlink(target, root.path().join(name)).unwrap();
+        // What is not read may lead anywhere.
+        link(outside.path().join("none"), "README.md");
+        assert!(data(&Name::Path(root.path().into())).is_ok());
+        link(outside.path().join("secret.json"), "test.json");
         let error = data(&Name::Path(root.path().into())).unwrap_err();
         assert_eq!(class_of(&error), Class::Data);
         assert!(error.to_string().contains("leads out of the data folder"), "{error}");

@@ -43,10 +43,7 @@ impl Grants {
     /// path exists, so a recipe cannot look around.
     pub fn check(&self, name: &str) -> Result<PathBuf> {
         if self.allows(name) {
-            return Ok(match (name.strip_prefix("~/"), std::env::home_dir()) {
-                (Some(rest), Some(home)) => home.join(rest),
-                _ => PathBuf::from(name),
-            });
+            return Ok(expanded(name));
         }
         let granted = match &self.paths {
             Some(paths) if !paths.is_empty() => {
@@ -58,6 +55,14 @@ impl Grants {
         Err(Error::usage(format!("a recipe may read only the paths given with `-p`, not `{name}`; {granted}"))
             .hint(format!("declare a parameter in the recipe and run it with `-p NAME={name}`"))
             .into())
+    }
+}
+
+/// A name as a path; a leading `~/` is the home folder.
+pub fn expanded(name: &str) -> PathBuf {
+    match (name.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(name),
     }
 }
 

@@ -13,35 +13,56 @@ use crate::error::Error;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
+const OFFLINE: &str = "offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds it";
+
 /// Where to fetch from, with which token, and where to keep it.
 #[derive(Clone, Debug)]
 pub struct Hub {
     endpoint: String,
     cache: PathBuf,
     token: Option<String>,
+    /// Nobody is asked: what the cache does not hold is not there.
+    offline: bool,
 }
 
 impl Hub {
     /// A hub at `endpoint` with files kept in the folder `cache`.
     pub fn new(endpoint: impl Into<String>, cache: impl Into<PathBuf>, token: Option<String>) -> Self {
-        Self { endpoint: endpoint.into().trim_end_matches('/').to_owned(), cache: cache.into(), token }
+        Self { endpoint: endpoint.into().trim_end_matches('/').to_owned(), cache: cache.into(), token, offline: false }
     }
 
-    /// As the environment says: HF_ENDPOINT, HF_HOME (else ~/.cache/huggingface), HF_TOKEN (else the file `token` there).
+    /// As the environment says, in the order of huggingface_hub: the cache is HF_HUB_CACHE, else
+    /// HUGGINGFACE_HUB_CACHE, else `hub` below the home, which is HF_HOME, else `huggingface` below
+    /// XDG_CACHE_HOME, else ~/.cache/huggingface; the token is HF_TOKEN, else the file
+    /// HF_TOKEN_PATH, else `token` in the home. HF_ENDPOINT is a mirror; HF_HUB_OFFLINE or
+    /// TRANSFORMERS_OFFLINE leaves the network alone.
     ///
-    /// Errors (class data): there is neither HF_HOME nor a home folder.
+    /// Errors (class data): nothing says where the cache is, not even a home folder.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Result<Self> {
         let set = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-        let Some(home) = set("HF_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cache").join("huggingface"))) else {
+        let place = |name: &str| {
+            let text = set(name)?;
+            Some(match (text.strip_prefix("~/"), &home) {
+                (Some(rest), Some(home)) => home.join(rest),
+                _ => PathBuf::from(text),
+            })
+        };
+        let default = || Some(place("XDG_CACHE_HOME").or_else(|| Some(home.as_ref()?.join(".cache")))?.join("huggingface"));
+        let own = place("HF_HOME").or_else(default);
+        let cache = place("HF_HUB_CACHE").or_else(|| place("HUGGINGFACE_HUB_CACHE")).or_else(|| Some(own.as_ref()?.join("hub")));
+        let Some(cache) = cache else {
             bail_data!("no place to keep downloads: set HF_HOME, or pass a local folder");
         };
-        let cache = home.join("hub");
-        let token = set("HF_TOKEN").or_else(|| Cache::new(cache.clone()).token());
-        Ok(Self::new(set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()), cache, token))
+        let kept = || std::fs::read_to_string(place("HF_TOKEN_PATH").or_else(|| Some(own.as_ref()?.join("token")))?).ok();
+        let token = set("HF_TOKEN").or_else(kept).map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        let yes = |text: String| ["1", "ON", "YES", "TRUE"].contains(&text.to_uppercase().as_str());
+        let offline = set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE")).is_some_and(yes);
+        let hub = Self::new(set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()), cache, token);
+        Ok(Self { offline, ..hub })
     }
 
     /// The files of the model `id` at `revision` (else `main`), from the cache where they all are, else fetched.
@@ -50,16 +71,23 @@ impl Hub {
     /// Errors (class data): the hub cannot be reached, has no such repository, revision or file, or wants a token.
     pub fn model(&self, id: &str, revision: Option<&str>) -> Result<ModelFolder> {
         let repo = Repo::with_revision(id.to_owned(), RepoType::Model, revision.unwrap_or("main").to_owned());
-        match self.cached(&repo) {
-            Some(files) => Ok(files),
-            None => self.fetch(id, repo),
+        // All of it is there if somebody fetched it to its end: weights come last.
+        match self.snapshot(&repo).map(|kept| folder(&kept)) {
+            Some(Ok(files)) => Ok(files),
+            // What it lacks is said where nothing can be fetched.
+            Some(Err(error)) if self.offline => Err(error),
+            _ => self.fetch(id, repo),
         }
     }
 
-    /// The model, if a run before this one fetched all of it: weights come last.
-    fn cached(&self, repo: &Repo) -> Option<ModelFolder> {
-        let config = self.cache().repo(repo.clone()).get(CONFIG)?;
-        folder(config.parent()?).ok()
+    /// The folder in the cache with the files of a revision: a branch or tag that is noted there,
+    /// or a commit.
+    pub(super) fn snapshot(&self, repo: &Repo) -> Option<PathBuf> {
+        let home = self.cache.join(repo.folder_name());
+        let noted = std::fs::read_to_string(home.join("refs").join(repo.revision())).ok();
+        let commit = noted.as_deref().map_or(repo.revision(), str::trim);
+        let plain = !commit.is_empty() && commit.chars().all(|c| c.is_ascii_alphanumeric());
+        Some(home.join("snapshots").join(commit)).filter(|folder| plain && folder.is_dir())
     }
 
     fn fetch(&self, id: &str, repo: Repo) -> Result<ModelFolder> {
@@ -95,6 +123,11 @@ impl Hub {
             "main" => id.to_owned(),
             revision => format!("{id}@{revision}"),
         };
+        if self.offline {
+            let cache = self.cache.display();
+            let message = format!("the cache `{cache}` does not hold `{shown}`, and HF_HUB_OFFLINE says to fetch nothing");
+            return Err(Error::data(message).hint(OFFLINE).into());
+        }
         let failed = |error: ApiError| self.explain(&shown, "", error);
         let api = ApiBuilder::from_cache(self.cache())
             .with_endpoint(self.endpoint.clone())
@@ -134,7 +167,7 @@ impl Hub {
                 "cannot reach {endpoint} for {what}, and the cache `{}` does not hold it: {text}",
                 self.cache.display()
             ))
-            .hint("offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds it"),
+            .hint(OFFLINE),
         }
     }
 }
@@ -189,5 +222,16 @@ mod tests {
         assert_eq!(set.cache, folder.path().join("hub"));
         assert_eq!(hub(&[("HF_HOME", home), ("HF_TOKEN", "mine")], None).unwrap().token.as_deref(), Some("mine"));
         assert!(hub(&[], None).unwrap_err().to_string().contains("HF_HOME"));
+
+        let cache = |variables: &[(&str, &str)]| hub(variables, Some("/me")).unwrap().cache.display().to_string();
+        let all = [("HF_HUB_CACHE", "~/a"), ("HUGGINGFACE_HUB_CACHE", "/b"), ("HF_HOME", "/c"), ("XDG_CACHE_HOME", "/d")];
+        for (from, want) in ["/me/a", "/b", "/c/hub", "/d/huggingface/hub", "/me/.cache/huggingface/hub"].into_iter().enumerate() {
+            assert_eq!(cache(&all[from..]), want);
+        }
+        // The token stays in the home.
+        assert_eq!(hub(&[("HF_HOME", home), ("HF_HUB_CACHE", "/a")], None).unwrap().token.as_deref(), Some("kept"));
+        let offline = |variables: &[(&str, &str)]| hub(variables, Some("/me")).unwrap().offline;
+        assert!(offline(&[("HF_HUB_OFFLINE", "1")]) && offline(&[("TRANSFORMERS_OFFLINE", "yes")]));
+        assert!(!offline(&[]) && !offline(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]));
     }
 }

@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use hf_hub::{Repo, RepoType};
 
-use super::data::Wanted;
+use super::data::{Wanted, in_folder};
 use super::hub::{Hub, Remote};
-use super::splits::{Named, Splits, by_name};
+use super::splits::{Listing, Splits, is_data, splits};
 use crate::error::{Error, nearest};
 
 /// Folders in which a repository keeps the files of its splits, tried in this order.
 const FOLDERS: [&str; 3] = ["", "data", "default"];
 
-const ENDINGS: [&str; 7] = ["json", "jsonl", "ndjson", "csv", "tsv", "parquet", "txt"];
-
 /// Lists, beside the files that were fetched, which they are: written last, so that a download cut off is known.
 const FETCHED: &str = ".xgbrun-splits.json";
 
 impl Hub {
-    /// The files of the splits of the data set `id` at `revision` (else `main`), from the cache where they all are, else
-    /// fetched. They lie in the root of the repository, or all in `data/`, or all in `default/`.
+    /// The files of the splits of the data set `id` at `revision` (else `main`), from the cache
+    /// where they all are, else fetched. They lie in the root of the repository, or all in `data/`,
+    /// or all in `default/`. Where the hub cannot be asked, the files of splits that the cache
+    /// holds are the data set.
     ///
     /// Errors (class data): those of [`Hub::model`]; no files of splits, two files for one split, a missing shard.
     pub fn data(&self, id: &str, revision: Option<&str>) -> Result<Splits> {
@@ -29,7 +29,10 @@ impl Hub {
         if let Some(splits) = kept {
             return Ok(splits);
         }
-        let remote = self.remote(id, repo.clone())?;
+        let remote = match self.remote(id, repo.clone()) {
+            Ok(remote) => remote,
+            Err(error) => return self.snapshot(&repo).and_then(|folder| held(&folder)).unwrap_or(Err(error)),
+        };
         let Some(names) =
             FOLDERS.iter().map(|folder| listed(&remote, folder)).find(|found| !matches!(found, Ok(names) if names.is_empty()))
         else {
@@ -37,12 +40,12 @@ impl Hub {
             return Err(remote.lacks(what).into());
         };
         let names = names?;
-        let splits = fetch(&remote, &names)?;
+        let fetched = fetch(&remote, &names)?;
         if let Some(folder) = self.snapshot(&repo) {
             // Where it cannot be written, the hub is asked again the next time.
             let _ = std::fs::write(folder.join(FETCHED), serde_json::to_string(&names)?);
         }
-        Ok(splits)
+        Ok(fetched)
     }
 
     /// The files that are named for each split, from the cache where they all are, else fetched.
@@ -64,28 +67,37 @@ impl Hub {
         }
         fetch(&remote, &names)
     }
-
-    /// The folder in the cache with the files of a revision.
-    fn snapshot(&self, repo: &Repo) -> Option<PathBuf> {
-        self.cache().repo(repo.clone()).get("")
-    }
 }
 
 fn data_set(id: &str, revision: Option<&str>) -> Repo {
     Repo::with_revision(id.to_owned(), RepoType::Dataset, revision.unwrap_or("main").to_owned())
 }
 
-/// The files of splits directly in a folder of the repository, as paths in it.
+/// The files of splits in a folder of the repository, as paths in it.
 fn listed(remote: &Remote, folder: &str) -> Result<Splits> {
-    let mut files = Named::new();
+    let mut listing = Listing::default();
     for path in &remote.listed {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
-        if parent == folder && !name.starts_with('.') && ENDINGS.contains(&ending.as_str()) {
+        let below = parent.strip_prefix(folder).map(|rest| rest.trim_start_matches('/'));
+        let files = match below {
+            Some("") => &mut listing.files,
+            Some(below) if !below.contains('/') && (folder.is_empty() || parent[folder.len()..].starts_with('/')) => {
+                listing.folders.entry(below.to_owned()).or_default()
+            }
+            _ => continue,
+        };
+        if is_data(name) {
             files.insert(name.to_owned(), PathBuf::from(path));
         }
     }
-    by_name(&remote.shown, &files)
+    splits(&remote.shown, &listing)
+}
+
+/// The files of splits that a snapshot in the cache holds, or why they are no data set; `None`
+/// where there are none.
+fn held(snapshot: &Path) -> Option<Result<Splits>> {
+    let folders = FOLDERS.iter().map(|folder| snapshot.join(folder)).filter(|folder| folder.is_dir());
+    folders.map(|folder| in_folder(&folder)).find(|found| !matches!(found, Ok(splits) if splits.is_empty()))
 }
 
 fn fetch(remote: &Remote, names: &Splits) -> Result<Splits> {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use crate::error::Error;
 
-/// What the first line of a pointer begins with (the specification: `version` comes first, with the address of the format).
+/// What the first line of a pointer begins with (the specification: `version` comes first, with the
+/// address of the format).
 const BEGINS: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// No pointer is larger.
 const LARGEST: usize = 1024;

@@ -190,6 +190,16 @@ fn places(index: &Path) -> Result<BTreeMap<String, String>> {
     Ok(names)
 }
 
+/// Errors (class data) where the text of a model's file begins with a byte order mark: transformers
+/// reads none such.
+pub fn without_mark(path: &Path, text: &str) -> Result<()> {
+    if text.starts_with('\u{feff}') {
+        let message = format!("`{}` begins with a byte order mark, which no JSON does; transformers refuses it too", path.display());
+        return Err(Error::data(message).hint("save it as UTF-8 without that mark").into());
+    }
+    Ok(())
+}
+
 /// Reads a text file.
 pub(super) fn text(path: &Path) -> Result<String> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
@@ -201,7 +211,9 @@ pub(super) fn text(path: &Path) -> Result<String> {
 
 /// Reads a JSON file.
 pub(super) fn json(path: &Path) -> Result<Value> {
-    serde_json::from_str(&text(path)?)
+    let text = text(path)?;
+    without_mark(path, &text)?;
+    serde_json::from_str(&text)
         .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))
         .with_context(|| format!("`{}`", path.display()))
 }
@@ -248,6 +260,15 @@ mod tests {
         assert_eq!(
             refused(&[(CONFIG, "{}"), (INDEX, r#"{"weight_map": {"a": "m.safetensors"}}"#)]),
             "model folder `ROOT` has no m.safetensors, which its model.safetensors.index.json names"
+        );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_named() {
+        let told = refused(&[(CONFIG, "{}"), (INDEX, "\u{feff}{}")]);
+        assert_eq!(
+            told,
+            "`ROOT/model.safetensors.index.json` begins with a byte order mark, which no JSON does; transformers refuses it too"
         );
     }
 

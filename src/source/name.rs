@@ -32,7 +32,8 @@ impl fmt::Display for Name {
 }
 
 /// File endings that make a name a path even where it has one slash or none.
-const FILE_ENDINGS: [&str; 10] = [".gguf", ".safetensors", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".jinja"];
+const FILE_ENDINGS: [&str; 13] =
+    [".gguf", ".safetensors", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".jinja", ".gz", ".zst", ".arrow"];
 
 /// Decides what `name` stands for. A granted path that exists comes before a hub id of the same text.
 ///
@@ -66,7 +67,8 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
     }
 }
 
-fn looks_like_path(name: &str) -> bool {
+/// Whether a text is written as a path is: it is none of the hub then.
+pub fn looks_like_path(name: &str) -> bool {
     let slashes = name.split('@').next().unwrap_or(name).matches('/').count();
     name.starts_with(['/', '~', '.']) || slashes > 1 || name.ends_with('/') || FILE_ENDINGS.iter().any(|ending| name.ends_with(ending))
 }

@@ -45,6 +45,7 @@ pub fn recipe(bytes: &[u8]) {
             device: compute,
             allow_hub: false,
             checkpoint: Duration::from_secs(60),
+            places: Default::default(),
             limits: Limits {
                 operations: 20_000,
                 string: 20_000,

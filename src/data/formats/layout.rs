@@ -5,13 +5,15 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::foreign;
 use super::table::Table;
 use crate::error::{Error, nearest};
+use crate::source::without_packing;
 use crate::{bail_data, bail_usage};
 
 /// The endings that are read, with what each stands for.
-pub const ENDINGS: &str = "`.json` (a list of records), `.jsonl` and `.ndjson` (a record a line), `.csv`, `.tsv`, `.parquet` (rows) and \
-                           `.txt` (plain text)";
+pub const ENDINGS: &str = "`.json`, `.jsonl` and `.ndjson` (a list of records, or a record a line), `.csv`, `.tsv`, `.parquet` (rows) and \
+                           `.txt` (plain text), also with `.gz` or `.zst` behind them";
 
 /// How a file is laid out. The default leaves all to the ending of its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,9 +67,10 @@ impl Format {
         }
     }
 
-    /// By the ending of a file's name.
+    /// By the ending of a file's name, that of a compressed one aside.
     fn of(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        let name = path.file_name()?.to_str()?;
+        match without_packing(name).rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
             "json" => Some(Format::Json),
             "jsonl" | "ndjson" => Some(Format::Jsonl),
             "csv" => Some(Format::Csv),
@@ -99,6 +102,11 @@ impl Encoding {
     }
 }
 
+fn unnamed(path: &Path) -> Error {
+    let message = format!("`{}` is of no data format that is known; the endings are {ENDINGS}", path.display());
+    Error::data(message).hint("a recipe can say it: `format: \"tsv\"`; for `xgbrun eval`, `--format tsv`")
+}
+
 fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
     let near = nearest(name, known.iter().copied()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
     Error::usage(format!("unknown {what} `{name}`{near}")).hint(format!("known are {}", known.join(", ")))
@@ -107,29 +115,32 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
 /// A format with what it needs to know.
 #[derive(Debug)]
 pub(super) enum Kind {
+    /// A list of records or lines of them: which, the content says.
     Json,
-    Jsonl,
     Table(Table),
     Parquet,
     Text,
 }
 
 impl Layout {
+    /// The format of the file `path`. Errors (class data): an ending that says nothing, or that of
+    /// a format that is not read.
+    pub(super) fn format(&self, path: &Path) -> Result<Format> {
+        let ending = Format::of(path);
+        match (self.format, self.delimiter, ending) {
+            (Some(format), ..) => Ok(format),
+            (None, Some(_), Some(Format::Tsv)) => Ok(Format::Tsv),
+            (None, Some(_), _) => Ok(Format::Csv),
+            (None, None, Some(format)) => Ok(format),
+            (None, None, None) => Err(foreign::by_ending(path).unwrap_or_else(|| unnamed(path)).into()),
+        }
+    }
+
     /// How to read the file `path`.
     ///
-    /// Errors: an ending that says nothing (class data); options that do not fit the format (class usage).
+    /// Errors: those of [`Self::format`]; options that do not fit the format (class usage).
     pub(super) fn kind(&self, path: &Path) -> Result<Kind> {
-        let ending = Format::of(path);
-        let format = match (self.format, self.delimiter, ending) {
-            (Some(format), ..) => format,
-            (None, Some(_), Some(Format::Tsv)) => Format::Tsv,
-            (None, Some(_), _) => Format::Csv,
-            (None, None, Some(format)) => format,
-            (None, None, None) => {
-                let message = format!("`{}` is of no data format that is known; the endings are {ENDINGS}", path.display());
-                return Err(Error::data(message).hint("a recipe can say it: `format: \"tsv\"`").into());
-            }
-        };
+        let format = self.format(path)?;
         let refuse = |option: &str, for_what: &str| -> Result<Kind> {
             bail_usage!("the option `{option}` is for {for_what}, and `{}` is read as {}", path.display(), format.name())
         };
@@ -145,8 +156,7 @@ impl Layout {
             }
         }
         match format {
-            Format::Json => Ok(Kind::Json),
-            Format::Jsonl => Ok(Kind::Jsonl),
+            Format::Json | Format::Jsonl => Ok(Kind::Json),
             Format::Parquet if self.encoding != Encoding::default() => refuse("encoding", "text files"),
             Format::Parquet => Ok(Kind::Parquet),
             // There are no fields that a template could name.

@@ -7,10 +7,12 @@ use anyhow::Result;
 use memmap2::Mmap;
 
 use super::layout::{Kind, Layout};
+use super::packed::Packing;
 use super::record::{Rule, place};
 use super::table::{Head, Table, only_a_header};
-use super::{Encoding, Unused, decode, digest, jsonl, mark};
+use super::{Encoding, Unused, decode, digest, foreign, json, mark};
 use crate::data::item::{Item, Place};
+use crate::error::Error;
 use crate::source::tensors::map;
 use crate::{bail_data, bail_usage};
 
@@ -49,12 +51,19 @@ impl Lines {
     pub fn open(path: &Path, layout: &Layout) -> Result<Self> {
         let kind = layout.kind(path)?;
         let (table, field) = match kind {
-            Kind::Jsonl => (None, "key"),
+            Kind::Json => (None, "key"),
             Kind::Table(table) if !table.quote => (Some(table), "column"),
             Kind::Table(_) => bail_usage!("`{}` cannot be streamed: quoted cells may hold line ends; set `quote: false`", path.display()),
             _ => bail_usage!("`{}` cannot be streamed: only JSON lines and tables without quotes can", path.display()),
         };
         let map = map(path)?;
+        if let Some(packing) = Packing::of(&map) {
+            let error = Error::usage(format!("`{}` cannot be streamed: it is compressed with {}", path.display(), packing.name()));
+            return Err(error.hint("unpack it, or leave out `stream`, which reads it into memory").into());
+        }
+        if let Some(error) = foreign::by_content(path, &map, layout.format(path)?) {
+            return Err(error.into());
+        }
         let (mut starts, mut lines, mut header) = (Vec::new(), Vec::new(), None);
         let wants_header = table.as_ref().is_some_and(|table| table.header);
         let (mut at, mut line) = (mark(&map, layout.encoding), 0);
@@ -79,10 +88,14 @@ impl Lines {
         let Some(&first) = starts.first() else {
             return Err(match header {
                 Some(_) => only_a_header(path),
-                None => crate::error::Error::data(format!("`{}` is empty", path.display())).into(),
+                None => Error::data(format!("`{}` is empty", path.display())).into(),
             });
         };
         let form = match table {
+            None if map[first as usize..].trim_ascii_start().starts_with(b"[") => {
+                let error = Error::usage(format!("`{}` cannot be streamed: it holds a JSON list, which is read whole", path.display()));
+                return Err(error.hint("write a record on each line, or leave out `stream`, which reads it into memory").into());
+            }
             None => Form::Json,
             Some(table) => {
                 let (start, line) = header.unwrap_or((first as usize, lines[0] as usize));
@@ -141,7 +154,7 @@ impl Lines {
         let place = place(&self.file, "line", line);
         let text = decode(&self.file, &self.map, start..end_of_row(&self.map, start), self.encoding, line)?;
         let value = match &self.form {
-            Form::Json => jsonl::value(&place, &text)?,
+            Form::Json => json::value(&place, &text)?,
             Form::Table(table, head) => head.record(&place, &table.cells(&place, &text)?)?,
         };
         Ok((place, value))

@@ -3,13 +3,15 @@
 //! Formats make records (named fields) or, for plain text, documents; [`record`] makes items of records.
 
 mod conversation;
+mod foreign;
 pub(super) mod instruction;
 mod json;
-mod jsonl;
 mod keys;
 mod layout;
 mod lines;
+pub mod loose;
 pub(super) mod messages;
+mod packed;
 mod parquet;
 mod record;
 mod table;
@@ -28,56 +30,77 @@ pub use self::keys::Unused;
 use self::layout::Kind;
 pub use self::layout::{Encoding, Format, Layout};
 pub use self::lines::Lines;
+use self::packed::Packing;
 use self::record::Records;
 use crate::bail_data;
 use crate::data::item::Item;
 use crate::error::Error;
 
+/// A data file that was read.
+#[derive(Debug)]
+pub struct FileRead {
+    pub items: Vec<Item>,
+    /// SHA-256 of the file in hexadecimal.
+    pub digest: String,
+    /// What a person should know of how it was read.
+    pub notes: Vec<String>,
+    /// Keys of its records that nothing is made of.
+    pub unused: Unused,
+}
+
 /// Reads a whole data file. Errors name the file and the line, item or row in it; they are of class data, or of class
 /// usage where the layout does not fit the file.
 pub fn read(path: &Path, layout: &Layout) -> Result<Vec<Item>> {
-    Ok(read_digested(path, layout)?.0)
+    Ok(read_noted(path, layout)?.items)
 }
 
-/// As [`read`], with the SHA-256 of the file in hexadecimal.
-pub fn read_digested(path: &Path, layout: &Layout) -> Result<(Vec<Item>, String)> {
-    read_noted(path, layout, &mut Unused::default())
-}
-
-/// As [`read_digested`]; keys that nothing is made of are added to `unused`.
-pub fn read_noted(path: &Path, layout: &Layout, unused: &mut Unused) -> Result<(Vec<Item>, String)> {
+/// As [`read`], with what else is to be known of the file.
+pub fn read_noted(path: &Path, layout: &Layout) -> Result<FileRead> {
     layout.kind(path)?;
     let unreadable = |e: std::io::Error| Error::data(format!("`{}` cannot be read: {e}", path.display()));
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         bail_data!("`{}` is not a file", path.display());
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    Ok((parse_noted(path, &bytes, layout, unused)?, digest(&bytes)))
+    let mut unused = Unused::default();
+    let (items, note) = parse_noted(path, &bytes, layout, &mut unused)?;
+    Ok(FileRead { items, digest: digest(&bytes), notes: note.into_iter().collect(), unused })
 }
 
-/// Reads the bytes of a data file; `path` names it in messages.
+/// Reads the bytes of a data file, which may be compressed; `path` names it in messages.
 pub fn parse(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<Item>> {
-    parse_noted(path, bytes, layout, &mut Unused::default())
+    Ok(parse_noted(path, bytes, layout, &mut Unused::default())?.0)
 }
 
-fn parse_noted(path: &Path, bytes: &[u8], layout: &Layout, unused: &mut Unused) -> Result<Vec<Item>> {
+fn parse_noted(path: &Path, bytes: &[u8], layout: &Layout, unused: &mut Unused) -> Result<(Vec<Item>, Option<String>)> {
     let file = Arc::from(path);
     let kind = layout.kind(path)?;
-    let field = if matches!(kind, Kind::Json | Kind::Jsonl) { "key" } else { "column" };
+    let bytes = content(path, bytes, layout)?;
+    let field = if let Kind::Json = kind { "key" } else { "column" };
     let records = Records::new(layout.rows, field, unused);
     if let Kind::Parquet = kind {
-        return parquet::parse(&file, bytes, records);
+        return Ok((parquet::parse(&file, &bytes, records)?, None));
     }
-    let text = decode(&file, bytes, mark(bytes, layout.encoding)..bytes.len(), layout.encoding, 1)?;
+    let text = decode(&file, &bytes, mark(&bytes, layout.encoding)..bytes.len(), layout.encoding, 1)?;
     if text.trim().is_empty() {
         bail_data!("`{}` is empty", path.display());
     }
-    match kind {
-        Kind::Json => json::parse(&file, &text, records),
-        Kind::Jsonl => jsonl::parse(&file, &text, records),
-        Kind::Table(table) => table.parse(&file, &text, records),
-        Kind::Text | Kind::Parquet => text::parse(&file, &text),
-    }
+    let items = match kind {
+        Kind::Json => json::parse(&file, &text, records)?,
+        Kind::Table(table) => table.parse(&file, &text, records)?,
+        Kind::Text | Kind::Parquet => return Ok((text::parse(&file, &text)?, text::looks_like(path, &text))),
+    };
+    Ok((items, None))
+}
+
+/// What a file holds, unpacked if it is compressed. Errors (class data): it is of another kind than
+/// data of its format.
+fn content<'a>(path: &Path, bytes: &'a [u8], layout: &Layout) -> Result<Cow<'a, [u8]>> {
+    let bytes = match Packing::of(bytes) {
+        Some(packing) => Cow::Owned(packing.unpack(path, bytes)?),
+        None => Cow::Borrowed(bytes),
+    };
+    foreign::by_content(path, &bytes, layout.format(path)?).map_or(Ok(bytes), |error| Err(error.into()))
 }
 
 /// SHA-256 in hexadecimal.
@@ -115,7 +138,10 @@ fn decode<'a>(file: &Path, bytes: &'a [u8], part: Range<usize>, encoding: Encodi
 }
 
 /// What a JSON value is called in messages.
-fn kind(value: &serde_json::Value) -> &'static str {
+fn kind(value: &serde_json::Value) -> Cow<'_, str> {
+    if let Some(what) = loose::what(value) {
+        return what.into();
+    }
     match value {
         serde_json::Value::Null => "null",
         serde_json::Value::Bool(_) => "a boolean",
@@ -124,6 +150,7 @@ fn kind(value: &serde_json::Value) -> &'static str {
         serde_json::Value::Array(_) => "a list",
         serde_json::Value::Object(_) => "an object",
     }
+    .into()
 }
 
 /// A JSON error in words: what, without the place that serde adds at the end.

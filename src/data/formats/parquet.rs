@@ -1,4 +1,5 @@
-//! Parquet: a record a row, with the types that JSON has. Dates, times and decimals become texts.
+//! Parquet: a record a row, with the types that JSON has. Dates, times and decimals become texts;
+//! what is neither a text nor a number that JSON has passes where nobody uses it.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -12,6 +13,8 @@ use ::parquet::record::Field;
 use anyhow::Result;
 use serde_json::{Map, Number, Value};
 
+use super::loose;
+use super::packed::{most, too_much};
 use super::record::{Records, place};
 use crate::bail_data;
 use crate::data::item::Item;
@@ -38,7 +41,7 @@ fn rows(file: &Arc<Path>, bytes: &[u8], mut records: Records, at: &Cell<usize>) 
     let fault = |error: ParquetError| match error {
         ParquetError::General(what) if what.contains("Disabled feature") => {
             let message = format!("`{}` is compressed in a way that is not read ({what})", file.display());
-            Error::data(message).hint("write it again with snappy or zstd, or without compression")
+            Error::data(message).hint("write it again with zstd, snappy or gzip, or without compression")
         }
         error => damaged(file, at.get(), &error.to_string()),
     };
@@ -47,24 +50,25 @@ fn rows(file: &Arc<Path>, bytes: &[u8], mut records: Records, at: &Cell<usize>) 
     if metadata.file_metadata().schema_descr().num_columns() == 0 {
         bail_data!("`{}` has no columns", file.display());
     }
+    let mut unpacked = 0usize;
     for group in metadata.row_groups() {
         for column in group.columns() {
             let (start, length) = (column.dictionary_page_offset().unwrap_or(column.data_page_offset()), column.compressed_size());
             if start < 0 || length < 0 || start.saturating_add(length) as u64 > bytes.len() as u64 {
                 return Err(damaged(file, 0, &format!("column `{}` lies outside the file", column.column_path())).into());
             }
+            unpacked = unpacked.saturating_add(usize::try_from(column.uncompressed_size()).unwrap_or(0));
         }
+    }
+    if unpacked > most(bytes.len()) {
+        return Err(too_much(file, bytes.len()).into());
     }
     let mut items = Vec::new();
     for row in reader.get_row_iter(None).map_err(fault)? {
         let row = row.map_err(fault)?;
         at.set(items.len() + 1);
         let place = place(file, "row", at.get());
-        let mut fields = Map::new();
-        for (column, field) in row.into_columns() {
-            let value = json(field).map_err(|what| Error::data(format!("{place}: `{column}` {what}")))?;
-            fields.insert(column, value);
-        }
+        let fields: Map<_, _> = row.into_columns().into_iter().map(|(column, field)| (column, json(field))).collect();
         items.push(records.next(place, Value::Object(fields))?);
     }
     if items.is_empty() {
@@ -83,10 +87,9 @@ fn damaged(file: &Path, row: usize, what: &str) -> Error {
     Error::data(format!("`{}` is damaged{after}: {what}", file.display())).hint("copy or download it again")
 }
 
-/// A field as JSON. Numbers that JSON does not have (NaN) become null.
-fn json(field: Field) -> Result<Value, &'static str> {
-    let float = |x: f64| Number::from_f64(x).map_or(Value::Null, Value::Number);
-    Ok(match field {
+/// A field as JSON.
+fn json(field: Field) -> Value {
+    match field {
         Field::Null => Value::Null,
         Field::Bool(x) => x.into(),
         Field::Byte(x) => x.into(),
@@ -103,25 +106,30 @@ fn json(field: Field) -> Result<Value, &'static str> {
         Field::Double(x) => float(x),
         Field::Str(text) => text.into(),
         // Writers that know no text type store texts as bytes.
-        Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).map_err(|_| "holds bytes that are no text")?.into(),
-        Field::Group(row) => {
-            let fields = row.into_columns().into_iter();
-            Value::Object(fields.map(|(name, field)| Ok((name, json(field)?))).collect::<Result<_, &'static str>>()?)
-        }
-        Field::ListInternal(list) => Value::Array(list.elements().iter().cloned().map(json).collect::<Result<_, _>>()?),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => text.into(),
+            Err(_) => loose::fault("bytes that are no text"),
+        },
+        Field::Group(row) => Value::Object(row.into_columns().into_iter().map(|(name, field)| (name, json(field))).collect()),
+        Field::ListInternal(list) => Value::Array(list.elements().iter().cloned().map(json).collect()),
         Field::MapInternal(map) => {
-            let entries = map.entries().iter().cloned();
-            let entry = |(key, value)| {
-                let key = match json(key)? {
-                    Value::String(key) => key,
-                    other => other.to_string(),
-                };
-                Ok((key, json(value)?))
+            let key = |key: Field| match json(key) {
+                Value::String(key) => key,
+                other => other.to_string(),
             };
-            Value::Object(entries.map(entry).collect::<Result<_, &'static str>>()?)
+            Value::Object(map.entries().iter().cloned().map(|(name, value)| (key(name), json(value))).collect())
         }
         other => other.to_string().into(),
-    })
+    }
+}
+
+fn float(x: f64) -> Value {
+    let name = match x {
+        x if x.is_nan() => "NaN",
+        f64::INFINITY => "Infinity",
+        _ => "-Infinity",
+    };
+    Number::from_f64(x).map_or_else(|| loose::fault(format!("{name}, which JSON does not have")), Value::Number)
 }
 
 thread_local! {

@@ -96,6 +96,17 @@ impl<'a> Records<'a> {
         Self { rule: Rule::new(rows, field), unused }
     }
 
+    /// Whether fields are a record by themselves, or for a recipe's template.
+    pub fn takes(&self, fields: &Map<String, Value>) -> bool {
+        self.rule.rows
+            || match Shape::of(fields) {
+                Some(Shape::Chat | Shape::Turns | Shape::Tokens) => true,
+                // Their fields are texts.
+                Some(_) => fields.values().any(Value::is_string),
+                None => false,
+            }
+    }
+
     /// The next item. The first one decides what those after it have to be.
     pub fn next(&mut self, place: Place, value: Value) -> Result<Item> {
         self.rule.next(place, value, self.unused)

@@ -5,11 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
+use serde_json::{Map, Value};
 
 use crate::bail_data;
 use crate::data::item::{Document, Item, Place};
 
 const MARK: &str = "<|endoftext|>";
+
+/// Lines by which a text is told from a table.
+const LOOKED_AT: usize = 20;
 
 pub(super) fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Item>> {
     let text = text.replace("\r\n", "\n");
@@ -44,6 +48,22 @@ pub(super) fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Item>> {
     Ok(items)
 }
 
+/// What a text that was read as one looks like, if that is a table or lines of JSON.
+pub(super) fn looks_like(path: &Path, text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).take(LOOKED_AT).collect();
+    if lines.len() < 2 {
+        return None;
+    }
+    let tabs = |line: &&str| line.matches('\t').count();
+    let columns = tabs(&lines[0]);
+    let what = match () {
+        () if lines.iter().all(|line| serde_json::from_str::<Map<String, Value>>(line).is_ok()) => ("JSON lines", "jsonl"),
+        () if columns > 0 && lines.iter().all(|line| tabs(line) == columns) => ("a table divided by tabs", "tsv"),
+        () => return None,
+    };
+    Some(format!("`{}` was read as plain text, and looks like {}: `format: \"{}\"` reads its records", path.display(), what.0, what.1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +77,16 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect()
+    }
+
+    #[test]
+    fn tables_are_noticed() {
+        let told = |text: &str| looks_like(Path::new("a.txt"), text).unwrap_or_default();
+        assert!(told("a\tb\nc\td\n").contains("was read as plain text, and looks like a table divided by tabs: `format: \"tsv\"`"));
+        assert!(told("{\"a\": 1}\n\n{\"a\": 2}\n").contains("looks like JSON lines"));
+        for text in ["a\tb", "a\tb\nc\n", "a\nb", "{}\nx"] {
+            assert_eq!(told(text), "", "{text}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rhai::{Array, Dynamic, FLOAT, INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
 use super::data_options::{self, Loading};
+use super::merge::file_digest;
 use super::model::Model;
 use super::set::{Part, Set, Source};
 use super::{Answer, dynamic, placed, refuse, told_map};
@@ -21,7 +22,7 @@ use crate::host::context::{Host, host};
 use crate::host::door;
 use crate::host::ledger::Event;
 use crate::memory::Apart;
-use crate::source::{self, DataFiles};
+use crate::source::{self, DataFiles, Name};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
@@ -49,17 +50,20 @@ pub(super) mod module {
     /// folders (several tasks), or a data set on the hub. Only a name that `-p` gave on the command line can be read.
     /// Without a validation file, 120 items are held out of train.
     ///
-    /// Options, how files are read: `format` ("json", "jsonl", "csv", "tsv", "parquet", "text"; by the ending), `splits`
-    /// (a map from split to the names of its files in the folder), `columns` (names, where a table has no header),
-    /// `header` (false: columns are called 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv),
-    /// `encoding` ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than memory).
-    /// How items are worded: `template` ("alpaca", "cloze", "llm-adapters", "none", "chat", or a map with `prompt` and `choices`,
-    /// `label`, `answer`, `target`; for conversations a map with `messages`, a text that makes a JSON list of them for the model's
-    /// chat template, and `tools`, or with `text`, all of it, in which `{% generation %}` blocks hold what is learnt),
-    /// `max_length` in tokens (256), `loss` ("answer" or "all").
+    /// Options, how files are read: `format` ("json", "jsonl", "csv", "tsv", "parquet", "text"; by
+    /// the ending, behind which there may be `.gz` or `.zst`; a list of records or a record a line,
+    /// for JSON the content says), `splits` (a map from split to the names of its files in the
+    /// folder), `columns` (names, where a table has no header), `header` (false: columns are called
+    /// 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv), `encoding`
+    /// ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than
+    /// memory). How items are worded: `template` ("alpaca", "cloze", "llm-adapters", "none",
+    /// "chat", or a map with `prompt` and `choices`, `label`, `answer`, `target`; for conversations
+    /// a map with `messages`, a text that makes a JSON list of them for the model's chat template,
+    /// and `tools`, or with `text`, all of it, in which `{% generation %}` blocks hold what is
+    /// learnt), `max_length` in tokens (256), `loss` ("answer" or "all").
     ///
-    /// Every key of a record is used, or says nothing of what is learnt (ids, sources, scores, empty values), or is named in a note,
-    /// or is refused by its name.
+    /// Every key of a record is used, or says nothing of what is learnt (ids, sources, scores,
+    /// empty values), or is named in a note, or is refused by its name.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -262,15 +266,17 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     arguments["path"] = path.into();
     let loading = data_options::parse(options).map_err(|e| door::to_script(&e))?;
     door::call(context, host, "data::load", arguments).make(|making| {
-        let name = host.resolve(path)?;
-        let files = source::data_with(&name, &loading.splits)?;
-        let (tasks, digests, unused) =
-            if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
-        unused.notes().iter().for_each(|note| host.console.note(&format!("`{path}`: {note}")));
-        for (file, digest) in digests {
-            making.effects.insert(format!("the digest of `{}`", file.display()), digest.clone().into());
-            host.with_run(|run| run.note_digest(file.display().to_string(), digest))?;
+        let (files, found) = files_of(host, path, &loading)?;
+        let (tasks, digests, notes) = if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
+        if host.outlook().is_none() && !making.again {
+            notes.iter().for_each(|note| host.console.note(note));
         }
+        for (file, digest) in digests {
+            let shown = shown(path, &found, &file);
+            making.effects.insert(format!("the digest of `{shown}`"), digest.clone().into());
+            host.with_run(|run| run.note_digest(shown, digest))?;
+        }
+        host.note_place(path, &found)?;
         let mut sets = BTreeMap::new();
         for split in SPLITS {
             let parts = tasks.iter().filter_map(|(task, sources)| {
@@ -289,27 +295,57 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     })
 }
 
-/// Tasks by name with their splits, the SHA-256 of each file, and keys that nothing is made of.
-type Sources = (Vec<(String, Vec<(Split, Source)>)>, Vec<(PathBuf, String)>, Unused);
+/// The files of the data set called `path`. In a run that is gone on with it may lie at several
+/// places: the right one is that whose files have the digests that the run noted.
+fn files_of(host: &Host, path: &str, loading: &Loading) -> anyhow::Result<(DataFiles, Name)> {
+    let found = host.resolve(path)?;
+    let then = &host.settings.places.digests;
+    let read = |found: &Name| Ok((source::data_with(found, &loading.splits)?, found.clone()));
+    let is_right = |(files, found): &(DataFiles, Name)| {
+        files.paths().into_iter().all(|file| file_digest(file).ok().as_ref() == then.get(&shown(path, found, file)))
+    };
+    Ok(source::right_one(found, read, is_right)?.0)
+}
+
+/// What a file of the data set `name` is called in the run, wherever it lies: what it is by that
+/// name.
+fn shown(name: &str, found: &Name, file: &Path) -> String {
+    let below = if let Name::Path(root) = found { file.strip_prefix(root).ok() } else { None };
+    match below {
+        Some(below) if below.as_os_str().is_empty() => source::expanded(name).display().to_string(),
+        Some(below) => source::expanded(name).join(below).display().to_string(),
+        None => file.display().to_string(),
+    }
+}
+
+/// Tasks by name with their splits, the SHA-256 of each file, and what a person should know of them.
+type Sources = (Vec<(String, Vec<(Split, Source)>)>, Vec<(PathBuf, String)>, Vec<String>);
 
 fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
     let convert = |item| {
         host.guard.check()?;
         loading.wording.convert(item)
     };
-    let (mut out, mut digests, mut unused) = (vec![], vec![], Unused::default());
+    let (mut out, mut digests, mut notes, mut unused) = (vec![], vec![], vec![], Unused::default());
     for task in data::Task::open_all(path, files, host.settings.seed, &loading.layout, &convert)? {
         digests.extend(task.digests);
+        notes.extend(task.notes);
         unused.add(&task.unused);
         let splits = [(Split::Train, task.train), (Split::Validation, task.validation), (Split::Test, task.test)];
         let sources = splits.into_iter().filter_map(|(split, items)| Some((split, Source::Memory(Arc::new(items?)))));
         out.push((task.name, sources.collect()));
     }
-    Ok((out, digests, unused))
+    notes.extend(told(path, &unused));
+    Ok((out, digests, notes))
+}
+
+/// Notes on keys of the data set `path` that nothing is made of.
+fn told(path: &str, unused: &Unused) -> impl Iterator<Item = String> {
+    unused.notes().into_iter().map(move |note| format!("`{path}`: {note}"))
 }
 
 fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
-    let stem = |path: &Path| path.file_stem().map_or_else(|| "data".into(), |s| s.to_string_lossy().into_owned());
+    let stem = |path: &Path| Some(source::stem_of(path)).filter(|stem| !stem.is_empty()).unwrap_or_else(|| "data".into());
     let tasks: Vec<(String, BTreeMap<String, Vec<PathBuf>>)> = match files {
         DataFiles::File(file) => {
             let split = Split::parse(&stem(file)).unwrap_or(Split::Train);
@@ -337,5 +373,5 @@ fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<
         }
         out.push((name, sources));
     }
-    Ok((out, digests, unused))
+    Ok((out, digests, told(path, &unused).collect()))
 }

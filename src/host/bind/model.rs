@@ -1,7 +1,7 @@
 //! `model`: a network with its tokenizer, boosted round by round.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rhai::plugin::*;
@@ -29,7 +29,7 @@ use crate::model::save::Digests;
 use crate::model::{self, MergeMode};
 use crate::run::{CREATED, Ensemble, Kept};
 use crate::seed::Stream;
-use crate::source::{self, ModelFiles, Tokenizer};
+use crate::source::{self, ModelFiles, Name, Tokenizer};
 
 /// A model; copies are the same.
 #[derive(Clone)]
@@ -214,22 +214,21 @@ pub(super) mod module {
     #[rhai_fn(return_raw)]
     pub fn from_run(context: NativeCallContext, path: &str) -> Answer<Model> {
         let host = host(&context)?;
-        let go_on = |making: &mut Making| {
-            let kept = Kept::open(&host.grants(path).check(path)?)?;
-            if kept.manifest.dtype != host.settings.dtype.as_str() {
-                return Err(Error::usage(format!("the run kept its weights in `{}`", kept.manifest.dtype))
-                    .hint(format!("add `--dtype {}`", kept.manifest.dtype))
-                    .into());
-            }
-            let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
-            let loaded = loaded_files(&host, kept.model()?, kept.manifest.pre_tokenizer.as_deref())?;
-            // What is wrong with the run is found before this one tells of a model.
-            ensemble::check(&host, &loaded.network.model, &loaded.digests, &kept)?;
-            let model = placed_model(&context, &host, kept.model()?, mode, loaded, making)?;
-            model.with(|m| ensemble::take_over(&context, &host, m, &kept, making))?;
-            Ok(model)
-        };
-        placed(&context, door::call(&context, &host, "model::from_run", json!({ "path": path })).make(go_on))
+        placed(&context, gone_on(&context, &host, path, Map::new()))
+    }
+
+    /// The model of an earlier run. Options: `base` (where the model lies that the run began with,
+    /// as `-p` gave it; by the name in `run.json`, or where it lay then). Its weights have to be
+    /// those that the run began with.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let model = model::from_run(p.run, #{ base: p.base });
+    /// ```
+    #[rhai_fn(name = "from_run", return_raw)]
+    pub fn from_run_with(context: NativeCallContext, path: &str, options: Map) -> Answer<Model> {
+        let host = host(&context)?;
+        placed(&context, gone_on(&context, &host, path, options))
     }
 
     /// Makes a new model with random weights, to be trained from nothing by dense boosters: a Llama whose embedding is
@@ -418,8 +417,9 @@ pub(super) mod natives {
     pub fn load_adapter(context: NativeCallContext, model: &mut Model, path: &str) -> Answer<Booster> {
         let host = host(&context)?;
         door::call(&context, &host, "model.load_adapter", json!({ "path": path })).make(|making| {
-            let folder = host.grants(path).check(path)?;
+            let folder = host.path(path)?;
             let loaded = model.with(|m| adapter::load(&folder, &m.network, weights_now(&host, m)))?;
+            host.note_place(path, &Name::Path(folder.clone()))?;
             if !making.again {
                 let notes = loaded.notes(model.name()).into_iter().chain(loaded.training.iter().cloned());
                 notes.for_each(|note| host.console.note(&format!("`{path}`: {note}")));
@@ -461,10 +461,66 @@ fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) ->
     let LoadOptions { mode, pre_tokenizer, date } = load_options(options).map_err(refuse)?;
     let date = date.as_deref().map(source::Date::parse).transpose().map_err(|e| door::to_script(&e))?;
     door::call(context, host, "model::load", arguments).make(|making| {
-        let mut loaded = loaded_files(host, name, pre_tokenizer.as_deref())?;
+        let (mut loaded, found) = loaded_files(host, name, pre_tokenizer.as_deref())?;
         loaded.network.tokenizer = loaded.network.tokenizer.with_date(date);
-        placed_model(context, host, name, mode, loaded, making)
+        let model = placed_model(context, host, name, mode, loaded, making)?;
+        host.note_place(name, &found)?;
+        Ok(model)
     })
+}
+
+/// The model of the run in the folder called `path`.
+fn gone_on(context: &NativeCallContext, host: &Host, path: &str, options: Map) -> Answer<Model> {
+    let mut arguments = told_map(&options);
+    arguments["path"] = path.into();
+    let base = base_option(options).map_err(refuse)?;
+    door::call(context, host, "model::from_run", arguments).make(|making| {
+        let folder = host.path(path)?;
+        let kept = Kept::open(&folder)?;
+        let name = kept.model()?;
+        if kept.manifest.dtype != host.settings.dtype.as_str() {
+            return Err(Error::usage(format!("the run kept its weights in `{}`", kept.manifest.dtype))
+                .hint(format!("add `--dtype {}`", kept.manifest.dtype))
+                .into());
+        }
+        let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
+        let (loaded, found) = base_of(host, &kept, base.as_deref())?;
+        // What is wrong with the run is found before this one tells of a model.
+        ensemble::check(host, &loaded.network.model, &loaded.digests, &kept)?;
+        let model = placed_model(context, host, name, mode, loaded, making)?;
+        model.with(|m| ensemble::take_over(context, host, m, &kept, making))?;
+        host.note_place(path, &Name::Path(folder))?;
+        host.note_place(base.as_deref().unwrap_or(name), &found)?;
+        Ok(model)
+    })
+}
+
+fn base_option(options: Map) -> Result<Option<String>, Error> {
+    Options::new("model::from_run", options, &["base"])?.take_opt("base")
+}
+
+/// The model that a run began with: `base`, if a recipe names it; else what has its name here, or
+/// lies where it lay then, if that was given by any name.
+fn base_of(host: &Host, kept: &Kept, base: Option<&str>) -> anyhow::Result<(FromFiles, Name)> {
+    host.count_model()?;
+    let name = kept.model()?;
+    let then = kept.manifest.begun.as_ref().and_then(|begun| begun.places.get(name));
+    let found = match (base, then) {
+        (Some(base), _) => host.resolve(base)?,
+        (None, None) => host.resolve(name)?,
+        (None, Some(then)) => {
+            let mut found = if host.grants(name).allows(name) { host.resolve(name).unwrap_or_default() } else { vec![] };
+            found.retain(|found| matches!(found, Name::Path(_)));
+            found.extend(host.given_at(Path::new(then)).map(Name::Path));
+            found
+        }
+    };
+    if let (true, Some(then)) = (found.is_empty(), then) {
+        let error = Error::usage(format!("the base of the run, `{name}`, was `{then}` when it was begun, which no `-p` gives"));
+        return Err(error.hint("`-p base=PATH` gives it to `model::from_run(p.run, #{ base: p.base })`").into());
+    }
+    let digest = kept.manifest.digests.get(name);
+    source::right_one(found, |found| loaded_from(host, found, kept.manifest.pre_tokenizer.as_deref()), |loaded| digest == Some(&loaded.digests.digest))
 }
 
 struct LoadOptions {
@@ -492,10 +548,18 @@ struct FromFiles {
     digests: Digests,
 }
 
-/// Reads a model's files, or where nothing is computed their shapes.
-fn loaded_files(host: &Host, name: &str, pre_tokenizer: Option<&str>) -> anyhow::Result<FromFiles> {
+/// Reads the files of the model called `name`. In a run that is gone on with it may lie at several
+/// places: the right one is that whose weights have the digest that the run noted.
+fn loaded_files(host: &Host, name: &str, pre_tokenizer: Option<&str>) -> anyhow::Result<(FromFiles, Name)> {
     host.count_model()?;
-    let files = source::model(&host.resolve(name)?)?.split_by(pre_tokenizer)?;
+    let found = host.resolve(name)?;
+    let then = host.settings.places.digests.get(name);
+    source::right_one(found, |found| loaded_from(host, found, pre_tokenizer), |loaded| then == Some(&loaded.digests.digest))
+}
+
+/// Reads a model's files, or where nothing is computed their shapes.
+fn loaded_from(host: &Host, found: &Name, pre_tokenizer: Option<&str>) -> anyhow::Result<FromFiles> {
+    let files = source::model(found)?.split_by(pre_tokenizer)?;
     if host.outlook().is_some() {
         return Ok(FromFiles { network: model::shapes::load(&files, host.settings.dtype)?, digests: Digests::default(), files });
     }
