@@ -89,7 +89,7 @@ pub(in crate::data) fn tools(place: &Place, value: Value) -> Result<Vec<Value>> 
     match parsed {
         Value::Array(list) if list.iter().all(Value::is_object) => Ok(list),
         Value::Array(list) => {
-            let other = list.iter().find(|tool| !tool.is_object()).map_or("nothing", kind);
+            let other = list.iter().find(|tool| !tool.is_object()).map_or("nothing".into(), kind);
             bail_data!("{place}: `tools` holds {other}, expected JSON schemas of functions")
         }
         other => bail_data!("{place}: `tools` is {}, expected a list of JSON schemas", kind(&other)),
@@ -186,10 +186,10 @@ impl Reader<'_> {
         let Some(Value::Array(parts)) = self.fields.get("content") else { return Ok(()) };
         let mut whole = String::new();
         for (i, part) in parts.iter().enumerate() {
-            let kind_of = part.get("type").and_then(Value::as_str).unwrap_or_else(|| kind(part));
+            let kind_of = part.get("type").and_then(Value::as_str).map_or_else(|| kind(part), Into::into);
             let other =
                 || part.as_object().and_then(|fields| fields.iter().find(|(key, v)| *key != "type" && *key != "text" && !is_empty(v)));
-            match (kind_of, part.get("text"), other()) {
+            match (kind_of.as_ref(), part.get("text"), other()) {
                 ("text", Some(Value::String(text)), None) => whole += text,
                 ("text", _, Some((key, _))) => {
                     bail_data!("{place}: `{at}.content[{i}]` has the key `{}`, which would be left out", clip(key))
