@@ -163,9 +163,6 @@ fn factors(gguf: &Gguf, name: &str, config: &Config) -> Result<Option<Vec<f64>>>
 /// The factors in `rope_freqs.weight`: those of a published Llama 3 under its name, any others as they are.
 fn rope_factors(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>> {
     let Some(factors) = factors(gguf, "rope_freqs.weight", config)? else { return Ok(None) };
-    if factors.iter().all(|f| *f == 1.0) {
-        return Ok(Some(RopeScaling::None));
-    }
     let plain = config.frequencies(1);
     for factor in LLAMA3 {
         let scaling = RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
@@ -174,7 +171,8 @@ fn rope_factors(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>> {
             return Ok(Some(scaling));
         }
     }
-    Ok(Some(RopeScaling::Factors(factors)))
+    let none = factors.iter().all(|f| *f == 1.0);
+    Ok(Some(if none { RopeScaling::None } else { RopeScaling::Factors(factors) }))
 }
 
 /// GGUF's name of a linear module.

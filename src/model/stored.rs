@@ -151,10 +151,12 @@ fn published(own: &str, wanted: &BTreeSet<String>) -> String {
 
 /// The method whose weights have such a tensor.
 fn quantised(name: &str) -> Option<&'static str> {
+    if name.contains(".quant_state.") {
+        return Some("bitsandbytes");
+    }
     Some(match name.rsplit('.').next()? {
         "qweight" | "qzeros" | "g_idx" | "scales" => "GPTQ or AWQ",
         "absmax" | "quant_map" | "nested_absmax" | "nested_quant_map" | "SCB" | "weight_format" => "bitsandbytes",
-        part if part.starts_with("quant_state") => "bitsandbytes",
         "weight_scale" | "weight_scale_inv" | "input_scale" | "weight_packed" | "weight_shape" | "weight_zero_point" => {
             "fp8 or packed integers"
         }
