@@ -145,7 +145,7 @@ fn shown(data: &str, wording: &str) -> Option<String> {
     );
     std::fs::write(&script, text).unwrap();
     let ran = recipe(&script, &[("model", &model), ("data", &file.display().to_string())], &[]);
-    Some(ran.stdout + &ran.stderr)
+    Some(ran.stdout + ran.stderr.as_str())
 }
 
 const SHAREGPT: &str = r#"{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes \"so\""}, {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "No"}], "n": 1}"#;
@@ -160,7 +160,8 @@ fn a_template_of_the_recipe_words_conversations() {
     let own = shown(SHAREGPT, &format!("#{{ messages: {messages} }}")).unwrap();
     let want = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n⟦Yes \"so\"<|im_end|>⟧\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n⟦No<|im_end|>⟧\n";
     assert!(own.contains(want), "{own}");
-    assert_eq!(shown(SHAREGPT, "#{ messages: `{{ conversations | tojson }}` }").unwrap(), own);
+    let plain = shown(SHAREGPT, "#{ messages: `{{ conversations | tojson }}` }").unwrap();
+    assert!(plain.contains(want), "{plain}");
     let odd = r#"{"question": "Hi", "reply": "No", "calls": [{"type": "function"}]}"#;
     let made = "#{ messages: `[{\"role\": \"user\", \"content\": {{ question | tojson }}}, {\"role\": \"assistant\", \"content\": {{ reply | tojson }}}]`, tools: `{{ calls | tojson }}` }";
     let own = shown(odd, made).unwrap();

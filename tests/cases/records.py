@@ -40,8 +40,8 @@ WORDED = [
     ({"system_prompt": "Be brief."}, every, system + talk, None, {}),
     ({"tools": TOOLS}, every, talk, TOOLS, {}),
     ({"tools": json.dumps(TOOLS)}, every, talk, TOOLS, {}),
-    ({"history": [["And fire?", "Hot."]]}, ["instruction"], before + talk, None, {}),
-    ({"history": [["And fire?", "Hot."]], "system": "Be brief."}, ["instruction"], system + before + talk, None, {}),
+    ({"history": [["And fire?", "Hot."]]}, ["instruction", "completion"], before + talk, None, {}),
+    ({"history": [["And fire?", "Hot."]], "system": "Be brief."}, ["instruction", "completion"], system + before + talk, None, {}),
     ({"chat_template_kwargs": {"shout": True}}, ["messages", "sharegpt", "turns"], talk, None, {"shout": True}),
 ]
 cases = []

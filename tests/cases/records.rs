@@ -112,7 +112,7 @@ fn every_key_is_worded_or_says_nothing_or_is_noted_or_refused() {
     // What one kind words, another has no place for.
     for (shape, key, value) in [
         ("messages", "history", json!([["a", "b"]])),
-        ("completion", "history", json!([["a", "b"]])),
+        ("turns", "history", json!([["a", "b"]])),
         ("messages", "input", json!("x")),
         ("completion", "input", json!("x")),
         ("instruction", "chat_template_kwargs", json!({ "shout": true })),

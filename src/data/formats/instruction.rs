@@ -31,7 +31,7 @@ pub(super) fn item(fields: &mut Fields) -> Result<Instruction> {
 /// A record with `prompt` and `completion`: nothing to choose from.
 pub(super) fn completion(fields: &mut Fields) -> Result<Instruction> {
     let (instruction, answer_text) = (fields.text("prompt")?, fields.text("completion")?);
-    let before = Before { history: vec![], ..before(fields)? };
+    let before = before(fields)?;
     let (input, choices, names) = Default::default();
     Ok(Instruction { place: fields.place.clone(), instruction, input, answer_text, choices, names, label: None, target: None, before })
 }
