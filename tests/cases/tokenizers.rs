@@ -63,7 +63,7 @@ fn models(home: &Path, right: &Value) {
     larger.says(&["1 without a row, the first `[PAD]`", "`[PAD]`", "are not in tokenizer.json and were added"]);
     eval(home, "models/larger", "held.jsonl", &[]).refused(3, &["held.jsonl` line 1", "`[PAD]` is token", "rows"]);
     let train = "let p = params(#{ model: \"\", data: \"\" }); let m = model::load(p.model); let t = data::load(p.data); \
-                 let b = m.booster(#{ layers: [0] }); b.fit(t.train, #{ steps: 1, optimizer: adamw(0.001) });";
+                 let b = m.booster(#{ layers: [0] }); b.fit(t.train, #{ steps: 1, optimizer: adamw(#{ lr: 0.001 }) });";
     std::fs::write(home.join("train.rhai"), train).unwrap();
     let path = |name: &str| home.join(name).display().to_string();
     let trained = recipe(&home.join("train.rhai"), &[("model", &path("models/larger")), ("data", &path("held.jsonl"))], &[]);
