@@ -145,12 +145,12 @@ impl Targets {
         if layers.is_empty() && !indexed.is_empty() && config.get("layers_to_transform").is_none_or(Value::is_null) {
             return Err(Error::data("`layers_pattern` says how layers are found, but `layers_to_transform` names none"));
         }
-        let indexed = match indexed.is_empty() {
-            true => vec![Pattern::new("layers_pattern", "", r"^.*?\.[^.]*\.(?P<index>\d+)\.", "")?],
-            false => {
-                let one = |text| Pattern::new("layers_pattern", r"^(?:^|.*?\.)(?:", text, r")\.(?P<index>\d+)\.");
-                indexed.into_iter().map(|text| one(text)).collect::<Result<_, _>>()?
-            }
+        // The first number among a module's names, or that behind a name.
+        let indexed = if indexed.is_empty() {
+            vec![Pattern::new("layers_pattern", "", r"^.*?\.[^.]*\.(?P<index>\d+)\.", "")?]
+        } else {
+            let one = |text: &String| Pattern::new("layers_pattern", r"^(?:^|.*?\.)(?:", text, r")\.(?P<index>\d+)\.");
+            indexed.into_iter().map(one).collect::<Result<_, _>>()?
         };
         Ok(Self { named, excluded, saved, layers, indexed })
     }

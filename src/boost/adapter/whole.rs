@@ -45,7 +45,7 @@ impl Carry<'_> {
     /// Errors (class data): `modules_to_save` names what the model or the file does not have.
     fn all_saved(&self) -> Result<()> {
         for saved in &self.config.modules_to_save {
-            let module = |name: &str| name.rsplit_once('.').map_or(false, |(module, _)| within(module, saved));
+            let module = |name: &str| name.rsplit_once('.').is_some_and(|(module, _)| within(module, saved));
             let meant: Vec<&String> = self.shapes.keys().filter(|name| module(name)).collect();
             if meant.is_empty() {
                 bail_data!("`modules_to_save` names `{saved}`, which the model does not have");
