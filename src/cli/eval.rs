@@ -37,7 +37,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let started = Instant::now();
     let grants = Grants::everything();
     let date = args.date.as_deref().map(Date::parse).transpose()?;
-    let mut loaded = model::load::open(&args.model, args.pre_tokenizer.as_deref(), &grants, &compute.device, compute.dtype)?;
+    let files = source::model(&source::resolve(&args.model, &grants)?)?.split_by(args.pre_tokenizer.as_deref())?;
+    let mut loaded = model::load::load(&files, &compute.device, compute.dtype)?;
     loaded.tokenizer = loaded.tokenizer.with_date(date);
     terminal::notes(&console, &args.model, &loaded.notes);
     let network = loaded.model;

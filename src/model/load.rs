@@ -35,10 +35,9 @@ pub struct Extras {
     pub others: Vec<PathBuf>,
 }
 
-/// Loads the model that `name` stands for, if it may be read; `pre_tokenizer` is that of [`ModelFiles::split_by`]. Errors: those
-/// of [`source::resolve`] and [`load`].
-pub fn open(name: &str, pre_tokenizer: Option<&str>, grants: &Grants, device: &Device, storage: DType) -> Result<Loaded> {
-    load(&source::model(&source::resolve(name, grants)?)?.split_by(pre_tokenizer)?, device, storage)
+/// Loads the model that `name` stands for, if it may be read. Errors: those of [`source::resolve`] and [`load`].
+pub fn open(name: &str, grants: &Grants, device: &Device, storage: DType) -> Result<Loaded> {
+    load(&source::model(&source::resolve(name, grants)?)?, device, storage)
 }
 
 /// Loads a model. `storage` is the type in which weights are kept: f32, bf16, f16, or f64 for tests.

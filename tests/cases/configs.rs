@@ -95,8 +95,8 @@ impl Decode for Mute {
     fn decode(&self, _: &[u32]) -> anyhow::Result<String> {
         Ok(String::new())
     }
-    fn eos(&self) -> Option<u32> {
-        None
+    fn special(&self) -> Vec<(String, u32)> {
+        vec![]
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use xgbrun::data::encode::{LossOn, encode_train};
-use xgbrun::data::formats::{self, Unused};
+use xgbrun::data::formats::{self, FileRead};
 use xgbrun::data::{EncodeOptions, Item, Layout, Template};
 use xgbrun::source::Tokenizer;
 
@@ -72,8 +72,7 @@ fn read(home: &Path, record: &Value) -> anyhow::Result<(Vec<u32>, String)> {
     let tokenizer = Tokenizer::from_file(&home.join("model/tokenizer.json"))?;
     let data = home.join("train.jsonl");
     std::fs::write(&data, format!("{record}\n"))?;
-    let mut unused = Unused::default();
-    let items = formats::read_noted(&data, &Layout::default(), &mut unused)?.0;
+    let FileRead { items, unused, .. } = formats::read_noted(&data, &Layout::default())?;
     let options = EncodeOptions { max_length: 4096, loss: LossOn::Answer };
     let out = encode_train(&items, Template::Chat, &tokenizer, &options)?;
     Ok((out.examples[0].ids.clone(), unused.notes().join("\n")))

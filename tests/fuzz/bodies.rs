@@ -125,7 +125,7 @@ fn data(name: &str, bytes: &[u8]) {
 fn open(name: &str) -> Option<Loaded> {
     let cpu = device::select("cpu").unwrap();
     let dtype = device::storage_dtype("f32", &cpu).unwrap();
-    load::open(name, None, &Grants::everything(), &cpu, dtype).ok()
+    load::open(name, &Grants::everything(), &cpu, dtype).ok()
 }
 
 fn put(name: &str, bytes: &[u8]) -> PathBuf {
