@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use crate::data::chat::{ChatTemplate, OWN, conversation};
 use crate::data::continuation::{Border, Joined, White, continued};
 use crate::data::item::{Chat, Document, Instruction, Item, Piece, Place, Row, TokenRow};
+use crate::data::talks::Talks;
 use crate::data::template::Template;
-use crate::data::turns::{How, Worded};
 use crate::error::{Error, nearest};
 use crate::source::Date;
 use crate::{bail_data, bail_usage};
@@ -121,54 +121,6 @@ pub struct Report {
     pub talks: Talks,
 }
 
-/// Conversations that are not plainly worded, by what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Talks {
-    /// Rendered once and the turns found in the text, since the template rewrites earlier turns.
-    pub found: usize,
-    /// An example for each turn of the assistant, behind the prompt that the template makes of what came before.
-    pub each: usize,
-    /// An example for the last turn of the assistant alone.
-    pub last: usize,
-    /// The template leaves out a part of an answer.
-    pub altered: usize,
-    /// The template does not word the `name` of a message.
-    pub unnamed: usize,
-}
-
-impl Talks {
-    /// What each number counts, in words.
-    pub fn told(&self) -> [(&'static str, usize); 5] {
-        [
-            ("conversations rendered once and their turns found in them, since the chat template rewrites earlier turns", self.found),
-            ("conversations that gave an example a turn, since the chat template rewrites what stands before", self.each),
-            ("conversations whose last turn alone is learnt, since the chat template rewrites what stands before", self.last),
-            ("conversations of whose answers the chat template leaves out a part", self.altered),
-            ("conversations with a `name` that the chat template does not word", self.unnamed),
-        ]
-    }
-
-    /// Adds those of another item.
-    pub fn add(&mut self, other: &Self) {
-        self.found += other.found;
-        self.each += other.each;
-        self.last += other.last;
-        self.altered += other.altered;
-        self.unnamed += other.unnamed;
-    }
-
-    fn count(&mut self, worded: &Worded) {
-        match worded.how {
-            How::Stable => {}
-            How::Found => self.found += 1,
-            How::Each => self.each += 1,
-            How::Last => self.last += 1,
-        }
-        self.altered += usize::from(worded.altered);
-        self.unnamed += usize::from(worded.unnamed);
-    }
-}
-
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (items, examples) = (count(self.items, "item"), count(self.examples, "example"));
@@ -203,7 +155,7 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 /// * `none`: as `alpaca`, with nothing around prompt and answer.
 /// * `chat`: the model's own template over the conversation; the assistant's turns are supervised, with the token that ends
 ///   them. The text is tokenised at once, as transformers does; a token with any part of an answer counts as answer. Where the
-///   template rewrites what stands before a turn, [`How`] says what is done, and the report how often.
+///   template rewrites what stands before a turn, [`crate::data::turns::How`] says what is done, and the report how often.
 /// * Token rows are taken as they are; an id beyond the vocabulary is an error.
 /// * A text is divided into consecutive blocks of `max_length` tokens. It opens with the
 ///   beginning-of-sequence token if the model wants one and closes with the end-of-sequence token

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::data::encode::{Encode, EncodeOptions, Example, Talks, Words, encode_all, encode_with};
+use crate::data::encode::{Encode, EncodeOptions, Example, Words, encode_all, encode_with};
 use crate::data::item::{Chat, Item};
+use crate::data::talks::Talks;
 use crate::data::template::Template;
 
 /// One item as it is trained on: where it is from, its text with what counts in the loss between ⟦ and ⟧, its tokens by id and text

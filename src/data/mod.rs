@@ -20,6 +20,7 @@ mod jinja;
 pub mod look;
 pub mod mapping;
 pub mod questions;
+pub mod talks;
 pub mod task;
 pub mod template;
 pub mod turns;
