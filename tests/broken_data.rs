@@ -110,7 +110,7 @@ fn json() -> Vec<Case> {
         case("json lines with a blank conversation", "train.jsonl", r#"{"messages": []}"#),
         case("json lines with a role that is none", "train.jsonl", r#"{"messages": [{"role": "asistant", "content": "a"}]}"#),
         case("json lines with a message without content", "train.jsonl", r#"{"messages": [{"role": "user"}]}"#),
-        case("json lines with a call of a tool", "train.jsonl", r#"{"messages": [{"role": "user", "content": "a", "tool_calls": []}]}"#),
+        case("json lines with a call of a tool", "train.jsonl", r#"{"messages": [{"role": "user", "content": "a", "tool_calls": [{}]}]}"#),
         case("json lines with ids as a text", "train.jsonl", "{\"ids\": [1]}\n{\"ids\": \"1 2\"}\n"),
     ]
 }
