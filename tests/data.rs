@@ -223,7 +223,7 @@ fn broken_files_are_named_with_the_place() {
             b"{\"ids\": [1]}\n{\"ids\"".into(),
             "`a.jsonl` line 2 column 6: the JSON is cut short (EOF while parsing an object)".into(),
         ),
-        ("a.jsonl", b"[1, 2]".into(), format!("`a.jsonl` line 1 is a list, expected an object; {shapes}")),
+        ("a.jsonl", b"[1, 2]\n[3]".into(), format!("`a.jsonl` line 1 is a list, expected an object; {shapes}")),
         ("a.jsonl", b"{\"mask_first\": 1}".into(), format!("`a.jsonl` line 1 has no `ids`; {row}")),
         ("a.jsonl", b"{\"ids\": 1}".into(), format!("`a.jsonl` line 1: `ids` is a number, {row}")),
         ("a.jsonl", b"{\"ids\": [1, \"2\"]}".into(), "`a.jsonl` line 1: `ids[1]` is a string, expected a token id".into()),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::keys::{Unused, is_empty};
 use super::record::Fields;
-use super::{kind, messages};
+use super::{kind, loose, messages};
 use crate::bail_data;
 use crate::data::item::{Chat, Message};
 use crate::error::Error;
@@ -78,7 +78,10 @@ fn around(fields: &mut Fields, mut messages: Vec<Message>) -> Result<Chat> {
     let tools = fields.take("tools").map_or(Ok(vec![]), |value| messages::tools(place, value))?;
     let variables = match fields.take("chat_template_kwargs").filter(|value| !is_empty(value)) {
         None => Map::new(),
-        Some(Value::Object(variables)) => variables,
+        Some(value @ Value::Object(_)) if loose::what(&value).is_none() => {
+            messages::usable(place, "chat_template_kwargs", &value)?;
+            value.as_object().cloned().unwrap_or_default()
+        }
         Some(other) => bail_data!("{place}: `chat_template_kwargs` is {}, expected an object", kind(&other)),
     };
     if let Some(taken) = variables.keys().find(|key| TAKEN.contains(&key.as_str())) {

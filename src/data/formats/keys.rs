@@ -45,6 +45,9 @@ pub(super) const SILENT: [(&str, &[&str]); 4] = [
     ),
 ];
 
+const LOSS: &str = "which tokens count in the loss";
+const WEIGHT: &str = "how much the record weighs";
+
 /// Keys that would change what is learnt, by what they hold. A kind of record that words one of them takes it out before.
 #[rustfmt::skip]
 pub(super) const MATTERS: [(&str, &[&str]); 10] = [
@@ -73,7 +76,7 @@ pub(super) const MATTERS: [(&str, &[&str]); 10] = [
         ],
     ),
     (
-        "which tokens count in the loss",
+        LOSS,
         &[
             "labels", "mask", "masks", "loss_mask", "loss_masks", "label_mask", "assistant_mask",
             "assistant_masks", "completion_mask", "prompt_mask", "mask_first", "mask_prompt", "mask_history",
@@ -84,7 +87,7 @@ pub(super) const MATTERS: [(&str, &[&str]); 10] = [
     ("what is no text", &[
             "image", "images", "video", "videos", "audio", "audios", "pixel_values",
         ]),
-    ("how much the record weighs", &[
+    (WEIGHT, &[
             "weight", "weights", "sample_weight", "example_weight", "loss_weight",
         ]),
 ];
@@ -149,6 +152,21 @@ pub(super) fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// A key beside a text that is learnt as it stands, whatever the record tells of it: it is named in a note, but where it
+/// weighs the record or its tokens.
+///
+/// Errors: as [`pass`].
+pub(super) fn pass_beside_text(key: &str, value: &Value, unused: &mut Unused) -> Result<(), Error> {
+    let of_the_loss = |holds: &str| holds == LOSS || holds == WEIGHT;
+    if key == "label" || MATTERS.iter().any(|(holds, keys)| keys.contains(&key) && !of_the_loss(holds)) {
+        if !is_empty(value) {
+            unused.column(key);
+        }
+        return Ok(());
+    }
+    pass(key, value, &[], unused)
+}
+
 /// A key, with its value, that no item is made of.
 ///
 /// Errors (class data), without the place: it would change what is learnt; `slips` are names that it may be meant as, beside
@@ -190,9 +208,9 @@ pub(super) fn why_silent(key: &str) -> Option<&'static str> {
 fn remedy(holds: &str) -> &'static str {
     match holds {
         "answers by preference" => "keep the answer that was preferred, as `completion`; preferences themselves are not learnt",
-        "which tokens count in the loss" => "it goes with token ids; in `messages`, `weight: 0` leaves an answer out of the loss",
+        LOSS => "it goes with token ids; in `messages`, `weight: 0` leaves an answer out of the loss",
         "what is no text" => "the models here read text only; leave the column out",
-        "how much the record weighs" => "leave the column out, or divide the records into sets and give these weights with `data::mix`",
+        WEIGHT => "leave the column out, or divide the records into sets and give these weights with `data::mix`",
         _ => "word it with a template of the recipe (`template: #{ prompt: …, answer: … }`), or leave the column out",
     }
 }
@@ -252,6 +270,11 @@ mod tests {
             let error = pass(key, &json!("x"), &["input"], &mut unused).unwrap_err();
             assert_eq!(error.message, format!("unknown key `{key}`; did you mean `{near}`?"));
         }
+        let mut beside = Unused::default();
+        for (key, fine) in [("image", true), ("label", true), ("tools", true), ("weight", false), ("loss_mask", false)] {
+            assert_eq!(pass_beside_text(key, &json!(0), &mut beside).is_ok(), fine, "{key}");
+        }
+        assert_eq!(beside.notes(), ["columns not used: `image`, `label`, `tools`"]);
         for (value, fine) in [(json!(1), true), (json!(1.0), true), (json!("1"), true), (json!(0), false), (json!(0.5), false)] {
             assert_eq!(pass("weight", &value, &[], &mut unused).is_ok(), fine, "{value}");
         }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Unused, is_empty, truth};
-use super::{kind, record::clip};
+use super::{kind, loose, record::clip};
 use crate::bail_data;
 use crate::data::item::{Message, Place};
 use crate::error::{Error, nearest};
@@ -74,11 +74,20 @@ pub(in crate::data) fn messages(place: &Place, key: &str, value: Value, spoken: 
     list.into_iter().enumerate().map(message).collect()
 }
 
+/// Errors (class data) where a value holds what JSON or Unicode do not have, deep in it.
+pub(super) fn usable(place: &Place, name: &str, value: &Value) -> Result<()> {
+    match loose::what_within(value) {
+        Some(what) => bail_data!("{place}: `{name}` holds {what}"),
+        None => Ok(()),
+    }
+}
+
 /// JSON schemas of functions: a list, or a JSON text of one.
 pub(in crate::data) fn tools(place: &Place, value: Value) -> Result<Vec<Value>> {
     if is_empty(&value) {
         return Ok(vec![]);
     }
+    usable(place, "tools", &value)?;
     let parsed = match value {
         Value::String(text) => match serde_json::from_str(&text) {
             Ok(parsed) => parsed,
@@ -231,6 +240,7 @@ impl Reader<'_> {
     fn others(&mut self, unused: &mut Unused) -> Result<()> {
         let (place, at) = (self.place, &self.at);
         for (key, value) in &self.fields {
+            usable(place, &format!("{at}.{}", clip(key)), value)?;
             let known = ["role", "content"].contains(&key.as_str()) || WORDED.contains(&key.as_str()) || NAMES.contains(&key.as_str());
             if known || keys::why_silent(key).is_some() {
                 continue;
@@ -317,6 +327,10 @@ mod tests {
                 "`messages[0].content[0]` is a part of the type `image_url`",
             ),
             (user(json!({ "content": [{ "type": "text", "text": "x", "cache": 1 }] })), "`messages[0].content[0]` has the key `cache`"),
+            (
+                user(json!({ "tool_calls": [{ "function": { "arguments": { "x": loose::fault("NaN") } } }] })),
+                "`messages[0].tool_calls` holds NaN",
+            ),
             (user(json!({ "content": null })), "`messages[0].content` is null, expected a string"),
             (json!([{ "from": "function_call", "value": "f(x)" }]), "`messages[0]` is a call that is no JSON"),
             (json!("hello"), "`messages` is a string, expected a list"),

@@ -247,7 +247,11 @@ impl Fields<'_> {
     fn rest(self, shape: Shape, unused: &mut Unused) -> Result<()> {
         for (key, value) in &self.fields {
             let key = key.as_str();
-            keys::pass(key, value, shape.slips(), unused).map_err(|error| {
+            let passed = match shape {
+                Shape::Text => keys::pass_beside_text(key, value, unused),
+                _ => keys::pass(key, value, shape.slips(), unused),
+            };
+            passed.map_err(|error| {
                 // The words of a slip are as those of a key that is missing.
                 let expected = if error.message.starts_with("unknown key") { format!("; {}", self.expected) } else { String::new() };
                 Error { message: format!("{}: {}{expected}", self.place, error.message), ..error }
