@@ -1,7 +1,6 @@
 //! Conversations, worded by the model's own chat template: Jinja, rendered as transformers does
 //! (`utils/chat_template_utils.py`). A template comes with a model and is not to be trusted.
 
-
 use anyhow::Result;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;

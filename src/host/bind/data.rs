@@ -267,7 +267,8 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     let loading = data_options::parse(options).map_err(|e| door::to_script(&e))?;
     door::call(context, host, "data::load", arguments).make(|making| {
         let (files, found) = files_of(host, path, &loading)?;
-        let (tasks, digests, notes) = if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
+        let (tasks, digests, notes) =
+            if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
         if host.outlook().is_none() && !making.again {
             notes.iter().for_each(|note| host.console.note(note));
         }

@@ -218,8 +218,8 @@ pub(super) mod module {
     }
 
     /// The model of an earlier run. Options: `base` (where the model lies that the run began with,
-    /// as `-p` gave it; by the name in `run.json`, or where it lay then). Its weights have to be
-    /// those that the run began with.
+    /// as `-p` gave it; by the name in `run.json`, or where it lay then), `date` (as in
+    /// `model::load`; none). The base's weights have to be those that the run began with.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -459,7 +459,7 @@ fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) ->
     let mut arguments = told_map(&options);
     arguments["name"] = name.into();
     let LoadOptions { mode, pre_tokenizer, date } = load_options(options).map_err(refuse)?;
-    let date = date.as_deref().map(source::Date::parse).transpose().map_err(|e| door::to_script(&e))?;
+    let date = day(date)?;
     door::call(context, host, "model::load", arguments).make(|making| {
         let (mut loaded, found) = loaded_files(host, name, pre_tokenizer.as_deref())?;
         loaded.network.tokenizer = loaded.network.tokenizer.with_date(date);
@@ -473,7 +473,8 @@ fn loaded(context: &NativeCallContext, host: &Host, name: &str, options: Map) ->
 fn gone_on(context: &NativeCallContext, host: &Host, path: &str, options: Map) -> Answer<Model> {
     let mut arguments = told_map(&options);
     arguments["path"] = path.into();
-    let base = base_option(options).map_err(refuse)?;
+    let (base, date) = from_run_options(options).map_err(refuse)?;
+    let date = day(date)?;
     door::call(context, host, "model::from_run", arguments).make(|making| {
         let folder = host.path(path)?;
         let kept = Kept::open(&folder)?;
@@ -484,7 +485,8 @@ fn gone_on(context: &NativeCallContext, host: &Host, path: &str, options: Map) -
                 .into());
         }
         let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
-        let (loaded, found) = base_of(host, &kept, base.as_deref())?;
+        let (mut loaded, found) = base_of(host, &kept, base.as_deref())?;
+        loaded.network.tokenizer = loaded.network.tokenizer.with_date(date);
         // What is wrong with the run is found before this one tells of a model.
         ensemble::check(host, &loaded.network.model, &loaded.digests, &kept)?;
         let model = placed_model(context, host, name, mode, loaded, making)?;
@@ -495,8 +497,15 @@ fn gone_on(context: &NativeCallContext, host: &Host, path: &str, options: Map) -
     })
 }
 
-fn base_option(options: Map) -> Result<Option<String>, Error> {
-    Options::new("model::from_run", options, &["base"])?.take_opt("base")
+/// Where the base lies now, and the day that a chat template writes.
+fn from_run_options(options: Map) -> Result<(Option<String>, Option<String>), Error> {
+    let mut o = Options::new("model::from_run", options, &["base", "date"])?;
+    Ok((o.take_opt("base")?, o.take_opt("date")?))
+}
+
+/// A day out of an option. Errors (class usage): it is none.
+fn day(date: Option<String>) -> Answer<Option<source::Date>> {
+    date.as_deref().map(source::Date::parse).transpose().map_err(|e| door::to_script(&e))
 }
 
 /// The model that a run began with: `base`, if a recipe names it; else what has its name here, or
@@ -520,7 +529,11 @@ fn base_of(host: &Host, kept: &Kept, base: Option<&str>) -> anyhow::Result<(From
         return Err(error.hint("`-p base=PATH` gives it to `model::from_run(p.run, #{ base: p.base })`").into());
     }
     let digest = kept.manifest.digests.get(name);
-    source::right_one(found, |found| loaded_from(host, found, kept.manifest.pre_tokenizer.as_deref()), |loaded| digest == Some(&loaded.digests.digest))
+    source::right_one(
+        found,
+        |found| loaded_from(host, found, kept.manifest.pre_tokenizer.as_deref()),
+        |loaded| digest == Some(&loaded.digests.digest),
+    )
 }
 
 struct LoadOptions {
