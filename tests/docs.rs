@@ -4,8 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const DOCUMENTS: [&str; 7] =
-    ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/experiments.md", "docs/files.md", "docs/guide.md", "docs/recipes.md", "docs/report.md"];
+const DOCUMENTS: [&str; 8] = [
+    "README.md",
+    "CHANGELOG.md",
+    "docs/architecture.md",
+    "docs/experiments.md",
+    "docs/files.md",
+    "docs/guide.md",
+    "docs/recipes.md",
+    "docs/report.md",
+];
 
 fn home() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
