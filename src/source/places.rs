@@ -65,8 +65,8 @@ impl Places {
             return Ok(granted);
         }
         let found = self.resolve(name, grants)?;
-        let paths = found.into_iter().filter_map(|name| if let Name::Path(path) = name { Some(path) } else { None });
-        Ok(paths.last().unwrap_or(granted))
+        let mut paths = found.into_iter().filter_map(|name| if let Name::Path(path) = name { Some(path) } else { None });
+        Ok(paths.next_back().unwrap_or(granted))
     }
 
     /// Says of an error where the run was begun, and what gives the place of a name.
