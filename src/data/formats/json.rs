@@ -158,11 +158,13 @@ fn only(file: &Path, value: &Value, records: &Records) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Unused;
     use super::*;
     use crate::error::{Class, class_of};
 
     fn texts(text: &str) -> Result<Vec<String>> {
-        let items = parse(&Arc::from(Path::new("a.json")), text, Records::new(false, "key"))?;
+        let mut unused = Unused::default();
+        let items = parse(&Arc::from(Path::new("a.json")), text, Records::new(false, "key", &mut unused))?;
         let text = |item: Item| match item {
             Item::Text(document) => format!("{} {}", document.place, document.text),
             other => panic!("{other:?}"),
