@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 
 use crate::data::chat::{ChatTemplate, OWN, conversation};
-use crate::data::continuation::{Border, Joined, White, continued};
+use crate::data::continuation::{Begin, Border, Joined, White, continued};
 use crate::data::item::{Chat, Document, Instruction, Item, Piece, Place, Row, TokenRow};
 use crate::data::talks::Talks;
 use crate::data::template::Template;
@@ -154,8 +154,9 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 ///   the prompt join the answer's first word in one token, that token counts as answer.
 /// * `none`: as `alpaca`, with nothing around prompt and answer.
 /// * `chat`: the model's own template over the conversation; the assistant's turns are supervised, with the token that ends
-///   them. The text is tokenised at once, as transformers does; a token with any part of an answer counts as answer. Where the
-///   template rewrites what stands before a turn, [`crate::data::turns::How`] says what is done, and the report how often.
+///   them. The text is tokenised at once, as transformers does, and begins as the template says: with no beginning-of-sequence token
+///   where it writes none. A token with any part of an answer counts as answer. Where the template rewrites what stands before a
+///   turn, [`crate::data::turns::How`] says what is done, and the report how often.
 /// * Token rows are taken as they are; an id beyond the vocabulary is an error.
 /// * A text is divided into consecutive blocks of `max_length` tokens. It opens with the
 ///   beginning-of-sequence token if the model wants one and closes with the end-of-sequence token
@@ -222,11 +223,17 @@ impl<'a> Words<'a> {
 
     /// The same in tokens. Errors where there are none.
     pub fn test_tokens(&self, item: &Instruction) -> Result<Vec<u32>> {
-        let ids = opened(self.tokenizer, tokens(self.tokenizer, &self.test_prompt(item)?, &item.place)?);
+        let ids = tokens(self.tokenizer, &self.test_prompt(item)?, &item.place)?;
+        let ids = if self.begin() == Begin::Opened { opened(self.tokenizer, ids) } else { ids };
         if ids.is_empty() {
             bail_data!("{}: the tokenizer makes nothing of the prompt", item.place);
         }
         Ok(ids)
+    }
+
+    /// What stands before a prompt.
+    pub fn begin(&self) -> Begin {
+        if self.chat.is_some() { Begin::AsWritten } else { Begin::Opened }
     }
 
     /// The texts that are scored after it.
@@ -252,10 +259,12 @@ impl Encoded {
                 }
             }
             Item::Chat(Chat { worded: Some(pieces), place, .. }) => {
-                let (mut ids, mut supervised) = encode_pieces(pieces, place, *tokenizer, options)?;
+                let (ids, mut supervised) = encode_pieces(pieces, place, *tokenizer, options)?;
+                let mut ids = opened(*tokenizer, ids);
+                supervised.splice(0..0, vec![false; ids.len() - supervised.len()]);
                 // An answer at the end of a text that the recipe words is ended, as elsewhere.
                 if pieces.iter().rfind(|piece| !piece.text.is_empty()).is_some_and(|last| last.supervised)
-                    && let Some(eos) = tokenizer.eos().filter(|eos| ids.last() != Some(eos))
+                    && let Some(eos) = ending(*tokenizer, &ids)?
                 {
                     ids.push(eos);
                     supervised.push(true);
@@ -284,10 +293,13 @@ impl Encoded {
     fn add_chat(&mut self, chat: &Chat, template: &ChatTemplate, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<()> {
         let worded = template.word(chat)?;
         self.report.talks.count(&worded);
+        let (begin, mut unbegun) = (tokenizer.begin(), false);
         for pieces in &worded.examples {
             let (ids, supervised) = encode_pieces(pieces, &chat.place, tokenizer, options)?;
+            unbegun |= !ids.starts_with(&begin);
             self.push(ids, supervised, options.max_length);
         }
+        self.report.talks.unbegun += usize::from(unbegun);
         Ok(())
     }
 
@@ -342,7 +354,7 @@ fn encode_instruction(
     let encode = |text: &str| tokens(tokenizer, text, &item.place);
     let (ids, answer_at, border) = match template {
         Template::Alpaca | Template::Cloze | Template::None | Template::Chat => {
-            let parts = continued(tokenizer, &prompt, &[answer], White::Prompt, &item.place)?;
+            let parts = continued(tokenizer, &prompt, &[answer], White::Prompt, Begin::Opened, &item.place)?;
             let answer_at = parts.prompt.len();
             let mut ids = parts.prompt;
             ids.extend(parts.texts.into_iter().flatten());
@@ -381,13 +393,11 @@ fn encode_pieces(pieces: &[Piece], place: &Place, tokenizer: &dyn Encode, option
         }
     }
     supervised.resize(ids.len(), false);
-    let opened = opened(tokenizer, ids);
-    supervised.splice(0..0, vec![false; opened.len() - supervised.len()]);
-    Ok((opened, supervised))
+    Ok((ids, supervised))
 }
 
 /// Tokens that begin a sequence: the beginning-of-sequence token before them if the model wants one, unless the text itself
-/// begins with it, as chat templates do.
+/// begins with it.
 pub fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
     let mut ids = tokenizer.begin();
     if tokens.starts_with(&ids) {

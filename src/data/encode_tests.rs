@@ -274,10 +274,10 @@ fn a_turn_that_the_template_does_not_end_is_ended() {
     let open = "{% for m in messages %}{{ m.content }}|{% endfor %}";
     let tokenizer = Bytes { add_bos: true, chat: Some("{% for m in messages %}{{ m.content }}\n{% endfor %}") };
     let item = chat(&[("user", "hi"), ("assistant", "yo")]);
-    assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "<s>hi\n[yo</s>]\n");
+    assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "hi\n[yo</s>]\n");
     // One that brings its own end has it once.
     let said = chat(&[("user", "hi"), ("assistant", "yo</s>")]);
-    assert_eq!(shown(&encoded(&said, Template::Chat, &tokenizer)), "<s>hi\n[yo</s>]\n");
+    assert_eq!(shown(&encoded(&said, Template::Chat, &tokenizer)), "hi\n[yo</s>]\n");
     let ended = Bytes { add_bos: false, chat: Some(open) };
     assert_eq!(shown(&encoded(&item, Template::Chat, &ended)), "hi|[yo|]");
 }
@@ -288,10 +288,10 @@ fn a_token_that_holds_a_part_of_an_answer_is_learnt() {
     let spaced = "{% for m in messages %}{{ m.role[:1] }}: {{ m.content }}|{% endfor %}{% if add_generation_prompt %}a: {% endif %}";
     let tokenizer = Bytes { add_bos: true, chat: Some(spaced) };
     let item = chat(&[("user", "hi"), ("assistant", "yo"), ("user", "x"), ("assistant", "z")]);
-    assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "<s>u: hi|a:[ yo|]u: x|a:[ z|]");
+    assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "u: hi|a:[ yo|]u: x|a:[ z|]");
     // Cut within a turn, what is left is marked the same.
-    let cut = encode_train(&[item], Template::Chat, &tokenizer, &options(10, LossOn::Answer)).unwrap();
-    assert_eq!((shown(&cut.examples[0]).as_str(), cut.report.cut), ("<s>u: hi|a:[ yo]", 1));
+    let cut = encode_train(&[item], Template::Chat, &tokenizer, &options(9, LossOn::Answer)).unwrap();
+    assert_eq!((shown(&cut.examples[0]).as_str(), cut.report.cut), ("u: hi|a:[ yo]", 1));
 }
 
 #[test]
@@ -412,6 +412,35 @@ fn what_moves_to_the_last_question_is_learnt_from_turn_by_turn() {
     // A number before all of it is of the prompt.
     let numbered = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}";
     assert_eq!(talked(&chat(&[("user", "hi"), ("assistant", "yo")]), numbered).0, ["1hi[yo</s>]"]);
+}
+
+#[test]
+fn what_the_assistant_says_first_is_learnt_without_its_header() {
+    let item = chat(&[("assistant", "x"), ("user", "q"), ("assistant", "y")]);
+    // A beginning before the first message; one that asks what the first message is; what is asked that the answer has not, and has
+    // more of; nothing that is asked.
+    let talk = "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}";
+    let ask = "{% if add_generation_prompt %}a:{% endif %}";
+    for (first, ask, want) in [
+        ("{% if messages %}<s>{% endif %}", ask, "<s>a:[x</s>]u:q</s>a:[y</s>]"),
+        ("{% if messages[0].role[0] == 's' %}{% endif %}", ask, "a:[x</s>]u:q</s>a:[y</s>]"),
+        ("<s>", "{% if add_generation_prompt %}a:<t>{% endif %}", "<s>a:[x</s>]u:q</s>a:[y</s>]"),
+        ("<s>", "", "<s>[a:x</s>]u:q</s>[a:y</s>]"),
+    ] {
+        let template: &'static str = Box::leak(format!("{first}{talk}{ask}").into_boxed_str());
+        assert_eq!(talked(&item, template), (vec![want.into()], Talks::default()), "{template}");
+    }
+}
+
+#[test]
+fn a_conversation_begins_as_the_template_says() {
+    let item = chat(&[("user", "q"), ("assistant", "x")]);
+    let plain = "{% for m in messages %}{{ m.content }}</s>{% endfor %}";
+    for (add_bos, unbegun) in [(true, 1), (false, 0)] {
+        let tokenizer = Bytes { add_bos, chat: Some(plain) };
+        let all = encode_train(std::slice::from_ref(&item), Template::Chat, &tokenizer, &options(99, LossOn::Answer)).unwrap();
+        assert_eq!((shown(&all.examples[0]).as_str(), all.report.talks), ("q</s>[x</s>]", Talks { unbegun, ..Talks::default() }));
+    }
 }
 
 #[test]

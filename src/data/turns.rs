@@ -137,7 +137,12 @@ impl Talk<'_> {
     }
 
     fn turn(&self, at: usize) -> Result<Turn> {
-        let (asked, answered) = (self.text(at, true)?, self.text(at + 1, false)?);
+        let answered = self.text(at + 1, false)?;
+        if at == 0 {
+            let start = self.opened(&answered);
+            return Ok(Turn { at, asked: answered[..start].to_owned(), answered, start: Some(start) });
+        }
+        let asked = self.text(at, true)?;
         let start = if answered.starts_with(&asked) { Some(asked.len()) } else { self.shared_prompt(at, &asked, &answered) };
         Ok(Turn { at, asked, answered, start })
     }
@@ -149,6 +154,20 @@ impl Talk<'_> {
         let probe = self.probed(at + 1, false, |m| m[at] = json!({ "role": "assistant", "content": PROBE }))?;
         let shared = common(asked, answered).min(common(asked, &probe));
         (shared >= open.len()).then_some(shared)
+    }
+
+    /// Where in the text of the first message the assistant begins to speak: behind what is asked behind a user's message. Of no
+    /// messages a template makes nothing, or what it makes of no conversation.
+    fn opened(&self, answered: &str) -> usize {
+        let user = json!({ "role": "user", "content": PROBE });
+        let text = |ask| self.template.plain(std::slice::from_ref(&user), ask, self.chat).ok();
+        let prompt = text(false).zip(text(true)).and_then(|(open, asked)| asked.strip_prefix(open.as_str()).map(str::to_owned));
+        let probed = self.probed(1, false, |m| set_probe(&mut m[0]));
+        let (Some(prompt), Some(probed)) = (prompt.filter(|prompt| !prompt.is_empty()), probed) else { return 0 };
+        let head = &answered[..around(&probed, answered).map_or_else(|| common(&probed, answered), |(before, _)| before)];
+        // All of it, or its beginning, where the answered text has no more of it.
+        let part = || prompt.char_indices().map(|(i, _)| &prompt[..i]).rev().find(|part| head.ends_with(part));
+        head.rfind(&prompt).map(|at| at + prompt.len()).or_else(|| part().filter(|part| !part.is_empty()).map(|_| head.len())).unwrap_or(0)
     }
 
     /// The whole in pieces, where each turn adds to what stands before it.

@@ -52,7 +52,12 @@ pub fn captured(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
 /// Lends the tensors of a model's files, under the published names of its config.
 fn each(files: &ModelFiles, mut config: Config, body: impl FnOnce(&dyn TensorSource) -> Result<()>) -> Result<()> {
     match files {
-        ModelFiles::Folder(folder) => body(&Stored::new(stored::open(folder)?, &mut config, &mut vec![])?),
+        ModelFiles::Folder(folder) => {
+            // What there is to say was said on loading.
+            let notes = &mut vec![];
+            let source = stored::open(folder, &config, notes)?;
+            body(&Stored::new(source, &mut config, notes)?)
+        }
         ModelFiles::Embedded(micro) => body(&Safetensors::embedded(micro.name, micro.weights)?),
         ModelFiles::Gguf { file: path, .. } => {
             let gguf = Gguf::open(path)?;

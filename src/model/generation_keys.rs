@@ -3,11 +3,13 @@
 
 use serde_json::Value;
 
+use crate::error::clip;
+
 /// Read elsewhere.
 const READ: [&str; 1] = ["eos_token_id"];
 
 /// Keys that change no text here.
-const NOTHING: [&str; 38] = [
+const NOTHING: [&str; 36] = [
     // Prompts are always given, and nothing is padded.
     "bos_token_id",
     "pad_token_id",
@@ -35,9 +37,6 @@ const NOTHING: [&str; 38] = [
     "output_logits",
     "return_dict_in_generate",
     "num_return_sequences",
-    // Of encoders.
-    "encoder_repetition_penalty",
-    "encoder_no_repeat_ngram_size",
     // Speculation gives the same text sooner.
     "is_assistant",
     "num_assistant_tokens",
@@ -70,7 +69,7 @@ const SAMPLING: [(&str, Usual); 9] = [
 ];
 
 /// Keys that change the text, unless they have their usual value.
-const CHANGES: [(&str, Usual); 27] = [
+const CHANGES: [(&str, Usual); 29] = [
     ("num_beams", Usual::Number(1.0)),
     ("early_stopping", Usual::No),
     ("length_penalty", Usual::Number(1.0)),
@@ -86,6 +85,9 @@ const CHANGES: [(&str, Usual); 27] = [
     ("stop_strings", Usual::Nothing),
     ("repetition_penalty", Usual::Number(1.0)),
     ("no_repeat_ngram_size", Usual::Number(0.0)),
+    // Of models without an encoder, the prompt stands for what it reads.
+    ("encoder_repetition_penalty", Usual::Number(1.0)),
+    ("encoder_no_repeat_ngram_size", Usual::Number(0.0)),
     ("bad_words_ids", Usual::Nothing),
     ("forced_bos_token_id", Usual::Nothing),
     ("forced_eos_token_id", Usual::Nothing),
@@ -130,12 +132,12 @@ pub(super) fn notes_of<'a>(file: &str, keys: impl Iterator<Item = (&'a str, &'a 
     let (mut changes, mut sampling, mut unknown) = (vec![], vec![], vec![]);
     for (key, value) in keys {
         let of = |table: &[(&str, Usual)]| table.iter().find(|(name, _)| *name == key).map(|(_, usual)| usual.is(value));
-        let told = format!("`{key}` {}", cut(&value.to_string()));
+        let told = format!("`{key}` {}", clip(&value.to_string()));
         match (of(&CHANGES), of(&SAMPLING)) {
             (Some(true), _) | (_, Some(true)) => {}
             (Some(false), _) => changes.push(told),
             (_, Some(false)) => sampling.push(told),
-            (None, None) if all && !READ.contains(&key) && !NOTHING.contains(&key) => unknown.push(format!("`{}`", cut(key))),
+            (None, None) if all && !READ.contains(&key) && !NOTHING.contains(&key) => unknown.push(format!("`{}`", clip(key))),
             (None, None) => {}
         }
     }
@@ -157,11 +159,6 @@ pub(super) fn notes_of<'a>(file: &str, keys: impl Iterator<Item = (&'a str, &'a 
     out
 }
 
-/// A key or value, cut where it is long.
-fn cut(text: &str) -> String {
-    if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(40).chain(['…']).collect() }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -177,7 +174,7 @@ mod tests {
         let usual = json!({
             "_from_model_config": true, "bos_token_id": 1, "eos_token_id": [2, 3], "pad_token_id": 0, "max_length": 4096, "use_cache": true,
             "transformers_version": "5.24.0", "repetition_penalty": 1.0, "do_sample": false, "temperature": 1.0, "top_k": 50, "top_p": 1,
-            "num_beams": 1, "suppress_tokens": [], "forced_eos_token_id": null, "no_repeat_ngram_size": 0,
+            "num_beams": 1, "suppress_tokens": [], "forced_eos_token_id": null, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0,
         });
         assert_eq!(notes(usual, true), Vec::<String>::new());
         assert_eq!(notes(json!({ "model_type": "llama", "hidden_size": 64, "top_k": null }), false), Vec::<String>::new());

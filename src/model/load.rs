@@ -62,12 +62,12 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
     match files {
         ModelFiles::Folder(folder) => {
             let path = folder.config.display();
-            let text = std::fs::read_to_string(&folder.config).map_err(|e| Error::data(format!("cannot read `{path}`: {e}")))?;
-            source::model::without_mark(&folder.config, &text)?;
+            let text = source::model::json_text(&folder.config)?;
             let json: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
             let within = || format!("cannot use the model in `{}`", folder.root.display());
             let mut config = Config::from_json(&json, notes).with_context(within)?;
-            let weights = Stored::new(stored::open(folder)?, &mut config, notes).with_context(within)?;
+            let source = stored::open(folder, &config, notes)?;
+            let weights = Stored::new(source, &mut config, notes).with_context(within)?;
             let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
             let tokenizer = tokenizer.with_rows(config.vocabulary).with_context(within)?;
             ends::of_folder(folder, &json, &tokenizer, &mut config, notes)?;
@@ -114,11 +114,14 @@ fn check(config: &Config, source: &dyn TensorSource) -> Result<()> {
         return Err(if *first == names::HEAD { error.hint(HEADLESS) } else { error }.into());
     }
     if let Some(first) = unexpected.first() {
-        bail_data!(
+        let error = Error::data(format!(
             "the weights have a tensor `{first}`{} that a `{}` model of this config does not have",
             and_more(unexpected.len()),
             config.model_type
-        );
+        ));
+        return Err(error
+            .hint("if it is a part of the model, the config is another model's; if not, write the file again without it")
+            .into());
     }
     for (name, shape) in &expected {
         let found = source.shape(name).unwrap_or_default();

@@ -20,9 +20,9 @@ pub struct Stored {
 /// The file that makes a folder an adapter's.
 const ADAPTER: &str = "adapter_config.json";
 
-/// The weights of a folder. Errors (class data): those of [`Safetensors::open`]; a tensor that the index names and no file has, or
-/// that another file has with other numbers.
-pub fn open(folder: &ModelFolder) -> Result<Safetensors> {
+/// The weights of a folder. Errors (class data): those of [`Safetensors::open`]; a tensor of the model that the index names and no
+/// file has, or that another file has with other numbers. Others that no file has are told in `notes`.
+pub fn open(folder: &ModelFolder, config: &Config, notes: &mut Vec<String>) -> Result<Safetensors> {
     if folder.root.join(ADAPTER).is_file() {
         let error =
             Error::data(format!("the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter over its base"));
@@ -30,9 +30,21 @@ pub fn open(folder: &ModelFolder) -> Result<Safetensors> {
     }
     let source = Safetensors::open(&folder.weights)?;
     let index = source::weight_map(folder)?;
-    if let Some((name, file)) = index.iter().find(|(name, _)| source.shape(name).is_none()) {
+    let wanted = wanted(config);
+    // Of a tied pair one will do.
+    let needed = |name: &str| {
+        let name = published(name, &wanted);
+        wanted.contains(&name) && !(config.tied && [names::EMBEDDING, names::HEAD].contains(&name.as_str()))
+    };
+    let (absent, spare): (Vec<_>, Vec<_>) =
+        index.iter().filter(|(name, _)| source.shape(name).is_none()).partition(|(name, _)| needed(name));
+    if let Some((name, file)) = absent.first() {
         let error = Error::data(format!("the index names the tensor `{name}` in `{file}`, which does not have it"));
         return Err(error.hint("copy or download the shards again, all of the same version").into());
+    }
+    if let Some((name, _)) = spare.first() {
+        let more = if spare.len() > 1 { format!(" (and {} more)", spare.len() - 1) } else { String::new() };
+        notes.push(format!("the index names the tensor `{name}`{more}, which no file has and the model does without: passed over"));
     }
     for name in source.copies() {
         let last = source.file_of(name).and_then(|file| file.file_name()).unwrap_or_default();
@@ -46,12 +58,17 @@ pub fn open(folder: &ModelFolder) -> Result<Safetensors> {
     Ok(source)
 }
 
+/// The published names that a model of this config may have.
+fn wanted(config: &Config) -> BTreeSet<String> {
+    config.tensors().into_iter().map(|(name, _)| name).chain([names::HEAD.to_owned()]).collect()
+}
+
 impl Stored {
     /// Finds the published names; a config that ties head and embedding is corrected where the file holds a head of its own.
     ///
     /// Errors (class data): two tensors of one name, names that transformers does not know, quantised weights.
     pub fn new(source: Safetensors, config: &mut Config, notes: &mut Vec<String>) -> Result<Self> {
-        let wanted: BTreeSet<String> = config.tensors().into_iter().map(|(name, _)| name).chain([names::HEAD.to_owned()]).collect();
+        let wanted = wanted(config);
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         for own in source.names() {
             let name = published(own, &wanted);

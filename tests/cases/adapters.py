@@ -208,6 +208,14 @@ def kind(name, which, config, tensors, **options):
 for dtype in [torch.float16, torch.bfloat16]:
     kind(f"factors-{str(dtype)[6:]}", "plain", CONFIG, {key: tensor.to(dtype) for key, tensor in FACTORS.items()})
 kind("default-names", "plain", CONFIG, {key.replace(".weight", ".default.weight"): tensor for key, tensor in FACTORS.items()})
+for name in ("dora", "tokens"):
+    config, tensors = json.loads((HOME / "kinds" / name / "adapter_config.json").read_text()), load_file(HOME / "kinds" / name / "adapter_model.safetensors")
+    named = {key.replace("_A.weight", "_A.default.weight").replace("_B.weight", "_B.default.weight"): tensor for key, tensor in tensors.items()}
+    kind(f"default-names-{name}", "plain", config, named)
+    old = {key + ".default" if key.endswith("magnitude_vector") else key: tensor for key, tensor in named.items()}
+    if name == "dora":
+        kind("default-names-magnitude", "plain", config, old)
+        kind("default-names-magnitude-weight", "plain", config, {key + ".weight" if "magnitude" in key else key: tensor for key, tensor in old.items()})
 named = {key.replace(".weight", ".mine.weight"): tensor for key, tensor in FACTORS.items()}
 kind("other-names", "plain", CONFIG, named, adapter_name="mine")
 kind("several-names", "plain", CONFIG, {**named, **{key: tensor.clone() for key, tensor in FACTORS.items()}}, adapter_name="mine")

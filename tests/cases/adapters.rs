@@ -86,6 +86,7 @@ fn no_key_and_no_kind_is_silently_different() {
         ("embedding-tying", "it changes `lm_head` alone"),
         ("tokens-apart-tied", "it changes `lm_head` alone"),
         ("several-names", "its file holds tensors of several adapters: one without a name, `mine`"),
+        ("default-names-magnitude", "lora_magnitude_vector.default`, which PEFT 0.21 passes over"),
         ("kasa", "`kasa_config` is"),
         ("parameters", "`target_parameters` is"),
         ("replicated", "`layer_replication` is"),

@@ -5,7 +5,7 @@ Each template is a folder with a tokenizer; each case has a data file, and of ea
 that are to be learnt are written out here, and found in what `apply_chat_template` renders."""
 import json, os, sys
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 home = sys.argv[1]
@@ -159,6 +159,13 @@ TEMPLATES = {
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n\\n' }}{%- endif %}""",
+    # Llama 3's: what begins a text stands before the first message.
+    "llama3": """{% for message in messages %}{% set content = '<|im_start|>' + message['role'] + '\\n\\n' + message['content'] | trim + '<|eot|>' %}
+{%- if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n\\n' }}{% endif %}""",
+    # Zephyr's: what is asked stands in the loop.
+    "zephyr": """{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + eos_token + '\\n' }}
+{%- if loop.last and add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}{% endfor %}""",
     # A template that says itself what is generated.
     "generation": """{%- for m in messages -%}
     {%- if m.role == 'assistant' -%}
@@ -185,10 +192,17 @@ for name, template in TEMPLATES.items():
     if name in ("chatml", "qwen3", "generation"):
         made.eos_token = "<|im_end|>"
     else:
-        made.eos_token = "<|eot|>" if name == "llama31" else "</s>"
+        made.eos_token = "<|eot|>" if name.startswith("llama3") else "</s>"
     made.chat_template = template
     made.save_pretrained(folder)
     tokenizers[name] = AutoTokenizer.from_pretrained(folder)
+
+# ChatML beside a tokenizer that begins each text, as TinyLlama's.
+inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", inner.token_to_id("<s>"))])
+begun = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="<|im_end|>", chat_template=TEMPLATES["chatml"])
+begun.save_pretrained(os.path.join(home, "begun"))
+tokenizers["begun"] = AutoTokenizer.from_pretrained(os.path.join(home, "begun"))
+assert tokenizers["begun"]("a").input_ids[0] == 0
 
 cases, renders = [], []
 
@@ -302,6 +316,23 @@ whole("llama31_plain", "llama31", {"messages": talk}, talk, ["White." + LL, "Hot
 call = [S, Q, {"role": "assistant", "tool_calls": [CALL]}, turn("tool", "White."), A, Q2, A2]
 whole("llama31_tools", "llama31", {"messages": call, "tools": [TOOL]}, call,
       ['{"name": "f", "parameters": {"x": 1, "y": [true, null, 0.5]}}' + LL, "White." + LL, "Hot." + LL], tools=[TOOL])
+
+# The assistant speaks first.
+first = [A, Q2, A2]
+spoken = [{"from": share[m["role"]], "value": m["content"]} for m in first]
+whole("first_chatml", "chatml", {"conversations": spoken}, first, both)
+whole("first_qwen3", "qwen3", {"conversations": spoken}, first, ["White.<|im_end|>", T + "Hot.<|im_end|>"], FOUND)
+whole("first_r1", "r1", {"conversations": spoken}, first, ["White.</s>", "Hot.</s>"])
+whole("first_mistral", "mistral", {"conversations": spoken}, first, [" White.</s>", " Hot.</s>"])
+whole("first_zephyr", "zephyr", {"conversations": spoken}, first, ["White.</s>", "Hot.</s>"])
+for name in ["llama3", "llama31"]:
+    whole(f"first_{name}", name, {"conversations": spoken}, first, ["White." + LL, "Hot." + LL])
+# A template that writes no beginning: as in `apply_chat_template`, there is none.
+tok = tokenizers["begun"]
+out = tok.apply_chat_template(talk, return_dict=True)["input_ids"]
+begun_row = row(tok, tok.apply_chat_template(talk, tokenize=False), both)
+assert begun_row["ids"] == out and out[0] != tok.bos_token_id
+case("begun", "begun", {"messages": talk}, [begun_row], "without the beginning-of-sequence token of other texts, which the chat template")
 
 tok = tokenizers["generation"]
 out = tok.apply_chat_template(talk, return_dict=True, return_assistant_tokens_mask=True)

@@ -125,6 +125,16 @@ fn what_a_file_is_instead_is_named() {
         ),
         ("train.json", b"{\"text\": [\"a\", \"b\"]}", &["one object with a table's columns"]),
         (
+            "train.jsonl",
+            b"{\"chosen\": [{\"role\": \"user\", \"content\": \"q\"}], \"rejected\": [{\"role\": \"user\", \"content\": \"q\"}]}",
+            &["`train.jsonl` line 1 is a preference (`chosen`)"],
+        ),
+        (
+            "train.json",
+            b"{\"dialog\": [{\"role\": \"user\", \"content\": \"q\"}]}",
+            &["`train.json` line 1 has the key `dialog`, which is no record"],
+        ),
+        (
             "train.json",
             b"{\n \"version\": \"1.0\",\n \"rows\": [{\"text\": \"a\"}]\n}",
             &["one object, whose `rows` is the list of records"],

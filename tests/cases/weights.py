@@ -135,6 +135,9 @@ folder("two-index-names-last", None, shards=[{**first, **other}, {**second, copi
 folder("two-index-names-first", None, shards=[{**first, **other}, {**second, copied: PLAIN[copied]}], index={copied: ONE})
 folder("index-wrong-shard", None, shards=[first, second], index={names[0]: TWO, names[1]: ONE})
 folder("index-of-nothing", None, shards=[{k: v for k, v in first.items() if k != copied}, second], index={copied: ONE})
+folder("index-of-more", None, shards=[first, second], index={"model.layers.3.mlp.up_proj.weight": ONE, "model.extra": TWO})
+tied = [{k: v for k, v in shard.items() if k != HEAD} for shard in (first, second)]
+folder("index-of-tied-head", None, TIED, shards=tied, index={HEAD: ONE})
 folder("shard-beside", None, shards=[first, second])
 save_file(other, f"{HOME}/shard-beside/model-00003-of-00003.safetensors", metadata={"format": "pt"})
 folder("adapter-beside", PLAIN)

@@ -31,11 +31,13 @@ const REFUSED: [(&str, &str); 16] = [
 ];
 
 /// What a person is told of those that are read.
-const NOTED: [(&str, &str); 9] = [
+const NOTED: [(&str, &str); 11] = [
     ("cache-scales", "2 scales of an 8-bit key-value cache"),
     ("e4m3", "stored as F8_E4M3"),
     ("e5m2", "stored as F8_E5M2"),
     ("fewer-layers", "the weights have 3 layers, the config asks for the first 2"),
+    ("index-of-more", "the index names the tensor `model.extra` (and 1 more), which no file has"),
+    ("index-of-tied-head", "the index names the tensor `lm_head.weight`, which no file has"),
     ("tied-only-head", "the embedding is read from `lm_head.weight`"),
     ("tied-own-head", "another matrix than the embedding"),
     ("tied-f64-own-head", "another matrix than the embedding"),

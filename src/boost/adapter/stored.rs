@@ -57,6 +57,9 @@ impl Stored {
             };
             if let Some((module, rest)) = inside.split_once(".lora_") {
                 let Some((part, adapter)) = part(rest) else {
+                    if let Some(adapter) = rest.strip_prefix("magnitude_vector.").filter(|adapter| !adapter.contains('.')) {
+                        return Err(old_magnitude(name, adapter));
+                    }
                     return Err(Error::data(format!(
                         "it has a tensor `{name}`, which is no LoRA factor of a linear module or an embedding"
                     )));
@@ -65,7 +68,8 @@ impl Stored {
                 let other = stored.factors.entry(module.to_owned()).or_default().insert(part, name.to_owned());
                 twice = twice.or(other.map(|other| (other, name.to_owned())));
             } else if let Some((module, rest)) = inside.split_once(".token_adapter.trainable_tokens_delta") {
-                adapters.insert(rest.strip_prefix('.').map(str::to_owned));
+                // PEFT never writes the adapter's name behind rows.
+                adapters.extend(rest.strip_prefix('.').map(|adapter| Some(adapter.to_owned())));
                 stored.rows.insert(module.to_owned(), name.to_owned());
             } else {
                 let below = inside.contains(".base_layer.");
@@ -87,6 +91,12 @@ impl Stored {
     }
 }
 
+/// The error for a magnitude under the name that it had inside models of older versions of PEFT.
+fn old_magnitude(name: &str, adapter: &str) -> Error {
+    Error::data(format!("it has a tensor `{name}`, which PEFT 0.21 passes over: the magnitudes would be those of the base"))
+        .hint(format!("write the file again with `.{adapter}` taken out of the names of its tensors"))
+}
+
 /// What stands behind `.lora_` in a name: the part, and the adapter's name where it has one.
 fn part(rest: &str) -> Option<(Part, Option<&str>)> {
     Some(match rest.split('.').collect::<Vec<_>>()[..] {
@@ -101,7 +111,7 @@ fn part(rest: &str) -> Option<(Part, Option<&str>)> {
         ["embedding_B"] => (Part::EmbeddingB, None),
         ["embedding_B", adapter] => (Part::EmbeddingB, Some(adapter)),
         ["magnitude_vector"] | ["magnitude_vector", "weight"] => (Part::Magnitude, None),
-        ["magnitude_vector", adapter] | ["magnitude_vector", adapter, "weight"] => (Part::Magnitude, Some(adapter)),
+        ["magnitude_vector", adapter, "weight"] => (Part::Magnitude, Some(adapter)),
         ["velora_embed"] => (Part::Velora, None),
         ["velora_embed", adapter] => (Part::Velora, Some(adapter)),
         _ => return None,
@@ -133,6 +143,7 @@ mod tests {
             &format!("{q}.lora_A.default.weight"),
             &format!("{q}.lora_B.default.weight"),
             &format!("{q}.lora_magnitude_vector.default.weight"),
+            "base_model.model.lm_head.token_adapter.trainable_tokens_delta",
             &format!("{q}.base_layer.bias"),
             "base_model.model.model.embed_tokens.lora_embedding_A.default",
             "base_model.model.lm_head.weight",
@@ -155,6 +166,7 @@ mod tests {
             (vec![format!("{q}.lora_C.weight")], "which is no LoRA factor"),
             (vec![format!("{q}.lora_diag")], "which is no LoRA factor"),
             (vec![format!("{q}.lora_A.one.weight"), format!("{q}.lora_A.two.weight")], "several adapters: `one`, `two`"),
+            (vec![format!("{q}.lora_magnitude_vector.default")], "which PEFT 0.21 passes over"),
             (vec![format!("{q}.lora_magnitude_vector"), format!("{q}.lora_magnitude_vector.weight")], "are the same part of a module"),
             (vec![format!("{q}.lora_A.weight"), format!("{q}.lora_B.default.weight")], "one without a name, `default`"),
         ] {

@@ -139,7 +139,10 @@ fn only(file: &Path, value: &Value, records: &Records) -> Result<()> {
     let Value::Object(fields) = value else {
         bail_data!("`{}` holds {}; {RECORDS}", file.display(), kind(value));
     };
-    if records.takes(fields) {
+    // Messages are no rows, whatever their key is: the record has a fault of its own.
+    let message = |value: &Value| ["role", "from"].iter().any(|key| value.get(key).is_some());
+    let messages = |value: &Value| value.as_array().is_some_and(|list| list.iter().any(message));
+    if records.takes(fields) || fields.values().any(messages) {
         return Ok(());
     }
     let rows = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object));
