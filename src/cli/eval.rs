@@ -123,7 +123,10 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
     };
     let worded = |items: &[Item]| items.iter().any(|item| matches!(item, Item::Instruction(_) | Item::Chat(_)));
     if template.is_some() && !parts.iter().any(|(_, _, items)| worded(items)) {
-        bail_usage!("`--template` words questions, but `{}` holds none", args.data);
+        if !parts.iter().any(|(_, _, items)| matches!(items.first(), Some(Item::Tokens(_)))) {
+            bail_usage!("`--template` words questions, but `{}` holds none", args.data);
+        }
+        console.note(&format!("`{}` holds token ids, which are taken as they are: `--template` words none of them", args.data));
     }
     let set = |(name, split, items): (String, Option<Split>, Vec<Item>)| {
         let template = worded(&items).then(|| template.unwrap_or(Template::Alpaca));

@@ -116,6 +116,8 @@ fn conversations_of_files_are_read_as_what_they_mean() {
     eval(&shapes, &model, "message-name-weight.jsonl", &chat).has_nll(6.008103);
     eval(&shapes, &model, "developer-role.jsonl", &chat).has_nll(6.065852);
     eval(&shapes, &model, "input_ids-labels.jsonl", &[]).has_nll(5.998918);
+    let taken = eval(&shapes, &model, "input_ids-labels.jsonl", &chat);
+    taken.says(&["holds token ids, which are taken as they are"]).has_nll(5.998918);
     eval(&shapes, &model, "tool-role.jsonl", &chat).refused(3, &["leaves out `tool_calls` of message 2", "template: #{ text:"]);
     eval(&shapes, &model, "preference.jsonl", &chat).refused(3, &["is a preference (`chosen`)", "answer: \"{{ chosen }}\""]);
     // The hint of one template leads to another that words it, or to the recipe's own.
