@@ -12,6 +12,7 @@ use xgbrun::model::load::{self, Loaded};
 use xgbrun::model::{Model, Overlay, Tokens, save};
 use xgbrun::source::Grants;
 
+use crate::common;
 use crate::harness::{case, eval, made, transformers};
 
 fn loaded(folder: &Path) -> anyhow::Result<Loaded> {
@@ -152,5 +153,17 @@ fn rope_scaling_of_all_kinds() {
     // Of yarn.gguf: the file's weights in transformers, with yarn of its metadata.
     for (name, nll) in [("llama3-factor-8-original-64.gguf", 6.16534), ("factors-of-1.gguf", 6.18139), ("yarn.gguf", 6.18775)] {
         eval(&folder, name, "rows.jsonl", &[]).has_nll(nll);
+    }
+}
+
+#[test]
+fn published_models_as_they_are_need_no_note() {
+    let (Some(gguf), Some(folder)) = (common::model(common::GGUF), common::model(common::FOLDER)) else { return };
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("rows.jsonl"), "{\"ids\": [1, 504, 1420], \"mask_first\": 1}\n").unwrap();
+    for model in [gguf, folder] {
+        let ran = eval(home.path(), model.to_str().unwrap(), "rows.jsonl", &[]);
+        let notes: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with('`')).collect();
+        assert_eq!((ran.code, notes), (Some(0), vec![]), "{}", ran.stderr);
     }
 }
