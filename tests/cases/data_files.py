@@ -120,6 +120,10 @@ chat = [{"role": "user", "content": "What is snow?"}, {"role": "assistant", "con
 calls = pa.struct({"role": pa.string(), "content": pa.string(), "tool_calls": pa.list_(pa.string()), "name": pa.string()})
 put("chat.jsonl", json.dumps({"messages": chat}) + "\n", False)
 parquet("chat.parquet", pa.table({"messages": pa.array([[{**turn, "tool_calls": []} for turn in chat]], pa.list_(calls))}), False)
+# Functions of other parameters: each row has the keys of all.
+functions = [[{"type": "function", "function": {"name": n, "parameters": {n: {"type": "number"}}}}] for n in "fg"]
+put("tools.jsonl", "".join(json.dumps({"messages": chat, "tools": tools}) + "\n" for tools in functions), False)
+parquet("tools.parquet", pa.table({"messages": [chat] * 2, "tools": functions}), False)
 called = [{**chat[0], "tool_calls": ["f()"]}, chat[1]]
 parquet("called.parquet", pa.table({"messages": pa.array([called], pa.list_(calls))}), False)
 (home / "expected.json").write_text(json.dumps({"read": read}))

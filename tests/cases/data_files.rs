@@ -69,6 +69,8 @@ fn an_empty_list_of_calls_is_none() {
     let Some((made, _)) = made("data_files.py") else { return };
     let plain = eval(made.path(), &model, "chat.jsonl", &template).nll();
     eval(made.path(), &model, "chat.parquet", &template).has_nll(plain);
+    let tools = eval(made.path(), &model, "tools.jsonl", &template).nll();
+    eval(made.path(), &model, "tools.parquet", &template).has_nll(tools);
     eval(made.path(), &model, "called.parquet", &template).refused(3, &["`called.parquet` row 1", "`tool_calls`"]);
 }
 

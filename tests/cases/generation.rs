@@ -117,7 +117,7 @@ fn notes(home: &Path) {
         r#"{"eos_token_id": [2, 3], "repetition_penalty": 1.3, "encoder_repetition_penalty": 1.5, "do_sample": true, "top_p": 0.9, "strange": 1}"#,
     );
     told(home, "ends0", &[&one]).says(&[
-        "generation_config.json sets `encoder_repetition_penalty` 1.5, `repetition_penalty` 1.3, which only transformers follows",
+        "generation_config.json sets `repetition_penalty` 1.3, `encoder_repetition_penalty` 1.5, which only transformers follows",
         "generation_config.json sets `do_sample` true, `top_p` 0.9 for sampling",
         "generation_config.json has `strange`, which is not known here",
     ]);

@@ -64,7 +64,10 @@ impl Stored {
                         "it has a tensor `{name}`, which is no LoRA factor of a linear module or an embedding"
                     )));
                 };
-                adapters.insert(adapter.map(str::to_owned));
+                // PEFT writes magnitudes without the adapter's name too, beside factors that have it.
+                if part != Part::Magnitude || adapter.is_some() {
+                    adapters.insert(adapter.map(str::to_owned));
+                }
                 let other = stored.factors.entry(module.to_owned()).or_default().insert(part, name.to_owned());
                 twice = twice.or(other.map(|other| (other, name.to_owned())));
             } else if let Some((module, rest)) = inside.split_once(".token_adapter.trainable_tokens_delta") {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Unused, is_empty, truth};
-use super::{kind, loose};
+use super::{kind, loose, parquet};
 use crate::bail_data;
 use crate::data::item::{Message, Place};
 use crate::error::{Error, clip, nearest};
@@ -60,7 +60,7 @@ const NAMES: [&str; 3] = ["name", "tool_call_id", "id"];
 pub(in crate::data) fn messages(place: &Place, key: &str, value: Value, spoken: bool, unused: &mut Unused) -> Result<Vec<Message>> {
     let value = match value {
         Value::String(text) => serde_json::from_str(&text).ok().filter(Value::is_array).unwrap_or(Value::String(text)),
-        other => other,
+        other => told(place, other),
     };
     let list = match value {
         Value::Array(list) if !list.is_empty() => list,
@@ -82,6 +82,20 @@ pub(super) fn usable(place: &Place, name: &str, value: &Value) -> Result<()> {
     }
 }
 
+/// What a record of a Parquet file says: rows share their structs there, so that each has the keys of all others, with nulls for
+/// values. Those are left out, as TRL does. Elsewhere a null was written by somebody.
+fn told(place: &Place, value: Value) -> Value {
+    if place.unit == parquet::ROW { without_nulls(value) } else { value }
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map.into_iter().filter(|(_, v)| !v.is_null()).map(|(key, v)| (key, without_nulls(v))).collect(),
+        Value::Array(list) => list.into_iter().filter(|v| !v.is_null()).map(without_nulls).collect(),
+        other => other,
+    }
+}
+
 /// JSON schemas of functions: a list, or a JSON text of one.
 pub(in crate::data) fn tools(place: &Place, value: Value) -> Result<Vec<Value>> {
     if is_empty(&value) {
@@ -93,7 +107,7 @@ pub(in crate::data) fn tools(place: &Place, value: Value) -> Result<Vec<Value>> 
             Ok(parsed) => parsed,
             Err(_) => bail_data!("{place}: `tools` is a text that is no JSON, expected a list of JSON schemas"),
         },
-        other => other,
+        other => told(place, other),
     };
     match parsed {
         Value::Array(list) if list.iter().all(Value::is_object) => Ok(list),
@@ -271,7 +285,7 @@ mod tests {
         messages(&place, "messages", value, spoken, &mut Unused::default())
     }
 
-    fn told(messages: &[Message]) -> Value {
+    fn fields(messages: &[Message]) -> Value {
         messages.iter().map(|m| Value::Object(m.fields.clone())).collect()
     }
 
@@ -288,11 +302,11 @@ mod tests {
             { "role": "system", "content": "s" }, { "role": "user", "content": "q" }, { "role": "assistant", "content": "a" },
             { "role": "assistant", "tool_calls": call }, { "role": "tool", "content": "5" }, { "role": "assistant", "content": "b" },
         ]);
-        assert_eq!(told(&got), want);
+        assert_eq!(fields(&got), want);
         assert_eq!(got.iter().map(|m| m.learnt).collect::<Vec<_>>(), [true, true, false, true, true, true]);
         let spoken = json!([{ "role": "human", "content": "q" }, { "role": "gpt", "content": "a" }]);
         assert_eq!(
-            told(&read(spoken.clone(), true).unwrap()),
+            fields(&read(spoken.clone(), true).unwrap()),
             json!([{ "role": "user", "content": "q" }, { "role": "assistant", "content": "a" }])
         );
         let error = read(spoken, false).unwrap_err().to_string();
@@ -309,8 +323,23 @@ mod tests {
             { "role": "assistant", "content": null, "tool_calls": [{ "function": { "name": "f" } }], "name": null, "weight": 1 },
         ]);
         let want = json!([{ "role": "user", "content": "ab" }, { "role": "assistant", "tool_calls": [{ "function": { "name": "f" } }] }]);
-        assert_eq!(told(&read(list.clone(), false).unwrap()), want);
-        assert_eq!(told(&read(list.to_string().into(), false).unwrap()), want);
+        assert_eq!(fields(&read(list.clone(), false).unwrap()), want);
+        assert_eq!(fields(&read(list.to_string().into(), false).unwrap()), want);
+    }
+
+    #[test]
+    fn nulls_of_other_rows_are_left_out_of_parquet() {
+        let list = json!([{ "type": "function", "function": { "name": "f", "parameters": { "x": { "a": [1, null] }, "y": null } } }]);
+        let bare = json!([{ "type": "function", "function": { "name": "f", "parameters": { "x": { "a": [1] } } } }]);
+        for (unit, want) in [(parquet::ROW, &bare), ("line", &list)] {
+            let place = Place { file: Path::new("t").into(), unit, number: 1 };
+            assert_eq!(Value::from(tools(&place, list.clone()).unwrap()), *want);
+            // In a JSON text they were written by somebody.
+            assert_eq!(Value::from(tools(&place, list.to_string().into()).unwrap()), list);
+            let said = json!([{ "role": "assistant", "content": null, "tool_calls": list.clone() }]);
+            let got = messages(&place, "messages", said, false, &mut Unused::default()).unwrap();
+            assert_eq!(got[0].fields["tool_calls"], *want);
+        }
     }
 
     #[test]

@@ -20,6 +20,9 @@ use crate::bail_data;
 use crate::data::item::Item;
 use crate::error::Error;
 
+/// What a record is called.
+pub(super) const ROW: &str = "row";
+
 pub(super) fn parse(file: &Arc<Path>, bytes: &[u8], records: Records) -> Result<Vec<Item>> {
     let name = file.display();
     match bytes {
@@ -67,7 +70,7 @@ fn rows(file: &Arc<Path>, bytes: &[u8], mut records: Records, at: &Cell<usize>) 
     for row in reader.get_row_iter(None).map_err(fault)? {
         let row = row.map_err(fault)?;
         at.set(items.len() + 1);
-        let place = place(file, "row", at.get());
+        let place = place(file, ROW, at.get());
         let fields: Map<_, _> = row.into_columns().into_iter().map(|(column, field)| (column, json(field))).collect();
         items.push(records.next(place, Value::Object(fields))?);
     }
