@@ -109,6 +109,11 @@ macro_rules! bail_usage {
     ($($arg:tt)*) => { return Err($crate::error::Error::usage(format!($($arg)*)).into()) };
 }
 
+/// The beginning of a text that may be anything, for messages.
+pub fn clip(text: &str) -> String {
+    if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(40).chain(['…']).collect() }
+}
+
 /// The name in `known` nearest to `word`, where it is near enough to be a slip
 /// (at most a third of its letters differ; a transposition counts once). Of equals, one in which letters were
 /// merely left out comes first.

@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::error::clip;
+
 /// Read elsewhere.
 const READ: [&str; 1] = ["eos_token_id"];
 
@@ -130,12 +132,12 @@ pub(super) fn notes_of<'a>(file: &str, keys: impl Iterator<Item = (&'a str, &'a 
     let (mut changes, mut sampling, mut unknown) = (vec![], vec![], vec![]);
     for (key, value) in keys {
         let of = |table: &[(&str, Usual)]| table.iter().find(|(name, _)| *name == key).map(|(_, usual)| usual.is(value));
-        let told = format!("`{key}` {}", cut(&value.to_string()));
+        let told = format!("`{key}` {}", clip(&value.to_string()));
         match (of(&CHANGES), of(&SAMPLING)) {
             (Some(true), _) | (_, Some(true)) => {}
             (Some(false), _) => changes.push(told),
             (_, Some(false)) => sampling.push(told),
-            (None, None) if all && !READ.contains(&key) && !NOTHING.contains(&key) => unknown.push(format!("`{}`", cut(key))),
+            (None, None) if all && !READ.contains(&key) && !NOTHING.contains(&key) => unknown.push(format!("`{}`", clip(key))),
             (None, None) => {}
         }
     }
@@ -155,11 +157,6 @@ pub(super) fn notes_of<'a>(file: &str, keys: impl Iterator<Item = (&'a str, &'a 
         out.push(format!("{file} has {}{more}, which is not known here and changes nothing", unknown.join(", ")));
     }
     out
-}
-
-/// A key or value, cut where it is long.
-fn cut(text: &str) -> String {
-    if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(40).chain(['…']).collect() }
 }
 
 #[cfg(test)]

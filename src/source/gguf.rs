@@ -11,7 +11,7 @@ use super::gguf_header::{self, Described, Header};
 use super::tensors::{Bytes, Encoding, TensorSource, map, read};
 use super::{gguf_split, lfs};
 use crate::bail_data;
-use crate::error::{Error, nearest};
+use crate::error::{Error, clip, nearest};
 
 /// A metadata value; integers and floats of all widths are widened.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,8 +84,7 @@ impl fmt::Display for Value {
             Self::Signed(x) => write!(f, "{x}"),
             Self::Float(x) => write!(f, "{x}"),
             Self::Bool(x) => write!(f, "{x}"),
-            Self::String(x) if x.chars().count() > 40 => write!(f, "\"{}…\"", x.chars().take(40).collect::<String>()),
-            Self::String(x) => write!(f, "\"{x}\""),
+            Self::String(x) => write!(f, "\"{}\"", clip(x)),
             Self::Integers(x) => write!(f, "an array of {} integers", x.len()),
             Self::Floats(x) => write!(f, "an array of {} floats", x.len()),
             Self::Strings(x) => write!(f, "an array of {} strings", x.len()),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::error::{Error, nearest};
+use crate::error::{Error, clip, nearest};
 
 /// Keys that say nothing of what is to be learnt, by why.
 #[rustfmt::skip]
@@ -113,7 +113,7 @@ impl Unused {
     pub fn notes(&self) -> Vec<String> {
         let lines = [("columns not used", &self.columns), ("keys of messages that only a chat template could word", &self.of_messages)];
         let line = |(what, names): (&str, &BTreeSet<String>)| {
-            let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", super::record::clip(name))).collect();
+            let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", clip(name))).collect();
             let more = if names.len() > SHOWN { ", …" } else { "" };
             format!("{what}: {}{more}", shown.join(", "))
         };
@@ -132,6 +132,11 @@ impl Unused {
 
     pub(super) fn of_message(&mut self, name: &str) {
         add(&mut self.of_messages, name);
+    }
+
+    /// Whether an earlier message had the key.
+    pub(super) fn has_of_message(&self, name: &str) -> bool {
+        self.of_messages.contains(name)
     }
 }
 
@@ -185,6 +190,10 @@ pub(super) fn pass(key: &str, value: &Value, slips: &[&str], unused: &mut Unused
         }
         ("weight" | "weights" | "sample_weight" | "example_weight" | "loss_weight", Some(true)) => return Ok(()),
         _ => {}
+    }
+    // An earlier record had it; looking for what it may be a slip for takes longer than the rest.
+    if unused.columns.contains(key) {
+        return Ok(());
     }
     if let Some((holds, _)) = MATTERS.iter().find(|(_, keys)| keys.contains(&key)) {
         let error = Error::data(format!("`{key}` holds {holds}, which would be left out"));
@@ -266,6 +275,8 @@ mod tests {
             assert!(pass(key, &value, &[], &mut unused).is_ok(), "{key}");
         }
         assert_eq!(unused.notes(), ["columns not used: `flag`, `label`, `persona`"]);
+        // A key that was named is looked at again for its value.
+        assert!(pass("label", &json!(false), &[], &mut unused).is_err() && pass("persona", &json!("y"), &[], &mut unused).is_ok());
         for (key, near) in [("sytem", "system"), ("histroy", "history"), ("tool", "tools"), ("wieght", "weight"), ("inputs", "input")] {
             let error = pass(key, &json!("x"), &["input"], &mut unused).unwrap_err();
             assert_eq!(error.message, format!("unknown key `{key}`; did you mean `{near}`?"));

@@ -4,10 +4,10 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Unused, is_empty, truth};
-use super::{kind, loose, record::clip};
+use super::{kind, loose};
 use crate::bail_data;
 use crate::data::item::{Message, Place};
-use crate::error::{Error, nearest};
+use crate::error::{Error, clip, nearest};
 
 pub(super) const EXPECTED: &str = "expected is `{\"messages\": [{\"role\": \"user\", \"content\": text}, …]}`";
 
@@ -240,9 +240,11 @@ impl Reader<'_> {
     fn others(&mut self, unused: &mut Unused) -> Result<()> {
         let (place, at) = (self.place, &self.at);
         for (key, value) in &self.fields {
-            usable(place, &format!("{at}.{}", clip(key)), value)?;
+            if loose::what_within(value).is_some() {
+                usable(place, &format!("{at}.{}", clip(key)), value)?;
+            }
             let known = ["role", "content"].contains(&key.as_str()) || WORDED.contains(&key.as_str()) || NAMES.contains(&key.as_str());
-            if known || keys::why_silent(key).is_some() {
+            if known || keys::why_silent(key).is_some() || unused.has_of_message(key) {
                 continue;
             }
             if let Some((holds, _)) = keys::MATTERS.iter().find(|(_, keys)| keys.contains(&key.as_str())) {

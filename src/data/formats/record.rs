@@ -10,7 +10,7 @@ use super::keys::{self, Unused, is_empty};
 use super::{conversation, instruction, kind, messages, tokens};
 use crate::bail_data;
 use crate::data::item::{Document, Item, Place, Row};
-use crate::error::{Error, nearest};
+use crate::error::{Error, clip, nearest};
 
 /// Records that are items by themselves.
 const SHAPES: &str = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {conversations}, \
@@ -185,11 +185,6 @@ impl Rule {
         Error::data(format!("{place} has {found}, which is no record that is known; {SHAPES}"))
             .hint(format!("a template in the recipe can word any {}s, those of conversations too", self.field))
     }
-}
-
-/// The beginning of a name that may be anything.
-pub(super) fn clip(name: &str) -> String {
-    if name.chars().count() <= 40 { name.to_owned() } else { name.chars().take(40).chain(['…']).collect() }
 }
 
 /// The fields of a record, to be taken out by name.
