@@ -62,7 +62,18 @@ const READ: [(Types, &[&str]); 4] = [
 /// Keys that say nothing of what the model computes.
 const SILENT: [&[&str]; 7] = [
     // Who wrote the file, and from what.
-    &["transformers_version", "_name_or_path", "name_or_path", "_commit_hash", "model_name", "tokenizer_class", "license"],
+    &[
+        "transformers_version",
+        "_name_or_path",
+        "name_or_path",
+        "_model_name_or_path",
+        "_commit_hash",
+        "model_name",
+        "tokenizer_class",
+        "license",
+        "is_llama_config",
+        "transformers.js_config",
+    ],
     // The type in which weights are kept: `--dtype` says it here.
     &["dtype", "torch_dtype"],
     // How transformers computes and what it returns.
@@ -285,6 +296,10 @@ mod tests {
     #[test]
     fn keys_are_read_passed_over_or_refused() {
         assert!(checked("llama", json!({ "hidden_size": 8, "use_cache": false, "unsloth_fixed": true, "x": null })).unwrap().is_empty());
+        // As SmolLM2 and others are published.
+        let published = json!({ "is_llama_config": true, "rope_interleaved": false, "transformers.js_config": { "dtype": "q4" },
+            "_model_name_or_path": "SmolLM2" });
+        assert!(checked("llama", published).unwrap().is_empty());
         let notes = checked("mistral", json!({ "attention_bias": true, "logit_scale": 2.0, "mlp_bias": false })).unwrap();
         assert_eq!(notes, ["config.json: transformers' `MistralConfig` has no use for `attention_bias`, `logit_scale`: passed over"]);
         for (config, words) in [
