@@ -39,7 +39,7 @@ pub(super) fn of_folder(
         return Ok(());
     };
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{shown}`: {e}")))?;
+    let text = source::model::json_text(path)?;
     let own: Map<String, Value> = serde_json::from_str(&text)
         .map_err(|e| Error::data(format!("`{shown}` is no JSON object: {e}")).hint("without it, config.json says how texts end"))?;
     notes.extend(notes_of(FILE, own.iter().map(|(key, value)| (key.as_str(), value)), true));

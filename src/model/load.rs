@@ -62,8 +62,7 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
     match files {
         ModelFiles::Folder(folder) => {
             let path = folder.config.display();
-            let text = std::fs::read_to_string(&folder.config).map_err(|e| Error::data(format!("cannot read `{path}`: {e}")))?;
-            source::model::without_mark(&folder.config, &text)?;
+            let text = source::model::json_text(&folder.config)?;
             let json: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
             let within = || format!("cannot use the model in `{}`", folder.root.display());
             let mut config = Config::from_json(&json, notes).with_context(within)?;

@@ -192,7 +192,7 @@ fn places(index: &Path) -> Result<BTreeMap<String, String>> {
 
 /// Errors (class data) where the text of a model's file begins with a byte order mark: transformers
 /// reads none such.
-pub fn without_mark(path: &Path, text: &str) -> Result<()> {
+fn without_mark(path: &Path, text: &str) -> Result<()> {
     if text.starts_with('\u{feff}') {
         let message = format!("`{}` begins with a byte order mark, which no JSON does; transformers refuses it too", path.display());
         return Err(Error::data(message).hint("save it as UTF-8 without that mark").into());
@@ -209,10 +209,16 @@ pub(super) fn text(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// Reads a JSON file.
-pub(super) fn json(path: &Path) -> Result<Value> {
+/// Reads the text of a JSON file.
+pub fn json_text(path: &Path) -> Result<String> {
     let text = text(path)?;
     without_mark(path, &text)?;
+    Ok(text)
+}
+
+/// Reads a JSON file.
+pub(super) fn json(path: &Path) -> Result<Value> {
+    let text = json_text(path)?;
     serde_json::from_str(&text)
         .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))
         .with_context(|| format!("`{}`", path.display()))

@@ -206,12 +206,25 @@ fn recipes_may_begin_with_a_byte_order_mark() {
 #[test]
 fn a_model_whose_files_begin_with_a_byte_order_mark_is_refused() {
     let Some(from) = case("refused-run-from-another-folder") else { return };
-    for file in ["config.json", "tokenizer_config.json"] {
+    for file in ["config.json", "generation_config.json", "tokenizer_config.json"] {
         let home = tempfile::tempdir().unwrap();
         copy(&from.join("a"), home.path());
         let path = home.path().join("model").join(file);
         fs::write(&path, format!("\u{feff}{}", fs::read_to_string(&path).unwrap())).unwrap();
         let words = [&format!("{file}` begins with a byte order mark")[..], "save it as UTF-8 without that mark"];
+        xgbrun(home.path(), &["eval", "model", "--data", "data/train.jsonl"]).refused(3, &words);
+    }
+}
+
+#[test]
+fn a_pointer_in_place_of_a_models_config_says_what_to_do() {
+    let Some(from) = case("refused-run-from-another-folder") else { return };
+    for file in ["config.json", "generation_config.json", "tokenizer_config.json"] {
+        let home = tempfile::tempdir().unwrap();
+        copy(&from.join("a"), home.path());
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+        fs::write(home.path().join("model").join(file), pointer).unwrap();
+        let words = [&format!("{file}` is a Git LFS pointer")[..], "git lfs pull"];
         xgbrun(home.path(), &["eval", "model", "--data", "data/train.jsonl"]).refused(3, &words);
     }
 }
