@@ -255,7 +255,7 @@ impl Encoded {
                 let (mut ids, mut supervised) = encode_pieces(pieces, place, *tokenizer, options)?;
                 // An answer at the end of a text that the recipe words is ended, as elsewhere.
                 if pieces.iter().rfind(|piece| !piece.text.is_empty()).is_some_and(|last| last.supervised)
-                    && let Some(eos) = tokenizer.eos().filter(|eos| ids.last() != Some(eos))
+                    && let Some(eos) = ending(*tokenizer, &ids)?
                 {
                     ids.push(eos);
                     supervised.push(true);

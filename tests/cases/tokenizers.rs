@@ -131,6 +131,30 @@ fn a_tokenizer_larger_than_the_vocabulary_is_loaded() {
 }
 
 #[test]
+fn an_end_token_without_a_row_is_refused() {
+    let Some(from) = case("refused-tokenizer-larger-than-vocabulary") else { return };
+    let home = tempfile::tempdir().unwrap();
+    for file in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"] {
+        std::fs::write(home.path().join(file), std::fs::read(from.join("model").join(file)).unwrap()).unwrap();
+    }
+    std::fs::write(home.path().join("tokenizer_config.json"), "{\"eos_token\": \"[PAD]\"}").unwrap();
+    let data = home.path().join("train.jsonl");
+    std::fs::write(&data, "{\"q\": \"Snow?\"}\n{\"q\": \"Fire?\"}\n").unwrap();
+    for template in [r#"prompt: "{{ q }} ", answer: "yes""#, r#"text: "{{ q }} {% generation %}yes{% endgeneration %}""#] {
+        let script = home.path().join("r.rhai");
+        let body = format!(
+            "let p = params(#{{ model: \"\", data: \"\" }}); let m = model::load(p.model); \
+             let d = data::load(p.data, #{{ template: #{{ {template} }} }}); let b = m.booster(#{{ layers: [0], rank: 1 }}); \
+             b.fit(d.train, #{{ steps: 1, optimizer: adamw(#{{ lr: 0.001 }}) }});"
+        );
+        std::fs::write(&script, body).unwrap();
+        let (model, data) = (home.path().display().to_string(), data.display().to_string());
+        let ran = recipe(&script, &[("model", &model), ("data", &data)], &[]);
+        ran.refused(3, &["a text ends with `[PAD]`, token 400, and the model's embedding has 400 rows"]);
+    }
+}
+
+#[test]
 fn tokenizer_files_that_cannot_be_read_are_called_what_they_are() {
     let Some(home) = case("refused-tokenizer-files") else { return };
     let newer = "is of the kind `FancyNew`, which is newer than this program knows";
