@@ -83,26 +83,24 @@ fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Result<(u64, Wire<'_>)>> {
 
 fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Wire<'a>)> {
     let key = number(bytes)?;
-    let mut take = |count: u64| -> Result<&'a [u8]> {
-        let count = usize::try_from(count).ok().filter(|count| *count <= bytes.len()).ok_or_else(|| damaged("a field is cut short"))?;
-        let (taken, rest) = bytes.split_at(count);
-        *bytes = rest;
-        Ok(taken)
-    };
     let value = match key & 7 {
         0 => Wire::Number(number(bytes)?),
-        1 => Wire::Bytes(take(8)?),
+        1 => Wire::Bytes(take(bytes, 8)?),
         2 => {
             let count = number(bytes)?;
-            let count = usize::try_from(count).ok().filter(|count| *count <= bytes.len()).ok_or_else(|| damaged("a field is cut short"))?;
-            let (taken, rest) = bytes.split_at(count);
-            *bytes = rest;
-            Wire::Bytes(taken)
+            Wire::Bytes(take(bytes, count)?)
         }
-        5 => Wire::Fixed(u32::from_le_bytes(take(4)?.try_into().unwrap_or_default())),
+        5 => Wire::Fixed(u32::from_le_bytes(take(bytes, 4)?.try_into().unwrap_or_default())),
         _ => bail_data!("it is no SentencePiece model, or damaged: a field of an unknown type"),
     };
     Ok((key >> 3, value))
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: u64) -> Result<&'a [u8]> {
+    let count = usize::try_from(count).ok().filter(|count| *count <= bytes.len()).ok_or_else(|| damaged("a field is cut short"))?;
+    let (taken, rest) = bytes.split_at(count);
+    *bytes = rest;
+    Ok(taken)
 }
 
 fn number(bytes: &mut &[u8]) -> Result<u64> {

@@ -1,7 +1,7 @@
 //! Special and added tokens: what tokenizer_config.json, special_tokens_map.json, added_tokens.json and tokenizer.json say of
 //! them, put together as transformers 5 does (`_from_pretrained` and the constructors, `tokenization_utils_base.py`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -176,29 +176,28 @@ impl Tokens {
 
     /// Adds the tokens that the vocabulary lacks, and gives those that it has their flags. Returns those that are new.
     pub fn add(&self, inner: &mut tokenizers::Tokenizer, class: Class) -> Result<Vec<(String, u32)>> {
-        let present = inner.get_vocab(true);
-        let mut known: Vec<String> = inner.get_added_tokens_decoder().values().map(|token| token.content.clone()).collect();
+        let mut known: BTreeSet<String> = inner.get_added_tokens_decoder().values().map(|token| token.content.clone()).collect();
         let mut tokens: Vec<Token> = self.added.values().cloned().collect();
         known.extend(tokens.iter().map(|token| token.content.clone()));
         for said in self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra) {
-            if !known.iter().any(|content| content == said.content()) && !tokens.iter().any(|token| token.content == said.content()) {
+            if known.insert(said.content().to_owned()) {
                 tokens.push(match said {
                     Said::Text(text) => Token::new(text, true, None),
                     Said::Token(token) => token.clone(),
                 });
             }
         }
-        for token in &mut tokens {
-            token.special |= self.roles.iter().any(|(_, said)| said.as_ref().is_some_and(|said| said.content() == token.content));
-        }
+        let with_role: BTreeSet<&str> = self.roles.iter().filter_map(|(_, said)| Some(said.as_ref()?.content())).collect();
+        tokens.iter_mut().for_each(|token| token.special |= with_role.contains(token.content.as_str()));
+        let new: Vec<String> =
+            tokens.iter().map(|token| token.content.clone()).filter(|content| inner.token_to_id(content).is_none()).collect();
         let library = |e: tokenizers::Error| crate::error::Error::data(format!("the tokens cannot be added: {e}"));
         inner.add_tokens(tokens.iter().map(Token::built)).map_err(library)?;
         if class == Class::Qwen2 {
             let special = self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra);
             inner.add_tokens(special.map(|said| Token::new(said.content(), true, None).built())).map_err(library)?;
         }
-        let new = tokens.into_iter().filter(|token| !present.contains_key(&token.content));
-        Ok(new.filter_map(|token| Some((token.content.clone(), inner.token_to_id(&token.content)?))).collect())
+        Ok(new.into_iter().filter_map(|token| inner.token_to_id(&token).map(|id| (token, id))).collect())
     }
 
     /// The tokens of which a file gives another id than the vocabulary does: token, id of the file, id.
@@ -275,7 +274,7 @@ fn added(files: &Files, said: &mut Map<String, Value>, own: &mut Map<String, Val
     }
     let content = |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
     let extra = said.get("extra_special_tokens").and_then(Value::as_array).into_iter().flatten();
-    let special: Vec<String> = ROLES.iter().filter_map(|role| said.get(*role)).chain(extra).filter_map(content).collect();
+    let special: BTreeSet<String> = ROLES.iter().filter_map(|role| said.get(*role)).chain(extra).filter_map(content).collect();
     for (token, id) in files.added.and_then(Value::as_object).into_iter().flatten() {
         let Some(id) = id.as_u64() else { bail_data!("added_tokens.json: the id of `{token}` is {id}") };
         let is_special = special.contains(token);
