@@ -182,8 +182,8 @@ pub(super) fn pass(key: &str, value: &Value, slips: &[&str], unused: &mut Unused
     }
     match (key, truth(value)) {
         // Of unpaired preference (KTO): a good answer is an answer.
-        ("label" | "kto_tag", Some(true)) => return Ok(()),
-        ("label" | "kto_tag", Some(false)) => {
+        ("label" | "kto_tag" | "desirable", Some(true)) => return Ok(()),
+        ("label" | "kto_tag" | "desirable", Some(false)) => {
             let what = "is false, which marks an answer that is not to be learnt (unpaired preference, KTO)";
             let error = Error::data(format!("`{key}` {what}"));
             return Err(error.hint(format!("leave out the records whose `{key}` is false, or the column where it means something else")));

@@ -170,10 +170,10 @@ impl Reader<'_> {
     }
 
     /// Whether the turn is to be learnt, by the keys that say so in OpenAI's and TRL's files (`weight`), Axolotl's (`train`,
-    /// `training`) and ms-swift's (`loss`).
+    /// `training`) and ms-swift's (`loss`, `loss_scale`).
     fn learnt(&mut self) -> Result<bool> {
         let mut learnt = true;
-        for key in ["weight", "train", "training", "loss"] {
+        for key in ["weight", "train", "training", "loss", "loss_scale"] {
             let Some(value) = self.fields.shift_remove(key) else { continue };
             match truth(&value) {
                 Some(counts) => learnt &= counts,
