@@ -86,7 +86,7 @@ pub fn encode_choices(
     for (index, item) in items.iter().enumerate() {
         let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
         let texts = words.choices(instruction);
-        let parts = continued(tokenizer, &words.test_prompt(instruction)?, &texts, White::Text, words.begin(), &instruction.place)?;
+        let parts = continued(tokenizer, &words.test_prompt(instruction)?, &texts, White::Text, &instruction.place)?;
         continuation::scorable(&parts, &instruction.place)?;
         let (prompt, choices) = (parts.prompt, parts.texts);
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);

@@ -68,35 +68,19 @@ impl Joined {
     }
 }
 
-/// What stands before a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begin {
-    /// The beginning-of-sequence token, if the model wants one.
-    Opened,
-    /// Nothing but what the text says, as under a chat template.
-    AsWritten,
-}
-
 /// Encodes a prompt with each of `texts` behind it. All of them get the same border: if one is
 /// other tokens behind the prompt than alone, the harness's.
 ///
 /// Errors (class data), at `place`: what the tokenizer refuses, and a text that leaves no token of
 /// its own.
-pub(super) fn continued(
-    tokenizer: &dyn Encode,
-    prompt: &str,
-    texts: &[impl AsRef<str>],
-    white: White,
-    begin: Begin,
-    place: &Place,
-) -> Result<Continued> {
+pub(super) fn continued(tokenizer: &dyn Encode, prompt: &str, texts: &[impl AsRef<str>], white: White, place: &Place) -> Result<Continued> {
     let encode = |text: &str| tokens(tokenizer, text, place);
     let before = encode(prompt)?;
     let apart = texts.iter().map(|text| encode(text.as_ref())).collect::<Result<Vec<_>>>()?;
     let whole = texts.iter().map(|text| encode(&format!("{prompt}{}", text.as_ref()))).collect::<Result<Vec<_>>>()?;
     let same = |(whole, alone): (&Vec<u32>, &Vec<u32>)| whole.strip_prefix(&before[..]) == Some(&alone[..]);
     if whole.iter().zip(&apart).all(same) {
-        return Ok(bounded(tokenizer, before, apart, begin, Border::Apart));
+        return Ok(bounded(tokenizer, before, apart, Border::Apart));
     }
     let head = prompt.trim_end_matches(is_white);
     let own = white == White::Prompt && whole.iter().all(|whole| whole.starts_with(&before));
@@ -113,15 +97,12 @@ pub(super) fn continued(
             }
         });
     }
-    Ok(bounded(tokenizer, before, rests, begin, border))
+    Ok(bounded(tokenizer, before, rests, border))
 }
 
 /// With the beginning-of-sequence token where the model wants it: before the prompt, unless that
 /// has it; where the prompt gives no token, a text's own is left out.
-fn bounded(tokenizer: &dyn Encode, prompt: Vec<u32>, mut texts: Vec<Vec<u32>>, begin: Begin, border: Border) -> Continued {
-    if begin == Begin::AsWritten {
-        return Continued { prompt, texts, border };
-    }
+fn bounded(tokenizer: &dyn Encode, prompt: Vec<u32>, mut texts: Vec<Vec<u32>>, border: Border) -> Continued {
     let nothing = prompt.is_empty();
     let prompt = opened(tokenizer, prompt);
     if nothing && !prompt.is_empty() {
@@ -220,7 +201,7 @@ mod tests {
             id if id > SPACED => format!("_{}", char::from_u32(id - SPACED).unwrap()),
             id => char::from_u32(id).unwrap().to_string(),
         };
-        let found = continued(letters, prompt, texts, white, Begin::Opened, &place(1)).unwrap();
+        let found = continued(letters, prompt, texts, white, &place(1)).unwrap();
         let all = std::iter::once(&found.prompt).chain(&found.texts).map(|ids| ids.iter().map(one).collect::<String>());
         (all.collect::<Vec<_>>().join("|"), found.border)
     }
@@ -259,7 +240,7 @@ mod tests {
     #[test]
     fn a_text_without_a_token_is_named() {
         let letters = Letters { prepend: false, add_bos: false };
-        let of = |prompt, texts: &[&str]| continued(&letters, prompt, texts, White::Text, Begin::Opened, &place(7));
+        let of = |prompt, texts: &[&str]| continued(&letters, prompt, texts, White::Text, &place(7));
         let error = of("qa", &["c", "b"]).unwrap_err();
         assert_eq!(error.to_string(), "`t` item 7: behind its prompt the text \"b\" leaves no token of its own");
         let check = |prompt, texts: &[&str]| scorable(&of(prompt, texts).unwrap(), &place(7));

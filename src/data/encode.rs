@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 
 use crate::data::chat::{ChatTemplate, OWN, conversation};
-use crate::data::continuation::{Begin, Border, Joined, White, continued};
+use crate::data::continuation::{Border, Joined, White, continued};
 use crate::data::item::{Chat, Document, Instruction, Item, Piece, Place, Row, TokenRow};
 use crate::data::talks::Talks;
 use crate::data::template::Template;
@@ -223,17 +223,11 @@ impl<'a> Words<'a> {
 
     /// The same in tokens. Errors where there are none.
     pub fn test_tokens(&self, item: &Instruction) -> Result<Vec<u32>> {
-        let ids = tokens(self.tokenizer, &self.test_prompt(item)?, &item.place)?;
-        let ids = if self.begin() == Begin::Opened { opened(self.tokenizer, ids) } else { ids };
+        let ids = opened(self.tokenizer, tokens(self.tokenizer, &self.test_prompt(item)?, &item.place)?);
         if ids.is_empty() {
             bail_data!("{}: the tokenizer makes nothing of the prompt", item.place);
         }
         Ok(ids)
-    }
-
-    /// What stands before a prompt.
-    pub fn begin(&self) -> Begin {
-        if self.chat.is_some() { Begin::AsWritten } else { Begin::Opened }
     }
 
     /// The texts that are scored after it.
@@ -354,7 +348,7 @@ fn encode_instruction(
     let encode = |text: &str| tokens(tokenizer, text, &item.place);
     let (ids, answer_at, border) = match template {
         Template::Alpaca | Template::Cloze | Template::None | Template::Chat => {
-            let parts = continued(tokenizer, &prompt, &[answer], White::Prompt, Begin::Opened, &item.place)?;
+            let parts = continued(tokenizer, &prompt, &[answer], White::Prompt, &item.place)?;
             let answer_at = parts.prompt.len();
             let mut ids = parts.prompt;
             ids.extend(parts.texts.into_iter().flatten());
