@@ -34,10 +34,10 @@ pub(super) fn read(f: &Fields, e: usize, positions: usize, notes: &mut Vec<Strin
     }
     let s = Fields(chosen);
     let theta = if s.raw("rope_theta").is_some() { s.number_or("rope_theta", THETA)? } else { f.number_or("rope_theta", THETA)? };
-    if scaling.is_some() {
-        if let Some(other) = parameters {
-            both(chosen, other, theta, notes);
-        }
+    if scaling.is_some()
+        && let Some(other) = parameters
+    {
+        both(chosen, other, theta, notes);
     }
     let kind = match s.text("rope_type")? {
         Some(kind) => kind,

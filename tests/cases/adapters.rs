@@ -126,11 +126,14 @@ fn with_config(folder: &Path, more: Value) {
     fs::write(path, config.to_string()).unwrap();
 }
 
+/// What spoils a folder, and the words of its refusal.
+type Spoilt<'a> = (&'a dyn Fn(&Path), &'a [&'a str]);
+
 #[test]
 fn what_is_no_adapter_of_peft_is_named() {
     let remove = |folder: &Path, name: &str| fs::remove_file(folder.join(name)).unwrap();
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 99\n";
-    let cases: [(&dyn Fn(&Path), &[&str]); 10] = [
+    let cases: [Spoilt; 10] = [
         (
             &|folder| {
                 let config = json!({ "fine_tune_type": "lora", "num_layers": 2, "lora_parameters": { "rank": 8, "scale": 20.0 } });

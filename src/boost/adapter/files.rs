@@ -113,7 +113,8 @@ mod tests {
             assert_eq!(class_of(&error), crate::error::Class::Data);
             format!("{error:#} {}", hint_of(&error).unwrap_or_default())
         };
-        let (text, tensors): (fn(&Path) -> Result<()>, fn(&Path) -> Result<()>) = (|p| config(p).map(drop), |p| weights(p).map(drop));
+        let text: fn(&Path) -> Result<()> = |path| config(path).map(drop);
+        let tensors: fn(&Path) -> Result<()> = |path| weights(path).map(drop);
         for (names, read, want) in [
             (vec!["config.json"], text, "holds a whole model"),
             (vec!["two/adapter_config.json", "one/adapter_config.json"], text, "below it: `one`, `two`; name one"),

@@ -139,7 +139,8 @@ impl Targets {
             Some(list) => texts("layers_pattern", list)?,
         };
         let indexed: Vec<_> = indexed.iter().filter(|text| !text.is_empty()).collect();
-        if !matches!(named, Named::Ends(_)) && !(layers.is_empty() && indexed.is_empty()) {
+        let by_layer = !layers.is_empty() || !indexed.is_empty();
+        if by_layer && !matches!(named, Named::Ends(_)) {
             return Err(Error::data("`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, not for a text"));
         }
         if layers.is_empty() && !indexed.is_empty() && config.get("layers_to_transform").is_none_or(Value::is_null) {
