@@ -269,9 +269,9 @@ whole("ultrachat", "chatml", {"prompt": "What is snow?", "prompt_id": "ab", "mes
 # Templates that rewrite.
 T = "<think>\n\n</think>\n\n"
 whole("qwen3_one", "qwen3", {"messages": [S, Q, A]}, [S, Q, A], [T + END])
-whole("qwen3_two", "qwen3", {"messages": talk}, talk, ["White.<|im_end|>", T + "Hot.<|im_end|>"])
+whole("qwen3_two", "qwen3", {"messages": talk}, talk, ["White.<|im_end|>", T + "Hot.<|im_end|>"], FOUND)
 whole("qwen3_same", "qwen3", {"messages": [Q3, A, Q3, A3, Q3, A3]}, [Q3, A, Q3, A3, Q3, A3], [END, END, T + END], FOUND)
-whole("qwen3_sharegpt", "qwen3", {"conversations": from_value[1:]}, talk[1:], ["White.<|im_end|>", T + "Hot.<|im_end|>"])
+whole("qwen3_sharegpt", "qwen3", {"conversations": from_value[1:]}, talk[1:], ["White.<|im_end|>", T + "Hot.<|im_end|>"], FOUND)
 tok = tokenizers["qwen3"]
 thinking = [Q, {**A, "reasoning_content": "Cold."}, Q2, {**A2, "thinking": "Red?"}]
 texts = [tok.apply_chat_template(thinking[:n], tokenize=False) for n in (2, 4)]
