@@ -65,7 +65,7 @@ pub fn bytes(tiny: &Tiny, change: impl Fn(&str, u32) -> u32) -> Vec<u8> {
         ("llama.attention.layer_norm_rms_epsilon", Meta::F32(1e-6)),
         ("llama.rope.freq_base", Meta::F32(10000.0)),
         ("tokenizer.ggml.model", Meta::Text("gpt2")),
-        ("tokenizer.ggml.pre", Meta::Text("default")),
+        ("tokenizer.ggml.pre", Meta::Text("gpt-2")),
         ("tokenizer.ggml.tokens", Meta::Texts(tokens.iter().map(String::as_str).collect())),
         ("tokenizer.ggml.merges", Meta::Texts(merges.iter().map(String::as_str).collect())),
         ("tokenizer.ggml.token_type", Meta::I32s(types)),
