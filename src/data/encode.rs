@@ -405,8 +405,8 @@ pub fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
 fn ending(tokenizer: &dyn Encode, ids: &[u32]) -> Result<Option<u32>> {
     let eos = tokenizer.eos().filter(|eos| ids.last() != Some(eos));
     if let Some(id) = eos.filter(|id| *id as usize >= tokenizer.rows()) {
-        let token = tokenizer.token(id).unwrap_or_default();
-        bail_data!("a text ends with `{token}`, token {id}, and the model's embedding has {} rows", tokenizer.rows());
+        let name = tokenizer.token(id).map_or(String::new(), |token| format!("`{token}`, "));
+        bail_data!("a text ends with {name}token {id}, and the model's embedding has {} rows", tokenizer.rows());
     }
     Ok(eos)
 }
