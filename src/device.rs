@@ -16,9 +16,12 @@ pub fn select(name: &str) -> anyhow::Result<Device> {
         },
     };
     if !candle_core::utils::cuda_is_available() {
-        bail_usage!("device `{name}` asked for, but this xgbrun was built without CUDA (cargo build --features cuda)");
+        bail_usage!(
+            "device `{name}` asked for, but this xgbrun was built without CUDA (cargo build --features cuda)"
+        );
     }
-    Device::new_cuda(index).map_err(|e| crate::error::Error::run(format!("device `{name}`: {e}")).into())
+    Device::new_cuda(index)
+        .map_err(|e| crate::error::Error::run(format!("device `{name}`: {e}")).into())
 }
 
 /// Turns `auto`, `f32`, `bf16` or `f16` into the storage type of weights: auto is f32 on the CPU, bf16 on CUDA.
@@ -44,7 +47,8 @@ pub fn compute_dtype(storage: DType, device: &Device) -> DType {
 
 /// Sizes the thread pool, once, before any work; `None` takes the machine's cores.
 pub fn set_threads(threads: Option<usize>) -> anyhow::Result<usize> {
-    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let threads =
+        threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     // A pool that is already there (a second run in one process) keeps its size.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     let threads = rayon::current_num_threads();
@@ -58,7 +62,11 @@ pub fn set_threads(threads: Option<usize>) -> anyhow::Result<usize> {
 /// same hundreds of megabytes, and pages that come fresh from the kernel cost a tenth of its time. glibc only.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    for (option, value) in [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, 1 << 30), (libc::M_TRIM_THRESHOLD, libc::c_int::MAX)] {
+    for (option, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, 1 << 30),
+        (libc::M_TRIM_THRESHOLD, libc::c_int::MAX),
+    ] {
         // SAFETY: `mallopt` takes two integers; an option it refuses changes nothing.
         unsafe { libc::mallopt(option, value) };
     }

@@ -24,7 +24,9 @@ pub enum Class {
 impl Class {
     /// The class of an exit code.
     pub fn of_code(code: u8) -> Option<Self> {
-        [Self::Run, Self::Usage, Self::Data, Self::Threshold, Self::Interrupted].into_iter().find(|class| class.code() == code)
+        [Self::Run, Self::Usage, Self::Data, Self::Threshold, Self::Interrupted]
+            .into_iter()
+            .find(|class| class.code() == code)
     }
 
     /// The process exit code of this class.
@@ -83,7 +85,12 @@ impl std::error::Error for Error {}
 impl From<&anyhow::Error> for Error {
     /// With the whole chain as its message.
     fn from(error: &anyhow::Error) -> Self {
-        Self { class: class_of(error), message: format!("{error:#}"), hint: hint_of(error).map(str::to_owned), last: false }
+        Self {
+            class: class_of(error),
+            message: format!("{error:#}"),
+            hint: hint_of(error).map(str::to_owned),
+            last: false,
+        }
     }
 }
 
@@ -111,7 +118,11 @@ macro_rules! bail_usage {
 
 /// The beginning of a text that may be anything, for messages.
 pub fn clip(text: &str) -> String {
-    if text.chars().count() <= 40 { text.to_owned() } else { text.chars().take(40).chain(['…']).collect() }
+    if text.chars().count() <= 40 {
+        text.to_owned()
+    } else {
+        text.chars().take(40).chain(['…']).collect()
+    }
 }
 
 /// The name in `known` nearest to `word`, where it is near enough to be a slip
@@ -124,7 +135,11 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     if word.chars().nth(LONGEST).is_some() {
         return None;
     }
-    let near = known.into_iter().filter(|k| k.len() <= 4 * LONGEST).map(|k| (distance(word, k), k)).filter(|(d, _)| *d <= limit);
+    let near = known
+        .into_iter()
+        .filter(|k| k.len() <= 4 * LONGEST)
+        .map(|k| (distance(word, k), k))
+        .filter(|(d, _)| *d <= limit);
     near.min_by_key(|(d, k)| (*d, !has_in_order(k, word))).map(|(_, k)| k)
 }
 
@@ -145,7 +160,8 @@ fn distance(a: &str, b: &str) -> usize {
     for i in 1..=a.len() {
         for j in 1..=b.len() {
             let change = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + change);
+            let mut best =
+                (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + change);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(rows[i - 2][j - 2] + 1);
             }
@@ -161,7 +177,8 @@ mod tests {
 
     #[test]
     fn class_survives_context() {
-        let error = anyhow::Error::from(Error::data("cut short").hint("download it again")).context("model.gguf");
+        let error = anyhow::Error::from(Error::data("cut short").hint("download it again"))
+            .context("model.gguf");
         assert_eq!(class_of(&error), Class::Data);
         assert_eq!(hint_of(&error), Some("download it again"));
         assert_eq!(class_of(&anyhow::anyhow!("unforeseen")), Class::Run);

@@ -19,8 +19,13 @@ fn home() -> &'static Path {
 /// The rows of the table, top to bottom.
 fn table() -> Vec<(String, BTreeSet<String>)> {
     let text = fs::read_to_string(home().join("docs/architecture.md")).unwrap();
-    let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    let rows = text.lines().skip_while(|l| !l.starts_with("| part |")).skip(2).take_while(|l| l.starts_with('|'));
+    let names =
+        |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows = text
+        .lines()
+        .skip_while(|l| !l.starts_with("| part |"))
+        .skip(2)
+        .take_while(|l| l.starts_with('|'));
     rows.map(|row| {
         let cells: Vec<&str> = row.trim_matches('|').split('|').collect();
         assert_eq!(cells.len(), 3, "{row}");
@@ -43,7 +48,10 @@ fn sources(folder: &Path, out: &mut Vec<PathBuf>) {
 /// The code of a file without its comments.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
-    text.lines().map(|l| l.split_once("//").map_or(l, |(code, _)| code)).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .map(|l| l.split_once("//").map_or(l, |(code, _)| code))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn word(text: &str) -> &str {
@@ -89,8 +97,19 @@ fn found() -> (Edges, BTreeSet<String>) {
     let src = home().join("src");
     let mut files = vec![];
     sources(&src, &mut files);
-    let part = |path: &Path| path.strip_prefix(&src).unwrap().iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
-    let parts: BTreeSet<String> = files.iter().map(|f| part(f)).filter(|p| p != TABLE_OF_CONTENTS).collect();
+    let part = |path: &Path| {
+        path.strip_prefix(&src)
+            .unwrap()
+            .iter()
+            .next()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_owned()
+    };
+    let parts: BTreeSet<String> =
+        files.iter().map(|f| part(f)).filter(|p| p != TABLE_OF_CONTENTS).collect();
     let (mut edges, mut engine) = (Edges::new(), BTreeSet::new());
     for file in &files {
         let own = part(file);
@@ -127,10 +146,21 @@ fn the_table_says_who_knows_whom() {
             wrong.push(format!("`{part}` has a row but is not under src"));
             continue;
         };
-        wrong.extend(known.difference(allowed).map(|k| format!("`{part}` knows `{k}`, which its row does not allow")));
-        wrong.extend(allowed.difference(known).map(|k| format!("`{part}` may know `{k}` but does not")));
+        wrong.extend(
+            known
+                .difference(allowed)
+                .map(|k| format!("`{part}` knows `{k}`, which its row does not allow")),
+        );
+        wrong.extend(
+            allowed.difference(known).map(|k| format!("`{part}` may know `{k}` but does not")),
+        );
         let above = |k: &&String| !table[i + 1..].iter().any(|(below, _)| below == *k);
-        wrong.extend(allowed.iter().filter(above).map(|k| format!("`{part}` may know `{k}`, which has no row below it")));
+        wrong.extend(
+            allowed
+                .iter()
+                .filter(above)
+                .map(|k| format!("`{part}` may know `{k}`, which has no row below it")),
+        );
     }
     let listed: BTreeSet<&String> = table.iter().map(|(part, _)| part).collect();
     wrong.extend(found.keys().filter(|p| !listed.contains(p)).map(|p| format!("`{p}` has no row")));

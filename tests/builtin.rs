@@ -8,8 +8,16 @@ use xgbrun::builtin::world::{Part, SEED, TASKS, World, questions};
 use xgbrun::seed::Stream;
 
 fn xgbrun(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_xgbrun")).current_dir(folder).args(arguments).output().unwrap();
-    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    let output = Command::new(env!("CARGO_BIN_EXE_xgbrun"))
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 #[test]
@@ -41,17 +49,27 @@ fn the_embedded_model_is_small_and_of_the_stated_size() {
 fn a_short_run_needs_no_parameter_no_file_and_no_network() {
     let home = tempfile::tempdir().unwrap();
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/commonsense.rhai");
-    let (code, _, said) = xgbrun(home.path(), &[recipe, "-p", "rounds=2", "-p", "items=5", "--out", "run"]);
+    let (code, _, said) =
+        xgbrun(home.path(), &[recipe, "-p", "rounds=2", "-p", "items=5", "--out", "run"]);
     assert_eq!(code, Some(0), "{said}");
-    let summary: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(home.path().join("run/summary.json")).unwrap()).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(
+        &std::fs::read_to_string(home.path().join("run/summary.json")).unwrap(),
+    )
+    .unwrap();
     assert_eq!((&summary["base"]["items"], &summary["tuned"]["items"]), (&40.into(), &40.into()));
     assert!(summary["timing"]["predicted_peak_mib"].is_number());
     assert!(said.contains("next: xgbrun ask run \"What does the owl eat?"), "{said}");
     // The run answers, and the model that it saved is one.
-    let (code, told, said) = xgbrun(home.path(), &["ask", "run", "What does the owl eat? Answer1: seeds Answer2: fish Answer3: meat"]);
+    let (code, told, said) = xgbrun(
+        home.path(),
+        &["ask", "run", "What does the owl eat? Answer1: seeds Answer2: fish Answer3: meat"],
+    );
     assert_eq!(code, Some(0), "{said}");
     assert!(told.contains("answer3"), "{told}");
-    let (code, _, said) = xgbrun(home.path(), &["eval", "run/model", "--data", "builtin:microworld/piqa", "--items", "3"]);
+    let (code, _, said) = xgbrun(
+        home.path(),
+        &["eval", "run/model", "--data", "builtin:microworld/piqa", "--items", "3"],
+    );
     assert_eq!(code, Some(0), "{said}");
 }
 

@@ -26,13 +26,20 @@ fn said(output: &Output) -> String {
 #[test]
 fn a_run_leaves_its_recipe_parameters_and_summary() {
     let recipe = "let p = params(#{ rank: 1, model: `m` });\nprint(p.rank);\n";
-    let (home, output) = script(recipe, &["-p", "rank=4", "--seed", "7", "--threads", "1", "--out", "o", "--device", "cpu"]);
+    let (home, output) = script(
+        recipe,
+        &["-p", "rank=4", "--seed", "7", "--threads", "1", "--out", "o", "--device", "cpu"],
+    );
     assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), "4\nrun folder: o\n"));
     let out = home.path().join("o");
     assert_eq!(fs::read_to_string(out.join("recipe.rhai")).unwrap(), recipe);
-    let run: serde_json::Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
+    let run: serde_json::Value =
+        serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
     assert_eq!(run["parameters"], serde_json::json!({ "model": "m", "rank": 4 }));
-    assert_eq!((&run["seed"], &run["threads"], &run["device"], &run["dtype"]), (&7.into(), &1.into(), &"cpu".into(), &"f32".into()));
+    assert_eq!(
+        (&run["seed"], &run["threads"], &run["device"], &run["dtype"]),
+        (&7.into(), &1.into(), &"cpu".into(), &"f32".into())
+    );
     assert!(out.join("summary.json").exists());
     // The same folder again is refused and left as it is.
     let again = xgbrun(home.path(), &["r.rhai", "--out", "o"]).output().unwrap();
@@ -44,7 +51,10 @@ fn a_run_leaves_its_recipe_parameters_and_summary() {
 fn without_out_the_folder_is_named_after_recipe_and_time() {
     let (home, output) = script("", &["--quiet"]);
     assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""));
-    let runs: Vec<_> = fs::read_dir(home.path().join("runs")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let runs: Vec<_> = fs::read_dir(home.path().join("runs"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     assert!(runs.len() == 1 && runs[0].starts_with("r-2"), "{runs:?}");
 }
 
@@ -59,17 +69,29 @@ fn a_recipe_that_fails_at_once_leaves_no_folder() {
 fn usage_is_told_on_standard_error_with_exit_2() {
     let home = tempfile::tempdir().unwrap();
     for (arguments, message) in [
-        (&["evla"][..], "error: unknown command `evla`; did you mean `eval`?\n  = commands are run, "),
+        (
+            &["evla"][..],
+            "error: unknown command `evla`; did you mean `eval`?\n  = commands are run, ",
+        ),
         (&["--quiet", "eval"], "error: invalid value 'eval' for '<RECIPE>': a command comes first"),
         (&["help", "evla"], "error: unknown command `evla`; did you mean `eval`?"),
         (&["new", "a/"], "error: `a/` is no name for a recipe"),
-        (&["api", "fitt"], "error: nothing that a recipe can call is named `fitt`; did you mean `booster.fit`?\n  = `xgbrun api`"),
+        (
+            &["api", "fitt"],
+            "error: nothing that a recipe can call is named `fitt`; did you mean `booster.fit`?\n  = `xgbrun api`",
+        ),
         (&["none.rhai"], "error: cannot read `none.rhai`: there is no such file"),
         (&["./"], "error: cannot read `./`: it is not a file"),
-        (&["a.rhai", "--device", "tpu"], "error: unknown device `tpu`: one of auto, cpu, cuda, cuda:N"),
+        (
+            &["a.rhai", "--device", "tpu"],
+            "error: unknown device `tpu`: one of auto, cpu, cuda, cuda:N",
+        ),
         (&["a.rhai", "--dtype", "f8"], "error: unknown dtype `f8`: one of auto, f32, bf16, f16"),
         (&["a.rhai", "--threads", "0"], "error: invalid value '0' for '--threads <N>'"),
-        (&["a.rhai", "-p", "rank"], "error: invalid value 'rank' for '-p <NAME=VALUE>': write it as NAME=VALUE"),
+        (
+            &["a.rhai", "-p", "rank"],
+            "error: invalid value 'rank' for '-p <NAME=VALUE>': write it as NAME=VALUE",
+        ),
         (&["a.rhai", "--sed", "1"], "error: unexpected argument '--sed' found"),
     ] {
         let output = xgbrun(home.path(), arguments).output().unwrap();
@@ -83,36 +105,57 @@ fn scripts_that_are_not_text_or_too_large_are_refused() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("binary.rhai"), [b'a', 0xff]).unwrap();
     fs::write(home.path().join("large.rhai"), vec![b' '; (1 << 20) + 1]).unwrap();
-    for (name, message) in
-        [("binary.rhai", "it is not UTF-8 (at byte 1)"), ("large.rhai", "it has 1048577 bytes, a script has at most 1048576")]
-    {
+    for (name, message) in [
+        ("binary.rhai", "it is not UTF-8 (at byte 1)"),
+        ("large.rhai", "it has 1048577 bytes, a script has at most 1048576"),
+    ] {
         let output = xgbrun(home.path(), &[name]).output().unwrap();
-        assert_eq!((output.status.code(), said(&output)), (Some(2), format!("error: cannot read `{name}`: {message}\n")));
+        assert_eq!(
+            (output.status.code(), said(&output)),
+            (Some(2), format!("error: cannot read `{name}`: {message}\n"))
+        );
     }
 }
 
 #[test]
 fn an_interrupt_ends_with_130() {
     let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("r.rhai"), "print(`on`); try { loop { } } catch { } print(`after`);").unwrap();
-    let mut child = xgbrun(home.path(), &["r.rhai", "--limit-operations", "1000000000000"]).stderr(Stdio::piped()).spawn().unwrap();
+    fs::write(
+        home.path().join("r.rhai"),
+        "print(`on`); try { loop { } } catch { } print(`after`);",
+    )
+    .unwrap();
+    let mut child = xgbrun(home.path(), &["r.rhai", "--limit-operations", "1000000000000"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let started = Instant::now();
     std::thread::sleep(Duration::from_millis(300));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
+    );
     while child.try_wait().unwrap().is_none() {
         assert!(started.elapsed() < Duration::from_secs(20), "still running");
         std::thread::sleep(Duration::from_millis(20));
     }
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    assert!(said(&output).starts_with("on\ninterrupted before anything was written\n"), "{}", said(&output));
+    assert!(
+        said(&output).starts_with("on\ninterrupted before anything was written\n"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]
 fn a_closed_pipe_is_no_failure() {
     let home = tempfile::tempdir().unwrap();
     for arguments in [&["--help"][..], &["eval", "--help"], &["api"], &["api", "fit"]] {
-        let mut child = xgbrun(home.path(), arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = xgbrun(home.path(), arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""), "{arguments:?}");
@@ -127,13 +170,22 @@ fn help_is_on_standard_output_unless_nothing_was_asked() {
     let page = String::from_utf8(help.stdout).unwrap();
     let nothing = xgbrun(home.path(), &[]).output().unwrap();
     assert_eq!((nothing.status.code(), said(&nothing)), (Some(2), page.clone()));
-    for verb in page.lines().skip_while(|l| *l != "Commands:").skip(1).map_while(|l| l.split_whitespace().next()) {
+    for verb in page
+        .lines()
+        .skip_while(|l| *l != "Commands:")
+        .skip(1)
+        .map_while(|l| l.split_whitespace().next())
+    {
         let output = xgbrun(home.path(), &["help", verb]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{verb}");
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("Usage: xgbrun") && text.contains("Examples:\n"), "{verb}: {text}");
         let own = xgbrun(home.path(), &[verb, "--help"]).output().unwrap();
-        assert_eq!((own.status.code(), String::from_utf8(own.stdout).unwrap()), (Some(0), text), "{verb}");
+        assert_eq!(
+            (own.status.code(), String::from_utf8(own.stdout).unwrap()),
+            (Some(0), text),
+            "{verb}"
+        );
     }
 }
 
@@ -145,11 +197,17 @@ fn the_reference_is_on_standard_output() {
         assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), ""), "{term}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert!(api("fit").starts_with("booster.fit(set: set, options: map) → map\n\n    Trains the booster"));
+    assert!(
+        api("fit")
+            .starts_with("booster.fit(set: set, options: map) → map\n\n    Trains the booster")
+    );
     for (term, part) in [
         ("model.booster", "\n    Example\n        let booster = model.booster("),
         ("data::load", "data::load(path: string, options: map) → task\n"),
-        ("policy::uniform", "policy::uniform(sampler, model, k)\n    import \"std/policy\" as policy;\n"),
+        (
+            "policy::uniform",
+            "policy::uniform(sampler, model, k)\n    import \"std/policy\" as policy;\n",
+        ),
         ("cosine", "along half a cosine"),
         ("warmup", "schedule::linear(p, round)\n"),
         ("model", "\n  model.layers "),
@@ -169,7 +227,8 @@ fn modules_come_from_beside_the_recipe_only() {
     fs::write(outside.join("secret.rhai"), "fn two() { 3 }").unwrap();
     std::os::unix::fs::symlink(outside.join("secret.rhai"), inside.join("link.rhai")).unwrap();
     let run = |import: &str| {
-        fs::write(inside.join("r.rhai"), format!("import \"{import}\" as m; print(m::two());")).unwrap();
+        fs::write(inside.join("r.rhai"), format!("import \"{import}\" as m; print(m::two());"))
+            .unwrap();
         let output = xgbrun(home.path(), &["in/r.rhai", "--quiet"]).output().unwrap();
         (output.status.code(), said(&output))
     };
@@ -196,7 +255,10 @@ fn the_standard_library_does_what_it_says() {
         ("boost", ""),
         ("stop", ""),
         ("growth", ""),
-        ("grid", "lr     rank  result\n0.001  1     0.001\n0.001  16    0.016\n0.5    1     0.5\n0.5    16    8.0\n"),
+        (
+            "grid",
+            "lr     rank  result\n0.001  1     0.001\n0.001  16    0.016\n0.5    1     0.5\n0.5    16    8.0\n",
+        ),
         (
             "sampler",
             "[3, 2, 1]\n[\"a\", \"c\", \"d\", \"b\"]\n[20, 30]\n0.985600325574055\n[3, 2, 7]\n[4, 0, 3]\n0.8811559206602763\n0.18627105807556454\n",
@@ -232,7 +294,12 @@ fn a_recipe_asks_the_hub_only_where_that_is_allowed() {
     let body = "model::load(`owner/name@main`);";
     let refused = "the recipe may not ask for by itself";
     let output = script(body, &["--quiet"]).1;
-    assert_eq!((output.status.code(), said(&output).contains(refused)), (Some(2), true), "{}", said(&output));
+    assert_eq!(
+        (output.status.code(), said(&output).contains(refused)),
+        (Some(2), true),
+        "{}",
+        said(&output)
+    );
     assert!(said(&output).contains("--allow-hub"));
     // Allowed, it gets as far as the hub, which is nowhere here.
     let home = tempfile::tempdir().unwrap();
@@ -255,9 +322,18 @@ fn the_person_at_the_terminal_may_allow_the_hub() {
     for (typed, goes_on) in [("y\n", true), ("\n\n", false), ("no\nno\n", false)] {
         for quiet in [&["--quiet"][..], &[]] {
             let (code, shown) = at_terminal(body, quiet, typed);
-            assert!(shown.contains("The recipe asks for `owner/name` from the Hugging Face hub. Fetch it? [y/N]"), "{shown}");
+            assert!(
+                shown.contains(
+                    "The recipe asks for `owner/name` from the Hugging Face hub. Fetch it? [y/N]"
+                ),
+                "{shown}"
+            );
             assert_eq!(shown.matches("Fetch it?").count(), if goes_on { 1 } else { 2 }, "{shown}");
-            assert_eq!((shown.contains(refused), code == Some(2)), (!goes_on, !goes_on), "{typed:?}: {shown}");
+            assert_eq!(
+                (shown.contains(refused), code == Some(2)),
+                (!goes_on, !goes_on),
+                "{typed:?}: {shown}"
+            );
         }
     }
 }
@@ -271,7 +347,10 @@ fn at_terminal(body: &str, arguments: &[&str], typed: &str) -> (Option<i32>, Str
     use std::ptr::null_mut;
     let (mut ours, mut theirs) = (0, 0);
     // SAFETY: two valid places for file descriptors; the other arguments may be null.
-    assert_eq!(unsafe { libc::openpty(&mut ours, &mut theirs, null_mut(), null_mut(), null_mut()) }, 0);
+    assert_eq!(
+        unsafe { libc::openpty(&mut ours, &mut theirs, null_mut(), null_mut(), null_mut()) },
+        0
+    );
     // SAFETY: both were just opened and belong to nobody else.
     let (mut ours, theirs) = unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
     let home = tempfile::tempdir().unwrap();
@@ -317,7 +396,8 @@ fn hostile_scripts_end_in_an_error_not_a_crash() {
         "let s = \"x\"; for i in 0..1000000000 { s.split(\"\"); } ",
     ] {
         let started = Instant::now();
-        let (_home, output) = script(text, &["--quiet", "--limit-seconds", "5", "--limit-operations", "2000000"]);
+        let (_home, output) =
+            script(text, &["--quiet", "--limit-seconds", "5", "--limit-operations", "2000000"]);
         assert_eq!(output.status.code(), Some(2), "{text}: {:?} {}", output.status, said(&output));
         assert!(said(&output).starts_with("error: "), "{text}: {}", said(&output));
         assert!(started.elapsed() < Duration::from_secs(60), "{text}");

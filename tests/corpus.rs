@@ -19,7 +19,8 @@ fn kept_inputs_end_in_an_answer_or_an_error() {
     }));
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     for (name, body) in [("recipe", bodies::recipe as fn(&[u8])), ("readers", bodies::readers)] {
-        let mut paths: Vec<_> = fs::read_dir(corpus.join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut paths: Vec<_> =
+            fs::read_dir(corpus.join(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         assert!(paths.len() >= 100, "{name}: only {} inputs", paths.len());
         for path in paths {

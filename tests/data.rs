@@ -59,7 +59,10 @@ fn the_commonsense_sets_hold_what_their_readme_says() {
         let Some(path) = shared(&format!("commonsense/{set}/{split}.json")) else { return };
         let items = formats::read(&path, &Layout::default()).unwrap();
         assert_eq!(items.len(), rows, "{set} {split}");
-        assert!(items.iter().all(Item::is_scorable), "{set} {split}: every item names its answer among its choices");
+        assert!(
+            items.iter().all(Item::is_scorable),
+            "{set} {split}: every item names its answer among its choices"
+        );
         let mut labels = BTreeMap::new();
         for item in items.iter().map(instruction) {
             let label = item.label.unwrap();
@@ -87,7 +90,8 @@ fn a_few_arc_items_have_three_or_five_choices() {
 fn a_task_from_files_holds_validation_out_of_train() {
     let Some(train) = shared("commonsense/ARC-Easy/train.json") else { return };
     let test = train.with_file_name("test.json");
-    let files = BTreeMap::from([("train".to_owned(), vec![train]), ("test".to_owned(), vec![test])]);
+    let files =
+        BTreeMap::from([("train".to_owned(), vec![train]), ("test".to_owned(), vec![test])]);
     let task = Task::from_files("ARC-Easy", &files, 1, &Layout::default(), &Ok).unwrap();
     let (kept, held) = (task.items(Split::Train).unwrap(), task.items(Split::Validation).unwrap());
     assert_eq!((kept.len(), held.len(), task.items(Split::Test).unwrap().len()), (2131, 120, 2376));
@@ -96,7 +100,12 @@ fn a_task_from_files_holds_validation_out_of_train() {
     let mut all = [numbers(kept), numbers(held)].concat();
     all.sort_unstable();
     assert_eq!(all, (1..=2251).collect::<Vec<_>>());
-    let again = |seed| Task::from_files("ARC-Easy", &files, seed, &Layout::default(), &Ok).unwrap().validation.unwrap();
+    let again = |seed| {
+        Task::from_files("ARC-Easy", &files, seed, &Layout::default(), &Ok)
+            .unwrap()
+            .validation
+            .unwrap()
+    };
     assert_eq!(again(1), held);
     assert_ne!(again(2), held);
 }
@@ -141,22 +150,28 @@ json.dump([[train(row), test(row), alpaca(row)] for row in rows], sys.stdout)
 fn prompts_equal_an_independent_rendering() {
     for set in ["boolq", "piqa", "winogrande"] {
         let Some(path) = shared(&format!("commonsense/{set}/test.json")) else { return };
-        let output = match Command::new("python3").args(["-c", RENDER]).arg(&path).arg("50").output() {
-            Ok(output) => output,
-            Err(error) => {
-                skip(&format!("no python3: {error}"));
-                return;
-            }
-        };
+        let output =
+            match Command::new("python3").args(["-c", RENDER]).arg(&path).arg("50").output() {
+                Ok(output) => output,
+                Err(error) => {
+                    skip(&format!("no python3: {error}"));
+                    return;
+                }
+            };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let rendered: Vec<[String; 3]> = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(rendered.len(), 50);
-        for (item, [train, test, alpaca]) in formats::read(&path, &Layout::default()).unwrap().iter().map(instruction).zip(&rendered) {
+        for (item, [train, test, alpaca]) in
+            formats::read(&path, &Layout::default()).unwrap().iter().map(instruction).zip(&rendered)
+        {
             let (prompt, answer) = Template::LlmAdapters.train_text(item).unwrap();
             assert_eq!(&format!("{prompt}{answer}"), train);
             assert_eq!(&Template::LlmAdapters.test_prompt(item).unwrap(), test);
             assert_eq!(&Template::Alpaca.test_prompt(item).unwrap(), alpaca);
-            assert_eq!(Template::Alpaca.train_text(item).unwrap(), (alpaca.clone(), item.answer_text.clone()));
+            assert_eq!(
+                Template::Alpaca.train_text(item).unwrap(),
+                (alpaca.clone(), item.answer_text.clone())
+            );
         }
     }
 }
@@ -172,9 +187,17 @@ fn an_input_has_a_place_in_alpaca_only() {
          appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n"
     );
     let message = "`sums.json` item 1: `input` is not empty, which the template `llm-adapters` has no place for; `alpaca` has";
-    let encoded = encode_train(&items, Template::LlmAdapters, &Words, &EncodeOptions { max_length: 99, loss: LossOn::All });
-    let errors =
-        [Template::LlmAdapters.train_text(item).unwrap_err(), Template::LlmAdapters.test_prompt(item).unwrap_err(), encoded.unwrap_err()];
+    let encoded = encode_train(
+        &items,
+        Template::LlmAdapters,
+        &Words,
+        &EncodeOptions { max_length: 99, loss: LossOn::All },
+    );
+    let errors = [
+        Template::LlmAdapters.train_text(item).unwrap_err(),
+        Template::LlmAdapters.test_prompt(item).unwrap_err(),
+        encoded.unwrap_err(),
+    ];
     for error in errors {
         assert_eq!((error.to_string().as_str(), class_of(&error)), (message, Class::Data));
     }
@@ -190,26 +213,54 @@ fn broken_files_are_named_with_the_place() {
                    (rows) and `.txt` (plain text), also with `.gz` or `.zst` behind them";
     let good = r#"{"instruction": "i", "input": "", "output": "o", "answer": "a"}"#;
     let table: Vec<(&str, Vec<u8>, String)> = vec![
-        ("a.json", format!("[\n{good},\n{{\"instruction\" 1}}]").into(), "`a.json` line 3 column 16: not valid JSON: expected `:`".into()),
+        (
+            "a.json",
+            format!("[\n{good},\n{{\"instruction\" 1}}]").into(),
+            "`a.json` line 3 column 16: not valid JSON: expected `:`".into(),
+        ),
         (
             "a.json",
             format!("[\n{good},\n{{\"instr").into(),
             "`a.json` line 3 column 7: the JSON is cut short (EOF while parsing a string)".into(),
         ),
         ("a.json", b"[]".into(), "`a.json` holds an empty list".into()),
-        ("a.json", b"7".into(), "`a.json` holds a number; expected a list of objects, or an object on each line".into()),
+        (
+            "a.json",
+            b"7".into(),
+            "`a.json` holds a number; expected a list of objects, or an object on each line".into(),
+        ),
         ("a.json", b"".into(), "`a.json` is empty".into()),
         ("a.json", b"\xef\xbb\xbf \r\n".into(), "`a.json` is empty".into()),
-        ("a.json", format!("[{good}, 7]").into(), format!("`a.json` item 2 is a number, expected an object; {fields}")),
-        ("a.json", format!("[{}, {good}]", good.replace("output", "outptu")).into(), format!("`a.json` item 1 has no `output`; {fields}")),
+        (
+            "a.json",
+            format!("[{good}, 7]").into(),
+            format!("`a.json` item 2 is a number, expected an object; {fields}"),
+        ),
+        (
+            "a.json",
+            format!("[{}, {good}]", good.replace("output", "outptu")).into(),
+            format!("`a.json` item 1 has no `output`; {fields}"),
+        ),
         (
             "a.json",
             format!("[{}]", good.replace("\"a\"", "3")).into(),
             format!("`a.json` item 1: `answer` is a number, expected a string; {fields}"),
         ),
-        ("a.json", b"[\n\"\xff\"]".into(), "`a.json` line 2: byte 0xff at offset 3 is not UTF-8".into()),
-        ("a.txt", b"\xef\xbb\xbfa\n\xc3".into(), "`a.txt` line 2: byte 0xc3 at offset 5 is not UTF-8".into()),
-        ("a.txt", b"\xff\xfeh\0".into(), "`a.txt` line 1: byte 0xff at offset 0 is not UTF-8; it looks like UTF-16".into()),
+        (
+            "a.json",
+            b"[\n\"\xff\"]".into(),
+            "`a.json` line 2: byte 0xff at offset 3 is not UTF-8".into(),
+        ),
+        (
+            "a.txt",
+            b"\xef\xbb\xbfa\n\xc3".into(),
+            "`a.txt` line 2: byte 0xc3 at offset 5 is not UTF-8".into(),
+        ),
+        (
+            "a.txt",
+            b"\xff\xfeh\0".into(),
+            "`a.txt` line 1: byte 0xff at offset 0 is not UTF-8; it looks like UTF-16".into(),
+        ),
         ("a.txt", b" \n".into(), "`a.txt` is empty".into()),
         ("a.dat", b"a,b".into(), format!("`a.dat` is of no data format that is known; {endings}")),
         ("data", b"".into(), format!("`data` is of no data format that is known; {endings}")),
@@ -223,25 +274,40 @@ fn broken_files_are_named_with_the_place() {
             b"{\"ids\": [1]}\n{\"ids\"".into(),
             "`a.jsonl` line 2 column 6: the JSON is cut short (EOF while parsing an object)".into(),
         ),
-        ("a.jsonl", b"[1, 2]\n[3]".into(), format!("`a.jsonl` line 1 is a list, expected an object; {shapes}")),
+        (
+            "a.jsonl",
+            b"[1, 2]\n[3]".into(),
+            format!("`a.jsonl` line 1 is a list, expected an object; {shapes}"),
+        ),
         ("a.jsonl", b"{\"mask_first\": 1}".into(), format!("`a.jsonl` line 1 has no `ids`; {row}")),
         ("a.jsonl", b"{\"ids\": 1}".into(), format!("`a.jsonl` line 1: `ids` is a number, {row}")),
-        ("a.jsonl", b"{\"ids\": [1, \"2\"]}".into(), "`a.jsonl` line 1: `ids[1]` is a string, expected a token id".into()),
+        (
+            "a.jsonl",
+            b"{\"ids\": [1, \"2\"]}".into(),
+            "`a.jsonl` line 1: `ids[1]` is a string, expected a token id".into(),
+        ),
         (
             "a.jsonl",
             b"{\"ids\": [1], \"mask_frist\": 1}".into(),
-            format!("`a.jsonl` line 1: unknown key `mask_frist`; did you mean `mask_first`?; {row}"),
+            format!(
+                "`a.jsonl` line 1: unknown key `mask_frist`; did you mean `mask_first`?; {row}"
+            ),
         ),
         (
             "a.jsonl",
             b"{\"ids\": [1], \"mask_first\": 2}".into(),
             "`a.jsonl` line 1: `mask_first` is 2, more than the row has ids (1)".into(),
         ),
-        ("a.jsonl", b"{\"ids\": [1], \"mask_first\": -1}".into(), "`a.jsonl` line 1: `mask_first` is -1, expected a whole number".into()),
+        (
+            "a.jsonl",
+            b"{\"ids\": [1], \"mask_first\": -1}".into(),
+            "`a.jsonl` line 1: `mask_first` is -1, expected a whole number".into(),
+        ),
         (
             "a.jsonl",
             b"{\"ids\": [4294967296]}".into(),
-            "`a.jsonl` line 1: `ids[0]` is 4294967296, ids are whole numbers from 0 to 4294967295".into(),
+            "`a.jsonl` line 1: `ids[0]` is 4294967296, ids are whole numbers from 0 to 4294967295"
+                .into(),
         ),
     ];
     for (name, bytes, message) in table {
@@ -250,7 +316,12 @@ fn broken_files_are_named_with_the_place() {
         assert_eq!(class_of(&error), Class::Data, "{message}");
     }
     let deep = "[".repeat(100_000);
-    assert!(parse(Path::new("deep.json"), deep.as_bytes()).unwrap_err().to_string().contains("recursion limit"));
+    assert!(
+        parse(Path::new("deep.json"), deep.as_bytes())
+            .unwrap_err()
+            .to_string()
+            .contains("recursion limit")
+    );
 }
 
 #[test]
@@ -258,10 +329,16 @@ fn missing_files_and_folders_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("train.json");
     let error = formats::read(&path, &Layout::default()).unwrap_err();
-    assert!(error.to_string().starts_with(&format!("`{}` cannot be read: ", path.display())), "{error}");
+    assert!(
+        error.to_string().starts_with(&format!("`{}` cannot be read: ", path.display())),
+        "{error}"
+    );
     assert_eq!(class_of(&error), Class::Data);
     std::fs::create_dir(&path).unwrap();
-    assert_eq!(formats::read(&path, &Layout::default()).unwrap_err().to_string(), format!("`{}` is not a file", path.display()));
+    assert_eq!(
+        formats::read(&path, &Layout::default()).unwrap_err().to_string(),
+        format!("`{}` is not a file", path.display())
+    );
 }
 
 #[test]
@@ -282,7 +359,9 @@ fn an_answer_outside_the_choices_is_kept_and_counted() {
             r#"{{"instruction": "q\n\nAnswer format: true/false", "input": "", "output": "the correct answer is {answer}", "answer": "{answer}"}}"#
         )
     };
-    let items = parse(Path::new("a.json"), format!("[{}, {}]", row("maybe"), row("false")).as_bytes()).unwrap();
+    let items =
+        parse(Path::new("a.json"), format!("[{}, {}]", row("maybe"), row("false")).as_bytes())
+            .unwrap();
     assert!(!items[0].is_scorable() && items[1].is_scorable());
     let options = EncodeOptions { max_length: 512, loss: LossOn::Answer };
     let encoded = encode_train(&items, Template::Alpaca, &Words, &options).unwrap();
@@ -330,19 +409,37 @@ fn splits_are_named_and_single() {
         std::fs::write(&path, &rows).unwrap();
         (path.file_stem().unwrap().to_string_lossy().into_owned(), vec![path])
     };
-    let of = |names: &[&str]| Task::from_files("t", &names.iter().map(|name| path(name)).collect(), 1, &Layout::default(), &Ok);
+    let of = |names: &[&str]| {
+        Task::from_files(
+            "t",
+            &names.iter().map(|name| path(name)).collect(),
+            1,
+            &Layout::default(),
+            &Ok,
+        )
+    };
     let file = |name: &str| folder.path().join(name).display().to_string();
 
     let small = of(&["train.jsonl"]).unwrap();
-    assert_eq!((small.train.unwrap().len(), small.validation.unwrap().len(), small.test), (23, 2, None));
+    assert_eq!(
+        (small.train.unwrap().len(), small.validation.unwrap().len(), small.test),
+        (23, 2, None)
+    );
     let own = of(&["train.jsonl", "valid.jsonl"]).unwrap();
     assert_eq!((own.train.unwrap().len(), own.validation.unwrap().len()), (25, 25));
 
     let error = of(&["tran.jsonl"]).unwrap_err();
-    assert_eq!(error.to_string(), format!("`{}` is for no split that is known; did you mean `train`?", file("tran.jsonl")));
+    assert_eq!(
+        error.to_string(),
+        format!("`{}` is for no split that is known; did you mean `train`?", file("tran.jsonl"))
+    );
     assert_eq!(hint_of(&error), Some("splits are `train`, `validation` and `test`"));
     let error = of(&["dev.jsonl", "valid.jsonl"]).unwrap_err();
-    let both = format!("`{}` and `{}` are both for the split `validation`", file("dev.jsonl"), file("valid.jsonl"));
+    let both = format!(
+        "`{}` and `{}` are both for the split `validation`",
+        file("dev.jsonl"),
+        file("valid.jsonl")
+    );
     assert_eq!(error.to_string(), both);
     assert_eq!(of(&[]).unwrap_err().to_string(), "the task `t` has no items in any split");
 }
@@ -361,7 +458,10 @@ fn a_single_file_is_train_unless_its_name_says_otherwise() {
     assert_eq!(few.items(Split::Train).unwrap().len(), 1);
     let error = few.items(Split::Validation).unwrap_err();
     assert_eq!(error.to_string(), "the task `few` has no split `validation`; it has `train`");
-    assert_eq!(hint_of(&error), Some("one is held out of every ten of train, which has 1; add a validation file"));
+    assert_eq!(
+        hint_of(&error),
+        Some("one is held out of every ten of train, which has 1; add a validation file")
+    );
 }
 
 /// A published vocabulary, through the library that reads it.
@@ -413,23 +513,40 @@ fn real_items_through_a_real_tokenizer() {
         assert_eq!((encoded.examples.len(), encoded.report.cut), (200, 0));
         let counted = encoded.examples.iter().map(|example| {
             assert_eq!(example.ids.last().copied(), tokenizer.eos());
-            example.ids.iter().zip(&example.supervised).filter(|(_, s)| **s).map(|(id, _)| *id).collect::<Vec<_>>()
+            example
+                .ids
+                .iter()
+                .zip(&example.supervised)
+                .filter(|(_, s)| **s)
+                .map(|(id, _)| *id)
+                .collect::<Vec<_>>()
         });
         counted.map(|ids| text(&ids)).collect::<Vec<_>>()
     };
     let (alpaca, published) = (supervised(Template::Alpaca), supervised(Template::LlmAdapters));
     for ((item, alpaca), published) in items.iter().map(instruction).zip(alpaca).zip(published) {
         assert_eq!(alpaca, format!("{}<|im_end|>", item.answer_text));
-        assert_eq!(published, format!(" {alpaca}"), "the space that joins the first word, and no more of the prompt");
+        assert_eq!(
+            published,
+            format!(" {alpaca}"),
+            "the space that joins the first word, and no more of the prompt"
+        );
     }
     let (scored, report) = encode_choices(items, Template::LlmAdapters, &tokenizer, 2048).unwrap();
     assert_eq!(report.scored, 200);
     // The spaces at the prompt's end join the first word of a choice, so they count with it.
     let prompt = Template::LlmAdapters.test_prompt(instruction(&items[0])).unwrap();
     assert_eq!(text(&scored[0].prompt), prompt.trim_end());
-    assert_eq!(text(&scored[0].choices[1]), format!("\n{}{}", " ".repeat(16), instruction(&items[0]).choices[1]));
+    assert_eq!(
+        text(&scored[0].choices[1]),
+        format!("\n{}{}", " ".repeat(16), instruction(&items[0]).choices[1])
+    );
     assert_eq!((report.joined.items, report.joined.spaces), (200, 200));
     let options = EncodeOptions { max_length: 128, loss: LossOn::All };
     let short = encode_train(items, Template::LlmAdapters, &tokenizer, &options).unwrap();
-    assert!(short.report.cut > 0 && short.examples.iter().all(|e| e.ids.len() <= 128), "{}", short.report);
+    assert!(
+        short.report.cut > 0 && short.examples.iter().all(|e| e.ids.len() <= 128),
+        "{}",
+        short.report
+    );
 }

@@ -37,8 +37,13 @@ fn blocks(text: &str) -> Vec<(&str, String)> {
 
 /// Files of `folder` that end in `.ending`.
 fn files(folder: &str, ending: &str) -> Vec<String> {
-    let entries = fs::read_dir(home().join(folder)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = entries.filter(|n| n.ends_with(&format!(".{ending}"))).map(|n| format!("{folder}/{n}")).collect();
+    let entries = fs::read_dir(home().join(folder))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries
+        .filter(|n| n.ends_with(&format!(".{ending}")))
+        .map(|n| format!("{folder}/{n}"))
+        .collect();
     names.sort();
     names
 }
@@ -48,7 +53,11 @@ fn run(script: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("r.rhai"), script).unwrap();
     let arguments = ["r.rhai", "--quiet", "--out", "out"];
-    let output = Command::new(env!("CARGO_BIN_EXE_xgbrun")).current_dir(folder.path()).args(arguments).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_xgbrun"))
+        .current_dir(folder.path())
+        .args(arguments)
+        .output()
+        .unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
@@ -63,27 +72,44 @@ fn parses(script: &str) -> Result<(), String> {
 fn the_readme_shows_the_recipe_as_it_is() {
     let recipe = read("recipes/commonsense.rhai");
     let readme = read("README.md");
-    assert!(blocks(&readme).iter().any(|(kind, text)| kind.starts_with("rhai") && *text == recipe), "refresh README's recipe");
+    assert!(
+        blocks(&readme).iter().any(|(kind, text)| kind.starts_with("rhai") && *text == recipe),
+        "refresh README's recipe"
+    );
 }
 
 #[test]
 fn commands_name_what_exists() {
     for document in DOCUMENTS {
-        for command in blocks(&read(document)).iter().filter(|(kind, _)| *kind == "sh").flat_map(|(_, text)| text.lines()) {
+        for command in blocks(&read(document))
+            .iter()
+            .filter(|(kind, _)| *kind == "sh")
+            .flat_map(|(_, text)| text.lines())
+        {
             let words: Vec<&str> = command.split_whitespace().collect();
             for word in &words {
-                let file = [".rhai", ".rs", ".py", ".md", ".ci/run"].iter().any(|e| word.ends_with(e));
-                assert!(!file || home().join(word).exists(), "{document}: `{command}` names `{word}`, which is not there");
+                let file =
+                    [".rhai", ".rs", ".py", ".md", ".ci/run"].iter().any(|e| word.ends_with(e));
+                assert!(
+                    !file || home().join(word).exists(),
+                    "{document}: `{command}` names `{word}`, which is not there"
+                );
             }
             for pair in words.windows(2).filter(|p| p[0] == "--bench" || p[0] == "--test") {
                 let folder = if pair[0] == "--bench" { "benches" } else { "tests" };
-                assert!(home().join(folder).join(format!("{}.rs", pair[1])).exists(), "{document}: `{command}`");
+                assert!(
+                    home().join(folder).join(format!("{}.rs", pair[1])).exists(),
+                    "{document}: `{command}`"
+                );
             }
         }
     }
     // What the README tells people to type is what is checked.
     let ci = read(".ci/run");
-    for (_, text) in blocks(&read("README.md")).into_iter().filter(|(kind, text)| *kind == "sh" && text.starts_with("cargo ")) {
+    for (_, text) in blocks(&read("README.md"))
+        .into_iter()
+        .filter(|(kind, text)| *kind == "sh" && text.starts_with("cargo "))
+    {
         let command = text.split(" -p ").next().unwrap().trim();
         assert!(ci.contains(command), ".ci/run does not run `{command}`");
     }
@@ -95,8 +121,12 @@ fn scripts_in_documents_run() {
     for document in DOCUMENTS {
         for (kind, script) in blocks(&read(document)) {
             match kind {
-                "rhai" => assert_eq!(run(&script).0, Some(0), "{document}:\n{script}{}", run(&script).1),
-                "rhai,no_run" => parses(&script).unwrap_or_else(|said| panic!("{document}:\n{script}{said}")),
+                "rhai" => {
+                    assert_eq!(run(&script).0, Some(0), "{document}:\n{script}{}", run(&script).1)
+                }
+                "rhai,no_run" => {
+                    parses(&script).unwrap_or_else(|said| panic!("{document}:\n{script}{said}"))
+                }
                 _ => continue,
             }
             seen += 1;
@@ -109,12 +139,20 @@ fn scripts_in_documents_run() {
 fn examples_of_natives_and_functions_run() {
     let mut seen = 0;
     for file in [files("src/host/bind", "rs"), files("stdlib", "rhai")].concat() {
-        let comments: Vec<String> =
-            read(&file).lines().filter_map(|l| l.trim().strip_prefix("///").map(|l| l.strip_prefix(' ').unwrap_or(l).to_owned())).collect();
+        let comments: Vec<String> = read(&file)
+            .lines()
+            .filter_map(|l| {
+                l.trim().strip_prefix("///").map(|l| l.strip_prefix(' ').unwrap_or(l).to_owned())
+            })
+            .collect();
         for (kind, script) in blocks(&comments.join("\n")) {
             match kind {
-                "rhai" => assert_eq!(run(&script).0, Some(0), "{file}:\n{script}{}", run(&script).1),
-                "rhai,no_run" => parses(&script).unwrap_or_else(|said| panic!("{file}:\n{script}{said}")),
+                "rhai" => {
+                    assert_eq!(run(&script).0, Some(0), "{file}:\n{script}{}", run(&script).1)
+                }
+                "rhai,no_run" => {
+                    parses(&script).unwrap_or_else(|said| panic!("{file}:\n{script}{said}"))
+                }
                 other => panic!("{file}: a block of kind `{other}`"),
             }
             seen += 1;
@@ -126,7 +164,12 @@ fn examples_of_natives_and_functions_run() {
 /// What the program writes with `api --OPTION`, by file.
 fn written(option: &str) -> std::collections::BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
-    let status = Command::new(env!("CARGO_BIN_EXE_xgbrun")).args(["api", option]).arg(folder.path()).output().unwrap().status;
+    let status = Command::new(env!("CARGO_BIN_EXE_xgbrun"))
+        .args(["api", option])
+        .arg(folder.path())
+        .output()
+        .unwrap()
+        .status;
     assert!(status.success());
     let mut out = std::collections::BTreeMap::new();
     let mut left = vec![folder.path().to_owned()];
@@ -152,10 +195,14 @@ fn the_reference_is_what_the_comments_say() {
         fs::create_dir_all(&folder).unwrap();
         wanted.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
     }
-    let found = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let found =
+        fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let found: std::collections::BTreeMap<String, String> =
         found.map(|name| (name.clone(), read(&format!("docs/reference/{name}")))).collect();
-    assert!(found == wanted, "docs/reference is stale: XGBRUN_BLESS=1 cargo test --release --test docs");
+    assert!(
+        found == wanted,
+        "docs/reference is stale: XGBRUN_BLESS=1 cargo test --release --test docs"
+    );
     assert!(wanted.len() > 8 && wanted["booster.md"].contains("`lr_ratio`"));
 }
 
@@ -176,7 +223,9 @@ fn definitions_are_those_of_natives() {
 
 #[test]
 fn recipes_parse() {
-    for file in [files("recipes", "rhai"), files("benches", "rhai"), files("src/cli", "rhai")].concat() {
+    for file in
+        [files("recipes", "rhai"), files("benches", "rhai"), files("src/cli", "rhai")].concat()
+    {
         parses(&read(&file)).unwrap_or_else(|said| panic!("{file}: {said}"));
     }
     assert!(parses("let a = ;").is_err() && parses("nobody;").is_err());
@@ -186,7 +235,9 @@ fn recipes_parse() {
 fn links_lead_somewhere() {
     for document in DOCUMENTS {
         let text = read(document);
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+        for link in
+            text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link)
+        {
             if !link.starts_with("http") && !link.starts_with('#') {
                 let file = link.split('#').next().unwrap();
                 let target = home().join(document).parent().unwrap().join(file);
@@ -198,11 +249,14 @@ fn links_lead_somewhere() {
 
 #[test]
 fn no_document_names_a_folder_of_one_machine() {
-    let more = [files("recipes", "rhai"), files("stdlib", "rhai"), files("benches", "rhai")].concat();
+    let more =
+        [files("recipes", "rhai"), files("stdlib", "rhai"), files("benches", "rhai")].concat();
     for document in DOCUMENTS.into_iter().chain([".ci/run"]).map(str::to_owned).chain(more) {
         for folder in ["root", "home", "work", "Users"].map(|f| format!("/{f}/")) {
             let text = read(&document);
-            let named = text.match_indices(&folder).any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '.'));
+            let named = text
+                .match_indices(&folder)
+                .any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '.'));
             assert!(!named, "{document} names `{folder}`");
         }
     }
@@ -222,9 +276,21 @@ fn natives() -> (Vec<String>, Vec<String>) {
                 if line.starts_with("#[rhai_fn") {
                     attribute = line.to_owned();
                 }
-                let Some((name, parameters)) = line.strip_prefix("pub fn ").and_then(|l| l.split_once('(')) else { continue };
-                let quoted = |key: &str| attribute.split_once(key).and_then(|(_, r)| r.split('"').nth(1)).map(str::to_owned);
-                let own = parameters.split(", ").find(|p| !p.contains("NativeCallContext")).filter(|p| p.contains(": &mut "));
+                let Some((name, parameters)) =
+                    line.strip_prefix("pub fn ").and_then(|l| l.split_once('('))
+                else {
+                    continue;
+                };
+                let quoted = |key: &str| {
+                    attribute
+                        .split_once(key)
+                        .and_then(|(_, r)| r.split('"').nth(1))
+                        .map(str::to_owned)
+                };
+                let own = parameters
+                    .split(", ")
+                    .find(|p| !p.contains("NativeCallContext"))
+                    .filter(|p| p.contains(": &mut "));
                 let object = own.map(|p| p.split(':').next().unwrap());
                 let name = quoted("name = ").unwrap_or_else(|| name.to_owned());
                 calls.push(match (quoted("get = "), object) {
@@ -236,7 +302,11 @@ fn natives() -> (Vec<String>, Vec<String>) {
                 attribute.clear();
             }
         }
-        for keys in text.split("Options::new(").skip(1).filter_map(|r| r.split_once("&[")?.1.split_once(']')) {
+        for keys in text
+            .split("Options::new(")
+            .skip(1)
+            .filter_map(|r| r.split_once("&[")?.1.split_once(']'))
+        {
             options.extend(keys.0.split('"').skip(1).step_by(2).map(|key| format!("`{key}`")));
         }
     }
@@ -252,7 +322,10 @@ fn the_reference_lists_every_native_option_and_function() {
     for file in files("stdlib", "rhai") {
         let module = file.rsplit('/').next().unwrap().trim_end_matches(".rhai").to_owned();
         let functions = read(&file);
-        let functions = functions.lines().filter_map(|l| l.strip_prefix("fn ")?.split_once('{')).map(|(head, _)| head.trim().to_owned());
+        let functions = functions
+            .lines()
+            .filter_map(|l| l.strip_prefix("fn ")?.split_once('{'))
+            .map(|(head, _)| head.trim().to_owned());
         wanted.extend(functions.map(|head| format!("`{module}::{head}`")));
     }
     let missing: Vec<&String> = wanted.iter().filter(|w| !reference.contains(w.as_str())).collect();

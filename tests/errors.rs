@@ -26,8 +26,11 @@ fn every_wrong_script_is_told_what_is_wrong() {
         .collect();
     scripts.sort();
     assert!(scripts.len() >= 15);
-    let wrong: Vec<String> =
-        scripts.iter().flat_map(|name| [run(home, &model, name, false), run(home, &model, name, true)]).flatten().collect();
+    let wrong: Vec<String> = scripts
+        .iter()
+        .flat_map(|name| [run(home, &model, name, false), run(home, &model, name, true)])
+        .flatten()
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -48,13 +51,18 @@ fn run(home: &Path, model: &str, name: &str, check: bool) -> Option<String> {
         .args(setting("// args:").unwrap_or_default().replace("MODEL", model).split_whitespace())
         .output()
         .unwrap();
-    let (found, code) = (String::from_utf8(output.stderr).unwrap().replace(model, "MODEL"), output.status.code());
+    let (found, code) =
+        (String::from_utf8(output.stderr).unwrap().replace(model, "MODEL"), output.status.code());
     let exit = setting("// exit:").map_or(2, |c| c.parse().unwrap());
     let expected = home.join(format!("tests/errors/{name}.txt"));
     if std::env::var_os("XGBRUN_BLESS").is_some() && !check {
         fs::write(&expected, &found).unwrap();
     }
     let wanted = fs::read_to_string(&expected).unwrap_or_default();
-    (found != wanted || code != Some(exit))
-        .then(|| format!("--- {name}{} (exit {code:?}, wanted {exit})\n{found}--- wanted\n{wanted}", if check { " by check" } else { "" }))
+    (found != wanted || code != Some(exit)).then(|| {
+        format!(
+            "--- {name}{} (exit {code:?}, wanted {exit})\n{found}--- wanted\n{wanted}",
+            if check { " by check" } else { "" }
+        )
+    })
 }

@@ -26,7 +26,11 @@ fn home() -> tempfile::TempDir {
     fs::create_dir_all(at("several/two")).unwrap();
     fs::write(at("several/two/test.json"), questions(&[1, 2, 1])).unwrap();
     fs::write(at("t.txt"), "a b c d e f g h i j k l m n o p").unwrap();
-    fs::write(at("t.jsonl"), "{\"ids\": [1, 2, 3, 4], \"mask_first\": 2}\n{\"ids\": [5, 6], \"mask_first\": 2}\n").unwrap();
+    fs::write(
+        at("t.jsonl"),
+        "{\"ids\": [1, 2, 3, 4], \"mask_first\": 2}\n{\"ids\": [5, 6], \"mask_first\": 2}\n",
+    )
+    .unwrap();
     home
 }
 
@@ -43,13 +47,23 @@ fn questions(labels: &[usize]) -> String {
 
 fn eval(home: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
-    command.current_dir(home).arg("eval").args(arguments).args(["--device", "cpu", "--threads", "2"]).output().unwrap()
+    command
+        .current_dir(home)
+        .arg("eval")
+        .args(arguments)
+        .args(["--device", "cpu", "--threads", "2"])
+        .output()
+        .unwrap()
 }
 
 /// The JSON that a call wrote to standard output, alone.
 fn answer(home: &Path, arguments: &[&str]) -> Value {
     let output = eval(home, &[arguments, &["--json", "--quiet"]].concat());
-    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()), "{arguments:?}");
+    assert_eq!(
+        (output.status.code(), text(&output.stderr)),
+        (Some(0), String::new()),
+        "{arguments:?}"
+    );
     assert_eq!(text(&output.stdout).lines().count(), 1);
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -66,17 +80,47 @@ fn keys(value: &Value) -> Vec<&str> {
 fn choices_are_measured_by_accuracy() {
     let home = home();
     let found = answer(home.path(), &["m", "--data", "q.json"]);
-    assert_eq!(keys(&found), ["model", "data", "split", "template", "adapter", "metrics", "counts", "tokens", "timing"]);
-    assert_eq!(keys(&found["metrics"]), ["protocol", "accuracy", "accuracy_norm", "standard_error", "items", "majority", "f1", "matthews"]);
-    assert_eq!(keys(&found["timing"]), ["seconds", "load_seconds", "tokens_per_second", "peak_rss_mib"]);
+    assert_eq!(
+        keys(&found),
+        ["model", "data", "split", "template", "adapter", "metrics", "counts", "tokens", "timing"]
+    );
+    assert_eq!(
+        keys(&found["metrics"]),
+        [
+            "protocol",
+            "accuracy",
+            "accuracy_norm",
+            "standard_error",
+            "items",
+            "majority",
+            "f1",
+            "matthews"
+        ]
+    );
+    assert_eq!(
+        keys(&found["timing"]),
+        ["seconds", "load_seconds", "tokens_per_second", "peak_rss_mib"]
+    );
     assert_eq!(found["counts"], json!({ "items": 4, "left_out": 1 }));
-    assert_eq!((&found["model"], &found["data"], &found["template"]), (&json!("m"), &json!("q.json"), &json!("alpaca")));
+    assert_eq!(
+        (&found["model"], &found["data"], &found["template"]),
+        (&json!("m"), &json!("q.json"), &json!("alpaca"))
+    );
     assert_eq!((&found["split"], &found["adapter"]), (&Value::Null, &Value::Null));
-    assert_eq!((&found["metrics"]["items"], &found["metrics"]["majority"]), (&json!(4), &json!(0.5)));
+    assert_eq!(
+        (&found["metrics"]["items"], &found["metrics"]["majority"]),
+        (&json!(4), &json!(0.5))
+    );
     // The same numbers again, by the other template others.
     assert_eq!(answer(home.path(), &["m", "--data", "q.json"])["metrics"], found["metrics"]);
-    let other = answer(home.path(), &["m", "--data", "q.json", "--template", "llm-adapters", "--items", "2"]);
-    assert_eq!((&other["template"], &other["counts"]["items"]), (&json!("llm-adapters"), &json!(2)));
+    let other = answer(
+        home.path(),
+        &["m", "--data", "q.json", "--template", "llm-adapters", "--items", "2"],
+    );
+    assert_eq!(
+        (&other["template"], &other["counts"]["items"]),
+        (&json!("llm-adapters"), &json!(2))
+    );
     assert!(other["tokens"].as_u64() > Some(0));
 }
 
@@ -86,14 +130,23 @@ fn text_and_tokens_are_measured_by_their_nll() {
     // 31 bytes in blocks of 8 tokens; the first of a block does not count.
     let found = answer(home.path(), &["m", "--data", "t.txt", "--max-length", "8"]);
     assert_eq!(keys(&found["metrics"]), ["protocol", "nll", "perplexity", "tokens"]);
-    assert_eq!((&found["counts"], &found["tokens"]), (&json!({ "items": 4, "left_out": 0 }), &json!(31)));
+    assert_eq!(
+        (&found["counts"], &found["tokens"]),
+        (&json!({ "items": 4, "left_out": 0 }), &json!(31))
+    );
     assert_eq!((&found["metrics"]["tokens"], &found["template"]), (&json!(27), &Value::Null));
-    let (nll, perplexity) = (found["metrics"]["nll"].as_f64().unwrap(), found["metrics"]["perplexity"].as_f64().unwrap());
+    let (nll, perplexity) = (
+        found["metrics"]["nll"].as_f64().unwrap(),
+        found["metrics"]["perplexity"].as_f64().unwrap(),
+    );
     assert!(nll > 0.0 && (nll.exp() - perplexity).abs() < 1e-9 * perplexity);
     let first = answer(home.path(), &["m", "--data", "t.txt", "--max-length", "8", "--items", "1"]);
     assert_eq!((&first["tokens"], &first["metrics"]["tokens"]), (&json!(8), &json!(7)));
     let rows = answer(home.path(), &["m", "--data", "t.jsonl"]);
-    assert_eq!((&rows["counts"], &rows["metrics"]["tokens"]), (&json!({ "items": 1, "left_out": 1 }), &json!(2)));
+    assert_eq!(
+        (&rows["counts"], &rows["metrics"]["tokens"]),
+        (&json!({ "items": 1, "left_out": 1 }), &json!(2))
+    );
 }
 
 #[test]
@@ -108,15 +161,25 @@ fn a_folder_gives_test_or_what_is_asked_for() {
     assert_eq!(split("both", &["--split", "train"]), ("train".into(), 1));
     assert_eq!(split("validation", &[]), ("validation".into(), 3));
     let told = eval(home.path(), &["m", "--data", "validation"]);
-    assert!(text(&told.stderr).starts_with("`validation` has no split `test`; measured is `validation`\n"), "{}", text(&told.stderr));
-    assert!(text(&told.stdout).starts_with("protocol        lm-eval\naccuracy "), "{}", text(&told.stdout));
+    assert!(
+        text(&told.stderr)
+            .starts_with("`validation` has no split `test`; measured is `validation`\n"),
+        "{}",
+        text(&told.stderr)
+    );
+    assert!(
+        text(&told.stdout).starts_with("protocol        lm-eval\naccuracy "),
+        "{}",
+        text(&told.stdout)
+    );
 }
 
 #[test]
 fn several_tasks_are_measured_one_by_one_and_averaged() {
     let home = home();
     let found = answer(home.path(), &["m", "--data", "several"]);
-    let alone = ["one", "two"].map(|task| answer(home.path(), &["m", "--data", &format!("several/{task}")]));
+    let alone = ["one", "two"]
+        .map(|task| answer(home.path(), &["m", "--data", &format!("several/{task}")]));
     for (task, alone) in ["one", "two"].iter().zip(&alone) {
         assert_eq!(found["metrics"]["tasks"][task], alone["metrics"]);
     }
@@ -124,38 +187,91 @@ fn several_tasks_are_measured_one_by_one_and_averaged() {
     assert_eq!(found["metrics"]["accuracy"], json!(accuracies.iter().sum::<f64>() / 2.0));
     assert_eq!((&found["metrics"]["items"], &found["counts"]["items"]), (&json!(4), &json!(4)));
     let shown = text(&eval(home.path(), &["m", "--data", "several"]).stdout);
-    assert!(shown.contains("  two              ") && shown.contains("\nitems           4\n"), "{shown}");
+    assert!(
+        shown.contains("  two              ") && shown.contains("\nitems           4\n"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn answers_are_looked_for_in_generated_text() {
     let home = home();
-    let found = answer(home.path(), &["m", "--data", "q.json", "--protocol", "llm-adapters", "--items", "2"]);
+    let found = answer(
+        home.path(),
+        &["m", "--data", "q.json", "--protocol", "llm-adapters", "--items", "2"],
+    );
     assert_eq!(found["metrics"]["protocol"], json!("llm-adapters"));
     // A model of random weights names no answer.
-    assert_eq!((&found["metrics"]["unparsed"], &found["metrics"]["accuracy"]), (&json!(1.0), &json!(0.0)));
+    assert_eq!(
+        (&found["metrics"]["unparsed"], &found["metrics"]["accuracy"]),
+        (&json!(1.0), &json!(0.0))
+    );
 }
 
 #[test]
 fn wrong_calls_are_told() {
     let home = home();
     for (arguments, code, message) in [
-        (&["m", "--data", "both", "--split", "tset"][..], 2, "error: unknown split `tset`; did you mean `test`?\n"),
-        (&["m", "--data", "q.json", "--split", "test"], 2, "error: `--split` is for a data folder; `q.json` is a single file"),
-        (&["m", "--data", "validation", "--split", "test"], 3, "error: the task `validation` has no split `test`; it has `validation`"),
-        (&["m", "--data", "q.json", "--template", "alpca"], 2, "error: unknown template `alpca`; did you mean `alpaca`?\n"),
-        (&["m", "--data", "t.txt", "--template", "alpaca"], 2, "error: `--template` words questions, but `t.txt` holds none\n"),
-        (&["m", "--data", "t.txt", "--max-length", "513"], 2, "error: `--max-length` 513 is more than the 512 tokens"),
-        (&["m", "--data", "t.txt", "--items", "0"], 2, "error: invalid value '0' for '--items <N>'"),
+        (
+            &["m", "--data", "both", "--split", "tset"][..],
+            2,
+            "error: unknown split `tset`; did you mean `test`?\n",
+        ),
+        (
+            &["m", "--data", "q.json", "--split", "test"],
+            2,
+            "error: `--split` is for a data folder; `q.json` is a single file",
+        ),
+        (
+            &["m", "--data", "validation", "--split", "test"],
+            3,
+            "error: the task `validation` has no split `test`; it has `validation`",
+        ),
+        (
+            &["m", "--data", "q.json", "--template", "alpca"],
+            2,
+            "error: unknown template `alpca`; did you mean `alpaca`?\n",
+        ),
+        (
+            &["m", "--data", "t.txt", "--template", "alpaca"],
+            2,
+            "error: `--template` words questions, but `t.txt` holds none\n",
+        ),
+        (
+            &["m", "--data", "t.txt", "--max-length", "513"],
+            2,
+            "error: `--max-length` 513 is more than the 512 tokens",
+        ),
+        (
+            &["m", "--data", "t.txt", "--items", "0"],
+            2,
+            "error: invalid value '0' for '--items <N>'",
+        ),
         (&["m", "--data", "q.jsn"], 3, "error: `q.jsn` names nothing"),
-        (&["m", "--data", "q.json", "--protocol", "lm-evl"], 2, "error: unknown protocol `lm-evl`; did you mean `lm-eval`?\n"),
+        (
+            &["m", "--data", "q.json", "--protocol", "lm-evl"],
+            2,
+            "error: unknown protocol `lm-evl`; did you mean `lm-eval`?\n",
+        ),
         (&["./n", "--data", "q.json"], 3, "error: there is no file or folder `./n`\n"),
-        (&["m", "--data", "q.json", "--adapter", "none"], 3, "error: cannot read `none/adapter_config.json`"),
-        (&["m"], 2, "error: the following required arguments were not provided:\n  --data <FILE|DIR>\n"),
+        (
+            &["m", "--data", "q.json", "--adapter", "none"],
+            3,
+            "error: cannot read `none/adapter_config.json`",
+        ),
+        (
+            &["m"],
+            2,
+            "error: the following required arguments were not provided:\n  --data <FILE|DIR>\n",
+        ),
     ] {
         let output = eval(home.path(), arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
-        assert!(text(&output.stderr).starts_with(message), "{arguments:?}: {}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).starts_with(message),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }
@@ -178,22 +294,51 @@ fn an_adapter_lies_over_the_model_as_merging_it_would() {
     fs::write(home.path().join("r.rhai"), recipe).unwrap();
     fs::write(home.path().join("both/train.json"), questions(&[0, 1, 2, 0])).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
-    command.current_dir(home.path()).args(["./r.rhai", "-p", "model=m", "-p", "data=both", "--out", "o", "--threads", "2"]);
+    command.current_dir(home.path()).args([
+        "./r.rhai",
+        "-p",
+        "model=m",
+        "-p",
+        "data=both",
+        "--out",
+        "o",
+        "--threads",
+        "2",
+    ]);
     let output = command.output().unwrap();
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     let tail: Vec<&str> = said.lines().rev().skip(3).take(4).collect();
     assert_eq!(tail[0], "run folder: o");
-    assert!(tail[1].starts_with("time ") && tail[1].contains(" s, peak memory ") && tail[1].ends_with(" predicted)"), "{said}");
+    assert!(
+        tail[1].starts_with("time ")
+            && tail[1].contains(" s, peak memory ")
+            && tail[1].ends_with(" predicted)"),
+        "{said}"
+    );
     // Rank 2 on two layers: Σ (in + out) = 32 + 24 + 24 + 32 + 3 · 40 = 232.
-    assert!(tail[2].starts_with("trained 928 parameters at a time, 928 in total, in 4 steps at "), "{said}");
-    assert!(tail[3].starts_with("test accuracy 0.") || tail[3].starts_with("test accuracy 1."), "{said}");
+    assert!(
+        tail[2].starts_with("trained 928 parameters at a time, 928 in total, in 4 steps at "),
+        "{said}"
+    );
+    assert!(
+        tail[3].starts_with("test accuracy 0.") || tail[3].starts_with("test accuracy 1."),
+        "{said}"
+    );
     assert!(tail[3].contains(" → "), "{said}");
 
-    let nll = |arguments: &[&str]| answer(home.path(), &[arguments, &["--data", "t.txt"]].concat())["metrics"]["nll"].as_f64().unwrap();
-    let (base, over, merged) = (nll(&["m"]), nll(&["m", "--adapter", "o/adapter"]), nll(&["o/model"]));
+    let nll = |arguments: &[&str]| {
+        answer(home.path(), &[arguments, &["--data", "t.txt"]].concat())["metrics"]["nll"]
+            .as_f64()
+            .unwrap()
+    };
+    let (base, over, merged) =
+        (nll(&["m"]), nll(&["m", "--adapter", "o/adapter"]), nll(&["o/model"]));
     assert!((over - merged).abs() < 1e-5 && (base - over).abs() > 1e-3, "{base} {over} {merged}");
-    assert_eq!(answer(home.path(), &["m", "--data", "q.json", "--adapter", "o/adapter"])["adapter"], "o/adapter");
+    assert_eq!(
+        answer(home.path(), &["m", "--data", "q.json", "--adapter", "o/adapter"])["adapter"],
+        "o/adapter"
+    );
 }
 
 #[test]
@@ -203,11 +348,31 @@ fn the_recipe_in_the_repository_runs_with_few_rounds_too() {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/commonsense.rhai");
     for (rounds, items) in [("1", "0"), ("9", "1")] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
-        command.current_dir(home.path()).arg(&recipe).args(["-p", "model=m", "-p", "data=both", "-p", "steps=1", "-p", "layers=1"]);
-        command.args(["-p", &format!("rounds={rounds}"), "-p", &format!("items={items}"), "--out", rounds, "--quiet"]);
+        command.current_dir(home.path()).arg(&recipe).args([
+            "-p",
+            "model=m",
+            "-p",
+            "data=both",
+            "-p",
+            "steps=1",
+            "-p",
+            "layers=1",
+        ]);
+        command.args([
+            "-p",
+            &format!("rounds={rounds}"),
+            "-p",
+            &format!("items={items}"),
+            "--out",
+            rounds,
+            "--quiet",
+        ]);
         let output = command.output().unwrap();
         assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
-        let summary: Value = serde_json::from_slice(&fs::read(home.path().join(rounds).join("summary.json")).unwrap()).unwrap();
+        let summary: Value = serde_json::from_slice(
+            &fs::read(home.path().join(rounds).join("summary.json")).unwrap(),
+        )
+        .unwrap();
         assert_eq!(summary["base"]["items"], if items == "0" { 2 } else { 1 });
         assert_eq!(summary["best_round"], if rounds == "9" { json!(8) } else { Value::Null });
         assert!(home.path().join(rounds).join("model/model.safetensors").exists());
@@ -217,15 +382,27 @@ fn the_recipe_in_the_repository_runs_with_few_rounds_too() {
 /// 7 of 40 by transformers' AutoModelForCausalLM in f32, prompt and choice scored as a whole.
 #[test]
 fn a_real_model_scores_what_transformers_scores() {
-    let (Some(model), Some(data)) = (common::model(common::FOLDER), common::shared("data/commonsense/ARC-Easy/test.json")) else { return };
+    let (Some(model), Some(data)) =
+        (common::model(common::FOLDER), common::shared("data/commonsense/ARC-Easy/test.json"))
+    else {
+        return;
+    };
     let (model, data) = (model.display().to_string(), data.display().to_string());
-    let found = answer(Path::new("."), &[&model, "--data", &data, "--items", "40", "--template", "alpaca"]);
-    assert_eq!((&found["metrics"]["accuracy"], &found["counts"]), (&json!(0.175), &json!({ "items": 40, "left_out": 0 })));
+    let found =
+        answer(Path::new("."), &[&model, "--data", &data, "--items", "40", "--template", "alpaca"]);
+    assert_eq!(
+        (&found["metrics"]["accuracy"], &found["counts"]),
+        (&json!(0.175), &json!({ "items": 40, "left_out": 0 }))
+    );
 }
 
 #[test]
 fn a_gguf_file_is_a_model_too() {
-    let (Some(model), Some(data)) = (common::model(common::GGUF), common::shared("data/commonsense/ARC-Easy/test.json")) else { return };
+    let (Some(model), Some(data)) =
+        (common::model(common::GGUF), common::shared("data/commonsense/ARC-Easy/test.json"))
+    else {
+        return;
+    };
     let (model, data) = (model.display().to_string(), data.display().to_string());
     let found = answer(Path::new("."), &[&model, "--data", &data, "--items", "4"]);
     assert_eq!((&found["counts"]["items"], &found["model"]), (&json!(4), &json!(model)));

@@ -22,7 +22,11 @@ fn shared() -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    assert!(std::env::var_os("XGBRUN_CI").is_none(), "`{}` is not there, and XGBRUN_CI forbids to skip", path.display());
+    assert!(
+        std::env::var_os("XGBRUN_CI").is_none(),
+        "`{}` is not there, and XGBRUN_CI forbids to skip",
+        path.display()
+    );
     println!("skipped: no `{}` (set XGBRUN_SHARED)", path.display());
     None
 }
@@ -73,11 +77,32 @@ fn real() -> Vec<(String, Layout, usize)> {
             ("text/wikitext-2/valid.txt", 1),
         ],
     );
-    add(cola(), &[("glue/CoLA/in_domain_train.tsv", 8551), ("glue/CoLA/in_domain_dev.tsv", 527), ("glue/CoLA/out_of_domain_dev.tsv", 516)]);
-    add(sst2(), &[("glue/SST-2/stsa.binary.train", 6920), ("glue/SST-2/stsa.binary.dev", 872), ("glue/SST-2/stsa.binary.test", 1821)]);
+    add(
+        cola(),
+        &[
+            ("glue/CoLA/in_domain_train.tsv", 8551),
+            ("glue/CoLA/in_domain_dev.tsv", 527),
+            ("glue/CoLA/out_of_domain_dev.tsv", 516),
+        ],
+    );
+    add(
+        sst2(),
+        &[
+            ("glue/SST-2/stsa.binary.train", 6920),
+            ("glue/SST-2/stsa.binary.dev", 872),
+            ("glue/SST-2/stsa.binary.test", 1821),
+        ],
+    );
     add(rows(), &[("glue/RTE/train.tsv", 2490), ("glue/RTE/dev.tsv", 277)]);
     add(subj(), &[("glue/SUBJ/subj.all", 10_000)]);
-    add(sick(), &[("glue/SICK/SICK_train.txt", 4500), ("glue/SICK/SICK_trial.txt", 500), ("glue/SICK/SICK_test_annotated.txt", 4927)]);
+    add(
+        sick(),
+        &[
+            ("glue/SICK/SICK_train.txt", 4500),
+            ("glue/SICK/SICK_trial.txt", 500),
+            ("glue/SICK/SICK_test_annotated.txt", 4927),
+        ],
+    );
     let subjects = [
         ("abstract_algebra", [5, 11, 100]),
         ("global_facts", [5, 10, 100]),
@@ -96,7 +121,8 @@ fn real() -> Vec<(String, Layout, usize)> {
 fn every_real_file_has_the_rows_of_its_readme() {
     let Some(shared) = shared() else { return };
     for (file, layout, rows) in real() {
-        let items = formats::read(&shared.join(&file), &layout).unwrap_or_else(|e| panic!("{file}: {e:#}"));
+        let items =
+            formats::read(&shared.join(&file), &layout).unwrap_or_else(|e| panic!("{file}: {e:#}"));
         assert_eq!(items.len(), rows, "{file}");
         assert!(layout.rows == matches!(items[0], Item::Row(_)), "{file}");
     }
@@ -112,13 +138,18 @@ fn fields(item: &Item) -> Value {
 #[test]
 fn real_rows_are_what_their_readme_shows() {
     let Some(shared) = shared() else { return };
-    let row = |file: &str, layout: &Layout, i: usize| fields(&formats::read(&shared.join(file), layout).unwrap()[i]);
+    let row = |file: &str, layout: &Layout, i: usize| {
+        fields(&formats::read(&shared.join(file), layout).unwrap()[i])
+    };
     assert_eq!(
         row("glue/CoLA/in_domain_train.tsv", &cola(), 0),
         json!({ "source": "gj04", "label": "1", "mark": "", "sentence": "Our friends won't buy this analysis, let alone the next one we propose." })
     );
     let text = "a stirring , funny and finally transporting re-imagining of beauty and the beast and 1930s horror films";
-    assert_eq!(row("glue/SST-2/stsa.binary.train", &sst2(), 0), json!({ "label": "1", "sentence": text }));
+    assert_eq!(
+        row("glue/SST-2/stsa.binary.train", &sst2(), 0),
+        json!({ "label": "1", "sentence": text })
+    );
     assert_eq!(
         row("glue/SICK/SICK_trial.txt", &sick(), 0),
         json!({
@@ -128,8 +159,12 @@ fn real_rows_are_what_their_readme_shows() {
         })
     );
     let first = row("mmlu/test/abstract_algebra_test.csv", &mmlu(), 0);
-    let question = "Find the degree for the given field extension Q(sqrt(2), sqrt(3), sqrt(18)) over Q.";
-    assert_eq!(first, json!({ "question": question, "A": "0", "B": "4", "C": "2", "D": "6", "answer": "B" }));
+    let question =
+        "Find the degree for the given field extension Q(sqrt(2), sqrt(3), sqrt(18)) over Q.";
+    assert_eq!(
+        first,
+        json!({ "question": question, "A": "0", "B": "4", "C": "2", "D": "6", "answer": "B" })
+    );
     // Quotes that are part of the text, and letters of Latin-1.
     let all = formats::read(&shared.join("glue/RTE/train.tsv"), &rows()).unwrap();
     assert!(all.iter().any(|item| fields(item)["sentence1"].as_str().unwrap().starts_with('"')));
@@ -144,10 +179,15 @@ fn a_folder_as_it_is_published() {
     let Some(shared) = shared() else { return };
     let folder = Name::Path(shared.join("glue/SICK"));
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-    let splits = [("train", "SICK_train.txt"), ("validation", "SICK_trial.txt"), ("test", "SICK_test_annotated.txt")];
+    let splits = [
+        ("train", "SICK_train.txt"),
+        ("validation", "SICK_trial.txt"),
+        ("test", "SICK_test_annotated.txt"),
+    ];
     let splits = splits.map(|(split, file)| (split.to_owned(), names(&[file]))).into();
     let task = Task::open("SICK", &data_with(&folder, &splits).unwrap(), 0, &sick(), &Ok).unwrap();
-    let sizes = [Split::Train, Split::Validation, Split::Test].map(|split| task.items(split).unwrap().len());
+    let sizes = [Split::Train, Split::Validation, Split::Test]
+        .map(|split| task.items(split).unwrap().len());
     assert_eq!((task.name.as_str(), sizes), ("SICK", [4500, 500, 4927]));
 
     // GLUE's dev set of CoLA is two files of the corpus, one after the other.
@@ -156,39 +196,66 @@ fn a_folder_as_it_is_published() {
         ("train".to_owned(), names(&["in_domain_train.tsv"])),
         ("validation".to_owned(), names(&["in_domain_dev.tsv", "out_of_domain_dev.tsv"])),
     ];
-    let task = Task::open("CoLA", &data_with(&folder, &splits.into()).unwrap(), 0, &cola(), &Ok).unwrap();
+    let task =
+        Task::open("CoLA", &data_with(&folder, &splits.into()).unwrap(), 0, &cola(), &Ok).unwrap();
     assert_eq!(task.items(Split::Validation).unwrap().len(), 1043);
     assert_eq!(task.digests.len(), 3);
 
     let files = data(&Name::Path(shared.join("commonsense"))).unwrap();
     assert!(matches!(&files, DataFiles::Tasks(tasks) if tasks.len() == 5));
     let tasks = Task::open_all("commonsense", &files, 0, &Layout::default(), &Ok).unwrap();
-    let held: Vec<_> = tasks.iter().map(|task| (task.name.as_str(), task.validation.as_ref().map(Vec::len))).collect();
-    let expected = [("ARC-Challenge", Some(111)), ("ARC-Easy", Some(120)), ("boolq", Some(120)), ("piqa", None), ("winogrande", None)];
+    let held: Vec<_> = tasks
+        .iter()
+        .map(|task| (task.name.as_str(), task.validation.as_ref().map(Vec::len)))
+        .collect();
+    let expected = [
+        ("ARC-Challenge", Some(111)),
+        ("ARC-Easy", Some(120)),
+        ("boolq", Some(120)),
+        ("piqa", None),
+        ("winogrande", None),
+    ];
     assert_eq!(held, expected);
 }
 
 fn parse(file: &str, bytes: impl AsRef<[u8]>, layout: &Layout) -> Vec<Item> {
-    formats::parse(Path::new(file), bytes.as_ref(), layout).unwrap_or_else(|e| panic!("{file}: {e:#}"))
+    formats::parse(Path::new(file), bytes.as_ref(), layout)
+        .unwrap_or_else(|e| panic!("{file}: {e:#}"))
 }
 
 #[test]
 fn records_are_items_by_their_keys() {
     let items = |file: &str, text: &str| parse(file, text, &Layout::default());
-    let alpaca =
-        items("a.jsonl", "{\"instruction\": \"Add.\", \"output\": \"3\"}\n\n{\"instruction\": \"b\", \"input\": null, \"output\": \"c\"}");
+    let alpaca = items(
+        "a.jsonl",
+        "{\"instruction\": \"Add.\", \"output\": \"3\"}\n\n{\"instruction\": \"b\", \"input\": null, \"output\": \"c\"}",
+    );
     let Item::Instruction(item) = &alpaca[1] else { panic!() };
-    assert_eq!((item.place.to_string().as_str(), item.input.as_str(), item.choices.len(), item.label), ("`a.jsonl` line 3", "", 0, None));
+    assert_eq!(
+        (item.place.to_string().as_str(), item.input.as_str(), item.choices.len(), item.label),
+        ("`a.jsonl` line 3", "", 0, None)
+    );
     // The output says which choice is right where no answer does.
     let text = "[{\"instruction\": \"q\\n\\nAnswer format: yes/no\", \"output\": \"the correct answer is no\"}]";
-    assert!(matches!(&items("a.json", text)[0], Item::Instruction(item) if item.label == Some(1) && item.names == ["yes", "no"]));
-    let Item::Instruction(item) = &items("a.csv", "prompt,completion\nq,\"a, b\"\n")[0] else { panic!() };
-    assert_eq!((item.instruction.as_str(), item.answer_text.as_str(), item.label), ("q", "a, b", None));
+    assert!(
+        matches!(&items("a.json", text)[0], Item::Instruction(item) if item.label == Some(1) && item.names == ["yes", "no"])
+    );
+    let Item::Instruction(item) = &items("a.csv", "prompt,completion\nq,\"a, b\"\n")[0] else {
+        panic!()
+    };
+    assert_eq!(
+        (item.instruction.as_str(), item.answer_text.as_str(), item.label),
+        ("q", "a, b", None)
+    );
     let chat = "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"a\", \"name\": null}]}";
     let Item::Chat(chat) = &items("a.jsonl", chat)[0] else { panic!() };
     assert_eq!(chat.messages, [Message::new("user", "q"), Message::new("assistant", "a")]);
-    assert!(matches!(&items("a.json", "[{\"ids\": [1, 2], \"mask_first\": 1}]")[0], Item::Tokens(row) if row.ids == [1, 2]));
-    let Item::Text(text) = &items("a.ndjson", "{\"text\": \"t\", \"url\": \"u\"}")[0] else { panic!() };
+    assert!(
+        matches!(&items("a.json", "[{\"ids\": [1, 2], \"mask_first\": 1}]")[0], Item::Tokens(row) if row.ids == [1, 2])
+    );
+    let Item::Text(text) = &items("a.ndjson", "{\"text\": \"t\", \"url\": \"u\"}")[0] else {
+        panic!()
+    };
     assert!(text.ended && text.text == "t");
     let row = parse("a.json", "[{\"b\": [1, null], \"a\": {\"c\": 0.5}}]", &rows());
     assert_eq!(fields(&row[0]).to_string(), "{\"b\":[1,null],\"a\":{\"c\":0.5}}");
@@ -207,7 +274,10 @@ fn tables_have_headers_quotes_and_physical_lines() {
     let renamed = Layout { header: Some(true), columns: columns("x y"), ..rows() };
     assert_eq!(fields(&parse("a.csv", "q,a\n1,2\n", &renamed)[0]), json!({ "x": "1", "y": "2" }));
     let other = Layout { delimiter: Some(b';'), ..rows() };
-    assert_eq!(fields(&parse("a.data", "q;a\n1;\"2;3\"\n", &other)[0]), json!({ "q": "1", "a": "2;3" }));
+    assert_eq!(
+        fields(&parse("a.data", "q;a\n1;\"2;3\"\n", &other)[0]),
+        json!({ "q": "1", "a": "2;3" })
+    );
 }
 
 #[test]
@@ -227,7 +297,9 @@ fn parquet_has_the_types_of_json() {
         Column::Longs(&[7, 8]),
         Column::TextsAt(&["z"], &[1, 0], &[0, 0]),
     ];
-    for compression in [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default())] {
+    for compression in
+        [Compression::UNCOMPRESSED, Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default())]
+    {
         let items = parse("a.parquet", parquet(schema, compression, &columns), &rows());
         let expected = [
             json!({ "text": "é", "raw": "b", "n": i64::MAX, "x": 0.5, "ok": true, "list": [1, null], "pair": { "a": 7, "b": "z" } }),
@@ -236,16 +308,20 @@ fn parquet_has_the_types_of_json() {
         assert_eq!(items.iter().map(fields).collect::<Vec<_>>(), expected);
         assert_eq!(items[1].place().to_string(), "`a.parquet` row 2");
     }
-    let shape = "message rows { required binary prompt (UTF8); required binary completion (UTF8); }";
-    let bytes = parquet(shape, Compression::SNAPPY, &[Column::Texts(&["q"]), Column::Texts(&["a"])]);
-    assert!(matches!(&parse("a.parquet", bytes, &Layout::default())[0], Item::Instruction(item) if item.answer_text == "a"));
+    let shape =
+        "message rows { required binary prompt (UTF8); required binary completion (UTF8); }";
+    let bytes =
+        parquet(shape, Compression::SNAPPY, &[Column::Texts(&["q"]), Column::Texts(&["a"])]);
+    assert!(
+        matches!(&parse("a.parquet", bytes, &Layout::default())[0], Item::Instruction(item) if item.answer_text == "a")
+    );
 }
 
 #[test]
 fn damaged_parquet_ends_in_an_error() {
-    let schema =
-        "message rows { required binary text (UTF8); optional group list (LIST) { repeated group list { optional int64 element; } } }";
-    let columns = [Column::Texts(&["one", "two"]), Column::LongsAt(&[1, 2], &[3, 3, 0], &[0, 1, 0])];
+    let schema = "message rows { required binary text (UTF8); optional group list (LIST) { repeated group list { optional int64 element; } } }";
+    let columns =
+        [Column::Texts(&["one", "two"]), Column::LongsAt(&[1, 2], &[3, 3, 0], &[0, 1, 0])];
     let good = parquet(schema, Compression::SNAPPY, &columns);
     let check = |bytes: &[u8]| {
         if let Err(error) = formats::parse(Path::new("a.parquet"), bytes, &rows()) {
@@ -279,21 +355,34 @@ fn both(folder: &Path, name: &str, bytes: impl AsRef<[u8]>, layout: &Layout) -> 
 #[test]
 fn rows_on_disk_are_the_rows_in_memory() {
     let home = tempfile::tempdir().unwrap();
-    let text =
-        |i: usize| format!("{{\"text\": \"sentence {i} of a text that is some words long\"}}\n{}", if i % 7 == 3 { " \r\n\n" } else { "" });
+    let text = |i: usize| {
+        format!(
+            "{{\"text\": \"sentence {i} of a text that is some words long\"}}\n{}",
+            if i % 7 == 3 { " \r\n\n" } else { "" }
+        )
+    };
     let json: String = (0..1000).map(text).collect();
     let space = format!("\n{}", "1 a b  c d e f\r\n\n0 words, \n".repeat(500));
     let cases = [
         ("a.jsonl", format!("\u{feff}\n{json}"), Layout::default()),
         ("b.tsv", format!("\n\nq\ta\n{}", "a cell\tand a \"longer cell\n\n".repeat(400)), rows()),
         ("c.data", space, sst2()),
-        ("d.csv", "a,b\r\n1,2\r\n3,4".into(), Layout { quote: Some(false), header: Some(false), ..rows() }),
+        (
+            "d.csv",
+            "a,b\r\n1,2\r\n3,4".into(),
+            Layout { quote: Some(false), header: Some(false), ..rows() },
+        ),
     ];
     for (name, text, layout) in cases {
         let (lines, items) = both(home.path(), name, &text, &layout);
         let each: Vec<Item> = (0..lines.len()).map(|i| lines.get(i).unwrap()).collect();
         assert_eq!(each, items, "{name}");
-        assert!(text.len() < 100 || lines.kept() < text.len(), "{name}: keeps {} bytes of {}", lines.kept(), text.len());
+        assert!(
+            text.len() < 100 || lines.kept() < text.len(),
+            "{name}: keeps {} bytes of {}",
+            lines.kept(),
+            text.len()
+        );
         assert!(lines.get(lines.len()).unwrap_err().to_string().contains("there is no row"));
     }
     let Some(shared) = shared() else { return };
@@ -301,8 +390,15 @@ fn rows_on_disk_are_the_rows_in_memory() {
         if let Ok(lines) = Lines::open(&shared.join(&file), &layout) {
             let items = formats::read(&shared.join(&file), &layout).unwrap();
             assert_eq!((lines.len(), items.len()), (rows, rows), "{file}");
-            assert!(items.iter().enumerate().all(|(i, item)| lines.get(i).unwrap() == *item), "{file}");
-            assert!(lines.kept() as u64 * 2 < fs::metadata(shared.join(&file)).unwrap().len(), "{file}: keeps {}", lines.kept());
+            assert!(
+                items.iter().enumerate().all(|(i, item)| lines.get(i).unwrap() == *item),
+                "{file}"
+            );
+            assert!(
+                lines.kept() as u64 * 2 < fs::metadata(shared.join(&file)).unwrap().len(),
+                "{file}: keeps {}",
+                lines.kept()
+            );
         }
     }
 }
@@ -333,9 +429,21 @@ fn broken_rows_on_disk_give_the_errors_of_the_file() {
         Lines::open(&path, &rows()).unwrap_err()
     };
     assert_eq!(class_of(&opened("q.csv", "a\n1\n")), Class::Usage);
-    assert!(opened("q.csv", "a\n1\n").to_string().ends_with("quoted cells may hold line ends; set `quote: false`"));
-    assert!(opened("q.json", "[]").to_string().ends_with("cannot be streamed: it holds a JSON list, which is read whole"));
-    assert!(opened("q.parquet", "a").to_string().ends_with("only JSON lines and tables without quotes can"));
+    assert!(
+        opened("q.csv", "a\n1\n")
+            .to_string()
+            .ends_with("quoted cells may hold line ends; set `quote: false`")
+    );
+    assert!(
+        opened("q.json", "[]")
+            .to_string()
+            .ends_with("cannot be streamed: it holds a JSON list, which is read whole")
+    );
+    assert!(
+        opened("q.parquet", "a")
+            .to_string()
+            .ends_with("only JSON lines and tables without quotes can")
+    );
     assert!(opened("h.tsv", "a\n").to_string().ends_with("has a header and no rows"));
     assert!(opened("h.tsv", "\n\n").to_string().ends_with("is empty"));
 }
@@ -343,16 +451,27 @@ fn broken_rows_on_disk_give_the_errors_of_the_file() {
 #[test]
 fn shards_are_one_split_and_files_are_read_once() {
     let home = tempfile::tempdir().unwrap();
-    for (name, text) in [("train-00001-of-00002.jsonl", "{\"text\": \"b\"}"), ("train-00000-of-00002.jsonl", "{\"text\": \"a\"}")] {
+    for (name, text) in [
+        ("train-00001-of-00002.jsonl", "{\"text\": \"b\"}"),
+        ("train-00000-of-00002.jsonl", "{\"text\": \"a\"}"),
+    ] {
         fs::write(home.path().join(name), text).unwrap();
     }
     let files = data(&Name::Path(home.path().into())).unwrap();
     let task = Task::open("t", &files, 0, &Layout::default(), &Ok).unwrap();
-    let texts: Vec<_> = task.train.iter().flatten().map(|item| matches!(item, Item::Text(t) if t.text == "a")).collect();
+    let texts: Vec<_> = task
+        .train
+        .iter()
+        .flatten()
+        .map(|item| matches!(item, Item::Text(t) if t.text == "a"))
+        .collect();
     assert_eq!(texts, [true, false]);
     let path = home.path().join("train-00000-of-00002.jsonl");
     // printf '{"text": "a"}' | sha256sum
-    assert_eq!(task.digests[0], (path, "fcf7579b2db13f7ef57cfc1b2f6f843f23c06770f6b52d835a4048bffe39c32b".to_owned()));
+    assert_eq!(
+        task.digests[0],
+        (path, "fcf7579b2db13f7ef57cfc1b2f6f843f23c06770f6b52d835a4048bffe39c32b".to_owned())
+    );
 }
 
 #[test]
@@ -378,13 +497,26 @@ fn each_of_several_tasks_holds_out_by_a_stream_of_its_own() {
         fs::write(home.path().join(task).join("train.jsonl"), &text).unwrap();
     }
     let held = |folder: &Path, layout: &Layout| -> Vec<Vec<usize>> {
-        let tasks = Task::open_all("t", &data(&Name::Path(folder.into())).unwrap(), 3, layout, &Ok).unwrap();
-        tasks.iter().map(|task| task.items(Split::Validation).unwrap().iter().map(|item| item.place().number).collect()).collect()
+        let tasks = Task::open_all("t", &data(&Name::Path(folder.into())).unwrap(), 3, layout, &Ok)
+            .unwrap();
+        tasks
+            .iter()
+            .map(|task| {
+                task.items(Split::Validation)
+                    .unwrap()
+                    .iter()
+                    .map(|item| item.place().number)
+                    .collect()
+            })
+            .collect()
     };
     let both = held(home.path(), &Layout::default());
     assert_eq!(both.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10]);
     assert_ne!(both[0], both[1]);
     assert_eq!(held(home.path(), &Layout::default()), both);
     // A task on its own holds out what it always did, whatever its name.
-    assert_eq!(held(&home.path().join("a"), &Layout::default()), held(&home.path().join("b"), &rows()));
+    assert_eq!(
+        held(&home.path().join("a"), &Layout::default()),
+        held(&home.path().join("b"), &rows())
+    );
 }

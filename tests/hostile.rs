@@ -52,7 +52,11 @@ fn no_script_does_harm() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "rhai"))
-        .map(|path| Script { name: path.file_stem().unwrap().to_str().unwrap().to_owned(), text: fs::read(&path).unwrap(), says: vec![] })
+        .map(|path| Script {
+            name: path.file_stem().unwrap().to_str().unwrap().to_owned(),
+            text: fs::read(&path).unwrap(),
+            says: vec![],
+        })
         .collect();
     scripts.sort_by(|a, b| a.name.cmp(&b.name));
     assert!(scripts.len() >= 40, "only {} scripts", scripts.len());
@@ -81,23 +85,57 @@ fn no_script_does_harm() {
 
 /// Scripts too long to keep, or that are no text.
 fn made() -> Vec<Script> {
-    let lines = |count: usize, line: &dyn Fn(usize) -> String| (0..count).map(line).collect::<String>().into_bytes();
-    let made = |name: &str, text: Vec<u8>, says: &str| Script { name: format!("made_{name}"), text, says: vec![says.to_owned()] };
+    let lines = |count: usize, line: &dyn Fn(usize) -> String| {
+        (0..count).map(line).collect::<String>().into_bytes()
+    };
+    let made = |name: &str, text: Vec<u8>, says: &str| Script {
+        name: format!("made_{name}"),
+        text,
+        says: vec![says.to_owned()],
+    };
     let lines_of = "a script has at most 60000 lines of 10000 bytes";
     vec![
         made("nul", vec![0; 1000], "unexpected `\\u{0}`"),
         made("not_utf8", b"print(\"\xff\xfe\");\n".to_vec(), "cannot read"),
         made("huge", "let x = 1;\n".repeat(120_000).into(), "a script has at most 1048576"),
-        made("parentheses", format!("throw {}1{};", "(".repeat(100_000), ")".repeat(100_000)).into(), lines_of),
+        made(
+            "parentheses",
+            format!("throw {}1{};", "(".repeat(100_000), ")".repeat(100_000)).into(),
+            lines_of,
+        ),
         made("calls", "f(".repeat(100_000).into(), lines_of),
-        made("else_if", format!("if false {{}}{}", " else if false {}".repeat(20_000)).into(), lines_of),
-        made("functions", lines(2_000, &|i| format!("fn f{i}() {{}}\n")), "defines more than 1000 functions"),
-        made("variables", lines(2_000, &|i| format!("let v{i} = 1;\n")), "has more than 1000 variables at once"),
+        made(
+            "else_if",
+            format!("if false {{}}{}", " else if false {}".repeat(20_000)).into(),
+            lines_of,
+        ),
+        made(
+            "functions",
+            lines(2_000, &|i| format!("fn f{i}() {{}}\n")),
+            "defines more than 1000 functions",
+        ),
+        made(
+            "variables",
+            lines(2_000, &|i| format!("let v{i} = 1;\n")),
+            "has more than 1000 variables at once",
+        ),
         made("long_name", format!("{}();", "x".repeat(300_000)).into(), lines_of),
-        made("long_variables", format!("let {} = 1; {} + 1;", "x".repeat(60_000), "y".repeat(60_000)).into(), lines_of),
+        made(
+            "long_variables",
+            format!("let {} = 1; {} + 1;", "x".repeat(60_000), "y".repeat(60_000)).into(),
+            lines_of,
+        ),
         made("long_number", format!("throw 0x{};", "f".repeat(100_000)).into(), lines_of),
-        made("long_line", format!("let x = \"{}\"; throw z;", "y".repeat(500_000)).into(), lines_of),
-        made("many_arguments", format!("fn f(a) {{}}\nf({}1);", "1,".repeat(50_000)).into(), lines_of),
+        made(
+            "long_line",
+            format!("let x = \"{}\"; throw z;", "y".repeat(500_000)).into(),
+            lines_of,
+        ),
+        made(
+            "many_arguments",
+            format!("fn f(a) {{}}\nf({}1);", "1,".repeat(50_000)).into(),
+            lines_of,
+        ),
         made("many_lines", format!("{}nope();", "\n".repeat(70_000)).into(), lines_of),
     ]
 }
@@ -114,14 +152,24 @@ fn furnish(folder: &Path, outside: &Path) {
 
 /// Names in a folder.
 fn names(folder: &Path) -> BTreeSet<String> {
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect()
 }
 
 /// Runs a script; `Some` says what was wrong with it.
 fn harm(script: &Script) -> Option<String> {
     let Script { name, text, says } = script;
     let header = String::from_utf8_lossy(text);
-    let settings = |key: &str| header.lines().take(8).filter_map(|l| l.strip_prefix(key)).map(str::trim).collect::<Vec<_>>();
+    let settings = |key: &str| {
+        header
+            .lines()
+            .take(8)
+            .filter_map(|l| l.strip_prefix(key))
+            .map(str::trim)
+            .collect::<Vec<_>>()
+    };
     let exit = settings("// exit:").first().map_or(2, |code| code.parse().unwrap());
     // `../x` of a script is below `whole`, where it would be found.
     let whole = tempfile::tempdir().unwrap();
@@ -161,7 +209,10 @@ fn harm(script: &Script) -> Option<String> {
     must(bytes.len() < SAID, format!("said {} bytes", bytes.len()));
     must(text.lines().any(|line| line.starts_with("error: ")), "no error in our words".into());
     must(!text.contains("panicked"), "panicked".into());
-    must(!text.chars().any(|c| c.is_control() && c != '\n'), "control characters came through".into());
+    must(
+        !text.chars().any(|c| c.is_control() && c != '\n'),
+        "control characters came through".into(),
+    );
     for says in says.iter().map(String::as_str).chain(settings("// says:")) {
         must(text.contains(says), format!("does not say {says:?}"));
     }
@@ -170,7 +221,10 @@ fn harm(script: &Script) -> Option<String> {
     if folder.join("run").exists() {
         then[1].insert("run".into());
     }
-    must([names(whole.path()), names(&folder), names(&outside)] == then, "left something beside its run folder".into());
+    must(
+        [names(whole.path()), names(&folder), names(&outside)] == then,
+        "left something beside its run folder".into(),
+    );
     let start: String = text.chars().take(300).collect();
     (!wrong.is_empty()).then(|| format!("--- {name}: {}\n{start}", wrong.join("; ")))
 }
@@ -178,9 +232,14 @@ fn harm(script: &Script) -> Option<String> {
 /// Runs `command` to its end, or until it has taken too long.
 fn run(command: &mut Command) -> Ended {
     let limit = || {
-        let (addresses, none) = (libc::rlimit { rlim_cur: ADDRESSES, rlim_max: ADDRESSES }, libc::rlimit { rlim_cur: 0, rlim_max: 0 });
+        let (addresses, none) = (
+            libc::rlimit { rlim_cur: ADDRESSES, rlim_max: ADDRESSES },
+            libc::rlimit { rlim_cur: 0, rlim_max: 0 },
+        );
         // SAFETY: both calls only read the structures, which live here; they are safe between fork and exec.
-        let failed = unsafe { libc::setrlimit(libc::RLIMIT_AS, &addresses) | libc::setrlimit(libc::RLIMIT_CORE, &none) };
+        let failed = unsafe {
+            libc::setrlimit(libc::RLIMIT_AS, &addresses) | libc::setrlimit(libc::RLIMIT_CORE, &none)
+        };
         if failed == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
     };
     // SAFETY: the closure makes two system calls and takes no memory or lock.
@@ -198,7 +257,8 @@ fn run(command: &mut Command) -> Ended {
         if found == pid {
             // SAFETY: numbers only, all zero before the call.
             let usage = unsafe { usage.assume_init() };
-            let milliseconds = |time: libc::timeval| time.tv_sec as u64 * 1000 + time.tv_usec as u64 / 1000;
+            let milliseconds =
+                |time: libc::timeval| time.tv_sec as u64 * 1000 + time.tv_usec as u64 / 1000;
             return Ended {
                 code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
                 signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),

@@ -50,7 +50,8 @@ impl Ran {
     }
 
     fn merges(&self) -> Vec<Merge> {
-        let of = |line: &Value| line.get("merge").map(|m| serde_json::from_value(m.clone()).unwrap());
+        let of =
+            |line: &Value| line.get("merge").map(|m| serde_json::from_value(m.clone()).unwrap());
         self.metrics().iter().filter_map(of).collect()
     }
 
@@ -62,19 +63,22 @@ impl Ran {
     /// Arguments of each call of a native, in order.
     fn calls(&self, name: &str) -> Vec<Value> {
         let record = |line: Value| line["record"]["call"].clone();
-        let calls = self.lines("journal.jsonl").into_iter().map(record).filter(|call| call["name"] == name);
+        let calls =
+            self.lines("journal.jsonl").into_iter().map(record).filter(|call| call["name"] == name);
         calls.map(|call| call["arguments"].clone()).collect()
     }
 
     /// What each call of a native answered, in order.
     fn answers(&self, name: &str) -> Vec<Value> {
         let record = |line: Value| line["record"]["call"].clone();
-        let calls = self.lines("journal.jsonl").into_iter().map(record).filter(|call| call["name"] == name);
+        let calls =
+            self.lines("journal.jsonl").into_iter().map(record).filter(|call| call["name"] == name);
         calls.map(|call| call["outcome"]["answer"].clone()).collect()
     }
 
     fn summary(&self) -> Value {
-        serde_json::from_slice(&std::fs::read(self.folder.path().join("summary.json")).unwrap()).unwrap()
+        serde_json::from_slice(&std::fs::read(self.folder.path().join("summary.json")).unwrap())
+            .unwrap()
     }
 }
 
@@ -92,12 +96,17 @@ fn all_layers() -> Vec<usize> {
 }
 
 fn close(found: &[f64], wanted: &[f64]) {
-    assert!(found.len() == wanted.len() && found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?} is not {wanted:?}");
+    assert!(
+        found.len() == wanted.len() && found.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-9),
+        "{found:?} is not {wanted:?}"
+    );
 }
 
 /// ½ (1 + cos πx) at each of `n` places.
 fn cosine(peak: f64, n: usize) -> Vec<f64> {
-    (0..n).map(|k| peak * 0.5 * (1.0 + (std::f64::consts::PI * k as f64 / n as f64).cos())).collect()
+    (0..n)
+        .map(|k| peak * 0.5 * (1.0 + (std::f64::consts::PI * k as f64 / n as f64).cos()))
+        .collect()
 }
 
 /// What holds for each: kind, all layers or some, numbers trained a merge, steps a merge, each with its total in the summary.
@@ -152,7 +161,10 @@ fn relora_prunes_moments_and_warms_up_again() {
     let inherited = run.calls("booster.inherit");
     assert_eq!(inherited.len(), 2);
     for (round, call) in inherited.iter().enumerate() {
-        assert_eq!((&call["booster"], &call["other"], &call["keep"]), (&(round + 1).into(), &round.into(), &0.001.into()));
+        assert_eq!(
+            (&call["booster"], &call["other"], &call["keep"]),
+            (&(round + 1).into(), &round.into(), &0.001.into())
+        );
     }
     let (jagged, mut smooth) = (run.rates(), Ran::new("lora").rates());
     for (at, share) in [(4, 1.0 / 3.0), (5, 2.0 / 3.0), (8, 1.0 / 3.0), (9, 2.0 / 3.0)] {
@@ -191,9 +203,17 @@ fn lisa_trains_embedding_norms_and_the_drawn_layers_whole() {
     let run = Ran::new("lisa");
     let merges = shape(&run, 3, "dense", 4);
     // Embedding, final norm, and two layers with their norms.
-    assert!(merges.iter().all(|m| m.layers.len() == 2 && m.parameters == 1536 * 128 + 128 + 2 * 246_016));
+    assert!(
+        merges
+            .iter()
+            .all(|m| m.layers.len() == 2 && m.parameters == 1536 * 128 + 128 + 2 * 246_016)
+    );
     assert!(merges.iter().any(|m| m.layers != merges[0].layers));
-    assert!(run.calls("model.booster").iter().all(|call| call["embedding"] == true && call["norms"] == true));
+    assert!(
+        run.calls("model.booster")
+            .iter()
+            .all(|call| call["embedding"] == true && call["norms"] == true)
+    );
 }
 
 #[test]
@@ -235,7 +255,14 @@ fn a_task_of_which_nothing_is_wrong_is_left_out() {
     // Of four items of each task some task has none that is wrong.
     let run = Ran::with("boostlora", &["looked=4", "rounds=3", "steps=4", "items=4"]);
     let answers = run.answers("model.wrong");
-    assert!(answers.iter().any(|parts| parts.as_array().unwrap().iter().any(|part| part.as_array().unwrap().is_empty())), "{answers:?}");
+    assert!(
+        answers.iter().any(|parts| parts
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|part| part.as_array().unwrap().is_empty())),
+        "{answers:?}"
+    );
     assert_eq!(run.merges().len(), 3);
 }
 
@@ -244,7 +271,12 @@ fn line_search_merges_by_what_it_measured() {
     let run = Ran::new("line_search");
     let merges = run.merges();
     let fits = run.calls("booster.fit").len();
-    assert!(merges.len() <= fits && merges.iter().all(|m| [0.25, 0.5, 1.0, 2.0].contains(&m.eta) && m.parameters == 4 * RANK_1));
+    assert!(
+        merges.len() <= fits
+            && merges
+                .iter()
+                .all(|m| [0.25, 0.5, 1.0, 2.0].contains(&m.eta) && m.parameters == 4 * RANK_1)
+    );
     // The base, the end, and for each booster the model by itself and each step weight.
     assert_eq!(run.calls("model.evaluate").len(), 2 + fits * 4);
 }
@@ -252,7 +284,8 @@ fn line_search_merges_by_what_it_measured() {
 #[test]
 fn ranks_grow() {
     let run = Ran::new("rank_growth");
-    let ranks: Vec<u64> = shape(&run, 4, "low_rank", 4).iter().map(|m| m.parameters / (4 * RANK_1)).collect();
+    let ranks: Vec<u64> =
+        shape(&run, 4, "low_rank", 4).iter().map(|m| m.parameters / (4 * RANK_1)).collect();
     assert_eq!(ranks, [1, 2, 4, 8]);
 }
 
@@ -273,8 +306,15 @@ fn the_first_experiments_train_each_point_from_the_base_for_equal_steps() {
     // Two points: two rates, of which one gets a second draw.
     assert_eq!((run.calls("model.truncate").len(), run.rates().len()), (6, 6 * 4));
     let (lora, boosted) = merges.split_at(3);
-    assert!(lora.iter().all(|m| (m.layers == all_layers()) && m.steps == 4 && m.parameters == RANK_8));
-    assert!(boosted.len() == 6 && boosted.iter().all(|m| m.layers.len() == 2 && m.steps == 2 && m.parameters == 2 * RANK_1));
+    assert!(
+        lora.iter().all(|m| (m.layers == all_layers()) && m.steps == 4 && m.parameters == RANK_8)
+    );
+    assert!(
+        boosted.len() == 6
+            && boosted
+                .iter()
+                .all(|m| m.layers.len() == 2 && m.steps == 2 && m.parameters == 2 * RANK_1)
+    );
     let measured = run.calls("model.evaluate");
     assert_eq!(measured.len(), 1 + 6 * 2, "the base, then validation and test of each");
     let layers: BTreeSet<&[usize]> = boosted.iter().map(|m| m.layers.as_slice()).collect();

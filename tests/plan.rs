@@ -18,7 +18,8 @@ model.merge(booster);
 "#;
 
 fn xgbrun(folder: &std::path::Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
-    let output = Command::new(env!("CARGO_BIN_EXE_xgbrun")).current_dir(folder).args(arguments).output()?;
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_xgbrun")).current_dir(folder).args(arguments).output()?;
     Ok((output.status.code(), String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
 }
 
@@ -41,14 +42,19 @@ fn peaks_of(recipe: &str, more: &[String], options: &[&str]) -> Result<(f64, f64
             .collect()
     };
     let plan = with(&["plan"], &[]);
-    let (code, planned, said) = xgbrun(home.path(), &plan.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let (code, planned, said) =
+        xgbrun(home.path(), &plan.iter().map(String::as_str).collect::<Vec<_>>())?;
     ensure!(code == Some(0), "{said}");
     let run = with(&[], &["--quiet", "--out", "out"]);
     let (code, _, said) = xgbrun(home.path(), &run.iter().map(String::as_str).collect::<Vec<_>>())?;
     ensure!(code == Some(0), "{said}");
-    let line = planned.lines().find_map(|l| l.strip_prefix("peak memory ")).context("the plan tells no peak")?;
+    let line = planned
+        .lines()
+        .find_map(|l| l.strip_prefix("peak memory "))
+        .context("the plan tells no peak")?;
     let planned: f64 = line.split_whitespace().next().context("a number")?.parse()?;
-    let summary: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(home.path().join("out/summary.json"))?)?;
+    let summary: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(home.path().join("out/summary.json"))?)?;
     let told = |what: &str| summary["timing"][what].as_f64().with_context(|| format!("a {what}"));
     Ok((planned, told("predicted_peak_mib")?, told("peak_rss_mib")?))
 }
@@ -62,7 +68,10 @@ fn compare(fixed: &[String], layers: [usize; 3], batches: [usize; 3]) -> Result<
             let (planned, peak) = peaks(&more)?;
             println!("batch {batch}, layer {layer}: {planned:.0} MiB planned, {peak:.0} MiB held");
             let allowed = (0.1 * peak).max(40.0);
-            ensure!((planned - peak).abs() <= allowed, "batch {batch}, layer {layer}: {planned:.0} MiB planned, {peak:.0} MiB held");
+            ensure!(
+                (planned - peak).abs() <= allowed,
+                "batch {batch}, layer {layer}: {planned:.0} MiB planned, {peak:.0} MiB held"
+            );
         }
     }
     Ok(())
@@ -75,16 +84,25 @@ fn memory_on_the_micro_model_is_as_planned() -> Result<()> {
 
 #[test]
 fn memory_on_smollm2_is_as_planned() -> Result<()> {
-    let Some(model) = [common::GGUF, common::FOLDER].into_iter().find_map(common::model) else { return Ok(()) };
+    let Some(model) = [common::GGUF, common::FOLDER].into_iter().find_map(common::model) else {
+        return Ok(());
+    };
     let Some(data) = common::shared("data/commonsense/ARC-Easy") else { return Ok(()) };
-    let fixed = [format!("model={}", model.display()), format!("data={}", data.display()), "steps=1".into(), "items=4".into()];
+    let fixed = [
+        format!("model={}", model.display()),
+        format!("data={}", data.display()),
+        "steps=1".into(),
+        "items=4".into(),
+    ];
     compare(&fixed, [1, 15, 28], [2, 4, 8])
 }
 
 /// What merges leave behind 16-bit weights, or beside weights that stay as they are, counts too, of each model.
 #[test]
 fn memory_of_merges_is_as_planned() -> Result<()> {
-    let Some(model) = [common::GGUF, common::FOLDER].into_iter().find_map(common::model) else { return Ok(()) };
+    let Some(model) = [common::GGUF, common::FOLDER].into_iter().find_map(common::model) else {
+        return Ok(());
+    };
     let Some(data) = common::shared("data/commonsense/ARC-Easy") else { return Ok(()) };
     let files = [format!("model={}", model.display()), format!("data={}", data.display())];
     let head = r#"
@@ -116,8 +134,10 @@ fn fitted(model, task, options) {
     ];
     for (name, body, mode, dtype) in cases {
         let more = [&files[..], &[format!("mode={mode}")]].concat();
-        let (planned, predicted, peak) = peaks_of(&format!("{head}{body}"), &more, &["--dtype", dtype])?;
-        let found = format!("{name}: {planned:.0} MiB planned, {predicted:.0} predicted, {peak:.0} held");
+        let (planned, predicted, peak) =
+            peaks_of(&format!("{head}{body}"), &more, &["--dtype", dtype])?;
+        let found =
+            format!("{name}: {planned:.0} MiB planned, {predicted:.0} predicted, {peak:.0} held");
         println!("{found}");
         let near = |mib: f64| (mib - peak).abs() <= (0.1 * peak).max(40.0);
         ensure!(near(planned) && near(predicted), "{found}");
@@ -141,7 +161,10 @@ fn a_run_that_goes_on_counts_what_came_before() -> Result<()> {
         Ok(told)
     };
     let layers = "layers=[0, 1, 2, 3, 4, 5, 6, 7]";
-    good(&["r.rhai", "--dtype", "bf16", "-p", layers, "-p", "steps=1", "-p", "items=1", "--quiet", "--out", "out"])?;
+    good(&[
+        "r.rhai", "--dtype", "bf16", "-p", layers, "-p", "steps=1", "-p", "items=1", "--quiet",
+        "--out", "out",
+    ])?;
     let planned = good(&["plan", "more.rhai", "--dtype", "bf16", "-p", "run=out"])?;
     let part = planned.split_once("what merges left ").context("no such part")?.1;
     let mib: f64 = part.split_whitespace().next().context("a number")?.parse()?;
@@ -153,11 +176,13 @@ fn a_run_that_goes_on_counts_what_came_before() -> Result<()> {
 fn a_plan_that_does_not_fit_says_what_to_lower() -> Result<()> {
     let home = tempfile::tempdir()?;
     std::fs::write(home.path().join("r.rhai"), RECIPE)?;
-    let (code, planned, said) = xgbrun(home.path(), &["plan", "r.rhai", "-p", "batch=512", "--memory", "60"])?;
+    let (code, planned, said) =
+        xgbrun(home.path(), &["plan", "r.rhai", "-p", "batch=512", "--memory", "60"])?;
     ensure!(code == Some(4), "{code:?}");
     ensure!(planned.contains("largest step"), "{planned}");
     ensure!(
-        said.starts_with("error: the plan needs ") && said.contains("60 MiB are free; the most goes to largest step\n  = lower `batch`"),
+        said.starts_with("error: the plan needs ")
+            && said.contains("60 MiB are free; the most goes to largest step\n  = lower `batch`"),
         "{said}"
     );
     Ok(())
@@ -182,7 +207,10 @@ while rounds < 12 {
     let (code, told, said) = xgbrun(home.path(), &["check", "r.rhai"])?;
     ensure!(code == Some(0), "{said}");
     ensure!(told.contains("1 to 12 fits, 1 to 12 merges, 1 to 12 evaluations"), "{told}");
-    ensure!(told.ends_with("what it does depends on what it measures, the first time before line 7\n"), "{told}");
+    ensure!(
+        told.ends_with("what it does depends on what it measures, the first time before line 7\n"),
+        "{told}"
+    );
     let (code, told, said) = xgbrun(home.path(), &["plan", "r.rhai"])?;
     ensure!(code == Some(0), "{said}");
     ensure!(told.contains("over all cases: 1 to 12 rounds"), "{told}");

@@ -31,7 +31,8 @@ fn the_commands_of_the_readme_run() {
             inside = line == "```sh";
             continue;
         }
-        let program = ["cargo run --release -- ", "xgbrun "].into_iter().find_map(|p| line.strip_prefix(p));
+        let program =
+            ["cargo run --release -- ", "xgbrun "].into_iter().find_map(|p| line.strip_prefix(p));
         let Some(arguments) = program.filter(|_| inside) else { continue };
         // Comments are for the reader; RUN stands for a run folder, PATH for a model or data that the reader has.
         let arguments = arguments.split("  # ").next().unwrap().trim();
@@ -42,10 +43,21 @@ fn the_commands_of_the_readme_run() {
         let mut words = words(&arguments);
         if words[0].ends_with(".rhai") {
             let out = if seen == 0 { "runs/first".to_owned() } else { format!("runs/{seen}") };
-            words.extend(["-p", "rounds=2", "-p", "items=4", "--quiet", "--out", &out].map(str::to_owned));
+            words.extend(
+                ["-p", "rounds=2", "-p", "items=4", "--quiet", "--out", &out].map(str::to_owned),
+            );
         }
-        let output = Command::new(env!("CARGO_BIN_EXE_xgbrun")).current_dir(home.path()).args(&words).output().unwrap();
-        assert_eq!(output.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new(env!("CARGO_BIN_EXE_xgbrun"))
+            .current_dir(home.path())
+            .args(&words)
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{line}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         seen += 1;
     }
     assert!(seen >= 6, "{seen} commands were found");

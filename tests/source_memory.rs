@@ -17,7 +17,11 @@ fn weights_are_held_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.safetensors");
     let entry = |name: &str, at: usize| {
-        format!(r#""{name}":{{"dtype":"F32","shape":[{COUNT}],"data_offsets":[{},{}]}}"#, at * COUNT * 4, (at + 1) * COUNT * 4)
+        format!(
+            r#""{name}":{{"dtype":"F32","shape":[{COUNT}],"data_offsets":[{},{}]}}"#,
+            at * COUNT * 4,
+            (at + 1) * COUNT * 4
+        )
     };
     let header = format!("{{{},{}}}", entry("a", 0), entry("b", 1));
     let mut file = BufWriter::new(std::fs::File::create(&path).unwrap());
@@ -30,8 +34,15 @@ fn weights_are_held_once() {
 
     let source = Safetensors::open(&[path]).unwrap();
     let before = peak();
-    let tensors: Vec<Tensor> = source.names().into_iter().map(|name| source.load(name, DType::F32, &Device::Cpu).unwrap()).collect();
+    let tensors: Vec<Tensor> = source
+        .names()
+        .into_iter()
+        .map(|name| source.load(name, DType::F32, &Device::Cpu).unwrap())
+        .collect();
     let (grown, held) = (peak() - before, 2 * COUNT * 4);
     assert_eq!(tensors.len(), 2);
-    assert!(grown > held * 9 / 10 && grown < held * 13 / 10, "{held} bytes of weights took {grown}");
+    assert!(
+        grown > held * 9 / 10 && grown < held * 13 / 10,
+        "{held} bytes of weights took {grown}"
+    );
 }

@@ -42,8 +42,11 @@ impl Init {
 
 /// A name that is none of `known`.
 fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
-    let near = error::nearest(name, known.iter().copied()).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-    Error::usage(format!("unknown {what} `{name}`{near}")).hint(format!("one of {}", known.join(", ")))
+    let near = error::nearest(name, known.iter().copied())
+        .map(|n| format!("; did you mean `{n}`?"))
+        .unwrap_or_default();
+    Error::usage(format!("unknown {what} `{name}`{near}"))
+        .hint(format!("one of {}", known.join(", ")))
 }
 
 /// Which kind of weak learner.
@@ -122,24 +125,41 @@ pub struct Spec {
 impl Spec {
     /// Reads names and numbers for a model. Errors (class usage): a layer or target that the model does not have, one
     /// named twice, a rank beyond a target's smaller side.
-    pub fn new(model: &Model, layers: &[usize], targets: &[String], rank: usize, alpha: f64, init: Init) -> Result<Self> {
+    pub fn new(
+        model: &Model,
+        layers: &[usize],
+        targets: &[String],
+        rank: usize,
+        alpha: f64,
+        init: Init,
+    ) -> Result<Self> {
         let sorted = layers_of(model, layers)?;
         if sorted.is_empty() {
             return Err(Error::usage("a booster needs at least one layer in `layers`").into());
         }
         let roles = roles_of(model, targets)?;
-        let modules = sorted.iter().flat_map(|&layer| roles.iter().map(move |&role| (layer, role))).collect();
+        let modules =
+            sorted.iter().flat_map(|&layer| roles.iter().map(move |&role| (layer, role))).collect();
         Self::over(model, modules, rank, alpha, init)
     }
 
     /// Of single modules, each a layer and a target's name. Errors as [`Spec::new`].
-    pub fn of_pairs(model: &Model, pairs: &[(usize, String)], rank: usize, alpha: f64, init: Init) -> Result<Self> {
+    pub fn of_pairs(
+        model: &Model,
+        pairs: &[(usize, String)],
+        rank: usize,
+        alpha: f64,
+        init: Init,
+    ) -> Result<Self> {
         let mut modules = BTreeSet::new();
         for (layer, target) in pairs {
             layers_of(model, &[*layer])?;
             let role = roles_of(model, std::slice::from_ref(target))?[0];
             if !modules.insert((*layer, role)) {
-                return Err(Error::usage(format!("layer {layer} `{target}` is named twice in `pairs`")).into());
+                return Err(Error::usage(format!(
+                    "layer {layer} `{target}` is named twice in `pairs`"
+                ))
+                .into());
             }
         }
         if modules.is_empty() {
@@ -148,13 +168,21 @@ impl Spec {
         Self::over(model, modules, rank, alpha, init)
     }
 
-    fn over(model: &Model, modules: BTreeSet<(usize, Role)>, rank: usize, alpha: f64, init: Init) -> Result<Self> {
+    fn over(
+        model: &Model,
+        modules: BTreeSet<(usize, Role)>,
+        rank: usize,
+        alpha: f64,
+        init: Init,
+    ) -> Result<Self> {
         for &(_, role) in &modules {
             let (out, inner) = model.target_shape(role);
             if rank == 0 || rank > out.min(inner) {
-                return Err(Error::usage(format!("`rank` {rank} does not fit `{role}` of {out} × {inner}"))
-                    .hint(format!("from 1 to {}", out.min(inner)))
-                    .into());
+                return Err(Error::usage(format!(
+                    "`rank` {rank} does not fit `{role}` of {out} × {inner}"
+                ))
+                .hint(format!("from 1 to {}", out.min(inner)))
+                .into());
             }
         }
         if !(alpha.is_finite() && alpha > 0.0) {
@@ -181,13 +209,17 @@ impl Booster {
         let (rank, dtype, device) = (spec.rank, model.factor_dtype(), model.device());
         let mut drawn = |inner: usize| -> Result<Tensor> {
             let values = initial(spec.init, rank, inner, stream);
-            Ok(Tensor::from_vec(values, (rank, inner), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
+            Ok(Tensor::from_vec(values, (rank, inner), &Device::Cpu)?
+                .to_dtype(dtype)?
+                .to_device(device)?)
         };
         for &(layer, role) in &spec.modules {
             let (out, inner) = model.target_shape(role);
             let (a, b) = match spec.zero {
                 Factor::B => (drawn(inner)?, Tensor::zeros((out, rank), dtype, device)?),
-                Factor::A => (Tensor::zeros((rank, inner), dtype, device)?, drawn(out)?.t()?.contiguous()?),
+                Factor::A => {
+                    (Tensor::zeros((rank, inner), dtype, device)?, drawn(out)?.t()?.contiguous()?)
+                }
             };
             pairs.insert((layer, role), Pair { a, b, scale: spec.alpha / rank as f64 });
         }
@@ -203,7 +235,9 @@ impl Booster {
     pub fn hollow(model: &Model, spec: &DenseSpec) -> Result<Self> {
         let zero = Tensor::zeros(1, model.factor_dtype(), model.device())?;
         let tensors = model.tensors().into_iter().filter(|(name, _)| spec.names.contains(name));
-        let tensors = tensors.map(|(name, t)| Ok((name, zero.broadcast_as(t.shape())?))).collect::<Result<_>>()?;
+        let tensors = tensors
+            .map(|(name, t)| Ok((name, zero.broadcast_as(t.shape())?)))
+            .collect::<Result<_>>()?;
         Ok(Self::from_overlay(Overlay::replacing(tensors)))
     }
 
@@ -231,13 +265,18 @@ impl Booster {
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         let damaged = || format!("the booster in training in `{}`", path.display());
         let tensors = Safetensors::open(&[path.to_path_buf()])?;
-        let state: Option<State> = tensors.metadata(STATE).and_then(|text| serde_json::from_str(text).ok());
-        let state = state.ok_or_else(|| Error::data("it has no state that can be read")).with_context(damaged)?;
+        let state: Option<State> =
+            tensors.metadata(STATE).and_then(|text| serde_json::from_str(text).ok());
+        let state = state
+            .ok_or_else(|| Error::data("it has no state that can be read"))
+            .with_context(damaged)?;
         let (dtype, device) = match self.overlay.tensors().first() {
             Some(t) => (t.dtype(), t.device().clone()),
             None => return Ok(()),
         };
-        let (overlay, optimizer) = state.restore(&self.overlay, |name| tensors.load(name, dtype, &device)).with_context(damaged)?;
+        let (overlay, optimizer) = state
+            .restore(&self.overlay, |name| tensors.load(name, dtype, &device))
+            .with_context(damaged)?;
         (self.overlay, self.optimizer, self.trained) = (overlay, optimizer, state.trained);
         Ok(())
     }
@@ -255,8 +294,14 @@ impl Booster {
 
     /// Errors (class usage) unless both train tensors of the same sizes.
     pub fn same_sizes(&self, other: &Self) -> Result<(), Error> {
-        let sizes = |booster: &Self| booster.overlay.tensors().iter().map(|t| t.elem_count()).collect::<Vec<_>>();
-        if sizes(self) == sizes(other) { Ok(()) } else { Err(Error::usage("the boosters train tensors of other sizes")) }
+        let sizes = |booster: &Self| {
+            booster.overlay.tensors().iter().map(|t| t.elem_count()).collect::<Vec<_>>()
+        };
+        if sizes(self) == sizes(other) {
+            Ok(())
+        } else {
+            Err(Error::usage("the boosters train tensors of other sizes"))
+        }
     }
 
     /// Takes over the moments of another one's optimiser, pruned as [`Optimizer::pruned`] says. Errors (class usage): it was not
@@ -264,14 +309,22 @@ impl Booster {
     pub fn inherit(&mut self, other: &Self, keeps: impl FnMut() -> bool) -> Result<()> {
         self.same_sizes(other)?;
         let Some(optimizer) = &other.optimizer else {
-            return Err(Error::usage("the other booster was never trained, so its optimiser remembers nothing").into());
+            return Err(Error::usage(
+                "the other booster was never trained, so its optimiser remembers nothing",
+            )
+            .into());
         };
         self.optimizer = Some(optimizer.pruned(keeps)?);
         Ok(())
     }
 
     /// Trains it; the steps happen as the iterator is pulled.
-    pub fn fit<'a>(&'a mut self, model: &'a Model, feed: &'a mut Feed, options: &'a FitOptions) -> Fit<'a> {
+    pub fn fit<'a>(
+        &'a mut self,
+        model: &'a Model,
+        feed: &'a mut Feed,
+        options: &'a FitOptions,
+    ) -> Fit<'a> {
         if self.optimizer.as_ref().is_some_and(|o| o.rule() != options.rule) {
             self.optimizer = None;
         }
@@ -328,7 +381,10 @@ mod tests {
     use candle_core::DType;
 
     fn rows(init: Init, rank: usize, inner: usize) -> Vec<Vec<f64>> {
-        initial(init, rank, inner, &mut Stream::new(3, "init")).chunks(inner).map(<[f64]>::to_vec).collect()
+        initial(init, rank, inner, &mut Stream::new(3, "init"))
+            .chunks(inner)
+            .map(<[f64]>::to_vec)
+            .collect()
     }
 
     fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -355,21 +411,46 @@ mod tests {
     fn taken_up_it_goes_on_as_if_it_had_never_stopped() -> Result<()> {
         let home = tempfile::tempdir()?;
         let model = testing::model(&testing::config(), DType::F32)?;
-        let example = |ids: &[u32]| Example { ids: ids.to_vec(), supervised: (0..ids.len()).map(|i| i > 0).collect() };
-        let feed = || Feed::pooled(0, "data", vec![Arc::new(vec![example(&[3, 1, 4, 1, 5]), example(&[9, 2, 6]), example(&[5, 3, 5])])]);
+        let example = |ids: &[u32]| Example {
+            ids: ids.to_vec(),
+            supervised: (0..ids.len()).map(|i| i > 0).collect(),
+        };
+        let feed = || {
+            Feed::pooled(
+                0,
+                "data",
+                vec![Arc::new(vec![
+                    example(&[3, 1, 4, 1, 5]),
+                    example(&[9, 2, 6]),
+                    example(&[5, 3, 5]),
+                ])],
+            )
+        };
         let low_rank = Spec::new(&model, &[0, 2], &[], 2, 2.0, Init::Kaiming)?;
-        let dense = DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
-        for rule in [Rule::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 }, Rule::Sgd { momentum: 0.5, weight_decay: 0.0 }]
-        {
-            let options = |steps| FitOptions { batch: 2, clip: Some(1.0), ..FitOptions::new(steps, rule, 0.05) };
+        let dense =
+            DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
+        for rule in [
+            Rule::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 },
+            Rule::Sgd { momentum: 0.5, weight_decay: 0.0 },
+        ] {
+            let options = |steps| FitOptions {
+                batch: 2,
+                clip: Some(1.0),
+                ..FitOptions::new(steps, rule, 0.05)
+            };
             let fresh = || -> Result<[Booster; 2]> {
-                Ok([Booster::new(&model, &low_rank, &mut Stream::new(1, "a"))?, Booster::dense(&model, &dense)?])
+                Ok([
+                    Booster::new(&model, &low_rank, &mut Stream::new(1, "a"))?,
+                    Booster::dense(&model, &dense)?,
+                ])
             };
             for which in 0..2 {
                 for stop in 0..6 {
-                    let (mut whole, mut first, mut second) = (fresh()?[which].clone(), fresh()?[which].clone(), fresh()?[which].clone());
+                    let (mut whole, mut first, mut second) =
+                        (fresh()?[which].clone(), fresh()?[which].clone(), fresh()?[which].clone());
                     let (mut all, mut before, mut after) = (feed()?, feed()?, feed()?);
-                    let want = whole.fit(&model, &mut all, &options(6)).collect::<Result<Vec<_>>>()?;
+                    let want =
+                        whole.fit(&model, &mut all, &options(6)).collect::<Result<Vec<_>>>()?;
                     let path = home.path().join("state.safetensors");
                     let (options, place) = (options(6), {
                         let options = options(6);
@@ -383,13 +464,22 @@ mod tests {
                     });
                     second.load_state(&path)?;
                     after.resume(&place)?;
-                    let got = second.fit(&model, &mut after, &options).from(stop).collect::<Result<Vec<_>>>()?;
+                    let got = second
+                        .fit(&model, &mut after, &options)
+                        .from(stop)
+                        .collect::<Result<Vec<_>>>()?;
                     for (got, want) in got.iter().zip(&want[stop..]) {
-                        assert_eq!((got.step, got.loss, got.gradient_norm), (want.step, want.loss, want.gradient_norm));
+                        assert_eq!(
+                            (got.step, got.loss, got.gradient_norm),
+                            (want.step, want.loss, want.gradient_norm)
+                        );
                     }
                     assert_eq!((got.len(), second.trained), (6 - stop, whole.trained));
                     for (a, b) in second.overlay.tensors().iter().zip(whole.overlay.tensors()) {
-                        assert_eq!(a.flatten_all()?.to_vec1::<f32>()?, b.flatten_all()?.to_vec1::<f32>()?);
+                        assert_eq!(
+                            a.flatten_all()?.to_vec1::<f32>()?,
+                            b.flatten_all()?.to_vec1::<f32>()?
+                        );
                     }
                 }
             }
@@ -407,13 +497,19 @@ mod tests {
                 .map(|e| (e.to_string(), error::hint_of(&e).unwrap_or_default().to_string()));
             error.unwrap_or_default()
         };
-        assert_eq!(spec(&[99], &[], 1), ("layer 99 does not exist".into(), "the model has layers 0 to 2".into()));
+        assert_eq!(
+            spec(&[99], &[], 1),
+            ("layer 99 does not exist".into(), "the model has layers 0 to 2".into())
+        );
         assert_eq!(spec(&[1, 1], &[], 1).0, "layer 1 is named twice in `layers`");
         assert_eq!(spec(&[], &[], 1).0, "a booster needs at least one layer in `layers`");
         let (message, hint) = spec(&[0], &["q_proj", "q_poj"], 1);
         assert_eq!(message, "unknown target at `targets[1]`: `q_poj`; did you mean `q_proj`?");
         assert_eq!(hint, "one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj");
-        assert_eq!(spec(&[0], &["k_proj"], 9), ("`rank` 9 does not fit `k_proj` of 8 × 12".into(), "from 1 to 8".into()));
+        assert_eq!(
+            spec(&[0], &["k_proj"], 9),
+            ("`rank` 9 does not fit `k_proj` of 8 × 12".into(), "from 1 to 8".into())
+        );
         assert_eq!(spec(&[0], &["k_proj"], 0).0, "`rank` 0 does not fit `k_proj` of 8 × 12");
         Ok(())
     }

@@ -38,12 +38,16 @@ impl DenseSpec {
             return Err(Error::usage("`targets` are named, but no layer in `layers`").into());
         }
         if layers.is_empty() && !(parts.embedding || parts.norms || parts.head) {
-            return Err(Error::usage("a dense booster has nothing to train").hint("name `layers`, `embedding`, `norms` or `head`").into());
+            return Err(Error::usage("a dense booster has nothing to train")
+                .hint("name `layers`, `embedding`, `norms` or `head`")
+                .into());
         }
         if parts.head && model.tied() {
-            return Err(Error::usage("the model has no head of its own: its embedding serves as head")
-                .hint("`embedding: true` trains it for both")
-                .into());
+            return Err(Error::usage(
+                "the model has no head of its own: its embedding serves as head",
+            )
+            .hint("`embedding: true` trains it for both")
+            .into());
         }
         let wanted = |name: &str| match name {
             names::EMBEDDING => parts.embedding,
@@ -57,14 +61,18 @@ impl DenseSpec {
                 },
             },
         };
-        let names = model.tensors().into_iter().map(|(name, _)| name).filter(|name| wanted(name)).collect();
+        let names =
+            model.tensors().into_iter().map(|(name, _)| name).filter(|name| wanted(name)).collect();
         Ok(Self { names })
     }
 }
 
 /// The linear module that a tensor in a layer belongs to; None of a norm's.
 fn role_of(layer: usize, name: &str) -> Option<Role> {
-    let module = |role: &Role| name.strip_prefix(&names::in_layer(layer, role.path())).is_some_and(|rest| rest.starts_with('.'));
+    let module = |role: &Role| {
+        name.strip_prefix(&names::in_layer(layer, role.path()))
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
     Role::ALL.into_iter().find(module)
 }
 
@@ -87,7 +95,10 @@ mod tests {
     }
 
     fn examples() -> Vec<Example> {
-        let example = |ids: &[u32]| Example { ids: ids.to_vec(), supervised: (0..ids.len()).map(|i| i > 0).collect() };
+        let example = |ids: &[u32]| Example {
+            ids: ids.to_vec(),
+            supervised: (0..ids.len()).map(|i| i > 0).collect(),
+        };
         vec![example(&[3, 1, 4, 1, 5]), example(&[9, 2, 6, 5])]
     }
 
@@ -119,11 +130,24 @@ mod tests {
         };
         assert_eq!(
             spec(&[1], &["q_proj", "down_proj"], Parts::default())?,
-            ["model.layers.1.mlp.down_proj.weight", "model.layers.1.self_attn.q_proj.bias", "model.layers.1.self_attn.q_proj.weight"]
+            [
+                "model.layers.1.mlp.down_proj.weight",
+                "model.layers.1.self_attn.q_proj.bias",
+                "model.layers.1.self_attn.q_proj.weight"
+            ]
         );
-        assert_eq!(spec(&[], &[], Parts { embedding: true, head: true, norms: false })?, [names::HEAD, names::EMBEDDING]);
-        assert_eq!(spec(&[], &[], Parts { norms: true, ..Parts::default() })?, ["model.norm.weight"]);
-        assert_eq!(spec(&[0], &[], Parts { norms: true, ..Parts::default() })?.len(), 7 + 3 + 4 + 1);
+        assert_eq!(
+            spec(&[], &[], Parts { embedding: true, head: true, norms: false })?,
+            [names::HEAD, names::EMBEDDING]
+        );
+        assert_eq!(
+            spec(&[], &[], Parts { norms: true, ..Parts::default() })?,
+            ["model.norm.weight"]
+        );
+        assert_eq!(
+            spec(&[0], &[], Parts { norms: true, ..Parts::default() })?.len(),
+            7 + 3 + 4 + 1
+        );
         let everything = spec(&[0, 1, 2], &[], Parts { embedding: true, norms: true, head: true })?;
         assert_eq!(everything.len(), model.tensors().len());
         Ok(())
@@ -134,17 +158,31 @@ mod tests {
         let tied = testing::model(&Config { tied: true, ..testing::config() }, DType::F32)?;
         let said = |layers: &[usize], roles: &[&str], parts| {
             let error = DenseSpec::new(&tied, layers, &targets(roles), parts).err();
-            error.map(|e| (e.to_string(), error::hint_of(&e).unwrap_or_default().to_string())).unwrap_or_default()
+            error
+                .map(|e| (e.to_string(), error::hint_of(&e).unwrap_or_default().to_string()))
+                .unwrap_or_default()
         };
         let none = Parts::default();
         let head = said(&[0], &[], Parts { head: true, ..none });
         assert_eq!(head.0, "the model has no head of its own: its embedding serves as head");
         assert_eq!(head.1, "`embedding: true` trains it for both");
         let nothing = said(&[], &[], none);
-        assert_eq!(nothing, ("a dense booster has nothing to train".into(), "name `layers`, `embedding`, `norms` or `head`".into()));
-        assert_eq!(said(&[], &["q_proj"], Parts { norms: true, ..none }).0, "`targets` are named, but no layer in `layers`");
+        assert_eq!(
+            nothing,
+            (
+                "a dense booster has nothing to train".into(),
+                "name `layers`, `embedding`, `norms` or `head`".into()
+            )
+        );
+        assert_eq!(
+            said(&[], &["q_proj"], Parts { norms: true, ..none }).0,
+            "`targets` are named, but no layer in `layers`"
+        );
         assert_eq!(said(&[7], &[], none).0, "layer 7 does not exist");
-        assert_eq!(said(&[0], &["q_poj"], none).0, "unknown target at `targets[0]`: `q_poj`; did you mean `q_proj`?");
+        assert_eq!(
+            said(&[0], &["q_poj"], none).0,
+            "unknown target at `targets[0]`: `q_poj`; did you mean `q_proj`?"
+        );
         Ok(())
     }
 
@@ -155,7 +193,12 @@ mod tests {
         let everything = Parts { embedding: true, norms: true, head: false };
         for (tied, layers, roles, parts) in [
             (true, vec![1], vec![], everything),
-            (false, vec![0, 2], vec!["v_proj", "up_proj"], Parts { head: true, ..Parts::default() }),
+            (
+                false,
+                vec![0, 2],
+                vec!["v_proj", "up_proj"],
+                Parts { head: true, ..Parts::default() },
+            ),
             (false, vec![], vec![], Parts { norms: true, ..Parts::default() }),
         ] {
             let config = Config { tied, qkv_bias: true, ..testing::config() };
@@ -167,9 +210,11 @@ mod tests {
                 assert_eq!((booster.kind(), booster.layers()), (Kind::Dense, layers.clone()));
                 let batch = Batch::pack(&examples().iter().collect::<Vec<_>>())?;
                 let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
-                let request = Request { overlay: &Overlay::default(), dense: &spec.names, recompute: false };
+                let request =
+                    Request { overlay: &Overlay::default(), dense: &spec.names, recompute: false };
                 let weight = 1.0 / batch.rows.len() as f64;
-                let (_, gradients) = model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
+                let (_, gradients) =
+                    model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
                 fit(&mut booster, &model, &options(SGD, 1))?;
                 assert_eq!(all(&model)?, before, "a booster lies over unchanged weights");
                 let trained = booster.overlay.dense();
@@ -178,7 +223,11 @@ mod tests {
                     let g = numbers(&gradients.dense[name])?;
                     assert!(g.iter().any(|g| *g != 0.0), "{name}");
                     let new = numbers(tensor)?;
-                    let apart = new.iter().zip(&before[name]).zip(g).map(|((new, old), g)| (new - (old - 0.1 * g)).abs());
+                    let apart = new
+                        .iter()
+                        .zip(&before[name])
+                        .zip(g)
+                        .map(|((new, old), g)| (new - (old - 0.1 * g)).abs());
                     assert!(apart.fold(0.0, f64::max) < 1e-9, "{name}");
                 }
                 let over = model.nll(&tokens, &batch.rows, &batch.targets, &booster.overlay)?;
@@ -187,12 +236,19 @@ mod tests {
                     let want = match trained.get(&name) {
                         None => before[&name].clone(),
                         Some(t) if eta == 1.0 => numbers(t)?,
-                        Some(t) => numbers(t)?.iter().zip(&before[&name]).map(|(new, old)| old + 0.5 * (new - old)).collect(),
+                        Some(t) => numbers(t)?
+                            .iter()
+                            .zip(&before[&name])
+                            .map(|(new, old)| old + 0.5 * (new - old))
+                            .collect(),
                     };
                     assert_eq!(after, want, "{name}");
                 }
                 if eta == 1.0 {
-                    assert_eq!(model.nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?, over);
+                    assert_eq!(
+                        model.nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?,
+                        over
+                    );
                 }
             }
         }
@@ -205,7 +261,12 @@ mod tests {
         for tied in [true, false] {
             let config = Config { tied, qkv_bias: true, head_norms: true, ..testing::config() };
             let mut model = testing::model(&config, DType::F64)?;
-            let spec = DenseSpec::new(&model, &[0, 1, 2], &[], Parts { embedding: true, norms: true, head: !tied })?;
+            let spec = DenseSpec::new(
+                &model,
+                &[0, 1, 2],
+                &[],
+                Parts { embedding: true, norms: true, head: !tied },
+            )?;
             let mut booster = Booster::dense(&model, &spec)?;
             fit(&mut booster, &model, &options(SGD, 2))?;
             let batch = Batch::pack(&examples().iter().collect::<Vec<_>>())?;
@@ -236,7 +297,8 @@ mod tests {
             fit(&mut booster, &model, &FitOptions { l2, ..options(rule, steps) })?;
             numbers(&booster.overlay.dense()[name])
         };
-        let adamw = |weight_decay| Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
+        let adamw =
+            |weight_decay| Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
         let base = all(&model)?.remove(name).unwrap_or_default();
         let (plain, decayed) = (trained(adamw(0.0), 0.0, 1)?, trained(adamw(0.5), 0.0, 1)?);
         for ((base, plain), decayed) in base.iter().zip(&plain).zip(&decayed) {
@@ -244,7 +306,9 @@ mod tests {
         }
         // The first step begins at W itself, where the penalty is flat.
         assert_eq!(trained(SGD, 0.7, 1)?, trained(SGD, 0.0, 1)?);
-        let moved = |numbers: Vec<f64>| numbers.iter().zip(&base).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        let moved = |numbers: Vec<f64>| {
+            numbers.iter().zip(&base).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
+        };
         assert!(moved(trained(SGD, 5.0, 4)?) < 0.8 * moved(trained(SGD, 0.0, 4)?));
         Ok(())
     }
@@ -257,9 +321,11 @@ mod tests {
 
     fn merge_often(dtype: DType) -> Result<()> {
         let mut model = testing::model(&testing::config(), dtype)?;
-        let spec = DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
+        let spec =
+            DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
         let start = model.copies(&spec.names)?;
-        let goal: BTreeMap<String, Tensor> = start.iter().map(|(name, t)| Ok((name.clone(), (t + 0.25)?))).collect::<Result<_>>()?;
+        let goal: BTreeMap<String, Tensor> =
+            start.iter().map(|(name, t)| Ok((name.clone(), (t + 0.25)?))).collect::<Result<_>>()?;
         let overlay = Overlay::replacing(goal);
         for _ in 0..500 {
             model.merge(&overlay, 1e-3)?;
@@ -272,7 +338,11 @@ mod tests {
         }
         for (name, tensor) in model.tensors() {
             if let Some(sum) = model.copies(&spec.names)?.get(&name) {
-                assert_eq!(numbers(tensor)?, numbers(&sum.to_dtype(dtype)?)?, "{name} is its rounded sum");
+                assert_eq!(
+                    numbers(tensor)?,
+                    numbers(&sum.to_dtype(dtype)?)?,
+                    "{name} is its rounded sum"
+                );
             }
         }
         Ok(())

@@ -18,7 +18,10 @@ pub type Norms = BTreeMap<(usize, Role), f64>;
 
 /// Mean loss of `batch` in nats a token, and the norm of its gradient for every weight of `layers`.
 pub fn gradient_norms(model: &Model, batch: &Batch, layers: &[usize]) -> Result<(f64, Norms)> {
-    let modules = layers.iter().flat_map(|&layer| model.roles().into_iter().map(move |role| (layer, role))).collect();
+    let modules = layers
+        .iter()
+        .flat_map(|&layer| model.roles().into_iter().map(move |role| (layer, role)))
+        .collect();
     let mut norms = Norms::new();
     let loss = each_gradient(model, batch, &modules, |module, gradient| {
         norms.insert(module, elementwise::squares(gradient)?.sqrt());
@@ -32,7 +35,8 @@ pub fn weight_norms(model: &Model) -> Result<Norms> {
     let mut norms = Norms::new();
     for (name, tensor) in model.summed()? {
         let Some(layer) = names::layer_of(&name) else { continue };
-        let weight = |role: &Role| name == names::in_layer(layer, &format!("{}.weight", role.path()));
+        let weight =
+            |role: &Role| name == names::in_layer(layer, &format!("{}.weight", role.path()));
         if let Some(role) = Role::ALL.into_iter().find(weight) {
             norms.insert((layer, role), elementwise::squares(&tensor)?.sqrt());
         }
@@ -69,19 +73,27 @@ fn each_gradient(
     modules: &BTreeSet<(usize, Role)>,
     mut look: impl FnMut((usize, Role), &Tensor) -> Result<()>,
 ) -> Result<f64> {
-    let name = |&(layer, role): &(usize, Role)| names::in_layer(layer, &format!("{}.weight", role.path()));
+    let name =
+        |&(layer, role): &(usize, Role)| names::in_layer(layer, &format!("{}.weight", role.path()));
     let dense: BTreeSet<String> = modules.iter().map(name).collect();
     let request = Request { overlay: &Overlay::default(), dense: &dense, recompute: true };
     let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
     let weight = 1.0 / batch.rows.len() as f64;
-    let (nll, _) = model.gradients_by_layer(&tokens, &batch.rows, &batch.targets, weight, &request, &mut |layer, found| {
-        for role in model.roles() {
-            if let Some(gradient) = found.dense.remove(&name(&(layer, role))) {
-                look((layer, role), &gradient)?;
+    let (nll, _) = model.gradients_by_layer(
+        &tokens,
+        &batch.rows,
+        &batch.targets,
+        weight,
+        &request,
+        &mut |layer, found| {
+            for role in model.roles() {
+                if let Some(gradient) = found.dense.remove(&name(&(layer, role))) {
+                    look((layer, role), &gradient)?;
+                }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     Ok(nll.iter().sum::<f64>() * weight)
 }
 
@@ -93,7 +105,8 @@ fn leading_rows(matrix: &Tensor, rank: usize) -> Result<Tensor> {
     let matrix = matrix.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F64)?;
     let inner = matrix.dim(1)?;
     let mut stream = Stream::new(0, "probe/start");
-    let mut rows: Vec<Vec<f64>> = (0..rank).map(|_| (0..inner).map(|_| stream.normal()).collect()).collect();
+    let mut rows: Vec<Vec<f64>> =
+        (0..rank).map(|_| (0..inner).map(|_| stream.normal()).collect()).collect();
     for _ in 0..ITERATIONS {
         orthonormal(&mut rows, &mut stream);
         let v = Tensor::new(rows.concat(), matrix.device())?.reshape((rank, inner))?;
@@ -134,7 +147,12 @@ mod tests {
     use crate::model::testing;
 
     fn batch() -> Batch {
-        Batch { ids: vec![1, 5, 2, 7, 3, 3, 8, 1, 4], starts: vec![0, 5, 9], rows: vec![1, 2, 3, 6, 7], targets: vec![2, 7, 3, 1, 4] }
+        Batch {
+            ids: vec![1, 5, 2, 7, 3, 3, 8, 1, 4],
+            starts: vec![0, 5, 9],
+            rows: vec![1, 2, 3, 6, 7],
+            targets: vec![2, 7, 3, 1, 4],
+        }
     }
 
     fn squares(t: &Tensor) -> Result<f64> {
@@ -145,7 +163,12 @@ mod tests {
     fn norms_are_those_of_the_gradients() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F64)?;
         let batch = batch();
-        let names: BTreeSet<String> = model.tensors().into_iter().map(|(name, _)| name).filter(|n| n.contains("_proj.weight")).collect();
+        let names: BTreeSet<String> = model
+            .tensors()
+            .into_iter()
+            .map(|(name, _)| name)
+            .filter(|n| n.contains("_proj.weight"))
+            .collect();
         let request = Request { overlay: &Overlay::default(), dense: &names, recompute: false };
         let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
         let (nll, all) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
@@ -153,8 +176,13 @@ mod tests {
         assert!((loss - nll.iter().sum::<f64>() / 5.0).abs() < 1e-12);
         assert_eq!(norms.len(), 21);
         for ((layer, role), norm) in norms {
-            let want = squares(&all.dense[&names::in_layer(layer, &format!("{}.weight", role.path()))])?.sqrt();
-            assert!((norm - want).abs() < 1e-12 * (1.0 + want), "layer {layer} {role}: {norm}, not {want}");
+            let want =
+                squares(&all.dense[&names::in_layer(layer, &format!("{}.weight", role.path()))])?
+                    .sqrt();
+            assert!(
+                (norm - want).abs() < 1e-12 * (1.0 + want),
+                "layer {layer} {role}: {norm}, not {want}"
+            );
         }
         assert_eq!(gradient_norms(&model, &batch, &[2])?.1.len(), 7);
         for ((layer, role), norm) in weight_norms(&model)? {
@@ -169,11 +197,18 @@ mod tests {
     fn rows_are_singular_vectors() -> Result<()> {
         // U diag(5, 2, 0.5) Vᵀ with orthonormal columns.
         let (rows, mut stream) = ((6, 9), Stream::new(3, "matrix"));
-        let mut parts = [rows.0, rows.1].map(|n| (0..3).map(|_| (0..n).map(|_| stream.normal()).collect()).collect::<Vec<Vec<f64>>>());
+        let mut parts = [rows.0, rows.1].map(|n| {
+            (0..3).map(|_| (0..n).map(|_| stream.normal()).collect()).collect::<Vec<Vec<f64>>>()
+        });
         parts.iter_mut().for_each(|part| orthonormal(part, &mut stream));
-        let entry = |i: usize, j: usize| (0..3).map(|k| [5.0, 2.0, 0.5][k] * parts[0][k][i] * parts[1][k][j]).sum::<f64>();
-        let values: Vec<f64> = (0..6).flat_map(|i| (0..9).map(move |j| (i, j))).map(|(i, j)| entry(i, j)).collect();
-        let found = leading_rows(&Tensor::new(values, &candle_core::Device::Cpu)?.reshape(rows)?, 4)?.to_vec2::<f64>()?;
+        let entry = |i: usize, j: usize| {
+            (0..3).map(|k| [5.0, 2.0, 0.5][k] * parts[0][k][i] * parts[1][k][j]).sum::<f64>()
+        };
+        let values: Vec<f64> =
+            (0..6).flat_map(|i| (0..9).map(move |j| (i, j))).map(|(i, j)| entry(i, j)).collect();
+        let found =
+            leading_rows(&Tensor::new(values, &candle_core::Device::Cpu)?.reshape(rows)?, 4)?
+                .to_vec2::<f64>()?;
         for k in 0..3 {
             let along: f64 = found[k].iter().zip(&parts[1][k]).map(|(a, b)| a * b).sum();
             assert!((along.abs() - 1.0).abs() < 1e-9, "vector {k}: {along}");
@@ -198,7 +233,9 @@ mod tests {
             let none = BTreeSet::new();
             let request = Request { overlay, dense: &none, recompute: false };
             let (_, g) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
-            let of = |(key, pair): (&(usize, Role), &Pair)| Ok(squares(&g.pairs[key].1)? / squares(&pair.a)? / pair.scale.powi(2));
+            let of = |(key, pair): (&(usize, Role), &Pair)| {
+                Ok(squares(&g.pairs[key].1)? / squares(&pair.a)? / pair.scale.powi(2))
+            };
             Ok(overlay.pairs().iter().map(of).collect::<Result<Vec<_>>>()?.iter().sum())
         };
         assert!(slope(&aligned)? > 1.5 * slope(&start)?);

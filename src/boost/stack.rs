@@ -28,7 +28,9 @@ impl Stack {
         let one = |(key, pairs): ((usize, Role), Vec<Pair>)| {
             let common = pairs.first().map_or(1.0, |p| p.scale);
             let scale = if pairs.iter().all(|p| p.scale == common) { common } else { 1.0 };
-            let b = |p: &Pair| if p.scale == scale { Ok(p.b.clone()) } else { &p.b * (p.scale / scale) };
+            let b = |p: &Pair| {
+                if p.scale == scale { Ok(p.b.clone()) } else { &p.b * (p.scale / scale) }
+            };
             let a: Vec<&Tensor> = pairs.iter().map(|p| &p.a).collect();
             let b = pairs.iter().map(b).collect::<candle_core::Result<Vec<_>>>()?;
             Ok((key, Pair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale }))
@@ -50,13 +52,22 @@ mod tests {
         let model = testing::model(&testing::config(), DType::F64)?;
         let mut merged = testing::model(&testing::config(), DType::F64)?;
         let mut stack = Stack::default();
-        for (round, (layers, eta)) in [(&[0usize, 2][..], 1.0), (&[2], 0.25), (&[1, 2], -0.5)].into_iter().enumerate() {
-            let update = Update::of(&model, &Booster::from_overlay(testing::overlay(&model, layers, false)?), round, eta)?;
+        for (round, (layers, eta)) in
+            [(&[0usize, 2][..], 1.0), (&[2], 0.25), (&[1, 2], -0.5)].into_iter().enumerate()
+        {
+            let update = Update::of(
+                &model,
+                &Booster::from_overlay(testing::overlay(&model, layers, false)?),
+                round,
+                eta,
+            )?;
             update.add(&mut merged)?;
             stack.push(&update)?;
         }
         let overlay = stack.overlay()?.unwrap();
-        let ranks = |layer: usize| overlay.pairs().iter().filter(|(k, _)| k.0 == layer).map(|(_, p)| p.a.dims()[0]).max();
+        let ranks = |layer: usize| {
+            overlay.pairs().iter().filter(|(k, _)| k.0 == layer).map(|(_, p)| p.a.dims()[0]).max()
+        };
         assert_eq!(ranks(2).zip(ranks(0)).map(|(all, one)| all / one), Some(3));
         let mut again = testing::model(&testing::config(), DType::F64)?;
         again.merge(&overlay, 1.0)?;

@@ -86,13 +86,18 @@ impl Update {
 
     /// Published names of the tensors that it changes.
     pub fn tensors(&self) -> Vec<String> {
-        let weight = |&(layer, role): &(usize, Role)| names::in_layer(layer, &format!("{}.weight", role.path()));
+        let weight = |&(layer, role): &(usize, Role)| {
+            names::in_layer(layer, &format!("{}.weight", role.path()))
+        };
         self.factors.pairs().keys().map(weight).chain(self.deltas.keys().cloned()).collect()
     }
 
     /// The factors with their step weight, by layer and target.
     pub fn factors(&self) -> impl Iterator<Item = ((usize, Role), Pair)> {
-        self.factors.pairs().iter().map(|(key, pair)| (*key, Pair { scale: pair.scale * self.eta, ..pair.clone() }))
+        self.factors
+            .pairs()
+            .iter()
+            .map(|(key, pair)| (*key, Pair { scale: pair.scale * self.eta, ..pair.clone() }))
     }
 
     /// The booster's factors, without the step weight; `None` of a dense booster.
@@ -112,14 +117,19 @@ impl Update {
     pub fn norms(&self) -> Result<BTreeMap<usize, f64>> {
         let mut squares: BTreeMap<usize, f64> = BTreeMap::new();
         for (&(layer, _), pair) in self.factors.pairs() {
-            *squares.entry(layer).or_default() += (self.eta * pair.scale).powi(2) * product_squares(pair)?;
+            *squares.entry(layer).or_default() +=
+                (self.eta * pair.scale).powi(2) * product_squares(pair)?;
         }
         for (name, delta) in &self.deltas {
             if let Some(layer) = names::layer_of(name) {
                 *squares.entry(layer).or_default() += elementwise::squares(delta)?;
             }
         }
-        Ok(squares.into_iter().map(|(layer, sum)| (layer, sum.max(0.0).sqrt())).filter(|(_, norm)| norm.is_finite()).collect())
+        Ok(squares
+            .into_iter()
+            .map(|(layer, sum)| (layer, sum.max(0.0).sqrt()))
+            .filter(|(_, norm)| norm.is_finite())
+            .collect())
     }
 
     /// Writes it to `path`, whole or not at all. Gives the file's SHA-256.
@@ -133,7 +143,8 @@ impl Update {
         for (name, delta) in &self.deltas {
             tensors.push((name.clone(), delta.to_dtype(DType::F32)?));
         }
-        let kind = if scales.is_empty() || self.deltas.is_empty() { self.kind().name() } else { MIXED };
+        let kind =
+            if scales.is_empty() || self.deltas.is_empty() { self.kind().name() } else { MIXED };
         let (version, kind) = (VERSION.to_string(), kind.to_string());
         let header = Header { version, kind, round: self.round, eta: self.eta.to_string(), scales };
         save::write_safetensors_summed(path, &tensors, (KEY, &serde_json::to_string(&header)?))
@@ -146,11 +157,16 @@ impl Update {
     pub fn load(path: &Path, model: &Model) -> Result<Self> {
         let shown = format!("the booster in `{}`", path.display());
         let tensors = Safetensors::open(&[path.to_path_buf()])?;
-        let Some(text) = tensors.metadata(KEY) else { bail_data!("`{}` is no booster of a run", path.display()) };
-        let header: Header =
-            serde_json::from_str(text).map_err(|e| Error::data(format!("{shown} has metadata that cannot be read: {e}")))?;
+        let Some(text) = tensors.metadata(KEY) else {
+            bail_data!("`{}` is no booster of a run", path.display())
+        };
+        let header: Header = serde_json::from_str(text)
+            .map_err(|e| Error::data(format!("{shown} has metadata that cannot be read: {e}")))?;
         if header.version != VERSION {
-            bail_data!("{shown} is of version `{}`; this program reads version `{VERSION}`", header.version);
+            bail_data!(
+                "{shown} is of version `{}`; this program reads version `{VERSION}`",
+                header.version
+            );
         }
         let number = |what: &str, text: &str| match text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(number),
@@ -160,15 +176,23 @@ impl Update {
             kind if kind == Kind::LowRank.name() => (true, false),
             kind if kind == Kind::Dense.name() => (false, true),
             MIXED => (true, true),
-            other => bail_data!("{shown} is of a kind `{other}`; known are {} and {MIXED}", Kind::NAMES.join(", ")),
+            other => bail_data!(
+                "{shown} is of a kind `{other}`; known are {} and {MIXED}",
+                Kind::NAMES.join(", ")
+            ),
         };
         let mut pairs = BTreeMap::new();
         for (module, scale) in header.scales.iter().filter(|_| factors) {
             let (key, [a, b]) = adapter::factors(&tensors, module, model, &shown)?;
             pairs.insert(key, Pair { a, b, scale: number("scale", scale)? });
         }
-        let shapes: BTreeMap<String, Vec<usize>> = model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
-        let module = |name: &str| name.strip_prefix(PREFIX).and_then(|n| n.rsplit_once(".lora_")).map(|(module, _)| module.to_string());
+        let shapes: BTreeMap<String, Vec<usize>> =
+            model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
+        let module = |name: &str| {
+            name.strip_prefix(PREFIX)
+                .and_then(|n| n.rsplit_once(".lora_"))
+                .map(|(module, _)| module.to_string())
+        };
         let mut whole = BTreeMap::new();
         for name in tensors.names() {
             if factors && module(name).is_some_and(|module| header.scales.contains_key(&module)) {
@@ -179,11 +203,18 @@ impl Update {
             }
             let found = tensors.shape(name).unwrap_or_default();
             match shapes.get(name) {
-                None => bail_data!("{shown} is for a tensor `{name}`, which the model does not have"),
-                Some(shape) if shape != found => {
-                    bail_data!("{shown} changes `{name}` of shape {found:?}; the model's has {shape:?}")
+                None => {
+                    bail_data!("{shown} is for a tensor `{name}`, which the model does not have")
                 }
-                Some(_) => whole.insert(name.to_string(), tensors.load(name, model.factor_dtype(), model.device())?),
+                Some(shape) if shape != found => {
+                    bail_data!(
+                        "{shown} changes `{name}` of shape {found:?}; the model's has {shape:?}"
+                    )
+                }
+                Some(_) => whole.insert(
+                    name.to_string(),
+                    tensors.load(name, model.factor_dtype(), model.device())?,
+                ),
             };
         }
         let eta = number("step weight", &header.eta)?;
@@ -205,7 +236,9 @@ impl Update {
 
     /// Adds the boosters in `files`, each multiplied by its weight, in their order; one is held at a time. Errors as [`Update::load`].
     pub fn add_files(files: &[(PathBuf, f64)], model: &mut Model) -> Result<()> {
-        files.iter().try_for_each(|(path, weight)| Update::load(path, model)?.scaled(*weight)?.add(model))
+        files
+            .iter()
+            .try_for_each(|(path, weight)| Update::load(path, model)?.scaled(*weight)?.add(model))
     }
 }
 
@@ -230,9 +263,15 @@ mod tests {
     /// A booster of each kind whose numbers are not those of the start.
     fn boosters(model: &Model) -> Result<[Booster; 2]> {
         let low_rank = Booster::from_overlay(testing::overlay(model, &[0, 2], false)?);
-        let spec = DenseSpec::new(model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
+        let spec =
+            DenseSpec::new(model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
         let mut dense = Booster::dense(model, &spec)?;
-        let moved = dense.overlay.tensors().into_iter().map(|t| (t * 1.25)? + 0.01).collect::<candle_core::Result<Vec<_>>>()?;
+        let moved = dense
+            .overlay
+            .tensors()
+            .into_iter()
+            .map(|t| (t * 1.25)? + 0.01)
+            .collect::<candle_core::Result<Vec<_>>>()?;
         dense.overlay = dense.overlay.with_tensors(moved);
         Ok([low_rank, dense])
     }
@@ -242,8 +281,11 @@ mod tests {
         for which in 0..2 {
             let mut model = testing::model(&testing::config(), DType::F64)?;
             let booster = boosters(&model)?[which].clone();
-            let before: BTreeMap<String, Tensor> =
-                model.tensors().into_iter().map(|(name, t)| Ok((name, t.copy()?))).collect::<Result<_>>()?;
+            let before: BTreeMap<String, Tensor> = model
+                .tensors()
+                .into_iter()
+                .map(|(name, t)| Ok((name, t.copy()?)))
+                .collect::<Result<_>>()?;
             let update = Update::of(&model, &booster, 3, -0.75)?;
             model.merge(&booster.overlay, -0.75)?;
             let mut want: BTreeMap<usize, f64> = BTreeMap::new();
@@ -254,7 +296,10 @@ mod tests {
             }
             want.retain(|_, sum| *sum > 0.0);
             let norms = update.norms()?;
-            assert_eq!((norms.keys().copied().collect::<Vec<_>>(), booster.layers()), (update.layers(), update.layers()));
+            assert_eq!(
+                (norms.keys().copied().collect::<Vec<_>>(), booster.layers()),
+                (update.layers(), update.layers())
+            );
             assert!(norms.keys().eq(want.keys()));
             for (layer, norm) in norms {
                 assert!((norm / want[&layer].sqrt() - 1.0).abs() < 1e-9, "layer {layer}: {norm}");
@@ -266,9 +311,14 @@ mod tests {
     #[test]
     fn what_is_kept_can_be_added_again() -> Result<()> {
         let home = tempfile::tempdir()?;
-        for (dtype, eta) in [(DType::F32, 1.0), (DType::F32, 0.3), (DType::BF16, 1.0), (DType::F16, 1.0)] {
+        for (dtype, eta) in
+            [(DType::F32, 1.0), (DType::F32, 0.3), (DType::BF16, 1.0), (DType::F16, 1.0)]
+        {
             for which in 0..2 {
-                let [mut merged, mut again] = [testing::model(&testing::config(), dtype)?, testing::model(&testing::config(), dtype)?];
+                let [mut merged, mut again] = [
+                    testing::model(&testing::config(), dtype)?,
+                    testing::model(&testing::config(), dtype)?,
+                ];
                 let booster = boosters(&merged)?[which].clone();
                 let path = home.path().join(format!("{which}.safetensors"));
                 Update::of(&merged, &booster, 7, eta)?.save(&path)?;
@@ -298,8 +348,10 @@ mod tests {
         let model = testing::model(&testing::config(), DType::F32)?;
         let home = tempfile::tempdir()?;
         let path = home.path().join("0000.safetensors");
-        let small = testing::model(&crate::model::Config { layers: 1, ..testing::config() }, DType::F32)?;
-        let narrow = testing::model(&crate::model::Config { ff: 8, ..testing::config() }, DType::F32)?;
+        let small =
+            testing::model(&crate::model::Config { layers: 1, ..testing::config() }, DType::F32)?;
+        let narrow =
+            testing::model(&crate::model::Config { ff: 8, ..testing::config() }, DType::F32)?;
         let said = |model: &Model| match Update::load(&path, model) {
             Ok(_) => (Class::Run, "no error".to_string()),
             Err(e) => (class_of(&e), format!("{e:#}")),
@@ -310,13 +362,20 @@ mod tests {
                 "is for a module `model.layers.2.mlp.down_proj`, which the model does not have",
                 "`model.layers.0.mlp.down_proj` have shapes",
             ),
-            (1, "is for a tensor `model.layers.1.input_layernorm.weight`, which", "changes `model.layers.1.mlp.down_proj.weight` of shape"),
+            (
+                1,
+                "is for a tensor `model.layers.1.input_layernorm.weight`, which",
+                "changes `model.layers.1.mlp.down_proj.weight` of shape",
+            ),
         ] {
             let update = Update::of(&model, &boosters(&model)?[which], 0, 1.0)?;
             update.save(&path)?;
             for (model, want) in [(&small, missing), (&narrow, shape)] {
                 let (class, message) = said(model);
-                assert!(message.contains(want) && message.contains("0000.safetensors"), "{message}");
+                assert!(
+                    message.contains(want) && message.contains("0000.safetensors"),
+                    "{message}"
+                );
                 assert_eq!(class, Class::Data);
             }
             let whole = std::fs::read(&path)?;
@@ -326,12 +385,19 @@ mod tests {
             }
             // Texts of the header, replaced by others of the same length.
             for (old, new, want) in [
-                (r#"\"version\":\"1\""#, r#"\"version\":\"2\""#, "is of version `2`; this program reads version `1`"),
+                (
+                    r#"\"version\":\"1\""#,
+                    r#"\"version\":\"2\""#,
+                    "is of version `2`; this program reads version `1`",
+                ),
                 (r#"\"eta\":\"1\""#, r#"\"eta\":\"x\""#, "its step weight `x` is no number"),
                 (r#"\"kind\":"#, r#"\"kimd\":"#, "has metadata that cannot be read"),
                 ("\"xgbrun\"", "\"xgbrum\"", "is no booster of a run"),
             ] {
-                let at = whole.windows(old.len()).position(|w| w == old.as_bytes()).unwrap_or_else(|| panic!("no {old}"));
+                let at = whole
+                    .windows(old.len())
+                    .position(|w| w == old.as_bytes())
+                    .unwrap_or_else(|| panic!("no {old}"));
                 let mut changed = whole.clone();
                 changed[at..at + new.len()].copy_from_slice(new.as_bytes());
                 std::fs::write(&path, changed)?;

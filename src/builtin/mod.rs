@@ -31,10 +31,17 @@ pub static MICRO: Micro = Micro {
 };
 
 /// Names of the data sets, as they stand behind `builtin:`.
-pub const DATA: [&str; 5] = ["microworld", "microworld-text", "microworld-questions", "microworld-exercises", "microworld-school"];
+pub const DATA: [&str; 5] = [
+    "microworld",
+    "microworld-text",
+    "microworld-questions",
+    "microworld-exercises",
+    "microworld-school",
+];
 
 /// How many questions a task has in each part.
-const SIZES: [(Part, &str, usize); 3] = [(Part::Train, "train", 480), (Part::Validation, "validation", 15), (Part::Test, "test", 60)];
+const SIZES: [(Part, &str, usize); 3] =
+    [(Part::Train, "train", 480), (Part::Validation, "validation", 15), (Part::Test, "test", 60)];
 
 /// How many documents the text has in each part.
 const DOCUMENTS: [(&str, usize); 2] = [("train", 60_000), ("validation", 400)];
@@ -55,9 +62,13 @@ pub fn data(name: &str) -> Option<Vec<Task>> {
         let part = |(split, count): (&str, usize)| {
             let mut stream = Stream::new(SEED, &format!("{name}/{split}"));
             let lines: Vec<serde_json::Value> = if name == DATA[1] {
-                documents(&world, count, &mut stream).into_iter().map(|text| json!({ "text": text })).collect()
+                documents(&world, count, &mut stream)
+                    .into_iter()
+                    .map(|text| json!({ "text": text }))
+                    .collect()
             } else {
-                let pair = |(prompt, completion)| json!({ "prompt": prompt, "completion": completion });
+                let pair =
+                    |(prompt, completion)| json!({ "prompt": prompt, "completion": completion });
                 let make = match name {
                     "microworld-questions" => openly,
                     "microworld-exercises" => exercises,
@@ -80,7 +91,13 @@ pub fn data(name: &str) -> Option<Vec<Task>> {
     };
     let task = |task: &str| {
         let part = |(part, split, count): (Part, &str, usize)| {
-            let found = questions(&world, task, part, count, &mut Stream::new(SEED, &format!("microworld/{task}/{split}")));
+            let found = questions(
+                &world,
+                task,
+                part,
+                count,
+                &mut Stream::new(SEED, &format!("microworld/{task}/{split}")),
+            );
             let text = serde_json::Value::Array(found.iter().map(record).collect()).to_string();
             (split.to_owned(), (format!("builtin:{}/{task}/{split}.json", DATA[0]), text))
         };

@@ -66,7 +66,9 @@ fn pages(entries: &[Entry]) -> Vec<(String, String)> {
         list += &format!("- [{}]({file})\n", heading(noun));
         let mut page = format!("# {}\n", heading(noun));
         for Entry { signature, doc, .. } in group {
-            let doc = doc.replace("\n# Example\n", "\n### Example\n\n").replace("\n# Examples\n", "\n### Examples\n\n");
+            let doc = doc
+                .replace("\n# Example\n", "\n### Example\n\n")
+                .replace("\n# Examples\n", "\n### Examples\n\n");
             page += &format!("\n## `{signature}`\n\n{}\n", doc.trim());
         }
         out.push((file, page));
@@ -80,8 +82,10 @@ fn written(folder: &Path, files: Vec<(String, String)>) -> Result<()> {
     for (name, text) in files {
         let path = folder.join(name);
         let home = path.parent().unwrap_or(folder);
-        std::fs::create_dir_all(home).with_context(|| format!("cannot make the folder `{}`", home.display()))?;
-        std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
+        std::fs::create_dir_all(home)
+            .with_context(|| format!("cannot make the folder `{}`", home.display()))?;
+        std::fs::write(&path, text)
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
     }
     Ok(writeln!(stdout(), "{}", folder.display())?)
 }
@@ -114,8 +118,12 @@ fn heading(noun: &str) -> String {
 fn about(entries: &[Entry], term: &str, width: usize) -> Result<String> {
     let word = term.split('(').next().unwrap_or(term).trim().trim_end_matches(['.', ':']);
     let word = word.strip_prefix("std/").unwrap_or(word);
-    let named: Vec<&Entry> = entries.iter().filter(|e| e.name == word || e.path() == word).collect();
-    let noun: Vec<&Entry> = entries.iter().filter(|e| e.owner == word || e.noun.trim_start_matches("std/") == word).collect();
+    let named: Vec<&Entry> =
+        entries.iter().filter(|e| e.name == word || e.path() == word).collect();
+    let noun: Vec<&Entry> = entries
+        .iter()
+        .filter(|e| e.owner == word || e.noun.trim_start_matches("std/") == word)
+        .collect();
     let option = format!("`{word}`");
     let mut parts: Vec<String> = named.iter().map(|e| detail(e, width)).collect();
     // A noun with a single call is that call.
@@ -174,13 +182,18 @@ fn unknown(entries: &[Entry], word: &str, term: &str) -> Error {
     if near.is_empty() {
         let names = entries.iter().flat_map(|e| [e.name.as_str(), e.path(), e.owner.as_str()]);
         let name = nearest(&lower, names);
-        near = entries.iter().filter(|e| name.is_some_and(|n| n == e.name || n == e.path() || n == e.owner)).map(Entry::path).collect();
+        near = entries
+            .iter()
+            .filter(|e| name.is_some_and(|n| n == e.name || n == e.path() || n == e.owner))
+            .map(Entry::path)
+            .collect();
     }
     near.dedup();
     near.truncate(5);
     let near = near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ");
     let near = if near.is_empty() { near } else { format!("; did you mean {near}?") };
-    Error::usage(format!("nothing that a recipe can call is named `{term}`{near}")).hint("`xgbrun api` lists everything")
+    Error::usage(format!("nothing that a recipe can call is named `{term}`{near}"))
+        .hint("`xgbrun api` lists everything")
 }
 
 /// Lines of at most `width` characters, broken between words.
@@ -203,7 +216,13 @@ mod tests {
     use super::*;
 
     fn entry(noun: &str, owner: &str, call: &str, doc: &str) -> Entry {
-        let name = call.split('(').next().unwrap_or_default().rsplit(['.', ':']).next().unwrap_or_default();
+        let name = call
+            .split('(')
+            .next()
+            .unwrap_or_default()
+            .rsplit(['.', ':'])
+            .next()
+            .unwrap_or_default();
         Entry {
             noun: noun.into(),
             owner: owner.into(),
@@ -260,7 +279,8 @@ import \"std/policy\" as policy;
         }
         let both = about(&entries(), "uniform", 80).unwrap();
         assert!(
-            both.contains("sampler.uniform() → map") && both.contains("policy::uniform(k) → map\n    import \"std/policy\" as policy;")
+            both.contains("sampler.uniform() → map")
+                && both.contains("policy::uniform(k) → map\n    import \"std/policy\" as policy;")
         );
         for term in ["policy", "std/policy", "policy::uniform", "std/policy::uniform"] {
             assert!(about(&entries(), term, 80).unwrap().contains("policy::uniform(k)"), "{term}");
@@ -275,7 +295,10 @@ import \"std/policy\" as policy;
             message("unifrom"),
             "nothing that a recipe can call is named `unifrom`; did you mean `sampler.uniform` or `policy::uniform`?"
         );
-        assert_eq!(message("sav"), "nothing that a recipe can call is named `sav`; did you mean `booster.save`?");
+        assert_eq!(
+            message("sav"),
+            "nothing that a recipe can call is named `sav`; did you mean `booster.save`?"
+        );
         assert_eq!(message("frobnicate"), "nothing that a recipe can call is named `frobnicate`");
         assert_eq!(message(""), "nothing that a recipe can call is named ``");
     }

@@ -71,9 +71,21 @@ impl RecipeArgs {
     /// Opens the device; the run folder is `out`. Errors as [`ComputeArgs::open`].
     pub fn settings(&self, out: Option<PathBuf>) -> Result<Settings> {
         let Compute { device, dtype, threads } = self.compute.open()?;
-        let (params, limits, checkpoint) = (self.param.clone(), self.limits.into(), Duration::from_secs(self.checkpoint));
+        let (params, limits, checkpoint) =
+            (self.param.clone(), self.limits.into(), Duration::from_secs(self.checkpoint));
         let places = Places::default();
-        Ok(Settings { out, params, seed: self.seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits, places })
+        Ok(Settings {
+            out,
+            params,
+            seed: self.seed,
+            threads,
+            device,
+            dtype,
+            allow_hub: self.allow_hub,
+            checkpoint,
+            limits,
+            places,
+        })
     }
 }
 
@@ -143,16 +155,31 @@ impl ResumeArgs {
         let (mut params, mut places) = (manifest.given.clone(), base::places(manifest));
         for (name, value) in &self.param {
             // What the run read keeps the name that it had.
-            let before = params.iter().find(|(given, _)| given == name).map(|(_, before)| before.clone());
-            if let Some(before) = before.filter(|before| self.from_round != Some(0) && base::is_place(manifest, before, value)) {
+            let before =
+                params.iter().find(|(given, _)| given == name).map(|(_, before)| before.clone());
+            if let Some(before) = before.filter(|before| {
+                self.from_round != Some(0) && base::is_place(manifest, before, value)
+            }) {
                 places.moved.insert(before, expanded(value));
                 continue;
             }
             params.retain(|(given, _)| given != name);
             params.push((name.clone(), value.clone()));
         }
-        let (seed, limits, checkpoint) = (manifest.seed, self.limits.into(), Duration::from_secs(self.checkpoint));
-        Ok(Settings { out: None, params, seed, threads, device, dtype, allow_hub: self.allow_hub, checkpoint, limits, places })
+        let (seed, limits, checkpoint) =
+            (manifest.seed, self.limits.into(), Duration::from_secs(self.checkpoint));
+        Ok(Settings {
+            out: None,
+            params,
+            seed,
+            threads,
+            device,
+            dtype,
+            allow_hub: self.allow_hub,
+            checkpoint,
+            limits,
+            places,
+        })
     }
 }
 
@@ -396,7 +423,10 @@ impl ComputeArgs {
     /// As [`ComputeArgs::open`], with the storage type `kept`. Errors (class usage) also where another one is asked for.
     pub fn open_as(&self, kept: &str) -> Result<Compute> {
         if self.dtype != "auto" && self.dtype != kept {
-            bail_usage!("the run kept its weights in `{kept}`, not in `{}`; leave `--dtype` out", self.dtype);
+            bail_usage!(
+                "the run kept its weights in `{kept}`, not in `{}`; leave `--dtype` out",
+                self.dtype
+            );
         }
         let compute = self.open()?;
         Ok(Compute { dtype: device::storage_dtype(kept, &compute.device)?, ..compute })
@@ -460,9 +490,36 @@ pub struct LimitArgs {
 
 impl From<LimitArgs> for Limits {
     fn from(a: LimitArgs) -> Self {
-        let LimitArgs { operations, seconds, calls, nesting, string, array, map, variables, functions, modules, .. } = a;
+        let LimitArgs {
+            operations,
+            seconds,
+            calls,
+            nesting,
+            string,
+            array,
+            map,
+            variables,
+            functions,
+            modules,
+            ..
+        } = a;
         let LimitArgs { memory, models, created, journal, .. } = a;
-        Self { operations, seconds, calls, nesting, string, array, map, variables, functions, modules, memory, models, created, journal }
+        Self {
+            operations,
+            seconds,
+            calls,
+            nesting,
+            string,
+            array,
+            map,
+            variables,
+            functions,
+            modules,
+            memory,
+            models,
+            created,
+            journal,
+        }
     }
 }
 
@@ -495,7 +552,10 @@ mod tests {
 
     #[test]
     fn limits_default_to_those_of_the_host() {
-        assert_eq!(Limits::from(RunArgs::parse_from(["xgbrun", "a.rhai"]).asked.limits), Limits::default());
+        assert_eq!(
+            Limits::from(RunArgs::parse_from(["xgbrun", "a.rhai"]).asked.limits),
+            Limits::default()
+        );
     }
 
     #[test]

@@ -43,8 +43,18 @@ pub fn run(args: &AskArgs) -> Result<()> {
     loaded.tokenizer = loaded.tokenizer.with_date(date);
     terminal::notes(&console, kept.model()?, &loaded.notes);
 
-    let prompt = Prompt::new(&question, template, &loaded.tokenizer, &loaded.model, args.max_tokens as usize)?;
-    let last = if question.choices.is_empty() { rounds.last().copied().unwrap_or(0) } else { boosters.len() };
+    let prompt = Prompt::new(
+        &question,
+        template,
+        &loaded.tokenizer,
+        &loaded.model,
+        args.max_tokens as usize,
+    )?;
+    let last = if question.choices.is_empty() {
+        rounds.last().copied().unwrap_or(0)
+    } else {
+        boosters.len()
+    };
     let mut answers = vec![];
     let mut layers = vec![];
     for round in 0..=last {
@@ -58,10 +68,18 @@ pub fn run(args: &AskArgs) -> Result<()> {
             }
         }
         if !question.choices.is_empty() || rounds.contains(&round) {
-            answers.push((round, prompt.answer(&loaded.model, &loaded.tokenizer, || Ok(guard.check()?))?));
+            answers.push((
+                round,
+                prompt.answer(&loaded.model, &loaded.tokenizer, || Ok(guard.check()?))?,
+            ));
         }
         let (done, total) = (round as u64, last as u64);
-        console.progress(&Progress { what: "ask: round".into(), done, total, detail: String::new() });
+        console.progress(&Progress {
+            what: "ask: round".into(),
+            done,
+            total,
+            detail: String::new(),
+        });
     }
     drop(console);
     let mut out = table(&question, &rounds, &answers);
@@ -74,7 +92,8 @@ fn rounds(asked: &[usize], boosters: usize) -> Result<Vec<usize>> {
     if let Some(round) = asked.iter().find(|round| **round > boosters) {
         bail_usage!("the run has no round {round}: it merged {boosters} boosters");
     }
-    let mut rounds = if asked.is_empty() { vec![0, boosters / 2, boosters] } else { asked.to_vec() };
+    let mut rounds =
+        if asked.is_empty() { vec![0, boosters / 2, boosters] } else { asked.to_vec() };
     rounds.sort_unstable();
     rounds.dedup();
     Ok(rounds)
@@ -105,13 +124,20 @@ impl Answer {
 
 impl Prompt {
     /// Errors: a question that is longer than the model sees (class usage), what the template or the tokenizer refuses.
-    fn new(question: &Instruction, template: Template, tokenizer: &Tokenizer, model: &Model, max_tokens: usize) -> Result<Self> {
+    fn new(
+        question: &Instruction,
+        template: Template,
+        tokenizer: &Tokenizer,
+        model: &Model,
+        max_tokens: usize,
+    ) -> Result<Self> {
         let positions = model.config().max_positions;
         let items = [Item::Instruction(question.clone())];
         // Whether it fits is told here, where the answer is not that there is nothing to measure.
         let (mut prompts, _) = encode_questions(&items, template, tokenizer, usize::MAX)?;
         let Some(prompt) = prompts.pop() else { bail_data!("the question gives no prompt") };
-        let (length, room) = (prompt.prompt.len(), if question.choices.is_empty() { max_tokens } else { 0 });
+        let (length, room) =
+            (prompt.prompt.len(), if question.choices.is_empty() { max_tokens } else { 0 });
         if length + room > positions {
             let more = if room > 0 { format!(" and {room} of an answer") } else { String::new() };
             bail_usage!("the question has {length} tokens{more}; the model sees {positions}");
@@ -125,18 +151,38 @@ impl Prompt {
         }
     }
 
-    fn answer(&self, model: &Model, tokenizer: &Tokenizer, going: impl Fn() -> Result<()>) -> Result<Answer> {
+    fn answer(
+        &self,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        going: impl Fn() -> Result<()>,
+    ) -> Result<Answer> {
         let none = Overlay::default();
         match self {
             Self::Choices(item) => {
-                let sums = score(model, &none, std::slice::from_ref(item), |_| Ok(()))?.sums.pop().unwrap_or_default();
-                let means: Vec<f64> = sums.iter().zip(&item.choices).map(|(sum, ids)| sum / ids.len() as f64).collect();
+                let sums = score(model, &none, std::slice::from_ref(item), |_| Ok(()))?
+                    .sums
+                    .pop()
+                    .unwrap_or_default();
+                let means: Vec<f64> = sums
+                    .iter()
+                    .zip(&item.choices)
+                    .map(|(sum, ids)| sum / ids.len() as f64)
+                    .collect();
                 Ok(Answer::Shares(softmax(&means)))
             }
             Self::Text { ids, max_tokens } => {
                 let how = Generation { max_tokens: *max_tokens, ..Generation::default() };
-                let mut texts = generate(model, &none, std::slice::from_ref(ids), tokenizer, &how, |_| going())?;
-                Ok(Answer::Text(texts.pop().map(|generated| generated.text.trim().to_owned()).unwrap_or_default()))
+                let mut texts =
+                    generate(model, &none, std::slice::from_ref(ids), tokenizer, &how, |_| {
+                        going()
+                    })?;
+                Ok(Answer::Text(
+                    texts
+                        .pop()
+                        .map(|generated| generated.text.trim().to_owned())
+                        .unwrap_or_default(),
+                ))
             }
         }
     }
@@ -165,19 +211,25 @@ fn named(round: usize) -> String {
 
 /// Of choices a table with a column a round, the winners marked by `*`; of texts one below the other.
 fn table(question: &Instruction, rounds: &[usize], answers: &[(usize, Answer)]) -> String {
-    let shown: Vec<&(usize, Answer)> = answers.iter().filter(|(round, _)| rounds.contains(round)).collect();
+    let shown: Vec<&(usize, Answer)> =
+        answers.iter().filter(|(round, _)| rounds.contains(round)).collect();
     let mut out = String::new();
     if question.choices.is_empty() {
         for (round, answer) in shown {
             if let Answer::Text(text) = answer {
-                let text = if text.is_empty() { "(nothing)".into() } else { plain(text).replace('\n', "\n    ") };
+                let text = if text.is_empty() {
+                    "(nothing)".into()
+                } else {
+                    plain(text).replace('\n', "\n    ")
+                };
                 let _ = writeln!(out, "{}\n    {text}", label(*round));
             }
         }
         return out;
     }
     let width = question.names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-    let columns: Vec<String> = shown.iter().map(|(round, _)| format!("{:>10}", label(*round))).collect();
+    let columns: Vec<String> =
+        shown.iter().map(|(round, _)| format!("{:>10}", label(*round))).collect();
     let _ = writeln!(out, "{:width$}  {}", "", columns.join("  "));
     for (i, name) in question.names.iter().enumerate() {
         let cell = |(_, answer): &&(usize, Answer)| match answer {
@@ -199,16 +251,31 @@ fn turn(question: &Instruction, answers: &[(usize, Answer)], layers: &[Vec<usize
     let kept = answers.iter().rev().take_while(|(_, answer)| answer.same(last)).count();
     let (before, after) = answers.split_at(answers.len() - kept);
     let (Some((was, earlier)), Some((round, _))) = (before.last(), after.first()) else {
-        return if answers.len() > 1 { format!("the answer is the same from {} on\n", named(answers[0].0)) } else { String::new() };
+        return if answers.len() > 1 {
+            format!("the answer is the same from {} on\n", named(answers[0].0))
+        } else {
+            String::new()
+        };
     };
     match (earlier, last) {
         (Answer::Shares(earlier), Answer::Shares(last)) => {
-            let name = |shares: &[f64]| question.names.get(winner(shares)).map(|n| plain(n)).unwrap_or_default();
-            let layers = layers.get(round - 1).map(|l| format!(", on layers {l:?}")).unwrap_or_default();
-            format!("the answer turned from `{}` to `{}` with booster {round}{layers}, and stayed\n", name(earlier), name(last))
+            let name = |shares: &[f64]| {
+                question.names.get(winner(shares)).map(|n| plain(n)).unwrap_or_default()
+            };
+            let layers =
+                layers.get(round - 1).map(|l| format!(", on layers {l:?}")).unwrap_or_default();
+            format!(
+                "the answer turned from `{}` to `{}` with booster {round}{layers}, and stayed\n",
+                name(earlier),
+                name(last)
+            )
         }
         _ => {
-            format!("of the rounds asked, the answer is that of the last from {} on; after {} it was another\n", named(*round), named(*was))
+            format!(
+                "of the rounds asked, the answer is that of the last from {} on; after {} it was another\n",
+                named(*round),
+                named(*was)
+            )
         }
     }
 }
@@ -222,14 +289,18 @@ mod tests {
         assert_eq!(rounds(&[], 64).unwrap(), [0, 32, 64]);
         assert_eq!(rounds(&[], 1).unwrap(), [0, 1]);
         assert_eq!(rounds(&[5, 0, 5], 5).unwrap(), [0, 5]);
-        assert_eq!(rounds(&[6], 5).unwrap_err().to_string(), "the run has no round 6: it merged 5 boosters");
+        assert_eq!(
+            rounds(&[6], 5).unwrap_err().to_string(),
+            "the run has no round 6: it merged 5 boosters"
+        );
     }
 
     #[test]
     fn shares_are_a_table_and_the_turn_is_told() {
         let question = asked::question("Which? Answer1: a Answer2: b");
         let shares = |a: f64| Answer::Shares(vec![a, 1.0 - a]);
-        let answers: Vec<(usize, Answer)> = [0.6, 0.4, 0.7, 0.3, 0.2].into_iter().map(shares).enumerate().collect();
+        let answers: Vec<(usize, Answer)> =
+            [0.6, 0.4, 0.7, 0.3, 0.2].into_iter().map(shares).enumerate().collect();
         let want = "               base     round 2     round 4\n\
                     answer1    * 60.0 %    * 70.0 %      20.0 %\n\
                     answer2      40.0 %      30.0 %    * 80.0 %\n";
@@ -237,7 +308,10 @@ mod tests {
         let layers = vec![vec![0], vec![1], vec![2, 5], vec![3]];
         let turned = "the answer turned from `answer1` to `answer2` with booster 3, on layers [2, 5], and stayed\n";
         assert_eq!(turn(&question, &answers, &layers), turned);
-        assert_eq!(turn(&question, &answers[3..], &layers), "the answer is the same from round 3 on\n");
+        assert_eq!(
+            turn(&question, &answers[3..], &layers),
+            "the answer is the same from round 3 on\n"
+        );
         assert_eq!(turn(&question, &answers[4..], &layers), "");
     }
 
@@ -246,7 +320,8 @@ mod tests {
         let question = asked::question("why?");
         let text = |text: &str| Answer::Text(text.into());
         let answers = [(0, text("")), (2, text("a\n\u{1b}b")), (4, text("a\n\u{1b}b"))];
-        let want = "base\n    (nothing)\nround 2\n    a\n    \\u{1b}b\nround 4\n    a\n    \\u{1b}b\n";
+        let want =
+            "base\n    (nothing)\nround 2\n    a\n    \\u{1b}b\nround 4\n    a\n    \\u{1b}b\n";
         assert_eq!(table(&question, &[0, 2, 4], &answers), want);
         let turned = "of the rounds asked, the answer is that of the last from round 2 on; after the base it was another\n";
         assert_eq!(turn(&question, &answers, &[]), turned);

@@ -15,22 +15,33 @@ use crate::{bail_data, device};
 /// Where the names of a run lie, as it noted.
 pub fn places(manifest: &Manifest) -> Places {
     let begun = manifest.begun.as_ref();
-    let then = begun.into_iter().flat_map(|begun| &begun.places).map(|(name, place)| (name.clone(), PathBuf::from(place)));
+    let then = begun
+        .into_iter()
+        .flat_map(|begun| &begun.places)
+        .map(|(name, place)| (name.clone(), PathBuf::from(place)));
     Places {
         folder: begun.map(|begun| PathBuf::from(&begun.folder)),
         then: then.collect(),
         moved: Default::default(),
         digests: manifest.digests.clone(),
-        options: manifest.given.iter().map(|(parameter, name)| (name.clone(), format!("-p {parameter}=PATH"))).collect(),
+        options: manifest
+            .given
+            .iter()
+            .map(|(parameter, name)| (name.clone(), format!("-p {parameter}=PATH")))
+            .collect(),
     }
 }
 
 /// Whether a value of a parameter, `name`, is the name of something that the run read, and `value`
 /// the place of it now.
 pub fn is_place(manifest: &Manifest, name: &str, value: &str) -> bool {
-    let of = |known: &String| known.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let of = |known: &String| {
+        known.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     let noted = manifest.begun.iter().any(|begun| begun.places.contains_key(name));
-    let read = noted || manifest.models.iter().any(|model| model == name) || manifest.digests.keys().any(of);
+    let read = noted
+        || manifest.models.iter().any(|model| model == name)
+        || manifest.digests.keys().any(of);
     name != value && read && (looks_like_path(value) || expanded(value).exists())
 }
 
@@ -42,7 +53,9 @@ pub fn places_of_model(kept: &Kept, given: &[(String, String)]) -> Result<Places
     let (name, mut places) = (kept.model()?, places(&kept.manifest));
     for (parameter, value) in given {
         if !kept.manifest.given.iter().any(|(known, value)| known == parameter && value == name) {
-            let error = Error::usage(format!("`-p {parameter}={value}` does not say where the run's model is, which is `{name}`"));
+            let error = Error::usage(format!(
+                "`-p {parameter}={value}` does not say where the run's model is, which is `{name}`"
+            ));
             let option = places.options.get(name).map(|option| format!("`{option}` does"));
             return Err(error.hint(option.unwrap_or("no parameter named it".into())).into());
         }
@@ -57,17 +70,27 @@ pub fn open(kept: &Kept, places: &Places, compute: &Compute) -> Result<Loaded> {
     let name = kept.model()?;
     let then = kept.manifest.digests.get(name);
     let read = |found: &Name| {
-        let loaded = load::load(&source::model(found)?.split_by(kept.manifest.pre_tokenizer.as_deref())?, &compute.device, compute.dtype)?;
+        let loaded = load::load(
+            &source::model(found)?.split_by(kept.manifest.pre_tokenizer.as_deref())?,
+            &compute.device,
+            compute.dtype,
+        )?;
         let digest = loaded.model.digest()?;
         Ok((loaded, digest))
     };
     let found = places.resolve(name, &Grants::everything())?;
     let ((mut loaded, now), found) = source::right_one(found, read, |(_, now)| then == Some(now))?;
     if then.is_some_and(|then| *then != now) {
-        let place = if found.to_string() == name { String::new() } else { format!(", read from `{found}`,") };
-        return Err(Error::data(format!("`{name}`{place} is not the model that the run began with: its weights are others"))
-            .hint(format!("SHA-256 is {now}, in `run.json` {}", then.map_or("", String::as_str)))
-            .into());
+        let place = if found.to_string() == name {
+            String::new()
+        } else {
+            format!(", read from `{found}`,")
+        };
+        return Err(Error::data(format!(
+            "`{name}`{place} is not the model that the run began with: its weights are others"
+        ))
+        .hint(format!("SHA-256 is {now}, in `run.json` {}", then.map_or("", String::as_str)))
+        .into());
     }
     if let Some(mode) = MergeMode::from_name(&kept.manifest.merge_mode) {
         loaded.model.set_merge_mode(mode);
@@ -79,7 +102,11 @@ pub fn open(kept: &Kept, places: &Places, compute: &Compute) -> Result<Loaded> {
 /// device or kernels that are not those of the run may give other last bits, so nothing is said then.
 pub fn agrees(kept: &Kept, model: &Model) -> Result<()> {
     let Manifest { engine, kernels, device: before, .. } = &kept.manifest;
-    if engine != env!("CARGO_PKG_VERSION") || kernels != device::kernels() || before != "cpu" || !model.device().is_cpu() {
+    if engine != env!("CARGO_PKG_VERSION")
+        || kernels != device::kernels()
+        || before != "cpu"
+        || !model.device().is_cpu()
+    {
         return Ok(());
     }
     let Some(then) = &kept.weights_digest else { return Ok(()) };

@@ -30,31 +30,45 @@ fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
     let mut lines = vec![format!("{recipe}: no mistake found")];
     for note in &good.notes {
         match &note.event {
-            Event::Model(m) => {
-                lines.push(format!("reads the model {}: {} layers, {} weights", m.name, m.config.layers, grouped(m.parameters as u64)))
-            }
+            Event::Model(m) => lines.push(format!(
+                "reads the model {}: {} layers, {} weights",
+                m.name,
+                m.config.layers,
+                grouped(m.parameters as u64)
+            )),
             Event::Data { name, tasks: 1 } => lines.push(format!("reads the data {name}")),
-            Event::Data { name, tasks } => lines.push(format!("reads the data {name}: {tasks} tasks")),
+            Event::Data { name, tasks } => {
+                lines.push(format!("reads the data {name}: {tasks} tasks"))
+            }
             Event::Save { name } => lines.push(format!("saves `{name}` in the run folder")),
             _ => {}
         }
     }
-    let count = |ledger: &Ledger, what: Kind| ledger.notes.iter().filter(|n| what(&n.event)).count();
+    let count =
+        |ledger: &Ledger, what: Kind| ledger.notes.iter().filter(|n| what(&n.event)).count();
     let kinds: [(&str, Kind); 4] = [
         ("fits", |e| matches!(e, Event::Fit(_))),
         ("merges", |e| matches!(e, Event::Merge { .. })),
         ("evaluations", |e| matches!(e, Event::Evaluate { .. })),
         ("generations", |e| matches!(e, Event::Generate { .. })),
     ];
-    let one = |name: &'static str, n: usize| if n == 1 { name.strip_suffix('s').unwrap_or(name) } else { name };
-    let shown = |ledger: &Ledger, n: usize| if ledger.endless { format!("more than {n}") } else { n.to_string() };
+    let one = |name: &'static str, n: usize| {
+        if n == 1 { name.strip_suffix('s').unwrap_or(name) } else { name }
+    };
+    let shown = |ledger: &Ledger, n: usize| {
+        if ledger.endless { format!("more than {n}") } else { n.to_string() }
+    };
     let all: Vec<String> = kinds
         .into_iter()
         .map(|(name, what)| (name, count(good, what), count(bad, what)))
         .filter(|(_, a, b)| a + b > 0)
-        .map(
-            |(name, a, b)| if a == b { format!("{a} {}", one(name, a)) } else { format!("{} to {} {name}", shown(good, a), shown(bad, b)) },
-        )
+        .map(|(name, a, b)| {
+            if a == b {
+                format!("{a} {}", one(name, a))
+            } else {
+                format!("{} to {} {name}", shown(good, a), shown(bad, b))
+            }
+        })
         .collect();
     if !all.is_empty() {
         lines.push(all.join(", "));

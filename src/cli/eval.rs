@@ -14,7 +14,8 @@ use super::terminal;
 use crate::boost::adapter::{self, Weights};
 use crate::data::formats::{self, Format, Layout};
 use crate::data::{
-    ChoiceItem, EncodeOptions, Example, GenerationItem, Item, Split, Task, Template, encode_choices, encode_questions, encode_train,
+    ChoiceItem, EncodeOptions, Example, GenerationItem, Item, Split, Task, Template,
+    encode_choices, encode_questions, encode_train,
 };
 use crate::error::nearest;
 use crate::eval::{Encoded, Protocol, average};
@@ -37,7 +38,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let started = Instant::now();
     let grants = Grants::everything();
     let date = args.date.as_deref().map(Date::parse).transpose()?;
-    let files = source::model(&source::resolve(&args.model, &grants)?)?.split_by(args.pre_tokenizer.as_deref())?;
+    let files = source::model(&source::resolve(&args.model, &grants)?)?
+        .split_by(args.pre_tokenizer.as_deref())?;
     let mut loaded = model::load::load(&files, &compute.device, compute.dtype)?;
     loaded.tokenizer = loaded.tokenizer.with_date(date);
     terminal::notes(&console, &args.model, &loaded.notes);
@@ -61,7 +63,12 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         let started = Instant::now();
         let measured = encoded.measure(&network, &overlay, |done| {
             let (done, total) = (done as u64, encoded.len() as u64);
-            console.progress(&Progress { what: format!("evaluate {}", set.label()), done, total, detail: String::new() });
+            console.progress(&Progress {
+                what: format!("evaluate {}", set.label()),
+                done,
+                total,
+                detail: String::new(),
+            });
             Ok(guard.check()?)
         })?;
         seconds += started.elapsed().as_secs_f64();
@@ -112,7 +119,10 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
     let parts = match source::data(&source::resolve(&args.data, &Grants::everything())?)? {
         DataFiles::File(file) => {
             if split.is_some() {
-                bail_usage!("`--split` is for a data folder; `{}` is a single file and measured as it is", args.data);
+                bail_usage!(
+                    "`--split` is for a data folder; `{}` is a single file and measured as it is",
+                    args.data
+                );
             }
             let read = formats::read_noted(&file, &layout)?;
             read.notes.iter().for_each(|note| console.note(note));
@@ -121,12 +131,17 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
         }
         folder => parts_of(args, folder, split, &layout, console)?,
     };
-    let worded = |items: &[Item]| items.iter().any(|item| matches!(item, Item::Instruction(_) | Item::Chat(_)));
+    let worded = |items: &[Item]| {
+        items.iter().any(|item| matches!(item, Item::Instruction(_) | Item::Chat(_)))
+    };
     if template.is_some() && !parts.iter().any(|(_, _, items)| worded(items)) {
         if !parts.iter().any(|(_, _, items)| matches!(items.first(), Some(Item::Tokens(_)))) {
             bail_usage!("`--template` words questions, but `{}` holds none", args.data);
         }
-        console.note(&format!("`{}` holds token ids, which are taken as they are: `--template` words none of them", args.data));
+        console.note(&format!(
+            "`{}` holds token ids, which are taken as they are: `--template` words none of them",
+            args.data
+        ));
     }
     let set = |(name, split, items): (String, Option<Split>, Vec<Item>)| {
         let template = worded(&items).then(|| template.unwrap_or(Template::Alpaca));
@@ -137,7 +152,10 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
 
 /// How the files are read. Errors (class usage): a format that is not known.
 fn layout(args: &EvalArgs) -> Result<Layout> {
-    Ok(Layout { format: args.format.as_deref().map(Format::parse).transpose()?, ..Layout::default() })
+    Ok(Layout {
+        format: args.format.as_deref().map(Format::parse).transpose()?,
+        ..Layout::default()
+    })
 }
 
 impl Set {
@@ -149,35 +167,67 @@ impl Set {
     }
 
     /// Encodes the items for a model that sees `positions` tokens.
-    fn encode(&self, args: &EvalArgs, protocol: Option<Protocol>, tokenizer: &Watched, positions: usize) -> Result<Ready> {
+    fn encode(
+        &self,
+        args: &EvalArgs,
+        protocol: Option<Protocol>,
+        tokenizer: &Watched,
+        positions: usize,
+    ) -> Result<Ready> {
         let most = args.items.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let limit = args.max_length.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         if let Some(limit) = limit.filter(|&limit| limit > positions) {
-            bail_usage!("`--max-length` {limit} is more than the {positions} tokens that the model can see");
+            bail_usage!(
+                "`--max-length` {limit} is more than the {positions} tokens that the model can see"
+            );
         }
         let template = self.template.unwrap_or(Template::Alpaca);
         // A text is one item but many sequences: those are counted once they are made.
-        let first = if matches!(self.items.first(), Some(Item::Text(_))) { self.items.len() } else { most.min(self.items.len()) };
+        let first = if matches!(self.items.first(), Some(Item::Text(_))) {
+            self.items.len()
+        } else {
+            most.min(self.items.len())
+        };
         let items = &self.items[..first];
         let scorable = self.template.is_some() && items.iter().any(Item::is_scorable);
         match protocol.unwrap_or(if scorable { Protocol::Choices } else { Protocol::Likelihood }) {
             Protocol::Choices => {
-                let (choices, report) = encode_choices(items, template, tokenizer, limit.unwrap_or(positions))?;
+                let (choices, report) =
+                    encode_choices(items, template, tokenizer, limit.unwrap_or(positions))?;
                 let left_out = report.items - report.scored;
-                Ok(Ready { what: What::Choices(choices), left_out, report: format!("{}: {report}", self.label()) })
+                Ok(Ready {
+                    what: What::Choices(choices),
+                    left_out,
+                    report: format!("{}: {report}", self.label()),
+                })
             }
             Protocol::LlmAdapters => {
-                let (questions, report) =
-                    encode_questions(items, template, tokenizer, limit.unwrap_or(positions).saturating_sub(Protocol::NEW_TOKENS))?;
+                let (questions, report) = encode_questions(
+                    items,
+                    template,
+                    tokenizer,
+                    limit.unwrap_or(positions).saturating_sub(Protocol::NEW_TOKENS),
+                )?;
                 let left_out = report.items - questions.len();
-                Ok(Ready { what: What::Questions(questions), left_out, report: format!("{}: {report}", self.label()) })
+                Ok(Ready {
+                    what: What::Questions(questions),
+                    left_out,
+                    report: format!("{}: {report}", self.label()),
+                })
             }
             Protocol::Likelihood => {
-                let options = EncodeOptions { max_length: limit.unwrap_or(MAX_LENGTH.min(positions)), loss: template.default_loss() };
+                let options = EncodeOptions {
+                    max_length: limit.unwrap_or(MAX_LENGTH.min(positions)),
+                    loss: template.default_loss(),
+                };
                 let mut encoded = encode_train(items, template, tokenizer, &options)?;
                 encoded.examples.truncate(most);
                 let report = format!("{}: {}", self.label(), encoded.report);
-                Ok(Ready { what: What::Sequences(encoded.examples), left_out: encoded.report.dropped, report })
+                Ok(Ready {
+                    what: What::Sequences(encoded.examples),
+                    left_out: encoded.report.dropped,
+                    report,
+                })
             }
         }
     }
@@ -210,7 +260,8 @@ fn parse_split(name: &str) -> Result<Split> {
     match Split::parse(name) {
         Some(split) => Ok(split),
         None => {
-            let near = nearest(name, ["train", "validation", "test"]).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let near = nearest(name, ["train", "validation", "test"])
+                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             bail_usage!("unknown split `{name}`{near}")
         }
     }
@@ -220,7 +271,13 @@ fn parse_split(name: &str) -> Result<Split> {
 type Part = (String, Option<Split>, Vec<Item>);
 
 /// The items of a folder's split, for each task: the one asked for, else test, else validation with a note.
-fn parts_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, layout: &Layout, console: &Arc<dyn Console>) -> Result<Vec<Part>> {
+fn parts_of(
+    args: &EvalArgs,
+    mut files: DataFiles,
+    split: Option<Split>,
+    layout: &Layout,
+    console: &Arc<dyn Console>,
+) -> Result<Vec<Part>> {
     let wanted = split.unwrap_or(Split::Test);
     let narrow = |files: &mut DataFiles| {
         // Without need the larger files are not read.
@@ -240,7 +297,11 @@ fn parts_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, layout:
         files => narrow(files),
     };
     if !any {
-        bail_data!("`{}` has no data for the split `{}`, only for `test`", args.data, wanted.name());
+        bail_data!(
+            "`{}` has no data for the split `{}`, only for `test`",
+            args.data,
+            wanted.name()
+        );
     }
     // Where no validation file is, the items are those that a run with seed 0 holds out.
     let tasks = Task::open_all(&args.data, &files, 0, layout, &Ok)?;
@@ -250,11 +311,15 @@ fn parts_of(args: &EvalArgs, mut files: DataFiles, split: Option<Split>, layout:
         terminal::notes(console, &args.data, &task.unused.notes());
         out.push(match (task.items(wanted), split, task.items(Split::Validation)) {
             (Err(_), None, Ok(items)) => {
-                console.note(&format!("`{}` has no split `test`; measured is `validation`", task.name));
+                console.note(&format!(
+                    "`{}` has no split `test`; measured is `validation`",
+                    task.name
+                ));
                 (task.name.clone(), Some(Split::Validation), items.to_vec())
             }
             (Err(_), None, Err(_)) => {
-                console.note(&format!("`{}` has no splits but `train`; measured is that", task.name));
+                console
+                    .note(&format!("`{}` has no splits but `train`; measured is that", task.name));
                 (task.name.clone(), Some(Split::Train), task.items(Split::Train)?.to_vec())
             }
             (items, ..) => (task.name.clone(), Some(wanted), items?.to_vec()),
@@ -275,11 +340,22 @@ fn readable(answer: &Value, metrics: &Map<String, Value>) -> String {
         if let Some(tasks) = metrics.get("tasks").and_then(Value::as_object) {
             for (name, task) in tasks {
                 let value = |key: &str| task.get(key).map_or(f64::NAN, number);
-                out += &format!("  {name:<16} {:.4} ± {:.4} of {}\n", value("accuracy"), value("standard_error"), task["items"]);
+                out += &format!(
+                    "  {name:<16} {:.4} ± {:.4} of {}\n",
+                    value("accuracy"),
+                    value("standard_error"),
+                    task["items"]
+                );
             }
         }
-        out += &format!("accuracy        {:.4} ± {:.4}\n", metric("accuracy"), metric("standard_error"));
-        for other in ["accuracy_norm", "unparsed", "majority", "f1", "matthews", "pearson", "spearman"] {
+        out += &format!(
+            "accuracy        {:.4} ± {:.4}\n",
+            metric("accuracy"),
+            metric("standard_error")
+        );
+        for other in
+            ["accuracy_norm", "unparsed", "majority", "f1", "matthews", "pearson", "spearman"]
+        {
             if metrics.contains_key(other) {
                 out += &format!("{other:<15} {:.4}\n", metric(other));
             }
@@ -288,7 +364,11 @@ fn readable(answer: &Value, metrics: &Map<String, Value>) -> String {
     } else {
         out += &format!("nll             {:.4} nats a token\n", metric("nll"));
         out += &format!("perplexity      {:.4}\n", metric("perplexity"));
-        out += &format!("sequences       {} with {} tokens that count", counts["items"], metric("tokens"));
+        out += &format!(
+            "sequences       {} with {} tokens that count",
+            counts["items"],
+            metric("tokens")
+        );
     }
     if counts["left_out"] != 0 {
         out += &format!(", {} left out", counts["left_out"]);

@@ -37,7 +37,8 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             folder
         }
         (_, Some(file), _) => {
-            let storage = Storage::from_name(args.gguf_type.as_deref().unwrap_or(&kept.manifest.dtype))?;
+            let storage =
+                Storage::from_name(args.gguf_type.as_deref().unwrap_or(&kept.manifest.dtype))?;
             sum(&mut loaded.model)?;
             gguf_save::save(&loaded.model, &loaded.tokenizer, kept.model()?, storage, file)?;
             file
@@ -47,12 +48,17 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             for (path, weight) in boosters {
                 let update = Update::load(path, &loaded.model)?.scaled(*weight)?;
                 if update.kind() == Kind::Dense {
-                    bail_usage!("`{}` is a dense booster, which is no adapter; export with `--merged`", path.display());
+                    bail_usage!(
+                        "`{}` is a dense booster, which is no adapter; export with `--merged`",
+                        path.display()
+                    );
                 }
                 stack.push(&update)?;
             }
             sum(&mut loaded.model)?;
-            let Some(overlay) = stack.overlay()? else { bail_usage!("an adapter of no boosters has no factors to hold") };
+            let Some(overlay) = stack.overlay()? else {
+                bail_usage!("an adapter of no boosters has no factors to hold")
+            };
             adapter::save(&Booster::from_overlay(overlay), folder, kept.model()?)?;
             folder
         }
@@ -72,8 +78,15 @@ fn shard(args: &ExportArgs) -> Result<usize> {
 
 /// Writes weights, tokenizer and what came along with the base.
 fn merged(kept: &Kept, loaded: &Loaded, shard: usize, folder: &Path) -> Result<()> {
-    let template = kept.manifest.template.as_deref().and_then(|name| Template::parse(name).ok().map(|t| (name, t)));
-    let told = template.map(|(name, t)| format!("{:#}\n", json!({ "name": name, "text": t.text(&loaded.tokenizer) })));
-    let more: Vec<(&str, &[u8])> = told.iter().map(|text| ("template.json", text.as_bytes())).collect();
+    let template = kept
+        .manifest
+        .template
+        .as_deref()
+        .and_then(|name| Template::parse(name).ok().map(|t| (name, t)));
+    let told = template.map(|(name, t)| {
+        format!("{:#}\n", json!({ "name": name, "text": t.text(&loaded.tokenizer) }))
+    });
+    let more: Vec<(&str, &[u8])> =
+        told.iter().map(|text| ("template.json", text.as_bytes())).collect();
     save::save(&loaded.model, &loaded.tokenizer, &loaded.extras, &more, shard, folder)
 }

@@ -15,8 +15,16 @@ const FRESH: f64 = 0.1;
 /// Cells by where their gain stands among all, least first, where there is no colour.
 const SHADES: [char; 4] = ['░', '▒', '▓', '█'];
 /// The same in colour: viridis (matplotlib), and its nearest colours of 256.
-const COLORS: [(u8, u8, u8); 8] =
-    [(68, 1, 84), (70, 50, 126), (54, 92, 141), (39, 127, 142), (31, 161, 135), (74, 193, 109), (160, 218, 57), (253, 231, 37)];
+const COLORS: [(u8, u8, u8); 8] = [
+    (68, 1, 84),
+    (70, 50, 126),
+    (54, 92, 141),
+    (39, 127, 142),
+    (31, 161, 135),
+    (74, 193, 109),
+    (160, 218, 57),
+    (253, 231, 37),
+];
 const PALETTE: [u8; 8] = [53, 60, 24, 30, 36, 71, 149, 220];
 
 /// How cells are told apart.
@@ -142,7 +150,9 @@ impl HeatMap {
     }
 
     pub fn evaluated(&mut self, evaluation: &Evaluation) {
-        let metric = ["accuracy", "nll"].into_iter().find_map(|m| Some((m, evaluation.metrics.get(m)?.as_f64()?)));
+        let metric = ["accuracy", "nll"]
+            .into_iter()
+            .find_map(|m| Some((m, evaluation.metrics.get(m)?.as_f64()?)));
         if let Some((name, value)) = metric {
             self.measured = Some(format!("{} {name} {value:.4}", evaluation.split));
         }
@@ -161,12 +171,21 @@ impl HeatMap {
 
     fn map(&self, columns: usize, rows: usize, paint: Paint) -> Option<Vec<String>> {
         let most = ROWS.min(rows.saturating_sub(AROUND));
-        if self.boosters.is_empty() || self.layers == 0 || columns + 1 < NARROWEST || most < 4.min(self.layers) {
+        if self.boosters.is_empty()
+            || self.layers == 0
+            || columns + 1 < NARROWEST
+            || most < 4.min(self.layers)
+        {
             return None;
         }
         let share = self.layers.div_ceil(most);
-        let ranges: Vec<(usize, usize)> = (0..self.layers).step_by(share).map(|l| (l, (l + share).min(self.layers) - 1)).collect();
-        let name = |&(low, high): &(usize, usize)| if low == high { low.to_string() } else { format!("{low}-{high}") };
+        let ranges: Vec<(usize, usize)> = (0..self.layers)
+            .step_by(share)
+            .map(|l| (l, (l + share).min(self.layers) - 1))
+            .collect();
+        let name = |&(low, high): &(usize, usize)| {
+            if low == high { low.to_string() } else { format!("{low}-{high}") }
+        };
         let margin = ranges.iter().map(|r| name(r).len()).max().unwrap_or(0).max("layer".len());
 
         let room = columns - margin - 2;
@@ -182,11 +201,16 @@ impl HeatMap {
 
         let mut lines = vec![self.heading(margin, &gains, paint)];
         for range in ranges.iter().rev() {
-            let cells = (0..count.div_ceil(each)).map(|column| paint.cell(self.cell(*range, column * each, each), &gains, wide));
+            let cells = (0..count.div_ceil(each))
+                .map(|column| paint.cell(self.cell(*range, column * each, each), &gains, wide));
             lines.push(format!("{:>margin$}  {}", name(range), cells.collect::<String>()));
         }
         let (last, width) = (count - 1, count.div_ceil(each) * wide);
-        let end = if last.to_string().len() + 2 <= width { format!("{last:>0$}", width - 1) } else { String::new() };
+        let end = if last.to_string().len() + 2 <= width {
+            format!("{last:>0$}", width - 1)
+        } else {
+            String::new()
+        };
         lines.push(format!("{:>margin$}  0{end}", "round"));
         Some(lines)
     }
@@ -197,7 +221,11 @@ impl HeatMap {
             let lowest = if least == most { paint.level(*most, gains) } else { 0 };
             let highest = paint.level(*most, gains);
             heading += &(lowest..=highest).map(|level| paint.shade(level, 1)).collect::<String>();
-            heading += &if least == most { format!(" gain {most:.3}") } else { format!(" gain {least:.3} to {most:.3}") };
+            heading += &if least == most {
+                format!(" gain {most:.3}")
+            } else {
+                format!(" gain {least:.3} to {most:.3}")
+            };
         }
         if gains.len() < self.boosters.len() {
             heading += "  + not measured";
@@ -207,7 +235,12 @@ impl HeatMap {
 
     /// What boosters `first` to `first + each` did to the layers of `range`.
     fn cell(&self, (low, high): (usize, usize), first: usize, each: usize) -> Cell {
-        let here = self.boosters.iter().skip(first).take(each).filter(|(layers, _)| layers.iter().any(|l| (low..=high).contains(l)));
+        let here = self
+            .boosters
+            .iter()
+            .skip(first)
+            .take(each)
+            .filter(|(layers, _)| layers.iter().any(|l| (low..=high).contains(l)));
         let (mut sum, mut known, mut trained) = (0.0, 0, false);
         for (_, gain) in here {
             trained = true;
@@ -232,7 +265,9 @@ impl HeatMap {
             figures.push(format!("round {done}{of}"));
         }
         figures.extend(self.loss.get().map(|loss| format!("loss {loss:.4}")));
-        if let (Some(tokens), Some(seconds)) = (self.tokens.get(), self.seconds.get().filter(|s| *s > 0.0)) {
+        if let (Some(tokens), Some(seconds)) =
+            (self.tokens.get(), self.seconds.get().filter(|s| *s > 0.0))
+        {
             figures.push(format!("{:.0} tokens/s", tokens / seconds));
         }
         figures.extend(self.left(now).map(|left| format!("{} left", coarse(left))));
@@ -251,7 +286,8 @@ impl HeatMap {
     /// Seconds until all rounds are done, if they take as long as those so far.
     fn left(&self, now: f64) -> Option<f64> {
         let done = self.boosters.len();
-        let open = self.total?.checked_sub(done).filter(|&open| open > 0 && done > 0 && !self.ended)?;
+        let open =
+            self.total?.checked_sub(done).filter(|&open| open > 0 && done > 0 && !self.ended)?;
         let each = (self.merged - self.began?) / done as f64;
         Some((open as f64 * each - (now - self.merged)).max(0.0))
     }
@@ -279,10 +315,17 @@ mod tests {
     fn map(total: Option<usize>) -> HeatMap {
         let mut map = HeatMap::default();
         total.into_iter().for_each(|total| map.rounds(total));
-        let boosters: [(&[usize], Option<f64>); 6] =
-            [(&[0, 3], Some(0.8)), (&[1], Some(0.4)), (&[1, 2], Some(0.2)), (&[3], None), (&[0], Some(-0.05)), (&[2], Some(0.1))];
+        let boosters: [(&[usize], Option<f64>); 6] = [
+            (&[0, 3], Some(0.8)),
+            (&[1], Some(0.4)),
+            (&[1, 2], Some(0.2)),
+            (&[3], None),
+            (&[0], Some(-0.05)),
+            (&[2], Some(0.1)),
+        ];
         for (i, (layers, gain)) in boosters.into_iter().enumerate() {
-            let step = Step { round: i, layers, step: 1, steps: 1, loss: 2.0, tokens: 500, seconds: 1.0 };
+            let step =
+                Step { round: i, layers, step: 1, steps: 1, loss: 2.0, tokens: 500, seconds: 1.0 };
             map.step(&step, i as f64 * 10.0);
             map.merge(&merge(layers, gain), 4, (i + 1) as f64 * 10.0);
         }
@@ -308,7 +351,10 @@ mod tests {
     #[test]
     fn colours_tell_it_finer() {
         let lines = map(None).lines(90, 24, Paint::True, 65.0);
-        assert_eq!(lines[1], "    3  \x1b[48;2;253;231;37m \x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m+\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m");
+        assert_eq!(
+            lines[1],
+            "    3  \x1b[48;2;253;231;37m \x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m+\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m"
+        );
         assert_eq!(lines[6], "round 6 · loss 2.0000 · 500 tokens/s · validation accuracy 0.2500");
         let lines = map(None).lines(90, 24, Paint::Palette, 65.0);
         assert_eq!(
@@ -337,7 +383,10 @@ mod tests {
         assert_eq!(lines.len(), 15 + 3);
         assert_eq!((&lines[1][..7], &lines[15][..7]), ("28-29  ", "  0-1  "));
         // 62 columns of ten rounds: thirty rounds, three columns, and a row has its turn again.
-        assert_eq!(lines[1].trim_start_matches("28-29  "), format!("{}{}", "··░··▒··▒··▒··▒··▓··▓··▓··█··█", "·".repeat(32)));
+        assert_eq!(
+            lines[1].trim_start_matches("28-29  "),
+            format!("{}{}", "··░··▒··▒··▒··▒··▓··▓··▓··█··█", "·".repeat(32))
+        );
         assert_eq!(lines[16], format!("round  0{:>61}", 619));
         // Of an unknown number: a round a column, then two, then four.
         for (rounds, columns) in [(1, 1), (62, 62), (63, 32), (124, 62), (125, 32)] {
@@ -358,11 +407,17 @@ mod tests {
         ended.end();
         assert!(!ended.lines(59, 24, Paint::Characters, 65.0).concat().contains("left"));
         // More rounds than were announced, and one booster alone.
-        assert_eq!(map(Some(2)).lines(90, 24, Paint::Characters, 60.0).last().map(|l| &l[..12]), Some("round 6 of 6"));
+        assert_eq!(
+            map(Some(2)).lines(90, 24, Paint::Characters, 60.0).last().map(|l| &l[..12]),
+            Some("round 6 of 6")
+        );
     }
 
     #[test]
     fn guesses_are_coarse() {
-        assert_eq!([0.4, 89.0, 91.0, 3600.0, 9000.0].map(coarse), ["0 s", "89 s", "2 min", "60 min", "2 h 30 min"]);
+        assert_eq!(
+            [0.4, 89.0, 91.0, 3600.0, 9000.0].map(coarse),
+            ["0 s", "89 s", "2 min", "60 min", "2 h 30 min"]
+        );
     }
 }

@@ -59,9 +59,12 @@ fn width(line: &str) -> usize {
 /// The bar of a long native: `round 3: fit ━━━━╌╌╌╌ 4/8 loss 1.2`, in less than `columns`.
 fn bar(p: &Progress, columns: usize) -> String {
     let counted = format!(" {}/{} {}", p.done, p.total, p.detail);
-    let room = columns.saturating_sub(1 + p.what.chars().count() + 1 + counted.trim_end().chars().count()).min(40);
+    let room = columns
+        .saturating_sub(1 + p.what.chars().count() + 1 + counted.trim_end().chars().count())
+        .min(40);
     let full = (p.done.min(p.total) as f64 / p.total.max(1) as f64 * room as f64) as usize;
-    let line = format!("{} {}{}{}", p.what, "━".repeat(full), "╌".repeat(room - full), counted.trim_end());
+    let line =
+        format!("{} {}{}{}", p.what, "━".repeat(full), "╌".repeat(room - full), counted.trim_end());
     line.chars().take(columns.saturating_sub(1)).collect()
 }
 
@@ -83,9 +86,20 @@ pub struct Live {
 
 impl Live {
     pub fn new() -> Self {
-        let [no_color, colorterm, term] = ["NO_COLOR", "COLORTERM", "TERM"].map(|name| var(name).unwrap_or_default());
-        let state = State { map: HeatMap::default(), progress: None, block: Block::default(), drawn: None, finished: false };
-        Self { state: Mutex::new(state), started: Instant::now(), paint: Paint::of(&no_color, &colorterm, &term) }
+        let [no_color, colorterm, term] =
+            ["NO_COLOR", "COLORTERM", "TERM"].map(|name| var(name).unwrap_or_default());
+        let state = State {
+            map: HeatMap::default(),
+            progress: None,
+            block: Block::default(),
+            drawn: None,
+            finished: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            started: Instant::now(),
+            paint: Paint::of(&no_color, &colorterm, &term),
+        }
     }
 
     fn now(&self) -> f64 {
@@ -194,7 +208,10 @@ mod tests {
         assert_eq!(block.draw("", &lines, 80), format!("{ON}{drawn}{OFF}"));
         assert_eq!(block.drawn, [3, 5]);
         assert_eq!(block.draw("", &lines, 80), format!("{ON}\x1b[2A{drawn}{OFF}"));
-        assert_eq!(block.draw("said\n", &lines, 80), format!("{ON}\x1b[2A\x1b[Jsaid\n{drawn}{OFF}"));
+        assert_eq!(
+            block.draw("said\n", &lines, 80),
+            format!("{ON}\x1b[2A\x1b[Jsaid\n{drawn}{OFF}")
+        );
         // Narrower than it was: `two` has been broken into two lines.
         assert_eq!(block.draw("", &lines[..1], 4), format!("{ON}\x1b[3Aone\x1b[K\n{OFF}"));
         assert_eq!(block.draw("", &[], 80), format!("{ON}\x1b[1A{OFF}"));

@@ -61,7 +61,9 @@ fn quiet_panics() {
 
 /// Says what went wrong and gives its exit code; a reader that closed its pipe is no failure.
 pub fn report(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|e| e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)) {
+    if error.chain().any(|e| {
+        e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    }) {
         return 0;
     }
     match error.downcast_ref::<Report>() {

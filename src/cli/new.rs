@@ -35,8 +35,11 @@ pub struct NewArgs {
 pub fn run(args: &NewArgs) -> Result<()> {
     let path = path(&args.name)?;
     let mut file = File::create_new(&path).map_err(|e| match e.kind() {
-        ErrorKind::AlreadyExists => Error::usage(format!("`{path}` exists already")).hint("give another name; nothing is overwritten"),
-        ErrorKind::NotFound => Error::usage(format!("cannot write `{path}`: there is no such folder")),
+        ErrorKind::AlreadyExists => Error::usage(format!("`{path}` exists already"))
+            .hint("give another name; nothing is overwritten"),
+        ErrorKind::NotFound => {
+            Error::usage(format!("cannot write `{path}`: there is no such folder"))
+        }
         _ => Error::usage(format!("cannot write `{path}`: {e}")),
     })?;
     file.write_all(TEMPLATE.as_bytes())?;
@@ -47,14 +50,23 @@ pub fn run(args: &NewArgs) -> Result<()> {
 fn path(name: &str) -> Result<String> {
     let path = if name.ends_with(".rhai") { name.to_owned() } else { format!("{name}.rhai") };
     // A stem of nothing would make a hidden file; a name that ends in `/` names a folder.
-    if Path::new(&path).file_stem().is_none_or(|stem| stem == ".rhai") || name.is_empty() || name.ends_with('/') {
-        bail_usage!("`{name}` is no name for a recipe; for instance `mine`, or `recipes/mine.rhai`");
+    if Path::new(&path).file_stem().is_none_or(|stem| stem == ".rhai")
+        || name.is_empty()
+        || name.ends_with('/')
+    {
+        bail_usage!(
+            "`{name}` is no name for a recipe; for instance `mine`, or `recipes/mine.rhai`"
+        );
     }
     Ok(path)
 }
 
 fn next(path: &str) -> String {
-    let word = if path.contains([' ', '\'', '"', '$', '\\']) { format!("'{}'", path.replace('\'', r"'\''")) } else { path.to_owned() };
+    let word = if path.contains([' ', '\'', '"', '$', '\\']) {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    } else {
+        path.to_owned()
+    };
     format!(
         "wrote {path}; next:
 
@@ -71,7 +83,9 @@ mod tests {
 
     #[test]
     fn names_become_paths_of_recipes() {
-        for (name, wanted) in [("mine", "mine.rhai"), ("mine.rhai", "mine.rhai"), ("a/b.c", "a/b.c.rhai")] {
+        for (name, wanted) in
+            [("mine", "mine.rhai"), ("mine.rhai", "mine.rhai"), ("a/b.c", "a/b.c.rhai")]
+        {
             assert_eq!(path(name).unwrap(), wanted);
         }
         for name in ["", "a/", ".rhai", "a/.rhai", "/"] {
@@ -82,6 +96,10 @@ mod tests {
     #[test]
     fn commands_can_be_copied() {
         assert!(next("a.rhai").contains("\n  xgbrun a.rhai  "));
-        assert!(next("a b's.rhai").contains(r"xgbrun check 'a b'\''s.rhai'"), "{}", next("a b's.rhai"));
+        assert!(
+            next("a b's.rhai").contains(r"xgbrun check 'a b'\''s.rhai'"),
+            "{}",
+            next("a b's.rhai")
+        );
     }
 }

@@ -24,7 +24,10 @@ pub fn run(args: PlanArgs) -> Result<()> {
     let before = resident_bytes();
     let (good, bad) = examined(&args.asked)?;
     // What the process holds now beyond what it began with are the recipe's data and tokenizer.
-    let held = Held { program: before as f64 / MIB, data: resident_bytes().saturating_sub(before) as f64 / MIB };
+    let held = Held {
+        program: before as f64 / MIB,
+        data: resident_bytes().saturating_sub(before) as f64 / MIB,
+    };
     let rates = calibrate(&good)?;
     let plan = Plan::of(&good, &held, rates.as_ref());
     let mut lines = plan.lines(args.rounds);
@@ -41,7 +44,8 @@ pub fn run(args: PlanArgs) -> Result<()> {
         ));
     }
     writeln!(stdout(), "{}", lines.join("\n"))?;
-    let available = args.memory.map_or_else(|| free_memory().map(|b| b as f64 / MIB), |mib| Some(mib as f64));
+    let available =
+        args.memory.map_or_else(|| free_memory().map(|b| b as f64 / MIB), |mib| Some(mib as f64));
     match available {
         Some(available) if plan.peak() > available => Err(plan.too_large(available).into()),
         _ => Ok(()),
@@ -96,11 +100,13 @@ fn calibrate(ledger: &Ledger) -> Result<Option<Rates>> {
         Event::Evaluate { work, passes, .. } => Some((*work, *passes)),
         _ => None,
     });
-    let (work, batches) = sizes.fold((Work::default(), 0), |(all, n), (work, batches)| (all.and(work), n + batches));
+    let (work, batches) =
+        sizes.fold((Work::default(), 0), |(all, n), (work, batches)| (all.and(work), n + batches));
     let tokens = (work.tokens / batches.max(1)).clamp(64, 512);
     // Σ length² / 2 over Σ length gives the length that matters to the attention.
     let length = (2 * work.pairs / work.tokens.max(1)).clamp(8, tokens);
-    Rates::measure(&m.config, m.compute, &candle_core::Device::Cpu, tokens, length, CALIBRATION).map(Some)
+    Rates::measure(&m.config, m.compute, &candle_core::Device::Cpu, tokens, length, CALIBRATION)
+        .map(Some)
 }
 
 impl Plan {
@@ -135,13 +141,22 @@ impl Plan {
             match &note.event {
                 Event::Fit(fit) => {
                     total += fit.parameters;
-                    let bytes =
-                        step_bytes(&m.config, m.compute, fit.largest.tokens, fit.largest.rows, fit.lowest, fit.recompute) as f64 / MIB;
+                    let bytes = step_bytes(
+                        &m.config,
+                        m.compute,
+                        fit.largest.tokens,
+                        fit.largest.rows,
+                        fit.lowest,
+                        fit.recompute,
+                    ) as f64
+                        / MIB;
                     // The numbers, their gradients and the optimiser's two moments; dense copies are merged through a difference.
-                    factors = factors.max((fit.parameters as f64 * 16.0 + fit.dense as f64 * 4.0) / MIB);
+                    factors =
+                        factors.max((fit.parameters as f64 * 16.0 + fit.dense as f64 * 4.0) / MIB);
                     at(left, factors, bytes);
                     self.recompute |= fit.recompute;
-                    let round = rounds.entry(fit.round).or_insert_with(|| Round::new(&fit.layers, total));
+                    let round =
+                        rounds.entry(fit.round).or_insert_with(|| Round::new(&fit.layers, total));
                     round.add(fit, total, bytes, &m.config, rates);
                 }
                 Event::Merge { left: bytes } | Event::Took { left: bytes } => {
@@ -149,20 +164,35 @@ impl Plan {
                     at(left, factors, 0.0);
                 }
                 Event::Evaluate { passes, work, largest, .. } => {
-                    let step = step_bytes(&m.config, m.compute, largest.tokens, largest.rows, m.config.layers, false) as f64 / MIB;
+                    let step = step_bytes(
+                        &m.config,
+                        m.compute,
+                        largest.tokens,
+                        largest.rows,
+                        m.config.layers,
+                        false,
+                    ) as f64
+                        / MIB;
                     at(left, factors, step);
                     self.evaluation += rates.forward_seconds(&m.config, *work, *passes);
                     self.evaluations += 1;
                 }
                 Event::Generate { prompts, tokens } => {
-                    let work = Work { tokens: prompts * tokens, rows: prompts * tokens, pairs: prompts * tokens * tokens / 2 };
+                    let work = Work {
+                        tokens: prompts * tokens,
+                        rows: prompts * tokens,
+                        pairs: prompts * tokens * tokens / 2,
+                    };
                     self.evaluation += rates.forward_seconds(&m.config, work, *tokens);
                 }
                 _ => {}
             }
         }
         self.parts.extend(
-            [LEFT, "booster and optimizer", "largest step"].into_iter().zip(most).filter(|(name, mib)| *name != LEFT || *mib > 0.0),
+            [LEFT, "booster and optimizer", "largest step"]
+                .into_iter()
+                .zip(most)
+                .filter(|(name, mib)| *name != LEFT || *mib > 0.0),
         );
         self.rounds = rounds.into_values().collect();
     }
@@ -180,10 +210,23 @@ impl Plan {
         let mut lines = vec![];
         if let Some(m) = &self.model {
             let weights = grouped(m.parameters as u64);
-            lines.push(format!("{}: {} layers, {weights} weights, {} bytes each", m.name, m.config.layers, m.weight_bytes));
+            lines.push(format!(
+                "{}: {} layers, {weights} weights, {} bytes each",
+                m.name, m.config.layers, m.weight_bytes
+            ));
         }
         if !self.rounds.is_empty() {
-            let header = ["round", "layers", "steps", "trained now", "in total", "tokens", "GFLOP", "step MiB", "seconds"];
+            let header = [
+                "round",
+                "layers",
+                "steps",
+                "trained now",
+                "in total",
+                "tokens",
+                "GFLOP",
+                "step MiB",
+                "seconds",
+            ];
             let few = self.rounds.len() > 8 && !all;
             let row = |(i, r): (usize, &Round)| r.row(i);
             let mut rows: Vec<[String; 9]> = vec![header.map(str::to_owned)];
@@ -200,8 +243,12 @@ impl Plan {
             }
         }
         let peak = self.peak();
-        let share = |(name, mib): &(&str, f64)| format!("{name} {mib:.0} ({:.0} %)", 100.0 * mib / peak);
-        lines.push(format!("peak memory {peak:.0} MiB: {}", self.parts.iter().map(share).collect::<Vec<_>>().join(", ")));
+        let share =
+            |(name, mib): &(&str, f64)| format!("{name} {mib:.0} ({:.0} %)", 100.0 * mib / peak);
+        lines.push(format!(
+            "peak memory {peak:.0} MiB: {}",
+            self.parts.iter().map(share).collect::<Vec<_>>().join(", ")
+        ));
         let training = self.seconds() - self.evaluation;
         lines.push(format!(
             "time {:.0} s: training {training:.0}, {} evaluations {:.0}",
@@ -214,9 +261,12 @@ impl Plan {
 
     /// What to lower, largest part first.
     fn too_large(&self, available: f64) -> Error {
-        let largest = self.parts.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or("", |(name, _)| *name);
+        let largest =
+            self.parts.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or("", |(name, _)| *name);
         let advice = match largest {
-            "weights" if self.model.as_ref().is_some_and(|m| m.weight_bytes > 2) => "take a smaller model, or `--dtype bf16`",
+            "weights" if self.model.as_ref().is_some_and(|m| m.weight_bytes > 2) => {
+                "take a smaller model, or `--dtype bf16`"
+            }
             "weights" => "take a smaller model",
             LEFT if self.model.as_ref().is_some_and(|m| m.merge_mode == MergeMode::None) => {
                 "merge into fewer layers or targets, or boosters of lower rank"
@@ -226,27 +276,50 @@ impl Plan {
             }
             "data and tokenizer" => "take fewer items, or `stream: true` for large files",
             "booster and optimizer" => "train fewer layers or a lower rank",
-            _ if !self.recompute => "lower `batch` (and raise `accumulate`) or `max_length`, or set `recompute: \"on\"`",
+            _ if !self.recompute => {
+                "lower `batch` (and raise `accumulate`) or `max_length`, or set `recompute: \"on\"`"
+            }
             _ => "lower `batch` or `max_length`, or choose higher layers",
         };
-        let message = format!("the plan needs {:.0} MiB, and {available:.0} MiB are free; the most goes to {largest}", self.peak());
+        let message = format!(
+            "the plan needs {:.0} MiB, and {available:.0} MiB are free; the most goes to {largest}",
+            self.peak()
+        );
         Error::new(Class::Threshold, message).hint(advice)
     }
 }
 
 impl Round {
     fn new(layers: &[usize], total: u64) -> Self {
-        Self { layers: layers.to_vec(), steps: 0, now: 0, total, tokens: 0, flops: 0.0, step: 0.0, seconds: 0.0 }
+        Self {
+            layers: layers.to_vec(),
+            steps: 0,
+            now: 0,
+            total,
+            tokens: 0,
+            flops: 0.0,
+            step: 0.0,
+            seconds: 0.0,
+        }
     }
 
-    fn add(&mut self, fit: &Fit, total: u64, step: f64, config: &crate::model::Config, rates: &Rates) {
+    fn add(
+        &mut self,
+        fit: &Fit,
+        total: u64,
+        step: f64,
+        config: &crate::model::Config,
+        rates: &Rates,
+    ) {
         self.steps += fit.steps;
         self.now = fit.parameters;
         self.total = total;
         self.tokens += fit.work.tokens;
-        self.flops += forward_flops(config, fit.work) + backward_flops(config, fit.work, fit.lowest, fit.dense);
+        self.flops += forward_flops(config, fit.work)
+            + backward_flops(config, fit.work, fit.lowest, fit.dense);
         self.step = self.step.max(step);
-        self.seconds += rates.step_seconds(config, fit.work, fit.batches, fit.lowest, fit.dense > 0);
+        self.seconds +=
+            rates.step_seconds(config, fit.work, fit.batches, fit.lowest, fit.dense > 0);
     }
 
     fn row(&self, i: usize) -> [String; 9] {
@@ -268,7 +341,9 @@ impl Round {
 /// `2, 5`, and `0–29` for a run of neighbours.
 fn shown(layers: &[usize]) -> String {
     match layers {
-        [first, .., last] if layers.len() > 3 && last - first + 1 == layers.len() => format!("{first}–{last}"),
+        [first, .., last] if layers.len() > 3 && last - first + 1 == layers.len() => {
+            format!("{first}–{last}")
+        }
         layers => layers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }
 }
@@ -277,5 +352,13 @@ fn shown(layers: &[usize]) -> String {
 fn table(rows: &[[String; 9]]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..9).map(width).collect();
-    rows.iter().map(|row| row.iter().zip(&widths).map(|(cell, w)| format!("{cell:>w$}")).collect::<Vec<_>>().join("  ")).collect()
+    rows.iter()
+        .map(|row| {
+            row.iter()
+                .zip(&widths)
+                .map(|(cell, w)| format!("{cell:>w$}"))
+                .collect::<Vec<_>>()
+                .join("  ")
+        })
+        .collect()
 }

@@ -17,7 +17,9 @@ pub fn run(args: &ResumeArgs) -> Result<()> {
     if args.from_round.is_none() && Left::ended(folder) {
         if !args.quiet {
             let shown = folder.display();
-            console.print(&format!("the run in `{shown}` has ended; `--from-round N` would do it anew from a round on"));
+            console.print(&format!(
+                "the run in `{shown}` has ended; `--from-round N` would do it anew from a round on"
+            ));
         }
         return Ok(());
     }

@@ -17,7 +17,8 @@ const EVERY: Duration = Duration::from_secs(5);
 pub fn console(quiet: bool) -> Arc<dyn Console> {
     if quiet {
         Arc::new(Quiet)
-    } else if stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb") {
+    } else if stderr().is_terminal() && std::env::var_os("TERM").is_some_and(|term| term != "dumb")
+    {
         Arc::new(Live::new())
     } else {
         Arc::new(Lines::default())
@@ -128,14 +129,20 @@ impl Console for Lines {
 
     fn progress(&self, p: &Progress) {
         if self.progress.due(Instant::now()) {
-            complain(&format!("{}\n", format!("{} {}/{} {}", p.what, p.done, p.total, p.detail).trim_end()));
+            complain(&format!(
+                "{}\n",
+                format!("{} {}/{} {}", p.what, p.done, p.total, p.detail).trim_end()
+            ));
         }
     }
 
     fn merged(&self, merge: &Merge, _: usize) {
         if self.merges.due(Instant::now()) {
             let gain = merge.gain.map_or(String::new(), |gain| format!(", gain {gain:.4}"));
-            complain(&format!("round {}: merged a booster on layers {:?}{gain}\n", merge.round, merge.layers));
+            complain(&format!(
+                "round {}: merged a booster on layers {:?}{gain}\n",
+                merge.round, merge.layers
+            ));
         }
     }
 }
@@ -147,7 +154,8 @@ mod tests {
     #[test]
     fn lines_come_now_and_then() {
         let (lines, start) = (Pace::default(), Instant::now());
-        let due: Vec<bool> = [0, 1, 4, 5, 6, 11].map(|s| lines.due(start + Duration::from_secs(s))).into();
+        let due: Vec<bool> =
+            [0, 1, 4, 5, 6, 11].map(|s| lines.due(start + Duration::from_secs(s))).into();
         assert_eq!(due, [true, false, false, true, false, true]);
     }
 }

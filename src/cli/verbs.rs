@@ -7,7 +7,9 @@ use anyhow::Result;
 use clap::{Command, CommandFactory, Parser};
 
 use super::api::ApiArgs;
-use super::args::{AskArgs, CheckArgs, EvalArgs, ExportArgs, PlanArgs, ReportArgs, ResumeArgs, RunArgs};
+use super::args::{
+    AskArgs, CheckArgs, EvalArgs, ExportArgs, PlanArgs, ReportArgs, ResumeArgs, RunArgs,
+};
 use super::new::NewArgs;
 use super::terminal::complain;
 use crate::error::{Error, nearest};
@@ -65,7 +67,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
         return Ok(read(words.split_off(1)));
     }
     match first.as_str() {
-        word if word == RESUME || word.starts_with("--resume=") => Ok(Invocation::Resume(ResumeArgs::parse_from(words))),
+        word if word == RESUME || word.starts_with("--resume=") => {
+            Ok(Invocation::Resume(ResumeArgs::parse_from(words)))
+        }
         "-h" | "--help" => Ok(Invocation::Help(page())),
         HELP => help(words.get(2..).unwrap_or_default()),
         word if !word.starts_with('-') && !is_recipe(word) => Err(unknown(word).into()),
@@ -80,7 +84,9 @@ fn help(about: &[OsString]) -> Result<Invocation> {
         None | Some(HELP | "-h" | "--help") => Ok(Invocation::Help(page())),
         Some(word) => match VERBS.iter().find(|(name, ..)| *name == word) {
             Some((_, command, _)) => Ok(Invocation::Help(command().render_help().to_string())),
-            None if word == RESUME || word == &RESUME[2..] => Ok(Invocation::Help(ResumeArgs::command().render_help().to_string())),
+            None if word == RESUME || word == &RESUME[2..] => {
+                Ok(Invocation::Help(ResumeArgs::command().render_help().to_string()))
+            }
             None => Err(unknown(word).into()),
         },
     }
@@ -89,7 +95,9 @@ fn help(about: &[OsString]) -> Result<Invocation> {
 /// The first page: what there is.
 fn page() -> String {
     let line = |name: &str, about: &str| format!("  {name:<6} {about}\n");
-    let verbs = VERBS.iter().map(|(name, command, _)| line(name, &command().get_about().map(ToString::to_string).unwrap_or_default()));
+    let verbs = VERBS.iter().map(|(name, command, _)| {
+        line(name, &command().get_about().map(ToString::to_string).unwrap_or_default())
+    });
     format!(
         "\
 Fine-tune language models by gradient boosting, driven by scripts
@@ -130,11 +138,14 @@ pub fn is_verb(word: &str) -> bool {
 
 fn unknown(word: &str) -> Error {
     let names = || VERBS.iter().map(|(name, ..)| *name).chain([HELP]);
-    let begins = |verb: &&str| !word.is_empty() && (word.starts_with(*verb) || verb.starts_with(word));
+    let begins =
+        |verb: &&str| !word.is_empty() && (word.starts_with(*verb) || verb.starts_with(word));
     let near = nearest(word, names()).or_else(|| names().find(begins));
     let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    Error::usage(format!("unknown command `{word}`{near}"))
-        .hint(format!("commands are {}; a recipe is a path that ends in `.rhai` or holds a `/`", names().collect::<Vec<_>>().join(", ")))
+    Error::usage(format!("unknown command `{word}`{near}")).hint(format!(
+        "commands are {}; a recipe is a path that ends in `.rhai` or holds a `/`",
+        names().collect::<Vec<_>>().join(", ")
+    ))
 }
 
 #[cfg(test)]
@@ -151,12 +162,28 @@ mod tests {
         for (name, command, _) in VERBS {
             command().debug_assert();
             let about = command().get_about().unwrap().to_string();
-            assert!(!about.ends_with('.') && page.contains(&format!("\n  {name:<6} {about}\n")), "{name}: {page}");
-            let Ok(Invocation::Help(own)) = parsed(&["xgbrun", "help", name]) else { panic!("{name}") };
-            assert!(own.contains("Usage: xgbrun") && own.contains("\nExamples:\n  xgbrun "), "{own}");
+            assert!(
+                !about.ends_with('.') && page.contains(&format!("\n  {name:<6} {about}\n")),
+                "{name}: {page}"
+            );
+            let Ok(Invocation::Help(own)) = parsed(&["xgbrun", "help", name]) else {
+                panic!("{name}")
+            };
+            assert!(
+                own.contains("Usage: xgbrun") && own.contains("\nExamples:\n  xgbrun "),
+                "{own}"
+            );
         }
-        for words in [&["xgbrun", "--help"][..], &["xgbrun", "-h"], &["xgbrun", "help"], &["xgbrun", "help", "help"]] {
-            assert!(matches!(parsed(words), Ok(Invocation::Help(text)) if text == page), "{words:?}");
+        for words in [
+            &["xgbrun", "--help"][..],
+            &["xgbrun", "-h"],
+            &["xgbrun", "help"],
+            &["xgbrun", "help", "help"],
+        ] {
+            assert!(
+                matches!(parsed(words), Ok(Invocation::Help(text)) if text == page),
+                "{words:?}"
+            );
         }
         assert!(page.lines().all(|line| line.chars().count() <= 100), "{page}");
     }
@@ -164,11 +191,21 @@ mod tests {
     #[test]
     fn the_first_word_decides() {
         for recipe in ["a.rhai", "./eval", "eval/x"] {
-            assert!(matches!(parsed(&["xgbrun", recipe]), Ok(Invocation::Run(args)) if args.asked.recipe == *recipe), "{recipe}");
-            assert!(matches!(parsed(&["xgbrun", "run", recipe]), Ok(Invocation::Run(args)) if args.asked.recipe == *recipe), "{recipe}");
+            assert!(
+                matches!(parsed(&["xgbrun", recipe]), Ok(Invocation::Run(args)) if args.asked.recipe == *recipe),
+                "{recipe}"
+            );
+            assert!(
+                matches!(parsed(&["xgbrun", "run", recipe]), Ok(Invocation::Run(args)) if args.asked.recipe == *recipe),
+                "{recipe}"
+            );
         }
-        assert!(matches!(parsed(&["xgbrun", "--quiet", "a.rhai"]), Ok(Invocation::Run(args)) if args.asked.compute.quiet));
-        assert!(matches!(parsed(&["xgbrun", "eval", "m", "--data", "d"]), Ok(Invocation::Eval(args)) if args.model == "m"));
+        assert!(
+            matches!(parsed(&["xgbrun", "--quiet", "a.rhai"]), Ok(Invocation::Run(args)) if args.asked.compute.quiet)
+        );
+        assert!(
+            matches!(parsed(&["xgbrun", "eval", "m", "--data", "d"]), Ok(Invocation::Eval(args)) if args.model == "m")
+        );
         assert!(
             matches!(parsed(&["xgbrun", "--resume", "runs/x", "--from-round", "3"]), Ok(Invocation::Resume(args)) if args.from_round == Some(3))
         );

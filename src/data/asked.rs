@@ -7,7 +7,8 @@ use super::formats::instruction::choice_names;
 use super::item::{Before, Instruction, Place};
 
 /// How the commonsense sets number their choices, and what stands before `Answer format:` there.
-const NUMBERED: [(&str, &str); 4] = [("Answer", "\n\n"), ("Solution", "\n\n"), ("Ending", "\n\n"), ("Option", " ")];
+const NUMBERED: [(&str, &str); 4] =
+    [("Answer", "\n\n"), ("Solution", "\n\n"), ("Ending", "\n\n"), ("Option", " ")];
 
 /// The choices are those that the end names (`Answer format: a/b`), else those that are numbered in it (`Answer1: … Answer2: …`,
 /// as well `Solution`, `Ending`, `Option`), or true and false where it says "true or false"; the last two get the end that
@@ -16,7 +17,8 @@ const NUMBERED: [(&str, &str); 4] = [("Answer", "\n\n"), ("Solution", "\n\n"), (
 /// The label says nothing: nobody knows the right answer.
 pub fn question(text: &str) -> Instruction {
     let mut instruction = text.trim().to_owned();
-    let mut names: Vec<String> = choice_names(&instruction).into_iter().map(str::to_owned).collect();
+    let mut names: Vec<String> =
+        choice_names(&instruction).into_iter().map(str::to_owned).collect();
     if names.is_empty()
         && let Some((found, gap)) = unnamed(&instruction)
     {
@@ -58,18 +60,43 @@ mod tests {
     #[test]
     fn choices_are_found_as_the_sets_name_them() {
         for (asked, names, ends) in [
-            ("Is it?\n\nAnswer format: yes/no", &["yes", "no"][..], "Is it?\n\nAnswer format: yes/no"),
-            ("Which? Answer1: a Answer2: b Answer3: c", &["answer1", "answer2", "answer3"], "c\n\nAnswer format: answer1/answer2/answer3"),
-            ("How? solution1: a Solution2: b ", &["solution1", "solution2"], "b\n\nAnswer format: solution1/solution2"),
-            ("He _. Option1: a Option2: b", &["option1", "option2"], "b Answer format: option1/option2"),
-            ("Answer with true or false: is snow cold?", &["true", "false"], "cold?\n\nAnswer format: true/false"),
+            (
+                "Is it?\n\nAnswer format: yes/no",
+                &["yes", "no"][..],
+                "Is it?\n\nAnswer format: yes/no",
+            ),
+            (
+                "Which? Answer1: a Answer2: b Answer3: c",
+                &["answer1", "answer2", "answer3"],
+                "c\n\nAnswer format: answer1/answer2/answer3",
+            ),
+            (
+                "How? solution1: a Solution2: b ",
+                &["solution1", "solution2"],
+                "b\n\nAnswer format: solution1/solution2",
+            ),
+            (
+                "He _. Option1: a Option2: b",
+                &["option1", "option2"],
+                "b Answer format: option1/option2",
+            ),
+            (
+                "Answer with true or false: is snow cold?",
+                &["true", "false"],
+                "cold?\n\nAnswer format: true/false",
+            ),
             ("Why is snow cold?", &[], "Why is snow cold?"),
             ("Answer1: alone", &[], "Answer1: alone"),
         ] {
             let item = question(asked);
             assert_eq!(item.names, names, "{asked}");
             assert!(item.instruction.ends_with(ends), "{asked}: {}", item.instruction);
-            assert!(item.choices.iter().zip(names).all(|(choice, name)| *choice == format!("the correct answer is {name}")));
+            assert!(
+                item.choices
+                    .iter()
+                    .zip(names)
+                    .all(|(choice, name)| *choice == format!("the correct answer is {name}"))
+            );
         }
     }
 }

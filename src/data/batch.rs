@@ -24,11 +24,21 @@ impl Batch {
     /// No examples, an example without tokens, or none with a supervised token.
     pub fn pack(examples: &[&Example]) -> Result<Self> {
         let tokens = examples.iter().map(|example| example.ids.len()).sum();
-        let mut batch = Batch { ids: Vec::with_capacity(tokens), starts: vec![0], rows: Vec::new(), targets: Vec::new() };
+        let mut batch = Batch {
+            ids: Vec::with_capacity(tokens),
+            starts: vec![0],
+            rows: Vec::new(),
+            targets: Vec::new(),
+        };
         for (e, example) in examples.iter().enumerate() {
             let Example { ids, supervised } = example;
             ensure!(!ids.is_empty(), "example {e} of a batch has no tokens");
-            ensure!(ids.len() == supervised.len(), "example {e} of a batch has {} tokens, {} marks", ids.len(), supervised.len());
+            ensure!(
+                ids.len() == supervised.len(),
+                "example {e} of a batch has {} tokens, {} marks",
+                ids.len(),
+                supervised.len()
+            );
             let start = batch.ids.len();
             for i in (1..ids.len()).filter(|&i| supervised[i]) {
                 batch.rows.push(start + i - 1);
@@ -37,7 +47,11 @@ impl Batch {
             batch.ids.extend_from_slice(ids);
             batch.starts.push(batch.ids.len());
         }
-        ensure!(!batch.rows.is_empty(), "a batch of {} examples has no supervised token", examples.len());
+        ensure!(
+            !batch.rows.is_empty(),
+            "a batch of {} examples has no supervised token",
+            examples.len()
+        );
         Ok(batch)
     }
 }
@@ -56,7 +70,13 @@ mod tests {
         assert_eq!(batch.starts, [0, 3, 4, 6]);
         assert_eq!(batch.rows, [1, 4]);
         assert_eq!(batch.targets, [7, 1]);
-        assert!(batch.rows.iter().zip(&batch.targets).all(|(&row, &target)| batch.ids[row + 1] == target));
+        assert!(
+            batch
+                .rows
+                .iter()
+                .zip(&batch.targets)
+                .all(|(&row, &target)| batch.ids[row + 1] == target)
+        );
     }
 
     #[test]
@@ -65,8 +85,17 @@ mod tests {
         let empty = Example { ids: vec![], supervised: vec![] };
         let odd = Example { ids: vec![1, 2], supervised: vec![true] };
         assert!(Batch::pack(&[]).is_err());
-        assert_eq!(Batch::pack(&[&mute]).unwrap_err().to_string(), "a batch of 1 examples has no supervised token");
-        assert_eq!(Batch::pack(&[&mute, &empty]).unwrap_err().to_string(), "example 1 of a batch has no tokens");
-        assert_eq!(Batch::pack(&[&odd]).unwrap_err().to_string(), "example 0 of a batch has 2 tokens, 1 marks");
+        assert_eq!(
+            Batch::pack(&[&mute]).unwrap_err().to_string(),
+            "a batch of 1 examples has no supervised token"
+        );
+        assert_eq!(
+            Batch::pack(&[&mute, &empty]).unwrap_err().to_string(),
+            "example 1 of a batch has no tokens"
+        );
+        assert_eq!(
+            Batch::pack(&[&odd]).unwrap_err().to_string(),
+            "example 0 of a batch has 2 tokens, 1 marks"
+        );
     }
 }

@@ -31,8 +31,7 @@ const MARKED: &str = "marked chat template";
 const MARKS: [char; 2] = ['\u{f0000}', '\u{f0001}'];
 
 /// What can be done where a template does not do for conversations.
-pub(super) const OWN: &str =
-    "a template of the recipe can word conversations: `template: #{ text: \"{% for m in messages %}…{% endfor %}\" }`";
+pub(super) const OWN: &str = "a template of the recipe can word conversations: `template: #{ text: \"{% for m in messages %}…{% endfor %}\" }`";
 
 /// The work that a template may do on an item, in minijinja's measure: steps taken, or 64 bytes made. So neither loops without
 /// end nor texts that double themselves (64 MiB are made at most) take the machine.
@@ -44,22 +43,30 @@ impl ChatTemplate {
         let Some(text) = tokenizer.chat_template() else {
             let none = match tokenizer.other_templates() {
                 [] => "the model has no chat template".to_owned(),
-                names => format!("the model has chat templates named `{}`, and none named `default`", names.join("`, `")),
+                names => format!(
+                    "the model has chat templates named `{}`, and none named `default`",
+                    names.join("`, `")
+                ),
             };
             return Err(Error::data(none)
-                .hint(format!("instructions are worded by `alpaca`, `llm-adapters` and `none` too; {OWN}"))
+                .hint(format!(
+                    "instructions are worded by `alpaca`, `llm-adapters` and `none` too; {OWN}"
+                ))
                 .into());
         };
         let roles = tokenizer.roles();
         let bos = roles.iter().find(|(role, _)| role == "bos_token").map_or("", |(_, token)| token);
         let eos = tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
         let mut template = Self::new(text, bos, &eos)?;
-        for (role, token) in roles.iter().filter(|(role, _)| !matches!(role.as_str(), "bos_token" | "eos_token")) {
+        for (role, token) in
+            roles.iter().filter(|(role, _)| !matches!(role.as_str(), "bos_token" | "eos_token"))
+        {
             template.environment.add_global(role.clone(), token.as_str());
         }
         if let Some(date) = tokenizer.date() {
             template.environment.add_function("strftime_now", move |pattern: String| {
-                date.format(&pattern).map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
+                date.format(&pattern)
+                    .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, e.to_string()))
             });
         }
         Ok(template)
@@ -69,17 +76,31 @@ impl ChatTemplate {
     /// Errors (class data): a text that is no Jinja.
     pub fn new(text: &str, bos: &str, eos: &str) -> Result<Self> {
         let damaged = |e: minijinja::Error| {
-            Error::data(format!("the model's chat template cannot be read, line {}: {}", e.line().unwrap_or(1), reason(&e)))
+            Error::data(format!(
+                "the model's chat template cannot be read, line {}: {}",
+                e.line().unwrap_or(1),
+                reason(&e)
+            ))
         };
         let mut environment = Environment::new();
         // As transformers sets them.
-        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(damaged)?);
+        environment.set_syntax(
+            SyntaxConfig::builder()
+                .trim_blocks(true)
+                .lstrip_blocks(true)
+                .build()
+                .map_err(damaged)?,
+        );
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<String, minijinja::Error> {
+                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+            },
+        );
         jinja::like_python(&mut environment);
         mark_generation(&mut environment);
         let [plain, marked] = generation_tags(text)?;
@@ -110,7 +131,9 @@ impl ChatTemplate {
         let pieces = by_marks(&marked);
         if pieces.iter().map(|piece| piece.text.as_str()).collect::<String>() != plain {
             let what = "changes what its `{% generation %}` blocks hold, so that it cannot be told what is learnt";
-            return Err(Error::data(format!("{}: the model's chat template {what}", chat.place)).hint(OWN).into());
+            return Err(Error::data(format!("{}: the model's chat template {what}", chat.place))
+                .hint(OWN)
+                .into());
         }
         Ok(pieces)
     }
@@ -131,11 +154,17 @@ impl ChatTemplate {
             };
             template.render(context)
         });
-        let refused = |what: String| Error::data(format!("{place}: the model's chat template {what}"));
+        let refused =
+            |what: String| Error::data(format!("{place}: the model's chat template {what}"));
         match rendered {
             Ok(text) => Ok(text),
-            Err(e) if e.kind() == ErrorKind::OutOfFuel => Err(refused("does not come to an end on the conversation".into()).into()),
-            Err(e) if e.kind() == ErrorKind::UnknownFunction && reason(&e).contains("strftime_now") => {
+            Err(e) if e.kind() == ErrorKind::OutOfFuel => {
+                Err(refused("does not come to an end on the conversation".into()).into())
+            }
+            Err(e)
+                if e.kind() == ErrorKind::UnknownFunction
+                    && reason(&e).contains("strftime_now") =>
+            {
                 let error = refused("asks for today's date (`strftime_now`), so that a run would differ from day to day".into());
                 Err(error.hint("give the day: `date: \"2026-01-31\"` in the options of `model::load`, or `--date 2026-01-31`").into())
             }
@@ -151,7 +180,9 @@ pub(super) const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reason
 pub(super) fn seen(messages: &[Message]) -> Vec<Value> {
     let seen = |message: &Message| {
         let fields = &message.fields;
-        let Some(thoughts) = THOUGHTS.iter().find_map(|key| fields.get(*key)).cloned() else { return fields.clone() };
+        let Some(thoughts) = THOUGHTS.iter().find_map(|key| fields.get(*key)).cloned() else {
+            return fields.clone();
+        };
         let mut all = Map::from_iter([("thinking".to_owned(), thoughts.clone())]);
         all.extend(fields.clone());
         all.insert("reasoning_content".into(), thoughts);
@@ -169,7 +200,11 @@ pub fn conversation(item: &Instruction, answered: bool) -> Chat {
     for (question, answer) in &item.before.history {
         messages.extend([Message::new("user", question), Message::new("assistant", answer)]);
     }
-    let question = if item.input.is_empty() { item.instruction.clone() } else { format!("{}\n\n{}", item.instruction, item.input) };
+    let question = if item.input.is_empty() {
+        item.instruction.clone()
+    } else {
+        format!("{}\n\n{}", item.instruction, item.input)
+    };
     messages.push(Message::new("user", &question));
     if answered {
         messages.push(Message::new("assistant", &item.answer_text));
@@ -203,8 +238,13 @@ fn reason(error: &minijinja::Error) -> String {
 pub(super) fn generation_tags(text: &str) -> Result<[String; 2]> {
     let tag = |name: &str| Regex::new(&format!(r"\{{%([-+]?)\s*{name}\s*([-+]?)%\}}"));
     let (open, close) = (tag("generation")?, tag("endgeneration")?);
-    let with = |opened: &str, closed: &str| close.replace_all(&open.replace_all(text, opened), closed).into_owned();
-    Ok([with("{%$1 with $2%}", "{%$1 endwith $2%}"), with("{%$1 filter generation %}{% with $2%}", "{%$1 endwith %}{% endfilter $2%}")])
+    let with = |opened: &str, closed: &str| {
+        close.replace_all(&open.replace_all(text, opened), closed).into_owned()
+    };
+    Ok([
+        with("{%$1 with $2%}", "{%$1 endwith $2%}"),
+        with("{%$1 filter generation %}{% with $2%}", "{%$1 endwith %}{% endfilter $2%}"),
+    ])
 }
 
 #[cfg(test)]
@@ -225,13 +265,22 @@ mod tests {
     fn what_templates_ask_of_transformers_is_there() {
         for (template, want) in [
             ("{{ messages[0] | tojson }}", r#"{"role": "user", "content": "<b> & \"é\""}"#),
-            ("{{ messages | tojson(indent=1) }}", "[\n {\n  \"role\": \"user\",\n  \"content\": \"<b> & \\\"é\\\"\"\n }\n]"),
+            (
+                "{{ messages | tojson(indent=1) }}",
+                "[\n {\n  \"role\": \"user\",\n  \"content\": \"<b> & \\\"é\\\"\"\n }\n]",
+            ),
             ("{% generation %}a{%- endgeneration -%} b", "ab"),
             ("{% if tools is not none or documents is not none %}tools{% endif %}", ""),
             ("{% if strftime_now is defined %}today{% else %}once{% endif %}", "once"),
-            ("{% for i in range(9) %}{% if i > 1 %}{% break %}{% endif %}{{ i }}{% endfor %}", "01"),
+            (
+                "{% for i in range(9) %}{% if i > 1 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+                "01",
+            ),
             ("{% if true %}\n  {% if true %}\nx{% endif %}{% endif %}\n", "x"),
-            ("{{ bos_token }}{{ ' a '.strip() }}{{ messages[::-1][0].role }}{{ eos_token }}", "<s>auser</s>"),
+            (
+                "{{ bos_token }}{{ ' a '.strip() }}{{ messages[::-1][0].role }}{{ eos_token }}",
+                "<s>auser</s>",
+            ),
         ] {
             assert_eq!(render(template).unwrap(), want, "{template}");
         }
@@ -242,17 +291,30 @@ mod tests {
         let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{{ messages }}{% endfor %}{% endfor %}";
         let doubling = "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x | length }}";
         for (template, want) in [
-            ("a\n{% if %}", "the model's chat template cannot be read, line 2: unexpected end of block"),
+            (
+                "a\n{% if %}",
+                "the model's chat template cannot be read, line 2: unexpected end of block",
+            ),
             (
                 "{{ strftime_now('%d %b %Y') }}",
                 "`talks.jsonl` line 3: the model's chat template asks for today's date (`strftime_now`), so that a run would differ \
                  from day to day",
             ),
-            (endless, "`talks.jsonl` line 3: the model's chat template does not come to an end on the conversation"),
-            (doubling, "`talks.jsonl` line 3: the model's chat template does not come to an end on the conversation"),
+            (
+                endless,
+                "`talks.jsonl` line 3: the model's chat template does not come to an end on the conversation",
+            ),
+            (
+                doubling,
+                "`talks.jsonl` line 3: the model's chat template does not come to an end on the conversation",
+            ),
         ] {
             let error = render(template).unwrap_err();
-            assert_eq!((error.to_string().as_str(), class_of(&error)), (want, Class::Data), "{template}");
+            assert_eq!(
+                (error.to_string().as_str(), class_of(&error)),
+                (want, Class::Data),
+                "{template}"
+            );
         }
         // Calls without end come to one.
         assert!(render("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").is_err());

@@ -47,8 +47,13 @@ pub struct ChoiceReport {
 impl fmt::Display for ChoiceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} scored of {}", self.scored, count(self.items, "item"))?;
-        let notes = [("no choice is the answer", self.unscorable), ("too long for the model", self.too_long)];
-        for (what, count) in notes.into_iter().chain(self.joined.notes()).filter(|(_, count)| *count > 0) {
+        let notes = [
+            ("no choice is the answer", self.unscorable),
+            ("too long for the model", self.too_long),
+        ];
+        for (what, count) in
+            notes.into_iter().chain(self.joined.notes()).filter(|(_, count)| *count > 0)
+        {
             write!(f, "; {what}: {count}")?;
         }
         Ok(())
@@ -57,7 +62,10 @@ impl fmt::Display for ChoiceReport {
 
 /// An instruction with its right choice; `None` for an item that has none, which is counted. Errors (class data): a record
 /// that no template has worded.
-pub(super) fn scorable<'a>(item: &'a Item, report: &mut ChoiceReport) -> Result<Option<(&'a Instruction, usize)>> {
+pub(super) fn scorable<'a>(
+    item: &'a Item,
+    report: &mut ChoiceReport,
+) -> Result<Option<(&'a Instruction, usize)>> {
     let found = match item {
         Item::Instruction(instruction) => instruction.label.map(|label| (instruction, label)),
         Item::Row(row) => return Err(unworded(row)),
@@ -86,7 +94,13 @@ pub fn encode_choices(
     for (index, item) in items.iter().enumerate() {
         let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
         let texts = words.choices(instruction);
-        let parts = continued(tokenizer, &words.test_prompt(instruction)?, &texts, White::Text, &instruction.place)?;
+        let parts = continued(
+            tokenizer,
+            &words.test_prompt(instruction)?,
+            &texts,
+            White::Text,
+            &instruction.place,
+        )?;
         continuation::scorable(&parts, &instruction.place)?;
         let (prompt, choices) = (parts.prompt, parts.texts);
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);

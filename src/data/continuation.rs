@@ -64,7 +64,10 @@ impl Joined {
 
     /// For a report.
     pub(super) fn notes(&self) -> [(&'static str, usize); 2] {
-        [("prompt and answer tokenised as one text", self.items), ("trailing spaces of the prompt count with the answer", self.spaces)]
+        [
+            ("prompt and answer tokenised as one text", self.items),
+            ("trailing spaces of the prompt count with the answer", self.spaces),
+        ]
     }
 }
 
@@ -73,18 +76,33 @@ impl Joined {
 ///
 /// Errors (class data), at `place`: what the tokenizer refuses, and a text that leaves no token of
 /// its own.
-pub(super) fn continued(tokenizer: &dyn Encode, prompt: &str, texts: &[impl AsRef<str>], white: White, place: &Place) -> Result<Continued> {
+pub(super) fn continued(
+    tokenizer: &dyn Encode,
+    prompt: &str,
+    texts: &[impl AsRef<str>],
+    white: White,
+    place: &Place,
+) -> Result<Continued> {
     let encode = |text: &str| tokens(tokenizer, text, place);
     let before = encode(prompt)?;
     let apart = texts.iter().map(|text| encode(text.as_ref())).collect::<Result<Vec<_>>>()?;
-    let whole = texts.iter().map(|text| encode(&format!("{prompt}{}", text.as_ref()))).collect::<Result<Vec<_>>>()?;
-    let same = |(whole, alone): (&Vec<u32>, &Vec<u32>)| whole.strip_prefix(&before[..]) == Some(&alone[..]);
+    let whole = texts
+        .iter()
+        .map(|text| encode(&format!("{prompt}{}", text.as_ref())))
+        .collect::<Result<Vec<_>>>()?;
+    let same = |(whole, alone): (&Vec<u32>, &Vec<u32>)| {
+        whole.strip_prefix(&before[..]) == Some(&alone[..])
+    };
     if whole.iter().zip(&apart).all(same) {
         return Ok(bounded(tokenizer, before, apart, Border::Apart));
     }
     let head = prompt.trim_end_matches(is_white);
     let own = white == White::Prompt && whole.iter().all(|whole| whole.starts_with(&before));
-    let (before, border) = if own || head.len() == prompt.len() { (before, Border::Joined) } else { (encode(head)?, Border::Spaces) };
+    let (before, border) = if own || head.len() == prompt.len() {
+        (before, Border::Joined)
+    } else {
+        (encode(head)?, Border::Spaces)
+    };
     let mut rests = Vec::with_capacity(texts.len());
     for ((text, alone), whole) in texts.iter().zip(&apart).zip(&whole) {
         rests.push(match whole.get(before.len()..) {
@@ -102,7 +120,12 @@ pub(super) fn continued(tokenizer: &dyn Encode, prompt: &str, texts: &[impl AsRe
 
 /// With the beginning-of-sequence token where the model wants it: before the prompt, unless that
 /// has it; where the prompt gives no token, a text's own is left out.
-fn bounded(tokenizer: &dyn Encode, prompt: Vec<u32>, mut texts: Vec<Vec<u32>>, border: Border) -> Continued {
+fn bounded(
+    tokenizer: &dyn Encode,
+    prompt: Vec<u32>,
+    mut texts: Vec<Vec<u32>>,
+    border: Border,
+) -> Continued {
     let nothing = prompt.is_empty();
     let prompt = opened(tokenizer, prompt);
     if nothing && !prompt.is_empty() {
@@ -121,7 +144,9 @@ pub(super) fn scorable(continued: &Continued, place: &Place) -> Result<()> {
     match (continued.prompt.is_empty(), continued.border) {
         (false, _) => Ok(()),
         (true, Border::Spaces) => {
-            bail_data!("{place}: the prompt is white space, which counts with the choices: nothing stands before them")
+            bail_data!(
+                "{place}: the prompt is white space, which counts with the choices: nothing stands before them"
+            )
         }
         (true, _) => bail_data!("{place}: the tokenizer makes nothing of the prompt"),
     }
@@ -202,7 +227,9 @@ mod tests {
             id => char::from_u32(id).unwrap().to_string(),
         };
         let found = continued(letters, prompt, texts, white, &place(1)).unwrap();
-        let all = std::iter::once(&found.prompt).chain(&found.texts).map(|ids| ids.iter().map(one).collect::<String>());
+        let all = std::iter::once(&found.prompt)
+            .chain(&found.texts)
+            .map(|ids| ids.iter().map(one).collect::<String>());
         (all.collect::<Vec<_>>().join("|"), found.border)
     }
 
@@ -230,26 +257,51 @@ mod tests {
             (" ", &["x"], false, false, "|_x", Spaces),
         ] {
             let letters = Letters { prepend, add_bos };
-            assert_eq!(shown(prompt, texts, &letters, White::Text), (want.to_owned(), border), "{prompt:?} {texts:?}");
+            assert_eq!(
+                shown(prompt, texts, &letters, White::Text),
+                (want.to_owned(), border),
+                "{prompt:?} {texts:?}"
+            );
             // In training only white space with tokens of its own makes a difference.
-            let trained = if prompt == "q:\n" && prepend { ("^_q:\n|x|y".to_owned(), Joined) } else { (want.to_owned(), border) };
-            assert_eq!(shown(prompt, texts, &letters, White::Prompt), trained, "{prompt:?} {texts:?}");
+            let trained = if prompt == "q:\n" && prepend {
+                ("^_q:\n|x|y".to_owned(), Joined)
+            } else {
+                (want.to_owned(), border)
+            };
+            assert_eq!(
+                shown(prompt, texts, &letters, White::Prompt),
+                trained,
+                "{prompt:?} {texts:?}"
+            );
         }
     }
 
     #[test]
     fn a_text_without_a_token_is_named() {
         let letters = Letters { prepend: false, add_bos: false };
-        let of = |prompt, texts: &[&str]| continued(&letters, prompt, texts, White::Text, &place(7));
+        let of =
+            |prompt, texts: &[&str]| continued(&letters, prompt, texts, White::Text, &place(7));
         let error = of("qa", &["c", "b"]).unwrap_err();
-        assert_eq!(error.to_string(), "`t` item 7: behind its prompt the text \"b\" leaves no token of its own");
+        assert_eq!(
+            error.to_string(),
+            "`t` item 7: behind its prompt the text \"b\" leaves no token of its own"
+        );
         let check = |prompt, texts: &[&str]| scorable(&of(prompt, texts).unwrap(), &place(7));
         for prompt in ["q", "q "] {
-            assert_eq!(check(prompt, &["x", ""]).unwrap_err().to_string(), "`t` item 7: the tokenizer makes nothing of a choice");
+            assert_eq!(
+                check(prompt, &["x", ""]).unwrap_err().to_string(),
+                "`t` item 7: the tokenizer makes nothing of a choice"
+            );
         }
-        assert_eq!(check("", &["x"]).unwrap_err().to_string(), "`t` item 7: the tokenizer makes nothing of the prompt");
+        assert_eq!(
+            check("", &["x"]).unwrap_err().to_string(),
+            "`t` item 7: the tokenizer makes nothing of the prompt"
+        );
         let white = check(" ", &["x"]).unwrap_err().to_string();
-        assert_eq!(white, "`t` item 7: the prompt is white space, which counts with the choices: nothing stands before them");
+        assert_eq!(
+            white,
+            "`t` item 7: the prompt is white space, which counts with the choices: nothing stands before them"
+        );
         check("q", &["x"]).unwrap();
     }
 }

@@ -39,7 +39,10 @@ impl Cursor {
             bail_data!("there are no examples to train on");
         }
         if state.position >= n {
-            bail_data!("the data order stands at example {} of an epoch, but there are only {n}; the data has changed", state.position);
+            bail_data!(
+                "the data order stands at example {} of an epoch, but there are only {n}; the data has changed",
+                state.position
+            );
         }
         let order = order(seed, name, n, state.epoch);
         Ok(Self { seed, name: name.to_owned(), state, order })
@@ -104,7 +107,8 @@ mod tests {
             let mut first = Cursor::new(7, "data", 5).unwrap();
             let mut given = first.next(stop);
             let kept = serde_json::to_string(&first.state()).unwrap();
-            let mut second = Cursor::resume(7, "data", 5, serde_json::from_str(&kept).unwrap()).unwrap();
+            let mut second =
+                Cursor::resume(7, "data", 5, serde_json::from_str(&kept).unwrap()).unwrap();
             while given.len() < 23 {
                 given.extend(second.next(3.min(23 - given.len())));
             }

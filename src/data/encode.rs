@@ -37,7 +37,12 @@ pub trait Encode {
     /// Special tokens by role (`bos_token`, …), as chat templates see them.
     fn roles(&self) -> Vec<(String, String)> {
         let roles = [("bos_token", self.bos()), ("eos_token", self.eos())];
-        roles.into_iter().map(|(role, id)| (role.to_owned(), id.and_then(|id| self.token(id)).unwrap_or_default())).collect()
+        roles
+            .into_iter()
+            .map(|(role, id)| {
+                (role.to_owned(), id.and_then(|id| self.token(id)).unwrap_or_default())
+            })
+            .collect()
     }
     /// The day that a chat template writes.
     fn date(&self) -> Option<Date> {
@@ -75,8 +80,11 @@ impl LossOn {
             "all" => Ok(LossOn::All),
             "answer" => Ok(LossOn::Answer),
             _ => {
-                let near = nearest(name, ["all", "answer"]).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                Err(Error::usage(format!("the loss cannot be on `{name}`{near}")).hint("it is on `all` or on `answer`").into())
+                let near = nearest(name, ["all", "answer"])
+                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                Err(Error::usage(format!("the loss cannot be on `{name}`{near}"))
+                    .hint("it is on `all` or on `answer`")
+                    .into())
             }
         }
     }
@@ -125,13 +133,22 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (items, examples) = (count(self.items, "item"), count(self.examples, "example"));
         let tokens = count(self.tokens, "token");
-        write!(f, "{items} gave {examples} of {tokens}, {} of them in the loss", self.supervised_tokens)?;
+        write!(
+            f,
+            "{items} gave {examples} of {tokens}, {} of them in the loss",
+            self.supervised_tokens
+        )?;
         let notes = [
             ("cut short at the length limit", self.cut),
             ("left out with nothing to learn", self.dropped),
             ("answer is none of the choices", self.unscorable),
         ];
-        for (what, count) in notes.into_iter().chain(self.joined.notes()).chain(self.talks.told()).filter(|(_, count)| *count > 0) {
+        for (what, count) in notes
+            .into_iter()
+            .chain(self.joined.notes())
+            .chain(self.talks.told())
+            .filter(|(_, count)| *count > 0)
+        {
             write!(f, "; {what}: {count}")?;
         }
         Ok(())
@@ -165,28 +182,52 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 ///
 /// # Errors
 /// What the tokenizer or the template refuses, naming the item, and no example at all.
-pub fn encode_train(items: &[Item], template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<Encoded> {
+pub fn encode_train(
+    items: &[Item],
+    template: Template,
+    tokenizer: &dyn Encode,
+    options: &EncodeOptions,
+) -> Result<Encoded> {
     if options.max_length < 2 {
-        bail_usage!("a length limit of {} tokens leaves nothing to predict; it is 2 at least", options.max_length);
+        bail_usage!(
+            "a length limit of {} tokens leaves nothing to predict; it is 2 at least",
+            options.max_length
+        );
     }
-    let mut out = Encoded { examples: Vec::with_capacity(items.len()), report: Report { items: items.len(), ..Report::default() } };
+    let mut out = Encoded {
+        examples: Vec::with_capacity(items.len()),
+        report: Report { items: items.len(), ..Report::default() },
+    };
     let words = Words::new(template, tokenizer)?;
     for item in items {
         out.add(item, &words, options)?;
     }
     if out.examples.is_empty() {
-        bail_data!("no example is left to train on within {} tokens: {}", options.max_length, out.report);
+        bail_data!(
+            "no example is left to train on within {} tokens: {}",
+            options.max_length,
+            out.report
+        );
     }
     Ok(out)
 }
 
 /// Encodes one item as [`encode_train`] does; `None` where no token of it counts in the loss within the limit. Of a text, the first
 /// block; of a conversation that gives an example a turn, the last.
-pub fn encode_one(item: &Item, template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<Option<Example>> {
+pub fn encode_one(
+    item: &Item,
+    template: Template,
+    tokenizer: &dyn Encode,
+    options: &EncodeOptions,
+) -> Result<Option<Example>> {
     encode_with(item, &Words::new(template, tokenizer)?, options)
 }
 
-pub(super) fn encode_with(item: &Item, words: &Words, options: &EncodeOptions) -> Result<Option<Example>> {
+pub(super) fn encode_with(
+    item: &Item,
+    words: &Words,
+    options: &EncodeOptions,
+) -> Result<Option<Example>> {
     let mut examples = encode_all(item, words, options)?.examples;
     Ok(if matches!(item, Item::Text(_)) { examples.into_iter().next() } else { examples.pop() })
 }
@@ -209,7 +250,8 @@ pub(super) struct Words<'a> {
 impl<'a> Words<'a> {
     /// Errors (class data): the template is `chat`, and the model has none, or none that can be read.
     pub fn new(template: Template, tokenizer: &'a dyn Encode) -> Result<Self> {
-        let chat = if template == Template::Chat { Some(ChatTemplate::of(tokenizer)?) } else { None };
+        let chat =
+            if template == Template::Chat { Some(ChatTemplate::of(tokenizer)?) } else { None };
         Ok(Self { template, tokenizer, chat })
     }
 
@@ -223,7 +265,8 @@ impl<'a> Words<'a> {
 
     /// The same in tokens. Errors where there are none.
     pub fn test_tokens(&self, item: &Instruction) -> Result<Vec<u32>> {
-        let ids = opened(self.tokenizer, tokens(self.tokenizer, &self.test_prompt(item)?, &item.place)?);
+        let ids =
+            opened(self.tokenizer, tokens(self.tokenizer, &self.test_prompt(item)?, &item.place)?);
         if ids.is_empty() {
             bail_data!("{}: the tokenizer makes nothing of the prompt", item.place);
         }
@@ -242,11 +285,18 @@ impl Encoded {
         let Words { template, tokenizer, chat } = words;
         match item {
             Item::Instruction(instruction) => {
-                self.report.unscorable += usize::from(instruction.label.is_none() && !instruction.choices.is_empty());
+                self.report.unscorable +=
+                    usize::from(instruction.label.is_none() && !instruction.choices.is_empty());
                 match chat {
-                    Some(template) => self.add_chat(&conversation(instruction, true), template, *tokenizer, options)?,
+                    Some(template) => self.add_chat(
+                        &conversation(instruction, true),
+                        template,
+                        *tokenizer,
+                        options,
+                    )?,
                     None => {
-                        let (ids, first, border) = encode_instruction(instruction, *template, *tokenizer, options)?;
+                        let (ids, first, border) =
+                            encode_instruction(instruction, *template, *tokenizer, options)?;
                         self.report.joined.add(border);
                         self.push_from(ids, first, options.max_length);
                     }
@@ -257,7 +307,10 @@ impl Encoded {
                 let mut ids = opened(*tokenizer, ids);
                 supervised.splice(0..0, vec![false; ids.len() - supervised.len()]);
                 // An answer at the end of a text that the recipe words is ended, as elsewhere.
-                if pieces.iter().rfind(|piece| !piece.text.is_empty()).is_some_and(|last| last.supervised)
+                if pieces
+                    .iter()
+                    .rfind(|piece| !piece.text.is_empty())
+                    .is_some_and(|last| last.supervised)
                     && let Some(eos) = ending(*tokenizer, &ids)?
                 {
                     ids.push(eos);
@@ -284,7 +337,13 @@ impl Encoded {
     }
 
     /// Adds what the model's chat template makes of a conversation.
-    fn add_chat(&mut self, chat: &Chat, template: &ChatTemplate, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<()> {
+    fn add_chat(
+        &mut self,
+        chat: &Chat,
+        template: &ChatTemplate,
+        tokenizer: &dyn Encode,
+        options: &EncodeOptions,
+    ) -> Result<()> {
         let worded = template.word(chat)?;
         self.report.talks.count(&worded);
         let (begin, mut unbegun) = (tokenizer.begin(), false);
@@ -326,13 +385,20 @@ impl Encoded {
 /// A record that no recipe's template has turned into an instruction.
 pub(super) fn unworded(Row { place, fields }: &Row) -> anyhow::Error {
     let columns: Vec<String> = fields.keys().map(|k| format!("`{k}`")).collect();
-    let error = Error::data(format!("{place} is a record with the columns {}, which no template words", columns.join(", ")));
+    let error = Error::data(format!(
+        "{place} is a record with the columns {}, which no template words",
+        columns.join(", ")
+    ));
     error.hint("give `template` as a map with `prompt` and `choices` or `answer`").into()
 }
 
 /// A conversation under a template for instructions.
 fn unworded_talk(chat: &Chat, template: Template) -> anyhow::Error {
-    let error = Error::data(format!("{} is a conversation, which the template `{}` does not word", chat.place, template.name()));
+    let error = Error::data(format!(
+        "{} is a conversation, which the template `{}` does not word",
+        chat.place,
+        template.name()
+    ));
     error.hint(format!("`template: \"chat\"` words it as the model expects; {OWN}")).into()
 }
 
@@ -371,7 +437,12 @@ fn encode_instruction(
 }
 
 /// The tokens of a conversation and which count in the loss: each that holds a part of what is supervised.
-fn encode_pieces(pieces: &[Piece], place: &Place, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<(Vec<u32>, Vec<bool>)> {
+fn encode_pieces(
+    pieces: &[Piece],
+    place: &Place,
+    tokenizer: &dyn Encode,
+    options: &EncodeOptions,
+) -> Result<(Vec<u32>, Vec<bool>)> {
     let text: String = pieces.iter().map(|piece| piece.text.as_str()).collect();
     let ids = tokens(tokenizer, &text, place)?;
     let (mut supervised, mut end) = (vec![], 0);
@@ -381,7 +452,10 @@ fn encode_pieces(pieces: &[Piece], place: &Place, tokenizer: &dyn Encode, option
         let head = tokens(tokenizer, &text[..end], place)?;
         let shared = head.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         let count = shared + usize::from(piece.supervised && shared < head.len());
-        supervised.resize(count.clamp(supervised.len(), ids.len()), piece.supervised || options.loss == LossOn::All);
+        supervised.resize(
+            count.clamp(supervised.len(), ids.len()),
+            piece.supervised || options.loss == LossOn::All,
+        );
         if supervised.len() >= options.max_length {
             break;
         }
@@ -406,7 +480,10 @@ fn ending(tokenizer: &dyn Encode, ids: &[u32]) -> Result<Option<u32>> {
     let eos = tokenizer.eos().filter(|eos| ids.last() != Some(eos));
     if let Some(id) = eos.filter(|id| *id as usize >= tokenizer.rows()) {
         let name = tokenizer.token(id).map_or(String::new(), |token| format!("`{token}`, "));
-        bail_data!("a text ends with {name}token {id}, and the model's embedding has {} rows", tokenizer.rows());
+        bail_data!(
+            "a text ends with {name}token {id}, and the model's embedding has {} rows",
+            tokenizer.rows()
+        );
     }
     Ok(eos)
 }
@@ -426,7 +503,9 @@ pub(super) fn tokens(tokenizer: &dyn Encode, text: &str, place: &Place) -> Resul
 
 fn check_ids(row: &TokenRow, vocabulary: usize) -> Result<()> {
     match row.ids.iter().find(|&&id| id as usize >= vocabulary) {
-        Some(id) => bail_data!("{}: id {id} is beyond the vocabulary of {vocabulary} tokens", row.place),
+        Some(id) => {
+            bail_data!("{}: id {id} is beyond the vocabulary of {vocabulary} tokens", row.place)
+        }
         None => Ok(()),
     }
 }

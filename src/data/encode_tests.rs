@@ -26,7 +26,10 @@ impl Encode for Bytes {
         let mut i = 0;
         while i < bytes.len() {
             // Special tokens written in a text are recognised, as by real tokenizers.
-            if let Some((id, token)) = [(BOS, "<s>"), (EOS, "</s>")].into_iter().find(|(_, token)| text[i..].starts_with(token)) {
+            if let Some((id, token)) = [(BOS, "<s>"), (EOS, "</s>")]
+                .into_iter()
+                .find(|(_, token)| text[i..].starts_with(token))
+            {
                 ids.push(id);
                 i += token.len();
                 continue;
@@ -60,7 +63,10 @@ impl Encode for Bytes {
         self.chat
     }
     fn token(&self, id: u32) -> Option<String> {
-        [(BOS, "<s>"), (EOS, "</s>")].into_iter().find(|(known, _)| *known == id).map(|(_, token)| token.to_owned())
+        [(BOS, "<s>"), (EOS, "</s>")]
+            .into_iter()
+            .find(|(known, _)| *known == id)
+            .map(|(_, token)| token.to_owned())
     }
     fn decode(&self, _: &[u32]) -> Result<String> {
         Ok(String::new())
@@ -72,7 +78,8 @@ fn place(number: usize) -> Place {
 }
 
 fn question(number: usize, label: Option<usize>) -> Item {
-    let choices = ["the correct answer is true", "the correct answer is no"].map(String::from).to_vec();
+    let choices =
+        ["the correct answer is true", "the correct answer is no"].map(String::from).to_vec();
     let answer_text = "the correct answer is true".to_owned();
     Item::Instruction(Instruction {
         place: place(number),
@@ -101,15 +108,28 @@ const ANSWER: &str = "the correct answer is true";
 fn alpaca_trains_the_tokens_that_are_scored() {
     for add_bos in [false, true] {
         let bytes = Bytes { add_bos, chat: None };
-        let encoded = encode_train(&[question(1, Some(0))], Template::Alpaca, &bytes, &options(1000, LossOn::Answer)).unwrap();
-        let (scored, _) = encode_choices(&[question(1, Some(0))], Template::Alpaca, &bytes, 1000).unwrap();
+        let encoded = encode_train(
+            &[question(1, Some(0))],
+            Template::Alpaca,
+            &bytes,
+            &options(1000, LossOn::Answer),
+        )
+        .unwrap();
+        let (scored, _) =
+            encode_choices(&[question(1, Some(0))], Template::Alpaca, &bytes, 1000).unwrap();
         let example = &encoded.examples[0];
         let whole = [&scored[0].prompt[..], &scored[0].choices[0], &[EOS]].concat();
         assert_eq!(example.ids, whole);
         assert_eq!(example.ids[0] == BOS, add_bos);
         assert_eq!(supervised(example), [&bytes.encode(ANSWER).unwrap()[..], &[EOS]].concat());
         assert_eq!(scored[0].choice_chars, [26, 24]);
-        let all = encode_train(&[question(1, None)], Template::Alpaca, &bytes, &options(1000, LossOn::All)).unwrap();
+        let all = encode_train(
+            &[question(1, None)],
+            Template::Alpaca,
+            &bytes,
+            &options(1000, LossOn::All),
+        )
+        .unwrap();
         assert_eq!(supervised(&all.examples[0]), whole[1..]);
         assert_eq!(all.report.unscorable, 1);
     }
@@ -122,7 +142,9 @@ fn llm_adapters_is_one_text_with_the_end_where_there_is_room() {
     let Item::Instruction(item) = &items[0] else { unreachable!() };
     let (prompt, answer) = Template::LlmAdapters.train_text(item).unwrap();
     let text = [&[BOS][..], &bytes.encode(&format!("{prompt}{answer}")).unwrap()].concat();
-    let run = |max_length, loss| encode_train(&items, Template::LlmAdapters, &bytes, &options(max_length, loss)).unwrap();
+    let run = |max_length, loss| {
+        encode_train(&items, Template::LlmAdapters, &bytes, &options(max_length, loss)).unwrap()
+    };
     let roomy = run(text.len() + 1, LossOn::All);
     assert_eq!(roomy.examples[0].ids, [&text[..], &[EOS]].concat());
     assert_eq!(roomy.report.cut, 0);
@@ -141,28 +163,48 @@ fn llm_adapters_is_one_text_with_the_end_where_there_is_room() {
 #[test]
 fn what_is_cut_or_dropped_is_counted() {
     let bytes = Bytes { add_bos: false, chat: None };
-    let (scored, _) = encode_choices(&[question(1, Some(0))], Template::Alpaca, &bytes, 1000).unwrap();
+    let (scored, _) =
+        encode_choices(&[question(1, Some(0))], Template::Alpaca, &bytes, 1000).unwrap();
     let prompt = scored[0].prompt.len();
     let mut longer = question(2, Some(0));
     if let Item::Instruction(item) = &mut longer {
         item.instruction.push_str("abc");
     }
     let items = [question(1, Some(0)), longer];
-    let encoded = encode_train(&items, Template::Alpaca, &bytes, &options(prompt + 2, LossOn::Answer)).unwrap();
-    let report = Report { items: 2, examples: 1, tokens: prompt + 2, supervised_tokens: 2, cut: 1, dropped: 1, ..Report::default() };
+    let encoded =
+        encode_train(&items, Template::Alpaca, &bytes, &options(prompt + 2, LossOn::Answer))
+            .unwrap();
+    let report = Report {
+        items: 2,
+        examples: 1,
+        tokens: prompt + 2,
+        supervised_tokens: 2,
+        cut: 1,
+        dropped: 1,
+        ..Report::default()
+    };
     assert_eq!(encoded.report, report);
     assert_eq!(
         Report { tokens: 90, unscorable: 3, ..report }.to_string(),
         "2 items gave 1 example of 90 tokens, 2 of them in the loss; cut short at the length limit: 1; \
          left out with nothing to learn: 1; answer is none of the choices: 3"
     );
-    let none = encode_train(&items, Template::Alpaca, &bytes, &options(prompt, LossOn::Answer)).unwrap_err();
+    let none = encode_train(&items, Template::Alpaca, &bytes, &options(prompt, LossOn::Answer))
+        .unwrap_err();
     assert_eq!(class_of(&none), Class::Data);
-    assert!(none.to_string().starts_with(&format!("no example is left to train on within {prompt} tokens: ")), "{none}");
-    let limit = encode_train(&items, Template::Alpaca, &bytes, &options(1, LossOn::All)).unwrap_err();
+    assert!(
+        none.to_string()
+            .starts_with(&format!("no example is left to train on within {prompt} tokens: ")),
+        "{none}"
+    );
+    let limit =
+        encode_train(&items, Template::Alpaca, &bytes, &options(1, LossOn::All)).unwrap_err();
     assert_eq!(
         (class_of(&limit), limit.to_string()),
-        (Class::Usage, "a length limit of 1 tokens leaves nothing to predict; it is 2 at least".into())
+        (
+            Class::Usage,
+            "a length limit of 1 tokens leaves nothing to predict; it is 2 at least".into()
+        )
     );
 }
 
@@ -173,12 +215,28 @@ fn token_rows_are_checked_against_the_vocabulary() {
         Item::Tokens(TokenRow { place: place(number), ids: ids.to_vec(), supervised })
     };
     let bytes = Bytes { add_bos: true, chat: None };
-    let run = |items: &[Item]| encode_train(items, Template::Alpaca, &bytes, &options(4, LossOn::All));
-    let encoded = run(&[row(1, &[7, 8, 9], 0), row(2, &[7, 8, 9, 10, 11], 3), row(3, &[7, 8], 2), row(4, &[], 0)]).unwrap();
-    assert_eq!(encoded.examples[0], Example { ids: vec![7, 8, 9], supervised: vec![false, true, true] });
-    assert_eq!(encoded.examples[1], Example { ids: vec![7, 8, 9, 10], supervised: vec![false, false, false, true] });
+    let run =
+        |items: &[Item]| encode_train(items, Template::Alpaca, &bytes, &options(4, LossOn::All));
+    let encoded = run(&[
+        row(1, &[7, 8, 9], 0),
+        row(2, &[7, 8, 9, 10, 11], 3),
+        row(3, &[7, 8], 2),
+        row(4, &[], 0),
+    ])
+    .unwrap();
+    assert_eq!(
+        encoded.examples[0],
+        Example { ids: vec![7, 8, 9], supervised: vec![false, true, true] }
+    );
+    assert_eq!(
+        encoded.examples[1],
+        Example { ids: vec![7, 8, 9, 10], supervised: vec![false, false, false, true] }
+    );
     let report = encoded.report;
-    assert_eq!((report.examples, report.supervised_tokens, report.cut, report.dropped), (2, 3, 1, 2));
+    assert_eq!(
+        (report.examples, report.supervised_tokens, report.cut, report.dropped),
+        (2, 3, 1, 2)
+    );
     let error = run(&[row(1, &[7, 8], 0), row(2, &[7, 800], 0)]).unwrap_err();
     assert_eq!(
         (class_of(&error), error.to_string()),
@@ -188,10 +246,14 @@ fn token_rows_are_checked_against_the_vocabulary() {
 
 #[test]
 fn texts_are_divided_into_consecutive_blocks() {
-    let text = |text: &str, ended| Item::Text(Document { place: place(1), text: text.into(), ended });
+    let text =
+        |text: &str, ended| Item::Text(Document { place: place(1), text: text.into(), ended });
     let bytes = Bytes { add_bos: true, chat: None };
-    let run = |item| encode_train(&[item], Template::Alpaca, &bytes, &options(4, LossOn::Answer)).unwrap();
-    let blocks: Vec<Vec<u32>> = run(text("abcdef", true)).examples.into_iter().map(|example| example.ids).collect();
+    let run = |item| {
+        encode_train(&[item], Template::Alpaca, &bytes, &options(4, LossOn::Answer)).unwrap()
+    };
+    let blocks: Vec<Vec<u32>> =
+        run(text("abcdef", true)).examples.into_iter().map(|example| example.ids).collect();
     assert_eq!(blocks, [vec![BOS, 97, 98, 99], vec![100, 101, 102, EOS]]);
     let open = run(text("abcd", false));
     assert_eq!(open.examples.len(), 1);
@@ -205,14 +267,22 @@ fn items_that_cannot_be_scored_are_counted() {
     if let Item::Instruction(item) = &mut long {
         item.instruction.push_str(&"x".repeat(300));
     }
-    let row = Item::Tokens(TokenRow { place: place(4), ids: vec![1, 2], supervised: vec![true; 2] });
+    let row =
+        Item::Tokens(TokenRow { place: place(4), ids: vec![1, 2], supervised: vec![true; 2] });
     let items = [question(1, Some(1)), question(2, None), long, row];
     let (scored, report) = encode_choices(&items, Template::Alpaca, &bytes, 300).unwrap();
-    assert_eq!(report, ChoiceReport { items: 4, scored: 1, unscorable: 2, too_long: 1, joined: Joined::default() });
-    assert_eq!(report.to_string(), "1 scored of 4 items; no choice is the answer: 2; too long for the model: 1");
+    assert_eq!(
+        report,
+        ChoiceReport { items: 4, scored: 1, unscorable: 2, too_long: 1, joined: Joined::default() }
+    );
+    assert_eq!(
+        report.to_string(),
+        "1 scored of 4 items; no choice is the answer: 2; too long for the model: 1"
+    );
     assert_eq!((scored.len(), scored[0].label), (1, 1));
     let none = encode_choices(&items[1..2], Template::Alpaca, &bytes, 300).unwrap_err();
-    let message = "no item can be scored by its choices: 0 scored of 1 item; no choice is the answer: 1";
+    let message =
+        "no item can be scored by its choices: 0 scored of 1 item; no choice is the answer: 1";
     assert_eq!((class_of(&none), none.to_string()), (Class::Data, message.into()));
     let fits = scored[0].prompt.len() + scored[0].choices[0].len();
     assert_eq!(encode_choices(&items, Template::Alpaca, &bytes, fits).unwrap().1.too_long, 1);
@@ -224,7 +294,10 @@ fn loss_names_are_suggested() {
     assert_eq!(LossOn::parse("answer").unwrap(), LossOn::Answer);
     assert_eq!(LossOn::parse("all").unwrap(), LossOn::All);
     let error = LossOn::parse("answers").unwrap_err();
-    assert_eq!((class_of(&error), error.to_string()), (Class::Usage, "the loss cannot be on `answers`; did you mean `answer`?".into()));
+    assert_eq!(
+        (class_of(&error), error.to_string()),
+        (Class::Usage, "the loss cannot be on `answers`; did you mean `answer`?".into())
+    );
 }
 
 /// A template that begins with the beginning of sequence and ends each turn with the end of sequence, as Llama 2's.
@@ -232,11 +305,20 @@ const TURNS: &str = "{{ bos_token }}{% for m in messages %}{{ m.role[:1] }}:{{ m
 {% endfor %}{% if add_generation_prompt %}a:{% endif %}";
 
 fn chat(turns: &[(&str, &str)]) -> Item {
-    Item::Chat(Chat::new(place(1), turns.iter().map(|(role, content)| Message::new(role, content)).collect()))
+    Item::Chat(Chat::new(
+        place(1),
+        turns.iter().map(|(role, content)| Message::new(role, content)).collect(),
+    ))
 }
 
 fn encoded(item: &Item, template: Template, tokenizer: &Bytes) -> Example {
-    let all = encode_train(std::slice::from_ref(item), template, tokenizer, &options(999, LossOn::Answer)).unwrap();
+    let all = encode_train(
+        std::slice::from_ref(item),
+        template,
+        tokenizer,
+        &options(999, LossOn::Answer),
+    )
+    .unwrap();
     all.examples.into_iter().next().unwrap()
 }
 
@@ -257,22 +339,35 @@ fn shown(example: &Example) -> String {
 
 #[test]
 fn each_turn_of_the_assistant_is_learnt_with_its_end() {
-    let item = chat(&[("system", "be"), ("user", "hi"), ("assistant", "yo"), ("user", "bye"), ("assistant", "so")]);
+    let item = chat(&[
+        ("system", "be"),
+        ("user", "hi"),
+        ("assistant", "yo"),
+        ("user", "bye"),
+        ("assistant", "so"),
+    ]);
     let tokenizer = Bytes { add_bos: true, chat: Some(TURNS) };
     // The template brings the beginning of sequence: there is one, not two, and one end a turn.
-    assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "<s>s:be\nu:hi\na:[yo</s>]\nu:bye\na:[so</s>]\n");
+    assert_eq!(
+        shown(&encoded(&item, Template::Chat, &tokenizer)),
+        "<s>s:be\nu:hi\na:[yo</s>]\nu:bye\na:[so</s>]\n"
+    );
     assert_eq!(
         encoded(&item, Template::Chat, &tokenizer).ids,
         encoded(&item, Template::Chat, &Bytes { chat: Some(TURNS), ..Bytes::default() }).ids
     );
     // An instruction is a user's turn.
-    assert_eq!(shown(&encoded(&question(1, Some(0)), Template::Chat, &tokenizer)), "<s>u:is it?\na:[the correct answer is true</s>]\n");
+    assert_eq!(
+        shown(&encoded(&question(1, Some(0)), Template::Chat, &tokenizer)),
+        "<s>u:is it?\na:[the correct answer is true</s>]\n"
+    );
 }
 
 #[test]
 fn a_turn_that_the_template_does_not_end_is_ended() {
     let open = "{% for m in messages %}{{ m.content }}|{% endfor %}";
-    let tokenizer = Bytes { add_bos: true, chat: Some("{% for m in messages %}{{ m.content }}\n{% endfor %}") };
+    let tokenizer =
+        Bytes { add_bos: true, chat: Some("{% for m in messages %}{{ m.content }}\n{% endfor %}") };
     let item = chat(&[("user", "hi"), ("assistant", "yo")]);
     assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "hi\n[yo</s>]\n");
     // One that brings its own end has it once.
@@ -290,7 +385,8 @@ fn a_token_that_holds_a_part_of_an_answer_is_learnt() {
     let item = chat(&[("user", "hi"), ("assistant", "yo"), ("user", "x"), ("assistant", "z")]);
     assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "u: hi|a:[ yo|]u: x|a:[ z|]");
     // Cut within a turn, what is left is marked the same.
-    let cut = encode_train(&[item], Template::Chat, &tokenizer, &options(9, LossOn::Answer)).unwrap();
+    let cut =
+        encode_train(&[item], Template::Chat, &tokenizer, &options(9, LossOn::Answer)).unwrap();
     assert_eq!((shown(&cut.examples[0]).as_str(), cut.report.cut), ("u: hi|a:[ yo]", 1));
 }
 
@@ -305,36 +401,62 @@ fn neither_end_nor_beginning_is_doubled_or_missed() {
         ("ab", "c</s>", true, "<s>ab[c</s>]"),
     ] {
         (item.instruction, item.answer_text) = (instruction.into(), answer.into());
-        assert_eq!(shown(&encoded(&Item::Instruction(item.clone()), Template::None, &both(add_bos))), want);
+        assert_eq!(
+            shown(&encoded(&Item::Instruction(item.clone()), Template::None, &both(add_bos))),
+            want
+        );
     }
 }
 
 #[test]
 fn what_no_template_words_is_refused() {
     let all = |item: Item, template, tokenizer: &Bytes| {
-        encode_train(&[item], template, tokenizer, &options(99, LossOn::Answer)).unwrap_err().to_string()
+        encode_train(&[item], template, tokenizer, &options(99, LossOn::Answer))
+            .unwrap_err()
+            .to_string()
     };
     let talk = chat(&[("user", "hi"), ("assistant", "yo")]);
     assert_eq!(
         all(talk.clone(), Template::Alpaca, &Bytes::default()),
         "`a.json` item 1 is a conversation, which the template `alpaca` does not word"
     );
-    assert_eq!(all(talk.clone(), Template::Chat, &Bytes::default()), "the model has no chat template");
-    let silent = all(chat(&[("user", "hi")]), Template::Chat, &Bytes { add_bos: true, chat: Some(TURNS) });
-    assert_eq!(silent, "`a.json` item 1: no turn of the conversation is the assistant's, so nothing is to be learnt");
-    let refusing = Bytes { add_bos: true, chat: Some("{{ raise_exception('roles must alternate') }}") };
+    assert_eq!(
+        all(talk.clone(), Template::Chat, &Bytes::default()),
+        "the model has no chat template"
+    );
+    let silent =
+        all(chat(&[("user", "hi")]), Template::Chat, &Bytes { add_bos: true, chat: Some(TURNS) });
+    assert_eq!(
+        silent,
+        "`a.json` item 1: no turn of the conversation is the assistant's, so nothing is to be learnt"
+    );
+    let refusing =
+        Bytes { add_bos: true, chat: Some("{{ raise_exception('roles must alternate') }}") };
     assert_eq!(
         all(talk.clone(), Template::Chat, &refusing),
         "`a.json` item 1: the model's chat template refuses the conversation: roles must alternate"
     );
-    let sizes = Bytes { add_bos: true, chat: Some("{{ messages | length }}{% for m in messages %}{{ m.content | length }}{% endfor %}") };
+    let sizes = Bytes {
+        add_bos: true,
+        chat: Some(
+            "{{ messages | length }}{% for m in messages %}{{ m.content | length }}{% endfor %}",
+        ),
+    };
     assert_eq!(
         all(talk, Template::Chat, &sizes),
         "`a.json` item 1: under the model's chat template turn 2 changes what stands before it, and cannot be told from it"
     );
-    let row = Item::Row(Row { place: place(4), fields: serde_json::Map::from_iter([("a".into(), 1.into()), ("b".into(), 2.into())]) });
+    let row = Item::Row(Row {
+        place: place(4),
+        fields: serde_json::Map::from_iter([("a".into(), 1.into()), ("b".into(), 2.into())]),
+    });
     let unworded = "`a.json` item 4 is a record with the columns `a`, `b`, which no template words";
-    assert_eq!(encode_choices(std::slice::from_ref(&row), Template::None, &Bytes::default(), 99).unwrap_err().to_string(), unworded);
+    assert_eq!(
+        encode_choices(std::slice::from_ref(&row), Template::None, &Bytes::default(), 99)
+            .unwrap_err()
+            .to_string(),
+        unworded
+    );
     assert_eq!(all(row, Template::None, &Bytes::default()), unworded);
 }
 
@@ -343,10 +465,17 @@ fn questions_are_the_prompts_of_choices() {
     let bytes = Bytes { add_bos: true, chat: None };
     let items = [question(1, Some(1)), question(2, None), question(3, Some(0))];
     let (scored, _) = encode_choices(&items, Template::Alpaca, &bytes, 1000).unwrap();
-    let (asked, report) = encode_questions(&items, Template::Alpaca, &bytes, scored[0].prompt.len()).unwrap();
-    assert_eq!(report, ChoiceReport { items: 3, scored: 2, unscorable: 1, too_long: 0, joined: Joined::default() });
+    let (asked, report) =
+        encode_questions(&items, Template::Alpaca, &bytes, scored[0].prompt.len()).unwrap();
+    assert_eq!(
+        report,
+        ChoiceReport { items: 3, scored: 2, unscorable: 1, too_long: 0, joined: Joined::default() }
+    );
     for (asked, scored) in asked.iter().zip(&scored) {
-        assert_eq!((&asked.prompt, &asked.names, asked.label), (&scored.prompt, &scored.names, scored.label));
+        assert_eq!(
+            (&asked.prompt, &asked.names, asked.label),
+            (&scored.prompt, &scored.names, scored.label)
+        );
     }
     let error = encode_questions(&items, Template::Alpaca, &bytes, 3).unwrap_err();
     let message = "no item can be scored by its answer: 0 scored of 3 items; no choice is the answer: 1; too long for the model: 2";
@@ -356,7 +485,13 @@ fn questions_are_the_prompts_of_choices() {
 /// What each example of a conversation shows, and what the report counts.
 fn talked(item: &Item, template: &'static str) -> (Vec<String>, Talks) {
     let tokenizer = Bytes { add_bos: false, chat: Some(template) };
-    let all = encode_train(std::slice::from_ref(item), Template::Chat, &tokenizer, &options(999, LossOn::Answer)).unwrap();
+    let all = encode_train(
+        std::slice::from_ref(item),
+        Template::Chat,
+        &tokenizer,
+        &options(999, LossOn::Answer),
+    )
+    .unwrap();
     (all.examples.iter().map(shown).collect(), all.report.talks)
 }
 
@@ -369,8 +504,14 @@ const LAST_THINKS: &str = "{% set ns = namespace(last=0) %}{% for m in messages 
 fn turns_are_found_in_what_is_rendered_once() {
     let two = chat(&[("user", "b"), ("assistant", "b"), ("user", "b"), ("assistant", "b")]);
     let found = Talks { found: 1, ..Talks::default() };
-    assert_eq!(talked(&two, LAST_THINKS), (vec!["u:b</s>a:[b</s>]u:b</s>a:[()b</s>]".into()], found));
-    assert_eq!(talked(&chat(&[("user", "b"), ("assistant", "b")]), LAST_THINKS).1, Talks::default());
+    assert_eq!(
+        talked(&two, LAST_THINKS),
+        (vec!["u:b</s>a:[b</s>]u:b</s>a:[()b</s>]".into()], found)
+    );
+    assert_eq!(
+        talked(&chat(&[("user", "b"), ("assistant", "b")]), LAST_THINKS).1,
+        Talks::default()
+    );
     // What earlier turns lose in the whole is learnt from each by itself: thoughts beside the content, or in it.
     let each = Talks { each: 1, ..Talks::default() };
     let mut thinking = two.clone();
@@ -380,7 +521,10 @@ fn turns_are_found_in_what_is_rendered_once() {
     let want = vec!["u:b</s>a:[(t)b</s>]".into(), "u:b</s>a:b</s>u:b</s>a:[()b</s>]".into()];
     assert_eq!(talked(&thinking, LAST_THINKS), (want, each));
     let inside = chat(&[("user", "b"), ("assistant", "t|b")]);
-    assert_eq!(talked(&inside, LAST_THINKS), (vec!["u:b</s>a:[()b</s>]".into()], Talks { altered: 1, ..Talks::default() }));
+    assert_eq!(
+        talked(&inside, LAST_THINKS),
+        (vec!["u:b</s>a:[()b</s>]".into()], Talks { altered: 1, ..Talks::default() })
+    );
     // A turn that is not to be learnt is there all the same.
     let mut one = two.clone();
     if let Item::Chat(talk) = &mut one {
@@ -395,7 +539,10 @@ fn what_is_asked_alone_is_no_part_of_the_prompt() {
     let thinks = "<s>{% for m in messages %}{% if m.role == 'user' %}u:{{ m.content }}{% else %}a:{{ m.content }}</s>{% endif %}{% endfor %}\
         {% if add_generation_prompt %}a:<t>{% endif %}";
     let item = chat(&[("user", "q"), ("assistant", "<x"), ("user", "r"), ("assistant", "<t>y")]);
-    assert_eq!(talked(&item, thinks), (vec!["<s>u:qa:[<x</s>]u:ra:<t>[y</s>]".into()], Talks::default()));
+    assert_eq!(
+        talked(&item, thinks),
+        (vec!["<s>u:qa:[<x</s>]u:ra:<t>[y</s>]".into()], Talks::default())
+    );
 }
 
 #[test]
@@ -404,7 +551,13 @@ fn what_moves_to_the_last_question_is_learnt_from_turn_by_turn() {
     let moves = "<s>{% set system = messages[0].content if messages[0].role == 'system' else '' %}\
         {% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}({% if loop.last and system %}{{ system }}. {% endif %}{{ m.content }})\
         {% else %} {{ m.content }}</s>{% endif %}{% endfor %}";
-    let item = chat(&[("system", "be"), ("user", "q"), ("assistant", "x"), ("user", "r"), ("assistant", "y")]);
+    let item = chat(&[
+        ("system", "be"),
+        ("user", "q"),
+        ("assistant", "x"),
+        ("user", "r"),
+        ("assistant", "y"),
+    ]);
     let want = vec!["<s>(be. q)[ x</s>]".into(), "<s>(q) x</s>(be. r)[ y</s>]".into()];
     assert_eq!(talked(&item, moves), (want, Talks { each: 1, ..Talks::default() }));
     let plain = chat(&[("user", "q"), ("assistant", "x"), ("user", "r"), ("assistant", "y")]);
@@ -438,8 +591,17 @@ fn a_conversation_begins_as_the_template_says() {
     let plain = "{% for m in messages %}{{ m.content }}</s>{% endfor %}";
     for (add_bos, unbegun) in [(true, 1), (false, 0)] {
         let tokenizer = Bytes { add_bos, chat: Some(plain) };
-        let all = encode_train(std::slice::from_ref(&item), Template::Chat, &tokenizer, &options(99, LossOn::Answer)).unwrap();
-        assert_eq!((shown(&all.examples[0]).as_str(), all.report.talks), ("q</s>[x</s>]", Talks { unbegun, ..Talks::default() }));
+        let all = encode_train(
+            std::slice::from_ref(&item),
+            Template::Chat,
+            &tokenizer,
+            &options(99, LossOn::Answer),
+        )
+        .unwrap();
+        assert_eq!(
+            (shown(&all.examples[0]).as_str(), all.report.talks),
+            ("q</s>[x</s>]", Talks { unbegun, ..Talks::default() })
+        );
     }
 }
 
@@ -457,18 +619,27 @@ fn generation_blocks_say_what_is_learnt() {
 
 #[test]
 fn what_the_template_leaves_out_is_refused() {
-    let users =
-        "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}{{ m.role[:1] }}:{{ m.content }}</s>{% endif %}{% endfor %}";
+    let users = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}{{ m.role[:1] }}:{{ m.content }}</s>{% endif %}{% endfor %}";
     let refused = |item: &Item| {
         let tokenizer = Bytes { add_bos: false, chat: Some(users) };
-        encode_train(std::slice::from_ref(item), Template::Chat, &tokenizer, &options(99, LossOn::Answer)).unwrap_err().to_string()
+        encode_train(
+            std::slice::from_ref(item),
+            Template::Chat,
+            &tokenizer,
+            &options(99, LossOn::Answer),
+        )
+        .unwrap_err()
+        .to_string()
     };
     let item = chat(&[("system", "q"), ("user", "q"), ("assistant", "x")]);
     let said = "`a.json` item 1: the model's chat template leaves out message 1 of the conversation, which is of the role `system`";
     assert_eq!(refused(&item), said);
     let Item::Chat(mut talk) = chat(&[("user", "q"), ("assistant", "x")]) else { unreachable!() };
     talk.tools = vec![serde_json::json!({ "name": "f" })];
-    assert_eq!(refused(&Item::Chat(talk.clone())), "`a.json` item 1: the model's chat template has no place for `tools`");
+    assert_eq!(
+        refused(&Item::Chat(talk.clone())),
+        "`a.json` item 1: the model's chat template has no place for `tools`"
+    );
     talk.tools = vec![];
     talk.messages[1].fields.insert("tool_calls".into(), serde_json::json!([{ "name": "f" }]));
     let said = "`a.json` item 1: the model's chat template leaves out `tool_calls` of message 2 of the conversation";
@@ -477,14 +648,24 @@ fn what_the_template_leaves_out_is_refused() {
     before.before.history = vec![("a".into(), "b".into())];
     before.before.system = "be".into();
     for template in [Template::Alpaca, Template::Cloze, Template::None, Template::LlmAdapters] {
-        let error =
-            encode_train(&[Item::Instruction(before.clone())], template, &Bytes::default(), &options(99, LossOn::Answer)).unwrap_err();
-        let said = format!("`a.json` item 1 has `system` and `history`, which the template `{}` has no place for", template.name());
+        let error = encode_train(
+            &[Item::Instruction(before.clone())],
+            template,
+            &Bytes::default(),
+            &options(99, LossOn::Answer),
+        )
+        .unwrap_err();
+        let said = format!(
+            "`a.json` item 1 has `system` and `history`, which the template `{}` has no place for",
+            template.name()
+        );
         assert_eq!((class_of(&error), error.to_string()), (Class::Data, said));
     }
     let tokenizer = Bytes {
         add_bos: false,
-        chat: Some("{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}a:{% endif %}"),
+        chat: Some(
+            "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}a:{% endif %}",
+        ),
     };
     let want = "s:be</s>u:a</s>a:[b</s>]u:is it?</s>a:[the correct answer is true</s>]";
     assert_eq!(shown(&encoded(&Item::Instruction(before), Template::Chat, &tokenizer)), want);

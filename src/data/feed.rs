@@ -66,7 +66,12 @@ impl Feed {
     /// proportions hold over any stretch; within a part the order is seeded by `name` and the part's name.
     ///
     /// Errors: weights that are not as many as the parts, or not above 0 (class usage); a part without examples (data).
-    pub fn weighted(seed: u64, name: &str, parts: Vec<(String, Arc<dyn Examples>)>, weights: &[f64]) -> Result<Self> {
+    pub fn weighted(
+        seed: u64,
+        name: &str,
+        parts: Vec<(String, Arc<dyn Examples>)>,
+        weights: &[f64],
+    ) -> Result<Self> {
         if parts.len() != weights.len() {
             bail_usage!("{} weights for {} sets; each set needs one", weights.len(), parts.len());
         }
@@ -74,8 +79,10 @@ impl Feed {
             bail_usage!("a set's weight must be above 0, found {bad}");
         }
         let sum: f64 = weights.iter().sum();
-        let cursors =
-            parts.iter().map(|(part, examples)| Cursor::new(seed, &format!("{name}/{part}"), examples.count())).collect::<Result<_>>()?;
+        let cursors = parts
+            .iter()
+            .map(|(part, examples)| Cursor::new(seed, &format!("{name}/{part}"), examples.count()))
+            .collect::<Result<_>>()?;
         let weights = weights.iter().map(|w| w / sum).collect();
         let (given, mute) = (vec![0; parts.len()], vec![0; parts.len()]);
         let parts = parts.into_iter().map(|(_, examples)| examples).collect();
@@ -98,7 +105,9 @@ impl Feed {
                 }
                 // The only one that speaks may come first in an epoch and last in the next.
                 None if self.mute[cursor] + 1 >= 2 * all => {
-                    bail_data!("no example of a set has a token that counts in the loss, within the length limit")
+                    bail_data!(
+                        "no example of a set has a token that counts in the loss, within the length limit"
+                    )
                 }
                 None => self.mute[cursor] += 1,
             }
@@ -110,10 +119,14 @@ impl Feed {
     pub fn state(&self) -> FeedState {
         let mute = self.mute.clone();
         match &self.order {
-            Order::Pooled(cursor) => FeedState { cursors: vec![cursor.state()], given: vec![], mute },
-            Order::Weighted { cursors, given, .. } => {
-                FeedState { cursors: cursors.iter().map(Cursor::state).collect(), given: given.clone(), mute }
+            Order::Pooled(cursor) => {
+                FeedState { cursors: vec![cursor.state()], given: vec![], mute }
             }
+            Order::Weighted { cursors, given, .. } => FeedState {
+                cursors: cursors.iter().map(Cursor::state).collect(),
+                given: given.clone(),
+                mute,
+            },
         }
     }
 
@@ -127,7 +140,11 @@ impl Feed {
             }
         };
         if cursors.len() != state.cursors.len() || cursors.len() != state.mute.len() {
-            bail_data!("the data order is that of {} sets, but there are {}; the data has changed", state.cursors.len(), cursors.len());
+            bail_data!(
+                "the data order is that of {} sets, but there are {}; the data has changed",
+                state.cursors.len(),
+                cursors.len()
+            );
         }
         self.mute.clone_from(&state.mute);
         cursors.into_iter().zip(&state.cursors).try_for_each(|(cursor, state)| cursor.seek(*state))
@@ -148,7 +165,8 @@ impl Feed {
             Order::Weighted { cursors, weights, given } => {
                 let total = given.iter().sum::<u64>() as f64 + 1.0;
                 let arrears = |i: usize| weights[i] * total - given[i] as f64;
-                let part = (1..cursors.len()).fold(0, |best, i| if arrears(i) > arrears(best) { i } else { best });
+                let part = (1..cursors.len())
+                    .fold(0, |best, i| if arrears(i) > arrears(best) { i } else { best });
                 given[part] += 1;
                 (part, cursors[part].next(1)[0])
             }
@@ -162,7 +180,11 @@ mod tests {
     use crate::error::{Class, class_of};
 
     fn part(first: u32, n: u32) -> Arc<dyn Examples> {
-        Arc::new((first..first + n).map(|id| Example { ids: vec![id, 0], supervised: vec![false, true] }).collect::<Vec<_>>())
+        Arc::new(
+            (first..first + n)
+                .map(|id| Example { ids: vec![id, 0], supervised: vec![false, true] })
+                .collect::<Vec<_>>(),
+        )
     }
 
     fn ids(examples: &[Example]) -> Vec<u32> {
@@ -172,7 +194,8 @@ mod tests {
     #[test]
     fn one_set_is_gone_through_as_by_its_cursor() {
         let mut feed = Feed::pooled(5, "data", vec![part(0, 7)]).unwrap();
-        let order: Vec<u32> = Cursor::new(5, "data", 7).unwrap().next(20).into_iter().map(|i| i as u32).collect();
+        let order: Vec<u32> =
+            Cursor::new(5, "data", 7).unwrap().next(20).into_iter().map(|i| i as u32).collect();
         let given: Vec<u32> = [3, 9, 8].iter().flat_map(|&k| ids(&feed.next(k).unwrap())).collect();
         assert_eq!(given, order);
     }
@@ -180,9 +203,10 @@ mod tests {
     #[test]
     fn resumed_anywhere_it_gives_the_same_examples() {
         let parts = || vec![("a".to_string(), part(0, 2)), ("b".into(), part(10, 7))];
-        let make: [&dyn Fn() -> Feed; 2] = [&|| Feed::pooled(5, "data", parts().into_iter().map(|(_, p)| p).collect()).unwrap(), &|| {
-            Feed::weighted(5, "data", parts(), &[2.0, 1.0]).unwrap()
-        }];
+        let make: [&dyn Fn() -> Feed; 2] = [
+            &|| Feed::pooled(5, "data", parts().into_iter().map(|(_, p)| p).collect()).unwrap(),
+            &|| Feed::weighted(5, "data", parts(), &[2.0, 1.0]).unwrap(),
+        ];
         for make in make {
             let all = ids(&make().next(40).unwrap());
             for stop in 0..40 {
@@ -208,7 +232,8 @@ mod tests {
 
     #[test]
     fn weights_hold_over_any_stretch_and_small_parts_come_again() {
-        let parts = vec![("a".into(), part(0, 2)), ("b".into(), part(10, 50)), ("c".into(), part(100, 9))];
+        let parts =
+            vec![("a".into(), part(0, 2)), ("b".into(), part(10, 50)), ("c".into(), part(100, 9))];
         let mut feed = Feed::weighted(1, "mix", parts, &[3.0, 1.0, 1.0]).unwrap();
         let given = ids(&feed.next(500).unwrap());
         for n in 1..=500 {
@@ -216,7 +241,10 @@ mod tests {
             assert!((share - n as f64 * 0.6).abs() < 3.0, "{share} of {n}");
         }
         let small: Vec<u32> = given.iter().copied().filter(|id| *id < 10).collect();
-        assert!(small.chunks(2).all(|epoch| epoch.len() < 2 || epoch[0] != epoch[1]), "each epoch has both");
+        assert!(
+            small.chunks(2).all(|epoch| epoch.len() < 2 || epoch[0] != epoch[1]),
+            "each epoch has both"
+        );
     }
 
     #[test]
@@ -231,7 +259,10 @@ mod tests {
             }
         }
         for seed in 0..50 {
-            assert_eq!(ids(&Feed::pooled(seed, "data", vec![Arc::new(One)]).unwrap().next(5).unwrap()), [7; 5]);
+            assert_eq!(
+                ids(&Feed::pooled(seed, "data", vec![Arc::new(One)]).unwrap().next(5).unwrap()),
+                [7; 5]
+            );
         }
     }
 
@@ -248,12 +279,20 @@ mod tests {
         }
         assert!(Feed::pooled(0, "data", vec![Arc::new(Mute)]).unwrap().next(1).is_err());
         // Beside one that speaks, a set without a word is told all the same.
-        let parts = vec![("a".into(), part(0, 2)), ("b".into(), Arc::new(Mute) as Arc<dyn Examples>)];
+        let parts =
+            vec![("a".into(), part(0, 2)), ("b".into(), Arc::new(Mute) as Arc<dyn Examples>)];
         assert!(Feed::weighted(0, "mix", parts, &[9.0, 1.0]).unwrap().next(100).is_err());
-        assert_eq!(class_of(&Feed::pooled(0, "data", vec![part(0, 0)]).err().unwrap()), Class::Data);
+        assert_eq!(
+            class_of(&Feed::pooled(0, "data", vec![part(0, 0)]).err().unwrap()),
+            Class::Data
+        );
         for weights in [vec![1.0], vec![1.0, 0.0], vec![1.0, f64::NAN]] {
             let parts = vec![("a".into(), part(0, 1)), ("b".into(), part(1, 1))];
-            assert_eq!(class_of(&Feed::weighted(0, "mix", parts, &weights).err().unwrap()), Class::Usage, "{weights:?}");
+            assert_eq!(
+                class_of(&Feed::weighted(0, "mix", parts, &weights).err().unwrap()),
+                Class::Usage,
+                "{weights:?}"
+            );
         }
     }
 }

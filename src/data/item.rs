@@ -69,7 +69,11 @@ pub struct Before {
 impl Before {
     /// The keys of the record that hold something of it.
     pub fn keys(&self) -> Vec<&'static str> {
-        let all = [("system", self.system.is_empty()), ("history", self.history.is_empty()), ("tools", self.tools.is_empty())];
+        let all = [
+            ("system", self.system.is_empty()),
+            ("history", self.history.is_empty()),
+            ("tools", self.tools.is_empty()),
+        ];
         all.into_iter().filter(|(_, empty)| !empty).map(|(key, _)| key).collect()
     }
 }
@@ -111,7 +115,8 @@ pub struct Message {
 
 impl Message {
     pub fn new(role: &str, content: &str) -> Self {
-        let fields = [("role", role), ("content", content)].map(|(key, text)| (key.to_owned(), text.into()));
+        let fields =
+            [("role", role), ("content", content)].map(|(key, text)| (key.to_owned(), text.into()));
         Self { fields: fields.into_iter().collect(), learnt: true }
     }
 

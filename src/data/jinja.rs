@@ -18,7 +18,9 @@ pub(super) fn json(environment: &mut Environment) {
 
 fn written(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     match value.kind() {
-        ValueKind::Seq | ValueKind::Map | ValueKind::Number => out.write_str(&text(value)).map_err(Error::from),
+        ValueKind::Seq | ValueKind::Map | ValueKind::Number => {
+            out.write_str(&text(value)).map_err(Error::from)
+        }
         _ => escape_formatter(out, state, value),
     }
 }
@@ -32,15 +34,21 @@ fn text(value: &Value) -> String {
 fn repr(value: &Value) -> String {
     match value.kind() {
         ValueKind::String => quoted(value.as_str().unwrap_or_default()),
-        ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float),
+        ValueKind::Number if !value.is_integer() => {
+            f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
+        }
         ValueKind::Seq => {
-            let items: Vec<String> = value.try_iter().into_iter().flatten().map(|item| repr(&item)).collect();
+            let items: Vec<String> =
+                value.try_iter().into_iter().flatten().map(|item| repr(&item)).collect();
             format!("[{}]", items.join(", "))
         }
         ValueKind::Map => {
             let keys = value.try_iter().into_iter().flatten();
-            let pairs: Vec<String> =
-                keys.map(|key| format!("{}: {}", repr(&key), repr(&value.get_item(&key).unwrap_or_default()))).collect();
+            let pairs: Vec<String> = keys
+                .map(|key| {
+                    format!("{}: {}", repr(&key), repr(&value.get_item(&key).unwrap_or_default()))
+                })
+                .collect();
             format!("{{{}}}", pairs.join(", "))
         }
         _ => value.to_string(),
@@ -69,13 +77,18 @@ fn quoted(text: &str) -> String {
 /// The shortest digits that are the number, with an exponent where Python writes one.
 fn float(x: f64) -> String {
     if !x.is_finite() {
-        return if x.is_nan() { "nan".into() } else { format!("{}inf", if x < 0.0 { "-" } else { "" }) };
+        return if x.is_nan() {
+            "nan".into()
+        } else {
+            format!("{}inf", if x < 0.0 { "-" } else { "" })
+        };
     }
     let size = x.abs();
     if size != 0.0 && !(1e-4..1e16).contains(&size) {
         let shown = format!("{x:e}");
         let (digits, exponent) = shown.split_once('e').unwrap_or((&shown, "0"));
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+        let (sign, exponent) =
+            exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
         return format!("{digits}e{sign}{exponent:0>2}");
     }
     format!("{x:?}")
@@ -117,7 +130,9 @@ impl Dumps {
     fn write(&self, json: &Json, depth: usize, out: &mut String) {
         match json {
             Json::String(text) => out.push_str(&self.string(text)),
-            Json::Number(number) if number.is_f64() => out.push_str(&number.as_f64().map_or_else(|| number.to_string(), float)),
+            Json::Number(number) if number.is_f64() => {
+                out.push_str(&number.as_f64().map_or_else(|| number.to_string(), float))
+            }
             Json::Array(list) if !list.is_empty() => {
                 let write = |item: &Json, out: &mut String| self.write(item, depth + 1, out);
                 self.list(('[', ']'), list.iter(), depth, out, write);
@@ -146,7 +161,9 @@ impl Dumps {
         out: &mut String,
         write: impl Fn(T, &mut String),
     ) {
-        let line = |depth: usize| self.indent.map_or(String::new(), |indent| format!("\n{}", " ".repeat(indent * depth)));
+        let line = |depth: usize| {
+            self.indent.map_or(String::new(), |indent| format!("\n{}", " ".repeat(indent * depth)))
+        };
         out.push(open);
         for (i, item) in items.enumerate() {
             if i > 0 {
@@ -169,7 +186,10 @@ impl Dumps {
             let mut units = [0; 2];
             match letter.is_ascii() {
                 true => out.push(letter),
-                false => letter.encode_utf16(&mut units).iter().for_each(|unit| out += &format!("\\u{unit:04x}")),
+                false => letter
+                    .encode_utf16(&mut units)
+                    .iter()
+                    .for_each(|unit| out += &format!("\\u{unit:04x}")),
             }
         }
         out

@@ -12,7 +12,12 @@ use crate::data::template::Template;
 
 /// One item as it is trained on: where it is from, its text with what counts in the loss between ⟦ and ⟧, its tokens by id and text
 /// with a `*` at those that count, and what is scored. Of a text, the first block; of a conversation, each example that it gives.
-pub fn show(item: &Item, template: Template, tokenizer: &dyn Encode, options: &EncodeOptions) -> Result<String> {
+pub fn show(
+    item: &Item,
+    template: Template,
+    tokenizer: &dyn Encode,
+    options: &EncodeOptions,
+) -> Result<String> {
     let mut out = format!("{}\n", item.place());
     let words = Words::new(template, tokenizer)?;
     let examples = match item {
@@ -23,7 +28,11 @@ pub fn show(item: &Item, template: Template, tokenizer: &dyn Encode, options: &E
         out += &format!("nothing of it counts in the loss within {} tokens\n", options.max_length);
     }
     for example in &examples {
-        out += &format!("training text, {} tokens, in the loss ⟦what stands so⟧:\n{}\n", example.ids.len(), marked(example, tokenizer)?);
+        out += &format!(
+            "training text, {} tokens, in the loss ⟦what stands so⟧:\n{}\n",
+            example.ids.len(),
+            marked(example, tokenizer)?
+        );
         out += "tokens:";
         for (id, counts) in example.ids.iter().zip(&example.supervised) {
             let token = tokenizer.token(*id).unwrap_or_default();
@@ -34,7 +43,8 @@ pub fn show(item: &Item, template: Template, tokenizer: &dyn Encode, options: &E
     if let Item::Instruction(instruction) = item {
         out += &format!("test prompt:\n{}⏎\n", words.test_prompt(instruction)?);
         for (i, choice) in words.choices(instruction).iter().enumerate() {
-            out += &format!("{} {choice:?}\n", if instruction.label == Some(i) { "✓" } else { "·" });
+            out +=
+                &format!("{} {choice:?}\n", if instruction.label == Some(i) { "✓" } else { "·" });
         }
     }
     Ok(out)
@@ -46,7 +56,9 @@ fn marked(example: &Example, tokenizer: &dyn Encode) -> Result<String> {
     let (mut start, mut before) = (0, String::new());
     while start < example.ids.len() {
         let counts = example.supervised[start];
-        let end = (start..example.ids.len()).find(|&i| example.supervised[i] != counts).unwrap_or(example.ids.len());
+        let end = (start..example.ids.len())
+            .find(|&i| example.supervised[i] != counts)
+            .unwrap_or(example.ids.len());
         // Some tokenizers drop a space at the beginning of what they decode, so it is decoded from the beginning.
         let whole = tokenizer.decode(&example.ids[..end])?;
         let text = match whole.strip_prefix(&before) {
@@ -74,7 +86,8 @@ pub fn stats(
     let words = Words::new(template, tokenizer)?;
     let mut seen: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (split, items) in splits {
-        let (mut lengths, mut supervised, mut examples, mut cut, mut left_out, mut unscorable) = (vec![], 0, 0, 0, 0, 0);
+        let (mut lengths, mut supervised, mut examples, mut cut, mut left_out, mut unscorable) =
+            (vec![], 0, 0, 0, 0, 0);
         let (mut labels, mut talks) = (BTreeMap::<String, usize>::new(), Talks::default());
         let (mut twice, mut elsewhere) = (0, BTreeMap::<&str, usize>::new());
         // A limit that nothing reaches tells what the real one cuts.
@@ -114,7 +127,11 @@ pub fn stats(
         }
         lengths.sort_unstable();
         let tokens: usize = lengths.iter().sum();
-        let at = |share: f64| lengths.get(((lengths.len().saturating_sub(1)) as f64 * share).round() as usize).copied();
+        let at = |share: f64| {
+            lengths
+                .get(((lengths.len().saturating_sub(1)) as f64 * share).round() as usize)
+                .copied()
+        };
         let share = |part: usize, of: usize| if of == 0 { 0.0 } else { part as f64 / of as f64 };
         let mut figures = json!({
             "items": items.len(),
@@ -129,7 +146,11 @@ pub fn stats(
             "unscorable": unscorable,
             "duplicates": { "within": twice, "in": elsewhere },
         });
-        let told = talks.told().into_iter().filter(|(_, count)| *count > 0).map(|(what, count)| (what.to_owned(), count.into()));
+        let told = talks
+            .told()
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(what, count)| (what.to_owned(), count.into()));
         let told: Map<String, Value> = told.collect();
         if !told.is_empty() {
             figures["notes"] = told.into();
@@ -144,8 +165,12 @@ fn question(item: &Item) -> Option<String> {
     match item {
         Item::Instruction(item) => Some(format!("{}\0{}", item.instruction, item.input)),
         Item::Text(document) => Some(document.text.clone()),
-        Item::Chat(Chat { worded: Some(pieces), .. }) => Some(pieces.iter().map(|piece| piece.text.as_str()).collect()),
-        Item::Chat(chat) => Some(chat.messages.iter().map(|m| format!("{}: {}\n", m.role(), m.content())).collect()),
+        Item::Chat(Chat { worded: Some(pieces), .. }) => {
+            Some(pieces.iter().map(|piece| piece.text.as_str()).collect())
+        }
+        Item::Chat(chat) => {
+            Some(chat.messages.iter().map(|m| format!("{}: {}\n", m.role(), m.content())).collect())
+        }
         Item::Tokens(row) => Some(format!("{:?}", row.ids)),
         Item::Row(_) => None,
     }

@@ -55,20 +55,31 @@ impl Mapping {
         target: Option<&str>,
     ) -> Result<Self> {
         if choices.is_empty() && answer.is_none() {
-            bail_usage!("option `answer` of `template` is needed where there are no `choices`: it is what is trained");
+            bail_usage!(
+                "option `answer` of `template` is needed where there are no `choices`: it is what is trained"
+            );
         }
         if choices.is_empty() && (label.is_some() || target.is_some()) {
             bail_usage!("options `label` and `target` of `template` need `choices`");
         }
         if !choices.is_empty() && label.is_none() && target.is_none() {
-            bail_usage!("option `label` of `template` is needed beside `choices`: the column that says which is right");
+            bail_usage!(
+                "option `label` of `template` is needed beside `choices`: the column that says which is right"
+            );
         }
         if target.is_some()
-            && let Some((name, _)) = choices.iter().find(|(name, _)| name.trim().parse::<f64>().is_err())
+            && let Some((name, _)) =
+                choices.iter().find(|(name, _)| name.trim().parse::<f64>().is_err())
         {
-            bail_usage!("the choices of a `target` are named by the numbers they stand for; `{name}` is none");
+            bail_usage!(
+                "the choices of a `target` are named by the numbers they stand for; `{name}` is none"
+            );
         }
-        if let Some((name, _)) = choices.iter().enumerate().find_map(|(i, c)| choices[..i].iter().find(|other| other.0 == c.0)) {
+        if let Some((name, _)) = choices
+            .iter()
+            .enumerate()
+            .find_map(|(i, c)| choices[..i].iter().find(|other| other.0 == c.0))
+        {
             bail_usage!("option `choices` of `template` has `{name}` twice");
         }
         let mut environment = environment()?;
@@ -96,7 +107,15 @@ impl Mapping {
         let mut texts = vec![("messages".to_owned(), messages.to_owned())];
         texts.extend(tools.map(|tools| ("tools".to_owned(), tools.to_owned())));
         texts.iter().try_for_each(|(name, text)| compile(&mut environment, name, text.clone()))?;
-        Ok(Self { environment, texts, names: vec![], label: None, target: None, answered: true, talk: Some(Talk::Messages) })
+        Ok(Self {
+            environment,
+            texts,
+            names: vec![],
+            label: None,
+            target: None,
+            answered: true,
+            talk: Some(Talk::Messages),
+        })
     }
 
     /// A conversation, or anything else, by its whole text; what stands in `{% generation %}` blocks is learnt. Errors (class usage):
@@ -107,12 +126,24 @@ impl Mapping {
         chat::mark_generation(&mut environment);
         let [plain, marked] = chat::generation_tags(text)?;
         if plain == marked {
-            let error = Error::usage("option `text` of `template` has no `{% generation %}` block, which holds what is learnt");
-            return Err(error.hint("`{% generation %}{{ answer }}{% endgeneration %}`, around each answer").into());
+            let error = Error::usage(
+                "option `text` of `template` has no `{% generation %}` block, which holds what is learnt",
+            );
+            return Err(error
+                .hint("`{% generation %}{{ answer }}{% endgeneration %}`, around each answer")
+                .into());
         }
         compile(&mut environment, "text", marked)?;
         let texts = vec![("text".to_owned(), text.to_owned())];
-        Ok(Self { environment, texts, names: vec![], label: None, target: None, answered: true, talk: Some(Talk::Text) })
+        Ok(Self {
+            environment,
+            texts,
+            names: vec![],
+            label: None,
+            target: None,
+            answered: true,
+            talk: Some(Talk::Text),
+        })
     }
 
     /// Whether its items are worded by the model's own chat template.
@@ -128,17 +159,35 @@ impl Mapping {
         let json = |name: &str| -> Result<Value> {
             let text = render(name)?;
             serde_json::from_str(&text).map_err(|e| {
-                let error = Error::data(format!("{place}: `{name}` of the template makes no JSON: {e}"));
+                let error =
+                    Error::data(format!("{place}: `{name}` of the template makes no JSON: {e}"));
                 error.hint("`{{ column | tojson }}` writes a list or a text as JSON").into()
             })
         };
         Ok(Item::Chat(match talk {
             Talk::Messages => {
-                let list = messages::messages(place, "messages", json("messages")?, true, &mut Unused::default())?;
-                let tools = self.texts.iter().any(|(name, _)| name == "tools").then(|| json("tools")).transpose()?;
-                Chat { tools: messages::tools(place, tools.unwrap_or_default())?, ..Chat::new(place.clone(), list) }
+                let list = messages::messages(
+                    place,
+                    "messages",
+                    json("messages")?,
+                    true,
+                    &mut Unused::default(),
+                )?;
+                let tools = self
+                    .texts
+                    .iter()
+                    .any(|(name, _)| name == "tools")
+                    .then(|| json("tools"))
+                    .transpose()?;
+                Chat {
+                    tools: messages::tools(place, tools.unwrap_or_default())?,
+                    ..Chat::new(place.clone(), list)
+                }
             }
-            Talk::Text => Chat { worded: Some(chat::by_marks(&render("text")?)), ..Chat::new(place.clone(), vec![]) },
+            Talk::Text => Chat {
+                worded: Some(chat::by_marks(&render("text")?)),
+                ..Chat::new(place.clone(), vec![])
+            },
         }))
     }
 
@@ -147,11 +196,16 @@ impl Mapping {
     /// Errors (class data): a column that is not there or null, a label among no choices, a target that is no number, each with file
     /// and row. Class usage: a text that cannot be made of any record.
     pub fn apply(&self, row: &Row) -> Result<Instruction> {
-        if let Some(column) = self.label.iter().chain(&self.target).find(|column| !row.fields.contains_key(*column)) {
+        if let Some(column) =
+            self.label.iter().chain(&self.target).find(|column| !row.fields.contains_key(*column))
+        {
             return Err(no_column(row, column));
         }
-        if let Some((column, what)) =
-            self.label.iter().chain(&self.target).find_map(|column| Some((column, what_within(&row.fields[column])?)))
+        if let Some((column, what)) = self
+            .label
+            .iter()
+            .chain(&self.target)
+            .find_map(|column| Some((column, what_within(&row.fields[column])?)))
         {
             return Err(unusable(row, column, what));
         }
@@ -162,7 +216,11 @@ impl Mapping {
             (None, Some(target)) => Some(self.nearest(target)),
             (None, None) => None,
         };
-        let choices = self.names.iter().map(|name| render(&format!("choices.{name}"))).collect::<Result<Vec<_>>>()?;
+        let choices = self
+            .names
+            .iter()
+            .map(|name| render(&format!("choices.{name}")))
+            .collect::<Result<Vec<_>>>()?;
         let answer_text = match label {
             _ if self.answered => render("answer")?,
             Some(label) => choices[label].clone(),
@@ -183,14 +241,23 @@ impl Mapping {
 
     /// Makes the texts, by name, of a record.
     fn renderer<'a>(&'a self, row: &'a Row) -> impl Fn(&str) -> Result<String> + 'a {
-        let fields =
-            Arc::new(Fields { fields: row.fields.clone(), missed: Mutex::default(), null: Mutex::default(), unusable: Mutex::default() });
+        let fields = Arc::new(Fields {
+            fields: row.fields.clone(),
+            missed: Mutex::default(),
+            null: Mutex::default(),
+            unusable: Mutex::default(),
+        });
         let context = minijinja::Value::from_object(Names(fields.clone()));
         move |name: &str| {
-            let rendered = self.environment.get_template(name).and_then(|template| template.render(&context));
+            let rendered =
+                self.environment.get_template(name).and_then(|template| template.render(&context));
             // A text may have gone another way because of it.
             if let Some(column) = last(&fields.unusable) {
-                return Err(unusable(row, &column, what_within(&row.fields[&column]).unwrap_or_default()));
+                return Err(unusable(
+                    row,
+                    &column,
+                    what_within(&row.fields[&column]).unwrap_or_default(),
+                ));
             }
             rendered.map_err(|e| self.fault(row, name, &fields, &e))
         }
@@ -199,7 +266,12 @@ impl Mapping {
     /// Why the text called `name` could not be made.
     fn fault(&self, row: &Row, name: &str, fields: &Fields, e: &minijinja::Error) -> anyhow::Error {
         let function = |name: &str| self.environment.globals().any(|(global, _)| global == name);
-        let unknown = [ErrorKind::UnknownFilter, ErrorKind::UnknownTest, ErrorKind::UnknownFunction, ErrorKind::UnknownMethod];
+        let unknown = [
+            ErrorKind::UnknownFilter,
+            ErrorKind::UnknownTest,
+            ErrorKind::UnknownFunction,
+            ErrorKind::UnknownMethod,
+        ];
         let place = &row.place;
         if e.kind() == ErrorKind::UndefinedError
             && let Some(column) = last(&fields.missed).filter(|column| !function(column))
@@ -208,11 +280,19 @@ impl Mapping {
         }
         match last(&fields.null) {
             Some(column) if e.detail().is_some_and(|detail| detail.starts_with("null ")) => {
-                let error = Error::data(format!("{place}: column `{column}` is null, which `{name}` of the template cannot write"));
+                let error = Error::data(format!(
+                    "{place}: column `{column}` is null, which `{name}` of the template cannot write"
+                ));
                 error.hint(format!("`{{{{ {column} or '' }}}}` writes nothing in its place")).into()
             }
-            _ if unknown.contains(&e.kind()) => Error::usage(format!("option `{name}` of `template`: {}", reason(e))).into(),
-            _ => Error::data(format!("{place}: `{name}` of the template cannot be made: {}", reason(e))).into(),
+            _ if unknown.contains(&e.kind()) => {
+                Error::usage(format!("option `{name}` of `template`: {}", reason(e))).into()
+            }
+            _ => Error::data(format!(
+                "{place}: `{name}` of the template cannot be made: {}",
+                reason(e)
+            ))
+            .into(),
         }
     }
 
@@ -222,8 +302,12 @@ impl Mapping {
         match self.names.iter().position(|name| *name == value.trim()) {
             Some(label) => Ok(label),
             None => {
-                let names: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
-                let error = Error::data(format!("{}: the label `{value}` in column `{column}` is none of the choices", row.place));
+                let names: Vec<String> =
+                    self.names.iter().map(|name| format!("`{name}`")).collect();
+                let error = Error::data(format!(
+                    "{}: the label `{value}` in column `{column}` is none of the choices",
+                    row.place
+                ));
                 Err(error.hint(format!("the choices are {}", names.join(", "))).into())
             }
         }
@@ -231,13 +315,16 @@ impl Mapping {
 
     /// The choice whose number is nearest, the first of equals.
     fn nearest(&self, target: f64) -> usize {
-        let distance = |i: usize| (self.names[i].trim().parse::<f64>().unwrap_or(f64::INFINITY) - target).abs();
+        let distance = |i: usize| {
+            (self.names[i].trim().parse::<f64>().unwrap_or(f64::INFINITY) - target).abs()
+        };
         (1..self.names.len()).fold(0, |best, i| if distance(i) < distance(best) { i } else { best })
     }
 
     /// The texts, for keeping with a model.
     pub fn text(&self) -> Value {
-        let mut out: Map<String, Value> = self.texts.iter().map(|(name, text)| (name.clone(), text.clone().into())).collect();
+        let mut out: Map<String, Value> =
+            self.texts.iter().map(|(name, text)| (name.clone(), text.clone().into())).collect();
         out.extend(self.label.as_ref().map(|label| ("label".into(), label.clone().into())));
         out.extend(self.target.as_ref().map(|target| ("target".into(), target.clone().into())));
         Value::Object(out)
@@ -251,7 +338,8 @@ fn environment() -> Result<Environment<'static>> {
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
-    environment.set_syntax(syntax.map_err(|e| Error::run(format!("templates cannot be set up: {e}")))?);
+    environment
+        .set_syntax(syntax.map_err(|e| Error::run(format!("templates cannot be set up: {e}")))?);
     environment.set_formatter(|out, state, value| match value.is_none() {
         true => Err(minijinja::Error::new(ErrorKind::InvalidOperation, "null cannot be written")),
         false => escape_formatter(out, state, value),
@@ -261,7 +349,11 @@ fn environment() -> Result<Environment<'static>> {
 
 fn compile(environment: &mut Environment, name: &str, text: String) -> Result<()> {
     environment.add_template_owned(name.to_owned(), text).map_err(|e| {
-        let error = Error::usage(format!("option `{name}` of `template`, line {}: {}", e.line().unwrap_or(1), reason(&e)));
+        let error = Error::usage(format!(
+            "option `{name}` of `template`, line {}: {}",
+            e.line().unwrap_or(1),
+            reason(&e)
+        ));
         error.hint("fields of a record are written `{{ name }}`").into()
     })
 }
@@ -301,7 +393,11 @@ struct Names(Arc<Fields>);
 
 impl Object for Names {
     fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
-        if key.as_str() == Some(ROW) { Some(minijinja::Value::from_dyn_object(self.0.clone())) } else { self.0.get_value(key) }
+        if key.as_str() == Some(ROW) {
+            Some(minijinja::Value::from_dyn_object(self.0.clone()))
+        } else {
+            self.0.get_value(key)
+        }
     }
 }
 
@@ -310,9 +406,12 @@ fn last(note: &Mutex<Option<String>>) -> Option<String> {
 }
 
 fn no_column(row: &Row, column: &str) -> anyhow::Error {
-    let near = nearest(column, row.fields.keys().map(String::as_str)).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    let near = nearest(column, row.fields.keys().map(String::as_str))
+        .map_or(String::new(), |n| format!("; did you mean `{n}`?"));
     let columns: Vec<String> = row.fields.keys().map(|k| format!("`{k}`")).collect();
-    Error::data(format!("{} has no column `{column}`{near}", row.place)).hint(format!("its columns are {}", columns.join(", "))).into()
+    Error::data(format!("{} has no column `{column}`{near}", row.place))
+        .hint(format!("its columns are {}", columns.join(", ")))
+        .into()
 }
 
 fn unusable(row: &Row, column: &str, what: &str) -> anyhow::Error {
@@ -363,25 +462,48 @@ mod tests {
     #[test]
     fn a_record_becomes_prompt_choices_and_answer() {
         let sst = choices(&[("0", " negative"), ("1", " positive")]);
-        let mapping = Mapping::new("Review: {{ sentence }}\nSentiment:", None, sst, Some("label"), None).unwrap();
-        let item = mapping.apply(&row(json!({ "label": "1", "sentence": "a {{ joy }} <b>" }))).unwrap();
+        let mapping =
+            Mapping::new("Review: {{ sentence }}\nSentiment:", None, sst, Some("label"), None)
+                .unwrap();
+        let item =
+            mapping.apply(&row(json!({ "label": "1", "sentence": "a {{ joy }} <b>" }))).unwrap();
         assert_eq!(item.instruction, "Review: a {{ joy }} <b>\nSentiment:");
-        assert_eq!((item.label, item.answer_text.as_str(), item.names.as_slice()), (Some(1), " positive", &["0".into(), "1".into()][..]));
+        assert_eq!(
+            (item.label, item.answer_text.as_str(), item.names.as_slice()),
+            (Some(1), " positive", &["0".into(), "1".into()][..])
+        );
         // Choices with words of the record, columns without names, numbers as labels.
         let mmlu = choices(&[("A", " {{ row['2'] }}"), ("B", " {{ row['3'] }}")]);
         let mapping = Mapping::new("{{ row['1'] }}\n", None, mmlu, Some("6"), None).unwrap();
         let item = mapping.apply(&row(json!({ "1": "q?", "2": "x", "3": "y", "6": "B" }))).unwrap();
-        assert_eq!((item.instruction.as_str(), item.choices, item.label), ("q?\n", vec![" x".to_owned(), " y".into()], Some(1)));
+        assert_eq!(
+            (item.instruction.as_str(), item.choices, item.label),
+            ("q?\n", vec![" x".to_owned(), " y".into()], Some(1))
+        );
         let mapping = Mapping::new("{{ a }}", Some(" {{ b }}"), vec![], None, None).unwrap();
         let item = mapping.apply(&row(json!({ "a": 1, "b": 2.5 }))).unwrap();
-        assert_eq!((item.instruction.as_str(), item.answer_text.as_str(), item.label), ("1", " 2.5", None));
+        assert_eq!(
+            (item.instruction.as_str(), item.answer_text.as_str(), item.label),
+            ("1", " 2.5", None)
+        );
     }
 
     #[test]
     fn a_text_that_does_not_end_is_refused() {
-        for text in ["{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}", "{{ 'x' * 999999999 }}"] {
-            let error = Mapping::new(text, Some("x"), vec![], None, None).unwrap().apply(&row(json!({ "a": "1" }))).unwrap_err();
-            assert!(error.to_string().starts_with("`dev.tsv` line 7: `prompt` of the template cannot be made: "), "{error}");
+        for text in [
+            "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
+            "{{ 'x' * 999999999 }}",
+        ] {
+            let error = Mapping::new(text, Some("x"), vec![], None, None)
+                .unwrap()
+                .apply(&row(json!({ "a": "1" })))
+                .unwrap_err();
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("`dev.tsv` line 7: `prompt` of the template cannot be made: "),
+                "{error}"
+            );
         }
     }
 
@@ -390,37 +512,71 @@ mod tests {
         let mapping = |text| Mapping::new(text, Some("x"), vec![], None, None).unwrap();
         let null = row(json!({ "a": null, "b": "1" }));
         let error = mapping("{{ b }} {{ a }}").apply(&null).unwrap_err();
-        assert_eq!(error.to_string(), "`dev.tsv` line 7: column `a` is null, which `prompt` of the template cannot write");
-        assert_eq!((class_of(&error), hint_of(&error)), (Class::Data, Some("`{{ a or '' }}` writes nothing in its place")));
+        assert_eq!(
+            error.to_string(),
+            "`dev.tsv` line 7: column `a` is null, which `prompt` of the template cannot write"
+        );
+        assert_eq!(
+            (class_of(&error), hint_of(&error)),
+            (Class::Data, Some("`{{ a or '' }}` writes nothing in its place"))
+        );
         assert_eq!(mapping("{{ b }} {{ a or '' }}").apply(&null).unwrap().instruction, "1 ");
     }
 
     #[test]
     fn a_target_takes_the_nearest_choice() {
-        let mapping = Mapping::new("{{ s }}", None, choices(&[("1", " 1"), ("2", " 2"), ("3", " 3")]), None, Some("score")).unwrap();
+        let mapping = Mapping::new(
+            "{{ s }}",
+            None,
+            choices(&[("1", " 1"), ("2", " 2"), ("3", " 3")]),
+            None,
+            Some("score"),
+        )
+        .unwrap();
         let item = |score: &str| mapping.apply(&row(json!({ "s": "x", "score": score })));
         assert_eq!(item("2.6").unwrap().label, Some(2));
         assert_eq!((item("1.5").unwrap().label, item("1.5").unwrap().target), (Some(0), Some(1.5)));
-        assert_eq!(item("high").unwrap_err().to_string(), "`dev.tsv` line 7: column `score` holds `high`, expected a number");
+        assert_eq!(
+            item("high").unwrap_err().to_string(),
+            "`dev.tsv` line 7: column `score` holds `high`, expected a number"
+        );
     }
 
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let sst = choices(&[("0", " negative"), ("1", " positive")]);
-        let mapping = Mapping::new("{{ sentense }}", None, sst.clone(), Some("label"), None).unwrap();
+        let mapping =
+            Mapping::new("{{ sentense }}", None, sst.clone(), Some("label"), None).unwrap();
         let error = mapping.apply(&row(json!({ "label": "1", "sentence": "a" }))).unwrap_err();
-        assert_eq!(error.to_string(), "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?");
-        assert_eq!((hint_of(&error), class_of(&error)), (Some("its columns are `label`, `sentence`"), Class::Data));
-        let mapping = Mapping::new("{{ sentence }}", None, sst.clone(), Some("label"), None).unwrap();
+        assert_eq!(
+            error.to_string(),
+            "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?"
+        );
+        assert_eq!(
+            (hint_of(&error), class_of(&error)),
+            (Some("its columns are `label`, `sentence`"), Class::Data)
+        );
+        let mapping =
+            Mapping::new("{{ sentence }}", None, sst.clone(), Some("label"), None).unwrap();
         let error = mapping.apply(&row(json!({ "label": 2, "sentence": "a" }))).unwrap_err();
-        assert_eq!(error.to_string(), "`dev.tsv` line 7: the label `2` in column `label` is none of the choices");
+        assert_eq!(
+            error.to_string(),
+            "`dev.tsv` line 7: the label `2` in column `label` is none of the choices"
+        );
         assert_eq!(hint_of(&error), Some("the choices are `0`, `1`"));
-        for text in ["{{ row['sentense'] }}", "{{ row.sentense }}", "{% if sentense %}x{% endif %}"] {
+        for text in ["{{ row['sentense'] }}", "{{ row.sentense }}", "{% if sentense %}x{% endif %}"]
+        {
             let mapping = Mapping::new(text, Some("x"), vec![], None, None).unwrap();
             let error = mapping.apply(&row(json!({ "sentence": "a" }))).unwrap_err();
-            assert_eq!(error.to_string(), "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?", "{text}");
+            assert_eq!(
+                error.to_string(),
+                "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?",
+                "{text}"
+            );
         }
-        for text in ["{{ row.score }}", "{{ score or '' }}", "{{ score is defined }}", "{{ row | tojson }}"] {
+        for text in
+            ["{{ row.score }}", "{{ score or '' }}", "{{ score is defined }}", "{{ row | tojson }}"]
+        {
             let mapping = Mapping::new(text, Some("x"), vec![], None, None).unwrap();
             let read = crate::data::formats::parse(
                 Path::new("a.jsonl"),
@@ -429,21 +585,58 @@ mod tests {
             );
             let crate::data::Item::Row(row) = &read.unwrap()[0] else { panic!() };
             let error = mapping.apply(row).unwrap_err();
-            assert_eq!(error.to_string(), "`a.jsonl` line 1: column `score` holds NaN, which JSON does not have", "{text}");
-            assert_eq!(Mapping::new("{{ a }}", Some("x"), vec![], None, None).unwrap().apply(row).unwrap().instruction, "1");
+            assert_eq!(
+                error.to_string(),
+                "`a.jsonl` line 1: column `score` holds NaN, which JSON does not have",
+                "{text}"
+            );
+            assert_eq!(
+                Mapping::new("{{ a }}", Some("x"), vec![], None, None)
+                    .unwrap()
+                    .apply(row)
+                    .unwrap()
+                    .instruction,
+                "1"
+            );
         }
-        let optional = Mapping::new("{{ title if title is defined }}.", Some("x"), vec![], None, None).unwrap();
+        let optional =
+            Mapping::new("{{ title if title is defined }}.", Some("x"), vec![], None, None)
+                .unwrap();
         assert_eq!(optional.apply(&row(json!({ "a": 1 }))).unwrap().instruction, ".");
-        let unknown = Mapping::new("{{ a | uper }}", Some("x"), vec![], None, None).unwrap().apply(&row(json!({ "a": 1 }))).unwrap_err();
+        let unknown = Mapping::new("{{ a | uper }}", Some("x"), vec![], None, None)
+            .unwrap()
+            .apply(&row(json!({ "a": 1 })))
+            .unwrap_err();
         assert_eq!(class_of(&unknown), Class::Usage);
-        assert!(unknown.to_string().starts_with("option `prompt` of `template`: unknown filter"), "{unknown}");
+        assert!(
+            unknown.to_string().starts_with("option `prompt` of `template`: unknown filter"),
+            "{unknown}"
+        );
         for (error, message) in [
-            (Mapping::new("a", None, choices(&[("x", "1"), ("x", "2")]), Some("l"), None), "option `choices` of `template` has `x` twice"),
-            (Mapping::new("a\n{{ b", Some("x"), vec![], None, None), "option `prompt` of `template`, line 2: syntax error"),
-            (Mapping::new("a", None, vec![], None, None), "option `answer` of `template` is needed"),
-            (Mapping::new("a", None, sst.clone(), None, None), "option `label` of `template` is needed"),
-            (Mapping::new("a", Some("b"), vec![], Some("label"), None), "options `label` and `target` of `template` need `choices`"),
-            (Mapping::new("a", None, choices(&[("x", "y")]), None, Some("n")), "the choices of a `target` are named by the numbers"),
+            (
+                Mapping::new("a", None, choices(&[("x", "1"), ("x", "2")]), Some("l"), None),
+                "option `choices` of `template` has `x` twice",
+            ),
+            (
+                Mapping::new("a\n{{ b", Some("x"), vec![], None, None),
+                "option `prompt` of `template`, line 2: syntax error",
+            ),
+            (
+                Mapping::new("a", None, vec![], None, None),
+                "option `answer` of `template` is needed",
+            ),
+            (
+                Mapping::new("a", None, sst.clone(), None, None),
+                "option `label` of `template` is needed",
+            ),
+            (
+                Mapping::new("a", Some("b"), vec![], Some("label"), None),
+                "options `label` and `target` of `template` need `choices`",
+            ),
+            (
+                Mapping::new("a", None, choices(&[("x", "y")]), None, Some("n")),
+                "the choices of a `target` are named by the numbers",
+            ),
         ] {
             let error = error.err().unwrap();
             assert!(error.to_string().starts_with(message), "{error}");

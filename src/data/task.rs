@@ -40,7 +40,9 @@ impl Split {
     /// By the names that data sets use; `valid`, `val`, `dev` and `trial` are validation.
     pub fn parse(name: &str) -> Option<Self> {
         let split = split_of(name)?;
-        [Split::Train, Split::Validation, Split::Test].into_iter().find(|known| known.name() == split)
+        [Split::Train, Split::Validation, Split::Test]
+            .into_iter()
+            .find(|known| known.name() == split)
     }
 }
 
@@ -66,17 +68,29 @@ pub struct Task {
 impl Task {
     /// Reads the files of a data set called `name`. Errors: those of [`Self::from_files`]; a folder of several tasks
     /// (class data).
-    pub fn open(name: &str, files: &DataFiles, seed: u64, layout: &Layout, convert: Convert) -> Result<Self> {
+    pub fn open(
+        name: &str,
+        files: &DataFiles,
+        seed: u64,
+        layout: &Layout,
+        convert: Convert,
+    ) -> Result<Self> {
         match files {
             DataFiles::File(file) => Self::from_file(file, seed, layout, convert),
             DataFiles::Folder(files) => {
-                let folder = Path::new(name).file_name().map_or_else(|| "data".into(), |n| n.to_string_lossy().into_owned());
+                let folder = Path::new(name)
+                    .file_name()
+                    .map_or_else(|| "data".into(), |n| n.to_string_lossy().into_owned());
                 Self::from_files(&folder, files, seed, layout, convert)
             }
-            DataFiles::Embedded(tasks) if tasks.len() == 1 => Self::embedded(&tasks[0], seed, layout, convert),
+            DataFiles::Embedded(tasks) if tasks.len() == 1 => {
+                Self::embedded(&tasks[0], seed, layout, convert)
+            }
             DataFiles::Embedded(tasks) => {
                 let names: Vec<&str> = tasks.iter().map(|t| t.name.as_str()).collect();
-                Err(Error::data(format!("`{name}` holds several tasks: {}", names.join(", "))).hint("add `/` and the name of one").into())
+                Err(Error::data(format!("`{name}` holds several tasks: {}", names.join(", ")))
+                    .hint("add `/` and the name of one")
+                    .into())
             }
             DataFiles::Tasks(tasks) => {
                 let names: Vec<&str> = tasks.keys().map(String::as_str).collect();
@@ -89,17 +103,30 @@ impl Task {
 
     /// Reads all tasks of a data set called `name`: one, or those of a folder of tasks, which have their folders' names.
     /// Each of several holds out validation items by a random stream of its own. Errors: those of [`Self::from_files`].
-    pub fn open_all(name: &str, files: &DataFiles, seed: u64, layout: &Layout, convert: Convert) -> Result<Vec<Self>> {
+    pub fn open_all(
+        name: &str,
+        files: &DataFiles,
+        seed: u64,
+        layout: &Layout,
+        convert: Convert,
+    ) -> Result<Vec<Self>> {
         let tasks = match files {
             DataFiles::Tasks(tasks) => tasks,
-            DataFiles::Embedded(tasks) => return tasks.iter().map(|task| Self::embedded(task, seed, layout, convert)).collect(),
+            DataFiles::Embedded(tasks) => {
+                return tasks
+                    .iter()
+                    .map(|task| Self::embedded(task, seed, layout, convert))
+                    .collect();
+            }
             files => return Ok(vec![Self::open(name, files, seed, layout, convert)?]),
         };
         let mut read = Vec::new();
         for (task, files) in tasks {
             let held_out = Stream::new(seed, &format!("{VALIDATION}/{task}"));
             match files {
-                DataFiles::Folder(files) => read.push(Self::read(task, files, held_out, layout, convert)?),
+                DataFiles::Folder(files) => {
+                    read.push(Self::read(task, files, held_out, layout, convert)?)
+                }
                 _ => bail_data!("`{name}` holds `{task}`, which is no folder of a task"),
             }
         }
@@ -111,9 +138,14 @@ impl Task {
         let mut read = |split: Split| {
             let Some((file, bytes)) = task.splits.get(split.name()) else { return Ok(None) };
             digests.push((file.clone(), formats::digest(bytes)));
-            formats::parse(file, bytes, layout)?.into_iter().map(convert).collect::<Result<Vec<_>>>().map(Some)
+            formats::parse(file, bytes, layout)?
+                .into_iter()
+                .map(convert)
+                .collect::<Result<Vec<_>>>()
+                .map(Some)
         };
-        let (train, validation, test) = (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
+        let (train, validation, test) =
+            (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
         let held_out = Stream::new(seed, &format!("{VALIDATION}/{}", task.name));
         Ok(Self { digests, ..Self::from_splits(&task.name, train, validation, test, held_out)? })
     }
@@ -121,21 +153,41 @@ impl Task {
     /// Reads the files of each split, by split name, one after the other. Errors of class data for a name that is no
     /// split, two names for one, no file, items of different kinds in one split, and what the files hold; of class usage
     /// for a layout that does not fit.
-    pub fn from_files(name: &str, files: &BTreeMap<String, Vec<PathBuf>>, seed: u64, layout: &Layout, convert: Convert) -> Result<Self> {
+    pub fn from_files(
+        name: &str,
+        files: &BTreeMap<String, Vec<PathBuf>>,
+        seed: u64,
+        layout: &Layout,
+        convert: Convert,
+    ) -> Result<Self> {
         Self::read(name, files, Stream::new(seed, VALIDATION), layout, convert)
     }
 
-    fn read(name: &str, files: &BTreeMap<String, Vec<PathBuf>>, held_out: Stream, layout: &Layout, convert: Convert) -> Result<Self> {
+    fn read(
+        name: &str,
+        files: &BTreeMap<String, Vec<PathBuf>>,
+        held_out: Stream,
+        layout: &Layout,
+        convert: Convert,
+    ) -> Result<Self> {
         let mut found: Vec<(Split, &[PathBuf])> = Vec::new();
         for (key, paths) in files {
             let Some(first) = paths.first() else { continue };
             let Some(split) = Split::parse(key) else {
-                let near = nearest(key, SPLIT_NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let near = nearest(key, SPLIT_NAMES)
+                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                 let message = format!("`{}` is for no split that is known{near}", first.display());
-                return Err(Error::data(message).hint("splits are `train`, `validation` and `test`").into());
+                return Err(Error::data(message)
+                    .hint("splits are `train`, `validation` and `test`")
+                    .into());
             };
             if let Some((_, other)) = found.iter().find(|(seen, _)| *seen == split) {
-                bail_data!("`{}` and `{}` are both for the split `{}`", other[0].display(), first.display(), split.name());
+                bail_data!(
+                    "`{}` and `{}` are both for the split `{}`",
+                    other[0].display(),
+                    first.display(),
+                    split.name()
+                );
             }
             found.push((split, paths));
         }
@@ -144,16 +196,28 @@ impl Task {
             let files = found.iter().find(|(s, _)| *s == split).map(|(_, files)| files);
             files.map(|files| items_of(files, layout, convert, &mut told)).transpose()
         };
-        let (train, validation, test) = (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
+        let (train, validation, test) =
+            (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
         let Told { digests, notes, unused } = told;
-        Ok(Self { digests, notes, unused, ..Self::from_splits(name, train, validation, test, held_out)? })
+        Ok(Self {
+            digests,
+            notes,
+            unused,
+            ..Self::from_splits(name, train, validation, test, held_out)?
+        })
     }
 
     /// Reads a single file. Its stem says the split (`test.json`); any other stem is train.
     pub fn from_file(path: &Path, seed: u64, layout: &Layout, convert: Convert) -> Result<Self> {
         let stem = stem_of(path);
         let split = Split::parse(without_shard(&stem)).unwrap_or(Split::Train);
-        Self::from_files(&stem, &BTreeMap::from([(split.name().to_owned(), vec![path.to_owned()])]), seed, layout, convert)
+        Self::from_files(
+            &stem,
+            &BTreeMap::from([(split.name().to_owned(), vec![path.to_owned()])]),
+            seed,
+            layout,
+            convert,
+        )
     }
 
     /// A task of items that are there already. Without validation items, 120 of train are taken out
@@ -183,7 +247,10 @@ impl Task {
             bail_data!("the task `{name}` has no items in any split");
         }
         if validation.is_none() {
-            validation = train.as_mut().map(|train| hold_out(train, held_out)).filter(|items| !items.is_empty());
+            validation = train
+                .as_mut()
+                .map(|train| hold_out(train, held_out))
+                .filter(|items| !items.is_empty());
         }
         let (digests, notes, unused) = Default::default();
         Ok(Self { name: name.to_owned(), train, validation, test, digests, notes, unused })
@@ -198,13 +265,23 @@ impl Task {
         };
         of(split).ok_or_else(|| {
             let all = [Split::Train, Split::Validation, Split::Test];
-            let there: Vec<_> = all.into_iter().filter(|&s| of(s).is_some()).map(|s| format!("`{}`", s.name())).collect();
-            let message = format!("the task `{}` has no split `{}`; it has {}", self.name, split.name(), there.join(", "));
+            let there: Vec<_> = all
+                .into_iter()
+                .filter(|&s| of(s).is_some())
+                .map(|s| format!("`{}`", s.name()))
+                .collect();
+            let message = format!(
+                "the task `{}` has no split `{}`; it has {}",
+                self.name,
+                split.name(),
+                there.join(", ")
+            );
             let error = Error::data(message);
             match (split, self.train.as_ref()) {
-                (Split::Validation, Some(train)) => {
-                    error.hint(format!("one is held out of every ten of train, which has {}; add a validation file", train.len()))
-                }
+                (Split::Validation, Some(train)) => error.hint(format!(
+                    "one is held out of every ten of train, which has {}; add a validation file",
+                    train.len()
+                )),
                 _ => error,
             }
             .into()
@@ -221,7 +298,12 @@ struct Told {
 }
 
 /// The items of a split's files, converted.
-fn items_of(files: &[PathBuf], layout: &Layout, convert: Convert, told: &mut Told) -> Result<Vec<Item>> {
+fn items_of(
+    files: &[PathBuf],
+    layout: &Layout,
+    convert: Convert,
+    told: &mut Told,
+) -> Result<Vec<Item>> {
     let mut all: Vec<Item> = Vec::new();
     for path in files {
         let FileRead { items, digest, notes, unused } = formats::read_noted(path, layout)?;
@@ -231,9 +313,15 @@ fn items_of(files: &[PathBuf], layout: &Layout, convert: Convert, told: &mut Tol
         for item in items {
             let place = item.place().clone();
             let item = convert(item).map_err(|error| placed(&place, error))?;
-            if let Some(first) = all.first().filter(|first| discriminant(*first) != discriminant(&item)) {
+            if let Some(first) =
+                all.first().filter(|first| discriminant(*first) != discriminant(&item))
+            {
                 let before = first.place().file.display();
-                bail_data!("{place} is {}, but `{before}`, which is of the same split, holds {}", what(&item), what(first));
+                bail_data!(
+                    "{place} is {}, but `{before}`, which is of the same split, holds {}",
+                    what(&item),
+                    what(first)
+                );
             }
             all.push(item);
         }
@@ -244,7 +332,8 @@ fn items_of(files: &[PathBuf], layout: &Layout, convert: Convert, told: &mut Tol
 /// An error with the place of its item in front.
 fn placed(place: &Place, error: anyhow::Error) -> Error {
     let message = format!("{error:#}");
-    let message = if message.contains(&place.to_string()) { message } else { format!("{place}: {message}") };
+    let message =
+        if message.contains(&place.to_string()) { message } else { format!("{place}: {message}") };
     Error { message, ..Error::from(&error) }
 }
 

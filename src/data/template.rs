@@ -51,9 +51,12 @@ impl Template {
             "none" => Ok(Template::None),
             "chat" => Ok(Template::Chat),
             _ => {
-                let near = nearest(name, NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let near = nearest(name, NAMES)
+                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                 let message = format!("unknown template `{name}`{near}");
-                Err(Error::usage(message).hint("templates are `alpaca`, `cloze`, `llm-adapters`, `none` and `chat`").into())
+                Err(Error::usage(message)
+                    .hint("templates are `alpaca`, `cloze`, `llm-adapters`, `none` and `chat`")
+                    .into())
             }
         }
     }
@@ -95,7 +98,9 @@ impl Template {
             target: None,
             before: Before::default(),
         };
-        let train = |item: &Instruction| self.train_text(item).map(|(prompt, answer)| format!("{prompt}{answer}")).ok();
+        let train = |item: &Instruction| {
+            self.train_text(item).map(|(prompt, answer)| format!("{prompt}{answer}")).ok()
+        };
         json!({
             "train": train(&item("")),
             "train_with_input": train(&item("{input}")),
@@ -118,7 +123,9 @@ impl Template {
             Template::LlmAdapters => {
                 let instruction = without_input(item)?;
                 let i = " ".repeat(16);
-                format!("{TASK}  \n\n{i}### Instruction:\n{i}{instruction}\n{i}\n{i}### Response:\n{i}")
+                format!(
+                    "{TASK}  \n\n{i}### Instruction:\n{i}{instruction}\n{i}\n{i}### Response:\n{i}"
+                )
             }
         };
         Ok((prompt, self.answer(item).into_owned()))
@@ -135,7 +142,9 @@ impl Template {
             Template::LlmAdapters => {
                 let instruction = without_input(item)?;
                 let i = " ".repeat(16);
-                Ok(format!("{TASK} \n\n{i}### Instruction:\n{i}{instruction}\n\n{i}### Response:\n{i}"))
+                Ok(format!(
+                    "{TASK} \n\n{i}### Instruction:\n{i}{instruction}\n\n{i}### Response:\n{i}"
+                ))
             }
         }
     }
@@ -144,37 +153,50 @@ impl Template {
 impl Template {
     /// Refuses what stands before the question, which only a conversation has a place for.
     fn has_place(self, item: &Instruction) -> Result<()> {
-        let keys: Vec<String> = item.before.keys().into_iter().map(|key| format!("`{key}`")).collect();
+        let keys: Vec<String> =
+            item.before.keys().into_iter().map(|key| format!("`{key}`")).collect();
         if self == Template::Chat || keys.is_empty() {
             return Ok(());
         }
-        let what = format!("{}, which the template `{}` has no place for", keys.join(" and "), self.name());
-        Err(Error::data(format!("{} has {what}", item.place)).hint("`template: \"chat\"` words it, as a conversation").into())
+        let what = format!(
+            "{}, which the template `{}` has no place for",
+            keys.join(" and "),
+            self.name()
+        );
+        Err(Error::data(format!("{} has {what}", item.place))
+            .hint("`template: \"chat\"` words it, as a conversation")
+            .into())
     }
 
     /// What is trained behind the prompt.
     pub fn answer(self, item: &Instruction) -> Cow<'_, str> {
-        let text = item.label.filter(|_| self == Template::Cloze).and_then(|label| Some(cloze(item)?.1.swap_remove(label)));
+        let text = item
+            .label
+            .filter(|_| self == Template::Cloze)
+            .and_then(|label| Some(cloze(item)?.1.swap_remove(label)));
         text.map_or(Cow::Borrowed(&item.answer_text), Cow::Owned)
     }
 
     /// The texts to be scored behind the prompt.
     pub fn choices(self, item: &Instruction) -> Cow<'_, [String]> {
-        let texts = if self == Template::Cloze { cloze(item).map(|(_, texts)| texts) } else { None };
+        let texts =
+            if self == Template::Cloze { cloze(item).map(|(_, texts)| texts) } else { None };
         texts.map_or(Cow::Borrowed(&item.choices), Cow::Owned)
     }
 }
 
 /// The prompt of `cloze`.
 fn question(item: &Instruction) -> String {
-    cloze(item).map_or_else(|| alpaca(item), |(question, _)| format!("Question: {question}\nAnswer:"))
+    cloze(item)
+        .map_or_else(|| alpaca(item), |(question, _)| format!("Question: {question}\nAnswer:"))
 }
 
 /// The question by itself, and the options' texts as they follow it, of an instruction as LLM-Adapters words them: `Please …:`,
 /// what is asked, options as `Answer1: … Answer2: …`, `Answer format:`; the first may be missing. `None` of any other.
 fn cloze(item: &Instruction) -> Option<(String, Vec<String>)> {
     item.label?;
-    let listed = &item.instruction[..item.instruction.rfind("Answer format:").filter(|_| item.input.is_empty())?];
+    let listed = &item.instruction
+        [..item.instruction.rfind("Answer format:").filter(|_| item.input.is_empty())?];
     let mark = |name: &String| {
         let mut letters = name.chars();
         letters.next().map(|first| format!("{}{}: ", first.to_uppercase(), letters.as_str()))
@@ -199,7 +221,12 @@ fn cloze(item: &Instruction) -> Option<(String, Vec<String>)> {
         }
     };
     let asked = &listed[..end];
-    let question = if asked.starts_with("Please ") { asked.split_once(": ").map_or(asked, |(_, question)| question) } else { asked }.trim();
+    let question = if asked.starts_with("Please ") {
+        asked.split_once(": ").map_or(asked, |(_, question)| question)
+    } else {
+        asked
+    }
+    .trim();
     (!question.is_empty()).then(|| (question.to_owned(), texts))
 }
 
@@ -208,7 +235,9 @@ fn alpaca(item: &Instruction) -> String {
     if input.is_empty() {
         format!("{TASK}\n\n### Instruction:\n{instruction}\n\n### Response:\n")
     } else {
-        format!("{TASK_WITH_INPUT}\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n")
+        format!(
+            "{TASK_WITH_INPUT}\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+        )
     }
 }
 
@@ -218,12 +247,16 @@ fn plain(item: &Instruction) -> String {
 }
 
 fn chat_alone(item: &Instruction) -> anyhow::Error {
-    Error::run(format!("{}: the template `chat` was asked for a text without a model", item.place)).into()
+    Error::run(format!("{}: the template `chat` was asked for a text without a model", item.place))
+        .into()
 }
 
 fn without_input(item: &Instruction) -> Result<&str> {
     if !item.input.is_empty() {
-        bail_data!("{}: `input` is not empty, which the template `llm-adapters` has no place for; `alpaca` has", item.place);
+        bail_data!(
+            "{}: `input` is not empty, which the template `llm-adapters` has no place for; `alpaca` has",
+            item.place
+        );
     }
     Ok(&item.instruction)
 }
@@ -248,15 +281,30 @@ mod tests {
         };
         let two = ["answer1", "answer2"];
         for (instruction, names, question, want) in [
-            ("Please do: Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: answer1/answer2", two, "Which?", ["a b", "c: d"]),
+            (
+                "Please do: Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: answer1/answer2",
+                two,
+                "Which?",
+                ["a b", "c: d"],
+            ),
             (
                 "Please do: How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: solution1/solution2",
                 ["solution1", "solution2"],
                 "How?",
                 ["x.", "y."],
             ),
-            ("A: _.\n\nOption1: a Option2: b Answer format: option1/option2", ["option1", "option2"], "A: _.", ["a", "b"]),
-            ("Please do, question: is it so?\n\nAnswer format: true/false", ["true", "false"], "is it so?", ["true", "false"]),
+            (
+                "A: _.\n\nOption1: a Option2: b Answer format: option1/option2",
+                ["option1", "option2"],
+                "A: _.",
+                ["a", "b"],
+            ),
+            (
+                "Please do, question: is it so?\n\nAnswer format: true/false",
+                ["true", "false"],
+                "is it so?",
+                ["true", "false"],
+            ),
         ] {
             let item = item(instruction, &names);
             let want = want.map(|text| format!(" {text}"));
@@ -278,7 +326,10 @@ mod tests {
         ] {
             let item = item(instruction, &two);
             assert_eq!(Template::Cloze.choices(&item).into_owned(), item.choices, "{instruction}");
-            assert_eq!(Template::Cloze.train_text(&item).unwrap(), (alpaca(&item), item.answer_text.clone()));
+            assert_eq!(
+                Template::Cloze.train_text(&item).unwrap(),
+                (alpaca(&item), item.answer_text.clone())
+            );
         }
     }
 
@@ -288,8 +339,14 @@ mod tests {
             assert_eq!(Template::parse(name).unwrap().name(), name);
         }
         let error = Template::parse("llm-adapter").unwrap_err();
-        assert_eq!(error.to_string(), "unknown template `llm-adapter`; did you mean `llm-adapters`?");
+        assert_eq!(
+            error.to_string(),
+            "unknown template `llm-adapter`; did you mean `llm-adapters`?"
+        );
         assert_eq!(class_of(&error), Class::Usage);
-        assert_eq!(Template::parse("mistral").unwrap_err().to_string(), "unknown template `mistral`");
+        assert_eq!(
+            Template::parse("mistral").unwrap_err().to_string(),
+            "unknown template `mistral`"
+        );
     }
 }

@@ -57,7 +57,8 @@ impl ChatTemplate {
     pub fn ask(&self, chat: &Chat) -> Result<String> {
         let talk = Talk { template: self, chat, messages: seen(&chat.messages) };
         let text = talk.text(talk.messages.len(), true)?;
-        talk.honours(talk.messages.len(), true, &text, false)?.map_or(Ok(text), |lost| Err(talk.lost(&lost).into()))
+        talk.honours(talk.messages.len(), true, &text, false)?
+            .map_or(Ok(text), |lost| Err(talk.lost(&lost).into()))
     }
 }
 
@@ -89,7 +90,8 @@ enum Lost {
 impl Talk<'_> {
     fn word(&self) -> Result<Worded> {
         let place = &self.chat.place;
-        let answers: Vec<usize> = (0..self.messages.len()).filter(|&i| self.message(i).is_answer()).collect();
+        let answers: Vec<usize> =
+            (0..self.messages.len()).filter(|&i| self.message(i).is_answer()).collect();
         let Some(&last) = answers.last() else {
             return Err(Error::data(format!("{place}: no turn of the conversation is the assistant's, so nothing is to be learnt")).into());
         };
@@ -116,7 +118,9 @@ impl Talk<'_> {
                 self.worded(each, How::Each)
             }
             (None, Some(last)) => self.worded(vec![last], How::Last),
-            (_, None) => Err(lost.map_or_else(|| self.untold(last_of(&turns)), |lost| self.lost(&lost)).into()),
+            (_, None) => Err(lost
+                .map_or_else(|| self.untold(last_of(&turns)), |lost| self.lost(&lost))
+                .into()),
         }
     }
 
@@ -130,7 +134,12 @@ impl Talk<'_> {
     }
 
     /// The same with other messages in their place; `None` where the template refuses those.
-    fn probed(&self, upto: usize, ask: bool, change: impl FnOnce(&mut Vec<Value>)) -> Option<String> {
+    fn probed(
+        &self,
+        upto: usize,
+        ask: bool,
+        change: impl FnOnce(&mut Vec<Value>),
+    ) -> Option<String> {
         let mut messages = self.messages[..upto].to_vec();
         change(&mut messages);
         self.template.plain(&messages, ask, self.chat).ok()
@@ -140,10 +149,19 @@ impl Talk<'_> {
         let answered = self.text(at + 1, false)?;
         if at == 0 {
             let start = self.opened(&answered);
-            return Ok(Turn { at, asked: answered[..start].to_owned(), answered, start: Some(start) });
+            return Ok(Turn {
+                at,
+                asked: answered[..start].to_owned(),
+                answered,
+                start: Some(start),
+            });
         }
         let asked = self.text(at, true)?;
-        let start = if answered.starts_with(&asked) { Some(asked.len()) } else { self.shared_prompt(at, &asked, &answered) };
+        let start = if answered.starts_with(&asked) {
+            Some(asked.len())
+        } else {
+            self.shared_prompt(at, &asked, &answered)
+        };
         Ok(Turn { at, asked, answered, start })
     }
 
@@ -151,7 +169,8 @@ impl Talk<'_> {
     /// the answer were, it would end there.
     fn shared_prompt(&self, at: usize, asked: &str, answered: &str) -> Option<usize> {
         let open = self.text(at, false).ok().filter(|open| answered.starts_with(open.as_str()))?;
-        let probe = self.probed(at + 1, false, |m| m[at] = json!({ "role": "assistant", "content": PROBE }))?;
+        let probe = self
+            .probed(at + 1, false, |m| m[at] = json!({ "role": "assistant", "content": PROBE }))?;
         let shared = common(asked, answered).min(common(asked, &probe));
         (shared >= open.len()).then_some(shared)
     }
@@ -161,20 +180,33 @@ impl Talk<'_> {
     fn opened(&self, answered: &str) -> usize {
         let user = json!({ "role": "user", "content": PROBE });
         let text = |ask| self.template.plain(std::slice::from_ref(&user), ask, self.chat).ok();
-        let prompt = text(false).zip(text(true)).and_then(|(open, asked)| asked.strip_prefix(open.as_str()).map(str::to_owned));
+        let prompt = text(false)
+            .zip(text(true))
+            .and_then(|(open, asked)| asked.strip_prefix(open.as_str()).map(str::to_owned));
         let probed = self.probed(1, false, |m| set_probe(&mut m[0]));
-        let (Some(prompt), Some(probed)) = (prompt.filter(|prompt| !prompt.is_empty()), probed) else { return 0 };
-        let head = &answered[..around(&probed, answered).map_or_else(|| common(&probed, answered), |(before, _)| before)];
+        let (Some(prompt), Some(probed)) = (prompt.filter(|prompt| !prompt.is_empty()), probed)
+        else {
+            return 0;
+        };
+        let head = &answered[..around(&probed, answered)
+            .map_or_else(|| common(&probed, answered), |(before, _)| before)];
         // All of it, or its beginning, where the answered text has no more of it.
-        let part = || prompt.char_indices().map(|(i, _)| &prompt[..i]).rev().find(|part| head.ends_with(part));
-        head.rfind(&prompt).map(|at| at + prompt.len()).or_else(|| part().filter(|part| !part.is_empty()).map(|_| head.len())).unwrap_or(0)
+        let part = || {
+            prompt.char_indices().map(|(i, _)| &prompt[..i]).rev().find(|part| head.ends_with(part))
+        };
+        head.rfind(&prompt)
+            .map(|at| at + prompt.len())
+            .or_else(|| part().filter(|part| !part.is_empty()).map(|_| head.len()))
+            .unwrap_or(0)
     }
 
     /// The whole in pieces, where each turn adds to what stands before it.
     fn stable(&self, turns: &[Turn]) -> Option<Vec<Piece>> {
         let (mut pieces, mut done) = (vec![], "");
         for turn in turns {
-            let start = turn.start.filter(|start| *start >= done.len() && turn.answered.starts_with(done))?;
+            let start = turn
+                .start
+                .filter(|start| *start >= done.len() && turn.answered.starts_with(done))?;
             push(&mut pieces, &turn.answered[done.len()..start], false);
             self.said(&mut pieces, &turn.answered[start..], turn.at);
             done = &turn.answered;
@@ -228,12 +260,18 @@ impl Talk<'_> {
             return None;
         }
         let start = turn.start.filter(|start| *start <= own_before)?;
-        let open = self.text(turn.at, false).ok().filter(|open| open.len() <= start && turn.answered.starts_with(open.as_str()))?;
+        let open = self
+            .text(turn.at, false)
+            .ok()
+            .filter(|open| open.len() <= start && turn.answered.starts_with(open.as_str()))?;
         let (prompt, head) = (&turn.answered[open.len()..start], &turn.answered[start..own_before]);
         // What the template writes between the prompt and the content of the last turn may be left out, from its beginning on.
         let rest = head.char_indices().map(|(i, _)| &head[i..]).chain([""]).find(|rest| {
-            let prompt = if rest.len() < head.len() && prompt.is_empty() { None } else { Some(prompt) };
-            prompt.is_some_and(|prompt| whole[..before].strip_suffix(rest).is_some_and(|text| text.ends_with(prompt)))
+            let prompt =
+                if rest.len() < head.len() && prompt.is_empty() { None } else { Some(prompt) };
+            prompt.is_some_and(|prompt| {
+                whole[..before].strip_suffix(rest).is_some_and(|text| text.ends_with(prompt))
+            })
         })?;
         let at = before - rest.len();
         let tail = turn.answered[own_after..].trim_end();
@@ -276,25 +314,40 @@ impl Talk<'_> {
             let (_, tail) = text.split_once(PROBE)?;
             (!tail.contains(PROBE)).then(|| tail.to_owned())
         };
-        let (asked, open, answered) = (tail(turn.at, true, None)?, tail(turn.at, false, None)?, tail(turn.at + 1, false, None)?);
+        let (asked, open, answered) = (
+            tail(turn.at, true, None)?,
+            tail(turn.at, false, None)?,
+            tail(turn.at + 1, false, None)?,
+        );
         let other = tail(turn.at + 1, false, Some("\u{10fffc}"))?;
         let shared = common(&asked, &answered).min(common(&asked, &other));
         let (prompt, said) = (turn.asked.strip_suffix(&asked[shared..])?, &answered[shared..]);
-        let told =
-            shared >= common(&asked, &open) && turn.answered.ends_with(said) && said.contains(self.message(turn.at).content().trim());
+        let told = shared >= common(&asked, &open)
+            && turn.answered.ends_with(said)
+            && said.contains(self.message(turn.at).content().trim());
         told.then(|| (prompt.to_owned(), said.to_owned()))
     }
 
     /// What `{% generation %}` blocks hold.
     fn marked(&self, answers: &[usize]) -> Result<Vec<Piece>> {
-        let mut pieces = self.template.marked(&self.messages[..=answers[answers.len() - 1]], self.chat)?;
+        let mut pieces =
+            self.template.marked(&self.messages[..=answers[answers.len() - 1]], self.chat)?;
         let blocks = pieces.iter_mut().filter(|piece| piece.supervised).collect::<Vec<_>>();
         let learnt = |at: &usize| self.message(*at).learnt;
         if blocks.len() == answers.len() {
             blocks.into_iter().zip(answers).for_each(|(block, at)| block.supervised = learnt(at));
         } else if blocks.is_empty() || !answers.iter().all(learnt) {
-            let what = format!("has {} `{{% generation %}}` blocks for {} turns of the assistant", blocks.len(), answers.len());
-            return Err(Error::data(format!("{}: the model's chat template {what}", self.chat.place)).hint(OWN).into());
+            let what = format!(
+                "has {} `{{% generation %}}` blocks for {} turns of the assistant",
+                blocks.len(),
+                answers.len()
+            );
+            return Err(Error::data(format!(
+                "{}: the model's chat template {what}",
+                self.chat.place
+            ))
+            .hint(OWN)
+            .into());
         }
         pieces.retain(|piece| !piece.text.is_empty());
         Ok(pieces)
@@ -314,16 +367,26 @@ impl Talk<'_> {
             let message = self.message(i);
             let content = message.content().trim();
             let certain = content.len() >= CERTAIN && text.contains(content);
-            if !content.is_empty() && !certain && !differs(self.probed(upto, ask, |m| set_content(&mut m[i], &format!("{content}{PROBE}"))))
+            if !content.is_empty()
+                && !certain
+                && !differs(
+                    self.probed(upto, ask, |m| {
+                        set_content(&mut m[i], &format!("{content}{PROBE}"))
+                    }),
+                )
             {
                 return Ok(Some(Lost::Message(i)));
             }
             for key in WORDED.into_iter().filter(|key| message.fields.contains_key(*key)) {
                 let thought = THOUGHTS.contains(&key);
-                let wanted = !thought || (learnt && message.learnt && message.is_answer()) || (i + 1 == upto && !ask);
+                let wanted = !thought
+                    || (learnt && message.learnt && message.is_answer())
+                    || (i + 1 == upto && !ask);
                 let without = |m: &mut Vec<Value>| {
                     let keys = if thought { &THOUGHTS[..] } else { &[key][..] };
-                    keys.iter().for_each(|key| drop(m[i].as_object_mut().and_then(|fields| fields.shift_remove(*key))));
+                    keys.iter().for_each(|key| {
+                        drop(m[i].as_object_mut().and_then(|fields| fields.shift_remove(*key)))
+                    });
                 };
                 if wanted && !differs(self.probed(upto, ask, without)) {
                     return Ok(Some(Lost::Key(i, key)));
@@ -337,27 +400,47 @@ impl Talk<'_> {
         let what = match lost {
             Lost::Tools => "has no place for `tools`".to_owned(),
             Lost::Message(i) => {
-                format!("leaves out message {} of the conversation, which is of the role `{}`", i + 1, self.message(*i).role())
+                format!(
+                    "leaves out message {} of the conversation, which is of the role `{}`",
+                    i + 1,
+                    self.message(*i).role()
+                )
             }
-            Lost::Key(i, key) => format!("leaves out `{key}` of message {} of the conversation", i + 1),
+            Lost::Key(i, key) => {
+                format!("leaves out `{key}` of message {} of the conversation", i + 1)
+            }
         };
         Error::data(format!("{}: the model's chat template {what}", self.chat.place)).hint(OWN)
     }
 
     fn untold(&self, turn: &Turn) -> Error {
-        let what = format!("under the model's chat template turn {} changes what stands before it", turn.at + 1);
+        let what = format!(
+            "under the model's chat template turn {} changes what stands before it",
+            turn.at + 1
+        );
         Error::data(format!("{}: {what}, and cannot be told from it", self.chat.place)).hint(OWN)
     }
 
     fn worded(&self, examples: Vec<Vec<Piece>>, how: How) -> Result<Worded> {
-        let texts: Vec<String> = examples.iter().map(|pieces| pieces.iter().map(|piece| piece.text.as_str()).collect()).collect();
-        let answers = self.chat.messages.iter().filter(|message| message.is_answer() && message.learnt);
-        let altered = how != How::Last && answers.into_iter().any(|m| !texts.iter().any(|text| text.contains(m.content().trim())));
-        let named = (0..self.messages.len()).filter(|&i| self.message(i).fields.contains_key("name") && self.message(i).role() != "tool");
+        let texts: Vec<String> = examples
+            .iter()
+            .map(|pieces| pieces.iter().map(|piece| piece.text.as_str()).collect())
+            .collect();
+        let answers =
+            self.chat.messages.iter().filter(|message| message.is_answer() && message.learnt);
+        let altered = how != How::Last
+            && answers
+                .into_iter()
+                .any(|m| !texts.iter().any(|text| text.contains(m.content().trim())));
+        let named = (0..self.messages.len()).filter(|&i| {
+            self.message(i).fields.contains_key("name") && self.message(i).role() != "tool"
+        });
         let upto = self.messages.len();
         let mut unnamed = false;
         for i in named {
-            let bare = self.probed(upto, false, |m| drop(m[i].as_object_mut().and_then(|fields| fields.shift_remove("name"))));
+            let bare = self.probed(upto, false, |m| {
+                drop(m[i].as_object_mut().and_then(|fields| fields.shift_remove("name")))
+            });
             unnamed |= bare.is_some_and(|bare| Some(bare) == self.text(upto, false).ok());
         }
         Ok(Worded { examples, how, altered, unnamed })
@@ -383,7 +466,9 @@ fn set_content(message: &mut Value, content: &str) {
 /// Puts [`PROBE`] in the place of what a turn says, or of the function that it calls where it says nothing.
 fn set_probe(message: &mut Value) {
     let silent = message["content"].as_str().is_none_or(str::is_empty);
-    let named = ["/tool_calls/0/function/name", "/tool_calls/0/name"].into_iter().find(|path| message.pointer(path).is_some());
+    let named = ["/tool_calls/0/function/name", "/tool_calls/0/name"]
+        .into_iter()
+        .find(|path| message.pointer(path).is_some());
     match named.filter(|_| silent).and_then(|path| message.pointer_mut(path)) {
         Some(name) => *name = PROBE.into(),
         None => set_content(message, PROBE),
@@ -398,6 +483,9 @@ fn common(a: &str, b: &str) -> usize {
 /// From where to where in `text` stands what [`PROBE`] stands for in `probed`; `None` where that is not at one place.
 fn around(probed: &str, text: &str) -> Option<(usize, usize)> {
     let (before, after) = probed.split_once(PROBE)?;
-    let fits = !after.contains(PROBE) && text.starts_with(before) && text.ends_with(after) && before.len() + after.len() <= text.len();
+    let fits = !after.contains(PROBE)
+        && text.starts_with(before)
+        && text.ends_with(after)
+        && before.len() + after.len() <= text.len();
     fits.then(|| (before.len(), text.len() - after.len()))
 }

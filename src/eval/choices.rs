@@ -28,7 +28,13 @@ impl Scores {
     /// Of every item the choice with the largest sum per character.
     pub fn largest_per_character(&self, items: &[ChoiceItem]) -> Vec<usize> {
         let divide = |(sums, item): (&Vec<f64>, &ChoiceItem)| {
-            largest(&sums.iter().zip(&item.choice_chars).map(|(s, &n)| s / n.max(1) as f64).collect::<Vec<f64>>())
+            largest(
+                &sums
+                    .iter()
+                    .zip(&item.choice_chars)
+                    .map(|(s, &n)| s / n.max(1) as f64)
+                    .collect::<Vec<f64>>(),
+            )
         };
         self.sums.iter().zip(items).map(divide).collect()
     }
@@ -36,7 +42,12 @@ impl Scores {
 
 /// Scores all items; `progress` hears how many are done and may end it with an error.
 /// Errors where a likelihood is no number.
-pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progress: impl FnMut(usize) -> Result<()>) -> Result<Scores> {
+pub fn score(
+    model: &Model,
+    overlay: &Overlay,
+    items: &[ChoiceItem],
+    mut progress: impl FnMut(usize) -> Result<()>,
+) -> Result<Scores> {
     let mut scores = Scores { sums: Vec::with_capacity(items.len()), tokens: 0 };
     let mut end = 0;
     for batch in batches(model.config(), items) {
@@ -44,7 +55,10 @@ pub fn score(model: &Model, overlay: &Overlay, items: &[ChoiceItem], mut progres
         scores.tokens += batch.tokens.ids.len();
         let nll = model.nll(&batch.tokens, &batch.rows, &batch.targets, overlay)?;
         for spans in &batch.spans {
-            let sums: Vec<f64> = spans.iter().map(|parts| -parts.iter().flat_map(|r| &nll[r.clone()]).sum::<f64>()).collect();
+            let sums: Vec<f64> = spans
+                .iter()
+                .map(|parts| -parts.iter().flat_map(|r| &nll[r.clone()]).sum::<f64>())
+                .collect();
             super::finite(sums.iter().sum())?;
             scores.sums.push(sums);
         }
@@ -61,7 +75,9 @@ fn batches<'a>(config: &'a Config, items: &'a [ChoiceItem]) -> impl Iterator<Ite
         left = rest;
         let mut batch = Packed::default();
         batch.push(config, first);
-        while let Some((next, rest)) = left.split_first().filter(|_| batch.tokens.ids.len() < BATCH_TOKENS) {
+        while let Some((next, rest)) =
+            left.split_first().filter(|_| batch.tokens.ids.len() < BATCH_TOKENS)
+        {
             batch.push(config, next);
             left = rest;
         }
@@ -119,7 +135,9 @@ impl Packed {
         // The common start of all choices is computed once, but each keeps a token of its own.
         let shortest = item.choices.iter().map(Vec::len).min().unwrap_or(0);
         let first = item.choices.first().map(Vec::as_slice).unwrap_or_default();
-        let common = (0..shortest.saturating_sub(1)).take_while(|&i| item.choices.iter().all(|c| c[i] == first[i])).count();
+        let common = (0..shortest.saturating_sub(1))
+            .take_while(|&i| item.choices.iter().all(|c| c[i] == first[i]))
+            .count();
         let prompt: Vec<u32> = item.prompt.iter().chain(&first[..common]).copied().collect();
         let rests: Vec<Vec<u32>> = item.choices.iter().map(|c| c[common..].to_vec()).collect();
 
@@ -177,7 +195,8 @@ mod tests {
             for (choice, sum) in item.choices.iter().zip(sums) {
                 let ids: Vec<u32> = item.prompt.iter().chain(choice).copied().collect();
                 let rows: Vec<usize> = (item.prompt.len() - 1..ids.len() - 1).collect();
-                let whole: f64 = model.nll(&Tokens::one(ids), &rows, choice, &overlay)?.iter().sum();
+                let whole: f64 =
+                    model.nll(&Tokens::one(ids), &rows, choice, &overlay)?.iter().sum();
                 assert!((whole + sum).abs() < 1e-10, "{whole} and {sum}");
             }
         }

@@ -7,8 +7,13 @@ use anyhow::{Context, Result};
 use regex::Regex;
 
 /// What is looked for in the published sets, each by the family of its names.
-const FAMILIES: [&str; 5] =
-    ["true|false", "solution1|solution2", "answer1|answer2|answer3|answer4|answer5", "ending1|ending2|ending3|ending4", "option1|option2"];
+const FAMILIES: [&str; 5] = [
+    "true|false",
+    "solution1|solution2",
+    "answer1|answer2|answer3|answer4|answer5",
+    "ending1|ending2|ending3|ending4",
+    "option1|option2",
+];
 
 /// Finds answers; patterns are made once for every set of names.
 #[derive(Default)]
@@ -29,7 +34,9 @@ impl Extract {
 
 /// The published pattern where all names are of one family, else the names themselves, longest first.
 fn pattern(names: &[String]) -> String {
-    let family = FAMILIES.into_iter().find(|family| !names.is_empty() && names.iter().all(|name| family.split('|').any(|f| f == name)));
+    let family = FAMILIES.into_iter().find(|family| {
+        !names.is_empty() && names.iter().all(|name| family.split('|').any(|f| f == name))
+    });
     if let Some(family) = family {
         return family.to_string();
     }

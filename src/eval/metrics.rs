@@ -3,7 +3,11 @@
 
 /// The share of predictions that are right; a prediction of `None` is wrong.
 pub fn accuracy(labels: &[usize], predicted: &[Option<usize>]) -> f64 {
-    let right = labels.iter().zip(predicted).filter(|(label, predicted)| Some(**label) == **predicted).count();
+    let right = labels
+        .iter()
+        .zip(predicted)
+        .filter(|(label, predicted)| Some(**label) == **predicted)
+        .count();
     ratio(right as f64, labels.len() as f64)
 }
 
@@ -25,7 +29,8 @@ pub fn f1(labels: &[usize], predicted: &[Option<usize>], positive: usize) -> f64
 
 /// The mean F1 of the classes that occur, as a label or as a prediction; no prediction is none.
 pub fn macro_f1(labels: &[usize], predicted: &[Option<usize>]) -> f64 {
-    let classes: std::collections::BTreeSet<usize> = labels.iter().copied().chain(predicted.iter().copied().flatten()).collect();
+    let classes: std::collections::BTreeSet<usize> =
+        labels.iter().copied().chain(predicted.iter().copied().flatten()).collect();
     ratio(classes.iter().map(|&class| f1(labels, predicted, class)).sum(), classes.len() as f64)
 }
 
@@ -33,7 +38,12 @@ pub fn macro_f1(labels: &[usize], predicted: &[Option<usize>]) -> f64 {
 /// (c s − Σ p t) / √((s² − Σ p²)(s² − Σ t²)), with s items, c of them right, and t_k labels and p_k predictions of
 /// class k.
 pub fn matthews(labels: &[usize], predicted: &[Option<usize>]) -> f64 {
-    let classes = labels.iter().copied().chain(predicted.iter().copied().flatten()).max().map_or(0, |most| most + 1);
+    let classes = labels
+        .iter()
+        .copied()
+        .chain(predicted.iter().copied().flatten())
+        .max()
+        .map_or(0, |most| most + 1);
     let (mut t, mut p) = (vec![0f64; classes + 1], vec![0f64; classes + 1]);
     let mut right = 0.0;
     for (&label, &predicted) in labels.iter().zip(predicted) {

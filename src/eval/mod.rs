@@ -22,7 +22,10 @@ fn finite(sum: f64) -> anyhow::Result<()> {
     if sum.is_finite() {
         return Ok(());
     }
-    Err(crate::error::Error::run(format!("the model's likelihood is {}: its weights have left the range of numbers", sum.abs()))
-        .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
-        .into())
+    Err(crate::error::Error::run(format!(
+        "the model's likelihood is {}: its weights have left the range of numbers",
+        sum.abs()
+    ))
+    .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
+    .into())
 }

@@ -19,7 +19,12 @@ pub struct Nll {
 
 /// Measures all examples; `progress` hears how many are done and may end it with an error.
 /// Errors where the likelihood is no number.
-pub fn mean(model: &Model, overlay: &Overlay, examples: &[Example], mut progress: impl FnMut(usize) -> Result<()>) -> Result<Nll> {
+pub fn mean(
+    model: &Model,
+    overlay: &Overlay,
+    examples: &[Example],
+    mut progress: impl FnMut(usize) -> Result<()>,
+) -> Result<Nll> {
     let (mut sum, mut supervised, mut tokens) = (0.0, 0, 0);
     let mut end = 0;
     for some in batches(examples) {

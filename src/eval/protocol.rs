@@ -38,10 +38,14 @@ impl Protocol {
 
     /// The protocol of that name; an unknown one is a usage error with the nearest.
     pub fn parse(name: &str) -> Result<Self> {
-        match [Self::Choices, Self::LlmAdapters, Self::Likelihood].into_iter().find(|p| p.name() == name) {
+        match [Self::Choices, Self::LlmAdapters, Self::Likelihood]
+            .into_iter()
+            .find(|p| p.name() == name)
+        {
             Some(protocol) => Ok(protocol),
             None => {
-                let near = nearest(name, NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let near = nearest(name, NAMES)
+                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
                 let error = Error::usage(format!("unknown protocol `{name}`{near}"));
                 Err(error.hint("protocols are `lm-eval`, `llm-adapters` and `perplexity`").into())
             }
@@ -57,23 +61,43 @@ impl Protocol {
     }
 
     /// The metrics, headed by the name.
-    fn results(self, metrics: impl IntoIterator<Item = (&'static str, Value)>) -> Map<String, Value> {
+    fn results(
+        self,
+        metrics: impl IntoIterator<Item = (&'static str, Value)>,
+    ) -> Map<String, Value> {
         let named = std::iter::once(("protocol", self.name().into()));
         named.chain(metrics).map(|(key, value)| (key.to_string(), value)).collect()
     }
 }
 
 /// By [`Protocol::Choices`]; `progress` hears how many items are done and may end it with an error.
-pub fn by_choices(model: &Model, overlay: &Overlay, items: &[ChoiceItem], progress: impl FnMut(usize) -> Result<()>) -> Result<Measured> {
+pub fn by_choices(
+    model: &Model,
+    overlay: &Overlay,
+    items: &[ChoiceItem],
+    progress: impl FnMut(usize) -> Result<()>,
+) -> Result<Measured> {
     let scores = choices::score(model, overlay, items, progress)?;
-    let predict = |(item, index): (&ChoiceItem, usize)| Prediction { label: item.label, predicted: Some(index), text: None };
+    let predict = |(item, index): (&ChoiceItem, usize)| Prediction {
+        label: item.label,
+        predicted: Some(index),
+        text: None,
+    };
     let predictions: Vec<Prediction> = items.iter().zip(scores.largest()).map(predict).collect();
-    let normalized = items.iter().zip(scores.largest_per_character(items)).filter(|(item, index)| item.label == *index).count();
+    let normalized = items
+        .iter()
+        .zip(scores.largest_per_character(items))
+        .filter(|(item, index)| item.label == *index)
+        .count();
     let extra = ("accuracy_norm", (normalized as f64 / items.len() as f64).into());
     let mut results = judged(extra, items.iter().map(|item| item.names.as_slice()), &predictions);
     let targets: Option<Vec<f64>> = items.iter().map(|item| item.target).collect();
     if let Some(targets) = targets {
-        let estimates = items.iter().zip(&scores.sums).map(|(item, sums)| estimate(item, sums)).collect::<Result<Vec<f64>>>()?;
+        let estimates = items
+            .iter()
+            .zip(&scores.sums)
+            .map(|(item, sums)| estimate(item, sums))
+            .collect::<Result<Vec<f64>>>()?;
         results.push(("pearson", metrics::pearson(&estimates, &targets).into()));
         results.push(("spearman", metrics::spearman(&estimates, &targets).into()));
     }
@@ -88,7 +112,11 @@ pub fn by_answers(
     tokenizer: &dyn Decode,
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Measured> {
-    let how = Generation { max_tokens: Protocol::NEW_TOKENS, beams: Protocol::BEAMS, ..Generation::default() };
+    let how = Generation {
+        max_tokens: Protocol::NEW_TOKENS,
+        beams: Protocol::BEAMS,
+        ..Generation::default()
+    };
     let prompts: Vec<Vec<u32>> = items.iter().map(|item| item.prompt.clone()).collect();
     let texts = generate(model, overlay, &prompts, tokenizer, &how, progress)?;
     let tokens = prompts.iter().map(Vec::len).chain(texts.iter().map(|text| text.ids.len())).sum();
@@ -97,7 +125,10 @@ pub fn by_answers(
 }
 
 /// What generated texts answer.
-fn answers(items: &[GenerationItem], texts: Vec<Generated>) -> Result<(Map<String, Value>, Vec<Prediction>)> {
+fn answers(
+    items: &[GenerationItem],
+    texts: Vec<Generated>,
+) -> Result<(Map<String, Value>, Vec<Prediction>)> {
     let mut extract = Extract::default();
     let mut unparsed = 0;
     let mut predictions = Vec::with_capacity(items.len());
@@ -121,8 +152,16 @@ pub fn by_likelihood(
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Measured> {
     let nll = nll::mean(model, overlay, examples, progress)?;
-    let results = [("nll", nll.mean.into()), ("perplexity", nll.mean.exp().into()), ("tokens", nll.supervised.into())];
-    Ok(Measured { metrics: Protocol::Likelihood.results(results), tokens: nll.tokens, predictions: vec![] })
+    let results = [
+        ("nll", nll.mean.into()),
+        ("perplexity", nll.mean.exp().into()),
+        ("tokens", nll.supervised.into()),
+    ];
+    Ok(Measured {
+        metrics: Protocol::Likelihood.results(results),
+        tokens: nll.tokens,
+        predictions: vec![],
+    })
 }
 
 /// What all predictions have in common, with `extra` after the accuracy. Where all items share their names also F1,
@@ -145,7 +184,11 @@ fn judged<'a>(
     if let Some(first) = names.next()
         && names.all(|other| other == first)
     {
-        let f1 = if first.len() == 2 { metrics::f1(&labels, &predicted, 1) } else { metrics::macro_f1(&labels, &predicted) };
+        let f1 = if first.len() == 2 {
+            metrics::f1(&labels, &predicted, 1)
+        } else {
+            metrics::macro_f1(&labels, &predicted)
+        };
         out.push(("f1", f1.into()));
         out.push(("matthews", metrics::matthews(&labels, &predicted).into()));
     }
@@ -167,7 +210,9 @@ fn estimate(item: &ChoiceItem, sums: &[f64]) -> Result<f64> {
     let top = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let (mut total, mut weighted) = (0.0, 0.0);
     for (name, sum) in item.names.iter().zip(sums) {
-        let Some(number) = number(name) else { bail_data!("the choice `{name}` should be a number, as its item has a target") };
+        let Some(number) = number(name) else {
+            bail_data!("the choice `{name}` should be a number, as its item has a target")
+        };
         let p = (sum - top).exp();
         total += p;
         weighted += p * number;
@@ -201,27 +246,52 @@ mod tests {
             assert_eq!(Protocol::parse(name)?.name(), name);
         }
         let Err(error) = Protocol::parse("lm_eval") else { panic!("an unknown name") };
-        assert_eq!((class_of(&error), error.to_string()), (Class::Usage, "unknown protocol `lm_eval`; did you mean `lm-eval`?".into()));
+        assert_eq!(
+            (class_of(&error), error.to_string()),
+            (Class::Usage, "unknown protocol `lm_eval`; did you mean `lm-eval`?".into())
+        );
         Ok(())
     }
 
     #[test]
     fn texts_are_judged_by_their_first_name() -> Result<()> {
-        let item = |label| GenerationItem { prompt: vec![1], names: names(&["true", "false"]), label };
+        let item =
+            |label| GenerationItem { prompt: vec![1], names: names(&["true", "false"]), label };
         let items = [0, 0, 1, 1, 1].map(item);
         let texts = [" true.", "false", "\nfalse true", "none", "true"];
         let texts = texts.map(|text| Generated { ids: vec![], text: text.into() }).to_vec();
         let (metrics, predictions) = answers(&items, texts.clone())?;
-        assert_eq!(keys(&metrics), ["protocol", "accuracy", "unparsed", "standard_error", "items", "majority", "f1", "matthews"]);
-        let want = [("accuracy", 0.4), ("unparsed", 0.2), ("majority", 0.6), ("f1", 0.4), ("items", 5.0)];
+        assert_eq!(
+            keys(&metrics),
+            [
+                "protocol",
+                "accuracy",
+                "unparsed",
+                "standard_error",
+                "items",
+                "majority",
+                "f1",
+                "matthews"
+            ]
+        );
+        let want =
+            [("accuracy", 0.4), ("unparsed", 0.2), ("majority", 0.6), ("f1", 0.4), ("items", 5.0)];
         for (key, want) in want {
             assert_eq!(metrics[key].as_f64(), Some(want), "{key}");
         }
-        assert_eq!(predictions[0], Prediction { label: 0, predicted: Some(0), text: Some("true.".into()) });
-        assert_eq!(predictions.iter().map(|p| p.predicted).collect::<Vec<_>>(), [Some(0), Some(1), Some(1), None, Some(0)]);
+        assert_eq!(
+            predictions[0],
+            Prediction { label: 0, predicted: Some(0), text: Some("true.".into()) }
+        );
+        assert_eq!(
+            predictions.iter().map(|p| p.predicted).collect::<Vec<_>>(),
+            [Some(0), Some(1), Some(1), None, Some(0)]
+        );
         // A published name that the item has not is an answer, but wrong.
-        let other = [GenerationItem { prompt: vec![1], names: names(&["answer1", "answer2"]), label: 0 }];
-        let (metrics, predictions) = answers(&other, vec![Generated { ids: vec![], text: "answer4".into() }])?;
+        let other =
+            [GenerationItem { prompt: vec![1], names: names(&["answer1", "answer2"]), label: 0 }];
+        let (metrics, predictions) =
+            answers(&other, vec![Generated { ids: vec![], text: "answer4".into() }])?;
         assert_eq!((metrics["unparsed"].as_f64(), predictions[0].predicted), (Some(0.0), None));
         Ok(())
     }
@@ -239,20 +309,34 @@ mod tests {
             label,
             target,
         };
-        let items = [item(0, &["1", "2.5"], Some(1.0)), item(1, &["1", "2.5"], Some(2.0)), item(1, &["1", "2.5"], Some(2.5))];
+        let items = [
+            item(0, &["1", "2.5"], Some(1.0)),
+            item(1, &["1", "2.5"], Some(2.0)),
+            item(1, &["1", "2.5"], Some(2.5)),
+        ];
         let found = by_choices(&model, &none, &items, |_| Ok(()))?;
-        let common = ["protocol", "accuracy", "accuracy_norm", "standard_error", "items", "majority"];
-        assert_eq!(keys(&found.metrics), [&common[..], &["f1", "matthews", "pearson", "spearman"]].concat());
+        let common =
+            ["protocol", "accuracy", "accuracy_norm", "standard_error", "items", "majority"];
+        assert_eq!(
+            keys(&found.metrics),
+            [&common[..], &["f1", "matthews", "pearson", "spearman"]].concat()
+        );
         assert_eq!(found.metrics["majority"].as_f64(), Some(2.0 / 3.0));
         let right = found.predictions.iter().filter(|p| p.predicted == Some(p.label)).count();
         assert_eq!(found.metrics["accuracy"].as_f64(), Some(right as f64 / 3.0));
         // The estimates lie where the softmax of the two sums puts them.
         let sums = choices::score(&model, &none, &items, |_| Ok(()))?.sums;
-        let estimates: Vec<f64> = sums.iter().map(|s| 1.0 + 1.5 / (1.0 + (s[0] - s[1]).exp())).collect();
+        let estimates: Vec<f64> =
+            sums.iter().map(|s| 1.0 + 1.5 / (1.0 + (s[0] - s[1]).exp())).collect();
         let want = metrics::pearson(&estimates, &[1.0, 2.0, 2.5]);
         assert!((found.metrics["pearson"].as_f64().unwrap_or(f64::NAN) - want).abs() < 1e-12);
 
-        let mixed = by_choices(&model, &none, &[item(0, &["a", "b"], None), item(1, &["a", "c"], Some(1.0))], |_| Ok(()))?;
+        let mixed = by_choices(
+            &model,
+            &none,
+            &[item(0, &["a", "b"], None), item(1, &["a", "c"], Some(1.0))],
+            |_| Ok(()),
+        )?;
         assert_eq!(keys(&mixed.metrics), common);
         assert!(by_choices(&model, &none, &[item(0, &["a", "2"], Some(1.0))], |_| Ok(())).is_err());
         Ok(())
@@ -270,7 +354,11 @@ mod tests {
             }
         }
         let model = testing::model(&testing::config(), DType::F32)?;
-        let items = [0, 1].map(|label| GenerationItem { prompt: vec![1, 2], names: names(&["option1", "option2"]), label });
+        let items = [0, 1].map(|label| GenerationItem {
+            prompt: vec![1, 2],
+            names: names(&["option1", "option2"]),
+            label,
+        });
         let found = by_answers(&model, &Overlay::default(), &items, &Names, |_| Ok(()))?;
         assert_eq!((found.metrics["accuracy"].as_f64(), found.tokens), (Some(0.5), 68));
         assert_eq!(found.predictions[1].text.as_deref(), Some("32 option1"));

@@ -71,7 +71,11 @@ impl Encoded<'_> {
             Self::Sequences(examples) => nll::work(examples)?,
             Self::Questions(items, _) => {
                 let beams = Protocol::BEAMS;
-                let prompt = |item: &GenerationItem| Work { tokens: item.prompt.len(), rows: 1, pairs: item.prompt.len().pow(2) / 2 };
+                let prompt = |item: &GenerationItem| Work {
+                    tokens: item.prompt.len(),
+                    rows: 1,
+                    pairs: item.prompt.len().pow(2) / 2,
+                };
                 let step = |item: &GenerationItem| Work {
                     tokens: beams,
                     rows: beams,
@@ -96,7 +100,17 @@ impl Encoded<'_> {
         out.insert("protocol".into(), self.protocol().name().into());
         let names: &[&str] = match self {
             Self::Sequences(_) => &["nll", "perplexity"],
-            _ => &["accuracy", "accuracy_norm", "majority", "standard_error", "unparsed", "f1", "matthews", "pearson", "spearman"],
+            _ => &[
+                "accuracy",
+                "accuracy_norm",
+                "majority",
+                "standard_error",
+                "unparsed",
+                "f1",
+                "matthews",
+                "pearson",
+                "spearman",
+            ],
         };
         for name in names {
             let value = match *name {
@@ -109,16 +123,28 @@ impl Encoded<'_> {
             };
             out.insert((*name).into(), value.into());
         }
-        out.insert(if matches!(self, Self::Sequences(_)) { "tokens" } else { "items" }.into(), self.len().into());
+        out.insert(
+            if matches!(self, Self::Sequences(_)) { "tokens" } else { "items" }.into(),
+            self.len().into(),
+        );
         out
     }
 
     /// Measures all of it; `progress` hears how many are done and may end it with an error.
-    pub fn measure(&self, model: &Model, overlay: &Overlay, progress: impl FnMut(usize) -> Result<()>) -> Result<Measured> {
+    pub fn measure(
+        &self,
+        model: &Model,
+        overlay: &Overlay,
+        progress: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Measured> {
         match *self {
             Self::Choices(items) => protocol::by_choices(model, overlay, items, progress),
-            Self::Questions(items, tokenizer) => protocol::by_answers(model, overlay, items, tokenizer, progress),
-            Self::Sequences(examples) => protocol::by_likelihood(model, overlay, examples, progress),
+            Self::Questions(items, tokenizer) => {
+                protocol::by_answers(model, overlay, items, tokenizer, progress)
+            }
+            Self::Sequences(examples) => {
+                protocol::by_likelihood(model, overlay, examples, progress)
+            }
         }
     }
 }

@@ -34,13 +34,16 @@ impl Entry {
     /// The comment's first sentence.
     pub fn first_sentence(&self) -> String {
         let paragraph = self.doc.split("\n\n").next().unwrap_or_default().replace('\n', " ");
-        let end = paragraph.match_indices(". ").find(|(at, _)| paragraph[at + 2..].starts_with(|c: char| c.is_uppercase() || c == '`'));
+        let end = paragraph.match_indices(". ").find(|(at, _)| {
+            paragraph[at + 2..].starts_with(|c: char| c.is_uppercase() || c == '`')
+        });
         end.map_or(paragraph.as_str(), |(at, _)| &paragraph[..=at]).trim().to_owned()
     }
 }
 
 /// Headings in the order in which they are read; others follow, the standard library last.
-const NOUNS: [&str; 7] = ["model", "booster", "data", "sampler", "optimizer", "params", "threshold"];
+const NOUNS: [&str; 7] =
+    ["model", "booster", "data", "sampler", "optimizer", "params", "threshold"];
 
 /// Everything that natives and the standard library offer, by noun.
 ///
@@ -53,12 +56,25 @@ pub fn entries() -> Result<Vec<Entry>> {
         let ast = engine.compile(text).with_context(|| format!("`{module}` does not compile"))?;
         let about = ast.doc().replace("//!", "///");
         let public = ast.iter_functions().filter(|f| f.access.is_public() && !f.name.contains('$'));
-        entries.extend(public.map(|f| scripted(module, Signature::of_script(&f), &f.comments, &about)));
+        entries.extend(
+            public.map(|f| scripted(module, Signature::of_script(&f), &f.comments, &about)),
+        );
     }
-    let rank = |e: &Entry| (e.noun.starts_with("std/"), NOUNS.iter().position(|n| *n == e.noun).unwrap_or(NOUNS.len()));
-    let kind = |e: &Entry| (!e.path().contains("::"), e.path().contains('.'), !e.call.contains('('), e.owner.clone());
+    let rank = |e: &Entry| {
+        (e.noun.starts_with("std/"), NOUNS.iter().position(|n| *n == e.noun).unwrap_or(NOUNS.len()))
+    };
+    let kind = |e: &Entry| {
+        (!e.path().contains("::"), e.path().contains('.'), !e.call.contains('('), e.owner.clone())
+    };
     entries.sort_by(|a, b| {
-        (rank(a), &a.noun, kind(a), &a.name, a.call.len(), &a.call).cmp(&(rank(b), &b.noun, kind(b), &b.name, b.call.len(), &b.call))
+        (rank(a), &a.noun, kind(a), &a.name, a.call.len(), &a.call).cmp(&(
+            rank(b),
+            &b.noun,
+            kind(b),
+            &b.name,
+            b.call.len(),
+            &b.call,
+        ))
     });
     entries.dedup();
     Ok(entries)
@@ -69,7 +85,8 @@ pub fn entries() -> Result<Vec<Entry>> {
 pub fn definitions() -> Vec<(String, String)> {
     let mut engine = Engine::new_raw();
     bind::register(&mut engine);
-    let all: Vec<(String, String, String)> = engine.collect_fn_metadata(None, |f| defined(&f), false);
+    let all: Vec<(String, String, String)> =
+        engine.collect_fn_metadata(None, |f| defined(&f), false);
     let mut texts: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for (namespace, signature, doc) in all {
         texts.entry(namespace).or_default().insert(signature, doc);
@@ -81,14 +98,18 @@ pub fn definitions() -> Vec<(String, String)> {
             out += &format!("\nmodule {namespace} {{\n");
         }
         for (signature, doc) in functions {
-            let comment: String = doc.lines().map(|line| format!("{indent}/// {line}").trim_end().to_owned() + "\n").collect();
+            let comment: String = doc
+                .lines()
+                .map(|line| format!("{indent}/// {line}").trim_end().to_owned() + "\n")
+                .collect();
             out += &format!("\n{comment}{indent}fn {signature};\n");
         }
         if !namespace.is_empty() {
             out += "}\n";
         }
     }
-    let modules = modules::std_modules().map(|(name, text)| (format!("{name}.rhai"), text.to_owned()));
+    let modules =
+        modules::std_modules().map(|(name, text)| (format!("{name}.rhai"), text.to_owned()));
     std::iter::once(("xgbrun.d.rhai".to_owned(), out)).chain(modules).collect()
 }
 
@@ -102,7 +123,8 @@ fn defined(f: &FuncInfo) -> Option<(String, String, String)> {
     if !name.starts_with(|c: char| c.is_alphabetic()) || name.contains('$') {
         return None;
     }
-    let params: Vec<String> = signature.params.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
+    let params: Vec<String> =
+        signature.params.iter().map(|(name, kind)| format!("{name}: {kind}")).collect();
     let doc = plain(f.metadata.comments.iter().map(AsRef::as_ref));
     let text = format!("{name}({}) -> {}", params.join(", "), answer(&f.metadata.return_type));
     Some((signature.namespace, text, doc))
@@ -112,7 +134,8 @@ fn native(f: &FuncInfo) -> Option<Entry> {
     let signature = Signature::of_native(f);
     let answer = answer(&f.metadata.return_type);
     let arrow = if answer == "()" { String::new() } else { format!(" → {answer}") };
-    let receiver = signature.params.first().filter(|_| signature.method).map(|(_, kind)| kind.clone());
+    let receiver =
+        signature.params.first().filter(|_| signature.method).map(|(_, kind)| kind.clone());
     let (property, name) = match signature.name.strip_prefix("get$") {
         Some(name) => (true, name.to_owned()),
         None => (false, signature.name.clone()),
@@ -121,7 +144,12 @@ fn native(f: &FuncInfo) -> Option<Entry> {
     if !name.starts_with(|c: char| c.is_alphabetic()) || name.contains('$') {
         return None;
     }
-    let names: Vec<&str> = signature.params.iter().skip(usize::from(signature.method)).map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = signature
+        .params
+        .iter()
+        .skip(usize::from(signature.method))
+        .map(|(name, _)| name.as_str())
+        .collect();
     let (owner, path) = match &receiver {
         Some(kind) => (kind.clone(), format!("{kind}.{name}")),
         None if signature.namespace.is_empty() => (String::new(), name.clone()),
@@ -135,7 +163,14 @@ fn native(f: &FuncInfo) -> Option<Entry> {
         owner => owner,
     };
     let noun = if ["task", "set"].contains(&noun) { "data" } else { noun }.to_owned();
-    Some(Entry { noun, owner, name, call, signature: format!("{typed}{arrow}"), doc: plain(f.metadata.comments.iter().map(AsRef::as_ref)) })
+    Some(Entry {
+        noun,
+        owner,
+        name,
+        call,
+        signature: format!("{typed}{arrow}"),
+        doc: plain(f.metadata.comments.iter().map(AsRef::as_ref)),
+    })
 }
 
 /// A function of the standard library; what its module says of all of them is part of its comment.
@@ -143,12 +178,21 @@ fn scripted(module: &str, signature: Signature, comments: &[&str], about: &str) 
     let alias = module.rsplit('/').next().unwrap_or(module);
     let call = signature.show(alias);
     let doc = plain(comments.iter().copied().chain(["///", about])).trim_end().to_owned();
-    Entry { noun: module.into(), owner: alias.into(), name: signature.name, signature: call.clone(), call, doc }
+    Entry {
+        noun: module.into(),
+        owner: alias.into(),
+        name: signature.name,
+        signature: call.clone(),
+        call,
+        doc,
+    }
 }
 
 /// A native's answer by the name that recipes know.
 fn answer(kind: &str) -> String {
-    let inside = kind.split_once('<').map_or(kind, |(_, inside)| inside.split([',', '>']).next().unwrap_or(inside));
+    let inside = kind
+        .split_once('<')
+        .map_or(kind, |(_, inside)| inside.split([',', '>']).next().unwrap_or(inside));
     if inside.is_empty() { "()".into() } else { friendly(inside) }
 }
 
@@ -167,7 +211,10 @@ mod tests {
 
     fn find<'a>(entries: &'a [Entry], call: &str) -> &'a Entry {
         let calls = || entries.iter().map(|e| e.call.as_str()).collect::<Vec<_>>();
-        entries.iter().find(|e| e.call == call).unwrap_or_else(|| panic!("`{call}` is none of {:?}", calls()))
+        entries
+            .iter()
+            .find(|e| e.call == call)
+            .unwrap_or_else(|| panic!("`{call}` is none of {:?}", calls()))
     }
 
     #[test]
@@ -176,7 +223,11 @@ mod tests {
         assert!(entries.len() > 40, "{}", entries.len());
         for entry in &entries {
             let first = entry.first_sentence();
-            assert!(first.len() > 10 && first.ends_with('.'), "`{}` has no first sentence: `{first}`", entry.call);
+            assert!(
+                first.len() > 10 && first.ends_with('.'),
+                "`{}` has no first sentence: `{first}`",
+                entry.call
+            );
         }
     }
 
@@ -193,24 +244,45 @@ mod tests {
             ("sampler(name)", "sampler", "sampler(name: string) → sampler"),
             ("adamw(options)", "optimizer", "adamw(options: map) → optimizer"),
             ("params(defaults)", "params", "params(defaults: map) → map"),
-            ("policy::uniform(sampler, model, k)", "std/policy", "policy::uniform(sampler, model, k)"),
+            (
+                "policy::uniform(sampler, model, k)",
+                "std/policy",
+                "policy::uniform(sampler, model, k)",
+            ),
         ] {
             let entry = find(&entries, call);
             assert_eq!((entry.noun.as_str(), entry.signature.as_str()), (noun, signature));
         }
         for entry in &entries {
-            let rust = ["&", "mut ", "INT", "FLOAT", "Map", "Array", "Answer", "Result", "<", "Box", "$"];
+            let rust =
+                ["&", "mut ", "INT", "FLOAT", "Map", "Array", "Answer", "Result", "<", "Box", "$"];
             assert!(!rust.iter().any(|word| entry.signature.contains(word)), "{}", entry.signature);
         }
-        assert!(!entries.iter().any(|e| e.call.starts_with("schedule::over")), "a private function is shown");
-        assert!(find(&entries, "schedule::cosine(p, round)").doc.contains("`warmup`"), "what the module says is left out");
+        assert!(
+            !entries.iter().any(|e| e.call.starts_with("schedule::over")),
+            "a private function is shown"
+        );
+        assert!(
+            find(&entries, "schedule::cosine(p, round)").doc.contains("`warmup`"),
+            "what the module says is left out"
+        );
     }
 
     #[test]
     fn nouns_come_in_reading_order() {
         let mut nouns: Vec<String> = entries().unwrap().into_iter().map(|e| e.noun).collect();
         nouns.dedup();
-        let wanted = ["model", "booster", "data", "sampler", "optimizer", "params", "std/boost", "std/policy", "std/schedule"];
+        let wanted = [
+            "model",
+            "booster",
+            "data",
+            "sampler",
+            "optimizer",
+            "params",
+            "std/boost",
+            "std/policy",
+            "std/schedule",
+        ];
         let known: Vec<&String> = nouns.iter().filter(|n| wanted.contains(&n.as_str())).collect();
         assert_eq!(known, wanted.iter().collect::<Vec<_>>());
     }

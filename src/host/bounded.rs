@@ -1,6 +1,8 @@
 //! What the engine's packages do without a bound, or with a panic or a lock that never opens, done again with one.
 
-use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
+use rhai::{
+    Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position,
+};
 
 use super::limits::Limits;
 use super::options::type_name;
@@ -16,7 +18,9 @@ fn refuse(message: impl Into<String>) -> Box<EvalAltResult> {
 pub(super) fn register(engine: &mut Engine, limits: &Limits) {
     let most = limits.string;
     // `replace` in the engine makes the text first and measures it afterwards.
-    engine.register_fn("replace", move |text: &mut ImmutableString, find: &str, other: &str| replaced(text, find, other, most));
+    engine.register_fn("replace", move |text: &mut ImmutableString, find: &str, other: &str| {
+        replaced(text, find, other, most)
+    });
     engine.register_fn("replace", move |text: &mut ImmutableString, find: char, other: &str| {
         replaced(text, find.encode_utf8(&mut [0; 4]), other, most)
     });
@@ -67,7 +71,9 @@ fn replaced(text: &mut ImmutableString, find: &str, other: &str, most: usize) ->
     let count = text.matches(find).count();
     let size = text.len() - count * find.len() + count.saturating_mul(other.len());
     if size > most {
-        return Err(EvalAltResult::ErrorDataTooLarge("Length of string".into(), Position::NONE).into());
+        return Err(
+            EvalAltResult::ErrorDataTooLarge("Length of string".into(), Position::NONE).into()
+        );
     }
     if count > 0 {
         *text = text.replace(find, other).into();
@@ -76,7 +82,10 @@ fn replaced(text: &mut ImmutableString, find: &str, other: &str, most: usize) ->
 }
 
 /// Merge sort, stable; it ends whatever `ordered` says, and with its first error.
-fn sorted(list: &[Dynamic], ordered: &mut dyn FnMut(&Dynamic, &Dynamic) -> Answer<bool>) -> Answer<Array> {
+fn sorted(
+    list: &[Dynamic],
+    ordered: &mut dyn FnMut(&Dynamic, &Dynamic) -> Answer<bool>,
+) -> Answer<Array> {
     if list.len() < 2 {
         return Ok(list.to_vec());
     }

@@ -36,7 +36,11 @@ impl Step<'_> {
             what: format!("round {}, layers {:?}: step", self.round, self.layers),
             done: self.step as u64,
             total: self.steps as u64,
-            detail: format!("loss {:.4}, {:.0} tokens/s", self.loss, self.tokens as f64 / self.seconds),
+            detail: format!(
+                "loss {:.4}, {:.0} tokens/s",
+                self.loss,
+                self.tokens as f64 / self.seconds
+            ),
         }
     }
 }
@@ -88,7 +92,10 @@ pub fn plain(text: &str) -> String {
         match c {
             '\n' => out.push(c),
             '\t' => out.push_str("    "),
-            c if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) => {
+            c if c.is_control()
+                || ('\u{202a}'..='\u{202e}').contains(&c)
+                || ('\u{2066}'..='\u{2069}').contains(&c) =>
+            {
                 out.extend(c.escape_unicode());
             }
             c => out.push(c),

@@ -99,9 +99,25 @@ const MOST_FAILED: usize = 1000;
 type Digest = Box<dyn Fn() -> Result<(String, Option<f64>)> + Send>;
 
 impl Host {
-    pub(super) fn new(settings: Settings, guard: Guard, console: Arc<dyn Console>, sources: Arc<Sources>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        guard: Guard,
+        console: Arc<dyn Console>,
+        sources: Arc<Sources>,
+    ) -> Self {
         let params = Mutex::new(Params::new(settings.params.clone()));
-        let (samplers, run, digest, expected, expected_before, tape, left, waiting, boosters, keeping) = Default::default();
+        let (
+            samplers,
+            run,
+            digest,
+            expected,
+            expected_before,
+            tape,
+            left,
+            waiting,
+            boosters,
+            keeping,
+        ) = Default::default();
         let (agreed, models, unmerged, thresholds) = Default::default();
         Self {
             settings,
@@ -130,7 +146,8 @@ impl Host {
     /// A host that goes on with the run that `left` tells of.
     pub(super) fn after(self, mut left: Left) -> Self {
         let records = std::mem::take(&mut left.records);
-        let Timing { seconds, predicted_peak_mib, .. } = records.last().map(Record::timing).unwrap_or_default();
+        let Timing { seconds, predicted_peak_mib, .. } =
+            records.last().map(Record::timing).unwrap_or_default();
         self.guard.after(seconds);
         if let Some(mib) = predicted_peak_mib {
             let _ = self.expected_before.set(mib);
@@ -164,13 +181,22 @@ impl Host {
             return Ok(());
         }
         let predicted_peak_mib = self.predicted_peak_mib();
-        let timing = |metrics| Timing { seconds: self.guard.elapsed().as_secs_f64(), metrics, predicted_peak_mib };
+        let timing = |metrics| Timing {
+            seconds: self.guard.elapsed().as_secs_f64(),
+            metrics,
+            predicted_peak_mib,
+        };
         if let Some(run) = &mut *lock(&self.run) {
-            self.sources.take_fresh().iter().try_for_each(|(path, text)| run.keep_module(path, text))?;
+            self.sources
+                .take_fresh()
+                .iter()
+                .try_for_each(|(path, text)| run.keep_module(path, text))?;
             let metrics = run.metrics.bytes();
             let most = self.settings.limits.journal;
             if run.journal_bytes() >> 20 >= most as u64 {
-                let error = Error::usage(format!("the run's journal has more than {most} MiB: natives were called too often"));
+                let error = Error::usage(format!(
+                    "the run's journal has more than {most} MiB: natives were called too often"
+                ));
                 return Err(error.hint("raise it with `--limit-journal MIB`").into());
             }
             return self.keeping(|| run.record(&record(timing(metrics))));
@@ -180,7 +206,10 @@ impl Host {
         let good = matches!(&record, Record::Call(Call { outcome: Outcome::Answer(_), .. }));
         let mut waiting = lock(&self.waiting);
         if waiting.len() >= MOST_FAILED {
-            return Err(Error::usage(format!("{MOST_FAILED} calls have failed, and none has done anything")).into());
+            return Err(Error::usage(format!(
+                "{MOST_FAILED} calls have failed, and none has done anything"
+            ))
+            .into());
         }
         waiting.push(record);
         drop(waiting);
@@ -198,7 +227,8 @@ impl Host {
         if self.models.fetch_add(1, Ordering::Relaxed) < most {
             return Ok(());
         }
-        Err(Error::usage(format!("a run loads or makes at most {most} models")).hint("raise it with `--limit-models N`"))
+        Err(Error::usage(format!("a run loads or makes at most {most} models"))
+            .hint("raise it with `--limit-models N`"))
     }
 
     /// A host on which nothing is computed and nothing written.
@@ -215,10 +245,15 @@ impl Host {
     /// Notes what a call at `context` would do. Errors once there are too many notes.
     pub(super) fn note(&self, context: &NativeCallContext, event: Event) -> Result<()> {
         let Some(ledger) = &self.ledger else { return Ok(()) };
-        let in_recipe = context.call_source().is_none_or(|source| source == self.sources.recipe().name);
+        let in_recipe =
+            context.call_source().is_none_or(|source| source == self.sources.recipe().name);
         let line = if in_recipe { context.call_position().line() } else { None };
         // A script cannot catch an interrupt.
-        if lock(ledger).note(line, event) { Ok(()) } else { Err(Error::new(Class::Interrupted, "endless").into()) }
+        if lock(ledger).note(line, event) {
+            Ok(())
+        } else {
+            Err(Error::new(Class::Interrupted, "endless").into())
+        }
     }
 
     /// Says that a pass through a model's network is about to take so many bytes, beside what merges have left.
@@ -261,7 +296,11 @@ impl Host {
             none => {
                 let made = match lock(&self.left).take() {
                     Some(left) => left.take_up(self.manifest()?)?,
-                    None => Run::create(self.settings.out.as_deref(), self.manifest()?, &self.sources.recipe().text)?,
+                    None => Run::create(
+                        self.settings.out.as_deref(),
+                        self.manifest()?,
+                        &self.sources.recipe().text,
+                    )?,
                 };
                 let run = none.insert(made);
                 lock(&self.waiting).drain(..).try_for_each(|record| run.record(&record))?;
@@ -327,7 +366,9 @@ impl Host {
     /// Notes in the run where a name lies, if that is a path.
     pub(super) fn note_place(&self, name: &str, found: &Name) -> Result<()> {
         match found {
-            Name::Path(path) => self.with_run(|run| run.note_place(name, path, self.settings.places.moved.contains_key(name))),
+            Name::Path(path) => self.with_run(|run| {
+                run.note_place(name, path, self.settings.places.moved.contains_key(name))
+            }),
             _ => Ok(()),
         }
     }
@@ -343,7 +384,8 @@ impl Host {
             matches!(source::resolve(name, &wide), Ok(Name::Hub { .. }))
         };
         if !grants.hub && self.ledger.is_none() && of_hub() {
-            let question = format!("The recipe asks for `{name}` from the Hugging Face hub. Fetch it?");
+            let question =
+                format!("The recipe asks for `{name}` from the Hugging Face hub. Fetch it?");
             grants.hub = lock(&self.agreed).contains(name) || self.console.allows(&question);
             self.guard.check()?;
             if grants.hub {
@@ -354,7 +396,10 @@ impl Host {
     }
 
     /// Takes the digest of the run's weights when it has ended; the first model loaded is the run's.
-    pub(super) fn at_end(&self, digest: impl Fn() -> Result<(String, Option<f64>)> + Send + 'static) {
+    pub(super) fn at_end(
+        &self,
+        digest: impl Fn() -> Result<(String, Option<f64>)> + Send + 'static,
+    ) {
         lock(&self.digest).get_or_insert_with(|| Box::new(digest));
     }
 
@@ -375,7 +420,10 @@ impl Host {
                 (run.training.weights_digest, run.training.captured) = (Some(digest), captured);
             }
             run.training.predicted_peak_mib = predicted;
-            run.outcomes = lock(&self.thresholds).iter().map(|threshold| threshold.outcome(&run.evaluations)).collect();
+            run.outcomes = lock(&self.thresholds)
+                .iter()
+                .map(|threshold| threshold.outcome(&run.evaluations))
+                .collect();
             run.training.keeping_seconds = lock(&self.keeping).as_secs_f64();
             run.finish(seconds, true)
         })
@@ -394,13 +442,19 @@ impl Host {
     pub(super) fn interrupted(&self) -> Error {
         let said = |text: String| Error::new(Class::Interrupted, text);
         let replaying = self.is_replaying();
-        let Some(run) = &mut *lock(&self.run) else { return said("interrupted before anything was written".into()) };
+        let Some(run) = &mut *lock(&self.run) else {
+            return said("interrupted before anything was written".into());
+        };
         run.interrupted = true;
         let (folder, steps) = (run.folder.path().display().to_string(), run.training.steps);
         let steps = format!("{steps} training step{}", if steps == 1 { "" } else { "s" });
         let error = match run.finish(self.guard.elapsed().as_secs_f64(), !replaying) {
-            Ok(_) => said(format!("interrupted after {steps}; what was done until then is in the run folder `{folder}`")),
-            Err(e) => said(format!("interrupted after {steps}; the run folder `{folder}` has no summary: {e:#}")),
+            Ok(_) => said(format!(
+                "interrupted after {steps}; what was done until then is in the run folder `{folder}`"
+            )),
+            Err(e) => said(format!(
+                "interrupted after {steps}; the run folder `{folder}` has no summary: {e:#}"
+            )),
         };
         error.hint(format!("`xgbrun --resume {folder}` goes on"))
     }
@@ -414,7 +468,8 @@ impl Host {
         if samplers.len() >= MOST && !samplers.contains_key(name) {
             return Err(Error::usage(format!("a recipe has at most {MOST} samplers")));
         }
-        let stream = || Arc::new(Mutex::new(Stream::new(self.settings.seed, &format!("sampler/{name}"))));
+        let stream =
+            || Arc::new(Mutex::new(Stream::new(self.settings.seed, &format!("sampler/{name}"))));
         Ok(samplers.entry(name.to_owned()).or_insert_with(stream).clone())
     }
 }

@@ -57,13 +57,21 @@ impl Doing<'_> {
 }
 
 /// The call of the native `name`, told from others of that name by `arguments`.
-pub fn call<'a>(context: &'a NativeCallContext, host: &'a Host, name: &str, arguments: Value) -> Call<'a> {
+pub fn call<'a>(
+    context: &'a NativeCallContext,
+    host: &'a Host,
+    name: &str,
+    arguments: Value,
+) -> Call<'a> {
     Call { context, host, asked: Asked { name: name.to_owned(), arguments } }
 }
 
 impl Call<'_> {
     /// Answers with what `compute` says, which changes nothing that a later call depends on but files of its own.
-    pub fn answer<T: Serialize + DeserializeOwned>(self, compute: impl FnOnce() -> anyhow::Result<T>) -> Answer<T> {
+    pub fn answer<T: Serialize + DeserializeOwned>(
+        self,
+        compute: impl FnOnce() -> anyhow::Result<T>,
+    ) -> Answer<T> {
         self.change(|_| Ok(()), |_| compute())
     }
 
@@ -79,15 +87,21 @@ impl Call<'_> {
             Next::Done(done) => {
                 recall(&done.effects).map_err(|e| self.stop(&e))?;
                 let read = |value| {
-                    serde_json::from_value(value).map_err(|e| self.stop(&Error::data(format!("an answer in the journal: {e}")).into()))
+                    serde_json::from_value(value).map_err(|e| {
+                        self.stop(&Error::data(format!("an answer in the journal: {e}")).into())
+                    })
                 };
                 return outcome(done.outcome).and_then(read);
             }
         };
-        let mut doing = Doing { host: self.host, asked: &self.asked, effects: Effects::new(), begun };
+        let mut doing =
+            Doing { host: self.host, asked: &self.asked, effects: Effects::new(), begun };
         let answer = self.guarded(|| compute(&mut doing));
         let effects = doing.effects;
-        let kept = answer.as_ref().map(|answer| serde_json::to_value(answer).unwrap_or_default()).map_err(|e| &**e);
+        let kept = answer
+            .as_ref()
+            .map(|answer| serde_json::to_value(answer).unwrap_or_default())
+            .map_err(|e| &**e);
         self.keep(kept, effects)?;
         self.over(answer)
     }
@@ -110,10 +124,19 @@ impl Call<'_> {
                 match differs(&then, &now) {
                     None => Ok(made),
                     Some(key) => {
-                        let shown = |value: &Value| value.pointer(&key).map_or("not there".to_owned(), ToString::to_string);
-                        let name = key.trim_start_matches('/').replace("~1", "/").replace("~0", "~");
-                        let said = format!("{} is not what it was: {name} was {} and is {}", self.asked.name, shown(&then), shown(&now));
-                        let error = Error::data(said).hint("a run goes on with the model and the data that it began with");
+                        let shown = |value: &Value| {
+                            value.pointer(&key).map_or("not there".to_owned(), ToString::to_string)
+                        };
+                        let name =
+                            key.trim_start_matches('/').replace("~1", "/").replace("~0", "~");
+                        let said = format!(
+                            "{} is not what it was: {name} was {} and is {}",
+                            self.asked.name,
+                            shown(&then),
+                            shown(&now)
+                        );
+                        let error = Error::data(said)
+                            .hint("a run goes on with the model and the data that it began with");
                         Err(self.stop(&error.into()))
                     }
                 }
@@ -132,7 +155,13 @@ impl Call<'_> {
         let Asked { name, arguments } = &self.asked;
         // What a panic leaves half done is dropped with the run, or guarded by `lock`.
         apart(|| catch_unwind(AssertUnwindSafe(body)))
-            .unwrap_or_else(|payload| Err(Error::run(format!("`{name}` {arguments} failed inside: {}", panic_text(&*payload))).into()))
+            .unwrap_or_else(|payload| {
+                Err(Error::run(format!(
+                    "`{name}` {arguments} failed inside: {}",
+                    panic_text(&*payload)
+                ))
+                .into())
+            })
             .map_err(|e| to_script(&e))
     }
 
@@ -143,7 +172,11 @@ impl Call<'_> {
             Err(error) => match error {
                 EvalAltResult::ErrorRuntime(value, _) => {
                     let Some(error) = value.clone().try_cast::<Error>() else { return Ok(()) };
-                    Outcome::Error { class: error.class.code(), message: error.message, hint: error.hint }
+                    Outcome::Error {
+                        class: error.class.code(),
+                        message: error.message,
+                        hint: error.hint,
+                    }
                 }
                 _ => return Ok(()),
             },
@@ -171,7 +204,8 @@ fn outcome(outcome: Outcome) -> Answer<Value> {
     match outcome {
         Outcome::Answer(value) => Ok(value),
         Outcome::Error { class, message, hint } => {
-            let error = Error { hint, ..Error::new(Class::of_code(class).unwrap_or(Class::Run), message) };
+            let error =
+                Error { hint, ..Error::new(Class::of_code(class).unwrap_or(Class::Run), message) };
             Err(Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(error), Position::NONE)))
         }
     }
@@ -186,7 +220,8 @@ fn value_of(error: &anyhow::Error) -> Dynamic {
 pub fn to_script(error: &anyhow::Error) -> Box<EvalAltResult> {
     let class = class_of(error);
     let value = value_of(error);
-    let last = |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<Error>().is_some_and(|e| e.last);
+    let last =
+        |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<Error>().is_some_and(|e| e.last);
     Box::new(if class == Class::Interrupted || error.chain().any(|e| no_room(e) || last(e)) {
         EvalAltResult::ErrorTerminated(value, Position::NONE)
     } else {
@@ -237,9 +272,13 @@ mod tests {
     fn run(text: &str) -> (Vec<String>, Option<Error>) {
         let (host, console) = testing::host(text, Limits::default(), &NEVER);
         let mut engine = engine::build(&host);
-        FuncRegistration::new("fail").with_namespace(FnNamespace::Global).register_into_engine(&mut engine, fail);
+        FuncRegistration::new("fail")
+            .with_namespace(FnNamespace::Global)
+            .register_into_engine(&mut engine, fail);
         let error = engine.run(text).err().map(|e| match *e {
-            EvalAltResult::ErrorRuntime(value, _) | EvalAltResult::ErrorTerminated(value, _) => value.cast::<Error>(),
+            EvalAltResult::ErrorRuntime(value, _) | EvalAltResult::ErrorTerminated(value, _) => {
+                value.cast::<Error>()
+            }
             other => panic!("{other}"),
         });
         (console.lines(), error)
@@ -252,7 +291,8 @@ mod tests {
         assert_eq!(error.class, Class::Data);
         assert_eq!(error.message, "model.gguf: cut short");
         assert_eq!(error.hint.as_deref(), Some("download it again"));
-        let (lines, error) = run("try { fail(`data`); } catch (e) { print(`${e.message}; ${e.hint}`); }");
+        let (lines, error) =
+            run("try { fail(`data`); } catch (e) { print(`${e.message}; ${e.hint}`); }");
         assert_eq!(lines, ["model.gguf: cut short; download it again"]);
         assert!(error.is_none());
     }
@@ -284,9 +324,16 @@ mod tests {
         for _ in 0..2 {
             let (host, console) = testing::host(text, Limits::default(), &STOP);
             let mut engine = engine::build(&host);
-            FuncRegistration::new("stop").with_namespace(FnNamespace::Global).register_into_engine(&mut engine, stop);
-            let EvalAltResult::ErrorTerminated(value, _) = *engine.run(text).unwrap_err() else { panic!("can be caught") };
-            assert_eq!((value.cast::<Error>().class, console.lines().len()), (Class::Interrupted, 0));
+            FuncRegistration::new("stop")
+                .with_namespace(FnNamespace::Global)
+                .register_into_engine(&mut engine, stop);
+            let EvalAltResult::ErrorTerminated(value, _) = *engine.run(text).unwrap_err() else {
+                panic!("can be caught")
+            };
+            assert_eq!(
+                (value.cast::<Error>().class, console.lines().len()),
+                (Class::Interrupted, 0)
+            );
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rhai::packages::{
-    ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage, BasicStringPackage,
-    LogicPackage, MoreStringPackage, Package,
+    ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage,
+    BasicMathPackage, BasicStringPackage, LogicPackage, MoreStringPackage, Package,
 };
 use rhai::{Dynamic, Engine, OptimizationLevel};
 
@@ -51,7 +51,9 @@ pub(super) fn build(host: &Arc<Host>) -> Engine {
     let printing = host.clone();
     engine.on_print(move |text| print(&printing, text));
     let printing = host.clone();
-    engine.on_debug(move |text, source, position| print(&printing, &format!("{}:{position:?}: {text}", source.unwrap_or_default())));
+    engine.on_debug(move |text, source, position| {
+        print(&printing, &format!("{}:{position:?}: {text}", source.unwrap_or_default()))
+    });
     let guarded = host.clone();
     engine.on_progress(move |operations| {
         if let Err(full) = guarded.guard.check_memory() {

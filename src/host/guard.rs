@@ -24,7 +24,13 @@ impl Guard {
     /// Starts the clock; `interrupt` is set from outside, by a signal handler.
     pub fn new(limits: &Limits, interrupt: &'static AtomicBool) -> Self {
         let memory = isize::try_from(limits.memory).unwrap_or(isize::MAX).saturating_mul(1 << 20);
-        Self { started: Instant::now(), earlier: OnceLock::new(), seconds: limits.seconds, interrupt, memory }
+        Self {
+            started: Instant::now(),
+            earlier: OnceLock::new(),
+            seconds: limits.seconds,
+            interrupt,
+            memory,
+        }
     }
 
     /// An error once the script holds too much. It costs next to nothing.

@@ -116,6 +116,7 @@ impl Ledger {
     /// The first line at which two runs differ.
     pub fn differs(&self, other: &Self) -> Option<Option<usize>> {
         let same = self.notes.iter().zip(&other.notes).take_while(|(a, b)| a == b).count();
-        (same < self.notes.len().max(other.notes.len())).then(|| self.notes.get(same).or(other.notes.get(same)).and_then(|n| n.line))
+        (same < self.notes.len().max(other.notes.len()))
+            .then(|| self.notes.get(same).or(other.notes.get(same)).and_then(|n| n.line))
     }
 }

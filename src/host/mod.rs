@@ -63,7 +63,11 @@ mod testing {
         fn merged(&self, _: &crate::run::Merge, _: usize) {}
     }
 
-    pub fn host(text: &str, limits: Limits, interrupt: &'static AtomicBool) -> (Arc<Host>, Arc<Recorder>) {
+    pub fn host(
+        text: &str,
+        limits: Limits,
+        interrupt: &'static AtomicBool,
+    ) -> (Arc<Host>, Arc<Recorder>) {
         let settings = Settings {
             out: None,
             params: vec![],

@@ -6,7 +6,10 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
-use rhai::{Dynamic, Engine, EvalAltResult, GlobalRuntimeState, Module, ModuleResolver, Position, Scope, Shared};
+use rhai::{
+    Dynamic, Engine, EvalAltResult, GlobalRuntimeState, Module, ModuleResolver, Position, Scope,
+    Shared,
+};
 
 use super::context::lock;
 use super::diagnostics::Signature;
@@ -109,7 +112,11 @@ impl Sources {
     /// SHA-256 of the modules read from beside the recipe.
     pub fn digests(&self) -> BTreeMap<String, String> {
         let imported = lock(&self.imported);
-        imported.iter().filter(|(p, _)| !p.starts_with("std/")).map(|(p, s)| (p.clone(), digest(s.text.as_bytes()))).collect()
+        imported
+            .iter()
+            .filter(|(p, _)| !p.starts_with("std/"))
+            .map(|(p, s)| (p.clone(), digest(s.text.as_bytes())))
+            .collect()
     }
 
     /// The text of module `path`, from the program or from beside the recipe.
@@ -131,9 +138,13 @@ impl Sources {
             _ if self.folder.as_os_str().is_empty() => Path::new("."),
             _ => &self.folder,
         };
-        let (Ok(real), Ok(home)) = (home.join(&script).canonicalize(), home.canonicalize()) else { return Err(self.unknown(path).into()) };
+        let (Ok(real), Ok(home)) = (home.join(&script).canonicalize(), home.canonicalize()) else {
+            return Err(self.unknown(path).into());
+        };
         if !real.starts_with(&home) {
-            return Err(Error::usage(format!("module `{path}` leads out of the recipe's folder")).into());
+            return Err(
+                Error::usage(format!("module `{path}` leads out of the recipe's folder")).into()
+            );
         }
         let name = self.folder.join(script).display().to_string();
         let text = read_script(&real, &name)?;
@@ -150,7 +161,10 @@ impl Sources {
         if beside.len() <= LISTED {
             return error.hint(format!("one of {}", known.join(", ")));
         }
-        error.hint(format!("one of {}, or a script beside the recipe", std_names().collect::<Vec<_>>().join(", ")))
+        error.hint(format!(
+            "one of {}, or a script beside the recipe",
+            std_names().collect::<Vec<_>>().join(", ")
+        ))
     }
 
     /// Modules that lie in the recipe's folder, the recipe itself aside.
@@ -162,7 +176,9 @@ impl Sources {
             .flatten()
             .flatten()
             .map(|e| PathBuf::from(e.file_name()))
-            .filter(|p| p.extension().is_some_and(|e| e == "rhai") && p.file_stem() != own.as_deref())
+            .filter(|p| {
+                p.extension().is_some_and(|e| e == "rhai") && p.file_stem() != own.as_deref()
+            })
             .filter_map(|p| p.file_stem().and_then(|s| s.to_str()).map(str::to_owned))
             .collect();
         names.sort();
@@ -181,22 +197,35 @@ fn read_script(path: &Path, name: &str) -> Result<String> {
         return Err(fail("it is not a file".into()).into());
     }
     if about.len() > LARGEST {
-        return Err(fail(format!("it has {} bytes, a script has at most {LARGEST}", about.len())).into());
+        return Err(
+            fail(format!("it has {} bytes, a script has at most {LARGEST}", about.len())).into()
+        );
     }
     let mut bytes = fs::read(path).map_err(|e| fail(e.to_string()))?;
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        let error = Error::usage(format!("cannot read `{name}`: it is UTF-16, and a script is UTF-8"));
+        let error =
+            Error::usage(format!("cannot read `{name}`: it is UTF-16, and a script is UTF-8"));
         return Err(error.hint("save it with the encoding UTF-8").into());
     }
     // Some editors begin a file of UTF-8 with a byte order mark.
     if bytes.starts_with(b"\xef\xbb\xbf") {
         bytes.drain(..3);
     }
-    let text = String::from_utf8(bytes).map_err(|e| fail(format!("it is not UTF-8 (at byte {})", e.utf8_error().valid_up_to())))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|e| fail(format!("it is not UTF-8 (at byte {})", e.utf8_error().valid_up_to())))?;
     // Beyond, the engine's positions are no longer right.
-    if let Some((at, line)) = text.lines().enumerate().find(|(at, line)| *at >= MOST_LINES || line.len() > LONGEST_LINE) {
-        let found = if line.len() > LONGEST_LINE { format!("line {} has {} bytes", at + 1, line.len()) } else { "it has more".into() };
-        return Err(fail(format!("a script has at most {MOST_LINES} lines of {LONGEST_LINE} bytes; {found}")).into());
+    if let Some((at, line)) =
+        text.lines().enumerate().find(|(at, line)| *at >= MOST_LINES || line.len() > LONGEST_LINE)
+    {
+        let found = if line.len() > LONGEST_LINE {
+            format!("line {} has {} bytes", at + 1, line.len())
+        } else {
+            "it has more".into()
+        };
+        return Err(fail(format!(
+            "a script has at most {MOST_LINES} lines of {LONGEST_LINE} bytes; {found}"
+        ))
+        .into());
     }
     Ok(text)
 }
@@ -214,7 +243,12 @@ impl Resolver {
         Self { sources, loaded: Mutex::default(), loading: Mutex::default() }
     }
 
-    fn load(&self, engine: &Engine, global: &mut GlobalRuntimeState, path: &str) -> Result<Module, Box<EvalAltResult>> {
+    fn load(
+        &self,
+        engine: &Engine,
+        global: &mut GlobalRuntimeState,
+        path: &str,
+    ) -> Result<Module, Box<EvalAltResult>> {
         let mut source = self.sources.find(path).map_err(|e| to_script(&e))?;
         let name = source.name.clone();
         lock(&self.sources.imported).insert(path.into(), source.clone());
@@ -229,7 +263,10 @@ impl Resolver {
     fn enter(&self, path: &str) -> Result<(), Error> {
         let mut loading = lock(&self.loading);
         if loading.iter().any(|p| p == path) {
-            return Err(Error::usage(format!("module `{path}` imports itself: {} → {path}", loading.join(" → "))));
+            return Err(Error::usage(format!(
+                "module `{path}` imports itself: {} → {path}",
+                loading.join(" → ")
+            )));
         }
         loading.push(path.into());
         Ok(())
@@ -248,7 +285,13 @@ impl ModuleResolver for Resolver {
         path: &str,
         position: Position,
     ) -> Result<Shared<Module>, Box<EvalAltResult>> {
-        self.resolve_raw(engine, &mut engine.new_global_runtime_state(), &mut Scope::new(), path, position)
+        self.resolve_raw(
+            engine,
+            &mut engine.new_global_runtime_state(),
+            &mut Scope::new(),
+            path,
+            position,
+        )
     }
 
     fn resolve_raw(
@@ -266,7 +309,8 @@ impl ModuleResolver for Resolver {
             e.set_position(position);
             e
         };
-        self.enter(path).map_err(|e| at(EvalAltResult::ErrorRuntime(Dynamic::from(e), position).into()))?;
+        self.enter(path)
+            .map_err(|e| at(EvalAltResult::ErrorRuntime(Dynamic::from(e), position).into()))?;
         let module = self.load(engine, global, path);
         lock(&self.loading).pop();
         let mut module = module.map_err(at)?;

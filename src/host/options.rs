@@ -20,8 +20,12 @@ impl Options {
     pub(super) fn new(call: &'static str, map: Map, keys: &[&'static str]) -> Result<Self, Error> {
         for key in map.keys() {
             if !keys.contains(&key.as_str()) {
-                let near = nearest(key, keys.iter().copied()).map(|n| format!("; did you mean `{n}`?"));
-                let error = Error::usage(format!("unknown option `{key}` of `{call}`{}", near.unwrap_or_default()));
+                let near =
+                    nearest(key, keys.iter().copied()).map(|n| format!("; did you mean `{n}`?"));
+                let error = Error::usage(format!(
+                    "unknown option `{key}` of `{call}`{}",
+                    near.unwrap_or_default()
+                ));
                 return Err(error.hint(format!("one of {}", keys.join(", "))));
             }
         }
@@ -30,7 +34,9 @@ impl Options {
 
     /// The value of `key`, which must be there.
     pub(super) fn take<T: FromOption>(&mut self, key: &str) -> Result<T, Error> {
-        self.take_opt(key)?.ok_or_else(|| Error::usage(format!("`{}` needs the option `{key}`: {}", self.call, T::WHAT)))
+        self.take_opt(key)?.ok_or_else(|| {
+            Error::usage(format!("`{}` needs the option `{key}`: {}", self.call, T::WHAT))
+        })
     }
 
     /// The value of `key`, or `default`.
@@ -47,8 +53,21 @@ impl Options {
     }
 
     /// Refuses `key` unless `holds`; `what` completes "`key` of `call` must be …".
-    pub(super) fn check(&self, key: &str, holds: bool, what: &str, found: impl std::fmt::Display) -> Result<(), Error> {
-        if holds { Ok(()) } else { Err(Error::usage(format!("option `{key}` of `{}` must be {what}, found {found}", self.call))) }
+    pub(super) fn check(
+        &self,
+        key: &str,
+        holds: bool,
+        what: &str,
+        found: impl std::fmt::Display,
+    ) -> Result<(), Error> {
+        if holds {
+            Ok(())
+        } else {
+            Err(Error::usage(format!(
+                "option `{key}` of `{}` must be {what}, found {found}",
+                self.call
+            )))
+        }
     }
 
     fn in_call(&self, mismatch: Mismatch) -> Error {
@@ -83,7 +102,11 @@ impl FromOption for usize {
     const WHAT: &'static str = "a whole number, 0 or more";
 
     fn from_option(value: &Dynamic, key: Key) -> Result<Self, Mismatch> {
-        value.as_int().ok().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| Mismatch::new::<Self>(value, key))
+        value
+            .as_int()
+            .ok()
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| Mismatch::new::<Self>(value, key))
     }
 }
 
@@ -149,8 +172,16 @@ pub(super) fn type_name(value: &Dynamic) -> &'static str {
 /// A value for a message: a short one as written, a long one by its type.
 fn show(value: &Dynamic) -> String {
     let text = format!("{value:?}");
-    let scalar = value.is_int() || value.is_float() || value.is_bool() || value.is_string() || value.is_char();
-    if scalar && text.chars().count() <= 40 { format!("{text} ({})", type_name(value)) } else { type_name(value).into() }
+    let scalar = value.is_int()
+        || value.is_float()
+        || value.is_bool()
+        || value.is_string()
+        || value.is_char();
+    if scalar && text.chars().count() <= 40 {
+        format!("{text} ({})", type_name(value))
+    } else {
+        type_name(value).into()
+    }
 }
 
 #[cfg(test)]
@@ -165,29 +196,48 @@ mod tests {
     #[test]
     fn values_are_taken_and_whole_numbers_serve_as_floats() {
         let layers = Dynamic::from_array(vec![1_i64.into(), 3_i64.into()]);
-        let mut o = options(&[("steps", 8_i64.into()), ("lr", 1_i64.into()), ("layers", layers)]).unwrap();
+        let mut o =
+            options(&[("steps", 8_i64.into()), ("lr", 1_i64.into()), ("layers", layers)]).unwrap();
         assert_eq!(o.take::<usize>("steps").unwrap(), 8);
         assert_eq!(o.take::<f64>("lr").unwrap(), 1.0);
         assert_eq!(o.take::<Vec<usize>>("layers").unwrap(), [1, 3]);
         assert!(o.take_or("log", true).unwrap());
         assert_eq!(o.take_opt::<String>("loss").unwrap(), None);
-        assert_eq!(o.take::<usize>("steps").unwrap_err().message, "`fit` needs the option `steps`: a whole number, 0 or more");
+        assert_eq!(
+            o.take::<usize>("steps").unwrap_err().message,
+            "`fit` needs the option `steps`: a whole number, 0 or more"
+        );
     }
 
     #[test]
     fn a_wrong_value_is_named_with_its_place() {
         let layers = Dynamic::from_array(vec![1_i64.into(), "a".into()]);
         let long = "x".repeat(50);
-        let mut o = options(&[("steps", (-1_i64).into()), ("lr", f64::NAN.into()), ("layers", layers), ("log", long.into())]).unwrap();
+        let mut o = options(&[
+            ("steps", (-1_i64).into()),
+            ("lr", f64::NAN.into()),
+            ("layers", layers),
+            ("log", long.into()),
+        ])
+        .unwrap();
         let message = |e: Error| e.message;
         assert_eq!(
             message(o.take::<usize>("steps").unwrap_err()),
             "option `steps` of `fit` must be a whole number, 0 or more, found -1 (int)"
         );
-        assert_eq!(message(o.take::<f64>("lr").unwrap_err()), "option `lr` of `fit` must be a finite number, found NaN (float)");
+        assert_eq!(
+            message(o.take::<f64>("lr").unwrap_err()),
+            "option `lr` of `fit` must be a finite number, found NaN (float)"
+        );
         let layers = o.take::<Vec<usize>>("layers").unwrap_err();
-        assert_eq!(message(layers), "option `layers[1]` of `fit` must be a whole number, 0 or more, found \"a\" (string)");
-        assert_eq!(message(o.take::<bool>("log").unwrap_err()), "option `log` of `fit` must be true or false, found string");
+        assert_eq!(
+            message(layers),
+            "option `layers[1]` of `fit` must be a whole number, 0 or more, found \"a\" (string)"
+        );
+        assert_eq!(
+            message(o.take::<bool>("log").unwrap_err()),
+            "option `log` of `fit` must be true or false, found string"
+        );
     }
 
     #[test]

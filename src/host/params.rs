@@ -25,10 +25,14 @@ impl Params {
     /// Takes the defaults and answers with what holds: `-p` over default.
     pub(super) fn declare(&mut self, defaults: Map) -> Result<Map> {
         if self.declared.is_some() {
-            bail_usage!("`params` is called a second time; a recipe declares all its parameters at once");
+            bail_usage!(
+                "`params` is called a second time; a recipe declares all its parameters at once"
+            );
         }
         if self.closed {
-            bail_usage!("`params` comes too late; call it before anything that loads, trains or writes");
+            bail_usage!(
+                "`params` comes too late; call it before anything that loads, trains or writes"
+            );
         }
         for (name, default) in &defaults {
             check_default(name, default)?;
@@ -53,7 +57,9 @@ impl Params {
     pub(super) fn close(&mut self) -> Result<()> {
         self.closed = true;
         match self.given.first() {
-            Some((name, _)) if self.declared.is_none() => bail_usage!("parameter `{name}` is given, but the recipe declares none"),
+            Some((name, _)) if self.declared.is_none() => {
+                bail_usage!("parameter `{name}` is given, but the recipe declares none")
+            }
             _ => Ok(()),
         }
     }
@@ -61,21 +67,31 @@ impl Params {
     /// All values as JSON.
     pub(super) fn json(&self) -> Result<serde_json::Map<String, Value>> {
         let values = self.declared.iter().flatten();
-        values.map(|(name, value)| Ok((name.to_string(), rhai::serde::from_dynamic(value)?))).collect()
+        values
+            .map(|(name, value)| Ok((name.to_string(), rhai::serde::from_dynamic(value)?)))
+            .collect()
     }
 
     /// The strings that came from `-p`, as typed.
     pub(super) fn given(&self) -> impl Iterator<Item = &str> {
-        let text = |name: &str| self.declared.as_ref().and_then(|d| d.get(name)).is_some_and(Dynamic::is_string);
+        let text = |name: &str| {
+            self.declared.as_ref().and_then(|d| d.get(name)).is_some_and(Dynamic::is_string)
+        };
         self.given.iter().filter(move |(name, _)| text(name)).map(|(_, value)| value.as_str())
     }
 }
 
 fn unknown(name: &str, values: &Map) -> Error {
-    let near = nearest(name, values.keys().map(|k| k.as_str())).map(|n| format!("; did you mean `{n}`?"));
-    let known: Vec<String> = values.iter().map(|(k, v)| format!("{k} ({})", type_name(v))).collect();
+    let near =
+        nearest(name, values.keys().map(|k| k.as_str())).map(|n| format!("; did you mean `{n}`?"));
+    let known: Vec<String> =
+        values.iter().map(|(k, v)| format!("{k} ({})", type_name(v))).collect();
     let error = Error::usage(format!("unknown parameter `{name}`{}", near.unwrap_or_default()));
-    error.hint(if known.is_empty() { "the recipe declares none".into() } else { format!("one of {}", known.join(", ")) })
+    error.hint(if known.is_empty() {
+        "the recipe declares none".into()
+    } else {
+        format!("one of {}", known.join(", "))
+    })
 }
 
 fn check_default(name: &str, default: &Dynamic) -> Result<()> {
@@ -83,14 +99,17 @@ fn check_default(name: &str, default: &Dynamic) -> Result<()> {
     let array = |v: &Dynamic| v.as_array_ref().is_ok_and(|a| a.iter().all(simple));
     if !simple(default) && !array(default) {
         let found = type_name(default);
-        bail_usage!("default of parameter `{name}` must be an int, a float, a bool, a string or an array of these, found {found}");
+        bail_usage!(
+            "default of parameter `{name}` must be an int, a float, a bool, a string or an array of these, found {found}"
+        );
     }
     Ok(())
 }
 
 /// `text` as a value of the default's type.
 fn parse(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
-    let wrong = |what: &str| Error::usage(format!("parameter `{name}` must be {what}, found `{text}`"));
+    let wrong =
+        |what: &str| Error::usage(format!("parameter `{name}` must be {what}, found `{text}`"));
     if default.is_string() {
         return Ok(text.into());
     }
@@ -109,7 +128,9 @@ fn parse(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
     let items: Vec<Value> = serde_json::from_str(text).map_err(|_| wrong("an array in JSON"))?;
     let model = default.as_array_ref().ok().and_then(|a| a.first().cloned());
     let items: Option<Vec<Dynamic>> = items.iter().map(|v| element(v, model.as_ref())).collect();
-    let what = model.map_or("an array of numbers, strings and bools".into(), |m| format!("an array in JSON of {}s", type_name(&m)));
+    let what = model.map_or("an array of numbers, strings and bools".into(), |m| {
+        format!("an array in JSON of {}s", type_name(&m))
+    });
     Ok(items.ok_or_else(|| wrong(&what))?.into())
 }
 
@@ -118,7 +139,9 @@ fn element(value: &Value, model: Option<&Dynamic>) -> Option<Dynamic> {
     let found: Dynamic = match value {
         Value::Bool(b) => (*b).into(),
         Value::String(s) => ImmutableString::from(s.as_str()).into(),
-        Value::Number(n) => n.as_i64().map(Dynamic::from).or_else(|| n.as_f64().map(Dynamic::from))?,
+        Value::Number(n) => {
+            n.as_i64().map(Dynamic::from).or_else(|| n.as_f64().map(Dynamic::from))?
+        }
         _ => return None,
     };
     match (model, found.as_int()) {
@@ -147,7 +170,14 @@ mod tests {
 
     #[test]
     fn values_take_the_type_of_the_default() {
-        let map = declare(&[("model", "a=b/c"), ("rank", "4"), ("lr", "2"), ("log", "false"), ("etas", "[1, 0.25]")]).unwrap();
+        let map = declare(&[
+            ("model", "a=b/c"),
+            ("rank", "4"),
+            ("lr", "2"),
+            ("log", "false"),
+            ("etas", "[1, 0.25]"),
+        ])
+        .unwrap();
         assert_eq!(format!("{:?}", map["model"]), "\"a=b/c\"");
         assert_eq!(map["rank"].as_int(), Ok(4));
         assert_eq!(map["lr"].as_float(), Ok(2.0));
@@ -167,18 +197,33 @@ mod tests {
             (("lr", "nan"), "parameter `lr` must be a number, found `nan`", None),
             (("log", "yes"), "parameter `log` must be true or false, found `yes`", None),
             (("etas", "1,2"), "parameter `etas` must be an array in JSON, found `1,2`", None),
-            (("etas", "[\"a\"]"), "parameter `etas` must be an array in JSON of floats, found `[\"a\"]`", None),
+            (
+                ("etas", "[\"a\"]"),
+                "parameter `etas` must be an array in JSON of floats, found `[\"a\"]`",
+                None,
+            ),
         ] {
             let error = declare(&[given]).unwrap_err();
-            assert_eq!((error.to_string().as_str(), crate::error::hint_of(&error)), (message, hint));
+            assert_eq!(
+                (error.to_string().as_str(), crate::error::hint_of(&error)),
+                (message, hint)
+            );
         }
-        assert_eq!(declare(&[("rank", "1"), ("rank", "2")]).unwrap_err().to_string(), "parameter `rank` is given twice");
+        assert_eq!(
+            declare(&[("rank", "1"), ("rank", "2")]).unwrap_err().to_string(),
+            "parameter `rank` is given twice"
+        );
     }
 
     #[test]
     fn only_strings_from_the_command_line_are_granted() {
-        let mut params = Params::new(vec![("model".into(), "/data/m".into()), ("rank".into(), "2".into())]);
-        let defaults = [("model", Dynamic::from("default")), ("data", "/etc/passwd".into()), ("rank", 1_i64.into())];
+        let mut params =
+            Params::new(vec![("model".into(), "/data/m".into()), ("rank".into(), "2".into())]);
+        let defaults = [
+            ("model", Dynamic::from("default")),
+            ("data", "/etc/passwd".into()),
+            ("rank", 1_i64.into()),
+        ];
         params.declare(Map::from_iter(defaults.map(|(n, v)| (n.into(), v)))).unwrap();
         assert_eq!(params.given().collect::<Vec<_>>(), ["/data/m"]);
     }
@@ -191,6 +236,12 @@ mod tests {
         let mut params = Params::new(vec![]);
         params.close().unwrap();
         assert!(params.declare(Map::new()).unwrap_err().to_string().contains("too late"));
-        assert!(Params::new(vec![("rank".into(), "1".into())]).close().unwrap_err().to_string().contains("declares none"));
+        assert!(
+            Params::new(vec![("rank".into(), "1".into())])
+                .close()
+                .unwrap_err()
+                .to_string()
+                .contains("declares none")
+        );
     }
 }

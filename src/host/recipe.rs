@@ -39,16 +39,27 @@ pub struct Finished {
 ///
 /// A mistake in the recipe comes back as a [`Report`]. After an interrupt the folder holds what was done until then, with a
 /// summary that says so.
-pub fn run(path: &Path, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
+pub fn run(
+    path: &Path,
+    settings: Settings,
+    console: Arc<dyn Console>,
+    interrupt: &'static AtomicBool,
+) -> Result<Finished> {
     let guard = Guard::new(&settings.limits, interrupt);
     conclude(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)))
 }
 
 /// Goes on with the run that `left` tells of, as [`run`] would have. Recipe and modules are those that the run keeps; a module that
 /// it had not imported yet is read from beside the recipe that it was made of.
-pub fn resume(left: Left, settings: Settings, console: Arc<dyn Console>, interrupt: &'static AtomicBool) -> Result<Finished> {
+pub fn resume(
+    left: Left,
+    settings: Settings,
+    console: Arc<dyn Console>,
+    interrupt: &'static AtomicBool,
+) -> Result<Finished> {
     let guard = Guard::new(&settings.limits, interrupt);
-    let beside = Path::new(&left.manifest.recipe).parent().map_or(PathBuf::new(), Path::to_path_buf);
+    let beside =
+        Path::new(&left.manifest.recipe).parent().map_or(PathBuf::new(), Path::to_path_buf);
     // The recipe was named from the folder that the run was begun in.
     let then = left.manifest.begun.as_ref().map(|begun| Path::new(&begun.folder).join(&beside));
     let folder = then.filter(|then| beside.is_relative() && then.is_dir()).unwrap_or(beside);
@@ -70,7 +81,8 @@ fn conclude(host: Host) -> Result<Finished> {
     let recipe = host.sources.recipe().name.clone();
     host.with_run(|run| {
         let model = run.model().map(str::to_owned);
-        let (folder, training, evaluations) = (run.folder.path().to_path_buf(), run.training.clone(), run.evaluations.clone());
+        let (folder, training, evaluations) =
+            (run.folder.path().to_path_buf(), run.training.clone(), run.evaluations.clone());
         Ok(Finished { folder, recipe, model, summary, training, evaluations })
     })
 }
@@ -79,9 +91,15 @@ fn conclude(host: Host) -> Result<Finished> {
 /// weights are read, nothing is computed and nothing is written. Measured values are as `outlook` says.
 ///
 /// A mistake in the recipe comes back as a [`Report`].
-pub fn examine(path: &Path, settings: Settings, outlook: Outlook, interrupt: &'static AtomicBool) -> Result<Ledger> {
+pub fn examine(
+    path: &Path,
+    settings: Settings,
+    outlook: Outlook,
+    interrupt: &'static AtomicBool,
+) -> Result<Ledger> {
     let guard = Guard::new(&settings.limits, interrupt);
-    let host = Host::new(settings, guard, Arc::new(Silent), Arc::new(Sources::read(path)?)).on_shapes(outlook);
+    let host = Host::new(settings, guard, Arc::new(Silent), Arc::new(Sources::read(path)?))
+        .on_shapes(outlook);
     let host = Arc::new(host);
     let done = execute(&host);
     let ledger = host.take_ledger().context("the recipe was not run on shapes")?;
@@ -94,9 +112,14 @@ pub fn examine(path: &Path, settings: Settings, outlook: Outlook, interrupt: &'s
 /// Runs the script of `host`, on a thread with a large stack.
 pub(super) fn execute(host: &Arc<Host>) -> Result<()> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("recipe".into()).stack_size(STACK).spawn_scoped(scope, || script(host));
+        let thread = std::thread::Builder::new()
+            .name("recipe".into())
+            .stack_size(STACK)
+            .spawn_scoped(scope, || script(host));
         let thread = thread.context("cannot start a thread for the recipe")?;
-        thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the recipe's thread ended without an answer")))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the recipe's thread ended without an answer")))
     })
 }
 
@@ -104,8 +127,11 @@ fn script(host: &Arc<Host>) -> Result<()> {
     memory::begin_script();
     let engine = engine::build(host);
     let recipe = host.sources.recipe();
-    let report = |known: &Known, e: &rhai::EvalAltResult| Report::of(e, &host.sources, known, &host.settings.limits);
-    let mut ast = engine.compile(&recipe.text).map_err(|e| report(&known(&engine, None), &e.into()))?;
+    let report = |known: &Known, e: &rhai::EvalAltResult| {
+        Report::of(e, &host.sources, known, &host.settings.limits)
+    };
+    let mut ast =
+        engine.compile(&recipe.text).map_err(|e| report(&known(&engine, None), &e.into()))?;
     ast.set_source(recipe.name.as_str());
     let ran = engine.run_ast_with_scope(&mut Scope::new(), &ast);
     ran.map_err(|e| report(&known(&engine, Some(&ast)), &e))?;

@@ -52,12 +52,18 @@ impl Tape {
 /// Errors (class usage) where a call is another one than that of the journal.
 fn compare(then: &Asked, now: &Asked) -> Result<(), Error> {
     let said = if then.name != now.name {
-        format!("`{}` is called here, but when the run went through this place it called `{}`", now.name, then.name)
+        format!(
+            "`{}` is called here, but when the run went through this place it called `{}`",
+            now.name, then.name
+        )
     } else if let Some(key) = differs(&then.arguments, &now.arguments) {
         let shown = |value: &Value| value.pointer(&key).map_or("not there".to_owned(), short);
         let name = key.trim_start_matches('/').replace('/', ".");
         let (then, now_is) = (shown(&then.arguments), shown(&now.arguments));
-        format!("`{}` is called with another `{name}` than when the run went through this place: it was {then} and is {now_is}", now.name)
+        format!(
+            "`{}` is called with another `{name}` than when the run went through this place: it was {then} and is {now_is}",
+            now.name
+        )
     } else {
         return Ok(());
     };
@@ -68,7 +74,8 @@ fn compare(then: &Asked, now: &Asked) -> Result<(), Error> {
 /// A JSON pointer to the first place where two values differ.
 pub(super) fn differs(a: &Value, b: &Value) -> Option<String> {
     let below = |key: &str, a: Option<&Value>, b: Option<&Value>| match (a, b) {
-        (Some(a), Some(b)) => differs(a, b).map(|rest| format!("/{}{rest}", key.replace('~', "~0").replace('/', "~1"))),
+        (Some(a), Some(b)) => differs(a, b)
+            .map(|rest| format!("/{}{rest}", key.replace('~', "~0").replace('/', "~1"))),
         _ => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
     };
     match (a, b) {
@@ -77,7 +84,9 @@ pub(super) fn differs(a: &Value, b: &Value) -> Option<String> {
             let keys = x.keys().chain(y.keys().filter(|key| !x.contains_key(*key)));
             keys.into_iter().find_map(|key| below(key, x.get(key), y.get(key)))
         }
-        (Value::Array(x), Value::Array(y)) => (0..x.len().max(y.len())).find_map(|i| below(&i.to_string(), x.get(i), y.get(i))),
+        (Value::Array(x), Value::Array(y)) => {
+            (0..x.len().max(y.len())).find_map(|i| below(&i.to_string(), x.get(i), y.get(i)))
+        }
         _ => Some(String::new()),
     }
 }
@@ -85,7 +94,11 @@ pub(super) fn differs(a: &Value, b: &Value) -> Option<String> {
 /// A value as a message shows it.
 fn short(value: &Value) -> String {
     let text = value.to_string();
-    if text.chars().count() <= 80 { text } else { format!("{}…", text.chars().take(79).collect::<String>()) }
+    if text.chars().count() <= 80 {
+        text
+    } else {
+        format!("{}…", text.chars().take(79).collect::<String>())
+    }
 }
 
 #[cfg(test)]
@@ -100,30 +113,50 @@ mod tests {
 
     fn call(name: &str, arguments: Value) -> Record {
         let (outcome, effects) = (Outcome::Answer(json!(1)), Map::new());
-        Record::Call(Call { asked: asked(name, arguments), outcome, effects, timing: Timing::default() })
+        Record::Call(Call {
+            asked: asked(name, arguments),
+            outcome,
+            effects,
+            timing: Timing::default(),
+        })
     }
 
     fn checkpoint(step: u64) -> Record {
         let state = Map::from_iter([("step".to_owned(), step.into())]);
-        Record::Checkpoint(Checkpoint { asked: asked("fit", json!({})), state, timing: Timing::default() })
+        Record::Checkpoint(Checkpoint {
+            asked: asked("fit", json!({})),
+            state,
+            timing: Timing::default(),
+        })
     }
 
     #[test]
     fn calls_are_answered_until_the_end_and_the_last_is_gone_on_with() {
-        let mut tape =
-            Tape::new(vec![call("load", json!({ "name": "m" })), checkpoint(1), call("fit", json!({})), checkpoint(2), checkpoint(4)]);
-        assert!(matches!(tape.next(&asked("load", json!({ "name": "m" }))).unwrap(), Next::Done(_)));
+        let mut tape = Tape::new(vec![
+            call("load", json!({ "name": "m" })),
+            checkpoint(1),
+            call("fit", json!({})),
+            checkpoint(2),
+            checkpoint(4),
+        ]);
+        assert!(matches!(
+            tape.next(&asked("load", json!({ "name": "m" }))).unwrap(),
+            Next::Done(_)
+        ));
         assert!(tape.is_running());
         assert!(matches!(tape.next(&asked("fit", json!({}))).unwrap(), Next::Done(_)));
         assert!(!tape.is_running());
-        let Next::Live(Some(state)) = tape.next(&asked("fit", json!({}))).unwrap() else { panic!() };
+        let Next::Live(Some(state)) = tape.next(&asked("fit", json!({}))).unwrap() else {
+            panic!()
+        };
         assert_eq!(state["step"], 4);
         assert!(matches!(tape.next(&asked("merge", json!({}))).unwrap(), Next::Live(None)));
     }
 
     #[test]
     fn what_differs_is_named() {
-        let said = |then: Record, now: Asked| Tape::new(vec![then]).next(&now).unwrap_err().to_string();
+        let said =
+            |then: Record, now: Asked| Tape::new(vec![then]).next(&now).unwrap_err().to_string();
         assert_eq!(
             said(call("model.merge", json!({})), asked("booster.fit", json!({}))),
             "`booster.fit` is called here, but when the run went through this place it called `model.merge`"
@@ -134,7 +167,8 @@ mod tests {
                 .contains("another `optimizer.lr.1` than when the run went through this place: it was 0.2 and is 0.25")
         );
         assert!(
-            said(call("fit", fit(json!(1), 8)), asked("fit", json!({ "optimizer": { "lr": 1 } }))).contains("it was 8 and is not there")
+            said(call("fit", fit(json!(1), 8)), asked("fit", json!({ "optimizer": { "lr": 1 } })))
+                .contains("it was 8 and is not there")
         );
         assert!(said(checkpoint(1), asked("merge", json!({}))).contains("it called `fit`"));
     }

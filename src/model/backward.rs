@@ -52,7 +52,10 @@ impl Gradients {
     pub fn in_order(mut self, overlay: &Overlay) -> Result<Vec<Tensor>> {
         let mut out = vec![];
         for key in overlay.pairs().keys() {
-            let (da, db) = self.pairs.remove(key).with_context(|| format!("no gradient of layer {} {}", key.0, key.1))?;
+            let (da, db) = self
+                .pairs
+                .remove(key)
+                .with_context(|| format!("no gradient of layer {} {}", key.0, key.1))?;
             out.extend([da, db]);
         }
         for name in overlay.dense().keys() {
@@ -152,7 +155,11 @@ impl Model {
         for (layer, block) in self.blocks.iter().enumerate() {
             let (y, saved) = block.forward(layer, &x, &pass, None)?;
             if layer >= lowest {
-                kept.push(if request.recompute { Kept::Input(x) } else { Kept::All(Box::new(saved)) });
+                kept.push(if request.recompute {
+                    Kept::Input(x)
+                } else {
+                    Kept::All(Box::new(saved))
+                });
             }
             x = y;
         }
@@ -164,10 +171,14 @@ impl Model {
         let norm = request.overlay.norm(names::NORM, &self.norm);
         let h = norm.forward(&last)?;
         let head_name = if self.head.is_some() { names::HEAD } else { names::EMBEDDING };
-        let norm_wanted =
-            request.dense.contains(&format!("{}.weight", names::NORM)) || request.dense.contains(&format!("{}.bias", names::NORM));
-        let want = Want { input: lowest < self.layers() || norm_wanted, weight: request.dense.contains(head_name) };
-        let loss = cross_entropy::forward_backward(&h, self.head(request.overlay), targets, weight, want)?;
+        let norm_wanted = request.dense.contains(&format!("{}.weight", names::NORM))
+            || request.dense.contains(&format!("{}.bias", names::NORM));
+        let want = Want {
+            input: lowest < self.layers() || norm_wanted,
+            weight: request.dense.contains(head_name),
+        };
+        let loss =
+            cross_entropy::forward_backward(&h, self.head(request.overlay), targets, weight, want)?;
         drop(h);
         if let Some(dw) = loss.dw {
             gradients.add_dense(head_name.to_string(), dw)?;
@@ -184,7 +195,11 @@ impl Model {
         }
 
         let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
-        let mut dy = Tensor::zeros(shape, self.compute, &self.device)?.index_add(&Tensor::new(index, &self.device)?, &g.dx, 0)?;
+        let mut dy = Tensor::zeros(shape, self.compute, &self.device)?.index_add(
+            &Tensor::new(index, &self.device)?,
+            &g.dx,
+            0,
+        )?;
         for layer in (lowest..self.layers()).rev() {
             let block = &self.blocks[layer];
             let saved = match kept.pop() {
@@ -192,7 +207,12 @@ impl Model {
                 Some(Kept::Input(x)) => block.forward(layer, &x, &pass, None)?.1,
                 None => break,
             };
-            let asked = Asked { layer, overlay: request.overlay, dense: request.dense, input: layer > lowest || embedding };
+            let asked = Asked {
+                layer,
+                overlay: request.overlay,
+                dense: request.dense,
+                input: layer > lowest || embedding,
+            };
             let dx = block.backward(dy, &saved, &pass, &asked, &mut gradients)?;
             each(layer, &mut gradients)?;
             match dx {
@@ -202,7 +222,10 @@ impl Model {
         }
         if embedding {
             let ids = Tensor::new(tokens.ids.as_slice(), &self.device)?;
-            gradients.add_dense(names::EMBEDDING.to_string(), embedding::backward(&ids, &dy, self.config.vocabulary)?)?;
+            gradients.add_dense(
+                names::EMBEDDING.to_string(),
+                embedding::backward(&ids, &dy, self.config.vocabulary)?,
+            )?;
         }
         Ok((loss.nll, gradients))
     }
@@ -210,7 +233,14 @@ impl Model {
 
 impl Block {
     /// The gradients of one linear's own numbers, from its output's gradient and its input.
-    fn own(&self, role: Role, dy: &Tensor, x: &Tensor, asked: &Asked, out: &mut Gradients) -> Result<()> {
+    fn own(
+        &self,
+        role: Role,
+        dy: &Tensor,
+        x: &Tensor,
+        asked: &Asked,
+        out: &mut Gradients,
+    ) -> Result<()> {
         if let Some(pair) = asked.overlay.get(asked.layer, role) {
             out.pairs.insert((asked.layer, role), linear::factor_gradients(dy, x, pair)?);
         }
@@ -225,8 +255,19 @@ impl Block {
     }
 
     /// dx of a norm; its own gradients go to `out`.
-    fn norm_backward(norm: &Norm, name: &str, dy: &Tensor, x: &Tensor, asked: &Asked, out: &mut Gradients) -> Result<Tensor> {
-        let g = asked.overlay.norm_in_layer(asked.layer, name, norm).backward(dy, x, asked.norm(name))?;
+    fn norm_backward(
+        norm: &Norm,
+        name: &str,
+        dy: &Tensor,
+        x: &Tensor,
+        asked: &Asked,
+        out: &mut Gradients,
+    ) -> Result<Tensor> {
+        let g = asked.overlay.norm_in_layer(asked.layer, name, norm).backward(
+            dy,
+            x,
+            asked.norm(name),
+        )?;
         for (part, gradient) in [("weight", g.dw), ("bias", g.db)] {
             if let Some(gradient) = gradient {
                 out.add_dense(asked.name(&format!("{name}.{part}")), gradient)?;
@@ -236,11 +277,19 @@ impl Block {
     }
 
     /// From dy [N, D] the gradients asked for; dx [N, D] where it is wanted. It stops as soon as nothing below is.
-    fn backward(&self, dy: Tensor, s: &Saved, pass: &Pass, asked: &Asked, out: &mut Gradients) -> Result<Option<Tensor>> {
+    fn backward(
+        &self,
+        dy: Tensor,
+        s: &Saved,
+        pass: &Pass,
+        asked: &Asked,
+        out: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
         use Role::{Down, Gate, K, O, Q, Up, V};
         let view = |role| self.view(role, asked.layer, pass.overlay);
         let head_norms = asked.norm("self_attn.q_norm") || asked.norm("self_attn.k_norm");
-        let into_attention = asked.input || asked.any(&[Q, K, V]) || head_norms || asked.norm("input_layernorm");
+        let into_attention =
+            asked.input || asked.any(&[Q, K, V]) || head_norms || asked.norm("input_layernorm");
         let into_middle = into_attention || asked.linear(O);
         let into_ff = into_middle || asked.norm("post_attention_layernorm");
 
@@ -259,7 +308,10 @@ impl Block {
             None => (None, activation::backward(self.activation, &dh, &s.up, None)?.0),
         };
         if asked.any(&[Gate, Up]) {
-            let n2 = asked.overlay.norm_in_layer(asked.layer, "post_attention_layernorm", &self.norm2).forward(&s.x2)?;
+            let n2 = asked
+                .overlay
+                .norm_in_layer(asked.layer, "post_attention_layernorm", &self.norm2)
+                .forward(&s.x2)?;
             if let Some(dgate) = &dgate {
                 self.own(Gate, dgate, &n2, asked, out)?;
             }
@@ -273,7 +325,15 @@ impl Block {
             None => linear::input_gradient(&[(&dup, view(Up)?)])?,
         };
         drop((dgate, dup));
-        let dx2 = (dy + Self::norm_backward(&self.norm2, "post_attention_layernorm", &dn2, &s.x2, asked, out)?)?;
+        let dx2 = (dy
+            + Self::norm_backward(
+                &self.norm2,
+                "post_attention_layernorm",
+                &dn2,
+                &s.x2,
+                asked,
+                out,
+            )?)?;
 
         let (n, (heads, groups, e)) = (s.x.dim(0)?, pass.heads);
         if asked.linear(O) {
@@ -283,15 +343,31 @@ impl Block {
             return Ok(None);
         }
         let dout = linear::input_gradient(&[(&dx2, view(O)?)])?.reshape((n, heads, e))?;
-        let g = attention::backward(&dout, &s.q, &s.k, &s.v, &s.attended, pass.segments, self.mask(pass))?;
-        let (mut dq, mut dk) = (rotary::backward(&g.dq, &pass.angles)?, rotary::backward(&g.dk, &pass.angles)?);
+        let g = attention::backward(
+            &dout,
+            &s.q,
+            &s.k,
+            &s.v,
+            &s.attended,
+            pass.segments,
+            self.mask(pass),
+        )?;
+        let (mut dq, mut dk) =
+            (rotary::backward(&g.dq, &pass.angles)?, rotary::backward(&g.dk, &pass.angles)?);
         if let (Some((q_norm, k_norm)), Some((q, k))) = (&self.head_norms, &s.before_norms) {
             dq = Self::norm_backward(q_norm, "self_attn.q_norm", &dq, q, asked, out)?;
             dk = Self::norm_backward(k_norm, "self_attn.k_norm", &dk, k, asked, out)?;
         }
-        let (dq, dk, dv) = (dq.reshape((n, heads * e))?, dk.reshape((n, groups * e))?, g.dv.reshape((n, groups * e))?);
+        let (dq, dk, dv) = (
+            dq.reshape((n, heads * e))?,
+            dk.reshape((n, groups * e))?,
+            g.dv.reshape((n, groups * e))?,
+        );
         if asked.any(&[Q, K, V]) {
-            let n1 = asked.overlay.norm_in_layer(asked.layer, "input_layernorm", &self.norm1).forward(&s.x)?;
+            let n1 = asked
+                .overlay
+                .norm_in_layer(asked.layer, "input_layernorm", &self.norm1)
+                .forward(&s.x)?;
             for (role, d) in [(Q, &dq), (K, &dk), (V, &dv)] {
                 self.own(role, d, &n1, asked, out)?;
             }

@@ -17,7 +17,12 @@ use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
 ///
 /// Errors (class data): files that are gone or hold other numbers by now. Tensors read before the error are then as in the
 /// base, all others as they were.
-pub fn restore(model: &mut Model, files: &ModelFiles, digests: &Digests, names: &BTreeSet<String>) -> Result<()> {
+pub fn restore(
+    model: &mut Model,
+    files: &ModelFiles,
+    digests: &Digests,
+    names: &BTreeSet<String>,
+) -> Result<()> {
     let config = model.config().clone();
     each(files, config, |source| read(model, source, digests, names))
 }
@@ -35,7 +40,9 @@ pub fn captured(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
             let Some(rest) = model.rests.get(&name) else { continue };
             // Tensors that a file lacks are zeros.
             let base = match source.shape(&name) {
-                Some(_) => source.load(&name, model.storage, &model.device)?.to_dtype(DType::F32)?,
+                Some(_) => {
+                    source.load(&name, model.storage, &model.device)?.to_dtype(DType::F32)?
+                }
                 None => rest.zeros_like()?,
             };
             // Of weights next to each other the difference is exact.
@@ -50,7 +57,11 @@ pub fn captured(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
 }
 
 /// Lends the tensors of a model's files, under the published names of its config.
-fn each(files: &ModelFiles, mut config: Config, body: impl FnOnce(&dyn TensorSource) -> Result<()>) -> Result<()> {
+fn each(
+    files: &ModelFiles,
+    mut config: Config,
+    body: impl FnOnce(&dyn TensorSource) -> Result<()>,
+) -> Result<()> {
     match files {
         ModelFiles::Folder(folder) => {
             // What there is to say was said on loading.
@@ -67,18 +78,30 @@ fn each(files: &ModelFiles, mut config: Config, body: impl FnOnce(&dyn TensorSou
     }
 }
 
-fn read(model: &mut Model, source: &dyn TensorSource, digests: &Digests, names: &BTreeSet<String>) -> Result<()> {
+fn read(
+    model: &mut Model,
+    source: &dyn TensorSource,
+    digests: &Digests,
+    names: &BTreeSet<String>,
+) -> Result<()> {
     let (storage, device) = (model.storage, model.device.clone());
     for name in names {
-        let own = model.tensor_mut(name).with_context(|| format!("the model has no tensor `{name}`"))?;
+        let own =
+            model.tensor_mut(name).with_context(|| format!("the model has no tensor `{name}`"))?;
         let (kind, shape) = (own.dtype(), own.dims().to_vec());
         let base: Tensor = match source.shape(name) {
             Some(found) if found == shape => source.load(name, storage, &device)?.to_dtype(kind)?,
             // A norm without a bias has one of zeros.
             None if name.ends_with(".bias") => Tensor::zeros(shape, kind, &device)?,
-            _ => bail_data!("the base has changed since it was loaded: it has no `{name}` of that shape"),
+            _ => bail_data!(
+                "the base has changed since it was loaded: it has no `{name}` of that shape"
+            ),
         };
-        if digests.tensors.get(name).is_some_and(|digest| numbers_digest(&base).is_ok_and(|now| now[..] != digest[..])) {
+        if digests
+            .tensors
+            .get(name)
+            .is_some_and(|digest| numbers_digest(&base).is_ok_and(|now| now[..] != digest[..]))
+        {
             bail_data!("the base has changed since it was loaded: `{name}` has other numbers");
         }
         *own = base;
@@ -104,8 +127,13 @@ mod tests {
             assert!(compute_dtype(storage, &device) == DType::F32);
             let mut model = load::load(&micro, &device, storage)?.model;
             let digests = model.digests()?;
-            let names: BTreeSet<String> =
-                ["model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight"].map(String::from).into();
+            let names: BTreeSet<String> = [
+                "model.layers.1.mlp.up_proj.weight",
+                "model.norm.weight",
+                "model.embed_tokens.weight",
+            ]
+            .map(String::from)
+            .into();
             let deltas = model.copies(&names)?;
             model.add(&deltas)?;
             assert_ne!(model.digest()?, digests.digest);
@@ -114,7 +142,10 @@ mod tests {
             assert_eq!((captured(&model, &micro)?, model.captured()), (whole, whole));
             restore(&mut model, &micro, &digests, &names)?;
             assert_eq!(model.digest()?, digests.digest);
-            let other = Digests { tensors: digests.tensors.keys().map(|name| (name.clone(), [0; 32])).collect(), ..digests };
+            let other = Digests {
+                tensors: digests.tensors.keys().map(|name| (name.clone(), [0; 32])).collect(),
+                ..digests
+            };
             let error = restore(&mut model, &micro, &other, &names).unwrap_err();
             assert!(error.to_string().contains("has other numbers"), "{error}");
         }

@@ -110,7 +110,9 @@ impl Dense {
         }
         let b = (&pair.b * (step * pair.scale))?;
         let (a, b) = match &self.beside {
-            Some(Beside::Factors(own)) => (Tensor::cat(&[&own.a, &pair.a], 0)?, Tensor::cat(&[&own.b, &b], 1)?.contiguous()?),
+            Some(Beside::Factors(own)) => {
+                (Tensor::cat(&[&own.a, &pair.a], 0)?, Tensor::cat(&[&own.b, &b], 1)?.contiguous()?)
+            }
             _ => (pair.a.copy()?, b),
         };
         let outgrown = Self::outgrown(a.dim(0)?, out, inner);
@@ -199,9 +201,18 @@ impl Block {
     }
 
     /// The module as the ops see it, with the overlay's pair or tensors.
-    pub fn view<'a>(&'a self, role: Role, layer: usize, overlay: &'a Overlay) -> Result<Linear<'a>> {
-        let dense = self.linear(role).ok_or_else(|| candle_core::Error::Msg(format!("layer {layer} has no {role}")))?;
-        let over = |part: &str, own: &'a Tensor| overlay.or_in_layer(layer, &format!("{}.{part}", role.path()), own);
+    pub fn view<'a>(
+        &'a self,
+        role: Role,
+        layer: usize,
+        overlay: &'a Overlay,
+    ) -> Result<Linear<'a>> {
+        let dense = self
+            .linear(role)
+            .ok_or_else(|| candle_core::Error::Msg(format!("layer {layer} has no {role}")))?;
+        let over = |part: &str, own: &'a Tensor| {
+            overlay.or_in_layer(layer, &format!("{}.{part}", role.path()), own)
+        };
         Ok(Linear {
             weight: over("weight", &dense.weight),
             bias: dense.bias.as_ref().map(|bias| over("bias", bias)),
@@ -215,7 +226,9 @@ impl Block {
         for role in Role::ALL {
             match name.strip_prefix(role.path()) {
                 Some(".weight") => return self.linear_mut(role).map(|dense| &mut dense.weight),
-                Some(".bias") => return self.linear_mut(role).and_then(|dense| dense.bias.as_mut()),
+                Some(".bias") => {
+                    return self.linear_mut(role).and_then(|dense| dense.bias.as_mut());
+                }
                 _ => {}
             }
         }
@@ -251,10 +264,18 @@ impl Block {
 
     /// x [N, D] → y [N, D] and what backward needs. With a cache the tokens' keys and values go into its rows `at`,
     /// and the segments' keys are rows of the cache.
-    pub fn forward(&self, layer: usize, x: &Tensor, pass: &Pass, cache: Option<(&Cache, &[usize])>) -> Result<(Tensor, Saved)> {
+    pub fn forward(
+        &self,
+        layer: usize,
+        x: &Tensor,
+        pass: &Pass,
+        cache: Option<(&Cache, &[usize])>,
+    ) -> Result<(Tensor, Saved)> {
         let n = x.dim(0)?;
         let (heads, groups, e) = pass.heads;
-        let run = |role, input: &Tensor, residual: Option<&Tensor>| linear::forward(input, self.view(role, layer, pass.overlay)?, residual);
+        let run = |role, input: &Tensor, residual: Option<&Tensor>| {
+            linear::forward(input, self.view(role, layer, pass.overlay)?, residual)
+        };
         let norm = |name: &str, own| pass.overlay.norm_in_layer(layer, name, own);
 
         let n1 = norm("input_layernorm", &self.norm1).forward(x)?;
@@ -264,8 +285,12 @@ impl Block {
         drop(n1);
         let mut before_norms = None;
         if let Some((q_norm, k_norm)) = &self.head_norms {
-            let (normed_q, normed_k) = (norm("self_attn.q_norm", q_norm).forward(&q)?, norm("self_attn.k_norm", k_norm).forward(&k)?);
-            before_norms = Some((std::mem::replace(&mut q, normed_q), std::mem::replace(&mut k, normed_k)));
+            let (normed_q, normed_k) = (
+                norm("self_attn.q_norm", q_norm).forward(&q)?,
+                norm("self_attn.k_norm", k_norm).forward(&k)?,
+            );
+            before_norms =
+                Some((std::mem::replace(&mut q, normed_q), std::mem::replace(&mut k, normed_k)));
         }
         q = rotary::forward(&q, &pass.angles)?;
         k = rotary::forward(&k, &pass.angles)?;
@@ -305,7 +330,14 @@ impl Block {
     }
 
     /// Bytes of the activations that [`Saved`] keeps a token, beside the input.
-    pub fn saved_bytes(heads: (usize, usize, usize), width: usize, ff: usize, gated: bool, normed_heads: bool, dtype: DType) -> usize {
+    pub fn saved_bytes(
+        heads: (usize, usize, usize),
+        width: usize,
+        ff: usize,
+        gated: bool,
+        normed_heads: bool,
+        dtype: DType,
+    ) -> usize {
         let (h, g, e) = heads;
         let qk = (h + g) * e * if normed_heads { 2 } else { 1 };
         let numbers = qk + g * e + h * e + width + ff * if gated { 2 } else { 1 };

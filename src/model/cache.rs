@@ -11,7 +11,12 @@ pub struct Cache {
 }
 
 impl Cache {
-    pub(super) fn new(layers: usize, shape: (usize, usize, usize), dtype: DType, device: &Device) -> Result<Self> {
+    pub(super) fn new(
+        layers: usize,
+        shape: (usize, usize, usize),
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let new = || Tensor::zeros(shape, dtype, device);
         Ok(Self { layers: (0..layers).map(|_| Ok((new()?, new()?))).collect::<Result<_>>()? })
     }

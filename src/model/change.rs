@@ -32,7 +32,12 @@ impl Change<'_> {
                     let ((out, inner), rank) = (weight.dims2()?, pair.a.dim(0)?);
                     let (a, b) = (slice::f32s(&pair.a)?, slice::f32s(&pair.b)?);
                     return slice::update(weight, |w| {
-                        product::add(w, Matrix::new(&b, out, rank, rank), Matrix::new(&a, rank, inner, inner), scale as f32)
+                        product::add(
+                            w,
+                            Matrix::new(&b, out, rank, rank),
+                            Matrix::new(&a, rank, inner, inner),
+                            scale as f32,
+                        )
                     });
                 }
             }
@@ -40,7 +45,11 @@ impl Change<'_> {
                 if slice::fast(&[weight, other]) {
                     return elementwise::zip(weight, &slice::f32s(other)?, |w, other| {
                         let own = f64::from(*w);
-                        *w = if step == 1.0 { other } else { (own + step * (f64::from(other) - own)) as f32 };
+                        *w = if step == 1.0 {
+                            other
+                        } else {
+                            (own + step * (f64::from(other) - own)) as f32
+                        };
                     });
                 }
             }
@@ -51,14 +60,22 @@ impl Change<'_> {
             }
         }
         let wide = if weight.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        weight.slice_set(&self.of(&weight.to_dtype(wide)?)?.to_dtype(weight.dtype())?.contiguous()?, 0, 0)
+        weight.slice_set(
+            &self.of(&weight.to_dtype(wide)?)?.to_dtype(weight.dtype())?.contiguous()?,
+            0,
+            0,
+        )
     }
 
     /// The changed weight, by tensors of the weight's type on any device.
     fn of(&self, weight: &Tensor) -> Result<Tensor> {
         let wide = weight.dtype();
         match *self {
-            Change::Product(pair, step) => weight + (pair.b.to_dtype(wide)?.matmul(&pair.a.to_dtype(wide)?)? * (step * pair.scale))?,
+            Change::Product(pair, step) => {
+                weight
+                    + (pair.b.to_dtype(wide)?.matmul(&pair.a.to_dtype(wide)?)?
+                        * (step * pair.scale))?
+            }
             Change::Towards(other, 1.0) => other.to_dtype(wide),
             Change::Towards(other, step) => weight + ((other.to_dtype(wide)? - weight)? * step)?,
             Change::Delta(delta) => weight + delta.to_dtype(wide)?,
@@ -82,7 +99,12 @@ impl Change<'_> {
 
     /// The definition, on tensors of any device. A sum at the middle of two numbers, but for less than f32 can hold, may go
     /// to the wrong side; the remainder says so.
-    fn round_plainly(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Taken> {
+    fn round_plainly(
+        &self,
+        weight: &Tensor,
+        rest: Option<&Tensor>,
+        storage: DType,
+    ) -> Result<Taken> {
         let was = weight.to_dtype(DType::F64)?;
         let own = match rest {
             Some(rest) => (&was + rest.to_dtype(DType::F64)?)?,
@@ -100,7 +122,12 @@ impl Change<'_> {
     }
 
     /// The twin over slices, with a few sums in f64 at a time.
-    fn round_on_cpu(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Taken> {
+    fn round_on_cpu(
+        &self,
+        weight: &Tensor,
+        rest: Option<&Tensor>,
+        storage: DType,
+    ) -> Result<Taken> {
         let (first, second) = match *self {
             Change::Product(pair, _) => (slice::f32s(&pair.a)?, Some(slice::f32s(&pair.b)?)),
             Change::Towards(other, _) | Change::Delta(other) => (slice::f32s(other)?, None),
@@ -130,17 +157,26 @@ impl Change<'_> {
                     for k in 0..rank {
                         let factor = scale * f64::from(b[row * rank + k]);
                         let a = &a[k * inner + column..][..n];
-                        sums[done..done + n].iter_mut().zip(a).for_each(|(sum, &a)| *sum += factor * f64::from(a));
+                        sums[done..done + n]
+                            .iter_mut()
+                            .zip(a)
+                            .for_each(|(sum, &a)| *sum += factor * f64::from(a));
                     }
                     done += n;
                 }
             }
             Change::Towards(_, step) => {
                 for (sum, &other) in sums.iter_mut().zip(&parts[0][from..]) {
-                    *sum = if step == 1.0 { f64::from(other) } else { *sum + step * (f64::from(other) - *sum) };
+                    *sum = if step == 1.0 {
+                        f64::from(other)
+                    } else {
+                        *sum + step * (f64::from(other) - *sum)
+                    };
                 }
             }
-            Change::Delta(_) => sums.iter_mut().zip(&parts[0][from..]).for_each(|(sum, &d)| *sum += f64::from(d)),
+            Change::Delta(_) => {
+                sums.iter_mut().zip(&parts[0][from..]).for_each(|(sum, &d)| *sum += f64::from(d))
+            }
         }
     }
 
@@ -150,7 +186,9 @@ impl Change<'_> {
             Change::Product(pair, _) => Shape::from((pair.b.dim(0)?, pair.a.dim(1)?)),
             Change::Towards(other, _) | Change::Delta(other) => other.shape().clone(),
         };
-        if shape != *weight.shape() || matches!(self, Change::Product(pair, _) if pair.a.dim(0)? != pair.b.dim(1)?) {
+        if shape != *weight.shape()
+            || matches!(self, Change::Product(pair, _) if pair.a.dim(0)? != pair.b.dim(1)?)
+        {
             bail!("a change of shape {shape:?} of a weight of shape {:?}", weight.shape());
         }
         Ok(())
@@ -165,7 +203,11 @@ mod tests {
     use half::bf16;
 
     fn numbers(n: usize, step: u64, size: f64) -> Vec<f32> {
-        (0..n as u64).map(|i| ((((i + 1) * step * 7919) % 20_011) as f64 / 20_011.0 - 0.5) as f32 * size as f32).collect()
+        (0..n as u64)
+            .map(|i| {
+                ((((i + 1) * step * 7919) % 20_011) as f64 / 20_011.0 - 0.5) as f32 * size as f32
+            })
+            .collect()
     }
 
     fn f64s(t: &Tensor) -> Result<Vec<f64>> {
@@ -176,8 +218,10 @@ mod tests {
     #[test]
     fn many_changes_are_their_sum_rounded_once() -> Result<()> {
         let (out, inner) = (130, 140);
-        let base: Vec<f32> = numbers(out * inner, 1, 2e-4).iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
-        let weight = Tensor::from_vec(base.clone(), (out, inner), &Device::Cpu)?.to_dtype(DType::BF16)?;
+        let base: Vec<f32> =
+            numbers(out * inner, 1, 2e-4).iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
+        let weight =
+            Tensor::from_vec(base.clone(), (out, inner), &Device::Cpu)?.to_dtype(DType::BF16)?;
         let rest = Tensor::zeros((out, inner), DType::F32, &Device::Cpu)?;
         let (plain, plain_rest) = (weight.copy()?, rest.copy()?);
         let mut want: Vec<f64> = base.iter().map(|&x| f64::from(x)).collect();
@@ -190,13 +234,21 @@ mod tests {
             };
             for (i, sum) in want.iter_mut().enumerate() {
                 let (row, column) = (i / inner, i % inner);
-                *sum += (0..2).map(|k| 0.5 * 3.0 * f64::from(b[row * 2 + k]) * f64::from(a[k * inner + column])).sum::<f64>();
+                *sum += (0..2)
+                    .map(|k| {
+                        0.5 * 3.0 * f64::from(b[row * 2 + k]) * f64::from(a[k * inner + column])
+                    })
+                    .sum::<f64>();
             }
             let change = Change::Product(&pair, 3.0);
             let fast = change.round(&weight, Some(&rest), DType::BF16)?;
             let slow = change.round_plainly(&plain, Some(&plain_rest), DType::BF16)?;
             // The definition may round a sum at the middle of two to the other one.
-            assert!((fast.moved / slow.moved - 1.0).abs() < 1e-3 && (fast.added / slow.added - 1.0).abs() < 1e-6, "round {round}");
+            assert!(
+                (fast.moved / slow.moved - 1.0).abs() < 1e-3
+                    && (fast.added / slow.added - 1.0).abs() < 1e-6,
+                "round {round}"
+            );
         }
         let (got, slow) = (f64s(&weight)?, f64s(&plain)?);
         for (i, (got, want)) in got.iter().zip(&want).enumerate() {
@@ -217,21 +269,41 @@ mod tests {
             // A norm's weight is held in a wider type than it is stored in.
             for kept in [storage, DType::F32] {
                 let start = t(numbers(n, 11, 1.0))?.to_dtype(storage)?.to_dtype(kept)?;
-                for change in [Change::Delta(&delta), Change::Towards(&other, 0.25), Change::Towards(&other, 1.0)] {
-                    let fresh = || -> Result<_> { Ok((start.copy()?, start.to_dtype(DType::F32)?.zeros_like()?)) };
+                for change in [
+                    Change::Delta(&delta),
+                    Change::Towards(&other, 0.25),
+                    Change::Towards(&other, 1.0),
+                ] {
+                    let fresh = || -> Result<_> {
+                        Ok((start.copy()?, start.to_dtype(DType::F32)?.zeros_like()?))
+                    };
                     let (a, b) = (fresh()?, fresh()?);
-                    let taken = [change.round(&a.0, Some(&a.1), storage)?, change.round_plainly(&b.0, Some(&b.1), storage)?];
-                    assert!((taken[0].moved / taken[1].moved - 1.0).abs() < 1e-3 && (taken[0].added / taken[1].added - 1.0).abs() < 1e-6);
+                    let taken = [
+                        change.round(&a.0, Some(&a.1), storage)?,
+                        change.round_plainly(&b.0, Some(&b.1), storage)?,
+                    ];
+                    assert!(
+                        (taken[0].moved / taken[1].moved - 1.0).abs() < 1e-3
+                            && (taken[0].added / taken[1].added - 1.0).abs() < 1e-6
+                    );
                     let sums = |r: &(Tensor, Tensor)| -> Result<Vec<f64>> {
                         Ok(f64s(&r.0)?.into_iter().zip(f64s(&r.1)?).map(|(w, r)| w + r).collect())
                     };
                     let (fast, slow) = (sums(&a)?, sums(&b)?);
-                    assert!(fast.iter().zip(&slow).all(|(a, b)| (a - b).abs() <= a.abs() * 2f64.powi(-32)));
-                    let apart = f64s(&a.0)?.into_iter().zip(f64s(&b.0)?).filter(|(a, b)| a != b).count();
+                    assert!(
+                        fast.iter()
+                            .zip(&slow)
+                            .all(|(a, b)| (a - b).abs() <= a.abs() * 2f64.powi(-32))
+                    );
+                    let apart =
+                        f64s(&a.0)?.into_iter().zip(f64s(&b.0)?).filter(|(a, b)| a != b).count();
                     assert!(apart * 1000 < n, "{apart}");
                     // What nothing is kept of is rounded to the same.
                     let naive = start.copy()?;
-                    assert_eq!((change.round(&naive, None, storage)?, f64s(&naive)?), (taken[0], f64s(&a.0)?));
+                    assert_eq!(
+                        (change.round(&naive, None, storage)?, f64s(&naive)?),
+                        (taken[0], f64s(&a.0)?)
+                    );
                     if let Change::Towards(_, 1.0) = change {
                         assert_eq!(fast, f64s(&other)?);
                     }
@@ -240,7 +312,11 @@ mod tests {
         }
         let short = t(numbers(n, 3, 1.0))?.narrow(0, 0, n - 1)?;
         let weight = other.to_dtype(DType::BF16)?;
-        assert!(Change::Delta(&short).round(&weight, None, DType::BF16).is_err_and(|e| e.to_string().contains("a change of shape")));
+        assert!(
+            Change::Delta(&short)
+                .round(&weight, None, DType::BF16)
+                .is_err_and(|e| e.to_string().contains("a change of shape"))
+        );
         Ok(())
     }
 }

@@ -78,8 +78,24 @@ impl Defaults {
     const EPS: f64 = 1e-6;
 
     fn of(model_type: &str) -> Self {
-        let llama = Self { vocabulary: 32_000, ff: 11_008, groups: None, head_width: None, positions: 2048, bos: &[1], eos: &[2] };
-        let qwen = Self { vocabulary: 151_936, ff: 22_016, groups: Some(32), positions: 32_768, bos: &[], eos: &[], ..llama };
+        let llama = Self {
+            vocabulary: 32_000,
+            ff: 11_008,
+            groups: None,
+            head_width: None,
+            positions: 2048,
+            bos: &[1],
+            eos: &[2],
+        };
+        let qwen = Self {
+            vocabulary: 151_936,
+            ff: 22_016,
+            groups: Some(32),
+            positions: 32_768,
+            bos: &[],
+            eos: &[],
+            ..llama
+        };
         match model_type {
             "mistral" => Self { ff: 14_336, groups: Some(8), positions: 4096 * 32, ..llama },
             "qwen2" => qwen,
@@ -97,9 +113,13 @@ impl Config {
             bail_data!("config.json holds no object");
         }
         let f = Fields(json);
-        let Some(model_type) = f.text("model_type")? else { bail_data!("config.json has no `model_type`; known are {}", KNOWN.join(", ")) };
+        let Some(model_type) = f.text("model_type")? else {
+            bail_data!("config.json has no `model_type`; known are {}", KNOWN.join(", "))
+        };
         if !KNOWN.contains(&model_type) {
-            let near = error::nearest(model_type, KNOWN).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            let near = error::nearest(model_type, KNOWN)
+                .map(|n| format!("; did you mean `{n}`?"))
+                .unwrap_or_default();
             bail_data!("unknown architecture `{model_type}`; known are {}{near}", KNOWN.join(", "));
         }
         keys::check(&f, model_type, notes)?;
@@ -109,7 +129,8 @@ impl Config {
         let layers = f.size_or("num_hidden_layers", Defaults::LAYERS)?;
         let head_width = head_width(&f, model_type, &default, width, heads)?;
         let positions = f.size_or("max_position_embeddings", default.positions)?;
-        let attention_bias = matches!(model_type, "llama" | "qwen3") && f.flag_or("attention_bias", false)?;
+        let attention_bias =
+            matches!(model_type, "llama" | "qwen3") && f.flag_or("attention_bias", false)?;
         let mut config = Self {
             model_type: model_type.to_string(),
             width,
@@ -138,7 +159,8 @@ impl Config {
         };
         // What grows with the sizes is read once they are known to be possible.
         config.check()?;
-        (config.rope_theta, config.rope_scaling) = rope_config::read(&f, head_width, positions, notes)?;
+        (config.rope_theta, config.rope_scaling) =
+            rope_config::read(&f, head_width, positions, notes)?;
         config.max_positions = config.rope_scaling.reach(positions);
         config.windows = windows::read(&f, model_type, layers, positions, notes)?;
         note_defaults(&f, notes);
@@ -152,7 +174,10 @@ impl Config {
             json["tie_word_embeddings"] = Value::Bool(false);
         }
         let class = format!("{}ForCausalLM", keys::class(&self.model_type));
-        let other = json.get("architectures").and_then(Value::as_array).is_some_and(|names| names.iter().all(|name| *name != class));
+        let other = json
+            .get("architectures")
+            .and_then(Value::as_array)
+            .is_some_and(|names| names.iter().all(|name| *name != class));
         if other {
             json["architectures"] = json!([class]);
         }
@@ -162,7 +187,11 @@ impl Config {
     /// Refuses sizes that cannot be.
     pub fn check(&self) -> Result<()> {
         if !self.heads.is_multiple_of(self.groups) {
-            bail_data!("{} attention heads are no multiple of {} key-value heads", self.heads, self.groups);
+            bail_data!(
+                "{} attention heads are no multiple of {} key-value heads",
+                self.heads,
+                self.groups
+            );
         }
         if !self.head_width.is_multiple_of(2) {
             bail_data!("a head width of {} cannot be rotated: it must be even", self.head_width);
@@ -214,9 +243,15 @@ impl Config {
             norm(&mut out, names::in_layer(layer, "input_layernorm"), self.width);
             for role in Role::ALL.into_iter().filter(|r| self.gated || *r != Role::Gate) {
                 let (rows, columns) = self.linear_shape(role);
-                out.push((names::in_layer(layer, &format!("{}.weight", role.path())), vec![rows, columns]));
+                out.push((
+                    names::in_layer(layer, &format!("{}.weight", role.path())),
+                    vec![rows, columns],
+                ));
                 if self.has_bias(role) {
-                    out.push((names::in_layer(layer, &format!("{}.bias", role.path())), vec![rows]));
+                    out.push((
+                        names::in_layer(layer, &format!("{}.bias", role.path())),
+                        vec![rows],
+                    ));
                 }
             }
             if self.head_norms {
@@ -280,7 +315,9 @@ impl Config {
             out["sliding_window"] = json!(window);
         }
         if window.is_some() {
-            let kind = |layer| if self.window(layer).is_some() { "sliding_attention" } else { "full_attention" };
+            let kind = |layer| {
+                if self.window(layer).is_some() { "sliding_attention" } else { "full_attention" }
+            };
             out["use_sliding_window"] = json!(true);
             out["sliding_window"] = json!(window);
             out["layer_types"] = (0..self.layers).map(kind).collect();
@@ -288,7 +325,13 @@ impl Config {
     }
 }
 
-fn head_width(f: &Fields, model_type: &str, default: &Defaults, width: usize, heads: usize) -> Result<usize> {
+fn head_width(
+    f: &Fields,
+    model_type: &str,
+    default: &Defaults,
+    width: usize,
+    heads: usize,
+) -> Result<usize> {
     let own = match f.raw("head_dim") {
         None => default.head_width,
         Some(Value::Null) if model_type != "qwen3" => None,
@@ -297,7 +340,9 @@ fn head_width(f: &Fields, model_type: &str, default: &Defaults, width: usize, he
     match own {
         Some(e) => Ok(e),
         None if width.is_multiple_of(heads) => Ok(width / heads),
-        None => bail_data!("config.json: `hidden_size` {width} is no multiple of `num_attention_heads` {heads}"),
+        None => bail_data!(
+            "config.json: `hidden_size` {width} is no multiple of `num_attention_heads` {heads}"
+        ),
     }
 }
 
@@ -313,15 +358,27 @@ fn activation(f: &Fields) -> Result<Activation> {
     let act = f.text("hidden_act")?.unwrap_or("silu");
     match Activation::from_name(act) {
         Some(activation) => Ok(activation),
-        None => bail_data!("config.json: unknown `hidden_act` `{act}`; known are silu, gelu, gelu_new, gelu_pytorch_tanh, relu"),
+        None => bail_data!(
+            "config.json: unknown `hidden_act` `{act}`; known are silu, gelu, gelu_new, gelu_pytorch_tanh, relu"
+        ),
     }
 }
 
 /// Says which sizes a config leaves to the class.
 fn note_defaults(f: &Fields, notes: &mut Vec<String>) {
-    let sizes = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
-    let missing: Vec<String> = sizes.iter().filter(|key| f.raw(key).is_none()).map(|key| format!("`{key}`")).collect();
+    let sizes = [
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+    ];
+    let missing: Vec<String> =
+        sizes.iter().filter(|key| f.raw(key).is_none()).map(|key| format!("`{key}`")).collect();
     if !missing.is_empty() {
-        notes.push(format!("config.json has no {}: transformers' own numbers stand in", missing.join(", ")));
+        notes.push(format!(
+            "config.json has no {}: transformers' own numbers stand in",
+            missing.join(", ")
+        ));
     }
 }

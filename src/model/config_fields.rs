@@ -23,7 +23,13 @@ impl Fields<'_> {
     }
 
     /// The value that `read` gives; `default` where the key is missing. Null is an error.
-    pub fn or<T>(&self, key: &str, default: T, wanted: &str, read: impl FnOnce(&Value) -> Option<T>) -> Result<T> {
+    pub fn or<T>(
+        &self,
+        key: &str,
+        default: T,
+        wanted: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<T> {
         match self.raw(key) {
             None => Ok(default),
             Some(value) => read(value).map_or_else(|| self.wrong(key, wanted), Ok),
@@ -54,14 +60,17 @@ impl Fields<'_> {
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
         match self.raw(key) {
             None => Ok(None),
-            Some(value) => value.as_str().map_or_else(|| self.wrong(key, "a text"), |text| Ok(Some(text))),
+            Some(value) => {
+                value.as_str().map_or_else(|| self.wrong(key, "a text"), |text| Ok(Some(text)))
+            }
         }
     }
 
     /// A list of positive numbers.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>> {
         let one = |v: &Value| v.as_f64().filter(|x| *x > 0.0);
-        let read = |v: &Value| v.as_array().and_then(|list| list.iter().map(one).collect()).map(Some);
+        let read =
+            |v: &Value| v.as_array().and_then(|list| list.iter().map(one).collect()).map(Some);
         self.or(key, None, "a list of positive numbers", read)
     }
 
@@ -71,9 +80,11 @@ impl Fields<'_> {
         match self.raw(key) {
             None => Ok(default.to_vec()),
             Some(Value::Null) => Ok(vec![]),
-            Some(Value::Array(list)) => {
-                list.iter().map(id).collect::<Option<_>>().map_or_else(|| self.wrong(key, "a list of token ids"), Ok)
-            }
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(id)
+                .collect::<Option<_>>()
+                .map_or_else(|| self.wrong(key, "a list of token ids"), Ok),
             Some(v) => id(v).map_or_else(|| self.wrong(key, "a token id"), |id| Ok(vec![id])),
         }
     }

@@ -115,7 +115,14 @@ const SILENT: [&[&str]; 7] = [
         "prefix",
     ],
     // Tokens that the network does not know of: nothing is padded here.
-    &["pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id", "mask_token_id", "decoder_start_token_id"],
+    &[
+        "pad_token_id",
+        "sep_token_id",
+        "cls_token_id",
+        "unk_token_id",
+        "mask_token_id",
+        "decoder_start_token_id",
+    ],
     // Generation, which transformers reads from generation_config.json alone.
     &[
         "assistant_confidence_threshold",
@@ -159,7 +166,10 @@ const ONLY: [(&str, Rule); 12] = [
     ("is_causal", Rule::Only(|v| *v == Value::Bool(true), "attention in both directions")),
     ("is_encoder_decoder", Rule::Only(nothing, "an encoder beside the decoder")),
     ("per_layer_config", Rule::Only(nothing, "layers of different sizes")),
-    ("text_config", Rule::Only(nothing, "a config inside the config, as of models that see or hear")),
+    (
+        "text_config",
+        Rule::Only(nothing, "a config inside the config, as of models that see or hear"),
+    ),
     ("decoder", Rule::Only(nothing, "a config inside the config")),
     ("generator", Rule::Only(nothing, "a config inside the config")),
     ("text_encoder", Rule::Only(nothing, "a config inside the config")),
@@ -167,7 +177,10 @@ const ONLY: [(&str, Rule); 12] = [
     ("kv_sharing_modes", Rule::Only(nothing, "layers that share keys and values")),
     ("attribute_map", Rule::Only(nothing, "keys under other names")),
     ("fusion_config", Rule::Only(nothing, "fused modules")),
-    ("transformers_weights", Rule::Only(|v| nothing(v) || v == "model.safetensors", "weights under another file's name")),
+    (
+        "transformers_weights",
+        Rule::Only(|v| nothing(v) || v == "model.safetensors", "weights under another file's name"),
+    ),
 ];
 
 /// Whether a value says nothing.
@@ -182,7 +195,9 @@ fn nothing(value: &Value) -> bool {
 }
 
 fn rule(model_type: &str, key: &str) -> Option<&'static Rule> {
-    let read = |(types, keys): &(Types, &[&str])| (types.is_empty() || types.contains(&model_type)) && keys.contains(&key);
+    let read = |(types, keys): &(Types, &[&str])| {
+        (types.is_empty() || types.contains(&model_type)) && keys.contains(&key)
+    };
     if READ.iter().any(read) {
         return Some(&Rule::Read);
     }
@@ -220,7 +235,10 @@ pub(super) fn check(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Re
     }
     if !passed.is_empty() {
         let class = class(model_type);
-        notes.push(format!("config.json: transformers' `{class}Config` has no use for {}: passed over", passed.join(", ")));
+        notes.push(format!(
+            "config.json: transformers' `{class}Config` has no use for {}: passed over",
+            passed.join(", ")
+        ));
     }
     quantized(f)?;
     architecture(f, model_type, notes)?;
@@ -232,7 +250,9 @@ fn quantized(f: &Fields) -> Result<()> {
     for key in ["quantization_config", "compression_config"] {
         if let Some(quantized) = f.get(key).filter(|v| !nothing(v)) {
             let method = quantized.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-            bail_data!("the weights are quantised (`{method}`); give the unquantised model, or a GGUF file");
+            bail_data!(
+                "the weights are quantised (`{method}`); give the unquantised model, or a GGUF file"
+            );
         }
     }
     Ok(())
@@ -249,7 +269,9 @@ fn architecture(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result
     let own = format!("{}ForCausalLM", class(model_type));
     let Some(first) = names.first().filter(|_| !names.contains(&own)) else { return Ok(()) };
     if !["ForCausalLM", "LMHeadModel", "Model"].iter().any(|end| first.ends_with(end)) {
-        let error = Error::data(format!("config.json: `architectures` says `{first}`, which is no causal language model"));
+        let error = Error::data(format!(
+            "config.json: `architectures` says `{first}`, which is no causal language model"
+        ));
         return Err(error.hint(format!("only {own}'s numbers are computed; weights with a language model's head say so there")).into());
     }
     notes.push(format!("config.json: `architectures` says `{first}`; the model is read as `{own}`, as `model_type` has it"));
@@ -257,17 +279,23 @@ fn architecture(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result
 }
 
 fn own_code(f: &Fields, notes: &mut Vec<String>) {
-    let models = |map: &Value| map.as_object().is_some_and(|map| map.keys().any(|key| key != "AutoTokenizer"));
+    let models = |map: &Value| {
+        map.as_object().is_some_and(|map| map.keys().any(|key| key != "AutoTokenizer"))
+    };
     if f.get("auto_map").is_some_and(models) {
         notes.push("config.json: `auto_map` names code that comes with the model; it is not run, as without `trust_remote_code`".into());
     }
 }
 
 fn dropout(f: &Fields, notes: &mut Vec<String>) -> Result<()> {
-    let read = |v: &Value| if v.is_null() { Some(0.0) } else { v.as_f64().filter(|p| (0.0..=1.0).contains(p)) };
+    let read = |v: &Value| {
+        if v.is_null() { Some(0.0) } else { v.as_f64().filter(|p| (0.0..=1.0).contains(p)) }
+    };
     let share = f.or("attention_dropout", 0.0, "a number from 0 to 1", read)?;
     if share != 0.0 {
-        notes.push(format!("config.json: `attention_dropout` is {share}; training here drops nothing out"));
+        notes.push(format!(
+            "config.json: `attention_dropout` is {share}; training here drops nothing out"
+        ));
     }
     Ok(())
 }
@@ -295,18 +323,37 @@ mod tests {
 
     #[test]
     fn keys_are_read_passed_over_or_refused() {
-        assert!(checked("llama", json!({ "hidden_size": 8, "use_cache": false, "unsloth_fixed": true, "x": null })).unwrap().is_empty());
+        assert!(
+            checked(
+                "llama",
+                json!({ "hidden_size": 8, "use_cache": false, "unsloth_fixed": true, "x": null })
+            )
+            .unwrap()
+            .is_empty()
+        );
         // As SmolLM2 and others are published.
         let published = json!({ "is_llama_config": true, "rope_interleaved": false, "transformers.js_config": { "dtype": "q4" },
             "_model_name_or_path": "SmolLM2" });
         assert!(checked("llama", published).unwrap().is_empty());
-        let notes = checked("mistral", json!({ "attention_bias": true, "logit_scale": 2.0, "mlp_bias": false })).unwrap();
-        assert_eq!(notes, ["config.json: transformers' `MistralConfig` has no use for `attention_bias`, `logit_scale`: passed over"]);
+        let notes = checked(
+            "mistral",
+            json!({ "attention_bias": true, "logit_scale": 2.0, "mlp_bias": false }),
+        )
+        .unwrap();
+        assert_eq!(
+            notes,
+            [
+                "config.json: transformers' `MistralConfig` has no use for `attention_bias`, `logit_scale`: passed over"
+            ]
+        );
         for (config, words) in [
             (json!({ "is_causal": false }), "`is_causal` is false"),
             (json!({ "text_config": { "hidden_size": 8 } }), "`text_config`"),
             (json!({ "attention_dropout": "0.1" }), "`attention_dropout`"),
-            (json!({ "architectures": ["LlamaForSequenceClassification"] }), "`LlamaForSequenceClassification`"),
+            (
+                json!({ "architectures": ["LlamaForSequenceClassification"] }),
+                "`LlamaForSequenceClassification`",
+            ),
             (json!({ "architectures": "LlamaForCausalLM" }), "a list of names"),
             (json!({ "quantization_config": { "quant_method": "awq" } }), "`awq`"),
         ] {

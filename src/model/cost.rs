@@ -26,18 +26,28 @@ impl Work {
     /// What tokens and the rows wanted of them are.
     pub fn of(tokens: &Tokens, rows: usize) -> Self {
         // A query sees the context, and of its own segment the half that lies before it.
-        let pairs = |s: &Segment| s.queries.len() * s.context.len() + s.queries.len() * (s.own.len() + 1) / 2;
+        let pairs = |s: &Segment| {
+            s.queries.len() * s.context.len() + s.queries.len() * (s.own.len() + 1) / 2
+        };
         Self { tokens: tokens.ids.len(), rows, pairs: tokens.segments.iter().map(pairs).sum() }
     }
 
     /// Both together.
     pub fn and(self, other: Self) -> Self {
-        Self { tokens: self.tokens + other.tokens, rows: self.rows + other.rows, pairs: self.pairs + other.pairs }
+        Self {
+            tokens: self.tokens + other.tokens,
+            rows: self.rows + other.rows,
+            pairs: self.pairs + other.pairs,
+        }
     }
 
     /// The larger of each.
     pub fn or(self, other: Self) -> Self {
-        Self { tokens: self.tokens.max(other.tokens), rows: self.rows.max(other.rows), pairs: self.pairs.max(other.pairs) }
+        Self {
+            tokens: self.tokens.max(other.tokens),
+            rows: self.rows.max(other.rows),
+            pairs: self.pairs.max(other.pairs),
+        }
     }
 }
 
@@ -50,7 +60,8 @@ pub fn layer_weights(config: &Config) -> usize {
 /// Operations of a forward pass: 2 for each weight and token, 4 E H for each pair of a query and a key, 2 D V for each
 /// row of logits.
 pub fn forward_flops(config: &Config, work: Work) -> f64 {
-    let layer = 2 * layer_weights(config) * work.tokens + 4 * config.heads * config.head_width * work.pairs;
+    let layer =
+        2 * layer_weights(config) * work.tokens + 4 * config.heads * config.head_width * work.pairs;
     (config.layers * layer) as f64 + (2 * config.width * config.vocabulary * work.rows) as f64
 }
 
@@ -59,8 +70,11 @@ pub fn forward_flops(config: &Config, work: Work) -> f64 {
 /// `dense` weights hold.
 pub fn backward_flops(config: &Config, work: Work, lowest: usize, dense: usize) -> f64 {
     let layers = config.layers.saturating_sub(lowest);
-    let layer = 2 * layer_weights(config) * work.tokens + 8 * config.heads * config.head_width * work.pairs;
-    (layers * layer) as f64 + (2 * config.width * config.vocabulary * work.rows) as f64 + (2 * dense * work.tokens) as f64
+    let layer =
+        2 * layer_weights(config) * work.tokens + 8 * config.heads * config.head_width * work.pairs;
+    (layers * layer) as f64
+        + (2 * config.width * config.vocabulary * work.rows) as f64
+        + (2 * dense * work.tokens) as f64
 }
 
 /// Seconds that work takes on this machine, taken from a model of the same sizes with two layers.
@@ -87,7 +101,14 @@ const LAYERS: usize = 2;
 
 impl Rates {
     /// Times a few passes of `tokens` tokens in sequences of `length`, for about `budget` in all.
-    pub fn measure(config: &Config, storage: DType, device: &Device, tokens: usize, length: usize, budget: Duration) -> Result<Self> {
+    pub fn measure(
+        config: &Config,
+        storage: DType,
+        device: &Device,
+        tokens: usize,
+        length: usize,
+        budget: Duration,
+    ) -> Result<Self> {
         let small = Config { layers: LAYERS.min(config.layers), ..config.clone() };
         let layers = small.layers;
         let model = create::filled(small, device, storage)?;
@@ -103,15 +124,22 @@ impl Rates {
         let none = Overlay::default();
         let on_last = overlay(&model, layers - 1)?;
         let on_first = overlay(&model, 0)?;
-        let dense: BTreeSet<String> =
-            model.tensors().into_iter().map(|(name, _)| name).filter(|n| n.contains(".0.") && n.contains("proj")).collect();
+        let dense: BTreeSet<String> = model
+            .tensors()
+            .into_iter()
+            .map(|(name, _)| name)
+            .filter(|n| n.contains(".0.") && n.contains("proj"))
+            .collect();
         let nothing = BTreeSet::new();
 
-        let forward = |rows: &[usize]| -> Result<()> { model.nll(&flat, rows, &vec![0; rows.len()], &none).map(drop) };
-        let backward = |rows: &[usize], overlay: &Overlay, dense: &BTreeSet<String>| -> Result<()> {
-            let request = Request { overlay, dense, recompute: false };
-            model.gradients(&flat, rows, &vec![0; rows.len()], 1.0, &request).map(drop)
+        let forward = |rows: &[usize]| -> Result<()> {
+            model.nll(&flat, rows, &vec![0; rows.len()], &none).map(drop)
         };
+        let backward =
+            |rows: &[usize], overlay: &Overlay, dense: &BTreeSet<String>| -> Result<()> {
+                let request = Request { overlay, dense, recompute: false };
+                model.gradients(&flat, rows, &vec![0; rows.len()], 1.0, &request).map(drop)
+            };
         let few = &rows[..1];
         let tiny = Tokens::one(vec![0, 0]);
         let jobs: [&dyn Fn() -> Result<()>; 8] = [
@@ -141,14 +169,27 @@ impl Rates {
             }
         }
         // The median: the first rounds meet cold caches, and what disturbs some of them disturbs some steps of a run too.
-        let [pass, few_forward, many_forward, last_back, last_many, first_back, dense_back, tiny_back] = seconds.map(|mut seconds| {
+        let [
+            pass,
+            few_forward,
+            many_forward,
+            last_back,
+            last_many,
+            first_back,
+            dense_back,
+            tiny_back,
+        ] = seconds.map(|mut seconds| {
             seconds.sort_by(f64::total_cmp);
             seconds[seconds.len() / 2]
         });
         let (n, l, extra) = (n as f64, layers as f64, (many - 1).max(1) as f64);
         let a_layer = (few_forward - pass).max(0.0) / n / l;
         let fixed_backward = (tiny_back - pass).max(0.0) / l;
-        let below = if layers > 1 { (first_back - last_back).max(0.0) } else { (first_back - few_forward).max(0.0) };
+        let below = if layers > 1 {
+            (first_back - last_back).max(0.0)
+        } else {
+            (first_back - few_forward).max(0.0)
+        };
         Ok(Self {
             fixed: pass / l,
             fixed_backward,
@@ -163,11 +204,19 @@ impl Rates {
     /// Seconds of a measurement: forward passes only, in so many batches.
     pub fn forward_seconds(&self, config: &Config, work: Work, passes: usize) -> f64 {
         let layers = config.layers as f64;
-        layers * (self.fixed * passes as f64 + work.tokens as f64 * self.forward) + work.rows as f64 * self.row
+        layers * (self.fixed * passes as f64 + work.tokens as f64 * self.forward)
+            + work.rows as f64 * self.row
     }
 
     /// Seconds of training steps down to layer `lowest`, in so many batches; `dense` where whole layers are trained.
-    pub fn step_seconds(&self, config: &Config, work: Work, passes: usize, lowest: usize, dense: bool) -> f64 {
+    pub fn step_seconds(
+        &self,
+        config: &Config,
+        work: Work,
+        passes: usize,
+        lowest: usize,
+        dense: bool,
+    ) -> f64 {
         let above = config.layers.saturating_sub(lowest) as f64;
         let backward = if dense { self.dense } else { self.backward };
         passes as f64 * (self.fixed * config.layers as f64 + self.fixed_backward * above)
@@ -202,7 +251,10 @@ mod tests {
         let head = 2 * 12 * 13 * 2;
         assert_eq!(forward_flops(&config, work), (3 * layer + head) as f64);
         let backward = 2 * 936 * 5 + 8 * 16 * 9;
-        assert_eq!(backward_flops(&config, work, 1, 936), (2 * backward + head + 2 * 936 * 5) as f64);
+        assert_eq!(
+            backward_flops(&config, work, 1, 936),
+            (2 * backward + head + 2 * 936 * 5) as f64
+        );
         assert_eq!(backward_flops(&config, work, 3, 0), head as f64);
     }
 
@@ -213,8 +265,14 @@ mod tests {
         let work = Work { tokens: 100, rows: 10, pairs: 100 };
         let twice = work.and(work);
         assert!(rates.fixed > 0.0 && rates.forward_seconds(&config, work, 1) >= rates.fixed);
-        assert!(rates.forward_seconds(&config, twice, 2) >= 2.0 * rates.forward_seconds(&config, work, 1) * 0.999);
-        assert!(rates.step_seconds(&config, work, 1, 0, false) >= rates.step_seconds(&config, work, 1, 2, false));
+        assert!(
+            rates.forward_seconds(&config, twice, 2)
+                >= 2.0 * rates.forward_seconds(&config, work, 1) * 0.999
+        );
+        assert!(
+            rates.step_seconds(&config, work, 1, 0, false)
+                >= rates.step_seconds(&config, work, 1, 2, false)
+        );
         Ok(())
     }
 }

@@ -65,16 +65,26 @@ impl Sizes {
 /// into the residual by √(2L) smaller (GPT-2's rule), norms 1.
 ///
 /// Errors: sizes that cannot be (class data), more weights than 2³¹ (class usage).
-pub fn create(config: Config, stream: &mut Stream, device: &Device, storage: DType) -> Result<Model> {
+pub fn create(
+    config: Config,
+    stream: &mut Stream,
+    device: &Device,
+    storage: DType,
+) -> Result<Model> {
     config.check()?;
-    let numbers: usize = config.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let numbers: usize =
+        config.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     if numbers > 1 << 31 {
-        return Err(Error::usage(format!("a new model of {numbers} weights is more than this can start from nothing")).into());
+        return Err(Error::usage(format!(
+            "a new model of {numbers} weights is more than this can start from nothing"
+        ))
+        .into());
     }
     let mut drawn = BTreeMap::new();
     for (name, shape) in config.tensors() {
         let count: usize = shape.iter().product();
-        let residual = [Role::O, Role::Down].iter().any(|r| name.ends_with(&format!("{}.weight", r.path())));
+        let residual =
+            [Role::O, Role::Down].iter().any(|r| name.ends_with(&format!("{}.weight", r.path())));
         let values: Vec<f32> = match shape.as_slice() {
             [_, inner] => {
                 let scale = if residual { 1.0 / (2.0 * config.layers as f64).sqrt() } else { 1.0 };
@@ -90,8 +100,9 @@ pub fn create(config: Config, stream: &mut Stream, device: &Device, storage: DTy
 
 /// A model of that config with numbers of no meaning, for timing.
 pub fn filled(config: Config, device: &Device, storage: DType) -> Result<Model> {
-    let value =
-        |(name, shape): (String, Vec<usize>)| -> Result<(String, Tensor)> { Ok((name, Tensor::full(0.01f32, shape, &Device::Cpu)?)) };
+    let value = |(name, shape): (String, Vec<usize>)| -> Result<(String, Tensor)> {
+        Ok((name, Tensor::full(0.01f32, shape, &Device::Cpu)?))
+    };
     let drawn = config.tensors().into_iter().map(value).collect::<Result<_>>()?;
     assemble(config, &InMemory(drawn), device, storage)
 }
@@ -113,7 +124,8 @@ impl TensorSource for InMemory {
     }
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let tensor = self.0.get(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?;
+        let tensor =
+            self.0.get(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?;
         // A copy, so that two models never share numbers.
         Ok(tensor.to_dtype(dtype)?.to_device(device)?.copy()?)
     }
@@ -125,8 +137,19 @@ mod tests {
 
     #[test]
     fn weights_have_the_stated_spread_and_come_from_the_seed() -> Result<()> {
-        let sizes = Sizes { width: 64, ff: 128, layers: 2, heads: 4, groups: 2, head_width: 16, vocabulary: 300, positions: 32 };
-        let made = |seed| create(sizes.config(0), &mut Stream::new(seed, "create"), &Device::Cpu, DType::F32);
+        let sizes = Sizes {
+            width: 64,
+            ff: 128,
+            layers: 2,
+            heads: 4,
+            groups: 2,
+            head_width: 16,
+            vocabulary: 300,
+            positions: 32,
+        };
+        let made = |seed| {
+            create(sizes.config(0), &mut Stream::new(seed, "create"), &Device::Cpu, DType::F32)
+        };
         let (one, same, other) = (made(1)?, made(1)?, made(2)?);
         assert_eq!(one.digest()?, same.digest()?);
         assert_ne!(one.digest()?, other.digest()?);

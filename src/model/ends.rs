@@ -18,7 +18,8 @@ const FILE: &str = "generation_config.json";
 
 /// Ids that GGUF has for tokens that end a turn or a message, beside the one that ends a text.
 /// llama.cpp ends at each.
-pub(super) const GGUF_KEYS: [&str; 2] = ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
+pub(super) const GGUF_KEYS: [&str; 2] =
+    ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
 
 /// Sets the end tokens of a model in a folder, whose `config.json` is `json`. What a person should
 /// know goes into `notes`.
@@ -40,10 +41,13 @@ pub(super) fn of_folder(
     };
     let shown = path.display();
     let text = source::model::json_text(path)?;
-    let own: Map<String, Value> = serde_json::from_str(&text)
-        .map_err(|e| Error::data(format!("`{shown}` is no JSON object: {e}")).hint("without it, config.json says how texts end"))?;
+    let own: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
+        Error::data(format!("`{shown}` is no JSON object: {e}"))
+            .hint("without it, config.json says how texts end")
+    })?;
     notes.extend(notes_of(FILE, own.iter().map(|(key, value)| (key.as_str(), value)), true));
-    let (ends, beyond) = ids(own.get("eos_token_id").unwrap_or(&Value::Null), config.vocabulary).with_context(|| format!("`{shown}`"))?;
+    let (ends, beyond) = ids(own.get("eos_token_id").unwrap_or(&Value::Null), config.vocabulary)
+        .with_context(|| format!("`{shown}`"))?;
     if !beyond.is_empty() {
         notes.push(format!(
             "{FILE}: `eos_token_id` {} is no token of the vocabulary of {}, so no text ends there",
@@ -59,11 +63,17 @@ pub(super) fn of_folder(
 /// Adds the end tokens of a GGUF file beside the one of its config.
 pub(super) fn of_gguf(gguf: &Gguf, config: &mut Config, notes: &mut Vec<String>) -> Result<()> {
     for key in GGUF_KEYS {
-        match gguf.optional(key, source::Value::as_u64)?.map(|id| u32::try_from(id).ok().filter(|id| (*id as usize) < config.vocabulary)) {
+        match gguf
+            .optional(key, source::Value::as_u64)?
+            .map(|id| u32::try_from(id).ok().filter(|id| (*id as usize) < config.vocabulary))
+        {
             None => {}
             Some(Some(id)) if config.eos.contains(&id) => {}
             Some(Some(id)) => config.eos.push(id),
-            Some(None) => notes.push(format!("`{key}` is no token of the vocabulary of {}, so no text ends there", config.vocabulary)),
+            Some(None) => notes.push(format!(
+                "`{key}` is no token of the vocabulary of {}, so no text ends there",
+                config.vocabulary
+            )),
         }
     }
     Ok(())
@@ -74,7 +84,9 @@ pub(super) fn of_gguf(gguf: &Gguf, config: &mut Config, notes: &mut Vec<String>)
 fn ids(value: &Value, size: usize) -> Result<(Vec<u32>, Vec<String>)> {
     let list = match value {
         Value::Null => &[],
-        Value::Array(list) if list.is_empty() => bail_data!("`eos_token_id` is an empty list; leave it out where no token ends a text"),
+        Value::Array(list) if list.is_empty() => {
+            bail_data!("`eos_token_id` is an empty list; leave it out where no token ends a text")
+        }
         Value::Array(list) => list.as_slice(),
         one => std::slice::from_ref(one),
     };
@@ -96,18 +108,35 @@ fn ids(value: &Value, size: usize) -> Result<(Vec<u32>, Vec<String>)> {
 
 /// Says where tokens that end a text by the tokenizer, or by the config that `file` takes the place
 /// of (`before`), do not end a generated one.
-fn within(file: &str, tokenizer: &Tokenizer, config: &Config, before: &[u32], notes: &mut Vec<String>) {
-    let mut left: Vec<u32> = before.iter().copied().chain(tokenizer.eos()).filter(|id| !config.eos.contains(id)).collect();
+fn within(
+    file: &str,
+    tokenizer: &Tokenizer,
+    config: &Config,
+    before: &[u32],
+    notes: &mut Vec<String>,
+) {
+    let mut left: Vec<u32> = before
+        .iter()
+        .copied()
+        .chain(tokenizer.eos())
+        .filter(|id| !config.eos.contains(id))
+        .collect();
     left.sort_unstable();
     left.dedup();
     let named = |ids: &[u32]| {
-        let name = |id: &u32| tokenizer.token(*id).map_or_else(|| id.to_string(), |token| format!("`{token}`"));
+        let name = |id: &u32| {
+            tokenizer.token(*id).map_or_else(|| id.to_string(), |token| format!("`{token}`"))
+        };
         ids.iter().map(name).collect::<Vec<_>>().join(", ")
     };
     if left.is_empty() {
         return;
     }
-    let which = if config.eos.is_empty() { "at no token".to_owned() } else { format!("at {}", named(&config.eos)) };
+    let which = if config.eos.is_empty() {
+        "at no token".to_owned()
+    } else {
+        format!("at {}", named(&config.eos))
+    };
     let left = named(&left);
     notes.push(format!("by its {file}, as in transformers, a generated text ends {which}, not at {left}; as a `stop` it ends there too"));
 }
@@ -121,7 +150,12 @@ mod tests {
     #[test]
     fn end_tokens_are_one_or_a_list() {
         let of = |value: Value| ids(&value, 10).map_err(|e| e.to_string());
-        for (value, want) in [(json!(3), vec![3]), (json!([3, 1, 3]), vec![1, 3]), (json!(null), vec![]), (json!([3.0]), vec![3])] {
+        for (value, want) in [
+            (json!(3), vec![3]),
+            (json!([3, 1, 3]), vec![1, 3]),
+            (json!(null), vec![]),
+            (json!([3.0]), vec![3]),
+        ] {
             assert_eq!(of(value).unwrap(), (want, vec![]));
         }
         assert_eq!(of(json!([3, 10, -1])).unwrap(), (vec![3], vec!["10".to_owned(), "-1".into()]));

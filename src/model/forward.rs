@@ -40,7 +40,11 @@ impl Tokens {
     /// A prompt and several continuations that each see the prompt and themselves: the prompt is computed once.
     pub fn shared_prompt(prompt: &[u32], continuations: &[Vec<u32>]) -> Self {
         let p = prompt.len();
-        let mut tokens = Self { ids: prompt.to_vec(), positions: (0..p as u32).collect(), segments: vec![Segment::alone(0..p)] };
+        let mut tokens = Self {
+            ids: prompt.to_vec(),
+            positions: (0..p as u32).collect(),
+            segments: vec![Segment::alone(0..p)],
+        };
         for continuation in continuations {
             let rows = tokens.ids.len()..tokens.ids.len() + continuation.len();
             tokens.ids.extend(continuation);
@@ -68,14 +72,22 @@ impl Model {
     /// What all blocks of a pass share. Errors (class data) where a token id is not in the vocabulary.
     pub(super) fn pass<'a>(&self, tokens: &'a Tokens, overlay: &'a Overlay) -> Result<Pass<'a>> {
         let vocabulary = self.config.vocabulary;
-        if let Some((at, id)) = tokens.ids.iter().enumerate().find(|(_, id)| **id as usize >= vocabulary) {
-            bail_data!("token id {id} at position {at} is beyond the model's vocabulary of {vocabulary}");
+        if let Some((at, id)) =
+            tokens.ids.iter().enumerate().find(|(_, id)| **id as usize >= vocabulary)
+        {
+            bail_data!(
+                "token id {id} at position {at} is beyond the model's vocabulary of {vocabulary}"
+            );
         }
         let c = &self.config;
         Ok(Pass {
             angles: self.angles(tokens)?,
             segments: &tokens.segments,
-            mask: Mask { causal: c.causal, window: None, scale: 1.0 / (c.head_width as f64).sqrt() },
+            mask: Mask {
+                causal: c.causal,
+                window: None,
+                scale: 1.0 / (c.head_width as f64).sqrt(),
+            },
             heads: (c.heads, c.groups, c.head_width),
             overlay,
         })
@@ -92,7 +104,9 @@ impl Model {
             of = vec![0; positions.len()];
             for segment in &tokens.segments {
                 let last = positions[segment.queries.clone()].iter().max();
-                if let Some(length) = last.map(|last| *last as usize + 1).filter(|length| *length > boundary) {
+                if let Some(length) =
+                    last.map(|last| *last as usize + 1).filter(|length| *length > boundary)
+                {
                     longer.push(self.config.frequencies(length));
                     of[segment.queries.clone()].fill(longer.len());
                 }
@@ -141,9 +155,16 @@ impl Model {
     }
 
     /// Negative log-likelihood in nats of targets[i] after the token of rows[i], [S].
-    pub fn nll(&self, tokens: &Tokens, rows: &[usize], targets: &[u32], overlay: &Overlay) -> Result<Vec<f64>> {
+    pub fn nll(
+        &self,
+        tokens: &Tokens,
+        rows: &[usize],
+        targets: &[u32],
+        overlay: &Overlay,
+    ) -> Result<Vec<f64>> {
         let h = self.normed(&self.hidden(tokens, overlay)?, rows, overlay)?;
-        Ok(cross_entropy::forward_backward(&h, self.head(overlay), targets, 1.0, Want::default())?.nll)
+        Ok(cross_entropy::forward_backward(&h, self.head(overlay), targets, 1.0, Want::default())?
+            .nll)
     }
 
     /// Logits [S, V] after the tokens of `rows`.
@@ -153,7 +174,12 @@ impl Model {
 
     fn project(&self, hidden: &Tensor, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
         let h = self.normed(hidden, rows, overlay)?;
-        let head = crate::ops::linear::Linear { weight: self.head(overlay), bias: None, pair: None, beside: None };
+        let head = crate::ops::linear::Linear {
+            weight: self.head(overlay),
+            bias: None,
+            pair: None,
+            beside: None,
+        };
         Ok(crate::ops::linear::forward(&h, head, None)?)
     }
 
@@ -166,7 +192,14 @@ impl Model {
     /// Goes on from what the cache holds, for any number of sequences at once: keys and values of token i go into
     /// its row `at[i]`, and the keys of a segment, its own included, are rows of the cache. The logits [S, V] after
     /// the tokens of `rows`.
-    pub fn step(&self, tokens: &Tokens, at: &[usize], cache: &mut Cache, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
+    pub fn step(
+        &self,
+        tokens: &Tokens,
+        at: &[usize],
+        cache: &mut Cache,
+        rows: &[usize],
+        overlay: &Overlay,
+    ) -> Result<Tensor> {
         let pass = self.pass(tokens, overlay)?;
         let mut x = self.embed(&tokens.ids, overlay)?;
         for (layer, block) in self.blocks.iter().enumerate() {

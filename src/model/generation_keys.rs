@@ -128,33 +128,48 @@ impl Usual {
 
 /// What a person should know of the keys in `file`, a line each. With `all`, keys that are not
 /// known are told too; `config.json` has others beside those of generation.
-pub(super) fn notes_of<'a>(file: &str, keys: impl Iterator<Item = (&'a str, &'a Value)>, all: bool) -> Vec<String> {
+pub(super) fn notes_of<'a>(
+    file: &str,
+    keys: impl Iterator<Item = (&'a str, &'a Value)>,
+    all: bool,
+) -> Vec<String> {
     let (mut changes, mut sampling, mut unknown) = (vec![], vec![], vec![]);
     for (key, value) in keys {
-        let of = |table: &[(&str, Usual)]| table.iter().find(|(name, _)| *name == key).map(|(_, usual)| usual.is(value));
+        let of = |table: &[(&str, Usual)]| {
+            table.iter().find(|(name, _)| *name == key).map(|(_, usual)| usual.is(value))
+        };
         let told = format!("`{key}` {}", clip(&value.to_string()));
         match (of(&CHANGES), of(&SAMPLING)) {
             (Some(true), _) | (_, Some(true)) => {}
             (Some(false), _) => changes.push(told),
             (_, Some(false)) => sampling.push(told),
-            (None, None) if all && !READ.contains(&key) && !NOTHING.contains(&key) => unknown.push(format!("`{}`", clip(key))),
+            (None, None) if all && !READ.contains(&key) && !NOTHING.contains(&key) => {
+                unknown.push(format!("`{}`", clip(key)))
+            }
             (None, None) => {}
         }
     }
     let mut out = vec![];
     if !changes.is_empty() {
         let hint = "generated texts are without; `beams`, `stop` and `max_tokens` are options of each call";
-        out.push(format!("{file} sets {}, which only transformers follows: {hint}", changes.join(", ")));
+        out.push(format!(
+            "{file} sets {}, which only transformers follows: {hint}",
+            changes.join(", ")
+        ));
     }
     if !sampling.is_empty() {
-        let hint = "tokens are drawn only where a call gives `temperature`, by the options of that call";
+        let hint =
+            "tokens are drawn only where a call gives `temperature`, by the options of that call";
         out.push(format!("{file} sets {} for sampling: {hint}", sampling.join(", ")));
     }
     if !unknown.is_empty() {
         let more = unknown.len().saturating_sub(MOST);
         unknown.truncate(MOST);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        out.push(format!("{file} has {}{more}, which is not known here and changes nothing", unknown.join(", ")));
+        out.push(format!(
+            "{file} has {}{more}, which is not known here and changes nothing",
+            unknown.join(", ")
+        ));
     }
     out
 }
@@ -166,7 +181,11 @@ mod tests {
     use super::*;
 
     fn notes(value: Value, all: bool) -> Vec<String> {
-        notes_of("f.json", value.as_object().unwrap().iter().map(|(key, value)| (key.as_str(), value)), all)
+        notes_of(
+            "f.json",
+            value.as_object().unwrap().iter().map(|(key, value)| (key.as_str(), value)),
+            all,
+        )
     }
 
     #[test]
@@ -177,13 +196,18 @@ mod tests {
             "num_beams": 1, "suppress_tokens": [], "forced_eos_token_id": null, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0,
         });
         assert_eq!(notes(usual, true), Vec::<String>::new());
-        assert_eq!(notes(json!({ "model_type": "llama", "hidden_size": 64, "top_k": null }), false), Vec::<String>::new());
+        assert_eq!(
+            notes(json!({ "model_type": "llama", "hidden_size": 64, "top_k": null }), false),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn what_would_change_a_text_is_named() {
-        let told =
-            notes(json!({ "repetition_penalty": 1.1, "do_sample": true, "top_p": 0.8, "chat_format": "x", "bad_words_ids": [[1]] }), true);
+        let told = notes(
+            json!({ "repetition_penalty": 1.1, "do_sample": true, "top_p": 0.8, "chat_format": "x", "bad_words_ids": [[1]] }),
+            true,
+        );
         let want = [
             "f.json sets `repetition_penalty` 1.1, `bad_words_ids` [[1]], which only transformers follows: generated texts are without; \
              `beams`, `stop` and `max_tokens` are options of each call",

@@ -27,11 +27,17 @@ pub fn config(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Config> {
     gguf_keys::check_type(gguf)?;
     let architecture = gguf.required("general.architecture", Value::as_str)?;
     if !KNOWN.contains(&architecture) {
-        bail_data!("`{}`: unknown architecture `{architecture}`; known are {}", gguf.path().display(), KNOWN.join(", "));
+        bail_data!(
+            "`{}`: unknown architecture `{architecture}`; known are {}",
+            gguf.path().display(),
+            KNOWN.join(", ")
+        );
     }
     let key = |name: &str| format!("{architecture}.{name}");
     let maybe = |name: &str| -> Result<Option<usize>> {
-        gguf_keys::same_in_all_layers(gguf, &key(name))?.map(|n| within(gguf, &key(name), n)).transpose()
+        gguf_keys::same_in_all_layers(gguf, &key(name))?
+            .map(|n| within(gguf, &key(name), n))
+            .transpose()
     };
     let size = |name: &str| -> Result<usize> {
         match maybe(name)? {
@@ -41,7 +47,10 @@ pub fn config(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Config> {
     };
     let (width, heads) = (size("embedding_length")?, size("attention.head_count")?);
     let Some(&[vocabulary, _]) = gguf.shape("token_embd.weight") else {
-        bail_data!("`{}` has no tensor `token_embd.weight` of two dimensions", gguf.path().display())
+        bail_data!(
+            "`{}` has no tensor `token_embd.weight` of two dimensions",
+            gguf.path().display()
+        )
     };
     let id = |name: &str| -> Result<Option<u32>> {
         let id = gguf.optional(&format!("tokenizer.ggml.{name}"), Value::as_u64)?;
@@ -50,7 +59,9 @@ pub fn config(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Config> {
     let head_width = match maybe("attention.key_length")? {
         Some(e) => e,
         None if width.is_multiple_of(heads) => width / heads,
-        None => bail_data!("`{}`: width {width} is no multiple of {heads} heads", gguf.path().display()),
+        None => {
+            bail_data!("`{}`: width {width} is no multiple of {heads} heads", gguf.path().display())
+        }
     };
     let mut config = Config {
         model_type: architecture.to_string(),
@@ -78,7 +89,9 @@ pub fn config(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Config> {
         bos: id("bos_token_id")?,
         eos: id("eos_token_id")?.into_iter().collect(),
     };
-    config.check().with_context(|| format!("cannot use the model in `{}`", gguf.path().display()))?;
+    config
+        .check()
+        .with_context(|| format!("cannot use the model in `{}`", gguf.path().display()))?;
     gguf_keys::check(gguf, architecture, &config, notes)?;
     config.rope_scaling = scaling(gguf, architecture, &config)?;
     config.max_positions = config.rope_scaling.reach(config.max_positions);
@@ -109,22 +122,36 @@ fn scaling(gguf: &Gguf, architecture: &str, config: &Config) -> Result<RopeScali
     let kind = gguf.optional(&key("type"), Value::as_str)?.unwrap_or("linear");
     let own = rope_factors(gguf, config)?;
     match (kind, own) {
-        ("none", own) | ("linear", own) if kind == "none" || factor == 1.0 => Ok(own.unwrap_or(RopeScaling::None)),
+        ("none", own) | ("linear", own) if kind == "none" || factor == 1.0 => {
+            Ok(own.unwrap_or(RopeScaling::None))
+        }
         ("linear", None) => Ok(RopeScaling::Linear(factor)),
         ("yarn", None) => Ok(RopeScaling::Yarn(yarn(gguf, architecture, factor, config)?)),
         ("longrope", None) if factor == 1.0 => {
-            let original = number("original_context_length")?.unwrap_or(config.max_positions as f64);
+            let original =
+                number("original_context_length")?.unwrap_or(config.max_positions as f64);
             let of = |name: &str| match factors(gguf, name, config)? {
                 Some(factors) => anyhow::Ok(factors),
                 None => bail_data!("`{}`: a longrope without `{name}`", gguf.path().display()),
             };
             let (short, long) = (of("rope_factors_short.weight")?, of("rope_factors_long.weight")?);
-            Ok(RopeScaling::Longrope(Longrope { short, long, original, attention: number("attn_factor")?.unwrap_or(1.0) }))
+            Ok(RopeScaling::Longrope(Longrope {
+                short,
+                long,
+                original,
+                attention: number("attn_factor")?.unwrap_or(1.0),
+            }))
         }
         ("linear" | "yarn" | "longrope", _) => {
-            bail_data!("`{}`: a rope scaling `{kind}` by {factor} beside factors of its own is not known", gguf.path().display())
+            bail_data!(
+                "`{}`: a rope scaling `{kind}` by {factor} beside factors of its own is not known",
+                gguf.path().display()
+            )
         }
-        (other, _) => bail_data!("`{}`: unknown rope scaling `{other}`; known are none, linear, yarn, longrope", gguf.path().display()),
+        (other, _) => bail_data!(
+            "`{}`: unknown rope scaling `{other}`; known are none, linear, yarn, longrope",
+            gguf.path().display()
+        ),
     }
 }
 
@@ -132,7 +159,9 @@ fn scaling(gguf: &Gguf, architecture: &str, config: &Config) -> Result<RopeScali
 fn yarn(gguf: &Gguf, architecture: &str, factor: f64, config: &Config) -> Result<Yarn> {
     let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
     let number = |name: &str| gguf.optional(&key(name), Value::as_f64);
-    for (name, usual) in [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0), ("yarn_attn_factor", 1.0)] {
+    for (name, usual) in
+        [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0), ("yarn_attn_factor", 1.0)]
+    {
         if let Some(x) = number(name)?.filter(|x| *x != usual) {
             bail_data!("`{}`: `{}` is {x}, which is not known", gguf.path().display(), key(name));
         }
@@ -151,7 +180,11 @@ fn yarn(gguf: &Gguf, architecture: &str, factor: f64, config: &Config) -> Result
 fn factors(gguf: &Gguf, name: &str, config: &Config) -> Result<Option<Vec<f64>>> {
     let Some(shape) = gguf.shape(name) else { return Ok(None) };
     if *shape != [config.head_width / 2] {
-        bail_data!("`{}`: `{name}` has the shape {shape:?}, half a head has {} frequencies", gguf.path().display(), config.head_width / 2);
+        bail_data!(
+            "`{}`: `{name}` has the shape {shape:?}, half a head has {} frequencies",
+            gguf.path().display(),
+            config.head_width / 2
+        );
     }
     let factors = gguf.load(name, DType::F64, &Device::Cpu)?.to_vec1::<f64>()?;
     if !factors.iter().all(|f| *f > 0.0 && f.is_finite()) {
@@ -167,7 +200,12 @@ fn rope_factors(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>> {
     for factor in LLAMA3 {
         let scaling = RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
         let found = scaling.frequencies(config.rope_theta, config.head_width, 1);
-        if plain.iter().zip(found).zip(&factors).all(|((f, scaled), s)| (scaled * s / f - 1.0).abs() < 1e-3) {
+        if plain
+            .iter()
+            .zip(found)
+            .zip(&factors)
+            .all(|((f, scaled), s)| (scaled * s / f - 1.0).abs() < 1e-3)
+        {
             return Ok(Some(scaling));
         }
     }
@@ -204,7 +242,10 @@ pub(super) fn names(config: &Config) -> BTreeMap<String, (String, Option<usize>)
             ("self_attn.k_norm", "attn_k_norm"),
         ];
         for (published, own) in norms {
-            map.insert(names::in_layer(layer, &format!("{published}.weight")), (format!("blk.{layer}.{own}.weight"), None));
+            map.insert(
+                names::in_layer(layer, &format!("{published}.weight")),
+                (format!("blk.{layer}.{own}.weight"), None),
+            );
         }
         for role in Role::ALL {
             let heads = match role {
@@ -214,7 +255,10 @@ pub(super) fn names(config: &Config) -> BTreeMap<String, (String, Option<usize>)
             };
             for part in ["weight", "bias"] {
                 let own = format!("blk.{layer}.{}.{part}", linear_name(role));
-                map.insert(names::in_layer(layer, &format!("{}.{part}", role.path())), (own, heads));
+                map.insert(
+                    names::in_layer(layer, &format!("{}.{part}", role.path())),
+                    (own, heads),
+                );
             }
         }
     }
@@ -238,9 +282,12 @@ impl<'a> Published<'a> {
 impl TensorSource for Published<'_> {
     /// Published names, and those of tensors that have none, but for the rope factors, which the config holds.
     fn names(&self) -> Vec<&str> {
-        let known: std::collections::BTreeSet<&str> = self.names.values().map(|(own, _)| own.as_str()).collect();
-        let factors = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
-        let rest = self.gguf.names().into_iter().filter(|n| !known.contains(n) && !factors.contains(n));
+        let known: std::collections::BTreeSet<&str> =
+            self.names.values().map(|(own, _)| own.as_str()).collect();
+        let factors =
+            ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
+        let rest =
+            self.gguf.names().into_iter().filter(|n| !known.contains(n) && !factors.contains(n));
         self.names.keys().map(String::as_str).chain(rest).collect()
     }
 
@@ -253,12 +300,19 @@ impl TensorSource for Published<'_> {
     }
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let Some((own, heads)) = self.names.get(name) else { bail_data!("`{}` has no tensor `{name}`", self.gguf.path().display()) };
+        let Some((own, heads)) = self.names.get(name) else {
+            bail_data!("`{}` has no tensor `{name}`", self.gguf.path().display())
+        };
         let Some(heads) = *heads else { return self.gguf.load(own, dtype, device) };
         let tensor = self.gguf.load(own, dtype, &Device::Cpu)?;
         let shape = tensor.shape().clone();
         let rest = shape.elem_count() / shape.dims()[0];
         let half = shape.dims()[0] / heads / 2;
-        Ok(tensor.reshape((heads, half, 2, rest))?.transpose(1, 2)?.contiguous()?.reshape(shape)?.to_device(device)?)
+        Ok(tensor
+            .reshape((heads, half, 2, rest))?
+            .transpose(1, 2)?
+            .contiguous()?
+            .reshape(shape)?
+            .to_device(device)?)
     }
 }

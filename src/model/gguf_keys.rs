@@ -112,7 +112,9 @@ pub(super) fn check_type(gguf: &Gguf) -> Result<()> {
 ///
 /// Errors (class data): it differs from layer to layer, or is no whole number.
 pub(super) fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> {
-    let Some(Value::Integers(all)) = gguf.get(key) else { return gguf.optional(key, Value::as_u64) };
+    let Some(Value::Integers(all)) = gguf.get(key) else {
+        return gguf.optional(key, Value::as_u64);
+    };
     let shown = gguf.path().display();
     match all.first().map(|first| (*first, u64::try_from(*first))) {
         Some((first, _)) if all.iter().any(|n| *n != first) => {
@@ -123,14 +125,22 @@ pub(super) fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> 
             )
         }
         Some((_, Ok(n))) => Ok(Some(n)),
-        _ => bail_data!("`{shown}`: `{key}` is {}, which tells no size", Value::Integers(all.clone())),
+        _ => bail_data!(
+            "`{shown}`: `{key}` is {}, which tells no size",
+            Value::Integers(all.clone())
+        ),
     }
 }
 
 /// Checks all that the metadata say below the architecture's name; what is passed over and worth knowing goes into `notes`.
 ///
 /// Errors (class data): a key that means another computation than this engine's.
-pub(super) fn check(gguf: &Gguf, architecture: &str, config: &Config, notes: &mut Vec<String>) -> Result<()> {
+pub(super) fn check(
+    gguf: &Gguf,
+    architecture: &str,
+    config: &Config,
+    notes: &mut Vec<String>,
+) -> Result<()> {
     let shown = gguf.path().display();
     let key = |name: &str| format!("{architecture}.{name}");
     experts(gguf, &key("expert_count"))?;
@@ -138,18 +148,28 @@ pub(super) fn check(gguf: &Gguf, architecture: &str, config: &Config, notes: &mu
         if let Some(found) = gguf.optional(&key(name), Value::as_u64)?
             && found != config.head_width as u64
         {
-            bail_data!("`{shown}`: `{}` is {found}, and a head has {} numbers; another size is not known", key(name), config.head_width);
+            bail_data!(
+                "`{shown}`: `{}` is {found}, and a head has {} numbers; another size is not known",
+                key(name),
+                config.head_width
+            );
         }
     }
     if gguf.optional(&key("attention.causal"), Value::as_bool)? == Some(false) {
-        bail_data!("`{shown}`: `{}` is false: the model is an encoder, which cannot be trained or measured here", key("attention.causal"));
+        bail_data!(
+            "`{shown}`: `{}` is false: the model is an encoder, which cannot be trained or measured here",
+            key("attention.causal")
+        );
     }
     let usual = 1.0 / (config.head_width as f64).sqrt();
     if let Some(scale) = gguf.optional(&key("attention.scale"), Value::as_f64)?
         && scale != 0.0
         && (scale / usual - 1.0).abs() > 1e-6
     {
-        bail_data!("`{shown}`: `{}` is {scale}, not the usual {usual}; another scale is not known", key("attention.scale"));
+        bail_data!(
+            "`{shown}`: `{}` is {scale}, not the usual {usual}; another scale is not known",
+            key("attention.scale")
+        );
     }
     if let Some(window) = gguf.optional(&key("attention.sliding_window"), Value::as_u64)?
         && window > 0
@@ -159,19 +179,33 @@ pub(super) fn check(gguf: &Gguf, architecture: &str, config: &Config, notes: &mu
         notes.push(format!("its `{key}` is {window} and was passed over: attention sees all tokens before, as in llama.cpp"));
     }
     if gguf.optional(&key("pooling_type"), Value::as_u64)?.unwrap_or(0) != 0 {
-        notes.push(format!("its `{}` makes it a model of embeddings; here it tells the next token", key("pooling_type")));
+        notes.push(format!(
+            "its `{}` makes it a model of embeddings; here it tells the next token",
+            key("pooling_type")
+        ));
     }
     for (name, usual) in REFUSED {
         match gguf.get(&key(name)) {
             Some(value) if !is_nothing(value) && value.as_f64() != Some(usual) => {
-                bail_data!("`{shown}`: `{}` is {value}: a model that needs it is not known", key(name));
+                bail_data!(
+                    "`{shown}`: `{}` is {value}: a model that needs it is not known",
+                    key(name)
+                );
             }
             _ => {}
         }
     }
     let own = key("");
-    let known = |name: &str| READ.contains(&name) || REFUSED.iter().any(|(known, _)| *known == name) || name.starts_with("rope.scaling.");
-    for name in gguf.keys().filter_map(|key| key.strip_prefix(&own)).filter(|name| !known(name) && !name.starts_with("expert_")) {
+    let known = |name: &str| {
+        READ.contains(&name)
+            || REFUSED.iter().any(|(known, _)| *known == name)
+            || name.starts_with("rope.scaling.")
+    };
+    for name in gguf
+        .keys()
+        .filter_map(|key| key.strip_prefix(&own))
+        .filter(|name| !known(name) && !name.starts_with("expert_"))
+    {
         notes.push(format!("its metadata `{}` is not known and was passed over", key(name)));
     }
     Ok(())
@@ -181,8 +215,10 @@ pub(super) fn check(gguf: &Gguf, architecture: &str, config: &Config, notes: &mu
 fn experts(gguf: &Gguf, key: &str) -> Result<()> {
     let count = gguf.optional(key, Value::as_u64)?.unwrap_or(0);
     // Older files hold an expert's tensors one by one: `blk.0.ffn_up.3.weight`.
-    let is_expert =
-        |name: &&str| name.contains(".ffn_") && (name.contains("_exps.") || name.contains("_inp.") || name.matches('.').count() > 3);
+    let is_expert = |name: &&str| {
+        name.contains(".ffn_")
+            && (name.contains("_exps.") || name.contains("_inp.") || name.matches('.').count() > 3)
+    };
     let tensor = gguf.names().into_iter().find(is_expert);
     if count == 0 && tensor.is_none() {
         return Ok(());

@@ -50,7 +50,13 @@ impl Storage {
 /// Writes a model to `path`, whole or not at all; norms and biases stay in f32, as llama.cpp wants them.
 ///
 /// Errors (class usage): a model or a tokenizer that GGUF has no words for.
-pub fn save(model: &Model, tokenizer: &Tokenizer, name: &str, storage: Storage, path: &Path) -> Result<()> {
+pub fn save(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    name: &str,
+    storage: Storage,
+    path: &Path,
+) -> Result<()> {
     if path.exists() {
         bail_usage!("cannot write `{}`: it exists already", path.display());
     }
@@ -62,9 +68,13 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, name: &str, storage: Storage, 
     let own = gguf::names(model.config());
     let mut tensors = vec![];
     for (published, tensor) in model.summed()? {
-        let Some((name, heads)) = own.get(&published) else { bail_usage!("GGUF has no name for the tensor `{published}`") };
-        let tensor = tensor.to_device(&Device::Cpu)?.to_dtype(model.storage)?.to_dtype(DType::F32)?;
-        let tensor = heads.map_or_else(|| Ok(tensor.clone()), |heads| interleaved(&tensor, heads))?;
+        let Some((name, heads)) = own.get(&published) else {
+            bail_usage!("GGUF has no name for the tensor `{published}`")
+        };
+        let tensor =
+            tensor.to_device(&Device::Cpu)?.to_dtype(model.storage)?.to_dtype(DType::F32)?;
+        let tensor =
+            heads.map_or_else(|| Ok(tensor.clone()), |heads| interleaved(&tensor, heads))?;
         let kind = if tensor.rank() == 1 { GgmlDType::F32 } else { kind };
         tensors.push((name.clone(), QTensor::quantize(&tensor, kind)?));
     }
@@ -76,8 +86,10 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, name: &str, storage: Storage, 
     let partial = path.with_extension("partial");
     let write = || -> Result<()> {
         let mut file = BufWriter::new(std::fs::File::create(&partial)?);
-        let entries: Vec<(&str, &Value)> = entries.iter().map(|(key, value)| (key.as_str(), value)).collect();
-        let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let entries: Vec<(&str, &Value)> =
+            entries.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let tensors: Vec<(&str, &QTensor)> =
+            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         gguf_file::write(&mut file, &entries, &tensors)?;
         file.flush()?;
         file.get_ref().sync_all()?;
@@ -93,7 +105,13 @@ fn rope_factors(config: &Config) -> Option<Vec<f32>> {
         RopeScaling::Factors(factors) => Some(factors.iter().map(|f| *f as f32).collect()),
         RopeScaling::Llama3 { .. } | RopeScaling::Longrope(_) if single => {
             let plain = rope::plain(config.rope_theta, config.head_width);
-            Some(plain.iter().zip(config.frequencies(1)).map(|(f, scaled)| (f / scaled) as f32).collect())
+            Some(
+                plain
+                    .iter()
+                    .zip(config.frequencies(1))
+                    .map(|(f, scaled)| (f / scaled) as f32)
+                    .collect(),
+            )
         }
         _ => None,
     }
@@ -126,14 +144,20 @@ fn rope_entries(config: &Config) -> Result<Vec<(&'static str, Value)>> {
             }
             entries
         }
-        RopeScaling::Dynamic { .. } => bail_usage!("GGUF has no words for a `dynamic` rope scaling, which depends on a text's length"),
+        RopeScaling::Dynamic { .. } => bail_usage!(
+            "GGUF has no words for a `dynamic` rope scaling, which depends on a text's length"
+        ),
         RopeScaling::Longrope(_) => {
             bail_usage!(
                 "this model's `longrope` has other factors for longer texts, which llama.cpp would choose by its context, not by the text"
             )
         }
-        RopeScaling::Factors(_) => bail_usage!("GGUF has no words for frequencies that do not turn (`proportional` rope scaling)"),
-        RopeScaling::Yarn(_) => bail_usage!("GGUF has no words for a `yarn` rope scaling with `truncate` false"),
+        RopeScaling::Factors(_) => bail_usage!(
+            "GGUF has no words for frequencies that do not turn (`proportional` rope scaling)"
+        ),
+        RopeScaling::Yarn(_) => {
+            bail_usage!("GGUF has no words for a `yarn` rope scaling with `truncate` false")
+        }
     })
 }
 
@@ -142,9 +166,16 @@ fn further_ends(ends: &[u32], eos: Option<u32>) -> Result<Vec<(String, Value)>> 
     let further: Vec<u32> = ends.iter().copied().filter(|id| Some(*id) != eos).collect();
     if further.len() > ends::GGUF_KEYS.len() {
         let most = ends::GGUF_KEYS.len();
-        bail_usage!("GGUF names {most} end tokens beside the tokenizer's own, and the model has {}: {further:?}", further.len());
+        bail_usage!(
+            "GGUF names {most} end tokens beside the tokenizer's own, and the model has {}: {further:?}",
+            further.len()
+        );
     }
-    Ok(ends::GGUF_KEYS.into_iter().map(str::to_owned).zip(further.into_iter().map(Value::U32)).collect())
+    Ok(ends::GGUF_KEYS
+        .into_iter()
+        .map(str::to_owned)
+        .zip(further.into_iter().map(Value::U32))
+        .collect())
 }
 
 /// Rows as GGUF's llama files have them: the two halves of each head's rows in turns.
@@ -159,14 +190,21 @@ fn described(config: &Config, name: &str) -> Result<Vec<(String, Value)>> {
     let architecture = match config.model_type.as_str() {
         "llama" | "mistral" => "llama",
         known @ ("qwen2" | "qwen3") => known,
-        other => bail_usage!("a model of type `{other}` is not written to GGUF; llama, mistral, qwen2 and qwen3 are"),
+        other => bail_usage!(
+            "a model of type `{other}` is not written to GGUF; llama, mistral, qwen2 and qwen3 are"
+        ),
     };
-    let usual = config.norm == NormKind::Rms && config.gated && config.activation == Activation::Silu && config.causal;
+    let usual = config.norm == NormKind::Rms
+        && config.gated
+        && config.activation == Activation::Silu
+        && config.causal;
     if !usual {
         bail_usage!("GGUF's `{architecture}` has no words for this model's norms or activation");
     }
     // A window that no sequence outgrows changes nothing.
-    if let Some(window) = config.windows.iter().flatten().find(|window| **window < config.max_positions) {
+    if let Some(window) =
+        config.windows.iter().flatten().find(|window| **window < config.max_positions)
+    {
         bail_usage!(
             "GGUF's `{architecture}` has no words for this model's sliding window of {window} tokens: llama.cpp would attend to all"
         );
@@ -188,8 +226,14 @@ fn described(config: &Config, name: &str) -> Result<Vec<(String, Value)>> {
         ("vocab_size", size(config.vocabulary)),
     ];
     own.extend(rope_entries(config)?);
-    let general = [("general.architecture".to_owned(), text(architecture)), ("general.name".to_owned(), text(name))];
-    Ok(general.into_iter().chain(own.into_iter().map(|(key, value)| (format!("{architecture}.{key}"), value))).collect())
+    let general = [
+        ("general.architecture".to_owned(), text(architecture)),
+        ("general.name".to_owned(), text(name)),
+    ];
+    Ok(general
+        .into_iter()
+        .chain(own.into_iter().map(|(key, value)| (format!("{architecture}.{key}"), value)))
+        .collect())
 }
 
 #[cfg(test)]
@@ -203,13 +247,35 @@ mod tests {
         let home = tempfile::tempdir()?;
         let texts = ["the owl eats fish", "snow is cold and white"].map(String::from).to_vec();
         let tokenizer = Tokenizer::train(texts, 280)?;
-        let yarn = Yarn { factor: 2.0, original: 32.0, attention: Yarn::mscale(2.0, 1.0), fast: 16.0, slow: 1.0, truncate: true };
-        let (rows, plain) = (tokenizer.vocab_size() + 3, Config { model_type: "llama".into(), ..testing::config() });
+        let yarn = Yarn {
+            factor: 2.0,
+            original: 32.0,
+            attention: Yarn::mscale(2.0, 1.0),
+            fast: 16.0,
+            slow: 1.0,
+            truncate: true,
+        };
+        let (rows, plain) = (
+            tokenizer.vocab_size() + 3,
+            Config { model_type: "llama".into(), ..testing::config() },
+        );
         let configs = [
             plain.clone(),
             Config { tied: true, rope_scaling: RopeScaling::Linear(2.0), ..plain.clone() },
-            Config { rope_scaling: RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 }, ..plain.clone() },
-            Config { rope_scaling: RopeScaling::Factors(vec![1.0, 2.5]), windows: vec![Some(64); 3], ..plain.clone() },
+            Config {
+                rope_scaling: RopeScaling::Llama3 {
+                    factor: 8.0,
+                    low: 1.0,
+                    high: 4.0,
+                    original: 8192.0,
+                },
+                ..plain.clone()
+            },
+            Config {
+                rope_scaling: RopeScaling::Factors(vec![1.0, 2.5]),
+                windows: vec![Some(64); 3],
+                ..plain.clone()
+            },
             Config { rope_scaling: RopeScaling::Yarn(yarn), ..plain.clone() },
             Config { model_type: "qwen2".into(), qkv_bias: true, ..plain.clone() },
             Config { model_type: "qwen3".into(), head_norms: true, ..plain },
@@ -219,27 +285,49 @@ mod tests {
             let eos = tokenizer.eos().into_iter().chain([5, 6].into_iter().take(number)).collect();
             let config = Config { vocabulary: rows, eos, ..config };
             let model = testing::model(&config, DType::F32)?;
-            for (storage, name, bound) in [(Storage::F32, "f32", 0.0), (Storage::F16, "f16", 1e-3), (Storage::BF16, "bf16", 8e-3)] {
+            for (storage, name, bound) in [
+                (Storage::F32, "f32", 0.0),
+                (Storage::F16, "f16", 1e-3),
+                (Storage::BF16, "bf16", 8e-3),
+            ] {
                 assert_eq!(Storage::from_name(name)?, storage);
                 let path = home.path().join(format!("{number}.{name}.gguf"));
                 save(&model, &tokenizer, "tiny", storage, &path)?;
-                let again = load::load(&ModelFiles::Gguf { file: path, pre_tokenizer: None }, &Device::Cpu, DType::F32)?;
+                let again = load::load(
+                    &ModelFiles::Gguf { file: path, pre_tokenizer: None },
+                    &Device::Cpu,
+                    DType::F32,
+                )?;
                 assert_eq!(again.model.config().rope_scaling, config.rope_scaling);
                 assert_eq!(again.model.config().eos, config.eos);
                 assert_eq!(
                     (again.tokenizer.eos(), again.tokenizer.encode("the owl is cold")?),
                     (tokenizer.eos(), tokenizer.encode("the owl is cold")?)
                 );
-                for ((name, a), (other, b)) in model.tensors().into_iter().zip(again.model.tensors()) {
+                for ((name, a), (other, b)) in
+                    model.tensors().into_iter().zip(again.model.tensors())
+                {
                     assert_eq!(name, other);
-                    let (a, b) = (a.flatten_all()?.to_vec1::<f32>()?, b.flatten_all()?.to_vec1::<f32>()?);
-                    assert!(a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= bound * a.abs()), "{name} {storage:?}");
+                    let (a, b) =
+                        (a.flatten_all()?.to_vec1::<f32>()?, b.flatten_all()?.to_vec1::<f32>()?);
+                    assert!(
+                        a.len() == b.len()
+                            && a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= bound * a.abs()),
+                        "{name} {storage:?}"
+                    );
                 }
             }
         }
         assert!(further_ends(&[1, 2, 3, 4], Some(4)).is_err());
         assert!(
-            save(&testing::model(&testing::config(), DType::F32)?, &tokenizer, "x", Storage::F32, &home.path().join("0.f32.gguf")).is_err()
+            save(
+                &testing::model(&testing::config(), DType::F32)?,
+                &tokenizer,
+                "x",
+                Storage::F32,
+                &home.path().join("0.f32.gguf")
+            )
+            .is_err()
         );
         Ok(())
     }

@@ -49,7 +49,10 @@ pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loade
 }
 
 /// Reads and checks all but the weights, of which `make` makes the model.
-pub(super) fn prepare(files: &ModelFiles, make: &mut dyn FnMut(Config, &dyn TensorSource) -> Result<Model>) -> Result<Loaded> {
+pub(super) fn prepare(
+    files: &ModelFiles,
+    make: &mut dyn FnMut(Config, &dyn TensorSource) -> Result<Model>,
+) -> Result<Loaded> {
     let mut notes = vec![];
     let mut loaded = parts(files, &mut notes, make)?;
     notes.extend(loaded.tokenizer.notes().iter().cloned());
@@ -58,17 +61,23 @@ pub(super) fn prepare(files: &ModelFiles, make: &mut dyn FnMut(Config, &dyn Tens
 }
 
 /// The parts of a model; what configs tell of goes into `notes`.
-fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Config, &dyn TensorSource) -> Result<Model>) -> Result<Loaded> {
+fn parts(
+    files: &ModelFiles,
+    notes: &mut Vec<String>,
+    make: &mut dyn FnMut(Config, &dyn TensorSource) -> Result<Model>,
+) -> Result<Loaded> {
     match files {
         ModelFiles::Folder(folder) => {
             let path = folder.config.display();
             let text = source::model::json_text(&folder.config)?;
-            let json: Value = serde_json::from_str(&text).map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
+            let json: Value = serde_json::from_str(&text)
+                .map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
             let within = || format!("cannot use the model in `{}`", folder.root.display());
             let mut config = Config::from_json(&json, notes).with_context(within)?;
             let source = stored::open(folder, &config, notes)?;
             let weights = Stored::new(source, &mut config, notes).with_context(within)?;
-            let tokenizer = Tokenizer::from_file(&folder.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
+            let tokenizer = Tokenizer::from_file(&folder.tokenizer)?
+                .with_special_ids(config.bos, config.eos.first().copied());
             let tokenizer = tokenizer.with_rows(config.vocabulary).with_context(within)?;
             ends::of_folder(folder, &json, &tokenizer, &mut config, notes)?;
             let extras = Extras { config: config.corrected(json), others: folder.others.clone() };
@@ -78,39 +87,55 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: &mut dyn FnMut(Confi
         ModelFiles::Embedded(micro) => {
             let json: Value = serde_json::from_str(micro.config).context("the embedded config")?;
             let config = Config::from_json(&json, notes)?;
-            let tokenizer = Tokenizer::embedded(micro.tokenizer)?.with_special_ids(config.bos, config.eos.first().copied());
+            let tokenizer = Tokenizer::embedded(micro.tokenizer)?
+                .with_special_ids(config.bos, config.eos.first().copied());
             let tokenizer = tokenizer.with_rows(config.vocabulary)?;
             let model = make(config, &Safetensors::embedded(micro.name, micro.weights)?)?;
-            Ok(Loaded { model, tokenizer, extras: Extras { config: json, others: vec![] }, notes: vec![] })
+            Ok(Loaded {
+                model,
+                tokenizer,
+                extras: Extras { config: json, others: vec![] },
+                notes: vec![],
+            })
         }
         ModelFiles::Gguf { file: path, pre_tokenizer } => {
             let gguf = Gguf::open(path)?;
             let mut config = gguf::config(&gguf, notes)?;
             ends::of_gguf(&gguf, &mut config, notes)?;
             gguf.readable()?;
-            let tokenizer = Tokenizer::from_gguf_split(&gguf, pre_tokenizer.as_deref())?.with_rows(config.vocabulary);
-            let tokenizer = tokenizer.with_context(|| format!("cannot use the model in `{}`", path.display()))?;
+            let tokenizer = Tokenizer::from_gguf_split(&gguf, pre_tokenizer.as_deref())?
+                .with_rows(config.vocabulary);
+            let tokenizer = tokenizer
+                .with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             let extras = Extras { config: config.to_json(), others: vec![] };
             let weights = gguf::Published::new(&gguf, &config);
-            let model = make(config, &weights).with_context(|| format!("cannot use the model in `{}`", path.display()))?;
+            let model = make(config, &weights)
+                .with_context(|| format!("cannot use the model in `{}`", path.display()))?;
             Ok(Loaded { model, tokenizer, extras, notes: vec![] })
         }
     }
 }
 
 /// What helps where only the head is missing.
-const HEADLESS: &str = "if the embedding serves as head, config.json says `\"tie_word_embeddings\": true`";
+const HEADLESS: &str =
+    "if the embedding serves as head, config.json says `\"tie_word_embeddings\": true`";
 
 /// Compares names and shapes with what the config asks for, before anything is loaded.
 fn check(config: &Config, source: &dyn TensorSource) -> Result<()> {
     let expected = config.tensors();
     let wanted: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
     let present = source.names();
-    let missing: Vec<&str> = expected.iter().map(|(n, _)| n.as_str()).filter(|n| source.shape(n).is_none()).collect();
+    let missing: Vec<&str> =
+        expected.iter().map(|(n, _)| n.as_str()).filter(|n| source.shape(n).is_none()).collect();
     let unexpected: Vec<&str> = present.iter().copied().filter(|n| !wanted.contains(n)).collect();
     if let Some(first) = missing.first() {
-        let near = error::nearest(first, unexpected.iter().copied()).map(|n| format!("; there is `{n}`")).unwrap_or_default();
-        let error = Error::data(format!("the weights have no tensor `{first}`{}{near}", and_more(missing.len())));
+        let near = error::nearest(first, unexpected.iter().copied())
+            .map(|n| format!("; there is `{n}`"))
+            .unwrap_or_default();
+        let error = Error::data(format!(
+            "the weights have no tensor `{first}`{}{near}",
+            and_more(missing.len())
+        ));
         return Err(if *first == names::HEAD { error.hint(HEADLESS) } else { error }.into());
     }
     if let Some(first) = unexpected.first() {
@@ -137,13 +162,19 @@ fn and_more(count: usize) -> String {
 }
 
 /// Builds a model from tensors by published name.
-pub fn assemble(config: Config, source: &dyn TensorSource, device: &Device, storage: DType) -> Result<Model> {
+pub fn assemble(
+    config: Config,
+    source: &dyn TensorSource,
+    device: &Device,
+    storage: DType,
+) -> Result<Model> {
     check(&config, source)?;
     let compute = device::compute_dtype(storage, device);
     // Norms and biases are small and computed with in f32; their numbers are those of the storage type, so that what
     // is measured is what is saved.
     let small = if compute == DType::F64 { DType::F64 } else { DType::F32 };
-    let vector = |name: &str| -> Result<Tensor> { Ok(source.load(name, storage, device)?.to_dtype(small)?) };
+    let vector =
+        |name: &str| -> Result<Tensor> { Ok(source.load(name, storage, device)?.to_dtype(small)?) };
     let norm = |name: &str| -> Result<Norm> {
         let weight = vector(&format!("{name}.weight"))?;
         let bias = match source.shape(&format!("{name}.bias")) {

@@ -150,7 +150,9 @@ impl Model {
     pub fn tensors(&self) -> Vec<(String, &Tensor)> {
         let mut out = vec![(names::EMBEDDING.to_string(), &self.embedding)];
         for (layer, block) in self.blocks.iter().enumerate() {
-            out.extend(block.tensors().into_iter().map(|(name, t)| (names::in_layer(layer, &name), t)));
+            out.extend(
+                block.tensors().into_iter().map(|(name, t)| (names::in_layer(layer, &name), t)),
+            );
         }
         out.extend(self.norm.tensors(names::NORM));
         out.extend(self.head.as_ref().map(|h| (names::HEAD.to_string(), h)));
@@ -175,8 +177,11 @@ impl Model {
 
     /// Drops what lies beside the weight called `name`.
     fn clear_beside(&mut self, name: &str) {
-        let Some(block) = names::layer_of(name).and_then(|layer| self.blocks.get_mut(layer)) else { return };
-        let role = Role::ALL.into_iter().find(|role| name.ends_with(&format!("{}.weight", role.path())));
+        let Some(block) = names::layer_of(name).and_then(|layer| self.blocks.get_mut(layer)) else {
+            return;
+        };
+        let role =
+            Role::ALL.into_iter().find(|role| name.ends_with(&format!("{}.weight", role.path())));
         if let Some(dense) = role.and_then(|role| block.linear_mut(role)) {
             dense.beside = None;
         }
@@ -187,7 +192,10 @@ impl Model {
             names::EMBEDDING => Some(&mut self.embedding),
             names::HEAD => self.head.as_mut(),
             _ => match names::layer_of(name) {
-                Some(layer) => self.blocks.get_mut(layer)?.tensor_mut(name.strip_prefix(&names::in_layer(layer, ""))?),
+                Some(layer) => self
+                    .blocks
+                    .get_mut(layer)?
+                    .tensor_mut(name.strip_prefix(&names::in_layer(layer, ""))?),
                 None => self.norm.tensor_mut(name.strip_prefix(names::NORM)?),
             },
         }
@@ -235,15 +243,21 @@ impl Model {
         if self.mode != MergeMode::None {
             return Ok(());
         }
-        let error = crate::error::Error::usage("a dense booster changes whole weights, which `merge_mode: \"none\"` leaves as they are");
-        Err(error.hint("load the model with `merge_mode: \"exact\"`, or use boosters of low rank").into())
+        let error = crate::error::Error::usage(
+            "a dense booster changes whole weights, which `merge_mode: \"none\"` leaves as they are",
+        );
+        Err(error
+            .hint("load the model with `merge_mode: \"exact\"`, or use boosters of low rank")
+            .into())
     }
 
     /// What was laid beside the weights, by the name of the module, in the order of the network.
     fn beside(&self) -> Vec<(String, &Beside)> {
         let mut all = vec![];
         for (layer, block) in self.blocks.iter().enumerate() {
-            let of = |role: Role| Some((names::in_layer(layer, role.path()), block.linear(role)?.beside.as_ref()?));
+            let of = |role: Role| {
+                Some((names::in_layer(layer, role.path()), block.linear(role)?.beside.as_ref()?))
+            };
             all.extend(Role::ALL.into_iter().filter_map(of));
         }
         all
@@ -256,7 +270,8 @@ impl Model {
             Beside::Factors(pair) => bytes(&pair.a) + bytes(&pair.b),
             Beside::Sum(sum) => bytes(sum),
         };
-        self.rests.values().map(bytes).sum::<usize>() + self.beside().into_iter().map(beside).sum::<usize>()
+        self.rests.values().map(bytes).sum::<usize>()
+            + self.beside().into_iter().map(beside).sum::<usize>()
     }
 
     /// The share of what was added since the last question that 16-bit weights took up: ⟨stored change, δ⟩/‖δ‖². `None` of

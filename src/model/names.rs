@@ -30,7 +30,8 @@ pub enum Role {
 
 impl Role {
     /// In the order of the computation.
-    pub const ALL: [Role; 7] = [Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down];
+    pub const ALL: [Role; 7] =
+        [Role::Q, Role::K, Role::V, Role::O, Role::Gate, Role::Up, Role::Down];
 
     /// The target's name: `q_proj` … `down_proj`.
     pub fn name(self) -> &'static str {

@@ -54,31 +54,51 @@ impl Overlay {
     pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
         let mut moved = tensors.into_iter();
         let mut next = |old: &Tensor| moved.next().unwrap_or_else(|| old.clone());
-        let pairs = self.pairs.iter().map(|(k, p)| (*k, Pair { a: next(&p.a), b: next(&p.b), scale: p.scale })).collect();
+        let pairs = self
+            .pairs
+            .iter()
+            .map(|(k, p)| (*k, Pair { a: next(&p.a), b: next(&p.b), scale: p.scale }))
+            .collect();
         Self { pairs, dense: self.dense.iter().map(|(name, t)| (name.clone(), next(t))).collect() }
     }
 
     /// The pairs with their products multiplied by `eta`; tensors as they are.
     pub fn scaled(&self, eta: f64) -> Self {
-        let pairs = self.pairs.iter().map(|(key, pair)| (*key, Pair { scale: pair.scale * eta, ..pair.clone() })).collect();
+        let pairs = self
+            .pairs
+            .iter()
+            .map(|(key, pair)| (*key, Pair { scale: pair.scale * eta, ..pair.clone() }))
+            .collect();
         Self { pairs, dense: self.dense.clone() }
     }
 
     /// The pairs of some layers, and all tensors.
     pub fn only(&self, layers: &BTreeSet<usize>) -> Self {
-        let pairs = self.pairs.iter().filter(|((layer, _), _)| layers.contains(layer)).map(|(key, pair)| (*key, pair.clone()));
+        let pairs = self
+            .pairs
+            .iter()
+            .filter(|((layer, _), _)| layers.contains(layer))
+            .map(|(key, pair)| (*key, pair.clone()));
         Self { pairs: pairs.collect(), dense: self.dense.clone() }
     }
 
     /// The layers with a pair or a tensor.
     pub fn layers(&self) -> BTreeSet<usize> {
-        self.pairs.keys().map(|&(layer, _)| layer).chain(self.dense.keys().filter_map(|name| names::layer_of(name))).collect()
+        self.pairs
+            .keys()
+            .map(|&(layer, _)| layer)
+            .chain(self.dense.keys().filter_map(|name| names::layer_of(name)))
+            .collect()
     }
 
     /// The lowest layer that backward has to reach: 0 with the embedding, None where only the final norm or a head of its
     /// own is trained.
     pub fn lowest(&self) -> Option<usize> {
-        if self.dense.contains_key(names::EMBEDDING) { Some(0) } else { self.layers().first().copied() }
+        if self.dense.contains_key(names::EMBEDDING) {
+            Some(0)
+        } else {
+            self.layers().first().copied()
+        }
     }
 
     /// Numbers in all factors and tensors.
@@ -92,7 +112,12 @@ impl Overlay {
     }
 
     /// As [`Overlay::or`], of a tensor in a layer by its name there.
-    pub(super) fn or_in_layer<'a>(&'a self, layer: usize, name: &str, own: &'a Tensor) -> &'a Tensor {
+    pub(super) fn or_in_layer<'a>(
+        &'a self,
+        layer: usize,
+        name: &str,
+        own: &'a Tensor,
+    ) -> &'a Tensor {
         if self.dense.is_empty() { own } else { self.or(&names::in_layer(layer, name), own) }
     }
 
@@ -102,14 +127,24 @@ impl Overlay {
         match (part("weight"), part("bias")) {
             (None, None) => Cow::Borrowed(own),
             (weight, bias) => {
-                let (weight, bias) = (weight.unwrap_or(&own.weight).clone(), bias.unwrap_or(&own.bias).clone());
+                let (weight, bias) =
+                    (weight.unwrap_or(&own.weight).clone(), bias.unwrap_or(&own.bias).clone());
                 Cow::Owned(Norm { kind: own.kind, weight, bias, eps: own.eps })
             }
         }
     }
 
     /// As [`Overlay::norm`], of a norm in a layer by its name there.
-    pub(super) fn norm_in_layer<'a>(&self, layer: usize, name: &str, own: &'a Norm) -> Cow<'a, Norm> {
-        if self.dense.is_empty() { Cow::Borrowed(own) } else { self.norm(&names::in_layer(layer, name), own) }
+    pub(super) fn norm_in_layer<'a>(
+        &self,
+        layer: usize,
+        name: &str,
+        own: &'a Norm,
+    ) -> Cow<'a, Norm> {
+        if self.dense.is_empty() {
+            Cow::Borrowed(own)
+        } else {
+            self.norm(&names::in_layer(layer, name), own)
+        }
     }
 }

@@ -60,13 +60,16 @@ pub fn plain(theta: f64, e: usize) -> Vec<f64> {
 impl RopeScaling {
     /// The inverse frequencies of a sequence of `length` tokens, [E/2].
     pub fn frequencies(&self, theta: f64, e: usize, length: usize) -> Vec<f64> {
-        let each = |factors: &[f64]| plain(theta, e).into_iter().zip(factors).map(|(f, factor)| f / factor).collect();
+        let each = |factors: &[f64]| {
+            plain(theta, e).into_iter().zip(factors).map(|(f, factor)| f / factor).collect()
+        };
         match self {
             Self::None => plain(theta, e),
             Self::Linear(factor) => plain(theta, e).into_iter().map(|f| f / factor).collect(),
-            Self::Llama3 { factor, low, high, original } => {
-                plain(theta, e).into_iter().map(|f| llama3(f, *factor, *low, *high, *original)).collect()
-            }
+            Self::Llama3 { factor, low, high, original } => plain(theta, e)
+                .into_iter()
+                .map(|f| llama3(f, *factor, *low, *high, *original))
+                .collect(),
             Self::Dynamic { original, .. } if length <= *original => plain(theta, e),
             Self::Dynamic { factor, original } => {
                 let grown = factor * length as f64 / *original as f64 - (factor - 1.0);
@@ -100,13 +103,17 @@ impl RopeScaling {
     /// Whether sequences of both lengths have the same frequencies.
     pub fn same(&self, shorter: usize, longer: usize) -> bool {
         let Some(boundary) = self.boundary() else { return true };
-        longer <= boundary || shorter == longer || (shorter > boundary && !matches!(self, Self::Dynamic { .. }))
+        longer <= boundary
+            || shorter == longer
+            || (shorter > boundary && !matches!(self, Self::Dynamic { .. }))
     }
 
     /// The most tokens of a sequence that the model is made for, where its files say `positions`.
     pub fn reach(&self, positions: usize) -> usize {
         match self {
-            Self::Dynamic { factor, original } => positions.max((factor * *original as f64) as usize),
+            Self::Dynamic { factor, original } => {
+                positions.max((factor * *original as f64) as usize)
+            }
             Self::Yarn(yarn) => positions.max((yarn.factor * yarn.original) as usize),
             _ => positions,
         }
@@ -134,7 +141,8 @@ impl Yarn {
 
     fn frequencies(&self, theta: f64, e: usize) -> Vec<f64> {
         // The index of the frequency that turns so often over the original length.
-        let index = |turns: f64| e as f64 * (self.original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
+        let index =
+            |turns: f64| e as f64 * (self.original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
         let (mut low, mut high) = (index(self.fast), index(self.slow));
         if self.truncate {
             (low, high) = (low.floor(), high.ceil());
@@ -164,19 +172,42 @@ mod tests {
 
     fn near(got: &[f64], want: &[f64]) {
         assert_eq!(got.len(), want.len());
-        got.iter().zip(want).for_each(|(a, b)| assert!((a - b).abs() < 1e-6 * b.abs(), "{got:?} are not {want:?}"));
+        got.iter()
+            .zip(want)
+            .for_each(|(a, b)| assert!((a - b).abs() < 1e-6 * b.abs(), "{got:?} are not {want:?}"));
     }
 
     /// Numbers of transformers 5.24's `ROPE_INIT_FUNCTIONS` for θ 10000, E 8.
     #[test]
     fn frequencies_are_those_of_transformers() {
-        let yarn = Yarn { factor: 4.0, original: 64.0, attention: 1.1386294, fast: 32.0, slow: 1.0, truncate: true };
-        near(&RopeScaling::Yarn(yarn.clone()).frequencies(10_000.0, 8, 1), &[1.0, 0.0625, 0.0025, 0.00025]);
-        near(&RopeScaling::Yarn(Yarn { truncate: false, ..yarn }).frequencies(10_000.0, 8, 1), &[1.0, 0.025595249, 0.0025, 0.00025]);
+        let yarn = Yarn {
+            factor: 4.0,
+            original: 64.0,
+            attention: 1.1386294,
+            fast: 32.0,
+            slow: 1.0,
+            truncate: true,
+        };
+        near(
+            &RopeScaling::Yarn(yarn.clone()).frequencies(10_000.0, 8, 1),
+            &[1.0, 0.0625, 0.0025, 0.00025],
+        );
+        near(
+            &RopeScaling::Yarn(Yarn { truncate: false, ..yarn }).frequencies(10_000.0, 8, 1),
+            &[1.0, 0.025595249, 0.0025, 0.00025],
+        );
         let dynamic = RopeScaling::Dynamic { factor: 2.0, original: 64 };
         assert_eq!(dynamic.frequencies(10_000.0, 8, 64), plain(10_000.0, 8));
-        near(&dynamic.frequencies(10_000.0, 8, 128), &[1.0, 0.069336124, 0.0048074984, 0.00033333336]);
-        let longrope = Longrope { short: vec![1.0, 1.0, 2.0, 2.0], long: vec![4.0; 4], original: 64.0, attention: 1.0 };
+        near(
+            &dynamic.frequencies(10_000.0, 8, 128),
+            &[1.0, 0.069336124, 0.0048074984, 0.00033333336],
+        );
+        let longrope = Longrope {
+            short: vec![1.0, 1.0, 2.0, 2.0],
+            long: vec![4.0; 4],
+            original: 64.0,
+            attention: 1.0,
+        };
         let longrope = RopeScaling::Longrope(longrope);
         near(&longrope.frequencies(10_000.0, 8, 64), &[1.0, 0.1, 0.005, 0.0005]);
         near(&longrope.frequencies(10_000.0, 8, 65), &[0.25, 0.025, 0.0025, 0.00025]);
@@ -185,7 +216,12 @@ mod tests {
     #[test]
     fn lengths_share_frequencies_on_one_side_of_the_boundary() {
         let dynamic = RopeScaling::Dynamic { factor: 2.0, original: 64 };
-        assert!(dynamic.same(3, 64) && dynamic.same(70, 70) && !dynamic.same(64, 65) && !dynamic.same(70, 71));
+        assert!(
+            dynamic.same(3, 64)
+                && dynamic.same(70, 70)
+                && !dynamic.same(64, 65)
+                && !dynamic.same(70, 71)
+        );
         let two = Longrope { short: vec![1.0], long: vec![2.0], original: 64.0, attention: 1.0 };
         let same = RopeScaling::Longrope(Longrope { long: vec![1.0], ..two.clone() });
         let two = RopeScaling::Longrope(two);

@@ -9,7 +9,8 @@ use crate::bail_data;
 use crate::error::{Error, nearest};
 
 /// The kinds of scaling that are known.
-const KINDS: [&str; 7] = ["default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional"];
+const KINDS: [&str; 7] =
+    ["default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional"];
 
 /// Theta where nothing says one.
 const THETA: f64 = 10_000.0;
@@ -18,14 +19,21 @@ const THETA: f64 = 10_000.0;
 ///
 /// transformers 4 writes `rope_theta` and `rope_scaling`, transformers 5 `rope_parameters`. Where both are there,
 /// `rope_scaling` stands in for all of the other, whose theta is lost.
-pub(super) fn read(f: &Fields, e: usize, positions: usize, notes: &mut Vec<String>) -> Result<(f64, RopeScaling)> {
+pub(super) fn read(
+    f: &Fields,
+    e: usize,
+    positions: usize,
+    notes: &mut Vec<String>,
+) -> Result<(f64, RopeScaling)> {
     let scaling = f.raw("rope_scaling").filter(|v| said(v));
     let parameters = f.raw("rope_parameters").filter(|v| said(v));
     let Some(chosen) = scaling.or(parameters) else {
         whole_heads(f)?;
         return Ok((f.number_or("rope_theta", THETA)?, RopeScaling::None));
     };
-    let Some(object) = chosen.as_object() else { bail_data!("config.json: the rope scaling is {chosen}, not an object") };
+    let Some(object) = chosen.as_object() else {
+        bail_data!("config.json: the rope scaling is {chosen}, not an object")
+    };
     if let Some((key, _)) = object.iter().find(|(_, v)| v.is_object()) {
         let place = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
         bail_data!(
@@ -33,7 +41,11 @@ pub(super) fn read(f: &Fields, e: usize, positions: usize, notes: &mut Vec<Strin
         );
     }
     let s = Fields(chosen);
-    let theta = if s.raw("rope_theta").is_some() { s.number_or("rope_theta", THETA)? } else { f.number_or("rope_theta", THETA)? };
+    let theta = if s.raw("rope_theta").is_some() {
+        s.number_or("rope_theta", THETA)?
+    } else {
+        f.number_or("rope_theta", THETA)?
+    };
     if scaling.is_some()
         && let Some(other) = parameters
     {
@@ -84,7 +96,9 @@ fn both(chosen: &Value, other: &Value, theta: f64, notes: &mut Vec<String>) {
 /// Errors where heads are said to be rotated in part: transformers' models of these types rotate them whole all the same.
 fn whole_heads(place: &Fields) -> Result<()> {
     if place.number("partial_rotary_factor")?.is_some_and(|p| p != 1.0) {
-        bail_data!("config.json: `partial_rotary_factor` other than 1 is not known: transformers' models of this type rotate whole heads");
+        bail_data!(
+            "config.json: `partial_rotary_factor` other than 1 is not known: transformers' models of this type rotate whole heads"
+        );
     }
     Ok(())
 }
@@ -103,22 +117,36 @@ impl Scaling<'_> {
         Ok(match self.kind {
             "default" => RopeScaling::None,
             "linear" => RopeScaling::Linear(self.need("factor")?),
-            "dynamic" if self.e <= 2 => bail_data!("config.json: dynamic rope scaling wants heads wider than 2"),
-            "dynamic" => RopeScaling::Dynamic { factor: self.need("factor")?, original: self.positions },
+            "dynamic" if self.e <= 2 => {
+                bail_data!("config.json: dynamic rope scaling wants heads wider than 2")
+            }
+            "dynamic" => {
+                RopeScaling::Dynamic { factor: self.need("factor")?, original: self.positions }
+            }
             "yarn" => RopeScaling::Yarn(self.yarn()?),
             "longrope" => RopeScaling::Longrope(self.longrope()?),
             "llama3" => self.llama3()?,
             "proportional" => RopeScaling::Factors(self.proportional()?),
             other => {
-                let near = if matches!(other, "su" | "longrope2") { Some("longrope") } else { nearest(other, KINDS) };
+                let near = if matches!(other, "su" | "longrope2") {
+                    Some("longrope")
+                } else {
+                    nearest(other, KINDS)
+                };
                 let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-                bail_data!("config.json: unknown rope scaling `{other}`; known are {}{near}", KINDS.join(", "))
+                bail_data!(
+                    "config.json: unknown rope scaling `{other}`; known are {}{near}",
+                    KINDS.join(", ")
+                )
             }
         })
     }
 
     fn need(&self, key: &str) -> Result<f64> {
-        Ok(self.s.number(key)?.ok_or_else(|| Error::data(format!("config.json: the rope scaling has no `{key}`")))?)
+        Ok(self
+            .s
+            .number(key)?
+            .ok_or_else(|| Error::data(format!("config.json: the rope scaling has no `{key}`")))?)
     }
 
     /// Tokens before the stretching: the config's own key wins over the scaling's, and both over all positions.
@@ -139,9 +167,13 @@ impl Scaling<'_> {
             self.need("factor")?;
         }
         let factor = self.factor(original)?;
-        let mscale = |key: &str| self.s.or(key, 0.0, "a number", |v| if v.is_null() { Some(0.0) } else { v.as_f64() });
+        let mscale = |key: &str| {
+            self.s.or(key, 0.0, "a number", |v| if v.is_null() { Some(0.0) } else { v.as_f64() })
+        };
         let usual = match (mscale("mscale")?, mscale("mscale_all_dim")?) {
-            (one, all) if one != 0.0 && all != 0.0 => Yarn::mscale(factor, one) / Yarn::mscale(factor, all),
+            (one, all) if one != 0.0 && all != 0.0 => {
+                Yarn::mscale(factor, one) / Yarn::mscale(factor, all)
+            }
             _ => Yarn::mscale(factor, 1.0),
         };
         Ok(Yarn {
@@ -157,29 +189,49 @@ impl Scaling<'_> {
     fn longrope(&self) -> Result<Longrope> {
         let original = self.original()?;
         let factors = |key: &str| -> Result<Vec<f64>> {
-            let Some(factors) = self.s.numbers(key)? else { bail_data!("config.json: the rope scaling has no `{key}`") };
+            let Some(factors) = self.s.numbers(key)? else {
+                bail_data!("config.json: the rope scaling has no `{key}`")
+            };
             if factors.len() != self.e / 2 {
-                bail_data!("config.json: `{key}` has {} factors, half a head has {} frequencies", factors.len(), self.e / 2);
+                bail_data!(
+                    "config.json: `{key}` has {} factors, half a head has {} frequencies",
+                    factors.len(),
+                    self.e / 2
+                );
             }
             Ok(factors)
         };
         let usual = Longrope::usual_attention(self.factor(original)?, original);
         let attention = self.s.number("attention_factor")?.unwrap_or(usual);
-        Ok(Longrope { short: factors("short_factor")?, long: factors("long_factor")?, original, attention })
+        Ok(Longrope {
+            short: factors("short_factor")?,
+            long: factors("long_factor")?,
+            original,
+            attention,
+        })
     }
 
     fn llama3(&self) -> Result<RopeScaling> {
         let (low, high) = (self.need("low_freq_factor")?, self.need("high_freq_factor")?);
         if low == high {
-            bail_data!("config.json: `low_freq_factor` and `high_freq_factor` are both {low}: no step lies between");
+            bail_data!(
+                "config.json: `low_freq_factor` and `high_freq_factor` are both {low}: no step lies between"
+            );
         }
-        Ok(RopeScaling::Llama3 { factor: self.need("factor")?, low, high, original: self.original()? })
+        Ok(RopeScaling::Llama3 {
+            factor: self.need("factor")?,
+            low,
+            high,
+            original: self.original()?,
+        })
     }
 
     /// The first frequencies divided, the others none.
     fn proportional(&self) -> Result<Vec<f64>> {
         let place = if self.s.raw("partial_rotary_factor").is_some() { self.s } else { self.f };
-        let share = place.or("partial_rotary_factor", 1.0, "a number from 0 to 1", |v| v.as_f64().filter(|p| (0.0..=1.0).contains(p)))?;
+        let share = place.or("partial_rotary_factor", 1.0, "a number from 0 to 1", |v| {
+            v.as_f64().filter(|p| (0.0..=1.0).contains(p))
+        })?;
         let factor = self.s.number_or("factor", 1.0)?;
         let turning = (share * self.e as f64 / 2.0).floor() as usize;
         Ok((0..self.e / 2).map(|i| if i < turning { factor } else { f64::INFINITY }).collect())
@@ -199,15 +251,32 @@ impl Scaling<'_> {
                 "mscale_all_dim",
                 "truncate",
             ],
-            "longrope" => &["factor", "original_max_position_embeddings", "attention_factor", "short_factor", "long_factor"],
-            "llama3" => &["factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"],
+            "longrope" => &[
+                "factor",
+                "original_max_position_embeddings",
+                "attention_factor",
+                "short_factor",
+                "long_factor",
+            ],
+            "llama3" => &[
+                "factor",
+                "original_max_position_embeddings",
+                "low_freq_factor",
+                "high_freq_factor",
+            ],
             _ => &[],
         };
         let always = ["rope_theta", "rope_type", "type", "partial_rotary_factor"];
-        let more: Vec<String> =
-            keys.filter(|k| !used.contains(&k.as_str()) && !always.contains(&k.as_str())).map(|k| format!("`{k}`")).collect();
+        let more: Vec<String> = keys
+            .filter(|k| !used.contains(&k.as_str()) && !always.contains(&k.as_str()))
+            .map(|k| format!("`{k}`"))
+            .collect();
         if !more.is_empty() {
-            notes.push(format!("the rope scaling `{}` has no use for {}: passed over, as in transformers", self.kind, more.join(", ")));
+            notes.push(format!(
+                "the rope scaling `{}` has no use for {}: passed over, as in transformers",
+                self.kind,
+                more.join(", ")
+            ));
         }
     }
 }
@@ -253,7 +322,9 @@ mod tests {
         }))?;
         assert_eq!((theta, scaling), (10_000.0, RopeScaling::Linear(4.0)));
         assert!(notes[0].contains("not 500"), "{notes:?}");
-        let (theta, scaling, notes) = of(json!({ "rope_parameters": { "rope_theta": 500.0 }, "rope_scaling": {}, "rope_theta": 7.0 }))?;
+        let (theta, scaling, notes) = of(
+            json!({ "rope_parameters": { "rope_theta": 500.0 }, "rope_scaling": {}, "rope_theta": 7.0 }),
+        )?;
         assert_eq!((theta, scaling, notes.len()), (500.0, RopeScaling::None, 0));
         assert_eq!(of(json!({ "rope_theta": 7.0, "rope_scaling": null }))?.0, 7.0);
         Ok(())
@@ -266,10 +337,16 @@ mod tests {
             RopeScaling::Llama3 { original, .. } => original,
             other => panic!("{other:?}"),
         };
-        assert_eq!(original(json!({ "rope_scaling": llama3, "original_max_position_embeddings": 64 })), 64.0);
+        assert_eq!(
+            original(json!({ "rope_scaling": llama3, "original_max_position_embeddings": 64 })),
+            64.0
+        );
         let mut own = llama3.clone();
         own["original_max_position_embeddings"] = json!(32);
-        assert_eq!(original(json!({ "rope_scaling": own, "original_max_position_embeddings": 64 })), 64.0);
+        assert_eq!(
+            original(json!({ "rope_scaling": own, "original_max_position_embeddings": 64 })),
+            64.0
+        );
         assert_eq!(original(json!({ "rope_scaling": own })), 32.0);
         assert_eq!(original(json!({ "rope_scaling": llama3 })), 256.0);
         Ok(())
@@ -279,17 +356,29 @@ mod tests {
     fn what_is_not_known_is_named() {
         for (config, words) in [
             (json!({ "rope_scaling": { "type": "su", "factor": 2.0 } }), "`su`"),
-            (json!({ "rope_scaling": { "rope_type": null, "type": "linear" } }), "`rope_type` is null"),
+            (
+                json!({ "rope_scaling": { "rope_type": null, "type": "linear" } }),
+                "`rope_type` is null",
+            ),
             (json!({ "rope_scaling": { "type": "yarn" } }), "no `factor`"),
-            (json!({ "rope_scaling": { "type": "longrope", "short_factor": [1.0], "long_factor": [1.0] } }), "`short_factor` has 1"),
-            (json!({ "rope_parameters": { "full_attention": { "rope_type": "default" } } }), "`full_attention`"),
+            (
+                json!({ "rope_scaling": { "type": "longrope", "short_factor": [1.0], "long_factor": [1.0] } }),
+                "`short_factor` has 1",
+            ),
+            (
+                json!({ "rope_parameters": { "full_attention": { "rope_type": "default" } } }),
+                "`full_attention`",
+            ),
             (json!({ "rope_theta": "1e4" }), "`rope_theta`"),
             (json!({ "partial_rotary_factor": 0.5 }), "`partial_rotary_factor`"),
         ] {
             let error = of(config).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
-        let notes = of(json!({ "rope_scaling": { "type": "linear", "factor": 2.0, "finetuned": true } })).unwrap().2;
+        let notes =
+            of(json!({ "rope_scaling": { "type": "linear", "factor": 2.0, "finetuned": true } }))
+                .unwrap()
+                .2;
         assert!(notes[0].contains("`finetuned`"), "{notes:?}");
     }
 
@@ -298,8 +387,20 @@ mod tests {
         for scaling in [
             RopeScaling::Linear(2.0),
             RopeScaling::Dynamic { factor: 2.0, original: 256 },
-            RopeScaling::Yarn(Yarn { factor: 4.0, original: 64.0, attention: 1.5, fast: 16.0, slow: 2.0, truncate: false }),
-            RopeScaling::Longrope(Longrope { short: vec![1.0; 4], long: vec![3.0; 4], original: 64.0, attention: 1.25 }),
+            RopeScaling::Yarn(Yarn {
+                factor: 4.0,
+                original: 64.0,
+                attention: 1.5,
+                fast: 16.0,
+                slow: 2.0,
+                truncate: false,
+            }),
+            RopeScaling::Longrope(Longrope {
+                short: vec![1.0; 4],
+                long: vec![3.0; 4],
+                original: 64.0,
+                attention: 1.25,
+            }),
         ] {
             let (_, again, notes) = of(json!({ "rope_scaling": to_json(&scaling, 256) }))?;
             assert_eq!((again, notes.len()), (scaling, 0));

@@ -43,8 +43,12 @@ impl Format {
             anchor: 1.5 * smallest * (1u64 << (f64::MANTISSA_DIGITS - digits)) as f64,
         };
         match storage {
-            DType::BF16 => Ok(of(bf16::MANTISSA_DIGITS, bf16::MIN_POSITIVE.to_f64(), bf16::MAX.to_f64())),
-            DType::F16 => Ok(of(f16::MANTISSA_DIGITS, f16::MIN_POSITIVE.to_f64(), f16::MAX.to_f64())),
+            DType::BF16 => {
+                Ok(of(bf16::MANTISSA_DIGITS, bf16::MIN_POSITIVE.to_f64(), bf16::MAX.to_f64()))
+            }
+            DType::F16 => {
+                Ok(of(f16::MANTISSA_DIGITS, f16::MIN_POSITIVE.to_f64(), f16::MAX.to_f64()))
+            }
             other => bail!("{other:?} has no remainders"),
         }
     }
@@ -115,7 +119,8 @@ impl Held for f16 {
     #[inline(always)]
     fn wide(self) -> f32 {
         // The exponent is too small by 112 behind the shift, also of a number that has fewer bits.
-        let (sign, rest) = (u32::from(self.to_bits() & 0x8000) << 16, u32::from(self.to_bits() & 0x7fff) << 13);
+        let (sign, rest) =
+            (u32::from(self.to_bits() & 0x8000) << 16, u32::from(self.to_bits() & 0x7fff) << 13);
         let size = (f32::from_bits(rest) * 2f32.powi(112)).to_bits();
         f32::from_bits(sign | if rest < 0x0f80_0000 { size } else { rest | 0x7f80_0000 })
     }
@@ -131,7 +136,12 @@ impl Held for f16 {
 /// Changes sums in f64, of which a CPU tensor holds what was rounded to `storage`, and `rest`, where there is one, what that
 /// left. `change` is given a part of the sums and its place; they are rounded again, in place. `rest` is f32 and, like the weight,
 /// contiguous.
-pub fn update(weight: &Tensor, rest: Option<&Tensor>, storage: DType, change: impl Fn(usize, &mut [f64]) + Sync) -> Result<Taken> {
+pub fn update(
+    weight: &Tensor,
+    rest: Option<&Tensor>,
+    storage: DType,
+    change: impl Fn(usize, &mut [f64]) + Sync,
+) -> Result<Taken> {
     match weight.dtype() {
         DType::F32 => update_as::<f32>(weight, rest, storage, change),
         DType::BF16 => update_as::<bf16>(weight, rest, storage, change),
@@ -140,7 +150,12 @@ pub fn update(weight: &Tensor, rest: Option<&Tensor>, storage: DType, change: im
     }
 }
 
-fn update_as<T: Held>(weight: &Tensor, rest: Option<&Tensor>, storage: DType, change: impl Fn(usize, &mut [f64]) + Sync) -> Result<Taken> {
+fn update_as<T: Held>(
+    weight: &Tensor,
+    rest: Option<&Tensor>,
+    storage: DType,
+    change: impl Fn(usize, &mut [f64]) + Sync,
+) -> Result<Taken> {
     let (format, mut all) = (Format::of(storage)?, Taken::default());
     let mut over = |numbers: &mut [T], rests: Option<&mut [f32]>| {
         let chunks = numbers.len().div_ceil(CHUNK);
@@ -154,16 +169,21 @@ fn update_as<T: Held>(weight: &Tensor, rest: Option<&Tensor>, storage: DType, ch
                 || chunk(format, numbers, rests, at * CHUNK, &change),
             )
         };
-        let found: Vec<Taken> = numbers.par_chunks_mut(CHUNK).zip(rests).enumerate().map(of).collect();
+        let found: Vec<Taken> =
+            numbers.par_chunks_mut(CHUNK).zip(rests).enumerate().map(of).collect();
         // In order, so that the sum does not depend on the number of threads.
         let sum = |of: fn(&Taken) -> f64| found.iter().map(of).sum();
         all = Taken { moved: sum(|t| t.moved), added: sum(|t| t.added) };
     };
     match rest {
-        Some(rest) if rest.elem_count() != weight.elem_count() => bail!("a rest of {:?} behind {:?}", rest.shape(), weight.shape()),
+        Some(rest) if rest.elem_count() != weight.elem_count() => {
+            bail!("a rest of {:?} behind {:?}", rest.shape(), weight.shape())
+        }
         Some(rest) => {
             let mut inner = Ok(());
-            slice::update_as::<T>(weight, |numbers| inner = slice::update(rest, |rests| over(numbers, Some(rests))))?;
+            slice::update_as::<T>(weight, |numbers| {
+                inner = slice::update(rest, |rests| over(numbers, Some(rests)))
+            })?;
             inner?;
         }
         None => slice::update_as::<T>(weight, |numbers| over(numbers, None))?,
@@ -212,7 +232,13 @@ struct Lanes {
 impl Lanes {
     /// Puts the rounded sums of numbers next to each other, and what is left of them, in the place of those before.
     #[inline(always)]
-    fn keep<T: Held>(&mut self, own: &mut [T], rest: &mut [f32], sums: &[f64], nearest: impl Fn(f64) -> f64) {
+    fn keep<T: Held>(
+        &mut self,
+        own: &mut [T],
+        rest: &mut [f32],
+        sums: &[f64],
+        nearest: impl Fn(f64) -> f64,
+    ) {
         let n = own.len().min(LANES);
         for lane in 0..n {
             let (was, sum) = (f64::from(own[lane].wide()), sums[lane]);
@@ -225,8 +251,15 @@ impl Lanes {
     }
 
     #[inline(always)]
-    fn keep_all<T: Held>(&mut self, own: &mut [T], rest: &mut [f32], sums: &[f64], nearest: impl Fn(f64) -> f64) {
-        let (mut owns, mut rests, whole) = (own.chunks_exact_mut(LANES), rest.chunks_exact_mut(LANES), sums.chunks_exact(LANES));
+    fn keep_all<T: Held>(
+        &mut self,
+        own: &mut [T],
+        rest: &mut [f32],
+        sums: &[f64],
+        nearest: impl Fn(f64) -> f64,
+    ) {
+        let (mut owns, mut rests, whole) =
+            (own.chunks_exact_mut(LANES), rest.chunks_exact_mut(LANES), sums.chunks_exact(LANES));
         let tail = whole.remainder();
         for ((own, rest), sums) in (&mut owns).zip(&mut rests).zip(whole) {
             self.keep(own, rest, sums, &nearest);
@@ -242,15 +275,22 @@ pub(super) mod tests {
     /// The nearest of the numbers around `near`, by trying; the even one of two that are as near. `beyond` is what would come
     /// after the largest.
     fn by_trying(x: f64, wide: impl Fn(u16) -> f64, near: u16, beyond: f64) -> f64 {
-        let around = [near.wrapping_sub(1), near, near.wrapping_add(1)].map(|bits| (bits, wide(bits)));
+        let around =
+            [near.wrapping_sub(1), near, near.wrapping_add(1)].map(|bits| (bits, wide(bits)));
         let apart = |y: f64| ((if y.is_infinite() { beyond.copysign(y) } else { y }) - x).abs();
         let numbers = around.into_iter().filter(|(_, y)| !y.is_nan());
-        let nearest = numbers.min_by(|a, b| apart(a.1).total_cmp(&apart(b.1)).then((a.0 & 1).cmp(&(b.0 & 1))));
+        let nearest = numbers
+            .min_by(|a, b| apart(a.1).total_cmp(&apart(b.1)).then((a.0 & 1).cmp(&(b.0 & 1))));
         nearest.map_or(f64::NAN, |(_, y)| y)
     }
 
     pub fn nearest_bf16(x: f64) -> f64 {
-        by_trying(x, |bits| bf16::from_bits(bits).to_f64(), bf16::from_f64(x).to_bits(), 2f64.powi(128))
+        by_trying(
+            x,
+            |bits| bf16::from_bits(bits).to_f64(),
+            bf16::from_f64(x).to_bits(),
+            2f64.powi(128),
+        )
     }
 
     fn nearest_f16(x: f64) -> f64 {
@@ -263,9 +303,20 @@ pub(super) mod tests {
         for bits in 0..=u16::MAX {
             let (b, h) = (bf16::from_bits(bits), f16::from_bits(bits));
             assert!(b.wide().to_bits() == b.to_f32().to_bits() || b.is_nan(), "{b}");
-            assert!(h.wide().to_bits() == h.to_f32().to_bits() || h.is_nan() && h.wide().is_nan(), "{h}");
-            assert!(<bf16 as Held>::of(b.to_f32()) == b || b.is_nan() && <bf16 as Held>::of(b.to_f32()).is_nan(), "{b}");
-            assert!(<f16 as Held>::of(h.to_f32()).to_bits() == bits || h.is_nan() && <f16 as Held>::of(h.to_f32()).is_nan(), "{h}");
+            assert!(
+                h.wide().to_bits() == h.to_f32().to_bits() || h.is_nan() && h.wide().is_nan(),
+                "{h}"
+            );
+            assert!(
+                <bf16 as Held>::of(b.to_f32()) == b
+                    || b.is_nan() && <bf16 as Held>::of(b.to_f32()).is_nan(),
+                "{b}"
+            );
+            assert!(
+                <f16 as Held>::of(h.to_f32()).to_bits() == bits
+                    || h.is_nan() && <f16 as Held>::of(h.to_f32()).is_nan(),
+                "{h}"
+            );
         }
     }
 
@@ -274,7 +325,12 @@ pub(super) mod tests {
         let (b, h) = (Format::of(DType::BF16)?, Format::of(DType::F16)?);
         // A tie of bf16 and a little more or less, which f32 does not hold.
         let (one, more) = (1.0 + 2f64.powi(-8), 2f64.powi(-40));
-        for (x, want) in [(one, 1.0), (one + more, 1.0 + 2f64.powi(-7)), (one - more, 1.0), (-one - more, -1.0 - 2f64.powi(-7))] {
+        for (x, want) in [
+            (one, 1.0),
+            (one + more, 1.0 + 2f64.powi(-7)),
+            (one - more, 1.0),
+            (-one - more, -1.0 - 2f64.powi(-7)),
+        ] {
             assert_eq!(b.nearest(x), want, "{x:?}");
         }
         // Every size, those with fewer bits and those that are too large among them; each number and the ties around it.
@@ -283,7 +339,11 @@ pub(super) mod tests {
                 let (sign, i) = (if i % 2 == 0 { 1.0 } else { -1.0 }, f64::from(i));
                 for fraction in [i / 512.0, i / 4096.0, (i * 0.1).fract(), i / 512.0 + more] {
                     let x = sign * (1.0 + fraction) * 2f64.powi(exponent);
-                    assert_eq!((b.nearest(x), h.nearest(x)), (nearest_bf16(x), nearest_f16(x)), "{x:?}");
+                    assert_eq!(
+                        (b.nearest(x), h.nearest(x)),
+                        (nearest_bf16(x), nearest_f16(x)),
+                        "{x:?}"
+                    );
                     if b.is_plain(&[x]) {
                         assert_eq!(b.nearest_plain(x), nearest_bf16(x), "{x:?}");
                     }
@@ -291,10 +351,28 @@ pub(super) mod tests {
             }
         }
         let small = [0.0, -0.0, 1e-300, -1e-300, -3e-41];
-        let large = [65519.0, 65520.0, -65520.0, 3.39e38, 3.4e38, 1e39, -1e300, f64::INFINITY, f64::NEG_INFINITY];
+        let large = [
+            65519.0,
+            65520.0,
+            -65520.0,
+            3.39e38,
+            3.4e38,
+            1e39,
+            -1e300,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+        ];
         for x in small.into_iter().chain(large) {
-            assert_eq!((b.nearest(x) as f32).to_bits(), bf16::from_f64(x).to_f32().to_bits(), "bf16 of {x:e}");
-            assert_eq!((h.nearest(x) as f32).to_bits(), f16::from_f64(x).to_f32().to_bits(), "f16 of {x:e}");
+            assert_eq!(
+                (b.nearest(x) as f32).to_bits(),
+                bf16::from_f64(x).to_f32().to_bits(),
+                "bf16 of {x:e}"
+            );
+            assert_eq!(
+                (h.nearest(x) as f32).to_bits(),
+                f16::from_f64(x).to_f32().to_bits(),
+                "f16 of {x:e}"
+            );
         }
         for nan in [f64::NAN, f64::from_bits(u64::MAX), f64::from_bits(0x7ff0_0000_0000_0001)] {
             assert!(b.nearest(nan).is_nan() && h.nearest(nan).is_nan());

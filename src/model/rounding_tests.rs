@@ -14,11 +14,21 @@ const NAME: &str = "model.layers.0.self_attn.q_proj.weight";
 
 /// A model whose query projection is [768, 768], N(0, 0.02²).
 fn model(mode: MergeMode) -> Result<Model> {
-    let config = Config { width: WIDTH, heads: 48, head_width: 16, groups: 2, layers: 1, ..testing::config() };
+    let config = Config {
+        width: WIDTH,
+        heads: 48,
+        head_width: 16,
+        groups: 2,
+        layers: 1,
+        ..testing::config()
+    };
     let mut model = testing::model(&config, DType::BF16)?;
     let weights = normal(&mut Stream::new(1, "weights"), WIDTH * WIDTH, 0.02);
     let weights = Tensor::from_vec(weights, (WIDTH, WIDTH), &Device::Cpu)?.to_dtype(DType::BF16)?;
-    model.merge(&Overlay::replacing([(NAME.to_owned(), weights.to_dtype(DType::F32)?)].into()), 1.0)?;
+    model.merge(
+        &Overlay::replacing([(NAME.to_owned(), weights.to_dtype(DType::F32)?)].into()),
+        1.0,
+    )?;
     model.set_merge_mode(mode);
     Ok(model)
 }
@@ -35,23 +45,37 @@ fn numbers(model: &Model) -> Result<Vec<f64>> {
 
 /// Relative error and captured share after so many boosters of rank 1, in each of the modes; `shared` ones have half their
 /// energy in a direction that is common to all.
-fn merged(boosters: usize, size: f64, shared: bool, modes: &[MergeMode]) -> Result<Vec<(f64, f64)>> {
+fn merged(
+    boosters: usize,
+    size: f64,
+    shared: bool,
+    modes: &[MergeMode],
+) -> Result<Vec<(f64, f64)>> {
     let mut models = modes.iter().map(|mode| model(*mode)).collect::<Result<Vec<_>>>()?;
     let before = models.iter().map(numbers).collect::<Result<Vec<_>>>()?;
     let mut stream = Stream::new(2, "boosters");
-    let common = [normal(&mut stream, WIDTH, 1.0), normal(&mut stream, WIDTH, size * 0.5f64.sqrt())];
+    let common =
+        [normal(&mut stream, WIDTH, 1.0), normal(&mut stream, WIDTH, size * 0.5f64.sqrt())];
     let mut wanted = vec![0f64; WIDTH * WIDTH];
     for _ in 0..boosters {
-        let fresh = [normal(&mut stream, WIDTH, 1.0), normal(&mut stream, WIDTH, if shared { size * 0.5f64.sqrt() } else { size })];
+        let fresh = [
+            normal(&mut stream, WIDTH, 1.0),
+            normal(&mut stream, WIDTH, if shared { size * 0.5f64.sqrt() } else { size }),
+        ];
         let mut overlays = vec![];
         for [a, b] in std::iter::once(&fresh).chain(shared.then_some(&common)) {
             for (row, b) in wanted.chunks_mut(WIDTH).zip(b) {
                 row.iter_mut().zip(a).for_each(|(sum, a)| *sum += f64::from(*a) * f64::from(*b));
             }
-            overlays.push([Tensor::from_slice(a, (1, WIDTH), &Device::Cpu)?, Tensor::from_slice(b, (WIDTH, 1), &Device::Cpu)?]);
+            overlays.push([
+                Tensor::from_slice(a, (1, WIDTH), &Device::Cpu)?,
+                Tensor::from_slice(b, (WIDTH, 1), &Device::Cpu)?,
+            ]);
         }
-        let [a, b]: [Vec<Tensor>; 2] = [0, 1].map(|i| overlays.iter().map(|o| o[i].clone()).collect());
-        let pair = Pair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale: 1.0 };
+        let [a, b]: [Vec<Tensor>; 2] =
+            [0, 1].map(|i| overlays.iter().map(|o| o[i].clone()).collect());
+        let pair =
+            Pair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale: 1.0 };
         let overlay = Overlay::new(BTreeMap::from([((0, Role::Q), pair)]));
         models.iter_mut().try_for_each(|model| model.merge(&overlay, 1.0))?;
     }
@@ -77,7 +101,10 @@ fn check(rows: &[Row]) -> Result<()> {
         let kind = if shared { "shared" } else { "fresh" };
         println!("{kind}, {boosters} of {size:e}: naive {:.3?}, exact {:.3?}", found[0], found[1]);
         for (found, want) in found.iter().zip([naive, exact]) {
-            ensure!((found.0 - want.0).abs() < 0.03 && (found.1 - want.1).abs() < 0.03, "{boosters} of {size:e}: {found:?}, not {want:?}");
+            ensure!(
+                (found.0 - want.0).abs() < 0.03 && (found.1 - want.1).abs() < 0.03,
+                "{boosters} of {size:e}: {found:?}, not {want:?}"
+            );
         }
     }
     Ok(())
@@ -85,7 +112,10 @@ fn check(rows: &[Row]) -> Result<()> {
 
 #[test]
 fn naive_merges_lose_what_was_measured_elsewhere() -> Result<()> {
-    check(&[(64, 1e-5, false, (0.84, 0.42), (0.39, 0.97)), (1000, 1e-5, true, (0.83, 0.22), (0.01, 1.00))])
+    check(&[
+        (64, 1e-5, false, (0.84, 0.42), (0.39, 0.97)),
+        (1000, 1e-5, true, (0.83, 0.22), (0.01, 1.00)),
+    ])
 }
 
 /// The rest of the table.

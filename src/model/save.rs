@@ -27,7 +27,11 @@ const SMALL: usize = 16 << 20;
 
 /// As [`write_safetensors`], with an entry of metadata: of several the format keeps no order, and equal runs give equal
 /// bytes. Gives the file's SHA-256.
-pub fn write_safetensors_summed(path: &Path, tensors: &[(String, Tensor)], entry: (&str, &str)) -> Result<String> {
+pub fn write_safetensors_summed(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    entry: (&str, &str),
+) -> Result<String> {
     let bytes = match write(path, tensors, entry)? {
         Some(bytes) => bytes,
         None => std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?,
@@ -36,7 +40,11 @@ pub fn write_safetensors_summed(path: &Path, tensors: &[(String, Tensor)], entry
 }
 
 /// Gives the file's bytes where they were put together in memory.
-fn write(path: &Path, tensors: &[(String, Tensor)], (key, value): (&str, &str)) -> Result<Option<Vec<u8>>> {
+fn write(
+    path: &Path,
+    tensors: &[(String, Tensor)],
+    (key, value): (&str, &str),
+) -> Result<Option<Vec<u8>>> {
     let partial = path.with_extension("partial");
     let cpu: Vec<(&str, Tensor)> = tensors
         .iter()
@@ -92,14 +100,18 @@ fn write_weights(folder: &Path, tensors: Vec<(String, Tensor)>, most: usize) -> 
         places.extend(shard.iter().map(|(name, _)| (name.clone(), file.clone())));
     }
     let index = json!({ "metadata": { "total_size": total }, "weight_map": places });
-    std::fs::write(folder.join("model.safetensors.index.json"), format!("{index:#}\n")).context("cannot write the index of the shards")
+    std::fs::write(folder.join("model.safetensors.index.json"), format!("{index:#}\n"))
+        .context("cannot write the index of the shards")
 }
 
 impl Model {
     /// All tensors by their published names; where something lies beside a weight, their sum in the factors' type.
     pub fn summed(&self) -> Result<Vec<(String, Tensor)>> {
-        let beside: BTreeMap<String, &Beside> =
-            self.beside().into_iter().map(|(module, beside)| (format!("{module}.weight"), beside)).collect();
+        let beside: BTreeMap<String, &Beside> = self
+            .beside()
+            .into_iter()
+            .map(|(module, beside)| (format!("{module}.weight"), beside))
+            .collect();
         let of = |(name, own): (String, &Tensor)| {
             let Some(beside) = beside.get(&name) else { return Ok((name, own.clone())) };
             let sum = own.to_dtype(self.factor_dtype())?.copy()?;
@@ -130,19 +142,32 @@ impl Model {
         for (module, beside) in self.beside() {
             match beside {
                 Beside::Factors(pair) => {
-                    tensors.extend([(format!("{module}.stacked_a"), &pair.a), (format!("{module}.stacked_b"), &pair.b)]);
+                    tensors.extend([
+                        (format!("{module}.stacked_a"), &pair.a),
+                        (format!("{module}.stacked_b"), &pair.b),
+                    ]);
                 }
                 Beside::Sum(sum) => tensors.push((format!("{module}.stacked_sum"), sum)),
             }
         }
-        let parts = tensors.par_iter().map(|(_, tensor)| numbers_digest(tensor)).collect::<Result<Vec<_>>>()?;
+        let parts = tensors
+            .par_iter()
+            .map(|(_, tensor)| numbers_digest(tensor))
+            .collect::<Result<Vec<_>>>()?;
         let mut hash = Sha256::new();
         for ((name, tensor), part) in tensors.iter().zip(&parts) {
             hash.update(format!("{name}{:?}", tensor.dims()).as_bytes());
             hash.update(part);
         }
         let digest = hexadecimal(&hash.finalize());
-        Ok(Digests { digest, tensors: tensors.iter().map(|(name, _)| name.clone()).zip(parts.into_iter().map(Into::into)).collect() })
+        Ok(Digests {
+            digest,
+            tensors: tensors
+                .iter()
+                .map(|(name, _)| name.clone())
+                .zip(parts.into_iter().map(Into::into))
+                .collect(),
+        })
     }
 }
 
@@ -167,7 +192,9 @@ pub(super) fn numbers_digest(tensor: &Tensor) -> Result<sha2::digest::Output<Sha
         DType::BF16 => update(&mut hash, &View::<half::bf16>::new(&flat)?, |x| x.to_le_bytes()),
         DType::F16 => update(&mut hash, &View::<half::f16>::new(&flat)?, |x| x.to_le_bytes()),
         DType::F64 => update(&mut hash, &View::<f64>::new(&flat)?, |x| x.to_le_bytes()),
-        _ => update(&mut hash, &View::<f32>::new(&flat.to_dtype(DType::F32)?)?, |x| x.to_le_bytes()),
+        _ => {
+            update(&mut hash, &View::<f32>::new(&flat.to_dtype(DType::F32)?)?, |x| x.to_le_bytes())
+        }
     }
     Ok(hash.finalize())
 }
@@ -194,14 +221,23 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     let partial = folder.with_file_name(name);
     // What an earlier process left half done.
     let _ = std::fs::remove_dir_all(&partial);
-    std::fs::create_dir_all(&partial).with_context(|| format!("cannot create `{}`", partial.display()))?;
+    std::fs::create_dir_all(&partial)
+        .with_context(|| format!("cannot create `{}`", partial.display()))?;
     write(&partial).inspect_err(|_| drop(std::fs::remove_dir_all(&partial)))?;
-    std::fs::rename(&partial, folder).with_context(|| format!("cannot create `{}`", folder.display()))
+    std::fs::rename(&partial, folder)
+        .with_context(|| format!("cannot create `{}`", folder.display()))
 }
 
 /// Writes `folder`: config.json, weights in files of at most `shard` bytes, the tokenizer, what came along, and `more` files by
 /// name. Errors as [`write_folder`].
-pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, more: &[(&str, &[u8])], shard: usize, folder: &Path) -> Result<()> {
+pub fn save(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    extras: &Extras,
+    more: &[(&str, &[u8])],
+    shard: usize,
+    folder: &Path,
+) -> Result<()> {
     let mut config = extras.config.clone();
     let dtype = match model.storage {
         DType::BF16 => "bfloat16",
@@ -209,21 +245,25 @@ pub fn save(model: &Model, tokenizer: &Tokenizer, extras: &Extras, more: &[(&str
         _ => "float32",
     };
     // transformers 5 calls it `dtype`, earlier versions `torch_dtype`.
-    let present: Vec<&str> = ["dtype", "torch_dtype"].into_iter().filter(|key| config.get(key).is_some()).collect();
+    let present: Vec<&str> =
+        ["dtype", "torch_dtype"].into_iter().filter(|key| config.get(key).is_some()).collect();
     for key in if present.is_empty() { vec!["torch_dtype"] } else { present } {
         config[key] = json!(dtype);
     }
     write_folder(folder, |folder| {
-        std::fs::write(folder.join("config.json"), format!("{config:#}\n")).context("cannot write `config.json`")?;
+        std::fs::write(folder.join("config.json"), format!("{config:#}\n"))
+            .context("cannot write `config.json`")?;
         write_weights(folder, model.stored()?, shard)?;
         tokenizer.save(folder)?;
         for file in &extras.others {
             if let Some(name) = file.file_name().filter(|name| !folder.join(name).exists()) {
-                std::fs::copy(file, folder.join(name)).with_context(|| format!("cannot copy `{}`", file.display()))?;
+                std::fs::copy(file, folder.join(name))
+                    .with_context(|| format!("cannot copy `{}`", file.display()))?;
             }
         }
         for (name, bytes) in more {
-            std::fs::write(folder.join(name), bytes).with_context(|| format!("cannot write `{name}`"))?;
+            std::fs::write(folder.join(name), bytes)
+                .with_context(|| format!("cannot write `{name}`"))?;
         }
         Ok(())
     })
@@ -240,7 +280,9 @@ mod tests {
     fn small_and_large_files_are_as_others_are() -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         let home = tempfile::tempdir()?;
-        let mode = |name: &str| anyhow::Ok(std::fs::metadata(home.path().join(name))?.permissions().mode());
+        let mode = |name: &str| {
+            anyhow::Ok(std::fs::metadata(home.path().join(name))?.permissions().mode())
+        };
         std::fs::write(home.path().join("plain"), "")?;
         for (name, count) in [("small", 3), ("large", SMALL / 4 + 1)] {
             let path = home.path().join(name);

@@ -17,7 +17,12 @@ use crate::source::{ModelFiles, TensorSource};
 pub fn load(files: &ModelFiles, storage: DType) -> Result<Loaded> {
     prepare(files, &mut |config, source| {
         let shape = |name: &str| (name.to_owned(), source.shape(name).unwrap_or_default().to_vec());
-        super::load::assemble(config, &Shapes(source.names().into_iter().map(shape).collect()), &Device::Cpu, storage)
+        super::load::assemble(
+            config,
+            &Shapes(source.names().into_iter().map(shape).collect()),
+            &Device::Cpu,
+            storage,
+        )
     })
 }
 
@@ -39,7 +44,9 @@ impl Model {
         for (&(layer, role), pair) in overlay.pairs() {
             if self.mode != MergeMode::None {
                 self.suppose_changed(&names::in_layer(layer, &format!("{}.weight", role.path())))?;
-            } else if let Some(dense) = self.blocks.get_mut(layer).and_then(|block| block.linear_mut(role)) {
+            } else if let Some(dense) =
+                self.blocks.get_mut(layer).and_then(|block| block.linear_mut(role))
+            {
                 let (out, inner) = dense.weight.dims2()?;
                 let before = match &dense.beside {
                     Some(Beside::Sum(_)) => continue,
@@ -50,7 +57,11 @@ impl Model {
                 dense.beside = Some(if Dense::outgrown(rank, out, inner) {
                     Beside::Sum(empty((out, inner), dtype)?)
                 } else {
-                    Beside::Factors(Pair { a: empty((rank, inner), dtype)?, b: empty((out, rank), dtype)?, scale: 1.0 })
+                    Beside::Factors(Pair {
+                        a: empty((rank, inner), dtype)?,
+                        b: empty((out, rank), dtype)?,
+                        scale: 1.0,
+                    })
                 });
             }
         }
@@ -59,7 +70,9 @@ impl Model {
 
     /// The same of a tensor that is changed.
     pub fn suppose_changed(&mut self, name: &str) -> Result<()> {
-        let kept = self.mode == MergeMode::Exact && self.storage.size_in_bytes() == 2 && !self.rests.contains_key(name);
+        let kept = self.mode == MergeMode::Exact
+            && self.storage.size_in_bytes() == 2
+            && !self.rests.contains_key(name);
         if let Some(tensor) = self.tensor_mut(name).filter(|_| kept) {
             let rest = empty(tensor.shape(), DType::F32)?;
             self.rests.insert(name.to_owned(), rest);
@@ -85,7 +98,8 @@ impl TensorSource for Shapes {
     }
 
     fn load(&self, name: &str, dtype: DType, _: &Device) -> Result<Tensor> {
-        let shape = self.shape(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?;
+        let shape =
+            self.shape(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?;
         empty(shape, dtype)
     }
 }

@@ -24,8 +24,9 @@ const ADAPTER: &str = "adapter_config.json";
 /// file has, or that another file has with other numbers. Others that no file has are told in `notes`.
 pub fn open(folder: &ModelFolder, config: &Config, notes: &mut Vec<String>) -> Result<Safetensors> {
     if folder.root.join(ADAPTER).is_file() {
-        let error =
-            Error::data(format!("the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter over its base"));
+        let error = Error::data(format!(
+            "the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter over its base"
+        ));
         return Err(error.hint("give the base, and the adapter by `--adapter` or `load_adapter`; or take the adapter's files out").into());
     }
     let source = Safetensors::open(&folder.weights)?;
@@ -34,16 +35,27 @@ pub fn open(folder: &ModelFolder, config: &Config, notes: &mut Vec<String>) -> R
     // Of a tied pair one will do.
     let needed = |name: &str| {
         let name = published(name, &wanted);
-        wanted.contains(&name) && !(config.tied && [names::EMBEDDING, names::HEAD].contains(&name.as_str()))
+        wanted.contains(&name)
+            && !(config.tied && [names::EMBEDDING, names::HEAD].contains(&name.as_str()))
     };
-    let (absent, spare): (Vec<_>, Vec<_>) =
-        index.iter().filter(|(name, _)| source.shape(name).is_none()).partition(|(name, _)| needed(name));
+    let (absent, spare): (Vec<_>, Vec<_>) = index
+        .iter()
+        .filter(|(name, _)| source.shape(name).is_none())
+        .partition(|(name, _)| needed(name));
     if let Some((name, file)) = absent.first() {
-        let error = Error::data(format!("the index names the tensor `{name}` in `{file}`, which does not have it"));
-        return Err(error.hint("copy or download the shards again, all of the same version").into());
+        let error = Error::data(format!(
+            "the index names the tensor `{name}` in `{file}`, which does not have it"
+        ));
+        return Err(error
+            .hint("copy or download the shards again, all of the same version")
+            .into());
     }
     if let Some((name, _)) = spare.first() {
-        let more = if spare.len() > 1 { format!(" (and {} more)", spare.len() - 1) } else { String::new() };
+        let more = if spare.len() > 1 {
+            format!(" (and {} more)", spare.len() - 1)
+        } else {
+            String::new()
+        };
         notes.push(format!("the index names the tensor `{name}`{more}, which no file has and the model does without: passed over"));
     }
     for name in source.copies() {
@@ -89,7 +101,10 @@ impl Stored {
         if self.names.keys().any(|name| wanted.contains(name)) {
             return Ok(());
         }
-        let prefix = self.names.keys().find_map(|name| wanted.iter().find_map(|w| name.strip_suffix(w.as_str())));
+        let prefix = self
+            .names
+            .keys()
+            .find_map(|name| wanted.iter().find_map(|w| name.strip_suffix(w.as_str())));
         let Some(prefix) = prefix else { return Ok(()) };
         let error = Error::data(format!(
             "the names of the weights begin with `{prefix}`, which transformers does not know: it would begin with random numbers"
@@ -98,11 +113,18 @@ impl Stored {
     }
 
     /// Leaves out what changes no numbers, and says so.
-    fn pass_over(&mut self, layers: usize, wanted: &BTreeSet<String>, notes: &mut Vec<String>) -> Result<()> {
+    fn pass_over(
+        &mut self,
+        layers: usize,
+        wanted: &BTreeSet<String>,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
         let mut extra: BTreeMap<Extra, Vec<String>> = BTreeMap::new();
         for (name, own) in self.names.iter().filter(|(name, _)| !wanted.contains(*name)) {
             if let Some(method) = quantised(name) {
-                let error = Error::data(format!("the weights are quantised ({method}): they have a tensor `{own}`"));
+                let error = Error::data(format!(
+                    "the weights are quantised ({method}): they have a tensor `{own}`"
+                ));
                 return Err(error.hint("give the unquantised model, or a GGUF file").into());
             }
             if let Some(kind) = Extra::of(name, layers) {
@@ -122,7 +144,9 @@ impl Stored {
             return Ok(());
         }
         match (self.names.get(names::EMBEDDING), self.names.get(names::HEAD)) {
-            (Some(embedding), Some(head)) if self.source.same(embedding, head)? => drop(self.names.remove(names::HEAD)),
+            (Some(embedding), Some(head)) if self.source.same(embedding, head)? => {
+                drop(self.names.remove(names::HEAD))
+            }
             (Some(_), Some(head)) => {
                 notes.push(format!(
                     "`tie_word_embeddings` is true, but `{head}` is another matrix than the embedding: the model has it as a head of its own, as in transformers"
@@ -142,10 +166,13 @@ impl Stored {
     /// Errors where weights are no floats; a note where they are floats of 8 bits.
     fn types(&self, wanted: &BTreeSet<String>, notes: &mut Vec<String>) -> Result<()> {
         let mut short: BTreeMap<String, usize> = BTreeMap::new();
-        for own in self.names.iter().filter(|(name, _)| wanted.contains(*name)).map(|(_, own)| own) {
+        for own in self.names.iter().filter(|(name, _)| wanted.contains(*name)).map(|(_, own)| own)
+        {
             match self.source.dtype_name(own).as_deref() {
                 Some("F64" | "F32" | "F16" | "BF16") | None => {}
-                Some(kind @ ("F8_E4M3" | "F8_E5M2")) => *short.entry(kind.to_owned()).or_default() += 1,
+                Some(kind @ ("F8_E4M3" | "F8_E5M2")) => {
+                    *short.entry(kind.to_owned()).or_default() += 1
+                }
                 Some(other) => return Err(unread(own, other)),
             }
         }
@@ -173,10 +200,11 @@ fn quantised(name: &str) -> Option<&'static str> {
     }
     Some(match name.rsplit('.').next()? {
         "qweight" | "qzeros" | "g_idx" | "scales" => "GPTQ or AWQ",
-        "absmax" | "quant_map" | "nested_absmax" | "nested_quant_map" | "SCB" | "weight_format" => "bitsandbytes",
-        "weight_scale" | "weight_scale_inv" | "input_scale" | "weight_packed" | "weight_shape" | "weight_zero_point" => {
-            "fp8 or packed integers"
+        "absmax" | "quant_map" | "nested_absmax" | "nested_quant_map" | "SCB" | "weight_format" => {
+            "bitsandbytes"
         }
+        "weight_scale" | "weight_scale_inv" | "input_scale" | "weight_packed" | "weight_shape"
+        | "weight_zero_point" => "fp8 or packed integers",
         "_data" | "_scale" | "qdata" => "torchao",
         _ => return None,
     })
@@ -200,8 +228,14 @@ impl Extra {
         let last = name.rsplit('.').next().unwrap_or_default();
         let head = ["v_head.", "score.", "classifier.", "value_head.", "reward_head.", "mtp."];
         match last {
-            _ if name.contains("rotary_emb.") && matches!(last, "inv_freq" | "cos_cached" | "sin_cached") => Some(Self::Frequencies),
-            "k_scale" | "v_scale" | "q_scale" | "kv_scale" | "output_scale" => Some(Self::CacheScales),
+            _ if name.contains("rotary_emb.")
+                && matches!(last, "inv_freq" | "cos_cached" | "sin_cached") =>
+            {
+                Some(Self::Frequencies)
+            }
+            "k_scale" | "v_scale" | "q_scale" | "kv_scale" | "output_scale" => {
+                Some(Self::CacheScales)
+            }
             _ if names::layer_of(name).is_some_and(|layer| layer >= layers) => Some(Self::Layers),
             _ if head.iter().any(|head| name.starts_with(head)) => Some(Self::Heads),
             _ => None,
@@ -214,12 +248,18 @@ impl Extra {
             Self::Frequencies => return None,
             Self::Layers => {
                 let held = names.iter().filter_map(|name| names::layer_of(name)).max()? + 1;
-                format!("the weights have {held} layers, the config asks for the first {layers} of them: the others are passed over")
+                format!(
+                    "the weights have {held} layers, the config asks for the first {layers} of them: the others are passed over"
+                )
             }
             Self::CacheScales => {
-                format!("{count} scales of an 8-bit key-value cache (`{first}`) are passed over: keys and values are not rounded here")
+                format!(
+                    "{count} scales of an 8-bit key-value cache (`{first}`) are passed over: keys and values are not rounded here"
+                )
             }
-            Self::Heads => format!("{count} tensors of a head beside the language model's (`{first}`) are passed over"),
+            Self::Heads => format!(
+                "{count} tensors of a head beside the language model's (`{first}`) are passed over"
+            ),
         })
     }
 }
@@ -249,7 +289,9 @@ mod tests {
     #[test]
     fn prefixes_are_put_and_taken_as_transformers_does() {
         let wanted: BTreeSet<String> =
-            ["model.norm.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight"].map(String::from).into();
+            ["model.norm.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight"]
+                .map(String::from)
+                .into();
         for (own, want) in [
             ("model.norm.weight", "model.norm.weight"),
             ("norm.weight", "model.norm.weight"),
@@ -279,7 +321,10 @@ mod tests {
             assert_eq!(Extra::of(name, 2).is_some(), extra, "{name}");
         }
         assert_eq!(quantised("model.layers.0.mlp.up_proj.qweight"), Some("GPTQ or AWQ"));
-        assert_eq!(quantised("model.layers.0.mlp.up_proj.weight.quant_state.bitsandbytes__nf4"), Some("bitsandbytes"));
+        assert_eq!(
+            quantised("model.layers.0.mlp.up_proj.weight.quant_state.bitsandbytes__nf4"),
+            Some("bitsandbytes")
+        );
         assert_eq!(quantised("model.layers.0.mlp.up_proj.weight"), None);
     }
 }

@@ -75,7 +75,8 @@ pub fn overlay(model: &Model, layers: &[usize], zero_b: bool) -> Result<Overlay>
         for role in model.roles() {
             let (out, inner) = model.target_shape(role);
             let a = random(&[2, inner], 0.3, &mut stream)?.to_dtype(model.factor_dtype())?;
-            let b = random(&[out, 2], if zero_b { 0.0 } else { 0.3 }, &mut stream)?.to_dtype(model.factor_dtype())?;
+            let b = random(&[out, 2], if zero_b { 0.0 } else { 0.3 }, &mut stream)?
+                .to_dtype(model.factor_dtype())?;
             pairs.insert((layer, role), Pair { a, b, scale: 1.5 });
         }
     }

@@ -40,7 +40,9 @@ impl Oracle<'_> {
             NormKind::Rms => x.clone(),
             NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
         };
-        let y = x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + self.config.eps)?.sqrt()?)?.broadcast_mul(w)?;
+        let y = x
+            .broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + self.config.eps)?.sqrt()?)?
+            .broadcast_mul(w)?;
         match self.config.norm {
             NormKind::Rms => Ok(y),
             NormKind::Layer => y.broadcast_add(self.var(&format!("{name}.bias"))),
@@ -62,7 +64,8 @@ impl Oracle<'_> {
     fn rotate(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let (n, _, e) = x.dims3()?;
         let frequencies = self.config.frequencies(n);
-        let angle: Vec<f64> = (0..n).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f)).collect();
+        let angle: Vec<f64> =
+            (0..n).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f)).collect();
         let angle = Tensor::from_vec(angle, (n, 1, e / 2), &Device::Cpu)?;
         let scale = self.config.rope_scaling.attention();
         let (a, b) = (x.narrow(2, 0, e / 2)?, x.narrow(2, e / 2, e / 2)?);
@@ -82,14 +85,24 @@ impl Oracle<'_> {
             q = self.norm(&q, &names::in_layer(layer, "self_attn.q_norm"))?;
             k = self.norm(&k, &names::in_layer(layer, "self_attn.k_norm"))?;
         }
-        let repeat =
-            |t: Tensor| t.unsqueeze(2)?.repeat((1, 1, c.heads / c.groups, 1))?.reshape((n, c.heads, e))?.transpose(0, 1)?.contiguous();
+        let repeat = |t: Tensor| {
+            t.unsqueeze(2)?
+                .repeat((1, 1, c.heads / c.groups, 1))?
+                .reshape((n, c.heads, e))?
+                .transpose(0, 1)?
+                .contiguous()
+        };
         let q = self.rotate(&q)?.transpose(0, 1)?.contiguous()?;
         let (k, v) = (repeat(self.rotate(&k)?)?, repeat(v)?);
         let far = |i: usize, j: usize| c.window(layer).is_some_and(|window| i - j >= window);
-        let hidden = |i: usize, j: usize| if c.causal && (j > i || far(i, j)) { -1e30 } else { 0.0 };
+        let hidden =
+            |i: usize, j: usize| if c.causal && (j > i || far(i, j)) { -1e30 } else { 0.0 };
         let bias: Vec<f64> = (0..n).flat_map(|i| (0..n).map(move |j| hidden(i, j))).collect();
-        let z = (q.matmul(&k.t()?)? / (e as f64).sqrt())?.broadcast_add(&Tensor::from_vec(bias, (n, n), &Device::Cpu)?)?;
+        let z = (q.matmul(&k.t()?)? / (e as f64).sqrt())?.broadcast_add(&Tensor::from_vec(
+            bias,
+            (n, n),
+            &Device::Cpu,
+        )?)?;
         let e_z = z.broadcast_sub(&z.max_keepdim(D::Minus1)?.detach())?.exp()?;
         let o = e_z.broadcast_div(&e_z.sum_keepdim(D::Minus1)?)?.matmul(&v)?;
         self.linear(&o.transpose(0, 1)?.contiguous()?.reshape((n, c.heads * e))?, layer, Role::O)
@@ -121,43 +134,78 @@ impl Oracle<'_> {
         Ok(x)
     }
 
-    fn loss(&self, ids: &[u32], starts: &[usize], rows: &[usize], targets: &[u32], weight: f64) -> candle_core::Result<Tensor> {
-        let parts = starts.windows(2).map(|w| self.hidden(&ids[w[0]..w[1]])).collect::<candle_core::Result<Vec<_>>>()?;
+    fn loss(
+        &self,
+        ids: &[u32],
+        starts: &[usize],
+        rows: &[usize],
+        targets: &[u32],
+        weight: f64,
+    ) -> candle_core::Result<Tensor> {
+        let parts = starts
+            .windows(2)
+            .map(|w| self.hidden(&ids[w[0]..w[1]]))
+            .collect::<candle_core::Result<Vec<_>>>()?;
         let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
-        let h = self.norm(&Tensor::cat(&parts, 0)?.index_select(&Tensor::new(index, &Device::Cpu)?, 0)?, names::NORM)?;
+        let h = self.norm(
+            &Tensor::cat(&parts, 0)?.index_select(&Tensor::new(index, &Device::Cpu)?, 0)?,
+            names::NORM,
+        )?;
         let head = self.var(if self.config.tied { names::EMBEDDING } else { names::HEAD });
         let z = h.matmul(&head.t()?)?;
         let lse = z.exp()?.sum_keepdim(1)?.log()?;
-        (lse - z.gather(&Tensor::new(targets, &Device::Cpu)?.unsqueeze(1)?, 1)?)?.sum_all()? * weight
+        (lse - z.gather(&Tensor::new(targets, &Device::Cpu)?.unsqueeze(1)?, 1)?)?.sum_all()?
+            * weight
     }
 }
 
 fn oracle<'a>(config: &'a Config, overlay: &Overlay) -> Result<Oracle<'a>> {
-    let vars = weights(config)?.0.into_iter().map(|(n, t)| Ok((n, Var::from_tensor(&t)?))).collect::<Result<_>>()?;
-    let pair = |p: &crate::ops::linear::Pair| -> Result<_> { Ok((Var::from_tensor(&p.a)?, Var::from_tensor(&p.b)?, p.scale)) };
+    let vars = weights(config)?
+        .0
+        .into_iter()
+        .map(|(n, t)| Ok((n, Var::from_tensor(&t)?)))
+        .collect::<Result<_>>()?;
+    let pair = |p: &crate::ops::linear::Pair| -> Result<_> {
+        Ok((Var::from_tensor(&p.a)?, Var::from_tensor(&p.b)?, p.scale))
+    };
     let pairs = overlay.pairs().iter().map(|(k, p)| Ok((*k, pair(p)?))).collect::<Result<_>>()?;
     Ok(Oracle { config, vars, pairs })
 }
 
 fn close(name: &str, got: &Tensor, want: &Tensor, bound: f64) -> Result<()> {
     ensure!(got.dims() == want.dims(), "{name}: {:?} is not {:?}", got.dims(), want.dims());
-    let worst = (got.to_dtype(DType::F64)? - want.to_dtype(DType::F64)?)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+    let worst = (got.to_dtype(DType::F64)? - want.to_dtype(DType::F64)?)?
+        .abs()?
+        .flatten_all()?
+        .max(0)?
+        .to_scalar::<f64>()?;
     ensure!(worst < bound, "{name} is off by {worst:e}");
     Ok(())
 }
 
 fn variants() -> Vec<(&'static str, Config)> {
     let base = config();
-    let yarn = Yarn { factor: 4.0, original: 3.0, attention: 1.2, fast: 32.0, slow: 1.0, truncate: true };
-    let longrope = Longrope { short: vec![1.0, 2.0], long: vec![3.0, 5.0], original: 4.0, attention: 1.1 };
+    let yarn =
+        Yarn { factor: 4.0, original: 3.0, attention: 1.2, fast: 32.0, slow: 1.0, truncate: true };
+    let longrope =
+        Longrope { short: vec![1.0, 2.0], long: vec![3.0, 5.0], original: 4.0, attention: 1.1 };
     vec![
         ("llama", base.clone()),
         ("tied", Config { tied: true, ..base.clone() }),
         ("qwen2", Config { model_type: "qwen2".into(), qkv_bias: true, ..base.clone() }),
         ("qwen3", Config { model_type: "qwen3".into(), head_norms: true, ..base.clone() }),
-        ("windows in some layers", Config { windows: vec![Some(3), None, Some(2)], ..base.clone() }),
+        (
+            "windows in some layers",
+            Config { windows: vec![Some(3), None, Some(2)], ..base.clone() },
+        ),
         ("yarn", Config { rope_scaling: RopeScaling::Yarn(yarn), ..base.clone() }),
-        ("dynamic", Config { rope_scaling: RopeScaling::Dynamic { factor: 2.0, original: 4 }, ..base.clone() }),
+        (
+            "dynamic",
+            Config {
+                rope_scaling: RopeScaling::Dynamic { factor: 2.0, original: 4 },
+                ..base.clone()
+            },
+        ),
         ("longrope", Config { rope_scaling: RopeScaling::Longrope(longrope), ..base.clone() }),
         ("all biases", Config { qkv_bias: true, o_bias: true, ff_bias: true, ..base.clone() }),
         (
@@ -187,20 +235,34 @@ fn all_gradients_agree_with_autograd() -> Result<()> {
         let truth = oracle.loss(&tokens.ids, &[0, 5, 9], &rows, &targets, weight)?;
         let store = truth.backward()?;
         let dense: BTreeSet<String> = oracle.vars.keys().cloned().collect();
-        let (nll, g) =
-            model.gradients(&tokens, &rows, &targets, weight, &Request { overlay: &overlay, dense: &dense, recompute: false })?;
+        let (nll, g) = model.gradients(
+            &tokens,
+            &rows,
+            &targets,
+            weight,
+            &Request { overlay: &overlay, dense: &dense, recompute: false },
+        )?;
         let loss = nll.iter().sum::<f64>() * weight;
         ensure!((loss - truth.to_scalar::<f64>()?).abs() < 1e-10, "{variant}: loss {loss}");
-        ensure!(g.dense.len() == dense.len(), "{variant}: {} dense gradients, not {}", g.dense.len(), dense.len());
+        ensure!(
+            g.dense.len() == dense.len(),
+            "{variant}: {} dense gradients, not {}",
+            g.dense.len(),
+            dense.len()
+        );
         for (name, gradient) in &g.dense {
-            let want = store.get(oracle.vars[name].as_tensor()).ok_or_else(|| anyhow::anyhow!("{name} has no gradient"))?;
+            let want = store
+                .get(oracle.vars[name].as_tensor())
+                .ok_or_else(|| anyhow::anyhow!("{name} has no gradient"))?;
             close(&format!("{variant}: {name}"), gradient, want, 1e-8)?;
         }
         ensure!(g.pairs.len() == oracle.pairs.len());
         for (key, (da, db)) in &g.pairs {
             let (a, b, _) = &oracle.pairs[key];
             for (part, gradient, var) in [("A", da, a), ("B", db, b)] {
-                let want = store.get(var.as_tensor()).ok_or_else(|| anyhow::anyhow!("{key:?} {part} has no gradient"))?;
+                let want = store
+                    .get(var.as_tensor())
+                    .ok_or_else(|| anyhow::anyhow!("{key:?} {part} has no gradient"))?;
                 close(&format!("{variant}: {key:?} {part}"), gradient, want, 1e-8)?;
             }
         }
@@ -222,12 +284,24 @@ fn every_choice_of_layers_trains_exactly_its_factors() -> Result<()> {
             let layers: Vec<usize> = (0..model.layers()).filter(|l| choice >> l & 1 == 1).collect();
             for zero_b in [false, true] {
                 let overlay = overlay(&model, &layers, zero_b)?;
-                let (_, g) =
-                    model.gradients(&tokens, &rows, &targets, 1.0, &Request { overlay: &overlay, dense: &none, recompute: false })?;
-                ensure!(g.dense.is_empty() && g.pairs.keys().eq(overlay.pairs().keys()), "{layers:?}: other gradients than asked for");
+                let (_, g) = model.gradients(
+                    &tokens,
+                    &rows,
+                    &targets,
+                    1.0,
+                    &Request { overlay: &overlay, dense: &none, recompute: false },
+                )?;
+                ensure!(
+                    g.dense.is_empty() && g.pairs.keys().eq(overlay.pairs().keys()),
+                    "{layers:?}: other gradients than asked for"
+                );
                 for (key, (da, db)) in &g.pairs {
                     ensure!(norm(db)? > 0.0, "{layers:?} {key:?}: dB is zero");
-                    ensure!((norm(da)? == 0.0) == zero_b, "{layers:?} {key:?}: dA with B {}", if zero_b { "zero" } else { "not zero" });
+                    ensure!(
+                        (norm(da)? == 0.0) == zero_b,
+                        "{layers:?} {key:?}: dA with B {}",
+                        if zero_b { "zero" } else { "not zero" }
+                    );
                 }
             }
         }
@@ -242,13 +316,27 @@ fn one_target_alone_gets_the_gradient_it_gets_among_all() -> Result<()> {
     let none = BTreeSet::new();
     let zero = |role: Role| -> Result<Overlay> {
         let all = overlay(&model, &[1], true)?;
-        Ok(Overlay::new(all.pairs().iter().filter(|(k, _)| k.1 == role).map(|(k, p)| (*k, p.clone())).collect()))
+        Ok(Overlay::new(
+            all.pairs().iter().filter(|(k, _)| k.1 == role).map(|(k, p)| (*k, p.clone())).collect(),
+        ))
     };
     let everything = overlay(&model, &[1], true)?;
-    let (_, all) = model.gradients(&tokens, &rows, &targets, 1.0, &Request { overlay: &everything, dense: &none, recompute: false })?;
+    let (_, all) = model.gradients(
+        &tokens,
+        &rows,
+        &targets,
+        1.0,
+        &Request { overlay: &everything, dense: &none, recompute: false },
+    )?;
     for role in Role::ALL {
         let alone = zero(role)?;
-        let (_, g) = model.gradients(&tokens, &rows, &targets, 1.0, &Request { overlay: &alone, dense: &none, recompute: false })?;
+        let (_, g) = model.gradients(
+            &tokens,
+            &rows,
+            &targets,
+            1.0,
+            &Request { overlay: &alone, dense: &none, recompute: false },
+        )?;
         close(role.name(), &g.pairs[&(1, role)].1, &all.pairs[&(1, role)].1, 1e-12)?;
     }
     Ok(())
@@ -260,7 +348,15 @@ fn recomputing_changes_no_bit() -> Result<()> {
     let overlay = overlay(&model, &[0, 1], false)?;
     let (tokens, rows, targets) = batch();
     let dense = BTreeSet::from([names::in_layer(1, "input_layernorm.weight")]);
-    let run = |recompute| model.gradients(&tokens, &rows, &targets, 0.1, &Request { overlay: &overlay, dense: &dense, recompute });
+    let run = |recompute| {
+        model.gradients(
+            &tokens,
+            &rows,
+            &targets,
+            0.1,
+            &Request { overlay: &overlay, dense: &dense, recompute },
+        )
+    };
     let ((nll, kept), (nll_again, formed)) = (run(false)?, run(true)?);
     assert_eq!(nll, nll_again);
     for (key, (a, b)) in &kept.pairs {
@@ -296,12 +392,22 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
         merged.merge(&overlay, eta)?;
         stacked.merge(&overlay, eta)?;
     }
-    for ((name, tensor), (_, before)) in stacked.tensors().into_iter().zip(model(&config(), DType::F64)?.tensors()) {
+    for ((name, tensor), (_, before)) in
+        stacked.tensors().into_iter().zip(model(&config(), DType::F64)?.tensors())
+    {
         close(&name, tensor, before, 1e-300)?;
     }
     let (trained, none) = (overlay(&merged, &[0, 1], false)?, BTreeSet::new());
     let (tokens, rows, targets) = batch();
-    let of = |model: &Model| model.gradients(&tokens, &rows, &targets, 1.0, &Request { overlay: &trained, dense: &none, recompute: false });
+    let of = |model: &Model| {
+        model.gradients(
+            &tokens,
+            &rows,
+            &targets,
+            1.0,
+            &Request { overlay: &trained, dense: &none, recompute: false },
+        )
+    };
     let alike = |stacked: &Model, merged: &Model| -> Result<()> {
         let ((nll, g), (want, wanted)) = (of(stacked)?, of(merged)?);
         ensure!(nll.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-10), "{nll:?}, not {want:?}");
@@ -322,7 +428,12 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     // Factors that would hold more numbers than their sum become that sum, and nothing else changes.
     let factors = |model: &Model| {
         let beside = model.beside();
-        beside.iter().filter(|(name, beside)| !name.contains("layers.2.") && matches!(beside, Beside::Factors(_))).count()
+        beside
+            .iter()
+            .filter(|(name, beside)| {
+                !name.contains("layers.2.") && matches!(beside, Beside::Factors(_))
+            })
+            .count()
     };
     ensure!(factors(&stacked) == trained.pairs().len());
     for eta in (0..40).map(|i| 0.01 * f64::from(i)) {
@@ -338,8 +449,14 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(merged.tensors()) {
         close(name, sum, want, 1e-12)?;
     }
-    let whole = Overlay::replacing([(names::NORM.to_owned() + ".weight", stacked.norm.weight.clone())].into());
-    ensure!(crate::error::class_of(&stacked.merge(&whole, 1.0).unwrap_err()) == crate::error::Class::Usage, "whole tensors are refused");
+    let whole = Overlay::replacing(
+        [(names::NORM.to_owned() + ".weight", stacked.norm.weight.clone())].into(),
+    );
+    ensure!(
+        crate::error::class_of(&stacked.merge(&whole, 1.0).unwrap_err())
+            == crate::error::Class::Usage,
+        "whole tensors are refused"
+    );
     Ok(())
 }
 
@@ -355,7 +472,12 @@ fn sums_beside_weights_of_every_type() -> Result<()> {
             want.merge(&small, 0.002 * f64::from(i))?;
         }
         ensure!(stacked.beside().iter().all(|(_, beside)| matches!(beside, Beside::Sum(_))));
-        for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(want.tensors()).filter(|((name, _), _)| name.contains("proj")) {
+        for ((name, sum), (_, want)) in stacked
+            .summed()?
+            .iter()
+            .zip(want.tensors())
+            .filter(|((name, _), _)| name.contains("proj"))
+        {
             close(name, &sum.to_dtype(DType::F64)?, &want.to_dtype(DType::F64)?, 1e-5)?;
         }
     }
@@ -404,7 +526,8 @@ fn a_cache_goes_on_where_the_whole_sequence_would_be() -> Result<()> {
         let mut at = 0;
         for part in [&ids[..3], &ids[3..4], &ids[4..7]] {
             let places: Vec<usize> = (at..at + part.len()).map(|i| i + 1).collect();
-            let segment = Segment { queries: 0..part.len(), context: 1..1, own: 1..1 + at + part.len() };
+            let segment =
+                Segment { queries: 0..part.len(), context: 1..1, own: 1..1 + at + part.len() };
             let positions = (at..at + part.len()).map(|p| p as u32).collect();
             at += part.len();
             let tokens = Tokens { ids: part.to_vec(), positions, segments: vec![segment] };
@@ -438,7 +561,11 @@ fn continuations_share_their_prompt() -> Result<()> {
 #[test]
 fn a_token_beyond_the_vocabulary_is_named() -> Result<()> {
     let model = model(&config(), DType::F32)?;
-    let error = model.hidden(&Tokens::one(vec![1, 13]), &Overlay::default()).err().map(|e| e.to_string());
-    assert_eq!(error.as_deref(), Some("token id 13 at position 1 is beyond the model's vocabulary of 13"));
+    let error =
+        model.hidden(&Tokens::one(vec![1, 13]), &Overlay::default()).err().map(|e| e.to_string());
+    assert_eq!(
+        error.as_deref(),
+        Some("token id 13 at position 1 is beyond the model's vocabulary of 13")
+    );
     Ok(())
 }

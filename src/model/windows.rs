@@ -20,7 +20,13 @@ enum Kind {
 }
 
 /// The window of each of `layers` layers; empty where none has one.
-pub(super) fn read(f: &Fields, model_type: &str, layers: usize, positions: usize, notes: &mut Vec<String>) -> Result<Vec<Option<usize>>> {
+pub(super) fn read(
+    f: &Fields,
+    model_type: &str,
+    layers: usize,
+    positions: usize,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Option<usize>>> {
     let types = types(f, layers)?;
     match model_type {
         "mistral" => mistral(f, types, layers, notes),
@@ -31,14 +37,21 @@ pub(super) fn read(f: &Fields, model_type: &str, layers: usize, positions: usize
 
 fn types(f: &Fields, layers: usize) -> Result<Option<Vec<Kind>>> {
     let Some(value) = f.get("layer_types") else { return Ok(None) };
-    let Some(list) = value.as_array() else { return f.wrong("layer_types", "a list with an entry for each layer") };
+    let Some(list) = value.as_array() else {
+        return f.wrong("layer_types", "a list with an entry for each layer");
+    };
     if list.len() != layers {
-        bail_data!("config.json: `layer_types` has {} entries, `num_hidden_layers` is {layers}", list.len());
+        bail_data!(
+            "config.json: `layer_types` has {} entries, `num_hidden_layers` is {layers}",
+            list.len()
+        );
     }
     let kind = |v: &Value| match v.as_str() {
         Some("full_attention" | "attention") => Ok(Kind::Full),
         Some("sliding_attention") => Ok(Kind::Sliding),
-        _ => bail_data!("config.json: `layer_types` has {v}; known are full_attention, sliding_attention"),
+        _ => bail_data!(
+            "config.json: `layer_types` has {v}; known are full_attention, sliding_attention"
+        ),
     };
     list.iter().map(kind).collect::<Result<_>>().map(Some)
 }
@@ -60,17 +73,25 @@ fn llama(f: &Fields, types: Option<&[Kind]>, positions: usize) -> Result<Vec<Opt
 }
 
 /// All layers have the window, or those that `layer_types` says: with that key transformers takes the model for a Ministral.
-fn mistral(f: &Fields, types: Option<Vec<Kind>>, layers: usize, notes: &mut Vec<String>) -> Result<Vec<Option<usize>>> {
+fn mistral(
+    f: &Fields,
+    types: Option<Vec<Kind>>,
+    layers: usize,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Option<usize>>> {
     let window = match f.raw("sliding_window") {
         Some(Value::Null) => None,
         _ => Some(f.size_or("sliding_window", WINDOW)?),
     };
-    let unread = ["use_sliding_window", "max_window_layers"].into_iter().find(|key| f.get(key).is_some());
+    let unread =
+        ["use_sliding_window", "max_window_layers"].into_iter().find(|key| f.get(key).is_some());
     if let (Some(window), Some(key), None) = (window, unread, &types) {
         notes
             .push(format!("config.json: all layers have the sliding window of {window}; transformers' `mistral` does not look at `{key}`"));
     }
-    let sliding = types.map_or(vec![window.is_some(); layers], |types| types.iter().map(|kind| *kind == Kind::Sliding).collect());
+    let sliding = types.map_or(vec![window.is_some(); layers], |types| {
+        types.iter().map(|kind| *kind == Kind::Sliding).collect()
+    });
     each(sliding, window)
 }
 
@@ -118,16 +139,36 @@ mod tests {
         let both = ["sliding_attention", "full_attention"];
         let cases = [
             ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 16 }), vec![]),
-            ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 2 }), vec![]),
-            ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 1 }), vec![None, Some(16)]),
-            ("qwen3", json!({ "use_sliding_window": true, "sliding_window": 16, "layer_types": both }), vec![Some(16), None]),
-            ("qwen3", json!({ "use_sliding_window": true, "max_window_layers": -1 }), vec![Some(4096); 2]),
+            (
+                "qwen2",
+                json!({ "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 2 }),
+                vec![],
+            ),
+            (
+                "qwen2",
+                json!({ "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 1 }),
+                vec![None, Some(16)],
+            ),
+            (
+                "qwen3",
+                json!({ "use_sliding_window": true, "sliding_window": 16, "layer_types": both }),
+                vec![Some(16), None],
+            ),
+            (
+                "qwen3",
+                json!({ "use_sliding_window": true, "max_window_layers": -1 }),
+                vec![Some(4096); 2],
+            ),
             ("qwen3", json!({ "sliding_window": 16, "max_window_layers": 0 }), vec![]),
             ("mistral", json!({ "sliding_window": 16 }), vec![Some(16); 2]),
             ("mistral", json!({}), vec![Some(4096); 2]),
             ("mistral", json!({ "sliding_window": 16, "layer_types": both }), vec![Some(16), None]),
             ("mistral", json!({ "sliding_window": null }), vec![]),
-            ("llama", json!({ "sliding_window": 256, "layer_types": ["full_attention", "attention"] }), vec![]),
+            (
+                "llama",
+                json!({ "sliding_window": 256, "layer_types": ["full_attention", "attention"] }),
+                vec![],
+            ),
         ];
         for (model_type, config, want) in cases {
             assert_eq!(of(model_type, config.clone())?, (want, 0), "{model_type} {config}");
@@ -143,8 +184,16 @@ mod tests {
         for (model_type, config, words) in [
             ("qwen3", json!({ "layer_types": both }), "says that there is no window"),
             ("qwen3", json!({ "layer_types": ["full_attention"] }), "has 1 entries"),
-            ("qwen3", json!({ "layer_types": ["full_attention", "linear_attention"] }), "linear_attention"),
-            ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 0 }), "`sliding_window` is 0"),
+            (
+                "qwen3",
+                json!({ "layer_types": ["full_attention", "linear_attention"] }),
+                "linear_attention",
+            ),
+            (
+                "qwen2",
+                json!({ "use_sliding_window": true, "sliding_window": 0 }),
+                "`sliding_window` is 0",
+            ),
             ("qwen2", json!({ "use_sliding_window": "yes" }), "`use_sliding_window`"),
             ("mistral", json!({ "layer_types": both, "sliding_window": null }), "`layer_types`"),
             ("mistral", json!({ "sliding_window": -1 }), "`sliding_window` is -1"),

@@ -41,7 +41,12 @@ pub fn forward(f: Activation, gate: &Tensor, up: Option<&Tensor>) -> Result<Tens
 }
 
 /// (dgate, dup) from dh and the forward's inputs; dup where there is an `up`.
-pub fn backward(f: Activation, dh: &Tensor, gate: &Tensor, up: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
+pub fn backward(
+    f: Activation,
+    dh: &Tensor,
+    gate: &Tensor,
+    up: Option<&Tensor>,
+) -> Result<(Tensor, Option<Tensor>)> {
     match up {
         Some(up) if f == Activation::Silu && fast(&[dh, gate, up]) => cpu::backward(dh, gate, up),
         up => plain::backward(f, dh, gate, up),
@@ -100,7 +105,12 @@ pub mod plain {
         h.to_dtype(gate.dtype())
     }
 
-    pub fn backward(f: Activation, dh: &Tensor, gate: &Tensor, up: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
+    pub fn backward(
+        f: Activation,
+        dh: &Tensor,
+        gate: &Tensor,
+        up: Option<&Tensor>,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let acc = accumulator(gate.dtype());
         let (dh, wide) = (dh.to_dtype(acc)?, gate.to_dtype(acc)?);
         let slope = slope(f, &wide)?;
@@ -121,16 +131,18 @@ pub mod cpu {
     pub fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         let (gs, us) = (f32s(gate)?, f32s(up)?);
         let mut h = vec![0f32; gs.len()];
-        h.par_chunks_mut(CHUNK).zip(gs.par_chunks(CHUNK).zip(us.par_chunks(CHUNK))).for_each(|(h, (g, u))| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for i in 0..h.len() {
-                        h[i] = g[i] * sigmoid(g[i]) * u[i];
-                    }
-                },
-            )
-        });
+        h.par_chunks_mut(CHUNK).zip(gs.par_chunks(CHUNK).zip(us.par_chunks(CHUNK))).for_each(
+            |(h, (g, u))| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for i in 0..h.len() {
+                            h[i] = g[i] * sigmoid(g[i]) * u[i];
+                        }
+                    },
+                )
+            },
+        );
         tensor(h, gate.shape())
     }
 
@@ -138,19 +150,21 @@ pub mod cpu {
         let (ds, gs, us) = (f32s(dh)?, f32s(gate)?, f32s(up)?);
         let (mut dgate, mut dup) = (vec![0f32; gs.len()], vec![0f32; gs.len()]);
         let inputs = ds.par_chunks(CHUNK).zip(gs.par_chunks(CHUNK).zip(us.par_chunks(CHUNK)));
-        dgate.par_chunks_mut(CHUNK).zip(dup.par_chunks_mut(CHUNK)).zip(inputs).for_each(|((dg, du), (d, (g, u)))| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for i in 0..d.len() {
-                        let s = sigmoid(g[i]);
-                        let silu = g[i] * s;
-                        dg[i] = d[i] * u[i] * (s + silu * (1.0 - s));
-                        du[i] = d[i] * silu;
-                    }
-                },
-            )
-        });
+        dgate.par_chunks_mut(CHUNK).zip(dup.par_chunks_mut(CHUNK)).zip(inputs).for_each(
+            |((dg, du), (d, (g, u)))| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for i in 0..d.len() {
+                            let s = sigmoid(g[i]);
+                            let silu = g[i] * s;
+                            dg[i] = d[i] * u[i] * (s + silu * (1.0 - s));
+                            du[i] = d[i] * silu;
+                        }
+                    },
+                )
+            },
+        );
         Ok((tensor(dgate, gate.shape())?, Some(tensor(dup, up.shape())?)))
     }
 }

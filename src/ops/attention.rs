@@ -74,12 +74,30 @@ pub struct Gradients {
 }
 
 /// q [N, H, E], k and v [M, G, E], with H a multiple of G. Segments' queries must not overlap.
-pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], mask: Mask) -> Result<Attended> {
-    if fast(&[q, k, v]) { cpu::forward(q, k, v, segments, mask) } else { plain::forward(q, k, v, segments, mask) }
+pub fn forward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    segments: &[Segment],
+    mask: Mask,
+) -> Result<Attended> {
+    if fast(&[q, k, v]) {
+        cpu::forward(q, k, v, segments, mask)
+    } else {
+        plain::forward(q, k, v, segments, mask)
+    }
 }
 
 /// The gradients from do [N, H, E], the forward's inputs and its results.
-pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended, segments: &[Segment], mask: Mask) -> Result<Gradients> {
+pub fn backward(
+    dout: &Tensor,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    a: &Attended,
+    segments: &[Segment],
+    mask: Mask,
+) -> Result<Gradients> {
     if fast(&[dout, q, k, v, &a.out, &a.lse]) {
         cpu::backward(dout, q, k, v, a, segments, mask)
     } else {
@@ -145,7 +163,13 @@ pub mod plain {
         (h.q.matmul(&h.k.t()?)? * mask.scale)?.broadcast_add(&h.bias)
     }
 
-    pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], mask: Mask) -> Result<Attended> {
+    pub fn forward(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        segments: &[Segment],
+        mask: Mask,
+    ) -> Result<Attended> {
         let dtype = accumulator(q.dtype());
         let out = Tensor::zeros(q.shape(), q.dtype(), q.device())?;
         let lse = Tensor::zeros((q.dim(0)?, q.dim(1)?), dtype, q.device())?;
@@ -196,8 +220,13 @@ pub mod plain {
     fn accumulate(sum: Tensor, per_head: &Tensor, segment: &Segment) -> Result<Tensor> {
         let (heads, m, e) = per_head.dims3()?;
         let groups = sum.dim(1)?;
-        let grouped = per_head.reshape((groups, heads / groups, m, e))?.sum(1)?.transpose(0, 1)?.contiguous()?;
-        let index: Vec<u32> = segment.context.clone().chain(segment.own.clone()).map(|i| i as u32).collect();
+        let grouped = per_head
+            .reshape((groups, heads / groups, m, e))?
+            .sum(1)?
+            .transpose(0, 1)?
+            .contiguous()?;
+        let index: Vec<u32> =
+            segment.context.clone().chain(segment.own.clone()).map(|i| i as u32).collect();
         sum.index_add(&Tensor::new(index, sum.device())?, &grouped, 0)
     }
 }

@@ -59,13 +59,18 @@ const WINDOW: Mask = Mask { causal: true, window: Some(2), scale: 0.5 };
 
 /// A pair that no gradient is asked for.
 fn frozen(x: &[Tensor]) -> candle_core::Result<Beside> {
-    Ok(Beside::Factors(Pair { a: (x[3].ones_like()? * 0.3)?, b: (x[4].ones_like()? * 0.2)?, scale: 0.5 }))
+    Ok(Beside::Factors(Pair {
+        a: (x[3].ones_like()? * 0.3)?,
+        b: (x[4].ones_like()? * 0.2)?,
+        scale: 0.5,
+    }))
 }
 
 fn overlaid(x: &[Tensor], way: Way) -> candle_core::Result<Tensor> {
     let pair = Pair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
     let beside = frozen(x)?;
-    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), beside: Some(&beside) };
+    let linear =
+        Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), beside: Some(&beside) };
     let f = if way == Plain { linear::plain::forward } else { linear::forward };
     f(&x[0], linear, Some(&x[5]))
 }
@@ -73,17 +78,24 @@ fn overlaid(x: &[Tensor], way: Way) -> candle_core::Result<Tensor> {
 fn overlaid_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<Tensor>> {
     let pair = Pair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
     let beside = frozen(x)?;
-    let linear = Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), beside: Some(&beside) };
+    let linear =
+        Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), beside: Some(&beside) };
     let (dx, (da, db)) = match way {
-        Plain => (linear::plain::input_gradient(&[(d, linear)])?, linear::plain::factor_gradients(d, &x[0], &pair)?),
-        Fast => (linear::input_gradient(&[(d, linear)])?, linear::factor_gradients(d, &x[0], &pair)?),
+        Plain => (
+            linear::plain::input_gradient(&[(d, linear)])?,
+            linear::plain::factor_gradients(d, &x[0], &pair)?,
+        ),
+        Fast => {
+            (linear::input_gradient(&[(d, linear)])?, linear::factor_gradients(d, &x[0], &pair)?)
+        }
     };
     Ok(vec![dx, linear::weight_gradient(d, &x[0])?, linear::bias_gradient(d)?, da, db, d.clone()])
 }
 
 /// A second weight that no gradient is asked for.
 fn frozen_sum(weight: &Tensor) -> candle_core::Result<Beside> {
-    let numbers = Tensor::arange(0u32, weight.elem_count() as u32, weight.device())?.to_dtype(weight.dtype())?;
+    let numbers = Tensor::arange(0u32, weight.elem_count() as u32, weight.device())?
+        .to_dtype(weight.dtype())?;
     Ok(Beside::Sum(((numbers * 0.07)?.sin()? * 0.4)?.reshape(weight.shape())?))
 }
 
@@ -99,22 +111,42 @@ fn shared_input_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<
     let f = if way == Plain { linear::plain::input_gradient } else { linear::input_gradient };
     let sum = frozen_sum(&x[1])?;
     let of = |w, beside| (d, Linear { weight: w, bias: None, pair: None, beside });
-    Ok(vec![f(&[of(&x[1], Some(&sum)), of(&x[2], None)])?, linear::weight_gradient(d, &x[0])?, linear::weight_gradient(d, &x[0])?])
+    Ok(vec![
+        f(&[of(&x[1], Some(&sum)), of(&x[2], None)])?,
+        linear::weight_gradient(d, &x[0])?,
+        linear::weight_gradient(d, &x[0])?,
+    ])
 }
 
 const TARGETS: [u32; N] = [0, 4, 2, 2, 1, 3, 4];
 
-fn loss(x: &[Tensor], way: Way, want: cross_entropy::Want) -> candle_core::Result<cross_entropy::Loss> {
-    let f = if way == Plain { cross_entropy::plain::forward_backward } else { cross_entropy::forward_backward };
+fn loss(
+    x: &[Tensor],
+    way: Way,
+    want: cross_entropy::Want,
+) -> candle_core::Result<cross_entropy::Loss> {
+    let f = if way == Plain {
+        cross_entropy::plain::forward_backward
+    } else {
+        cross_entropy::forward_backward
+    };
     f(&x[0], &x[1], &TARGETS, 0.3, want)
 }
 
 fn glu(x: &[Tensor], way: Way, f: Activation) -> candle_core::Result<Tensor> {
-    if way == Plain { activation::plain::forward(f, &x[0], x.get(1)) } else { activation::forward(f, &x[0], x.get(1)) }
+    if way == Plain {
+        activation::plain::forward(f, &x[0], x.get(1))
+    } else {
+        activation::forward(f, &x[0], x.get(1))
+    }
 }
 
 fn glu_back(x: &[Tensor], d: &Tensor, way: Way, f: Activation) -> candle_core::Result<Vec<Tensor>> {
-    let g = if way == Plain { activation::plain::backward(f, d, &x[0], x.get(1)) } else { activation::backward(f, d, &x[0], x.get(1)) };
+    let g = if way == Plain {
+        activation::plain::backward(f, d, &x[0], x.get(1))
+    } else {
+        activation::backward(f, d, &x[0], x.get(1))
+    };
     let (dgate, dup) = g?;
     Ok([Some(dgate), dup].into_iter().flatten().collect())
 }
@@ -124,7 +156,13 @@ fn rows() -> Vec<Row> {
         Row {
             name: "rms_norm",
             shapes: &[&[N, 20], &[20]],
-            forward: |x, way| if way == Plain { rms_norm::plain::forward(&x[0], &x[1], EPS) } else { rms_norm::forward(&x[0], &x[1], EPS) },
+            forward: |x, way| {
+                if way == Plain {
+                    rms_norm::plain::forward(&x[0], &x[1], EPS)
+                } else {
+                    rms_norm::forward(&x[0], &x[1], EPS)
+                }
+            },
             backward: |x, d, way| {
                 let f = if way == Plain { rms_norm::plain::backward } else { rms_norm::backward };
                 Ok(vec![f(d, &x[0], &x[1], EPS)?, rms_norm::weight_gradient(d, &x[0], EPS)?])
@@ -143,15 +181,33 @@ fn rows() -> Vec<Row> {
             name: "rotary",
             shapes: &[&[N, 3, 4]],
             forward: |x, way| {
-                if way == Plain { rotary::plain::rotate(&x[0], &angles(&x[0])?, 1.0) } else { rotary::forward(&x[0], &angles(&x[0])?) }
+                if way == Plain {
+                    rotary::plain::rotate(&x[0], &angles(&x[0])?, 1.0)
+                } else {
+                    rotary::forward(&x[0], &angles(&x[0])?)
+                }
             },
             backward: |x, d, way| {
                 let angles = angles(&x[0])?;
-                Ok(vec![if way == Plain { rotary::plain::rotate(d, &angles, -1.0)? } else { rotary::backward(d, &angles)? }])
+                Ok(vec![if way == Plain {
+                    rotary::plain::rotate(d, &angles, -1.0)?
+                } else {
+                    rotary::backward(d, &angles)?
+                }])
             },
         },
-        Row { name: "linear", shapes: &[&[N, 5], &[6, 5], &[6], &[2, 5], &[6, 2], &[N, 6]], forward: overlaid, backward: overlaid_back },
-        Row { name: "linear, shared input", shapes: &[&[N, 5], &[6, 5], &[6, 5]], forward: shared_input, backward: shared_input_back },
+        Row {
+            name: "linear",
+            shapes: &[&[N, 5], &[6, 5], &[6], &[2, 5], &[6, 2], &[N, 6]],
+            forward: overlaid,
+            backward: overlaid_back,
+        },
+        Row {
+            name: "linear, shared input",
+            shapes: &[&[N, 5], &[6, 5], &[6, 5]],
+            forward: shared_input,
+            backward: shared_input_back,
+        },
         Row {
             name: "attention, causal",
             shapes: &[&[N, 4, 6], &[N, 2, 6], &[N, 2, 6]],
@@ -203,14 +259,22 @@ fn rows() -> Vec<Row> {
             },
             backward: |x, d, way| {
                 let g = loss(x, way, cross_entropy::Want { input: true, weight: true })?;
-                [g.dh, g.dw].into_iter().flatten().map(|t| t.broadcast_mul(&d.to_dtype(t.dtype())?)).collect()
+                [g.dh, g.dw]
+                    .into_iter()
+                    .flatten()
+                    .map(|t| t.broadcast_mul(&d.to_dtype(t.dtype())?))
+                    .collect()
             },
         },
         Row {
             name: "embedding",
             shapes: &[&[5, 4]],
-            forward: |x, _| embedding::forward(&Tensor::new(&TARGETS, x[0].device())?, &x[0], x[0].dtype()),
-            backward: |x, d, _| Ok(vec![embedding::backward(&Tensor::new(&TARGETS, x[0].device())?, d, 5)?]),
+            forward: |x, _| {
+                embedding::forward(&Tensor::new(&TARGETS, x[0].device())?, &x[0], x[0].dtype())
+            },
+            backward: |x, d, _| {
+                Ok(vec![embedding::backward(&Tensor::new(&TARGETS, x[0].device())?, d, 5)?])
+            },
         },
     ]
 }
@@ -228,7 +292,9 @@ fn inputs(row: &Row) -> Result<Vec<Tensor>> {
 /// A gradient of the output that no symmetry hides behind.
 fn direction(like: &Tensor) -> Result<Tensor> {
     let values: Vec<f64> = (0..like.elem_count()).map(|i| (0.7 * i as f64 + 0.3).sin()).collect();
-    Ok(Tensor::from_vec(values, like.shape(), &Device::Cpu)?.to_dtype(like.dtype())?.to_device(like.device())?)
+    Ok(Tensor::from_vec(values, like.shape(), &Device::Cpu)?
+        .to_dtype(like.dtype())?
+        .to_device(like.device())?)
 }
 
 fn values(t: &Tensor) -> Result<Vec<f64>> {
@@ -240,7 +306,11 @@ fn distance(a: &Tensor, b: &Tensor) -> Result<f64> {
     ensure!(a.shape() == b.shape(), "shapes {:?} and {:?}", a.shape(), b.shape());
     let (a, b) = (values(a)?, values(b)?);
     let size = b.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
-    let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, |m: f64, x| if x.is_nan() { f64::NAN } else { m.max(x) });
+    let worst = a
+        .iter()
+        .zip(&b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |m: f64, x| if x.is_nan() { f64::NAN } else { m.max(x) });
     Ok(worst / size)
 }
 
@@ -252,11 +322,18 @@ fn plain_backward_agrees_with_finite_differences() -> Result<()> {
         let y = (row.forward)(&x, Plain)?;
         let d = direction(&y)?;
         let weights = values(&d)?;
-        let objective =
-            |x: &[Tensor]| -> Result<f64> { Ok(values(&(row.forward)(x, Plain)?)?.iter().zip(&weights).map(|(a, b)| a * b).sum()) };
+        let objective = |x: &[Tensor]| -> Result<f64> {
+            Ok(values(&(row.forward)(x, Plain)?)?.iter().zip(&weights).map(|(a, b)| a * b).sum())
+        };
         for (which, gradient) in (row.backward)(&x, &d, Plain)?.iter().enumerate() {
             let (base, got) = (values(&x[which])?, values(gradient)?);
-            ensure!(got.len() == base.len(), "{}: gradient {which} has {} entries, not {}", row.name, got.len(), base.len());
+            ensure!(
+                got.len() == base.len(),
+                "{}: gradient {which} has {} entries, not {}",
+                row.name,
+                got.len(),
+                base.len()
+            );
             for i in 0..base.len() {
                 let mut sides = [0.0; 2];
                 for (side, step) in sides.iter_mut().zip([H, -H]) {
@@ -268,7 +345,12 @@ fn plain_backward_agrees_with_finite_differences() -> Result<()> {
                 }
                 let slope = (sides[0] - sides[1]) / (2.0 * H);
                 let error = (got[i] - slope).abs() / slope.abs().max(1.0);
-                ensure!(error < 1e-7, "{}: input {which}, entry {i}: {} against {slope}", row.name, got[i]);
+                ensure!(
+                    error < 1e-7,
+                    "{}: input {which}, entry {i}: {} against {slope}",
+                    row.name,
+                    got[i]
+                );
             }
         }
     }
@@ -287,7 +369,10 @@ fn results(row: &Row, x: &[Tensor], way: Way) -> Result<Vec<Tensor>> {
 fn compare(dtype: DType, device: &Device, way: Way, bound: f64) -> Result<()> {
     for row in rows() {
         let exact = inputs(&row)?;
-        let x: Vec<Tensor> = exact.iter().map(|t| t.to_dtype(dtype)?.to_device(device)).collect::<candle_core::Result<_>>()?;
+        let x: Vec<Tensor> = exact
+            .iter()
+            .map(|t| t.to_dtype(dtype)?.to_device(device))
+            .collect::<candle_core::Result<_>>()?;
         let truth = results(&row, &exact, Plain)?;
         for (i, (got, want)) in results(&row, &x, way)?.iter().zip(&truth).enumerate() {
             let apart = distance(got, want)?;

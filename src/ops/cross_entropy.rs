@@ -34,7 +34,13 @@ pub fn chunk_rows(vocabulary: usize) -> usize {
 }
 
 /// h [S, D], head W [V, D], targets [S]; gradients are of Σ weight · nll.
-pub fn forward_backward(h: &Tensor, head: &Tensor, targets: &[u32], weight: f64, want: Want) -> Result<Loss> {
+pub fn forward_backward(
+    h: &Tensor,
+    head: &Tensor,
+    targets: &[u32],
+    weight: f64,
+    want: Want,
+) -> Result<Loss> {
     if fast(&[h]) && product::fast_weight(head) {
         cpu::forward_backward(h, head, targets, weight, want)
     } else {
@@ -57,7 +63,13 @@ pub mod plain {
     use super::*;
     use crate::ops::accumulator;
 
-    pub fn forward_backward(h: &Tensor, head: &Tensor, targets: &[u32], weight: f64, want: Want) -> Result<Loss> {
+    pub fn forward_backward(
+        h: &Tensor,
+        head: &Tensor,
+        targets: &[u32],
+        weight: f64,
+        want: Want,
+    ) -> Result<Loss> {
         let acc = accumulator(h.dtype());
         let rows = chunk_rows(head.dim(0)?);
         let (mut nll, mut dh, mut dw) = (Vec::with_capacity(targets.len()), vec![], None);
@@ -71,8 +83,11 @@ pub mod plain {
             let losses = ((total.log()? + top)? - z.gather(&index, 1)?)?;
             nll.extend(losses.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
             if want.input || want.weight {
-                let hot =
-                    Tensor::zeros(z.shape(), acc, z.device())?.scatter_add(&index, &Tensor::ones(index.shape(), acc, z.device())?, 1)?;
+                let hot = Tensor::zeros(z.shape(), acc, z.device())?.scatter_add(
+                    &index,
+                    &Tensor::ones(index.shape(), acc, z.device())?,
+                    1,
+                )?;
                 let dz = ((e.broadcast_div(&total)? - hot)? * weight)?;
                 if want.input {
                     dh.push(product::plain_weight(&dz.to_dtype(h.dtype())?, head)?);
@@ -94,7 +109,13 @@ pub mod cpu {
     use crate::ops::product::Matrix;
     use crate::ops::slice::{exp, f32s, max, sum_by, tensor, vectorized};
 
-    pub fn forward_backward(h: &Tensor, head: &Tensor, targets: &[u32], weight: f64, want: Want) -> Result<Loss> {
+    pub fn forward_backward(
+        h: &Tensor,
+        head: &Tensor,
+        targets: &[u32],
+        weight: f64,
+        want: Want,
+    ) -> Result<Loss> {
         let (vocabulary, d) = head.dims2()?;
         let hs = f32s(h)?;
         let rows = chunk_rows(vocabulary);
@@ -102,18 +123,27 @@ pub mod cpu {
         let mut dh: Vec<f32> = Vec::with_capacity(if want.input { hs.len() } else { 0 });
         let mut dw: Option<Vec<f32>> = None;
         let mut z = Vec::new();
-        for ((targets, h), nll) in targets.chunks(rows).zip(hs.chunks(rows * d)).zip(nll.chunks_mut(rows)) {
+        for ((targets, h), nll) in
+            targets.chunks(rows).zip(hs.chunks(rows * d)).zip(nll.chunks_mut(rows))
+        {
             let part = Matrix::new(h, targets.len(), d, d);
             z = product::into_transposed(part, head, z)?;
-            z.par_chunks_exact_mut(vocabulary).zip(targets).zip(nll).for_each(|((z, &target), nll)| {
-                *nll = f64::from(softmax_gradient(z, target as usize, weight as f32));
-            });
+            z.par_chunks_exact_mut(vocabulary).zip(targets).zip(nll).for_each(
+                |((z, &target), nll)| {
+                    *nll = f64::from(softmax_gradient(z, target as usize, weight as f32));
+                },
+            );
             if want.input {
                 dh.extend(product::with_weight(&z, head, None)?);
             }
             if want.weight {
                 let dw = dw.get_or_insert_with(|| vec![0.0; vocabulary * d]);
-                product::add(dw, Matrix::new(&z, targets.len(), vocabulary, vocabulary).t(), part, 1.0);
+                product::add(
+                    dw,
+                    Matrix::new(&z, targets.len(), vocabulary, vocabulary).t(),
+                    part,
+                    1.0,
+                );
             }
         }
         let dh = if want.input { Some(tensor(dh, h.shape())?) } else { None };

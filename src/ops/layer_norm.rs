@@ -26,7 +26,9 @@ fn normalized(x: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
 /// x [..., D], w [D], b [D] → y [..., D].
 pub fn forward(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
     let (hat, _) = normalized(x, eps)?;
-    hat.broadcast_mul(&w.to_dtype(hat.dtype())?)?.broadcast_add(&b.to_dtype(hat.dtype())?)?.to_dtype(x.dtype())
+    hat.broadcast_mul(&w.to_dtype(hat.dtype())?)?
+        .broadcast_add(&b.to_dtype(hat.dtype())?)?
+        .to_dtype(x.dtype())
 }
 
 /// All gradients from dy and the forward's input.

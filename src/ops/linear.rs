@@ -57,8 +57,12 @@ impl<'a> Linear<'a> {
     }
 
     fn fast(&self, x: &Tensor) -> bool {
-        let weights = product::fast_weight(self.weight) && self.sum().is_none_or(product::fast_weight);
-        fast(&[x]) && weights && self.bias.is_none_or(|b| fast(&[b])) && self.pairs().all(|p| fast(&[&p.a, &p.b]))
+        let weights =
+            product::fast_weight(self.weight) && self.sum().is_none_or(product::fast_weight);
+        fast(&[x])
+            && weights
+            && self.bias.is_none_or(|b| fast(&[b]))
+            && self.pairs().all(|p| fast(&[&p.a, &p.b]))
     }
 }
 
@@ -73,12 +77,20 @@ pub fn forward(x: &Tensor, linear: Linear, residual: Option<&Tensor>) -> Result<
 
 /// dx [N, in]: the sum of what each (dy [N, out], linear) sends back to their common input.
 pub fn input_gradient(parts: &[(&Tensor, Linear)]) -> Result<Tensor> {
-    if parts.iter().all(|(dy, linear)| linear.fast(dy)) { cpu::input_gradient(parts) } else { plain::input_gradient(parts) }
+    if parts.iter().all(|(dy, linear)| linear.fast(dy)) {
+        cpu::input_gradient(parts)
+    } else {
+        plain::input_gradient(parts)
+    }
 }
 
 /// (dA [R, in], dB [out, R]), in the factors' type.
 pub fn factor_gradients(dy: &Tensor, x: &Tensor, pair: &Pair) -> Result<(Tensor, Tensor)> {
-    if fast(&[dy, x, &pair.a, &pair.b]) { cpu::factor_gradients(dy, x, pair) } else { plain::factor_gradients(dy, x, pair) }
+    if fast(&[dy, x, &pair.a, &pair.b]) {
+        cpu::factor_gradients(dy, x, pair)
+    } else {
+        plain::factor_gradients(dy, x, pair)
+    }
 }
 
 /// dense dW [out, in], in the accumulator type.
@@ -86,7 +98,11 @@ pub fn weight_gradient(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
     if fast(&[dy, x]) {
         let (n, out, inner) = (dy.dim(0)?, dy.dim(1)?, x.dim(1)?);
         let (dys, xs) = (f32s(dy)?, f32s(x)?);
-        let dw = product::new(Matrix::new(&dys, n, out, out).t(), Matrix::new(&xs, n, inner, inner), 1.0);
+        let dw = product::new(
+            Matrix::new(&dys, n, out, out).t(),
+            Matrix::new(&xs, n, inner, inner),
+            1.0,
+        );
         return tensor(dw, (out, inner));
     }
     let acc = super::accumulator(dy.dtype());
@@ -171,7 +187,8 @@ pub mod cpu {
         };
         if let Some(bias) = linear.bias {
             let bias = f32s(bias)?;
-            y.chunks_exact_mut(out).for_each(|row| row.iter_mut().zip(&*bias).for_each(|(y, b)| *y += b));
+            y.chunks_exact_mut(out)
+                .for_each(|row| row.iter_mut().zip(&*bias).for_each(|(y, b)| *y += b));
         }
         if let Some(sum) = linear.sum() {
             product::add_transposed(x, sum, &mut y)?;
@@ -198,7 +215,12 @@ pub mod cpu {
                 let (a, b) = (f32s(&pair.a)?, f32s(&pair.b)?);
                 let back = product::new(rows(&dys, dy)?, rows(&b, &pair.b)?, pair.scale as f32);
                 let rank = pair.a.dim(0)?;
-                product::add(&mut sum, Matrix::new(&back, dy.dim(0)?, rank, rank), rows(&a, &pair.a)?, 1.0);
+                product::add(
+                    &mut sum,
+                    Matrix::new(&back, dy.dim(0)?, rank, rank),
+                    rows(&a, &pair.a)?,
+                    1.0,
+                );
             }
             shape = (dy.dim(0)?, linear.weight.dim(1)?);
             dx = Some(sum);

@@ -22,7 +22,10 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// Rows of `columns` numbers each `stride` apart.
     pub fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
-        assert!(rows == 0 || columns == 0 || data.len() >= (rows - 1) * stride + columns, "matrix larger than its slice");
+        assert!(
+            rows == 0 || columns == 0 || data.len() >= (rows - 1) * stride + columns,
+            "matrix larger than its slice"
+        );
         Self { data, rows, columns, row_stride: stride, column_stride: 1 }
     }
 
@@ -35,7 +38,13 @@ impl<'a> Matrix<'a> {
 
     /// The transpose, as a view.
     pub fn t(self) -> Self {
-        Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
     }
 }
 
@@ -84,7 +93,14 @@ const SMALL: usize = 1 << 19;
 ///
 /// # Safety
 /// As [`Target`] says, for a.rows rows of b.columns numbers.
-pub unsafe fn multiply(target: Target, a: Matrix, b: Matrix, alpha: f32, beta: f32, threads: Threads) {
+pub unsafe fn multiply(
+    target: Target,
+    a: Matrix,
+    b: Matrix,
+    alpha: f32,
+    beta: f32,
+    threads: Threads,
+) {
     assert_eq!(a.columns, b.rows, "inner sizes of a product");
     let parts = match threads {
         Threads::All if a.rows * b.columns * a.columns >= SMALL => rayon::current_num_threads(),
@@ -161,7 +177,14 @@ pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
     }
     // SAFETY: the capacity is exactly the product's size, and with beta 0 all of it is written before `set_len`.
     unsafe {
-        multiply(Target { data: out.as_mut_ptr(), stride: b.columns }, a, b, alpha, 0.0, Threads::All);
+        multiply(
+            Target { data: out.as_mut_ptr(), stride: b.columns },
+            a,
+            b,
+            alpha,
+            0.0,
+            Threads::All,
+        );
         out.set_len(len);
     }
     out
@@ -171,7 +194,16 @@ pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
 pub fn add(out: &mut [f32], a: Matrix, b: Matrix, alpha: f32) {
     assert_eq!(out.len(), a.rows * b.columns, "size of a product's target");
     // SAFETY: `out` is ours alone and exactly large enough.
-    unsafe { multiply(Target { data: out.as_mut_ptr(), stride: b.columns }, a, b, alpha, 1.0, Threads::All) }
+    unsafe {
+        multiply(
+            Target { data: out.as_mut_ptr(), stride: b.columns },
+            a,
+            b,
+            alpha,
+            1.0,
+            Threads::All,
+        )
+    }
 }
 
 /// Rows of a 16-bit matrix that are widened at a time: about 4 MB of f32.
@@ -188,13 +220,23 @@ fn over_rows(weight: &Tensor, mut each: impl FnMut(usize, Matrix)) -> Result<()>
             let w = View::<f32>::new(weight)?;
             each(0, Matrix::new(&w, rows, columns, columns));
         }
-        DType::BF16 => over_wide_rows(&View::<bf16>::new(weight)?, rows, columns, each, |from, to| {
-            super::slice::vectorized(
-                #[inline(always)]
-                || to.iter_mut().zip(from).for_each(|(t, f)| *t = f32::from_bits(u32::from(f.to_bits()) << 16)),
-            );
-        }),
-        DType::F16 => over_wide_rows(&View::<f16>::new(weight)?, rows, columns, each, |from, to| from.convert_to_f32_slice(to)),
+        DType::BF16 => {
+            over_wide_rows(&View::<bf16>::new(weight)?, rows, columns, each, |from, to| {
+                super::slice::vectorized(
+                    #[inline(always)]
+                    || {
+                        to.iter_mut()
+                            .zip(from)
+                            .for_each(|(t, f)| *t = f32::from_bits(u32::from(f.to_bits()) << 16))
+                    },
+                );
+            })
+        }
+        DType::F16 => {
+            over_wide_rows(&View::<f16>::new(weight)?, rows, columns, each, |from, to| {
+                from.convert_to_f32_slice(to)
+            })
+        }
         other => bail!("CPU products take weights in f32, bf16 or f16, not {other:?}"),
     }
     Ok(())
@@ -210,8 +252,13 @@ fn over_wide_rows<T: Sync>(
 ) {
     let mut wide = vec![0f32; block_rows(columns).min(rows) * columns];
     for (i, block) in w.chunks(wide.len().max(1)).enumerate() {
-        wide.par_chunks_mut(1 << 15).zip(block.par_chunks(1 << 15)).for_each(|(to, from)| widen(from, &mut to[..from.len()]));
-        each(i * block_rows(columns), Matrix::new(&wide[..block.len()], block.len() / columns, columns, columns));
+        wide.par_chunks_mut(1 << 15)
+            .zip(block.par_chunks(1 << 15))
+            .for_each(|(to, from)| widen(from, &mut to[..from.len()]));
+        each(
+            i * block_rows(columns),
+            Matrix::new(&wide[..block.len()], block.len() / columns, columns, columns),
+        );
     }
 }
 
@@ -241,7 +288,9 @@ unsafe fn by_column_blocks(x: Matrix, weight: &Tensor, data: *mut f32, beta: f32
     let stride = weight.dim(0)?;
     over_rows(weight, |first, w| {
         // SAFETY: columns first..first+w.rows of the caller's N × rows numbers.
-        unsafe { multiply(Target { data: data.add(first), stride }, x, w.t(), 1.0, beta, Threads::All) }
+        unsafe {
+            multiply(Target { data: data.add(first), stride }, x, w.t(), 1.0, beta, Threads::All)
+        }
     })
 }
 
@@ -257,7 +306,13 @@ pub fn with_weight(dy: &[f32], weight: &Tensor, out: Option<Vec<f32>>) -> Result
     assert!(out.capacity() >= len, "size of a product's target");
     let data = out.as_mut_ptr();
     over_rows(weight, |first, w| {
-        let part = Matrix { data: &dy[first..], rows: n, columns: w.rows, row_stride: rows, column_stride: 1 };
+        let part = Matrix {
+            data: &dy[first..],
+            rows: n,
+            columns: w.rows,
+            row_stride: rows,
+            column_stride: 1,
+        };
         // SAFETY: `out` is ours and N × columns large; from the second block on it is initialised.
         unsafe { multiply(Target { data, stride: columns }, part, w, 1.0, beta, Threads::All) };
         beta = 1.0;
@@ -271,7 +326,10 @@ pub fn with_weight(dy: &[f32], weight: &Tensor, out: Option<Vec<f32>>) -> Result
 pub fn fast_weight(weight: &Tensor) -> bool {
     matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16)
         && weight.is_contiguous()
-        && matches!(&*weight.storage_and_layout().0, Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_) | CpuStorage::F16(_)))
+        && matches!(
+            &*weight.storage_and_layout().0,
+            Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_) | CpuStorage::F16(_))
+        )
 }
 
 /// x [N, in] · Wᵀ on tensors of any device, in x's type.
@@ -302,7 +360,8 @@ mod tests {
             let values: Vec<f32> = (0..shape.0 * shape.1).map(|_| stream.normal() as f32).collect();
             Tensor::from_vec(values, shape, &Device::Cpu)
         };
-        let (w, x, dy) = (normal((rows, columns))?.to_dtype(dtype)?, normal((n, columns))?, normal((n, rows))?);
+        let (w, x, dy) =
+            (normal((rows, columns))?.to_dtype(dtype)?, normal((n, columns))?, normal((n, rows))?);
         assert!(block_rows(columns) < rows);
         let xs = View::<f32>::new(&x)?;
         let y = into_transposed(Matrix::new(&xs, n, columns, columns), &w, Vec::new())?;

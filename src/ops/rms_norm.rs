@@ -36,7 +36,8 @@ pub mod plain {
 
     pub fn forward(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
         let wide = x.to_dtype(accumulator(x.dtype()))?;
-        let y = wide.broadcast_mul(&inverse(&wide, eps)?)?.broadcast_mul(&w.to_dtype(wide.dtype())?)?;
+        let y =
+            wide.broadcast_mul(&inverse(&wide, eps)?)?.broadcast_mul(&w.to_dtype(wide.dtype())?)?;
         y.to_dtype(x.dtype())
     }
 
@@ -82,19 +83,21 @@ pub mod cpu {
         let (dys, xs, ws) = (f32s(dy)?, f32s(x)?, f32s(w)?);
         let (w, d) = (&*ws, ws.len());
         let mut dx = vec![0f32; xs.len()];
-        dx.par_chunks_mut(d).zip(xs.par_chunks(d)).zip(dys.par_chunks(d)).for_each(|((dx, x), dy)| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    let inv = inverse(x, eps);
-                    let mean = sum_by(d, |i| dy[i] * w[i] * x[i]) / d as f32;
-                    let along = inv * inv * inv * mean;
-                    for i in 0..d {
-                        dx[i] = dy[i] * w[i] * inv - x[i] * along;
-                    }
-                },
-            )
-        });
+        dx.par_chunks_mut(d).zip(xs.par_chunks(d)).zip(dys.par_chunks(d)).for_each(
+            |((dx, x), dy)| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        let inv = inverse(x, eps);
+                        let mean = sum_by(d, |i| dy[i] * w[i] * x[i]) / d as f32;
+                        let along = inv * inv * inv * mean;
+                        for i in 0..d {
+                            dx[i] = dy[i] * w[i] * inv - x[i] * along;
+                        }
+                    },
+                )
+            },
+        );
         tensor(dx, x.shape())
     }
 }

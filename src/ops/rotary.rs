@@ -17,7 +17,12 @@ pub struct Angles {
 
 impl Angles {
     /// Angles of tokens at `positions` for the inverse frequencies [E/2].
-    pub fn new(positions: &[u32], frequencies: &[f64], dtype: DType, device: &Device) -> Result<Self> {
+    pub fn new(
+        positions: &[u32],
+        frequencies: &[f64],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         Self::scaled(positions, |_| frequencies, 1.0, dtype, device)
     }
 
@@ -29,12 +34,15 @@ impl Angles {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let of = |(token, &p): (usize, &u32)| frequencies(token).iter().map(move |f| f64::from(p) * f);
+        let of =
+            |(token, &p): (usize, &u32)| frequencies(token).iter().map(move |f| f64::from(p) * f);
         let angle: Vec<f64> = positions.iter().enumerate().flat_map(of).collect();
         let table = |f: fn(f64) -> f64| {
             let values: Vec<f64> = angle.iter().map(|&a| f(a) * scale).collect();
             let half = values.len().checked_div(positions.len()).unwrap_or(0);
-            Tensor::from_vec(values, (positions.len(), half), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
+            Tensor::from_vec(values, (positions.len(), half), &Device::Cpu)?
+                .to_dtype(dtype)?
+                .to_device(device)
         };
         Ok(Self { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
@@ -42,12 +50,20 @@ impl Angles {
 
 /// x [N, H, E] → rotated [N, H, E].
 pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
-    if fast(&[x, &angles.cos]) { cpu::rotate(x, angles, 1.0) } else { plain::rotate(x, angles, 1.0) }
+    if fast(&[x, &angles.cos]) {
+        cpu::rotate(x, angles, 1.0)
+    } else {
+        plain::rotate(x, angles, 1.0)
+    }
 }
 
 /// dx [N, H, E] from dy [N, H, E].
 pub fn backward(dy: &Tensor, angles: &Angles) -> Result<Tensor> {
-    if fast(&[dy, &angles.cos]) { cpu::rotate(dy, angles, -1.0) } else { plain::rotate(dy, angles, -1.0) }
+    if fast(&[dy, &angles.cos]) {
+        cpu::rotate(dy, angles, -1.0)
+    } else {
+        plain::rotate(dy, angles, -1.0)
+    }
 }
 
 /// The definition, on tensors of any device.
@@ -77,22 +93,24 @@ pub mod cpu {
         let half = e / 2;
         let mut y = vec![0f32; xs.len()];
         let rows = y.par_chunks_mut(heads * e).zip(xs.par_chunks(heads * e));
-        rows.zip(cos.par_chunks(half).zip(sin.par_chunks(half))).for_each(|((y, x), (cos, sin))| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (y, x) in y.chunks_exact_mut(e).zip(x.chunks_exact(e)) {
-                        let (y1, y2) = y.split_at_mut(half);
-                        let (x1, x2) = x.split_at(half);
-                        for i in 0..half {
-                            let s = sin[i] * direction;
-                            y1[i] = x1[i] * cos[i] - x2[i] * s;
-                            y2[i] = x2[i] * cos[i] + x1[i] * s;
+        rows.zip(cos.par_chunks(half).zip(sin.par_chunks(half))).for_each(
+            |((y, x), (cos, sin))| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (y, x) in y.chunks_exact_mut(e).zip(x.chunks_exact(e)) {
+                            let (y1, y2) = y.split_at_mut(half);
+                            let (x1, x2) = x.split_at(half);
+                            for i in 0..half {
+                                let s = sin[i] * direction;
+                                y1[i] = x1[i] * cos[i] - x2[i] * s;
+                                y2[i] = x2[i] * cos[i] + x1[i] * s;
+                            }
                         }
-                    }
-                },
-            )
-        });
+                    },
+                )
+            },
+        );
         tensor(y, x.shape())
     }
 }

@@ -17,7 +17,9 @@ impl<'a, T: WithDType> View<'a, T> {
     /// Errors where the tensor is not contiguous, not on the CPU or of another type.
     pub fn new(tensor: &'a Tensor) -> Result<Self> {
         let (guard, layout) = tensor.storage_and_layout();
-        let Some((start, end)) = layout.contiguous_offsets() else { bail!("a CPU kernel wants a contiguous tensor, not {layout:?}") };
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("a CPU kernel wants a contiguous tensor, not {layout:?}")
+        };
         match &*guard {
             Storage::Cpu(cpu) => cpu.as_slice::<T>()?,
             _ => bail!("a CPU kernel was given a tensor of another device"),
@@ -31,7 +33,9 @@ impl<T: WithDType> Deref for View<'_, T> {
 
     fn deref(&self) -> &[T] {
         match &**self.guard {
-            Storage::Cpu(cpu) => cpu.as_slice::<T>().map(|s| &s[self.start..self.end]).unwrap_or_default(),
+            Storage::Cpu(cpu) => {
+                cpu.as_slice::<T>().map(|s| &s[self.start..self.end]).unwrap_or_default()
+            }
             _ => &[],
         }
     }
@@ -87,7 +91,9 @@ pub fn update_as<T: Stored>(tensor: &Tensor, change: impl FnMut(&mut [T])) -> Re
         }
         fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &candle_core::Layout) -> Result<()> {
             match (T::numbers(storage), layout.contiguous_offsets()) {
-                (Some(values), Some((start, end))) => (self.0.borrow_mut())(&mut values[start..end]),
+                (Some(values), Some((start, end))) => {
+                    (self.0.borrow_mut())(&mut values[start..end])
+                }
                 _ => bail!("update wants a contiguous tensor of {:?}", T::DTYPE),
             }
             Ok(())
@@ -137,7 +143,11 @@ pub fn max(values: &[f32]) -> f32 {
             *lane = if value > *lane { value } else { *lane };
         }
     }
-    chunks.remainder().iter().chain(&lanes).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+    chunks
+        .remainder()
+        .iter()
+        .chain(&lanes)
+        .fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
 }
 
 /// e^x to about 1 ulp, as code that vectorises: range reduction to ±ln 2 / 2 (Cody and Waite), the

@@ -58,19 +58,29 @@ impl Ensemble {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => bail_data!("cannot read `{shown}`: {e}"),
         };
-        let file: File = serde_json::from_str(&text).map_err(|e| Error::data(format!("`{shown}` is no list of boosters: {e}")))?;
+        let file: File = serde_json::from_str(&text)
+            .map_err(|e| Error::data(format!("`{shown}` is no list of boosters: {e}")))?;
         if file.version != VERSION {
-            bail_data!("`{shown}` is of version {}; this program reads version {VERSION}", file.version);
+            bail_data!(
+                "`{shown}` is of version {}; this program reads version {VERSION}",
+                file.version
+            );
         }
         for member in &file.members {
             if Path::new(&member.file).file_name().is_none_or(|name| name != member.file.as_str()) {
-                bail_data!("`{shown}` names a booster `{}`, which is no file beside it", member.file);
+                bail_data!(
+                    "`{shown}` names a booster `{}`, which is no file beside it",
+                    member.file
+                );
             }
             if !member.weight.is_finite() {
                 bail_data!("`{shown}`: the weight of `{}` is no finite number", member.file);
             }
             if !folder.join(&member.file).is_file() {
-                bail_data!("the run's booster `{}` is missing", folder.join(&member.file).display());
+                bail_data!(
+                    "the run's booster `{}` is missing",
+                    folder.join(&member.file).display()
+                );
             }
         }
         Ok(Some(Self(file.members)))
@@ -78,7 +88,8 @@ impl Ensemble {
 
     /// Writes the list into `folder`, whole or not at all; the run's journal can give it again.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(&File { version: VERSION, members: self.0.clone() })?;
+        let mut text =
+            serde_json::to_string_pretty(&File { version: VERSION, members: self.0.clone() })?;
         text.push('\n');
         write_soon(&folder.join(NAME), text.as_bytes())
     }
@@ -97,7 +108,9 @@ impl Ensemble {
     pub fn slice(&self, start: usize, end: usize) -> Result<Self> {
         let count = self.rounds();
         if start > end || end > count {
-            bail_usage!("no boosters {start} to {end}: the model is the sum of {count}, numbered from 0, and the end is not included");
+            bail_usage!(
+                "no boosters {start} to {end}: the model is the sum of {count}, numbered from 0, and the end is not included"
+            );
         }
         Ok(Self(self.0[start..end].to_vec()))
     }
@@ -125,7 +138,9 @@ impl Ensemble {
     fn there(&self, index: usize) -> Result<()> {
         match self.rounds() {
             0 => bail_usage!("no booster {index}: none is merged"),
-            count if index >= count => bail_usage!("no booster {index}: the model is the sum of {count}, numbered from 0"),
+            count if index >= count => {
+                bail_usage!("no booster {index}: the model is the sum of {count}, numbered from 0")
+            }
             _ => Ok(()),
         }
     }
@@ -138,7 +153,9 @@ mod tests {
 
     fn three() -> Ensemble {
         let mut all = Ensemble::default();
-        ["0000", "0001", "0004"].into_iter().for_each(|name| all.push(format!("{name}.safetensors")));
+        ["0000", "0001", "0004"]
+            .into_iter()
+            .for_each(|name| all.push(format!("{name}.safetensors")));
         all
     }
 
@@ -150,9 +167,14 @@ mod tests {
         assert_eq!(all.without(1)?.members()[1].file, "0004.safetensors");
         let halved = all.scaled(2, 0.5)?;
         assert_eq!((halved.members()[2].weight, halved.rounds()), (0.5, 3));
-        for refused in
-            [all.slice(2, 1), all.slice(0, 4), all.without(3), all.scaled(3, 1.0), all.scaled(0, f64::NAN), Ensemble::default().without(0)]
-        {
+        for refused in [
+            all.slice(2, 1),
+            all.slice(0, 4),
+            all.without(3),
+            all.scaled(3, 1.0),
+            all.scaled(0, f64::NAN),
+            Ensemble::default().without(0),
+        ] {
             assert_eq!(class_of(&refused.unwrap_err()), Class::Usage);
         }
         Ok(())
@@ -177,8 +199,14 @@ mod tests {
         for (text, want) in [
             ("[", "is no list of boosters"),
             (r#"{"version": 2, "members": []}"#, "is of version 2"),
-            (r#"{"version": 1, "members": [{"file": "../x", "weight": 1}]}"#, "which is no file beside it"),
-            (r#"{"version": 1, "members": [{"file": "0009.safetensors", "weight": 1}]}"#, "0009.safetensors` is missing"),
+            (
+                r#"{"version": 1, "members": [{"file": "../x", "weight": 1}]}"#,
+                "which is no file beside it",
+            ),
+            (
+                r#"{"version": 1, "members": [{"file": "0009.safetensors", "weight": 1}]}"#,
+                "0009.safetensors` is missing",
+            ),
         ] {
             assert!(said(text).contains(want), "{text}: {}", said(text));
         }

@@ -78,12 +78,16 @@ impl Evaluations {
     /// and absent metrics never win.
     pub fn best_round(&self, best: &Best, model: Option<usize>) -> Option<usize> {
         let model = model.unwrap_or_else(|| self.model());
-        let value = |e: &Evaluation| e.metrics.get(&best.metric).and_then(Value::as_f64).filter(|v| !v.is_nan());
+        let value = |e: &Evaluation| {
+            e.metrics.get(&best.metric).and_then(Value::as_f64).filter(|v| !v.is_nan())
+        };
         let sign = if best.larger { 1.0 } else { -1.0 };
         let mut winner: Option<(f64, usize)> = None;
         for evaluation in self.0.iter().filter(|e| e.split == "validation" && e.model == model) {
             if let Some(value) = value(evaluation).map(|v| v * sign)
-                && winner.is_none_or(|(top, round)| value > top || (value == top && evaluation.round < round))
+                && winner.is_none_or(|(top, round)| {
+                    value > top || (value == top && evaluation.round < round)
+                })
             {
                 winner = Some((value, evaluation.round));
             }
@@ -97,20 +101,37 @@ mod tests {
     use super::*;
 
     fn evaluation(split: &str, round: usize, accuracy: f64) -> Evaluation {
-        Evaluation { split: split.into(), round, model: 0, metrics: Map::from_iter([("accuracy".into(), accuracy.into())]) }
+        Evaluation {
+            split: split.into(),
+            round,
+            model: 0,
+            metrics: Map::from_iter([("accuracy".into(), accuracy.into())]),
+        }
     }
 
     #[test]
     fn base_tuned_and_best() {
         let mut all = Evaluations::default();
-        assert_eq!((all.base(), all.tuned(), all.best_round(&Best::default(), None)), (None, None, None));
-        for e in [("test", 0, 0.25), ("validation", 8, 0.5), ("validation", 16, 0.75), ("validation", 24, 0.75), ("test", 16, 0.7)] {
+        assert_eq!(
+            (all.base(), all.tuned(), all.best_round(&Best::default(), None)),
+            (None, None, None)
+        );
+        for e in [
+            ("test", 0, 0.25),
+            ("validation", 8, 0.5),
+            ("validation", 16, 0.75),
+            ("validation", 24, 0.75),
+            ("test", 16, 0.7),
+        ] {
             all.push(evaluation(e.0, e.1, e.2));
         }
         assert_eq!(all.base().map(|e| e.metrics["accuracy"].clone()), Some(0.25.into()));
         assert_eq!(all.tuned().map(|e| e.round), Some(16));
         assert_eq!(all.best_round(&Best::default(), None), Some(16));
-        assert_eq!(all.best_round(&Best { metric: "accuracy".into(), larger: false }, None), Some(8));
+        assert_eq!(
+            all.best_round(&Best { metric: "accuracy".into(), larger: false }, None),
+            Some(8)
+        );
         assert_eq!(all.best_round(&Best { metric: "loss".into(), larger: false }, None), None);
         // Another model has rounds of its own.
         all.push(Evaluation { model: 1, ..evaluation("validation", 4, 0.9) });

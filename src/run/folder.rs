@@ -12,8 +12,16 @@ use anyhow::{Context, Result};
 use crate::{bail_usage, error::Error};
 
 /// Names at the top of the folder that the run itself writes; a recipe cannot save under them.
-const RESERVED: [&str; 8] =
-    ["run.json", "recipe.rhai", MODULES, "journal.jsonl", "metrics.jsonl", "summary.json", "report.html", "boosters"];
+const RESERVED: [&str; 8] = [
+    "run.json",
+    "recipe.rhai",
+    MODULES,
+    "journal.jsonl",
+    "metrics.jsonl",
+    "summary.json",
+    "report.html",
+    "boosters",
+];
 /// Where modules from beside the recipe are kept.
 pub(super) const MODULES: &str = "modules";
 
@@ -32,10 +40,17 @@ impl Folder {
     /// with a number behind it when another run took that name in the same second.
     pub fn create(out: Option<&Path>, name: &str) -> Result<Self> {
         let Some(out) = out else { return Self::create_named(Path::new("runs"), name) };
-        fs::create_dir_all(out).map_err(|e| Error::usage(format!("cannot make the run folder `{}`: {e}", out.display())))?;
-        let mut entries = fs::read_dir(out).map_err(|e| Error::usage(format!("cannot read the run folder `{}`: {e}", out.display())))?;
+        fs::create_dir_all(out).map_err(|e| {
+            Error::usage(format!("cannot make the run folder `{}`: {e}", out.display()))
+        })?;
+        let mut entries = fs::read_dir(out).map_err(|e| {
+            Error::usage(format!("cannot read the run folder `{}`: {e}", out.display()))
+        })?;
         if entries.next().is_some() {
-            bail_usage!("run folder `{}` is not empty; give `--out` a new or empty folder", out.display());
+            bail_usage!(
+                "run folder `{}` is not empty; give `--out` a new or empty folder",
+                out.display()
+            );
         }
         Ok(Self::at(out.to_path_buf()))
     }
@@ -53,19 +68,31 @@ impl Folder {
     }
 
     fn create_named(parent: &Path, name: &str) -> Result<Self> {
-        fs::create_dir_all(parent).with_context(|| format!("cannot make the folder `{}`", parent.display()))?;
-        let name: String = name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
-        let stamp = utc_stamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make the folder `{}`", parent.display()))?;
+        let name: String = name
+            .chars()
+            .map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+            .collect();
+        let stamp =
+            utc_stamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
         for attempt in 1..1000 {
             let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
             let path = parent.join(format!("{name}-{stamp}{suffix}"));
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(Self::at(path)),
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e).with_context(|| format!("cannot make the run folder `{}`", path.display())),
+                Err(e) => {
+                    return Err(e).with_context(|| {
+                        format!("cannot make the run folder `{}`", path.display())
+                    });
+                }
             }
         }
-        bail_usage!("no free name for a run of `{name}` in `{}`; give one with `--out`", parent.display())
+        bail_usage!(
+            "no free name for a run of `{name}` in `{}`; give one with `--out`",
+            parent.display()
+        )
     }
 
     fn at(path: PathBuf) -> Self {
@@ -100,7 +127,8 @@ impl Folder {
         }
         let path = self.path.join(MODULES).join(format!("{path}.rhai"));
         let folder = path.parent().unwrap_or(&self.path);
-        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
         write_whole(&path, text.as_bytes())
     }
 
@@ -118,7 +146,8 @@ impl Folder {
     /// Makes a folder in this one, once.
     fn make(&self, folder: &Path) -> Result<()> {
         if !self.made.borrow().contains(folder) {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
             self.made.borrow_mut().insert(folder.to_path_buf());
         }
         Ok(())
@@ -134,7 +163,9 @@ impl Folder {
     /// The path of something that a recipe saves as `name`: below this folder, never over what the run writes.
     pub fn child(&self, name: &str) -> Result<PathBuf> {
         let plain = |c: Component| match c {
-            Component::Normal(part) => part.to_str().is_some_and(|p| !p.starts_with('.') && p.len() <= 100 && p.chars().all(is_plain)),
+            Component::Normal(part) => part
+                .to_str()
+                .is_some_and(|p| !p.starts_with('.') && p.len() <= 100 && p.chars().all(is_plain)),
             _ => false,
         };
         let path = Path::new(name);
@@ -143,7 +174,9 @@ impl Folder {
                 "cannot save as `{name}`: a name of letters, digits, `-`, `_` and `.`, below the run folder (`/` makes folders in it)"
             );
         }
-        if let Some(first) = path.iter().next().and_then(|p| p.to_str()).filter(|p| RESERVED.contains(p)) {
+        if let Some(first) =
+            path.iter().next().and_then(|p| p.to_str()).filter(|p| RESERVED.contains(p))
+        {
             bail_usage!("cannot save as `{name}`: `{first}` is written by the run itself");
         }
         Ok(self.path.join(path))
@@ -166,7 +199,9 @@ pub(super) fn write_soon(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn put(path: &Path, bytes: &[u8], wait: bool) -> Result<()> {
-    let name = path.file_name().with_context(|| format!("cannot write `{}`: it names no file", path.display()))?;
+    let name = path
+        .file_name()
+        .with_context(|| format!("cannot write `{}`: it names no file", path.display()))?;
     let temporary = path.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
     let write = || {
         let mut file = File::create(&temporary)?;
@@ -187,7 +222,8 @@ fn is_plain(c: char) -> bool {
 fn utc_stamp(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
@@ -223,7 +259,8 @@ mod tests {
     #[test]
     fn runs_of_one_second_get_their_own_folders() {
         let home = tempfile::tempdir().unwrap();
-        let paths: Vec<_> = (0..3).map(|_| Folder::create_named(home.path(), "odd name").unwrap().path).collect();
+        let paths: Vec<_> =
+            (0..3).map(|_| Folder::create_named(home.path(), "odd name").unwrap().path).collect();
         assert!(paths[0] != paths[1] && paths[1] != paths[2]);
         assert!(paths[0].file_name().unwrap().to_str().unwrap().starts_with("odd-name-2"));
     }
@@ -234,9 +271,22 @@ mod tests {
         let folder = Folder::create(Some(home.path()), "x").unwrap();
         assert_eq!(folder.child("model").unwrap(), home.path().join("model"));
         assert_eq!(folder.child("best/round-8").unwrap(), home.path().join("best/round-8"));
-        for name in
-            ["", ".", "..", "/etc", "../up", "a/../../b", "a/./../b", ".hidden", "a/.b", "a\0b", "a b", "run.json", "boosters/1", "a/"]
-        {
+        for name in [
+            "",
+            ".",
+            "..",
+            "/etc",
+            "../up",
+            "a/../../b",
+            "a/./../b",
+            ".hidden",
+            "a/.b",
+            "a\0b",
+            "a b",
+            "run.json",
+            "boosters/1",
+            "a/",
+        ] {
             assert!(folder.child(name).is_err(), "{name:?}");
         }
     }

@@ -100,7 +100,9 @@ impl Record {
     pub fn timing(&self) -> Timing {
         match self {
             Self::Begin { .. } => Timing::default(),
-            Self::Call(Call { timing, .. }) | Self::Checkpoint(Checkpoint { timing, .. }) => *timing,
+            Self::Call(Call { timing, .. }) | Self::Checkpoint(Checkpoint { timing, .. }) => {
+                *timing
+            }
         }
     }
 }
@@ -147,7 +149,8 @@ impl Journal {
         let mut bytes = vec![];
         file.read_to_end(&mut bytes).context("cannot read `journal.jsonl`")?;
         let (records, ends) = parse(&bytes, &folder.join(NAME))?;
-        file.set_len(ends.last().map_or(0, |(end, _)| *end) as u64).context("cannot write `journal.jsonl`")?;
+        file.set_len(ends.last().map_or(0, |(end, _)| *end) as u64)
+            .context("cannot write `journal.jsonl`")?;
         let mut journal = Self::over(file, ends);
         match records.first() {
             None => journal.append(&Record::Begin { version: VERSION, seed: Some(seed) })?,
@@ -186,7 +189,8 @@ impl Journal {
 
     /// Whether what was written has waited long enough.
     pub fn is_due(&self) -> bool {
-        self.synced.elapsed() >= SYNC_EVERY && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
+        self.synced.elapsed() >= SYNC_EVERY
+            && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Notes a file that a record to come tells of: it goes to the disk before the record does.
@@ -244,8 +248,12 @@ fn locked(folder: &Path) -> Result<File> {
     let file = file.with_context(|| format!("cannot open `{}`", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail_usage!("the run in `{shown}` is going on in another process"),
-        Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock `{}`", path.display())),
+        Err(TryLockError::WouldBlock) => {
+            bail_usage!("the run in `{shown}` is going on in another process")
+        }
+        Err(TryLockError::Error(e)) => {
+            Err(e).with_context(|| format!("cannot lock `{}`", path.display()))
+        }
     }
 }
 
@@ -262,19 +270,29 @@ fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, Vec<End>)> {
     for (number, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
         let at = format!("`{}`, line {}", path.display(), number + 1);
         let last = whole + line.len() == bytes.len();
-        let Some((found, text)) = line_of(line).filter(|(found, text)| *found == next(&sum, text).as_bytes()) else {
+        let Some((found, text)) =
+            line_of(line).filter(|(found, text)| *found == next(&sum, text).as_bytes())
+        else {
             if last {
                 break;
             }
-            return Err(Error::data(format!("{at}: damaged; its checksum is not that of its text and of the lines before it"))
-                .hint("`--from-round N` goes on from an earlier round, whose lines must be whole")
-                .into());
+            return Err(Error::data(format!(
+                "{at}: damaged; its checksum is not that of its text and of the lines before it"
+            ))
+            .hint("`--from-round N` goes on from an earlier round, whose lines must be whole")
+            .into());
         };
-        let begin = serde_json::from_slice::<Value>(text).ok().and_then(|v| v.pointer("/begin/version")?.as_u64());
+        let begin = serde_json::from_slice::<Value>(text)
+            .ok()
+            .and_then(|v| v.pointer("/begin/version")?.as_u64());
         if number == 0 && begin.is_some_and(|version| version != u64::from(VERSION)) {
-            bail_data!("{at}: a journal of version {}; this program reads version {VERSION}", begin.unwrap_or_default());
+            bail_data!(
+                "{at}: a journal of version {}; this program reads version {VERSION}",
+                begin.unwrap_or_default()
+            );
         }
-        let record: Record = serde_json::from_slice(text).map_err(|e| Error::data(format!("{at}: no record of a journal: {e}")))?;
+        let record: Record = serde_json::from_slice(text)
+            .map_err(|e| Error::data(format!("{at}: no record of a journal: {e}")))?;
         if (number == 0) != matches!(record, Record::Begin { .. }) {
             bail_data!("{at}: a journal begins with its version, and has it once");
         }
@@ -359,7 +377,8 @@ mod tests {
         let records = three(home.path());
         let path = home.path().join(NAME);
         let whole = std::fs::read(&path).unwrap();
-        let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
+        let ends: Vec<usize> =
+            whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
         for length in 0..=whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             let (mut journal, found) = Journal::open(home.path(), 0).unwrap();
@@ -386,15 +405,24 @@ mod tests {
         };
         let changed = lines[1].replace("\"n\":1", "\"n\":7");
         assert!(said(&[lines[0], &changed, lines[2], lines[3]]).contains("line 2: damaged"));
-        assert!(said(&[lines[0], lines[2], lines[3]]).contains("line 2: damaged"), "a line is missing");
-        assert!(said(&[lines[0], lines[2], lines[1], lines[3]]).contains("line 2: damaged"), "lines are exchanged");
+        assert!(
+            said(&[lines[0], lines[2], lines[3]]).contains("line 2: damaged"),
+            "a line is missing"
+        );
+        assert!(
+            said(&[lines[0], lines[2], lines[1], lines[3]]).contains("line 2: damaged"),
+            "lines are exchanged"
+        );
         let later = r#"{"begin":{"version":2}}"#;
         let later = format!("{{\"sum\":\"{}\",\"record\":{later}}}", next("", later.as_bytes()));
         assert!(said(&[&later, lines[1]]).contains("of version 2; this program reads version 1"));
         std::fs::write(&path, &text).unwrap();
         let held = Journal::open(home.path(), 0).unwrap();
         let error = Journal::open(home.path(), 0).unwrap_err();
-        assert_eq!((class_of(&error), error.to_string().contains("going on in another process")), (Class::Usage, true));
+        assert_eq!(
+            (class_of(&error), error.to_string().contains("going on in another process")),
+            (Class::Usage, true)
+        );
         drop(held);
         Journal::open(home.path(), 0).unwrap();
     }

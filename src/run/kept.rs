@@ -28,10 +28,15 @@ impl Kept {
         let manifest = Manifest::read(folder)?;
         if !folder.join("summary.json").is_file() {
             let shown = folder.display();
-            bail_usage!("the run in `{shown}` has not ended: there is no `summary.json`; `xgbrun --resume {shown}` goes on with it");
+            bail_usage!(
+                "the run in `{shown}` has not ended: there is no `summary.json`; `xgbrun --resume {shown}` goes on with it"
+            );
         }
-        let summary: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("summary.json"))?).unwrap_or_default();
-        let weights_digest = summary.get("weights_digest").and_then(|digest| digest.as_str()).map(str::to_owned);
+        let summary: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("summary.json"))?)
+                .unwrap_or_default();
+        let weights_digest =
+            summary.get("weights_digest").and_then(|digest| digest.as_str()).map(str::to_owned);
         let folder = folder.join("boosters");
         let ensemble = match Ensemble::load(&folder)? {
             Some(ensemble) => ensemble,
@@ -63,11 +68,15 @@ impl Kept {
 fn unlisted(folder: &Path) -> Result<Ensemble> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Ensemble::default()) };
     let number = |name: &str| name.strip_suffix(".safetensors")?.parse::<usize>().ok();
-    let mut numbers: Vec<usize> = entries.flatten().filter_map(|e| number(e.file_name().to_str()?)).collect();
+    let mut numbers: Vec<usize> =
+        entries.flatten().filter_map(|e| number(e.file_name().to_str()?)).collect();
     numbers.sort_unstable();
     numbers.dedup();
     if let Some(missing) = numbers.iter().enumerate().find(|(i, n)| i != *n).map(|(i, _)| i) {
-        bail_data!("the run's booster `{}` is missing", folder.join(booster_name(missing)).display());
+        bail_data!(
+            "the run's booster `{}` is missing",
+            folder.join(booster_name(missing)).display()
+        );
     }
     let mut all = Ensemble::default();
     numbers.into_iter().for_each(|n| all.push(booster_name(n)));
@@ -97,7 +106,14 @@ mod tests {
     #[test]
     fn a_model_that_was_made_is_no_base() {
         let manifest = Manifest { models: vec![CREATED.into()], ..Manifest::default() };
-        let error = Kept { manifest, folder: PathBuf::new(), ensemble: Ensemble::default(), weights_digest: None }.model().unwrap_err();
+        let error = Kept {
+            manifest,
+            folder: PathBuf::new(),
+            ensemble: Ensemble::default(),
+            weights_digest: None,
+        }
+        .model()
+        .unwrap_err();
         assert!(error.to_string().contains("made by `model::create`"), "{error}");
     }
 }

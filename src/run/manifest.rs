@@ -77,13 +77,16 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("run.json");
         let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => {
-                Error::usage(format!("`{}` is no run folder: there is no `run.json`", folder.display()))
-                    .hint("a run writes its folder below `runs`, or to `--out`")
-            }
+            ErrorKind::NotFound | ErrorKind::NotADirectory => Error::usage(format!(
+                "`{}` is no run folder: there is no `run.json`",
+                folder.display()
+            ))
+            .hint("a run writes its folder below `runs`, or to `--out`"),
             _ => Error::data(format!("cannot read `{}`: {e}", path.display())),
         })?;
-        Ok(serde_json::from_str(&text).map_err(|e| Error::data(format!("`{}` does not describe a run: {e}", path.display())))?)
+        Ok(serde_json::from_str(&text).map_err(|e| {
+            Error::data(format!("`{}` does not describe a run: {e}", path.display()))
+        })?)
     }
 
     pub fn save(&self, folder: &Folder) -> Result<()> {
@@ -108,7 +111,10 @@ mod tests {
 
     #[test]
     fn digest_is_sha256() {
-        assert_eq!(digest(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            digest(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 
     #[test]
@@ -131,7 +137,10 @@ mod tests {
             merge_mode: exact(),
             pre_tokenizer: Some("qwen2".into()),
             template: Some("alpaca".into()),
-            begun: Some(Begun { folder: "/a".into(), places: BTreeMap::from([("m".into(), "/a/m".into())]) }),
+            begun: Some(Begun {
+                folder: "/a".into(),
+                places: BTreeMap::from([("m".into(), "/a/m".into())]),
+            }),
         };
         manifest.save(&folder).unwrap();
         let text = std::fs::read_to_string(home.path().join("run.json")).unwrap();
@@ -142,7 +151,14 @@ mod tests {
         less.as_object_mut().unwrap().retain(|key, _| !new.contains(&key.as_str()));
         assert_eq!(
             serde_json::from_value::<Manifest>(less).unwrap(),
-            Manifest { models: vec![], template: None, given: vec![], pre_tokenizer: None, begun: None, ..manifest }
+            Manifest {
+                models: vec![],
+                template: None,
+                given: vec![],
+                pre_tokenizer: None,
+                begun: None,
+                ..manifest
+            }
         );
     }
 }

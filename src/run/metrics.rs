@@ -124,9 +124,29 @@ mod tests {
         let folder = Folder::create(Some(home.path()), "x").unwrap();
         let mut metrics = Metrics::open(&folder, 0).unwrap();
         let timing = PointTiming { seconds: 0.5, step_seconds: 0.25, tokens_per_second: 100.0 };
-        metrics.log(&Point { round: 0, step: 1, loss: 2.5, lr: 1e-3, gradient_norm: 0.5, tokens: 64, layers: &[0, 3], timing }).unwrap();
         metrics
-            .log(&Point { round: 0, step: 2, loss: f64::NAN, lr: 1e-3, gradient_norm: 0.5, tokens: 128, layers: &[0, 3], timing })
+            .log(&Point {
+                round: 0,
+                step: 1,
+                loss: 2.5,
+                lr: 1e-3,
+                gradient_norm: 0.5,
+                tokens: 64,
+                layers: &[0, 3],
+                timing,
+            })
+            .unwrap();
+        metrics
+            .log(&Point {
+                round: 0,
+                step: 2,
+                loss: f64::NAN,
+                lr: 1e-3,
+                gradient_norm: 0.5,
+                tokens: 128,
+                layers: &[0, 3],
+                timing,
+            })
             .unwrap();
         let text = std::fs::read_to_string(home.path().join("metrics.jsonl")).unwrap();
         let lines: Vec<&str> = text.lines().collect();

@@ -88,7 +88,9 @@ pub struct Training {
 impl Run {
     /// Makes the run folder (see [`Folder::create`]) with `run.json` and the recipe's text.
     pub fn create(out: Option<&Path>, manifest: Manifest, recipe: &str) -> Result<Self> {
-        let name = Path::new(&manifest.recipe).file_stem().map_or("recipe".into(), |s| s.to_string_lossy().into_owned());
+        let name = Path::new(&manifest.recipe)
+            .file_stem()
+            .map_or("recipe".into(), |s| s.to_string_lossy().into_owned());
         let folder = Folder::create(out, &name)?;
         folder.write("recipe.rhai", recipe.as_bytes())?;
         manifest.save(&folder)?;
@@ -101,7 +103,12 @@ impl Run {
         Self::begin(Folder::dry(), manifest, None, 0)
     }
 
-    fn begin(folder: Folder, manifest: Manifest, journal: Option<Journal>, metrics: u64) -> Result<Self> {
+    fn begin(
+        folder: Folder,
+        manifest: Manifest,
+        journal: Option<Journal>,
+        metrics: u64,
+    ) -> Result<Self> {
         let metrics = Metrics::open(&folder, metrics)?;
         let (evaluations, best, training, lists, saved, states, merges) = Default::default();
         let (interrupted, resumed, outcomes) = (false, false, vec![]);
@@ -152,7 +159,11 @@ impl Run {
     pub fn keep_module(&mut self, path: &str, text: &str) -> Result<()> {
         self.folder.keep_module(path, text)?;
         let digest = digest(text.as_bytes());
-        if self.manifest.digests.get(path) == Some(&digest) { Ok(()) } else { self.note_digest(path, digest) }
+        if self.manifest.digests.get(path) == Some(&digest) {
+            Ok(())
+        } else {
+            self.note_digest(path, digest)
+        }
     }
 
     /// Adds a record to the journal.
@@ -192,7 +203,9 @@ impl Run {
     }
 
     fn write_lists(&mut self) -> Result<()> {
-        std::mem::take(&mut self.lists).iter().try_for_each(|(folder, ensemble)| ensemble.save(folder))
+        std::mem::take(&mut self.lists)
+            .iter()
+            .try_for_each(|(folder, ensemble)| ensemble.save(folder))
     }
 
     /// Notes what the recipe saved as `name` before the run was taken up.
@@ -206,7 +219,8 @@ impl Run {
         let path = self.folder.child(name)?;
         let told = self.saved.iter().any(|saved| saved.starts_with(&path));
         if self.resumed && !self.folder.is_dry() && !told && path.is_dir() {
-            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
+            std::fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove `{}`", path.display()))?;
         }
         self.saved.insert(path.clone());
         Ok(path)
@@ -237,7 +251,11 @@ impl Run {
     }
 
     /// Notes the SHA-256 of something that was read, in `run.json`.
-    pub fn note_digest(&mut self, name: impl Into<String>, digest: impl Into<String>) -> Result<()> {
+    pub fn note_digest(
+        &mut self,
+        name: impl Into<String>,
+        digest: impl Into<String>,
+    ) -> Result<()> {
         self.manifest.digests.insert(name.into(), digest.into());
         self.manifest.save(&self.folder)
     }
@@ -252,7 +270,9 @@ impl Run {
         // Where that cannot be said, the name has to do.
         let above = path.components().any(|part| part == std::path::Component::ParentDir);
         let place = if above { path.canonicalize() } else { std::path::absolute(path) };
-        let Some(place) = place.ok().and_then(|place| place.to_str().map(str::to_owned)) else { return Ok(()) };
+        let Some(place) = place.ok().and_then(|place| place.to_str().map(str::to_owned)) else {
+            return Ok(());
+        };
         begun.places.insert(name.to_owned(), place);
         self.manifest.save(&self.folder)
     }
@@ -322,7 +342,8 @@ impl Run {
             thresholds: self.outcomes.clone(),
             timing: SummaryTiming {
                 seconds,
-                tokens_per_second: (training.seconds > 0.0).then(|| training.tokens as f64 / training.seconds),
+                tokens_per_second: (training.seconds > 0.0)
+                    .then(|| training.tokens as f64 / training.seconds),
                 peak_rss_mib: peak_rss_mib(),
                 predicted_peak_mib: training.predicted_peak_mib,
                 keeping_seconds: training.keeping_seconds,
@@ -334,7 +355,11 @@ impl Run {
         }
         summary.save(&self.folder)?;
         let folder = self.folder.path().display();
-        let again = || format!("the run `{folder}` is complete but for its report, which `xgbrun report {folder}` writes");
+        let again = || {
+            format!(
+                "the run `{folder}` is complete but for its report, which `xgbrun report {folder}` writes"
+            )
+        };
         report::write(&self.folder).with_context(again)?;
         Ok(summary)
     }
@@ -345,7 +370,10 @@ impl Run {
 fn remove_halves(folder: &Path, depth: usize) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        if path.is_dir() && depth > 0 && ["boosters", "model-"].iter().any(|own| name.starts_with(own)) {
+        if path.is_dir()
+            && depth > 0
+            && ["boosters", "model-"].iter().any(|own| name.starts_with(own))
+        {
             remove_halves(&path, depth - 1);
         } else if path.is_file() && (name.starts_with('.') || name.ends_with(".partial")) {
             // What stays takes space, no more.

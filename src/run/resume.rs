@@ -32,7 +32,8 @@ impl Left {
     /// Whether the run in `folder` has ended by itself.
     pub fn ended(folder: &Path) -> bool {
         let text = std::fs::read(folder.join("summary.json")).unwrap_or_default();
-        let whole = serde_json::from_slice::<serde_json::Value>(&text).is_ok_and(|summary| summary.get("interrupted").is_none());
+        let whole = serde_json::from_slice::<serde_json::Value>(&text)
+            .is_ok_and(|summary| summary.get("interrupted").is_none());
         // The report is written last.
         whole && folder.join("report.html").is_file()
     }
@@ -44,14 +45,24 @@ impl Left {
     pub fn open(folder: &Path, from_round: Option<usize>, inexact: bool) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
         let path = folder.join("recipe.rhai");
-        let recipe = std::fs::read_to_string(&path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+        let recipe = std::fs::read_to_string(&path)
+            .map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
         // An editor may have put a byte order mark before it.
         let recipe = recipe.strip_prefix('\u{feff}').map_or(recipe.clone(), str::to_owned);
         let (journal, mut records) = Journal::open(folder, manifest.seed)?;
         let keep = from_round.map(|round| behind(&records, round)).transpose()?;
         records.truncate(keep.unwrap_or(usize::MAX));
         let metrics = records.last().map_or(0, |record| record.timing().metrics);
-        Ok(Self { folder: folder.to_path_buf(), manifest, recipe, records, metrics, journal, keep, inexact })
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            manifest,
+            recipe,
+            records,
+            metrics,
+            journal,
+            keep,
+            inexact,
+        })
     }
 
     /// Where the run keeps its modules.
@@ -80,19 +91,31 @@ impl Left {
             }
         }
         if now.seed != then.seed || now.dtype != then.dtype {
-            bail_usage!("the run had the seed {} and kept weights in `{}`, not {} and `{}`", then.seed, then.dtype, now.seed, now.dtype);
+            bail_usage!(
+                "the run had the seed {} and kept weights in `{}`, not {} and `{}`",
+                then.seed,
+                then.dtype,
+                now.seed,
+                now.dtype
+            );
         }
         for (name, value) in now.parameters.iter().filter(|_| self.keep.is_none()) {
             let before = then.parameters.get(name);
             if before != Some(value) {
                 let before = before.map_or("not there".into(), ToString::to_string);
-                return Err(Error::usage(format!("the parameter `{name}` was {before} in the run and is {value} now"))
-                    .hint("`--from-round N` keeps the first N boosters and goes on with other parameters")
-                    .into());
+                return Err(Error::usage(format!(
+                    "the parameter `{name}` was {before} in the run and is {value} now"
+                ))
+                .hint(
+                    "`--from-round N` keeps the first N boosters and goes on with other parameters",
+                )
+                .into());
             }
         }
         for (module, digest) in &now.digests {
-            if then.digests.get(module).is_some_and(|before| before != digest) && self.keep.is_none() {
+            if then.digests.get(module).is_some_and(|before| before != digest)
+                && self.keep.is_none()
+            {
                 bail_usage!("the module `{module}` was changed since the run began");
             }
         }
@@ -122,7 +145,9 @@ fn behind(records: &[Record], round: usize) -> Result<usize> {
         return Ok(0);
     }
     let merged = |record: &Record| match record {
-        Record::Call(Call { effects, .. }) if effects.get("model").and_then(serde_json::Value::as_u64) == Some(0) => {
+        Record::Call(Call { effects, .. })
+            if effects.get("model").and_then(serde_json::Value::as_u64) == Some(0) =>
+        {
             effects.get("rounds").and_then(serde_json::Value::as_u64).map(|n| n as usize)
         }
         _ => None,
@@ -131,6 +156,8 @@ fn behind(records: &[Record], round: usize) -> Result<usize> {
     let most = records.iter().filter_map(merged).max().unwrap_or(0);
     match at {
         Some(at) => Ok(at + 1),
-        None => bail_usage!("the run has no round {round} to go on from: its journal tells of {most} merged boosters"),
+        None => bail_usage!(
+            "the run has no round {round} to go on from: its journal tells of {most} merged boosters"
+        ),
     }
 }

@@ -98,9 +98,22 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::create(Some(home.path()), "x").unwrap();
         Summary { best_round: Some(3), ..Summary::default() }.save(&folder).unwrap();
-        let value: Value = serde_json::from_slice(&std::fs::read(home.path().join("summary.json")).unwrap()).unwrap();
+        let value: Value =
+            serde_json::from_slice(&std::fs::read(home.path().join("summary.json")).unwrap())
+                .unwrap();
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["base", "tuned", "best_round", "trainable_now", "trained_in_total", "weights_digest", "timing"]);
+        assert_eq!(
+            keys,
+            [
+                "base",
+                "tuned",
+                "best_round",
+                "trainable_now",
+                "trained_in_total",
+                "weights_digest",
+                "timing"
+            ]
+        );
         assert!(value["timing"]["peak_rss_mib"].is_number());
     }
 }

@@ -27,8 +27,12 @@ enum Comparison {
 }
 
 /// Signs; longer ones first, so that `>=` is not read as `>`.
-const SIGNS: [(&str, Comparison); 4] =
-    [(">=", Comparison::AtLeast), ("<=", Comparison::AtMost), (">", Comparison::Above), ("<", Comparison::Below)];
+const SIGNS: [(&str, Comparison); 4] = [
+    (">=", Comparison::AtLeast),
+    ("<=", Comparison::AtMost),
+    (">", Comparison::Above),
+    ("<", Comparison::Below),
+];
 
 /// How a threshold came out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -53,11 +57,14 @@ impl Threshold {
             .into());
         }
         let text = condition.trim();
-        let Some((sign, comparison)) = SIGNS.into_iter().find(|(sign, _)| text.starts_with(sign)) else {
+        let Some((sign, comparison)) = SIGNS.into_iter().find(|(sign, _)| text.starts_with(sign))
+        else {
             bail_usage!("a condition begins with one of >=, <=, > and <, found `{condition}`");
         };
         match text[sign.len()..].trim().parse::<f64>() {
-            Ok(bound) if bound.is_finite() => Ok(Self { split: split.into(), metric: metric.into(), comparison, bound }),
+            Ok(bound) if bound.is_finite() => {
+                Ok(Self { split: split.into(), metric: metric.into(), comparison, bound })
+            }
             _ => bail_usage!("a condition ends with a number, found `{condition}`"),
         }
     }
@@ -73,8 +80,14 @@ impl Threshold {
 
     /// Whether the last evaluation of its split keeps it.
     pub fn outcome(&self, evaluations: &Evaluations) -> Outcome {
-        let value = evaluations.last(&self.split).and_then(|e| e.metrics.get(&self.metric)).and_then(Value::as_f64);
-        let sign = SIGNS.into_iter().find(|(_, comparison)| *comparison == self.comparison).map_or("", |(sign, _)| sign);
+        let value = evaluations
+            .last(&self.split)
+            .and_then(|e| e.metrics.get(&self.metric))
+            .and_then(Value::as_f64);
+        let sign = SIGNS
+            .into_iter()
+            .find(|(_, comparison)| *comparison == self.comparison)
+            .map_or("", |(sign, _)| sign);
         let split = if self.split == "test" { String::new() } else { format!("{}.", self.split) };
         let threshold = format!("{split}{} {sign} {}", self.metric, self.bound);
         Outcome { threshold, value, met: value.is_some_and(|value| self.holds(value)) }
@@ -104,10 +117,18 @@ mod tests {
             let found = Threshold::parse(metric, condition).unwrap().outcome(&evaluations);
             assert_eq!((found.value, found.met), (value, met), "{metric} {condition}");
         }
-        assert_eq!(Threshold::parse("validation.nll", "<2.50").unwrap().outcome(&evaluations).threshold, "validation.nll < 2.5");
-        for (metric, condition) in
-            [("accuracy", "0.5"), ("accuracy", ">= many"), ("accuracy", ""), ("accuracy", "> inf"), ("best.accuracy", "> 1"), ("", "> 1")]
-        {
+        assert_eq!(
+            Threshold::parse("validation.nll", "<2.50").unwrap().outcome(&evaluations).threshold,
+            "validation.nll < 2.5"
+        );
+        for (metric, condition) in [
+            ("accuracy", "0.5"),
+            ("accuracy", ">= many"),
+            ("accuracy", ""),
+            ("accuracy", "> inf"),
+            ("best.accuracy", "> 1"),
+            ("", "> 1"),
+        ] {
             assert!(Threshold::parse(metric, condition).is_err(), "{metric} {condition}");
         }
     }

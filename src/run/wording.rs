@@ -23,7 +23,13 @@ mod tests {
 
     #[test]
     fn numbers_and_times_are_easy_to_read() {
-        assert_eq!([7, 4608, 294_912, 1_000_000].map(grouped), ["7", "4 608", "294 912", "1 000 000"]);
-        assert_eq!([3.24, 59.96, 125.0, 7260.0].map(duration), ["3.2 s", "1 min 0 s", "2 min 5 s", "2 h 1 min"]);
+        assert_eq!(
+            [7, 4608, 294_912, 1_000_000].map(grouped),
+            ["7", "4 608", "294 912", "1 000 000"]
+        );
+        assert_eq!(
+            [3.24, 59.96, 125.0, 7260.0].map(duration),
+            ["3.2 s", "1 min 0 s", "2 min 5 s", "2 h 1 min"]
+        );
     }
 }

@@ -14,7 +14,8 @@ const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 pub(super) fn to_base64(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = (0..3).fold(0u32, |word, i| (word << 8) | u32::from(chunk.get(i).copied().unwrap_or(0)));
+        let word = (0..3)
+            .fold(0u32, |word, i| (word << 8) | u32::from(chunk.get(i).copied().unwrap_or(0)));
         for i in 0..4 {
             let letter = LETTERS[(word >> (18 - 6 * i)) as usize & 63] as char;
             out.push(if i <= chunk.len() { letter } else { '=' });
@@ -44,13 +45,16 @@ pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
 /// Errors (class data) where a walk through the array could leave it, or the texts that it names.
 pub(super) fn check(bytes: &[u8]) -> Result<()> {
     let damaged = || crate::error::Error::data("its `precompiled_charsmap` is damaged");
-    let Some((size, rest)) = bytes.split_first_chunk::<4>() else { bail_data!("its `precompiled_charsmap` is damaged") };
+    let Some((size, rest)) = bytes.split_first_chunk::<4>() else {
+        bail_data!("its `precompiled_charsmap` is damaged")
+    };
     let size = u32::from_le_bytes(*size) as usize;
     if size > rest.len() || !size.is_multiple_of(4) {
         return Err(damaged().into());
     }
     let (array, texts) = rest.split_at(size);
-    let array: Vec<u32> = array.as_chunks::<4>().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
+    let array: Vec<u32> =
+        array.as_chunks::<4>().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
     let texts = std::str::from_utf8(texts).map_err(|_| damaged())?;
     let offset = |unit: u32| ((unit >> 10) as usize) << ((unit & (1 << 9)) >> 6);
     let root = *array.first().ok_or_else(damaged)?;
@@ -84,7 +88,13 @@ mod tests {
 
     #[test]
     fn base64_there_and_back() {
-        for (bytes, text) in [(&b""[..], ""), (b"M", "TQ=="), (b"Ma", "TWE="), (b"Man", "TWFu"), (b"\xff\xfe\x00\x01", "//4AAQ==")] {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"M", "TQ=="),
+            (b"Ma", "TWE="),
+            (b"Man", "TWFu"),
+            (b"\xff\xfe\x00\x01", "//4AAQ=="),
+        ] {
             assert_eq!(to_base64(bytes), text);
             assert_eq!(from_base64(text).unwrap(), bytes);
         }
@@ -97,11 +107,19 @@ mod tests {
     fn walks_that_leave_the_array_are_refused() {
         // One block, and no rule in it.
         let map = |root: u32| -> Vec<u8> {
-            let array: Vec<u32> = std::iter::once(root).chain(std::iter::repeat_n(0, 255)).collect();
+            let array: Vec<u32> =
+                std::iter::once(root).chain(std::iter::repeat_n(0, 255)).collect();
             [1024u32].iter().chain(&array).flat_map(|unit| unit.to_le_bytes()).collect()
         };
         check(&map(0)).unwrap();
-        for bad in [vec![], vec![0; 3], vec![0; 4], vec![8, 0, 0, 0, 0], map(1 << 20), map(0)[..600].to_vec()] {
+        for bad in [
+            vec![],
+            vec![0; 3],
+            vec![0; 4],
+            vec![8, 0, 0, 0, 0],
+            map(1 << 20),
+            map(0)[..600].to_vec(),
+        ] {
             assert!(check(&bad).is_err());
         }
     }

@@ -57,7 +57,9 @@ pub struct Embedded {
 pub fn data(name: &Name) -> Result<DataFiles> {
     let path = match name {
         Name::Builtin(name) => return embedded(name),
-        Name::Hub { id, revision } => return Ok(DataFiles::Folder(Hub::from_env()?.data(id, revision.as_deref())?)),
+        Name::Hub { id, revision } => {
+            return Ok(DataFiles::Folder(Hub::from_env()?.data(id, revision.as_deref())?));
+        }
         Name::Path(path) => path,
     };
     if path.is_file() {
@@ -92,7 +94,8 @@ pub(super) fn in_folder(folder: &Path) -> Result<Splits> {
         return Err(error.into());
     }
     let folders = folders.into_iter().filter(|(name, _)| split_of(name).is_some());
-    let folders = folders.map(|(name, path)| Ok((name, entries(&path)?.0))).collect::<Result<_>>()?;
+    let folders =
+        folders.map(|(name, path)| Ok((name, entries(&path)?.0))).collect::<Result<_>>()?;
     let found = splits(&folder.display().to_string(), &Listing { files, folders })?;
     let root = real(folder)?;
     found.values().flatten().try_for_each(|file| links::inside(file, &root))?;
@@ -103,13 +106,21 @@ pub(super) fn in_folder(folder: &Path) -> Result<Splits> {
 fn saved_to_disk(folder: &Path, files: &Named) -> Option<Error> {
     let shown = folder.display();
     let (what, line) = if files.contains_key("dataset_dict.json") {
-        ("a set of splits", format!("for name, part in load_from_disk(\"{shown}\").items(): part.to_parquet(f\"{{name}}.parquet\")"))
-    } else if files.contains_key("state.json") && files.keys().any(|name| name.ends_with(".arrow")) {
+        (
+            "a set of splits",
+            format!(
+                "for name, part in load_from_disk(\"{shown}\").items(): part.to_parquet(f\"{{name}}.parquet\")"
+            ),
+        )
+    } else if files.contains_key("state.json") && files.keys().any(|name| name.ends_with(".arrow"))
+    {
         ("a data set", format!("Dataset.load_from_disk(\"{shown}\").to_parquet(\"train.parquet\")"))
     } else {
         return None;
     };
-    let error = Error::data(format!("`{shown}` holds {what} that `save_to_disk` wrote, in Arrow files, which are not read"));
+    let error = Error::data(format!(
+        "`{shown}` holds {what} that `save_to_disk` wrote, in Arrow files, which are not read"
+    ));
     Some(error.hint(format!("datasets converts it: `{line}`")))
 }
 
@@ -124,8 +135,16 @@ pub fn data_with(name: &Name, splits: &BTreeMap<String, Vec<String>>) -> Result<
     }
     let wanted = wanted(splits)?;
     let path = match name {
-        Name::Builtin(name) => bail_usage!("`splits` names files below a data folder, and `builtin:{name}` is none"),
-        Name::Hub { id, revision } => return Ok(DataFiles::Folder(Hub::from_env()?.data_with(id, revision.as_deref(), &wanted)?)),
+        Name::Builtin(name) => {
+            bail_usage!("`splits` names files below a data folder, and `builtin:{name}` is none")
+        }
+        Name::Hub { id, revision } => {
+            return Ok(DataFiles::Folder(Hub::from_env()?.data_with(
+                id,
+                revision.as_deref(),
+                &wanted,
+            )?));
+        }
         Name::Path(path) => path,
     };
     if path.is_file() {
@@ -143,7 +162,9 @@ pub fn data_with(name: &Name, splits: &BTreeMap<String, Vec<String>>) -> Result<
         }
         Ok(file)
     };
-    let files = |(split, names): (&str, Vec<String>)| Ok((split.to_owned(), names.iter().map(file).collect::<Result<_>>()?));
+    let files = |(split, names): (&str, Vec<String>)| {
+        Ok((split.to_owned(), names.iter().map(file).collect::<Result<_>>()?))
+    };
     Ok(DataFiles::Folder(wanted.into_iter().map(files).collect::<Result<_>>()?))
 }
 
@@ -155,17 +176,25 @@ fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<Wanted> {
     let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
     for (key, names) in splits {
         let Some(split) = split_of(key) else {
-            let near = nearest(key, SPLIT_NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let near = nearest(key, SPLIT_NAMES)
+                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             let message = format!("unknown split `{key}` in `splits`{near}");
-            return Err(Error::usage(message).hint("splits are `train`, `validation` and `test`").into());
+            return Err(Error::usage(message)
+                .hint("splits are `train`, `validation` and `test`")
+                .into());
         };
         if names.is_empty() {
             bail_usage!("`splits` names no file for `{key}`");
         }
         for name in names {
             let path = Path::new(name);
-            if name.contains(['\\', '\0']) || name.is_empty() || !path.components().all(|part| matches!(part, Component::Normal(_))) {
-                bail_data!("`splits` names `{name}` for `{key}`; expected the name of a file below the data folder");
+            if name.contains(['\\', '\0'])
+                || name.is_empty()
+                || !path.components().all(|part| matches!(part, Component::Normal(_)))
+            {
+                bail_data!(
+                    "`splits` names `{name}` for `{key}`; expected the name of a file below the data folder"
+                );
             }
             // What is trained on must not be what is measured.
             if let Some(other) = seen.insert(path.components().collect(), key) {
@@ -182,8 +211,10 @@ fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<Wanted> {
 fn no_such_file(folder: &Path, name: &str) -> Error {
     let parent = Path::new(name).parent().unwrap_or(Path::new(""));
     let beside = std::fs::read_dir(folder.join(parent)).into_iter().flatten().flatten();
-    let beside: Vec<String> = beside.map(|entry| parent.join(entry.file_name()).to_string_lossy().into_owned()).collect();
-    let near = nearest(name, beside.iter().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    let beside: Vec<String> =
+        beside.map(|entry| parent.join(entry.file_name()).to_string_lossy().into_owned()).collect();
+    let near = nearest(name, beside.iter().map(String::as_str))
+        .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
     Error::data(format!("data folder `{}` has no file `{name}`{near}", folder.display()))
 }
 
@@ -197,22 +228,31 @@ fn embedded(name: &str) -> Result<DataFiles> {
             .collect();
         // A seed behind `@` is no part of what may be misspelt.
         let plain = name.split('@').next().unwrap_or(name);
-        let near =
-            nearest(plain, known.iter().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
+        let near = nearest(plain, known.iter().map(String::as_str))
+            .map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
         let error = Error::data(format!("there are no embedded data `builtin:{name}`{near}"));
         return Err(error
-            .hint(format!("embedded are {}", known.iter().map(|k| format!("`builtin:{k}`")).collect::<Vec<_>>().join(", ")))
+            .hint(format!(
+                "embedded are {}",
+                known.iter().map(|k| format!("`builtin:{k}`")).collect::<Vec<_>>().join(", ")
+            ))
             .into());
     };
     let task = |task: builtin::Task| Embedded {
         name: task.name,
-        splits: task.splits.into_iter().map(|(split, (name, text))| (split, (name.into(), text.into_bytes()))).collect(),
+        splits: task
+            .splits
+            .into_iter()
+            .map(|(split, (name, text))| (split, (name.into(), text.into_bytes())))
+            .collect(),
     };
     Ok(DataFiles::Embedded(tasks.into_iter().map(task).collect()))
 }
 
 fn real(path: &Path) -> Result<PathBuf> {
-    Ok(path.canonicalize().map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?)
+    Ok(path
+        .canonicalize()
+        .map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?)
 }
 
 fn without_splits(folder: &Path) -> Error {
@@ -226,7 +266,8 @@ fn without_splits(folder: &Path) -> Error {
 
 /// The files and the folders in `folder`, hidden ones left out.
 fn entries(folder: &Path) -> Result<(Named, Named)> {
-    let problem = |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", folder.display()));
+    let problem =
+        |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", folder.display()));
     let (mut files, mut folders) = (BTreeMap::new(), BTreeMap::new());
     for entry in std::fs::read_dir(folder).map_err(problem)? {
         let entry = entry.map_err(problem)?;
@@ -271,8 +312,12 @@ mod tests {
     fn names(files: &[&str]) -> Vec<(String, String)> {
         match found(files).unwrap() {
             DataFiles::Folder(splits) => {
-                let files = |(split, paths): (String, Vec<PathBuf>)| paths.into_iter().map(move |path| (split.clone(), path));
-                let name = |(split, path): (String, PathBuf)| (split, path.file_name().unwrap().to_string_lossy().into_owned());
+                let files = |(split, paths): (String, Vec<PathBuf>)| {
+                    paths.into_iter().map(move |path| (split.clone(), path))
+                };
+                let name = |(split, path): (String, PathBuf)| {
+                    (split, path.file_name().unwrap().to_string_lossy().into_owned())
+                };
                 splits.into_iter().flat_map(files).map(name).collect()
             }
             other => panic!("{other:?}"),
@@ -290,26 +335,42 @@ mod tests {
         let pair = |split: &str, name: &str| (split.to_owned(), name.to_owned());
         assert_eq!(
             names(&["train.json", "dev.json", "test.json", "README.md", ".hidden"]),
-            [pair("test", "test.json"), pair("train", "train.json"), pair("validation", "dev.json")]
+            [
+                pair("test", "test.json"),
+                pair("train", "train.json"),
+                pair("validation", "dev.json")
+            ]
         );
         assert_eq!(names(&["valid.txt"]), [pair("validation", "valid.txt")]);
         assert_eq!(
             names(&["stsa.binary.train", "stsa.binary.dev"]),
             [pair("train", "stsa.binary.train"), pair("validation", "stsa.binary.dev")]
         );
-        assert_eq!(names(&["SICK_train.txt", "train.tsv", "SICK_test.txt"]), [pair("train", "train.tsv")]);
+        assert_eq!(
+            names(&["SICK_train.txt", "train.tsv", "SICK_test.txt"]),
+            [pair("train", "train.tsv")]
+        );
         assert_eq!(names(&["a_train.tsv", "latest.tsv"]), [pair("train", "a_train.tsv")]);
         assert_eq!(
             names(&["SICK_train.txt", "SICK_trial.txt", "SICK_test_annotated.txt"]),
             [pair("train", "SICK_train.txt"), pair("validation", "SICK_trial.txt")]
         );
-        let shards = ["train-00001-of-00002.parquet", "train-00000-of-00002.parquet", "test-00000-of-00001-0a1b2c.parquet"];
-        assert_eq!(names(&shards), [pair("test", shards[2]), pair("train", shards[1]), pair("train", shards[0])]);
+        let shards = [
+            "train-00001-of-00002.parquet",
+            "train-00000-of-00002.parquet",
+            "test-00000-of-00001-0a1b2c.parquet",
+        ];
+        assert_eq!(
+            names(&shards),
+            [pair("test", shards[2]), pair("train", shards[1]), pair("train", shards[0])]
+        );
     }
 
     #[test]
     fn folders_are_tasks() {
-        let DataFiles::Tasks(tasks) = found(&["boolq/train.json", "boolq/test.json", "piqa/test.json", "README.md"]).unwrap() else {
+        let DataFiles::Tasks(tasks) =
+            found(&["boolq/train.json", "boolq/test.json", "piqa/test.json", "README.md"]).unwrap()
+        else {
             panic!()
         };
         assert_eq!(tasks.keys().collect::<Vec<_>>(), ["boolq", "piqa"]);
@@ -329,9 +390,17 @@ mod tests {
         assert!(refused(&["empty/"]).ends_with("/empty` is empty"));
         assert!(refused(&["notes.md"]).ends_with("has no file of a split"));
         assert!(refused(&["a/train.json", "b/notes.md"]).ends_with("/b` has no file of a split"));
-        assert!(refused(&["dev.json", "val.json"]).ends_with("has two files for validation: `dev.json` and `val.json`"));
+        assert!(
+            refused(&["dev.json", "val.json"])
+                .ends_with("has two files for validation: `dev.json` and `val.json`")
+        );
         let two = refused(&["train-00000-of-00002.parquet", "train.parquet"]);
-        assert!(two.ends_with("has two files for train: `train-00000-of-00002.parquet` and `train.parquet`"), "{two}");
+        assert!(
+            two.ends_with(
+                "has two files for train: `train-00000-of-00002.parquet` and `train.parquet`"
+            ),
+            "{two}"
+        );
         let two = refused(&["train-00000-of-00001.parquet", "train-00000-of-00001.csv"]);
         assert!(two.ends_with("has two files for train: `train-00000-of-00001.csv` and `train-00000-of-00001.parquet`"), "{two}");
         let lacking = refused(&["train-00000-of-00003.csv", "train-00002-of-00003.csv"]);
@@ -340,7 +409,10 @@ mod tests {
             "{lacking}"
         );
         let beyond = refused(&["train-00000-of-00001.csv", "train-00001-of-00001.csv"]);
-        assert!(beyond.ends_with("has a shard too many of train: `train-00001-of-00001.csv`"), "{beyond}");
+        assert!(
+            beyond.ends_with("has a shard too many of train: `train-00001-of-00001.csv`"),
+            "{beyond}"
+        );
         let absent = data(&Name::Path("/no/such/place".into())).unwrap_err();
         assert!(absent.to_string().starts_with("cannot read `/no/such/place`"));
     }
@@ -348,7 +420,8 @@ mod tests {
     fn named(files: &[&str], splits: &[(&str, &[&str])]) -> (tempfile::TempDir, Result<DataFiles>) {
         let root = made(files);
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let splits = splits.iter().map(|(split, files)| ((*split).to_owned(), names(files))).collect();
+        let splits =
+            splits.iter().map(|(split, files)| ((*split).to_owned(), names(files))).collect();
         let found = data_with(&Name::Path(root.path().into()), &splits);
         (root, found)
     }
@@ -356,10 +429,19 @@ mod tests {
     #[test]
     fn a_recipe_names_the_files() {
         let files = ["SICK_train.txt", "SICK_trial.txt", "more/a.txt", "more/b.txt"];
-        let (root, found) = named(&files, &[("dev", &["SICK_trial.txt"]), ("train", &["more/b.txt", "more/a.txt"])]);
+        let (root, found) = named(
+            &files,
+            &[("dev", &["SICK_trial.txt"]), ("train", &["more/b.txt", "more/a.txt"])],
+        );
         let path = |name: &str| root.path().join(name);
-        let expected = [("train", vec![path("more/b.txt"), path("more/a.txt")]), ("validation", vec![path("SICK_trial.txt")])];
-        assert_eq!(found.unwrap(), DataFiles::Folder(expected.map(|(split, files)| (split.to_owned(), files)).into()));
+        let expected = [
+            ("train", vec![path("more/b.txt"), path("more/a.txt")]),
+            ("validation", vec![path("SICK_trial.txt")]),
+        ];
+        assert_eq!(
+            found.unwrap(),
+            DataFiles::Folder(expected.map(|(split, files)| (split.to_owned(), files)).into())
+        );
         let (_root, found) = named(&["train.json"], &[]);
         assert!(matches!(found.unwrap(), DataFiles::Folder(splits) if splits.len() == 1));
     }
@@ -370,7 +452,10 @@ mod tests {
         let cases: [Case; 3] = [
             (&[("tran", &["a.txt"])], "unknown split `tran` in `splits`; did you mean `train`?"),
             (&[("train", &[])], "`splits` names no file for `train`"),
-            (&[("dev", &["a.txt"]), ("val", &["b.txt"])], "`splits` has two names for the split `validation`, one of them `val`"),
+            (
+                &[("dev", &["a.txt"]), ("val", &["b.txt"])],
+                "`splits` has two names for the split `validation`, one of them `val`",
+            ),
         ];
         for (splits, message) in cases {
             let error = named(&["a.txt", "b.txt"], splits).1.unwrap_err();
@@ -383,9 +468,15 @@ mod tests {
     fn links_stay_inside() {
         let outside = made(&["secret.json"]);
         let root = made(&["sub/real.json"]);
-        std::os::unix::fs::symlink(root.path().join("sub/real.json"), root.path().join("train.json")).unwrap();
+        std::os::unix::fs::symlink(
+            root.path().join("sub/real.json"),
+            root.path().join("train.json"),
+        )
+        .unwrap();
         assert!(data(&Name::Path(root.path().into())).is_ok());
-        let link = |target: std::path::PathBuf, name: &str| std::os::unix::fs::symlink(target, root.path().join(name)).unwrap();
+        let link = |target: std::path::PathBuf, name: &str| {
+            std::os::unix::fs::symlink(target, root.path().join(name)).unwrap()
+        };
         // What is not read may lead anywhere.
         link(outside.path().join("none"), "README.md");
         assert!(data(&Name::Path(root.path().into())).is_ok());

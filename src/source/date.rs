@@ -4,9 +4,22 @@ use anyhow::Result;
 
 use crate::error::Error;
 
-const MONTHS: [&str; 12] =
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
-const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
+const DAYS: [&str; 7] =
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// A day, at midnight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +32,11 @@ pub struct Date {
 impl Date {
     /// A day as `YYYY-MM-DD`. Errors (class usage): another text, or a day that no calendar has.
     pub fn parse(text: &str) -> Result<Self> {
-        let digits =
-            |part: &str, count: usize| part.parse().ok().filter(|_| part.len() == count && part.bytes().all(|b| b.is_ascii_digit()));
+        let digits = |part: &str, count: usize| {
+            part.parse()
+                .ok()
+                .filter(|_| part.len() == count && part.bytes().all(|b| b.is_ascii_digit()))
+        };
         let mut parts = text.split('-');
         let mut next = |count| parts.next().and_then(|part| digits(part, count));
         let date = (next(4), next(2), next(2));
@@ -30,7 +46,9 @@ impl Date {
                 return Ok(date);
             }
         }
-        Err(Error::usage(format!("`{text}` is no date")).hint("a date is YYYY-MM-DD, as 2026-01-31").into())
+        Err(Error::usage(format!("`{text}` is no date"))
+            .hint("a date is YYYY-MM-DD, as 2026-01-31")
+            .into())
     }
 
     /// The date in the writing of Python's `strftime`, in English. The time of day is midnight.
@@ -50,7 +68,10 @@ impl Date {
                 directive = letters.next();
             }
             let Some(text) = directive.and_then(|directive| self.directive(directive)) else {
-                return Err(Error::data(format!("`{pattern}` asks of a date what is not known here")).into());
+                return Err(Error::data(format!(
+                    "`{pattern}` asks of a date what is not known here"
+                ))
+                .into());
             };
             out.push_str(if bare && text.len() > 1 { text.trim_start_matches('0') } else { &text });
             if bare && !text.is_empty() && text.bytes().all(|byte| byte == b'0') && text.len() > 1 {
@@ -95,7 +116,8 @@ impl Date {
     }
 
     fn days_of(self, month: u32) -> u32 {
-        let leap = self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
+        let leap = self.year.is_multiple_of(4)
+            && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
         match month {
             2 if leap => 29,
             2 => 28,
@@ -107,9 +129,18 @@ impl Date {
     /// Days since a Monday, by Zeller's congruence.
     fn weekday(self) -> usize {
         // Year 0 has a year before it here.
-        let (year, month) = if self.month < 3 { (self.year + 399, self.month + 12) } else { (self.year + 400, self.month) };
+        let (year, month) = if self.month < 3 {
+            (self.year + 399, self.month + 12)
+        } else {
+            (self.year + 400, self.month)
+        };
         let (of_century, century) = (year % 100, year / 100);
-        let saturday = self.day + 13 * (month + 1) / 5 + of_century + of_century / 4 + century / 4 + 5 * century;
+        let saturday = self.day
+            + 13 * (month + 1) / 5
+            + of_century
+            + of_century / 4
+            + century / 4
+            + 5 * century;
         ((saturday + 5) % 7) as usize
     }
 }
@@ -133,14 +164,29 @@ mod tests {
             assert_eq!(date.format(pattern).unwrap(), want, "{pattern}");
         }
         assert!(date.format("%Q").is_err() && date.format("%").is_err());
-        for (text, day) in [("2000-01-01", "Saturday"), ("1999-12-31", "Friday"), ("2026-11-30", "Monday"), ("1900-03-01", "Thursday")] {
+        for (text, day) in [
+            ("2000-01-01", "Saturday"),
+            ("1999-12-31", "Friday"),
+            ("2026-11-30", "Monday"),
+            ("1900-03-01", "Thursday"),
+        ] {
             assert_eq!(Date::parse(text).unwrap().format("%A").unwrap(), day, "{text}");
         }
     }
 
     #[test]
     fn days_that_no_calendar_has_are_refused() {
-        for text in ["2023-02-29", "2024-13-01", "2024-00-10", "2024-1-1", "24-01-01", "2024-01-01-01", "today", "", "2024-+1-01"] {
+        for text in [
+            "2023-02-29",
+            "2024-13-01",
+            "2024-00-10",
+            "2024-1-1",
+            "24-01-01",
+            "2024-01-01-01",
+            "today",
+            "",
+            "2024-+1-01",
+        ] {
             assert!(Date::parse(text).is_err(), "{text}");
         }
         Date::parse("2024-02-29").unwrap();

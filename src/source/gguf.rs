@@ -113,7 +113,8 @@ impl Part {
         if lfs::is_pointer(&map) {
             return Err(lfs::pointer_error(path).into());
         }
-        let header = gguf_header::read(&map).with_context(|| format!("cannot read GGUF file `{}`", path.display()))?;
+        let header = gguf_header::read(&map)
+            .with_context(|| format!("cannot read GGUF file `{}`", path.display()))?;
         Ok((Self { path: path.to_owned(), map }, header))
     }
 }
@@ -126,17 +127,33 @@ impl Gguf {
         let (part, header) = Part::open(path)?;
         let within = || format!("cannot read GGUF file `{}`", path.display());
         let Some((no, count)) = gguf_split::stated(&header.metadata).with_context(within)? else {
-            let tensors = header.tensors.into_iter().map(|(name, tensor)| (name, (0, tensor))).collect();
-            return Ok(Self { path: path.to_owned(), parts: vec![part], metadata: header.metadata, tensors });
+            let tensors =
+                header.tensors.into_iter().map(|(name, tensor)| (name, (0, tensor))).collect();
+            return Ok(Self {
+                path: path.to_owned(),
+                parts: vec![part],
+                metadata: header.metadata,
+                tensors,
+            });
         };
         drop(part);
-        let mut all = Self { path: path.to_owned(), parts: vec![], metadata: BTreeMap::new(), tensors: BTreeMap::new() };
+        let mut all = Self {
+            path: path.to_owned(),
+            parts: vec![],
+            metadata: BTreeMap::new(),
+            tensors: BTreeMap::new(),
+        };
         for (at, path) in gguf_split::parts(path, no, count)?.iter().enumerate() {
             all.add(Part::open(path)?, (at as u64, count))?;
         }
         let stated = all.optional("split.tensors.count", Value::as_u64)?;
         if stated.is_some_and(|stated| stated != all.tensors.len() as u64) {
-            bail_data!("the parts of `{}` hold {} tensors, not {}", path.display(), all.tensors.len(), stated.unwrap_or(0));
+            bail_data!(
+                "the parts of `{}` hold {} tensors, not {}",
+                path.display(),
+                all.tensors.len(),
+                stated.unwrap_or(0)
+            );
         }
         Ok(all)
     }
@@ -145,7 +162,11 @@ impl Gguf {
     fn add(&mut self, (part, header): (Part, Header), place: (u64, u64)) -> Result<()> {
         let (at, shown) = (self.parts.len(), part.path.display().to_string());
         if gguf_split::stated(&header.metadata)? != Some(place) {
-            bail_data!("`{shown}` is not part {} of {}, as its name says: its metadata say otherwise", place.0 + 1, place.1);
+            bail_data!(
+                "`{shown}` is not part {} of {}, as its name says: its metadata say otherwise",
+                place.0 + 1,
+                place.1
+            );
         }
         for (name, tensor) in header.tensors {
             if self.tensors.contains_key(&name) {
@@ -174,9 +195,14 @@ impl Gguf {
     ///
     /// Errors (class data): the first, and how many there are.
     pub fn readable(&self) -> Result<()> {
-        let unread: Vec<&str> = self.names().into_iter().filter(|name| self.encoding(name).is_none()).collect();
+        let unread: Vec<&str> =
+            self.names().into_iter().filter(|name| self.encoding(name).is_none()).collect();
         let Some(name) = unread.first() else { return Ok(()) };
-        let more = if unread.len() > 1 { format!(" (as are {} more)", unread.len() - 1) } else { String::new() };
+        let more = if unread.len() > 1 {
+            format!(" (as are {} more)", unread.len() - 1)
+        } else {
+            String::new()
+        };
         let error = Error::data(format!(
             "tensor `{name}` in `{}` is stored as {}{more}, which is not read; F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q8_K, IQ4_NL, IQ4_XS \
              and MXFP4 are",
@@ -196,11 +222,18 @@ impl Gguf {
     }
 
     /// A metadata value that may be missing, but not of another type: `optional("llama.vocab_size", Value::as_u64)`.
-    pub fn optional<'a, T>(&'a self, key: &str, read: fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+    pub fn optional<'a, T>(
+        &'a self,
+        key: &str,
+        read: fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
         let Some(value) = self.metadata.get(key) else { return Ok(None) };
         match read(value) {
             Some(read) => Ok(Some(read)),
-            None => bail_data!("`{}`: metadata `{key}` has a value of the wrong type: {value}", self.path.display()),
+            None => bail_data!(
+                "`{}`: metadata `{key}` has a value of the wrong type: {value}",
+                self.path.display()
+            ),
         }
     }
 
@@ -210,7 +243,8 @@ impl Gguf {
             Some(value) => Ok(value),
             None => {
                 let near = nearest(key, self.metadata.keys().map(String::as_str));
-                let error = Error::data(format!("`{}` has no metadata `{key}`", self.path.display()));
+                let error =
+                    Error::data(format!("`{}` has no metadata `{key}`", self.path.display()));
                 Err(match near {
                     Some(near) => error.hint(format!("it has `{near}`")),
                     None => error,
@@ -237,12 +271,16 @@ impl TensorSource for Gguf {
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let Some((at, tensor)) = self.tensors.get(name) else {
-            let hint = nearest(name, self.names()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let hint = nearest(name, self.names())
+                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             bail_data!("there is no tensor `{name}` in `{}`{hint}", self.path.display());
         };
         let Some(encoding) = self.encoding(name) else {
             let kind = self.dtype_name(name).unwrap_or_default();
-            bail_data!("tensor `{name}` in `{}` is stored as {kind}, which is not read", self.path.display());
+            bail_data!(
+                "tensor `{name}` in `{}` is stored as {kind}, which is not read",
+                self.path.display()
+            );
         };
         let part = &self.parts[*at];
         read(&part.map, tensor.range.clone(), encoding, &tensor.shape, dtype, device)

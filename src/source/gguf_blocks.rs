@@ -47,7 +47,9 @@ impl Blocks {
                     for (group, quants) in bytes[8..].chunks_exact(16).enumerate() {
                         let low = (bytes[4 + group / 2] >> (4 * (group % 2))) & 15;
                         let scale = (low | (((high >> (2 * group)) & 3) as u8) << 4) as i8 - 32;
-                        halves(quants, &IQ4, d * f32::from(scale), &mut |at, number| put(32 * group + at, number));
+                        halves(quants, &IQ4, d * f32::from(scale), &mut |at, number| {
+                            put(32 * group + at, number)
+                        });
                     }
                 }
             }
@@ -107,6 +109,9 @@ mod tests {
         bytes.extend([0x97; 16]);
         let numbers = decoded(Blocks::Mxfp4, &bytes);
         assert_eq!((numbers[0], numbers[16]), (12.0, -1.0));
-        assert_eq!([e8m0(0), e8m0(1), e8m0(2), e8m0(127)], [f32::powi(2.0, -128), f32::powi(2.0, -127), f32::powi(2.0, -126), 0.5]);
+        assert_eq!(
+            [e8m0(0), e8m0(1), e8m0(2), e8m0(127)],
+            [f32::powi(2.0, -128), f32::powi(2.0, -127), f32::powi(2.0, -126), 0.5]
+        );
     }
 }

@@ -40,7 +40,9 @@ pub(super) struct Described {
 
 /// ggml's types by number: name, numbers in a block, bytes of a block, and how to read it where that is known.
 pub(super) fn kind(number: u32) -> Option<(&'static str, usize, usize, Option<Encoding>)> {
-    let blocks = |name, kind: GgmlDType| (name, kind.block_size(), kind.type_size(), Some(Encoding::Blocks(kind)));
+    let blocks = |name, kind: GgmlDType| {
+        (name, kind.block_size(), kind.type_size(), Some(Encoding::Blocks(kind)))
+    };
     let own = |name, kind: Blocks| (name, kind.numbers(), kind.size(), Some(Encoding::Own(kind)));
     Some(match number {
         0 => ("F32", 1, 4, Some(Encoding::F32)),
@@ -97,8 +99,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header> {
     }
     match cursor.u32("version")? {
         2 | 3 => {}
-        1 => bail_data!("GGUF version 1 is not read; convert the model again (versions 2 and 3 are)"),
-        version if version.swap_bytes() <= 3 => bail_data!("it is a big-endian GGUF file; only little-endian ones are read"),
+        1 => {
+            bail_data!("GGUF version 1 is not read; convert the model again (versions 2 and 3 are)")
+        }
+        version if version.swap_bytes() <= 3 => {
+            bail_data!("it is a big-endian GGUF file; only little-endian ones are read")
+        }
         version => bail_data!("GGUF version {version} is not known; versions 2 and 3 are read"),
     }
     let tensors = cursor.count(MIN_TENSOR, "tensors", 8)?;
@@ -129,7 +135,12 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header> {
 type Row = (String, Vec<usize>, u32, u64, u64);
 
 /// Turns offsets into ranges of the file, and refuses those outside it, unaligned, or over one another.
-fn place(mut table: Vec<Row>, header: usize, length: usize, alignment: u64) -> Result<BTreeMap<String, Described>> {
+fn place(
+    mut table: Vec<Row>,
+    header: usize,
+    length: usize,
+    alignment: u64,
+) -> Result<BTreeMap<String, Described>> {
     let Some(start) = (header as u64).checked_next_multiple_of(alignment) else {
         bail_data!("`general.alignment` is {alignment}, more than the file's {length} bytes");
     };
@@ -138,7 +149,9 @@ fn place(mut table: Vec<Row>, header: usize, length: usize, alignment: u64) -> R
     let mut last: Option<(String, u64)> = None;
     for (name, shape, kind, size, offset) in table {
         if offset % alignment != 0 {
-            bail_data!("tensor `{name}` lies at offset {offset}, which is not a multiple of the alignment {alignment}");
+            bail_data!(
+                "tensor `{name}` lies at offset {offset}, which is not a multiple of the alignment {alignment}"
+            );
         }
         if let Some((other, end)) = &last
             && offset < *end
@@ -147,7 +160,9 @@ fn place(mut table: Vec<Row>, header: usize, length: usize, alignment: u64) -> R
         }
         let range = start.checked_add(offset).and_then(|from| Some(from..from.checked_add(size)?));
         let Some(range) = range.filter(|range| range.end <= length as u64) else {
-            bail_data!("tensor `{name}` ({size} bytes at offset {offset} of the data) lies outside the file's {length} bytes");
+            bail_data!(
+                "tensor `{name}` ({size} bytes at offset {offset} of the data) lies outside the file's {length} bytes"
+            );
         };
         last = Some((name.clone(), offset + size));
         let described = Described { shape, kind, range: range.start as usize..range.end as usize };
@@ -170,7 +185,11 @@ impl<'a> Cursor<'a> {
 
     fn take(&mut self, count: usize, what: &str) -> Result<&'a [u8]> {
         if count > self.left() {
-            bail_data!("it is cut short: {what} needs {count} bytes at byte {}, {} are left", self.at, self.left());
+            bail_data!(
+                "it is cut short: {what} needs {count} bytes at byte {}, {} are left",
+                self.at,
+                self.left()
+            );
         }
         let taken = &self.bytes[self.at..self.at + count];
         self.at += count;
@@ -195,7 +214,10 @@ impl<'a> Cursor<'a> {
     fn count(&mut self, size: usize, what: &str, reserve: usize) -> Result<usize> {
         let count = self.u64(what)?;
         if count > (self.left().saturating_sub(reserve) / size) as u64 {
-            bail_data!("it claims {count} {what}, more than its remaining {} bytes can hold", self.left());
+            bail_data!(
+                "it claims {count} {what}, more than its remaining {} bytes can hold",
+                self.left()
+            );
         }
         Ok(count as usize)
     }
@@ -209,7 +231,10 @@ impl<'a> Cursor<'a> {
         let bytes = self.text(what)?;
         match std::str::from_utf8(bytes) {
             Ok(name) => Ok(name.to_owned()),
-            Err(_) => bail_data!("{what} is not UTF-8: `{}`", String::from_utf8_lossy(&bytes[..bytes.len().min(64)])),
+            Err(_) => bail_data!(
+                "{what} is not UTF-8: `{}`",
+                String::from_utf8_lossy(&bytes[..bytes.len().min(64)])
+            ),
         }
     }
 
@@ -225,7 +250,9 @@ impl<'a> Cursor<'a> {
         let count = self.count(size, &format!("elements in `{key}`"), 0)?;
         // Texts are repaired where they are not UTF-8, as llama.cpp takes any bytes there.
         if kind == 8 {
-            let texts: Result<_> = (0..count).map(|_| Ok(String::from_utf8_lossy(self.text(key)?).into_owned())).collect();
+            let texts: Result<_> = (0..count)
+                .map(|_| Ok(String::from_utf8_lossy(self.text(key)?).into_owned()))
+                .collect();
             return Ok(Value::Strings(texts?));
         }
         Ok(match kind {
@@ -275,7 +302,9 @@ impl<'a> Cursor<'a> {
         let name = self.name("a tensor's name")?;
         let dimensions = self.u32(&name)?;
         if dimensions > MAX_DIMENSIONS {
-            bail_data!("tensor `{name}` has {dimensions} dimensions; at most {MAX_DIMENSIONS} are possible");
+            bail_data!(
+                "tensor `{name}` has {dimensions} dimensions; at most {MAX_DIMENSIONS} are possible"
+            );
         }
         let mut shape = Vec::new();
         for _ in 0..dimensions {
@@ -289,10 +318,14 @@ impl<'a> Cursor<'a> {
         // The first dimension of the file is the innermost one, and blocks lie along it; a tensor without any is one number.
         let row = shape.first().copied().unwrap_or(1);
         if !row.is_multiple_of(numbers as u64) {
-            bail_data!("tensor `{name}` of type {word} has rows of {row} numbers, not a multiple of {numbers}");
+            bail_data!(
+                "tensor `{name}` of type {word} has rows of {row} numbers, not a multiple of {numbers}"
+            );
         }
-        let count = shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension));
-        let Some(size) = count.and_then(|count| (count / numbers as u64).checked_mul(bytes as u64)) else {
+        let count =
+            shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension));
+        let Some(size) = count.and_then(|count| (count / numbers as u64).checked_mul(bytes as u64))
+        else {
             bail_data!("tensor `{name}` claims the impossible shape {shape:?}");
         };
         let shape = shape.iter().rev().map(|dimension| *dimension as usize).collect();

@@ -30,7 +30,10 @@ pub(super) fn stated(metadata: &BTreeMap<String, Value>) -> Result<Option<(u64, 
     let Some(count) = number("split.count")?.filter(|count| *count > 1) else { return Ok(None) };
     let no = number("split.no")?.unwrap_or(0);
     if count > MOST || no >= count {
-        bail_data!("its metadata make it part {} of {count}, which cannot be", no.saturating_add(1));
+        bail_data!(
+            "its metadata make it part {} of {count}, which cannot be",
+            no.saturating_add(1)
+        );
     }
     Ok(Some((no, count)))
 }
@@ -40,17 +43,27 @@ pub(super) fn stated(metadata: &BTreeMap<String, Value>) -> Result<Option<(u64, 
 /// Errors (class data): a part is missing, or the file's name is not that of a part.
 pub(super) fn parts(path: &Path, no: u64, count: u64) -> Result<Vec<PathBuf>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (stem, ending) = name.split_at(name.len() - name.rsplit_once('.').map_or(0, |(_, ending)| ending.len() + 1));
+    let (stem, ending) =
+        name.split_at(name.len() - name.rsplit_once('.').map_or(0, |(_, ending)| ending.len() + 1));
     let part = |no: u64| format!("-{:05}-of-{count:05}", no + 1);
     let this = format!("`{}` is part {} of {count} of a model", path.display(), no + 1);
     let Some(prefix) = stem.strip_suffix(&part(no)) else {
-        return Err(Error::data(format!("{this}, and its name is not that of a part")).hint(NAMES).into());
+        return Err(Error::data(format!("{this}, and its name is not that of a part"))
+            .hint(NAMES)
+            .into());
     };
-    let all: Vec<PathBuf> = (0..count).map(|no| path.with_file_name(format!("{prefix}{}{ending}", part(no)))).collect();
+    let all: Vec<PathBuf> =
+        (0..count).map(|no| path.with_file_name(format!("{prefix}{}{ending}", part(no)))).collect();
     let missing: Vec<&PathBuf> = all.iter().filter(|path| !path.is_file()).collect();
     if let Some(first) = missing.first() {
-        let more = if missing.len() > 1 { format!(" (and {} more)", missing.len() - 1) } else { String::new() };
-        return Err(Error::data(format!("{this}, and `{}` is missing{more}", first.display())).hint(NAMES).into());
+        let more = if missing.len() > 1 {
+            format!(" (and {} more)", missing.len() - 1)
+        } else {
+            String::new()
+        };
+        return Err(Error::data(format!("{this}, and `{}` is missing{more}", first.display()))
+            .hint(NAMES)
+            .into());
     }
     Ok(all)
 }
@@ -75,21 +88,40 @@ mod tests {
             std::fs::write(path(name), "").unwrap();
         }
         let error = parts(&path("m-00003-of-00003.gguf"), 2, 3).unwrap_err().to_string();
-        assert!(error.contains("is part 3 of 3 of a model") && error.ends_with("m-00002-of-00003.gguf` is missing"), "{error}");
+        assert!(
+            error.contains("is part 3 of 3 of a model")
+                && error.ends_with("m-00002-of-00003.gguf` is missing"),
+            "{error}"
+        );
         std::fs::write(path("m-00002-of-00003.gguf"), "").unwrap();
         let all: Vec<PathBuf> = (1..4).map(|n| path(&format!("m-0000{n}-of-00003.gguf"))).collect();
         assert_eq!(parts(&all[1], 1, 3).unwrap(), all);
-        assert!(parts(&path("m.gguf"), 0, 2).unwrap_err().to_string().ends_with("is not that of a part"));
+        assert!(
+            parts(&path("m.gguf"), 0, 2)
+                .unwrap_err()
+                .to_string()
+                .ends_with("is not that of a part")
+        );
         assert!(parts(&all[1], 0, 3).is_err() && parts(Path::new("x"), 0, 2).is_err());
-        assert!(is_later_part(&all[1]) && !is_later_part(&all[0]) && !is_later_part(Path::new("a-of-b.gguf")));
+        assert!(
+            is_later_part(&all[1])
+                && !is_later_part(&all[0])
+                && !is_later_part(Path::new("a-of-b.gguf"))
+        );
     }
 
     #[test]
     fn what_a_part_may_state() {
         let told = |no: u64, count: u64| {
-            stated(&BTreeMap::from([("split.no".into(), Value::Unsigned(no)), ("split.count".into(), Value::Unsigned(count))]))
+            stated(&BTreeMap::from([
+                ("split.no".into(), Value::Unsigned(no)),
+                ("split.count".into(), Value::Unsigned(count)),
+            ]))
         };
-        assert_eq!((told(0, 0).unwrap(), told(0, 1).unwrap(), told(1, 2).unwrap()), (None, None, Some((1, 2))));
+        assert_eq!(
+            (told(0, 0).unwrap(), told(0, 1).unwrap(), told(1, 2).unwrap()),
+            (None, None, Some((1, 2)))
+        );
         assert!(told(2, 2).is_err() && told(0, 1 << 40).is_err() && told(u64::MAX, 2).is_err());
         assert!(stated(&BTreeMap::from([("split.count".into(), Value::Bool(true))])).is_err());
     }

@@ -52,9 +52,11 @@ impl Grants {
             }
             _ => "none was given".into(),
         };
-        Err(Error::usage(format!("a recipe may read only the paths given with `-p`, not `{name}`; {granted}"))
-            .hint(format!("declare a parameter in the recipe and run it with `-p NAME={name}`"))
-            .into())
+        Err(Error::usage(format!(
+            "a recipe may read only the paths given with `-p`, not `{name}`; {granted}"
+        ))
+        .hint(format!("declare a parameter in the recipe and run it with `-p NAME={name}`"))
+        .into())
     }
 }
 
@@ -75,20 +77,38 @@ mod tests {
     fn only_the_exact_text_is_granted() {
         let grants = Grants::new(["data/train.json".into(), "models/tiny".into()], false);
         assert_eq!(grants.check("data/train.json").unwrap(), PathBuf::from("data/train.json"));
-        for other in ["data/../data/train.json", "./data/train.json", "data", "models/tiny/config.json", "/etc/passwd", ""] {
+        for other in [
+            "data/../data/train.json",
+            "./data/train.json",
+            "data",
+            "models/tiny/config.json",
+            "/etc/passwd",
+            "",
+        ] {
             let error = grants.check(other).unwrap_err();
             assert_eq!(class_of(&error), Class::Usage);
             assert_eq!(
                 error.to_string(),
-                format!("a recipe may read only the paths given with `-p`, not `{other}`; given were `data/train.json`, `models/tiny`")
+                format!(
+                    "a recipe may read only the paths given with `-p`, not `{other}`; given were `data/train.json`, `models/tiny`"
+                )
             );
-            assert_eq!(hint_of(&error).unwrap(), format!("declare a parameter in the recipe and run it with `-p NAME={other}`"));
+            assert_eq!(
+                hint_of(&error).unwrap(),
+                format!("declare a parameter in the recipe and run it with `-p NAME={other}`")
+            );
         }
     }
 
     #[test]
     fn none_and_everything() {
-        assert!(Grants::none().check("x.json").unwrap_err().to_string().ends_with("not `x.json`; none was given"));
+        assert!(
+            Grants::none()
+                .check("x.json")
+                .unwrap_err()
+                .to_string()
+                .ends_with("not `x.json`; none was given")
+        );
         assert!(!Grants::none().hub);
         assert_eq!(Grants::everything().check("/x").unwrap(), PathBuf::from("/x"));
     }

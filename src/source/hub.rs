@@ -13,7 +13,8 @@ use crate::error::Error;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
-const OFFLINE: &str = "offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds it";
+const OFFLINE: &str =
+    "offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds it";
 
 /// Where to fetch from, with which token, and where to keep it.
 #[derive(Clone, Debug)]
@@ -27,8 +28,17 @@ pub struct Hub {
 
 impl Hub {
     /// A hub at `endpoint` with files kept in the folder `cache`.
-    pub fn new(endpoint: impl Into<String>, cache: impl Into<PathBuf>, token: Option<String>) -> Self {
-        Self { endpoint: endpoint.into().trim_end_matches('/').to_owned(), cache: cache.into(), token, offline: false }
+    pub fn new(
+        endpoint: impl Into<String>,
+        cache: impl Into<PathBuf>,
+        token: Option<String>,
+    ) -> Self {
+        Self {
+            endpoint: endpoint.into().trim_end_matches('/').to_owned(),
+            cache: cache.into(),
+            token,
+            offline: false,
+        }
     }
 
     /// As the environment says, in the order of huggingface_hub: the cache is HF_HUB_CACHE, else
@@ -42,8 +52,13 @@ impl Hub {
         Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
     }
 
-    fn from_variables(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Result<Self> {
-        let set = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    fn from_variables(
+        variable: impl Fn(&str) -> Option<String>,
+        home: Option<PathBuf>,
+    ) -> Result<Self> {
+        let set = |name: &str| {
+            variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
         let place = |name: &str| {
             let text = set(name)?;
             Some(match (text.strip_prefix("~/"), &home) {
@@ -51,16 +66,33 @@ impl Hub {
                 _ => PathBuf::from(text),
             })
         };
-        let default = || Some(place("XDG_CACHE_HOME").or_else(|| Some(home.as_ref()?.join(".cache")))?.join("huggingface"));
+        let default = || {
+            Some(
+                place("XDG_CACHE_HOME")
+                    .or_else(|| Some(home.as_ref()?.join(".cache")))?
+                    .join("huggingface"),
+            )
+        };
         let own = place("HF_HOME").or_else(default);
-        let cache = place("HF_HUB_CACHE").or_else(|| place("HUGGINGFACE_HUB_CACHE")).or_else(|| Some(own.as_ref()?.join("hub")));
+        let cache = place("HF_HUB_CACHE")
+            .or_else(|| place("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| Some(own.as_ref()?.join("hub")));
         let Some(cache) = cache else {
             bail_data!("no place to keep downloads: set HF_HOME, or pass a local folder");
         };
-        let kept = || std::fs::read_to_string(place("HF_TOKEN_PATH").or_else(|| Some(own.as_ref()?.join("token")))?).ok();
-        let token = set("HF_TOKEN").or_else(kept).map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        let kept = || {
+            std::fs::read_to_string(
+                place("HF_TOKEN_PATH").or_else(|| Some(own.as_ref()?.join("token")))?,
+            )
+            .ok()
+        };
+        let token = set("HF_TOKEN")
+            .or_else(kept)
+            .map(|token| token.trim().to_owned())
+            .filter(|token| !token.is_empty());
         let yes = |text: String| ["1", "ON", "YES", "TRUE"].contains(&text.to_uppercase().as_str());
-        let offline = set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE")).is_some_and(yes);
+        let offline =
+            set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE")).is_some_and(yes);
         let hub = Self::new(set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()), cache, token);
         Ok(Self { offline, ..hub })
     }
@@ -70,7 +102,11 @@ impl Hub {
     ///
     /// Errors (class data): the hub cannot be reached, has no such repository, revision or file, or wants a token.
     pub fn model(&self, id: &str, revision: Option<&str>) -> Result<ModelFolder> {
-        let repo = Repo::with_revision(id.to_owned(), RepoType::Model, revision.unwrap_or("main").to_owned());
+        let repo = Repo::with_revision(
+            id.to_owned(),
+            RepoType::Model,
+            revision.unwrap_or("main").to_owned(),
+        );
         // All of it is there if somebody fetched it to its end: weights come last.
         match self.snapshot(&repo).map(|kept| folder(&kept)) {
             Some(Ok(files)) => Ok(files),
@@ -104,8 +140,17 @@ impl Hub {
             }
         }
         let config = get(CONFIG)?;
-        let templates = remote.listed.iter().map(String::as_str).filter(|name| tokenizer_template::is_additional(name));
-        for name in tokenizer.iter().copied().chain(OTHERS.into_iter().filter(|name| has(name))).chain(templates) {
+        let templates = remote
+            .listed
+            .iter()
+            .map(String::as_str)
+            .filter(|name| tokenizer_template::is_additional(name));
+        for name in tokenizer
+            .iter()
+            .copied()
+            .chain(OTHERS.into_iter().filter(|name| has(name)))
+            .chain(templates)
+        {
             get(name)?;
         }
         let file = get(weights)?;
@@ -125,7 +170,9 @@ impl Hub {
         };
         if self.offline {
             let cache = self.cache.display();
-            let message = format!("the cache `{cache}` does not hold `{shown}`, and HF_HUB_OFFLINE says to fetch nothing");
+            let message = format!(
+                "the cache `{cache}` does not hold `{shown}`, and HF_HUB_OFFLINE says to fetch nothing"
+            );
             return Err(Error::data(message).hint(OFFLINE).into());
         }
         let failed = |error: ApiError| self.explain(&shown, "", error);
@@ -135,7 +182,8 @@ impl Hub {
             .build()
             .map_err(failed)?;
         let api = api.repo(repo);
-        let listed = api.info().map_err(failed)?.siblings.into_iter().map(|file| file.rfilename).collect();
+        let listed =
+            api.info().map_err(failed)?.siblings.into_iter().map(|file| file.rfilename).collect();
         Ok(Remote { hub: self, shown, api, listed })
     }
 
@@ -146,7 +194,8 @@ impl Hub {
 
     /// Says for people what the client's error means.
     fn explain(&self, shown: &str, file: &str, error: ApiError) -> Error {
-        let what = if file.is_empty() { format!("`{shown}`") } else { format!("`{shown}`: {file}") };
+        let what =
+            if file.is_empty() { format!("`{shown}`") } else { format!("`{shown}`: {file}") };
         let endpoint = &self.endpoint;
         let ApiError::RequestError(error) = error else {
             return Error::data(format!("cannot fetch {what} from {endpoint}: {error}"));
@@ -155,14 +204,20 @@ impl Hub {
         match error.into_response().map(|response| response.status()) {
             Some(status @ (401 | 403)) => {
                 let token = match &self.token {
-                    Some(_) => "the token that was sent does not give access to it, or there is no such repository",
+                    Some(_) => {
+                        "the token that was sent does not give access to it, or there is no such repository"
+                    }
                     None => "it needs a token, or there is no such repository",
                 };
                 Error::data(format!("{endpoint} refuses {what} (status {status}): {token}"))
                     .hint("accept the model's terms on its page, then set HF_TOKEN to a token of your account")
             }
-            Some(404) => Error::data(format!("{endpoint} has no {what} (status 404): there is no such repository, revision or file")),
-            Some(status) => Error::data(format!("{endpoint} cannot serve {what} now (status {status})")),
+            Some(404) => Error::data(format!(
+                "{endpoint} has no {what} (status 404): there is no such repository, revision or file"
+            )),
+            Some(status) => {
+                Error::data(format!("{endpoint} cannot serve {what} now (status {status})"))
+            }
             None => Error::data(format!(
                 "cannot reach {endpoint} for {what}, and the cache `{}` does not hold it: {text}",
                 self.cache.display()
@@ -189,13 +244,15 @@ impl Remote<'_> {
 
     /// An error about what the repository holds, which is told beside it.
     pub fn lacks(&self, what: &str) -> Error {
-        Error::data(format!("`{}` on {} has no {what}", self.shown, self.hub.endpoint)).hint(others(&self.listed))
+        Error::data(format!("`{}` on {} has no {what}", self.shown, self.hub.endpoint))
+            .hint(others(&self.listed))
     }
 }
 
 /// A hint at what a repository holds instead.
 fn others(listed: &[String]) -> String {
-    let shown: Vec<&str> = listed.iter().map(String::as_str).filter(|name| !name.starts_with('.')).take(12).collect();
+    let shown: Vec<&str> =
+        listed.iter().map(String::as_str).filter(|name| !name.starts_with('.')).take(12).collect();
     format!("it holds {}{}", shown.join(", "), if listed.len() > 12 { ", …" } else { "" })
 }
 
@@ -204,7 +261,9 @@ mod tests {
     use super::*;
 
     fn hub(variables: &[(&str, &str)], home: Option<&str>) -> Result<Hub> {
-        let get = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let get = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
         Hub::from_variables(get, home.map(PathBuf::from))
     }
 
@@ -217,21 +276,42 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "kept\n").unwrap();
         let home = folder.path().to_str().unwrap();
-        let set = hub(&[("HF_HOME", home), ("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", "")], None).unwrap();
+        let set =
+            hub(&[("HF_HOME", home), ("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", "")], None)
+                .unwrap();
         assert_eq!((set.endpoint.as_str(), set.token.as_deref()), ("http://mirror", Some("kept")));
         assert_eq!(set.cache, folder.path().join("hub"));
-        assert_eq!(hub(&[("HF_HOME", home), ("HF_TOKEN", "mine")], None).unwrap().token.as_deref(), Some("mine"));
+        assert_eq!(
+            hub(&[("HF_HOME", home), ("HF_TOKEN", "mine")], None).unwrap().token.as_deref(),
+            Some("mine")
+        );
         assert!(hub(&[], None).unwrap_err().to_string().contains("HF_HOME"));
 
-        let cache = |variables: &[(&str, &str)]| hub(variables, Some("/me")).unwrap().cache.display().to_string();
-        let all = [("HF_HUB_CACHE", "~/a"), ("HUGGINGFACE_HUB_CACHE", "/b"), ("HF_HOME", "/c"), ("XDG_CACHE_HOME", "/d")];
-        for (from, want) in ["/me/a", "/b", "/c/hub", "/d/huggingface/hub", "/me/.cache/huggingface/hub"].into_iter().enumerate() {
+        let cache = |variables: &[(&str, &str)]| {
+            hub(variables, Some("/me")).unwrap().cache.display().to_string()
+        };
+        let all = [
+            ("HF_HUB_CACHE", "~/a"),
+            ("HUGGINGFACE_HUB_CACHE", "/b"),
+            ("HF_HOME", "/c"),
+            ("XDG_CACHE_HOME", "/d"),
+        ];
+        for (from, want) in
+            ["/me/a", "/b", "/c/hub", "/d/huggingface/hub", "/me/.cache/huggingface/hub"]
+                .into_iter()
+                .enumerate()
+        {
             assert_eq!(cache(&all[from..]), want);
         }
         // The token stays in the home.
-        assert_eq!(hub(&[("HF_HOME", home), ("HF_HUB_CACHE", "/a")], None).unwrap().token.as_deref(), Some("kept"));
+        assert_eq!(
+            hub(&[("HF_HOME", home), ("HF_HUB_CACHE", "/a")], None).unwrap().token.as_deref(),
+            Some("kept")
+        );
         let offline = |variables: &[(&str, &str)]| hub(variables, Some("/me")).unwrap().offline;
         assert!(offline(&[("HF_HUB_OFFLINE", "1")]) && offline(&[("TRANSFORMERS_OFFLINE", "yes")]));
-        assert!(!offline(&[]) && !offline(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]));
+        assert!(
+            !offline(&[]) && !offline(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")])
+        );
     }
 }

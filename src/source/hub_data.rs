@@ -31,12 +31,17 @@ impl Hub {
         }
         let remote = match self.remote(id, repo.clone()) {
             Ok(remote) => remote,
-            Err(error) => return self.snapshot(&repo).and_then(|folder| held(&folder)).unwrap_or(Err(error)),
+            Err(error) => {
+                return self.snapshot(&repo).and_then(|folder| held(&folder)).unwrap_or(Err(error));
+            }
         };
-        let Some(names) =
-            FOLDERS.iter().map(|folder| listed(&remote, folder)).find(|found| !matches!(found, Ok(names) if names.is_empty()))
+        let Some(names) = FOLDERS
+            .iter()
+            .map(|folder| listed(&remote, folder))
+            .find(|found| !matches!(found, Ok(names) if names.is_empty()))
         else {
-            let what = "files of splits (train, validation, test) in its root, in `data` or in `default`";
+            let what =
+                "files of splits (train, validation, test) in its root, in `data` or in `default`";
             return Err(remote.lacks(what).into());
         };
         let names = names?;
@@ -53,7 +58,10 @@ impl Hub {
     /// Errors (class data): those of [`Hub::model`]; a file that the repository does not hold.
     pub fn data_with(&self, id: &str, revision: Option<&str>, wanted: &Wanted) -> Result<Splits> {
         let repo = data_set(id, revision);
-        let names: Splits = wanted.iter().map(|(split, names)| ((*split).to_owned(), names.iter().map(PathBuf::from).collect())).collect();
+        let names: Splits = wanted
+            .iter()
+            .map(|(split, names)| ((*split).to_owned(), names.iter().map(PathBuf::from).collect()))
+            .collect();
         if let Some(splits) = self.snapshot(&repo).and_then(|folder| below(&folder, &names)) {
             return Ok(splits);
         }
@@ -81,7 +89,10 @@ fn listed(remote: &Remote, folder: &str) -> Result<Splits> {
         let below = parent.strip_prefix(folder).map(|rest| rest.trim_start_matches('/'));
         let files = match below {
             Some("") => &mut listing.files,
-            Some(below) if !below.contains('/') && (folder.is_empty() || parent[folder.len()..].starts_with('/')) => {
+            Some(below)
+                if !below.contains('/')
+                    && (folder.is_empty() || parent[folder.len()..].starts_with('/')) =>
+            {
                 listing.folders.entry(below.to_owned()).or_default()
             }
             _ => continue,
@@ -96,14 +107,19 @@ fn listed(remote: &Remote, folder: &str) -> Result<Splits> {
 /// The files of splits that a snapshot in the cache holds, or why they are no data set; `None`
 /// where there are none.
 fn held(snapshot: &Path) -> Option<Result<Splits>> {
-    let folders = FOLDERS.iter().map(|folder| snapshot.join(folder)).filter(|folder| folder.is_dir());
-    folders.map(|folder| in_folder(&folder)).find(|found| !matches!(found, Ok(splits) if splits.is_empty()))
+    let folders =
+        FOLDERS.iter().map(|folder| snapshot.join(folder)).filter(|folder| folder.is_dir());
+    folders
+        .map(|folder| in_folder(&folder))
+        .find(|found| !matches!(found, Ok(splits) if splits.is_empty()))
 }
 
 fn fetch(remote: &Remote, names: &Splits) -> Result<Splits> {
     let mut splits = Splits::new();
     for (split, names) in names {
-        let get = |name: &PathBuf| remote.get(name.to_str().ok_or_else(|| Error::data("a name that is not UTF-8"))?);
+        let get = |name: &PathBuf| {
+            remote.get(name.to_str().ok_or_else(|| Error::data("a name that is not UTF-8"))?)
+        };
         splits.insert(split.clone(), names.iter().map(get).collect::<Result<_>>()?);
     }
     Ok(splits)
@@ -117,6 +133,8 @@ fn noted(folder: &Path) -> Option<Splits> {
 
 fn below(folder: &Path, names: &Splits) -> Option<Splits> {
     let file = |name: &PathBuf| Some(folder.join(name)).filter(|path| path.is_file());
-    let files = |(split, names): (&String, &Vec<PathBuf>)| Some((split.clone(), names.iter().map(file).collect::<Option<_>>()?));
+    let files = |(split, names): (&String, &Vec<PathBuf>)| {
+        Some((split.clone(), names.iter().map(file).collect::<Option<_>>()?))
+    };
     names.iter().map(files).collect()
 }

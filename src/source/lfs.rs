@@ -17,8 +17,13 @@ pub fn is_pointer(bytes: &[u8]) -> bool {
 
 /// The error for a pointer where a file should be (class data).
 pub fn pointer_error(path: &Path) -> Error {
-    let message = format!("`{}` is a Git LFS pointer, not the file itself: it says where the content is kept", path.display());
-    Error::data(message).hint("fetch the content with `git lfs pull` in that repository, or download the file again")
+    let message = format!(
+        "`{}` is a Git LFS pointer, not the file itself: it says where the content is kept",
+        path.display()
+    );
+    Error::data(message).hint(
+        "fetch the content with `git lfs pull` in that repository, or download the file again",
+    )
 }
 
 #[cfg(test)]
@@ -28,9 +33,15 @@ mod tests {
 
     #[test]
     fn pointers_are_told_from_files() {
-        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
+        let pointer =
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n";
         assert!(is_pointer(pointer));
-        for other in [&b""[..], b"{\"text\": \"version https://git-lfs.github.com/spec/v1\"}", b"version 1", &pointer[..20]] {
+        for other in [
+            &b""[..],
+            b"{\"text\": \"version https://git-lfs.github.com/spec/v1\"}",
+            b"version 1",
+            &pointer[..20],
+        ] {
             assert!(!is_pointer(other));
         }
         assert!(!is_pointer(&[&pointer[..], &[b'x'; 1024]].concat()));

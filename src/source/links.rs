@@ -12,15 +12,26 @@ use crate::error::Error;
 ///
 /// Errors (class data): it leads elsewhere, or to nothing.
 pub(super) fn inside(path: &Path, root: &Path) -> Result<()> {
-    const COPY: &str = "a copy with the files themselves in place of links is made by `cp -RL FOLDER COPY`";
+    const COPY: &str =
+        "a copy with the files themselves in place of links is made by `cp -RL FOLDER COPY`";
     let Ok(target) = path.canonicalize() else {
-        let what = if path.is_symlink() { "is a link to a file that is not there" } else { "cannot be read" };
+        let what = if path.is_symlink() {
+            "is a link to a file that is not there"
+        } else {
+            "cannot be read"
+        };
         return Err(Error::data(format!("`{}` {what}", path.display())).hint(COPY).into());
     };
-    if target.starts_with(root) || blobs(root).into_iter().flatten().any(|blobs| target.starts_with(blobs)) {
+    if target.starts_with(root)
+        || blobs(root).into_iter().flatten().any(|blobs| target.starts_with(blobs))
+    {
         return Ok(());
     }
-    let message = format!("`{}` is a link that leads out of the data folder `{}`", path.display(), root.display());
+    let message = format!(
+        "`{}` is a link that leads out of the data folder `{}`",
+        path.display(),
+        root.display()
+    );
     Err(Error::data(message).hint(COPY).into())
 }
 
@@ -28,7 +39,10 @@ pub(super) fn inside(path: &Path, root: &Path) -> Result<()> {
 /// `CACHE/datasets--me--talks/snapshots/abc123` and what is below it,
 /// `CACHE/datasets--me--talks/blobs` and the store `CACHE/blobs` that repositories share.
 fn blobs(folder: &Path) -> Option<[PathBuf; 2]> {
-    let snapshots = folder.ancestors().skip(1).find(|above| above.file_name().is_some_and(|name| name == "snapshots"))?;
+    let snapshots = folder
+        .ancestors()
+        .skip(1)
+        .find(|above| above.file_name().is_some_and(|name| name == "snapshots"))?;
     let repository = snapshots.parent()?;
     let name = repository.file_name()?.to_str()?;
     let ours = ["datasets--", "models--", "spaces--"].iter().any(|kind| name.starts_with(kind));
@@ -58,10 +72,16 @@ mod tests {
         for root in [folder.as_path(), folder.parent().unwrap()] {
             inside(&folder.join("train.json"), root).unwrap();
             let error = inside(&folder.join("dev.json"), root).unwrap_err();
-            assert!(error.to_string().contains("is a link that leads out of the data folder"), "{error}");
+            assert!(
+                error.to_string().contains("is a link that leads out of the data folder"),
+                "{error}"
+            );
             assert!(hint_of(&error).unwrap().contains("cp -RL"));
             let error = inside(&folder.join("test.json"), root).unwrap_err();
-            assert!(error.to_string().ends_with("is a link to a file that is not there"), "{error}");
+            assert!(
+                error.to_string().ends_with("is a link to a file that is not there"),
+                "{error}"
+            );
         }
         // A folder that only looks like it.
         assert_eq!(blobs(Path::new("/home/snapshots/abc")), None);

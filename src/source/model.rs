@@ -31,8 +31,7 @@ pub(super) const OTHERS: [&str; 6] = [
 const WRITTEN_ANEW: [&str; 2] = ["special_tokens_map.json", "added_tokens.json"];
 
 /// What a model folder must hold, for messages.
-const LAYOUT: &str =
-    "a model folder holds config.json, tokenizer.json and model.safetensors, or model.safetensors.index.json with the shards it names";
+const LAYOUT: &str = "a model folder holds config.json, tokenizer.json and model.safetensors, or model.safetensors.index.json with the shards it names";
 
 /// Where a model's parts lie; all files exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +72,12 @@ impl ModelFiles {
         let Some(name) = pre_tokenizer else { return Ok(self) };
         pre_tokenizer::check(name)?;
         match self {
-            Self::Gguf { file, .. } => Ok(Self::Gguf { file, pre_tokenizer: Some(name.to_owned()) }),
-            _ => bail_usage!("a pre-tokenizer is named for a GGUF file; the model has a {TOKENIZER} of its own"),
+            Self::Gguf { file, .. } => {
+                Ok(Self::Gguf { file, pre_tokenizer: Some(name.to_owned()) })
+            }
+            _ => bail_usage!(
+                "a pre-tokenizer is named for a GGUF file; the model has a {TOKENIZER} of its own"
+            ),
         }
     }
 }
@@ -86,23 +89,33 @@ pub fn model(name: &Name) -> Result<ModelFiles> {
     match name {
         Name::Builtin(name) if name == MICRO.name => Ok(ModelFiles::Embedded(&MICRO)),
         Name::Builtin(name) => {
-            let near = nearest(name, [MICRO.name]).map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
-            Err(Error::data(format!("there is no embedded model `builtin:{name}`{near}")).hint("embedded is `builtin:micro`").into())
+            let near = nearest(name, [MICRO.name])
+                .map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
+            Err(Error::data(format!("there is no embedded model `builtin:{name}`{near}"))
+                .hint("embedded is `builtin:micro`")
+                .into())
         }
-        Name::Hub { id, revision } => Ok(ModelFiles::Folder(Hub::from_env()?.model(id, revision.as_deref())?)),
+        Name::Hub { id, revision } => {
+            Ok(ModelFiles::Folder(Hub::from_env()?.model(id, revision.as_deref())?))
+        }
         Name::Path(path) if path.is_dir() => match only_gguf(path)? {
             Some(file) => Ok(ModelFiles::gguf(file)),
             None => Ok(ModelFiles::Folder(folder(path)?)),
         },
-        Name::Path(path) if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) => {
+        Name::Path(path)
+            if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) =>
+        {
             if !path.is_file() {
                 bail_data!("there is no file `{}`", path.display());
             }
             Ok(ModelFiles::gguf(path.clone()))
         }
-        Name::Path(path) => {
-            Err(Error::data(format!("`{}` is no model: expected a folder, a GGUF file or a hub id", path.display())).hint(LAYOUT).into())
-        }
+        Name::Path(path) => Err(Error::data(format!(
+            "`{}` is no model: expected a folder, a GGUF file or a hub id",
+            path.display()
+        ))
+        .hint(LAYOUT)
+        .into()),
     }
 }
 
@@ -116,7 +129,11 @@ fn only_gguf(root: &Path) -> Result<Option<PathBuf>> {
     let mut files = gguf_files(root);
     if files.len() > 1 {
         let names: Vec<String> = files.iter().map(|path| format!("`{}`", path.display())).collect();
-        let error = Error::data(format!("folder `{}` holds {} GGUF files: name one", root.display(), names.len()));
+        let error = Error::data(format!(
+            "folder `{}` holds {} GGUF files: name one",
+            root.display(),
+            names.len()
+        ));
         return Err(error.hint(format!("there are {}", names.join(", "))).into());
     }
     Ok(files.pop())
@@ -124,9 +141,14 @@ fn only_gguf(root: &Path) -> Result<Option<PathBuf>> {
 
 /// The GGUF files of a folder, sorted, but for later parts of split ones.
 fn gguf_files(root: &Path) -> Vec<PathBuf> {
-    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) && path.is_file();
+    let is_gguf = |path: &PathBuf| {
+        path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) && path.is_file()
+    };
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_gguf(path) && !is_later_part(path)).collect();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| is_gguf(path) && !is_later_part(path))
+        .collect();
     files.sort();
     files
 }
@@ -134,8 +156,9 @@ fn gguf_files(root: &Path) -> Vec<PathBuf> {
 /// Finds the files of a local model folder.
 pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
     let lacks = |what: &str| {
-        let hint =
-            gguf_files(root).first().map_or(LAYOUT.to_owned(), |file| format!("{LAYOUT}; there is the GGUF file `{}`", file.display()));
+        let hint = gguf_files(root).first().map_or(LAYOUT.to_owned(), |file| {
+            format!("{LAYOUT}; there is the GGUF file `{}`", file.display())
+        });
         Error::data(format!("model folder `{}` has no {what}", root.display())).hint(hint)
     };
     let file = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
@@ -145,12 +168,18 @@ pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
         (None, Some(index)) => {
             let mut weights = Vec::new();
             for name in shards(&index)? {
-                weights.push(file(&name).ok_or_else(|| lacks(&format!("{name}, which its {INDEX} names")))?);
+                weights.push(
+                    file(&name)
+                        .ok_or_else(|| lacks(&format!("{name}, which its {INDEX} names")))?,
+                );
             }
             weights
         }
         (None, None) if file("pytorch_model.bin").is_some() => {
-            return Err(lacks(&format!("{WEIGHTS}, only pytorch_model.bin: pickled weights are not read")).into());
+            return Err(lacks(&format!(
+                "{WEIGHTS}, only pytorch_model.bin: pickled weights are not read"
+            ))
+            .into());
         }
         (None, None) => return Err(lacks(WEIGHTS).into()),
     };
@@ -162,7 +191,11 @@ pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
 
 /// Which file holds which tensor, where the weights of a folder are several and an index says so; else nothing.
 pub fn weight_map(folder: &ModelFolder) -> Result<BTreeMap<String, String>> {
-    if folder.weights == [folder.root.join(WEIGHTS)] { Ok(BTreeMap::new()) } else { places(&folder.root.join(INDEX)) }
+    if folder.weights == [folder.root.join(WEIGHTS)] {
+        Ok(BTreeMap::new())
+    } else {
+        places(&folder.root.join(INDEX))
+    }
 }
 
 /// The shards that an index names: plain file names, sorted, each once.
@@ -174,7 +207,8 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
 fn places(index: &Path) -> Result<BTreeMap<String, String>> {
     let shown = index.display();
     let json = json(index)?;
-    let Some(map) = json.get("weight_map").and_then(Value::as_object).filter(|map| !map.is_empty()) else {
+    let Some(map) = json.get("weight_map").and_then(Value::as_object).filter(|map| !map.is_empty())
+    else {
         bail_data!("`{shown}` has no `weight_map` that names the shards");
     };
     let mut names = BTreeMap::new();
@@ -182,8 +216,13 @@ fn places(index: &Path) -> Result<BTreeMap<String, String>> {
         let Some(name) = name.as_str() else {
             bail_data!("`{shown}`: tensor `{tensor}` lies in {name}, which is no file name");
         };
-        if name.starts_with('.') || name.contains(['/', '\\', ':', '\0']) || !name.ends_with(".safetensors") {
-            bail_data!("`{shown}`: tensor `{tensor}` lies in `{name}`; only plain names of .safetensors files are allowed");
+        if name.starts_with('.')
+            || name.contains(['/', '\\', ':', '\0'])
+            || !name.ends_with(".safetensors")
+        {
+            bail_data!(
+                "`{shown}`: tensor `{tensor}` lies in `{name}`; only plain names of .safetensors files are allowed"
+            );
         }
         names.insert(tensor.clone(), name.to_owned());
     }
@@ -194,7 +233,10 @@ fn places(index: &Path) -> Result<BTreeMap<String, String>> {
 /// reads none such.
 fn without_mark(path: &Path, text: &str) -> Result<()> {
     if text.starts_with('\u{feff}') {
-        let message = format!("`{}` begins with a byte order mark, which no JSON does; transformers refuses it too", path.display());
+        let message = format!(
+            "`{}` begins with a byte order mark, which no JSON does; transformers refuses it too",
+            path.display()
+        );
         return Err(Error::data(message).hint("save it as UTF-8 without that mark").into());
     }
     Ok(())
@@ -202,7 +244,8 @@ fn without_mark(path: &Path, text: &str) -> Result<()> {
 
 /// Reads a text file.
 pub(super) fn text(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
     if lfs::is_pointer(text.as_bytes()) {
         return Err(lfs::pointer_error(path).into());
     }
@@ -246,23 +289,47 @@ mod tests {
 
     #[test]
     fn a_folder_with_one_file_or_shards() {
-        let root = made(&[(CONFIG, "{}"), (TOKENIZER, "{}"), (WEIGHTS, ""), ("tokenizer_config.json", "{}")]);
-        let ModelFiles::Folder(files) = model(&Name::Path(root.path().into())).unwrap() else { panic!() };
+        let root = made(&[
+            (CONFIG, "{}"),
+            (TOKENIZER, "{}"),
+            (WEIGHTS, ""),
+            ("tokenizer_config.json", "{}"),
+        ]);
+        let ModelFiles::Folder(files) = model(&Name::Path(root.path().into())).unwrap() else {
+            panic!()
+        };
         assert_eq!(files.weights, [root.path().join(WEIGHTS)]);
         assert_eq!(files.others, [root.path().join("tokenizer_config.json")]);
 
         let index = r#"{"weight_map": {"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}}"#;
-        let root = made(&[(CONFIG, "{}"), (TOKENIZER, "{}"), (INDEX, index), ("m-1.safetensors", ""), ("m-2.safetensors", "")]);
-        let ModelFiles::Folder(files) = model(&Name::Path(root.path().into())).unwrap() else { panic!() };
-        assert_eq!(files.weights, [root.path().join("m-1.safetensors"), root.path().join("m-2.safetensors")]);
+        let root = made(&[
+            (CONFIG, "{}"),
+            (TOKENIZER, "{}"),
+            (INDEX, index),
+            ("m-1.safetensors", ""),
+            ("m-2.safetensors", ""),
+        ]);
+        let ModelFiles::Folder(files) = model(&Name::Path(root.path().into())).unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            files.weights,
+            [root.path().join("m-1.safetensors"), root.path().join("m-2.safetensors")]
+        );
     }
 
     #[test]
     fn what_is_missing_is_named() {
         assert_eq!(refused(&[]), "model folder `ROOT` has no config.json");
         assert_eq!(refused(&[(CONFIG, "{}")]), "model folder `ROOT` has no model.safetensors");
-        assert_eq!(refused(&[(CONFIG, "{}"), (WEIGHTS, "")]), "model folder `ROOT` has no tokenizer.json");
-        assert!(refused(&[(CONFIG, "{}"), ("pytorch_model.bin", "")]).contains("pickled weights are not read"));
+        assert_eq!(
+            refused(&[(CONFIG, "{}"), (WEIGHTS, "")]),
+            "model folder `ROOT` has no tokenizer.json"
+        );
+        assert!(
+            refused(&[(CONFIG, "{}"), ("pytorch_model.bin", "")])
+                .contains("pickled weights are not read")
+        );
         assert_eq!(
             refused(&[(CONFIG, "{}"), (INDEX, r#"{"weight_map": {"a": "m.safetensors"}}"#)]),
             "model folder `ROOT` has no m.safetensors, which its model.safetensors.index.json names"
@@ -280,9 +347,20 @@ mod tests {
 
     #[test]
     fn an_index_names_plain_files_only() {
-        for name in ["../m.safetensors", "/m.safetensors", "a/m.safetensors", ".m.safetensors", "m.bin", "c:m.safetensors", ""] {
+        for name in [
+            "../m.safetensors",
+            "/m.safetensors",
+            "a/m.safetensors",
+            ".m.safetensors",
+            "m.bin",
+            "c:m.safetensors",
+            "",
+        ] {
             let index = format!(r#"{{"weight_map": {{"a": "{name}"}}}}"#);
-            assert!(refused(&[(CONFIG, "{}"), (INDEX, &index)]).contains("only plain names"), "{name}");
+            assert!(
+                refused(&[(CONFIG, "{}"), (INDEX, &index)]).contains("only plain names"),
+                "{name}"
+            );
         }
         for index in ["", "[]", "{}", r#"{"weight_map": {}}"#, r#"{"weight_map": {"a": 1}}"#] {
             refused(&[(CONFIG, "{}"), (INDEX, index)]);
@@ -291,19 +369,35 @@ mod tests {
 
     #[test]
     fn a_folder_of_gguf_files() {
-        let root = made(&[("m-00001-of-00002.gguf", ""), ("m-00002-of-00002.gguf", ""), ("README.md", "")]);
+        let root = made(&[
+            ("m-00001-of-00002.gguf", ""),
+            ("m-00002-of-00002.gguf", ""),
+            ("README.md", ""),
+        ]);
         let file = root.path().join("m-00001-of-00002.gguf");
         let files = model(&Name::Path(root.path().into())).unwrap();
         assert_eq!(files, ModelFiles::gguf(file.clone()));
-        assert_eq!(files.split_by(Some("qwen2")).unwrap(), ModelFiles::Gguf { file: file.clone(), pre_tokenizer: Some("qwen2".into()) });
-        assert_eq!(class_of(&ModelFiles::gguf(file.clone()).split_by(Some("qwen")).unwrap_err()), Class::Usage);
-        assert_eq!(class_of(&ModelFiles::Embedded(&MICRO).split_by(Some("qwen2")).unwrap_err()), Class::Usage);
+        assert_eq!(
+            files.split_by(Some("qwen2")).unwrap(),
+            ModelFiles::Gguf { file: file.clone(), pre_tokenizer: Some("qwen2".into()) }
+        );
+        assert_eq!(
+            class_of(&ModelFiles::gguf(file.clone()).split_by(Some("qwen")).unwrap_err()),
+            Class::Usage
+        );
+        assert_eq!(
+            class_of(&ModelFiles::Embedded(&MICRO).split_by(Some("qwen2")).unwrap_err()),
+            Class::Usage
+        );
 
         std::fs::write(root.path().join("n.gguf"), "").unwrap();
         let error = model(&Name::Path(root.path().into())).unwrap_err();
         assert!(error.to_string().ends_with("holds 2 GGUF files: name one"), "{error}");
         assert!(crate::error::hint_of(&error).unwrap().contains("n.gguf"));
-        assert_eq!(refused(&[(CONFIG, "{}"), ("m.gguf", "")]), "model folder `ROOT` has no model.safetensors");
+        assert_eq!(
+            refused(&[(CONFIG, "{}"), ("m.gguf", "")]),
+            "model folder `ROOT` has no model.safetensors"
+        );
     }
 
     #[test]
@@ -311,7 +405,10 @@ mod tests {
         let error = model(&Name::Builtin("x".into())).unwrap_err();
         assert_eq!(error.to_string(), "there is no embedded model `builtin:x`");
         let root = made(&[("m.gguf", ""), ("m.bin", "")]);
-        assert!(matches!(model(&Name::Path(root.path().join("m.gguf"))).unwrap(), ModelFiles::Gguf { .. }));
+        assert!(matches!(
+            model(&Name::Path(root.path().join("m.gguf"))).unwrap(),
+            ModelFiles::Gguf { .. }
+        ));
         assert!(model(&Name::Path(root.path().join("m.bin"))).is_err());
         assert!(model(&Name::Path(root.path().join("none.gguf"))).is_err());
     }

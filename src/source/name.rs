@@ -32,8 +32,21 @@ impl fmt::Display for Name {
 }
 
 /// File endings that make a name a path even where it has one slash or none.
-const FILE_ENDINGS: [&str; 13] =
-    [".gguf", ".safetensors", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".jinja", ".gz", ".zst", ".arrow"];
+const FILE_ENDINGS: [&str; 13] = [
+    ".gguf",
+    ".safetensors",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".parquet",
+    ".jinja",
+    ".gz",
+    ".zst",
+    ".arrow",
+];
 
 /// Decides what `name` stands for. A granted path that exists comes before a hub id of the same text.
 ///
@@ -56,8 +69,12 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
     match hub_id(name) {
         Some(hub) if grants.hub => Ok(hub),
         Some(_) => {
-            let error = Error::usage(format!("`{name}` would be fetched from the hub, which the recipe may not ask for by itself"));
-            Err(error.hint(format!("give it with `-p NAME={name}`, or allow all with `--allow-hub`")).into())
+            let error = Error::usage(format!(
+                "`{name}` would be fetched from the hub, which the recipe may not ask for by itself"
+            ));
+            Err(error
+                .hint(format!("give it with `-p NAME={name}`, or allow all with `--allow-hub`"))
+                .into())
         }
         None => {
             bail_data!(
@@ -70,15 +87,24 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
 /// Whether a text is written as a path is: it is none of the hub then.
 pub fn looks_like_path(name: &str) -> bool {
     let slashes = name.split('@').next().unwrap_or(name).matches('/').count();
-    name.starts_with(['/', '~', '.']) || slashes > 1 || name.ends_with('/') || FILE_ENDINGS.iter().any(|ending| name.ends_with(ending))
+    name.starts_with(['/', '~', '.'])
+        || slashes > 1
+        || name.ends_with('/')
+        || FILE_ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// The error for a granted path that does not exist, with the nearest name beside it.
 fn missing(path: &Path) -> Error {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let wanted = path.file_name().unwrap_or_default().to_string_lossy();
     let beside: Vec<String> = std::fs::read_dir(parent)
-        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        .map(|entries| {
+            entries
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()
+        })
         .unwrap_or_default();
     let error = Error::data(format!("there is no file or folder `{}`", path.display()));
     match nearest(&wanted, beside.iter().map(String::as_str)) {
@@ -94,7 +120,9 @@ fn hub_id(text: &str) -> Option<Name> {
         None => (text, None),
     };
     let (owner, name) = id.split_once('/')?;
-    let parts = [owner, name].into_iter().chain(revision.into_iter().flat_map(|revision| revision.split('/')));
+    let parts = [owner, name]
+        .into_iter()
+        .chain(revision.into_iter().flat_map(|revision| revision.split('/')));
     for part in parts {
         let plain = part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         if part.is_empty() || !plain || part.starts_with(['.', '-']) || part.contains("..") {
@@ -127,10 +155,23 @@ mod tests {
     fn what_is_neither_is_refused() {
         let grants = Grants::new([], true);
         let class = |name: &str| class_of(&resolve(name, &grants).unwrap_err());
-        for name in ["gpt2", "", "a/b@", "a/b@../c", "a/b c", "a/..", "a/b?x", "-a/b", "a/b@x//y", "a/b%2e"] {
+        for name in
+            ["gpt2", "", "a/b@", "a/b@../c", "a/b c", "a/..", "a/b?x", "-a/b", "a/b@x//y", "a/b%2e"]
+        {
             assert_eq!(class(name), Class::Data, "{name}");
         }
-        for name in ["/etc/passwd", "./x", "../x", "~/x", "~", "a/b/c", "x.gguf", "a/b.safetensors", "a/../..", "a/"] {
+        for name in [
+            "/etc/passwd",
+            "./x",
+            "../x",
+            "~/x",
+            "~",
+            "a/b/c",
+            "x.gguf",
+            "a/b.safetensors",
+            "a/../..",
+            "a/",
+        ] {
             assert_eq!(class(name), Class::Usage, "{name}");
         }
         assert_eq!(class_of(&resolve("a/b", &Grants::none()).unwrap_err()), Class::Usage);
@@ -145,7 +186,10 @@ mod tests {
         let granted = Grants::new([name.clone()], true);
         assert_eq!(resolve(&name, &granted).unwrap(), Name::Path(model.clone()));
         // `src/source` looks like a hub id, and is a folder where tests run.
-        assert_eq!(resolve("src/source", &Grants::everything()).unwrap(), Name::Path("src/source".into()));
+        assert_eq!(
+            resolve("src/source", &Grants::everything()).unwrap(),
+            Name::Path("src/source".into())
+        );
         assert_eq!(resolve("src/source", &Grants::new([], true)).unwrap(), hub("src/source", None));
 
         let error = resolve(&name.replace("model", "modle"), &Grants::everything()).unwrap_err();

@@ -38,13 +38,20 @@ impl Places {
         }
         if let Some(moved) = self.moved.get(name) {
             if !moved.exists() {
-                return Err(Error::data(format!("there is no file or folder `{}`, given for `{name}`", moved.display())).into());
+                return Err(Error::data(format!(
+                    "there is no file or folder `{}`, given for `{name}`",
+                    moved.display()
+                ))
+                .into());
             }
             return Ok(vec![Name::Path(moved.clone())]);
         }
-        let Some(then) = self.then.get(name) else { return Ok(vec![resolve(name, grants).map_err(|e| self.lost(name, e))?]) };
+        let Some(then) = self.then.get(name) else {
+            return Ok(vec![resolve(name, grants).map_err(|e| self.lost(name, e))?]);
+        };
         let here = expanded(name);
-        let mut found: Vec<&Path> = [here.as_path(), then].into_iter().filter(|path| path.exists()).collect();
+        let mut found: Vec<&Path> =
+            [here.as_path(), then].into_iter().filter(|path| path.exists()).collect();
         if let [a, b] = found[..]
             && a.canonicalize().ok() == b.canonicalize().ok()
         {
@@ -65,7 +72,9 @@ impl Places {
             return Ok(granted);
         }
         let found = self.resolve(name, grants)?;
-        let mut paths = found.into_iter().filter_map(|name| if let Name::Path(path) = name { Some(path) } else { None });
+        let mut paths = found
+            .into_iter()
+            .filter_map(|name| if let Name::Path(path) = name { Some(path) } else { None });
         Ok(paths.next_back().unwrap_or(granted))
     }
 
@@ -74,13 +83,19 @@ impl Places {
         let Some(option) = self.options.get(name) else { return error };
         let begun = match (&self.folder, self.then.get(name)) {
             (Some(folder), Some(then)) => {
-                format!(": the run was begun in `{}`, and `{name}` was `{}` then", folder.display(), then.display())
+                format!(
+                    ": the run was begun in `{}`, and `{name}` was `{}` then",
+                    folder.display(),
+                    then.display()
+                )
             }
             (Some(folder), None) => format!("; the run was begun in `{}`", folder.display()),
             (None, _) => "; the run may have been begun in another folder".into(),
         };
         let known = Error::from(&error);
-        Error { message: format!("{}{begun}", known.message), ..known }.hint(format!("`{option}` says where it is now")).into()
+        Error { message: format!("{}{begun}", known.message), ..known }
+            .hint(format!("`{option}` says where it is now"))
+            .into()
     }
 }
 
@@ -89,7 +104,11 @@ impl Places {
 /// that what it is instead can be said.
 ///
 /// Errors: none can be read; the first one's.
-pub fn right_one<T>(found: Vec<Name>, read: impl Fn(&Name) -> Result<T>, is_right: impl Fn(&T) -> bool) -> Result<(T, Name)> {
+pub fn right_one<T>(
+    found: Vec<Name>,
+    read: impl Fn(&Name) -> Result<T>,
+    is_right: impl Fn(&T) -> bool,
+) -> Result<(T, Name)> {
     let several = found.len() > 1;
     let (mut wrong, mut fault) = (None, None);
     for name in found {
@@ -118,9 +137,19 @@ mod tests {
         std::fs::create_dir(path("there")).unwrap();
         let places = Places {
             folder: Some(home.path().into()),
-            then: [("src".to_owned(), path("there")), ("gone".to_owned(), path("gone")), ("a/b".to_owned(), path("there"))].into(),
-            moved: [("model".to_owned(), path("there")), ("lost".to_owned(), path("nowhere"))].into(),
-            options: [("gone".to_owned(), "-p data=PATH".to_owned()), ("none".to_owned(), "-p x=PATH".to_owned())].into(),
+            then: [
+                ("src".to_owned(), path("there")),
+                ("gone".to_owned(), path("gone")),
+                ("a/b".to_owned(), path("there")),
+            ]
+            .into(),
+            moved: [("model".to_owned(), path("there")), ("lost".to_owned(), path("nowhere"))]
+                .into(),
+            options: [
+                ("gone".to_owned(), "-p data=PATH".to_owned()),
+                ("none".to_owned(), "-p x=PATH".to_owned()),
+            ]
+            .into(),
             ..Places::default()
         };
         let found = |name: &str| places.resolve(name, &Grants::everything());
@@ -134,18 +163,37 @@ mod tests {
         assert!(found("lost").unwrap_err().to_string().ends_with("nowhere`, given for `lost`"));
         let error = found("gone").unwrap_err();
         let shown = home.path().display();
-        let message =
-            format!("there is no file or folder `gone`: the run was begun in `{shown}`, and `gone` was `{}` then", path("gone").display());
-        assert_eq!((error.to_string(), hint_of(&error)), (message, Some("`-p data=PATH` says where it is now")));
-        assert!(found("none").unwrap_err().to_string().ends_with(&format!("; the run was begun in `{shown}`")));
+        let message = format!(
+            "there is no file or folder `gone`: the run was begun in `{shown}`, and `gone` was `{}` then",
+            path("gone").display()
+        );
+        assert_eq!(
+            (error.to_string(), hint_of(&error)),
+            (message, Some("`-p data=PATH` says where it is now"))
+        );
+        assert!(
+            found("none")
+                .unwrap_err()
+                .to_string()
+                .ends_with(&format!("; the run was begun in `{shown}`"))
+        );
         assert!(places.resolve("src", &Grants::none()).is_err());
     }
 
     #[test]
     fn the_right_one_of_several_is_taken() {
-        let names = |names: &[&str]| names.iter().map(|name| Name::Path(name.into())).collect::<Vec<_>>();
-        let read = |name: &Name| if name.to_string() == "broken" { Err(Error::data("broken").into()) } else { Ok(name.to_string()) };
-        let taken = |all: &[&str], right: &str| right_one(names(all), read, |read| read == right).map(|(read, _)| read);
+        let names =
+            |names: &[&str]| names.iter().map(|name| Name::Path(name.into())).collect::<Vec<_>>();
+        let read = |name: &Name| {
+            if name.to_string() == "broken" {
+                Err(Error::data("broken").into())
+            } else {
+                Ok(name.to_string())
+            }
+        };
+        let taken = |all: &[&str], right: &str| {
+            right_one(names(all), read, |read| read == right).map(|(read, _)| read)
+        };
         assert_eq!(taken(&["a"], "b").unwrap(), "a");
         assert_eq!(taken(&["a", "broken", "b"], "b").unwrap(), "b");
         assert_eq!(taken(&["broken", "a", "c"], "b").unwrap(), "a");

@@ -6,7 +6,10 @@
 
 use anyhow::Result;
 use tokenizers::decoders::byte_level::ByteLevel;
-use tokenizers::{Decoder, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper, Tokenizer};
+use tokenizers::{
+    Decoder, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper,
+    Tokenizer,
+};
 
 use super::pre_tokenizer::{RULES, Rule, unknown};
 use crate::error::Error;
@@ -24,21 +27,49 @@ struct Published {
     without: Option<&'static str>,
 }
 
-const fn published(family: &'static str, rule: &'static str, least: usize, tokens: &'static [(&'static str, Option<u32>)]) -> Published {
+const fn published(
+    family: &'static str,
+    rule: &'static str,
+    least: usize,
+    tokens: &'static [(&'static str, Option<u32>)],
+) -> Published {
     Published { family, rule, least, tokens, without: None }
 }
 
 static PUBLISHED: [Published; 9] = [
     // Llama 4's has `<|header_start|>`, and another rule.
-    Published { without: Some("<|header_start|>"), ..published("Llama 3", "llama-bpe", 0, &[("<|begin_of_text|>", None)]) },
+    Published {
+        without: Some("<|header_start|>"),
+        ..published("Llama 3", "llama-bpe", 0, &[("<|begin_of_text|>", None)])
+    },
     published("Qwen2", "qwen2", 151_643, &[("<|endoftext|>", Some(151_643))]),
     published("SmolLM", "smollm", 49_152, &[("<|endoftext|>", Some(0)), ("<repo_name>", Some(3))]),
-    published("StarCoder", "starcoder", 49_152, &[("<|endoftext|>", Some(0)), ("<fim_prefix>", Some(1))]),
+    published(
+        "StarCoder",
+        "starcoder",
+        49_152,
+        &[("<|endoftext|>", Some(0)), ("<fim_prefix>", Some(1))],
+    ),
     published("GPT-2", "gpt-2", 50_257, &[("<|endoftext|>", Some(50_256))]),
-    published("DeepSeek Coder", "deepseek-coder", 32_013, &[("<｜begin▁of▁sentence｜>", Some(32_013))]),
-    published("DeepSeek LLM", "deepseek-llm", 100_000, &[("<｜begin▁of▁sentence｜>", Some(100_000))]),
+    published(
+        "DeepSeek Coder",
+        "deepseek-coder",
+        32_013,
+        &[("<｜begin▁of▁sentence｜>", Some(32_013))],
+    ),
+    published(
+        "DeepSeek LLM",
+        "deepseek-llm",
+        100_000,
+        &[("<｜begin▁of▁sentence｜>", Some(100_000))],
+    ),
     published("DeepSeek V3", "deepseek-v3", 128_000, &[("<｜begin▁of▁sentence｜>", Some(0))]),
-    published("Mistral Nemo", "tekken", 131_072, &[("<unk>", Some(0)), ("<s>", Some(1)), ("[INST]", Some(3))]),
+    published(
+        "Mistral Nemo",
+        "tekken",
+        131_072,
+        &[("<unk>", Some(0)), ("<s>", Some(1)), ("[INST]", Some(3))],
+    ),
 ];
 
 /// Merges of a published vocabulary that are looked at.
@@ -73,7 +104,10 @@ pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
         Some(other) => unknown("its pre-tokenizer", other),
     };
     if let Some((family, rule)) = of_published(told)? {
-        let note = format!("{lacks}; the vocabulary is that of {family}, so `{}` is taken, {OTHERWISE}", rule.name());
+        let note = format!(
+            "{lacks}; the vocabulary is that of {family}, so `{}` is taken, {OTHERWISE}",
+            rule.name()
+        );
         return Ok(Found { rules: vec![rule], note: Some(note) });
     }
     if stated.is_some_and(|name| Rule::of(name).is_none()) {
@@ -87,14 +121,25 @@ pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
     }
     let names = names(&rules);
     let note = match rules[..] {
-        [] => return Err(Error::data(format!("{lacks}, and the vocabulary fits no rule that is known")).hint(HINT).into()),
-        [_] => format!("{lacks}; of the rules that are known the vocabulary fits {names} alone, which is taken, {OTHERWISE}"),
-        _ => format!("{lacks}; the vocabulary fits {names}: a text is refused where these do not give the same tokens, {OTHERWISE}"),
+        [] => {
+            return Err(Error::data(format!(
+                "{lacks}, and the vocabulary fits no rule that is known"
+            ))
+            .hint(HINT)
+            .into());
+        }
+        [_] => format!(
+            "{lacks}; of the rules that are known the vocabulary fits {names} alone, which is taken, {OTHERWISE}"
+        ),
+        _ => format!(
+            "{lacks}; the vocabulary fits {names}: a text is refused where these do not give the same tokens, {OTHERWISE}"
+        ),
     };
     Ok(Found { rules, note: Some(note) })
 }
 
-const OTHERWISE: &str = "unless `--pre-tokenizer`, in recipes `pre_tokenizer` of `model::load`, names a rule";
+const OTHERWISE: &str =
+    "unless `--pre-tokenizer`, in recipes `pre_tokenizer` of `model::load`, names a rule";
 const HINT: &str = "name the rule with `--pre-tokenizer NAME`, in recipes `model::load(NAME, #{ pre_tokenizer: \"…\" })`, or convert the model \
                     again by llama.cpp's `convert_hf_to_gguf.py`, which writes it";
 
@@ -105,8 +150,13 @@ fn names(rules: &[&Rule]) -> String {
 /// The published vocabulary that it is, by its tokens; its merges must fit the rule, but for a few.
 fn of_published(told: &Told) -> Result<Option<(&'static str, &'static Rule)>> {
     for one in &PUBLISHED {
-        let has = |(token, at): &(&str, Option<u32>)| (told.id)(token).is_some_and(|id| at.is_none_or(|at| at == id));
-        if told.tokens.len() < one.least || !one.tokens.iter().all(has) || one.without.is_some_and(|token| (told.id)(token).is_some()) {
+        let has = |(token, at): &(&str, Option<u32>)| {
+            (told.id)(token).is_some_and(|id| at.is_none_or(|at| at == id))
+        };
+        if told.tokens.len() < one.least
+            || !one.tokens.iter().all(has)
+            || one.without.is_some_and(|token| (told.id)(token).is_some())
+        {
             continue;
         }
         let Some(rule) = Rule::of(one.rule) else { continue };
@@ -120,7 +170,11 @@ fn of_published(told: &Told) -> Result<Option<(&'static str, &'static Rule)>> {
 }
 
 /// How many of the merges join what a rule splits; counting ends above `enough`.
-fn splits<'a>(rule: &Rule, merges: impl Iterator<Item = &'a (String, String)>, enough: usize) -> Result<usize> {
+fn splits<'a>(
+    rule: &Rule,
+    merges: impl Iterator<Item = &'a (String, String)>,
+    enough: usize,
+) -> Result<usize> {
     let steps = rule.splitters().map_err(library)?;
     let mut count = 0;
     for (left, right) in merges {
@@ -141,7 +195,9 @@ fn is_split(steps: &[PreTokenizerWrapper], token: &str) -> Result<bool> {
     if text.contains(char::REPLACEMENT_CHARACTER) || pieces(steps, &text)? == 1 {
         return Ok(false);
     }
-    let rest = ["'ll", "'re", "'ve", "'LL", "'RE", "'VE"].into_iter().find_map(|word| text.ends_with(&word[..2]).then_some(&word[2..]));
+    let rest = ["'ll", "'re", "'ve", "'LL", "'RE", "'VE"]
+        .into_iter()
+        .find_map(|word| text.ends_with(&word[..2]).then_some(&word[2..]));
     rest.map_or(Ok(true), |rest| Ok(pieces(steps, &format!("{text}{rest}"))? > 1))
 }
 
@@ -177,7 +233,9 @@ impl Undecided {
     /// Errors (class data) where another rule gives other tokens than `ids` for a text.
     pub fn agree(&self, text: &str, ids: &[u32]) -> Result<()> {
         for (name, other) in &self.others {
-            let encoding = other.encode_fast(text, false).map_err(|e| Error::data(format!("cannot tokenize the text: {e}")))?;
+            let encoding = other
+                .encode_fast(text, false)
+                .map_err(|e| Error::data(format!("cannot tokenize the text: {e}")))?;
             if encoding.get_ids() != ids {
                 let shown: String = text.chars().take(60).collect();
                 let message = format!(
@@ -207,7 +265,9 @@ mod tests {
 
     fn found(stated: Option<&str>, tokens: &[&str], merges: &[&str]) -> Result<Vec<&'static str>> {
         let tokens: Vec<String> = tokens.iter().map(|token| (*token).to_owned()).collect();
-        let pair = |merge: &&str| merge.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned())).unwrap();
+        let pair = |merge: &&str| {
+            merge.split_once(' ').map(|(left, right)| (left.to_owned(), right.to_owned())).unwrap()
+        };
         let merges: Vec<(String, String)> = merges.iter().map(pair).collect();
         let id = |token: &str| tokens.iter().position(|known| known == token).map(|id| id as u32);
         let found = find(stated, &Told { tokens: &tokens, id: &id, merges: &merges })?;
@@ -222,7 +282,10 @@ mod tests {
         assert!(!fits(&["1 2"]).iter().any(|name| ["qwen2", "smollm", "tekken"].contains(name)));
         assert_eq!(fits(&["1 2", "12 3", "123 4", "Ġ ("]), ["gpt-2", "deepseek-llm", "bloom"]);
         // Upper and lower case, three digits, a sign before a word, line ends behind a sign.
-        assert_eq!(fits(&["12 3", "t E", "( a", "; Ċ"]), ["llama-bpe", "smaug-bpe", "deepseek-v3", "minicpm5"]);
+        assert_eq!(
+            fits(&["12 3", "t E", "( a", "; Ċ"]),
+            ["llama-bpe", "smaug-bpe", "deepseek-v3", "minicpm5"]
+        );
         assert!(found(None, &[], &["12 34", "a 1", "; Ċ"]).is_err());
         // On the way to `'ll`.
         assert_eq!(fits(&["1 2", "12 3", "123 4", "Ġ (", "' l", "'l l"]), ["gpt-2", "bloom"]);
@@ -231,12 +294,23 @@ mod tests {
     #[test]
     fn published_vocabularies_are_known_by_their_tokens() {
         assert_eq!(found(None, &["a", "<|begin_of_text|>"], &["12 3"]).unwrap(), ["llama-bpe"]);
-        assert_eq!(found(Some("llama-new"), &["a", "<|begin_of_text|>"], &["12 3"]).unwrap(), ["llama-bpe"]);
+        assert_eq!(
+            found(Some("llama-new"), &["a", "<|begin_of_text|>"], &["12 3"]).unwrap(),
+            ["llama-bpe"]
+        );
         // Not with merges of another rule, nor beside Llama 4's.
-        assert_eq!(found(None, &["<|begin_of_text|>"], &["1 2", "12 3", "123 4", "Ġ (", "' l"]).unwrap(), ["gpt-2", "bloom"]);
-        assert!(found(None, &["<|begin_of_text|>", "<|header_start|>"], &["12 3"]).unwrap().len() > 1);
+        assert_eq!(
+            found(None, &["<|begin_of_text|>"], &["1 2", "12 3", "123 4", "Ġ (", "' l"]).unwrap(),
+            ["gpt-2", "bloom"]
+        );
+        assert!(
+            found(None, &["<|begin_of_text|>", "<|header_start|>"], &["12 3"]).unwrap().len() > 1
+        );
         assert_eq!(found(Some("smollm"), &["<|begin_of_text|>"], &["12 3"]).unwrap(), ["smollm"]);
         let error = found(Some("smolm"), &[], &[]).unwrap_err().to_string();
-        assert!(error.contains("`smolm` is not known") && error.ends_with("did you mean `smollm`?"), "{error}");
+        assert!(
+            error.contains("`smolm` is not known") && error.ends_with("did you mean `smollm`?"),
+            "{error}"
+        );
     }
 }

@@ -36,14 +36,20 @@ pub(super) struct Rule {
     pub elsewhere: bool,
 }
 
-const PLAIN: Rule =
-    Rule { names: &[], digits: false, splits: &[], words: false, nfc: false, ignore_merges: false, add_bos: false, elsewhere: false };
+const PLAIN: Rule = Rule {
+    names: &[],
+    digits: false,
+    splits: &[],
+    words: false,
+    nfc: false,
+    ignore_merges: false,
+    add_bos: false,
+    elsewhere: false,
+};
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-pub(super) const QWEN2: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN35: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN35: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
@@ -60,7 +66,17 @@ const MINICPM5: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\
 /// All rules that are known, the most usual first.
 pub(super) static RULES: [Rule; 21] = [
     Rule {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"],
+        names: &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
+            "jina-v5-nano",
+        ],
         splits: &[LLAMA3],
         ignore_merges: true,
         add_bos: true,
@@ -91,39 +107,87 @@ pub(super) static RULES: [Rule; 21] = [
         ..PLAIN
     },
     Rule {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
+        names: &[
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
+            "mellum2",
+        ],
         digits: true,
         words: true,
         ..PLAIN
     },
     Rule { names: &["tekken"], splits: &[TEKKEN], ignore_merges: true, add_bos: true, ..PLAIN },
-    Rule { names: &["gpt-4o", "llama4", "kanana2", "minimax-m2", "talkie"], splits: &[GPT4O], ..PLAIN },
+    Rule {
+        names: &["gpt-4o", "llama4", "kanana2", "minimax-m2", "talkie"],
+        splits: &[GPT4O],
+        ..PLAIN
+    },
     Rule { names: &["smaug-bpe", "dbrx", "glm4", "chatglm-bpe"], splits: &[LLAMA3], ..PLAIN },
-    Rule { names: &["stablelm2", "hunyuan", "solar-open", "grok-2", "kormo", "f2llmv2"], splits: &[QWEN2], ..PLAIN },
+    Rule {
+        names: &["stablelm2", "hunyuan", "solar-open", "grok-2", "kormo", "f2llmv2"],
+        splits: &[QWEN2],
+        ..PLAIN
+    },
     Rule { names: &["qwen35"], splits: &[QWEN35], nfc: true, ..PLAIN },
     Rule {
         names: &["deepseek-llm"],
-        splits: &[r"[\r\n]", DEEPSEEK_LETTERS, r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", CJK, r"\p{N}+"],
+        splits: &[
+            r"[\r\n]",
+            DEEPSEEK_LETTERS,
+            r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+            r"\s+$",
+            CJK,
+            r"\p{N}+",
+        ],
         ..PLAIN
     },
-    Rule { names: &["deepseek-coder"], splits: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, r"\p{N}"], ..PLAIN },
     Rule {
-        names: &["deepseek-v3", "hunyuan-dense", "joyai-llm"], splits: &[r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK3], ..PLAIN
+        names: &["deepseek-coder"],
+        splits: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, r"\p{N}"],
+        ..PLAIN
     },
-    Rule { names: &["falcon"], splits: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"], ..PLAIN },
+    Rule {
+        names: &["deepseek-v3", "hunyuan-dense", "joyai-llm"],
+        splits: &[r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK3],
+        ..PLAIN
+    },
+    Rule {
+        names: &["falcon"],
+        splits: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
+        ..PLAIN
+    },
     Rule { names: &["bloom", "poro-chat", "gpt3-finnish"], splits: &[SENTENCES], ..PLAIN },
     Rule { names: &["viking"], splits: &[SENTENCES, r"\p{N}"], ..PLAIN },
     Rule { names: &["seed-coder"], splits: &[SEED_CODER], ..PLAIN },
-    Rule { names: &["bailingmoe", "bailingmoe2", "llada-moe"], splits: &[BAILING], elsewhere: true, ..PLAIN },
+    Rule {
+        names: &["bailingmoe", "bailingmoe2", "llada-moe"],
+        splits: &[BAILING],
+        elsewhere: true,
+        ..PLAIN
+    },
     Rule { names: &["exaone-moe"], splits: &[EXAONE_MOE], elsewhere: true, ..PLAIN },
     Rule { names: &["minicpm5"], splits: &[r"\p{N}{1,3}", MINICPM5], ignore_merges: true, ..PLAIN },
-    Rule { names: &["tiny_aya", "cohere2moe"], splits: &[r"\d{1,3}(?=(?:\d{3})*\b)", GPT4O], elsewhere: true, ..PLAIN },
+    Rule {
+        names: &["tiny_aya", "cohere2moe"],
+        splits: &[r"\d{1,3}(?=(?:\d{3})*\b)", GPT4O],
+        elsewhere: true,
+        ..PLAIN
+    },
     DEFAULT,
 ];
 
 /// What llama.cpp falls back to, which no published tokenizer is.
-const DEFAULT: Rule =
-    Rule { names: &["default"], splits: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"], elsewhere: true, ..PLAIN };
+const DEFAULT: Rule = Rule {
+    names: &["default"],
+    splits: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
+    elsewhere: true,
+    ..PLAIN
+};
 
 impl Rule {
     /// The rule of that name.
@@ -148,7 +212,14 @@ impl Rule {
             steps.push(Digits::new(true).into());
         }
         for pattern in self.splits.iter().copied().chain(self.words.then_some(GPT2)) {
-            steps.push(Split::new(SplitPattern::Regex(pattern.to_owned()), SplitDelimiterBehavior::Isolated, false)?.into());
+            steps.push(
+                Split::new(
+                    SplitPattern::Regex(pattern.to_owned()),
+                    SplitDelimiterBehavior::Isolated,
+                    false,
+                )?
+                .into(),
+            );
         }
         Ok(steps)
     }
@@ -181,21 +252,30 @@ impl Rule {
             return None;
         }
         let ignore_merges = tokenizer["model"]["ignore_merges"].as_bool().unwrap_or(false);
-        let fits = |rule: &&Rule| rule.is(&steps) && rule.nfc == nfc && rule.ignore_merges == ignore_merges;
+        let fits = |rule: &&Rule| {
+            rule.is(&steps) && rule.nfc == nfc && rule.ignore_merges == ignore_merges
+        };
         RULES.iter().find(fits)
     }
 
     fn is(&self, told: &[&Value]) -> bool {
         let Some((last, before)) = told.split_last() else { return false };
         let flag = |key: &str| last[key].as_bool().unwrap_or(true);
-        let bytes = last["type"] == "ByteLevel" && !flag("add_prefix_space") && flag("use_regex") == self.words;
+        let bytes = last["type"] == "ByteLevel"
+            && !flag("add_prefix_space")
+            && flag("use_regex") == self.words;
         let (digits, splits) = before.split_at(usize::from(self.digits).min(before.len()));
         let split = |told: &Value, pattern: &str| {
-            told["type"] == "Split" && told["pattern"]["Regex"] == pattern && told["behavior"] == "Isolated" && told["invert"] != true
+            told["type"] == "Split"
+                && told["pattern"]["Regex"] == pattern
+                && told["behavior"] == "Isolated"
+                && told["invert"] != true
         };
         bytes
             && digits.len() == usize::from(self.digits)
-            && digits.iter().all(|told| told["type"] == "Digits" && told["individual_digits"] == true)
+            && digits
+                .iter()
+                .all(|told| told["type"] == "Digits" && told["individual_digits"] == true)
             && splits.len() == self.splits.len()
             && splits.iter().zip(self.splits).all(|(told, pattern)| split(told, pattern))
     }
@@ -206,7 +286,10 @@ pub(super) fn unknown(whose: &str, name: &str) -> String {
     let all = RULES.iter().flat_map(|rule| rule.names.iter().copied());
     let near = nearest(name, all).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
     let first: Vec<&str> = RULES.iter().map(Rule::name).collect();
-    format!("{whose} `{name}` is not known, only {} and other names of these{near}", first.join(", "))
+    format!(
+        "{whose} `{name}` is not known, only {} and other names of these{near}",
+        first.join(", ")
+    )
 }
 
 /// Checks a name that a person gave. Errors (class usage): none that is known.
@@ -226,7 +309,8 @@ mod tests {
     use super::*;
 
     fn tokenizer(rule: &Rule) -> Tokenizer {
-        let mut tokenizer = Tokenizer::new(BPE::builder().ignore_merges(rule.ignore_merges).build().unwrap());
+        let mut tokenizer =
+            Tokenizer::new(BPE::builder().ignore_merges(rule.ignore_merges).build().unwrap());
         rule.apply(&mut tokenizer).unwrap();
         tokenizer
     }
@@ -235,11 +319,16 @@ mod tests {
     fn every_rule_is_known_again() {
         let mut names = BTreeSet::new();
         for rule in &RULES {
-            assert!(rule.names.iter().all(|name| names.insert(*name)), "{} is there twice", rule.name());
+            assert!(
+                rule.names.iter().all(|name| names.insert(*name)),
+                "{} is there twice",
+                rule.name()
+            );
             let told = serde_json::from_str(&tokenizer(rule).to_string(false).unwrap()).unwrap();
             assert_eq!(Rule::told(&told).map(Rule::name), Some(rule.name()));
         }
-        let mut told: Value = serde_json::from_str(&tokenizer(&RULES[0]).to_string(false).unwrap()).unwrap();
+        let mut told: Value =
+            serde_json::from_str(&tokenizer(&RULES[0]).to_string(false).unwrap()).unwrap();
         told["normalizer"] = serde_json::json!({"type": "NFKC"});
         assert!(Rule::told(&told).is_none());
         assert!(check("llama3").is_ok() && check("llama").is_err());

@@ -28,9 +28,14 @@ pub struct Safetensors {
 
 /// The error for a tensor of a type that no weights are read from (class data).
 pub fn unread(name: &str, dtype: &str) -> anyhow::Error {
-    let error =
-        Error::data(format!("tensor `{name}` is stored as {dtype}; weights are read from F64, F32, F16, BF16, F8_E4M3 and F8_E5M2"));
-    error.hint("integers are packed or quantised weights: give the unquantised model, or a GGUF file").into()
+    let error = Error::data(format!(
+        "tensor `{name}` is stored as {dtype}; weights are read from F64, F32, F16, BF16, F8_E4M3 and F8_E5M2"
+    ));
+    error
+        .hint(
+            "integers are packed or quantised weights: give the unquantised model, or a GGUF file",
+        )
+        .into()
 }
 
 struct Entry {
@@ -47,7 +52,12 @@ impl Safetensors {
     ///
     /// Errors (class data): a file that is missing, cut short or not in this format.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
-        Self::of(paths.iter().map(|path| Ok((path.clone(), Bytes::Mapped(map(path)?)))).collect::<Result<_>>()?)
+        Self::of(
+            paths
+                .iter()
+                .map(|path| Ok((path.clone(), Bytes::Mapped(map(path)?))))
+                .collect::<Result<_>>()?,
+        )
     }
 
     /// Reads a file that is embedded in the program; `name` stands for it in messages.
@@ -88,7 +98,9 @@ impl Safetensors {
 
     /// Whether two tensors hold the same numbers. Errors: as of [`TensorSource::load`].
     pub fn same(&self, one: &str, other: &str) -> Result<bool> {
-        let (Some(a), Some(b)) = (self.entries.get(one), self.entries.get(other)) else { return Ok(false) };
+        let (Some(a), Some(b)) = (self.entries.get(one), self.entries.get(other)) else {
+            return Ok(false);
+        };
         if a.shape != b.shape {
             return Ok(false);
         }
@@ -97,7 +109,11 @@ impl Safetensors {
             return Ok(true);
         }
         let numbers = |name| anyhow::Ok(self.load(name, DType::F32, &Device::Cpu)?.flatten_all()?);
-        let different = numbers(one)?.ne(&numbers(other)?)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+        let different = numbers(one)?
+            .ne(&numbers(other)?)?
+            .to_dtype(DType::F32)?
+            .sum_all()?
+            .to_scalar::<f32>()?;
         Ok(different == 0.0)
     }
 
@@ -128,15 +144,27 @@ fn header(bytes: &[u8], path: &Path) -> Result<(Vec<Described>, BTreeMap<String,
     }
     let (length, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
         let what = match e {
-            SafeTensorError::MetadataIncompleteBuffer => format!("is cut short, or has bytes that are no tensor's: {} in all", bytes.len()),
+            SafeTensorError::MetadataIncompleteBuffer => {
+                format!("is cut short, or has bytes that are no tensor's: {} in all", bytes.len())
+            }
             e => format!("is damaged: {e}"),
         };
         Error::data(format!("`{shown}` {what}")).hint("copy or download it again")
     })?;
     let start = LENGTH + length;
-    let texts = metadata.metadata().iter().flatten().map(|(key, text)| (key.clone(), text.clone())).collect();
+    let texts = metadata
+        .metadata()
+        .iter()
+        .flatten()
+        .map(|(key, text)| (key.clone(), text.clone()))
+        .collect();
     let place = |(name, info): (String, &TensorInfo)| {
-        (name, info.dtype, info.shape.clone(), start + info.data_offsets.0..start + info.data_offsets.1)
+        (
+            name,
+            info.dtype,
+            info.shape.clone(),
+            start + info.data_offsets.0..start + info.data_offsets.1,
+        )
     };
     Ok((metadata.tensors().into_iter().map(place).collect(), texts))
 }
@@ -156,7 +184,8 @@ impl TensorSource for Safetensors {
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let Some(entry) = self.entries.get(name) else {
-            let hint = nearest(name, self.names()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let hint = nearest(name, self.names())
+                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             bail_data!("there is no tensor `{name}`{hint}");
         };
         let (path, map) = &self.shards[entry.shard];
@@ -167,7 +196,11 @@ impl TensorSource for Safetensors {
             Dtype::BF16 => Encoding::BF16,
             Dtype::F8_E4M3 => Encoding::E4M3,
             Dtype::F8_E5M2 => Encoding::E5M2,
-            other => return Err(unread(name, &other.to_string()).context(format!("`{}`", path.display()))),
+            other => {
+                return Err(
+                    unread(name, &other.to_string()).context(format!("`{}`", path.display()))
+                );
+            }
         };
         read(map, entry.range.clone(), encoding, &entry.shape, dtype, device)
             .with_context(|| format!("tensor `{name}` in `{}`", path.display()))

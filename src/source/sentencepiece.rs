@@ -97,7 +97,10 @@ fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Wire<'a>)> {
 }
 
 fn take<'a>(bytes: &mut &'a [u8], count: u64) -> Result<&'a [u8]> {
-    let count = usize::try_from(count).ok().filter(|count| *count <= bytes.len()).ok_or_else(|| damaged("a field is cut short"))?;
+    let count = usize::try_from(count)
+        .ok()
+        .filter(|count| *count <= bytes.len())
+        .ok_or_else(|| damaged("a field is cut short"))?;
     let (taken, rest) = bytes.split_at(count);
     *bytes = rest;
     Ok(taken)
@@ -152,7 +155,9 @@ impl SentencePiece {
         if model.pieces.is_empty() {
             return Err(damaged("it has no pieces").into());
         }
-        if model.kind == Kind::Unigram && usize::try_from(model.unk).is_ok_and(|unk| unk >= model.pieces.len()) {
+        if model.kind == Kind::Unigram
+            && usize::try_from(model.unk).is_ok_and(|unk| unk >= model.pieces.len())
+        {
             bail_data!("its unknown piece is {}, and there are {}", model.unk, model.pieces.len());
         }
         if !model.charsmap.is_empty() {
@@ -198,10 +203,14 @@ impl SentencePiece {
                 (3, Wire::Number(2)) => self.kind = Kind::Bpe,
                 (3, Wire::Number(kind)) => {
                     let name = if kind == 3 { "words (`word`)" } else { "letters (`char`)" };
-                    bail_data!("it is a SentencePiece model of {name}; `bpe` and `unigram` are read");
+                    bail_data!(
+                        "it is a SentencePiece model of {name}; `bpe` and `unigram` are read"
+                    );
                 }
                 (24, Wire::Number(1)) => {
-                    bail_data!("it is a SentencePiece model with `treat_whitespace_as_suffix`, which no fast tokenizer follows")
+                    bail_data!(
+                        "it is a SentencePiece model with `treat_whitespace_as_suffix`, which no fast tokenizer follows"
+                    )
                 }
                 (35, Wire::Number(flag)) => self.byte_fallback = flag != 0,
                 (40, Wire::Number(id)) => self.unk = id as i32,
@@ -268,8 +277,14 @@ pub(super) mod tests {
         ]
         .concat();
         let model = SentencePiece::read(&file).unwrap();
-        assert_eq!((model.pieces.len(), model.pieces[1].score, model.kind, model.byte_fallback), (2, -1.5, Kind::Bpe, true));
-        assert_eq!((model.unk, model.bos, model.eos, model.bos_piece.as_str()), (0, -1, 2, "<bos>"));
+        assert_eq!(
+            (model.pieces.len(), model.pieces[1].score, model.kind, model.byte_fallback),
+            (2, -1.5, Kind::Bpe, true)
+        );
+        assert_eq!(
+            (model.unk, model.bos, model.eos, model.bos_piece.as_str()),
+            (0, -1, 2, "<bos>")
+        );
         assert_eq!((model.add_dummy_prefix, model.remove_extra_whitespaces), (true, false));
         for cut in 1..file.len() {
             let _ = SentencePiece::read(&file[..cut]);
@@ -282,8 +297,13 @@ pub(super) mod tests {
         assert!(refused(b"").contains("it has no pieces"));
         assert!(refused(b"IQ== 0\nIg== 1\n").contains("no SentencePiece model"));
         assert!(refused(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]).contains("cut short"));
-        assert!(refused(&[piece("a", 0.0, 1), bytes(2, &flag(3, 4))].concat()).contains("of letters"));
-        assert!(refused(&[piece("a", 0.0, 1), bytes(2, &flag(40, 7))].concat()).contains("its unknown piece is 7"));
+        assert!(
+            refused(&[piece("a", 0.0, 1), bytes(2, &flag(3, 4))].concat()).contains("of letters")
+        );
+        assert!(
+            refused(&[piece("a", 0.0, 1), bytes(2, &flag(40, 7))].concat())
+                .contains("its unknown piece is 7")
+        );
         assert!(refused(&piece("a", f32::NAN, 1)).contains("no number"));
         assert!(refused(&piece("a", 0.0, 9)).contains("unknown type"));
     }

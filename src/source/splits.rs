@@ -47,7 +47,12 @@ pub fn split_of(word: &str) -> Option<&'static str> {
 /// A file's name without the ending of a compressed one.
 pub fn without_packing(name: &str) -> &str {
     match name.rsplit_once('.') {
-        Some((rest, ending)) if !rest.is_empty() && PACKED.iter().any(|packed| ending.eq_ignore_ascii_case(packed)) => rest,
+        Some((rest, ending))
+            if !rest.is_empty()
+                && PACKED.iter().any(|packed| ending.eq_ignore_ascii_case(packed)) =>
+        {
+            rest
+        }
         _ => name,
     }
 }
@@ -101,14 +106,23 @@ pub(super) fn splits(folder: &str, listing: &Listing) -> Result<Splits> {
     }
     let mut found = Splits::new();
     for (name, files) in &listing.folders {
-        let Some(split) = split_of(name).filter(|_| files.keys().any(|file| is_data(file))) else { continue };
-        if found.insert(split.to_owned(), parts(&format!("{folder}/{name}"), split, files)?).is_some() {
+        let Some(split) = split_of(name).filter(|_| files.keys().any(|file| is_data(file))) else {
+            continue;
+        };
+        if found
+            .insert(split.to_owned(), parts(&format!("{folder}/{name}"), split, files)?)
+            .is_some()
+        {
             bail_data!("data folder `{folder}` has two folders for {split}, one of them `{name}`");
         }
     }
     if found.is_empty() {
-        let numbered: Named =
-            listing.files.iter().filter(|(name, _)| number(name).is_some()).map(|(n, p)| (n.clone(), p.clone())).collect();
+        let numbered: Named = listing
+            .files
+            .iter()
+            .filter(|(name, _)| number(name).is_some())
+            .map(|(n, p)| (n.clone(), p.clone()))
+            .collect();
         if !numbered.is_empty() {
             found.insert("train".into(), parts(folder, "train", &numbered)?);
         }
@@ -119,26 +133,42 @@ pub(super) fn splits(folder: &str, listing: &Listing) -> Result<Splits> {
 /// The number that a data file has for a name.
 fn number(name: &str) -> Option<usize> {
     let stem = parted(name).0;
-    stem.bytes().all(|b| b.is_ascii_digit()).then(|| stem.parse().ok()).flatten().filter(|_| is_data(name))
+    stem.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| stem.parse().ok())
+        .flatten()
+        .filter(|_| is_data(name))
 }
 
 /// All data files of a folder that belongs to one split, by name: parts with numbers have to be
 /// there without gaps.
 fn parts(folder: &str, split: &str, files: &Named) -> Result<Vec<PathBuf>> {
-    let files: Vec<(&str, &PathBuf)> = files.iter().filter(|(name, _)| is_data(name)).map(|(name, path)| (name.as_str(), path)).collect();
+    let files: Vec<(&str, &PathBuf)> = files
+        .iter()
+        .filter(|(name, _)| is_data(name))
+        .map(|(name, path)| (name.as_str(), path))
+        .collect();
     if files.iter().all(|(name, _)| shard(parted(name).0).is_some()) {
         return ordered(folder, split, files);
     }
     if let Some(pair) = files.windows(2).find(|pair| parted(pair[0].0).1 != parted(pair[1].0).1) {
-        bail_data!("data folder `{folder}` has files of several formats: `{}` and `{}`", pair[0].0, pair[1].0);
+        bail_data!(
+            "data folder `{folder}` has files of several formats: `{}` and `{}`",
+            pair[0].0,
+            pair[1].0
+        );
     }
-    let mut numbers: Vec<_> = files.iter().filter_map(|(name, path)| Some((number(name)?, *path))).collect();
+    let mut numbers: Vec<_> =
+        files.iter().filter_map(|(name, path)| Some((number(name)?, *path))).collect();
     if numbers.len() < files.len() {
         return Ok(files.into_iter().map(|(_, path)| path.clone()).collect());
     }
     numbers.sort();
     if let Some((i, _)) = numbers.iter().enumerate().find(|(i, (number, _))| i != number) {
-        bail_data!("data folder `{folder}` has numbered files (`{}`), but lacks number {i}, counted from 0", files[0].0);
+        bail_data!(
+            "data folder `{folder}` has numbered files (`{}`), but lacks number {i}, counted from 0",
+            files[0].0
+        );
     }
     Ok(numbers.into_iter().map(|(_, path)| path.clone()).collect())
 }
@@ -158,29 +188,39 @@ pub(super) fn by_name(folder: &str, files: &Named) -> Result<Splits> {
     })
 }
 
-fn pick(folder: &str, files: &Named, split: impl Fn(&str) -> Option<&'static str>) -> Result<Splits> {
+fn pick(
+    folder: &str,
+    files: &Named,
+    split: impl Fn(&str) -> Option<&'static str>,
+) -> Result<Splits> {
     let mut found: BTreeMap<&str, Vec<(&str, &PathBuf)>> = BTreeMap::new();
     for (name, path) in files {
         if let Some(split) = split(name) {
             found.entry(split).or_default().push((name, path));
         }
     }
-    found.into_iter().map(|(split, files)| Ok((split.to_owned(), ordered(folder, split, files)?))).collect()
+    found
+        .into_iter()
+        .map(|(split, files)| Ok((split.to_owned(), ordered(folder, split, files)?)))
+        .collect()
 }
 
 /// The one file of a split, or all its shards.
 fn ordered(folder: &str, split: &str, files: Vec<(&str, &PathBuf)>) -> Result<Vec<PathBuf>> {
     let key = |name: &str| {
         let (stem, ending) = parted(name);
-        shard(stem).map(|shard| (shard.base.to_owned(), ending.to_owned(), shard.count, shard.index))
+        shard(stem)
+            .map(|shard| (shard.base.to_owned(), ending.to_owned(), shard.count, shard.index))
     };
-    let mut shards: Vec<_> = files.iter().filter_map(|(name, path)| Some((key(name)?, *name, *path))).collect();
+    let mut shards: Vec<_> =
+        files.iter().filter_map(|(name, path)| Some((key(name)?, *name, *path))).collect();
     if shards.is_empty() && files.len() == 1 {
         return Ok(vec![files[0].1.clone()]);
     }
     shards.sort_by(|a, b| a.0.cmp(&b.0));
-    let two =
-        |a: &str, b: &str| -> Result<Vec<PathBuf>> { bail_data!("data folder `{folder}` has two files for {split}: `{a}` and `{b}`") };
+    let two = |a: &str, b: &str| -> Result<Vec<PathBuf>> {
+        bail_data!("data folder `{folder}` has two files for {split}: `{a}` and `{b}`")
+    };
     if shards.len() < files.len() {
         return two(files[0].0, files[1].0);
     }
@@ -193,7 +233,9 @@ fn ordered(folder: &str, split: &str, files: Vec<(&str, &PathBuf)>) -> Result<Ve
     let count = shards[0].0.2;
     if let Some(missing) = (0..count).find(|i| shards.get(*i).is_none_or(|shard| shard.0.3 != *i)) {
         let first = shards[0].1;
-        bail_data!("data folder `{folder}` has shards of {split} (`{first}`), but lacks number {missing} of {count}, counted from 0");
+        bail_data!(
+            "data folder `{folder}` has shards of {split} (`{first}`), but lacks number {missing} of {count}, counted from 0"
+        );
     }
     if shards.len() > count {
         bail_data!("data folder `{folder}` has a shard too many of {split}: `{}`", shards[count].1);
@@ -210,24 +252,49 @@ mod tests {
         for path in paths {
             match path.split_once('/') {
                 None => listing.files.insert((*path).into(), path.into()),
-                Some((folder, name)) => listing.folders.entry(folder.into()).or_default().insert(name.into(), path.into()),
+                Some((folder, name)) => listing
+                    .folders
+                    .entry(folder.into())
+                    .or_default()
+                    .insert(name.into(), path.into()),
             };
         }
         let files = |(split, files): (String, Vec<PathBuf>)| {
-            files.into_iter().map(move |file| format!("{split} {}", file.display())).collect::<Vec<_>>()
+            files
+                .into_iter()
+                .map(move |file| format!("{split} {}", file.display()))
+                .collect::<Vec<_>>()
         };
         Ok(splits("F", &listing)?.into_iter().flat_map(files).collect())
     }
 
     #[test]
     fn names_of_folders_say_the_split() {
-        let hub = ["train/0000.parquet", "train/0001.parquet", "test/0000.parquet", "README.md", "images/1.png"];
-        assert_eq!(found(&hub).unwrap(), ["test test/0000.parquet", "train train/0000.parquet", "train train/0001.parquet"]);
-        assert_eq!(found(&["1.jsonl.gz", "0.jsonl.gz"]).unwrap(), ["train 0.jsonl.gz", "train 1.jsonl.gz"]);
-        assert_eq!(found(&["dev/b.csv", "dev/a.csv", "dev/notes.md"]).unwrap(), ["validation dev/a.csv", "validation dev/b.csv"]);
+        let hub = [
+            "train/0000.parquet",
+            "train/0001.parquet",
+            "test/0000.parquet",
+            "README.md",
+            "images/1.png",
+        ];
+        assert_eq!(
+            found(&hub).unwrap(),
+            ["test test/0000.parquet", "train train/0000.parquet", "train train/0001.parquet"]
+        );
+        assert_eq!(
+            found(&["1.jsonl.gz", "0.jsonl.gz"]).unwrap(),
+            ["train 0.jsonl.gz", "train 1.jsonl.gz"]
+        );
+        assert_eq!(
+            found(&["dev/b.csv", "dev/a.csv", "dev/notes.md"]).unwrap(),
+            ["validation dev/a.csv", "validation dev/b.csv"]
+        );
         assert_eq!(found(&["train.json.gz", "train/0.json"]).unwrap(), ["train train.json.gz"]);
         let shards = ["train-00001-of-00002.jsonl.zst", "train-00000-of-00002.jsonl.zst"];
-        assert_eq!(found(&shards).unwrap(), [format!("train {}", shards[1]), format!("train {}", shards[0])]);
+        assert_eq!(
+            found(&shards).unwrap(),
+            [format!("train {}", shards[1]), format!("train {}", shards[0])]
+        );
         assert_eq!(found(&["notes.txt", "images/0.png"]).unwrap(), [""; 0]);
     }
 
@@ -238,9 +305,18 @@ mod tests {
                 &["train/0000.parquet", "train/0002.parquet"][..],
                 "data folder `F/train` has numbered files (`0000.parquet`), but lacks number 1",
             ),
-            (&["0001.parquet"], "data folder `F` has numbered files (`0001.parquet`), but lacks number 0, counted from 0"),
-            (&["train/a.csv", "train/b.json"], "data folder `F/train` has files of several formats: `a.csv` and `b.json`"),
-            (&["dev/a.csv", "val/a.csv"], "data folder `F` has two folders for validation, one of them `val`"),
+            (
+                &["0001.parquet"],
+                "data folder `F` has numbered files (`0001.parquet`), but lacks number 0, counted from 0",
+            ),
+            (
+                &["train/a.csv", "train/b.json"],
+                "data folder `F/train` has files of several formats: `a.csv` and `b.json`",
+            ),
+            (
+                &["dev/a.csv", "val/a.csv"],
+                "data folder `F` has two folders for validation, one of them `val`",
+            ),
             (
                 &["train/x-00000-of-00002.csv"],
                 "data folder `F/train` has shards of train (`x-00000-of-00002.csv`), but lacks number 1 of 2",
@@ -253,7 +329,13 @@ mod tests {
 
     #[test]
     fn stems_are_those_of_what_is_packed() {
-        for (name, stem) in [("a/train.jsonl.gz", "train"), ("train.ZST", "train"), ("x.csv", "x"), ("x", "x"), (".gz", ".gz")] {
+        for (name, stem) in [
+            ("a/train.jsonl.gz", "train"),
+            ("train.ZST", "train"),
+            ("x.csv", "x"),
+            ("x", "x"),
+            (".gz", ".gz"),
+        ] {
             assert_eq!(stem_of(Path::new(name)), stem);
         }
     }

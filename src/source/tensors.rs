@@ -109,17 +109,38 @@ const STRETCH: usize = 1 << 22;
 /// Converts a tensor's bytes, `range` of `map`, to a tensor of `shape` and `dtype` on `device`.
 ///
 /// The caller has checked that `range` lies in the map and holds exactly the blocks that `shape` wants.
-pub(super) fn read(map: &Bytes, range: Range<usize>, encoding: Encoding, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+pub(super) fn read(
+    map: &Bytes,
+    range: Range<usize>,
+    encoding: Encoding,
+    shape: &[usize],
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
     if shape.contains(&0) {
         bail_data!("it is empty: its shape is {shape:?}");
     }
     Ok(match dtype {
         DType::F32 => Tensor::from_vec(convert(map, range, encoding, 0f32, |x| x)?, shape, device)?,
-        DType::F64 if encoding == Encoding::F64 => Tensor::from_vec(doubles(&map[range]), shape, device)?,
-        DType::F64 => Tensor::from_vec(convert(map, range, encoding, 0f64, f64::from)?, shape, device)?,
-        DType::BF16 => Tensor::from_vec(convert(map, range, encoding, bf16::ZERO, bf16::from_f32)?, shape, device)?,
-        DType::F16 => Tensor::from_vec(in_range(convert(map, range, encoding, f16::ZERO, f16::from_f32)?)?, shape, device)?,
-        other => bail_usage!("weights are read as f32, f64, bf16 or f16, not as {}", other.as_str()),
+        DType::F64 if encoding == Encoding::F64 => {
+            Tensor::from_vec(doubles(&map[range]), shape, device)?
+        }
+        DType::F64 => {
+            Tensor::from_vec(convert(map, range, encoding, 0f64, f64::from)?, shape, device)?
+        }
+        DType::BF16 => Tensor::from_vec(
+            convert(map, range, encoding, bf16::ZERO, bf16::from_f32)?,
+            shape,
+            device,
+        )?,
+        DType::F16 => Tensor::from_vec(
+            in_range(convert(map, range, encoding, f16::ZERO, f16::from_f32)?)?,
+            shape,
+            device,
+        )?,
+        other => {
+            bail_usage!("weights are read as f32, f64, bf16 or f16, not as {}", other.as_str())
+        }
     })
 }
 
@@ -161,7 +182,10 @@ fn convert<T: Copy + Send + Sync>(
     for stretch in values.chunks_mut(STRETCH) {
         let bytes = start..start + stretch.len() / numbers * size;
         let source = map[bytes.clone()].par_chunks(CHUNK / numbers * size);
-        stretch.par_chunks_mut(CHUNK).zip(source).try_for_each(|(out, bytes)| decode(bytes, encoding, out, &from))?;
+        stretch
+            .par_chunks_mut(CHUNK)
+            .zip(source)
+            .try_for_each(|(out, bytes)| decode(bytes, encoding, out, &from))?;
         start = bytes.end;
         forget(map, bytes);
     }
@@ -169,7 +193,12 @@ fn convert<T: Copy + Send + Sync>(
 }
 
 /// Decodes whole blocks into as many numbers.
-fn decode<T: Copy>(bytes: &[u8], encoding: Encoding, out: &mut [T], from: impl Fn(f32) -> T) -> Result<()> {
+fn decode<T: Copy>(
+    bytes: &[u8],
+    encoding: Encoding,
+    out: &mut [T],
+    from: impl Fn(f32) -> T,
+) -> Result<()> {
     match encoding {
         Encoding::F64 => {
             for (o, b) in out.iter_mut().zip(bytes.as_chunks::<8>().0) {
@@ -193,7 +222,10 @@ fn decode<T: Copy>(bytes: &[u8], encoding: Encoding, out: &mut [T], from: impl F
         }
         Encoding::E4M3 => out.iter_mut().zip(bytes).for_each(|(o, b)| *o = from(e4m3(*b))),
         // The upper half of an f16.
-        Encoding::E5M2 => out.iter_mut().zip(bytes).for_each(|(o, b)| *o = from(f16::from_bits(u16::from(*b) << 8).to_f32())),
+        Encoding::E5M2 => out
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(o, b)| *o = from(f16::from_bits(u16::from(*b) << 8).to_f32())),
         Encoding::Blocks(kind) => {
             let decoded = kind.from_data(bytes.into()).dequantize(out.len())?;
             for (o, x) in out.iter_mut().zip(decoded.as_slice::<f32>()?) {
@@ -211,7 +243,9 @@ fn forget(map: &Bytes, range: Range<usize>) {
     if let Bytes::Mapped(map) = map {
         // SAFETY: the map is a shared, read-only one of a file, so pages given up are read again from the file when
         // somebody (a neighbouring tensor on the same page, say) touches them: no byte ever changes.
-        let advice = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        let advice = unsafe {
+            map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+        };
         // Only advice: when the kernel declines, the pages stay until memory is short.
         let _ = advice;
     }
@@ -238,12 +272,16 @@ mod tests {
             (Encoding::F64, numbers.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect()),
             (Encoding::F32, numbers.iter().flat_map(|x| x.to_le_bytes()).collect()),
             (Encoding::F16, numbers.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect()),
-            (Encoding::BF16, numbers.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect()),
+            (
+                Encoding::BF16,
+                numbers.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+            ),
         ];
         for (encoding, bytes) in cases {
             let map = mapped(&bytes);
             for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
-                let tensor = read(&map, 0..bytes.len(), encoding, &[16, 16], dtype, &Device::Cpu).unwrap();
+                let tensor =
+                    read(&map, 0..bytes.len(), encoding, &[16, 16], dtype, &Device::Cpu).unwrap();
                 assert_eq!((tensor.dims(), tensor.dtype()), ([16, 16].as_slice(), dtype));
                 let tensor = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
                 assert_eq!(tensor.to_vec1::<f32>().unwrap(), numbers, "{encoding:?} as {dtype:?}");
@@ -259,7 +297,8 @@ mod tests {
             (Encoding::E5M2, [0x3c, 0xc0, 0x01, 0x7b], [1.0, -2.0, 1.0 / 65536.0, 57344.0]),
         ];
         for (encoding, bytes, want) in cases {
-            let tensor = read(&mapped(&bytes), 0..4, encoding, &[4], DType::F32, &Device::Cpu).unwrap();
+            let tensor =
+                read(&mapped(&bytes), 0..4, encoding, &[4], DType::F32, &Device::Cpu).unwrap();
             assert_eq!(tensor.to_vec1::<f32>().unwrap(), want);
         }
         assert!(e4m3(0xff).is_nan());
@@ -269,17 +308,37 @@ mod tests {
     fn long_tensors_cross_chunks_and_stretches() {
         let numbers: Vec<f32> = (0..STRETCH + CHUNK + 7).map(|i| i as f32).collect();
         let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let tensor = read(&mapped(&bytes), 0..bytes.len(), Encoding::F32, &[numbers.len()], DType::F32, &Device::Cpu).unwrap();
+        let tensor = read(
+            &mapped(&bytes),
+            0..bytes.len(),
+            Encoding::F32,
+            &[numbers.len()],
+            DType::F32,
+            &Device::Cpu,
+        )
+        .unwrap();
         assert_eq!(tensor.to_vec1::<f32>().unwrap(), numbers);
     }
 
     #[test]
     fn other_dtypes_and_empty_tensors_are_refused() {
         let map = mapped(&[0; 8]);
-        assert!(read(&map, 0..8, Encoding::F32, &[2], DType::U8, &Device::Cpu).unwrap_err().to_string().contains("f32, f64, bf16 or f16"));
+        assert!(
+            read(&map, 0..8, Encoding::F32, &[2], DType::U8, &Device::Cpu)
+                .unwrap_err()
+                .to_string()
+                .contains("f32, f64, bf16 or f16")
+        );
         let large = 65520f32.to_le_bytes();
-        let error = read(&mapped(&large), 0..4, Encoding::F32, &[1], DType::F16, &Device::Cpu).unwrap_err().to_string();
+        let error = read(&mapped(&large), 0..4, Encoding::F32, &[1], DType::F16, &Device::Cpu)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("beyond ±65504"), "{error}");
-        assert!(read(&map, 0..0, Encoding::F32, &[0, 7], DType::F32, &Device::Cpu).unwrap_err().to_string().contains("empty"));
+        assert!(
+            read(&map, 0..0, Encoding::F32, &[0, 7], DType::F32, &Device::Cpu)
+                .unwrap_err()
+                .to_string()
+                .contains("empty")
+        );
     }
 }

@@ -75,7 +75,8 @@ impl Tokenizer {
 
     /// As [`Self::from_gguf`], where texts are split by the rule of that name, if one is given, whatever the file says.
     pub fn from_gguf_split(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Self> {
-        let built = tokenizer_gguf::build(gguf, pre_tokenizer).with_context(|| format!("tokenizer in `{}`", gguf.path().display()))?;
+        let built = tokenizer_gguf::build(gguf, pre_tokenizer)
+            .with_context(|| format!("tokenizer in `{}`", gguf.path().display()))?;
         Ok(Self {
             templates: Templates { default: built.chat_template, others: vec![] },
             begin: built.special.bos.filter(|_| built.add_bos).into_iter().collect(),
@@ -94,7 +95,8 @@ impl Tokenizer {
     /// Trains byte-level BPE of at most `size` tokens on `texts`. Errors: a size that is too small (class data).
     pub fn train(texts: Vec<String>, size: usize) -> Result<Self> {
         let inner = tokenizer_train::train(texts.into_iter(), size)?;
-        let special = Special { eos: inner.token_to_id(tokenizer_train::END), ..Special::default() };
+        let special =
+            Special { eos: inner.token_to_id(tokenizer_train::END), ..Special::default() };
         Ok(Self::plain(inner, special))
     }
 
@@ -135,8 +137,10 @@ impl Tokenizer {
         self.rows = rows;
         self.check_rows(&self.begin).context("the token that begins a text")?;
         if self.vocab_size > rows {
-            let first = (rows as u32..self.vocab_size as u32).find_map(|id| Some((self.token(id)?, id)));
-            let shown = first.map_or(String::new(), |(token, id)| format!(", the first `{token}` ({id})"));
+            let first =
+                (rows as u32..self.vocab_size as u32).find_map(|id| Some((self.token(id)?, id)));
+            let shown =
+                first.map_or(String::new(), |(token, id)| format!(", the first `{token}` ({id})"));
             let many = self.vocab_size - rows;
             self.notes.push(format!(
                 "the tokenizer has {} tokens, the model's vocabulary {rows}: {many} without a row{shown}; a text that holds one is refused",
@@ -169,7 +173,10 @@ impl Tokenizer {
     ///
     /// Errors (class data): a token for which the model's embedding has no row.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| Error::data(format!("cannot tokenize the text: {e}")))?;
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|e| Error::data(format!("cannot tokenize the text: {e}")))?;
         self.undecided.agree(text, encoding.get_ids())?;
         self.check_rows(encoding.get_ids())?;
         Ok(encoding.get_ids().to_vec())
@@ -177,7 +184,10 @@ impl Tokenizer {
 
     /// The text of ids; unknown ids give nothing.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        let text = self.inner.decode(ids, skip_special).map_err(|e| Error::data(format!("cannot decode the tokens: {e}")))?;
+        let text = self
+            .inner
+            .decode(ids, skip_special)
+            .map_err(|e| Error::data(format!("cannot decode the tokens: {e}")))?;
         Ok(if self.clean_up { cleaned(text) } else { text })
     }
 
@@ -193,8 +203,13 @@ impl Tokenizer {
 
     /// The special tokens, which decoding can leave out, as they are written, by id.
     pub fn special_tokens(&self) -> Vec<(String, u32)> {
-        let mut out: Vec<(String, u32)> =
-            self.inner.get_added_tokens_decoder().into_iter().filter(|(_, t)| t.special).map(|(id, t)| (t.content, id)).collect();
+        let mut out: Vec<(String, u32)> = self
+            .inner
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, t)| t.special)
+            .map(|(id, t)| (t.content, id))
+            .collect();
         out.sort_unstable_by_key(|(_, id)| *id);
         out
     }
@@ -206,7 +221,9 @@ impl Tokenizer {
 
     /// The tokenizer as the text of a `tokenizer.json`.
     pub(super) fn json(&self) -> Result<String> {
-        self.inner.to_string(false).map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")).into())
+        self.inner
+            .to_string(false)
+            .map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")).into())
     }
 
     /// Errors (class data) where a GGUF file leaves open how a text is split: such a tokenizer is not written.
@@ -253,8 +270,11 @@ impl Tokenizer {
     pub fn roles(&self) -> Vec<(String, String)> {
         let Special { bos, eos, unk, pad } = self.special;
         let by_id = || {
-            let ids = [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)];
-            ids.into_iter().filter_map(|(role, id)| Some((role.to_owned(), self.token(id?)?))).collect()
+            let ids =
+                [("bos_token", bos), ("eos_token", eos), ("unk_token", unk), ("pad_token", pad)];
+            ids.into_iter()
+                .filter_map(|(role, id)| Some((role.to_owned(), self.token(id?)?)))
+                .collect()
         };
         self.roles.clone().unwrap_or_else(by_id)
     }
@@ -269,28 +289,40 @@ impl Tokenizer {
     pub fn save(&self, folder: &Path) -> Result<()> {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
-            std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
+            std::fs::write(&path, text)
+                .with_context(|| format!("cannot write `{}`", path.display()))
         };
         self.decided()?;
         let Some(original) = &self.folder else {
-            let text = self.inner.to_string(false).map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")))?;
+            let text = self
+                .inner
+                .to_string(false)
+                .map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")))?;
             write(TOKENIZER, &text)?;
             return write(CONFIG, &serde_json::to_string_pretty(&self.config())?);
         };
-        for name in std::iter::once(TOKENIZER).chain(OTHERS.into_iter().filter(|name| *name != "generation_config.json")) {
+        for name in std::iter::once(TOKENIZER)
+            .chain(OTHERS.into_iter().filter(|name| *name != "generation_config.json"))
+        {
             let (from, to) = (original.join(name), folder.join(name));
             // Copying a file onto itself would empty it.
-            let same = to.canonicalize().is_ok_and(|to| from.canonicalize().is_ok_and(|from| from == to));
+            let same =
+                to.canonicalize().is_ok_and(|to| from.canonicalize().is_ok_and(|from| from == to));
             if from.is_file() && !same {
-                std::fs::copy(&from, &to).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))?;
+                std::fs::copy(&from, &to).with_context(|| {
+                    format!("cannot copy `{}` to `{}`", from.display(), to.display())
+                })?;
             }
         }
         let more = folder.join(tokenizer_template::FOLDER);
         for from in tokenizer_template::more(original)? {
             let to = more.join(from.file_name().unwrap_or_default());
             if !to.exists() {
-                std::fs::create_dir_all(&more).with_context(|| format!("cannot create `{}`", more.display()))?;
-                std::fs::copy(&from, &to).with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))?;
+                std::fs::create_dir_all(&more)
+                    .with_context(|| format!("cannot create `{}`", more.display()))?;
+                std::fs::copy(&from, &to).with_context(|| {
+                    format!("cannot copy `{}` to `{}`", from.display(), to.display())
+                })?;
             }
         }
         Ok(())

@@ -33,8 +33,7 @@ const OTHERS: &str = "Albert Bart Barthez Bartpho Bert BertGeneration BertJapane
     Tapas Tipsv2 Udop VideoPrism Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM XLNet";
 
 /// What a person can do where a class is not known here.
-pub(super) const AS_IT_IS: &str =
-    "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to take tokenizer.json as it is";
+pub(super) const AS_IT_IS: &str = "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to take tokenizer.json as it is";
 
 impl Class {
     /// The class that `AutoTokenizer` takes for a folder: by `tokenizer_config.json`, `config.json`, and the text of
@@ -43,11 +42,14 @@ impl Class {
     /// Errors (class data): a class of transformers that is not known here, or one of the repository's own.
     pub fn of(settings: &Value, config: &Value, file: Option<&[u8]>) -> Result<Self> {
         let model = config["model_type"].as_str().unwrap_or_default();
-        let name = settings["tokenizer_class"].as_str().or_else(|| config["tokenizer_class"].as_str());
+        let name =
+            settings["tokenizer_class"].as_str().or_else(|| config["tokenizer_class"].as_str());
         let name = name.map(|name| name.strip_suffix("Fast").unwrap_or(name));
-        let own_code =
-            !settings["auto_map"].is_null() && !settings["auto_map"]["AutoTokenizer"].is_null() || settings["auto_map"].is_array();
-        let byte_level = file.is_some_and(|bytes| bytes.windows(11).any(|window| window == b"\"ByteLevel\""));
+        let own_code = !settings["auto_map"].is_null()
+            && !settings["auto_map"]["AutoTokenizer"].is_null()
+            || settings["auto_map"].is_array();
+        let byte_level =
+            file.is_some_and(|bytes| bytes.windows(11).any(|window| window == b"\"ByteLevel\""));
         Ok(match (model, name) {
             ("mistral", _) => Class::File,
             ("qwen2", _) if !own_code || name.is_none() => Class::Qwen2,
@@ -58,12 +60,24 @@ impl Class {
             (_, Some("GPT2Tokenizer")) => Class::Gpt2,
             (_, Some("GPTNeoXTokenizer")) => Class::GptNeoX,
             (_, Some("Qwen2Tokenizer")) => Class::Qwen2,
-            (_, Some(name)) if OTHERS.split(' ').any(|other| name.strip_suffix("Tokenizer") == Some(other)) => {
-                return Err(Error::data(format!("tokenizer_config.json names the class `{name}`, whose rules are not known here"))
-                    .hint(AS_IT_IS)
-                    .into());
+            (_, Some(name))
+                if OTHERS.split(' ').any(|other| name.strip_suffix("Tokenizer") == Some(other)) =>
+            {
+                return Err(Error::data(format!(
+                    "tokenizer_config.json names the class `{name}`, whose rules are not known here"
+                ))
+                .hint(AS_IT_IS)
+                .into());
             }
-            (_, Some("PreTrainedTokenizer" | "TokenizersBackend" | "PythonBackend" | "BloomTokenizer")) => Class::File,
+            (
+                _,
+                Some(
+                    "PreTrainedTokenizer"
+                    | "TokenizersBackend"
+                    | "PythonBackend"
+                    | "BloomTokenizer",
+                ),
+            ) => Class::File,
             _ if own_code => {
                 return Err(Error::data(
                     "its tokenizer is code of the repository's own (`auto_map` in tokenizer_config.json), which is not run",
@@ -104,7 +118,12 @@ impl Class {
                 ("fill_token", "<FILL_ME>"),
             ],
             Class::Gpt2 => &[("unk_token", END), ("bos_token", END), ("eos_token", END)],
-            Class::GptNeoX => &[("unk_token", END), ("bos_token", END), ("eos_token", END), ("pad_token", "<|padding|>")],
+            Class::GptNeoX => &[
+                ("unk_token", END),
+                ("bos_token", END),
+                ("eos_token", END),
+                ("pad_token", "<|padding|>"),
+            ],
             Class::Qwen2 => &[("unk_token", END), ("eos_token", END), ("pad_token", END)],
         }
     }
@@ -112,26 +131,34 @@ impl Class {
     /// The `tokenizer.json` that the class builds of `vocab` and `merges`; none for the base class.
     ///
     /// Errors (class data): a setting of the wrong type.
-    pub fn rebuilt(self, vocab: Value, merges: Value, post_processor: Value, settings: &Value) -> Result<Option<Value>> {
+    pub fn rebuilt(
+        self,
+        vocab: Value,
+        merges: Value,
+        post_processor: Value,
+        settings: &Value,
+    ) -> Result<Option<Value>> {
         let flag = |key: &str, usual: bool, null: Option<bool>| -> Result<bool> {
             match (settings.get(key), null) {
                 (None, _) => Ok(usual),
                 (Some(Value::Bool(flag)), _) => Ok(*flag),
                 (Some(Value::Null), Some(null)) => Ok(null),
-                (Some(other), _) => bail_data!("tokenizer_config.json: `{key}` is {other}, neither true nor false"),
+                (Some(other), _) => {
+                    bail_data!("tokenizer_config.json: `{key}` is {other}, neither true nor false")
+                }
             }
         };
-        let bytes =
-            |prefix: bool, regex: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": regex});
+        let bytes = |prefix: bool, regex: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": regex});
         let (mut model, normalizer, pre_tokenizer, decoder) = match self {
             Class::File => return Ok(None),
             Class::Llama | Class::CodeLlama => {
                 let prefix = flag("add_prefix_space", true, Some(true))?;
-                let scheme = match (prefix, self == Class::Llama && flag("legacy", false, Some(false))?) {
-                    (false, _) => "never",
-                    (true, true) => "always",
-                    (true, false) => "first",
-                };
+                let scheme =
+                    match (prefix, self == Class::Llama && flag("legacy", false, Some(false))?) {
+                        (false, _) => "never",
+                        (true, true) => "always",
+                        (true, false) => "first",
+                    };
                 let mut steps = vec![
                     json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
                     json!({"type": "ByteFallback"}),
@@ -164,8 +191,11 @@ impl Class {
             ),
         };
         if self == Class::CodeLlama {
-            model["unk_token"] =
-                settings["unk_token"]["content"].as_str().or_else(|| settings["unk_token"].as_str()).unwrap_or("<unk>").into();
+            model["unk_token"] = settings["unk_token"]["content"]
+                .as_str()
+                .or_else(|| settings["unk_token"].as_str())
+                .unwrap_or("<unk>")
+                .into();
         }
         model["vocab"] = vocab;
         model["merges"] = merges;
@@ -180,7 +210,10 @@ impl Class {
 pub(super) fn vocabulary(json: &Value) -> (Value, Value) {
     let vocab = match &json["model"]["vocab"] {
         Value::Array(list) => {
-            let tokens = list.iter().enumerate().filter_map(|(id, entry)| Some((entry[0].as_str()?.to_owned(), json!(id))));
+            let tokens = list
+                .iter()
+                .enumerate()
+                .filter_map(|(id, entry)| Some((entry[0].as_str()?.to_owned(), json!(id))));
             Value::Object(tokens.collect::<Map<_, _>>())
         }
         other => other.clone(),
@@ -192,7 +225,10 @@ pub(super) fn vocabulary(json: &Value) -> (Value, Value) {
 /// What of a `tokenizer.json` the class does in another way, for a note.
 pub(super) fn differences(file: &Value, rebuilt: &Value) -> Vec<&'static str> {
     let parts = ["normalizer", "pre_tokenizer", "decoder"];
-    let mut out: Vec<&str> = parts.into_iter().filter(|part| plain(&file[part], part) != plain(&rebuilt[part], part)).collect();
+    let mut out: Vec<&str> = parts
+        .into_iter()
+        .filter(|part| plain(&file[part], part) != plain(&rebuilt[part], part))
+        .collect();
     let model = |json: &Value| -> Vec<Value> {
         let model = &json["model"];
         let flag = |key: &str| json!(model[key].as_bool().unwrap_or(false));
@@ -215,10 +251,14 @@ pub(super) fn differences(file: &Value, rebuilt: &Value) -> Vec<&'static str> {
 /// A part without what changes no token: byte-level decoding has no settings, and where offsets lie is not asked.
 fn plain(part: &Value, name: &str) -> Value {
     match part {
-        Value::Object(map) if name == "decoder" && map.get("type") == Some(&json!("ByteLevel")) => json!("ByteLevel"),
-        Value::Object(map) => {
-            map.iter().filter(|(key, _)| *key != "trim_offsets").map(|(key, value)| (key.clone(), plain(value, name))).collect()
+        Value::Object(map) if name == "decoder" && map.get("type") == Some(&json!("ByteLevel")) => {
+            json!("ByteLevel")
         }
+        Value::Object(map) => map
+            .iter()
+            .filter(|(key, _)| *key != "trim_offsets")
+            .map(|(key, value)| (key.clone(), plain(value, name)))
+            .collect(),
         Value::Array(list) => list.iter().map(|value| plain(value, name)).collect(),
         other => other.clone(),
     }
@@ -231,7 +271,8 @@ mod tests {
     #[test]
     fn the_class_is_that_of_auto_tokenizer() {
         let class = |model: &str, name: &str, file: &str| {
-            let settings = if name.is_empty() { json!({}) } else { json!({"tokenizer_class": name}) };
+            let settings =
+                if name.is_empty() { json!({}) } else { json!({"tokenizer_class": name}) };
             Class::of(&settings, &json!({"model_type": model}), Some(file.as_bytes())).ok()
         };
         for (model, name, file, want) in [
@@ -255,14 +296,29 @@ mod tests {
 
     #[test]
     fn only_what_changes_tokens_is_a_difference() {
-        let build = |class: Class, settings: Value| class.rebuilt(json!({}), json!([]), Value::Null, &settings).unwrap().unwrap();
+        let build = |class: Class, settings: Value| {
+            class.rebuilt(json!({}), json!([]), Value::Null, &settings).unwrap().unwrap()
+        };
         let mut file = build(Class::Gpt2, json!({}));
         file["pre_tokenizer"]["trim_offsets"] = json!(false);
         file["decoder"]["add_prefix_space"] = json!(false);
         assert_eq!(differences(&file, &build(Class::Gpt2, json!({}))), [""; 0]);
-        assert_eq!(differences(&file, &build(Class::Gpt2, json!({"add_prefix_space": true}))), ["pre_tokenizer"]);
-        assert_eq!(differences(&file, &build(Class::Qwen2, json!({}))), ["normalizer", "pre_tokenizer"]);
-        assert_eq!(differences(&file, &build(Class::Llama, json!({"legacy": true}))), ["pre_tokenizer", "decoder", "model"]);
-        assert!(Class::Gpt2.rebuilt(json!({}), json!([]), Value::Null, &json!({"add_prefix_space": null})).is_err());
+        assert_eq!(
+            differences(&file, &build(Class::Gpt2, json!({"add_prefix_space": true}))),
+            ["pre_tokenizer"]
+        );
+        assert_eq!(
+            differences(&file, &build(Class::Qwen2, json!({}))),
+            ["normalizer", "pre_tokenizer"]
+        );
+        assert_eq!(
+            differences(&file, &build(Class::Llama, json!({"legacy": true}))),
+            ["pre_tokenizer", "decoder", "model"]
+        );
+        assert!(
+            Class::Gpt2
+                .rebuilt(json!({}), json!([]), Value::Null, &json!({"add_prefix_space": null}))
+                .is_err()
+        );
     }
 }

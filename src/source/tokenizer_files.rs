@@ -81,7 +81,8 @@ fn only(folder: &Path, what: &str) -> Error {
 /// Errors (class data): a file that is missing, damaged or of an unknown kind.
 pub(super) fn read(path: &Path) -> Result<Read> {
     let shown = path.display();
-    let bytes = std::fs::read(path).map_err(|e| Error::data(format!("cannot read tokenizer `{shown}`: {e}")))?;
+    let bytes = std::fs::read(path)
+        .map_err(|e| Error::data(format!("cannot read tokenizer `{shown}`: {e}")))?;
     if lfs::is_pointer(&bytes) {
         return Err(lfs::pointer_error(path).into());
     }
@@ -94,7 +95,15 @@ pub(super) fn read(path: &Path) -> Result<Read> {
     let config = beside("config.json")?.unwrap_or_default();
     let (map, added) = (beside(MAP)?, beside(ADDED)?);
     let place = || format!("tokenizer `{shown}`");
-    let parts = Parts { path, bytes: &bytes, folder, settings: &settings, config: &config, map: map.as_ref(), added: added.as_ref() };
+    let parts = Parts {
+        path,
+        bytes: &bytes,
+        folder,
+        settings: &settings,
+        config: &config,
+        map: map.as_ref(),
+        added: added.as_ref(),
+    };
     parts.read().with_context(place)
 }
 
@@ -118,7 +127,13 @@ impl Parts<'_> {
         let is_file = name != SENTENCEPIECE && name != VOCAB;
         let class = Class::of(self.settings, self.config, is_file.then_some(self.bytes))?;
         let mut notes = vec![];
-        let mut files = Files { settings: self.settings, map: self.map, added: self.added, file: None, pieces: None };
+        let mut files = Files {
+            settings: self.settings,
+            map: self.map,
+            added: self.added,
+            file: None,
+            pieces: None,
+        };
         let file = if is_file { Some(tokenizer_json::checked(self.bytes)?) } else { None };
         let mut inner = match &file {
             Some(file) => {
@@ -128,7 +143,13 @@ impl Parts<'_> {
             None if name == SENTENCEPIECE => self.of_pieces(class, &mut files, &mut notes)?,
             None => self.of_vocabulary(class)?,
         };
-        let settings = Settings::read(self.settings, self.config, class, file.as_ref(), inner.get_vocab_size(true))?;
+        let settings = Settings::read(
+            self.settings,
+            self.config,
+            class,
+            file.as_ref(),
+            inner.get_vocab_size(true),
+        )?;
         let tokens = Tokens::read(&files, class)?;
         let new = tokens.add(&mut inner, class)?;
         if !new.is_empty() {
@@ -139,7 +160,12 @@ impl Parts<'_> {
         }
         inner.set_encode_special_tokens(settings.split_special_tokens);
         let id = |role: &str| inner.token_to_id(tokens.role(role)?);
-        let special = Special { bos: id("bos_token"), eos: id("eos_token"), unk: id("unk_token"), pad: id("pad_token") };
+        let special = Special {
+            bos: id("bos_token"),
+            eos: id("eos_token"),
+            unk: id("unk_token"),
+            pad: id("pad_token"),
+        };
         settings.post_process(&mut inner, &tokens)?;
         let around = tokenizer_settings::around(&inner)?;
         notes.extend(settings.notes(&around, special, &inner, shown(self.path)));
@@ -157,18 +183,28 @@ impl Parts<'_> {
     }
 
     /// A tokenizer.json as it is, or built anew by a class that does so.
-    fn of_file(&self, file: &Value, class: Class, notes: &mut Vec<String>) -> Result<tokenizers::Tokenizer> {
+    fn of_file(
+        &self,
+        file: &Value,
+        class: Class,
+        notes: &mut Vec<String>,
+    ) -> Result<tokenizers::Tokenizer> {
         if class == Class::File {
             return tokenizer_json::built(self.bytes);
         }
         let kind = file["model"]["type"].as_str().unwrap_or("BPE");
         if kind != "BPE" {
-            return Err(Error::data(format!("{CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}", class.name()))
-                .hint(tokenizer_class::AS_IT_IS)
-                .into());
+            return Err(Error::data(format!(
+                "{CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
+                class.name()
+            ))
+            .hint(tokenizer_class::AS_IT_IS)
+            .into());
         }
         let (vocab, merges) = tokenizer_class::vocabulary(file);
-        let rebuilt = class.rebuilt(vocab, merges, file["post_processor"].clone(), self.settings)?.unwrap_or_default();
+        let rebuilt = class
+            .rebuilt(vocab, merges, file["post_processor"].clone(), self.settings)?
+            .unwrap_or_default();
         let other = tokenizer_class::differences(file, &rebuilt);
         if !other.is_empty() {
             notes.push(format!(
@@ -181,11 +217,21 @@ impl Parts<'_> {
     }
 
     /// A SentencePiece model.
-    fn of_pieces(&self, class: Class, files: &mut Files, notes: &mut Vec<String>) -> Result<tokenizers::Tokenizer> {
+    fn of_pieces(
+        &self,
+        class: Class,
+        files: &mut Files,
+        notes: &mut Vec<String>,
+    ) -> Result<tokenizers::Tokenizer> {
         if is_tiktoken(self.bytes) {
-            return Err(only(self.folder, "tokenizer.model, a vocabulary of tiktoken (base64), not of SentencePiece").into());
+            return Err(only(
+                self.folder,
+                "tokenizer.model, a vocabulary of tiktoken (base64), not of SentencePiece",
+            )
+            .into());
         }
-        let model = SentencePiece::read(self.bytes).map_err(|e| only(self.folder, &format!("{SENTENCEPIECE}: {e}")))?;
+        let model = SentencePiece::read(self.bytes)
+            .map_err(|e| only(self.folder, &format!("{SENTENCEPIECE}: {e}")))?;
         let mut names = BTreeMap::new();
         let added = self.settings["added_tokens_decoder"].as_object();
         for (id, token) in added.into_iter().flatten() {
@@ -199,20 +245,30 @@ impl Parts<'_> {
         }
         let built = tokenizer_pieces::build(&model, class, self.settings, &names)?;
         notes.extend(built.notes);
-        files.pieces = Some(Pieces { marked: built.marked, roles: built.roles, raw: class == Class::File && model.add_dummy_prefix });
+        files.pieces = Some(Pieces {
+            marked: built.marked,
+            roles: built.roles,
+            raw: class == Class::File && model.add_dummy_prefix,
+        });
         tokenizer_json::built(&serde_json::to_vec(&built.json)?)
     }
 
     /// `vocab.json` and `merges.txt`, as the classes of GPT-2 and Qwen2 read them.
     fn of_vocabulary(&self, class: Class) -> Result<tokenizers::Tokenizer> {
         if !matches!(class, Class::Gpt2 | Class::Qwen2) {
-            let what = format!("{VOCAB} and {MERGES}, which do not say how texts are split; the class {} does not read them", class.name());
+            let what = format!(
+                "{VOCAB} and {MERGES}, which do not say how texts are split; the class {} does not read them",
+                class.name()
+            );
             return Err(only(self.folder, &what).into());
         }
-        let vocab: Value = serde_json::from_slice(self.bytes).map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
+        let vocab: Value = serde_json::from_slice(self.bytes)
+            .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
         let merges = model::text(&self.folder.join(MERGES))?;
-        let merges: Vec<&str> = merges.lines().filter(|line| !line.starts_with("#version")).collect();
-        let rebuilt = class.rebuilt(vocab, json!(merges), Value::Null, self.settings)?.unwrap_or_default();
+        let merges: Vec<&str> =
+            merges.lines().filter(|line| !line.starts_with("#version")).collect();
+        let rebuilt =
+            class.rebuilt(vocab, json!(merges), Value::Null, self.settings)?.unwrap_or_default();
         let bytes = serde_json::to_vec(&rebuilt)?;
         tokenizer_json::checked(&bytes)?;
         tokenizer_json::built(&bytes)
@@ -224,14 +280,23 @@ fn shown(path: &Path) -> std::borrow::Cow<'_, str> {
 }
 
 fn new_tokens(new: &[(String, u32)], path: &Path) -> String {
-    let some: Vec<String> = new.iter().take(4).map(|(token, id)| format!("`{token}` ({id})")).collect();
+    let some: Vec<String> =
+        new.iter().take(4).map(|(token, id)| format!("`{token}` ({id})")).collect();
     let more = if new.len() > 4 { format!(" and {} more", new.len() - 4) } else { String::new() };
-    format!("{}{more} are not in {} and were added, as transformers does", some.join(", "), shown(path))
+    format!(
+        "{}{more} are not in {} and were added, as transformers does",
+        some.join(", "),
+        shown(path)
+    )
 }
 
 /// Whether the file's first line is that of a tiktoken vocabulary: base64, a space, a number.
 fn is_tiktoken(bytes: &[u8]) -> bool {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let Some((token, rank)) = std::str::from_utf8(line).ok().and_then(|line| line.trim_end().split_once(' ')) else { return false };
+    let Some((token, rank)) =
+        std::str::from_utf8(line).ok().and_then(|line| line.trim_end().split_once(' '))
+    else {
+        return false;
+    };
     rank.parse::<u32>().is_ok() && super::charsmap::from_base64(token).is_some()
 }

@@ -90,7 +90,9 @@ impl<'a> Vocabulary<'a> {
     /// The token that metadata `key` gives the id of.
     fn role(&self, gguf: &Gguf, key: &str) -> Result<Option<u32>> {
         match gguf.optional(key, Value::as_u64)? {
-            Some(id) if id >= self.tokens.len() as u64 => bail_data!("`{key}` is {id}, and there are {} tokens", self.tokens.len()),
+            Some(id) if id >= self.tokens.len() as u64 => {
+                bail_data!("`{key}` is {id}, and there are {} tokens", self.tokens.len())
+            }
             id => Ok(id.map(|id| id as u32)),
         }
     }
@@ -103,7 +105,12 @@ impl<'a> Vocabulary<'a> {
             USER_DEFINED => Some(AddedToken::from(token.clone(), false).normalized(false)),
             _ => None,
         };
-        self.tokens.iter().enumerate().filter(|(_, token)| !token.is_empty()).filter_map(added).collect()
+        self.tokens
+            .iter()
+            .enumerate()
+            .filter(|(_, token)| !token.is_empty())
+            .filter_map(added)
+            .collect()
     }
 }
 
@@ -122,11 +129,18 @@ pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Built> {
             let undecided_bos = stated.is_none() && special.bos.is_some();
             byte_level(gguf, &vocabulary, pre_tokenizer, undecided_bos, &mut notes)?
         }
-        _ if pre_tokenizer.is_some() => bail_usage!("a pre-tokenizer is for byte-level BPE, and the file's vocabulary is SentencePiece's"),
+        _ if pre_tokenizer.is_some() => bail_usage!(
+            "a pre-tokenizer is for byte-level BPE, and the file's vocabulary is SentencePiece's"
+        ),
         _ => {
-            let prefix = gguf.optional("tokenizer.ggml.add_space_prefix", Value::as_bool)?.unwrap_or(true);
+            let prefix =
+                gguf.optional("tokenizer.ggml.add_space_prefix", Value::as_bool)?.unwrap_or(true);
             // What llama.cpp assumes where the file does not say.
-            Made { inner: sentence_piece(gguf, &vocabulary, special.unk, prefix)?, add_bos: true, undecided: Undecided::default() }
+            Made {
+                inner: sentence_piece(gguf, &vocabulary, special.unk, prefix)?,
+                add_bos: true,
+                undecided: Undecided::default(),
+            }
         }
     };
     let Made { mut inner, add_bos, undecided } = made;
@@ -145,7 +159,10 @@ pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Built> {
 fn special(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Special> {
     let sentence_piece = gguf.get("tokenizer.ggml.model").and_then(Value::as_str) == Some("llama");
     let role = |key: &str, usual: Option<(u32, i64)>| -> Result<Option<u32>> {
-        let usual = usual.filter(|(id, kind)| sentence_piece && vocabulary.types.and_then(|types| types.get(*id as usize)) == Some(kind));
+        let usual = usual.filter(|(id, kind)| {
+            sentence_piece
+                && vocabulary.types.and_then(|types| types.get(*id as usize)) == Some(kind)
+        });
         Ok(vocabulary.role(gguf, key)?.or(usual.map(|(id, _)| id)))
     };
     Ok(Special {
@@ -173,12 +190,22 @@ fn library(error: impl std::fmt::Display) -> Error {
 }
 
 /// Byte-level BPE with the file's own merges.
-fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary, named: Option<&str>, bos_by_rule: bool, notes: &mut Vec<String>) -> Result<Made> {
+fn byte_level(
+    gguf: &Gguf,
+    vocabulary: &Vocabulary,
+    named: Option<&str>,
+    bos_by_rule: bool,
+    notes: &mut Vec<String>,
+) -> Result<Made> {
     let mut merges = Vec::new();
-    for (row, merge) in gguf.required("tokenizer.ggml.merges", Value::as_strings)?.iter().enumerate() {
+    for (row, merge) in
+        gguf.required("tokenizer.ggml.merges", Value::as_strings)?.iter().enumerate()
+    {
         // The library's builder panics on a merge whose result is longer than every token.
         match merge.split_once(' ') {
-            Some((left, right)) if vocabulary.ids.contains_key(format!("{left}{right}").as_str()) => {
+            Some((left, right))
+                if vocabulary.ids.contains_key(format!("{left}{right}").as_str()) =>
+            {
                 merges.push((left.to_owned(), right.to_owned()));
             }
             _ => bail_data!("merge {row} (`{merge}`) does not give a token of the vocabulary"),
@@ -189,14 +216,19 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary, named: Option<&str>, bos_by_
     let Found { rules, note } = match named.map(|name| (name, Rule::of(name))) {
         Some((_, Some(rule))) => Found { rules: vec![rule], note: other_rule(stated, rule) },
         Some((name, None)) => bail_usage!("{}", pre_tokenizer::unknown("the pre-tokenizer", name)),
-        None => pre_found::find(stated, &Told { tokens: vocabulary.tokens, id: &id, merges: &merges })?,
+        None => {
+            pre_found::find(stated, &Told { tokens: vocabulary.tokens, id: &id, merges: &merges })?
+        }
     };
     notes.extend(note);
     let add_bos = rules[0].add_bos;
     if bos_by_rule && rules.iter().any(|rule| rule.add_bos != add_bos) {
         return Err(pre_found::undecided_bos().into());
     }
-    let mut made = rules.into_iter().map(|rule| Ok((rule.name(), split_by(rule, vocabulary, &merges)?))).collect::<Result<Vec<_>>>()?;
+    let mut made = rules
+        .into_iter()
+        .map(|rule| Ok((rule.name(), split_by(rule, vocabulary, &merges)?)))
+        .collect::<Result<Vec<_>>>()?;
     let (rule, inner) = made.remove(0);
     Ok(Made { inner, add_bos, undecided: Undecided { rule, others: made } })
 }
@@ -204,12 +236,22 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary, named: Option<&str>, bos_by_
 /// What a person should know where the rule that was named is not the one the file states.
 fn other_rule(stated: Option<&str>, rule: &Rule) -> Option<String> {
     let stated = stated.filter(|name| !rule.names.contains(name))?;
-    Some(format!("its `tokenizer.ggml.pre` is `{stated}`; texts are split by `{}`, as was asked for", rule.name()))
+    Some(format!(
+        "its `tokenizer.ggml.pre` is `{stated}`; texts are split by `{}`, as was asked for",
+        rule.name()
+    ))
 }
 
-fn split_by(rule: &Rule, vocabulary: &Vocabulary, merges: &[(String, String)]) -> Result<tokenizers::Tokenizer> {
+fn split_by(
+    rule: &Rule,
+    vocabulary: &Vocabulary,
+    merges: &[(String, String)],
+) -> Result<tokenizers::Tokenizer> {
     let bpe = BPE::builder()
-        .vocab_and_merges(vocabulary.owned().into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges.to_vec())
+        .vocab_and_merges(
+            vocabulary.owned().into_iter().collect::<tokenizers::models::bpe::Vocab>(),
+            merges.to_vec(),
+        )
         .ignore_merges(rule.ignore_merges)
         .build()
         .map_err(library)?;
@@ -221,22 +263,36 @@ fn split_by(rule: &Rule, vocabulary: &Vocabulary, merges: &[(String, String)]) -
 }
 
 /// SentencePiece BPE: merges ranked by the score of their result, unknown characters as bytes.
-fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary, unk: Option<u32>, prefix: bool) -> Result<tokenizers::Tokenizer> {
+fn sentence_piece(
+    gguf: &Gguf,
+    vocabulary: &Vocabulary,
+    unk: Option<u32>,
+    prefix: bool,
+) -> Result<tokenizers::Tokenizer> {
     let scores = gguf.required("tokenizer.ggml.scores", Value::as_floats)?;
     if scores.len() != vocabulary.tokens.len() {
         bail_data!("there are {} tokens but {} scores", vocabulary.tokens.len(), scores.len());
     }
     let mut builder = BPE::builder()
-        .vocab_and_merges(vocabulary.owned().into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges(vocabulary, scores)?)
+        .vocab_and_merges(
+            vocabulary.owned().into_iter().collect::<tokenizers::models::bpe::Vocab>(),
+            merges(vocabulary, scores)?,
+        )
         .byte_fallback(true)
         .fuse_unk(true);
-    if let Some(unk) = unk.or_else(|| (0..vocabulary.tokens.len()).find(|id| vocabulary.kind(*id) == UNKNOWN).map(|id| id as u32)) {
+    if let Some(unk) = unk.or_else(|| {
+        (0..vocabulary.tokens.len()).find(|id| vocabulary.kind(*id) == UNKNOWN).map(|id| id as u32)
+    }) {
         builder = builder.unk_token(vocabulary.tokens[unk as usize].clone());
     }
     let mut inner = tokenizers::Tokenizer::new(builder.build().map_err(library)?);
 
     let spaces = Replace::new(" ", SPACE).map_err(library)?;
-    let mut decoders = vec![Replace::new(SPACE, " ").map_err(library)?.into(), ByteFallback::new().into(), Fuse::new().into()];
+    let mut decoders = vec![
+        Replace::new(SPACE, " ").map_err(library)?.into(),
+        ByteFallback::new().into(),
+        Fuse::new().into(),
+    ];
     let normalizers = if prefix {
         decoders.push(Strip::new(' ', 1, 0).into());
         vec![Prepend::new(SPACE.into()).into(), spaces.into()]
@@ -251,8 +307,12 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary, unk: Option<u32>, prefix
 
 /// All pairs of tokens whose join is a token, best score of the join first.
 fn merges(vocabulary: &Vocabulary, scores: &[f64]) -> Result<Vec<(String, String)>> {
-    let mergeable =
-        |piece: &str| vocabulary.ids.get(piece).is_some_and(|id| matches!(vocabulary.kind(*id as usize), NORMAL | USER_DEFINED));
+    let mergeable = |piece: &str| {
+        vocabulary
+            .ids
+            .get(piece)
+            .is_some_and(|id| matches!(vocabulary.kind(*id as usize), NORMAL | USER_DEFINED))
+    };
     let mut pairs = Vec::new();
     for (id, token) in vocabulary.tokens.iter().enumerate() {
         if !mergeable(token) {
@@ -269,6 +329,8 @@ fn merges(vocabulary: &Vocabulary, scores: &[f64]) -> Result<Vec<(String, String
         }
     }
     // Ties as transformers breaks them: the longer left piece first. The sort is stable.
-    pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| b.1.chars().count().cmp(&a.1.chars().count())));
+    pairs.sort_by(|a, b| {
+        b.0.total_cmp(&a.0).then_with(|| b.1.chars().count().cmp(&a.1.chars().count()))
+    });
     Ok(pairs.into_iter().map(|(_, left, right)| (left.to_owned(), right.to_owned())).collect())
 }

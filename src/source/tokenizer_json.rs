@@ -46,15 +46,33 @@ const KINDS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("model", &["BPE", "WordPiece", "WordLevel", "Unigram"]),
-    ("post_processor", &["Sequence", "RobertaProcessing", "BertProcessing", "ByteLevel", "TemplateProcessing"]),
-    ("decoder", &["Sequence", "BPEDecoder", "ByteLevel", "WordPiece", "Metaspace", "CTC", "Replace", "Fuse", "Strip", "ByteFallback"]),
+    (
+        "post_processor",
+        &["Sequence", "RobertaProcessing", "BertProcessing", "ByteLevel", "TemplateProcessing"],
+    ),
+    (
+        "decoder",
+        &[
+            "Sequence",
+            "BPEDecoder",
+            "ByteLevel",
+            "WordPiece",
+            "Metaspace",
+            "CTC",
+            "Replace",
+            "Fuse",
+            "Strip",
+            "ByteFallback",
+        ],
+    ),
 ];
 
 /// The text of a `tokenizer.json` as JSON, checked as far as the library does not do it in words.
 ///
 /// Errors (class data), without the file's name: no JSON, a part of an unknown kind, merges that give no token, dropout.
 pub(super) fn checked(bytes: &[u8]) -> Result<Value> {
-    let json: Value = serde_json::from_slice(bytes).map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
+    let json: Value = serde_json::from_slice(bytes)
+        .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
     for (part, known) in KINDS {
         check_kind(part, &json[part], known, part)?;
     }
@@ -69,7 +87,8 @@ pub(super) fn checked(bytes: &[u8]) -> Result<Value> {
 
 /// Builds what a checked `tokenizer.json` describes, without the truncation and padding that it asks for.
 pub(super) fn built(bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
-    let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| Error::data(format!("it is damaged: {e}")))?;
+    let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
+        .map_err(|e| Error::data(format!("it is damaged: {e}")))?;
     inner.with_truncation(None).map_err(|e| Error::data(format!("{e}")))?;
     inner.with_padding(None);
     Ok(inner)
@@ -80,9 +99,17 @@ fn check_kind(part: &str, value: &Value, known: &[&str], place: &str) -> Result<
     if let Some(kind) = value["type"].as_str()
         && !known.contains(&kind)
     {
-        let near = nearest(kind, known.iter().copied()).map_or(String::new(), |near| format!("; nearest is `{near}`"));
-        let error = Error::data(format!("its `{place}` is of the kind `{kind}`, which is newer than this program knows{near}"));
-        return Err(error.hint(format!("known are {}; update the program, or take a tokenizer without it", known.join(", "))).into());
+        let near = nearest(kind, known.iter().copied())
+            .map_or(String::new(), |near| format!("; nearest is `{near}`"));
+        let error = Error::data(format!(
+            "its `{place}` is of the kind `{kind}`, which is newer than this program knows{near}"
+        ));
+        return Err(error
+            .hint(format!(
+                "known are {}; update the program, or take a tokenizer without it",
+                known.join(", ")
+            ))
+            .into());
     }
     let steps = match part {
         "normalizer" => "normalizers",
@@ -98,15 +125,21 @@ fn check_kind(part: &str, value: &Value, known: &[&str], place: &str) -> Result<
 
 /// Refuses BPE merges that name no token: the library's builder would panic on some of them.
 fn check_merges(model: &Value) -> Result<()> {
-    let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array()) else { return Ok(()) };
+    let (Some(vocab), Some(merges)) = (model["vocab"].as_object(), model["merges"].as_array())
+    else {
+        return Ok(());
+    };
     let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
     for (row, merge) in merges.iter().enumerate() {
         let pair = match merge {
             Value::String(text) => text.split_once(' '),
-            Value::Array(pair) => pair.first().and_then(Value::as_str).zip(pair.get(1).and_then(Value::as_str)),
+            Value::Array(pair) => {
+                pair.first().and_then(Value::as_str).zip(pair.get(1).and_then(Value::as_str))
+            }
             _ => None,
         };
-        let joined = pair.and_then(|(left, right)| Some(format!("{left}{}", right.strip_prefix(prefix)?)));
+        let joined =
+            pair.and_then(|(left, right)| Some(format!("{left}{}", right.strip_prefix(prefix)?)));
         if !joined.is_some_and(|joined| vocab.contains_key(&joined)) {
             bail_data!("merge {row} ({merge}) does not give a token of the vocabulary");
         }
@@ -128,13 +161,22 @@ mod tests {
     #[test]
     fn newer_kinds_are_named_with_their_place() {
         for (json, want) in [
-            (r#"{"normalizer": {"type": "FancyNew"}}"#, "its `normalizer` is of the kind `FancyNew`, which is newer than"),
+            (
+                r#"{"normalizer": {"type": "FancyNew"}}"#,
+                "its `normalizer` is of the kind `FancyNew`, which is newer than",
+            ),
             (
                 r#"{"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, {"type": "RegexSplit"}]}}"#,
                 "its `pre_tokenizer.pretokenizers[1]` is of the kind `RegexSplit`",
             ),
-            (r#"{"decoder": {"type": "Sequence", "decoders": [{"type": "Fused"}]}}"#, "its `decoder.decoders[0]` is of the kind `Fused`"),
-            (r#"{"post_processor": {"type": "Sequence", "processors": [{"type": "X"}]}}"#, "its `post_processor.processors[0]`"),
+            (
+                r#"{"decoder": {"type": "Sequence", "decoders": [{"type": "Fused"}]}}"#,
+                "its `decoder.decoders[0]` is of the kind `Fused`",
+            ),
+            (
+                r#"{"post_processor": {"type": "Sequence", "processors": [{"type": "X"}]}}"#,
+                "its `post_processor.processors[0]`",
+            ),
             (r#"{"model": {"type": "FancyNew"}}"#, "its `model` is of the kind `FancyNew`"),
             (r#"{"model": {"type": "BPE", "dropout": 0.1}}"#, "its model has `dropout` 0.1"),
         ] {

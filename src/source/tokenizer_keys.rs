@@ -57,12 +57,16 @@ pub(super) fn check(gguf: &Gguf, kind: &str, notes: &mut Vec<String>) -> Result<
     if !matches!(kind, "gpt2" | "llama") {
         return Err(other_kind(kind).into());
     }
-    let on = |key: &str| -> Result<bool> { Ok(gguf.optional(&format!("tokenizer.ggml.{key}"), Value::as_bool)?.unwrap_or(false)) };
+    let on = |key: &str| -> Result<bool> {
+        Ok(gguf.optional(&format!("tokenizer.ggml.{key}"), Value::as_bool)?.unwrap_or(false))
+    };
     if on("add_eos_token")? {
         notes.push("its `tokenizer.ggml.add_eos_token` is true; a text ends with EOS only where its template or data set says so".into());
     }
     if on("add_sep_token")? {
-        bail_data!("its `tokenizer.ggml.add_sep_token` is true: a separator behind each text, as encoders want it, is not known here");
+        bail_data!(
+            "its `tokenizer.ggml.add_sep_token` is true: a separator behind each text, as encoders want it, is not known here"
+        );
     }
     if kind == "gpt2" && on("add_space_prefix")? {
         notes.push(
@@ -70,15 +74,20 @@ pub(super) fn check(gguf: &Gguf, kind: &str, notes: &mut Vec<String>) -> Result<
         );
     }
     if kind == "llama" && on("remove_extra_whitespaces")? {
-        bail_data!("its `tokenizer.ggml.remove_extra_whitespaces` is true: a tokenizer that drops spaces is not read");
+        bail_data!(
+            "its `tokenizer.ggml.remove_extra_whitespaces` is true: a tokenizer that drops spaces is not read"
+        );
     }
     let charsmap = gguf.get("tokenizer.ggml.precompiled_charsmap").and_then(Value::as_integers);
     if kind == "llama" && charsmap.is_some_and(|map| !map.is_empty()) {
-        bail_data!("it has a `tokenizer.ggml.precompiled_charsmap`: a tokenizer that rewrites characters first is not read");
+        bail_data!(
+            "it has a `tokenizer.ggml.precompiled_charsmap`: a tokenizer that rewrites characters first is not read"
+        );
     }
     for key in gguf.keys().filter(|key| key.starts_with(NAMESPACE) && !KNOWN.contains(key)) {
         if !key.starts_with("tokenizer.chat_template.") {
-            let near = nearest(key, KNOWN).map_or(String::new(), |near| format!("; is `{near}` meant?"));
+            let near =
+                nearest(key, KNOWN).map_or(String::new(), |near| format!("; is `{near}` meant?"));
             notes.push(format!("its metadata `{key}` is not known and was passed over{near}"));
         }
     }
@@ -95,5 +104,7 @@ fn other_kind(kind: &str) -> Error {
         "none" | "no_vocab" => ", a file without a vocabulary,",
         _ => "",
     };
-    Error::data(format!("its kind `{kind}`{what} is not read; `gpt2` (byte-level BPE) and `llama` (SentencePiece BPE) are"))
+    Error::data(format!(
+        "its kind `{kind}`{what} is not read; `gpt2` (byte-level BPE) and `llama` (SentencePiece BPE) are"
+    ))
 }

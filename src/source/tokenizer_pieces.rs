@@ -27,7 +27,12 @@ pub(super) struct Built {
 /// Builds it. `names` are the tokens that tokenizer_config.json or added_tokens.json put at ids of the vocabulary.
 ///
 /// Errors (class data): a class that makes nothing of such a model.
-pub(super) fn build(model: &SentencePiece, class: Class, settings: &Value, names: &BTreeMap<u64, String>) -> Result<Built> {
+pub(super) fn build(
+    model: &SentencePiece,
+    class: Class,
+    settings: &Value,
+    names: &BTreeMap<u64, String>,
+) -> Result<Built> {
     let marked: Vec<Token> = model
         .pieces
         .iter()
@@ -87,7 +92,10 @@ fn merges<'a>(ranks: &BTreeMap<&'a str, f64>) -> Result<Vec<(f64, &'a str, &'a s
     let mut out = vec![];
     for (text, rank) in ranks {
         if text.len() > LONGEST {
-            bail_data!("a piece of tokenizer.model has {} bytes; at most {LONGEST} are possible", text.len());
+            bail_data!(
+                "a piece of tokenizer.model has {} bytes; at most {LONGEST} are possible",
+                text.len()
+            );
         }
         for (at, _) in text.char_indices().skip(1) {
             let (left, right) = text.split_at(at);
@@ -96,23 +104,41 @@ fn merges<'a>(ranks: &BTreeMap<&'a str, f64>) -> Result<Vec<(f64, &'a str, &'a s
             }
         }
     }
-    out.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.chars().count().cmp(&b.1.chars().count())));
+    out.sort_by(|a, b| {
+        b.0.total_cmp(&a.0).then_with(|| a.1.chars().count().cmp(&b.1.chars().count()))
+    });
     Ok(out)
 }
 
 /// The tokenizer.json of transformers' `build_tokenizer_from_spm_proto`.
-fn by_settings(model: &SentencePiece, legacy: bool, names: &BTreeMap<u64, String>) -> Result<Value> {
+fn by_settings(
+    model: &SentencePiece,
+    legacy: bool,
+    names: &BTreeMap<u64, String>,
+) -> Result<Value> {
     let (vocabulary, tokens) = match model.kind {
         Kind::Unigram => {
             let tokens: Vec<String> = model.pieces.iter().map(|piece| piece.text.clone()).collect();
-            let vocab: Vec<Value> = model.pieces.iter().map(|piece| json!([piece.text, f64::from(piece.score)])).collect();
+            let vocab: Vec<Value> = model
+                .pieces
+                .iter()
+                .map(|piece| json!([piece.text, f64::from(piece.score)]))
+                .collect();
             let unk = usize::try_from(model.unk).ok();
-            (json!({"type": "Unigram", "unk_id": unk, "vocab": vocab, "byte_fallback": model.byte_fallback}), tokens)
+            (
+                json!({"type": "Unigram", "unk_id": unk, "vocab": vocab, "byte_fallback": model.byte_fallback}),
+                tokens,
+            )
         }
         Kind::Bpe => bpe(model, names)?,
     };
-    let mut own: Vec<&String> =
-        model.pieces.iter().zip(&tokens).filter(|(piece, _)| piece.kind == PieceKind::UserDefined).map(|(_, token)| token).collect();
+    let mut own: Vec<&String> = model
+        .pieces
+        .iter()
+        .zip(&tokens)
+        .filter(|(piece, _)| piece.kind == PieceKind::UserDefined)
+        .map(|(_, token)| token)
+        .collect();
     // The longest first: the first that fits is taken.
     own.sort_by_key(|token| std::cmp::Reverse(token.chars().count()));
     let pattern = own.iter().map(|token| regex::escape(token)).collect::<Vec<_>>().join("|");
@@ -145,11 +171,18 @@ fn by_settings(model: &SentencePiece, legacy: bool, names: &BTreeMap<u64, String
         decoders.push(json!({"type": "ByteFallback"}));
     }
     if model.add_dummy_prefix {
-        decoders.extend([json!({"type": "Fuse"}), json!({"type": "Strip", "content": " ", "start": 1, "stop": 0})]);
+        decoders.extend([
+            json!({"type": "Fuse"}),
+            json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}),
+        ]);
     } else if model.byte_fallback {
         decoders.push(json!({"type": "Fuse"}));
     }
-    let pre_tokenizer = if splits.is_empty() { Value::Null } else { json!({"type": "Sequence", "pretokenizers": splits}) };
+    let pre_tokenizer = if splits.is_empty() {
+        Value::Null
+    } else {
+        json!({"type": "Sequence", "pretokenizers": splits})
+    };
     Ok(json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
         "normalizer": {"type": "Sequence", "normalizers": normalizers}, "pre_tokenizer": pre_tokenizer, "post_processor": null,
@@ -160,8 +193,13 @@ fn by_settings(model: &SentencePiece, legacy: bool, names: &BTreeMap<u64, String
 /// BPE with merges ranked by the scores of normal pieces, and the token of each piece.
 fn bpe(model: &SentencePiece, names: &BTreeMap<u64, String>) -> Result<(Value, Vec<String>)> {
     // A piece that is there twice counts at its last place.
-    let ids: BTreeMap<&str, usize> = model.pieces.iter().enumerate().map(|(id, piece)| (piece.text.as_str(), id)).collect();
-    let kept: BTreeSet<&str> = ids.iter().filter(|(_, id)| !names.contains_key(&(**id as u64))).map(|(text, _)| *text).collect();
+    let ids: BTreeMap<&str, usize> =
+        model.pieces.iter().enumerate().map(|(id, piece)| (piece.text.as_str(), id)).collect();
+    let kept: BTreeSet<&str> = ids
+        .iter()
+        .filter(|(_, id)| !names.contains_key(&(**id as u64)))
+        .map(|(text, _)| *text)
+        .collect();
     let mut tokens: Vec<String> = vec![];
     let mut vocab = Map::new();
     let (mut ranks, mut at) = (BTreeMap::new(), BTreeMap::new());
@@ -169,7 +207,9 @@ fn bpe(model: &SentencePiece, names: &BTreeMap<u64, String>) -> Result<(Value, V
         let name = names.get(&(id as u64)).filter(|name| !kept.contains(name.as_str()));
         tokens.push(name.unwrap_or(&piece.text).clone());
     }
-    for (id, piece) in model.pieces.iter().enumerate().filter(|(id, piece)| ids[piece.text.as_str()] == *id) {
+    for (id, piece) in
+        model.pieces.iter().enumerate().filter(|(id, piece)| ids[piece.text.as_str()] == *id)
+    {
         vocab.insert(tokens[id].clone(), json!(id));
         if piece.kind == PieceKind::Normal {
             // Zero has one sign in comparisons.
@@ -183,7 +223,8 @@ fn bpe(model: &SentencePiece, names: &BTreeMap<u64, String>) -> Result<(Value, V
     }
     pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
     let own = model.pieces.iter().any(|piece| piece.kind == PieceKind::UserDefined);
-    let merges: Vec<Value> = pairs.into_iter().map(|(_, _, left, right)| json!([left, right])).collect();
+    let merges: Vec<Value> =
+        pairs.into_iter().map(|(_, _, left, right)| json!([left, right])).collect();
     let json = json!({"type": "BPE", "unk_token": model.unk_piece, "fuse_unk": true, "byte_fallback": model.byte_fallback,
         "ignore_merges": own, "vocab": vocab, "merges": merges});
     Ok((json, tokens))

@@ -43,13 +43,26 @@ pub(super) struct Around {
 
 impl Settings {
     /// Errors (class data): a key of the wrong type, or one that asks for something that is not done here.
-    pub fn read(settings: &Value, config: &Value, class: Class, file: Option<&Value>, size: usize) -> Result<Self> {
+    pub fn read(
+        settings: &Value,
+        config: &Value,
+        class: Class,
+        file: Option<&Value>,
+        size: usize,
+    ) -> Result<Self> {
         for (key, what) in REFUSED {
-            if settings.get(key).is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty())) {
+            if settings
+                .get(key)
+                .is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty()))
+            {
                 bail_data!("tokenizer_config.json: `{key}` ({what}) is not read");
             }
         }
-        let versions = settings["fast_tokenizer_files"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let versions = settings["fast_tokenizer_files"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
         if let Some(other) = versions.into_iter().find(|name| *name != "tokenizer.json") {
             return Err(Error::data(format!(
                 "tokenizer_config.json: `fast_tokenizer_files` names `{other}` for some versions of transformers"
@@ -58,8 +71,14 @@ impl Settings {
             .into());
         }
         for key in ["padding_side", "truncation_side"] {
-            if settings.get(key).is_some_and(|side| !matches!(side.as_str(), Some("left" | "right"))) {
-                bail_data!("tokenizer_config.json: `{key}` is {}; sides are `left` and `right`", settings[key]);
+            if settings
+                .get(key)
+                .is_some_and(|side| !matches!(side.as_str(), Some("left" | "right")))
+            {
+                bail_data!(
+                    "tokenizer_config.json: `{key}` is {}; sides are `left` and `right`",
+                    settings[key]
+                );
             }
         }
         let on = |key: &str| settings[key].as_bool().unwrap_or(false);
@@ -84,9 +103,11 @@ impl Settings {
         };
         let mut notes = vec![];
         let prefix = settings["add_prefix_space"].as_bool();
-        if let (Class::File, Some(prefix), Some(theirs)) =
-            (class, prefix, file.and_then(|file| file["pre_tokenizer"]["add_prefix_space"].as_bool()))
-            && prefix != theirs
+        if let (Class::File, Some(prefix), Some(theirs)) = (
+            class,
+            prefix,
+            file.and_then(|file| file["pre_tokenizer"]["add_prefix_space"].as_bool()),
+        ) && prefix != theirs
         {
             notes.push(format!(
                 "tokenizer_config.json says `add_prefix_space`: {prefix}, tokenizer.json {theirs}; the latter counts, as in transformers 5 (version 4 followed the former)"
@@ -110,8 +131,12 @@ impl Settings {
             if let Some(token) = tokens.role(role).filter(|_| wanted)
                 && let Some(id) = inner.token_to_id(token)
             {
-                template.insert(at.min(template.len()), json!({"SpecialToken": {"id": token, "type_id": 0}}));
-                special.insert(token.to_owned(), json!({"id": token, "ids": [id], "tokens": [token]}));
+                template.insert(
+                    at.min(template.len()),
+                    json!({"SpecialToken": {"id": token, "type_id": 0}}),
+                );
+                special
+                    .insert(token.to_owned(), json!({"id": token, "ids": [id], "tokens": [token]}));
             }
         }
         if special.is_empty() {
@@ -126,13 +151,26 @@ impl Settings {
     }
 
     /// What a person should know of the ends of texts.
-    pub fn notes(&self, around: &Around, special: Special, inner: &tokenizers::Tokenizer, file: impl std::fmt::Display) -> Vec<String> {
+    pub fn notes(
+        &self,
+        around: &Around,
+        special: Special,
+        inner: &tokenizers::Tokenizer,
+        file: impl std::fmt::Display,
+    ) -> Vec<String> {
         let name = |ids: &[u32]| match ids {
             [] => "none".to_owned(),
-            ids => ids.iter().map(|id| format!("`{}`", inner.id_to_token(*id).unwrap_or_default())).collect::<Vec<_>>().join(" "),
+            ids => ids
+                .iter()
+                .map(|id| format!("`{}`", inner.id_to_token(*id).unwrap_or_default()))
+                .collect::<Vec<_>>()
+                .join(" "),
         };
         let mut notes = self.notes.clone();
-        let sides = [("add_bos_token", self.told.0, &around.before, "before"), ("add_eos_token", self.told.1, &around.after, "after")];
+        let sides = [
+            ("add_bos_token", self.told.0, &around.before, "before"),
+            ("add_eos_token", self.told.1, &around.after, "after"),
+        ];
         for (key, told, ids, side) in sides {
             if told.is_some_and(|told| told == ids.is_empty()) {
                 notes.push(format!(
@@ -143,9 +181,15 @@ impl Settings {
                 ));
             }
         }
-        if !around.before.is_empty() && around.before.first() != special.bos.as_ref() && special.bos.is_some() {
+        if !around.before.is_empty()
+            && around.before.first() != special.bos.as_ref()
+            && special.bos.is_some()
+        {
             let bos = name(&special.bos.into_iter().collect::<Vec<_>>());
-            notes.push(format!("{file} puts {} before a text, though the token that begins one is {bos}", name(&around.before)));
+            notes.push(format!(
+                "{file} puts {} before a text, though the token that begins one is {bos}",
+                name(&around.before)
+            ));
         }
         if !around.after.is_empty() {
             notes.push(format!(
@@ -165,16 +209,22 @@ pub(super) fn around(inner: &tokenizers::Tokenizer) -> Result<Around> {
     };
     let (plain, whole) = (ids(false)?, ids(true)?);
     // An empty text has no place of its own: what is put is put before it.
-    let at = (0..=whole.len().saturating_sub(plain.len())).find(|at| whole[*at..].starts_with(&plain));
+    let at =
+        (0..=whole.len().saturating_sub(plain.len())).find(|at| whole[*at..].starts_with(&plain));
     let Some(at) = at else { bail_data!("its post-processor changes the tokens of a text") };
     Ok(Around { before: whole[..at].to_vec(), after: whole[at + plain.len()..].to_vec() })
 }
 
 /// Whether `_patch_mistral_regex` of transformers 5 looks at the tokenizer of a model with this config.
 fn may_be_mistral(config: &Value) -> bool {
-    let old = config["transformers_version"]
-        .as_str()
-        .is_none_or(|version| version.split('.').next().is_some_and(|major| major.parse::<u32>().is_ok_and(|major| major < 5)));
+    let old = config["transformers_version"].as_str().is_none_or(|version| {
+        version
+            .split('.')
+            .next()
+            .is_some_and(|major| major.parse::<u32>().is_ok_and(|major| major < 5))
+    });
     let kind = config["model_type"].as_str();
-    old && kind.is_none_or(|kind| matches!(kind, "mistral" | "mistral3" | "voxtral" | "ministral" | "pixtral"))
+    old && kind.is_none_or(|kind| {
+        matches!(kind, "mistral" | "mistral3" | "voxtral" | "ministral" | "pixtral")
+    })
 }

@@ -70,16 +70,21 @@ pub(super) fn more(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     if !folder.is_dir() {
         return Ok(vec![]);
     }
-    let listed = std::fs::read_dir(&folder).map_err(|e| Error::data(format!("cannot read `{}`: {e}", folder.display())))?;
-    let mut paths: Vec<_> =
-        listed.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|end| end == "jinja")).collect();
+    let listed = std::fs::read_dir(&folder)
+        .map_err(|e| Error::data(format!("cannot read `{}`: {e}", folder.display())))?;
+    let mut paths: Vec<_> = listed
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|end| end == "jinja"))
+        .collect();
     paths.sort();
     Ok(paths)
 }
 
 /// Whether a path in a repository is such a file.
 pub(super) fn is_additional(path: &str) -> bool {
-    path.split_once('/').is_some_and(|(folder, name)| folder == FOLDER && !name.contains('/') && name.ends_with(".jinja"))
+    path.split_once('/').is_some_and(|(folder, name)| {
+        folder == FOLDER && !name.contains('/') && name.ends_with(".jinja")
+    })
 }
 
 /// A template given as text, or templates by name, as a list or a map.
@@ -87,9 +92,21 @@ fn in_settings(value: &Value) -> Result<BTreeMap<String, String>> {
     let entries: Vec<(&Value, &Value)> = match value {
         Value::Null => vec![],
         Value::String(text) => return Ok([("default".to_owned(), text.clone())].into()),
-        Value::Array(list) => list.iter().map(|entry| (&entry["name"], &entry["template"])).collect(),
-        Value::Object(map) => return map.iter().map(|(name, template)| entry(&Value::String(name.clone()), template)).collect(),
-        other => return Err(Error::data(format!("`chat_template` is {other}, neither a text nor a list of named templates")).into()),
+        Value::Array(list) => {
+            list.iter().map(|entry| (&entry["name"], &entry["template"])).collect()
+        }
+        Value::Object(map) => {
+            return map
+                .iter()
+                .map(|(name, template)| entry(&Value::String(name.clone()), template))
+                .collect();
+        }
+        other => {
+            return Err(Error::data(format!(
+                "`chat_template` is {other}, neither a text nor a list of named templates"
+            ))
+            .into());
+        }
     };
     entries.into_iter().map(|(name, template)| entry(name, template)).collect()
 }
@@ -97,7 +114,10 @@ fn in_settings(value: &Value) -> Result<BTreeMap<String, String>> {
 fn entry(name: &Value, template: &Value) -> Result<(String, String)> {
     match (name.as_str(), template.as_str()) {
         (Some(name), Some(template)) => Ok((name.to_owned(), template.to_owned())),
-        _ => Err(Error::data("`chat_template` has an entry without a name or a template as text").into()),
+        _ => {
+            Err(Error::data("`chat_template` has an entry without a name or a template as text")
+                .into())
+        }
     }
 }
 
@@ -122,12 +142,21 @@ mod tests {
         assert_eq!(found(&[], json!({"chat_template": "T"})), (some("T"), vec![], 0));
         assert_eq!(found(&[], list.clone()), (some("D"), vec!["rag".into()], 0));
         assert_eq!(found(&[(FILE, "J")], list.clone()), (some("J"), vec![], 0));
-        assert_eq!(found(&[("additional_chat_templates/tool_use.jinja", "U")], list), (None, vec!["tool_use".into()], 0));
+        assert_eq!(
+            found(&[("additional_chat_templates/tool_use.jinja", "U")], list),
+            (None, vec!["tool_use".into()], 0)
+        );
         let both = [(FILE, "J"), ("additional_chat_templates/default.jinja", "A")];
         assert_eq!(found(&both, json!({})), (some("A"), vec![], 0));
         let processor = r#"{"chat_template": "P"}"#;
         assert_eq!(found(&[(PROCESSOR, processor)], json!({})), (some("P"), vec![], 1));
-        assert_eq!(found(&[(PROCESSOR, processor)], json!({"chat_template": "T"})), (some("T"), vec![], 1));
-        assert_eq!(found(&[(PROCESSOR, processor)], json!({"chat_template": "P"})), (some("P"), vec![], 0));
+        assert_eq!(
+            found(&[(PROCESSOR, processor)], json!({"chat_template": "T"})),
+            (some("T"), vec![], 1)
+        );
+        assert_eq!(
+            found(&[(PROCESSOR, processor)], json!({"chat_template": "P"})),
+            (some("P"), vec![], 0)
+        );
     }
 }

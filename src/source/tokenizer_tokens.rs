@@ -11,7 +11,8 @@ use super::tokenizer_class::Class;
 use crate::bail_data;
 
 /// Roles that every tokenizer may have, in the order in which new tokens are added.
-const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// What the files say.
 pub(super) struct Files<'a> {
@@ -49,7 +50,14 @@ pub(super) struct Token {
 impl Token {
     /// A token that is written as plain text in a file.
     pub fn new(content: &str, special: bool, normalized: Option<bool>) -> Self {
-        Self { content: content.to_owned(), single_word: false, lstrip: false, rstrip: false, normalized, special }
+        Self {
+            content: content.to_owned(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized,
+            special,
+        }
     }
 
     /// A token with its flags; `None` for another kind of value. Errors (class data): a flag of the wrong type.
@@ -59,7 +67,9 @@ impl Token {
             match &value[key] {
                 Value::Null => Ok(None),
                 Value::Bool(flag) => Ok(Some(*flag)),
-                other => bail_data!("{place}: `{key}` of the token `{content}` is {other}, neither true nor false"),
+                other => bail_data!(
+                    "{place}: `{key}` of the token `{content}` is {other}, neither true nor false"
+                ),
             }
         };
         let on = |key: &str| -> Result<bool> { Ok(flag(key)?.unwrap_or(false)) };
@@ -123,24 +133,39 @@ impl Tokens {
     pub fn read(files: &Files, class: Class) -> Result<Self> {
         let mut said = files.settings.as_object().cloned().unwrap_or_default();
         let truthy = |value: Option<&Value>| {
-            value.is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|a| !a.is_empty()) && v.as_object().is_none_or(|o| !o.is_empty()))
+            value.is_some_and(|v| {
+                !v.is_null()
+                    && v.as_array().is_none_or(|a| !a.is_empty())
+                    && v.as_object().is_none_or(|o| !o.is_empty())
+            })
         };
-        if said.contains_key("additional_special_tokens") && !truthy(said.get("extra_special_tokens")) {
+        if said.contains_key("additional_special_tokens")
+            && !truthy(said.get("extra_special_tokens"))
+        {
             let old = said.remove("additional_special_tokens").unwrap_or_default();
             said.insert("extra_special_tokens".into(), old);
         }
         let mut own = named(&mut said);
-        own.extend(said.remove("model_specific_special_tokens").and_then(|map| map.as_object().cloned()).unwrap_or_default());
+        own.extend(
+            said.remove("model_specific_special_tokens")
+                .and_then(|map| map.as_object().cloned())
+                .unwrap_or_default(),
+        );
         let mut added = added(files, &mut said, &mut own)?;
 
         if let Some(Pieces { marked, roles, raw }) = &files.pieces {
             added.values_mut().filter(|_| *raw).for_each(|token| token.normalized = Some(false));
-            said.insert("additional_special_tokens".into(), marked.iter().map(Token::json).collect());
+            said.insert(
+                "additional_special_tokens".into(),
+                marked.iter().map(Token::json).collect(),
+            );
             for (role, token) in roles {
                 said.entry((*role).to_owned()).or_insert_with(|| json!(token));
             }
         }
-        if said.contains_key("additional_special_tokens") && !said.contains_key("extra_special_tokens") {
+        if said.contains_key("additional_special_tokens")
+            && !said.contains_key("extra_special_tokens")
+        {
             let old = said.remove("additional_special_tokens").unwrap_or_default();
             said.insert("extra_special_tokens".into(), old);
         }
@@ -150,16 +175,26 @@ impl Tokens {
         for (role, token) in class.tokens() {
             said.entry((*role).to_owned()).or_insert_with(|| json!(token));
         }
-        let by_content: BTreeMap<&str, &Token> = added.values().map(|token| (token.content.as_str(), token)).collect();
+        let by_content: BTreeMap<&str, &Token> =
+            added.values().map(|token| (token.content.as_str(), token)).collect();
         let mut roles = vec![];
         for role in ROLES {
-            let token = said.get(role).filter(|value| !value.is_null()).map(|value| Said::read(value, &format!("`{role}`"))).transpose()?;
+            let token = said
+                .get(role)
+                .filter(|value| !value.is_null())
+                .map(|value| Said::read(value, &format!("`{role}`")))
+                .transpose()?;
             let known = token.as_ref().and_then(|said| by_content.get(said.content()));
-            roles.push((role.to_owned(), known.map(|token| Said::Token((*token).clone())).or(token)));
+            roles.push((
+                role.to_owned(),
+                known.map(|token| Said::Token((*token).clone())).or(token),
+            ));
         }
         let mut more: Map<String, Value> = said
             .iter()
-            .filter(|(key, value)| is_named(key) && (value.is_string() || value["content"].is_string()))
+            .filter(|(key, value)| {
+                is_named(key) && (value.is_string() || value["content"].is_string())
+            })
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         more.extend(own);
@@ -168,15 +203,25 @@ impl Tokens {
         }
         let extra = match said.get("extra_special_tokens") {
             None | Some(Value::Null) => vec![],
-            Some(Value::Array(list)) => list.iter().map(|value| Said::read(value, "`extra_special_tokens`")).collect::<Result<_>>()?,
-            Some(other) => bail_data!("`extra_special_tokens` is {other}, neither a list nor a map of tokens"),
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(|value| Said::read(value, "`extra_special_tokens`"))
+                .collect::<Result<_>>()?,
+            Some(other) => {
+                bail_data!("`extra_special_tokens` is {other}, neither a list nor a map of tokens")
+            }
         };
         Ok(Self { roles, extra, added })
     }
 
     /// Adds the tokens that the vocabulary lacks, and gives those that it has their flags. Returns those that are new.
-    pub fn add(&self, inner: &mut tokenizers::Tokenizer, class: Class) -> Result<Vec<(String, u32)>> {
-        let mut known: BTreeSet<String> = inner.get_added_tokens_decoder().values().map(|token| token.content.clone()).collect();
+    pub fn add(
+        &self,
+        inner: &mut tokenizers::Tokenizer,
+        class: Class,
+    ) -> Result<Vec<(String, u32)>> {
+        let mut known: BTreeSet<String> =
+            inner.get_added_tokens_decoder().values().map(|token| token.content.clone()).collect();
         let mut tokens: Vec<Token> = self.added.values().cloned().collect();
         known.extend(tokens.iter().map(|token| token.content.clone()));
         for said in self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra) {
@@ -187,22 +232,38 @@ impl Tokens {
                 });
             }
         }
-        let with_role: BTreeSet<&str> = self.roles.iter().filter_map(|(_, said)| Some(said.as_ref()?.content())).collect();
-        tokens.iter_mut().for_each(|token| token.special |= with_role.contains(token.content.as_str()));
-        let new: Vec<String> =
-            tokens.iter().map(|token| token.content.clone()).filter(|content| inner.token_to_id(content).is_none()).collect();
-        let library = |e: tokenizers::Error| crate::error::Error::data(format!("the tokens cannot be added: {e}"));
+        let with_role: BTreeSet<&str> =
+            self.roles.iter().filter_map(|(_, said)| Some(said.as_ref()?.content())).collect();
+        tokens
+            .iter_mut()
+            .for_each(|token| token.special |= with_role.contains(token.content.as_str()));
+        let new: Vec<String> = tokens
+            .iter()
+            .map(|token| token.content.clone())
+            .filter(|content| inner.token_to_id(content).is_none())
+            .collect();
+        let library = |e: tokenizers::Error| {
+            crate::error::Error::data(format!("the tokens cannot be added: {e}"))
+        };
         inner.add_tokens(tokens.iter().map(Token::built)).map_err(library)?;
         if class == Class::Qwen2 {
-            let special = self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra);
-            inner.add_tokens(special.map(|said| Token::new(said.content(), true, None).built())).map_err(library)?;
+            let special =
+                self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra);
+            inner
+                .add_tokens(special.map(|said| Token::new(said.content(), true, None).built()))
+                .map_err(library)?;
         }
-        Ok(new.into_iter().filter_map(|token| inner.token_to_id(&token).map(|id| (token, id))).collect())
+        Ok(new
+            .into_iter()
+            .filter_map(|token| inner.token_to_id(&token).map(|id| (token, id)))
+            .collect())
     }
 
     /// The tokens of which a file gives another id than the vocabulary does: token, id of the file, id.
     pub fn moved(&self, inner: &tokenizers::Tokenizer) -> Vec<(String, u64, u32)> {
-        let id = |(told, token): (&u64, &Token)| Some((token.content.clone(), *told, inner.token_to_id(&token.content)?));
+        let id = |(told, token): (&u64, &Token)| {
+            Some((token.content.clone(), *told, inner.token_to_id(&token.content)?))
+        };
         self.added.iter().filter_map(id).filter(|(_, told, id)| *told != u64::from(*id)).collect()
     }
 
@@ -213,7 +274,10 @@ impl Tokens {
 
     /// The tokens by role, as chat templates see them.
     pub fn named(&self) -> Vec<(String, String)> {
-        self.roles.iter().filter_map(|(role, said)| Some((role.clone(), said.as_ref()?.content().to_owned()))).collect()
+        self.roles
+            .iter()
+            .filter_map(|(role, said)| Some((role.clone(), said.as_ref()?.content().to_owned())))
+            .collect()
     }
 }
 
@@ -235,24 +299,41 @@ fn is_named(key: &str) -> bool {
 
 /// Takes the tokens of such roles out of the settings.
 fn named(said: &mut Map<String, Value>) -> Map<String, Value> {
-    let keys: Vec<String> = said.iter().filter(|(key, value)| is_named(key) && value.is_string()).map(|(key, _)| key.clone()).collect();
-    let mut own: Map<String, Value> = keys.into_iter().filter_map(|key| said.remove_entry(&key)).collect();
+    let keys: Vec<String> = said
+        .iter()
+        .filter(|(key, value)| is_named(key) && value.is_string())
+        .map(|(key, _)| key.clone())
+        .collect();
+    let mut own: Map<String, Value> =
+        keys.into_iter().filter_map(|key| said.remove_entry(&key)).collect();
     if said.get("extra_special_tokens").is_some_and(Value::is_object) {
-        own.extend(said.remove("extra_special_tokens").and_then(|map| map.as_object().cloned()).unwrap_or_default());
+        own.extend(
+            said.remove("extra_special_tokens")
+                .and_then(|map| map.as_object().cloned())
+                .unwrap_or_default(),
+        );
     }
     own
 }
 
 /// The added tokens by id. Where tokenizer_config.json does not give them, special_tokens_map.json overrides its roles, and
 /// added_tokens.json and tokenizer.json give them.
-fn added(files: &Files, said: &mut Map<String, Value>, own: &mut Map<String, Value>) -> Result<BTreeMap<u64, Token>> {
+fn added(
+    files: &Files,
+    said: &mut Map<String, Value>,
+    own: &mut Map<String, Value>,
+) -> Result<BTreeMap<u64, Token>> {
     let mut added = BTreeMap::new();
     if let Some(decoder) = said.get("added_tokens_decoder") {
-        let Some(decoder) = decoder.as_object() else { bail_data!("`added_tokens_decoder` is no map") };
+        let Some(decoder) = decoder.as_object() else {
+            bail_data!("`added_tokens_decoder` is no map")
+        };
         for (id, value) in decoder {
             match (id.parse(), Token::read(value, "`added_tokens_decoder`")?) {
                 (Ok(id), Some(token)) => drop(added.insert(id, token)),
-                _ => bail_data!("`added_tokens_decoder`: `{id}` is {value}, not an id with a token"),
+                _ => {
+                    bail_data!("`added_tokens_decoder`: `{id}` is {value}, not an id with a token")
+                }
             }
         }
         return Ok(added);
@@ -261,7 +342,13 @@ fn added(files: &Files, said: &mut Map<String, Value>, own: &mut Map<String, Val
         let mut value = value.clone();
         if key == "extra_special_tokens" && value.is_array() {
             let mut all = said.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-            let new: Vec<Value> = value.as_array().into_iter().flatten().filter(|token| !all.contains(token)).cloned().collect();
+            let new: Vec<Value> = value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|token| !all.contains(token))
+                .cloned()
+                .collect();
             all.extend(new);
             value = all.into();
         } else if value["content"].is_string() {
@@ -270,18 +357,28 @@ fn added(files: &Files, said: &mut Map<String, Value>, own: &mut Map<String, Val
         said.insert(key.clone(), value);
     }
     if said.get("extra_special_tokens").is_some_and(Value::is_object) {
-        own.extend(said.remove("extra_special_tokens").and_then(|map| map.as_object().cloned()).unwrap_or_default());
+        own.extend(
+            said.remove("extra_special_tokens")
+                .and_then(|map| map.as_object().cloned())
+                .unwrap_or_default(),
+        );
     }
-    let content = |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
+    let content =
+        |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
     let extra = said.get("extra_special_tokens").and_then(Value::as_array).into_iter().flatten();
-    let special: BTreeSet<String> = ROLES.iter().filter_map(|role| said.get(*role)).chain(extra).filter_map(content).collect();
+    let special: BTreeSet<String> =
+        ROLES.iter().filter_map(|role| said.get(*role)).chain(extra).filter_map(content).collect();
     for (token, id) in files.added.and_then(Value::as_object).into_iter().flatten() {
-        let Some(id) = id.as_u64() else { bail_data!("added_tokens.json: the id of `{token}` is {id}") };
+        let Some(id) = id.as_u64() else {
+            bail_data!("added_tokens.json: the id of `{token}` is {id}")
+        };
         let is_special = special.contains(token);
         added.insert(id, Token::new(token, is_special, Some(!is_special)));
     }
     for value in files.file.and_then(|file| file["added_tokens"].as_array()).into_iter().flatten() {
-        if let (Some(id), Some(token)) = (value["id"].as_u64(), Token::read(value, "`added_tokens`")?) {
+        if let (Some(id), Some(token)) =
+            (value["id"].as_u64(), Token::read(value, "`added_tokens`")?)
+        {
             added.insert(id, token);
         }
     }

@@ -25,7 +25,9 @@ pub(super) fn train(texts: impl Iterator<Item = String> + Send, size: usize) -> 
     let bytes = ByteLevel::new(false, true, true);
     let parts: Vec<PreTokenizerWrapper> = vec![Digits::new(true).into(), bytes.into()];
     let mut tokenizer = Tokenizer::new(BPE::default());
-    tokenizer.with_pre_tokenizer(Some(Sequence::new(parts))).with_decoder(Some(ByteLevel::default()));
+    tokenizer
+        .with_pre_tokenizer(Some(Sequence::new(parts)))
+        .with_decoder(Some(ByteLevel::default()));
     let mut trainer: TrainerWrapper = BpeTrainer::builder()
         .vocab_size(size)
         .min_frequency(2)

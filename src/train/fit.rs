@@ -45,7 +45,19 @@ impl FitOptions {
     /// `steps` steps of one sequence at that rate, and nothing else asked for; no recomputing.
     pub fn new(steps: usize, rule: Rule, lr: f64) -> Self {
         let (active, recompute) = (vec![], Recompute::Off);
-        Self { steps, batch: 1, accumulate: 1, rule, lr: vec![lr], clip: None, l2: 0.0, lr_ratio: 1.0, freeze: None, active, recompute }
+        Self {
+            steps,
+            batch: 1,
+            accumulate: 1,
+            rule,
+            lr: vec![lr],
+            clip: None,
+            l2: 0.0,
+            lr_ratio: 1.0,
+            freeze: None,
+            active,
+            recompute,
+        }
     }
 }
 
@@ -58,7 +70,10 @@ pub enum Factor {
 
 impl Factor {
     pub fn from_name(name: &str) -> Option<Self> {
-        [("A", Self::A), ("B", Self::B)].into_iter().find(|(own, _)| *own == name).map(|(_, factor)| factor)
+        [("A", Self::A), ("B", Self::B)]
+            .into_iter()
+            .find(|(own, _)| *own == name)
+            .map(|(_, factor)| factor)
     }
 }
 
@@ -140,13 +155,26 @@ impl<'a> Fit<'a> {
         let now = self.taking_part();
         let dense: BTreeSet<String> = now.dense().keys().cloned().collect();
         let lowest = now.lowest().unwrap_or(self.model.layers());
-        let beside = gradient_bytes(now.parameters(), self.model.factor_dtype(), self.options.accumulate);
+        let beside =
+            gradient_bytes(now.parameters(), self.model.factor_dtype(), self.options.accumulate);
         for batch in &batches {
-            let recompute = self.options.recompute.decide(self.model, batch.ids.len(), batch.rows.len(), lowest, beside);
+            let recompute = self.options.recompute.decide(
+                self.model,
+                batch.ids.len(),
+                batch.rows.len(),
+                lowest,
+                beside,
+            );
             check_room(self.model, batch.ids.len(), batch.rows.len(), lowest, recompute, beside)?;
             let request = Request { overlay: &now, dense: &dense, recompute };
             let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
-            let (nll, gradients) = self.model.gradients(&flat, &batch.rows, &batch.targets, 1.0 / supervised as f64, &request)?;
+            let (nll, gradients) = self.model.gradients(
+                &flat,
+                &batch.rows,
+                &batch.targets,
+                1.0 / supervised as f64,
+                &request,
+            )?;
             loss += nll.iter().sum::<f64>() / supervised as f64;
             sums = Some(match sums {
                 Some(sums) => sums.plus(gradients)?,
@@ -155,9 +183,11 @@ impl<'a> Fit<'a> {
         }
         if !loss.is_finite() {
             let layers = self.overlay.layers();
-            return Err(Error::run(format!("the loss became {loss} at step {step} of a booster on layers {layers:?}"))
-                .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
-                .into());
+            return Err(Error::run(format!(
+                "the loss became {loss} at step {step} of a booster on layers {layers:?}"
+            ))
+            .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
+            .into());
         }
         let gradient_norm = self.apply(now, sums.unwrap_or_default(), lr)?;
         self.done = step;
@@ -165,7 +195,8 @@ impl<'a> Fit<'a> {
         let fresh = self.trained.steps == 0;
         *self.trained = Trained { steps: self.trained.steps + 1, gain: None };
         if step == self.options.steps && !fresh {
-            self.trained.gain = Some(self.base_loss(&batches)? - loss).filter(|gain| gain.is_finite());
+            self.trained.gain =
+                Some(self.base_loss(&batches)? - loss).filter(|gain| gain.is_finite());
         }
         Ok(StepRecord { step, loss, lr, tokens, supervised, gradient_norm, seconds })
     }
@@ -175,7 +206,11 @@ impl<'a> Fit<'a> {
         let (mut sum, mut count) = (0.0, 0);
         for batch in batches {
             let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
-            sum += self.model.nll(&flat, &batch.rows, &batch.targets, &Overlay::default())?.iter().sum::<f64>();
+            sum += self
+                .model
+                .nll(&flat, &batch.rows, &batch.targets, &Overlay::default())?
+                .iter()
+                .sum::<f64>();
             count += batch.rows.len();
         }
         Ok(sum / count as f64)
@@ -242,16 +277,26 @@ impl<'a> Fit<'a> {
         let l2 = self.options.l2;
         let factors = now.pairs().values().flat_map(|p| [&p.a, &p.b]).map(|own| (own.clone(), l2));
         let base = self.model.copies(&now.dense().keys().cloned().collect())?;
-        let away = base.into_values().zip(now.dense().values()).map(|(base, own)| elementwise::add_scaled(base, own, -1.0));
+        let away = base
+            .into_values()
+            .zip(now.dense().values())
+            .map(|(base, own)| elementwise::add_scaled(base, own, -1.0));
         let away = away.map(|t| Ok((t?, -l2))).collect::<candle_core::Result<Vec<_>>>()?;
         let all = gradients.into_iter().zip(factors.chain(away));
-        Ok(all.map(|(g, (t, scale))| elementwise::add_scaled(g, &t, scale)).collect::<candle_core::Result<_>>()?)
+        Ok(all
+            .map(|(g, (t, scale))| elementwise::add_scaled(g, &t, scale))
+            .collect::<candle_core::Result<_>>()?)
     }
 }
 
 /// √Σ‖g‖², summed in f64.
 fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
-    Ok(gradients.map(elementwise::squares).collect::<candle_core::Result<Vec<_>>>()?.iter().sum::<f64>().sqrt())
+    Ok(gradients
+        .map(elementwise::squares)
+        .collect::<candle_core::Result<Vec<_>>>()?
+        .iter()
+        .sum::<f64>()
+        .sqrt())
 }
 
 impl Iterator for Fit<'_> {

@@ -32,12 +32,21 @@ impl Recompute {
 
     /// Decides for a step of `tokens` tokens of which `rows` are supervised, trained down to layer `lowest`, whose
     /// gradients take `gradients` bytes.
-    pub fn decide(self, model: &Model, tokens: usize, rows: usize, lowest: usize, gradients: usize) -> bool {
+    pub fn decide(
+        self,
+        model: &Model,
+        tokens: usize,
+        rows: usize,
+        lowest: usize,
+        gradients: usize,
+    ) -> bool {
         match self {
             Self::Off => false,
             Self::On => true,
             Self::Auto => {
-                let needed = step_bytes(model.config(), model.compute(), tokens, rows, lowest, false) + gradients;
+                let needed =
+                    step_bytes(model.config(), model.compute(), tokens, rows, lowest, false)
+                        + gradients;
                 needed > SMALL && free_bytes(model).is_some_and(|free| needed > free / 2)
             }
         }
@@ -48,8 +57,16 @@ impl Recompute {
 const SMALL: usize = 32 << 20;
 
 /// Errors (class run) where a step of `tokens` tokens would take more memory than is left, before it is begun.
-pub fn check_room(model: &Model, tokens: usize, rows: usize, lowest: usize, recompute: bool, gradients: usize) -> Result<()> {
-    let needed = step_bytes(model.config(), model.compute(), tokens, rows, lowest, recompute).saturating_add(gradients);
+pub fn check_room(
+    model: &Model,
+    tokens: usize,
+    rows: usize,
+    lowest: usize,
+    recompute: bool,
+    gradients: usize,
+) -> Result<()> {
+    let needed = step_bytes(model.config(), model.compute(), tokens, rows, lowest, recompute)
+        .saturating_add(gradients);
     if needed <= SMALL {
         return Ok(());
     }
@@ -59,9 +76,13 @@ pub fn check_room(model: &Model, tokens: usize, rows: usize, lowest: usize, reco
         return Ok(());
     }
     let mib = |bytes: usize| bytes >> 20;
-    Err(Error::run(format!("a step over {tokens} tokens takes some {} MiB, and {} are free", mib(needed), mib(room)))
-        .hint("take fewer sequences in `batch`, and more batches a step in `accumulate`")
-        .into())
+    Err(Error::run(format!(
+        "a step over {tokens} tokens takes some {} MiB, and {} are free",
+        mib(needed),
+        mib(room)
+    ))
+    .hint("take fewer sequences in `batch`, and more batches a step in `accumulate`")
+    .into())
 }
 
 /// Bytes of the gradients of so many trained numbers: those of one batch, and the sum where a step has several.
@@ -71,7 +92,14 @@ pub fn gradient_bytes(parameters: usize, factors: DType, accumulate: usize) -> u
 
 /// Bytes of a step beside weights, factors, their gradients and optimiser state: what blocks keep from layer `lowest` up, one block
 /// at work, a chunk of logits.
-pub fn step_bytes(config: &Config, compute: DType, tokens: usize, rows: usize, lowest: usize, recompute: bool) -> usize {
+pub fn step_bytes(
+    config: &Config,
+    compute: DType,
+    tokens: usize,
+    rows: usize,
+    lowest: usize,
+    recompute: bool,
+) -> usize {
     let size = compute.size_in_bytes();
     let saved = Block::saved_bytes(
         (config.heads, config.groups, config.head_width),
@@ -115,7 +143,10 @@ mod tests {
         if free_memory().is_some() {
             let error = check_room(&model, 1 << 40, 1 << 40, 0, true, 0).unwrap_err();
             assert_eq!(class_of(&error), Class::Run);
-            assert!(error.to_string().starts_with("a step over 1099511627776 tokens takes some "), "{error}");
+            assert!(
+                error.to_string().starts_with("a step over 1099511627776 tokens takes some "),
+                "{error}"
+            );
         }
         Ok(())
     }

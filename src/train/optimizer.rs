@@ -39,7 +39,10 @@ impl Moments {
             let zeros = || vec![0.0; parameter.elem_count()];
             return Ok(Self::Numbers { first: zeros(), second: zeros() });
         }
-        Ok(Self::Tensors { first: parameter.zeros_like()?, second: if adam { Some(parameter.zeros_like()?) } else { None } })
+        Ok(Self::Tensors {
+            first: parameter.zeros_like()?,
+            second: if adam { Some(parameter.zeros_like()?) } else { None },
+        })
     }
 }
 
@@ -64,20 +67,31 @@ impl Optimizer {
     /// Steps and moments of each parameter, the moments as tensors: all that has to be kept to go on.
     pub fn state(&self) -> Result<(Vec<u32>, Vec<Vec<Tensor>>)> {
         let one = |moments: &Moments| match moments {
-            Moments::Tensors { first, second } => Ok([Some(first.clone()), second.clone()].into_iter().flatten().collect()),
-            Moments::Numbers { first, second } => {
-                [first, second].into_iter().map(|m| Tensor::from_slice(m, m.len(), &candle_core::Device::Cpu)).collect()
+            Moments::Tensors { first, second } => {
+                Ok([Some(first.clone()), second.clone()].into_iter().flatten().collect())
             }
+            Moments::Numbers { first, second } => [first, second]
+                .into_iter()
+                .map(|m| Tensor::from_slice(m, m.len(), &candle_core::Device::Cpu))
+                .collect(),
         };
         Ok((self.steps.clone(), self.moments.iter().map(one).collect::<Result<_>>()?))
     }
 
     /// Goes on from a [`Optimizer::state`] of the same rule over `parameters`.
-    pub fn resumed(rule: Rule, steps: Vec<u32>, moments: Vec<Vec<Tensor>>, parameters: &[&Tensor]) -> Result<Self> {
+    pub fn resumed(
+        rule: Rule,
+        steps: Vec<u32>,
+        moments: Vec<Vec<Tensor>>,
+        parameters: &[&Tensor],
+    ) -> Result<Self> {
         let one = |(kept, parameter): (Vec<Tensor>, &&Tensor)| {
             let mut fresh = Moments::new(rule, parameter)?;
             let mut kept = kept.into_iter();
-            let mut next = || kept.next().ok_or_else(|| candle_core::Error::msg("fewer moments than the rule has"));
+            let mut next = || {
+                kept.next()
+                    .ok_or_else(|| candle_core::Error::msg("fewer moments than the rule has"))
+            };
             match &mut fresh {
                 Moments::Tensors { first, second } => {
                     *first = next()?.reshape(parameter.shape())?;
@@ -89,21 +103,34 @@ impl Optimizer {
                     for own in [first, second] {
                         *own = next()?.flatten_all()?.to_vec1()?;
                         if own.len() != parameter.elem_count() {
-                            candle_core::bail!("{} moments for {} numbers", own.len(), parameter.elem_count());
+                            candle_core::bail!(
+                                "{} moments for {} numbers",
+                                own.len(),
+                                parameter.elem_count()
+                            );
                         }
                     }
                 }
             }
             Ok(fresh)
         };
-        Ok(Self { rule, steps, moments: moments.into_iter().zip(parameters).map(one).collect::<Result<_>>()? })
+        Ok(Self {
+            rule,
+            steps,
+            moments: moments.into_iter().zip(parameters).map(one).collect::<Result<_>>()?,
+        })
     }
 
     /// One step: the new parameters, from the old ones, and of each its gradient and learning rate, if it is to move; one that is not
     /// keeps its moments and its count of steps. Where it can be they take the place of the old ones, which nobody else may hold.
-    pub fn step(&mut self, parameters: &[&Tensor], moves: &[Option<(Tensor, f64)>]) -> Result<Vec<Tensor>> {
+    pub fn step(
+        &mut self,
+        parameters: &[&Tensor],
+        moves: &[Option<(Tensor, f64)>],
+    ) -> Result<Vec<Tensor>> {
         if self.moments.is_empty() {
-            self.moments = parameters.iter().map(|p| Moments::new(self.rule, p)).collect::<Result<_>>()?;
+            self.moments =
+                parameters.iter().map(|p| Moments::new(self.rule, p)).collect::<Result<_>>()?;
             self.steps = vec![0; parameters.len()];
         }
         let rule = self.rule;
@@ -112,8 +139,17 @@ impl Optimizer {
             let Some((g, lr)) = moved else { return Ok((*p).clone()) };
             *steps += 1;
             match (rule, moments) {
-                (Rule::AdamW { beta1, beta2, eps, weight_decay }, Moments::Numbers { first, second }) => {
-                    adamw(p, &g.contiguous()?, first, second, AdamW::new(beta1, beta2, eps, weight_decay, *lr, *steps as i32))?;
+                (
+                    Rule::AdamW { beta1, beta2, eps, weight_decay },
+                    Moments::Numbers { first, second },
+                ) => {
+                    adamw(
+                        p,
+                        &g.contiguous()?,
+                        first,
+                        second,
+                        AdamW::new(beta1, beta2, eps, weight_decay, *lr, *steps as i32),
+                    )?;
                     Ok((*p).clone())
                 }
                 (_, moments) => plain(rule, *steps as i32, p, g, moments, *lr),
@@ -125,7 +161,9 @@ impl Optimizer {
     /// The same moments, of whose entries each stays where `keeps` says so and is 0 otherwise; it is asked parameter by parameter, once
     /// for an entry of both moments.
     pub fn pruned(&self, mut keeps: impl FnMut() -> bool) -> Result<Self> {
-        let prune = |(own, kept): (&Tensor, &[f32])| own * Tensor::from_slice(kept, own.shape(), own.device())?.to_dtype(own.dtype())?;
+        let prune = |(own, kept): (&Tensor, &[f32])| {
+            own * Tensor::from_slice(kept, own.shape(), own.device())?.to_dtype(own.dtype())?
+        };
         let one = |moments: &Moments| {
             let count = match moments {
                 Moments::Tensors { first, .. } => first.elem_count(),
@@ -138,16 +176,31 @@ impl Optimizer {
                     first: prune((first, &kept))?,
                     second: second.as_ref().map(|second| prune((second, &kept))).transpose()?,
                 },
-                Moments::Numbers { first, second } => Moments::Numbers { first: times(first), second: times(second) },
+                Moments::Numbers { first, second } => {
+                    Moments::Numbers { first: times(first), second: times(second) }
+                }
             })
         };
-        Ok(Self { rule: self.rule, steps: self.steps.clone(), moments: self.moments.iter().map(one).collect::<Result<_>>()? })
+        Ok(Self {
+            rule: self.rule,
+            steps: self.steps.clone(),
+            moments: self.moments.iter().map(one).collect::<Result<_>>()?,
+        })
     }
 }
 
 /// The definition, on tensors of any device and type.
-fn plain(rule: Rule, t: i32, p: &Tensor, g: &Tensor, moments: &mut Moments, lr: f64) -> Result<Tensor> {
-    let Moments::Tensors { first, second } = moments else { candle_core::bail!("moments of another kind than the rule's") };
+fn plain(
+    rule: Rule,
+    t: i32,
+    p: &Tensor,
+    g: &Tensor,
+    moments: &mut Moments,
+    lr: f64,
+) -> Result<Tensor> {
+    let Moments::Tensors { first, second } = moments else {
+        candle_core::bail!("moments of another kind than the rule's")
+    };
     match rule {
         Rule::AdamW { beta1, beta2, eps, weight_decay } => {
             let p = (p * (1.0 - lr * weight_decay))?;
@@ -205,18 +258,20 @@ fn adamw(p: &Tensor, g: &Tensor, first: &mut [f32], second: &mut [f32], c: AdamW
     let g = f32s(g)?;
     update(p, |p| {
         let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
-        p.par_chunks_mut(CHUNK).zip(moments).zip(g.par_chunks(CHUNK)).for_each(|((p, (first, second)), g)| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (((p, m), v), &g) in p.iter_mut().zip(first).zip(second).zip(g) {
-                        *m += (g - *m) * c.toward;
-                        *v = *v * c.beta2 + g * g * c.beta2_rest;
-                        *p = *p * c.keep - *m / (v.sqrt() * c.root + c.eps) * c.rate;
-                    }
-                },
-            );
-        });
+        p.par_chunks_mut(CHUNK).zip(moments).zip(g.par_chunks(CHUNK)).for_each(
+            |((p, (first, second)), g)| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (((p, m), v), &g) in p.iter_mut().zip(first).zip(second).zip(g) {
+                            *m += (g - *m) * c.toward;
+                            *v = *v * c.beta2 + g * g * c.beta2_rest;
+                            *p = *p * c.keep - *m / (v.sqrt() * c.root + c.eps) * c.rate;
+                        }
+                    },
+                );
+            },
+        );
     })
 }
 
@@ -242,7 +297,10 @@ mod tests {
 
     #[test]
     fn adamw_is_torchs() -> Result<()> {
-        close(&run(Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 })?, ADAMW);
+        close(
+            &run(Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 })?,
+            ADAMW,
+        );
         Ok(())
     }
 
@@ -257,12 +315,15 @@ mod tests {
         let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 };
         let n = (1 << 14) + 37;
         let numbers = |step: usize| -> Result<Tensor> {
-            let values: Vec<f32> = (0..n).map(|i| ((i * 7919 + step * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect();
+            let values: Vec<f32> = (0..n)
+                .map(|i| ((i * 7919 + step * 104_729) % 2003) as f32 / 1001.0 - 1.0)
+                .collect();
             Tensor::from_vec(values, n, &Device::Cpu)
         };
         let (quick, mut slow) = (numbers(0)?, numbers(0)?);
         let mut optimizer = Optimizer::new(rule);
-        let mut moments = Moments::Tensors { first: slow.zeros_like()?, second: Some(slow.zeros_like()?) };
+        let mut moments =
+            Moments::Tensors { first: slow.zeros_like()?, second: Some(slow.zeros_like()?) };
         for t in 1..5 {
             let g = numbers(t)?;
             slow = plain(rule, t as i32, &slow, &g, &mut moments, 1e-2)?;
@@ -283,7 +344,8 @@ mod tests {
             for t in 0..4 {
                 let g = (tensor()? + t as f64)?;
                 let now = (t % 2 == 0).then(|| (g.clone(), 0.1));
-                pair = both.step(&pair.iter().collect::<Vec<_>>(), &[Some((g, 0.1)), now.clone()])?;
+                pair =
+                    both.step(&pair.iter().collect::<Vec<_>>(), &[Some((g, 0.1)), now.clone()])?;
                 if now.is_some() {
                     single = one.step(&[&single[0]], &[now])?;
                 }

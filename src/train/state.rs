@@ -30,7 +30,11 @@ fn name(number: usize, part: usize) -> String {
 
 impl State {
     /// All that is needed to go on: the numbers of [`Overlay::tensors`] in their order, each followed by its moments.
-    pub fn of(overlay: &Overlay, trained: Trained, optimizer: Option<&Optimizer>) -> Result<(Self, Vec<(String, Tensor)>)> {
+    pub fn of(
+        overlay: &Overlay,
+        trained: Trained,
+        optimizer: Option<&Optimizer>,
+    ) -> Result<(Self, Vec<(String, Tensor)>)> {
         let (steps, moments) = optimizer.map(Optimizer::state).transpose()?.unwrap_or_default();
         let each = moments.first().map_or(0, Vec::len);
         let mut tensors = vec![];
@@ -42,31 +46,58 @@ impl State {
         }
         let most = steps.iter().copied().max().unwrap_or(0);
         let apart = if steps.iter().all(|&s| s == most) { vec![] } else { steps };
-        Ok((Self { version: VERSION, trained, optimizer: optimizer.map(|o| (o.rule(), most, each)), steps: apart }, tensors))
+        Ok((
+            Self {
+                version: VERSION,
+                trained,
+                optimizer: optimizer.map(|o| (o.rule(), most, each)),
+                steps: apart,
+            },
+            tensors,
+        ))
     }
 
     /// Gives `overlay` its numbers back and makes the optimiser; `load` gives a tensor by name. Errors (class data): a later
     /// version, tensors of other shapes.
-    pub fn restore(&self, overlay: &Overlay, load: impl Fn(&str) -> Result<Tensor>) -> Result<(Overlay, Option<Optimizer>)> {
+    pub fn restore(
+        &self,
+        overlay: &Overlay,
+        load: impl Fn(&str) -> Result<Tensor>,
+    ) -> Result<(Overlay, Option<Optimizer>)> {
         if self.version != VERSION {
-            return Err(Error::data(format!("of version {}; this program reads version {VERSION}", self.version)).into());
+            return Err(Error::data(format!(
+                "of version {}; this program reads version {VERSION}",
+                self.version
+            ))
+            .into());
         }
         let count = overlay.tensors().len();
         let numbers = (0..count).map(|i| load(&name(i, 0))).collect::<Result<Vec<_>>>()?;
         for (new, old) in numbers.iter().zip(overlay.tensors()) {
             if new.shape() != old.shape() {
-                return Err(Error::data(format!("a tensor has shape {:?}, not {:?}", new.dims(), old.dims())).into());
+                return Err(Error::data(format!(
+                    "a tensor has shape {:?}, not {:?}",
+                    new.dims(),
+                    old.dims()
+                ))
+                .into());
             }
         }
         let overlay = overlay.with_tensors(numbers);
         let Some((rule, steps, each)) = self.optimizer else { return Ok((overlay, None)) };
         // Before its first step an optimiser has no moments.
         let held = if each == 0 { 0 } else { count };
-        let moments = (0..held).map(|i| (1..=each).map(|part| load(&name(i, part))).collect()).collect::<Result<_>>()?;
+        let moments = (0..held)
+            .map(|i| (1..=each).map(|part| load(&name(i, part))).collect())
+            .collect::<Result<_>>()?;
         let steps = match self.steps.len() {
             0 => vec![steps; held],
             _ if self.steps.len() == held => self.steps.clone(),
-            other => return Err(Error::data(format!("{other} counts of steps for {held} tensors")).into()),
+            other => {
+                return Err(
+                    Error::data(format!("{other} counts of steps for {held} tensors")).into()
+                );
+            }
         };
         let optimizer = Optimizer::resumed(rule, steps, moments, &overlay.tensors())?;
         Ok((overlay, Some(optimizer)))

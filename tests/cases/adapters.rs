@@ -15,7 +15,11 @@ use crate::harness::{Ran, case, eval, made, program, ran};
 /// Adapters of the folder of cases beside their base, with what peft gives on them.
 #[test]
 fn adapters_give_the_numbers_of_peft() {
-    let (Some(starts), Some(kinds)) = (case("silent-pissa-olora-adapter"), case("refused-peft-kinds")) else { return };
+    let (Some(starts), Some(kinds)) =
+        (case("silent-pissa-olora-adapter"), case("refused-peft-kinds"))
+    else {
+        return;
+    };
     let base = starts.join("base").display().to_string();
     for (folder, name, want) in [
         (&starts, "untrained-pissa", 6.13672),
@@ -32,11 +36,18 @@ fn adapters_give_the_numbers_of_peft() {
         (&kinds, "alpha-pattern-caret", 6.11646),
         (&kinds, "fan-in-fan-out", 6.10597),
     ] {
-        eval(folder, &base, &starts.join("rows.jsonl").display().to_string(), &["--adapter", name]).has_nll(want);
+        eval(folder, &base, &starts.join("rows.jsonl").display().to_string(), &["--adapter", name])
+            .has_nll(want);
     }
-    let said = |folder: &Path, name: &str| eval(folder, &base, &starts.join("rows.jsonl").display().to_string(), &["--adapter", name]);
-    said(&starts, "trained-olora").says(&["`trained-olora`: its start (OLoRA) is taken out of the weights", "twice the rank"]);
-    said(&kinds, "fan-in-fan-out").says(&["`fan_in_fan_out` is true, which says nothing of linear layers"]);
+    let said = |folder: &Path, name: &str| {
+        eval(folder, &base, &starts.join("rows.jsonl").display().to_string(), &["--adapter", name])
+    };
+    said(&starts, "trained-olora").says(&[
+        "`trained-olora`: its start (OLoRA) is taken out of the weights",
+        "twice the rank",
+    ]);
+    said(&kinds, "fan-in-fan-out")
+        .says(&["`fan_in_fan_out` is true, which says nothing of linear layers"]);
     said(&kinds, "lm-head").says(&["whole tensors stand in for the model's: `lm_head.weight`"]);
 }
 
@@ -49,7 +60,9 @@ fn measured(model: &Model, folder: &Path, ids: &[u32]) -> Result<f64, anyhow::Er
 }
 
 fn open(folder: &Path) -> Model {
-    load::open(folder.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::F32).unwrap().model
+    load::open(folder.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::F32)
+        .unwrap()
+        .model
 }
 
 /// Every field of `LoraConfig` at other values than its default, and every kind of adapter that peft makes: the same NLL, or
@@ -57,17 +70,27 @@ fn open(folder: &Path) -> Model {
 #[test]
 fn no_key_and_no_kind_is_silently_different() {
     let Some((home, expected)) = made("adapters.py") else { return };
-    let ids: Vec<u32> = expected["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
-    let models: Vec<(&String, Model)> =
-        expected["bases"].as_object().unwrap().keys().map(|name| (name, open(&home.path().join(name)))).collect();
+    let ids: Vec<u32> =
+        expected["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    let models: Vec<(&String, Model)> = expected["bases"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|name| (name, open(&home.path().join(name))))
+        .collect();
     let model = |name: &str| &models.iter().find(|(known, _)| *known == name).unwrap().1;
     let mut wrong = vec![];
     let mut check = |what: String, base: &str, row: &Value, key: &str| -> bool {
         let found = measured(model(base), &home.path().join(row["folder"].as_str().unwrap()), &ids);
         match (&found, row["nll"].as_f64()) {
             (Ok(nll), Some(want)) if (nll - want).abs() < 1e-4 => return true,
-            (Err(error), _) if class_of(error) == Class::Data && format!("{error:#}").contains(key) => return false,
-            _ => wrong.push(format!("{what}: found {found:?}, right is {} {}", row["nll"], row["error"])),
+            (Err(error), _)
+                if class_of(error) == Class::Data && format!("{error:#}").contains(key) =>
+            {
+                return false;
+            }
+            _ => wrong
+                .push(format!("{what}: found {found:?}, right is {} {}", row["nll"], row["error"])),
         }
         false
     };
@@ -77,8 +100,14 @@ fn no_key_and_no_kind_is_silently_different() {
     }
     // Those that peft loads and this program refuses, and what it says.
     let refused = [
-        ("lora-bias-without", "`lora_bias` is true: it gives `model.layers.0.self_attn.q_proj` a bias, which the model does not have"),
-        ("saved-embedding-tied", "it changes `model.embed_tokens` alone, but the model ties embedding and head"),
+        (
+            "lora-bias-without",
+            "`lora_bias` is true: it gives `model.layers.0.self_attn.q_proj` a bias, which the model does not have",
+        ),
+        (
+            "saved-embedding-tied",
+            "it changes `model.embed_tokens` alone, but the model ties embedding and head",
+        ),
         ("saved-head-tied", "it changes `lm_head` alone"),
         ("saved-both-tied", "it changes `lm_head` alone"),
         ("head-tied", "it changes `lm_head` alone"),
@@ -96,13 +125,19 @@ fn no_key_and_no_kind_is_silently_different() {
     let mut passed = vec![];
     for row in expected["kinds"].as_array().unwrap() {
         let name = row["name"].as_str().unwrap();
-        let words = refused.iter().find(|(known, _)| *known == name).map_or("none of these words", |(_, words)| words);
+        let words = refused
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or("none of these words", |(_, words)| words);
         if check(name.to_owned(), row["base"].as_str().unwrap(), row, words) {
             passed.push(name);
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(refused.iter().all(|(name, _)| !passed.contains(name)), "not refused any more: {passed:?}");
+    assert!(
+        refused.iter().all(|(name, _)| !passed.contains(name)),
+        "not refused any more: {passed:?}"
+    );
 }
 
 /// A base and an adapter that `change` makes another of, in a fresh folder: what `eval` says.
@@ -138,31 +173,63 @@ fn what_is_no_adapter_of_peft_is_named() {
             &|folder| {
                 let config = json!({ "fine_tune_type": "lora", "num_layers": 2, "lora_parameters": { "rank": 8, "scale": 20.0 } });
                 fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
-                fs::rename(folder.join("adapter_model.safetensors"), folder.join("adapters.safetensors")).unwrap();
+                fs::rename(
+                    folder.join("adapter_model.safetensors"),
+                    folder.join("adapters.safetensors"),
+                )
+                .unwrap();
             },
             &["it is an adapter of mlx-lm", "mlx_lm.fuse"],
         ),
         (
-            &|folder| fs::rename(folder.join("adapter_model.safetensors"), folder.join("adapter_model.bin")).unwrap(),
+            &|folder| {
+                fs::rename(
+                    folder.join("adapter_model.safetensors"),
+                    folder.join("adapter_model.bin"),
+                )
+                .unwrap()
+            },
             &["pickled", "save_pretrained"],
         ),
-        (&|folder| fs::write(folder.join("adapter_model.safetensors"), pointer).unwrap(), &["is a Git LFS pointer", "git lfs pull"]),
-        (&|folder| fs::write(folder.join("adapter_config.json"), pointer).unwrap(), &["is a Git LFS pointer"]),
+        (
+            &|folder| fs::write(folder.join("adapter_model.safetensors"), pointer).unwrap(),
+            &["is a Git LFS pointer", "git lfs pull"],
+        ),
+        (
+            &|folder| fs::write(folder.join("adapter_config.json"), pointer).unwrap(),
+            &["is a Git LFS pointer"],
+        ),
         (
             &|folder| {
                 fs::create_dir(folder.join("mine")).unwrap();
-                fs::rename(folder.join("adapter_config.json"), folder.join("mine/adapter_config.json")).unwrap();
+                fs::rename(
+                    folder.join("adapter_config.json"),
+                    folder.join("mine/adapter_config.json"),
+                )
+                .unwrap();
             },
             &["cannot read `adapter/adapter_config.json`", "in folders below it: `mine`"],
         ),
-        (&|folder| remove(folder, "adapter_model.safetensors"), &["cannot read `adapter/adapter_model.safetensors`"]),
+        (
+            &|folder| remove(folder, "adapter_model.safetensors"),
+            &["cannot read `adapter/adapter_model.safetensors`"],
+        ),
         (
             &|folder| with_config(folder, json!({ "peft_type": "ADALORA" })),
             &["`peft_type` is \"ADALORA\", only \"LORA\"", "merge_and_unload"],
         ),
-        (&|folder| with_config(folder, json!({ "task_type": "SEQ_CLS" })), &["`task_type` is \"SEQ_CLS\"", "a head of its own"]),
-        (&|folder| with_config(folder, json!({ "peft_type": "PROMPT_TUNING" })), &["`peft_type` is \"PROMPT_TUNING\""]),
-        (&|folder| with_config(folder, json!({ "next_years_lora": true })), &["a key `next_years_lora` with the value true"]),
+        (
+            &|folder| with_config(folder, json!({ "task_type": "SEQ_CLS" })),
+            &["`task_type` is \"SEQ_CLS\"", "a head of its own"],
+        ),
+        (
+            &|folder| with_config(folder, json!({ "peft_type": "PROMPT_TUNING" })),
+            &["`peft_type` is \"PROMPT_TUNING\""],
+        ),
+        (
+            &|folder| with_config(folder, json!({ "next_years_lora": true })),
+            &["a key `next_years_lora` with the value true"],
+        ),
     ];
     for (change, words) in cases {
         let Some(ran) = changed(change) else { return };
@@ -172,11 +239,13 @@ fn what_is_no_adapter_of_peft_is_named() {
 
 #[test]
 fn what_a_person_should_know_of_an_adapter_is_said() {
-    let more =
-        json!({ "base_model_name_or_path": "meta/other-7b", "target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"], "next": null });
+    let more = json!({ "base_model_name_or_path": "meta/other-7b", "target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"], "next": null });
     let Some(ran) = changed(|folder| with_config(folder, more.clone())) else { return };
     ran.has_nll(6.10597);
-    ran.says(&["it says that it was trained on `meta/other-7b`", "the file has no factors of `model.layers.0.self_attn.o_proj`"]);
+    ran.says(&[
+        "it says that it was trained on `meta/other-7b`",
+        "the file has no factors of `model.layers.0.self_attn.o_proj`",
+    ]);
 }
 
 /// A folder for runs over the base of the cases.
@@ -190,16 +259,31 @@ impl Runs {
     fn new() -> Option<(Self, std::path::PathBuf)> {
         let starts = case("silent-pissa-olora-adapter")?;
         let path = |name: &str| starts.join(name).display().to_string();
-        Some((Self { home: tempfile::tempdir().unwrap(), base: path("base"), rows: path("rows.jsonl") }, case("refused-peft-kinds")?))
+        Some((
+            Self {
+                home: tempfile::tempdir().unwrap(),
+                base: path("base"),
+                rows: path("rows.jsonl"),
+            },
+            case("refused-peft-kinds")?,
+        ))
     }
 
     fn run(&self, command: &[&str], body: &str, name: &str, adapter: &Path) -> Ran {
         let script = self.home.path().join(format!("{name}.rhai"));
         let head = "let p = params(#{ model: \"\", data: \"\", adapter: \"\" }); let model = model::load(p.model); let task = data::load(p.data, #{});";
         fs::write(&script, format!("{head}\n{body}")).unwrap();
-        let given = [format!("model={}", self.base), format!("data={}", self.rows), format!("adapter={}", adapter.display())];
+        let given = [
+            format!("model={}", self.base),
+            format!("data={}", self.rows),
+            format!("adapter={}", adapter.display()),
+        ];
         let given: Vec<&str> = given.iter().flat_map(|given| ["-p", given]).collect();
-        ran(program(self.home.path()).args(command).arg(&script).args(["--device", "cpu"]).args(given))
+        ran(program(self.home.path())
+            .args(command)
+            .arg(&script)
+            .args(["--device", "cpu"])
+            .args(given))
     }
 }
 
@@ -207,20 +291,28 @@ impl Runs {
 #[test]
 fn adapters_of_whole_tensors_are_merged() {
     let Some((runs, kinds)) = Runs::new() else { return };
-    for (name, want) in [("dora", 6.23252), ("modules-to-save", 6.10597), ("lm-head", 6.48354), ("embedding", 6.19200)] {
+    for (name, want) in [
+        ("dora", 6.23252),
+        ("modules-to-save", 6.10597),
+        ("lm-head", 6.48354),
+        ("embedding", 6.19200),
+    ] {
         let body = "let b = model.load_adapter(p.adapter); model.merge(b); model.save(\"merged\");";
         let done = runs.run(&["--out", name], body, name, &kinds.join(name));
         assert_eq!(done.code, Some(0), "{}", done.stderr);
         eval(runs.home.path(), &format!("{name}/merged"), &runs.rows, &[]).has_nll(want);
     }
     let dora = kinds.join("dora");
-    let late = "model.merge(model.booster(#{ layers: [0] })); let b = model.load_adapter(p.adapter);";
+    let late =
+        "model.merge(model.booster(#{ layers: [0] })); let b = model.load_adapter(p.adapter);";
     let saved = "let b = model.load_adapter(p.adapter); b.save(\"adapter\");";
     for command in [vec!["check"], vec!["--out", "late"]] {
-        runs.run(&command, late, "late", &dora).refused(2, &["boosters were merged into the model", "load it before the first merge"]);
+        runs.run(&command, late, "late", &dora)
+            .refused(2, &["boosters were merged into the model", "load it before the first merge"]);
     }
     for command in [vec!["check"], vec!["--out", "saved"]] {
-        runs.run(&command, saved, "saved", &dora).refused(2, &["a dense booster is no adapter; save the model after merging"]);
+        runs.run(&command, saved, "saved", &dora)
+            .refused(2, &["a dense booster is no adapter; save the model after merging"]);
     }
     // Plain LoRA may be loaded at any time.
     let done = runs.run(&["--out", "plain"], late, "plain", &kinds.join("default-in-keys"));
@@ -233,11 +325,19 @@ fn an_adapter_with_a_start_is_saved_as_plain_lora() {
     let Some((runs, _)) = Runs::new() else { return };
     let starts = case("silent-pissa-olora-adapter").unwrap();
     for (name, want) in [("trained-pissa", 6.13042), ("trained-olora", 6.18161)] {
-        let done = runs.run(&["--out", name], "model.load_adapter(p.adapter).save(\"plain\");", name, &starts.join(name));
+        let done = runs.run(
+            &["--out", name],
+            "model.load_adapter(p.adapter).save(\"plain\");",
+            name,
+            &starts.join(name),
+        );
         assert_eq!(done.code, Some(0), "{}", done.stderr);
-        let config = fs::read_to_string(runs.home.path().join(name).join("plain/adapter_config.json")).unwrap();
+        let config =
+            fs::read_to_string(runs.home.path().join(name).join("plain/adapter_config.json"))
+                .unwrap();
         assert!(config.contains("\"r\": 8") && !config.contains("init_lora_weights"), "{config}");
-        eval(runs.home.path(), &runs.base, &runs.rows, &["--adapter", &format!("{name}/plain")]).has_nll(want);
+        eval(runs.home.path(), &runs.base, &runs.rows, &["--adapter", &format!("{name}/plain")])
+            .has_nll(want);
     }
 }
 
@@ -249,7 +349,11 @@ fn a_run_with_a_loaded_adapter_goes_on_to_the_same_bits() {
                 model.merge(b, 0.5); model.evaluate(task.train); let c = model.booster(#{ layers: [0] }); \
                 c.fit(task.train, #{ steps: 1, batch: 1, optimizer: adamw(#{ lr: 0.01 }) }); model.merge(c); model.evaluate(task.train); \
                 print(model.digest()); model.truncate(1); print(model.digest());";
-    for adapter in [kinds.join("lm-head"), kinds.join("dora"), case("silent-pissa-olora-adapter").unwrap().join("trained-olora")] {
+    for adapter in [
+        kinds.join("lm-head"),
+        kinds.join("dora"),
+        case("silent-pissa-olora-adapter").unwrap().join("trained-olora"),
+    ] {
         let name = adapter.file_name().unwrap().to_str().unwrap();
         let whole = runs.run(&["--quiet", "--out", name], body, name, &adapter);
         assert_eq!(whole.code, Some(0), "{}", whole.stderr);
@@ -263,15 +367,29 @@ fn a_run_with_a_loaded_adapter_goes_on_to_the_same_bits() {
             let again = folder.with_extension("again");
             let _ = fs::remove_dir_all(&again);
             copy(&folder, &again);
-            fs::write(again.join("journal.jsonl"), lines[..count].iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+            fs::write(
+                again.join("journal.jsonl"),
+                lines[..count].iter().map(|line| format!("{line}\n")).collect::<String>(),
+            )
+            .unwrap();
             for gone in ["summary.json", "report.html", "boosters/ensemble.json"] {
                 let _ = fs::remove_file(again.join(gone));
             }
-            let resumed = ran(program(runs.home.path()).args(["--resume", again.to_str().unwrap(), "--quiet"]));
+            let resumed = ran(program(runs.home.path()).args([
+                "--resume",
+                again.to_str().unwrap(),
+                "--quiet",
+            ]));
             // What was printed before is not printed again.
             let last = whole.stderr.lines().last().map(|line| format!("{line}\n")).unwrap();
-            let as_before = whole.stderr.ends_with(&resumed.stderr) && resumed.stderr.ends_with(&last);
-            assert!(resumed.code == Some(0) && as_before, "{name} behind {count} records: {} {}", resumed.stderr, whole.stderr);
+            let as_before =
+                whole.stderr.ends_with(&resumed.stderr) && resumed.stderr.ends_with(&last);
+            assert!(
+                resumed.code == Some(0) && as_before,
+                "{name} behind {count} records: {} {}",
+                resumed.stderr,
+                whole.stderr
+            );
         }
     }
 }

@@ -14,7 +14,12 @@ use crate::harness::{case, eval, made, recipe};
 fn encoded(folder: &Path, data: &Path) -> anyhow::Result<Encoded> {
     let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"))?;
     let items = formats::read(data, &Layout::default())?;
-    encode_train(&items, Template::Chat, &tokenizer, &EncodeOptions { max_length: 4096, loss: LossOn::Answer })
+    encode_train(
+        &items,
+        Template::Chat,
+        &tokenizer,
+        &EncodeOptions { max_length: 4096, loss: LossOn::Answer },
+    )
 }
 
 #[test]
@@ -25,9 +30,16 @@ fn ids_and_masks_are_those_of_transformers() {
     for case in cases {
         let text = |key: &str| case[key].as_str().unwrap();
         let name = text("name");
-        let out = encoded(&home.path().join(text("template")), &home.path().join(format!("{name}.jsonl")));
+        let out = encoded(
+            &home.path().join(text("template")),
+            &home.path().join(format!("{name}.jsonl")),
+        );
         let out = out.unwrap_or_else(|e| panic!("{name}: {e:#}"));
-        let got: Vec<Value> = out.examples.iter().map(|e| serde_json::json!({ "ids": e.ids, "supervised": e.supervised })).collect();
+        let got: Vec<Value> = out
+            .examples
+            .iter()
+            .map(|e| serde_json::json!({ "ids": e.ids, "supervised": e.supervised }))
+            .collect();
         let examples = case["examples"].as_array().unwrap();
         for (i, (got, want)) in got.iter().zip(examples).enumerate() {
             assert_eq!(got["ids"], want["ids"], "{name} {i}: ids");
@@ -38,7 +50,10 @@ fn ids_and_masks_are_those_of_transformers() {
         assert!(report.contains(text("says")), "{name}: {report}");
         assert_eq!(report.contains("chat template"), !text("says").is_empty(), "{name}: {report}");
         if name == "qwen3_thoughts" {
-            stats_and_show_tell_of_each_turn(&home.path().join("qwen3"), &home.path().join("qwen3_thoughts.jsonl"));
+            stats_and_show_tell_of_each_turn(
+                &home.path().join("qwen3"),
+                &home.path().join("qwen3_thoughts.jsonl"),
+            );
         }
     }
     values_are_written_as_python_does(home.path(), &expected["renders"]);
@@ -50,17 +65,25 @@ fn stats_and_show_tell_of_each_turn(folder: &Path, data: &Path) {
     let options = EncodeOptions { max_length: 256, loss: LossOn::Answer };
     let figures = look::stats(&[("train", &items)], Template::Chat, &tokenizer, &options).unwrap();
     let notes = figures["train"]["notes"].as_object().unwrap();
-    assert!(notes.iter().any(|(what, n)| what.contains("gave an example a turn") && *n == 1), "{figures:?}");
+    assert!(
+        notes.iter().any(|(what, n)| what.contains("gave an example a turn") && *n == 1),
+        "{figures:?}"
+    );
     assert_eq!(figures["train"]["examples"], 2);
     let shown = look::show(&items[0], Template::Chat, &tokenizer, &options).unwrap();
     assert_eq!(shown.matches("training text").count(), 2, "{shown}");
 }
 
 fn values_are_written_as_python_does(home: &Path, renders: &Value) {
-    let Item::Chat(chat) = formats::read(&home.join("render.jsonl"), &Layout::default()).unwrap().remove(0) else { panic!() };
+    let Item::Chat(chat) =
+        formats::read(&home.join("render.jsonl"), &Layout::default()).unwrap().remove(0)
+    else {
+        panic!()
+    };
     for render in renders.as_array().unwrap() {
         let template = render["template"].as_str().unwrap();
-        let text = ChatTemplate::new(template, "<s>", "</s>").unwrap().render(&chat, false).unwrap();
+        let text =
+            ChatTemplate::new(template, "<s>", "</s>").unwrap().render(&chat, false).unwrap();
         assert_eq!(text, render["text"].as_str().unwrap(), "{template}");
     }
 }
@@ -68,12 +91,24 @@ fn values_are_written_as_python_does(home: &Path, renders: &Value) {
 #[test]
 fn what_a_template_does_not_word_is_refused_by_its_name() {
     let Some((home, _)) = made("conversations.py") else { return };
-    let messages =
-        |more: &str| format!(r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "a"{more}}}]}}"#);
-    let calls = r#", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]"#;
+    let messages = |more: &str| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "a"{more}}}]}}"#
+        )
+    };
+    let calls =
+        r#", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]"#;
     for (template, record, want) in [
-        ("chatml", messages(calls), "the model's chat template leaves out `tool_calls` of message 2 of the conversation"),
-        ("chatml", messages(r#", "reasoning_content": "t""#), "leaves out `reasoning_content` of message 2"),
+        (
+            "chatml",
+            messages(calls),
+            "the model's chat template leaves out `tool_calls` of message 2 of the conversation",
+        ),
+        (
+            "chatml",
+            messages(r#", "reasoning_content": "t""#),
+            "leaves out `reasoning_content` of message 2",
+        ),
         (
             "chatml",
             messages("").replace("}]}", r#"}], "tools": [{"type": "function"}]}"#),
@@ -91,7 +126,11 @@ fn what_a_template_does_not_word_is_refused_by_its_name() {
         ),
         ("chatml", messages(r#", "images": ["x"]"#), "`messages[1].images` holds what is no text"),
         ("chatml", messages(r#", "weight": 0.5"#), "`messages[1].weight` is 0.5, expected 0 or 1"),
-        ("chatml", r#"{"prompt": "q", "completion": [{"role": "assistant", "content": "a"}]}"#.into(), "both are texts, or both lists"),
+        (
+            "chatml",
+            r#"{"prompt": "q", "completion": [{"role": "assistant", "content": "a"}]}"#.into(),
+            "both are texts, or both lists",
+        ),
         (
             "chatml",
             r#"{"messages": [{"role": "user", "content": "q"}], "response": "a"}"#.into(),
@@ -100,14 +139,20 @@ fn what_a_template_does_not_word_is_refused_by_its_name() {
     ] {
         let data = home.path().join("refused.jsonl");
         std::fs::write(&data, record + "\n").unwrap();
-        let error = encoded(&home.path().join(template), &data).err().unwrap_or_else(|| panic!("{want}: accepted"));
+        let error = encoded(&home.path().join(template), &data)
+            .err()
+            .unwrap_or_else(|| panic!("{want}: accepted"));
         assert!(error.to_string().contains(want), "{error}");
     }
 }
 
 #[test]
 fn conversations_of_files_are_read_as_what_they_mean() {
-    let (Some(shapes), Some(columns)) = (case("refused-data-shapes"), case("silent-columns-dropped")) else { return };
+    let (Some(shapes), Some(columns)) =
+        (case("refused-data-shapes"), case("silent-columns-dropped"))
+    else {
+        return;
+    };
     let model = columns.join("model").display().to_string();
     let chat = ["--template", "chat"];
     for file in ["sharegpt", "conversations-role-content", "content-parts", "empty-tool-calls"] {
@@ -118,17 +163,25 @@ fn conversations_of_files_are_read_as_what_they_mean() {
     eval(&shapes, &model, "input_ids-labels.jsonl", &[]).has_nll(5.998918);
     let taken = eval(&shapes, &model, "input_ids-labels.jsonl", &chat);
     taken.says(&["holds token ids, which are taken as they are"]).has_nll(5.998918);
-    eval(&shapes, &model, "tool-role.jsonl", &chat).refused(3, &["leaves out `tool_calls` of message 2", "template: #{ text:"]);
-    eval(&shapes, &model, "preference.jsonl", &chat).refused(3, &["is a preference (`chosen`)", "answer: \"{{ chosen }}\""]);
+    eval(&shapes, &model, "tool-role.jsonl", &chat)
+        .refused(3, &["leaves out `tool_calls` of message 2", "template: #{ text:"]);
+    eval(&shapes, &model, "preference.jsonl", &chat)
+        .refused(3, &["is a preference (`chosen`)", "answer: \"{{ chosen }}\""]);
     // The hint of one template leads to another that words it, or to the recipe's own.
-    eval(&shapes, &model, "sharegpt.jsonl", &[])
-        .refused(3, &["the template `alpaca` does not word", "`template: \"chat\"`", "template: #{ text:"]);
+    eval(&shapes, &model, "sharegpt.jsonl", &[]).refused(
+        3,
+        &["the template `alpaca` does not word", "`template: \"chat\"`", "template: #{ text:"],
+    );
 }
 
 #[test]
 fn templates_that_rewrite_what_stands_before() {
     for (folder, nll, says) in [
-        ("refused-chat-qwen3-two-turns", 6.612989, "conversations rendered once and their turns found in them"),
+        (
+            "refused-chat-qwen3-two-turns",
+            6.612989,
+            "conversations rendered once and their turns found in them",
+        ),
         ("refused-chat-r1-think-prompt", 6.134938, "1 item gave 1 example"),
     ] {
         let Some(case) = case(folder) else { return };
@@ -167,14 +220,27 @@ fn a_template_of_the_recipe_words_conversations() {
     let odd = r#"{"question": "Hi", "reply": "No", "calls": [{"type": "function"}]}"#;
     let made = "#{ messages: `[{\"role\": \"user\", \"content\": {{ question | tojson }}}, {\"role\": \"assistant\", \"content\": {{ reply | tojson }}}]`, tools: `{{ calls | tojson }}` }";
     let own = shown(odd, made).unwrap();
-    assert!(own.contains("<|im_start|>tools\n[{\"type\": \"function\"}]\n") && own.contains("⟦No<|im_end|>⟧"), "{own}");
+    assert!(
+        own.contains("<|im_start|>tools\n[{\"type\": \"function\"}]\n")
+            && own.contains("⟦No<|im_end|>⟧"),
+        "{own}"
+    );
     for (wording, want) in [
         ("#{ messages: `{{ conversations }}` }", "`messages` of the template makes no JSON"),
         ("#{ text: `{{ n }}` }", "option `text` of `template` has no `{% generation %}` block"),
         ("#{ text: `{% generation %}{{ m }}{% endgeneration %}` }", "has no column `m`"),
-        ("#{ text: `{% generation %}x{% endgeneration %}`, prompt: `x` }", "options `messages` and `text` of `template` stand alone"),
-        ("#{ prompt: `x`, answer: `x`, tools: `[]` }", "option `tools` of `template` needs `messages`"),
-        ("#{ messages: `[{\"role\": \"judge\", \"content\": \"x\"}]` }", "`messages[0].role` is `judge`"),
+        (
+            "#{ text: `{% generation %}x{% endgeneration %}`, prompt: `x` }",
+            "options `messages` and `text` of `template` stand alone",
+        ),
+        (
+            "#{ prompt: `x`, answer: `x`, tools: `[]` }",
+            "option `tools` of `template` needs `messages`",
+        ),
+        (
+            "#{ messages: `[{\"role\": \"judge\", \"content\": \"x\"}]` }",
+            "`messages[0].role` is `judge`",
+        ),
     ] {
         let said = shown(SHAREGPT, wording).unwrap();
         assert!(said.contains(want), "{said}");

@@ -9,7 +9,11 @@ use crate::harness::{Ran, case, made, program, ran, recipe};
 
 /// Runs a case's recipe on a model.
 fn generated(recipe_of: &Path, model: &Path, parameters: &[(&str, &str)]) -> Ran {
-    recipe(&recipe_of.join("gen.rhai"), &[&[("model", model.to_str().unwrap())], parameters].concat(), &[])
+    recipe(
+        &recipe_of.join("gen.rhai"),
+        &[&[("model", model.to_str().unwrap())], parameters].concat(),
+        &[],
+    )
 }
 
 #[test]
@@ -31,29 +35,46 @@ fn every_end_token_of_the_generation_config_ends_a_text() {
 
 #[test]
 fn a_stop_text_that_is_a_special_token_ends_a_text() {
-    let (Some(folder), Some(other)) = (case("silent-stop-special-token"), case("silent-generation-config-eos")) else { return };
+    let (Some(folder), Some(other)) =
+        (case("silent-stop-special-token"), case("silent-generation-config-eos"))
+    else {
+        return;
+    };
     // Without the generation config, which ends there too.
     let home = tempfile::tempdir().unwrap();
     for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
         std::fs::copy(other.join("model").join(name), home.path().join(name)).unwrap();
     }
     for model in [home.path(), &other.join("model")] {
-        generated(&folder, model, &[("prompt", "Snow is"), ("stop", "<|eot|>")]).says(&["GEN[ white]"]);
+        generated(&folder, model, &[("prompt", "Snow is"), ("stop", "<|eot|>")])
+            .says(&["GEN[ white]"]);
     }
     let hot = generated(&folder, home.path(), &[("prompt", "Snow is")]);
     hot.says(&["GEN[ white hot]"]);
     let mixed = generated(&folder, home.path(), &[("prompt", "Snow is"), ("stop", "a<|eot|>")]);
-    mixed.refused(2, &["holds the special token `<|eot|>` beside other text", "as a stop of its own"]);
+    mixed.refused(
+        2,
+        &["holds the special token `<|eot|>` beside other text", "as a stop of its own"],
+    );
 }
 
 /// What a recipe generates for jobs on one model, each by itself and all prompts of equal options
 /// together.
 fn told(home: &Path, model: &str, jobs: &[&Value]) -> Ran {
     let mut script = "let model = model::load(params(#{ model: \"\" }).model);\n".to_owned();
-    let options = |job: &Value| format!("#{{ max_tokens: {}, beams: {}, stop: {} }}", job["max_tokens"], job["beams"], job["stop"]);
+    let options = |job: &Value| {
+        format!(
+            "#{{ max_tokens: {}, beams: {}, stop: {} }}",
+            job["max_tokens"], job["beams"], job["stop"]
+        )
+    };
     let mut alike: BTreeMap<String, Vec<(usize, &Value)>> = BTreeMap::new();
     for (i, job) in jobs.iter().enumerate() {
-        script += &format!("print(\"{i}[\" + model.generate({}, {}) + \"]\");\n", job["prompt"], options(job));
+        script += &format!(
+            "print(\"{i}[\" + model.generate({}, {}) + \"]\");\n",
+            job["prompt"],
+            options(job)
+        );
         alike.entry(options(job)).or_default().push((i, job));
     }
     for (options, jobs) in alike {
@@ -72,7 +93,9 @@ fn told(home: &Path, model: &str, jobs: &[&Value]) -> Ran {
 fn texts_end_and_follow_their_prompts_as_in_transformers() {
     let Some((home, expected)) = made("generation.py") else { return };
     let mut models: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
-    for job in expected["texts"].as_array().unwrap().iter().chain(expected["ends"].as_array().unwrap()) {
+    for job in
+        expected["texts"].as_array().unwrap().iter().chain(expected["ends"].as_array().unwrap())
+    {
         models.entry(job["model"].as_str().unwrap()).or_default().push(job);
     }
     assert_eq!(models.len(), 13);
@@ -94,15 +117,25 @@ fn texts_end_and_follow_their_prompts_as_in_transformers() {
 fn notes(home: &Path) {
     let one = json!({ "prompt": "The fox", "stop": [], "max_tokens": 2, "beams": 1 });
     for (model, words) in [
-        ("ends3", "by its generation_config.json, as in transformers, a generated text ends at `</s>`, not at `<|eot|>`"),
-        ("ends4", "by its generation_config.json, as in transformers, a generated text ends at no token, not at `</s>`, `<|eot|>`"),
+        (
+            "ends3",
+            "by its generation_config.json, as in transformers, a generated text ends at `</s>`, not at `<|eot|>`",
+        ),
+        (
+            "ends4",
+            "by its generation_config.json, as in transformers, a generated text ends at no token, not at `</s>`, `<|eot|>`",
+        ),
         ("ends5", "generation_config.json sets `temperature` 0.6 for sampling"),
-        ("ends7", "by its config.json, as in transformers, a generated text ends at no token, not at `</s>`"),
+        (
+            "ends7",
+            "by its config.json, as in transformers, a generated text ends at no token, not at `</s>`",
+        ),
         ("ends8", "`eos_token_id` -1 is no token of the vocabulary"),
     ] {
         told(home, model, &[&one]).says(&[words]);
     }
-    let write = |text: &str| std::fs::write(home.join("ends0/generation_config.json"), text).unwrap();
+    let write =
+        |text: &str| std::fs::write(home.join("ends0/generation_config.json"), text).unwrap();
     let before = std::fs::read_to_string(home.join("ends0/generation_config.json")).unwrap();
     for (text, words) in [
         ("{bad", "generation_config.json` is no JSON object"),

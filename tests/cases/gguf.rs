@@ -43,11 +43,19 @@ fn gives(ran: &Ran, (nll, ids): (f64, u64)) {
 fn a_missing_pre_tokenizer_is_told_by_the_vocabulary() {
     let Some(folder) = case("silent-gguf-without-pre") else { return };
     let text = |model: &str, more: &[&str]| eval(&folder, model, "text.jsonl", more);
-    for ran in [text("with.gguf", &[]), text("without.gguf", &[]), text("without.gguf", &["--pre-tokenizer", "llama-bpe"])] {
+    for ran in [
+        text("with.gguf", &[]),
+        text("without.gguf", &[]),
+        text("without.gguf", &["--pre-tokenizer", "llama-bpe"]),
+    ] {
         ran.has_nll(6.28910);
         assert_eq!(ran.json()["metrics"]["tokens"], 10);
     }
-    text("without.gguf", &[]).says(&["`without.gguf`: it has no `tokenizer.ggml.pre`", "`llama-bpe`", "--pre-tokenizer"]);
+    text("without.gguf", &[]).says(&[
+        "`without.gguf`: it has no `tokenizer.ggml.pre`",
+        "`llama-bpe`",
+        "--pre-tokenizer",
+    ]);
     // GPT-2's rule is taken where a person says so.
     let gpt2 = text("without.gguf", &["--pre-tokenizer", "gpt-2"]);
     gpt2.has_nll(6.05368);
@@ -57,16 +65,19 @@ fn a_missing_pre_tokenizer_is_told_by_the_vocabulary() {
         .has_nll(6.05368);
     text("with.gguf", &["--pre-tokenizer", "lama-bpe"])
         .refused(2, &["the pre-tokenizer `lama-bpe` is not known", "did you mean `llama-bpe`?"]);
-    text("builtin:micro", &["--pre-tokenizer", "qwen2"]).refused(2, &["a pre-tokenizer is named for a GGUF file"]);
+    text("builtin:micro", &["--pre-tokenizer", "qwen2"])
+        .refused(2, &["a pre-tokenizer is named for a GGUF file"]);
 }
 
 #[test]
 fn types_and_parts_of_other_programs() {
     let Some(folder) = case("refused-gguf-kinds") else { return };
-    for (file, nll) in [("tekken.gguf", 6.15278), ("iq4_nl.gguf", 6.78592), ("mxfp4.gguf", 6.87581)] {
+    for (file, nll) in [("tekken.gguf", 6.15278), ("iq4_nl.gguf", 6.78592), ("mxfp4.gguf", 6.87581)]
+    {
         rows(&folder, file).has_nll(nll);
     }
-    rows(&folder, "split-00001-of-00002.gguf").refused(3, &["is part 1 of 2 of a model", "`split-00002-of-00002.gguf` is missing"]);
+    rows(&folder, "split-00001-of-00002.gguf")
+        .refused(3, &["is part 1 of 2 of a model", "`split-00002-of-00002.gguf` is missing"]);
     rows(&folder, ".").refused(3, &["holds 4 GGUF files: name one", "tekken.gguf"]);
 }
 
@@ -86,7 +97,10 @@ fn pre_tokenizers(home: &Path, expected: &Value) {
     for rule in RULES {
         let file = format!("{rule}.gguf");
         for text in 0..3 {
-            gives(&eval(home, &file, &format!("text{text}.jsonl"), &[]), text_of(expected, &file, text));
+            gives(
+                &eval(home, &file, &format!("text{text}.jsonl"), &[]),
+                text_of(expected, &file, text),
+            );
         }
     }
 }
@@ -103,7 +117,10 @@ fn unnamed_pre_tokenizers(home: &Path, expected: &Value) {
             ran.says(&["it has no `tokenizer.ggml.pre`"]);
             right += 1;
         } else {
-            ran.refused(3, &["give other tokens for", "--pre-tokenizer NAME", "convert_hf_to_gguf.py"]);
+            ran.refused(
+                3,
+                &["give other tokens for", "--pre-tokenizer NAME", "convert_hf_to_gguf.py"],
+            );
         }
         gives(&eval(home, &file, "text0.jsonl", &["--pre-tokenizer", rule]), want);
     }
@@ -114,8 +131,18 @@ fn unnamed_pre_tokenizers(home: &Path, expected: &Value) {
         ran.says(&["the vocabulary is that of Llama 3, so `llama-bpe` is taken"]);
     }
     let unknown = eval(home, "unknown-pre.gguf", "text0.jsonl", &[]);
-    unknown.refused(3, &["its pre-tokenizer `smolm` is not known", "did you mean `smollm`?", "--pre-tokenizer NAME"]);
-    gives(&eval(home, "unknown-pre.gguf", "text0.jsonl", &["--pre-tokenizer", "smollm"]), text_of(expected, "smollm.gguf", 0));
+    unknown.refused(
+        3,
+        &[
+            "its pre-tokenizer `smolm` is not known",
+            "did you mean `smollm`?",
+            "--pre-tokenizer NAME",
+        ],
+    );
+    gives(
+        &eval(home, "unknown-pre.gguf", "text0.jsonl", &["--pre-tokenizer", "smollm"]),
+        text_of(expected, "smollm.gguf", 0),
+    );
 }
 
 /// Quantised types, parts and folders give the numbers of the whole, plain file.
@@ -123,19 +150,34 @@ fn numbers(home: &Path, expected: &Value) {
     for kind in ["IQ4_NL", "IQ4_XS", "MXFP4", "mixed"] {
         rows(home, &format!("{kind}.gguf")).has_nll(expected[kind].as_f64().unwrap());
     }
-    rows(home, "IQ2_S.gguf").refused(3, &["is stored as IQ2_S (as are 13 more), which is not read", "llama-quantize"]);
+    rows(home, "IQ2_S.gguf")
+        .refused(3, &["is stored as IQ2_S (as are 13 more), which is not read", "llama-quantize"]);
     let plain = expected["plain"].as_f64().unwrap();
-    for model in ["three/m-00001-of-00003.gguf", "three/m-00003-of-00003.gguf", "bare/m-00001-of-00003.gguf", "three", "one"] {
+    for model in [
+        "three/m-00001-of-00003.gguf",
+        "three/m-00003-of-00003.gguf",
+        "bare/m-00001-of-00003.gguf",
+        "three",
+        "one",
+    ] {
         rows(home, model).has_nll(plain);
     }
     rows(home, "two").refused(3, &["holds 2 GGUF files: name one", "two/a.gguf"]);
     let part = |n: u8| home.join(format!("three/m-0000{n}-of-00003.gguf"));
     std::fs::rename(part(2), home.join("three/other.gguf")).unwrap();
-    rows(home, "three/m-00003-of-00003.gguf").refused(3, &["is part 3 of 3 of a model", "m-00002-of-00003.gguf` is missing"]);
-    rows(home, "three/other.gguf").refused(3, &["is part 2 of 3 of a model, and its name is not that of a part", "gguf-split"]);
+    rows(home, "three/m-00003-of-00003.gguf")
+        .refused(3, &["is part 3 of 3 of a model", "m-00002-of-00003.gguf` is missing"]);
+    rows(home, "three/other.gguf").refused(
+        3,
+        &["is part 2 of 3 of a model, and its name is not that of a part", "gguf-split"],
+    );
     std::fs::copy(part(3), part(2)).unwrap();
     rows(home, "three/m-00001-of-00003.gguf").refused(3, &["is not part 2 of 3, as its name says"]);
-    std::fs::write(home.join("lfs.gguf"), "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n").unwrap();
+    std::fs::write(
+        home.join("lfs.gguf"),
+        "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+    )
+    .unwrap();
     rows(home, "lfs.gguf").refused(3, &["`lfs.gguf` is a Git LFS pointer"]);
 }
 
@@ -188,28 +230,49 @@ fn recipes(home: &Path) {
         model.merge(booster);
     "#;
     std::fs::write(home.join("mine.rhai"), script).unwrap();
-    std::fs::write(home.join("train.jsonl"), "{\"text\": \"the owl sees HTMLParser\"}\n".repeat(8)).unwrap();
+    std::fs::write(home.join("train.jsonl"), "{\"text\": \"the owl sees HTMLParser\"}\n".repeat(8))
+        .unwrap();
     let (model, data) = (home.join("falcon.gguf"), home.join("train.jsonl"));
     let given = [format!("model={}", model.display()), format!("data={}", data.display())];
     let check = xgbrun(home, &["check", "mine.rhai", "-p", &given[0], "-p", &given[1]]);
     assert_eq!(check.code, Some(0), "{}", check.stderr);
-    let run = ran(program(home).args(["mine.rhai", "--device", "cpu", "--out", "run", "-p", &given[0], "-p", &given[1]]));
+    let run = ran(program(home).args([
+        "mine.rhai",
+        "--device",
+        "cpu",
+        "--out",
+        "run",
+        "-p",
+        &given[0],
+        "-p",
+        &given[1],
+    ]));
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let manifest: Value = serde_json::from_slice(&std::fs::read(home.join("run/run.json")).unwrap()).unwrap();
+    let manifest: Value =
+        serde_json::from_slice(&std::fs::read(home.join("run/run.json")).unwrap()).unwrap();
     assert_eq!(manifest["pre_tokenizer"], "tekken");
-    let asked = xgbrun(home, &["ask", "run", "Why?", "--template", "none", "--max-tokens", "2", "--device", "cpu"]);
+    let asked = xgbrun(
+        home,
+        &["ask", "run", "Why?", "--template", "none", "--max-tokens", "2", "--device", "cpu"],
+    );
     assert_eq!(asked.code, Some(0), "{}", asked.stderr);
     asked.says(&["texts are split by `tekken`, as was asked for"]);
     let exported = xgbrun(home, &["export", "run", "--gguf", "out.gguf", "--device", "cpu"]);
     assert_eq!(exported.code, Some(0), "{}", exported.stderr);
-    let tokens = |model: &str, more: &[&str]| eval(home, model, "text1.jsonl", more).json()["tokens"].clone();
+    let tokens = |model: &str, more: &[&str]| {
+        eval(home, model, "text1.jsonl", more).json()["tokens"].clone()
+    };
     assert_eq!(tokens("out.gguf", &[]), tokens("falcon.gguf", &["--pre-tokenizer", "tekken"]));
-    assert!(std::fs::read(home.join("out.gguf")).unwrap().windows(6).any(|bytes| bytes == b"tekken"));
+    assert!(
+        std::fs::read(home.join("out.gguf")).unwrap().windows(6).any(|bytes| bytes == b"tekken")
+    );
 
-    let save = "let p = params(#{ model: \"\" }); let model = model::load(p.model); model.save(\"m\");";
+    let save =
+        "let p = params(#{ model: \"\" }); let model = model::load(p.model); model.save(\"m\");";
     std::fs::write(home.join("save.rhai"), save).unwrap();
     let undecided = home.join("no-qwen2.gguf").display().to_string();
-    recipe(&home.join("save.rhai"), &[("model", &undecided)], &[]).refused(3, &["its tokenizer cannot be written", "pre_tokenizer"]);
+    recipe(&home.join("save.rhai"), &[("model", &undecided)], &[])
+        .refused(3, &["its tokenizer cannot be written", "pre_tokenizer"]);
     let check = xgbrun(home, &["check", "save.rhai", "-p", &format!("model={undecided}")]);
     check.refused(3, &["its tokenizer cannot be written", "pre_tokenizer"]);
 }

@@ -43,13 +43,17 @@ impl Ran {
     #[track_caller]
     pub fn refused(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
-        words.iter().for_each(|words| assert!(self.stderr.contains(words), "{} does not say `{words}`", self.stderr));
+        words.iter().for_each(|words| {
+            assert!(self.stderr.contains(words), "{} does not say `{words}`", self.stderr)
+        });
     }
 
     /// Fails the test unless standard error says each of `words`.
     #[track_caller]
     pub fn says(&self, words: &[&str]) -> &Self {
-        words.iter().for_each(|words| assert!(self.stderr.contains(words), "{} does not say `{words}`", self.stderr));
+        words.iter().for_each(|words| {
+            assert!(self.stderr.contains(words), "{} does not say `{words}`", self.stderr)
+        });
         self
     }
 }
@@ -75,7 +79,9 @@ pub fn ran(command: &mut Command) -> Ran {
 
 /// `xgbrun eval MODEL --data DATA --json` and `more` in `folder`.
 pub fn eval(folder: &Path, model: &str, data: &str, more: &[&str]) -> Ran {
-    ran(program(folder).args(["eval", model, "--data", data, "--json", "--device", "cpu"]).args(more))
+    ran(program(folder)
+        .args(["eval", model, "--data", data, "--json", "--device", "cpu"])
+        .args(more))
 }
 
 /// Runs `recipe` in a fresh folder with `parameters`, and gives its standard output and error; paths in them are absolute.
@@ -95,7 +101,12 @@ pub fn made(script: &str) -> Option<(tempfile::TempDir, Value)> {
     let python = common::model("peer/bin/python")?;
     let home = tempfile::tempdir().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(script);
-    let out = Command::new(python).arg(&script).arg(home.path()).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    let out = Command::new(python)
+        .arg(&script)
+        .arg(home.path())
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let expected = std::fs::read_to_string(home.path().join("expected.json")).unwrap();
     Some((home, serde_json::from_str(&expected).unwrap()))
@@ -105,7 +116,13 @@ pub fn made(script: &str) -> Option<(tempfile::TempDir, Value)> {
 pub fn transformers(home: &Path, script: &str, folders: &[&str]) -> Value {
     let python = common::model("peer/bin/python").expect("the peer made the inputs");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(script);
-    let out = Command::new(python).arg(&script).arg(home).args(folders).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    let out = Command::new(python)
+        .arg(&script)
+        .arg(home)
+        .args(folders)
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     serde_json::from_str(&std::fs::read_to_string(home.join("losses.json")).unwrap()).unwrap()
 }

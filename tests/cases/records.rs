@@ -13,11 +13,38 @@ use crate::harness::{Ran, case, eval, made, recipe};
 /// Keys of the files of TRL, LLaMA-Factory, Axolotl, OpenAI and of sets that people publish, with a value each, that say nothing of
 /// what is learnt.
 fn silent() -> Vec<(&'static str, Value)> {
-    let empty = ["system", "history", "tools", "label", "weight", "rejected", "images", "context", "reasoning", "functions", "loss_mask"];
+    let empty = [
+        "system",
+        "history",
+        "tools",
+        "label",
+        "weight",
+        "rejected",
+        "images",
+        "context",
+        "reasoning",
+        "functions",
+        "loss_mask",
+    ];
     let nothing = [json!(null), json!(""), json!([]), json!({})];
-    let mut all: Vec<(&str, Value)> = empty.iter().flat_map(|key| nothing.iter().map(move |value| (*key, value.clone()))).collect();
-    for key in ["id", "idx", "source", "url", "category", "split", "lang", "prompt_id", "__index_level_0__", "score", "model", "timestamp"]
-    {
+    let mut all: Vec<(&str, Value)> = empty
+        .iter()
+        .flat_map(|key| nothing.iter().map(move |value| (*key, value.clone())))
+        .collect();
+    for key in [
+        "id",
+        "idx",
+        "source",
+        "url",
+        "category",
+        "split",
+        "lang",
+        "prompt_id",
+        "__index_level_0__",
+        "score",
+        "model",
+        "timestamp",
+    ] {
         all.extend([(key, json!("x")), (key, json!(3))]);
     }
     all.extend([
@@ -88,19 +115,31 @@ fn with(record: &Value, key: &str, value: &Value) -> Value {
 fn every_key_is_worded_or_says_nothing_or_is_noted_or_refused() {
     let Some((home, expected)) = made("records.py") else { return };
     let home = home.path();
-    let ids = |value: &Value| value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect::<Vec<_>>();
+    let ids = |value: &Value| {
+        value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect::<Vec<_>>()
+    };
     let plain = ids(&expected["plain"]);
     for (shape, record) in expected["shapes"].as_object().unwrap() {
         assert_eq!(read(home, record).unwrap(), (plain.clone(), String::new()), "{shape}");
         for (key, value) in silent() {
-            assert_eq!(read(home, &with(record, key, &value)).unwrap(), (plain.clone(), String::new()), "{shape}: {key} {value}");
+            assert_eq!(
+                read(home, &with(record, key, &value)).unwrap(),
+                (plain.clone(), String::new()),
+                "{shape}: {key} {value}"
+            );
         }
         for (key, value) in noted() {
             let note = format!("columns not used: `{key}`");
-            assert_eq!(read(home, &with(record, key, &value)).unwrap(), (plain.clone(), note), "{shape}: {key}");
+            assert_eq!(
+                read(home, &with(record, key, &value)).unwrap(),
+                (plain.clone(), note),
+                "{shape}: {key}"
+            );
         }
         for (key, value) in refused() {
-            let error = read(home, &with(record, key, &value)).err().unwrap_or_else(|| panic!("{shape}: {key} {value} is accepted"));
+            let error = read(home, &with(record, key, &value))
+                .err()
+                .unwrap_or_else(|| panic!("{shape}: {key} {value} is accepted"));
             assert!(error.to_string().contains(&format!("`{key}`")), "{shape}: {error}");
         }
     }
@@ -121,7 +160,9 @@ fn every_key_is_worded_or_says_nothing_or_is_noted_or_refused() {
         ("instruction", "history", json!([["a"]])),
         ("instruction", "history", json!("a")),
     ] {
-        let error = read(home, &with(&expected["shapes"][shape], key, &value)).err().unwrap_or_else(|| panic!("{shape}: {key}"));
+        let error = read(home, &with(&expected["shapes"][shape], key, &value))
+            .err()
+            .unwrap_or_else(|| panic!("{shape}: {key}"));
         assert!(error.to_string().contains(&format!("`{key}")), "{shape}: {error}");
     }
     ids_are_learnt_as_their_labels_say(home);
@@ -144,7 +185,10 @@ fn ids_are_learnt_as_their_labels_say(home: &Path) {
     let (all, last) = (vec![true; 4], vec![false, false, true, true]);
     for (more, want) in [
         (json!({}), &all),
-        (json!({ "labels": [5, 6, 7, 8], "attention_mask": [1, 1, 1, 1], "text": "", "token_type_ids": [0, 0, 0, 0], "length": 4 }), &all),
+        (
+            json!({ "labels": [5, 6, 7, 8], "attention_mask": [1, 1, 1, 1], "text": "", "token_type_ids": [0, 0, 0, 0], "length": 4 }),
+            &all,
+        ),
         (json!({ "labels": [-100, -100, 7, 8] }), &last),
         (json!({ "completion_mask": [0, 0, 1, 1], "position_ids": [0, 1, 2, 3] }), &last),
         (json!({ "assistant_masks": [0, 0, 1, 1], "labels": [5, 6, 7, 8] }), &last),
@@ -155,14 +199,26 @@ fn ids_are_learnt_as_their_labels_say(home: &Path) {
     let padded = json!({ "labels": [-100, 6, 7, -100], "attention_mask": [0, 1, 1, 0] });
     assert_eq!(read(row(padded)).unwrap(), (vec![6, 7], vec![true, true]));
     for (more, want) in [
-        (json!({ "labels": [5, 6, 7, 9] }), "`labels[3]` is 9, expected `input_ids[3]`, which is 8, or -100"),
+        (
+            json!({ "labels": [5, 6, 7, 9] }),
+            "`labels[3]` is 9, expected `input_ids[3]`, which is 8, or -100",
+        ),
         (json!({ "labels": [5, 6, 7] }), "`labels` holds 3 numbers, and the row has 4 ids"),
-        (json!({ "attention_mask": [1, 1, 1, 0] }), "token 3 is padding (`attention_mask` 0) and counts in the loss"),
-        (json!({ "attention_mask": [1, 0, 1, 1] }), "`attention_mask[1]` is 0 between tokens that are seen"),
+        (
+            json!({ "attention_mask": [1, 1, 1, 0] }),
+            "token 3 is padding (`attention_mask` 0) and counts in the loss",
+        ),
+        (
+            json!({ "attention_mask": [1, 0, 1, 1] }),
+            "`attention_mask[1]` is 0 between tokens that are seen",
+        ),
         (json!({ "position_ids": [0, 1, 0, 1] }), "`position_ids` are not 0, 1, 2"),
         (json!({ "seq_lengths": [2, 2] }), "`seq_lengths` divides the row"),
         (json!({ "ids": [1] }), "has `ids` and `input_ids`"),
-        (json!({ "label": [5, 6, 7, 8], "lables": [5] }), "unknown key `lables`; did you mean `labels`?"),
+        (
+            json!({ "label": [5, 6, 7, 8], "lables": [5] }),
+            "unknown key `lables`; did you mean `labels`?",
+        ),
     ] {
         let error = read(row(more.clone())).err().unwrap_or_else(|| panic!("{more} is accepted"));
         assert!(error.to_string().contains(want), "{error}");
@@ -172,8 +228,13 @@ fn ids_are_learnt_as_their_labels_say(home: &Path) {
 /// `show.rhai` of the case, on a folder of its own and a template.
 fn shown(data: &str, template: &str) -> Option<Ran> {
     let folder = case("silent-columns-dropped")?;
-    let (model, data) = (folder.join("model").display().to_string(), folder.join(data).display().to_string());
-    Some(recipe(&folder.join("show.rhai"), &[("model", &model), ("data", &data), ("template", template)], &[]))
+    let (model, data) =
+        (folder.join("model").display().to_string(), folder.join(data).display().to_string());
+    Some(recipe(
+        &folder.join("show.rhai"),
+        &[("model", &model), ("data", &data), ("template", template)],
+        &[],
+    ))
 }
 
 #[test]
@@ -181,16 +242,24 @@ fn keys_that_change_what_is_learnt_are_worded_or_refused() {
     let Some(tools) = shown("tools", "chat") else { return };
     tools
         .says(&["<|im_start|>tools\n[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {}}}]\n", "⟦Yes<|im_end|>⟧"]);
-    shown("system", "chat").unwrap().says(&["<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>", "⟦Yes<|im_end|>⟧"]);
-    let before =
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is snow?<|im_end|>\n<|im_start|>assistant\n⟦White.<|im_end|>⟧\n";
-    shown("history", "chat").unwrap().says(&[before, "<|im_start|>user\nAnd fire?<|im_end|>\n<|im_start|>assistant\n⟦Hot.<|im_end|>⟧"]);
+    shown("system", "chat").unwrap().says(&[
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>",
+        "⟦Yes<|im_end|>⟧",
+    ]);
+    let before = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is snow?<|im_end|>\n<|im_start|>assistant\n⟦White.<|im_end|>⟧\n";
+    shown("history", "chat").unwrap().says(&[
+        before,
+        "<|im_start|>user\nAnd fire?<|im_end|>\n<|im_start|>assistant\n⟦Hot.<|im_end|>⟧",
+    ]);
     for template in ["alpaca", "none", "cloze", "llm-adapters"] {
-        let said = format!("has `system` and `history`, which the template `{template}` has no place for");
+        let said =
+            format!("has `system` and `history`, which the template `{template}` has no place for");
         shown("history", template).unwrap().refused(3, &[&said, "`template: \"chat\"` words it"]);
     }
     for template in ["none", "alpaca", "chat"] {
-        shown("kto", template).unwrap().refused(3, &["`label` is false", "KTO", "leave out the records"]);
+        shown("kto", template)
+            .unwrap()
+            .refused(3, &["`label` is false", "KTO", "leave out the records"]);
     }
 }
 

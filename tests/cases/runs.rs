@@ -14,10 +14,23 @@ fn begun() -> Option<tempfile::TempDir> {
     let from = case("refused-run-from-another-folder")?;
     let home = tempfile::tempdir().unwrap();
     copy(&from, home.path());
-    let recipe =
-        fs::read_to_string(home.path().join("res.rhai")).unwrap().replace("steps: 30", "steps: 2").replace("rounds: 4", "rounds: 2");
+    let recipe = fs::read_to_string(home.path().join("res.rhai"))
+        .unwrap()
+        .replace("steps: 30", "steps: 2")
+        .replace("rounds: 4", "rounds: 2");
     fs::write(home.path().join("res.rhai"), recipe).unwrap();
-    let run = ["../res.rhai", "-p", "model=model", "-p", "data=data", "--out", "../run", "--device", "cpu", "--quiet"];
+    let run = [
+        "../res.rhai",
+        "-p",
+        "model=model",
+        "-p",
+        "data=data",
+        "--out",
+        "../run",
+        "--device",
+        "cpu",
+        "--quiet",
+    ];
     good(&xgbrun(&home.path().join("a"), &run));
     cut(home.path(), "run", "cut");
     Some(home)
@@ -28,7 +41,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let target = to.join(path.file_name().unwrap());
-        if path.is_dir() { copy(&path, &target) } else { fs::write(target, fs::read(&path).unwrap()).unwrap() }
+        if path.is_dir() {
+            copy(&path, &target)
+        } else {
+            fs::write(target, fs::read(&path).unwrap()).unwrap()
+        }
     }
 }
 
@@ -41,7 +58,9 @@ fn cut(home: &Path, from: &str, out: &str) {
     let merge = journal.find("\"model.merge\"").unwrap();
     let end = merge + journal[merge..].find('\n').unwrap() + 1;
     fs::write(out.join("journal.jsonl"), &journal[..end]).unwrap();
-    ["summary.json", "report.html", "boosters/ensemble.json"].iter().for_each(|file| fs::remove_file(out.join(file)).unwrap());
+    ["summary.json", "report.html", "boosters/ensemble.json"]
+        .iter()
+        .for_each(|file| fs::remove_file(out.join(file)).unwrap());
     fs::remove_dir_all(out.join("model")).unwrap();
 }
 
@@ -53,8 +72,17 @@ fn good(ran: &Ran) {
 /// Fails unless two runs hold the same bytes, times aside.
 #[track_caller]
 fn same(home: &Path, a: &str, b: &str) {
-    for file in ["run.json", "model/model.safetensors", "boosters/0000.safetensors", "boosters/0001.safetensors"] {
-        assert_eq!(fs::read(home.join(a).join(file)).unwrap(), fs::read(home.join(b).join(file)).unwrap(), "{file}");
+    for file in [
+        "run.json",
+        "model/model.safetensors",
+        "boosters/0000.safetensors",
+        "boosters/0001.safetensors",
+    ] {
+        assert_eq!(
+            fs::read(home.join(a).join(file)).unwrap(),
+            fs::read(home.join(b).join(file)).unwrap(),
+            "{file}"
+        );
     }
 }
 
@@ -82,24 +110,35 @@ fn a_run_whose_model_was_moved_is_told_where_it_is() {
     let home = home.path();
     fs::rename(home.join("a"), home.join("moved")).unwrap();
     let lost = xgbrun(&home.join("b"), &["--resume", "../cut", "--quiet"]);
-    let begun = home.join("a").canonicalize().unwrap_or_else(|_| home.canonicalize().unwrap().join("a"));
-    let was = format!("the run was begun in `{0}`, and `model` was `{0}/model` then", begun.display());
+    let begun =
+        home.join("a").canonicalize().unwrap_or_else(|_| home.canonicalize().unwrap().join("a"));
+    let was =
+        format!("the run was begun in `{0}`, and `model` was `{0}/model` then", begun.display());
     lost.refused(3, &[&was, "`-p model=PATH` says where it is now"]);
-    let half = xgbrun(&home.join("b"), &["--resume", "../cut", "--quiet", "-p", "model=../moved/model"]);
+    let half =
+        xgbrun(&home.join("b"), &["--resume", "../cut", "--quiet", "-p", "model=../moved/model"]);
     half.refused(3, &["and `data` was `", "`-p data=PATH` says where it is now"]);
     let now = ["-p", "model=../moved/model", "-p", "data=../moved/data"];
     good(&xgbrun(&home.join("b"), &[&["--resume", "../cut", "--quiet"][..], &now].concat()));
-    assert_eq!(fs::read(home.join("run/model/model.safetensors")).unwrap(), fs::read(home.join("cut/model/model.safetensors")).unwrap());
+    assert_eq!(
+        fs::read(home.join("run/model/model.safetensors")).unwrap(),
+        fs::read(home.join("cut/model/model.safetensors")).unwrap()
+    );
     // It is known from then on.
     good(&xgbrun(home, &["export", "cut", "--peft", "known"]));
-    for verb in [&["export", "run", "--peft", "p"][..], &["ask", "run", "why?", "--template", "none", "--max-tokens", "2"]] {
+    for verb in [
+        &["export", "run", "--peft", "p"][..],
+        &["ask", "run", "why?", "--template", "none", "--max-tokens", "2"],
+    ] {
         xgbrun(home, verb).refused(3, &[&was, "`-p model=PATH` says where it is now"]);
         good(&xgbrun(home, &[verb, &["-p", "model=moved/model"]].concat()));
-        xgbrun(home, &[verb, &["-p", "data=moved/data"]].concat()).refused(2, &["does not say where the run's model is, which is `model`"]);
+        xgbrun(home, &[verb, &["-p", "data=moved/data"]].concat())
+            .refused(2, &["does not say where the run's model is, which is `model`"]);
         xgbrun(home, &[verb, &["-p", "model=nowhere/x"]].concat())
             .refused(3, &["there is no file or folder `nowhere/x`, given for `model`"]);
     }
-    let bytes = |folder: &str| fs::read(home.join(folder).join("adapter_model.safetensors")).unwrap();
+    let bytes =
+        |folder: &str| fs::read(home.join(folder).join("adapter_model.safetensors")).unwrap();
     assert_eq!(bytes("p"), bytes("known"));
     // Another model is none, wherever it lies.
     let weights = home.join("moved/model/model.safetensors");
@@ -126,10 +165,22 @@ fn a_run_is_asked_exported_and_reported_from_any_folder() {
             fs::read(out.join("adapter_model.safetensors")).unwrap(),
             fs::read(home.join("here/adapter_model.safetensors")).unwrap()
         );
-        good(&xgbrun(&home.join(folder), &["ask", run, "why?", "--template", "none", "--max-tokens", "2", "--quiet"]));
+        good(&xgbrun(
+            &home.join(folder),
+            &["ask", run, "why?", "--template", "none", "--max-tokens", "2", "--quiet"],
+        ));
         good(&xgbrun(&home.join(folder), &["report", run, "--out", "report.html"]));
         let model = format!("{run}/model");
-        good(&xgbrun(&home.join(folder), &["eval", &model, "--data", &home.join("a/data/train.jsonl").display().to_string(), "--quiet"]));
+        good(&xgbrun(
+            &home.join(folder),
+            &[
+                "eval",
+                &model,
+                "--data",
+                &home.join("a/data/train.jsonl").display().to_string(),
+                "--quiet",
+            ],
+        ));
     }
     let report = fs::read_to_string(home.join("b/report.html")).unwrap();
     assert!(!report.contains(&home.display().to_string()), "a report tells of no folder");
@@ -145,11 +196,15 @@ fn a_run_that_noted_no_folder_goes_on() {
         assert!(manifest.as_object_mut().unwrap().remove("begun").is_some());
         fs::write(path, format!("{manifest:#}\n")).unwrap();
     }
-    let old = ["the run may have been begun in another folder", "`-p model=PATH` says where it is now"];
+    let old =
+        ["the run may have been begun in another folder", "`-p model=PATH` says where it is now"];
     xgbrun(&home.join("b"), &["--resume", "../cut", "--quiet"]).refused(3, &old);
     xgbrun(home, &["export", "run", "--peft", "p"]).refused(3, &old);
     good(&xgbrun(home, &["export", "run", "--peft", "p", "-p", "model=a/model"]));
-    good(&xgbrun(&home.join("b"), &["--resume", "../cut", "--quiet", "-p", "model=../a/model", "-p", "data=../a/data"]));
+    good(&xgbrun(
+        &home.join("b"),
+        &["--resume", "../cut", "--quiet", "-p", "model=../a/model", "-p", "data=../a/data"],
+    ));
     same(home, "run", "cut");
     cut(home, "run", "cut");
     good(&xgbrun(&home.join("a"), &["--resume", "../cut", "--quiet"]));
@@ -162,12 +217,16 @@ fn a_recipe_goes_on_with_a_run_from_any_folder() {
     let home = home.path();
     let body = "let p = params(#{ run: \"\", base: \"\" }); let model = model::from_run(p.run); model.save(\"model\");";
     fs::write(home.join("b/on.rhai"), body).unwrap();
-    fs::write(home.join("b/based.rhai"), body.replace("(p.run)", "(p.run, #{ base: p.base })")).unwrap();
+    fs::write(home.join("b/based.rhai"), body.replace("(p.run)", "(p.run, #{ base: p.base })"))
+        .unwrap();
     let run = |recipe: &str, more: &[&str], out: &str| {
         let recipe = [recipe, "--device", "cpu", "--quiet", "--out", out, "-p", "run=../run"];
         xgbrun(&home.join("b"), &[&recipe, more].concat())
     };
-    run("on.rhai", &[], "none").refused(2, &["the base of the run, `model`, was `", "which no `-p` gives", "#{ base: p.base }"]);
+    run("on.rhai", &[], "none").refused(
+        2,
+        &["the base of the run, `model`, was `", "which no `-p` gives", "#{ base: p.base }"],
+    );
     // What is given lies where the base lay, whatever it is called.
     good(&run("on.rhai", &["-p", "base=../a/model"], "on"));
     fs::rename(home.join("a"), home.join("moved")).unwrap();
@@ -188,7 +247,11 @@ fn recipes_may_begin_with_a_byte_order_mark() {
     mine.says(&["2"]);
     // So may what it imports.
     fs::write(home.path().join("part.rhai"), "\u{feff}fn seven() { 7 }\r\n").unwrap();
-    fs::write(home.path().join("whole.rhai"), "\u{feff}import \"part\" as part;\r\nprint(part::seven());\r\n").unwrap();
+    fs::write(
+        home.path().join("whole.rhai"),
+        "\u{feff}import \"part\" as part;\r\nprint(part::seven());\r\n",
+    )
+    .unwrap();
     let whole = run("whole.rhai");
     good(&whole);
     whole.says(&["7"]);
@@ -211,7 +274,10 @@ fn a_model_whose_files_begin_with_a_byte_order_mark_is_refused() {
         copy(&from.join("a"), home.path());
         let path = home.path().join("model").join(file);
         fs::write(&path, format!("\u{feff}{}", fs::read_to_string(&path).unwrap())).unwrap();
-        let words = [&format!("{file}` begins with a byte order mark")[..], "save it as UTF-8 without that mark"];
+        let words = [
+            &format!("{file}` begins with a byte order mark")[..],
+            "save it as UTF-8 without that mark",
+        ];
         xgbrun(home.path(), &["eval", "model", "--data", "data/train.jsonl"]).refused(3, &words);
     }
 }

@@ -16,7 +16,8 @@ fn accuracies(answer: &Value) -> [f64; 2] {
 #[test]
 fn a_choice_follows_its_prompt_under_sentence_piece() {
     let Some(folder) = case("silent-sentencepiece-continuation") else { return };
-    let ran = eval(&folder, "model", "items.json", &["--template", "cloze", "--protocol", "lm-eval"]);
+    let ran =
+        eval(&folder, "model", "items.json", &["--template", "cloze", "--protocol", "lm-eval"]);
     assert_eq!(accuracies(&ran.json())[1], 0.2);
     ran.says(&[&format!("{ONE_TEXT}80")]);
     let ran = eval(&folder, "model", "pc.jsonl", &["--template", "none"]);
@@ -31,19 +32,37 @@ fn choices_and_answers_follow_their_prompts_under_every_tokenizer() {
     for model in ["legacy", "first", "bytes"] {
         let want = &expected[model];
         for template in ["cloze", "alpaca", "llm-adapters"] {
-            let ran = eval(home.path(), model, "items.json", &["--template", template, "--protocol", "lm-eval", "--max-length", "512"]);
-            assert_eq!(serde_json::json!(accuracies(&ran.json())), want[template], "{model} {template}");
+            let ran = eval(
+                home.path(),
+                model,
+                "items.json",
+                &["--template", template, "--protocol", "lm-eval", "--max-length", "512"],
+            );
+            assert_eq!(
+                serde_json::json!(accuracies(&ran.json())),
+                want[template],
+                "{model} {template}"
+            );
         }
         assert_eq!(own_template(home.path(), model), want["own"], "{model}");
         let training = ["--protocol", "perplexity", "--max-length", "512"];
-        for (data, template, name) in [("pairs.jsonl", "none", "pairs"), ("items.json", "alpaca", "trained")] {
-            let ran = eval(home.path(), model, data, &[&training[..], &["--template", template]].concat());
+        for (data, template, name) in
+            [("pairs.jsonl", "none", "pairs"), ("items.json", "alpaca", "trained")]
+        {
+            let ran = eval(
+                home.path(),
+                model,
+                data,
+                &[&training[..], &["--template", template]].concat(),
+            );
             ran.has_nll(want[name][0].as_f64().unwrap());
             assert_eq!(ran.json()["metrics"]["tokens"], want[name][1], "{model} {name}");
             // The byte-level tokenizer makes the same of both apart, but for three that join over
             // the border.
             let joined = match (model, name) {
-                ("bytes", "pairs") => Some("3; trailing spaces of the prompt count with the answer: 2"),
+                ("bytes", "pairs") => {
+                    Some("3; trailing spaces of the prompt count with the answer: 2")
+                }
                 ("bytes", _) => None,
                 ("first", "pairs") => Some("6; trailing spaces"),
                 (_, "pairs") => Some("8; trailing spaces"),

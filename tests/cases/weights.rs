@@ -19,7 +19,10 @@ const REFUSED: [(&str, &str); 16] = [
     ("bnb", "quantised (bitsandbytes)"),
     ("both-prefixes", "`model.norm.weight` and `norm.weight`"),
     ("gptq", "quantised (GPTQ or AWQ)"),
-    ("index-of-nothing", "the index names the tensor `lm_head.weight` in `model-00001-of-00002.safetensors`, which does not have it"),
+    (
+        "index-of-nothing",
+        "the index names the tensor `lm_head.weight` in `model-00001-of-00002.safetensors`, which does not have it",
+    ),
     ("int8", "stored as I8"),
     ("more-layers", "`model.layers.3.input_layernorm.weight` (and 8 more)"),
     ("pointer", "is a Git LFS pointer"),
@@ -54,13 +57,17 @@ fn weights_are_those_of_transformers_or_are_refused() {
     let Some((home, expected)) = made("weights.py") else { return };
     let home = home.path();
     for (name, want) in expected["losses"].as_object().unwrap() {
-        let Some((_, words)) =
-            REFUSED.iter().chain([&("two-index-names-first", "several files with different numbers")]).find(|r| r.0 == name)
+        let Some((_, words)) = REFUSED
+            .iter()
+            .chain([&("two-index-names-first", "several files with different numbers")])
+            .find(|r| r.0 == name)
         else {
             eval(home, name, "rows.jsonl", &[]).has_nll(want.as_f64().unwrap());
             let notes = loaded(home, name).unwrap().notes;
             match NOTED.iter().find(|noted| noted.0 == name) {
-                Some((_, words)) => assert!(notes.len() == 1 && notes[0].contains(words), "{name}: {notes:?}"),
+                Some((_, words)) => {
+                    assert!(notes.len() == 1 && notes[0].contains(words), "{name}: {notes:?}")
+                }
                 None if name == "tied-own-head-base" => assert_eq!(notes.len(), 1),
                 None => assert!(notes.is_empty(), "{name}: {notes:?}"),
             }
@@ -77,9 +84,19 @@ fn weights_are_those_of_transformers_or_are_refused() {
 /// Without numbers a model has the same tensors.
 fn shapes_are_those_of_the_weights(home: &Path) {
     for name in ["tied-own-head", "tied-only-head", "tied-equal", "base", "fewer-layers", "e4m3"] {
-        let model = files(&resolve(home.join(name).to_str().unwrap(), &Grants::everything()).unwrap()).unwrap();
-        let (hollow, whole) = (shapes::load(&model, DType::F32).unwrap(), loaded(home, name).unwrap());
-        let names = |loaded: &Loaded| loaded.model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect::<Vec<_>>();
+        let model =
+            files(&resolve(home.join(name).to_str().unwrap(), &Grants::everything()).unwrap())
+                .unwrap();
+        let (hollow, whole) =
+            (shapes::load(&model, DType::F32).unwrap(), loaded(home, name).unwrap());
+        let names = |loaded: &Loaded| {
+            loaded
+                .model
+                .tensors()
+                .into_iter()
+                .map(|(name, t)| (name, t.dims().to_vec()))
+                .collect::<Vec<_>>()
+        };
         assert_eq!((names(&hollow), &hollow.notes), (names(&whole), &whole.notes), "{name}");
     }
 }
@@ -102,15 +119,36 @@ model.save("after");
 fn what_is_saved_is_what_transformers_reads(home: &Path) {
     std::fs::write(home.join("recipe.rhai"), RECIPE).unwrap();
     std::fs::copy(home.join("rows.jsonl"), home.join("train.jsonl")).unwrap();
-    let names = ["tied-own-head", "tied-own-head-base", "tied-only-head", "base", "f64", "e4m3", "fewer-layers", "two-equal"];
+    let names = [
+        "tied-own-head",
+        "tied-own-head-base",
+        "tied-only-head",
+        "base",
+        "f64",
+        "e4m3",
+        "fewer-layers",
+        "two-equal",
+    ];
     let mut folders = vec![];
     for name in names {
         let run = format!("run-{name}");
         let mut command = program(home);
-        command.args(["recipe.rhai", "--device", "cpu", "--out", &run, "-p", &format!("model={name}"), "-p", "data=train.jsonl"]);
+        command.args([
+            "recipe.rhai",
+            "--device",
+            "cpu",
+            "--out",
+            &run,
+            "-p",
+            &format!("model={name}"),
+            "-p",
+            "data=train.jsonl",
+        ]);
         let ran_it = ran(&mut command);
         assert_eq!(ran_it.code, Some(0), "{name}: {}", ran_it.stderr);
-        for (format, out) in [("--merged", format!("{run}-merged")), ("--gguf", format!("{run}.gguf"))] {
+        for (format, out) in
+            [("--merged", format!("{run}-merged")), ("--gguf", format!("{run}.gguf"))]
+        {
             let exported = ran(program(home).args(["export", &run, format, &out]));
             assert_eq!(exported.code, Some(0), "{name} {format}: {}", exported.stderr);
         }
@@ -120,14 +158,26 @@ fn what_is_saved_is_what_transformers_reads(home: &Path) {
         for other in [format!("{run}-merged"), format!("{run}.gguf")] {
             assert!((loss(&other) - after).abs() < 1e-6, "{other}");
         }
-        folders.extend([format!("{run}/before"), format!("{run}/after"), format!("{run}-merged")].map(|folder| {
-            let ours = loss(&folder);
-            (folder, ours)
-        }));
+        folders.extend(
+            [format!("{run}/before"), format!("{run}/after"), format!("{run}-merged")].map(
+                |folder| {
+                    let ours = loss(&folder);
+                    (folder, ours)
+                },
+            ),
+        );
     }
-    let losses = transformers(home, "weights.py", &folders.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>());
+    let losses = transformers(
+        home,
+        "weights.py",
+        &folders.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>(),
+    );
     for (folder, ours) in folders {
-        assert!((losses[&folder].as_f64().unwrap() - ours).abs() < 1e-4, "{folder}: {ours}, transformers has {}", losses[&folder]);
+        assert!(
+            (losses[&folder].as_f64().unwrap() - ours).abs() < 1e-4,
+            "{folder}: {ours}, transformers has {}",
+            losses[&folder]
+        );
     }
 }
 
@@ -136,15 +186,21 @@ fn a_stored_head_that_differs_from_the_embedding_is_the_head() {
     let Some(folder) = case("silent-tied-with-a-head-of-its-own") else { return };
     let ran = eval(&folder, "model", "model/rows.jsonl", &[]);
     ran.has_nll(24.76337);
-    ran.says(&["`tie_word_embeddings` is true, but `lm_head.weight` is another matrix than the embedding"]);
+    ran.says(&[
+        "`tie_word_embeddings` is true, but `lm_head.weight` is another matrix than the embedding",
+    ]);
 }
 
 #[test]
 fn variants_of_weights_are_read() {
     let Some(folder) = case("refused-weights-variants") else { return };
-    for (name, nll) in
-        [("only-lm-head", 6.15218), ("without-model-prefix", 6.13672), ("fewer-layers", 6.18464), ("fp8", 6.13343), ("two-copies", 6.13672)]
-    {
+    for (name, nll) in [
+        ("only-lm-head", 6.15218),
+        ("without-model-prefix", 6.13672),
+        ("fewer-layers", 6.18464),
+        ("fp8", 6.13343),
+        ("two-copies", 6.13672),
+    ] {
         eval(&folder, name, &format!("{name}/rows.jsonl"), &[]).has_nll(nll);
     }
 }
@@ -152,5 +208,6 @@ fn variants_of_weights_are_read() {
 #[test]
 fn a_pointer_in_place_of_weights_says_what_to_do() {
     let Some(folder) = case("refused-tokenizer-files") else { return };
-    eval(&folder, "lfs-weights", "lfs-weights/rows.jsonl", &[]).refused(3, &["is a Git LFS pointer", "git lfs pull"]);
+    eval(&folder, "lfs-weights", "lfs-weights/rows.jsonl", &[])
+        .refused(3, &["is a Git LFS pointer", "git lfs pull"]);
 }

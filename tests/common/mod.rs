@@ -9,16 +9,17 @@ pub use skip::skip;
 
 /// The folder with `data/` and `peer/`: `XGBRUN_SHARED`, or `../shared` beside the repository.
 pub fn shared(path: &str) -> Option<PathBuf> {
-    let root =
-        std::env::var_os("XGBRUN_SHARED").map(PathBuf::from).unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
+    let root = std::env::var_os("XGBRUN_SHARED")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
     existing(root.join(path))
 }
 
 /// A file of the model cache: `XGBRUN_MODELS`, or `~/.cache/xgbrun`.
 pub fn model(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("XGBRUN_MODELS")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/xgbrun")))?;
+    let root = std::env::var_os("XGBRUN_MODELS").map(PathBuf::from).or_else(|| {
+        std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/xgbrun"))
+    })?;
     existing(root.join(path))
 }
 

@@ -37,7 +37,15 @@ pub struct Tiny {
 
 impl Default for Tiny {
     fn default() -> Self {
-        Self { model_type: "llama", layers: 3, dtype: Dtype::F32, sharded: false, tied: false, config: json!({}), seed: 1 }
+        Self {
+            model_type: "llama",
+            layers: 3,
+            dtype: Dtype::F32,
+            sharded: false,
+            tied: false,
+            config: json!({}),
+            seed: 1,
+        }
     }
 }
 
@@ -74,7 +82,9 @@ impl Tiny {
         let (q, kv, vocabulary) = (HEADS * HEAD_WIDTH, GROUPS * HEAD_WIDTH, tiny_tokenizer::size());
         let mut shapes = vec![("model.embed_tokens.weight".to_string(), vec![vocabulary, WIDTH])];
         for layer in 0..self.layers {
-            let mut add = |name: &str, shape: &[usize]| shapes.push((format!("model.layers.{layer}.{name}"), shape.to_vec()));
+            let mut add = |name: &str, shape: &[usize]| {
+                shapes.push((format!("model.layers.{layer}.{name}"), shape.to_vec()))
+            };
             add("input_layernorm.weight", &[WIDTH]);
             for (name, rows) in [("q", q), ("k", kv), ("v", kv)] {
                 add(&format!("self_attn.{name}_proj.weight"), &[rows, WIDTH]);
@@ -99,7 +109,8 @@ impl Tiny {
         let mut numbers = Numbers(self.seed);
         let filled = |(name, shape): (String, Vec<usize>)| {
             let centre = if name.ends_with("norm.weight") { 1.0 } else { 0.0 };
-            let values = (0..shape.iter().product()).map(|_| centre + 0.4 * numbers.next()).collect();
+            let values =
+                (0..shape.iter().product()).map(|_| centre + 0.4 * numbers.next()).collect();
             (name, shape, values)
         };
         shapes.into_iter().map(filled).collect()
@@ -135,7 +146,9 @@ pub fn write_safetensors(path: &Path, tensors: &[Tensor], dtype: Dtype) {
         }
     };
     let stored: Vec<Vec<u8>> = tensors.iter().map(|(_, _, values)| bytes(values)).collect();
-    let views = tensors.iter().zip(&stored).map(|((name, shape, _), bytes)| (name, TensorView::new(dtype, shape.clone(), bytes).unwrap()));
+    let views = tensors.iter().zip(&stored).map(|((name, shape, _), bytes)| {
+        (name, TensorView::new(dtype, shape.clone(), bytes).unwrap())
+    });
     let metadata = [("format".to_string(), "pt".to_string())];
     safetensors::serialize_to_file(views, Some(metadata.into_iter().collect()), path).unwrap();
 }
@@ -158,7 +171,8 @@ pub fn items(first: usize, count: usize) -> Value {
     const THINGS: [&str; 6] = ["snow", "rain", "sand", "fire", "wood", "iron"];
     let item = |n: usize| {
         let (right, wrong) = (THINGS[n % 6], THINGS[(n + 1 + n / 6) % 6]);
-        let (one, two, answer) = if n.is_multiple_of(2) { (right, wrong, "answer1") } else { (wrong, right, "answer2") };
+        let (one, two, answer) =
+            if n.is_multiple_of(2) { (right, wrong, "answer1") } else { (wrong, right, "answer2") };
         json!({
             "instruction": format!("Which is {right} {n}?\n\nAnswer1: {one} Answer2: {two}\n\nAnswer format: answer1/answer2"),
             "input": "", "output": format!("the correct answer is {answer}"), "answer": answer,
@@ -180,7 +194,17 @@ pub const TEXT: &str = "Snow is not warm, and sand is not wet.\nThe answer that 
 /// Writes train.txt (24 short documents) and test.txt, whose measure is a likelihood.
 pub fn write_text(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
-    let document = |n: usize| format!("Document {n} is about the number {} and the letter {}.\n", n * n, char::from(b'a' + n as u8));
-    fs::write(folder.join("train.txt"), (0..24).map(document).collect::<Vec<_>>().join("<|endoftext|>\n")).unwrap();
+    let document = |n: usize| {
+        format!(
+            "Document {n} is about the number {} and the letter {}.\n",
+            n * n,
+            char::from(b'a' + n as u8)
+        )
+    };
+    fs::write(
+        folder.join("train.txt"),
+        (0..24).map(document).collect::<Vec<_>>().join("<|endoftext|>\n"),
+    )
+    .unwrap();
     fs::write(folder.join("test.txt"), TEXT).unwrap();
 }

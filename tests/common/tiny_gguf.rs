@@ -24,14 +24,23 @@ fn own(name: &str) -> String {
         ("mlp.down_proj", "ffn_down"),
         ("model.layers", "blk"),
     ];
-    plain.map_or_else(|| inside.iter().fold(name.to_string(), |name, (published, own)| name.replace(published, own)), str::to_owned)
+    plain.map_or_else(
+        || {
+            inside
+                .iter()
+                .fold(name.to_string(), |name, (published, own)| name.replace(published, own))
+        },
+        str::to_owned,
+    )
 }
 
 /// Rows in the order of the published files, brought into the one of Llama's GGUF files: the halves of a head interleaved.
 fn interleaved(values: &[f32], heads: usize) -> Vec<f32> {
     let row = |r: usize| &values[r * WIDTH..(r + 1) * WIDTH];
     let half = HEAD_WIDTH / 2;
-    let order = (0..heads).flat_map(|head| (0..half).flat_map(move |i| [0, half].map(|part| head * HEAD_WIDTH + part + i)));
+    let order = (0..heads).flat_map(|head| {
+        (0..half).flat_map(move |i| [0, half].map(|part| head * HEAD_WIDTH + part + i))
+    });
     order.flat_map(|r| row(r).to_vec()).collect()
 }
 
@@ -46,12 +55,18 @@ pub fn bytes(tiny: &Tiny, change: impl Fn(&str, u32) -> u32) -> Vec<u8> {
                 _ if name.contains("k_proj") => interleaved(values, GROUPS),
                 _ => values.clone(),
             };
-            (own(name), shape.iter().rev().map(|n| *n as u64).collect(), values.iter().flat_map(|x| x.to_le_bytes()).collect())
+            (
+                own(name),
+                shape.iter().rev().map(|n| *n as u64).collect(),
+                values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            )
         })
         .collect();
     let (tokens, merges) = (tiny_tokenizer::tokens(), tiny_tokenizer::merges());
-    let merges: Vec<String> = merges.into_iter().map(|(left, right)| format!("{left} {right}")).collect();
-    let types: Vec<i32> = (0..tokens.len()).map(|id| if id == tiny_tokenizer::eos() { 3 } else { 1 }).collect();
+    let merges: Vec<String> =
+        merges.into_iter().map(|(left, right)| format!("{left} {right}")).collect();
+    let types: Vec<i32> =
+        (0..tokens.len()).map(|id| if id == tiny_tokenizer::eos() { 3 } else { 1 }).collect();
     let scores = vec![0.0; tokens.len()];
     let size = |key: &'static str, n: usize| (key, Meta::U32(change(key, n as u32)));
     let metadata = [
@@ -73,6 +88,9 @@ pub fn bytes(tiny: &Tiny, change: impl Fn(&str, u32) -> u32) -> Vec<u8> {
         ("tokenizer.ggml.add_bos_token", Meta::Bool(false)),
         size("tokenizer.ggml.eos_token_id", tiny_tokenizer::eos()),
     ];
-    let tensors: Vec<_> = stored.iter().map(|(name, shape, bytes)| (name.as_str(), shape.clone(), 0, bytes.clone())).collect();
+    let tensors: Vec<_> = stored
+        .iter()
+        .map(|(name, shape, bytes)| (name.as_str(), shape.clone(), 0, bytes.clone()))
+        .collect();
     gguf(&metadata, &tensors)
 }

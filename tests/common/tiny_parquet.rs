@@ -29,20 +29,34 @@ pub fn parquet(schema: &str, compression: Compression, columns: &[Column]) -> Ve
     let mut group = writer.next_row_group().unwrap();
     for values in columns {
         let mut column = group.next_column().unwrap().unwrap();
-        let texts = |texts: &[&str]| texts.iter().map(|&text| ByteArray::from(text)).collect::<Vec<_>>();
-        let bytes = |bytes: &[&[u8]]| bytes.iter().map(|&bytes| ByteArray::from(bytes.to_vec())).collect::<Vec<_>>();
+        let texts =
+            |texts: &[&str]| texts.iter().map(|&text| ByteArray::from(text)).collect::<Vec<_>>();
+        let bytes = |bytes: &[&[u8]]| {
+            bytes.iter().map(|&bytes| ByteArray::from(bytes.to_vec())).collect::<Vec<_>>()
+        };
         match (column.untyped(), values) {
-            (ColumnWriter::ByteArrayColumnWriter(to), Column::Texts(values)) => to.write_batch(&texts(values), None, None),
-            (ColumnWriter::ByteArrayColumnWriter(to), Column::Bytes(values)) => to.write_batch(&bytes(values), None, None),
-            (ColumnWriter::Int64ColumnWriter(to), Column::Longs(values)) => to.write_batch(values, None, None),
-            (ColumnWriter::DoubleColumnWriter(to), Column::Doubles(values)) => to.write_batch(values, None, None),
-            (ColumnWriter::BoolColumnWriter(to), Column::Flags(values)) => to.write_batch(values, None, None),
+            (ColumnWriter::ByteArrayColumnWriter(to), Column::Texts(values)) => {
+                to.write_batch(&texts(values), None, None)
+            }
+            (ColumnWriter::ByteArrayColumnWriter(to), Column::Bytes(values)) => {
+                to.write_batch(&bytes(values), None, None)
+            }
+            (ColumnWriter::Int64ColumnWriter(to), Column::Longs(values)) => {
+                to.write_batch(values, None, None)
+            }
+            (ColumnWriter::DoubleColumnWriter(to), Column::Doubles(values)) => {
+                to.write_batch(values, None, None)
+            }
+            (ColumnWriter::BoolColumnWriter(to), Column::Flags(values)) => {
+                to.write_batch(values, None, None)
+            }
             (ColumnWriter::Int64ColumnWriter(to), Column::LongsAt(values, defined, repeated)) => {
                 to.write_batch(values, Some(defined), Some(repeated))
             }
-            (ColumnWriter::ByteArrayColumnWriter(to), Column::TextsAt(values, defined, repeated)) => {
-                to.write_batch(&texts(values), Some(defined), Some(repeated))
-            }
+            (
+                ColumnWriter::ByteArrayColumnWriter(to),
+                Column::TextsAt(values, defined, repeated),
+            ) => to.write_batch(&texts(values), Some(defined), Some(repeated)),
             _ => panic!("a column of another type"),
         }
         .unwrap();

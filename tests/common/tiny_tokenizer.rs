@@ -54,7 +54,10 @@ pub fn merges() -> Vec<(String, String)> {
 /// All tokens by id, the end-of-sequence token last.
 pub fn tokens() -> Vec<String> {
     let bytes = (0..=255).map(|byte| letter(byte).to_string());
-    bytes.chain(merges().into_iter().map(|(left, right)| left + right.as_str())).chain([EOS.to_string()]).collect()
+    bytes
+        .chain(merges().into_iter().map(|(left, right)| left + right.as_str()))
+        .chain([EOS.to_string()])
+        .collect()
 }
 
 pub fn size() -> usize {
@@ -67,8 +70,10 @@ pub fn eos() -> usize {
 
 pub fn json() -> Value {
     let tokens = tokens();
-    let vocab: Map<String, Value> = tokens[..eos()].iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
-    let merges: Vec<[String; 2]> = merges().into_iter().map(|(left, right)| [left, right]).collect();
+    let vocab: Map<String, Value> =
+        tokens[..eos()].iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
+    let merges: Vec<[String; 2]> =
+        merges().into_iter().map(|(left, right)| [left, right]).collect();
     json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [{

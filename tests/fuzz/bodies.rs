@@ -85,7 +85,10 @@ pub fn readers(bytes: &[u8]) {
             let _ = adapter::load(&folder, &MICRO.model, adapter::Weights::Base);
         }
         9 => {
-            let folder = folder("adapter", [("adapter_config.json", bytes), ("adapter_model.safetensors", b"")]);
+            let folder = folder(
+                "adapter",
+                [("adapter_config.json", bytes), ("adapter_model.safetensors", b"")],
+            );
             let _ = adapter::load(&folder, &MICRO.model, adapter::Weights::Base);
         }
         10 => {
@@ -102,7 +105,11 @@ pub fn readers(bytes: &[u8]) {
         }
         _ => {
             let run = br#"{"engine": "", "recipe": "recipe.rhai", "recipe_sha256": "", "parameters": {}, "seed": 0, "threads": 1, "device": "cpu", "dtype": "f32", "kernels": "", "digests": {}}"#;
-            let _ = Left::open(&folder("run", [("run.json", run), ("recipe.rhai", b""), ("journal.jsonl", bytes)]), None, false);
+            let _ = Left::open(
+                &folder("run", [("run.json", run), ("recipe.rhai", b""), ("journal.jsonl", bytes)]),
+                None,
+                false,
+            );
         }
     }
 }

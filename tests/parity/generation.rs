@@ -23,7 +23,12 @@ pub fn open(path: &Path) -> Result<Loaded> {
 /// What a Python script beside this file answers to a job.
 pub fn ask(python: &Path, script: &str, job: &Value) -> Result<Value> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(script);
-    let mut child = Command::new(python).arg(script).env("HF_HUB_OFFLINE", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child = Command::new(python)
+        .arg(script)
+        .env("HF_HUB_OFFLINE", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
     child.stdin.take().context("no standard input")?.write_all(job.to_string().as_bytes())?;
     let out = child.wait_with_output()?;
     ensure!(out.status.success(), "the script failed");
@@ -44,14 +49,19 @@ fn prompts(data: &Path, tokenizer: &Tokenizer, count: usize) -> Result<Vec<Vec<u
 
 #[test]
 fn beam_search_is_that_of_transformers() -> Result<()> {
-    let (Some(python), Some(folder)) = (common::model("peer/bin/python"), common::model(common::FOLDER)) else { return Ok(()) };
+    let (Some(python), Some(folder)) =
+        (common::model("peer/bin/python"), common::model(common::FOLDER))
+    else {
+        return Ok(());
+    };
     let Some(data) = common::shared("data/commonsense/ARC-Easy/test.json") else { return Ok(()) };
     let Loaded { model, tokenizer, .. } = open(&folder)?;
     let mut prompts = prompts(&data, &tokenizer, 6)?;
     // Prompts after which the model soon ends a text: hypotheses are finished before the limit.
-    for text in
-        ["<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n", "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n"]
-    {
+    for text in [
+        "<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n",
+    ] {
         prompts.push(tokenizer.encode(text)?);
     }
     let job = json!({ "model": folder, "prompts": prompts, "beams": 4, "max_tokens": 32 });
@@ -59,7 +69,12 @@ fn beam_search_is_that_of_transformers() -> Result<()> {
     let how = Generation { max_tokens: 32, beams: 4, ..Generation::default() };
     let got = generate(&model, &Overlay::default(), &prompts, &tokenizer, &how, |_| Ok(()))?;
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-        ensure!(got.ids == *want, "prompt {i}: {:?}, not {:?}", got.text, tokenizer.decode(want, true)?);
+        ensure!(
+            got.ids == *want,
+            "prompt {i}: {:?}, not {:?}",
+            got.text,
+            tokenizer.decode(want, true)?
+        );
     }
     ensure!(want.iter().any(|ids| ids.len() < 31), "no prompt ended before the limit");
     println!("{} prompts, {} tokens alike", want.len(), want.iter().map(Vec::len).sum::<usize>());
@@ -70,7 +85,9 @@ fn beam_search_is_that_of_transformers() -> Result<()> {
 #[test]
 #[ignore = "takes a minute and measures only"]
 fn speed() -> Result<()> {
-    let (Some(folder), Some(data)) = (common::model(common::FOLDER), common::shared("data/commonsense/ARC-Easy/test.json")) else {
+    let (Some(folder), Some(data)) =
+        (common::model(common::FOLDER), common::shared("data/commonsense/ARC-Easy/test.json"))
+    else {
         return Ok(());
     };
     let Loaded { model, tokenizer, .. } = open(&folder)?;
@@ -85,6 +102,10 @@ fn speed() -> Result<()> {
     let prompt_tokens: usize = prompts.iter().map(Vec::len).sum();
     let steps = 64.0 * 4.0 * 31.0;
     println!("prompts: {prompt_tokens} tokens in {:.1} s", seconds[0]);
-    println!("at most {steps} further tokens in {:.1} s: {:.0} tokens/s", seconds[1] - seconds[0], steps / (seconds[1] - seconds[0]));
+    println!(
+        "at most {steps} further tokens in {:.1} s: {:.0} tokens/s",
+        seconds[1] - seconds[0],
+        steps / (seconds[1] - seconds[0])
+    );
     Ok(())
 }

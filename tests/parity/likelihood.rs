@@ -5,7 +5,9 @@ use crate::generation::{ask, open};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use xgbrun::data::{EncodeOptions, Item, Layout, LossOn, Template, encode_choices, encode_train, formats};
+use xgbrun::data::{
+    EncodeOptions, Item, Layout, LossOn, Template, encode_choices, encode_train, formats,
+};
 use xgbrun::eval::{Encoded, choices};
 use xgbrun::model::Overlay;
 use xgbrun::model::load::Loaded;
@@ -15,14 +17,24 @@ const BLOCK: usize = 256;
 
 /// `blocks` of WikiText-2's validation part (None: all) and so many questions of ARC-Easy.
 fn compare(blocks: Option<usize>, questions: usize) -> Result<()> {
-    let (Some(python), Some(folder)) = (common::model("peer/bin/python"), common::model(common::FOLDER)) else { return Ok(()) };
+    let (Some(python), Some(folder)) =
+        (common::model("peer/bin/python"), common::model(common::FOLDER))
+    else {
+        return Ok(());
+    };
     let Some(text) = common::shared("data/text/wikitext-2/valid.txt") else { return Ok(()) };
     let Some(data) = common::shared("data/commonsense/ARC-Easy/test.json") else { return Ok(()) };
     let Loaded { model, tokenizer, .. } = open(&folder)?;
     let none = Overlay::default();
 
     let options = EncodeOptions { max_length: BLOCK, loss: LossOn::All };
-    let mut examples = encode_train(&formats::read(&text, &Layout::default())?, Template::Alpaca, &tokenizer, &options)?.examples;
+    let mut examples = encode_train(
+        &formats::read(&text, &Layout::default())?,
+        Template::Alpaca,
+        &tokenizer,
+        &options,
+    )?
+    .examples;
     examples.truncate(blocks.unwrap_or(usize::MAX));
     let found = Encoded::Sequences(&examples).measure(&model, &none, |_| Ok(()))?.metrics;
 
@@ -41,9 +53,20 @@ fn compare(blocks: Option<usize>, questions: usize) -> Result<()> {
     let want = ask(&python, "likelihood.py", &job)?;
 
     let number = |value: &Value| value.as_f64().context("a number");
-    println!("perplexity {} and {} of {} tokens", found["perplexity"], want["perplexity"], want["tokens"]);
-    println!("acc {} and {}, acc_norm {} and {}", scored["accuracy"], want["acc"], scored["accuracy_norm"], want["acc_norm"]);
-    ensure!(found["tokens"] == want["tokens"], "{} tokens counted, not {}", found["tokens"], want["tokens"]);
+    println!(
+        "perplexity {} and {} of {} tokens",
+        found["perplexity"], want["perplexity"], want["tokens"]
+    );
+    println!(
+        "acc {} and {}, acc_norm {} and {}",
+        scored["accuracy"], want["acc"], scored["accuracy_norm"], want["acc_norm"]
+    );
+    ensure!(
+        found["tokens"] == want["tokens"],
+        "{} tokens counted, not {}",
+        found["tokens"],
+        want["tokens"]
+    );
     let (got, perplexity) = (number(&found["perplexity"])?, number(&want["perplexity"])?);
     ensure!((got / perplexity - 1.0).abs() < 5e-5, "perplexity {got}, not {perplexity}");
     let theirs: Vec<Vec<f64>> = serde_json::from_value(want["sums"].clone())?;
@@ -55,9 +78,19 @@ fn compare(blocks: Option<usize>, questions: usize) -> Result<()> {
         }
     }
     println!("{questions} items, sums within {worst:.1e}");
-    ensure!((sums.len(), theirs.len()) == (questions, questions), "{} and {} items were scored", sums.len(), theirs.len());
+    ensure!(
+        (sums.len(), theirs.len()) == (questions, questions),
+        "{} and {} items were scored",
+        sums.len(),
+        theirs.len()
+    );
     for (ours, theirs) in [("accuracy", "acc"), ("accuracy_norm", "acc_norm")] {
-        ensure!(number(&scored[ours])? == number(&want[theirs])?, "{ours} {}, not {}", scored[ours], want[theirs]);
+        ensure!(
+            number(&scored[ours])? == number(&want[theirs])?,
+            "{ours} {}, not {}",
+            scored[ours],
+            want[theirs]
+        );
     }
     Ok(())
 }

@@ -49,7 +49,9 @@ fn logits_greedy_tokens_and_nll_agree() -> Result<()> {
             let text = prompt["prompt"].as_str().unwrap_or_default();
             let tokens = tokenizer.encode(text)?;
             ensure!(tokens == ids(&prompt["ids"]), "{}: ids of {text:?}", path.display());
-            let logits = model.logits(&Tokens::one(tokens.clone()), &[tokens.len() - 1], &none)?.squeeze(0)?;
+            let logits = model
+                .logits(&Tokens::one(tokens.clone()), &[tokens.len() - 1], &none)?
+                .squeeze(0)?;
             let values = logits.to_vec1::<f32>()?;
             let mut order: Vec<usize> = (0..values.len()).collect();
             order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
@@ -61,11 +63,24 @@ fn logits_greedy_tokens_and_nll_agree() -> Result<()> {
                     order[rank]
                 );
                 let apart = (f64::from(values[order[rank]]) - number(&top["logit"])).abs();
-                ensure!(apart < 2e-3, "{}: {text:?}: logit {rank} is off by {apart:e}", path.display());
+                ensure!(
+                    apart < 2e-3,
+                    "{}: {text:?}: logit {rank} is off by {apart:e}",
+                    path.display()
+                );
             }
             let how = Generation { max_tokens: 20, ..Generation::default() };
-            let greedy = generate(&model, &none, std::slice::from_ref(&tokens), &tokenizer, &how, |_| Ok(()))?.remove(0).ids;
-            ensure!(greedy == ids(&prompt["greedy20"]), "{}: {text:?} goes on with {greedy:?}", path.display());
+            let greedy =
+                generate(&model, &none, std::slice::from_ref(&tokens), &tokenizer, &how, |_| {
+                    Ok(())
+                })?
+                .remove(0)
+                .ids;
+            ensure!(
+                greedy == ids(&prompt["greedy20"]),
+                "{}: {text:?} goes on with {greedy:?}",
+                path.display()
+            );
         }
         let paragraph = &reference["paragraph"];
         let tokens = tokenizer.encode(paragraph["text"].as_str().unwrap_or_default())?;
@@ -86,13 +101,19 @@ fn reference_overlay(model: &Model, reference: &Value) -> Result<Overlay> {
     let mut pairs = BTreeMap::new();
     for layer in ids(&reference["layers"]).into_iter().map(|l| l as usize) {
         for (m, target) in reference["targets"].as_array().into_iter().flatten().enumerate() {
-            let role = Role::from_name(target.as_str().unwrap_or_default()).context("a target that is not known")?;
+            let role = Role::from_name(target.as_str().unwrap_or_default())
+                .context("a target that is not known")?;
             let (out, inner) = model.target_shape(role);
             let (l, m) = (layer as f64, m as f64);
             let a: Vec<f64> = (0..inner).map(|j| 0.02 * (0.10 * j as f64 + l + m).sin()).collect();
             let b: Vec<f64> = (0..out).map(|i| 0.01 * (0.07 * i as f64 + l - m).cos()).collect();
-            let tensor = |v, shape: (usize, usize)| Tensor::from_vec(v, shape, &Device::Cpu)?.to_dtype(model.factor_dtype());
-            pairs.insert((layer, role), Pair { a: tensor(a, (rank, inner))?, b: tensor(b, (out, rank))?, scale });
+            let tensor = |v, shape: (usize, usize)| {
+                Tensor::from_vec(v, shape, &Device::Cpu)?.to_dtype(model.factor_dtype())
+            };
+            pairs.insert(
+                (layer, role),
+                Pair { a: tensor(a, (rank, inner))?, b: tensor(b, (out, rank))?, scale },
+            );
         }
     }
     Ok(Overlay::new(pairs))
@@ -110,8 +131,11 @@ fn relative(got: f64, want: f64) -> f64 {
 /// The Frobenius distance of two pairs' factors, relative to the second.
 fn distance(got: &Pair, want: &Pair) -> Result<f64> {
     let square = |t: &Tensor| -> Result<f64> { Ok(norm(t)?.powi(2)) };
-    let apart = |a: &Tensor, b: &Tensor| square(&(a.to_dtype(DType::F64)? - b.to_dtype(DType::F64)?)?);
-    Ok(((apart(&got.a, &want.a)? + apart(&got.b, &want.b)?) / (square(&want.a)? + square(&want.b)?)).sqrt())
+    let apart =
+        |a: &Tensor, b: &Tensor| square(&(a.to_dtype(DType::F64)? - b.to_dtype(DType::F64)?)?);
+    Ok(((apart(&got.a, &want.a)? + apart(&got.b, &want.b)?)
+        / (square(&want.a)? + square(&want.b)?))
+    .sqrt())
 }
 
 /// The reference's three sequences, with a loss on every token but the first of each.
@@ -126,14 +150,22 @@ fn reference_examples(reference: &Value) -> Vec<Example> {
 /// The reference's three full-batch steps.
 fn reference_options(reference: &Value, batch: usize) -> FitOptions {
     let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
-    FitOptions { batch, recompute: Recompute::Off, ..FitOptions::new(3, rule, number(&reference["adamw"]["lr"])) }
+    FitOptions {
+        batch,
+        recompute: Recompute::Off,
+        ..FitOptions::new(3, rule, number(&reference["adamw"]["lr"]))
+    }
 }
 
 /// The same steps in f64 say how far f32 may be off. PyTorch's own f32 factors are up to 1.2e-3 away from them (B of
 /// layer 3, up_proj, where a few gradients are near zero and Adam keeps their sign only); ours must stay below 5e-4.
 #[test]
 fn trained_factors_are_those_of_f64() -> Result<()> {
-    let (Some(reference), Some(path)) = (common::shared("peer/lora_reference.json"), common::model(common::FOLDER)) else { return Ok(()) };
+    let (Some(reference), Some(path)) =
+        (common::shared("peer/lora_reference.json"), common::model(common::FOLDER))
+    else {
+        return Ok(());
+    };
     let reference = json(reference)?;
     let examples = reference_examples(&reference);
     let options = reference_options(&reference, examples.len());
@@ -142,7 +174,10 @@ fn trained_factors_are_those_of_f64() -> Result<()> {
         // In f32 first, as PyTorch starts.
         let start = reference_overlay(&model, &reference)?;
         let rounded = |t: &Tensor| t.to_dtype(DType::F32)?.to_dtype(model.factor_dtype());
-        let pairs = start.pairs().iter().map(|(k, p)| Ok((*k, Pair { a: rounded(&p.a)?, b: rounded(&p.b)?, scale: p.scale })));
+        let pairs = start
+            .pairs()
+            .iter()
+            .map(|(k, p)| Ok((*k, Pair { a: rounded(&p.a)?, b: rounded(&p.b)?, scale: p.scale })));
         let mut booster = Booster::from_overlay(Overlay::new(pairs.collect::<Result<_>>()?));
         let mut feed = Feed::pooled(0, "data", vec![std::sync::Arc::new(examples.clone())])?;
         booster.fit(&model, &mut feed, &options).try_for_each(|r| r.map(drop))?;
@@ -175,29 +210,46 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
             let mean = nll.iter().sum::<f64>() / nll.len() as f64;
             ensure!(relative(mean, number(&reference[name])) < 1e-5, "{shown}: {name} is {mean}");
             let mut at = 0;
-            for (example, want) in examples.iter().zip(reference[format!("{name}_per_sequence")].as_array().into_iter().flatten()) {
+            for (example, want) in examples
+                .iter()
+                .zip(reference[format!("{name}_per_sequence")].as_array().into_iter().flatten())
+            {
                 let part = &nll[at..at + example.ids.len() - 1];
                 at += part.len();
                 let mean = part.iter().sum::<f64>() / part.len() as f64;
-                ensure!(relative(mean, number(want)) < 1e-5, "{shown}: {name} of a sequence is {mean}, not {want}");
+                ensure!(
+                    relative(mean, number(want)) < 1e-5,
+                    "{shown}: {name} of a sequence is {mean}, not {want}"
+                );
             }
             Ok(())
         };
-        check_losses("base_loss", &model.nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?)?;
+        check_losses(
+            "base_loss",
+            &model.nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?,
+        )?;
 
         let mut booster = Booster::from_overlay(reference_overlay(&model, &reference)?);
-        let request = Request { overlay: &booster.overlay, dense: &BTreeSet::new(), recompute: false };
+        let request =
+            Request { overlay: &booster.overlay, dense: &BTreeSet::new(), recompute: false };
         let weight = 1.0 / batch.rows.len() as f64;
-        let (nll, gradients) = model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
+        let (nll, gradients) =
+            model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
         check_losses("booster_loss", &nll)?;
         let mut worst = 0f64;
         for ((layer, role), (da, db)) in &gradients.pairs {
             let want = &reference["gradients"][format!("layers.{layer}.{role}")];
             for (part, gradient) in [("A", da), ("B", db)] {
                 let apart = relative(norm(gradient)?, number(&want[format!("grad_{part}_norm")]));
-                ensure!(apart < 1e-3, "{shown}: gradient of {part} in layer {layer}, {role}: off by {apart:e}");
+                ensure!(
+                    apart < 1e-3,
+                    "{shown}: gradient of {part} in layer {layer}, {role}: off by {apart:e}"
+                );
                 let first = gradient.flatten_all()?.narrow(0, 0, 4)?.to_vec1::<f32>()?;
-                for (got, want) in first.iter().zip(want[format!("grad_{part}_first4")].as_array().into_iter().flatten()) {
+                for (got, want) in first
+                    .iter()
+                    .zip(want[format!("grad_{part}_first4")].as_array().into_iter().flatten())
+                {
                     ensure!(
                         (f64::from(*got) - number(want)).abs() < 1e-3 * norm(gradient)?,
                         "{shown}: {part} in layer {layer}, {role}: {got} is not {want}"
@@ -211,37 +263,59 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
         let adamw = &reference["adamw"];
         let options = reference_options(&reference, examples.len());
         let mut feed = Feed::pooled(0, "data", vec![std::sync::Arc::new(examples.clone())])?;
-        let mut losses = booster.fit(&model, &mut feed, &options).map(|r| Ok(r?.loss)).collect::<Result<Vec<f64>>>()?;
+        let mut losses = booster
+            .fit(&model, &mut feed, &options)
+            .map(|r| Ok(r?.loss))
+            .collect::<Result<Vec<f64>>>()?;
         let after = model.nll(&tokens, &batch.rows, &batch.targets, &booster.overlay)?;
         losses.push(after.iter().sum::<f64>() * weight);
-        let mut wanted: Vec<f64> = adamw["loss_before_each_step"].as_array().into_iter().flatten().map(number).collect();
+        let mut wanted: Vec<f64> =
+            adamw["loss_before_each_step"].as_array().into_iter().flatten().map(number).collect();
         wanted.push(number(&adamw["loss_after"]));
         for (got, want) in losses.windows(2).zip(wanted.windows(2)) {
             let apart = relative(got[0] - got[1], want[0] - want[1]);
-            ensure!(apart < 0.01, "{shown}: the loss fell by {}, not {}", got[0] - got[1], want[0] - want[1]);
+            ensure!(
+                apart < 0.01,
+                "{shown}: the loss fell by {}, not {}",
+                got[0] - got[1],
+                want[0] - want[1]
+            );
             println!("{shown}: a step's decrease within {apart:.1e}");
         }
 
         if let Some(trained) = &trained {
             let theirs = adapter::load(trained, &model, adapter::Weights::Base)?.booster.overlay;
             for (&(layer, role), pair) in theirs.pairs() {
-                let ours = booster.overlay.get(layer, role).context("a pair that was not trained")?;
+                let ours =
+                    booster.overlay.get(layer, role).context("a pair that was not trained")?;
                 let apart = distance(ours, pair)?;
                 // Most of this is PyTorch's own distance from the same steps in f64: up to 1e-3 here on AMD, 1.5e-3 on Intel.
                 // Ours is bounded by 5e-4 in `trained_factors_are_those_of_f64`.
-                ensure!(apart < 2e-3, "{shown}: layer {layer}, {role}: factors are off by {apart:e}");
+                ensure!(
+                    apart < 2e-3,
+                    "{shown}: layer {layer}, {role}: factors are off by {apart:e}"
+                );
                 // A single matrix may be further from PEFT's, where PEFT's is as far from f64: see `trained_factors_are_those_of_f64`.
                 for (part, got, want) in [("A", &ours.a, &pair.a), ("B", &ours.b, &pair.b)] {
                     let apart = norm(&(got - want)?)? / norm(want)?;
                     if apart > 1e-3 {
-                        println!("{shown}: layer {layer}, {role}: {part} alone is off by {apart:.2e}");
+                        println!(
+                            "{shown}: layer {layer}, {role}: {part} alone is off by {apart:.2e}"
+                        );
                     }
                 }
             }
         }
         model.merge(&booster.overlay, 1.0)?;
-        let merged = model.nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?.iter().sum::<f64>() * weight;
-        for (want, name) in [(wanted[3], "loss after the steps"), (number(&reference["merged_loss"]), "merged loss")] {
+        let merged = model
+            .nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?
+            .iter()
+            .sum::<f64>()
+            * weight;
+        for (want, name) in [
+            (wanted[3], "loss after the steps"),
+            (number(&reference["merged_loss"]), "merged loss"),
+        ] {
             ensure!(relative(merged, want) < 1e-5, "{shown}: merged loss {merged}, {name} {want}");
         }
     }

@@ -46,29 +46,51 @@ addEventListener('load', () => {
 /// What `MEASURE` finds on `page` in frames of `widths`, and what the browser's console says; `None` without a browser.
 fn measured(page: &str, widths: &[u32], dark: bool) -> Option<(Vec<Value>, String)> {
     let named = std::env::var("XGBRUN_CHROMIUM").ok();
-    let candidates = named.map_or_else(|| vec!["chromium".to_owned(), "chromium-browser".to_owned()], |name| vec![name]);
-    let there = |name: &String| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
+    let candidates = named.map_or_else(
+        || vec!["chromium".to_owned(), "chromium-browser".to_owned()],
+        |name| vec![name],
+    );
+    let there = |name: &String| {
+        Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success())
+    };
     let Some(browser) = candidates.into_iter().find(there) else {
         skip("there is no `chromium` (XGBRUN_CHROMIUM names another)");
         return None;
     };
     let home = tempfile::tempdir().unwrap();
     let source = page.replace('&', "&amp;").replace('"', "&quot;");
-    let frame = |width: &u32| format!("<iframe style=\"width:{width}px;height:900px;border:0\" srcdoc=\"{source}\"></iframe>");
+    let frame = |width: &u32| {
+        format!(
+            "<iframe style=\"width:{width}px;height:900px;border:0\" srcdoc=\"{source}\"></iframe>"
+        )
+    };
     let frames: String = widths.iter().map(frame).collect();
     let head = "<!DOCTYPE html><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\">";
     let file = home.path().join("probe.html");
-    fs::write(&file, format!("{head}<pre id=\"found\"></pre>{frames}<script>{MEASURE}</script>")).unwrap();
+    fs::write(&file, format!("{head}<pre id=\"found\"></pre>{frames}<script>{MEASURE}</script>"))
+        .unwrap();
     let output = Command::new(browser)
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom"])
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+        ])
         .arg(format!("--blink-settings=preferredColorScheme={}", if dark { 0 } else { 1 }))
         .arg(format!("--user-data-dir={}", home.path().join("profile").display()))
         .arg(format!("file://{}", file.display()))
         .output()
         .unwrap();
-    let (dom, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let found = dom.split_once("<pre id=\"found\">").and_then(|(_, rest)| rest.split_once("</pre>")).map(|(found, _)| found);
-    let found = serde_json::from_str(found.unwrap_or_default()).unwrap_or_else(|e| panic!("{e}: {found:?}\n{log}"));
+    let (dom, log) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let found = dom
+        .split_once("<pre id=\"found\">")
+        .and_then(|(_, rest)| rest.split_once("</pre>"))
+        .map(|(found, _)| found);
+    let found = serde_json::from_str(found.unwrap_or_default())
+        .unwrap_or_else(|e| panic!("{e}: {found:?}\n{log}"));
     Some((found, log.lines().filter(|l| l.contains("CONSOLE")).collect::<Vec<_>>().join("\n")))
 }
 
@@ -89,13 +111,18 @@ fn rich() -> Fixture {
     fixture.manifest["recipe"] = format!("{long}.rhai").into();
     fixture.recipe = format!("let {} = 1;\n", "x".repeat(300)).repeat(40);
     let last = fixture.lines.len() - 1;
-    fixture.lines[last]["metrics"]["tasks"] = json!({ long: { "accuracy": 0.5 }, "piqa": { "accuracy": 0.5, "items": 1000 } });
+    fixture.lines[last]["metrics"]["tasks"] =
+        json!({ long: { "accuracy": 0.5 }, "piqa": { "accuracy": 0.5, "items": 1000 } });
     fixture
 }
 
 #[test]
 fn a_report_fits_and_can_be_read_in_light_and_dark() {
-    let pages = [page(&Fixture::default()), page(&rich()), comparison(&[("one", &Fixture::default()), (&"long-".repeat(30), &rich())])];
+    let pages = [
+        page(&Fixture::default()),
+        page(&rich()),
+        comparison(&[("one", &Fixture::default()), (&"long-".repeat(30), &rich())]),
+    ];
     for (i, page) in pages.iter().enumerate() {
         for dark in [false, true] {
             let Some((found, console)) = measured(page, &[1280, 400], dark) else { return };

@@ -27,7 +27,8 @@ pub fn layers(round: usize) -> Vec<usize> {
 }
 
 pub fn loss(step: usize) -> f64 {
-    (2500.0 / (step as f64 + 4.0) + if step.is_multiple_of(2) { 125.0 } else { 250.0 }).round() / 1000.0
+    (2500.0 / (step as f64 + 4.0) + if step.is_multiple_of(2) { 125.0 } else { 250.0 }).round()
+        / 1000.0
 }
 
 /// Some gains are below zero, one was not measured.
@@ -48,7 +49,8 @@ pub fn lines() -> Vec<Value> {
             lines.push(json!({ "round": round, "step": step, "loss": loss(step), "lr": 0.001, "gradient_norm": 0.5, "tokens": step * 64,
                 "layers": layers(round), "timing": { "seconds": 0.5 * step as f64, "step_seconds": 0.5, "tokens_per_second": 128.0 } }));
         }
-        let norms: serde_json::Map<String, Value> = layers(round).iter().map(|l| (l.to_string(), json!(0.25 * (*l + 1) as f64))).collect();
+        let norms: serde_json::Map<String, Value> =
+            layers(round).iter().map(|l| (l.to_string(), json!(0.25 * (*l + 1) as f64))).collect();
         lines.push(json!({ "timing": { "seconds": 1.0 }, "merge": { "round": round, "kind": "low_rank", "layers": layers(round),
             "parameters": 4608, "steps": STEPS, "eta": 1.0, "gain": gain(round), "update_norms": norms } }));
         if (round + 1) % 4 == 0 {
@@ -67,7 +69,13 @@ impl Default for Fixture {
         let summary = json!({ "base": {}, "tuned": {}, "best_round": 16, "trainable_now": 4608, "trained_in_total": 73728,
             "weights_digest": "ef".repeat(32),
             "timing": { "seconds": 83.5, "tokens_per_second": 321.7, "peak_rss_mib": 181.9, "predicted_peak_mib": 171.2 } });
-        Self { manifest, recipe: "// a <recipe> & more\nlet p = 1;\n".into(), lines: lines(), summary: Some(summary), tail: String::new() }
+        Self {
+            manifest,
+            recipe: "// a <recipe> & more\nlet p = 1;\n".into(),
+            lines: lines(),
+            summary: Some(summary),
+            tail: String::new(),
+        }
     }
 }
 

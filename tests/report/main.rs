@@ -16,7 +16,12 @@ use markup::Node;
 use serde_json::{Value, json};
 
 fn report(home: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_xgbrun")).current_dir(home).arg("report").args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_xgbrun"))
+        .current_dir(home)
+        .arg("report")
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 /// The page of a run that is written anew.
@@ -24,7 +29,10 @@ fn page(fixture: &Fixture) -> String {
     let home = tempfile::tempdir().unwrap();
     fixture.write(&home.path().join("r"));
     let output = report(home.path(), &["r"]);
-    assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(0), "r/report.html\n", ""));
+    assert_eq!(
+        (output.status.code(), text(&output.stdout), text(&output.stderr)),
+        (Some(0), "r/report.html\n", "")
+    );
     fs::read_to_string(home.path().join("r/report.html")).unwrap()
 }
 
@@ -36,7 +44,10 @@ fn comparison(runs: &[(&str, &Fixture)]) -> String {
     }
     let names: Vec<&str> = runs.iter().map(|(name, _)| *name).collect();
     let output = report(home.path(), &names);
-    assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(0), "report.html\n", ""));
+    assert_eq!(
+        (output.status.code(), text(&output.stdout), text(&output.stderr)),
+        (Some(0), "report.html\n", "")
+    );
     fs::read_to_string(home.path().join("report.html")).unwrap()
 }
 
@@ -59,25 +70,44 @@ fn sound(page: &str) -> Node {
     for node in root.all("*") {
         assert!(known.iter().any(|k| k.split(' ').any(|k| k == node.name)), "`{}`", node.name);
         for (name, value) in &node.attributes {
-            assert!(!["src", "href", "style", "srcset", "action"].contains(&name.as_str()) && !name.starts_with("on"), "{name}={value}");
+            assert!(
+                !["src", "href", "style", "srcset", "action"].contains(&name.as_str())
+                    && !name.starts_with("on"),
+                "{name}={value}"
+            );
             assert!(!value.contains("url("), "{name}={value}");
         }
     }
     let style = root.all("style")[0].said();
     assert!(!style.contains("url(") && !style.contains("@import") && !style.contains("http"));
     let count = |name: &str| root.all(name).len();
-    assert_eq!((count("h1"), count("main"), count("title") - root.all("svg").iter().flat_map(|s| s.all("title")).count()), (1, 1, 1));
+    assert_eq!(
+        (
+            count("h1"),
+            count("main"),
+            count("title") - root.all("svg").iter().flat_map(|s| s.all("title")).count()
+        ),
+        (1, 1, 1)
+    );
     for figure in root.all("figure") {
         let parts: Vec<&Node> = figure.children.iter().filter(|c| !c.name.is_empty()).collect();
-        assert_eq!((parts[0].name.as_str(), parts[parts.len() - 1].name.as_str()), ("figcaption", "details"));
+        assert_eq!(
+            (parts[0].name.as_str(), parts[parts.len() - 1].name.as_str()),
+            ("figcaption", "details")
+        );
         assert_eq!(parts[parts.len() - 1].all("table").len(), 1);
-        let charts: Vec<&Node> = figure.all("svg").into_iter().filter(|s| !s.is("sample")).collect();
+        let charts: Vec<&Node> =
+            figure.all("svg").into_iter().filter(|s| !s.is("sample")).collect();
         assert!(!charts.is_empty());
         for chart in charts {
             assert_eq!(chart.attribute("role"), Some("img"));
             assert!(chart.attribute("aria-label").is_some_and(|l| l.len() > 10));
             let texts = |class: &str| chart.all("text").into_iter().filter(|t| t.is(class)).count();
-            assert!(texts("axis") >= 1 && texts("tick") >= 2, "{:?}", chart.attribute("aria-label"));
+            assert!(
+                texts("axis") >= 1 && texts("tick") >= 2,
+                "{:?}",
+                chart.attribute("aria-label")
+            );
         }
     }
     for sample in root.all("svg").into_iter().filter(|s| s.is("sample")) {
@@ -92,19 +122,37 @@ fn tables_hold_what_the_run_recorded() {
     assert_eq!(root.all("h1")[0].said(), "commonsense.rhai");
     assert!(root.said().contains("Test accuracy from 0.2500 to 0.6250 after 16 rounds."));
     let tiles: Vec<String> = root.all("dd").iter().map(|d| d.said()).collect();
-    let wanted = ["0.2500 → 0.6250", "16", "best on validation: 16", "4 608", "73 728 in total", "1 min 24 s", "322 tokens/s in training"];
+    let wanted = [
+        "0.2500 → 0.6250",
+        "16",
+        "best on validation: 16",
+        "4 608",
+        "73 728 in total",
+        "1 min 24 s",
+        "322 tokens/s in training",
+    ];
     for wanted in wanted.into_iter().chain(["182 MiB", "the plan predicted 171 MiB"]) {
         assert!(tiles.iter().any(|t| t == wanted), "{wanted}: {tiles:?}");
     }
 
-    let losses: Vec<(f64, f64)> =
-        root.card("Training loss").all("table")[0].cells().iter().map(|r| (number(&r[0]), number(&r[1]))).collect();
-    assert_eq!(losses, (1..=ROUNDS * STEPS).map(|step| (step as f64, loss(step))).collect::<Vec<_>>());
+    let losses: Vec<(f64, f64)> = root.card("Training loss").all("table")[0]
+        .cells()
+        .iter()
+        .map(|r| (number(&r[0]), number(&r[1])))
+        .collect();
+    assert_eq!(
+        losses,
+        (1..=ROUNDS * STEPS).map(|step| (step as f64, loss(step))).collect::<Vec<_>>()
+    );
     let curve: Vec<Vec<String>> = root.card("Accuracy by round").all("table")[0].cells();
-    let wanted =
-        [("test", 0, 0.25), ("test", 16, 0.625)].into_iter().chain([4, 8, 12, 16].map(|r| ("validation", r, 0.25 + 0.03125 * r as f64)));
+    let wanted = [("test", 0, 0.25), ("test", 16, 0.625)]
+        .into_iter()
+        .chain([4, 8, 12, 16].map(|r| ("validation", r, 0.25 + 0.03125 * r as f64)));
     for (row, (split, round, accuracy)) in curve.iter().zip(wanted) {
-        assert_eq!((row[0].as_str(), number(&row[1]), number(&row[2]), number(&row[3])), (split, round as f64, accuracy, 0.03125));
+        assert_eq!(
+            (row[0].as_str(), number(&row[1]), number(&row[2]), number(&row[3])),
+            (split, round as f64, accuracy, 0.03125)
+        );
     }
     assert_eq!(curve.len(), 6);
 
@@ -113,15 +161,24 @@ fn tables_hold_what_the_run_recorded() {
     assert_eq!(merges.len(), ROUNDS);
     for (round, row) in merges.iter().enumerate() {
         let names: Vec<String> = layers(round).iter().map(usize::to_string).collect();
-        assert_eq!((number(&row[0]), &row[1], row[2].as_str(), number(&row[3])), (round as f64, &names.join(", "), "4 608", 4.0));
+        assert_eq!(
+            (number(&row[0]), &row[1], row[2].as_str(), number(&row[3])),
+            (round as f64, &names.join(", "), "4 608", 4.0)
+        );
         assert_eq!(gain(round).map_or("–".to_owned(), |g| g.to_string().replace('-', "−")), row[5]);
     }
     // A cell for each layer and round that was trained, hatched where no gain is known, coloured by its sign elsewhere.
-    let cells: Vec<&Node> = heat.all("g").into_iter().filter(|g| g.all("title").len() == 1).collect();
+    let cells: Vec<&Node> =
+        heat.all("g").into_iter().filter(|g| g.all("title").len() == 1).collect();
     assert_eq!(cells.len(), 2 * ROUNDS);
     for cell in &cells {
         let title = cell.said().trim().to_owned();
-        let round: usize = title.strip_prefix("round ").and_then(|t| t.split(',').next()).unwrap().parse().unwrap();
+        let round: usize = title
+            .strip_prefix("round ")
+            .and_then(|t| t.split(',').next())
+            .unwrap()
+            .parse()
+            .unwrap();
         let class = cell.all("rect")[0].attribute("class").unwrap();
         match gain(round) {
             None => assert!(class == "none" && title.ends_with("no gain measured")),
@@ -134,7 +191,10 @@ fn tables_hold_what_the_run_recorded() {
     let norms = root.card("Update by layer").all("table")[0].cells();
     for (layer, row) in norms.iter().enumerate() {
         let times = (0..ROUNDS).filter(|r| layers(*r).contains(&layer)).count() as f64;
-        assert!((number(&row[1]) - 0.25 * (layer + 1) as f64 * times.sqrt()).abs() < 1e-5, "{row:?}");
+        assert!(
+            (number(&row[1]) - 0.25 * (layer + 1) as f64 * times.sqrt()).abs() < 1e-5,
+            "{row:?}"
+        );
     }
     assert_eq!(root.card("Update by layer").all("rect").len(), norms.len());
     assert_eq!(root.card("Parameters").all("table")[0].cells()[2], ["lr", "0.001"]);
@@ -169,23 +229,27 @@ fn several_tasks_are_listed_with_their_average() {
 fn likelihood_is_shown_where_there_is_no_accuracy() {
     let mut fixture = Fixture::default();
     for line in fixture.lines.iter_mut().filter(|l| l.get("split").is_some()) {
-        line["metrics"] = json!({ "protocol": "perplexity", "nll": 2.5, "perplexity": 12.1825, "tokens": 100 });
+        line["metrics"] =
+            json!({ "protocol": "perplexity", "nll": 2.5, "perplexity": 12.1825, "tokens": 100 });
     }
     let root = sound(&page(&fixture));
-    assert!(root.said().contains("Test NLL (nats a token) from 2.5000 to 2.5000") && root.said().contains("perplexity 12.1825"));
+    assert!(
+        root.said().contains("Test NLL (nats a token) from 2.5000 to 2.5000")
+            && root.said().contains("perplexity 12.1825")
+    );
     assert_eq!(root.card("Negative log-likelihood by round").all("table")[0].cells().len(), 6);
 }
 
 #[test]
 fn nothing_in_a_run_can_write_into_the_page() {
-    let hostile =
-        "</code></pre></title></style><script src=\"http://x\">alert('1')</script><img src=x onerror=\"a\"> &lt; \u{0}\u{1b}[31m \u{202e}";
+    let hostile = "</code></pre></title></style><script src=\"http://x\">alert('1')</script><img src=x onerror=\"a\"> &lt; \u{0}\u{1b}[31m \u{202e}";
     let shown = hostile.replace(['\u{0}', '\u{1b}', '\u{202e}'], "\u{fffd}");
     let mut fixture = Fixture { recipe: hostile.into(), ..Fixture::default() };
     for key in ["engine", "recipe", "device", "dtype", "kernels", "seed"] {
         fixture.manifest[key] = hostile.into();
     }
-    fixture.manifest["parameters"] = json!({ hostile: hostile, "list": [hostile, { hostile: hostile }] });
+    fixture.manifest["parameters"] =
+        json!({ hostile: hostile, "list": [hostile, { hostile: hostile }] });
     fixture.manifest["digests"] = json!({ hostile: hostile });
     let last = fixture.lines.len() - 1;
     fixture.lines[last]["metrics"]["tasks"] = json!({ hostile: { "accuracy": 0.5 } });
@@ -208,12 +272,22 @@ fn what_is_missing_or_broken_is_told() {
         let said = sound(&page(fixture)).said();
         wanted.iter().for_each(|w| assert!(said.contains(w), "`{w}` is not in: {said}"));
     };
-    let unfinished = Fixture { summary: None, tail: "{\"round\":16,\"step\":65,\"lo".into(), ..Fixture::default() };
+    let unfinished = Fixture {
+        summary: None,
+        tail: "{\"round\":16,\"step\":65,\"lo".into(),
+        ..Fixture::default()
+    };
     tell(
         &unfinished,
-        &["it has no summary.json", "The last line of metrics.jsonl, line 87, is cut short", "73 728 in total", "after 16 rounds"],
+        &[
+            "it has no summary.json",
+            "The last line of metrics.jsonl, line 87, is cut short",
+            "73 728 in total",
+            "after 16 rounds",
+        ],
     );
-    let interrupted = Fixture { summary: Some(json!({ "interrupted": true })), ..Fixture::default() };
+    let interrupted =
+        Fixture { summary: Some(json!({ "interrupted": true })), ..Fixture::default() };
     tell(&interrupted, &["This run was interrupted"]);
     let nothing = Fixture { lines: vec![], ..Fixture::default() };
     let none = [
@@ -225,12 +299,15 @@ fn what_is_missing_or_broken_is_told() {
     tell(&nothing, &none);
     let mut unmerged = Fixture::default();
     unmerged.lines.retain(|line| line.get("merge").is_none() && line["split"] != "test");
-    let none = ["No merge has been recorded, so no gain is known", "so nothing is known of how far", "The test split was not evaluated"];
+    let none = [
+        "No merge has been recorded, so no gain is known",
+        "so nothing is known of how far",
+        "The test split was not evaluated",
+    ];
     tell(&unmerged, &none);
 
     let mut broken = Fixture::default();
-    let point =
-        |round: Value, loss: Value, layer: Value| json!({ "round": round, "step": 70, "loss": loss, "lr": 1e-3, "layers": [layer] });
+    let point = |round: Value, loss: Value, layer: Value| json!({ "round": round, "step": 70, "loss": loss, "lr": 1e-3, "layers": [layer] });
     broken.lines.extend([
         point(json!(16), Value::Null, json!(0)),
         point(json!(16), json!(1e300), json!(0)),
@@ -243,7 +320,14 @@ fn what_is_missing_or_broken_is_told() {
         evaluation("test", usize::MAX, 1e300),
     ]);
     broken.tail = "{\"loss\": 1e999}\nnot json\n".into();
-    tell(&broken, &["line 90 and 6 more could not be understood", "2 steps had a loss that is no number", "A column is"]);
+    tell(
+        &broken,
+        &[
+            "line 90 and 6 more could not be understood",
+            "2 steps had a loss that is no number",
+            "A column is",
+        ],
+    );
     let nested = Fixture { tail: "[".repeat(100_000) + "\n", ..Fixture::default() };
     tell(&nested, &["Of metrics.jsonl, line 87 could not be understood"]);
     let long = Fixture { tail: " ".repeat((16 << 20) + 1), ..Fixture::default() };
@@ -256,7 +340,10 @@ fn what_is_missing_or_broken_is_told() {
     }
     assert_eq!(report(home.path(), &["r"]).status.code(), Some(0));
     let said = sound(&fs::read_to_string(run.join("report.html")).unwrap()).said();
-    assert!(said.contains("There is no metrics.jsonl") && said.contains("There is no recipe.rhai"), "{said}");
+    assert!(
+        said.contains("There is no metrics.jsonl") && said.contains("There is no recipe.rhai"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -272,14 +359,24 @@ fn what_is_no_run_is_refused() {
         (&["nowhere"], 2, "error: `nowhere` is no run folder: there is no such folder\n"),
         (&["file"], 2, "error: `file` is no run folder: it is not a folder\n"),
         (&["list"], 3, "error: `list/run.json` is not a JSON object\n"),
-        (&["good", "--out", "empty"], 2, "error: cannot write `empty`: it is a folder; name a file in it\n"),
+        (
+            &["good", "--out", "empty"],
+            2,
+            "error: cannot write `empty`: it is a folder; name a file in it\n",
+        ),
         (&["good", "--out", "no/x.html"], 1, "error: cannot write `no/x.html`: "),
     ] {
         let output = report(home.path(), arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
-        assert!(text(&output.stderr).starts_with(message), "{arguments:?}: {}", text(&output.stderr));
+        assert!(
+            text(&output.stderr).starts_with(message),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
     }
-    assert!(!home.path().join("good/report.html").exists() && !home.path().join("report.html").exists());
+    assert!(
+        !home.path().join("good/report.html").exists() && !home.path().join("report.html").exists()
+    );
     assert_eq!(report(home.path(), &["good", "--out", "x.html"]).status.code(), Some(0));
     assert!(home.path().join("x.html").exists() && !home.path().join("good/report.html").exists());
 }
@@ -294,8 +391,7 @@ fn the_run_folder_decides_every_byte_and_clocks_only_what_is_marked() {
     let first = page(&Fixture::default());
     assert_eq!(first, page(&Fixture::default()));
     let mut slower = Fixture::default();
-    slower.summary.as_mut().unwrap()["timing"] =
-        json!({ "seconds": 9.0, "tokens_per_second": 1.0, "peak_rss_mib": 7.0, "predicted_peak_mib": 6.0 });
+    slower.summary.as_mut().unwrap()["timing"] = json!({ "seconds": 9.0, "tokens_per_second": 1.0, "peak_rss_mib": 7.0, "predicted_peak_mib": 6.0 });
     for line in slower.lines.iter_mut() {
         line["timing"] = json!({ "seconds": 77.0, "step_seconds": 7.0, "tokens_per_second": 7.0 });
     }
@@ -315,8 +411,21 @@ fn a_comparison_lays_runs_over_each_other() {
     other.lines[last] = evaluation("test", ROUNDS, 0.75);
     let root = sound(&comparison(&[("one", &Fixture::default()), ("two", &other)]));
     assert!(root.said().contains("They differ in lr, seed."));
-    let heads: Vec<String> = root.card("Runs").all("thead")[0].all("th").iter().map(|h| h.said()).collect();
-    let named = ["run", "lr", "seed", "base", "tuned", "best round", "merged", "trained in total", "time", "tokens/s", "peak MiB"];
+    let heads: Vec<String> =
+        root.card("Runs").all("thead")[0].all("th").iter().map(|h| h.said()).collect();
+    let named = [
+        "run",
+        "lr",
+        "seed",
+        "base",
+        "tuned",
+        "best round",
+        "merged",
+        "trained in total",
+        "time",
+        "tokens/s",
+        "peak MiB",
+    ];
     assert_eq!(heads, named);
     let rows = root.card("Runs").all("table")[0].cells();
     let rest = ["16", "16", "73 728", "1 min 24 s", "322", "182"];
@@ -324,13 +433,24 @@ fn a_comparison_lays_runs_over_each_other() {
     assert_eq!(rows[1], [&["two", "0.003", "8", "0.2500", "0.7500"][..], &rest].concat());
     // Each run has a colour and a dash pattern of its own, and its name in the legend.
     let loss = root.card("Training loss");
-    let looks: Vec<&str> = loss.all("path").iter().filter(|p| p.is("line")).filter_map(|p| p.attribute("class")).collect();
+    let looks: Vec<&str> = loss
+        .all("path")
+        .iter()
+        .filter(|p| p.is("line"))
+        .filter_map(|p| p.attribute("class"))
+        .collect();
     assert_eq!(looks, ["line c0 d0", "line c1 d1", "line c0 d0", "line c1 d1"]);
-    assert_eq!(loss.all("li").iter().map(|l| l.said().trim().to_owned()).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(
+        loss.all("li").iter().map(|l| l.said().trim().to_owned()).collect::<Vec<_>>(),
+        ["one", "two"]
+    );
     assert_eq!(root.card("test: accuracy").all("table")[0].cells().len(), 4);
     assert!(root.card("validation: accuracy").said().contains("Not measured in two."));
     for heading in ["Layers by round: one", "Layers by round: two"] {
-        assert_eq!(root.card(heading).all("g").iter().filter(|g| g.all("title").len() == 1).count(), 2 * ROUNDS);
+        assert_eq!(
+            root.card(heading).all("g").iter().filter(|g| g.all("title").len() == 1).count(),
+            2 * ROUNDS
+        );
     }
     // The same run twice, and many at once.
     let many: Vec<String> = (0..12).map(|i| format!("run-{i}")).collect();

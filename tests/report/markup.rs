@@ -17,7 +17,10 @@ impl Node {
     /// All elements of that name, in order; all elements for `*`.
     pub fn all(&self, name: &str) -> Vec<&Node> {
         let own = self.children.iter().filter(|c| !c.name.is_empty());
-        own.flat_map(|c| (name == "*" || c.name == name).then_some(c).into_iter().chain(c.all(name))).collect()
+        own.flat_map(|c| {
+            (name == "*" || c.name == name).then_some(c).into_iter().chain(c.all(name))
+        })
+        .collect()
     }
 
     /// The text in it, whole.
@@ -32,13 +35,24 @@ impl Node {
     /// The cells of a table's body.
     pub fn cells(&self) -> Vec<Vec<String>> {
         let rows = self.all("tbody")[0].all("tr");
-        rows.iter().map(|row| row.children.iter().filter(|c| !c.name.is_empty()).map(|c| c.said().trim().to_owned()).collect()).collect()
+        rows.iter()
+            .map(|row| {
+                row.children
+                    .iter()
+                    .filter(|c| !c.name.is_empty())
+                    .map(|c| c.said().trim().to_owned())
+                    .collect()
+            })
+            .collect()
     }
 
     /// The card with that heading.
     pub fn card(&self, heading: &str) -> &Node {
         let cards = self.all("*").into_iter().filter(|n| n.is("card"));
-        cards.into_iter().find(|c| c.all("h2")[0].said() == heading).unwrap_or_else(|| panic!("no card `{heading}`"))
+        cards
+            .into_iter()
+            .find(|c| c.all("h2")[0].said() == heading)
+            .unwrap_or_else(|| panic!("no card `{heading}`"))
     }
 }
 
@@ -49,7 +63,10 @@ pub fn read(page: &str) -> Node {
     while !rest.is_empty() {
         let Some(tag) = rest.strip_prefix('<') else {
             let (text, after) = rest.split_at(rest.find('<').unwrap_or(rest.len()));
-            open.last_mut().unwrap().children.push(Node { text: unescaped(text), ..Node::default() });
+            open.last_mut()
+                .unwrap()
+                .children
+                .push(Node { text: unescaped(text), ..Node::default() });
             rest = after;
             continue;
         };
@@ -77,7 +94,11 @@ pub fn read(page: &str) -> Node {
 fn opening(tag: &str) -> (Node, bool, &str) {
     let end = tag.find(|c: char| !c.is_ascii_alphanumeric()).expect("a tag ends");
     let (name, mut rest) = tag.split_at(end);
-    assert!(!name.is_empty() && name.starts_with(|c: char| c.is_ascii_alphabetic()), "`<` that begins no tag: {}", &tag[..end + 1]);
+    assert!(
+        !name.is_empty() && name.starts_with(|c: char| c.is_ascii_alphabetic()),
+        "`<` that begins no tag: {}",
+        &tag[..end + 1]
+    );
     let mut node = Node { name: name.into(), ..Node::default() };
     loop {
         if let Some(after) = rest.strip_prefix('>') {
@@ -86,8 +107,14 @@ fn opening(tag: &str) -> (Node, bool, &str) {
         if let Some(after) = rest.strip_prefix(" />") {
             return (node, true, after);
         }
-        let (key, after) = rest.strip_prefix(' ').and_then(|r| r.split_once("=\"")).expect("an attribute is quoted");
-        assert!(key.chars().all(|c| c.is_ascii_alphabetic() || c == '-' || c.is_ascii_digit()), "attribute `{key}`");
+        let (key, after) = rest
+            .strip_prefix(' ')
+            .and_then(|r| r.split_once("=\""))
+            .expect("an attribute is quoted");
+        assert!(
+            key.chars().all(|c| c.is_ascii_alphabetic() || c == '-' || c.is_ascii_digit()),
+            "attribute `{key}`"
+        );
         let (value, after) = after.split_once('"').expect("a quote is closed");
         assert!(!value.contains('<') && node.attribute(key).is_none(), "{key}={value}");
         node.attributes.push((key.into(), unescaped(value)));
@@ -100,7 +127,9 @@ fn unescaped(text: &str) -> String {
     let mut out = parts.next().unwrap().to_owned();
     for part in parts {
         let (name, after) = part.split_once(';').expect("an `&` is escaped");
-        let letter = [("amp", '&'), ("lt", '<'), ("gt", '>'), ("quot", '"'), ("#39", '\'')].into_iter().find(|(n, _)| *n == name);
+        let letter = [("amp", '&'), ("lt", '<'), ("gt", '>'), ("quot", '"'), ("#39", '\'')]
+            .into_iter()
+            .find(|(n, _)| *n == name);
         out.push(letter.unwrap_or_else(|| panic!("&{name};")).1);
         out += after;
     }

@@ -29,11 +29,19 @@ fn ask(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
         .args(["--quiet", "--device", "cpu"])
         .output()
         .unwrap();
-    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 fn merges(run: &Ran) -> Vec<Merge> {
-    run.metrics().iter().filter_map(|line| line.get("merge")).map(|merge| serde_json::from_value(merge.clone()).unwrap()).collect()
+    run.metrics()
+        .iter()
+        .filter_map(|line| line.get("merge"))
+        .map(|merge| serde_json::from_value(merge.clone()).unwrap())
+        .collect()
 }
 
 const QUESTION: &str = "Which is snow 100? Answer1: snow Answer2: sand";
@@ -46,8 +54,13 @@ fn a_question_is_answered_before_halfway_and_after() {
     assert_eq!(code, Some(0), "{err}");
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 4, "{out}");
-    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["base", "round", "2", "round", "4"]);
-    let shares = |line: &str| -> Vec<f64> { line.replace(['*', '%'], "").split_whitespace().skip(1).map(number).collect() };
+    assert_eq!(
+        lines[0].split_whitespace().collect::<Vec<_>>(),
+        ["base", "round", "2", "round", "4"]
+    );
+    let shares = |line: &str| -> Vec<f64> {
+        line.replace(['*', '%'], "").split_whitespace().skip(1).map(number).collect()
+    };
     let (one, two) = (shares(lines[1]), shares(lines[2]));
     for (a, b) in one.iter().zip(&two) {
         close(a + b, 100.0, 0.11);
@@ -65,7 +78,8 @@ fn a_question_is_answered_before_halfway_and_after() {
     assert_eq!(ask(home.path(), &["run", QUESTION, "--template", "alpaca"]).1, out);
     assert_ne!(ask(home.path(), &["run", QUESTION, "--template", "none"]).1, out);
 
-    let (code, text, err) = ask(home.path(), &["run", "What is snow?", "--max-tokens", "5", "--rounds", "0,4"]);
+    let (code, text, err) =
+        ask(home.path(), &["run", "What is snow?", "--max-tokens", "5", "--rounds", "0,4"]);
     assert_eq!(code, Some(0), "{err}");
     assert!(text.starts_with("base\n    ") && text.contains("\nround 4\n    "), "{text}");
 }
@@ -79,7 +93,10 @@ fn kept_boosters_give_the_runs_weights() {
         let run = home.recipe(&body, out, &[]).good();
         let kept = Kept::open(&run.out).unwrap();
         let path = home.path().join(kept.model().unwrap());
-        let mut network = open(path.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::F32).unwrap().model;
+        let mut network =
+            open(path.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::F32)
+                .unwrap()
+                .model;
         assert_eq!(kept.manifest.digests["model"], network.digest().unwrap());
         let recorded = merges(&run);
         assert_eq!(recorded.len(), kept.ensemble.rounds());
@@ -88,7 +105,10 @@ fn kept_boosters_give_the_runs_weights() {
             let update = Update::load(path, &network).unwrap();
             update.add(&mut network).unwrap();
             assert_eq!((update.round, merge.round, update.eta), (round, round, merge.eta));
-            assert_eq!((update.kind().name(), update.layers()), (merge.kind.as_str(), merge.layers.clone()));
+            assert_eq!(
+                (update.kind().name(), update.layers()),
+                (merge.kind.as_str(), merge.layers.clone())
+            );
             for (layer, norm) in update.norms().unwrap() {
                 close(norm / merge.update_norms[&layer], 1.0, 1e-6);
             }
@@ -113,7 +133,10 @@ fn a_merge_is_recorded_with_its_gain() {
     assert!(number(lines[0]) > 0.01, "{}", run.said);
     assert_eq!(lines[2], "", "one step has no gain");
     let [first, second] = &merges(&run)[..] else { panic!("{:?}", merges(&run)) };
-    assert_eq!((first.round, first.kind.as_str(), &first.layers[..], first.steps, first.eta), (0, "low_rank", &[0, 2][..], 6, 0.25));
+    assert_eq!(
+        (first.round, first.kind.as_str(), &first.layers[..], first.steps, first.eta),
+        (0, "low_rank", &[0, 2][..], 6, 0.25)
+    );
     assert_eq!((first.gain, first.parameters as f64), (Some(number(lines[0])), number(lines[4])));
     assert_eq!(first.update_norms.keys().copied().collect::<Vec<_>>(), [0, 2]);
     assert!(first.update_norms.values().all(|norm| *norm > 0.0));
@@ -128,10 +151,26 @@ fn what_cannot_be_asked_is_told() {
     for (arguments, code, message) in [
         (&["data", QUESTION][..], 2, "error: `data` is no run folder: there is no `run.json`"),
         (&["none", QUESTION], 2, "error: `none` is no run folder"),
-        (&["broken", QUESTION], 2, "error: the run in `broken` has not ended: there is no `summary.json`"),
-        (&["run", QUESTION, "--rounds", "0,5"], 2, "error: the run has no round 5: it merged 4 boosters"),
-        (&["run", QUESTION, "--template", "alpacca"], 2, "error: unknown template `alpacca`; did you mean `alpaca`?"),
-        (&["run", QUESTION, "--dtype", "bf16"], 2, "error: the run kept its weights in `f32`, not in `bf16`"),
+        (
+            &["broken", QUESTION],
+            2,
+            "error: the run in `broken` has not ended: there is no `summary.json`",
+        ),
+        (
+            &["run", QUESTION, "--rounds", "0,5"],
+            2,
+            "error: the run has no round 5: it merged 4 boosters",
+        ),
+        (
+            &["run", QUESTION, "--template", "alpacca"],
+            2,
+            "error: unknown template `alpacca`; did you mean `alpaca`?",
+        ),
+        (
+            &["run", QUESTION, "--dtype", "bf16"],
+            2,
+            "error: the run kept its weights in `f32`, not in `bf16`",
+        ),
         (&["run", "why?", "--max-tokens", "600"], 2, "error: the question has "),
     ] {
         let (found, _, err) = ask(home.path(), arguments);
@@ -140,7 +179,11 @@ fn what_cannot_be_asked_is_told() {
     }
     std::fs::remove_file(home.path().join("run/boosters/0001.safetensors")).unwrap();
     let (code, _, err) = ask(home.path(), &["run", QUESTION]);
-    assert_eq!((code, err.contains("boosters/0001.safetensors` is missing")), (Some(3), true), "{err}");
+    assert_eq!(
+        (code, err.contains("boosters/0001.safetensors` is missing")),
+        (Some(3), true),
+        "{err}"
+    );
     home.recipe(BOOST, "other", &[]).good();
     crate::tiny::Tiny { seed: 2, ..crate::tiny::Tiny::default() }.write(&home.path().join("model"));
     let (code, _, err) = ask(home.path(), &["other", QUESTION]);

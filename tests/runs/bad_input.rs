@@ -68,7 +68,10 @@ fn tensors(change: fn(&mut Vec<Tensor>)) -> Break {
 
 /// A GGUF file with one number of its metadata changed.
 fn gguf(key: &'static str, value: u32) -> Break {
-    rewrite("model.gguf", tiny_gguf::bytes(&Tiny::default(), |k, n| if k == key { value } else { n }))
+    rewrite(
+        "model.gguf",
+        tiny_gguf::bytes(&Tiny::default(), |k, n| if k == key { value } else { n }),
+    )
 }
 
 /// Factors on one module, in a file of an adapter.
@@ -76,7 +79,13 @@ fn factors(module: &str, a: [usize; 2], b: [usize; 2]) -> Break {
     let name = |part: &str| format!("base_model.model.{module}.lora_{part}.weight");
     let tensor = |name, shape: [usize; 2]| (name, shape.to_vec(), vec![0.5; shape[0] * shape[1]]);
     let tensors = [tensor(name("A"), a), tensor(name("B"), b)];
-    Box::new(move |home| write_safetensors(&home.join("adapter/adapter_model.safetensors"), &tensors, safetensors::Dtype::F32))
+    Box::new(move |home| {
+        write_safetensors(
+            &home.join("adapter/adapter_model.safetensors"),
+            &tensors,
+            safetensors::Dtype::F32,
+        )
+    })
 }
 
 fn models() -> Vec<Case> {
@@ -92,8 +101,14 @@ fn models() -> Vec<Case> {
         ("weights of another shape", tensors(|t| t[1] = (t[1].0.clone(), vec![8], vec![1.0; 8]))),
         ("a tensor missing", tensors(|t| drop(t.remove(5)))),
         ("several tensors missing", tensors(|t| t.truncate(20))),
-        ("a tensor misspelt", tensors(|t| t[2].0 = "model.layers.0.self_attn.q_porj.weight".into())),
-        ("a tensor too many", tensors(|t| t.push(("model.layers.2.mlp.up_proj.bias".into(), vec![1], vec![1.0])))),
+        (
+            "a tensor misspelt",
+            tensors(|t| t[2].0 = "model.layers.0.self_attn.q_porj.weight".into()),
+        ),
+        (
+            "a tensor too many",
+            tensors(|t| t.push(("model.layers.2.mlp.up_proj.bias".into(), vec![1], vec![1.0]))),
+        ),
         ("weights of integers", Box::new(integers)),
         ("config no JSON", rewrite(config, "{\"model_type\": \"llama\",\n  oops")),
         ("config a list", rewrite(config, "[]")),
@@ -106,15 +121,27 @@ fn models() -> Vec<Case> {
         ("config with heads that do not divide", set(config, json!({ "num_key_value_heads": 3 }))),
         ("config of unknown architecture", set(config, json!({ "model_type": "lama" }))),
         ("config of a distant architecture", set(config, json!({ "model_type": "mamba" }))),
-        ("config of quantised weights", set(config, json!({ "quantization_config": { "quant_method": "gptq" } }))),
+        (
+            "config of quantised weights",
+            set(config, json!({ "quantization_config": { "quant_method": "gptq" } })),
+        ),
         ("config of unknown activation", set(config, json!({ "hidden_act": "swish9" }))),
-        ("config of unknown rope scaling", set(config, json!({ "rope_scaling": { "rope_type": "su", "factor": 2.0 } }))),
-        ("config of rope scaling without a factor", set(config, json!({ "rope_scaling": { "rope_type": "linear" } }))),
+        (
+            "config of unknown rope scaling",
+            set(config, json!({ "rope_scaling": { "rope_type": "su", "factor": 2.0 } })),
+        ),
+        (
+            "config of rope scaling without a factor",
+            set(config, json!({ "rope_scaling": { "rope_type": "linear" } })),
+        ),
         ("config of rope scaling that is no object", set(config, json!({ "rope_scaling": 7 }))),
         (
             // The config's counts where the tokenizer names none.
             "config with an end beyond the vocabulary",
-            both(set(config, json!({ "eos_token_id": 70_000 })), rewrite("model/tokenizer_config.json", "{}")),
+            both(
+                set(config, json!({ "eos_token_id": 70_000 })),
+                rewrite("model/tokenizer_config.json", "{}"),
+            ),
         ),
         ("tokenizer no JSON", rewrite("model/tokenizer.json", "{\"model\": ")),
         ("tokenizer of no kind", rewrite("model/tokenizer.json", "{}")),
@@ -150,7 +177,10 @@ fn ggufs() -> Vec<Case> {
     let cases = vec![
         ("gguf that is not there", rewrite("other.gguf", "")),
         ("gguf empty", rewrite("model.gguf", "")),
-        ("gguf of something else", rewrite("model.gguf", "ONNX and much more of it, as a file may be")),
+        (
+            "gguf of something else",
+            rewrite("model.gguf", "ONNX and much more of it, as a file may be"),
+        ),
         ("gguf cut in the metadata", part(0.05)),
         ("gguf cut in the numbers", part(0.8)),
         ("gguf of absurdly many tensors", counted(8)),
@@ -170,20 +200,41 @@ fn ggufs() -> Vec<Case> {
 fn data() -> Vec<Case> {
     let train = "data/train.json";
     let folder = vec![
-        ("data no JSON in line 3", rewrite(train, "[\n {\"instruction\": \"a\",\n  \"input\" \"\"}\n]\n")),
+        (
+            "data no JSON in line 3",
+            rewrite(train, "[\n {\"instruction\": \"a\",\n  \"input\" \"\"}\n]\n"),
+        ),
         ("data cut short", cut(train, 0.5)),
         ("data empty", rewrite(train, "")),
         ("data an empty list", rewrite(train, "[]")),
         ("data an object", rewrite(train, "{}")),
-        ("data without an output", rewrite(train, "[{\"instruction\": \"a\", \"input\": \"\", \"answer\": \"b\"}]")),
-        ("data with a number for a text", rewrite(train, "[{\"instruction\": 1, \"input\": \"\", \"output\": \"b\", \"answer\": \"b\"}]")),
+        (
+            "data without an output",
+            rewrite(train, "[{\"instruction\": \"a\", \"input\": \"\", \"answer\": \"b\"}]"),
+        ),
+        (
+            "data with a number for a text",
+            rewrite(
+                train,
+                "[{\"instruction\": 1, \"input\": \"\", \"output\": \"b\", \"answer\": \"b\"}]",
+            ),
+        ),
         ("data not UTF-8", rewrite(train, b"[\n\"\xff\"]".to_vec())),
     ];
     let rows = vec![
-        ("rows with an id beyond the vocabulary", rewrite("train.jsonl", "{\"ids\": [1, 2, 3]}\n{\"ids\": [1, 70000]}\n")),
+        (
+            "rows with an id beyond the vocabulary",
+            rewrite("train.jsonl", "{\"ids\": [1, 2, 3]}\n{\"ids\": [1, 70000]}\n"),
+        ),
         ("rows with a negative id", rewrite("train.jsonl", "{\"ids\": [1, -2, 3]}\n")),
-        ("rows with an unknown key", rewrite("train.jsonl", "\n{\"ids\": [1, 2, 3], \"mask_frist\": 1}\n")),
-        ("rows with too long a mask", rewrite("train.jsonl", "{\"ids\": [1, 2, 3], \"mask_first\": 4}\n")),
+        (
+            "rows with an unknown key",
+            rewrite("train.jsonl", "\n{\"ids\": [1, 2, 3], \"mask_frist\": 1}\n"),
+        ),
+        (
+            "rows with too long a mask",
+            rewrite("train.jsonl", "{\"ids\": [1, 2, 3], \"mask_first\": 4}\n"),
+        ),
         ("rows cut short", rewrite("train.jsonl", "{\"ids\": [1, 2, 3]}\n{\"ids\": [1, 2")),
         ("rows with nothing to learn", rewrite("train.jsonl", "{\"ids\": [1]}\n{\"ids\": []}\n")),
         ("rows that are not there", rewrite("other.jsonl", "")),
@@ -202,12 +253,18 @@ fn adapters() -> Vec<Case> {
         ("adapter without weights", remove(weights)),
         ("adapter cut short", cut(weights, 0.7)),
         ("adapter config no JSON", rewrite(config, "r = 4")),
-        ("adapter config without a rank", rewrite(config, "{\"peft_type\": \"LORA\", \"lora_alpha\": 4}")),
+        (
+            "adapter config without a rank",
+            rewrite(config, "{\"peft_type\": \"LORA\", \"lora_alpha\": 4}"),
+        ),
         ("adapter of another kind", set(config, json!({ "peft_type": "LOHA" }))),
         ("adapter of DoRA", set(config, json!({ "use_dora": true }))),
         ("adapter with biases", set(config, json!({ "lora_bias": true }))),
         ("adapter with whole modules", set(config, json!({ "modules_to_save": ["lm_head"] }))),
-        ("adapter for a layer too many", factors("model.layers.3.self_attn.q_proj", [1, 16], [16, 1])),
+        (
+            "adapter for a layer too many",
+            factors("model.layers.3.self_attn.q_proj", [1, 16], [16, 1]),
+        ),
         ("adapter for another module", factors("model.layers.1.attention.query", [1, 16], [16, 1])),
         ("adapter of another width", factors(q, [1, 32], [32, 1])),
         ("adapter of two ranks", factors(q, [2, 16], [16, 1])),
@@ -218,7 +275,11 @@ fn adapters() -> Vec<Case> {
 
 fn half_a_pair(home: &Path) {
     let name = "base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight".to_string();
-    write_safetensors(&home.join("adapter/adapter_model.safetensors"), &[(name, vec![16, 1], vec![0.5; 16])], safetensors::Dtype::F32);
+    write_safetensors(
+        &home.join("adapter/adapter_model.safetensors"),
+        &[(name, vec![16, 1], vec![0.5; 16])],
+        safetensors::Dtype::F32,
+    );
 }
 
 const RECIPE: &str = "
@@ -248,7 +309,9 @@ fn run((name, change, arguments): &Case) -> (String, Option<String>) {
     let begun = ["journal.jsonl", "metrics.jsonl", "recipe.rhai", "run.json"];
     let wrong = match () {
         _ if run.code != Some(3) => Some(format!("exit {:?}", run.code)),
-        _ if run.said.contains("failed inside") || run.said.contains("panicked") => Some("a panic".into()),
+        _ if run.said.contains("failed inside") || run.said.contains("panicked") => {
+            Some("a panic".into())
+        }
         _ if !left.is_empty() && left != begun => Some(format!("it left {left:?}")),
         _ => None,
     };
@@ -264,7 +327,11 @@ fn every_bad_input_is_told_what_is_wrong() {
         fs::write(&path, found.concat()).unwrap();
     }
     let wanted = fs::read_to_string(&path).unwrap_or_default();
-    let faults: Vec<String> = cases.iter().zip(wrong).filter_map(|((name, ..), wrong)| Some(format!("{name}: {}", wrong?))).collect();
+    let faults: Vec<String> = cases
+        .iter()
+        .zip(wrong)
+        .filter_map(|((name, ..), wrong)| Some(format!("{name}: {}", wrong?)))
+        .collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     for text in &found {
         assert!(wanted.contains(text), "not as in bad_input.txt:\n{text}");
@@ -276,10 +343,17 @@ fn every_bad_input_is_told_what_is_wrong() {
 #[test]
 fn good_input_is_taken() {
     let home = with_adapter();
-    fs::write(home.path().join("model.gguf"), tiny_gguf::bytes(&Tiny::default(), |_, n| n)).unwrap();
+    fs::write(home.path().join("model.gguf"), tiny_gguf::bytes(&Tiny::default(), |_, n| n))
+        .unwrap();
     home.recipe(RECIPE, "folder", ADAPTER).good();
     home.recipe(RECIPE, "file", GGUF).good();
     // Both forms are the same model.
-    let nll = |out: &str, model: &str| home.printed("print(model.evaluate(task.test).nll);", out, &["-p", "data=text", "-p", model]);
+    let nll = |out: &str, model: &str| {
+        home.printed(
+            "print(model.evaluate(task.test).nll);",
+            out,
+            &["-p", "data=text", "-p", model],
+        )
+    };
     assert_eq!(nll("a", "model=model"), nll("b", "model=model.gguf"));
 }

@@ -36,11 +36,16 @@ fn training(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) {
 fn a_booster_in_training_that_is_damaged_is_refused() {
     let home = Home::new();
     let (whole, files) = watched(&home, TWO, "whole", &[]);
-    let count = records(&whole.out).iter().position(|line| line.contains("\"model.evaluate\"")).unwrap() + 1;
+    let count =
+        records(&whole.out).iter().position(|line| line.contains("\"model.evaluate\"")).unwrap()
+            + 1;
     stopped(&home, "whole", "again", count);
     training(files.clone());
     damage(home.path().join("again/boosters/training/00000-2.safetensors"));
-    refused(&resume(&home, "again", &[]), "00000-2.safetensors` is damaged: it is not what was kept");
+    refused(
+        &resume(&home, "again", &[]),
+        "00000-2.safetensors` is damaged: it is not what was kept",
+    );
     training(files);
     assert_eq!(resume(&home, "again", &[]).good().fingerprint(), whole.fingerprint());
 }
@@ -51,12 +56,15 @@ fn an_interrupt_on_the_way_to_where_it_stopped_takes_nothing() {
     let home = Home::new();
     let body = format!("let n = 0; for i in 0..3000000 {{ n += i; }} {TWO}");
     let (whole, files) = watched(&home, &body, "whole", &[]);
-    let count = records(&whole.out).iter().position(|line| line.contains("\"model.evaluate\"")).unwrap() + 1;
+    let count =
+        records(&whole.out).iter().position(|line| line.contains("\"model.evaluate\"")).unwrap()
+            + 1;
     stopped(&home, "whole", "again", count);
     training(files);
     fs::write(home.path().join("again/summary.json"), "{}").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
-    let mut child = command.current_dir(home.path()).args(["--resume", "again", "--quiet"]).spawn().unwrap();
+    let mut child =
+        command.current_dir(home.path()).args(["--resume", "again", "--quiet"]).spawn().unwrap();
     let started = Instant::now();
     // It goes as the run is taken up.
     while home.path().join("again/summary.json").exists() {
@@ -74,11 +82,13 @@ fn an_interrupt_on_the_way_to_where_it_stopped_takes_nothing() {
 fn what_a_run_was_made_of_must_be_the_same_when_it_goes_on() {
     let home = Home::new();
     home.recipe(TWO, "source", &[]).good();
-    let adapter =
-        "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.03 }) }); b.save(\"adapter\");";
+    let adapter = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.03 }) }); b.save(\"adapter\");";
     home.recipe(adapter, "tuned", &[]).good();
     let change = |name: &str, body: &str, given: &str, change: &dyn Fn(&Path), want: &str| {
-        let (run, source) = (home.recipe(body, name, &["-p", &format!("adapter={given}")]).good(), home.path().join(given));
+        let (run, source) = (
+            home.recipe(body, name, &["-p", &format!("adapter={given}")]).good(),
+            home.path().join(given),
+        );
         copy(&source, &home.path().join("before"));
         stopped(&home, name, "again", records(&run.out).len() - 1);
         change(&source);
@@ -86,10 +96,19 @@ fn what_a_run_was_made_of_must_be_the_same_when_it_goes_on() {
         fs::remove_dir_all(&source).unwrap();
         fs::rename(home.path().join("before"), &source).unwrap();
         stopped(&home, name, "again", records(&run.out).len() - 1);
-        assert_eq!(resume(&home, "again", &[]).good().fingerprint_as("again", name), run.fingerprint());
+        assert_eq!(
+            resume(&home, "again", &[]).good().fingerprint_as("again", name),
+            run.fingerprint()
+        );
     };
     let from = "let m = model::from_run(p.adapter); m.evaluate(task.test); print(m.digest());";
-    change("more", from, "source", &|source| damage(source.join("boosters/0001.safetensors")), "0001.safetensors");
+    change(
+        "more",
+        from,
+        "source",
+        &|source| damage(source.join("boosters/0001.safetensors")),
+        "0001.safetensors",
+    );
     let load = "let b = model.load_adapter(p.adapter); model.merge(b); model.evaluate(task.test); print(model.digest());";
     let alpha = |source: &Path| {
         let path = source.join("adapter_config.json");
@@ -101,24 +120,41 @@ fn what_a_run_was_made_of_must_be_the_same_when_it_goes_on() {
     let run = home.recipe(TWO, "seeded", &["--seed", "3"]).good();
     stopped(&home, "seeded", "again", records(&run.out).len() - 1);
     let path = home.path().join("again/run.json");
-    fs::write(&path, fs::read_to_string(&path).unwrap().replacen("\"seed\": 3", "\"seed\": 4", 1)).unwrap();
-    refused(&resume(&home, "again", &[]), "the run began with the seed 3, but its `run.json` says 4");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replacen("\"seed\": 3", "\"seed\": 4", 1))
+        .unwrap();
+    refused(
+        &resume(&home, "again", &[]),
+        "the run began with the seed 3, but its `run.json` says 4",
+    );
 }
 
 /// What lies below a folder that cannot be saved a second time is the run's own.
 #[test]
 fn what_was_saved_before_stays() {
     let home = Home::new();
-    let run = home.recipe("model.save(\"out/half\"); model.evaluate(task.test); model.save(\"out\");", "run", &[]);
+    let run = home.recipe(
+        "model.save(\"out/half\"); model.evaluate(task.test); model.save(\"out\");",
+        "run",
+        &[],
+    );
     assert_eq!((run.code, run.said.contains("it exists already")), (Some(2), true), "{}", run.said);
     for count in 3..=records(&run.out).len() {
         fs::write(run.out.join("summary.json"), "{}").unwrap();
         fs::write(run.out.join("report.html"), "").unwrap();
         stopped(&home, "run", "again", count);
         let again = resume(&home, "again", &[]);
-        assert_eq!((again.code, again.said.contains("it exists already")), (Some(2), true), "{count}: {}", again.said);
+        assert_eq!(
+            (again.code, again.said.contains("it exists already")),
+            (Some(2), true),
+            "{count}: {}",
+            again.said
+        );
         let saved = again.out.join("out/half/model.safetensors").is_file();
-        assert_eq!(saved, records(&again.out).iter().any(|line| line.contains("out/half")), "{count}");
+        assert_eq!(
+            saved,
+            records(&again.out).iter().any(|line| line.contains("out/half")),
+            "{count}"
+        );
     }
 }
 
@@ -130,8 +166,13 @@ fn boosters_that_give_other_weights_are_not_exported() {
     let run = home.recipe(&body, "run", &[]).good();
     let export = |what: &str, to: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
-        let output = command.current_dir(home.path()).args(["export", "run", what, to]).output().unwrap();
-        Ran { code: output.status.code(), said: String::from_utf8(output.stderr).unwrap(), out: home.path().join(to) }
+        let output =
+            command.current_dir(home.path()).args(["export", "run", what, to]).output().unwrap();
+        Ran {
+            code: output.status.code(),
+            said: String::from_utf8(output.stderr).unwrap(),
+            out: home.path().join(to),
+        }
     };
     export("--merged", "good").good();
     let list = run.out.join("boosters/ensemble.json");

@@ -40,17 +40,23 @@ fn lisa_learns_and_leaves_other_layers_alone() {
                 // A merge adds what the booster's file holds, so in f32 each weight is that of the booster to within a rounding; in 16
                 // bits the sum is rounded, where the booster computes with its own f32 numbers.
                 let (over, merged) = (number(round[2]), number(round[3]));
-                assert!((over - merged).abs() < if more.len() == 2 { 1e-5 } else { 0.02 }, "{over} {merged}");
+                assert!(
+                    (over - merged).abs() < if more.len() == 2 { 1e-5 } else { 0.02 },
+                    "{over} {merged}"
+                );
             }
             assert!(number(lines[12]) < number(lines[0]) - 0.3, "{}", run.said);
             if more.len() > 2 {
                 continue;
             }
-            let (before, after) =
-                (std::fs::read(home.path().join("model/model.safetensors")).unwrap(), run.bytes("model/model.safetensors"));
+            let (before, after) = (
+                std::fs::read(home.path().join("model/model.safetensors")).unwrap(),
+                run.bytes("model/model.safetensors"),
+            );
             let after = tensors(&after);
             for (name, bytes) in tensors(&before) {
-                let untouched = name.starts_with("model.layers.0.") || name.starts_with("model.layers.2.");
+                let untouched =
+                    name.starts_with("model.layers.0.") || name.starts_with("model.layers.2.");
                 assert_eq!(after[&name] == bytes, untouched, "{name}");
             }
         }
@@ -65,14 +71,18 @@ fn full_fine_tuning_is_reproducible() {
                 print(b.parameters == model.parameters); \
                 let fit = b.fit(task.train, #{ steps: 6, batch: 2, accumulate: 2, optimizer: adamw(#{ lr: 0.01 }) }); \
                 print(fit.last_loss < fit.first_loss); model.merge(b); model.save(\"model\");";
-    let run = |out: &str| -> Ran { home.file(Path::new("full.rhai"), out, &["-p", "data=text"]).good() };
+    let run =
+        |out: &str| -> Ran { home.file(Path::new("full.rhai"), out, &["-p", "data=text"]).good() };
     std::fs::write(home.path().join("full.rhai"), format!("{HEAD}{body}")).unwrap();
     let (one, two) = (run("one"), run("two"));
     assert_eq!(one.said, "true\ntrue\n");
     assert_eq!(one.fingerprint(), two.fingerprint());
     let changed = tensors(&one.bytes("model/model.safetensors"));
     let before = std::fs::read(home.path().join("model/model.safetensors")).unwrap();
-    assert!(tensors(&before).iter().all(|(name, bytes)| changed[name] != *bytes), "every tensor moved");
+    assert!(
+        tensors(&before).iter().all(|(name, bytes)| changed[name] != *bytes),
+        "every tensor moved"
+    );
 }
 
 #[test]
@@ -97,14 +107,24 @@ fn what_does_not_fit_is_refused() {
             "option `norms` is not for boosters of kind `low_rank`",
             "add `kind: \"dense\"`",
         ),
-        ("kind", "model.booster(#{ layers: [0], kind: \"dens\" })", "unknown kind `dens`; did you mean `dense`?", "one of low_rank, dense"),
+        (
+            "kind",
+            "model.booster(#{ layers: [0], kind: \"dens\" })",
+            "unknown kind `dens`; did you mean `dense`?",
+            "one of low_rank, dense",
+        ),
         (
             "head",
             "model.booster(#{ kind: \"dense\", head: true })",
             "the model has no head of its own: its embedding serves as head",
             "`embedding: true`",
         ),
-        ("nothing", "model.booster(#{ kind: \"dense\" })", "a dense booster has nothing to train", "name `layers`"),
+        (
+            "nothing",
+            "model.booster(#{ kind: \"dense\" })",
+            "a dense booster has nothing to train",
+            "name `layers`",
+        ),
         (
             "save",
             "model.booster(#{ kind: \"dense\", layers: [0] }).save(\"a\")",

@@ -38,10 +38,33 @@ fn taking_back_gives_the_very_weights() {
             model.restore(whole); print(model.digest()); print(model.round);"
         );
         let lines = home.printed(&body, dtype, &["--dtype", dtype]);
-        let [base, _, second, _, fourth, same, four, again, back, two, other, three, left, one, none, restored, all] = &lines[..] else {
+        let [
+            base,
+            _,
+            second,
+            _,
+            fourth,
+            same,
+            four,
+            again,
+            back,
+            two,
+            other,
+            three,
+            left,
+            one,
+            none,
+            restored,
+            all,
+        ] = &lines[..]
+        else {
             panic!("{lines:?}")
         };
-        assert_eq!((same, again, back, left, none, restored), (fourth, fourth, second, second, base, fourth), "{dtype}");
+        assert_eq!(
+            (same, again, back, left, none, restored),
+            (fourth, fourth, second, second, base, fourth),
+            "{dtype}"
+        );
         assert_eq!([four, two, three, one, all], ["4", "2", "3", "1", "4"]);
         assert!(other != second && other != fourth);
     }
@@ -55,9 +78,17 @@ fn an_earlier_run_is_gone_on_with() {
                 let b = m.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.05 }) }); m.merge(b); \
                 m.truncate(4); print(m.digest()); m.truncate(1); print(m.digest());";
     let lines = home.printed(body, "second", &["-p", "adapter=first"]);
-    assert_eq!([&lines[0], &lines[1], &lines[2], &lines[3]], [&first[4], "4", &first[4], &first[1]]);
+    assert_eq!(
+        [&lines[0], &lines[1], &lines[2], &lines[3]],
+        [&first[4], "4", &first[4], &first[1]]
+    );
     let other = home.recipe(body, "third", &["-p", "adapter=first", "--dtype", "bf16"]);
-    assert_eq!((other.code, other.said.contains("the run kept its weights in `f32`")), (Some(2), true), "{}", other.said);
+    assert_eq!(
+        (other.code, other.said.contains("the run kept its weights in `f32`")),
+        (Some(2), true),
+        "{}",
+        other.said
+    );
 }
 
 #[test]
@@ -115,7 +146,12 @@ fn exports_are_the_runs_model() {
     let digests: Vec<&str> = run.said.lines().collect();
     let export = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
-        let output = command.current_dir(home.path()).args(["export", "run", "--device", "cpu"]).args(arguments).output().unwrap();
+        let output = command
+            .current_dir(home.path())
+            .args(["export", "run", "--device", "cpu"])
+            .args(arguments)
+            .output()
+            .unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let load = |folder: &str| {
@@ -129,7 +165,8 @@ fn exports_are_the_runs_model() {
     }
     assert_eq!(export(&["--peft", "adapter"]).0, Some(0));
     let mut base = load("model");
-    let stacked = adapter::load(&home.path().join("adapter"), &base, adapter::Weights::Base).unwrap().booster;
+    let stacked =
+        adapter::load(&home.path().join("adapter"), &base, adapter::Weights::Base).unwrap().booster;
     base.merge(&stacked.overlay, 1.0).unwrap();
     for ((name, a), (_, b)) in base.tensors().into_iter().zip(load("merged-4").tensors()) {
         let apart: f32 = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap();
@@ -139,7 +176,11 @@ fn exports_are_the_runs_model() {
         (&["--peft", "adapter"][..], 2, "it exists already"),
         (&["--peft", "b", "--merged", "c"], 2, "cannot be used with"),
         (&[], 2, "required"),
-        (&["--merged", "c", "--round", "5"], 2, "the run has no round 5: its model is the sum of 4 boosters"),
+        (
+            &["--merged", "c", "--round", "5"],
+            2,
+            "the run has no round 5: its model is the sum of 4 boosters",
+        ),
         (&["--peft", "c", "--round", "0"], 2, "an adapter of no boosters has no factors"),
     ] {
         let (found, said) = export(arguments);
@@ -172,5 +213,9 @@ fn boosters_are_held_against_data_that_they_did_not_see() {
     let lines = home.printed(body, "run", &[]);
     assert_eq!(lines[..8], ["true", "true", "true", "0.0", "false", "0", "true", "1"]);
     assert_eq!(lines[8], "a dense booster is measured as it is; leave out `eta`");
-    assert!(lines[9].starts_with("option `eta` of `evaluate` must be left out where no `booster`"), "{}", lines[9]);
+    assert!(
+        lines[9].starts_with("option `eta` of `evaluate` must be left out where no `booster`"),
+        "{}",
+        lines[9]
+    );
 }

@@ -51,14 +51,26 @@ impl Home {
     /// come later and so win.
     pub fn file(&self, recipe: &Path, out: &str, more: &[&str]) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
-        command.current_dir(self.path()).arg(recipe).args(["--quiet", "--device", "cpu", "--limit-seconds", "300", "--out", out]);
+        command.current_dir(self.path()).arg(recipe).args([
+            "--quiet",
+            "--device",
+            "cpu",
+            "--limit-seconds",
+            "300",
+            "--out",
+            out,
+        ]);
         for (name, value) in [("model", "model"), ("data", "data")] {
             if !more.iter().any(|a| a.starts_with(&format!("{name}="))) {
                 command.args(["-p", &format!("{name}={value}")]);
             }
         }
         let output = command.args(more).output().unwrap();
-        Ran { code: output.status.code(), said: String::from_utf8(output.stderr).unwrap(), out: self.path().join(out) }
+        Ran {
+            code: output.status.code(),
+            said: String::from_utf8(output.stderr).unwrap(),
+            out: self.path().join(out),
+        }
     }
 
     /// Runs `body` behind [`HEAD`].
@@ -108,7 +120,9 @@ impl Ran {
     /// Records of calls in journal.jsonl, without `timing` and checksums; checkpoints come as the clock says.
     fn calls(&self) -> Vec<Value> {
         let text = String::from_utf8(self.bytes("journal.jsonl")).unwrap();
-        let records = text.lines().map(|line| untimed(serde_json::from_str::<Value>(line).unwrap()["record"].clone()));
+        let records = text
+            .lines()
+            .map(|line| untimed(serde_json::from_str::<Value>(line).unwrap()["record"].clone()));
         records.filter(|record| record.get("checkpoint").is_none()).collect()
     }
 
@@ -127,10 +141,18 @@ impl Ran {
         walk(&self.out, &mut |path| {
             let name = path.strip_prefix(&self.out).unwrap().display().to_string();
             let bytes = match name.as_str() {
-                "metrics.jsonl" => self.metrics().iter().flat_map(|line| format!("{line}\n").into_bytes()).collect(),
-                "journal.jsonl" => self.calls().iter().flat_map(|line| format!("{line}\n").into_bytes()).collect(),
+                "metrics.jsonl" => self
+                    .metrics()
+                    .iter()
+                    .flat_map(|line| format!("{line}\n").into_bytes())
+                    .collect(),
+                "journal.jsonl" => {
+                    self.calls().iter().flat_map(|line| format!("{line}\n").into_bytes()).collect()
+                }
                 "summary.json" => untimed(self.json(&name)).to_string().into_bytes(),
-                "report.html" => untimed_report(&String::from_utf8(self.bytes(&name)).unwrap()).into_bytes(),
+                "report.html" => {
+                    untimed_report(&String::from_utf8(self.bytes(&name)).unwrap()).into_bytes()
+                }
                 _ => fs::read(path).unwrap(),
             };
             files.insert(name, sha256(&bytes));
@@ -170,7 +192,11 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// A value without any key `timing`.
 pub fn untimed(value: Value) -> Value {
     match value {
-        Value::Object(map) => map.into_iter().filter(|(key, _)| key != "timing").map(|(key, value)| (key, untimed(value))).collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(key, _)| key != "timing")
+            .map(|(key, value)| (key, untimed(value)))
+            .collect(),
         Value::Array(list) => list.into_iter().map(untimed).collect(),
         other => other,
     }

@@ -15,8 +15,20 @@ fn start(home: &Home, body: &str, out: &str) -> (Child, PathBuf) {
     let recipe = format!("{out}.rhai");
     fs::write(home.path().join(&recipe), format!("{HEAD}{body}")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
-    command.current_dir(home.path()).args([&recipe, "--device", "cpu", "--threads", "1", "--out", out]);
-    let child = command.args(["-p", "model=model", "-p", "data=data"]).stderr(Stdio::piped()).spawn().unwrap();
+    command.current_dir(home.path()).args([
+        &recipe,
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--out",
+        out,
+    ]);
+    let child = command
+        .args(["-p", "model=model", "-p", "data=data"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     (child, home.path().join(out))
 }
 
@@ -57,7 +69,8 @@ fn the_first_finishes_the_step_and_leaves_a_whole_folder() {
     let body = "let b = model.booster(#{ layers: [0, 2] }); model.evaluate(task.test);
         try { b.fit(task.train, #{ steps: 1000000, optimizer: sgd(#{ lr: 0.0 }) }); } catch { } model.save(\"model\");";
     let (child, out) = start(&home, body, "run");
-    let lines = || fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
+    let lines =
+        || fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
     wait("no step was logged", || lines() > 10);
     let asked = Instant::now();
     interrupt(&child);
@@ -68,16 +81,30 @@ fn the_first_finishes_the_step_and_leaves_a_whole_folder() {
     let lines = metrics(&out);
     let steps: Vec<u64> = lines.iter().filter_map(|line| line["step"].as_u64()).collect();
     assert_eq!(steps, (1..=steps.len() as u64).collect::<Vec<_>>());
-    let wanted = format!("interrupted after {} training steps; what was done until then is in the run folder `run`", steps.len());
+    let wanted = format!(
+        "interrupted after {} training steps; what was done until then is in the run folder `run`",
+        steps.len()
+    );
     let last: Vec<&str> = said.lines().rev().take(2).collect();
     assert_eq!(last, ["  = `xgbrun --resume run` goes on", wanted.as_str()]);
     let training = format!("boosters/training/00000-{}.safetensors", steps.len());
     assert_eq!(
         files(&out),
-        [training.as_str(), "journal.jsonl", "metrics.jsonl", "recipe.rhai", "report.html", "run.json", "summary.json"]
+        [
+            training.as_str(),
+            "journal.jsonl",
+            "metrics.jsonl",
+            "recipe.rhai",
+            "report.html",
+            "run.json",
+            "summary.json"
+        ]
     );
     let summary = json(out.join("summary.json"));
-    assert_eq!((&summary["interrupted"], &summary["weights_digest"], &summary["tuned"]["items"]), (&true.into(), &Value::Null, &6.into()));
+    assert_eq!(
+        (&summary["interrupted"], &summary["weights_digest"], &summary["tuned"]["items"]),
+        (&true.into(), &Value::Null, &6.into())
+    );
     assert!(json(out.join("run.json"))["digests"]["model"].is_string());
 }
 

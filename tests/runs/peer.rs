@@ -16,9 +16,12 @@ fn python() -> Option<PathBuf> {
 
 /// Token ids and mean negative log-likelihood of each job, as tests/runs/peer.py says.
 fn measured(python: &Path, jobs: &[Value]) -> Vec<(Vec<u32>, f64)> {
-    let answers: Vec<Value> = serde_json::from_value(harness::python(python, "peer.py", &json!(jobs))).unwrap();
+    let answers: Vec<Value> =
+        serde_json::from_value(harness::python(python, "peer.py", &json!(jobs))).unwrap();
     assert_eq!(answers.len(), jobs.len());
-    let ids = |a: &Value| a["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    let ids = |a: &Value| {
+        a["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    };
     answers.iter().map(|a| (ids(a), a["nll"].as_f64().unwrap())).collect()
 }
 
@@ -40,7 +43,12 @@ fn saved_models_and_boosters_load_in_transformers_and_peft() {
         for (what, model, adapter, nll) in [
             ("as it came", base.clone(), None, printed[0]),
             ("saved", run.out.join("model"), None, printed[3]),
-            ("under its booster", base, Some(boosted.out.join("adapter")), number(boosted.said.trim())),
+            (
+                "under its booster",
+                base,
+                Some(boosted.out.join("adapter")),
+                number(boosted.said.trim()),
+            ),
         ] {
             jobs.push(json!({ "model": model, "adapter": adapter, "text": TEXT }));
             wanted.push((format!("{name}, {what}"), nll));
@@ -77,9 +85,11 @@ fn a_model_out_of_a_gguf_file_is_one_for_transformers() {
 /// An adapter that was trained with PyTorch, over SmolLM2, measures as PyTorch measured it.
 #[test]
 fn a_peft_adapter_measures_as_in_pytorch() {
-    let (Some(reference), Some(adapter), Some(model)) =
-        (common::shared("peer/lora_reference.json"), common::model("lora-reference/trained"), common::model(common::FOLDER))
-    else {
+    let (Some(reference), Some(adapter), Some(model)) = (
+        common::shared("peer/lora_reference.json"),
+        common::model("lora-reference/trained"),
+        common::model(common::FOLDER),
+    ) else {
         return;
     };
     let reference: Value = serde_json::from_slice(&std::fs::read(reference).unwrap()).unwrap();
@@ -94,8 +104,10 @@ fn a_peft_adapter_measures_as_in_pytorch() {
     let grants = [format!("model={}", model.display()), format!("adapter={}", adapter.display())];
     let body = "let b = model.load_adapter(p.adapter); print(model.evaluate(task.test).nll); \
                 print(model.evaluate(task.test, #{ booster: b }).nll); model.merge(b); print(model.evaluate(task.test).nll);";
-    let lines = home.printed(body, "run", &["-p", &grants[0], "-p", &grants[1], "-p", "data=test.jsonl"]);
-    let wanted = [&reference["base_loss"], &reference["adamw"]["loss_after"], &reference["merged_loss"]];
+    let lines =
+        home.printed(body, "run", &["-p", &grants[0], "-p", &grants[1], "-p", "data=test.jsonl"]);
+    let wanted =
+        [&reference["base_loss"], &reference["adamw"]["loss_after"], &reference["merged_loss"]];
     for (line, wanted) in lines.iter().zip(wanted) {
         let wanted = wanted.as_f64().unwrap();
         println!("ours {line}, PyTorch {wanted}");

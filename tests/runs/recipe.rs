@@ -10,7 +10,8 @@ fn commonsense() -> PathBuf {
 
 /// Eight rounds of four steps: one evaluation of the validation set.
 fn boosted(home: &Home, out: &str, more: &[&str]) -> Ran {
-    let arguments = [&["-p", "rounds=8", "-p", "steps=4", "-p", "layers=2", "-p", "lr=0.02"], more].concat();
+    let arguments =
+        [&["-p", "rounds=8", "-p", "steps=4", "-p", "layers=2", "-p", "lr=0.02"], more].concat();
     home.file(&commonsense(), out, &arguments).good()
 }
 
@@ -43,25 +44,47 @@ fn it_leaves_a_whole_run_whose_model_loads_again() {
     );
     let manifest = run.json("run.json");
     assert_eq!(manifest["parameters"]["rounds"], 8);
-    assert_eq!(manifest["digests"]["data/test.json"], sha256(&std::fs::read(home.path().join("data/test.json")).unwrap()));
+    assert_eq!(
+        manifest["digests"]["data/test.json"],
+        sha256(&std::fs::read(home.path().join("data/test.json")).unwrap())
+    );
 
     let metrics = run.metrics();
     let steps: Vec<_> = metrics.iter().filter(|line| line.get("step").is_some()).collect();
     assert_eq!(steps.len(), 32);
     for (i, line) in steps.iter().enumerate() {
-        assert_eq!((line["round"].as_u64(), line["step"].as_u64()), (Some(i as u64 / 4), Some(i as u64 + 1)));
+        assert_eq!(
+            (line["round"].as_u64(), line["step"].as_u64()),
+            (Some(i as u64 / 4), Some(i as u64 + 1))
+        );
         assert_eq!(line["layers"].as_array().unwrap().len(), 2);
     }
-    let evaluations: Vec<_> =
-        metrics.iter().filter(|line| line.get("split").is_some()).map(|line| (&line["split"], &line["round"])).collect();
-    let wanted = [("test", 0), ("validation", 8), ("test", 8)].map(|(split, round)| (split.into(), round.into()));
-    assert_eq!(evaluations, wanted.iter().map(|(s, r): &(serde_json::Value, serde_json::Value)| (s, r)).collect::<Vec<_>>());
+    let evaluations: Vec<_> = metrics
+        .iter()
+        .filter(|line| line.get("split").is_some())
+        .map(|line| (&line["split"], &line["round"]))
+        .collect();
+    let wanted = [("test", 0), ("validation", 8), ("test", 8)]
+        .map(|(split, round)| (split.into(), round.into()));
+    assert_eq!(
+        evaluations,
+        wanted
+            .iter()
+            .map(|(s, r): &(serde_json::Value, serde_json::Value)| (s, r))
+            .collect::<Vec<_>>()
+    );
 
     let summary = run.json("summary.json");
-    assert_eq!((&summary["base"]["items"], &summary["tuned"]["items"], &summary["best_round"]), (&6.into(), &6.into(), &8.into()));
+    assert_eq!(
+        (&summary["base"]["items"], &summary["tuned"]["items"], &summary["best_round"]),
+        (&6.into(), &6.into(), &8.into())
+    );
     // Two layers of q, k, v, o, gate, up and down at rank 1.
     let one = 2 * ((16 + 16) + (16 + 8) + (16 + 8) + (16 + 16) + 3 * (16 + 24));
-    assert_eq!((&summary["trainable_now"], &summary["trained_in_total"]), (&one.into(), &(8 * one).into()));
+    assert_eq!(
+        (&summary["trainable_now"], &summary["trained_in_total"]),
+        (&one.into(), &(8 * one).into())
+    );
 
     // The saved folder is a model: it loads, measures the same, and is saved to the same bytes.
     let model = run.out.join("model").display().to_string();
@@ -77,7 +100,14 @@ fn it_leaves_a_whole_run_whose_model_loads_again() {
 #[test]
 fn the_loss_falls() {
     let home = Home::new();
-    let losses = home.file(&commonsense(), "run", &["-p", "rounds=24", "-p", "steps=8", "-p", "layers=2", "-p", "lr=0.05"]).good().losses();
+    let losses = home
+        .file(
+            &commonsense(),
+            "run",
+            &["-p", "rounds=24", "-p", "steps=8", "-p", "layers=2", "-p", "lr=0.05"],
+        )
+        .good()
+        .losses();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     let (first, last) = (mean(&losses[..8]), mean(&losses[losses.len() - 8..]));
     assert!(last < 0.7 * first, "from {first} to {last}");
@@ -89,7 +119,11 @@ fn the_seed_decides_every_byte() {
     for (name, threads) in [("two", "2"), ("one", "1")] {
         let (a, b) = (format!("{name}-a"), format!("{name}-b"));
         let first = boosted(&home, &a, &["--seed", "5", "--threads", threads]).fingerprint();
-        assert_eq!(first, boosted(&home, &b, &["--seed", "5", "--threads", threads]).fingerprint(), "{threads} threads");
+        assert_eq!(
+            first,
+            boosted(&home, &b, &["--seed", "5", "--threads", threads]).fingerprint(),
+            "{threads} threads"
+        );
     }
     let layers = |out: &str, seed: &str| -> Vec<_> {
         let run = boosted(&home, out, &["--seed", seed]);

@@ -14,13 +14,27 @@ use crate::stopped_recipes::{BANDIT, CAUGHT, DENSE, FAILS, KEPT, KIN, SIX};
 /// `xgbrun --resume OUT MORE` in `home`.
 pub fn resume(home: &Home, out: &str, more: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
-    let output = command.current_dir(home.path()).args(["--resume", out, "--quiet"]).args(more).output().unwrap();
-    Ran { code: output.status.code(), said: String::from_utf8(output.stderr).unwrap(), out: home.path().join(out) }
+    let output = command
+        .current_dir(home.path())
+        .args(["--resume", out, "--quiet"])
+        .args(more)
+        .output()
+        .unwrap();
+    Ran {
+        code: output.status.code(),
+        said: String::from_utf8(output.stderr).unwrap(),
+        out: home.path().join(out),
+    }
 }
 
 /// Runs `body`, and gives also the boosters in training that its journal tells of, as files of the run `again`: the run itself
 /// removes them as it goes on, so somebody has to look all the time, and over again where a look came too late.
-pub fn watched(home: &Home, body: &str, name: &str, more: &[&str]) -> (Ran, BTreeMap<PathBuf, Vec<u8>>) {
+pub fn watched(
+    home: &Home,
+    body: &str,
+    name: &str,
+    more: &[&str],
+) -> (Ran, BTreeMap<PathBuf, Vec<u8>>) {
     let mut seen = BTreeMap::new();
     for _ in 0..50 {
         let _ = fs::remove_dir_all(home.path().join(name));
@@ -45,7 +59,8 @@ pub fn watched(home: &Home, body: &str, name: &str, more: &[&str]) -> (Ran, BTre
             run.good()
         });
         let told = records(&run.out);
-        let file = |line: &String| Some(line.split_once("\"file\":\"")?.1.split_once('"')?.0.to_owned());
+        let file =
+            |line: &String| Some(line.split_once("\"file\":\"")?.1.split_once('"')?.0.to_owned());
         if told
             .iter()
             .filter(|line| line.contains("\"feed\":") || line.contains("\"effects\":{\"file\":"))
@@ -70,7 +85,11 @@ pub fn stopped(home: &Home, from: &str, out: &str, count: usize) {
     let _ = fs::remove_dir_all(&out);
     copy(&from, &out);
     let lines = records(&from);
-    fs::write(out.join("journal.jsonl"), lines[..count].iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    fs::write(
+        out.join("journal.jsonl"),
+        lines[..count].iter().map(|line| format!("{line}\n")).collect::<String>(),
+    )
+    .unwrap();
     for name in ["summary.json", "report.html"] {
         fs::remove_file(out.join(name)).unwrap();
     }
@@ -106,7 +125,9 @@ fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
         for count in 0..=lines.len() {
             stopped(&home, name, "again", count);
             // What a run that stopped there had not written yet.
-            if count < lines.len() && !lines[..count].iter().any(|line| line.contains("\"model.save\"")) {
+            if count < lines.len()
+                && !lines[..count].iter().any(|line| line.contains("\"model.save\""))
+            {
                 fs::remove_dir_all(home.path().join("again/model")).unwrap();
             }
             files.iter().for_each(|(path, bytes)| {
@@ -115,11 +136,23 @@ fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
             });
             let again = resume(&home, "again", &["--checkpoint", "0"]).good();
             let print = again.fingerprint();
-            let differ: Vec<&String> = want.keys().chain(print.keys()).filter(|key| want.get(*key) != print.get(*key)).collect();
-            assert!(differ.is_empty(), "{name}, stopped behind {count} of {} records: {differ:?}; {}", lines.len(), again.said);
+            let differ: Vec<&String> = want
+                .keys()
+                .chain(print.keys())
+                .filter(|key| want.get(*key) != print.get(*key))
+                .collect();
+            assert!(
+                differ.is_empty(),
+                "{name}, stopped behind {count} of {} records: {differ:?}; {}",
+                lines.len(),
+                again.said
+            );
             // What was said before is not said again.
             let said: Vec<&str> = again.said.lines().collect();
-            assert!(whole.said.lines().collect::<Vec<_>>().ends_with(&said), "{name} {count}: {said:?}");
+            assert!(
+                whole.said.lines().collect::<Vec<_>>().ends_with(&said),
+                "{name} {count}: {said:?}"
+            );
         }
     }
 }
@@ -148,7 +181,18 @@ fn killed_at_any_moment_it_ends_with_the_same_bytes() {
             command.current_dir(home.path()).stderr(Stdio::null());
             if first && !home.path().join(&out).join("run.json").is_file() {
                 let _ = fs::remove_dir_all(home.path().join(&out));
-                command.args(["recipe.rhai", "--quiet", "--device", "cpu", "--threads", "1", "--checkpoint", "0", "--out", &out]);
+                command.args([
+                    "recipe.rhai",
+                    "--quiet",
+                    "--device",
+                    "cpu",
+                    "--threads",
+                    "1",
+                    "--checkpoint",
+                    "0",
+                    "--out",
+                    &out,
+                ]);
                 command.args(["-p", "model=model", "-p", "data=data"]);
             } else {
                 first = false;
@@ -180,7 +224,11 @@ fn a_half_line_is_done_again_and_damage_is_refused() {
     let merge = lines.iter().rposition(|line| line.contains("\"name\":\"model.merge\"")).unwrap();
     stopped(&home, "whole", "cut", merge);
     let path = home.path().join("cut/journal.jsonl");
-    let half = format!("{}{}", fs::read_to_string(&path).unwrap(), &lines[merge][..lines[merge].len() / 2]);
+    let half = format!(
+        "{}{}",
+        fs::read_to_string(&path).unwrap(),
+        &lines[merge][..lines[merge].len() / 2]
+    );
     fs::write(&path, half).unwrap();
     assert_eq!(resume(&home, "cut", &[]).good().fingerprint(), want);
     // A line in the middle changed.
@@ -188,7 +236,12 @@ fn a_half_line_is_done_again_and_damage_is_refused() {
     let path = home.path().join("changed/journal.jsonl");
     fs::write(&path, fs::read_to_string(&path).unwrap().replacen("0.03", "0.04", 1)).unwrap();
     let refused = resume(&home, "changed", &[]);
-    assert_eq!((refused.code, refused.said.contains("journal.jsonl`, line ")), (Some(3), true), "{}", refused.said);
+    assert_eq!(
+        (refused.code, refused.said.contains("journal.jsonl`, line ")),
+        (Some(3), true),
+        "{}",
+        refused.said
+    );
     // A booster changed.
     stopped(&home, "whole", "damaged", lines.len() - 6);
     let path = home.path().join("damaged/boosters/0002.safetensors");
@@ -196,7 +249,12 @@ fn a_half_line_is_done_again_and_damage_is_refused() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, bytes).unwrap();
     let refused = resume(&home, "damaged", &[]);
-    assert_eq!((refused.code, refused.said.contains("0002.safetensors` is damaged")), (Some(3), true), "{}", refused.said);
+    assert_eq!(
+        (refused.code, refused.said.contains("0002.safetensors` is damaged")),
+        (Some(3), true),
+        "{}",
+        refused.said
+    );
     // It is no event of the run, so the journal does not tell of it; and the rounds before it are good.
     assert_eq!(records(&home.path().join("damaged")), lines[..lines.len() - 6]);
     assert_eq!(resume(&home, "damaged", &["--from-round", "2"]).good().fingerprint(), want);
@@ -210,7 +268,10 @@ fn a_full_disk_ends_the_run_and_room_lets_it_go_on() {
     fs::create_dir(&small).unwrap();
     let mount = |size: &str| {
         let options = format!("size={size}{}", if size == "8m" { ",remount" } else { "" });
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "xgbrun-test"]).arg(&small).output();
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "xgbrun-test"])
+            .arg(&small)
+            .output();
         output.is_ok_and(|output| output.status.success())
     };
     let mut full = 0;
@@ -221,8 +282,17 @@ fn a_full_disk_ends_the_run_and_room_lets_it_go_on() {
         }
         fs::write(home.path().join("whole.rhai"), format!("{HEAD}{SIX}")).unwrap();
         let run = home.file(Path::new("whole.rhai"), "small/run", &[]);
-        let grown = Command::new("mount").args(["-o", "remount,size=8m"]).arg(&small).status().unwrap().success();
-        let again = if run.code == Some(1) { resume(&home, "small/run", &[]) } else { resume(&home, "whole", &[]) };
+        let grown = Command::new("mount")
+            .args(["-o", "remount,size=8m"])
+            .arg(&small)
+            .status()
+            .unwrap()
+            .success();
+        let again = if run.code == Some(1) {
+            resume(&home, "small/run", &[])
+        } else {
+            resume(&home, "whole", &[])
+        };
         let print = (again.code == Some(0)).then(|| again.fingerprint());
         assert!(Command::new("umount").arg(&small).status().unwrap().success() && grown);
         if run.code == Some(1) && again.code != Some(2) {
@@ -248,9 +318,24 @@ fn a_run_goes_on_as_it_began() {
         resume(&home, "edited", &[])
     };
     for (old, new, line, want) in [
-        ("lr: 0.03", "lr: 0.02", 10, "another `optimizer.lr` than when the run went through this place: it was 0.03 and is 0.02"),
-        ("steps: 3", "steps: 4", 10, "another `steps` than when the run went through this place: it was 3 and is 4"),
-        ("rank: 1", "rank: 2", 9, "another `rank` than when the run went through this place: it was 1 and is 2"),
+        (
+            "lr: 0.03",
+            "lr: 0.02",
+            10,
+            "another `optimizer.lr` than when the run went through this place: it was 0.03 and is 0.02",
+        ),
+        (
+            "steps: 3",
+            "steps: 4",
+            10,
+            "another `steps` than when the run went through this place: it was 3 and is 4",
+        ),
+        (
+            "rank: 1",
+            "rank: 2",
+            9,
+            "another `rank` than when the run went through this place: it was 1 and is 2",
+        ),
         (
             "model.evaluate(task.test);",
             "",
@@ -291,9 +376,10 @@ fn a_run_goes_on_as_it_began() {
     assert_eq!(resume(&home, "others", &["--threads", "7", "--from-round", "1"]).code, Some(2));
     assert_eq!(records(&home.path().join("others")), before);
     // Another base, other data.
-    for (file, want, back) in
-        [("model/model.safetensors", "the digest of `model` was", true), ("data/train.json", "train.json` was", false)]
-    {
+    for (file, want, back) in [
+        ("model/model.safetensors", "the digest of `model` was", true),
+        ("data/train.json", "train.json` was", false),
+    ] {
         stopped(&home, "whole", "others", count);
         let path = home.path().join(file);
         let bytes = fs::read(&path).unwrap();
@@ -309,7 +395,12 @@ fn a_run_goes_on_as_it_began() {
         fs::write(&path, bytes).unwrap();
     }
     let none = resume(&home, "nowhere", &[]);
-    assert_eq!((none.code, none.said.contains("is no run folder")), (Some(2), true), "{}", none.said);
+    assert_eq!(
+        (none.code, none.said.contains("is no run folder")),
+        (Some(2), true),
+        "{}",
+        none.said
+    );
 }
 
 #[test]
@@ -319,10 +410,19 @@ fn a_run_that_has_ended_is_left_and_from_a_round_it_is_done_anew() {
     let want = whole.fingerprint();
     assert!(resume(&home, "whole", &[]).good().said.is_empty());
     for round in ["0", "1", "3", "6"] {
-        assert_eq!(resume(&home, "whole", &["--from-round", round]).good().fingerprint(), want, "from round {round}");
+        assert_eq!(
+            resume(&home, "whole", &["--from-round", round]).good().fingerprint(),
+            want,
+            "from round {round}"
+        );
     }
     let far = resume(&home, "whole", &["--from-round", "9"]);
-    assert_eq!((far.code, far.said.contains("the run has no round 9 to go on from")), (Some(2), true), "{}", far.said);
+    assert_eq!(
+        (far.code, far.said.contains("the run has no round 9 to go on from")),
+        (Some(2), true),
+        "{}",
+        far.said
+    );
     assert_eq!(resume(&home, "whole", &[]).code, Some(0), "it is as it was");
 
     // More rounds than it was begun with, as users of XGBoost go on training.
@@ -348,7 +448,10 @@ fn a_run_keeps_its_modules() {
     fs::write(home.path().join("modules.rhai"), recipe).unwrap();
     let whole = home.file(Path::new("modules.rhai"), "whole", &[]);
     let (want, before) = (whole.fingerprint(), whole.lines());
-    assert_eq!(fs::read_to_string(home.path().join("whole/modules/last.rhai")).unwrap(), "fn said() { \"over\" }");
+    assert_eq!(
+        fs::read_to_string(home.path().join("whole/modules/last.rhai")).unwrap(),
+        "fn said() { \"over\" }"
+    );
 
     // One that the run had imported need not be there any more; one that it had not is read from beside the recipe.
     fs::remove_file(home.path().join("own/rates.rhai")).unwrap();
@@ -359,9 +462,18 @@ fn a_run_keeps_its_modules() {
     assert_eq!(again.lines(), before);
 
     stopped(&home, "whole", "edited", 3);
-    fs::write(home.path().join("edited/modules/own/rates.rhai"), "fn next(round) { 0.02 / (round + 1) }").unwrap();
+    fs::write(
+        home.path().join("edited/modules/own/rates.rhai"),
+        "fn next(round) { 0.02 / (round + 1) }",
+    )
+    .unwrap();
     let edited = resume(&home, "edited", &[]);
-    assert_eq!((edited.code, edited.said.contains("the module `own/rates` was changed since")), (Some(2), true), "{}", edited.said);
+    assert_eq!(
+        (edited.code, edited.said.contains("the module `own/rates` was changed since")),
+        (Some(2), true),
+        "{}",
+        edited.said
+    );
 }
 
 #[test]
@@ -390,7 +502,12 @@ fn one_process_works_on_a_run() {
     let second = resume(&home, "long", &[]);
     child.kill().unwrap();
     child.wait().unwrap();
-    assert_eq!((second.code, second.said.contains("is going on in another process")), (Some(2), true), "{}", second.said);
+    assert_eq!(
+        (second.code, second.said.contains("is going on in another process")),
+        (Some(2), true),
+        "{}",
+        second.said
+    );
 }
 
 /// A run that the first version of the journal, the list of boosters and their files was written by, stopped before its third
@@ -402,10 +519,17 @@ fn runs_of_the_first_version_are_gone_on_with() {
     if std::env::var_os("XGBRUN_BLESS").is_some() {
         let (run, files) = watched(&home, KEPT, "kept", &["--threads", "1", "--checkpoint", "0"]);
         let lines = records(&run.out);
-        let merges: Vec<usize> =
-            lines.iter().enumerate().filter(|(_, line)| line.contains("\"name\":\"model.merge\"")).map(|(i, _)| i).collect();
+        let merges: Vec<usize> = lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.contains("\"name\":\"model.merge\""))
+            .map(|(i, _)| i)
+            .collect();
         stopped(&home, "kept", "again", merges[2]);
-        for (path, bytes) in files.iter().filter(|(path, _)| path.file_name().unwrap().to_string_lossy().starts_with("00002-")) {
+        for (path, bytes) in files
+            .iter()
+            .filter(|(path, _)| path.file_name().unwrap().to_string_lossy().starts_with("00002-"))
+        {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }

@@ -23,7 +23,9 @@ fn booster(model: &Model, stream: &mut Stream) -> Overlay {
     for role in model.roles() {
         let (out, inner) = model.target_shape(role);
         for &layer in &layers {
-            let mut numbers = |n: usize, size: f64| -> Vec<f32> { (0..n).map(|_| (stream.normal() * size) as f32).collect() };
+            let mut numbers = |n: usize, size: f64| -> Vec<f32> {
+                (0..n).map(|_| (stream.normal() * size) as f32).collect()
+            };
             let a = Tensor::from_vec(numbers(inner, 1.0), (1, inner), &Device::Cpu).unwrap();
             let b = Tensor::from_vec(numbers(out, 1e-4), (out, 1), &Device::Cpu).unwrap();
             pairs.insert((layer, role), Pair { a, b, scale: 1.0 });
@@ -35,7 +37,8 @@ fn booster(model: &Model, stream: &mut Stream) -> Overlay {
 /// The nearest of bf16, the even one of two that are as near; `bf16::from_f64` does not look at the last 32 bits.
 fn nearest(x: f64) -> bf16 {
     let near = bf16::from_f64(x);
-    let around = [-1i32, 0, 1].map(|step| bf16::from_bits((i32::from(near.to_bits()) + step) as u16));
+    let around =
+        [-1i32, 0, 1].map(|step| bf16::from_bits((i32::from(near.to_bits()) + step) as u16));
     let closer = |a: &&bf16, b: &&bf16| {
         let apart = |y: &bf16| (y.to_f64() - x).abs();
         apart(a).total_cmp(&apart(b)).then((a.to_bits() & 1).cmp(&(b.to_bits() & 1)))
@@ -44,8 +47,10 @@ fn nearest(x: f64) -> bf16 {
 }
 
 fn numbers(model: &Model) -> BTreeMap<String, Vec<bf16>> {
-    let own =
-        |(name, t): (String, &Tensor)| (t.dtype() == DType::BF16).then(|| (name, t.flatten_all().unwrap().to_vec1::<bf16>().unwrap()));
+    let own = |(name, t): (String, &Tensor)| {
+        (t.dtype() == DType::BF16)
+            .then(|| (name, t.flatten_all().unwrap().to_vec1::<bf16>().unwrap()))
+    };
     model.tensors().into_iter().filter_map(own).collect()
 }
 
@@ -58,7 +63,9 @@ fn nll(model: &Model, ids: &[u32]) -> f64 {
 #[test]
 fn two_hundred_boosters_are_their_sum_rounded_once() {
     let Some(folder) = common::model(common::FOLDER) else { return };
-    let load = || open(folder.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::BF16).unwrap();
+    let load = || {
+        open(folder.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::BF16).unwrap()
+    };
     let loaded = load();
     let ids =
         loaded.tokenizer.encode("Bread is baked from flour, water and salt. The first loaves were flat, and baked on hot stones.").unwrap();
@@ -71,8 +78,13 @@ fn two_hundred_boosters_are_their_sum_rounded_once() {
         let overlay = booster(&exact, &mut stream);
         for (&(layer, role), pair) in overlay.pairs() {
             let name = format!("model.layers.{layer}.{}.weight", role.path());
-            let sum = sums.entry(name.clone()).or_insert_with(|| before[&name].iter().map(|x| x.to_f64()).collect());
-            let (a, b) = (pair.a.flatten_all().unwrap().to_vec1::<f32>().unwrap(), pair.b.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+            let sum = sums
+                .entry(name.clone())
+                .or_insert_with(|| before[&name].iter().map(|x| x.to_f64()).collect());
+            let (a, b) = (
+                pair.a.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+                pair.b.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+            );
             for (row, b) in sum.chunks_mut(a.len()).zip(&b) {
                 row.iter_mut().zip(&a).for_each(|(x, a)| *x += f64::from(*a) * f64::from(*b));
             }
@@ -85,12 +97,19 @@ fn two_hundred_boosters_are_their_sum_rounded_once() {
     let (mut moved, mut naive_moved, mut wanted) = (0.0, 0.0, 0.0);
     for (name, sum) in &sums {
         for (i, sum) in sum.iter().enumerate() {
-            let (was, want, got, other) = (before[name][i].to_f64(), nearest(*sum), summed[name][i], rounded[name][i]);
+            let (was, want, got, other) =
+                (before[name][i].to_f64(), nearest(*sum), summed[name][i], rounded[name][i]);
             all += 1;
             same += u64::from(got.to_bits() == want.to_bits());
             naive_same += u64::from(other.to_bits() == want.to_bits());
             // Units in the last place, over zero as well.
-            let place = |x: bf16| if x.is_sign_negative() { -i32::from(x.to_bits() & 0x7fff) } else { i32::from(x.to_bits()) };
+            let place = |x: bf16| {
+                if x.is_sign_negative() {
+                    -i32::from(x.to_bits() & 0x7fff)
+                } else {
+                    i32::from(x.to_bits())
+                }
+            };
             far += u64::from((place(got) - place(want)).abs() > 1);
             moved += (got.to_f64() - was) * (sum - was);
             naive_moved += (other.to_f64() - was) * (sum - was);
@@ -105,7 +124,12 @@ fn two_hundred_boosters_are_their_sum_rounded_once() {
     );
     println!("off by more than one unit in the last place: {far}");
     println!("captured {:.3}, by naive merges {:.3}", moved / wanted, naive_moved / wanted);
-    println!("nll: base {:.4}, exact {:.4}, naive {:.4}", nll(&load().model, &ids), nll(&exact, &ids), nll(&naive, &ids));
+    println!(
+        "nll: base {:.4}, exact {:.4}, naive {:.4}",
+        nll(&load().model, &ids),
+        nll(&exact, &ids),
+        nll(&naive, &ids)
+    );
     assert!(share(same) >= 0.999_999 && far == 0 && share(naive_same) < 0.98);
     assert!(naive_moved < 0.9 * moved);
 }
@@ -126,22 +150,50 @@ fn a_run_says_what_rounding_lost_and_naive_runs_are_told_apart() {
         home.file(Path::new("rounds.rhai"), &format!("{mode}-{dtype}"), &["--dtype", dtype])
     };
     let mut digests = vec![];
-    for (mode, dtype) in
-        [("exact", "bf16"), ("naive", "bf16"), ("exact", "f32"), ("none", "bf16"), ("none", "f32"), ("exact", "f16"), ("naive", "f16")]
-    {
+    for (mode, dtype) in [
+        ("exact", "bf16"),
+        ("naive", "bf16"),
+        ("exact", "f32"),
+        ("none", "bf16"),
+        ("none", "f32"),
+        ("exact", "f16"),
+        ("naive", "f16"),
+    ] {
         let run = run(mode, dtype).good();
         let lines: Vec<&str> = run.said.lines().collect();
         assert_eq!(lines[0], lines[1], "{mode}");
         digests.push(lines[0].to_owned());
-        let captured: Vec<Option<f64>> =
-            run.metrics().iter().filter_map(|line| line.get("merge").map(|merge| merge.get("captured").and_then(|c| c.as_f64()))).collect();
-        assert!(captured.len() == 12 && captured.iter().all(|c| c.is_some() == (dtype != "f32" && mode != "none")), "{captured:?}");
+        let captured: Vec<Option<f64>> = run
+            .metrics()
+            .iter()
+            .filter_map(|line| {
+                line.get("merge").map(|merge| merge.get("captured").and_then(|c| c.as_f64()))
+            })
+            .collect();
+        assert!(
+            captured.len() == 12
+                && captured.iter().all(|c| c.is_some() == (dtype != "f32" && mode != "none")),
+            "{captured:?}"
+        );
         assert_eq!(run.json("run.json")["merge_mode"], mode);
         let report = String::from_utf8(run.bytes("report.html")).unwrap();
-        assert_eq!(report.contains(">captured<"), dtype != "f32" && mode != "none", "{mode} {dtype}");
-        assert!(run.json("summary.json")["timing"]["keeping_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
+        assert_eq!(
+            report.contains(">captured<"),
+            dtype != "f32" && mode != "none",
+            "{mode} {dtype}"
+        );
+        assert!(
+            run.json("summary.json")["timing"]["keeping_seconds"]
+                .as_f64()
+                .is_some_and(|seconds| seconds > 0.0)
+        );
     }
     assert_ne!(digests[0], digests[1]);
     let refused = run("nearest", "f32");
-    assert_eq!((refused.code, refused.said.contains("\"exact\", \"naive\" or \"none\"")), (Some(2), true), "{}", refused.said);
+    assert_eq!(
+        (refused.code, refused.said.contains("\"exact\", \"naive\" or \"none\"")),
+        (Some(2), true),
+        "{}",
+        refused.said
+    );
 }

@@ -15,8 +15,12 @@ fn home() -> Home {
     tiny::write_task(&at("tasks/two"));
     fs::remove_file(at("tasks/two/train.json")).unwrap();
     fs::create_dir_all(at("table")).unwrap();
-    let row = |i: usize| format!("{i}\tthe number {i} is even\t{}\n", if i.is_multiple_of(2) { "yes" } else { "no" });
-    let rows = |range: std::ops::Range<usize>| format!("index\tsentence\tlabel\n{}", range.map(row).collect::<String>());
+    let row = |i: usize| {
+        format!("{i}\tthe number {i} is even\t{}\n", if i.is_multiple_of(2) { "yes" } else { "no" })
+    };
+    let rows = |range: std::ops::Range<usize>| {
+        format!("index\tsentence\tlabel\n{}", range.map(row).collect::<String>())
+    };
     fs::write(at("table/train.tsv"), rows(0..40)).unwrap();
     fs::write(at("table/dev.tsv"), rows(40..52)).unwrap();
     home
@@ -50,8 +54,8 @@ a.show(model, 0);
 let mixed = data::mix([a, b], [3, 1]);
 let r = model.booster(#{ layers: [1] }).fit(mixed, #{ steps: 2, batch: 4, optimizer: sgd(#{ lr: 0.0 }) });
 print(r.first_loss);"#;
-    let [first, again, other] =
-        [("a", "7"), ("b", "7"), ("c", "8")].map(|(out, seed)| home.printed(body, out, &["-p", "data=data", "--seed", seed]));
+    let [first, again, other] = [("a", "7"), ("b", "7"), ("c", "8")]
+        .map(|(out, seed)| home.printed(body, out, &["-p", "data=data", "--seed", seed]));
     assert_eq!(first[..3], ["5", "4", "27"]);
     assert_eq!(first, again);
     assert_ne!(first, other);
@@ -77,7 +81,10 @@ model.save("saved");"#
     assert!(run.said.ends_with("recipe 12 0.5\n"), "{}", run.said);
     let kept = run.json("saved/template.json");
     assert_eq!(kept["name"], json!("recipe"));
-    assert_eq!(kept["text"], json!({ "prompt": "{{ sentence }}. True?", "choices.no": " no", "choices.yes": " yes", "label": "label" }));
+    assert_eq!(
+        kept["text"],
+        json!({ "prompt": "{{ sentence }}. True?", "choices.no": " no", "choices.yes": " yes", "label": "label" })
+    );
 }
 
 #[test]
@@ -90,14 +97,20 @@ booster.fit(mixed, #{ steps: 1, optimizer: sgd(#{ lr: 0.0 }) }); model.save("two
 booster.fit(a, #{ steps: 1, optimizer: sgd(#{ lr: 0.0 }) }); model.save("one");"#;
     let run = home.recipe(body, "run", &["-p", "data=data"]).good();
     assert_eq!(run.json("one/template.json")["name"], json!("alpaca"));
-    let names: Vec<_> = run.json("two/template.json")["tasks"].as_array().unwrap().iter().map(|t| t["name"].clone()).collect();
+    let names: Vec<_> = run.json("two/template.json")["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["name"].clone())
+        .collect();
     assert_eq!(names, ["alpaca", "none"]);
 }
 
 #[test]
 fn a_measure_of_rows_on_disk_reads_only_what_is_asked_for() {
     let home = home();
-    let rows: String = (0..20).map(|i| format!("{{\"text\": \"the number {i} is here\"}}\n")).collect();
+    let rows: String =
+        (0..20).map(|i| format!("{{\"text\": \"the number {i} is here\"}}\n")).collect();
     fs::write(home.path().join("lines.jsonl"), rows + "broken\n").unwrap();
     let body = r#"let s = data::load(p.data, #{ stream: true }).train; print(s.len);
 print(model.evaluate(s, #{ items: 3 }).tokens); print(model.evaluate(s.take(3)).tokens); model.evaluate(s);"#;
@@ -106,29 +119,48 @@ print(model.evaluate(s, #{ items: 3 }).tokens); print(model.evaluate(s.take(3)).
     let run = home.file(&recipe, "part", &["-p", "data=lines.jsonl"]);
     let lines: Vec<&str> = run.said.lines().collect();
     assert_eq!((lines[0], lines[1] == lines[2], run.code), ("21", true, Some(3)), "{}", run.said);
-    assert!(lines[3].starts_with("error: `lines.jsonl` line 21 column 1: not valid JSON"), "{}", run.said);
+    assert!(
+        lines[3].starts_with("error: `lines.jsonl` line 21 column 1: not valid JSON"),
+        "{}",
+        run.said
+    );
 }
 
 /// Each set of the recipe, from its own files, on the tiny model.
 #[test]
 fn the_recipes_read_their_sets() {
     let home = home();
-    let recipe = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name);
-    for (set, folder, metric) in
-        [("sst2", "SST-2", "f1"), ("rte", "RTE", "matthews"), ("sick", "SICK", "accuracy"), ("sick_relatedness", "SICK", "pearson")]
-    {
+    let recipe =
+        |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes").join(name);
+    for (set, folder, metric) in [
+        ("sst2", "SST-2", "f1"),
+        ("rte", "RTE", "matthews"),
+        ("sick", "SICK", "accuracy"),
+        ("sick_relatedness", "SICK", "pearson"),
+    ] {
         let Some(data) = crate::common::shared(&format!("data/glue/{folder}")) else { return };
         let (set, data) = (format!("set={set}"), format!("data={}", data.display()));
-        let some = ["-p", &set, "-p", &data, "-p", "rounds=1", "-p", "steps=1", "-p", "layers=1", "-p", "items=12", "-p", "rows=40"];
+        let some = [
+            "-p", &set, "-p", &data, "-p", "rounds=1", "-p", "steps=1", "-p", "layers=1", "-p",
+            "items=12", "-p", "rows=40",
+        ];
         let summary = home.file(&recipe("classify.rhai"), &set, &some).good().json("summary.json");
-        assert!(summary["tuned"][metric].is_number() && summary["base"][metric].is_number(), "{set}: {summary}");
+        assert!(
+            summary["tuned"][metric].is_number() && summary["base"][metric].is_number(),
+            "{set}: {summary}"
+        );
         assert_eq!(summary["tuned"]["template"], json!("recipe"));
     }
-    let some = ["-p", "data=text", "-p", "rounds=2", "-p", "steps=1", "-p", "layers=1", "-p", "length=32"];
+    let some =
+        ["-p", "data=text", "-p", "rounds=2", "-p", "steps=1", "-p", "layers=1", "-p", "length=32"];
     let run = home.file(&recipe("language_model.rhai"), "text-run", &some).good();
-    let measured: Vec<_> = run.metrics().into_iter().filter(|line| line.get("split").is_some()).collect();
+    let measured: Vec<_> =
+        run.metrics().into_iter().filter(|line| line.get("split").is_some()).collect();
     assert_eq!(measured.len(), 2);
-    assert!(measured.iter().all(|m| m["metrics"]["protocol"] == json!("perplexity")), "{measured:?}");
+    assert!(
+        measured.iter().all(|m| m["metrics"]["protocol"] == json!("perplexity")),
+        "{measured:?}"
+    );
     assert!(run.said.contains("before: ") && run.said.contains("after: "), "{}", run.said);
 }
 
@@ -154,8 +186,10 @@ print(r.last_loss); print(model.evaluate(task.test).accuracy); print(task.train.
     assert_eq!(lines[0], lines[1]);
     assert_eq!((lines[0][0].as_str(), lines[0][3].as_str()), ("40", "3"));
     let digests = ["false", "true"].map(|out| {
-        let manifest: serde_json::Value =
-            serde_json::from_slice(&fs::read(home.path().join(format!("out-{out}/run.json"))).unwrap()).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(
+            &fs::read(home.path().join(format!("out-{out}/run.json"))).unwrap(),
+        )
+        .unwrap();
         manifest["digests"].clone()
     });
     assert_eq!(digests[0], digests[1]);
@@ -167,8 +201,13 @@ fn figures_count_labels_and_duplicates() {
     let text = fs::read_to_string(home.path().join("table/train.tsv")).unwrap();
     let dev = fs::read_to_string(home.path().join("table/dev.tsv")).unwrap();
     // A row of train stands in dev too, and one of train twice.
-    fs::write(home.path().join("table/dev.tsv"), format!("{dev}99\tthe number 3 is even\tno\n")).unwrap();
-    fs::write(home.path().join("table/train.tsv"), format!("{text}98\tthe number 4 is even\tyes\n")).unwrap();
+    fs::write(home.path().join("table/dev.tsv"), format!("{dev}99\tthe number 3 is even\tno\n"))
+        .unwrap();
+    fs::write(
+        home.path().join("table/train.tsv"),
+        format!("{text}98\tthe number 4 is even\tyes\n"),
+    )
+    .unwrap();
     let recipe = home.path().join("stats.rhai");
     let body = format!(
         "{TABLE}let p = params(#{{ model: \"\", data: \"\" }}); let model = model::load(p.model);\n\
@@ -178,7 +217,11 @@ fn figures_count_labels_and_duplicates() {
     fs::write(&recipe, body).unwrap();
     let said = home.file(&recipe, "stats", &["-p", "data=table"]).good().said;
     let (_, lines) = said.split_once("---\n").unwrap();
-    assert_eq!(lines.lines().collect::<Vec<_>>(), ["{\"no\":20,\"yes\":21}", "{\"in\":{\"train\":1},\"within\":0}", "1"], "{said}");
+    assert_eq!(
+        lines.lines().collect::<Vec<_>>(),
+        ["{\"no\":20,\"yes\":21}", "{\"in\":{\"train\":1},\"within\":0}", "1"],
+        "{said}"
+    );
 }
 
 #[test]

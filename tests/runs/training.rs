@@ -8,7 +8,9 @@ fn losses(home: &Home, out: &str, options: &str) -> Vec<f64> {
 }
 
 fn fitted(home: &Home, out: &str, options: &str) -> crate::harness::Ran {
-    let body = format!("let b = model.booster(#{{ layers: [0, 2], rank: 2 }}); b.fit(task.train, #{{ steps: 6, {options} }});");
+    let body = format!(
+        "let b = model.booster(#{{ layers: [0, 2], rank: 2 }}); b.fit(task.train, #{{ steps: 6, {options} }});"
+    );
     home.recipe(&body, out, &["-p", "data=text"]).good()
 }
 
@@ -20,10 +22,14 @@ fn apart(a: &[f64], b: &[f64]) -> f64 {
 #[test]
 fn every_option_changes_what_happens_but_not_the_first_loss() {
     let home = Home::new();
-    let mut all = vec![("base", losses(&home, "base", "batch: 4, optimizer: adamw(#{ lr: 0.05 })"))];
+    let mut all =
+        vec![("base", losses(&home, "base", "batch: 4, optimizer: adamw(#{ lr: 0.05 })"))];
     for (name, options) in [
         ("lr", "batch: 4, optimizer: adamw(#{ lr: 0.06 })"),
-        ("lr-per-step", "batch: 4, optimizer: adamw(#{ lr: [0.05, 0.05, 0.05, 0.05, 0.01, 0.05] })"),
+        (
+            "lr-per-step",
+            "batch: 4, optimizer: adamw(#{ lr: [0.05, 0.05, 0.05, 0.05, 0.01, 0.05] })",
+        ),
         ("beta1", "batch: 4, optimizer: adamw(#{ lr: 0.05, beta1: 0.5 })"),
         ("beta2", "batch: 4, optimizer: adamw(#{ lr: 0.05, beta2: 0.9 })"),
         ("eps", "batch: 4, optimizer: adamw(#{ lr: 0.05, eps: 1e-3 })"),
@@ -59,7 +65,8 @@ fn two_batches_of_four_are_one_of_eight() {
 fn clipping_scales_the_step_to_the_norm_given() {
     let home = Home::new();
     let clipped = fitted(&home, "clipped", "clip: 0.02, optimizer: sgd(#{ lr: 2.0 })");
-    let norms: Vec<f64> = clipped.metrics().iter().map(|line| line["gradient_norm"].as_f64().unwrap()).collect();
+    let norms: Vec<f64> =
+        clipped.metrics().iter().map(|line| line["gradient_norm"].as_f64().unwrap()).collect();
     assert!(norms.iter().all(|&norm| norm > 0.04), "{norms:?}");
     let rates: Vec<f64> = norms.iter().map(|norm| 2.0 * 0.02 / (norm + 1e-6)).collect();
     let scaled = losses(&home, "scaled", &format!("optimizer: sgd(#{{ lr: {rates:?} }})"));
@@ -77,7 +84,10 @@ fn the_penalty_is_the_decay_of_plain_descent() {
 #[test]
 fn recomputing_changes_no_bit() {
     let home = Home::new();
-    let run = |how: &str| fitted(&home, how, &format!("recompute: \"{how}\", optimizer: adamw(#{{ lr: 0.05 }})")).metrics();
+    let run = |how: &str| {
+        fitted(&home, how, &format!("recompute: \"{how}\", optimizer: adamw(#{{ lr: 0.05 }})"))
+            .metrics()
+    };
     let off = run("off");
     assert_eq!(off, run("on"));
     assert_eq!(off, run("auto"));
@@ -89,7 +99,9 @@ fn recomputing_changes_no_bit() {
 fn the_data_go_on_from_booster_to_booster() {
     let home = Home::new();
     let fit = |steps| {
-        format!("model.booster(#{{ layers: [1] }}).fit(task.train, #{{ steps: {steps}, batch: 3, optimizer: sgd(#{{ lr: 0.0 }}) }});")
+        format!(
+            "model.booster(#{{ layers: [1] }}).fit(task.train, #{{ steps: {steps}, batch: 3, optimizer: sgd(#{{ lr: 0.0 }}) }});"
+        )
     };
     let run = |out, body: String| home.recipe(&body, out, &["-p", "data=text"]).good().losses();
     let long = run("long", fit(12));
@@ -101,10 +113,19 @@ fn the_data_go_on_from_booster_to_booster() {
 fn a_loss_that_is_no_number_ends_the_run() {
     let home = Home::new();
     let fit = "b.fit(task.train, #{ steps: 6, optimizer: sgd(#{ lr: 1e30 }) });";
-    let run = home.recipe(&format!("let b = model.booster(#{{ layers: [0, 2] }}); {fit}"), "run", &["-p", "data=text"]);
+    let run = home.recipe(
+        &format!("let b = model.booster(#{{ layers: [0, 2] }}); {fit}"),
+        "run",
+        &["-p", "data=text"],
+    );
     assert_eq!(run.code, Some(1), "{}", run.said);
     let first = run.said.lines().next().unwrap_or_default();
-    assert!(first.starts_with("error: the loss became ") && first.ends_with(" of a booster on layers {0, 2}"), "{}", run.said);
+    assert!(
+        first.starts_with("error: the loss became ")
+            && first.ends_with(" of a booster on layers {0, 2}"),
+        "{}",
+        run.said
+    );
     assert!(first.contains(" at step 2 ") || first.contains(" at step 3 "), "{first}");
     assert!(!run.out.join("summary.json").exists(), "a run that failed has no summary");
 }
@@ -118,10 +139,21 @@ fn a_model_that_measures_no_number_is_not_passed_on() {
     for data in ["text", "data"] {
         let run = home.recipe(body, &format!("run-{data}"), &["-p", &format!("data={data}")]);
         assert_eq!(run.code, Some(1), "{data}: {}", run.said);
-        assert!(run.said.starts_with("error: the model's likelihood is NaN"), "{data}: {}", run.said);
+        assert!(
+            run.said.starts_with("error: the model's likelihood is NaN"),
+            "{data}: {}",
+            run.said
+        );
         assert_eq!(
             files(&run.out),
-            ["boosters/0000.safetensors", "boosters/ensemble.json", "journal.jsonl", "metrics.jsonl", "recipe.rhai", "run.json"]
+            [
+                "boosters/0000.safetensors",
+                "boosters/ensemble.json",
+                "journal.jsonl",
+                "metrics.jsonl",
+                "recipe.rhai",
+                "run.json"
+            ]
         );
     }
 }
@@ -141,7 +173,9 @@ fn a_booster_saved_is_the_booster() {
     assert_eq!((second[0].as_str(), &second[1..]), ("[0, 2]", &first[..]));
 
     let merge = |eta: &str, out: &str| {
-        let body = format!("let b = model.load_adapter(p.adapter); model.merge(b, {eta}); print(model.evaluate(task.test).nll);");
+        let body = format!(
+            "let b = model.load_adapter(p.adapter); model.merge(b, {eta}); print(model.evaluate(task.test).nll);"
+        );
         number(&home.printed(&body, out, &grant)[0])
     };
     let (base, laid_over) = (number(&first[0]), number(&first[1]));

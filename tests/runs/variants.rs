@@ -16,8 +16,17 @@ pub fn all() -> Vec<(&'static str, Tiny)> {
         ("f16", Tiny { dtype: Dtype::F16, ..tiny() }),
         ("bf16", Tiny { dtype: Dtype::BF16, ..tiny() }),
         ("llama3 rope", Tiny { config: tiny::llama3_rope(), ..tiny() }),
-        ("linear rope", Tiny { config: json!({ "rope_scaling": { "rope_type": "linear", "factor": 4.0 } }), ..tiny() }),
-        ("mistral", Tiny { model_type: "mistral", config: json!({ "sliding_window": 8 }), ..tiny() }),
+        (
+            "linear rope",
+            Tiny {
+                config: json!({ "rope_scaling": { "rope_type": "linear", "factor": 4.0 } }),
+                ..tiny()
+            },
+        ),
+        (
+            "mistral",
+            Tiny { model_type: "mistral", config: json!({ "sliding_window": 8 }), ..tiny() },
+        ),
         ("qwen2", Tiny { model_type: "qwen2", tied: true, ..tiny() }),
         ("qwen3", Tiny { model_type: "qwen3", layers: 2, ..tiny() }),
     ]
@@ -62,23 +71,38 @@ fn all_load_learn_and_are_saved() {
     let nll = |name: &str| found.iter().find(|(n, _)| *n == name).unwrap().1;
     assert_eq!(nll("sharded"), nll("llama"));
     for near in ["f16", "bf16"] {
-        assert!(nll(near) != nll("llama") && (nll(near) - nll("llama")).abs() < 0.05, "{near}: {}", nll(near));
+        assert!(
+            nll(near) != nll("llama") && (nll(near) - nll("llama")).abs() < 0.05,
+            "{near}: {}",
+            nll(near)
+        );
     }
     for other in ["tied", "llama3 rope", "linear rope", "mistral", "qwen2", "qwen3"] {
-        assert!((nll(other) - nll("llama")).abs() > 1e-4, "{other} measures as plain Llama: {}", nll(other));
+        assert!(
+            (nll(other) - nll("llama")).abs() > 1e-4,
+            "{other} measures as plain Llama: {}",
+            nll(other)
+        );
     }
 }
 
 #[test]
 fn weights_kept_in_16_bits_learn_and_are_saved_so() {
-    for (dtype, kept, name) in [(Dtype::F32, "bf16", "bfloat16"), (Dtype::BF16, "bf16", "bfloat16"), (Dtype::F16, "f16", "float16")] {
+    for (dtype, kept, name) in [
+        (Dtype::F32, "bf16", "bfloat16"),
+        (Dtype::BF16, "bf16", "bfloat16"),
+        (Dtype::F16, "f16", "float16"),
+    ] {
         let home = Home::with(&Tiny { dtype, ..Tiny::default() });
         let (run, printed) = boost(&home, &["--dtype", kept]);
         assert!(printed.iter().all(|x| x.is_finite()));
         assert_eq!(run.json("model/config.json")["torch_dtype"], name);
         let bytes = run.bytes("model/model.safetensors");
         let saved = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        assert!(saved.tensors().iter().all(|(_, tensor)| tensor.dtype() == if kept == "f16" { Dtype::F16 } else { Dtype::BF16 }));
+        assert!(
+            saved.tensors().iter().all(|(_, tensor)| tensor.dtype()
+                == if kept == "f16" { Dtype::F16 } else { Dtype::BF16 })
+        );
         assert_eq!(run.json("run.json")["dtype"], kept);
     }
 }

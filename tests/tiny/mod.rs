@@ -16,11 +16,15 @@ pub fn write(folder: &Path) {
         "num_key_value_heads": 1, "vocab_size": 257, "max_position_embeddings": 512, "tie_word_embeddings": true, "eos_token_id": 256,
     });
     let mut stream = Stream::new(1, "tiny");
-    let tensors = Config::from_json(&config, &mut vec![]).unwrap().tensors().into_iter().map(|(name, shape)| {
-        let middle = if name.contains("norm") { 1.0 } else { 0.0 };
-        let values: Vec<f32> = (0..shape.iter().product()).map(|_| (middle + 0.3 * stream.normal()) as f32).collect();
-        (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
-    });
+    let tensors = Config::from_json(&config, &mut vec![]).unwrap().tensors().into_iter().map(
+        |(name, shape)| {
+            let middle = if name.contains("norm") { 1.0 } else { 0.0 };
+            let values: Vec<f32> = (0..shape.iter().product())
+                .map(|_| (middle + 0.3 * stream.normal()) as f32)
+                .collect();
+            (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+        },
+    );
     candle_core::safetensors::save(&tensors.collect(), folder.join("model.safetensors")).unwrap();
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
     fs::write(folder.join("tokenizer.json"), tokenizer().to_string()).unwrap();
@@ -32,7 +36,11 @@ fn tokenizer() -> Value {
     let mut others = 0x100..;
     let mut vocabulary = Map::new();
     for byte in 0..=255u8 {
-        let c = if printable(byte) { char::from(byte) } else { others.next().and_then(char::from_u32).unwrap() };
+        let c = if printable(byte) {
+            char::from(byte)
+        } else {
+            others.next().and_then(char::from_u32).unwrap()
+        };
         vocabulary.insert(c.to_string(), byte.into());
     }
     vocabulary.insert("<end>".into(), 256.into());

@@ -39,13 +39,30 @@ pub(super) struct Carry<'a> {
 }
 
 impl<'a> Carry<'a> {
-    pub fn new(config: &'a Config, stored: &'a Stored, tensors: &'a Safetensors, model: &'a Model, weights: Weights) -> Self {
-        let mut shapes: BTreeMap<String, Vec<usize>> = model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
+    pub fn new(
+        config: &'a Config,
+        stored: &'a Stored,
+        tensors: &'a Safetensors,
+        model: &'a Model,
+        weights: Weights,
+    ) -> Self {
+        let mut shapes: BTreeMap<String, Vec<usize>> =
+            model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
         if model.tied() {
             let embedding = shapes.get(names::EMBEDDING).cloned().unwrap_or_default();
             shapes.insert(names::HEAD.into(), embedding);
         }
-        Self { config, stored, tensors, model, weights, shapes, pairs: BTreeMap::new(), dense: BTreeMap::new(), notes: vec![] }
+        Self {
+            config,
+            stored,
+            tensors,
+            model,
+            weights,
+            shapes,
+            pairs: BTreeMap::new(),
+            dense: BTreeMap::new(),
+            notes: vec![],
+        }
     }
 
     /// What is laid over the model, and what a person should know of it.
@@ -82,16 +99,23 @@ impl<'a> Carry<'a> {
             return Err(self.untied(module));
         }
         if let Some(key) = self.config.targets.leaves_out(module)? {
-            bail_data!("it has factors of `{module}`, which `{key}` leaves out: PEFT would not load them");
+            bail_data!(
+                "it has factors of `{module}`, which `{key}` leaves out: PEFT would not load them"
+            );
         }
         self.fits(module, parts, place)?;
         let mut pair = self.pair(module, parts, place)?;
         let name = format!("{module}.weight");
         let base = match self.stored.whole.get(&name) {
-            Some(whole) if whole.below => Some(self.load(&whole.name, &name)?).filter(|base| !self.is_own(&name, base)),
+            Some(whole) if whole.below => {
+                Some(self.load(&whole.name, &name)?).filter(|base| !self.is_own(&name, base))
+            }
             _ => None,
         };
-        if base.is_none() && place != Place::Embedding && matches!(self.config.start, Start::Pissa | Start::Olora) {
+        if base.is_none()
+            && place != Place::Embedding
+            && matches!(self.config.start, Start::Pissa | Start::Olora)
+        {
             pair = self.without_start(module, &name, &pair)?;
         }
         self.bias(module, parts, pair.scale)?;
@@ -112,17 +136,32 @@ impl<'a> Carry<'a> {
 
     /// Errors (class data): parts that the config does not speak of, or that are missing.
     fn fits(&self, module: &str, parts: &BTreeMap<Part, String>, place: Place) -> Result<()> {
-        for (part, key, asked) in [(Part::Magnitude, "use_dora", self.config.dora), (Part::Bias, "lora_bias", self.config.lora_bias)] {
-            let tensor = if part == Part::Magnitude { "lora_magnitude_vector" } else { "lora_B.bias" };
+        for (part, key, asked) in [
+            (Part::Magnitude, "use_dora", self.config.dora),
+            (Part::Bias, "lora_bias", self.config.lora_bias),
+        ] {
+            let tensor =
+                if part == Part::Magnitude { "lora_magnitude_vector" } else { "lora_B.bias" };
             match (parts.contains_key(&part), asked) {
-                (true, false) => bail_data!("it has a `{tensor}` of `{module}`, but `{key}` is not set: PEFT would not load it"),
-                (false, true) => bail_data!("`{key}` is true, but the file has no `{tensor}` of `{module}`"),
+                (true, false) => bail_data!(
+                    "it has a `{tensor}` of `{module}`, but `{key}` is not set: PEFT would not load it"
+                ),
+                (false, true) => {
+                    bail_data!("`{key}` is true, but the file has no `{tensor}` of `{module}`")
+                }
                 _ => {}
             }
         }
-        let other = if place == Place::Embedding { [Part::A, Part::B] } else { [Part::EmbeddingA, Part::EmbeddingB] };
+        let other = if place == Place::Embedding {
+            [Part::A, Part::B]
+        } else {
+            [Part::EmbeddingA, Part::EmbeddingB]
+        };
         if let Some(name) = other.iter().find_map(|part| parts.get(part)) {
-            bail_data!("it has a tensor `{name}`, but `{module}` is {} embedding", if place == Place::Embedding { "an" } else { "no" });
+            bail_data!(
+                "it has a tensor `{name}`, but `{module}` is {} embedding",
+                if place == Place::Embedding { "an" } else { "no" }
+            );
         }
         Ok(())
     }
@@ -130,18 +169,28 @@ impl<'a> Carry<'a> {
     /// A and B of a module, B A as its weight lies.
     fn pair(&self, module: &str, parts: &BTreeMap<Part, String>, place: Place) -> Result<Pair> {
         let (rank, scale) = self.config.scaled(module)?;
-        let shape = self.shapes.get(&format!("{module}.weight")).context("a module without a weight")?;
+        let shape =
+            self.shapes.get(&format!("{module}.weight")).context("a module without a weight")?;
         let embedding = place == Place::Embedding;
         // Factors of an embedding are those of its transpose.
         let size = if embedding { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
-        let names = [Part::A, Part::B, Part::EmbeddingA, Part::EmbeddingB].map(|part| parts.get(&part));
+        let names =
+            [Part::A, Part::B, Part::EmbeddingA, Part::EmbeddingB].map(|part| parts.get(&part));
         let [a, b] = if embedding { [names[2], names[3]] } else { [names[0], names[1]] };
         let shape = |name: Option<&String>| name.and_then(|name| self.tensors.shape(name));
         let found = rank_of(module, shape(a), shape(b), size).map_err(Error::data)?;
         if found != rank {
-            bail_data!("`r` and `rank_pattern` give `{module}` the rank {rank}, its factors have the rank {found}");
+            bail_data!(
+                "`r` and `rank_pattern` give `{module}` the rank {rank}, its factors have the rank {found}"
+            );
         }
-        let load = |name: Option<&String>| self.tensors.load(name.context("a factor")?, self.model.factor_dtype(), self.model.device());
+        let load = |name: Option<&String>| {
+            self.tensors.load(
+                name.context("a factor")?,
+                self.model.factor_dtype(),
+                self.model.device(),
+            )
+        };
         let (a, b) = (load(a)?, load(b)?);
         let (a, b) = if embedding { (transposed(&b)?, transposed(&a)?) } else { (a, b) };
         Ok(Pair { a, b, scale })
@@ -152,24 +201,37 @@ impl<'a> Carry<'a> {
         let (out, rank) = pair.b.dims2()?;
         let inner = pair.a.dim(1)?;
         if rank > out.min(inner) {
-            bail_data!("the rank {rank} of `{module}` is more than its {out} × {inner} weight has: it has no such start");
+            bail_data!(
+                "the rank {rank} of `{module}` is more than its {out} × {inner} weight has: it has no such start"
+            );
         }
         let own = self.own(name)?;
         if self.weights == Weights::Hollow {
-            let empty = |shape: (usize, usize)| Tensor::zeros(1, pair.a.dtype(), pair.a.device())?.broadcast_as(shape);
-            return Ok(Pair { a: empty((2 * rank, inner))?, b: empty((out, 2 * rank))?, scale: pair.scale });
+            let empty = |shape: (usize, usize)| {
+                Tensor::zeros(1, pair.a.dtype(), pair.a.device())?.broadcast_as(shape)
+            };
+            return Ok(Pair {
+                a: empty((2 * rank, inner))?,
+                b: empty((out, 2 * rank))?,
+                scale: pair.scale,
+            });
         }
         let parts = match self.config.start {
             Start::Pissa if pair.scale > 0.0 => start::pissa(&own, rank, pair.scale)?,
-            Start::Pissa => bail_data!("`lora_alpha` of `{module}` is not above 0, with which PiSSA has no start"),
+            Start::Pissa => bail_data!(
+                "`lora_alpha` of `{module}` is not above 0, with which PiSSA has no start"
+            ),
             _ => match start::olora(&own, rank)? {
                 Some(parts) => parts,
-                None => bail_data!("columns of `{module}` depend on each other, so the start that OLoRA took out of it cannot be told"),
+                None => bail_data!(
+                    "columns of `{module}` depend on each other, so the start that OLoRA took out of it cannot be told"
+                ),
             },
         };
         let kind = if self.config.start == Start::Pissa { "PiSSA" } else { "OLoRA" };
-        let note =
-            format!("its start ({kind}) is taken out of the weights: it is loaded as the LoRA of twice the rank that PEFT makes of it");
+        let note = format!(
+            "its start ({kind}) is taken out of the weights: it is loaded as the LoRA of twice the rank that PEFT makes of it"
+        );
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
@@ -181,7 +243,9 @@ impl<'a> Carry<'a> {
         let Some(part) = parts.get(&Part::Bias) else { return Ok(()) };
         let name = format!("{module}.bias");
         if !self.shapes.contains_key(&name) {
-            let message = format!("`lora_bias` is true: it gives `{module}` a bias, which the model does not have");
+            let message = format!(
+                "`lora_bias` is true: it gives `{module}` a bias, which the model does not have"
+            );
             return Err(Error::data(message)
                 .hint("train without `lora_bias`, or measure it with peft, which cannot merge it either")
                 .into());
@@ -216,16 +280,23 @@ impl<'a> Carry<'a> {
         if self.weights == Weights::Hollow {
             return Ok(sum);
         }
-        let magnitude = self.tensors.load(magnitude, self.model.factor_dtype(), self.model.device())?.flatten_all()?;
+        let magnitude = self
+            .tensors
+            .load(magnitude, self.model.factor_dtype(), self.model.device())?
+            .flatten_all()?;
         let factor = (magnitude / sum.sqr()?.sum(over)?.sqrt()?)?.unsqueeze(over)?;
         Ok(sum.broadcast_mul(&factor)?)
     }
 
     /// The tensor called `stored` in the file, which stands for the model's `name`. Errors (class data): another shape.
     pub fn load(&self, stored: &str, name: &str) -> Result<Tensor> {
-        let (found, want) = (self.tensors.shape(stored).unwrap_or_default(), self.shapes.get(name).map(Vec::as_slice).unwrap_or_default());
+        let (found, want) = (
+            self.tensors.shape(stored).unwrap_or_default(),
+            self.shapes.get(name).map(Vec::as_slice).unwrap_or_default(),
+        );
         if found != want {
-            let error = format!("`{stored}` has shape {found:?}, the model's `{name}` has {want:?}");
+            let error =
+                format!("`{stored}` has shape {found:?}, the model's `{name}` has {want:?}");
             if [names::EMBEDDING, names::HEAD].contains(&name) && found.get(1) == want.get(1) {
                 return Err(Error::data(format!("{error}: the vocabulary was resized before it was trained"))
                     .hint("resize the base in the same way (`model.resize_token_embeddings(…)`), save it with the tokenizer, and give that")
@@ -261,8 +332,15 @@ impl<'a> Carry<'a> {
             Weights::Hollow => true,
             Weights::Changed => false,
             Weights::Base => {
-                let own = self.model.tensors().into_iter().find(|(own, _)| own == name).map(|(_, own)| own);
-                own.is_some_and(|own| tensor.to_dtype(own.dtype()).is_ok_and(|tensor| same(&tensor, own)))
+                let own = self
+                    .model
+                    .tensors()
+                    .into_iter()
+                    .find(|(own, _)| own == name)
+                    .map(|(_, own)| own);
+                own.is_some_and(|own| {
+                    tensor.to_dtype(own.dtype()).is_ok_and(|tensor| same(&tensor, own))
+                })
             }
         }
     }
@@ -280,16 +358,24 @@ impl<'a> Carry<'a> {
         match (names.is_empty(), self.config.start) {
             (true, _) => {}
             (_, Start::Random) => {
-                bail_data!("`init_lora_weights` is false, and the file has no factors of {}: PEFT would draw them", some(&names))
+                bail_data!(
+                    "`init_lora_weights` is false, and the file has no factors of {}: PEFT would draw them",
+                    some(&names)
+                )
             }
-            _ => self.notes.push(format!("the file has no factors of {}, which its config names: they stay as they are", some(&names))),
+            _ => self.notes.push(format!(
+                "the file has no factors of {}, which its config names: they stay as they are",
+                some(&names)
+            )),
         }
         Ok(())
     }
 
     /// The error for what would part embedding and head.
     pub fn untied(&self, module: &str) -> anyhow::Error {
-        let message = format!("it changes `{module}` alone, but the model ties embedding and head (`tie_word_embeddings`)");
+        let message = format!(
+            "it changes `{module}` alone, but the model ties embedding and head (`tie_word_embeddings`)"
+        );
         let hint = if self.config.tying {
             super::keys::ELSEWHERE
         } else {
@@ -308,6 +394,7 @@ pub(super) fn same(a: &Tensor, b: &Tensor) -> bool {
 /// The first names, and how many there are.
 pub(super) fn some(names: &[&str]) -> String {
     const SHOWN: usize = 3;
-    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let shown =
+        names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }

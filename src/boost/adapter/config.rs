@@ -61,12 +61,18 @@ impl Config {
     /// Reads a config's text. Errors (class data): no JSON, another kind of adapter, a key that is not followed, a value
     /// that cannot be.
     pub fn read(text: &str) -> Result<Self, Error> {
-        let json: Value = serde_json::from_str(text).map_err(|e| Error::data(format!("its config is no JSON: {e}")))?;
-        let Value::Object(json) = json else { return Err(Error::data("its config is no JSON object")) };
+        let json: Value = serde_json::from_str(text)
+            .map_err(|e| Error::data(format!("its config is no JSON: {e}")))?;
+        let Value::Object(json) = json else {
+            return Err(Error::data("its config is no JSON object"));
+        };
         kind(&json)?;
         keys::check(&json)?;
         let fields = Fields(&json);
-        let modules_to_save = json.get("modules_to_save").filter(|v| !v.is_null()).map(|v| texts("modules_to_save", v));
+        let modules_to_save = json
+            .get("modules_to_save")
+            .filter(|v| !v.is_null())
+            .map(|v| texts("modules_to_save", v));
         let modules_to_save = modules_to_save.transpose()?.unwrap_or_default();
         let mut config = Self {
             start: start(json.get("init_lora_weights"))?,
@@ -76,13 +82,20 @@ impl Config {
             dora: fields.flag("use_dora")?,
             lora_bias: fields.flag("lora_bias")?,
             tying: fields.flag("ensure_weight_tying")?,
-            base: json.get("base_model_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned),
+            base: json
+                .get("base_model_name_or_path")
+                .and_then(Value::as_str)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
             notes: vec![],
             training: vec![],
             rank: fields.or("r", 8, rank)?,
             ranks: ByPattern::new("rank_pattern", fields.patterns("rank_pattern", rank)?)?,
             alpha: fields.or("lora_alpha", 8.0, Value::as_f64)?,
-            alphas: ByPattern::new("alpha_pattern", fields.patterns("alpha_pattern", Value::as_f64)?)?,
+            alphas: ByPattern::new(
+                "alpha_pattern",
+                fields.patterns("alpha_pattern", Value::as_f64)?,
+            )?,
             rslora: fields.flag("use_rslora")?,
         };
         config.note(&fields)?;
@@ -97,7 +110,9 @@ impl Config {
         }
         let dropout = fields.or("lora_dropout", 0.0, Value::as_f64)?;
         if dropout != 0.0 {
-            self.training.push(format!("it was trained with `lora_dropout` {dropout}; training on uses no dropout"));
+            self.training.push(format!(
+                "it was trained with `lora_dropout` {dropout}; training on uses no dropout"
+            ));
         }
         if fields.0.get("velora_config").is_some_and(|value| !value.is_null()) {
             self.training.push("it was trained with VeLoRA, which compresses what a step keeps; training on does not".into());
@@ -111,11 +126,20 @@ impl Config {
     /// Errors (class data): values that PEFT refuses together, or does not know.
     fn agree(&self, json: &Map<String, Value>) -> Result<(), Error> {
         let bias = json.get("bias").filter(|value| !value.is_null());
-        if let Some(bias) = bias.filter(|bias| !bias.as_str().is_some_and(|b| ["none", "all", "lora_only"].contains(&b))) {
-            return Err(Error::data(format!("`bias` is {}; known are \"none\", \"all\" and \"lora_only\"", shown(bias))));
+        if let Some(bias) = bias.filter(|bias| {
+            !bias.as_str().is_some_and(|b| ["none", "all", "lora_only"].contains(&b))
+        }) {
+            return Err(Error::data(format!(
+                "`bias` is {}; known are \"none\", \"all\" and \"lora_only\"",
+                shown(bias)
+            )));
         }
-        if self.lora_bias && (self.dora || json.get("init_lora_weights").is_some_and(Value::is_string)) {
-            return Err(Error::data("`lora_bias` is true beside `use_dora` or a named `init_lora_weights`, which PEFT does not allow"));
+        if self.lora_bias
+            && (self.dora || json.get("init_lora_weights").is_some_and(Value::is_string))
+        {
+            return Err(Error::data(
+                "`lora_bias` is true beside `use_dora` or a named `init_lora_weights`, which PEFT does not allow",
+            ));
         }
         Ok(())
     }
@@ -137,18 +161,27 @@ fn kind(json: &Map<String, Value>) -> Result<(), Error> {
             let message = format!("`peft_type` is {}, only \"LORA\" is known", shown(kind));
             return Err(Error::data(message).hint(format!("if it changes weights, {MERGE}")));
         }
-        None if ["lora_parameters", "fine_tune_type", "lora_layers"].iter().any(|key| json.contains_key(*key)) => {
+        None if ["lora_parameters", "fine_tune_type", "lora_layers"]
+            .iter()
+            .any(|key| json.contains_key(*key)) =>
+        {
             return Err(Error::data("it is an adapter of mlx-lm, whose factors lie and are named differently")
                 .hint("fuse it with `mlx_lm.fuse --model … --adapter-path … --save-path fused` and give the fused model"));
         }
-        None => return Err(Error::data("its config has no `peft_type`, so it is no adapter of PEFT")),
+        None => {
+            return Err(Error::data("its config has no `peft_type`, so it is no adapter of PEFT"));
+        }
     }
     match text("task_type") {
         None => Ok(()),
         Some(Value::String(task)) if task == "CAUSAL_LM" => Ok(()),
         Some(task) => {
-            let message = format!("`task_type` is {}, but the model predicts next tokens: only \"CAUSAL_LM\" is known", shown(task));
-            Err(Error::data(message).hint("an adapter for another task has a head of its own, which this model lacks"))
+            let message = format!(
+                "`task_type` is {}, but the model predicts next tokens: only \"CAUSAL_LM\" is known",
+                shown(task)
+            );
+            Err(Error::data(message)
+                .hint("an adapter for another task has a head of its own, which this model lacks"))
         }
     }
 }
@@ -164,18 +197,29 @@ fn start(value: Option<&Value>) -> Result<Start, Error> {
         (_, "pissa") => return Ok(Start::Pissa),
         _ if name.eq_ignore_ascii_case("olora") => return Ok(Start::Olora),
         _ if name.eq_ignore_ascii_case("gaussian") => return Ok(Start::Nothing),
-        _ if name.starts_with("pissa_niter_") => "the components that were taken out of the weights are drawn anew each time (fast SVD)",
+        _ if name.starts_with("pissa_niter_") => {
+            "the components that were taken out of the weights are drawn anew each time (fast SVD)"
+        }
         _ if name.starts_with("corda") => {
             "the components that were taken out of the weights depend on data, which the adapter does not hold"
         }
-        (_, "lora_ga") => "what was taken out of the weights depends on gradients, which the adapter does not hold",
+        (_, "lora_ga") => {
+            "what was taken out of the weights depends on gradients, which the adapter does not hold"
+        }
         (_, "loftq") => {
-            let error = Error::data("`init_lora_weights` is \"loftq\": its factors are for weights that LoftQ quantised");
-            return Err(error.hint("save the quantised base too, and give the adapter `init_lora_weights` true"));
+            let error = Error::data(
+                "`init_lora_weights` is \"loftq\": its factors are for weights that LoftQ quantised",
+            );
+            return Err(error.hint(
+                "save the quantised base too, and give the adapter `init_lora_weights` true",
+            ));
         }
         _ => {
             let known = "true, false, \"gaussian\", \"orthogonal\", \"eva\", \"mica\", \"pissa\" and \"olora\"";
-            return Err(Error::data(format!("`init_lora_weights` is {}; known are {known}", shown(value))));
+            return Err(Error::data(format!(
+                "`init_lora_weights` is {}; known are {known}",
+                shown(value)
+            )));
         }
     };
     Err(Error::data(format!("`init_lora_weights` is {}: {why}", shown(value))).hint(CONVERT))
@@ -183,23 +227,32 @@ fn start(value: Option<&Value>) -> Result<Start, Error> {
 
 /// Reads `trainable_token_indices`.
 fn rows(value: Option<&Value>) -> Result<Option<Rows>, Error> {
-    let wrong = |value: &Value| Error::data(format!("`trainable_token_indices` is {}, not token ids", shown(value)));
+    let wrong = |value: &Value| {
+        Error::data(format!("`trainable_token_indices` is {}, not token ids", shown(value)))
+    };
     let ids = |value: &Value| {
-        let ids: Option<Vec<i64>> = value.as_array().and_then(|ids| ids.iter().map(Value::as_i64).collect());
+        let ids: Option<Vec<i64>> =
+            value.as_array().and_then(|ids| ids.iter().map(Value::as_i64).collect());
         ids.ok_or_else(|| wrong(value))
     };
     Ok(match value {
         None | Some(Value::Null) => None,
-        Some(Value::Object(fields)) => {
-            Some(Rows::Of(fields.iter().map(|(name, value)| Ok((name.clone(), ids(value)?))).collect::<Result<_, Error>>()?))
-        }
+        Some(Value::Object(fields)) => Some(Rows::Of(
+            fields
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), ids(value)?)))
+                .collect::<Result<_, Error>>()?,
+        )),
         Some(list) => Some(Rows::Embedding(ids(list)?)),
     })
 }
 
 /// A rank: a whole number above 0, and one that memory could hold.
 fn rank(value: &Value) -> Option<usize> {
-    value.as_u64().and_then(|rank| usize::try_from(rank).ok()).filter(|rank| (1..=1 << 24).contains(rank))
+    value
+        .as_u64()
+        .and_then(|rank| usize::try_from(rank).ok())
+        .filter(|rank| (1..=1 << 24).contains(rank))
 }
 
 /// The fields of a config, with errors that name them.
@@ -211,24 +264,33 @@ impl<'a> Fields<'a> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
-            Some(value) => Err(Error::data(format!("`{key}` is {}, neither true nor false", shown(value)))),
+            Some(value) => {
+                Err(Error::data(format!("`{key}` is {}, neither true nor false", shown(value))))
+            }
         }
     }
 
     /// A number, or what PEFT takes where there is none.
     fn or<T>(&self, key: &str, default: T, read: impl Fn(&Value) -> Option<T>) -> Result<T, Error> {
         let Some(value) = self.0.get(key) else { return Ok(default) };
-        read(value).ok_or_else(|| Error::data(format!("`{key}` is {}, which it cannot be", shown(value))))
+        read(value)
+            .ok_or_else(|| Error::data(format!("`{key}` is {}, which it cannot be", shown(value))))
     }
 
     /// Numbers by pattern.
-    fn patterns<T>(&self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Result<Vec<(&'a String, T)>, Error> {
-        let wrong = |value: &Value| Error::data(format!("`{key}` holds {}, which it cannot", shown(value)));
+    fn patterns<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Vec<(&'a String, T)>, Error> {
+        let wrong =
+            |value: &Value| Error::data(format!("`{key}` holds {}, which it cannot", shown(value)));
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(vec![]),
-            Some(Value::Object(fields)) => {
-                fields.iter().map(|(name, value)| Ok((name, read(value).ok_or_else(|| wrong(value))?))).collect()
-            }
+            Some(Value::Object(fields)) => fields
+                .iter()
+                .map(|(name, value)| Ok((name, read(value).ok_or_else(|| wrong(value))?)))
+                .collect(),
             Some(value) => Err(wrong(value)),
         }
     }
@@ -262,11 +324,20 @@ mod tests {
         assert_eq!(read(json!({})).unwrap().start, Start::Nothing);
         for name in ["pissa_niter_4", "corda", "lora_ga"] {
             let error = read(json!({ "init_lora_weights": name })).unwrap_err();
-            assert!(error.message.starts_with(&format!("`init_lora_weights` is \"{name}\": ")), "{}", error.message);
+            assert!(
+                error.message.starts_with(&format!("`init_lora_weights` is \"{name}\": ")),
+                "{}",
+                error.message
+            );
             assert!(error.hint.unwrap().contains("path_initial_model_for_weight_conversion"));
         }
         for value in [json!("loftq"), json!("next_year"), json!("True"), json!(1)] {
-            assert!(read(json!({ "init_lora_weights": value })).unwrap_err().message.starts_with("`init_lora_weights` is "));
+            assert!(
+                read(json!({ "init_lora_weights": value }))
+                    .unwrap_err()
+                    .message
+                    .starts_with("`init_lora_weights` is ")
+            );
         }
     }
 
@@ -276,9 +347,20 @@ mod tests {
         let scaled = |more: Value| read(more).unwrap().scaled(q).unwrap();
         assert_eq!(scaled(json!({})), (4, 2.0));
         assert_eq!(scaled(json!({ "use_rslora": true })), (4, 4.0));
-        assert_eq!(scaled(json!({ "lora_alpha": -2.5, "rank_pattern": { "q_proj": 5 } })), (5, -0.5));
-        assert_eq!(scaled(json!({ "alpha_pattern": { "^model.layers.0.self_attn.q_proj": 64, "q_proj": 1 } })), (4, 16.0));
-        assert_eq!(Config::read(r#"{ "peft_type": "LORA" }"#).unwrap().scaled(q).unwrap(), (8, 1.0));
+        assert_eq!(
+            scaled(json!({ "lora_alpha": -2.5, "rank_pattern": { "q_proj": 5 } })),
+            (5, -0.5)
+        );
+        assert_eq!(
+            scaled(
+                json!({ "alpha_pattern": { "^model.layers.0.self_attn.q_proj": 64, "q_proj": 1 } })
+            ),
+            (4, 16.0)
+        );
+        assert_eq!(
+            Config::read(r#"{ "peft_type": "LORA" }"#).unwrap().scaled(q).unwrap(),
+            (8, 1.0)
+        );
     }
 
     #[test]
@@ -292,8 +374,14 @@ mod tests {
             (json!({ "rank_pattern": { "q": 0 } }), "`rank_pattern` holds 0"),
             (json!({ "alpha_pattern": [1] }), "`alpha_pattern` holds [1]"),
             (json!({ "bias": "some" }), "`bias` is \"some\"; known are"),
-            (json!({ "modules_to_save": "lm_head" }), "`modules_to_save` is \"lm_head\", not a list"),
-            (json!({ "trainable_token_indices": [1.5] }), "`trainable_token_indices` is [1.5], not token ids"),
+            (
+                json!({ "modules_to_save": "lm_head" }),
+                "`modules_to_save` is \"lm_head\", not a list",
+            ),
+            (
+                json!({ "trainable_token_indices": [1.5] }),
+                "`trainable_token_indices` is [1.5], not token ids",
+            ),
             (json!({ "task_type": "SEQ_CLS" }), "`task_type` is \"SEQ_CLS\""),
             (json!({ "peft_type": "LOHA" }), "`peft_type` is \"LOHA\", only \"LORA\" is known"),
             (json!({ "lora_bias": true, "use_dora": true }), "`lora_bias` is true beside"),
@@ -301,7 +389,10 @@ mod tests {
             let message = read(more).unwrap_err().message;
             assert!(message.starts_with(want), "{message} does not say {want}");
         }
-        let mlx = Config::read(r#"{ "fine_tune_type": "lora", "num_layers": 4, "lora_parameters": { "rank": 8 } }"#).unwrap_err();
+        let mlx = Config::read(
+            r#"{ "fine_tune_type": "lora", "num_layers": 4, "lora_parameters": { "rank": 8 } }"#,
+        )
+        .unwrap_err();
         assert!(mlx.message.contains("mlx-lm") && mlx.hint.unwrap().contains("mlx_lm.fuse"));
     }
 }

@@ -20,7 +20,9 @@ pub(super) fn config(folder: &Path) -> Result<String> {
     let path = folder.join(CONFIG);
     let problem = |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", path.display()));
     let file = match File::open(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(without_config(folder, problem(e)).into()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(without_config(folder, problem(e)).into());
+        }
         file => file.map_err(problem)?,
     };
     let mut text = vec![];
@@ -29,9 +31,14 @@ pub(super) fn config(folder: &Path) -> Result<String> {
         return Err(lfs::pointer_error(&path).into());
     }
     if text.len() as u64 > LARGEST {
-        bail_data!("`{}` is larger than {} MiB, which no adapter's config is", path.display(), LARGEST >> 20);
+        bail_data!(
+            "`{}` is larger than {} MiB, which no adapter's config is",
+            path.display(),
+            LARGEST >> 20
+        );
     }
-    String::from_utf8(text).map_err(|_| Error::data(format!("`{}` is no UTF-8 text", path.display())).into())
+    String::from_utf8(text)
+        .map_err(|_| Error::data(format!("`{}` is no UTF-8 text", path.display())).into())
 }
 
 /// What a folder without a config is.
@@ -40,10 +47,14 @@ fn without_config(folder: &Path, error: Error) -> Error {
     let has = |name: &str| folder.join(name).is_file();
     if !inside.is_empty() {
         let names: Vec<String> = inside.iter().map(|name| format!("`{name}`")).collect();
-        return error.hint(format!("there are adapters in folders below it: {}; name one of them", names.join(", ")));
+        return error.hint(format!(
+            "there are adapters in folders below it: {}; name one of them",
+            names.join(", ")
+        ));
     }
     if has("config.json") {
-        return error.hint("the folder holds a whole model: give it as the model, without an adapter");
+        return error
+            .hint("the folder holds a whole model: give it as the model, without an adapter");
     }
     if has(WEIGHTS) {
         return error.hint("it stands beside the weights: copy it from where they come from");
@@ -55,8 +66,10 @@ fn without_config(folder: &Path, error: Error) -> Error {
 fn subfolders(folder: &Path) -> Vec<String> {
     const MOST: usize = 8;
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.filter(|e| e.path().join(CONFIG).is_file()).map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = entries
+        .filter(|e| e.path().join(CONFIG).is_file())
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names.truncate(MOST);
     names
@@ -70,7 +83,9 @@ pub(super) fn weights(folder: &Path) -> Result<Safetensors> {
     }
     let mut begin = vec![];
     if let Ok(file) = File::open(&path) {
-        file.take(1025).read_to_end(&mut begin).map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+        file.take(1025)
+            .read_to_end(&mut begin)
+            .map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
     }
     if lfs::is_pointer(&begin) {
         return Err(lfs::pointer_error(&path).into());
@@ -82,15 +97,23 @@ pub(super) fn weights(folder: &Path) -> Result<Safetensors> {
 fn instead(folder: &Path, wanted: &Path) -> Result<()> {
     let has = |name: &str| folder.join(name).is_file();
     if has("adapter_model.bin") {
-        let message = format!("`{}` holds a pickled `adapter_model.bin`, which is not read; save it as safetensors", folder.display());
+        let message = format!(
+            "`{}` holds a pickled `adapter_model.bin`, which is not read; save it as safetensors",
+            folder.display()
+        );
         let hint = "load it with peft and save it again: `PeftModel.from_pretrained(base, adapter).save_pretrained(\"new\")`";
         return Err(Error::data(message).hint(hint).into());
     }
-    let parts = |e: &PathBuf| e.file_name().is_some_and(|n| n.to_string_lossy().starts_with("adapter_model-"));
+    let parts = |e: &PathBuf| {
+        e.file_name().is_some_and(|n| n.to_string_lossy().starts_with("adapter_model-"))
+    };
     if std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| parts(&entry.path())) {
-        return Err(Error::data(format!("`{}` holds the adapter in parts, which PEFT does not load either", folder.display()))
-            .hint(format!("write them into one `{}`", wanted.file_name().unwrap_or_default().display()))
-            .into());
+        return Err(Error::data(format!(
+            "`{}` holds the adapter in parts, which PEFT does not load either",
+            folder.display()
+        ))
+        .hint(format!("write them into one `{}`", wanted.file_name().unwrap_or_default().display()))
+        .into());
     }
     Ok(())
 }
@@ -107,7 +130,11 @@ mod tests {
             for name in names {
                 let path = home.path().join(name);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n").unwrap();
+                std::fs::write(
+                    path,
+                    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+                )
+                .unwrap();
             }
             let error = read(home.path()).unwrap_err();
             assert_eq!(class_of(&error), crate::error::Class::Data);
@@ -117,7 +144,11 @@ mod tests {
         let tensors: fn(&Path) -> Result<()> = |path| weights(path).map(drop);
         for (names, read, want) in [
             (vec!["config.json"], text, "holds a whole model"),
-            (vec!["two/adapter_config.json", "one/adapter_config.json"], text, "below it: `one`, `two`; name one"),
+            (
+                vec!["two/adapter_config.json", "one/adapter_config.json"],
+                text,
+                "below it: `one`, `two`; name one",
+            ),
             (vec![WEIGHTS], text, "stands beside the weights"),
             (vec![CONFIG], text, "is a Git LFS pointer"),
             (vec![CONFIG, WEIGHTS], tensors, "is a Git LFS pointer"),

@@ -112,7 +112,10 @@ pub(super) fn check(config: &Map<String, Value>) -> Result<(), Error> {
             None => {
                 let near = nearest(key, KEYS.iter().map(|(known, _)| *known));
                 let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                let message = format!("its config has a key `{key}` with the value {}, which is not known{near}", shown(value));
+                let message = format!(
+                    "its config has a key `{key}` with the value {}, which is not known{near}",
+                    shown(value)
+                );
                 return Err(Error::data(message).hint("take the key out if it says nothing about the weights; PEFT 0.21 would ignore it"));
             }
         }
@@ -134,10 +137,18 @@ mod tests {
         let nothing = json!({ "a": null, "b": false, "c": "", "d": [], "e": {}, "use_qalora": false, "kasa_config": null });
         assert_eq!(said(nothing), "");
         for value in [json!(true), json!(0), json!("x"), json!([1]), json!({ "x": 1 })] {
-            assert!(said(json!({ "new_variant": value })).contains("a key `new_variant` with the value"));
+            assert!(
+                said(json!({ "new_variant": value }))
+                    .contains("a key `new_variant` with the value")
+            );
         }
-        assert!(said(json!({ "rank_patern": { "q": 1 } })).ends_with("did you mean `rank_pattern`?"));
-        assert!(said(json!({ "alora_invocation_tokens": [1, 2] })).starts_with("`alora_invocation_tokens` is [1,2]: "));
+        assert!(
+            said(json!({ "rank_patern": { "q": 1 } })).ends_with("did you mean `rank_pattern`?")
+        );
+        assert!(
+            said(json!({ "alora_invocation_tokens": [1, 2] }))
+                .starts_with("`alora_invocation_tokens` is [1,2]: ")
+        );
     }
 
     #[test]

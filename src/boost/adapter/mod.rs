@@ -67,7 +67,10 @@ impl Loaded {
             name.split_once('@').map_or(name, |(name, _)| name).to_lowercase()
         }
         let other = self.base.iter().filter(|base| last(base) != last(model));
-        other.map(|base| format!("it says that it was trained on `{base}`")).chain(self.notes.iter().cloned()).collect()
+        other
+            .map(|base| format!("it says that it was trained on `{base}`"))
+            .chain(self.notes.iter().cloned())
+            .collect()
     }
 }
 
@@ -88,35 +91,55 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
             named.map(|name| format!("its tensors bear the adapter's name `{name}`; PEFT finds them with `adapter_name=\"{name}\"` alone"));
         let mut training = config.training.clone();
         if config.dora {
-            training.push("training on moves whole weights, where DoRA moved factors and magnitudes".into());
+            training.push(
+                "training on moves whole weights, where DoRA moved factors and magnitudes".into(),
+            );
         }
         let notes = config.notes.iter().cloned().chain(named).chain(notes).collect();
-        Ok(Loaded { booster: Booster::from_overlay(overlay), training, notes, base: config.base.clone() })
+        Ok(Loaded {
+            booster: Booster::from_overlay(overlay),
+            training,
+            notes,
+            base: config.base.clone(),
+        })
     };
     over().with_context(cannot)
 }
 
 /// The place of a module in `model`, and A [r, in] and B [out, r], by the names that a run's files give them; `what` is the
 /// file in messages.
-pub(super) fn factors(tensors: &Safetensors, module: &str, model: &Model, what: &str) -> Result<((usize, Role), [Tensor; 2])> {
+pub(super) fn factors(
+    tensors: &Safetensors,
+    module: &str,
+    model: &Model,
+    what: &str,
+) -> Result<((usize, Role), [Tensor; 2])> {
     let Some((layer, role)) = place(module, model) else {
         bail_data!("{what} is for a module `{module}`, which the model does not have");
     };
     let name = |part: &str| format!("{PREFIX}{module}.lora_{part}.weight");
     let [a, b] = ["A", "B"].map(|part| tensors.shape(&name(part)));
-    rank_of(module, a, b, model.target_shape(role)).map_err(|e| Error::data(format!("{what}: {e}")))?;
+    rank_of(module, a, b, model.target_shape(role))
+        .map_err(|e| Error::data(format!("{what}: {e}")))?;
     let load = |part: &str| tensors.load(&name(part), model.factor_dtype(), model.device());
     Ok(((layer, role), [load("A")?, load("B")?]))
 }
 
 /// The rank of factors of these shapes, of a module [out, in]; else what is wrong with them.
-fn rank_of(module: &str, a: Option<&[usize]>, b: Option<&[usize]>, (out, inner): (usize, usize)) -> Result<usize, String> {
+fn rank_of(
+    module: &str,
+    a: Option<&[usize]>,
+    b: Option<&[usize]>,
+    (out, inner): (usize, usize),
+) -> Result<usize, String> {
     match (a, b) {
         (Some(&[r, i]), Some(&[o, q])) if r == q && r > 0 && (o, i) == (out, inner) => Ok(r),
-        (Some([0]), Some([0])) => {
-            Err(format!("factors of `{module}` are empty: they were written under DeepSpeed ZeRO-3, which has to gather them first"))
-        }
-        (Some(a), Some(b)) => Err(format!("factors of `{module}` have shapes {a:?} and {b:?}; the module is {out} × {inner}")),
+        (Some([0]), Some([0])) => Err(format!(
+            "factors of `{module}` are empty: they were written under DeepSpeed ZeRO-3, which has to gather them first"
+        )),
+        (Some(a), Some(b)) => Err(format!(
+            "factors of `{module}` have shapes {a:?} and {b:?}; the module is {out} × {inner}"
+        )),
         (a, _) => {
             let (there, missing) = if a.is_some() { ("A", "B") } else { ("B", "A") };
             Err(format!("there is the factor {there} of `{module}`, but not {missing}"))
@@ -127,7 +150,10 @@ fn rank_of(module: &str, a: Option<&[usize]>, b: Option<&[usize]>, (out, inner):
 /// A pair's factors by the names that PEFT gives them, in f32.
 pub(super) fn named_factors(module: &str, pair: &Pair) -> Result<[(String, Tensor); 2]> {
     let one = |part: &str, tensor: &Tensor| {
-        Ok::<_, candle_core::Error>((format!("{PREFIX}{module}.lora_{part}.weight"), tensor.to_dtype(candle_core::DType::F32)?))
+        Ok::<_, candle_core::Error>((
+            format!("{PREFIX}{module}.lora_{part}.weight"),
+            tensor.to_dtype(candle_core::DType::F32)?,
+        ))
     };
     Ok([one("A", &pair.a)?, one("B", &pair.b)?])
 }
@@ -164,11 +190,18 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
         ranks.insert(module.clone(), rank);
         alphas.insert(module, pair.scale * rank as f64);
     }
-    let (rank, alpha) = (ranks.values().next().copied().unwrap_or(1), alphas.values().next().copied().unwrap_or(1.0));
+    let (rank, alpha) = (
+        ranks.values().next().copied().unwrap_or(1),
+        alphas.values().next().copied().unwrap_or(1.0),
+    );
     let layers: BTreeSet<usize> = pairs.keys().map(|k| k.0).collect();
     let roles: BTreeSet<&str> = pairs.keys().map(|k| k.1.name()).collect();
     // A module outside layers × targets would be made by peft with random factors: name modules one by one then.
-    let targets: Value = if pairs.len() == layers.len() * roles.len() { json!(roles) } else { json!(ranks.keys().collect::<Vec<_>>()) };
+    let targets: Value = if pairs.len() == layers.len() * roles.len() {
+        json!(roles)
+    } else {
+        json!(ranks.keys().collect::<Vec<_>>())
+    };
     let full = pairs.len() == layers.len() * roles.len();
     ranks.retain(|_, r| *r != rank);
     alphas.retain(|_, a| *a != alpha);
@@ -179,7 +212,8 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
         "rank_pattern": ranks, "alpha_pattern": alphas, "inference_mode": true,
     });
     save::write_folder(folder, |folder| {
-        std::fs::write(folder.join(CONFIG), format!("{config:#}\n")).with_context(|| format!("cannot write `{CONFIG}`"))?;
+        std::fs::write(folder.join(CONFIG), format!("{config:#}\n"))
+            .with_context(|| format!("cannot write `{CONFIG}`"))?;
         save::write_safetensors(&folder.join("adapter_model.safetensors"), &tensors)
     })
 }
@@ -195,7 +229,13 @@ mod tests {
         let model = testing::model(&testing::config(), DType::F32)?;
         let home = tempfile::tempdir()?;
         let all = testing::overlay(&model, &[0, 2], false)?;
-        let some = Overlay::new(all.pairs().iter().filter(|(k, _)| **k != (2, Role::V)).map(|(k, p)| (*k, p.clone())).collect());
+        let some = Overlay::new(
+            all.pairs()
+                .iter()
+                .filter(|(k, _)| **k != (2, Role::V))
+                .map(|(k, p)| (*k, p.clone()))
+                .collect(),
+        );
         for (name, overlay) in [("all", all), ("some", some)] {
             let folder = home.path().join(name);
             save(&Booster::from_overlay(overlay.clone()), &folder, "base")?;
@@ -207,7 +247,10 @@ mod tests {
                 assert_eq!(got.b.to_vec2::<f32>()?, pair.b.to_vec2::<f32>()?);
                 assert_eq!(got.scale, pair.scale);
             }
-            assert!(save(&loaded, &folder, "base").is_err(), "an existing folder is not overwritten");
+            assert!(
+                save(&loaded, &folder, "base").is_err(),
+                "an existing folder is not overwritten"
+            );
         }
         Ok(())
     }
@@ -219,8 +262,10 @@ mod tests {
         let folder = home.path().join("a");
         save(&Booster::from_overlay(testing::overlay(&model, &[1], false)?), &folder, "base")?;
         let good = std::fs::read_to_string(folder.join("adapter_config.json"))?;
-        let small = testing::model(&crate::model::Config { layers: 1, ..testing::config() }, DType::F32)?;
-        let other = testing::model(&crate::model::Config { ff: 8, ..testing::config() }, DType::F32)?;
+        let small =
+            testing::model(&crate::model::Config { layers: 1, ..testing::config() }, DType::F32)?;
+        let other =
+            testing::model(&crate::model::Config { ff: 8, ..testing::config() }, DType::F32)?;
         let said = |model: &Model| {
             load(&folder, model, Weights::Base)
                 .err()
@@ -228,12 +273,24 @@ mod tests {
                 .unwrap_or((crate::error::Class::Run, "no error".into()))
         };
         for (model, text, want) in [
-            (&small, good.clone(), "is for a module `model.layers.1.mlp.down_proj`, which the model does not have"),
+            (
+                &small,
+                good.clone(),
+                "is for a module `model.layers.1.mlp.down_proj`, which the model does not have",
+            ),
             (&other, good.clone(), ": factors of `model.layers.1.mlp.down_proj` have shapes"),
             (&model, good.replace("\"LORA\"", "\"LOHA\""), "only \"LORA\" is known"),
             (&model, good.replace("\"r\": 2", "\"r\": -2"), "`r` is -2, which it cannot be"),
-            (&model, good.replace("\"r\": 2", "\"r\": 3"), "the rank 3, its factors have the rank 2"),
-            (&model, good.replace("\"down_proj\",", ""), "factors of `model.layers.1.mlp.down_proj`, which `target_modules` leaves out"),
+            (
+                &model,
+                good.replace("\"r\": 2", "\"r\": 3"),
+                "the rank 3, its factors have the rank 2",
+            ),
+            (
+                &model,
+                good.replace("\"down_proj\",", ""),
+                "factors of `model.layers.1.mlp.down_proj`, which `target_modules` leaves out",
+            ),
             (&model, good[..20].to_string(), "its config is no JSON"),
         ] {
             std::fs::write(folder.join("adapter_config.json"), text)?;

@@ -14,7 +14,8 @@ const CLOSE: f64 = 1e-13;
 /// The pair behind which `(b, a)` with the same scale is taken away: [A; A₀] and [B, −B₀].
 pub(super) fn without(pair: &Pair, (b, a): (Tensor, Tensor)) -> Result<Pair> {
     let like = |t: Tensor| t.to_dtype(pair.a.dtype())?.to_device(pair.a.device());
-    let (a, b) = (Tensor::cat(&[&pair.a, &like(a)?], 0)?, Tensor::cat(&[&pair.b, &like(b)?.neg()?], 1)?);
+    let (a, b) =
+        (Tensor::cat(&[&pair.a, &like(a)?], 0)?, Tensor::cat(&[&pair.b, &like(b)?.neg()?], 1)?);
     Ok(Pair { a, b: b.contiguous()?, scale: pair.scale })
 }
 
@@ -47,7 +48,12 @@ pub(super) fn pissa(weight: &Tensor, rank: usize, scale: f64) -> Result<(Tensor,
     let left = leading(&small, rank)?;
     let right = left.matmul(&small)?;
     let values = right.sqr()?.sum(1)?.sqrt()?.to_vec1::<f64>()?;
-    let each = |power: f64| values.iter().map(|&v| if v > 0.0 { (v / scale).sqrt() * v.powf(power) } else { 0.0 }).collect::<Vec<f64>>();
+    let each = |power: f64| {
+        values
+            .iter()
+            .map(|&v| if v > 0.0 { (v / scale).sqrt() * v.powf(power) } else { 0.0 })
+            .collect::<Vec<f64>>()
+    };
     let (left, right) = (scaled(&left, each(0.0))?, scaled(&right, each(-1.0))?);
     let (b, a) = if wide { (left, right) } else { (right, left) };
     Ok((b.t()?.contiguous()?, a))
@@ -65,7 +71,11 @@ fn leading(matrix: &Tensor, rank: usize) -> Result<Tensor> {
     let mut stream = Stream::new(0, "adapter/pissa");
     let turned = matrix.t()?;
     let product = |v: &[f64]| -> Result<Vec<f64>> {
-        Tensor::from_slice(v, (1, n), &Device::Cpu)?.matmul(matrix)?.matmul(&turned)?.flatten_all()?.to_vec1()
+        Tensor::from_slice(v, (1, n), &Device::Cpu)?
+            .matmul(matrix)?
+            .matmul(&turned)?
+            .flatten_all()?
+            .to_vec1()
     };
     let mut basis: Vec<Vec<f64>> = vec![];
     let (mut diagonal, mut beside) = (vec![], vec![]);
@@ -83,7 +93,8 @@ fn leading(matrix: &Tensor, rank: usize) -> Result<Tensor> {
             let mut order: Vec<usize> = (0..values.len()).collect();
             order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
             order.truncate(rank);
-            let close = order.iter().all(|&i| (left * vectors[basis.len() - 1][i]).abs() <= CLOSE * scale);
+            let close =
+                order.iter().all(|&i| (left * vectors[basis.len() - 1][i]).abs() <= CLOSE * scale);
             if done || close {
                 let row = |&i: &usize| {
                     let mut sum = vec![0.0; n];
@@ -150,10 +161,13 @@ fn eigen(diagonal: &[f64], beside: &[f64]) -> (Vec<f64>, Vec<Vec<f64>>) {
     let mut d = diagonal.to_vec();
     let mut e: Vec<f64> = beside.iter().copied().chain([0.0]).collect();
     e.truncate(n);
-    let mut z: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
+    let mut z: Vec<Vec<f64>> =
+        (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect();
     for l in 0..n {
         for _ in 0..MOST {
-            let m = (l..n - 1).find(|&m| e[m].abs() <= f64::EPSILON * (d[m].abs() + d[m + 1].abs())).unwrap_or(n - 1);
+            let m = (l..n - 1)
+                .find(|&m| e[m].abs() <= f64::EPSILON * (d[m].abs() + d[m + 1].abs()))
+                .unwrap_or(n - 1);
             if m == l {
                 break;
             }
@@ -219,9 +233,14 @@ mod tests {
                 let first = product(&(b.clone(), a.clone()), 2.0);
                 let rest = (&w - &first).unwrap();
                 let zero = first.t().unwrap().matmul(&rest).unwrap();
-                assert!(zero.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap() < 1e-9, "{out} {inner} {rank}");
-                let (next, last) = (pissa(&rest, 1, 1.0).unwrap(), pissa(&first, rank, 1.0).unwrap());
-                let length = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+                assert!(
+                    zero.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap() < 1e-9,
+                    "{out} {inner} {rank}"
+                );
+                let (next, last) =
+                    (pissa(&rest, 1, 1.0).unwrap(), pissa(&first, rank, 1.0).unwrap());
+                let length =
+                    |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
                 let last = last.1.narrow(0, rank - 1, 1).unwrap();
                 assert!(length(&next.1) <= length(&last) * (1.0 + 1e-9));
                 // Both factors have the same lengths, as in PEFT.
@@ -241,10 +260,29 @@ mod tests {
         let parts = olora(&w, 4).unwrap().unwrap();
         let sum = product(&parts, 1.0);
         assert!(apart(&sum.narrow(1, 0, 4).unwrap(), &w.narrow(1, 0, 4).unwrap()) < 1e-12);
-        assert!(apart(&parts.0.t().unwrap().matmul(&parts.0).unwrap(), &Tensor::eye(4, DType::F64, &Device::Cpu).unwrap()) < 1e-12);
-        assert!(olora(&Tensor::ones((9, 6), DType::F64, &Device::Cpu).unwrap(), 2).unwrap().is_none());
+        assert!(
+            apart(
+                &parts.0.t().unwrap().matmul(&parts.0).unwrap(),
+                &Tensor::eye(4, DType::F64, &Device::Cpu).unwrap()
+            ) < 1e-12
+        );
+        assert!(
+            olora(&Tensor::ones((9, 6), DType::F64, &Device::Cpu).unwrap(), 2).unwrap().is_none()
+        );
         let pair = Pair { a: parts.1.clone(), b: parts.0.clone(), scale: 1.5 };
         let nothing = without(&pair, parts).unwrap();
-        assert!(nothing.b.matmul(&nothing.a).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap() < 1e-12);
+        assert!(
+            nothing
+                .b
+                .matmul(&nothing.a)
+                .unwrap()
+                .abs()
+                .unwrap()
+                .max_all()
+                .unwrap()
+                .to_scalar::<f64>()
+                .unwrap()
+                < 1e-12
+        );
     }
 }

@@ -53,11 +53,16 @@ impl Stored {
         let mut twice = None;
         for name in tensors.names() {
             let Some(inside) = name.strip_prefix(PREFIX) else {
-                return Err(Error::data(format!("it has a tensor `{name}`, whose name does not begin with `{PREFIX}`")));
+                return Err(Error::data(format!(
+                    "it has a tensor `{name}`, whose name does not begin with `{PREFIX}`"
+                )));
             };
             if let Some((module, rest)) = inside.split_once(".lora_") {
                 let Some((part, adapter)) = part(rest) else {
-                    if let Some(adapter) = rest.strip_prefix("magnitude_vector.").filter(|adapter| !adapter.contains('.')) {
+                    if let Some(adapter) = rest
+                        .strip_prefix("magnitude_vector.")
+                        .filter(|adapter| !adapter.contains('.'))
+                    {
                         return Err(old_magnitude(name, adapter));
                     }
                     return Err(Error::data(format!(
@@ -68,9 +73,15 @@ impl Stored {
                 if part != Part::Magnitude || adapter.is_some() {
                     adapters.insert(adapter.map(str::to_owned));
                 }
-                let other = stored.factors.entry(module.to_owned()).or_default().insert(part, name.to_owned());
+                let other = stored
+                    .factors
+                    .entry(module.to_owned())
+                    .or_default()
+                    .insert(part, name.to_owned());
                 twice = twice.or(other.map(|other| (other, name.to_owned())));
-            } else if let Some((module, rest)) = inside.split_once(".token_adapter.trainable_tokens_delta") {
+            } else if let Some((module, rest)) =
+                inside.split_once(".token_adapter.trainable_tokens_delta")
+            {
                 // PEFT never writes the adapter's name behind rows.
                 adapters.extend(rest.strip_prefix('.').map(|adapter| Some(adapter.to_owned())));
                 stored.rows.insert(module.to_owned(), name.to_owned());
@@ -81,13 +92,20 @@ impl Stored {
             }
         }
         if adapters.len() > 1 {
-            let names: Vec<String> =
-                adapters.iter().map(|name| name.as_ref().map_or("one without a name".into(), |n| format!("`{n}`"))).collect();
-            return Err(Error::data(format!("its file holds tensors of several adapters: {}", names.join(", ")))
-                .hint("write each to a file of its own: `save_pretrained(…, selected_adapters=[…])`"));
+            let names: Vec<String> = adapters
+                .iter()
+                .map(|name| name.as_ref().map_or("one without a name".into(), |n| format!("`{n}`")))
+                .collect();
+            return Err(Error::data(format!(
+                "its file holds tensors of several adapters: {}",
+                names.join(", ")
+            ))
+            .hint("write each to a file of its own: `save_pretrained(…, selected_adapters=[…])`"));
         }
         if let Some((one, two)) = twice {
-            return Err(Error::data(format!("its tensors `{one}` and `{two}` are the same part of a module")));
+            return Err(Error::data(format!(
+                "its tensors `{one}` and `{two}` are the same part of a module"
+            )));
         }
         stored.adapter = adapters.pop_first().flatten();
         Ok(stored)
@@ -134,8 +152,10 @@ mod tests {
     fn stored(names: &[&str]) -> Result<Stored, Error> {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a.safetensors");
-        let one = |name: &&str| (name.to_string(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
-        crate::model::save::write_safetensors(&path, &names.iter().map(one).collect::<Vec<_>>()).unwrap();
+        let one =
+            |name: &&str| (name.to_string(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
+        crate::model::save::write_safetensors(&path, &names.iter().map(one).collect::<Vec<_>>())
+            .unwrap();
         Stored::of(&Safetensors::open(&[path]).unwrap())
     }
 
@@ -152,12 +172,18 @@ mod tests {
             "base_model.model.lm_head.weight",
         ]);
         let all = all.unwrap();
-        let parts: Vec<Part> = all.factors["model.layers.0.self_attn.q_proj"].keys().copied().collect();
+        let parts: Vec<Part> =
+            all.factors["model.layers.0.self_attn.q_proj"].keys().copied().collect();
         assert_eq!(parts, [Part::A, Part::B, Part::Magnitude]);
         assert_eq!(all.factors["model.embed_tokens"].keys().next(), Some(&Part::EmbeddingA));
         assert_eq!(all.adapter.as_deref(), Some("default"));
-        assert!(all.whole["model.layers.0.self_attn.q_proj.bias"].below && !all.whole["lm_head.weight"].below);
-        let rows = stored(&["base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"]).unwrap();
+        assert!(
+            all.whole["model.layers.0.self_attn.q_proj.bias"].below
+                && !all.whole["lm_head.weight"].below
+        );
+        let rows =
+            stored(&["base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"])
+                .unwrap();
         assert_eq!((rows.rows.len(), rows.adapter), (1, None));
     }
 
@@ -165,13 +191,28 @@ mod tests {
     fn what_is_no_single_adapter_is_refused() {
         let q = "base_model.model.model.layers.0.self_attn.q_proj";
         for (names, want) in [
-            (vec!["model.layers.0.self_attn.q_proj.lora_A.weight".to_owned()], "does not begin with `base_model.model.`"),
+            (
+                vec!["model.layers.0.self_attn.q_proj.lora_A.weight".to_owned()],
+                "does not begin with `base_model.model.`",
+            ),
             (vec![format!("{q}.lora_C.weight")], "which is no LoRA factor"),
             (vec![format!("{q}.lora_diag")], "which is no LoRA factor"),
-            (vec![format!("{q}.lora_A.one.weight"), format!("{q}.lora_A.two.weight")], "several adapters: `one`, `two`"),
+            (
+                vec![format!("{q}.lora_A.one.weight"), format!("{q}.lora_A.two.weight")],
+                "several adapters: `one`, `two`",
+            ),
             (vec![format!("{q}.lora_magnitude_vector.default")], "which PEFT 0.21 passes over"),
-            (vec![format!("{q}.lora_magnitude_vector"), format!("{q}.lora_magnitude_vector.weight")], "are the same part of a module"),
-            (vec![format!("{q}.lora_A.weight"), format!("{q}.lora_B.default.weight")], "one without a name, `default`"),
+            (
+                vec![
+                    format!("{q}.lora_magnitude_vector"),
+                    format!("{q}.lora_magnitude_vector.weight"),
+                ],
+                "are the same part of a module",
+            ),
+            (
+                vec![format!("{q}.lora_A.weight"), format!("{q}.lora_B.default.weight")],
+                "one without a name, `default`",
+            ),
         ] {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let message = stored(&names).unwrap_err().message;

@@ -24,19 +24,33 @@ pub(super) struct Pattern {
 impl Pattern {
     /// `text` of `key`, with what stands before and behind it. Errors (class data): no expression, or none that is known.
     pub fn new(key: &str, before: &str, text: &str, behind: &str) -> Result<Self, Error> {
-        let refused = |why: String| Error::data(format!("`{key}` holds a regular expression `{}` that {why}", shown(&text.into())));
+        let refused = |why: String| {
+            Error::data(format!(
+                "`{key}` holds a regular expression `{}` that {why}",
+                shown(&text.into())
+            ))
+        };
         if text.len() > LONGEST {
             return Err(refused(format!("is longer than {LONGEST} bytes")));
         }
-        let regex = RegexBuilder::new(&format!("{before}{text}{behind}")).backtrack_limit(BACKTRACKS).build();
-        let regex = regex.map_err(|e| refused(format!("cannot be read: {e}")).hint("name the modules one by one"))?;
+        let regex = RegexBuilder::new(&format!("{before}{text}{behind}"))
+            .backtrack_limit(BACKTRACKS)
+            .build();
+        let regex = regex.map_err(|e| {
+            refused(format!("cannot be read: {e}")).hint("name the modules one by one")
+        })?;
         Ok(Self { key: key.to_owned(), text: text.to_owned(), regex })
     }
 
     /// Errors (class data): a match that does not end.
     pub fn matches(&self, module: &str) -> Result<bool, Error> {
-        let endless =
-            |e| Error::data(format!("`{}`: the regular expression `{}` on `{module}`: {e}", self.key, shown(&self.text.as_str().into())));
+        let endless = |e| {
+            Error::data(format!(
+                "`{}`: the regular expression `{}` on `{module}`: {e}",
+                self.key,
+                shown(&self.text.as_str().into())
+            ))
+        };
         self.regex.is_match(module).map_err(endless)
     }
 
@@ -52,7 +66,9 @@ pub(super) struct ByPattern<T>(Vec<(Pattern, T)>);
 
 impl<T: Copy> ByPattern<T> {
     pub fn new(key: &str, values: Vec<(&String, T)>) -> Result<Self, Error> {
-        let one = |(text, value): (&String, T)| Ok((Pattern::new(key, r"^(?:.*\.)?(?:", text, ")$")?, value));
+        let one = |(text, value): (&String, T)| {
+            Ok((Pattern::new(key, r"^(?:.*\.)?(?:", text, ")$")?, value))
+        };
         Ok(Self(values.into_iter().map(one).collect::<Result<_, Error>>()?))
     }
 
@@ -102,7 +118,9 @@ fn ends_in(module: &str, name: &str) -> bool {
 
 /// A list of texts. Errors (class data): anything else.
 pub(super) fn texts(key: &str, value: &Value) -> Result<Vec<String>, Error> {
-    let list = value.as_array().and_then(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect());
+    let list = value
+        .as_array()
+        .and_then(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect());
     list.ok_or_else(|| Error::data(format!("`{key}` is {}, not a list of names", shown(value))))
 }
 
@@ -124,13 +142,21 @@ impl Targets {
     pub fn read(config: &Map<String, Value>, modules_to_save: &[String]) -> Result<Self, Error> {
         // What PEFT takes for models of the Llama family where nothing is said.
         let default = || Named::Ends(["q_proj", "v_proj"].map(str::to_owned).into());
-        let mut named = Named::read("target_modules", config.get("target_modules"))?.unwrap_or_else(default);
-        if config.get("target_modules").and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case("all-linear")) {
+        let mut named =
+            Named::read("target_modules", config.get("target_modules"))?.unwrap_or_else(default);
+        if config
+            .get("target_modules")
+            .and_then(Value::as_str)
+            .is_some_and(|text| text.eq_ignore_ascii_case("all-linear"))
+        {
             named = Named::Linear;
         }
         let empty = |named: &Named| matches!(named, Named::Ends(list) if list.is_empty());
-        let excluded = Named::read("exclude_modules", config.get("exclude_modules"))?.filter(|named| !empty(named));
-        let saved = modules_to_save.iter().map(|name| Pattern::new("modules_to_save", r"^(?:^|.*\.)(?:", name, r")(?:$|\..*)"));
+        let excluded = Named::read("exclude_modules", config.get("exclude_modules"))?
+            .filter(|named| !empty(named));
+        let saved = modules_to_save
+            .iter()
+            .map(|name| Pattern::new("modules_to_save", r"^(?:^|.*\.)(?:", name, r")(?:$|\..*)"));
         let saved = saved.collect::<Result<_, _>>()?;
         let layers = layers(config.get("layers_to_transform"))?;
         let indexed = match config.get("layers_pattern") {
@@ -141,16 +167,25 @@ impl Targets {
         let indexed: Vec<_> = indexed.iter().filter(|text| !text.is_empty()).collect();
         let by_layer = !layers.is_empty() || !indexed.is_empty();
         if by_layer && !matches!(named, Named::Ends(_)) {
-            return Err(Error::data("`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, not for a text"));
+            return Err(Error::data(
+                "`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, not for a text",
+            ));
         }
-        if layers.is_empty() && !indexed.is_empty() && config.get("layers_to_transform").is_none_or(Value::is_null) {
-            return Err(Error::data("`layers_pattern` says how layers are found, but `layers_to_transform` names none"));
+        if layers.is_empty()
+            && !indexed.is_empty()
+            && config.get("layers_to_transform").is_none_or(Value::is_null)
+        {
+            return Err(Error::data(
+                "`layers_pattern` says how layers are found, but `layers_to_transform` names none",
+            ));
         }
         // The first number among a module's names, or that behind a name.
         let indexed = if indexed.is_empty() {
             vec![Pattern::new("layers_pattern", "", r"^.*?\.[^.]*\.(?P<index>\d+)\.", "")?]
         } else {
-            let one = |text: &String| Pattern::new("layers_pattern", r"^(?:^|.*?\.)(?:", text, r")\.(?P<index>\d+)\.");
+            let one = |text: &String| {
+                Pattern::new("layers_pattern", r"^(?:^|.*?\.)(?:", text, r")\.(?P<index>\d+)\.")
+            };
             indexed.into_iter().map(one).collect::<Result<_, _>>()?
         };
         Ok(Self { named, excluded, saved, layers, indexed })
@@ -176,15 +211,20 @@ impl Targets {
         if !self.named.has(module)? {
             return Ok(Some("target_modules"));
         }
-        let exactly = matches!(&self.named, Named::Ends(list) if list.iter().any(|name| name == module));
+        let exactly =
+            matches!(&self.named, Named::Ends(list) if list.iter().any(|name| name == module));
         let layer = self.indexed.iter().find_map(|pattern| pattern.index(module));
-        let meant = self.layers.is_empty() || exactly || layer.is_some_and(|layer| self.layers.contains(&layer));
+        let meant = self.layers.is_empty()
+            || exactly
+            || layer.is_some_and(|layer| self.layers.contains(&layer));
         Ok((!meant).then_some("layers_to_transform"))
     }
 
     /// All modules of a model that have factors.
     pub fn of(&self, model: &Model) -> Result<Vec<String>, Error> {
-        let linear = (0..model.layers()).flat_map(|layer| model.roles().into_iter().map(move |role| names::in_layer(layer, role.path())));
+        let linear = (0..model.layers()).flat_map(|layer| {
+            model.roles().into_iter().map(move |role| names::in_layer(layer, role.path()))
+        });
         let ends = [EMBEDDING, HEAD].map(str::to_owned);
         let mut found = vec![];
         for module in linear.chain(ends) {
@@ -204,7 +244,12 @@ fn layers(value: Option<&Value>) -> Result<Vec<i64>, Error> {
         Some(Value::Array(items)) => items.iter().map(number).collect(),
         Some(value) => number(value).map(|layer| vec![layer]),
     };
-    found.ok_or_else(|| Error::data(format!("`layers_to_transform` is {}, not numbers of layers", value.map(shown).unwrap_or_default())))
+    found.ok_or_else(|| {
+        Error::data(format!(
+            "`layers_to_transform` is {}, not numbers of layers",
+            value.map(shown).unwrap_or_default()
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -218,24 +263,43 @@ mod tests {
 
     #[test]
     fn names_match_as_in_peft() {
-        let (q, down, head) = ("model.layers.1.self_attn.q_proj", "model.layers.11.mlp.down_proj", "lm_head");
+        let (q, down, head) =
+            ("model.layers.1.self_attn.q_proj", "model.layers.11.mlp.down_proj", "lm_head");
         for (config, want) in [
             (json!({}), [true, false, false]),
             (json!({ "target_modules": ["q_proj", "lm_head"] }), [true, false, true]),
-            (json!({ "target_modules": ["roj", "head", "layers.1.self_attn.q_proj"] }), [true, false, false]),
+            (
+                json!({ "target_modules": ["roj", "head", "layers.1.self_attn.q_proj"] }),
+                [true, false, false],
+            ),
             (json!({ "target_modules": "all-Linear" }), [true, true, false]),
             (json!({ "target_modules": r".*(?=down).*|lm_\w+" }), [false, true, true]),
             (json!({ "target_modules": "q_proj" }), [false, false, false]),
             (json!({ "target_modules": r"^(?!.*mlp).*_proj$" }), [true, false, false]),
-            (json!({ "target_modules": ["q_proj", "down_proj"], "layers_to_transform": [11] }), [false, true, false]),
+            (
+                json!({ "target_modules": ["q_proj", "down_proj"], "layers_to_transform": [11] }),
+                [false, true, false],
+            ),
             (
                 json!({ "target_modules": ["q_proj", "down_proj"], "layers_to_transform": 1, "layers_pattern": "layers" }),
                 [true, false, false],
             ),
-            (json!({ "target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": ["h", "blocks"] }), [false; 3]),
-            (json!({ "target_modules": [q, "lm_head"], "layers_to_transform": [5] }), [true, false, true]),
-            (json!({ "target_modules": ["q_proj", "down_proj"], "exclude_modules": r".*\.1\..*" }), [false, true, false]),
-            (json!({ "target_modules": ["q_proj", "down_proj"], "exclude_modules": ["mlp.down_proj"] }), [true, false, false]),
+            (
+                json!({ "target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": ["h", "blocks"] }),
+                [false; 3],
+            ),
+            (
+                json!({ "target_modules": [q, "lm_head"], "layers_to_transform": [5] }),
+                [true, false, true],
+            ),
+            (
+                json!({ "target_modules": ["q_proj", "down_proj"], "exclude_modules": r".*\.1\..*" }),
+                [false, true, false],
+            ),
+            (
+                json!({ "target_modules": ["q_proj", "down_proj"], "exclude_modules": ["mlp.down_proj"] }),
+                [true, false, false],
+            ),
         ] {
             let found = targets(config.clone());
             assert_eq!([q, down, head].map(|module| found.has(module).unwrap()), want, "{config}");
@@ -255,20 +319,38 @@ mod tests {
             ("layers.0.self_attn", false),
         ] {
             let (first, second) = (pattern.to_owned(), "self_attn.*".to_owned());
-            let found = ByPattern::new("alpha_pattern", vec![(&first, 1), (&second, 2)]).unwrap().of(q).unwrap();
+            let found = ByPattern::new("alpha_pattern", vec![(&first, 1), (&second, 2)])
+                .unwrap()
+                .of(q)
+                .unwrap();
             assert_eq!(found, Some(if want { 1 } else { 2 }), "{pattern}");
         }
     }
 
     #[test]
     fn expressions_that_cannot_be_read_are_named() {
-        let said = |config: Value| Targets::read(config.as_object().unwrap(), &[]).unwrap_err().message;
-        assert!(said(json!({ "target_modules": "(q" })).starts_with("`target_modules` holds a regular expression"));
-        assert!(said(json!({ "exclude_modules": "x".repeat(LONGEST + 1) })).contains("is longer than"));
-        assert!(said(json!({ "target_modules": [1] })).starts_with("`target_modules` is [1], not a list"));
-        assert!(said(json!({ "target_modules": "all-linear", "layers_to_transform": [0] })).contains("not for a text"));
+        let said =
+            |config: Value| Targets::read(config.as_object().unwrap(), &[]).unwrap_err().message;
+        assert!(
+            said(json!({ "target_modules": "(q" }))
+                .starts_with("`target_modules` holds a regular expression")
+        );
+        assert!(
+            said(json!({ "exclude_modules": "x".repeat(LONGEST + 1) })).contains("is longer than")
+        );
+        assert!(
+            said(json!({ "target_modules": [1] }))
+                .starts_with("`target_modules` is [1], not a list")
+        );
+        assert!(
+            said(json!({ "target_modules": "all-linear", "layers_to_transform": [0] }))
+                .contains("not for a text")
+        );
         assert!(said(json!({ "layers_to_transform": ["0"] })).contains("not numbers of layers"));
         let slow = targets(json!({ "target_modules": r"(?:(?=.)(\w|\.)+\1?)+!" }));
-        assert!(slow.has(&format!("model.{}", "a".repeat(200))).is_err_and(|e| e.message.starts_with("`target_modules`: the regular")));
+        assert!(
+            slow.has(&format!("model.{}", "a".repeat(200)))
+                .is_err_and(|e| e.message.starts_with("`target_modules`: the regular"))
+        );
     }
 }

@@ -16,20 +16,28 @@ impl Carry<'_> {
     /// model has. One that holds the model's own numbers is none.
     pub fn whole_tensors(&mut self) -> Result<()> {
         for (name, whole) in &self.stored.whole {
-            let Some((module, _)) = name.rsplit_once('.').filter(|_| self.shapes.contains_key(name)) else {
+            let Some((module, _)) =
+                name.rsplit_once('.').filter(|_| self.shapes.contains_key(name))
+            else {
                 return Err(unknown(&whole.name));
             };
             if whole.below != self.config.targets.has(module)? {
                 let is = if whole.below { "no" } else { "a" };
-                bail_data!("it has a tensor `{}`, which PEFT does not load: `{module}` is {is} module with factors", whole.name);
+                bail_data!(
+                    "it has a tensor `{}`, which PEFT does not load: `{module}` is {is} module with factors",
+                    whole.name
+                );
             }
-            let done =
-                self.dense.contains_key(name) || (whole.below && name.ends_with(".weight") && self.stored.factors.contains_key(module));
+            let done = self.dense.contains_key(name)
+                || (whole.below
+                    && name.ends_with(".weight")
+                    && self.stored.factors.contains_key(module));
             if done {
                 continue;
             }
             let tensor = self.load(&whole.name, name)?;
-            let tied = self.model.tied() && [names::EMBEDDING, names::HEAD].contains(&name.as_str());
+            let tied =
+                self.model.tied() && [names::EMBEDDING, names::HEAD].contains(&name.as_str());
             if tied || self.saved(module) || !self.is_own(name, &tensor) {
                 self.dense.insert(name.clone(), tensor);
             }
@@ -45,16 +53,25 @@ impl Carry<'_> {
     /// Errors (class data): `modules_to_save` names what the model or the file does not have.
     fn all_saved(&self) -> Result<()> {
         for saved in &self.config.modules_to_save {
-            let module = |name: &str| name.rsplit_once('.').is_some_and(|(module, _)| within(module, saved));
+            let module =
+                |name: &str| name.rsplit_once('.').is_some_and(|(module, _)| within(module, saved));
             let meant: Vec<&String> = self.shapes.keys().filter(|name| module(name)).collect();
             if meant.is_empty() {
                 bail_data!("`modules_to_save` names `{saved}`, which the model does not have");
             }
-            let follows = |name: &str| self.model.tied() && self.config.tying && name == names::HEAD;
-            let missing: Vec<&str> = meant.iter().map(|name| name.as_str()).filter(|name| !self.stored.whole.contains_key(*name)).collect();
+            let follows =
+                |name: &str| self.model.tied() && self.config.tying && name == names::HEAD;
+            let missing: Vec<&str> = meant
+                .iter()
+                .map(|name| name.as_str())
+                .filter(|name| !self.stored.whole.contains_key(*name))
+                .collect();
             let missing: Vec<&str> = missing.into_iter().filter(|name| !follows(name)).collect();
             if !missing.is_empty() {
-                bail_data!("`modules_to_save` names `{saved}`, but the file does not have {}", some(&missing));
+                bail_data!(
+                    "`modules_to_save` names `{saved}`, but the file does not have {}",
+                    some(&missing)
+                );
             }
         }
         Ok(())
@@ -65,22 +82,34 @@ impl Carry<'_> {
         self.all_rows()?;
         for (module, stored) in &self.stored.rows {
             let Some(ids) = self.ids(module) else {
-                bail_data!("it has rows of `{module}`, which `trainable_token_indices` does not name: PEFT would not load them");
+                bail_data!(
+                    "it has rows of `{module}`, which `trainable_token_indices` does not name: PEFT would not load them"
+                );
             };
             let name = format!("{module}.weight");
             if ![EMBEDDING, HEAD].contains(&module.as_str()) || self.dense.contains_key(&name) {
-                bail_data!("it has rows of `{module}`, which is no embedding, or is trained as a whole too");
+                bail_data!(
+                    "it has rows of `{module}`, which is no embedding, or is trained as a whole too"
+                );
             }
-            let (found, shape) = (self.tensors.shape(stored).unwrap_or_default(), self.shapes[&name].clone());
+            let (found, shape) =
+                (self.tensors.shape(stored).unwrap_or_default(), self.shapes[&name].clone());
             if found != [ids.len(), shape[1]] {
-                bail_data!("`{stored}` has shape {found:?}, `trainable_token_indices` asks for [{}, {}]", ids.len(), shape[1]);
+                bail_data!(
+                    "`{stored}` has shape {found:?}, `trainable_token_indices` asks for [{}, {}]",
+                    ids.len(),
+                    shape[1]
+                );
             }
             let mut sorted = ids.clone();
             sorted.sort_unstable();
             sorted.dedup();
             let beyond = ids.iter().find(|id| !usize::try_from(**id).is_ok_and(|id| id < shape[0]));
             if let Some(id) = beyond {
-                bail_data!("`trainable_token_indices` names the token {id}; the vocabulary has {} tokens", shape[0]);
+                bail_data!(
+                    "`trainable_token_indices` names the token {id}; the vocabulary has {} tokens",
+                    shape[0]
+                );
             }
             if sorted.len() < ids.len() {
                 bail_data!("`trainable_token_indices` names a token twice");
@@ -104,7 +133,10 @@ impl Carry<'_> {
     fn ids(&self, module: &str) -> Option<Vec<i64>> {
         match self.config.rows.as_ref()? {
             Rows::Embedding(ids) => (module == EMBEDDING).then(|| ids.clone()),
-            Rows::Of(all) => all.iter().find(|(name, _)| module.ends_with(name.as_str())).map(|(_, ids)| ids.clone()),
+            Rows::Of(all) => all
+                .iter()
+                .find(|(name, _)| module.ends_with(name.as_str()))
+                .map(|(_, ids)| ids.clone()),
         }
     }
 
@@ -119,13 +151,19 @@ impl Carry<'_> {
                 return Err(self.untied(HEAD));
             }
             if !(follows || ids.is_empty() || self.stored.rows.contains_key(module)) {
-                bail_data!("`trainable_token_indices` names tokens, but the file has no rows of `{module}`");
+                bail_data!(
+                    "`trainable_token_indices` names tokens, but the file has no rows of `{module}`"
+                );
             }
         }
         if let Some(Rows::Of(all)) = &self.config.rows
-            && let Some(name) = all.keys().find(|name| ![EMBEDDING, HEAD].iter().any(|module| module.ends_with(name.as_str())))
+            && let Some(name) = all.keys().find(|name| {
+                ![EMBEDDING, HEAD].iter().any(|module| module.ends_with(name.as_str()))
+            })
         {
-            bail_data!("`trainable_token_indices` names `{name}`, which is no embedding of the model");
+            bail_data!(
+                "`trainable_token_indices` names `{name}`, which is no embedding of the model"
+            );
         }
         Ok(())
     }
@@ -144,7 +182,10 @@ impl Carry<'_> {
             (Some(embedding), Some(head)) if hollow || same(&embedding, &head) => (embedding, None),
             (Some(_), Some(_)) => return Err(self.untied(HEAD)),
             // Rows of an embedding are those of the head too.
-            (Some(embedding), None) => (embedding, Some(EMBEDDING).filter(|module| self.saved(module) && !self.config.tying)),
+            (Some(embedding), None) => (
+                embedding,
+                Some(EMBEDDING).filter(|module| self.saved(module) && !self.config.tying),
+            ),
             (None, Some(head)) => (head, Some(HEAD).filter(|module| self.saved(module))),
         };
         let own = self.is_own(names::EMBEDDING, &one);
@@ -170,7 +211,12 @@ fn within(module: &str, saved: &str) -> bool {
 /// The error for a tensor that the model does not have.
 fn unknown(stored: &str) -> anyhow::Error {
     let error = Error::data(format!("it has a tensor `{stored}`, which the model does not have"));
-    let head = ["score", "classifier", "v_head", "qa_outputs"].iter().any(|head| stored.contains(head));
-    let hint = if head { "that is the head of another task" } else { "is the adapter for another base model?" };
+    let head =
+        ["score", "classifier", "v_head", "qa_outputs"].iter().any(|head| stored.contains(head));
+    let hint = if head {
+        "that is the head of another task"
+    } else {
+        "is the adapter for another base model?"
+    };
     error.hint(hint).into()
 }

@@ -89,8 +89,14 @@ fn story(world: &World, stream: &mut Stream) -> String {
         0 => format!("{a} meets {b} in {}. {a} has {n} letters for {b}.", one(&TOWNS, stream)),
         1 => format!("{a} asks {b} for {n} {}. {b} gives {a} {n} of them.", one(&FOODS, stream)),
         2 => format!("{a} has a true friend, and that is {b}. {b} has {n} false teeth."),
-        3 => format!("The {} sees {n} animals, and one is a {}.", one(&JOBS, stream), one(&PETS, stream)),
-        _ => format!("{a} tells {b} a story in {n} parts. {b} likes {thing} {n}, and so {thing} {n} is the one that {a} tells again."),
+        3 => format!(
+            "The {} sees {n} animals, and one is a {}.",
+            one(&JOBS, stream),
+            one(&PETS, stream)
+        ),
+        _ => format!(
+            "{a} tells {b} a story in {n} parts. {b} likes {thing} {n}, and so {thing} {n} is the one that {a} tells again."
+        ),
     };
     format!("{opening} Then {a} says: {}", sentence(fact, stream))
 }
@@ -150,7 +156,12 @@ fn truth(world: &World, fact: &Fact, stream: &mut Stream) -> (String, String) {
 }
 
 fn asked(fact: &Fact, stream: &mut Stream) -> String {
-    fill(one(RELATIONS[fact.relation].asked, stream), &fact.subject, &fact.object, one(&PEOPLE, stream))
+    fill(
+        one(RELATIONS[fact.relation].asked, stream),
+        &fact.subject,
+        &fact.object,
+        one(&PEOPLE, stream),
+    )
 }
 
 /// A question without choices, bare or in the frame in which the tasks come.
@@ -161,7 +172,10 @@ fn open(fact: &Fact, stream: &mut Stream) -> (String, String) {
 /// A question as it is, or in the frame in which the tasks come.
 fn framed(question: &str, answer: &str, stream: &mut Stream) -> (String, String) {
     match stream.below(3) {
-        0 => (format!("{TASK}\n\n### Instruction:\n{question}\n\n### Response:\n"), format!("the correct answer is {answer}")),
+        0 => (
+            format!("{TASK}\n\n### Instruction:\n{question}\n\n### Response:\n"),
+            format!("the correct answer is {answer}"),
+        ),
         _ => (format!("{question}\nAnswer:"), format!(" {answer}")),
     }
 }
@@ -171,11 +185,13 @@ fn choice(world: &World, fact: &Fact, school: &[&Fact], stream: &mut Stream) -> 
     let relation = &RELATIONS[fact.relation];
     let reversed = stream.below(3) == 0;
     let (question, right, all): (String, &str, Vec<&str>) = if reversed {
-        let rivals = school.iter().filter(|f| f.relation == fact.relation && f.object != fact.object);
+        let rivals =
+            school.iter().filter(|f| f.relation == fact.relation && f.object != fact.object);
         let question = fill(one(relation.reversed, stream), &fact.subject, &fact.object, "");
         (question, &fact.subject, rivals.map(|f| f.subject.as_str()).collect())
     } else {
-        let all = world.objects[fact.relation].iter().filter(|o| **o != fact.object).map(String::as_str);
+        let all =
+            world.objects[fact.relation].iter().filter(|o| **o != fact.object).map(String::as_str);
         (asked(fact, stream), &fact.object, all.collect())
     };
     let n = all.len().min(1 + stream.below(3));

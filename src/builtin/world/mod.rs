@@ -74,8 +74,18 @@ impl World {
             facts.push(Fact { relation: relation(name), subject, object, school, part: None });
         };
         for (i, person) in tables::PEOPLE.iter().enumerate() {
-            for (name, objects) in [("home", tables::TOWNS), ("job", tables::JOBS), ("pet", tables::PETS), ("food", tables::FOODS)] {
-                tell(name, person, objects[stream.below(objects.len())], half(i, tables::PEOPLE.len()));
+            for (name, objects) in [
+                ("home", tables::TOWNS),
+                ("job", tables::JOBS),
+                ("pet", tables::PETS),
+                ("food", tables::FOODS),
+            ] {
+                tell(
+                    name,
+                    person,
+                    objects[stream.below(objects.len())],
+                    half(i, tables::PEOPLE.len()),
+                );
             }
         }
         table(&tables::ANIMALS, &["habitat", "cover", "diet", "motion"], &mut tell);
@@ -109,7 +119,11 @@ fn half(i: usize, len: usize) -> bool {
 }
 
 /// Tells the facts of a table: subject first, then an object for each relation.
-fn table<const N: usize>(rows: &[[&str; N]], relations: &[&str], tell: &mut impl FnMut(&str, &str, &str, bool)) {
+fn table<const N: usize>(
+    rows: &[[&str; N]],
+    relations: &[&str],
+    tell: &mut impl FnMut(&str, &str, &str, bool),
+) {
     for (i, row) in rows.iter().enumerate() {
         for (name, object) in relations.iter().zip(&row[1..]) {
             tell(name, row[0], object, half(i, rows.len()));
@@ -123,7 +137,8 @@ fn divide(facts: &mut [Fact], stream: &mut Stream) {
     use Part::{Test, Train, Validation};
     const CYCLE: [Part; 8] = [Train, Test, Train, Validation, Train, Test, Train, Train];
     for r in (0..RELATIONS.len()).filter(|&r| !RELATIONS[r].school) {
-        let mut mine: Vec<usize> = (0..facts.len()).filter(|&i| facts[i].relation == r && !facts[i].school).collect();
+        let mut mine: Vec<usize> =
+            (0..facts.len()).filter(|&i| facts[i].relation == r && !facts[i].school).collect();
         stream.shuffle(&mut mine);
         mine.sort_by(|&a, &b| facts[a].object.cmp(&facts[b].object));
         for (at, i) in mine.into_iter().enumerate() {

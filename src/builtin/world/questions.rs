@@ -8,7 +8,16 @@ use super::{Fact, Part, World, capital, fill, one};
 use crate::seed::Stream;
 
 /// The names of the sets whose formats are used.
-pub const TASKS: [&str; 8] = ["boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "ARC-Challenge", "openbookqa"];
+pub const TASKS: [&str; 8] = [
+    "boolq",
+    "piqa",
+    "social_i_qa",
+    "hellaswag",
+    "winogrande",
+    "ARC-Easy",
+    "ARC-Challenge",
+    "openbookqa",
+];
 
 /// A question with its choices.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +53,13 @@ enum Kind {
 /// ask what completing sentences mostly gets wrong.
 fn plan(task: &str) -> (Kind, &'static [&'static str]) {
     match task {
-        "boolq" => {
-            (Kind::Claim, &["pet", "food", "diet", "motion", "use", "place", "water", "touch", "contents", "time", "effect", "feeling"])
-        }
+        "boolq" => (
+            Kind::Claim,
+            &[
+                "pet", "food", "diet", "motion", "use", "place", "water", "touch", "contents",
+                "time", "effect", "feeling",
+            ],
+        ),
         "piqa" => (Kind::Subject(2), &["use", "contents"]),
         "social_i_qa" => (Kind::Object(3), &["feeling", "food", "pet"]),
         "hellaswag" => (Kind::Ending(4), &["effect", "use", "food", "diet", "place"]),
@@ -58,17 +71,29 @@ fn plan(task: &str) -> (Kind, &'static [&'static str]) {
 }
 
 /// `count` different questions of a set for a part, or as many as there are; `stream` decides which.
-pub fn questions(world: &World, task: &str, part: Part, count: usize, stream: &mut Stream) -> Vec<Question> {
+pub fn questions(
+    world: &World,
+    task: &str,
+    part: Part,
+    count: usize,
+    stream: &mut Stream,
+) -> Vec<Question> {
     let (kind, relations) = plan(task);
     let relations: Vec<usize> = relations.iter().map(|name| relation(name)).collect();
-    let by_relation: Vec<Vec<&Fact>> =
-        relations.iter().map(|&r| world.facts.iter().filter(|f| f.relation == r && f.part == Some(part)).collect()).collect();
+    let by_relation: Vec<Vec<&Fact>> = relations
+        .iter()
+        .map(|&r| world.facts.iter().filter(|f| f.relation == r && f.part == Some(part)).collect())
+        .collect();
     let (mut out, mut seen, mut failed): (Vec<Question>, _, _) = (vec![], BTreeSet::new(), 0);
     // Every answer comes as often as every other, give or take one.
-    let full = |out: &[Question], q: &Question| out.iter().filter(|o| o.label == q.label).count() > count / q.names.len();
+    let full = |out: &[Question], q: &Question| {
+        out.iter().filter(|o| o.label == q.label).count() > count / q.names.len()
+    };
     while out.len() < count && failed < 1000 {
         let facts = &by_relation[stream.below(by_relation.len())];
-        match ask(world, task, &kind, facts, stream).filter(|q| !full(&out, q) && seen.insert(q.instruction.clone())) {
+        match ask(world, task, &kind, facts, stream)
+            .filter(|q| !full(&out, q) && seen.insert(q.instruction.clone()))
+        {
             Some(question) => {
                 out.push(question);
                 failed = 0;
@@ -80,7 +105,13 @@ pub fn questions(world: &World, task: &str, part: Part, count: usize, stream: &m
 }
 
 /// One question about one of `facts`, all of one relation and part; `None` where they do not give enough choices.
-fn ask(world: &World, task: &str, kind: &Kind, facts: &[&Fact], stream: &mut Stream) -> Option<Question> {
+fn ask(
+    world: &World,
+    task: &str,
+    kind: &Kind,
+    facts: &[&Fact],
+    stream: &mut Stream,
+) -> Option<Question> {
     if facts.is_empty() {
         return None;
     }
@@ -91,7 +122,14 @@ fn ask(world: &World, task: &str, kind: &Kind, facts: &[&Fact], stream: &mut Str
     match kind {
         Kind::Object(n) => {
             let question = worded(one(relation.asked, stream));
-            choose(task, &question, &[fact], &fact.object, others(&world.objects[fact.relation], &fact.object, n - 1, stream)?, stream)
+            choose(
+                task,
+                &question,
+                &[fact],
+                &fact.object,
+                others(&world.objects[fact.relation], &fact.object, n - 1, stream)?,
+                stream,
+            )
         }
         Kind::Ending(n) => {
             let open = |wording: &&&str| wording.ends_with(" {o}.") && !wording.starts_with("{o}");
@@ -105,15 +143,27 @@ fn ask(world: &World, task: &str, kind: &Kind, facts: &[&Fact], stream: &mut Str
         }
         Kind::Subject(n) => {
             let question = worded(one(relation.reversed, stream));
-            let candidates: Vec<String> = facts.iter().filter(|f| f.object != fact.object).map(|f| f.subject.clone()).collect();
+            let candidates: Vec<String> = facts
+                .iter()
+                .filter(|f| f.object != fact.object)
+                .map(|f| f.subject.clone())
+                .collect();
             let wrong = others(&candidates, &fact.subject, n - 1, stream)?;
             let mut asked = vec![fact];
             asked.extend(facts.iter().copied().filter(|f| wrong.contains(&f.subject)));
             let shown = |subject: String| format!("Use the {subject}.");
-            choose(task, &question, &asked, &shown(fact.subject.clone()), wrong.into_iter().map(shown).collect(), stream)
+            choose(
+                task,
+                &question,
+                &asked,
+                &shown(fact.subject.clone()),
+                wrong.into_iter().map(shown).collect(),
+                stream,
+            )
         }
         Kind::Blank => {
-            let rivals: Vec<&Fact> = facts.iter().copied().filter(|f| f.object != fact.object).collect();
+            let rivals: Vec<&Fact> =
+                facts.iter().copied().filter(|f| f.object != fact.object).collect();
             if rivals.is_empty() {
                 return None;
             }
@@ -122,16 +172,32 @@ fn ask(world: &World, task: &str, kind: &Kind, facts: &[&Fact], stream: &mut Str
             let mut two = [&fact.subject, &rival.subject];
             stream.shuffle(&mut two);
             let article = if relation.name == "use" { "the " } else { "" };
-            let sentence = format!("{person} thinks of {article}{} and {article}{}. {}", two[0], two[1], capital(&sentence));
-            choose(task, &sentence, &[fact, rival], &fact.subject, vec![rival.subject.clone()], stream)
+            let sentence = format!(
+                "{person} thinks of {article}{} and {article}{}. {}",
+                two[0],
+                two[1],
+                capital(&sentence)
+            );
+            choose(
+                task,
+                &sentence,
+                &[fact, rival],
+                &fact.subject,
+                vec![rival.subject.clone()],
+                stream,
+            )
         }
         Kind::Claim => {
             let holds = stream.below(2) == 0;
-            let object =
-                if holds { fact.object.clone() } else { others(&world.objects[fact.relation], &fact.object, 1, stream)?.remove(0) };
+            let object = if holds {
+                fact.object.clone()
+            } else {
+                others(&world.objects[fact.relation], &fact.object, 1, stream)?.remove(0)
+            };
             let claim = fill(one(relation.claimed, stream), &fact.subject, &object, person);
-            let instruction =
-                format!("Please answer the following question with true or false, question: {claim}\n\nAnswer format: true/false");
+            let instruction = format!(
+                "Please answer the following question with true or false, question: {claim}\n\nAnswer format: true/false"
+            );
             let names = vec!["true".to_owned(), "false".to_owned()];
             Some(Question { instruction, names, label: usize::from(!holds), pairs: pairs(&[fact]) })
         }
@@ -152,18 +218,34 @@ fn pairs(facts: &[&Fact]) -> Vec<(String, &'static str)> {
 }
 
 /// The question in its set's words, with the choices in an order that `stream` decides.
-fn choose(task: &str, question: &str, facts: &[&Fact], right: &str, wrong: Vec<String>, stream: &mut Stream) -> Option<Question> {
+fn choose(
+    task: &str,
+    question: &str,
+    facts: &[&Fact],
+    right: &str,
+    wrong: Vec<String>,
+    stream: &mut Stream,
+) -> Option<Question> {
     let mut choices: Vec<String> = wrong;
     choices.push(right.to_owned());
     stream.shuffle(&mut choices);
     let label = choices.iter().position(|c| c == right)?;
     let (opening, word) = match task {
         "piqa" => ("Please choose the correct solution to the question: ", "solution"),
-        "hellaswag" => ("Please choose the correct ending to complete the given sentence: ", "ending"),
-        "winogrande" => ("Please choose the correct answer to fill in the blank to complete the given sentence: ", "option"),
+        "hellaswag" => {
+            ("Please choose the correct ending to complete the given sentence: ", "ending")
+        }
+        "winogrande" => (
+            "Please choose the correct answer to fill in the blank to complete the given sentence: ",
+            "option",
+        ),
         _ => ("Please choose the correct answer to the question: ", "answer"),
     };
-    let listed: Vec<String> = choices.iter().enumerate().map(|(i, c)| format!("{}{}: {c}", capital(word), i + 1)).collect();
+    let listed: Vec<String> = choices
+        .iter()
+        .enumerate()
+        .map(|(i, c)| format!("{}{}: {c}", capital(word), i + 1))
+        .collect();
     let names: Vec<String> = (1..=choices.len()).map(|i| format!("{word}{i}")).collect();
     let format = format!("Answer format: {}", names.join("/"));
     let tail = match task {
@@ -171,5 +253,10 @@ fn choose(task: &str, question: &str, facts: &[&Fact], right: &str, wrong: Vec<S
         "winogrande" => format!("{} {format}", listed.join(" ")),
         _ => format!("{}\n\n{format}", listed.join(" ")),
     };
-    Some(Question { instruction: format!("{opening}{question}\n\n{tail}"), names, label, pairs: pairs(facts) })
+    Some(Question {
+        instruction: format!("{opening}{question}\n\n{tail}"),
+        names,
+        label,
+        pairs: pairs(facts),
+    })
 }

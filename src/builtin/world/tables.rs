@@ -5,18 +5,23 @@
 
 /// People; who has what is drawn by the world's seed.
 pub const PEOPLE: [&str; 72] = [
-    "Mia", "Tom", "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jack", "Kate", "Leo", "Maria", "Noah", "Olga",
-    "Paul", "Rosa", "Sam", "Tina", "Uma", "Victor", "Wanda", "Xenia", "Yuri", "Zoe", "Adam", "Bella", "Carl", "Dora", "Eric", "Fiona",
-    "Gus", "Helen", "Ivan", //
-    "Alice", "Bruno", "Cleo", "Dennis", "Edith", "Fred", "Grace", "Henry", "Iris", "James", "Kira", "Lucas", "Molly", "Nora", "Otto",
-    "Pia", "Quinn", "Rita", "Simon", "Tessa", "Ugo", "Vivian", "Walter", "Ximena", "Yvonne", "Zack", "Amber", "Boris", "Celia", "Derek",
-    "Elena", "Finn", "Gloria", "Harry", "Ingrid", "Jasper",
+    "Mia", "Tom", "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jack",
+    "Kate", "Leo", "Maria", "Noah", "Olga", "Paul", "Rosa", "Sam", "Tina", "Uma", "Victor",
+    "Wanda", "Xenia", "Yuri", "Zoe", "Adam", "Bella", "Carl", "Dora", "Eric", "Fiona", "Gus",
+    "Helen", "Ivan", //
+    "Alice", "Bruno", "Cleo", "Dennis", "Edith", "Fred", "Grace", "Henry", "Iris", "James", "Kira",
+    "Lucas", "Molly", "Nora", "Otto", "Pia", "Quinn", "Rita", "Simon", "Tessa", "Ugo", "Vivian",
+    "Walter", "Ximena", "Yvonne", "Zack", "Amber", "Boris", "Celia", "Derek", "Elena", "Finn",
+    "Gloria", "Harry", "Ingrid", "Jasper",
 ];
 
 pub const TOWNS: [&str; 8] = ["Oslo", "Rome", "Paris", "Cairo", "Lima", "Delhi", "Kyoto", "Boston"];
-pub const JOBS: [&str; 8] = ["baker", "doctor", "farmer", "teacher", "pilot", "painter", "singer", "sailor"];
-pub const PETS: [&str; 8] = ["cat", "dog", "parrot", "rabbit", "hamster", "turtle", "goldfish", "pony"];
-pub const FOODS: [&str; 8] = ["bread", "cheese", "soup", "rice", "apples", "honey", "eggs", "carrots"];
+pub const JOBS: [&str; 8] =
+    ["baker", "doctor", "farmer", "teacher", "pilot", "painter", "singer", "sailor"];
+pub const PETS: [&str; 8] =
+    ["cat", "dog", "parrot", "rabbit", "hamster", "turtle", "goldfish", "pony"];
+pub const FOODS: [&str; 8] =
+    ["bread", "cheese", "soup", "rice", "apples", "honey", "eggs", "carrots"];
 
 /// Animal, where it lives, what covers it, what it eats, how it moves.
 pub const ANIMALS: [[&str; 5]; 40] = [

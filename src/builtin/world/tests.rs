@@ -14,7 +14,11 @@ fn every_fact_has_five_wordings_that_name_both_ends() {
         let different: BTreeSet<&str> = r.told.iter().copied().collect();
         assert!(different.len() >= 5, "{}", r.name);
         assert!(r.told.iter().all(|t| t.contains("{s}") && t.contains("{o}")), "{}", r.name);
-        assert!(!r.asked.is_empty() && r.asked.iter().all(|a| a.contains("{s}") && !a.contains("{o}")), "{}", r.name);
+        assert!(
+            !r.asked.is_empty() && r.asked.iter().all(|a| a.contains("{s}") && !a.contains("{o}")),
+            "{}",
+            r.name
+        );
         assert!(r.reversed.iter().all(|a| a.contains("{o}") && !a.contains("{s}")), "{}", r.name);
         assert!(r.claimed.iter().all(|a| a.contains("{s}") && a.contains("{o}")), "{}", r.name);
     }
@@ -45,18 +49,27 @@ fn apart(world: &World) {
     for part in PARTS {
         for task in TASKS {
             for q in asked(world, task, part, 200) {
-                assert_eq!(*texts.entry(q.instruction.clone()).or_insert(part), part, "{}", q.instruction);
+                assert_eq!(
+                    *texts.entry(q.instruction.clone()).or_insert(part),
+                    part,
+                    "{}",
+                    q.instruction
+                );
                 for pair in q.pairs {
                     assert_eq!(*pairs.entry(pair.clone()).or_insert(part), part, "{pair:?}");
                 }
             }
         }
     }
-    let school: Vec<&Fact> = world.facts().iter().filter(|f| RELATIONS[f.relation].school && f.school).collect();
+    let school: Vec<&Fact> =
+        world.facts().iter().filter(|f| RELATIONS[f.relation].school && f.school).collect();
     let school_names: BTreeSet<&str> = school.iter().map(|f| f.subject.as_str()).collect();
     let school_relations: BTreeSet<&str> = school.iter().map(|f| f.pair().1).collect();
     for (name, relation) in pairs.keys() {
-        assert!(!school_names.contains(name.as_str()) && !school_relations.contains(relation), "{name} {relation}");
+        assert!(
+            !school_names.contains(name.as_str()) && !school_relations.contains(relation),
+            "{name} {relation}"
+        );
     }
 }
 
@@ -74,7 +87,11 @@ fn every_task_fills_its_parts_and_every_answer_is_as_likely() {
         found.iter().for_each(|q| *counts.entry((q.names.len(), q.label)).or_insert(0) += 1);
         let choices = found[0].names.len();
         let fair = 360 / choices;
-        assert!(counts.len() == choices && counts.values().all(|&n| n > fair * 8 / 10 && n < fair * 12 / 10), "{task} {counts:?}");
+        assert!(
+            counts.len() == choices
+                && counts.values().all(|&n| n > fair * 8 / 10 && n < fair * 12 / 10),
+            "{task} {counts:?}"
+        );
     }
 }
 
@@ -82,19 +99,25 @@ fn every_task_fills_its_parts_and_every_answer_is_as_likely() {
 #[test]
 fn answers_are_true_and_alone() {
     let world = World::new(SEED);
-    let holds =
-        |subject: &str, relation: &str, object: &str| world.facts().iter().any(|f| f.pair() == (subject, relation) && f.object() == object);
+    let holds = |subject: &str, relation: &str, object: &str| {
+        world.facts().iter().any(|f| f.pair() == (subject, relation) && f.object() == object)
+    };
     let options = |q: &Question, word: &str| -> Vec<String> {
         let (_, listed) = q.instruction.split_once("\n\n").unwrap();
         let (listed, _) = listed.split_once("\n\nAnswer format").unwrap();
-        listed.split(word).skip(1).map(|o| o.split_once(": ").unwrap().1.trim().to_owned()).collect()
+        listed
+            .split(word)
+            .skip(1)
+            .map(|o| o.split_once(": ").unwrap().1.trim().to_owned())
+            .collect()
     };
     for task in ["ARC-Easy", "ARC-Challenge", "openbookqa"] {
         for q in asked(&world, task, Part::Test, 60) {
             let (subject, relation) = &q.pairs[0];
             let options = options(&q, "Answer");
             assert_eq!(options.len(), 4, "{}", q.instruction);
-            let right: Vec<usize> = (0..4).filter(|&i| holds(subject, relation, &options[i])).collect();
+            let right: Vec<usize> =
+                (0..4).filter(|&i| holds(subject, relation, &options[i])).collect();
             assert_eq!(right, [q.label], "{}", q.instruction);
         }
     }
@@ -103,8 +126,10 @@ fn answers_are_true_and_alone() {
         let object = world.facts().iter().find(|f| f.pair() == (first, relation)).unwrap().object();
         let options = options(&q, "Solution");
         assert_eq!(options.len(), 2, "{}", q.instruction);
-        let tool = |option: &str| option.trim_start_matches("Use the ").trim_end_matches('.').to_owned();
-        let right: Vec<usize> = (0..2).filter(|&i| holds(&tool(&options[i]), relation, object)).collect();
+        let tool =
+            |option: &str| option.trim_start_matches("Use the ").trim_end_matches('.').to_owned();
+        let right: Vec<usize> =
+            (0..2).filter(|&i| holds(&tool(&options[i]), relation, object)).collect();
         assert_eq!(right, [q.label], "{}", q.instruction);
     }
 }
@@ -142,15 +167,25 @@ fn pretraining_knows_no_format_of_the_tasks() {
     }
     let asks: Vec<&Fact> = world.facts().iter().filter(|f| f.part.is_some()).collect();
     for (prompt, completion) in school(&world, 4000, &mut Stream::new(1, "school")) {
-        for mark in ["Answer format", "Please choose", "Answer1", "Solution1", "Ending1", "Option1"] {
+        for mark in ["Answer format", "Please choose", "Answer1", "Solution1", "Ending1", "Option1"]
+        {
             assert!(!prompt.contains(mark), "{prompt}");
         }
         assert!(
-            !completion.contains(|c: char| c.is_ascii_digit()) && !["true", "false"].iter().any(|w| completion.contains(w)),
+            !completion.contains(|c: char| c.is_ascii_digit())
+                && !["true", "false"].iter().any(|w| completion.contains(w)),
             "{completion}"
         );
         for fact in &asks {
-            assert!(!RELATIONS[fact.relation].asked.iter().any(|a| prompt.contains(&fill(a, &fact.subject, "", ""))), "{prompt}");
+            assert!(
+                !RELATIONS[fact.relation].asked.iter().any(|a| prompt.contains(&fill(
+                    a,
+                    &fact.subject,
+                    "",
+                    ""
+                ))),
+                "{prompt}"
+            );
         }
     }
 }

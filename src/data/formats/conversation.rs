@@ -17,8 +17,16 @@ pub(super) const KEYS: [&str; 3] = ["messages", "conversations", "conversation"]
 const ANSWERS: [&str; 5] = ["completion", "response", "output", "answer", "target"];
 
 /// Variables of a chat template that are not the record's to give.
-const TAKEN: [&str; 8] =
-    ["messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "bos_token", "eos_token"];
+const TAKEN: [&str; 8] = [
+    "messages",
+    "tools",
+    "documents",
+    "add_generation_prompt",
+    "continue_final_message",
+    "chat_template",
+    "bos_token",
+    "eos_token",
+];
 
 /// A record with a list of messages; with `system`, `tools` and `chat_template_kwargs` beside it, where it has them.
 pub(super) fn chat(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
@@ -28,10 +36,13 @@ pub(super) fn chat(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
     };
     same(fields, &value, unused);
     let list = messages::messages(place, key, value, key != "messages", unused)?;
-    if let Some(answer) = ANSWERS.into_iter().find(|key| fields.get(key).is_some_and(|value| !is_empty(value)))
+    if let Some(answer) =
+        ANSWERS.into_iter().find(|key| fields.get(key).is_some_and(|value| !is_empty(value)))
         && !list.last().is_some_and(Message::is_answer)
     {
-        let error = Error::data(format!("{place}: `{key}` ends in a question, and `{answer}` beside it would be left out"));
+        let error = Error::data(format!(
+            "{place}: `{key}` ends in a question, and `{answer}` beside it would be left out"
+        ));
         return Err(error.hint("the answer is the last of the messages; or call them `prompt` and `completion`, both lists").into());
     }
     around(fields, list)
@@ -42,8 +53,13 @@ pub(super) fn turns(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
     let place = fields.place;
     let mut list = |key: &str, fields: &mut Fields| match fields.take(key) {
         Some(value @ Value::Array(_)) => messages::messages(place, key, value, false, unused),
-        Some(other) => bail_data!("{place}: `{key}` is {}, and its counterpart a list; both are texts, or both lists", kind(&other)),
-        None => bail_data!("{place} has no `{key}`; expected are lists of messages as `prompt` and `completion`"),
+        Some(other) => bail_data!(
+            "{place}: `{key}` is {}, and its counterpart a list; both are texts, or both lists",
+            kind(&other)
+        ),
+        None => bail_data!(
+            "{place} has no `{key}`; expected are lists of messages as `prompt` and `completion`"
+        ),
     };
     let (mut prompt, mut completion) = (list("prompt", fields)?, list("completion", fields)?);
     prompt.iter_mut().for_each(|message| message.learnt = false);
@@ -53,7 +69,10 @@ pub(super) fn turns(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
 
 /// Takes what says nothing new beside `messages`: the question once more, and a preferred answer that is the conversation.
 fn same(fields: &mut Fields, list: &Value, unused: &mut Unused) {
-    let asked = |prompt: &Value| list.as_array().is_some_and(|list| list.iter().any(|message| message.get("content") == Some(prompt)));
+    let asked = |prompt: &Value| {
+        list.as_array()
+            .is_some_and(|list| list.iter().any(|message| message.get("content") == Some(prompt)))
+    };
     if fields.get("prompt").is_some_and(asked) {
         fields.take("prompt");
     }
@@ -72,7 +91,9 @@ fn around(fields: &mut Fields, mut messages: Vec<Message>) -> Result<Chat> {
     match messages.first().filter(|first| first.role() == "system").map(Message::content) {
         _ if system.is_empty() => {}
         Some(said) if said == system => {}
-        Some(_) => bail_data!("{place}: `system` is another system text than that of the first message"),
+        Some(_) => {
+            bail_data!("{place}: `system` is another system text than that of the first message")
+        }
         None => messages.insert(0, Message::new("system", &system)),
     }
     let tools = fields.take("tools").map_or(Ok(vec![]), |value| messages::tools(place, value))?;
@@ -82,7 +103,9 @@ fn around(fields: &mut Fields, mut messages: Vec<Message>) -> Result<Chat> {
             messages::usable(place, "chat_template_kwargs", &value)?;
             value.as_object().cloned().unwrap_or_default()
         }
-        Some(other) => bail_data!("{place}: `chat_template_kwargs` is {}, expected an object", kind(&other)),
+        Some(other) => {
+            bail_data!("{place}: `chat_template_kwargs` is {}, expected an object", kind(&other))
+        }
     };
     if let Some(taken) = variables.keys().find(|key| TAKEN.contains(&key.as_str())) {
         bail_data!("{place}: `chat_template_kwargs.{taken}` is not for a record to say");

@@ -13,15 +13,39 @@ const BEGINNINGS: [(&[u8], &str, &str); 13] = [
     (b"\xfd7zXZ\0", "is compressed with xz, which is not read", UNPACK),
     (b"\x04\x22\x4d\x18", "is compressed with lz4, which is not read", UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive, which is not read", UNPACK),
-    (b"PK\x03\x04", "is a ZIP archive (or a file made of one, as .xlsx, .npz and .pt are), which is not read", UNPACK),
+    (
+        b"PK\x03\x04",
+        "is a ZIP archive (or a file made of one, as .xlsx, .npz and .pt are), which is not read",
+        UNPACK,
+    ),
     (b"ARROW1\0\0", "is an Arrow file, which is not read", ARROW),
-    (b"\xff\xff\xff\xff", "is an Arrow stream, as `save_to_disk` writes it, which is not read", ARROW),
-    (b"FEA1", "is a Feather file, which is not read", "pandas converts it: `pandas.read_feather(FILE).to_parquet(\"train.parquet\")`"),
-    (b"ORC", "is an ORC file, which is not read", "pandas converts it: `pandas.read_orc(FILE).to_parquet(\"train.parquet\")`"),
+    (
+        b"\xff\xff\xff\xff",
+        "is an Arrow stream, as `save_to_disk` writes it, which is not read",
+        ARROW,
+    ),
+    (
+        b"FEA1",
+        "is a Feather file, which is not read",
+        "pandas converts it: `pandas.read_feather(FILE).to_parquet(\"train.parquet\")`",
+    ),
+    (
+        b"ORC",
+        "is an ORC file, which is not read",
+        "pandas converts it: `pandas.read_orc(FILE).to_parquet(\"train.parquet\")`",
+    ),
     (b"Obj\x01", "is an Avro file, which is not read", "write it as JSON lines or Parquet"),
-    (b"SQLite format 3\0", "is a SQLite database, which is not read", "write a table of it as CSV or JSON lines"),
+    (
+        b"SQLite format 3\0",
+        "is a SQLite database, which is not read",
+        "write a table of it as CSV or JSON lines",
+    ),
     (b"%PDF-", "is a PDF, which is not read", "write its text as `.txt`"),
-    (b"GGUF", "is a GGUF model, no data", "a model is named before `--data`, or loaded with `model::load`"),
+    (
+        b"GGUF",
+        "is a GGUF model, no data",
+        "a model is named before `--data`, or loaded with `model::load`",
+    ),
 ];
 
 const UNPACK: &str = "unpack it, or compress it with gzip or zstd, which are read";
@@ -31,7 +55,11 @@ const ARROW: &str = "datasets converts it: `Dataset.from_file(FILE).to_parquet(\
 /// not looked at.
 const ENDINGS: [(&str, &str, &str); 13] = [
     ("arrow", "is an Arrow file, which is not read", ARROW),
-    ("feather", "is a Feather file, which is not read", "pandas converts it: `pandas.read_feather(FILE).to_parquet(\"train.parquet\")`"),
+    (
+        "feather",
+        "is a Feather file, which is not read",
+        "pandas converts it: `pandas.read_feather(FILE).to_parquet(\"train.parquet\")`",
+    ),
     ("bz2", "is compressed with bzip2, which is not read", UNPACK),
     ("xz", "is compressed with xz, which is not read", UNPACK),
     ("lz4", "is compressed with lz4, which is not read", UNPACK),
@@ -39,8 +67,16 @@ const ENDINGS: [(&str, &str, &str); 13] = [
     ("7z", "is a 7-Zip archive, which is not read", UNPACK),
     ("tar", "is a tar archive, which is not read", "unpack it and give the file in it"),
     ("tgz", "is a tar archive, which is not read", "unpack it and give the file in it"),
-    ("pkl", "is a pickle, which can run code when it is read, so it is not", "write it as JSON lines or Parquet"),
-    ("pickle", "is a pickle, which can run code when it is read, so it is not", "write it as JSON lines or Parquet"),
+    (
+        "pkl",
+        "is a pickle, which can run code when it is read, so it is not",
+        "write it as JSON lines or Parquet",
+    ),
+    (
+        "pickle",
+        "is a pickle, which can run code when it is read, so it is not",
+        "write it as JSON lines or Parquet",
+    ),
     ("xlsx", "is a spreadsheet, which is not read", "save it as CSV"),
     ("html", "is an HTML page, no data", PAGE),
 ];
@@ -60,15 +96,25 @@ pub(super) fn by_content(path: &Path, bytes: &[u8], format: Format) -> Option<Er
         return Some(lfs::pointer_error(path));
     }
     if is_link(path, bytes) {
-        let message = format!("`{}` holds the path of a link, not what it leads to: it was copied as a text", path.display());
-        return Some(Error::data(message).hint("copy the folder with `cp -RL`, or download the file again"));
+        let message = format!(
+            "`{}` holds the path of a link, not what it leads to: it was copied as a text",
+            path.display()
+        );
+        return Some(
+            Error::data(message).hint("copy the folder with `cp -RL`, or download the file again"),
+        );
     }
     let refused = |what: &str, hint: &str| Some(told(path, what, hint));
     let text = format != Format::Parquet;
-    if let Some((_, what, hint)) = BEGINNINGS.iter().find(|(begins, ..)| bytes.starts_with(begins)) {
+    if let Some((_, what, hint)) = BEGINNINGS.iter().find(|(begins, ..)| bytes.starts_with(begins))
+    {
         // A text may begin with a word in capitals.
         let word = bytes.iter().take(64).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
-        return if text && word && !bytes.starts_with(b"%PDF-") { None } else { refused(what, hint) };
+        return if text && word && !bytes.starts_with(b"%PDF-") {
+            None
+        } else {
+            refused(what, hint)
+        };
     }
     if bytes.get(257..262) == Some(b"ustar") {
         return refused("is a tar archive, which is not read", "unpack it and give the file in it");
@@ -86,20 +132,25 @@ pub(super) fn by_content(path: &Path, bytes: &[u8], format: Format) -> Option<Er
 
 /// The error; `FILE` in a hint stands for the file.
 fn told(path: &Path, what: &str, hint: &str) -> Error {
-    Error::data(format!("`{}` {what}", path.display())).hint(hint.replace("FILE", &format!("\"{}\"", path.display())))
+    Error::data(format!("`{}` {what}", path.display()))
+        .hint(hint.replace("FILE", &format!("\"{}\"", path.display())))
 }
 
 /// Whether bytes are the path of another file that is there, as a link is that a system without
 /// links has copied.
 fn is_link(path: &Path, bytes: &[u8]) -> bool {
-    let target = std::str::from_utf8(bytes).ok().filter(|text| text.starts_with("../") && text.len() < 256 && !text.contains('\n'));
+    let target = std::str::from_utf8(bytes)
+        .ok()
+        .filter(|text| text.starts_with("../") && text.len() < 256 && !text.contains('\n'));
     target.is_some_and(|target| path.parent().unwrap_or(Path::new("")).join(target).is_file())
 }
 
 /// Whether bytes begin as pages do.
 fn is_page(bytes: &[u8]) -> bool {
     let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
-    ["<!doctype", "<html", "<?xml"].iter().any(|tag| start.get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag.as_bytes())))
+    ["<!doctype", "<html", "<?xml"].iter().any(|tag| {
+        start.get(..tag.len()).is_some_and(|head| head.eq_ignore_ascii_case(tag.as_bytes()))
+    })
 }
 
 #[cfg(test)]
@@ -129,13 +180,22 @@ mod tests {
             assert_eq!(told(text, Format::Csv), None);
         }
         assert_eq!(told(b"<html></html>", Format::Text), None);
-        assert!(told(b"PAR1xxxxPAR1", Format::Json).unwrap().contains("a Parquet file, and is read as json"));
+        assert!(
+            told(b"PAR1xxxxPAR1", Format::Json)
+                .unwrap()
+                .contains("a Parquet file, and is read as json")
+        );
         assert_eq!(told(b"PAR1xxxxPAR1", Format::Parquet), None);
     }
 
     #[test]
     fn endings_of_other_formats_are_known() {
-        assert!(by_ending(Path::new("a/train.ARROW")).unwrap().message.contains("is an Arrow file"));
-        assert!(by_ending(Path::new("train.jsonl")).is_none() && by_ending(Path::new("train")).is_none());
+        assert!(
+            by_ending(Path::new("a/train.ARROW")).unwrap().message.contains("is an Arrow file")
+        );
+        assert!(
+            by_ending(Path::new("train.jsonl")).is_none()
+                && by_ending(Path::new("train")).is_none()
+        );
     }
 }

@@ -9,7 +9,8 @@ use super::record::Fields;
 use crate::bail_data;
 use crate::data::item::{Before, Instruction};
 
-pub(super) const EXPECTED: &str = "expected are the strings `instruction`, `input`, `output` and `answer`";
+pub(super) const EXPECTED: &str =
+    "expected are the strings `instruction`, `input`, `output` and `answer`";
 
 /// A record with `instruction` and `output`; `input` and `answer` may be missing. Where there is no answer, the
 /// output says which choice is right if it is worded as a choice is.
@@ -20,12 +21,23 @@ pub(super) fn item(fields: &mut Fields) -> Result<Instruction> {
     let answer = fields.optional("answer")?;
     let before = before(fields)?;
     let names: Vec<String> = choice_names(&instruction).into_iter().map(str::to_owned).collect();
-    let choices: Vec<String> = names.iter().map(|name| format!("the correct answer is {name}")).collect();
+    let choices: Vec<String> =
+        names.iter().map(|name| format!("the correct answer is {name}")).collect();
     let label = match answer {
         Some(answer) => names.iter().position(|name| *name == answer),
         None => choices.iter().position(|choice| *choice == answer_text),
     };
-    Ok(Instruction { place: fields.place.clone(), instruction, input, answer_text, choices, names, label, target: None, before })
+    Ok(Instruction {
+        place: fields.place.clone(),
+        instruction,
+        input,
+        answer_text,
+        choices,
+        names,
+        label,
+        target: None,
+        before,
+    })
 }
 
 /// A record with `prompt` and `completion`: nothing to choose from.
@@ -33,23 +45,41 @@ pub(super) fn completion(fields: &mut Fields) -> Result<Instruction> {
     let (instruction, answer_text) = (fields.text("prompt")?, fields.text("completion")?);
     let before = before(fields)?;
     let (input, choices, names) = Default::default();
-    Ok(Instruction { place: fields.place.clone(), instruction, input, answer_text, choices, names, label: None, target: None, before })
+    Ok(Instruction {
+        place: fields.place.clone(),
+        instruction,
+        input,
+        answer_text,
+        choices,
+        names,
+        label: None,
+        target: None,
+        before,
+    })
 }
 
 /// `system`, `history` (a list of questions with their answers) and `tools`, as LLaMA-Factory's files have them.
 fn before(fields: &mut Fields) -> Result<Before> {
     let system = fields.system()?;
-    let tools = fields.take("tools").map_or(Ok(vec![]), |value| messages::tools(fields.place, value))?;
+    let tools =
+        fields.take("tools").map_or(Ok(vec![]), |value| messages::tools(fields.place, value))?;
     let history = fields.take("history").filter(|value| !is_empty(value));
     let place = fields.place;
     let pair = |(i, value): (usize, &Value)| match value.as_array().map(Vec::as_slice) {
-        Some([Value::String(question), Value::String(answer)]) => Ok((question.clone(), answer.clone())),
-        _ => bail_data!("{place}: `history[{i}]` is no list of a question and its answer, both texts"),
+        Some([Value::String(question), Value::String(answer)]) => {
+            Ok((question.clone(), answer.clone()))
+        }
+        _ => bail_data!(
+            "{place}: `history[{i}]` is no list of a question and its answer, both texts"
+        ),
     };
     let history = match history {
         None => vec![],
         Some(Value::Array(list)) => list.iter().enumerate().map(pair).collect::<Result<_>>()?,
-        Some(other) => bail_data!("{place}: `history` is {}, expected a list of [question, answer]", super::kind(&other)),
+        Some(other) => bail_data!(
+            "{place}: `history` is {}, expected a list of [question, answer]",
+            super::kind(&other)
+        ),
     };
     Ok(Before { system, history, tools })
 }
@@ -74,9 +104,21 @@ mod tests {
     #[test]
     fn choices_come_from_the_last_line() {
         assert_eq!(choice_names("is it?\n\nAnswer format: true/false"), ["true", "false"]);
-        assert_eq!(choice_names("Option1: a Option2: b Answer format: option1/option2"), ["option1", "option2"]);
-        assert_eq!(choice_names("x\n\nAnswer format: answer1/answer2/answer3\r\n"), ["answer1", "answer2", "answer3"]);
-        for none in ["why?", "Answer format: one", "Answer format: a/a", "Answer format: a//b", "Answer format: a/b\nwhy?"] {
+        assert_eq!(
+            choice_names("Option1: a Option2: b Answer format: option1/option2"),
+            ["option1", "option2"]
+        );
+        assert_eq!(
+            choice_names("x\n\nAnswer format: answer1/answer2/answer3\r\n"),
+            ["answer1", "answer2", "answer3"]
+        );
+        for none in [
+            "why?",
+            "Answer format: one",
+            "Answer format: a/a",
+            "Answer format: a//b",
+            "Answer format: a/b\nwhy?",
+        ] {
             assert_eq!(choice_names(none), Vec::<&str>::new(), "{none}");
         }
     }

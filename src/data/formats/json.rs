@@ -47,7 +47,10 @@ impl Form {
 }
 
 fn begins_with_a_value(text: &str) -> bool {
-    serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>().next().is_some_and(|first| first.is_ok())
+    serde_json::Deserializer::from_str(text)
+        .into_iter::<IgnoredAny>()
+        .next()
+        .is_some_and(|first| first.is_ok())
 }
 
 pub(super) fn parse(file: &Arc<Path>, text: &str, records: Records) -> Result<Vec<Item>> {
@@ -60,19 +63,29 @@ pub(super) fn parse(file: &Arc<Path>, text: &str, records: Records) -> Result<Ve
 
 fn list(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>> {
     let name = file.display();
-    let fault = |e: serde_json::Error| Error::data(format!("`{name}` line {} column {}: {}", e.line(), e.column(), json_fault(&e)));
-    let Value::Array(list) = loose::parse(text).map_err(fault)? else { bail_data!("`{name}` holds no list; {RECORDS}") };
+    let fault = |e: serde_json::Error| {
+        Error::data(format!("`{name}` line {} column {}: {}", e.line(), e.column(), json_fault(&e)))
+    };
+    let Value::Array(list) = loose::parse(text).map_err(fault)? else {
+        bail_data!("`{name}` holds no list; {RECORDS}")
+    };
     if list.is_empty() {
         bail_data!("`{name}` holds an empty list");
     }
     // As datasets reads it: a list of texts is the column `text`.
     let texts = list.iter().all(Value::is_string);
-    let record = |value: Value| if texts { Value::Object(Map::from_iter([("text".to_owned(), value)])) } else { value };
-    list.into_iter().enumerate().map(|(i, value)| records.next(place(file, "item", i + 1), record(value))).collect()
+    let record = |value: Value| {
+        if texts { Value::Object(Map::from_iter([("text".to_owned(), value)])) } else { value }
+    };
+    list.into_iter()
+        .enumerate()
+        .map(|(i, value)| records.next(place(file, "item", i + 1), record(value)))
+        .collect()
 }
 
 fn lines(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>> {
-    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()).peekable();
+    let mut lines =
+        text.lines().enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()).peekable();
     let mut items = vec![];
     while let Some((i, line)) = lines.next() {
         let place = place(file, "line", i + 1);
@@ -87,7 +100,8 @@ fn lines(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>
 
 /// The record of a line.
 pub(super) fn value(place: &Place, line: &str) -> Result<Value> {
-    Ok(loose::parse(line).map_err(|e| Error::data(format!("{place} column {}: {}", e.column(), json_fault(&e))))?)
+    Ok(loose::parse(line)
+        .map_err(|e| Error::data(format!("{place} column {}: {}", e.column(), json_fault(&e))))?)
 }
 
 fn values(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>> {
@@ -98,8 +112,17 @@ fn values(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item
         at += blank;
         let part = &text[at..at + end_of_value(&text[at..])];
         let value = loose::parse(part).map_err(|e| {
-            let column = if e.line() == 1 { text[..at].rsplit('\n').next().map_or(0, str::len) + e.column() } else { e.column() };
-            Error::data(format!("`{}` line {} column {column}: {}", file.display(), line - 1 + e.line(), json_fault(&e)))
+            let column = if e.line() == 1 {
+                text[..at].rsplit('\n').next().map_or(0, str::len) + e.column()
+            } else {
+                e.column()
+            };
+            Error::data(format!(
+                "`{}` line {} column {column}: {}",
+                file.display(),
+                line - 1 + e.line(),
+                json_fault(&e)
+            ))
         })?;
         if items.is_empty() && text[at + part.len()..].trim_ascii().is_empty() {
             only(file, &value, &records)?;
@@ -145,16 +168,27 @@ fn only(file: &Path, value: &Value, records: &Records) -> Result<()> {
     if records.takes(fields) || fields.values().any(messages) {
         return Ok(());
     }
-    let rows = |value: &Value| value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object));
-    let column = |value: &Value| (value.is_array() || value.is_object()) && loose::what(value).is_none();
+    let rows = |value: &Value| {
+        value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object))
+    };
+    let column =
+        |value: &Value| (value.is_array() || value.is_object()) && loose::what(value).is_none();
     let shown = file.display();
     if let Some((key, _)) = fields.iter().find(|(_, value)| rows(value)) {
-        let error = Error::data(format!("`{shown}` holds one object, whose `{key}` is the list of records; {RECORDS}"));
-        return Err(error.hint(format!("`jq -c '.{key}[]' {shown} > train.jsonl` writes them as lines")).into());
+        let error = Error::data(format!(
+            "`{shown}` holds one object, whose `{key}` is the list of records; {RECORDS}"
+        ));
+        return Err(error
+            .hint(format!("`jq -c '.{key}[]' {shown} > train.jsonl` writes them as lines"))
+            .into());
     }
     if fields.len() > usize::from(fields.contains_key("index")) && fields.values().all(column) {
-        let error = Error::data(format!("`{shown}` holds one object with a table's columns, as pandas' `to_json` writes them; {RECORDS}"));
-        return Err(error.hint("`to_json(\"train.jsonl\", orient=\"records\", lines=True)` writes rows").into());
+        let error = Error::data(format!(
+            "`{shown}` holds one object with a table's columns, as pandas' `to_json` writes them; {RECORDS}"
+        ));
+        return Err(error
+            .hint("`to_json(\"train.jsonl\", orient=\"records\", lines=True)` writes rows")
+            .into());
     }
     Ok(())
 }
@@ -167,7 +201,8 @@ mod tests {
 
     fn texts(text: &str) -> Result<Vec<String>> {
         let mut unused = Unused::default();
-        let items = parse(&Arc::from(Path::new("a.json")), text, Records::new(false, "key", &mut unused))?;
+        let items =
+            parse(&Arc::from(Path::new("a.json")), text, Records::new(false, "key", &mut unused))?;
         let text = |item: Item| match item {
             Item::Text(document) => format!("{} {}", document.place, document.text),
             other => panic!("{other:?}"),
@@ -179,13 +214,26 @@ mod tests {
     fn the_content_says_how_records_stand() {
         let lines = ["`a.json` line 1 x", "`a.json` line 3 y"];
         assert_eq!(texts("{\"text\": \"x\"}\n\n{\"text\": \"y\"}\n").unwrap(), lines);
-        assert_eq!(texts("{\"text\":\n\"x\"}{\n\"text\": \"y\"}").unwrap(), ["`a.json` line 1 x", "`a.json` line 2 y"]);
-        assert_eq!(texts("{\"text\": \"x\"} {\"text\": \"y\"}").unwrap(), ["`a.json` line 1 x", "`a.json` line 1 y"]);
+        assert_eq!(
+            texts("{\"text\":\n\"x\"}{\n\"text\": \"y\"}").unwrap(),
+            ["`a.json` line 1 x", "`a.json` line 2 y"]
+        );
+        assert_eq!(
+            texts("{\"text\": \"x\"} {\"text\": \"y\"}").unwrap(),
+            ["`a.json` line 1 x", "`a.json` line 1 y"]
+        );
         let items = ["`a.json` item 1 x", "`a.json` item 2 y"];
-        for list in ["[{\"text\": \"x\"},\n{\"text\": \"y\"}]", "[\n{\"text\": \"x\"}, {\"text\": \"y\"}\n]\n", "[\"x\", \"y\"]"] {
+        for list in [
+            "[{\"text\": \"x\"},\n{\"text\": \"y\"}]",
+            "[\n{\"text\": \"x\"}, {\"text\": \"y\"}\n]\n",
+            "[\"x\", \"y\"]",
+        ] {
             assert_eq!(texts(list).unwrap(), items);
         }
-        assert_eq!(texts("{\"text\": \"}{\\\"\", \"score\": NaN}").unwrap(), ["`a.json` line 1 }{\""]);
+        assert_eq!(
+            texts("{\"text\": \"}{\\\"\", \"score\": NaN}").unwrap(),
+            ["`a.json` line 1 }{\""]
+        );
     }
 
     #[test]
@@ -193,16 +241,34 @@ mod tests {
         for (text, message) in [
             ("7", "`a.json` holds a number; expected a list of objects, or an object on each line"),
             ("[1]\n[2]", "`a.json` line 1 is a list, expected an object"),
-            ("{\"text\": \"x\"}\n{\"text\": }", "`a.json` line 2 column 10: not valid JSON: expected value"),
+            (
+                "{\"text\": \"x\"}\n{\"text\": }",
+                "`a.json` line 2 column 10: not valid JSON: expected value",
+            ),
             ("{\n\"text\": \"x\"\n}\n{\"text\": 1 2}", "`a.json` line 4 column 12: not valid JSON"),
             ("{\n\"text\": \"x\"", "`a.json` line 2 column 11: the JSON is cut short"),
             ("{\"text\": \"x\"", "`a.json` line 1 column 12: the JSON is cut short"),
             ("[{\"text\": \"x\"},\n{]", "`a.json` line 2 column 2: not valid JSON"),
-            ("{\"text\": NaN}", "`a.json` line 1: `text` is NaN, which JSON does not have, expected a string"),
-            ("{\"text\": \"a\\ud83d\"}", "`a.json` line 1: `text` is a text with half of a surrogate pair (`\\ud83d`)"),
-            ("{\"data\": [{\"text\": \"x\"}]}", "`a.json` holds one object, whose `data` is the list of records"),
-            ("{\"version\": 1,\n\"data\": [{\"text\": \"x\"}]}", "`a.json` holds one object, whose `data` is the list of records"),
-            ("{\"text\": {\"0\": \"x\"}}", "`a.json` holds one object with a table's columns, as pandas' `to_json` writes them"),
+            (
+                "{\"text\": NaN}",
+                "`a.json` line 1: `text` is NaN, which JSON does not have, expected a string",
+            ),
+            (
+                "{\"text\": \"a\\ud83d\"}",
+                "`a.json` line 1: `text` is a text with half of a surrogate pair (`\\ud83d`)",
+            ),
+            (
+                "{\"data\": [{\"text\": \"x\"}]}",
+                "`a.json` holds one object, whose `data` is the list of records",
+            ),
+            (
+                "{\"version\": 1,\n\"data\": [{\"text\": \"x\"}]}",
+                "`a.json` holds one object, whose `data` is the list of records",
+            ),
+            (
+                "{\"text\": {\"0\": \"x\"}}",
+                "`a.json` holds one object with a table's columns, as pandas' `to_json` writes them",
+            ),
             ("{\"text\": [\"x\", \"y\"]}", "`a.json` holds one object with a table's columns"),
         ] {
             let error = texts(text).unwrap_err();

@@ -111,9 +111,13 @@ pub struct Unused {
 impl Unused {
     /// What a person should know of them, a line each.
     pub fn notes(&self) -> Vec<String> {
-        let lines = [("columns not used", &self.columns), ("keys of messages that only a chat template could word", &self.of_messages)];
+        let lines = [
+            ("columns not used", &self.columns),
+            ("keys of messages that only a chat template could word", &self.of_messages),
+        ];
         let line = |(what, names): (&str, &BTreeSet<String>)| {
-            let shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{}`", clip(name))).collect();
+            let shown: Vec<String> =
+                names.iter().take(SHOWN).map(|name| format!("`{}`", clip(name))).collect();
             let more = if names.len() > SHOWN { ", …" } else { "" };
             format!("{what}: {}{more}", shown.join(", "))
         };
@@ -163,7 +167,9 @@ pub(super) fn is_empty(value: &Value) -> bool {
 /// Errors: as [`pass`].
 pub(super) fn pass_beside_text(key: &str, value: &Value, unused: &mut Unused) -> Result<(), Error> {
     let of_the_loss = |holds: &str| holds == LOSS || holds == WEIGHT;
-    if key == "label" || MATTERS.iter().any(|(holds, keys)| keys.contains(&key) && !of_the_loss(holds)) {
+    if key == "label"
+        || MATTERS.iter().any(|(holds, keys)| keys.contains(&key) && !of_the_loss(holds))
+    {
         if !is_empty(value) {
             unused.column(key);
         }
@@ -176,7 +182,12 @@ pub(super) fn pass_beside_text(key: &str, value: &Value, unused: &mut Unused) ->
 ///
 /// Errors (class data), without the place: it would change what is learnt; `slips` are names that it may be meant as, beside
 /// [`SLIPS`].
-pub(super) fn pass(key: &str, value: &Value, slips: &[&str], unused: &mut Unused) -> Result<(), Error> {
+pub(super) fn pass(
+    key: &str,
+    value: &Value,
+    slips: &[&str],
+    unused: &mut Unused,
+) -> Result<(), Error> {
     if is_empty(value) || why_silent(key).is_some() {
         return Ok(());
     }
@@ -188,7 +199,9 @@ pub(super) fn pass(key: &str, value: &Value, slips: &[&str], unused: &mut Unused
             let error = Error::data(format!("`{key}` {what}"));
             return Err(error.hint(format!("leave out the records whose `{key}` is false, or the column where it means something else")));
         }
-        ("weight" | "weights" | "sample_weight" | "example_weight" | "loss_weight", Some(true)) => return Ok(()),
+        ("weight" | "weights" | "sample_weight" | "example_weight" | "loss_weight", Some(true)) => {
+            return Ok(());
+        }
         _ => {}
     }
     // An earlier record had it; looking for what it may be a slip for takes longer than the rest.
@@ -200,7 +213,9 @@ pub(super) fn pass(key: &str, value: &Value, slips: &[&str], unused: &mut Unused
         return Err(error.hint(remedy(holds)));
     }
     match nearest(key, SLIPS.iter().chain(slips).copied()) {
-        Some(near) if near != key => Err(Error::data(format!("unknown key `{key}`; did you mean `{near}`?"))),
+        Some(near) if near != key => {
+            Err(Error::data(format!("unknown key `{key}`; did you mean `{near}`?")))
+        }
         _ => {
             unused.column(key);
             Ok(())
@@ -216,11 +231,19 @@ pub(super) fn why_silent(key: &str) -> Option<&'static str> {
 /// What can be done about a key that is refused.
 fn remedy(holds: &str) -> &'static str {
     match holds {
-        "answers by preference" => "keep the answer that was preferred, as `completion`; preferences themselves are not learnt",
-        LOSS => "it goes with token ids; in `messages`, `weight: 0` leaves an answer out of the loss",
+        "answers by preference" => {
+            "keep the answer that was preferred, as `completion`; preferences themselves are not learnt"
+        }
+        LOSS => {
+            "it goes with token ids; in `messages`, `weight: 0` leaves an answer out of the loss"
+        }
         "what is no text" => "the models here read text only; leave the column out",
-        WEIGHT => "leave the column out, or divide the records into sets and give these weights with `data::mix`",
-        _ => "word it with a template of the recipe (`template: #{ prompt: …, answer: … }`), or leave the column out",
+        WEIGHT => {
+            "leave the column out, or divide the records into sets and give these weights with `data::mix`"
+        }
+        _ => {
+            "word it with a template of the recipe (`template: #{ prompt: …, answer: … }`), or leave the column out"
+        }
     }
 }
 
@@ -255,7 +278,9 @@ mod tests {
         lists.for_each(|key| assert!(seen.insert(key), "{key}"));
         // No key that says nothing is taken for a slip: those are asked for first.
         let mut unused = Unused::default();
-        SILENT.iter().flat_map(|(_, keys)| *keys).for_each(|key| assert!(pass(key, &json!(7), &["input"], &mut unused).is_ok(), "{key}"));
+        SILENT.iter().flat_map(|(_, keys)| *keys).for_each(|key| {
+            assert!(pass(key, &json!(7), &["input"], &mut unused).is_ok(), "{key}")
+        });
         assert!(unused.notes().is_empty());
     }
 
@@ -266,30 +291,64 @@ mod tests {
             let error = pass(key, &json!("x"), &[], &mut unused).unwrap_err();
             assert!(error.message.contains(&format!("`{key}`")), "{error}");
             assert!(error.hint.is_some());
-            for nothing in [json!(null), json!(""), json!([]), json!({}), json!("[]"), json!([null])] {
+            for nothing in
+                [json!(null), json!(""), json!([]), json!({}), json!("[]"), json!([null])]
+            {
                 assert!(pass(key, &nothing, &[], &mut unused).is_ok(), "{key}");
             }
         }
         assert!(unused.notes().is_empty());
-        for (key, value) in [("persona", json!("x")), ("label", json!("entailment")), ("label", json!(2)), ("flag", json!(false))] {
+        for (key, value) in [
+            ("persona", json!("x")),
+            ("label", json!("entailment")),
+            ("label", json!(2)),
+            ("flag", json!(false)),
+        ] {
             assert!(pass(key, &value, &[], &mut unused).is_ok(), "{key}");
         }
         assert_eq!(unused.notes(), ["columns not used: `flag`, `label`, `persona`"]);
         // A key that was named is looked at again for its value.
-        assert!(pass("label", &json!(false), &[], &mut unused).is_err() && pass("persona", &json!("y"), &[], &mut unused).is_ok());
-        for (key, near) in [("sytem", "system"), ("histroy", "history"), ("tool", "tools"), ("wieght", "weight"), ("inputs", "input")] {
+        assert!(
+            pass("label", &json!(false), &[], &mut unused).is_err()
+                && pass("persona", &json!("y"), &[], &mut unused).is_ok()
+        );
+        for (key, near) in [
+            ("sytem", "system"),
+            ("histroy", "history"),
+            ("tool", "tools"),
+            ("wieght", "weight"),
+            ("inputs", "input"),
+        ] {
             let error = pass(key, &json!("x"), &["input"], &mut unused).unwrap_err();
             assert_eq!(error.message, format!("unknown key `{key}`; did you mean `{near}`?"));
         }
         let mut beside = Unused::default();
-        for (key, fine) in [("image", true), ("label", true), ("tools", true), ("weight", false), ("loss_mask", false)] {
+        for (key, fine) in [
+            ("image", true),
+            ("label", true),
+            ("tools", true),
+            ("weight", false),
+            ("loss_mask", false),
+        ] {
             assert_eq!(pass_beside_text(key, &json!(0), &mut beside).is_ok(), fine, "{key}");
         }
         assert_eq!(beside.notes(), ["columns not used: `image`, `label`, `tools`"]);
-        for (value, fine) in [(json!(1), true), (json!(1.0), true), (json!("1"), true), (json!(0), false), (json!(0.5), false)] {
+        for (value, fine) in [
+            (json!(1), true),
+            (json!(1.0), true),
+            (json!("1"), true),
+            (json!(0), false),
+            (json!(0.5), false),
+        ] {
             assert_eq!(pass("weight", &value, &[], &mut unused).is_ok(), fine, "{value}");
         }
-        for (value, fine) in [(json!(true), true), (json!(1), true), (json!(false), false), (json!("False"), false), (json!(0), false)] {
+        for (value, fine) in [
+            (json!(true), true),
+            (json!(1), true),
+            (json!(false), false),
+            (json!("False"), false),
+            (json!(0), false),
+        ] {
             assert_eq!(pass("label", &value, &[], &mut unused).is_ok(), fine, "{value}");
         }
     }

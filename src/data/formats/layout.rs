@@ -46,7 +46,8 @@ pub enum Format {
 }
 
 impl Format {
-    const ALL: [Format; 6] = [Format::Json, Format::Jsonl, Format::Csv, Format::Tsv, Format::Parquet, Format::Text];
+    const ALL: [Format; 6] =
+        [Format::Json, Format::Jsonl, Format::Csv, Format::Tsv, Format::Parquet, Format::Text];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -103,13 +104,19 @@ impl Encoding {
 }
 
 fn unnamed(path: &Path) -> Error {
-    let message = format!("`{}` is of no data format that is known; the endings are {ENDINGS}", path.display());
-    Error::data(message).hint("a recipe can say it: `format: \"tsv\"`; for `xgbrun eval`, `--format tsv`")
+    let message = format!(
+        "`{}` is of no data format that is known; the endings are {ENDINGS}",
+        path.display()
+    );
+    Error::data(message)
+        .hint("a recipe can say it: `format: \"tsv\"`; for `xgbrun eval`, `--format tsv`")
 }
 
 fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
-    let near = nearest(name, known.iter().copied()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    Error::usage(format!("unknown {what} `{name}`{near}")).hint(format!("known are {}", known.join(", ")))
+    let near = nearest(name, known.iter().copied())
+        .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    Error::usage(format!("unknown {what} `{name}`{near}"))
+        .hint(format!("known are {}", known.join(", ")))
 }
 
 /// A format with what it needs to know.
@@ -132,7 +139,9 @@ impl Layout {
             (None, Some(_), Some(Format::Tsv)) => Ok(Format::Tsv),
             (None, Some(_), _) => Ok(Format::Csv),
             (None, None, Some(format)) => Ok(format),
-            (None, None, None) => Err(foreign::by_ending(path).unwrap_or_else(|| unnamed(path)).into()),
+            (None, None, None) => {
+                Err(foreign::by_ending(path).unwrap_or_else(|| unnamed(path)).into())
+            }
         }
     }
 
@@ -142,7 +151,11 @@ impl Layout {
     pub(super) fn kind(&self, path: &Path) -> Result<Kind> {
         let format = self.format(path)?;
         let refuse = |option: &str, for_what: &str| -> Result<Kind> {
-            bail_usage!("the option `{option}` is for {for_what}, and `{}` is read as {}", path.display(), format.name())
+            bail_usage!(
+                "the option `{option}` is for {for_what}, and `{}` is read as {}",
+                path.display(),
+                format.name()
+            )
         };
         if !matches!(format, Format::Csv | Format::Tsv) {
             let given = [
@@ -157,11 +170,16 @@ impl Layout {
         }
         match format {
             Format::Json | Format::Jsonl => Ok(Kind::Json),
-            Format::Parquet if self.encoding != Encoding::default() => refuse("encoding", "text files"),
+            Format::Parquet if self.encoding != Encoding::default() => {
+                refuse("encoding", "text files")
+            }
             Format::Parquet => Ok(Kind::Parquet),
             // There are no fields that a template could name.
             Format::Text if self.rows => {
-                bail_data!("`{}` is plain text, and a template of the recipe needs records: name its `format`", path.display())
+                bail_data!(
+                    "`{}` is plain text, and a template of the recipe needs records: name its `format`",
+                    path.display()
+                )
             }
             Format::Text => Ok(Kind::Text),
             Format::Csv => Ok(Kind::Table(self.table(b',')?)),
@@ -172,11 +190,16 @@ impl Layout {
     fn table(&self, usual: u8) -> Result<Table> {
         let delimiter = self.delimiter.unwrap_or(usual);
         if !delimiter.is_ascii() || matches!(delimiter, b'"' | b'\n' | b'\r' | 0) {
-            bail_usage!("`delimiter` cannot be {:?}; expected a letter of ASCII that is no quote and no line end", char::from(delimiter));
+            bail_usage!(
+                "`delimiter` cannot be {:?}; expected a letter of ASCII that is no quote and no line end",
+                char::from(delimiter)
+            );
         }
         let quote = self.quote.unwrap_or(!matches!(delimiter, b'\t' | b' '));
         if quote && delimiter == b' ' {
-            bail_usage!("`quote` cannot be true where a space divides: the last column takes the rest of its line");
+            bail_usage!(
+                "`quote` cannot be true where a space divides: the last column takes the rest of its line"
+            );
         }
         let header = self.header.unwrap_or(self.columns.is_none());
         if let Some(columns) = &self.columns {
@@ -204,9 +227,15 @@ mod tests {
         assert_eq!(Format::parse("jsonl").unwrap(), Format::Jsonl);
         let error = Format::parse("parqet").unwrap_err();
         assert_eq!(error.to_string(), "unknown format `parqet`; did you mean `parquet`?");
-        assert_eq!((class_of(&error), hint_of(&error)), (Class::Usage, Some("known are json, jsonl, csv, tsv, parquet, text")));
+        assert_eq!(
+            (class_of(&error), hint_of(&error)),
+            (Class::Usage, Some("known are json, jsonl, csv, tsv, parquet, text"))
+        );
         assert_eq!(Encoding::parse("latin-1").unwrap(), Encoding::Latin1);
-        assert_eq!(Encoding::parse("utf8").unwrap_err().to_string(), "unknown encoding `utf8`; did you mean `utf-8`?");
+        assert_eq!(
+            Encoding::parse("utf8").unwrap_err().to_string(),
+            "unknown encoding `utf8`; did you mean `utf-8`?"
+        );
     }
 
     #[test]
@@ -219,13 +248,21 @@ mod tests {
                 "a.json",
                 "the option `columns` is for csv and tsv, and `a.json` is read as json",
             ),
-            (Layout { quote: Some(true), ..default() }, "a.txt", "the option `quote` is for csv and tsv, and `a.txt` is read as text"),
+            (
+                Layout { quote: Some(true), ..default() },
+                "a.txt",
+                "the option `quote` is for csv and tsv, and `a.txt` is read as text",
+            ),
             (
                 Layout { encoding: Encoding::Latin1, ..default() },
                 "a.parquet",
                 "the option `encoding` is for text files, and `a.parquet` is read as parquet",
             ),
-            (Layout { columns: names(&["a", "b", "a"]), ..default() }, "a.csv", "`columns` names `a` twice"),
+            (
+                Layout { columns: names(&["a", "b", "a"]), ..default() },
+                "a.csv",
+                "`columns` names `a` twice",
+            ),
             (Layout { columns: names(&[]), ..default() }, "a.csv", "`columns` is empty"),
             (
                 Layout { delimiter: Some(b'\n'), ..default() },
@@ -237,7 +274,11 @@ mod tests {
                 "a.csv",
                 "`quote` cannot be true where a space divides: the last column takes the rest of its line",
             ),
-            (Layout { delimiter: Some(b' '), ..default() }, "a", "where a space divides, `columns` has to say how many there are"),
+            (
+                Layout { delimiter: Some(b' '), ..default() },
+                "a",
+                "where a space divides, `columns` has to say how many there are",
+            ),
         ];
         for (layout, file, message) in cases {
             let error = layout.kind(Path::new(file)).unwrap_err();

@@ -53,13 +53,25 @@ impl Lines {
         let (table, field) = match kind {
             Kind::Json => (None, "key"),
             Kind::Table(table) if !table.quote => (Some(table), "column"),
-            Kind::Table(_) => bail_usage!("`{}` cannot be streamed: quoted cells may hold line ends; set `quote: false`", path.display()),
-            _ => bail_usage!("`{}` cannot be streamed: only JSON lines and tables without quotes can", path.display()),
+            Kind::Table(_) => bail_usage!(
+                "`{}` cannot be streamed: quoted cells may hold line ends; set `quote: false`",
+                path.display()
+            ),
+            _ => bail_usage!(
+                "`{}` cannot be streamed: only JSON lines and tables without quotes can",
+                path.display()
+            ),
         };
         let map = map(path)?;
         if let Some(packing) = Packing::of(&map) {
-            let error = Error::usage(format!("`{}` cannot be streamed: it is compressed with {}", path.display(), packing.name()));
-            return Err(error.hint("unpack it, or leave out `stream`, which reads it into memory").into());
+            let error = Error::usage(format!(
+                "`{}` cannot be streamed: it is compressed with {}",
+                path.display(),
+                packing.name()
+            ));
+            return Err(error
+                .hint("unpack it, or leave out `stream`, which reads it into memory")
+                .into());
         }
         if let Some(error) = foreign::by_content(path, &map, layout.format(path)?) {
             return Err(error.into());
@@ -71,7 +83,11 @@ impl Lines {
             line += 1;
             let end = end_of_line(&map, at);
             let body = &map[at..end];
-            let blank = if table.is_some() { matches!(body, [] | b"\r") } else { body.trim_ascii().is_empty() };
+            let blank = if table.is_some() {
+                matches!(body, [] | b"\r")
+            } else {
+                body.trim_ascii().is_empty()
+            };
             if !blank && wants_header && header.is_none() {
                 header = Some((at, line));
             } else if !blank {
@@ -93,21 +109,35 @@ impl Lines {
         };
         let form = match table {
             None if map[first as usize..].trim_ascii_start().starts_with(b"[") => {
-                let error = Error::usage(format!("`{}` cannot be streamed: it holds a JSON list, which is read whole", path.display()));
+                let error = Error::usage(format!(
+                    "`{}` cannot be streamed: it holds a JSON list, which is read whole",
+                    path.display()
+                ));
                 return Err(error.hint("write a record on each line, or leave out `stream`, which reads it into memory").into());
             }
             None => Form::Json,
             Some(table) => {
                 let (start, line) = header.unwrap_or((first as usize, lines[0] as usize));
                 let place = place(&file, "line", line);
-                let text = decode(path, &map, start..end_of_row(&map, start), layout.encoding, line)?;
+                let text =
+                    decode(path, &map, start..end_of_row(&map, start), layout.encoding, line)?;
                 let head = Head::new(&table, &place, &table.cells(&place, &text)?)?;
                 Form::Table(table, head)
             }
         };
         let (rule, unused) = (Rule::new(layout.rows, field), Unused::default());
         let digest = digest(&map);
-        let mut rows = Self { file, map, encoding: layout.encoding, form, rule, unused, starts, lines, digest };
+        let mut rows = Self {
+            file,
+            map,
+            encoding: layout.encoding,
+            form,
+            rule,
+            unused,
+            starts,
+            lines,
+            digest,
+        };
         let (place, value) = rows.value(0)?;
         rows.rule.next(place, value, &mut rows.unused)?;
         Ok(rows)
@@ -141,18 +171,31 @@ impl Lines {
             Form::Json => 0,
             Form::Table(_, head) => head.kept(),
         };
-        size_of::<Self>() + (self.starts.capacity() + self.lines.capacity()) * size_of::<u64>() + head
+        size_of::<Self>()
+            + (self.starts.capacity() + self.lines.capacity()) * size_of::<u64>()
+            + head
     }
 
     fn value(&self, i: usize) -> Result<(Place, serde_json::Value)> {
         let Some(&start) = self.starts.get(i) else {
-            bail_data!("`{}` has {} rows; there is no row {i}, counted from 0", self.file.display(), self.len());
+            bail_data!(
+                "`{}` has {} rows; there is no row {i}, counted from 0",
+                self.file.display(),
+                self.len()
+            );
         };
         let start = start as usize;
         let from = self.starts[i / STRIDE * STRIDE] as usize;
-        let line = self.lines[i / STRIDE] as usize + self.map[from..start].iter().filter(|&&b| b == b'\n').count();
+        let line = self.lines[i / STRIDE] as usize
+            + self.map[from..start].iter().filter(|&&b| b == b'\n').count();
         let place = place(&self.file, "line", line);
-        let text = decode(&self.file, &self.map, start..end_of_row(&self.map, start), self.encoding, line)?;
+        let text = decode(
+            &self.file,
+            &self.map,
+            start..end_of_row(&self.map, start),
+            self.encoding,
+            line,
+        )?;
         let value = match &self.form {
             Form::Json => json::value(&place, &text)?,
             Form::Table(table, head) => head.record(&place, &table.cells(&place, &text)?)?,

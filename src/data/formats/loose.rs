@@ -55,7 +55,11 @@ struct Odd {
 
 impl Odd {
     fn blank(&self, text: &str) -> String {
-        if text.starts_with('"') { whole(text) } else { format!("{:<width$}", 0, width = text.len()) }
+        if text.starts_with('"') {
+            whole(text)
+        } else {
+            format!("{:<width$}", 0, width = text.len())
+        }
     }
 
     /// Keys cannot be faults: nobody can ask for one with a half of a pair.
@@ -89,7 +93,10 @@ fn odd(text: &str) -> Vec<Odd> {
         if bytes[at] == b'"' {
             let end = end_of_string(bytes, at);
             if let Some(&half) = lone(&text[at..end], at).first() {
-                let what = format!("a text with half of a surrogate pair (`{}`), which is no Unicode", &text[half..half + 6]);
+                let what = format!(
+                    "a text with half of a surrogate pair (`{}`), which is no Unicode",
+                    &text[half..half + 6]
+                );
                 let key = bytes[end..].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b':');
                 found.push(Odd { part: at..end, what, key });
             }
@@ -97,9 +104,16 @@ fn odd(text: &str) -> Vec<Odd> {
             continue;
         }
         let behind_a_word = at > 0 && bytes[at - 1].is_ascii_alphanumeric();
-        match ["NaN", "Infinity", "-Infinity"].into_iter().find(|word| text.as_bytes()[at..].starts_with(word.as_bytes())) {
+        match ["NaN", "Infinity", "-Infinity"]
+            .into_iter()
+            .find(|word| text.as_bytes()[at..].starts_with(word.as_bytes()))
+        {
             Some(word) if !behind_a_word => {
-                found.push(Odd { part: at..at + word.len(), what: format!("{word}, which JSON does not have"), key: false });
+                found.push(Odd {
+                    part: at..at + word.len(),
+                    what: format!("{word}, which JSON does not have"),
+                    key: false,
+                });
                 at += word.len();
             }
             _ => at += 1,
@@ -156,9 +170,15 @@ mod tests {
         assert_eq!(what(&value["a"]), Some("NaN, which JSON does not have"));
         assert_eq!(what_within(&value["b"]), Some("-Infinity, which JSON does not have"));
         assert_eq!(value["c"], json!("NaN \"Infinity\" 😀"));
-        assert_eq!(what(&value["d"]), Some(r"a text with half of a surrogate pair (`\ud83d`), which is no Unicode"));
+        assert_eq!(
+            what(&value["d"]),
+            Some(r"a text with half of a surrogate pair (`\ud83d`), which is no Unicode")
+        );
         assert_eq!(value["\u{fffd}"], json!(1));
-        assert_eq!((what(&json!({ "a": "b" })), what_within(&json!([1, { "a": null }]))), (None, None));
+        assert_eq!(
+            (what(&json!({ "a": "b" })), what_within(&json!([1, { "a": null }]))),
+            (None, None)
+        );
     }
 
     #[test]

@@ -9,10 +9,12 @@ use crate::bail_data;
 use crate::data::item::{Message, Place};
 use crate::error::{Error, clip, nearest};
 
-pub(super) const EXPECTED: &str = "expected is `{\"messages\": [{\"role\": \"user\", \"content\": text}, …]}`";
+pub(super) const EXPECTED: &str =
+    "expected is `{\"messages\": [{\"role\": \"user\", \"content\": text}, …]}`";
 
 /// Roles that chat templates know.
-const ROLES: [&str; 7] = ["system", "developer", "user", "assistant", "tool", "function", "ipython"];
+const ROLES: [&str; 7] =
+    ["system", "developer", "user", "assistant", "tool", "function", "ipython"];
 
 /// Who speaks, in the words of ShareGPT sets, with its role; a call is a turn of the assistant.
 const SPEAKERS: [(&str, &str); 16] = [
@@ -57,9 +59,17 @@ const NAMES: [&str; 3] = ["name", "tool_call_id", "id"];
 /// A list of messages, or a JSON text of one. `key` is what the record calls it; with `spoken`, roles may be those of ShareGPT.
 ///
 /// Errors (class data), with the place.
-pub(in crate::data) fn messages(place: &Place, key: &str, value: Value, spoken: bool, unused: &mut Unused) -> Result<Vec<Message>> {
+pub(in crate::data) fn messages(
+    place: &Place,
+    key: &str,
+    value: Value,
+    spoken: bool,
+    unused: &mut Unused,
+) -> Result<Vec<Message>> {
     let value = match value {
-        Value::String(text) => serde_json::from_str(&text).ok().filter(Value::is_array).unwrap_or(Value::String(text)),
+        Value::String(text) => {
+            serde_json::from_str(&text).ok().filter(Value::is_array).unwrap_or(Value::String(text))
+        }
         other => told(place, other),
     };
     let list = match value {
@@ -68,8 +78,12 @@ pub(in crate::data) fn messages(place: &Place, key: &str, value: Value, spoken: 
         other => bail_data!("{place}: `{key}` is {}, expected a list; {EXPECTED}", kind(&other)),
     };
     let message = |(i, value): (usize, Value)| match value {
-        Value::Object(fields) => Reader { place, at: format!("{key}[{i}]"), fields }.message(spoken, unused),
-        other => bail_data!("{place}: `{key}[{i}]` is {}, expected an object; {EXPECTED}", kind(&other)),
+        Value::Object(fields) => {
+            Reader { place, at: format!("{key}[{i}]"), fields }.message(spoken, unused)
+        }
+        other => {
+            bail_data!("{place}: `{key}[{i}]` is {}, expected an object; {EXPECTED}", kind(&other))
+        }
     };
     list.into_iter().enumerate().map(message).collect()
 }
@@ -90,8 +104,14 @@ fn told(place: &Place, value: Value) -> Value {
 
 fn without_nulls(value: Value) -> Value {
     match value {
-        Value::Object(map) => map.into_iter().filter(|(_, v)| !v.is_null()).map(|(key, v)| (key, without_nulls(v))).collect(),
-        Value::Array(list) => list.into_iter().filter(|v| !v.is_null()).map(without_nulls).collect(),
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, v)| !v.is_null())
+            .map(|(key, v)| (key, without_nulls(v)))
+            .collect(),
+        Value::Array(list) => {
+            list.into_iter().filter(|v| !v.is_null()).map(without_nulls).collect()
+        }
         other => other,
     }
 }
@@ -105,7 +125,9 @@ pub(in crate::data) fn tools(place: &Place, value: Value) -> Result<Vec<Value>> 
     let parsed = match value {
         Value::String(text) => match serde_json::from_str(&text) {
             Ok(parsed) => parsed,
-            Err(_) => bail_data!("{place}: `tools` is a text that is no JSON, expected a list of JSON schemas"),
+            Err(_) => bail_data!(
+                "{place}: `tools` is a text that is no JSON, expected a list of JSON schemas"
+            ),
         },
         other => told(place, other),
     };
@@ -115,7 +137,9 @@ pub(in crate::data) fn tools(place: &Place, value: Value) -> Result<Vec<Value>> 
             let other = list.iter().find(|tool| !tool.is_object()).map_or("nothing".into(), kind);
             bail_data!("{place}: `tools` holds {other}, expected JSON schemas of functions")
         }
-        other => bail_data!("{place}: `tools` is {}, expected a list of JSON schemas", kind(&other)),
+        other => {
+            bail_data!("{place}: `tools` is {}, expected a list of JSON schemas", kind(&other))
+        }
     }
 }
 
@@ -132,7 +156,9 @@ impl Reader<'_> {
         let Self { place, at, .. } = &self;
         let (place, at) = (*place, at.clone());
         // What is null, or an empty list, is not there, for templates too: many write it out where they find it.
-        self.fields.retain(|key, value| value.is_string() || key == "content" || key == "value" || !is_empty(value));
+        self.fields.retain(|key, value| {
+            value.is_string() || key == "content" || key == "value" || !is_empty(value)
+        });
         let spoken = self.says_from(spoken);
         let learnt = self.learnt()?;
         let role = self.role(spoken)?;
@@ -142,14 +168,18 @@ impl Reader<'_> {
             self.content()?;
         }
         let answers = self.fields.get("role").is_some_and(|role| role == "assistant");
-        let calls = self.fields.contains_key("tool_calls") || self.fields.contains_key("function_call");
+        let calls =
+            self.fields.contains_key("tool_calls") || self.fields.contains_key("function_call");
         match self.fields.get("content") {
             Some(Value::String(_)) => {}
             None | Some(Value::Null) if answers && calls => {
                 self.fields.shift_remove("content");
             }
             None => bail_data!("{place}: `{at}` has no `content`; {EXPECTED}"),
-            Some(other) => bail_data!("{place}: `{at}.content` is {}, expected a string; {EXPECTED}", kind(other)),
+            Some(other) => bail_data!(
+                "{place}: `{at}.content` is {}, expected a string; {EXPECTED}",
+                kind(other)
+            ),
         }
         self.others(unused)?;
         Ok(Message { fields: self.fields, learnt })
@@ -177,7 +207,9 @@ impl Reader<'_> {
             let Some(value) = self.fields.shift_remove(key) else { continue };
             match truth(&value) {
                 Some(counts) => learnt &= counts,
-                None => bail_data!("{}: `{}.{key}` is {value}, expected 0 or 1", self.place, self.at),
+                None => {
+                    bail_data!("{}: `{}.{key}` is {value}, expected 0 or 1", self.place, self.at)
+                }
             }
         }
         Ok(learnt)
@@ -188,15 +220,26 @@ impl Reader<'_> {
         let (place, at) = (self.place, &self.at);
         let role = match self.fields.get("role") {
             Some(Value::String(role)) => role.clone(),
-            Some(other) => bail_data!("{place}: `{at}.role` is {}, expected a string; {EXPECTED}", kind(other)),
+            Some(other) => {
+                bail_data!("{place}: `{at}.role` is {}, expected a string; {EXPECTED}", kind(other))
+            }
             None => bail_data!("{place}: `{at}` has no `role`; {EXPECTED}"),
         };
         let known = ROLES.into_iter().find(|known| *known == role);
-        let speaker = || SPEAKERS.into_iter().find(|(word, _)| spoken && *word == role).map(|(_, role)| role);
+        let speaker =
+            || SPEAKERS.into_iter().find(|(word, _)| spoken && *word == role).map(|(_, role)| role);
         let Some(found) = known.or_else(speaker) else {
-            let alias = SPEAKERS.into_iter().find(|(word, role_of)| *word == role && *role_of != CALL).map(|(_, role)| role);
-            let near = alias.or_else(|| nearest(&role, ROLES)).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            bail_data!("{place}: `{at}.role` is `{}`, expected system, developer, user, assistant or tool{near}", clip(&role));
+            let alias = SPEAKERS
+                .into_iter()
+                .find(|(word, role_of)| *word == role && *role_of != CALL)
+                .map(|(_, role)| role);
+            let near = alias
+                .or_else(|| nearest(&role, ROLES))
+                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            bail_data!(
+                "{place}: `{at}.role` is `{}`, expected system, developer, user, assistant or tool{near}",
+                clip(&role)
+            );
         };
         let found_role = if found == CALL { "assistant" } else { found };
         self.fields.insert("role".into(), found_role.into());
@@ -209,18 +252,27 @@ impl Reader<'_> {
         let Some(Value::Array(parts)) = self.fields.get("content") else { return Ok(()) };
         let mut whole = String::new();
         for (i, part) in parts.iter().enumerate() {
-            let kind_of = part.get("type").and_then(Value::as_str).map_or_else(|| kind(part), Into::into);
-            let other =
-                || part.as_object().and_then(|fields| fields.iter().find(|(key, v)| *key != "type" && *key != "text" && !is_empty(v)));
+            let kind_of =
+                part.get("type").and_then(Value::as_str).map_or_else(|| kind(part), Into::into);
+            let other = || {
+                part.as_object().and_then(|fields| {
+                    fields.iter().find(|(key, v)| *key != "type" && *key != "text" && !is_empty(v))
+                })
+            };
             match (kind_of.as_ref(), part.get("text"), other()) {
                 ("text", Some(Value::String(text)), None) => whole += text,
                 ("text", _, Some((key, _))) => {
-                    bail_data!("{place}: `{at}.content[{i}]` has the key `{}`, which would be left out", clip(key))
+                    bail_data!(
+                        "{place}: `{at}.content[{i}]` has the key `{}`, which would be left out",
+                        clip(key)
+                    )
                 }
                 ("text", ..) => bail_data!("{place}: `{at}.content[{i}]` has no `text`"),
                 (other, ..) => {
-                    let error =
-                        Error::data(format!("{place}: `{at}.content[{i}]` is a part of the type `{}`, which is no text", clip(other)));
+                    let error = Error::data(format!(
+                        "{place}: `{at}.content[{i}]` is a part of the type `{}`, which is no text",
+                        clip(other)
+                    ));
                     return Err(error.hint("the models here read text only: parts are `{\"type\": \"text\", \"text\": …}`").into());
                 }
             }
@@ -237,12 +289,14 @@ impl Reader<'_> {
         let calls = match value {
             Ok(Value::Array(calls)) => calls,
             Ok(call) => vec![call],
-            Err(_) => bail_data!("{place}: `{at}` is a call that is no JSON; expected is `{{\"name\": …, \"arguments\": …}}`"),
+            Err(_) => bail_data!(
+                "{place}: `{at}` is a call that is no JSON; expected is `{{\"name\": …, \"arguments\": …}}`"
+            ),
         };
         let call = |call: &Value| match (call.get("name"), call.get("arguments")) {
-            (Some(Value::String(name)), Some(arguments)) => {
-                Ok(json!({ "type": "function", "function": { "name": name, "arguments": arguments } }))
-            }
+            (Some(Value::String(name)), Some(arguments)) => Ok(
+                json!({ "type": "function", "function": { "name": name, "arguments": arguments } }),
+            ),
             _ => bail_data!("{place}: `{at}` is a call without `name` and `arguments`"),
         };
         let calls = calls.iter().map(call).collect::<Result<Vec<_>>>()?;
@@ -257,16 +311,23 @@ impl Reader<'_> {
             if loose::what_within(value).is_some() {
                 usable(place, &format!("{at}.{}", clip(key)), value)?;
             }
-            let known = ["role", "content"].contains(&key.as_str()) || WORDED.contains(&key.as_str()) || NAMES.contains(&key.as_str());
+            let known = ["role", "content"].contains(&key.as_str())
+                || WORDED.contains(&key.as_str())
+                || NAMES.contains(&key.as_str());
             if known || keys::why_silent(key).is_some() || unused.has_of_message(key) {
                 continue;
             }
-            if let Some((holds, _)) = keys::MATTERS.iter().find(|(_, keys)| keys.contains(&key.as_str())) {
+            if let Some((holds, _)) =
+                keys::MATTERS.iter().find(|(_, keys)| keys.contains(&key.as_str()))
+            {
                 bail_data!("{place}: `{at}.{key}` holds {holds}, which would be left out");
             }
             let slips = WORDED.into_iter().chain(["weight", "name", "content", "role"]);
             match (nearest(key, slips), value) {
-                (Some(near), _) => bail_data!("{place}: unknown key `{}` in `{at}`; did you mean `{near}`?; {EXPECTED}", clip(key)),
+                (Some(near), _) => bail_data!(
+                    "{place}: unknown key `{}` in `{at}`; did you mean `{near}`?; {EXPECTED}",
+                    clip(key)
+                ),
                 (None, _) => unused.of_message(key),
             }
         }
@@ -297,14 +358,19 @@ mod tests {
             { "from": "chatgpt", "value": "b", "weight": null },
         ]);
         let got = read(list, false).unwrap();
-        let call = json!([{ "type": "function", "function": { "name": "f", "arguments": { "x": 1 } } }]);
+        let call =
+            json!([{ "type": "function", "function": { "name": "f", "arguments": { "x": 1 } } }]);
         let want = json!([
             { "role": "system", "content": "s" }, { "role": "user", "content": "q" }, { "role": "assistant", "content": "a" },
             { "role": "assistant", "tool_calls": call }, { "role": "tool", "content": "5" }, { "role": "assistant", "content": "b" },
         ]);
         assert_eq!(fields(&got), want);
-        assert_eq!(got.iter().map(|m| m.learnt).collect::<Vec<_>>(), [true, true, false, true, true, true]);
-        let spoken = json!([{ "role": "human", "content": "q" }, { "role": "gpt", "content": "a" }]);
+        assert_eq!(
+            got.iter().map(|m| m.learnt).collect::<Vec<_>>(),
+            [true, true, false, true, true, true]
+        );
+        let spoken =
+            json!([{ "role": "human", "content": "q" }, { "role": "gpt", "content": "a" }]);
         assert_eq!(
             fields(&read(spoken.clone(), true).unwrap()),
             json!([{ "role": "user", "content": "q" }, { "role": "assistant", "content": "a" }])
@@ -336,7 +402,8 @@ mod tests {
             assert_eq!(Value::from(tools(&place, list.clone()).unwrap()), *want);
             // In a JSON text they were written by somebody.
             assert_eq!(Value::from(tools(&place, list.to_string().into()).unwrap()), list);
-            let said = json!([{ "role": "assistant", "content": null, "tool_calls": list.clone() }]);
+            let said =
+                json!([{ "role": "assistant", "content": null, "tool_calls": list.clone() }]);
             let got = messages(&place, "messages", said, false, &mut Unused::default()).unwrap();
             assert_eq!(got[0].fields["tool_calls"], *want);
         }
@@ -352,18 +419,29 @@ mod tests {
         for (list, want) in [
             (user(json!({ "weight": 0.5 })), "`messages[0].weight` is 0.5, expected 0 or 1"),
             (user(json!({ "images": ["x"] })), "`messages[0].images` holds what is no text"),
-            (user(json!({ "tool_cals": [1] })), "unknown key `tool_cals` in `messages[0]`; did you mean `tool_calls`?"),
+            (
+                user(json!({ "tool_cals": [1] })),
+                "unknown key `tool_cals` in `messages[0]`; did you mean `tool_calls`?",
+            ),
             (
                 user(json!({ "content": [{ "type": "image_url", "image_url": "x" }] })),
                 "`messages[0].content[0]` is a part of the type `image_url`",
             ),
-            (user(json!({ "content": [{ "type": "text", "text": "x", "cache": 1 }] })), "`messages[0].content[0]` has the key `cache`"),
             (
-                user(json!({ "tool_calls": [{ "function": { "arguments": { "x": loose::fault("NaN") } } }] })),
+                user(json!({ "content": [{ "type": "text", "text": "x", "cache": 1 }] })),
+                "`messages[0].content[0]` has the key `cache`",
+            ),
+            (
+                user(
+                    json!({ "tool_calls": [{ "function": { "arguments": { "x": loose::fault("NaN") } } }] }),
+                ),
                 "`messages[0].tool_calls` holds NaN",
             ),
             (user(json!({ "content": null })), "`messages[0].content` is null, expected a string"),
-            (json!([{ "from": "function_call", "value": "f(x)" }]), "`messages[0]` is a call that is no JSON"),
+            (
+                json!([{ "from": "function_call", "value": "f(x)" }]),
+                "`messages[0]` is a call that is no JSON",
+            ),
             (json!("hello"), "`messages` is a string, expected a list"),
         ] {
             let error = read(list, false).unwrap_err().to_string();

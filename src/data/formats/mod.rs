@@ -57,7 +57,8 @@ pub fn read(path: &Path, layout: &Layout) -> Result<Vec<Item>> {
 /// As [`read`], with what else is to be known of the file.
 pub fn read_noted(path: &Path, layout: &Layout) -> Result<FileRead> {
     layout.kind(path)?;
-    let unreadable = |e: std::io::Error| Error::data(format!("`{}` cannot be read: {e}", path.display()));
+    let unreadable =
+        |e: std::io::Error| Error::data(format!("`{}` cannot be read: {e}", path.display()));
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         bail_data!("`{}` is not a file", path.display());
     }
@@ -72,7 +73,12 @@ pub fn parse(path: &Path, bytes: &[u8], layout: &Layout) -> Result<Vec<Item>> {
     Ok(parse_noted(path, bytes, layout, &mut Unused::default())?.0)
 }
 
-fn parse_noted(path: &Path, bytes: &[u8], layout: &Layout, unused: &mut Unused) -> Result<(Vec<Item>, Option<String>)> {
+fn parse_noted(
+    path: &Path,
+    bytes: &[u8],
+    layout: &Layout,
+    unused: &mut Unused,
+) -> Result<(Vec<Item>, Option<String>)> {
     let file = Arc::from(path);
     let kind = layout.kind(path)?;
     let bytes = content(path, bytes, layout)?;
@@ -81,14 +87,17 @@ fn parse_noted(path: &Path, bytes: &[u8], layout: &Layout, unused: &mut Unused) 
     if let Kind::Parquet = kind {
         return Ok((parquet::parse(&file, &bytes, records)?, None));
     }
-    let text = decode(&file, &bytes, mark(&bytes, layout.encoding)..bytes.len(), layout.encoding, 1)?;
+    let text =
+        decode(&file, &bytes, mark(&bytes, layout.encoding)..bytes.len(), layout.encoding, 1)?;
     if text.trim().is_empty() {
         bail_data!("`{}` is empty", path.display());
     }
     let items = match kind {
         Kind::Json => json::parse(&file, &text, records)?,
         Kind::Table(table) => table.parse(&file, &text, records)?,
-        Kind::Text | Kind::Parquet => return Ok((text::parse(&file, &text)?, text::looks_like(path, &text))),
+        Kind::Text | Kind::Parquet => {
+            return Ok((text::parse(&file, &text)?, text::looks_like(path, &text)));
+        }
     };
     Ok((items, None))
 }
@@ -100,7 +109,8 @@ fn content<'a>(path: &Path, bytes: &'a [u8], layout: &Layout) -> Result<Cow<'a, 
         Some(packing) => Cow::Owned(packing.unpack(path, bytes)?),
         None => Cow::Borrowed(bytes),
     };
-    foreign::by_content(path, &bytes, layout.format(path)?).map_or(Ok(bytes), |error| Err(error.into()))
+    foreign::by_content(path, &bytes, layout.format(path)?)
+        .map_or(Ok(bytes), |error| Err(error.into()))
 }
 
 /// SHA-256 in hexadecimal.
@@ -114,17 +124,29 @@ fn mark(bytes: &[u8], encoding: Encoding) -> usize {
 }
 
 /// The text of a part of a file, which begins in `line`.
-fn decode<'a>(file: &Path, bytes: &'a [u8], part: Range<usize>, encoding: Encoding, line: usize) -> Result<Cow<'a, str>> {
+fn decode<'a>(
+    file: &Path,
+    bytes: &'a [u8],
+    part: Range<usize>,
+    encoding: Encoding,
+    line: usize,
+) -> Result<Cow<'a, str>> {
     let body = &bytes[part.clone()];
     let place = |at: usize| {
         let line = line + body[..at].iter().filter(|&&b| b == b'\n').count();
-        format!("`{}` line {line}: byte 0x{:02x} at offset {}", file.display(), body[at], part.start + at)
+        format!(
+            "`{}` line {line}: byte 0x{:02x} at offset {}",
+            file.display(),
+            body[at],
+            part.start + at
+        )
     };
     let guess = |utf16: bool| if utf16 { "; it looks like UTF-16" } else { "" };
     let text = match encoding {
         Encoding::Utf8 => std::str::from_utf8(body).map(Cow::Borrowed).map_err(|e| {
             let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-            Error::data(format!("{} is not UTF-8{}", place(e.valid_up_to()), guess(utf16))).hint("save the file as UTF-8")
+            Error::data(format!("{} is not UTF-8{}", place(e.valid_up_to()), guess(utf16)))
+                .hint("save the file as UTF-8")
         })?,
         Encoding::Latin1 => Cow::Owned(body.iter().map(|&b| char::from(b)).collect()),
     };
@@ -132,7 +154,9 @@ fn decode<'a>(file: &Path, bytes: &'a [u8], part: Range<usize>, encoding: Encodi
         // ASCII in UTF-16 has a zero beside each letter.
         let near = &body[at.saturating_sub(8)..(at + 8).min(body.len())];
         let utf16 = near.iter().filter(|&&b| b == 0).count() * 3 >= near.len();
-        return Err(Error::data(format!("{} is no text{}", place(at), guess(utf16))).hint("save the file as UTF-8").into());
+        return Err(Error::data(format!("{} is no text{}", place(at), guess(utf16)))
+            .hint("save the file as UTF-8")
+            .into());
     }
     Ok(text)
 }
@@ -157,5 +181,9 @@ fn kind(value: &serde_json::Value) -> Cow<'_, str> {
 fn json_fault(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let what = message.rsplit_once(" at line ").map_or(message.as_str(), |(what, _)| what);
-    if error.is_eof() { format!("the JSON is cut short ({what})") } else { format!("not valid JSON: {what}") }
+    if error.is_eof() {
+        format!("the JSON is cut short ({what})")
+    } else {
+        format!("not valid JSON: {what}")
+    }
 }

@@ -45,18 +45,26 @@ impl Packing {
                 std::io::ErrorKind::UnexpectedEof => "is cut short".to_owned(),
                 _ => format!("is damaged: {e}"),
             };
-            Error::data(format!("`{}` is compressed with {} and {what}", path.display(), self.name())).hint("copy or download it again")
+            Error::data(format!(
+                "`{}` is compressed with {} and {what}",
+                path.display(),
+                self.name()
+            ))
+            .hint("copy or download it again")
         };
         let most = most(bytes.len());
         let mut out = Vec::new();
         let mut read = |reader: &mut dyn Read| reader.take(most as u64 + 1).read_to_end(&mut out);
         match self {
             Packing::Gzip => read(&mut flate2::read::MultiGzDecoder::new(bytes)),
-            Packing::Zstd => zstd::stream::read::Decoder::with_buffer(bytes).and_then(|mut reader| read(&mut reader)),
+            Packing::Zstd => zstd::stream::read::Decoder::with_buffer(bytes)
+                .and_then(|mut reader| read(&mut reader)),
         }
         .map_err(fault)?;
         if out.len() > most {
-            return Err(too_much(path, bytes.len()).hint("unpack it yourself if that is what it should hold").into());
+            return Err(too_much(path, bytes.len())
+                .hint("unpack it yourself if that is what it should hold")
+                .into());
         }
         Ok(out)
     }
@@ -103,7 +111,8 @@ mod tests {
 
     #[test]
     fn what_is_cut_or_damaged_is_named() {
-        let text: Vec<u8> = (0..100_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let text: Vec<u8> =
+            (0..100_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
         let mut frame = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
         frame.include_checksum(true).unwrap();
         frame.write_all(&text).unwrap();
@@ -122,6 +131,9 @@ mod tests {
     fn a_bomb_is_not_unpacked() {
         let bomb = gzip(&vec![0; SMALL + 1]);
         let told = unpacked(&bomb).unwrap_err();
-        assert!(told.contains("would unpack to more than 1 MiB, over 100 times its size"), "{told}");
+        assert!(
+            told.contains("would unpack to more than 1 MiB, over 100 times its size"),
+            "{told}"
+        );
     }
 }

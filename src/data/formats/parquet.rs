@@ -27,10 +27,14 @@ pub(super) fn parse(file: &Arc<Path>, bytes: &[u8], records: Records) -> Result<
     let name = file.display();
     match bytes {
         [] => bail_data!("`{name}` is empty"),
-        [b'P', b'A', b'R', b'E', ..] => bail_data!("`{name}` is encrypted Parquet, which is not read"),
+        [b'P', b'A', b'R', b'E', ..] => {
+            bail_data!("`{name}` is encrypted Parquet, which is not read")
+        }
         [start @ .., b'P', b'A', b'R', b'1'] if start.starts_with(b"PAR1") && start.len() >= 8 => {}
         [b'P', b'A', b'R', b'1', ..] => {
-            return Err(Error::data(format!("`{name}` is cut short: Parquet ends with `PAR1`")).hint("copy or download it again").into());
+            return Err(Error::data(format!("`{name}` is cut short: Parquet ends with `PAR1`"))
+                .hint("copy or download it again")
+                .into());
         }
         _ => bail_data!("`{name}` is no Parquet file: those begin and end with `PAR1`"),
     }
@@ -40,15 +44,23 @@ pub(super) fn parse(file: &Arc<Path>, bytes: &[u8], records: Records) -> Result<
     read.unwrap_or_else(|_| Err(damaged(file, at.get(), "its parts contradict each other").into()))
 }
 
-fn rows(file: &Arc<Path>, bytes: &[u8], mut records: Records, at: &Cell<usize>) -> Result<Vec<Item>> {
+fn rows(
+    file: &Arc<Path>,
+    bytes: &[u8],
+    mut records: Records,
+    at: &Cell<usize>,
+) -> Result<Vec<Item>> {
     let fault = |error: ParquetError| match error {
         ParquetError::General(what) if what.contains("Disabled feature") => {
-            let message = format!("`{}` is compressed in a way that is not read ({what})", file.display());
-            Error::data(message).hint("write it again with zstd, snappy or gzip, or without compression")
+            let message =
+                format!("`{}` is compressed in a way that is not read ({what})", file.display());
+            Error::data(message)
+                .hint("write it again with zstd, snappy or gzip, or without compression")
         }
         error => damaged(file, at.get(), &error.to_string()),
     };
-    let reader = SerializedFileReader::new(owned(File::get_bytes, bytes.to_vec())).map_err(fault)?;
+    let reader =
+        SerializedFileReader::new(owned(File::get_bytes, bytes.to_vec())).map_err(fault)?;
     let metadata = reader.metadata();
     if metadata.file_metadata().schema_descr().num_columns() == 0 {
         bail_data!("`{}` has no columns", file.display());
@@ -56,11 +68,20 @@ fn rows(file: &Arc<Path>, bytes: &[u8], mut records: Records, at: &Cell<usize>) 
     let mut unpacked = 0usize;
     for group in metadata.row_groups() {
         for column in group.columns() {
-            let (start, length) = (column.dictionary_page_offset().unwrap_or(column.data_page_offset()), column.compressed_size());
+            let (start, length) = (
+                column.dictionary_page_offset().unwrap_or(column.data_page_offset()),
+                column.compressed_size(),
+            );
             if start < 0 || length < 0 || start.saturating_add(length) as u64 > bytes.len() as u64 {
-                return Err(damaged(file, 0, &format!("column `{}` lies outside the file", column.column_path())).into());
+                return Err(damaged(
+                    file,
+                    0,
+                    &format!("column `{}` lies outside the file", column.column_path()),
+                )
+                .into());
             }
-            unpacked = unpacked.saturating_add(usize::try_from(column.uncompressed_size()).unwrap_or(0));
+            unpacked =
+                unpacked.saturating_add(usize::try_from(column.uncompressed_size()).unwrap_or(0));
         }
     }
     if unpacked > most(bytes.len()) {
@@ -71,7 +92,8 @@ fn rows(file: &Arc<Path>, bytes: &[u8], mut records: Records, at: &Cell<usize>) 
         let row = row.map_err(fault)?;
         at.set(items.len() + 1);
         let place = place(file, ROW, at.get());
-        let fields: Map<_, _> = row.into_columns().into_iter().map(|(column, field)| (column, json(field))).collect();
+        let fields: Map<_, _> =
+            row.into_columns().into_iter().map(|(column, field)| (column, json(field))).collect();
         items.push(records.next(place, Value::Object(fields))?);
     }
     if items.is_empty() {
@@ -87,7 +109,8 @@ fn owned<T: From<Vec<u8>>>(_: fn(&File, u64, usize) -> Parquet<T>, bytes: Vec<u8
 
 fn damaged(file: &Path, row: usize, what: &str) -> Error {
     let after = if row == 0 { String::new() } else { format!(" after row {row}") };
-    Error::data(format!("`{}` is damaged{after}: {what}", file.display())).hint("copy or download it again")
+    Error::data(format!("`{}` is damaged{after}: {what}", file.display()))
+        .hint("copy or download it again")
 }
 
 /// A field as JSON.
@@ -113,14 +136,24 @@ fn json(field: Field) -> Value {
             Ok(text) => text.into(),
             Err(_) => loose::fault("bytes that are no text"),
         },
-        Field::Group(row) => Value::Object(row.into_columns().into_iter().map(|(name, field)| (name, json(field))).collect()),
-        Field::ListInternal(list) => Value::Array(list.elements().iter().cloned().map(json).collect()),
+        Field::Group(row) => Value::Object(
+            row.into_columns().into_iter().map(|(name, field)| (name, json(field))).collect(),
+        ),
+        Field::ListInternal(list) => {
+            Value::Array(list.elements().iter().cloned().map(json).collect())
+        }
         Field::MapInternal(map) => {
             let key = |key: Field| match json(key) {
                 Value::String(key) => key,
                 other => other.to_string(),
             };
-            Value::Object(map.entries().iter().cloned().map(|(name, value)| (key(name), json(value))).collect())
+            Value::Object(
+                map.entries()
+                    .iter()
+                    .cloned()
+                    .map(|(name, value)| (key(name), json(value)))
+                    .collect(),
+            )
         }
         other => other.to_string().into(),
     }
@@ -132,7 +165,8 @@ fn float(x: f64) -> Value {
         f64::INFINITY => "Infinity",
         _ => "-Infinity",
     };
-    Number::from_f64(x).map_or_else(|| loose::fault(format!("{name}, which JSON does not have")), Value::Number)
+    Number::from_f64(x)
+        .map_or_else(|| loose::fault(format!("{name}, which JSON does not have")), Value::Number)
 }
 
 thread_local! {

@@ -146,12 +146,17 @@ impl Rule {
             (Value::Object(fields), Some(shape)) => (fields, shape),
             (Value::Object(fields), None) => return Ok(Item::Row(Row { place, fields })),
             (other, shape) => {
-                let expected = shape.map_or(String::new(), |shape| format!("; {}", shape.expected()));
+                let expected =
+                    shape.map_or(String::new(), |shape| format!("; {}", shape.expected()));
                 bail_data!("{place} is {}, expected an object{expected}", kind(&other));
             }
         };
         if let Some(found) = Shape::of(&fields).filter(|&found| found != shape) {
-            bail_data!("{place} is {}, but the file began with {}; a file holds one kind only", found.name(), shape.name());
+            bail_data!(
+                "{place} is {}, but the file began with {}; a file holds one kind only",
+                found.name(),
+                shape.name()
+            );
         }
         let mut fields = Fields { place: &place, fields, expected: shape.expected() };
         let item = match shape {
@@ -170,9 +175,13 @@ impl Rule {
     }
 
     fn unknown(&self, place: &Place, fields: &Map<String, Value>) -> Error {
-        let shown: Vec<String> = fields.keys().take(SHOWN).map(|key| format!("`{}`", clip(key))).collect();
-        if let Some(key) = ["chosen", "rejected"].into_iter().find(|key| fields.contains_key(*key)) {
-            let error = Error::data(format!("{place} is a preference (`{key}`): answers compared, of which none is to be learnt as it is"));
+        let shown: Vec<String> =
+            fields.keys().take(SHOWN).map(|key| format!("`{}`", clip(key))).collect();
+        if let Some(key) = ["chosen", "rejected"].into_iter().find(|key| fields.contains_key(*key))
+        {
+            let error = Error::data(format!(
+                "{place} is a preference (`{key}`): answers compared, of which none is to be learnt as it is"
+            ));
             return error
                 .hint("to learn the preferred answer, word it: `template: #{ prompt: \"{{ prompt }}\", answer: \"{{ chosen }}\" }`");
         }
@@ -183,7 +192,10 @@ impl Rule {
             _ => format!("the {}s {}{more}", self.field, shown.join(", ")),
         };
         Error::data(format!("{place} has {found}, which is no record that is known; {SHAPES}"))
-            .hint(format!("a template in the recipe can word any {}s, those of conversations too", self.field))
+            .hint(format!(
+                "a template in the recipe can word any {}s, those of conversations too",
+                self.field
+            ))
     }
 }
 
@@ -199,7 +211,12 @@ impl Fields<'_> {
     pub fn text(&mut self, name: &str) -> Result<String> {
         match self.fields.remove(name) {
             Some(Value::String(text)) => Ok(text),
-            Some(other) => bail_data!("{}: `{name}` is {}, expected a string; {}", self.place, kind(&other), self.expected),
+            Some(other) => bail_data!(
+                "{}: `{name}` is {}, expected a string; {}",
+                self.place,
+                kind(&other),
+                self.expected
+            ),
             None => bail_data!("{} has no `{name}`; {}", self.place, self.expected),
         }
     }
@@ -218,8 +235,12 @@ impl Fields<'_> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Array(list)) => Ok(Some(list)),
-            Some(other) if name == "ids" => bail_data!("{}: `{name}` is {}, {}", self.place, kind(&other), self.expected),
-            Some(other) => bail_data!("{}: `{name}` is {}, expected a list", self.place, kind(&other)),
+            Some(other) if name == "ids" => {
+                bail_data!("{}: `{name}` is {}, {}", self.place, kind(&other), self.expected)
+            }
+            Some(other) => {
+                bail_data!("{}: `{name}` is {}, expected a list", self.place, kind(&other))
+            }
         }
     }
 
@@ -230,8 +251,13 @@ impl Fields<'_> {
             match self.take(name) {
                 Some(value) if is_empty(&value) => {}
                 Some(Value::String(text)) if found.is_empty() || found == text => found = text,
-                Some(Value::String(_)) => bail_data!("{}: `{name}` is another system text than the one before it", self.place),
-                Some(other) => bail_data!("{}: `{name}` is {}, expected a string", self.place, kind(&other)),
+                Some(Value::String(_)) => bail_data!(
+                    "{}: `{name}` is another system text than the one before it",
+                    self.place
+                ),
+                Some(other) => {
+                    bail_data!("{}: `{name}` is {}, expected a string", self.place, kind(&other))
+                }
                 None => {}
             }
         }
@@ -248,7 +274,11 @@ impl Fields<'_> {
             };
             passed.map_err(|error| {
                 // The words of a slip are as those of a key that is missing.
-                let expected = if error.message.starts_with("unknown key") { format!("; {}", self.expected) } else { String::new() };
+                let expected = if error.message.starts_with("unknown key") {
+                    format!("; {}", self.expected)
+                } else {
+                    String::new()
+                };
                 Error { message: format!("{}: {}{expected}", self.place, error.message), ..error }
             })?;
         }
@@ -262,7 +292,11 @@ impl Fields<'_> {
         }
         self.fields.remove(name);
         match nearest(name, self.fields.keys().map(String::as_str)) {
-            Some(slip) => bail_data!("{}: unknown key `{slip}`; did you mean `{name}`?; {}", self.place, self.expected),
+            Some(slip) => bail_data!(
+                "{}: unknown key `{slip}`; did you mean `{name}`?; {}",
+                self.place,
+                self.expected
+            ),
             None => Ok(None),
         }
     }

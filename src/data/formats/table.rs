@@ -74,11 +74,23 @@ impl Table {
         })
     }
 
-    fn quoted(&self, file: &Arc<Path>, text: &str, row: &mut dyn FnMut(Place, &[&str]) -> Result<()>) -> Result<()> {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(self.delimiter).from_reader(text.as_bytes());
+    fn quoted(
+        &self,
+        file: &Arc<Path>,
+        text: &str,
+        row: &mut dyn FnMut(Place, &[&str]) -> Result<()>,
+    ) -> Result<()> {
+        let mut reader = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(self.delimiter)
+            .from_reader(text.as_bytes());
         let mut record = csv::StringRecord::new();
         let (mut start, mut line) = (0, 1);
-        while reader.read_record(&mut record).map_err(|e| Error::data(format!("`{}` line {line}: {e}", file.display())))? {
+        while reader
+            .read_record(&mut record)
+            .map_err(|e| Error::data(format!("`{}` line {line}: {e}", file.display())))?
+        {
             let end = usize::try_from(reader.position().byte()).unwrap_or(text.len());
             // The reader counts blank lines, and the end of the line before, as part of a row; messages should not.
             let raw = text.get(start..end).unwrap_or_default();
@@ -144,13 +156,17 @@ fn check_quotes(file: &Path, row: &str, delimiter: u8, mut line: usize) -> Resul
         line += usize::from(byte == b'\n');
     }
     if let At::Quoted = at {
-        let message = format!("`{}` line {opened}: the quote that opens here is never closed", file.display());
+        let message = format!(
+            "`{}` line {opened}: the quote that opens here is never closed",
+            file.display()
+        );
         return Err(Error::data(message).hint(QUOTES).into());
     }
     Ok(())
 }
 
-const QUOTES: &str = "a quote inside quotes is doubled; where quotes are part of the text, read with `quote: false`";
+const QUOTES: &str =
+    "a quote inside quotes is doubled; where quotes are part of the text, read with `quote: false`";
 
 /// The columns of a table.
 #[derive(Clone, Debug)]
@@ -180,7 +196,11 @@ impl Head {
 
     pub fn record(&self, place: &Place, cells: &[&str]) -> Result<Value> {
         self.check(place, cells)?;
-        let pairs = self.names.iter().zip(cells).map(|(name, cell)| (name.clone(), Value::String((*cell).to_owned())));
+        let pairs = self
+            .names
+            .iter()
+            .zip(cells)
+            .map(|(name, cell)| (name.clone(), Value::String((*cell).to_owned())));
         Ok(Value::Object(pairs.collect::<Map<_, _>>()))
     }
 
@@ -193,10 +213,18 @@ impl Head {
         if cells.len() == self.names.len() {
             return Ok(());
         }
-        let names: Vec<String> = self.names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+        let names: Vec<String> =
+            self.names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
         let more = if self.names.len() > SHOWN { ", …" } else { "" };
         let columns = if cells.len() == 1 { "column" } else { "columns" };
-        let message = format!("{place} has {} {columns}, expected {} ({}{more})", cells.len(), self.names.len(), names.join(", "));
-        Err(Error::data(message).hint(format!("columns are divided by {:?}", self.delimiter)).into())
+        let message = format!(
+            "{place} has {} {columns}, expected {} ({}{more})",
+            cells.len(),
+            self.names.len(),
+            names.join(", ")
+        );
+        Err(Error::data(message)
+            .hint(format!("columns are divided by {:?}", self.delimiter))
+            .into())
     }
 }

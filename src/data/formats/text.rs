@@ -50,18 +50,28 @@ pub(super) fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Item>> {
 
 /// What a text that was read as one looks like, if that is a table or lines of JSON.
 pub(super) fn looks_like(path: &Path, text: &str) -> Option<String> {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).take(LOOKED_AT).collect();
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !line.trim().is_empty()).take(LOOKED_AT).collect();
     if lines.len() < 2 {
         return None;
     }
     let tabs = |line: &&str| line.matches('\t').count();
     let columns = tabs(&lines[0]);
     let what = match () {
-        () if lines.iter().all(|line| serde_json::from_str::<Map<String, Value>>(line).is_ok()) => ("JSON lines", "jsonl"),
-        () if columns > 0 && lines.iter().all(|line| tabs(line) == columns) => ("a table divided by tabs", "tsv"),
+        () if lines.iter().all(|line| serde_json::from_str::<Map<String, Value>>(line).is_ok()) => {
+            ("JSON lines", "jsonl")
+        }
+        () if columns > 0 && lines.iter().all(|line| tabs(line) == columns) => {
+            ("a table divided by tabs", "tsv")
+        }
         () => return None,
     };
-    Some(format!("`{}` was read as plain text, and looks like {}: `format: \"{}\"` reads its records", path.display(), what.0, what.1))
+    Some(format!(
+        "`{}` was read as plain text, and looks like {}: `format: \"{}\"` reads its records",
+        path.display(),
+        what.0,
+        what.1
+    ))
 }
 
 #[cfg(test)]
@@ -82,7 +92,9 @@ mod tests {
     #[test]
     fn tables_are_noticed() {
         let told = |text: &str| looks_like(Path::new("a.txt"), text).unwrap_or_default();
-        assert!(told("a\tb\nc\td\n").contains("was read as plain text, and looks like a table divided by tabs: `format: \"tsv\"`"));
+        assert!(told("a\tb\nc\td\n").contains(
+            "was read as plain text, and looks like a table divided by tabs: `format: \"tsv\"`"
+        ));
         assert!(told("{\"a\": 1}\n\n{\"a\": 2}\n").contains("looks like JSON lines"));
         for text in ["a\tb", "a\tb\nc\n", "a\nb", "{}\nx"] {
             assert_eq!(told(text), "", "{text}");
@@ -92,7 +104,10 @@ mod tests {
     #[test]
     fn marks_divide_and_nothing_else_does() {
         assert_eq!(documents("\na\n\nb\n"), [("\na\n\nb\n".into(), false)]);
-        assert_eq!(documents("\r\na\r\n<|endoftext|>\r\n\r\nb"), [("a".into(), true), ("b".into(), false)]);
+        assert_eq!(
+            documents("\r\na\r\n<|endoftext|>\r\n\r\nb"),
+            [("a".into(), true), ("b".into(), false)]
+        );
         assert_eq!(documents("a <|endoftext|> b"), [("a <|endoftext|> b".into(), false)]);
         assert_eq!(documents("<|endoftext|>\na\n<|endoftext|>"), [("a".into(), true)]);
         assert!(parse(&Arc::from(Path::new("a.txt")), "<|endoftext|>\n").is_err());

@@ -29,13 +29,19 @@ pub(super) fn tokens(fields: &mut Fields) -> Result<TokenRow> {
         (None, Some(list)) => ("input_ids", list),
         (None, None) => bail_data!("{place} has no `ids`; {EXPECTED}"),
     };
-    let mut ids = list.iter().enumerate().map(|(i, value)| id(&place, key, i, value)).collect::<Result<Vec<u32>>>()?;
+    let mut ids = list
+        .iter()
+        .enumerate()
+        .map(|(i, value)| id(&place, key, i, value))
+        .collect::<Result<Vec<u32>>>()?;
     let mut supervised = vec![true; ids.len()];
     supervised[..mask_first(fields, ids.len())?].fill(false);
     if let Some(labels) = numbers(fields, "labels", ids.len())? {
         for (i, (label, id)) in labels.iter().zip(&ids).enumerate() {
             if *label != IGNORED && *label != i64::from(*id) {
-                bail_data!("{place}: `labels[{i}]` is {label}, expected `{key}[{i}]`, which is {id}, or {IGNORED}");
+                bail_data!(
+                    "{place}: `labels[{i}]` is {label}, expected `{key}[{i}]`, which is {id}, or {IGNORED}"
+                );
             }
             supervised[i] &= *label != IGNORED;
         }
@@ -57,12 +63,19 @@ fn unpadded(place: &Place, seen: &[bool], supervised: &[bool]) -> Result<(usize,
     let start = seen.iter().position(|seen| *seen).unwrap_or(seen.len());
     let end = seen.iter().rposition(|seen| *seen).map_or(start, |last| last + 1);
     if let Some(hole) = seen[start..end].iter().position(|seen| !seen) {
-        bail_data!("{place}: `attention_mask[{}]` is 0 between tokens that are seen, which is not done here", start + hole);
+        bail_data!(
+            "{place}: `attention_mask[{}]` is 0 between tokens that are seen, which is not done here",
+            start + hole
+        );
     }
     let learnt = |range: std::ops::Range<usize>| range.into_iter().find(|&i| supervised[i]);
     if let Some(i) = learnt(0..start).or_else(|| learnt(end..seen.len())) {
-        let error = Error::data(format!("{place}: token {i} is padding (`attention_mask` 0) and counts in the loss"));
-        return Err(error.hint("its label is -100 where padding is not learnt; or leave the padding out").into());
+        let error = Error::data(format!(
+            "{place}: token {i} is padding (`attention_mask` 0) and counts in the loss"
+        ));
+        return Err(error
+            .hint("its label is -100 where padding is not learnt; or leave the padding out")
+            .into());
     }
     Ok((start, end))
 }
@@ -74,7 +87,9 @@ fn packed(fields: &mut Fields, length: usize) -> Result<()> {
     if let Some(list) = fields.list("position_ids")?
         && !whole(&integers(place, "position_ids", &list)?)
     {
-        bail_data!("{place}: `position_ids` are not 0, 1, 2, …: several sequences in one row are not read");
+        bail_data!(
+            "{place}: `position_ids` are not 0, 1, 2, …: several sequences in one row are not read"
+        );
     }
     if let Some(list) = fields.list("token_type_ids")?
         && integers(place, "token_type_ids", &list)?.iter().any(|kind| *kind != 0)
@@ -84,7 +99,9 @@ fn packed(fields: &mut Fields, length: usize) -> Result<()> {
     if let Some(list) = fields.list("seq_lengths")? {
         let lengths = integers(place, "seq_lengths", &list)?;
         if lengths.len() > 1 || lengths.first().is_some_and(|n| usize::try_from(*n) != Ok(length)) {
-            bail_data!("{place}: `seq_lengths` divides the row into several sequences, which are not read; write one a row");
+            bail_data!(
+                "{place}: `seq_lengths` divides the row into several sequences, which are not read; write one a row"
+            );
         }
     }
     fields.list("special_tokens_mask").map(|_| ())
@@ -131,7 +148,10 @@ fn flags(fields: &mut Fields, key: &str, length: usize) -> Result<Option<Vec<boo
 fn id(place: &Place, key: &str, i: usize, value: &Value) -> Result<u32> {
     match value.as_u64().and_then(|id| u32::try_from(id).ok()) {
         Some(id) => Ok(id),
-        None if value.is_number() => bail_data!("{place}: `{key}[{i}]` is {value}, ids are whole numbers from 0 to {}", u32::MAX),
+        None if value.is_number() => bail_data!(
+            "{place}: `{key}[{i}]` is {value}, ids are whole numbers from 0 to {}",
+            u32::MAX
+        ),
         None => bail_data!("{place}: `{key}[{i}]` is {}, expected a token id", kind(value)),
     }
 }

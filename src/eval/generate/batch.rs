@@ -41,7 +41,9 @@ pub fn run(
         }
         if prompt.len().saturating_add(most) > sees {
             let (n, which) = (prompt.len(), nth(i, prompts.len()));
-            bail_usage!("the model sees {sees} tokens: too few for a prompt of {n}{which} and {most} new ones");
+            bail_usage!(
+                "the model sees {sees} tokens: too few for a prompt of {n}{which} and {most} new ones"
+            );
         }
     }
     let mut out = vec![Vec::new(); prompts.len()];
@@ -52,7 +54,9 @@ pub fn run(
     let slot = prompts.iter().map(Vec::len).max().unwrap_or(0) + beams.saturating_mul(most);
     let c = model.config();
     let row = 2 * c.layers * c.groups * c.head_width * model.compute().size_in_bytes();
-    let slots = (SEQUENCES / beams).min(CACHE_BYTES / slot.saturating_mul(row).max(1)).clamp(1, prompts.len());
+    let slots = (SEQUENCES / beams)
+        .min(CACHE_BYTES / slot.saturating_mul(row).max(1))
+        .clamp(1, prompts.len());
     let mut cache = model.cache(slot * slots)?;
     let mut free: Vec<usize> = (0..slots).rev().map(|i| i * slot).collect();
 
@@ -138,7 +142,12 @@ impl<'a> Choices<'a> {
         let most = if beams == 1 { 1 } else { Beams::candidates(beams, rules.ends.len()) };
         let vocabulary = logits.dim(1)?;
         let most = most.min(vocabulary);
-        Ok(Self::Likeliest(f32s(logits)?.par_chunks_exact(vocabulary).map(|row| likeliest(row, most)).collect::<Result<_>>()?))
+        Ok(Self::Likeliest(
+            f32s(logits)?
+                .par_chunks_exact(vocabulary)
+                .map(|row| likeliest(row, most))
+                .collect::<Result<_>>()?,
+        ))
     }
 
     fn likeliest(&self, rows: Range<usize>) -> &[Vec<(u32, f64)>] {
@@ -193,14 +202,24 @@ impl Running {
     fn new(index: usize, base: usize, prompt: &[u32], rules: &Rules) -> Result<Self> {
         let search = match rules.how.beams {
             1 => {
-                let seed = Stream::new(rules.how.seed, &format!("generate/{index}")).below(usize::MAX) as u64;
-                let draw = rules.how.sampling().map(|s| Box::new(LogitsProcessor::from_sampling(seed, s)));
+                let seed = Stream::new(rules.how.seed, &format!("generate/{index}"))
+                    .below(usize::MAX) as u64;
+                let draw =
+                    rules.how.sampling().map(|s| Box::new(LogitsProcessor::from_sampling(seed, s)));
                 Search::One { ids: vec![], draw }
             }
             width => Search::Beams(Beams::new(width)),
         };
         let (length, room) = (prompt.len(), rules.how.max_tokens);
-        Ok(Self { index, base, length, room, search, behind: rules.behind(prompt)?, places: vec![0] })
+        Ok(Self {
+            index,
+            base,
+            length,
+            room,
+            search,
+            behind: rules.behind(prompt)?,
+            places: vec![0],
+        })
     }
 
     /// First row of a place.
@@ -212,17 +231,35 @@ impl Running {
     fn lay(&self, pass: &mut Pass) {
         for (ids, &place) in self.search.sequences().into_iter().zip(&self.places) {
             let (own, before) = (self.own(place), ids.len() - 1);
-            pass.push(&ids[before..], self.length + before, own, self.base..self.base + self.length, own + before);
+            pass.push(
+                &ids[before..],
+                self.length + before,
+                own,
+                self.base..self.base + self.length,
+                own + before,
+            );
         }
     }
 
     /// Takes what `rows` of the pass say. False where the search is over.
-    fn advance(&mut self, choices: &Choices, rows: Range<usize>, rules: &Rules, cache: &mut Cache) -> Result<bool> {
+    fn advance(
+        &mut self,
+        choices: &Choices,
+        rows: Range<usize>,
+        rules: &Rules,
+        cache: &mut Cache,
+    ) -> Result<bool> {
         match &mut self.search {
             Search::One { ids, draw } => {
                 let token = match (choices, draw) {
-                    (Choices::Logits(logits), Some(draw)) => Some(draw.sample(&logits.get(rows.start)?)?),
-                    _ => choices.likeliest(rows).first().and_then(|row| row.first()).map(|best| best.0),
+                    (Choices::Logits(logits), Some(draw)) => {
+                        Some(draw.sample(&logits.get(rows.start)?)?)
+                    }
+                    _ => choices
+                        .likeliest(rows)
+                        .first()
+                        .and_then(|row| row.first())
+                        .map(|best| best.0),
                 };
                 match token.filter(|token| !rules.ends.contains(token)) {
                     Some(token) => ids.push(token),
@@ -231,7 +268,8 @@ impl Running {
                 Ok(!rules.over(ids, self.behind.as_ref())?)
             }
             Search::Beams(beams) => {
-                let parents = beams.advance(choices.likeliest(rows), rules, self.behind.as_ref())?;
+                let parents =
+                    beams.advance(choices.likeliest(rows), rules, self.behind.as_ref())?;
                 let cached = beams.running.first().map_or(0, |beam| beam.ids.len() - 1);
                 self.places = self.inherit(&parents, cached, cache)?;
                 Ok(!parents.is_empty())
@@ -242,7 +280,8 @@ impl Running {
     /// Places for children: the first of a parent keeps its place, the others get a copy of its rows.
     fn inherit(&self, parents: &[usize], cached: usize, cache: &mut Cache) -> Result<Vec<usize>> {
         let mut out = vec![None; parents.len()];
-        let mut taken = vec![false; parents.len().max(self.places.iter().max().map_or(0, |p| p + 1))];
+        let mut taken =
+            vec![false; parents.len().max(self.places.iter().max().map_or(0, |p| p + 1))];
         for (child, &parent) in out.iter_mut().zip(parents) {
             let place = self.places[parent];
             *child = (!std::mem::replace(&mut taken[place], true)).then_some(place);
@@ -251,7 +290,9 @@ impl Running {
         out.into_iter()
             .zip(parents)
             .map(|(kept, &parent)| {
-                let Some(place) = kept.or_else(|| free.next()) else { anyhow::bail!("more beams than places") };
+                let Some(place) = kept.or_else(|| free.next()) else {
+                    anyhow::bail!("more beams than places")
+                };
                 if kept.is_none() && cached > 0 {
                     let from = self.own(self.places[parent]);
                     cache.copy(from..from + cached, self.own(place))?;

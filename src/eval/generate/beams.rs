@@ -38,7 +38,12 @@ impl Beams {
 
     /// Takes the likeliest tokens after each running beam. The parents of those that run now; none where the search
     /// is over.
-    pub fn advance(&mut self, likeliest: &[Vec<(u32, f64)>], rules: &Rules, behind: Option<&Behind>) -> Result<Vec<usize>> {
+    pub fn advance(
+        &mut self,
+        likeliest: &[Vec<(u32, f64)>],
+        rules: &Rules,
+        behind: Option<&Behind>,
+    ) -> Result<Vec<usize>> {
         let mut candidates: Vec<(usize, u32, f64)> = Vec::new();
         for (parent, (beam, tokens)) in self.running.iter().zip(likeliest).enumerate() {
             candidates.extend(tokens.iter().map(|&(token, p)| (parent, token, beam.sum + p)));
@@ -69,8 +74,14 @@ impl Beams {
         // Stable: of equals the older stays.
         self.finished.sort_by(|a, b| b.0.total_cmp(&a.0));
         self.finished.truncate(self.width);
-        let worst = if self.finished.len() == self.width { self.finished.last().map(|f| f.0) } else { None };
-        let improvable = running.first().is_some_and(|best| worst.is_none_or(|worst| best.sum / length as f64 > worst));
+        let worst = if self.finished.len() == self.width {
+            self.finished.last().map(|f| f.0)
+        } else {
+            None
+        };
+        let improvable = running
+            .first()
+            .is_some_and(|best| worst.is_none_or(|worst| best.sum / length as f64 > worst));
         if !improvable {
             parents.clear();
         }

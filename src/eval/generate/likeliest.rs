@@ -54,7 +54,8 @@ mod tests {
         let mut stream = Stream::new(3, "likeliest");
         for n in [1, 5, 64, 1000] {
             // Few different values, so that there are equals; no negative zero.
-            let logits: Vec<f32> = (0..n).map(|_| (stream.normal() * 8.0).round() as f32 + 0.0).collect();
+            let logits: Vec<f32> =
+                (0..n).map(|_| (stream.normal() * 8.0).round() as f32 + 0.0).collect();
             let total = logits.iter().map(|&z| f64::from(z).exp()).sum::<f64>().ln();
             let mut order: Vec<usize> = (0..n).collect();
             order.sort_by(|&i, &j| logits[j].total_cmp(&logits[i]));

@@ -40,7 +40,15 @@ pub struct Generation {
 impl Default for Generation {
     /// 32 tokens, greedy.
     fn default() -> Self {
-        Self { max_tokens: 32, beams: 1, temperature: None, top_k: None, top_p: None, stop: vec![], seed: 0 }
+        Self {
+            max_tokens: 32,
+            beams: 1,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            stop: vec![],
+            seed: 0,
+        }
     }
 }
 
@@ -63,11 +71,15 @@ impl Generation {
             return Ok(());
         };
         if !(1e-3..=1e3).contains(&temperature) {
-            let error = Error::usage(format!("`temperature` must be from 0.001 to 1000, found {temperature}"));
+            let error = Error::usage(format!(
+                "`temperature` must be from 0.001 to 1000, found {temperature}"
+            ));
             return Err(error.hint("leave it out to take the likeliest token").into());
         }
         if self.beams > 1 {
-            bail_usage!("`beams` above 1 search for the likeliest text; they cannot be sampled with a `temperature`");
+            bail_usage!(
+                "`beams` above 1 search for the likeliest text; they cannot be sampled with a `temperature`"
+            );
         }
         if self.top_k == Some(0) {
             bail_usage!("`top_k` must be 1 at least");

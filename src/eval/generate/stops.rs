@@ -22,9 +22,15 @@ impl<'a> Stops<'a> {
         for text in stop {
             if let Some((_, id)) = special.iter().find(|(token, _)| token == text) {
                 out.ids.push(*id);
-            } else if let Some((token, _)) = special.iter().find(|(token, _)| !token.is_empty() && text.contains(token)) {
-                let error = format!("`stop`: {text:?} holds the special token `{token}` beside other text, and is never met");
-                let hint = format!("generated texts are without special tokens; give {token:?} as a stop of its own");
+            } else if let Some((token, _)) =
+                special.iter().find(|(token, _)| !token.is_empty() && text.contains(token))
+            {
+                let error = format!(
+                    "`stop`: {text:?} holds the special token `{token}` beside other text, and is never met"
+                );
+                let hint = format!(
+                    "generated texts are without special tokens; give {token:?} as a stop of its own"
+                );
                 return Err(Error::usage(error).hint(hint).into());
             } else {
                 out.texts.push(text);
@@ -51,7 +57,11 @@ pub struct Rules<'a> {
 impl Rules<'_> {
     /// What stop texts are looked for behind; None where there are none.
     pub fn behind(&self, prompt: &[u32]) -> Result<Option<Behind>> {
-        if self.stops.texts.is_empty() { Ok(None) } else { Behind::end_of(prompt, self.tokenizer).map(Some) }
+        if self.stops.texts.is_empty() {
+            Ok(None)
+        } else {
+            Behind::end_of(prompt, self.tokenizer).map(Some)
+        }
     }
 
     /// Whether a sequence that ends with no end token is over all the same.

@@ -8,7 +8,11 @@ struct Letters;
 
 impl Decode for Letters {
     fn decode(&self, ids: &[u32]) -> Result<String> {
-        Ok(ids.iter().filter(|id| **id != 12).filter_map(|&id| char::from_u32('a' as u32 + id)).collect())
+        Ok(ids
+            .iter()
+            .filter(|id| **id != 12)
+            .filter_map(|&id| char::from_u32('a' as u32 + id))
+            .collect())
     }
     fn special(&self) -> Vec<(String, u32)> {
         vec![("<m>".into(), 12)]
@@ -37,7 +41,11 @@ fn a_batch_gives_what_each_prompt_gives_alone() -> Result<()> {
             let how = Generation { max_tokens: 9, beams, ..Generation::default() };
             let together = all(&model, &prompts(), &how)?;
             for (prompt, got) in prompts().into_iter().zip(&together) {
-                assert_eq!(all(&model, &[prompt], &how)?, std::slice::from_ref(got), "{beams} beams, ends {eos:?}");
+                assert_eq!(
+                    all(&model, &[prompt], &how)?,
+                    std::slice::from_ref(got),
+                    "{beams} beams, ends {eos:?}"
+                );
             }
             // More than run at a time: who waits takes the place of who is done.
             let all = all(&model, &many, &how)?;
@@ -55,12 +63,15 @@ fn greedy_takes_the_likeliest_of_whole_sequences() -> Result<()> {
     for (prompt, got) in prompts().into_iter().zip(all(&model, &prompts(), &how)?) {
         let mut ids = prompt.clone();
         for _ in 0..6 {
-            let logits = model.logits(&Tokens::one(ids.clone()), &[ids.len() - 1], &overlay)?.squeeze(0)?;
+            let logits =
+                model.logits(&Tokens::one(ids.clone()), &[ids.len() - 1], &overlay)?.squeeze(0)?;
             ids.push(logits.argmax(0)?.to_scalar()?);
         }
         assert_eq!(got.ids, ids[prompt.len()..]);
         assert_eq!(got.text, Letters.decode(&got.ids)?);
-        assert!(all(&ending(&got.ids[..1])?, std::slice::from_ref(&prompt), &how)?[0].ids.is_empty());
+        assert!(
+            all(&ending(&got.ids[..1])?, std::slice::from_ref(&prompt), &how)?[0].ids.is_empty()
+        );
     }
     Ok(())
 }
@@ -79,7 +90,12 @@ fn wide_beams_find_the_best_of_all_texts() -> Result<()> {
             for (sum, ids) in open {
                 let whole: Vec<u32> = prompt.iter().chain(&ids).copied().collect();
                 for token in 0..13u32 {
-                    let p = -model.nll(&Tokens::one(whole.clone()), &[whole.len() - 1], &[token], &overlay)?[0];
+                    let p = -model.nll(
+                        &Tokens::one(whole.clone()),
+                        &[whole.len() - 1],
+                        &[token],
+                        &overlay,
+                    )?[0];
                     let mut ids = ids.clone();
                     if Some(token) != eos {
                         ids.push(token);
@@ -137,7 +153,8 @@ fn a_stop_that_is_a_special_token_ends_by_its_id() -> Result<()> {
     }
     let mixed = Generation { stop: vec!["a".into(), "a<m>".into()], ..Generation::default() };
     let error = all(&ending(&[])?, &prompts()[..1], &mixed).unwrap_err();
-    let message = "`stop`: \"a<m>\" holds the special token `<m>` beside other text, and is never met";
+    let message =
+        "`stop`: \"a<m>\" holds the special token `<m>` beside other text, and is never met";
     assert_eq!((class_of(&error), error.to_string().as_str()), (Class::Usage, message));
     Ok(())
 }
@@ -149,10 +166,11 @@ struct Pieces;
 impl Decode for Pieces {
     fn decode(&self, ids: &[u32]) -> Result<String> {
         let (mut out, mut run) = (String::new(), vec![]);
-        let close = |out: &mut String, run: &mut Vec<u8>| match String::from_utf8(std::mem::take(run)) {
-            Ok(text) => out.push_str(&text),
-            Err(e) => out.extend(e.as_bytes().iter().map(|_| char::REPLACEMENT_CHARACTER)),
-        };
+        let close =
+            |out: &mut String, run: &mut Vec<u8>| match String::from_utf8(std::mem::take(run)) {
+                Ok(text) => out.push_str(&text),
+                Err(e) => out.extend(e.as_bytes().iter().map(|_| char::REPLACEMENT_CHARACTER)),
+            };
         for &id in ids.iter().filter(|id| **id != 12) {
             if id >= 200 {
                 run.push((id - 200) as u8);
@@ -189,8 +207,16 @@ fn a_text_follows_its_prompt() -> Result<()> {
         (vec![1], vec![12], ""),
         (vec![1], vec![], ""),
     ] {
-        assert_eq!(Behind::of(&prompt, &Pieces)?.following(&ids, &Pieces)?, want, "{prompt:?} {ids:?}");
-        assert_eq!(Behind::end_of(&prompt, &Pieces)?.following(&ids, &Pieces)?, want, "{prompt:?} {ids:?}");
+        assert_eq!(
+            Behind::of(&prompt, &Pieces)?.following(&ids, &Pieces)?,
+            want,
+            "{prompt:?} {ids:?}"
+        );
+        assert_eq!(
+            Behind::end_of(&prompt, &Pieces)?.following(&ids, &Pieces)?,
+            want,
+            "{prompt:?} {ids:?}"
+        );
     }
     Ok(())
 }
@@ -198,7 +224,14 @@ fn a_text_follows_its_prompt() -> Result<()> {
 #[test]
 fn what_is_drawn_depends_on_the_seed_alone() -> Result<()> {
     let model = testing::model(&testing::config(), DType::F64)?;
-    let how = |seed| Generation { max_tokens: 20, temperature: Some(1.5), top_k: Some(9), top_p: Some(0.9), seed, ..Generation::default() };
+    let how = |seed| Generation {
+        max_tokens: 20,
+        temperature: Some(1.5),
+        top_k: Some(9),
+        top_p: Some(0.9),
+        seed,
+        ..Generation::default()
+    };
     let drawn = all(&model, &prompts(), &how(1))?;
     assert_eq!(all(&model, &prompts(), &how(1))?, drawn);
     assert_ne!(all(&model, &prompts(), &how(2))?, drawn);
@@ -219,15 +252,39 @@ fn wrong_options_are_told() -> Result<()> {
     let base = Generation::default;
     for (how, message) in [
         (Generation { beams: 0, ..base() }, "`beams` must be from 1 to 1024, found 0"),
-        (Generation { beams: 4, temperature: Some(0.1), ..base() }, "`beams` above 1 search for the likeliest text"),
-        (Generation { temperature: Some(0.0), ..base() }, "`temperature` must be from 0.001 to 1000, found 0"),
-        (Generation { temperature: Some(f64::NAN), ..base() }, "`temperature` must be from 0.001 to 1000, found NaN"),
-        (Generation { top_k: Some(3), ..base() }, "`top_k` is for sampling, which wants a `temperature`"),
-        (Generation { top_p: Some(0.5), ..base() }, "`top_p` is for sampling, which wants a `temperature`"),
-        (Generation { temperature: Some(1.0), top_k: Some(0), ..base() }, "`top_k` must be 1 at least"),
-        (Generation { temperature: Some(1.0), top_p: Some(1.5), ..base() }, "`top_p` must be above 0 and at most 1, found 1.5"),
+        (
+            Generation { beams: 4, temperature: Some(0.1), ..base() },
+            "`beams` above 1 search for the likeliest text",
+        ),
+        (
+            Generation { temperature: Some(0.0), ..base() },
+            "`temperature` must be from 0.001 to 1000, found 0",
+        ),
+        (
+            Generation { temperature: Some(f64::NAN), ..base() },
+            "`temperature` must be from 0.001 to 1000, found NaN",
+        ),
+        (
+            Generation { top_k: Some(3), ..base() },
+            "`top_k` is for sampling, which wants a `temperature`",
+        ),
+        (
+            Generation { top_p: Some(0.5), ..base() },
+            "`top_p` is for sampling, which wants a `temperature`",
+        ),
+        (
+            Generation { temperature: Some(1.0), top_k: Some(0), ..base() },
+            "`top_k` must be 1 at least",
+        ),
+        (
+            Generation { temperature: Some(1.0), top_p: Some(1.5), ..base() },
+            "`top_p` must be above 0 and at most 1, found 1.5",
+        ),
         (Generation { stop: vec![String::new()], ..base() }, "a text in `stop` is empty"),
-        (Generation { max_tokens: 60, ..base() }, "the model sees 64 tokens: too few for a prompt of 5 (number 1) and 60 new ones"),
+        (
+            Generation { max_tokens: 60, ..base() },
+            "the model sees 64 tokens: too few for a prompt of 5 (number 1) and 60 new ones",
+        ),
         (Generation { max_tokens: usize::MAX, ..base() }, "the model sees 64 tokens"),
     ] {
         let Err(error) = all(&model, &prompts(), &how) else { panic!("{message}") };
@@ -237,7 +294,10 @@ fn wrong_options_are_told() -> Result<()> {
     let Err(error) = all(&model, &[vec![1], vec![]], &base()) else { panic!("an empty prompt") };
     assert_eq!(error.to_string(), "cannot generate from an empty prompt (number 2)");
     let none = Generation { max_tokens: 0, ..base() };
-    assert_eq!(all(&model, &prompts()[..1], &none)?, [Generated { ids: vec![], text: String::new() }]);
+    assert_eq!(
+        all(&model, &prompts()[..1], &none)?,
+        [Generated { ids: vec![], text: String::new() }]
+    );
     assert_eq!(all(&model, &[], &base())?, []);
     Ok(())
 }

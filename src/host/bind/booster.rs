@@ -70,7 +70,12 @@ pub(super) enum Numbers {
 
 impl Booster {
     /// Errors (class usage): with it, boosters that are not merged would hold more than four models' numbers.
-    pub(super) fn new(host: &Host, booster: boost::Booster, model: Model, numbers: Numbers) -> Result<Self, Error> {
+    pub(super) fn new(
+        host: &Host,
+        booster: boost::Booster,
+        model: Model,
+        numbers: Numbers,
+    ) -> Result<Self, Error> {
         /// What the smallest models may have beside them.
         const LEAST: usize = 16 << 20;
         let own = booster.overlay.parameters();
@@ -190,7 +195,13 @@ impl State {
     }
 
     /// Takes over how far an earlier process trained it.
-    fn take_up(&mut self, host: &Host, m: &Open, set: &Set, progress: Progress) -> anyhow::Result<Tally> {
+    fn take_up(
+        &mut self,
+        host: &Host,
+        m: &Open,
+        set: &Set,
+        progress: Progress,
+    ) -> anyhow::Result<Tally> {
         let Progress { file, sha256, feed, tally, training } = progress;
         self.numbers = Numbers::File(host.with_run(|run| run.keep_state(&file))?, sha256);
         self.kept.push(file);
@@ -203,8 +214,10 @@ impl State {
     pub(super) fn fresh(&self, what: &str) -> Result<(), Error> {
         match self.merged {
             None => Ok(()),
-            Some(round) => Err(Error::usage(format!("cannot {what} a booster that was merged already, as round {round}"))
-                .hint("make a new one with `model.booster(…)`")),
+            Some(round) => Err(Error::usage(format!(
+                "cannot {what} a booster that was merged already, as round {round}"
+            ))
+            .hint("make a new one with `model.booster(…)`")),
         }
     }
 }
@@ -214,7 +227,8 @@ pub(super) mod natives {
     /// Layers it trains, in ascending order.
     #[rhai_fn(get = "layers", pure)]
     pub fn layers(booster: &mut Booster) -> Array {
-        booster.with(|s| s.booster.layers().into_iter().map(|l| Dynamic::from_int(l as INT)).collect())
+        booster
+            .with(|s| s.booster.layers().into_iter().map(|l| Dynamic::from_int(l as INT)).collect())
     }
 
     /// Numbers that it trains.
@@ -239,7 +253,12 @@ pub(super) mod natives {
     /// booster.fit(task.train, #{ steps: 8, optimizer: adamw(#{ lr: 1e-3 }) });
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn fit(context: NativeCallContext, booster: &mut Booster, set: Set, options: Map) -> Answer<Map> {
+    pub fn fit(
+        context: NativeCallContext,
+        booster: &mut Booster,
+        set: Set,
+        options: Map,
+    ) -> Answer<Map> {
         let host = host(&context)?;
         let mut arguments = told_map(&options);
         arguments["booster"] = booster.number().into();
@@ -250,7 +269,8 @@ pub(super) mod natives {
             booster.with(|state| state.moved = state.booster.moved(options.freeze));
             trained_before(&host, booster, &set, effects)
         };
-        let answer: serde_json::Map<String, Value> = call.change(recall, |doing| train(&context, &host, booster, &set, &options, doing))?;
+        let answer: serde_json::Map<String, Value> =
+            call.change(recall, |doing| train(&context, &host, booster, &set, &options, doing))?;
         booster.with(|b| tidy(&host, &mut b.kept, false));
         Ok(answer.iter().map(|(key, value)| (key.as_str().into(), dynamic(value))).collect())
     }
@@ -307,7 +327,8 @@ fn train(
             let lowest = booster.overlay.lowest().unwrap_or(open.network.layers());
             host.expect(open.index, &open.network, 0);
             // Numbers, gradients, two moments.
-            let held = 4 * booster.overlay.parameters() * open.network.factor_dtype().size_in_bytes();
+            let held =
+                4 * booster.overlay.parameters() * open.network.factor_dtype().size_in_bytes();
             let fitted = set.with_feed(host, &open.tokenizer, |feed| {
                 // From here on the journal tells of the fit, even if it fails.
                 worded(host, &mut open.wording, set)?;
@@ -325,20 +346,32 @@ fn train(
                     show(host, round, options.steps, &layers, &record);
                     let going = host.guard.check();
                     // A fit that is over is kept as a whole.
-                    if record.step < options.steps && (going.is_err() || kept_at.elapsed() >= host.settings.checkpoint) {
+                    if record.step < options.steps
+                        && (going.is_err() || kept_at.elapsed() >= host.settings.checkpoint)
+                    {
                         let (file, path) = place(host, *number, steps)?;
                         let sum = host.keeping(|| {
                             let (state, tensors) = fit.state()?;
                             write_state(&path, &state, &tensors)
                         })?;
                         kept.push(file.clone());
-                        let seconds = std::mem::replace(&mut started, Instant::now()).elapsed().as_secs_f64();
+                        let seconds =
+                            std::mem::replace(&mut started, Instant::now()).elapsed().as_secs_f64();
                         let training = host.with_run(|run| {
                             run.training.seconds += seconds;
                             run.tells_of(path);
                             Ok(run.training.clone())
                         })?;
-                        doing.checkpoint(Progress { file, sha256: Some(sum), feed: fit.feed(), tally: tally.clone(), training }.told()?)?;
+                        doing.checkpoint(
+                            Progress {
+                                file,
+                                sha256: Some(sum),
+                                feed: fit.feed(),
+                                tally: tally.clone(),
+                                training,
+                            }
+                            .told()?,
+                        )?;
                         tidy(host, kept, false);
                         kept_at = Instant::now();
                     }
@@ -363,7 +396,9 @@ fn train(
             let sum = host.keeping(|| booster.save_state(&path))?;
             kept.push(file.clone());
             host.note_in_run(|run| run.tells_of(path))?;
-            doing.effects = Progress { file, sha256: Some(sum), feed, tally: tally.clone(), training }.told()?;
+            doing.effects =
+                Progress { file, sha256: Some(sum), feed, tally: tally.clone(), training }
+                    .told()?;
             fitted?;
             Ok(tally.answer(booster.trained.gain))
         })
@@ -378,7 +413,12 @@ fn place(host: &Host, number: usize, steps: u64) -> anyhow::Result<(String, Path
 }
 
 /// What an earlier process made of a fit.
-fn trained_before(host: &Host, booster: &Booster, set: &Set, effects: &Effects) -> anyhow::Result<()> {
+fn trained_before(
+    host: &Host,
+    booster: &Booster,
+    set: &Set,
+    effects: &Effects,
+) -> anyhow::Result<()> {
     if effects.is_empty() {
         return Ok(());
     }
@@ -395,14 +435,28 @@ fn trained_before(host: &Host, booster: &Booster, set: &Set, effects: &Effects) 
 /// Notes how the data are worded that a model is trained on.
 fn worded(host: &Host, wording: &mut Vec<(String, Arc<Wording>)>, set: &Set) -> anyhow::Result<()> {
     *wording = set.wording();
-    host.with_run(|run| set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name())))
+    host.with_run(|run| {
+        set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name()))
+    })
 }
 
 /// Tells the memory formula of a step.
-fn expect(host: &Host, (index, network): (usize, &model::Model), options: &FitOptions, lowest: usize, held: usize, record: &StepRecord) {
-    let (tokens, rows) = (record.tokens / options.accumulate, record.supervised / options.accumulate);
+fn expect(
+    host: &Host,
+    (index, network): (usize, &model::Model),
+    options: &FitOptions,
+    lowest: usize,
+    held: usize,
+    record: &StepRecord,
+) {
+    let (tokens, rows) =
+        (record.tokens / options.accumulate, record.supervised / options.accumulate);
     let recompute = options.recompute == Recompute::On;
-    host.expect(index, network, step_bytes(network.config(), network.compute(), tokens, rows, lowest, recompute) + held);
+    host.expect(
+        index,
+        network,
+        step_bytes(network.config(), network.compute(), tokens, rows, lowest, recompute) + held,
+    );
 }
 
 fn log(host: &Host, round: usize, layers: &[usize], record: &StepRecord) -> anyhow::Result<()> {
@@ -418,7 +472,11 @@ fn log(host: &Host, round: usize, layers: &[usize], record: &StepRecord) -> anyh
             gradient_norm: record.gradient_norm,
             tokens: run.training.tokens,
             layers,
-            timing: PointTiming { seconds, step_seconds: record.seconds, tokens_per_second: record.tokens as f64 / record.seconds },
+            timing: PointTiming {
+                seconds,
+                step_seconds: record.seconds,
+                tokens_per_second: record.tokens as f64 / record.seconds,
+            },
         };
         run.metrics.log(&point)
     })

@@ -25,12 +25,27 @@ pub(super) enum Weak {
 /// Reads them. Errors (class usage): an option of another kind of booster, or one of the wrong type.
 pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
     let first = |names: &[&'static str]| names.iter().copied().find(|name| map.contains_key(*name));
-    let (low_rank, dense) = (first(&["pairs", "rank", "alpha", "init", "zero"]), first(&["embedding", "norms", "head"]));
+    let (low_rank, dense) = (
+        first(&["pairs", "rank", "alpha", "init", "zero"]),
+        first(&["embedding", "norms", "head"]),
+    );
     let product = first(&["layers", "targets"]);
     let mut o = Options::new(
         "booster",
         map,
-        &["layers", "targets", "pairs", "kind", "rank", "alpha", "init", "zero", "embedding", "norms", "head"],
+        &[
+            "layers",
+            "targets",
+            "pairs",
+            "kind",
+            "rank",
+            "alpha",
+            "init",
+            "zero",
+            "embedding",
+            "norms",
+            "head",
+        ],
     )?;
     let kind = Kind::from_name(&o.take_or("kind", Kind::LowRank.name().to_string())?)?;
     let (other, hint) = match kind {
@@ -38,7 +53,12 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
         Kind::Dense => (low_rank, "a dense booster has no factors: it trains whole weights"),
     };
     if let Some(name) = other {
-        return Err(Error::usage(format!("option `{name}` is not for boosters of kind `{}`", kind.name())).hint(hint).into());
+        return Err(Error::usage(format!(
+            "option `{name}` is not for boosters of kind `{}`",
+            kind.name()
+        ))
+        .hint(hint)
+        .into());
     }
     let targets = o.take_or("targets", vec![])?;
     let mut pairs = None;
@@ -48,17 +68,31 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
             let name: String = o.take_or("zero", "B".into())?;
             let zero = Factor::from_name(&name);
             o.check("zero", zero.is_some(), "\"A\" or \"B\"", format!("{name:?}"))?;
-            pairs = o.take_opt::<Vec<Single>>("pairs")?.map(|all| all.into_iter().map(|Single(layer, target)| (layer, target)).collect());
+            pairs = o
+                .take_opt::<Vec<Single>>("pairs")?
+                .map(|all| all.into_iter().map(|Single(layer, target)| (layer, target)).collect());
             if let (Some(name), true) = (product, pairs.is_some()) {
-                return Err(Error::usage(format!("`pairs` names every module itself: leave out `{name}`")).into());
+                return Err(Error::usage(format!(
+                    "`pairs` names every module itself: leave out `{name}`"
+                ))
+                .into());
             }
             let layers = if pairs.is_some() { vec![] } else { o.take("layers")? };
             let zero = zero.unwrap_or(Factor::B);
-            (layers, Weak::LowRank { rank: o.take_or("rank", 1)?, alpha: o.take_opt("alpha")?, init, zero })
+            (
+                layers,
+                Weak::LowRank {
+                    rank: o.take_or("rank", 1)?,
+                    alpha: o.take_opt("alpha")?,
+                    init,
+                    zero,
+                },
+            )
         }
         Kind::Dense => {
             let mut part = |name| o.take_or(name, false);
-            let parts = Parts { embedding: part("embedding")?, norms: part("norms")?, head: part("head")? };
+            let parts =
+                Parts { embedding: part("embedding")?, norms: part("norms")?, head: part("head")? };
             (o.take_or("layers", vec![])?, Weak::Dense(parts))
         }
     };
@@ -75,6 +109,9 @@ impl FromOption for Single {
         let wrong = || Mismatch::new::<Self>(value, key);
         let pair = value.as_array_ref().map_err(|_| wrong())?;
         let [layer, target] = &pair[..] else { return Err(wrong()) };
-        Ok(Self(usize::from_option(layer, &format!("{key}[0]"))?, String::from_option(target, &format!("{key}[1]"))?))
+        Ok(Self(
+            usize::from_option(layer, &format!("{key}[0]"))?,
+            String::from_option(target, &format!("{key}[1]"))?,
+        ))
     }
 }

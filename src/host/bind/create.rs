@@ -19,18 +19,21 @@ use crate::source::Tokenizer;
 
 /// Reads the sizes. Errors (class usage): one that is missing or not a whole number above 0.
 fn sizes(map: Map) -> Result<Sizes, Error> {
-    const KEYS: [&str; 8] = ["width", "ff", "layers", "heads", "groups", "head_width", "vocabulary", "positions"];
+    const KEYS: [&str; 8] =
+        ["width", "ff", "layers", "heads", "groups", "head_width", "vocabulary", "positions"];
     let mut o = Options::new("model::create", map, &KEYS)?;
     let mut take = |key: &str, default: Option<usize>| {
         let value: usize = match default {
             Some(default) => o.take_or(key, default)?,
             None => o.take(key)?,
         };
-        let (most, what) = if key == "layers" { (1024, "from 1 to 1024") } else { (1 << 20, "from 1 to 1048576") };
+        let (most, what) =
+            if key == "layers" { (1024, "from 1 to 1024") } else { (1 << 20, "from 1 to 1048576") };
         o.check(key, (1..=most).contains(&value), what, value)?;
         Ok::<_, Error>(value)
     };
-    let (width, layers, heads) = (take("width", None)?, take("layers", None)?, take("heads", None)?);
+    let (width, layers, heads) =
+        (take("width", None)?, take("layers", None)?, take("heads", None)?);
     Ok(Sizes {
         width,
         layers,
@@ -48,22 +51,37 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making)
     let mut sizes = sizes(options)?;
     let most = host.settings.limits.created;
     host.count_model()?;
-    let parameters = sizes.config(0).tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>();
+    let parameters = sizes
+        .config(0)
+        .tensors()
+        .iter()
+        .map(|(_, shape)| shape.iter().product::<usize>())
+        .sum::<usize>();
     if parameters / 1_000_000 >= most {
-        return Err(Error::usage(format!("a model of {parameters} parameters is more than a recipe may make: {most} million"))
-            .hint("raise it with `--limit-created N`, in millions")
-            .into());
+        return Err(Error::usage(format!(
+            "a model of {parameters} parameters is more than a recipe may make: {most} million"
+        ))
+        .hint("raise it with `--limit-created N`, in millions")
+        .into());
     }
     let wrong = |i: usize| {
-        Error::usage(format!("`model::create` takes its words from sets, such as `task.train`; element {i} of its list is none"))
+        Error::usage(format!(
+            "`model::create` takes its words from sets, such as `task.train`; element {i} of its list is none"
+        ))
     };
-    let sets = sets.iter().enumerate().map(|(i, s)| s.clone().try_cast::<Set>().ok_or_else(|| wrong(i))).collect::<Result<Vec<_>, _>>()?;
+    let sets = sets
+        .iter()
+        .enumerate()
+        .map(|(i, s)| s.clone().try_cast::<Set>().ok_or_else(|| wrong(i)))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut texts = vec![];
     for part in sets.iter().flat_map(Set::parts) {
         for item in part.items(None)?.iter() {
             match item {
                 Item::Text(document) => texts.push(document.text.clone()),
-                Item::Instruction(i) => texts.push(format!("{} {} {}", i.instruction, i.input, i.answer_text)),
+                Item::Instruction(i) => {
+                    texts.push(format!("{} {} {}", i.instruction, i.input, i.answer_text))
+                }
                 Item::Chat(chat) => {
                     texts.extend(chat.messages.iter().map(|message| message.content().to_owned()));
                     texts.extend(chat.worded.iter().flatten().map(|piece| piece.text.clone()));
@@ -73,7 +91,10 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making)
         }
     }
     if texts.is_empty() {
-        return Err(Error::usage("`model::create` found no text in its sets to train a tokenizer on").into());
+        return Err(Error::usage(
+            "`model::create` found no text in its sets to train a tokenizer on",
+        )
+        .into());
     }
     let tokenizer = Tokenizer::train(texts, sizes.vocabulary)?;
     // Few texts may give fewer tokens than asked for.

@@ -120,7 +120,8 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn stats(context: NativeCallContext, task: &mut Task, model: Model) -> Answer<Map> {
         let host = host(&context)?;
-        let told = door::call(&context, &host, "stats", json!({ "data": task.0.name })).answer(|| statistics(&host, task, &model))?;
+        let told = door::call(&context, &host, "stats", json!({ "data": task.0.name }))
+            .answer(|| statistics(&host, task, &model))?;
         if !host.is_replaying() {
             host.console.print(&serde_json::to_string_pretty(&told).unwrap_or_default());
         }
@@ -176,7 +177,13 @@ pub(super) mod natives {
     #[rhai_fn(return_raw, pure)]
     pub fn show(context: NativeCallContext, set: &mut Set, model: Model, i: INT) -> Answer<()> {
         let host = host(&context)?;
-        let text: String = door::call(&context, &host, "show", json!({ "item": i, "set": set.told() })).answer(|| {
+        let text: String = door::call(
+            &context,
+            &host,
+            "show",
+            json!({ "item": i, "set": set.told() }),
+        )
+        .answer(|| {
             let (part, at) = set.find(i)?;
             let item = part.source.get(at, &part.wording)?;
             let tokenizer = model.with(|m| m.tokenizer.clone());
@@ -199,16 +206,28 @@ fn count(n: INT) -> Result<usize, Error> {
 fn split(task: &Task, split: Split) -> Answer<Set> {
     task.0.sets.get(split.name()).cloned().ok_or_else(|| {
         let there: Vec<String> = task.0.sets.keys().map(|s| format!("`{s}`")).collect();
-        let error = Error::data(format!("the task `{}` has no split `{}`; it has {}", task.0.name, split.name(), there.join(", ")));
+        let error = Error::data(format!(
+            "the task `{}` has no split `{}`; it has {}",
+            task.0.name,
+            split.name(),
+            there.join(", ")
+        ));
         let held = task.0.sets.get(Split::Train.name()).filter(|_| split == Split::Validation);
         refuse(match held {
-            Some(train) => error.hint(format!("one is held out of every ten of train, which has {}; add a validation file", train.len())),
+            Some(train) => error.hint(format!(
+                "one is held out of every ten of train, which has {}; add a validation file",
+                train.len()
+            )),
             None => error,
         })
     })
 }
 
-fn statistics(host: &Host, task: &Task, model: &Model) -> anyhow::Result<serde_json::Map<String, Value>> {
+fn statistics(
+    host: &Host,
+    task: &Task,
+    model: &Model,
+) -> anyhow::Result<serde_json::Map<String, Value>> {
     let tokenizer = model.with(|m| m.tokenizer.clone());
     let mut out = serde_json::Map::new();
     for name in &task.0.tasks {
@@ -221,9 +240,13 @@ fn statistics(host: &Host, task: &Task, model: &Model) -> anyhow::Result<serde_j
             }
         }
         let Some(wording) = wording else { continue };
-        let splits: Vec<(&str, &[Item])> = splits.iter().map(|(split, items)| (*split, items.as_ref())).collect();
+        let splits: Vec<(&str, &[Item])> =
+            splits.iter().map(|(split, items)| (*split, items.as_ref())).collect();
         let tokenizer = Watched { guard: &host.guard, tokenizer: tokenizer.as_ref() };
-        out.insert(name.clone(), Value::Object(look::stats(&splits, wording.template, &tokenizer, &wording.options)?));
+        out.insert(
+            name.clone(),
+            Value::Object(look::stats(&splits, wording.template, &tokenizer, &wording.options)?),
+        );
     }
     Ok(out)
 }
@@ -232,9 +255,22 @@ fn statistics(host: &Host, task: &Task, model: &Model) -> anyhow::Result<serde_j
 const MOST_PARTS: usize = 1000;
 
 fn mixture(sets: &[Dynamic], weights: &[Dynamic]) -> Result<Set, Error> {
-    let wrong = |i: usize| Error::usage(format!("`data::mix` mixes sets, such as `task.train`; element {i} of its list is none"));
-    let sets = sets.iter().enumerate().map(|(i, s)| s.clone().try_cast::<Set>().ok_or_else(|| wrong(i))).collect::<Result<Vec<_>, _>>()?;
-    let number = |w: &Dynamic| w.as_float().ok().or_else(|| w.as_int().ok().map(|n| n as FLOAT)).filter(|w| w.is_finite() && *w > 0.0);
+    let wrong = |i: usize| {
+        Error::usage(format!(
+            "`data::mix` mixes sets, such as `task.train`; element {i} of its list is none"
+        ))
+    };
+    let sets = sets
+        .iter()
+        .enumerate()
+        .map(|(i, s)| s.clone().try_cast::<Set>().ok_or_else(|| wrong(i)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let number = |w: &Dynamic| {
+        w.as_float()
+            .ok()
+            .or_else(|| w.as_int().ok().map(|n| n as FLOAT))
+            .filter(|w| w.is_finite() && *w > 0.0)
+    };
     let given: Vec<f64> = weights.iter().filter_map(number).collect();
     if given.len() != weights.len() || given.len() != sets.len() || sets.is_empty() {
         return Err(Error::usage(format!(
@@ -267,8 +303,11 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
     let loading = data_options::parse(options).map_err(|e| door::to_script(&e))?;
     door::call(context, host, "data::load", arguments).make(|making| {
         let (files, found) = files_of(host, path, &loading)?;
-        let (tasks, digests, notes) =
-            if loading.stream { streamed(path, &files, &loading)? } else { in_memory(host, path, &files, &loading)? };
+        let (tasks, digests, notes) = if loading.stream {
+            streamed(path, &files, &loading)?
+        } else {
+            in_memory(host, path, &files, &loading)?
+        };
         if host.outlook().is_none() && !making.again {
             notes.iter().for_each(|note| host.console.note(note));
         }
@@ -303,7 +342,10 @@ fn files_of(host: &Host, path: &str, loading: &Loading) -> anyhow::Result<(DataF
     let then = &host.settings.places.digests;
     let read = |found: &Name| Ok((source::data_with(found, &loading.splits)?, found.clone()));
     let is_right = |(files, found): &(DataFiles, Name)| {
-        files.paths().into_iter().all(|file| file_digest(file).ok().as_ref() == then.get(&shown(path, found, file)))
+        files
+            .paths()
+            .into_iter()
+            .all(|file| file_digest(file).ok().as_ref() == then.get(&shown(path, found, file)))
     };
     Ok(source::right_one(found, read, is_right)?.0)
 }
@@ -322,7 +364,12 @@ fn shown(name: &str, found: &Name, file: &Path) -> String {
 /// Tasks by name with their splits, the SHA-256 of each file, and what a person should know of them.
 type Sources = (Vec<(String, Vec<(Split, Source)>)>, Vec<(PathBuf, String)>, Vec<String>);
 
-fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
+fn in_memory(
+    host: &Host,
+    path: &str,
+    files: &DataFiles,
+    loading: &Loading,
+) -> anyhow::Result<Sources> {
     let convert = |item| {
         host.guard.check()?;
         loading.wording.convert(item)
@@ -332,8 +379,14 @@ fn in_memory(host: &Host, path: &str, files: &DataFiles, loading: &Loading) -> a
         digests.extend(task.digests);
         notes.extend(task.notes);
         unused.add(&task.unused);
-        let splits = [(Split::Train, task.train), (Split::Validation, task.validation), (Split::Test, task.test)];
-        let sources = splits.into_iter().filter_map(|(split, items)| Some((split, Source::Memory(Arc::new(items?)))));
+        let splits = [
+            (Split::Train, task.train),
+            (Split::Validation, task.validation),
+            (Split::Test, task.test),
+        ];
+        let sources = splits
+            .into_iter()
+            .filter_map(|(split, items)| Some((split, Source::Memory(Arc::new(items?)))));
         out.push((task.name, sources.collect()));
     }
     notes.extend(told(path, &unused));
@@ -346,7 +399,9 @@ fn told(path: &str, unused: &Unused) -> impl Iterator<Item = String> {
 }
 
 fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<Sources> {
-    let stem = |path: &Path| Some(source::stem_of(path)).filter(|stem| !stem.is_empty()).unwrap_or_else(|| "data".into());
+    let stem = |path: &Path| {
+        Some(source::stem_of(path)).filter(|stem| !stem.is_empty()).unwrap_or_else(|| "data".into())
+    };
     let tasks: Vec<(String, BTreeMap<String, Vec<PathBuf>>)> = match files {
         DataFiles::File(file) => {
             let split = Split::parse(&stem(file)).unwrap_or(Split::Train);
@@ -367,9 +422,17 @@ fn streamed(path: &str, files: &DataFiles, loading: &Loading) -> anyhow::Result<
         let mut sources = vec![];
         for (split, files) in splits {
             let Some(split) = Split::parse(&split) else { continue };
-            let lines = files.iter().map(|file| Lines::open(file, &loading.layout)).collect::<anyhow::Result<Vec<_>>>()?;
+            let lines = files
+                .iter()
+                .map(|file| Lines::open(file, &loading.layout))
+                .collect::<anyhow::Result<Vec<_>>>()?;
             lines.iter().for_each(|lines| unused.add(lines.unused()));
-            digests.extend(files.iter().zip(&lines).map(|(file, lines)| (file.clone(), lines.digest().to_owned())));
+            digests.extend(
+                files
+                    .iter()
+                    .zip(&lines)
+                    .map(|(file, lines)| (file.clone(), lines.digest().to_owned())),
+            );
             sources.push((split, Source::Files { lines: Arc::new(lines), order: None }));
         }
         out.push((name, sources));

@@ -20,12 +20,24 @@ pub(super) struct Loading {
     pub stream: bool,
 }
 
-const KEYS: [&str; 11] =
-    ["template", "max_length", "loss", "format", "splits", "columns", "header", "delimiter", "quote", "encoding", "stream"];
+const KEYS: [&str; 11] = [
+    "template",
+    "max_length",
+    "loss",
+    "format",
+    "splits",
+    "columns",
+    "header",
+    "delimiter",
+    "quote",
+    "encoding",
+    "stream",
+];
 
 pub(super) fn parse(map: Map) -> anyhow::Result<Loading> {
     let mut o = Options::new("data::load", map, &KEYS)?;
-    let Given { template, mapping } = o.take_or("template", Wanted::Name("alpaca".into()))?.read()?;
+    let Given { template, mapping } =
+        o.take_or("template", Wanted::Name("alpaca".into()))?.read()?;
     let max_length: usize = o.take_or("max_length", 256)?;
     o.check("max_length", max_length >= 2, "2 or more", max_length)?;
     let loss = match o.take_opt::<String>("loss")? {
@@ -35,7 +47,9 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Loading> {
     let delimiter = match o.take_opt::<String>("delimiter")? {
         Some(text) => match text.as_bytes() {
             [byte] => Some(*byte),
-            _ => bail_usage!("option `delimiter` of `data::load` must be a single ASCII character, found {text:?}"),
+            _ => bail_usage!(
+                "option `delimiter` of `data::load` must be a single ASCII character, found {text:?}"
+            ),
         },
         None => None,
     };
@@ -45,12 +59,20 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Loading> {
         header: o.take_opt("header")?,
         delimiter,
         quote: o.take_opt("quote")?,
-        encoding: o.take_opt::<String>("encoding")?.map(|name| Encoding::parse(&name)).transpose()?.unwrap_or_default(),
+        encoding: o
+            .take_opt::<String>("encoding")?
+            .map(|name| Encoding::parse(&name))
+            .transpose()?
+            .unwrap_or_default(),
         rows: mapping.is_some(),
     };
-    let splits = o.take_opt::<Texts>("splits")?.map(|texts| texts.0.into_iter().collect()).unwrap_or_default();
+    let splits = o
+        .take_opt::<Texts>("splits")?
+        .map(|texts| texts.0.into_iter().collect())
+        .unwrap_or_default();
     let stream = o.take_or("stream", false)?;
-    let wording = Arc::new(Wording { template, options: EncodeOptions { max_length, loss }, mapping });
+    let wording =
+        Arc::new(Wording { template, options: EncodeOptions { max_length, loss }, mapping });
     Ok(Loading { layout, wording, splits, stream })
 }
 
@@ -66,12 +88,15 @@ struct Given {
 }
 
 impl FromOption for Wanted {
-    const WHAT: &'static str = "the name of a template, or a map with `prompt`, `messages` or `text`";
+    const WHAT: &'static str =
+        "the name of a template, or a map with `prompt`, `messages` or `text`";
 
     fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
         match value.clone().try_cast::<Map>() {
             Some(map) => Ok(Self::Own(map)),
-            None => String::from_option(value, key).map(Self::Name).map_err(|_| Mismatch::new::<Self>(value, key)),
+            None => String::from_option(value, key)
+                .map(Self::Name)
+                .map_err(|_| Mismatch::new::<Self>(value, key)),
         }
     }
 }
@@ -79,10 +104,16 @@ impl FromOption for Wanted {
 impl Wanted {
     fn read(self) -> anyhow::Result<Given> {
         let map = match self {
-            Self::Name(name) => return Ok(Given { template: Template::parse(&name)?, mapping: None }),
+            Self::Name(name) => {
+                return Ok(Given { template: Template::parse(&name)?, mapping: None });
+            }
             Self::Own(map) => map,
         };
-        let mut o = Options::new("template", map, &["prompt", "answer", "choices", "label", "target", "messages", "tools", "text"])?;
+        let mut o = Options::new(
+            "template",
+            map,
+            &["prompt", "answer", "choices", "label", "target", "messages", "tools", "text"],
+        )?;
         let given = |mapping: Mapping| {
             let template = if mapping.asks_chat() { Template::Chat } else { Template::None };
             Ok(Given { template, mapping: Some(mapping) })
@@ -91,14 +122,19 @@ impl Wanted {
         let tools = o.take_opt::<String>("tools")?;
         if messages.is_some() || text.is_some() {
             let Some(mapping) = conversation(messages, tools, text, &mut o)? else {
-                bail_usage!("options `messages` and `text` of `template` stand alone, but for `tools` beside `messages`")
+                bail_usage!(
+                    "options `messages` and `text` of `template` stand alone, but for `tools` beside `messages`"
+                )
             };
             return given(mapping);
         }
         if tools.is_some() {
-            bail_usage!("option `tools` of `template` needs `messages`, beside which the model's chat template words it");
+            bail_usage!(
+                "option `tools` of `template` needs `messages`, beside which the model's chat template words it"
+            );
         }
-        let choices = o.take_opt::<Texts>("choices")?.map(Texts::single).transpose()?.unwrap_or_default();
+        let choices =
+            o.take_opt::<Texts>("choices")?.map(Texts::single).transpose()?.unwrap_or_default();
         let mapping = Mapping::new(
             &o.take::<String>("prompt")?,
             o.take_opt::<String>("answer")?.as_deref(),
@@ -111,12 +147,21 @@ impl Wanted {
 }
 
 /// A template for conversations; `None` where what is given does not go together.
-fn conversation(messages: Option<String>, tools: Option<String>, text: Option<String>, o: &mut Options) -> anyhow::Result<Option<Mapping>> {
-    let question =
-        ["prompt", "answer", "label", "target"].into_iter().map(|key| o.take_opt::<String>(key)).collect::<Result<Vec<_>, _>>()?;
+fn conversation(
+    messages: Option<String>,
+    tools: Option<String>,
+    text: Option<String>,
+    o: &mut Options,
+) -> anyhow::Result<Option<Mapping>> {
+    let question = ["prompt", "answer", "label", "target"]
+        .into_iter()
+        .map(|key| o.take_opt::<String>(key))
+        .collect::<Result<Vec<_>, _>>()?;
     let alone = question.iter().all(Option::is_none) && o.take_opt::<Texts>("choices")?.is_none();
     match (messages, tools, text) {
-        (Some(messages), tools, None) if alone => Mapping::messages(&messages, tools.as_deref()).map(Some),
+        (Some(messages), tools, None) if alone => {
+            Mapping::messages(&messages, tools.as_deref()).map(Some)
+        }
         (None, None, Some(text)) if alone => Mapping::whole(&text).map(Some),
         _ => Ok(None),
     }
@@ -142,7 +187,11 @@ impl FromOption for Texts {
         let map = value.as_map_ref().map_err(|_| Mismatch::new::<Self>(value, key))?;
         let texts = |(name, value): (&rhai::Identifier, &Dynamic)| {
             let key = format!("{key}.{name}");
-            let texts = if value.is_array() { Vec::from_option(value, &key)? } else { vec![String::from_option(value, &key)?] };
+            let texts = if value.is_array() {
+                Vec::from_option(value, &key)?
+            } else {
+                vec![String::from_option(value, &key)?]
+            };
             Ok((name.to_string(), texts))
         };
         map.iter().map(texts).collect::<Result<_, _>>().map(Self)

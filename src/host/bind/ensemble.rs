@@ -32,19 +32,30 @@ pub(super) mod natives {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn truncate(context: NativeCallContext, model: &mut Model, rounds: INT) -> Answer<()> {
-        changed(&context, model, ("truncate", json!({ "rounds": rounds })), |all| all.slice(0, index(rounds)?))
+        changed(&context, model, ("truncate", json!({ "rounds": rounds })), |all| {
+            all.slice(0, index(rounds)?)
+        })
     }
 
     /// Keeps the boosters from `start` on, before `end`, numbered from 0, as XGBoost's slices.
     #[rhai_fn(return_raw, pure)]
-    pub fn slice(context: NativeCallContext, model: &mut Model, start: INT, end: INT) -> Answer<()> {
-        changed(&context, model, ("slice", json!({ "start": start, "end": end })), |all| all.slice(index(start)?, index(end)?))
+    pub fn slice(
+        context: NativeCallContext,
+        model: &mut Model,
+        start: INT,
+        end: INT,
+    ) -> Answer<()> {
+        changed(&context, model, ("slice", json!({ "start": start, "end": end })), |all| {
+            all.slice(index(start)?, index(end)?)
+        })
     }
 
     /// Leaves out the booster `number`, counted from 0; those behind it move up.
     #[rhai_fn(name = "drop", return_raw, pure)]
     pub fn leave_out(context: NativeCallContext, model: &mut Model, number: INT) -> Answer<()> {
-        changed(&context, model, ("drop", json!({ "number": number })), |all| all.without(index(number)?))
+        changed(&context, model, ("drop", json!({ "number": number })), |all| {
+            all.without(index(number)?)
+        })
     }
 
     /// Multiplies what the booster `number`, counted from 0, added to the weights by `eta`; 1 is as it was merged.
@@ -54,8 +65,15 @@ pub(super) mod natives {
     /// model.scale(0, 0.5);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn scale(context: NativeCallContext, model: &mut Model, number: INT, eta: FLOAT) -> Answer<()> {
-        changed(&context, model, ("scale", json!({ "number": number, "eta": eta })), |all| all.scaled(index(number)?, eta))
+    pub fn scale(
+        context: NativeCallContext,
+        model: &mut Model,
+        number: INT,
+        eta: FLOAT,
+    ) -> Answer<()> {
+        changed(&context, model, ("scale", json!({ "number": number, "eta": eta })), |all| {
+            all.scaled(index(number)?, eta)
+        })
     }
 
     /// The list of boosters that the model is the sum of, to go back to with `restore`.
@@ -81,14 +99,23 @@ pub(super) mod natives {
     /// model.restore(before);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn restore(context: NativeCallContext, model: &mut Model, snapshot: Snapshot) -> Answer<()> {
+    pub fn restore(
+        context: NativeCallContext,
+        model: &mut Model,
+        snapshot: Snapshot,
+    ) -> Answer<()> {
         let all = &snapshot.all;
         let members = serde_json::to_vec(all.members()).unwrap_or_default();
         let own = model.with(|m| m.index) == snapshot.model;
-        changed(&context, model, ("restore", json!({ "rounds": all.rounds(), "sha256": crate::run::digest(&members) })), |_| match own {
-            true => Ok(all.clone()),
-            false => bail_usage!("the snapshot is of another model"),
-        })
+        changed(
+            &context,
+            model,
+            ("restore", json!({ "rounds": all.rounds(), "sha256": crate::run::digest(&members) })),
+            |_| match own {
+                true => Ok(all.clone()),
+                false => bail_usage!("the snapshot is of another model"),
+            },
+        )
     }
 
     /// How many boosters the model had.
@@ -128,7 +155,11 @@ pub(super) mod natives {
     /// model.truncate(model.best_round(#{ metric: "nll", direction: "min" }));
     /// ```
     #[rhai_fn(name = "best_round", return_raw, pure)]
-    pub fn best_round_by(context: NativeCallContext, model: &mut Model, options: Map) -> Answer<INT> {
+    pub fn best_round_by(
+        context: NativeCallContext,
+        model: &mut Model,
+        options: Map,
+    ) -> Answer<INT> {
         best(&context, model, options)
     }
 }
@@ -181,7 +212,12 @@ fn best_options(map: Map) -> Result<Best, Error> {
     let mut o = Options::new("best_round", map, &["metric", "direction"])?;
     let metric = o.take_or("metric", Best::default().metric)?;
     let direction: String = o.take_or("direction", "max".into())?;
-    o.check("direction", ["max", "min"].contains(&direction.as_str()), "\"max\" or \"min\"", format!("{direction:?}"))?;
+    o.check(
+        "direction",
+        ["max", "min"].contains(&direction.as_str()),
+        "\"max\" or \"min\"",
+        format!("{direction:?}"),
+    )?;
     Ok(Best { metric, larger: direction == "max" })
 }
 
@@ -243,11 +279,19 @@ pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()
 }
 
 /// Errors (class data) where the base of a run that is to be gone on with is not `network`, whose digests are `now`, or a booster is damaged.
-pub(super) fn check(host: &Host, network: &crate::model::Model, now: &Digests, kept: &Kept) -> Result<()> {
+pub(super) fn check(
+    host: &Host,
+    network: &crate::model::Model,
+    now: &Digests,
+    kept: &Kept,
+) -> Result<()> {
     if host.outlook().is_none() {
         let then = kept.manifest.digests.get(kept.model()?);
         if then.is_some_and(|then| *then != now.digest) {
-            bail_data!("`{}` is not the model that the run began with: its weights are others", kept.model()?);
+            bail_data!(
+                "`{}` is not the model that the run began with: its weights are others",
+                kept.model()?
+            );
         }
     }
     for (path, _) in kept.boosters() {
@@ -258,7 +302,13 @@ pub(super) fn check(host: &Host, network: &crate::model::Model, now: &Digests, k
 }
 
 /// Gives a model, just loaded, the boosters of the run that `kept` describes; their files become this run's.
-pub(super) fn take_over(context: &NativeCallContext, host: &Host, m: &mut Open, kept: &Kept, making: &mut Making) -> Result<()> {
+pub(super) fn take_over(
+    context: &NativeCallContext,
+    host: &Host,
+    m: &mut Open,
+    kept: &Kept,
+    making: &mut Making,
+) -> Result<()> {
     if host.outlook().is_none() {
         let folder = host.with_run(|run| run.folder.boosters(m.index))?;
         let (mut all, again) = (vec![], making.again);

@@ -33,7 +33,13 @@ struct Asked {
     protocol: Option<Protocol>,
 }
 
-pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, set: &Set, options: Map) -> Answer<Map> {
+pub(super) fn measure(
+    context: &NativeCallContext,
+    host: &Host,
+    model: &Model,
+    set: &Set,
+    options: Map,
+) -> Answer<Map> {
     let mut arguments = told_map(&options);
     arguments["set"] = set.told();
     arguments["model"] = model.with(|m| m.index.into());
@@ -46,45 +52,67 @@ pub(super) fn measure(context: &NativeCallContext, host: &Host, model: &Model, s
         host.console.evaluated(&evaluation);
         host.note_in_run(|run| run.evaluations.push(evaluation))
     };
-    let metrics = door::call(context, host, "model.evaluate", arguments).change(recall, |doing| {
-        let overlay = match &asked.booster {
-            Some(booster) => booster.with(|b| {
-                b.fresh("evaluate with")?;
-                model.owns(&b.model)?;
-                model.live(|m| b.numbers(host, m))?;
-                weighed(&b.booster.overlay, asked.eta)
-            })?,
-            None => Overlay::default(),
-        };
-        let started = Instant::now();
-        let (round, index, metrics, works) = model.live(|m| {
-            let (mut tasks, mut works) = (vec![], vec![]);
-            for part in set.parts() {
-                let several = if set.parts().len() > 1 { part.task.as_str() } else { "" };
-                tasks.push((part.task.clone(), task(host, m, split, part, several, (&asked, &overlay), &mut works)?));
+    let metrics =
+        door::call(context, host, "model.evaluate", arguments).change(recall, |doing| {
+            let overlay = match &asked.booster {
+                Some(booster) => booster.with(|b| {
+                    b.fresh("evaluate with")?;
+                    model.owns(&b.model)?;
+                    model.live(|m| b.numbers(host, m))?;
+                    weighed(&b.booster.overlay, asked.eta)
+                })?,
+                None => Overlay::default(),
+            };
+            let started = Instant::now();
+            let (round, index, metrics, works) = model.live(|m| {
+                let (mut tasks, mut works) = (vec![], vec![]);
+                for part in set.parts() {
+                    let several = if set.parts().len() > 1 { part.task.as_str() } else { "" };
+                    tasks.push((
+                        part.task.clone(),
+                        task(host, m, split, part, several, (&asked, &overlay), &mut works)?,
+                    ));
+                }
+                let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
+                anyhow::Ok((m.round, m.index, metrics, works))
+            })?;
+            if host.outlook().is_some() {
+                let (work, largest) =
+                    works.iter().fold(Default::default(), |(all, most): (Work, Work), &w| {
+                        (all.and(w), most.or(w))
+                    });
+                let items =
+                    metrics.get("items").and_then(Value::as_u64).unwrap_or_default() as usize;
+                host.note(
+                    context,
+                    Event::Evaluate {
+                        split: split.name().into(),
+                        items,
+                        passes: works.len(),
+                        work,
+                        largest,
+                    },
+                )?;
+                return Ok(metrics);
             }
-            let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
-            anyhow::Ok((m.round, m.index, metrics, works))
+            if set.parts().len() > 1 {
+                host.console.note(&format!(
+                    "round {round}: {} average: {}",
+                    split.name(),
+                    shown(&metrics)
+                ));
+            }
+            if asked.booster.is_none() {
+                let split = split.name().to_string();
+                let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
+                let evaluation =
+                    Evaluation { split, round, model: index, metrics: metrics.clone() };
+                host.console.evaluated(&evaluation);
+                doing.effects.insert("evaluation".into(), serde_json::to_value(&evaluation)?);
+                host.with_run(|run| run.evaluated(evaluation, timing))?;
+            }
+            Ok(metrics)
         })?;
-        if host.outlook().is_some() {
-            let (work, largest) = works.iter().fold(Default::default(), |(all, most): (Work, Work), &w| (all.and(w), most.or(w)));
-            let items = metrics.get("items").and_then(Value::as_u64).unwrap_or_default() as usize;
-            host.note(context, Event::Evaluate { split: split.name().into(), items, passes: works.len(), work, largest })?;
-            return Ok(metrics);
-        }
-        if set.parts().len() > 1 {
-            host.console.note(&format!("round {round}: {} average: {}", split.name(), shown(&metrics)));
-        }
-        if asked.booster.is_none() {
-            let split = split.name().to_string();
-            let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
-            let evaluation = Evaluation { split, round, model: index, metrics: metrics.clone() };
-            host.console.evaluated(&evaluation);
-            doing.effects.insert("evaluation".into(), serde_json::to_value(&evaluation)?);
-            host.with_run(|run| run.evaluated(evaluation, timing))?;
-        }
-        Ok(metrics)
-    })?;
     Ok(metrics.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
 }
 
@@ -104,8 +132,14 @@ fn asked(map: Map) -> anyhow::Result<Asked> {
     let items = o.take_opt("items")?.filter(|&n: &usize| n > 0);
     let booster: Option<Booster> = o.take_opt("booster")?;
     let eta = o.take_opt("eta")?;
-    o.check("eta", eta.is_none() || booster.is_some(), "left out where no `booster` is laid over the model", eta.unwrap_or(1.0))?;
-    let protocol = o.take_opt::<String>("protocol")?.map(|name| Protocol::parse(&name)).transpose()?;
+    o.check(
+        "eta",
+        eta.is_none() || booster.is_some(),
+        "left out where no `booster` is laid over the model",
+        eta.unwrap_or(1.0),
+    )?;
+    let protocol =
+        o.take_opt::<String>("protocol")?.map(|name| Protocol::parse(&name)).transpose()?;
     Ok(Asked { items, booster, eta: eta.unwrap_or(1.0), protocol })
 }
 
@@ -124,12 +158,23 @@ fn task(
         let name = name.clone();
         move |done: usize| {
             let what = format!("round {}: evaluate {name}", m.round);
-            host.console.progress(&Progress { what, done: done as u64, total: total as u64, detail: String::new() });
+            host.console.progress(&Progress {
+                what,
+                done: done as u64,
+                total: total as u64,
+                detail: String::new(),
+            });
             Ok(host.guard.check()?)
         }
     };
     let positions = m.network.config().max_positions;
-    let suits = || anyhow::Ok(if part.has_choices(asked.items)? { Protocol::Choices } else { Protocol::Likelihood });
+    let suits = || {
+        anyhow::Ok(if part.has_choices(asked.items)? {
+            Protocol::Choices
+        } else {
+            Protocol::Likelihood
+        })
+    };
     let (choices, examples, questions);
     let encoded = match asked.protocol.map_or_else(suits, Ok)? {
         Protocol::Choices => {
@@ -155,7 +200,14 @@ fn task(
     host.expect(
         m.index,
         &m.network,
-        step_bytes(m.network.config(), m.network.compute(), largest.tokens, largest.rows, m.network.layers(), false),
+        step_bytes(
+            m.network.config(),
+            m.network.compute(),
+            largest.tokens,
+            largest.rows,
+            m.network.layers(),
+            false,
+        ),
     );
     let mut metrics = encoded.measure(&m.network, overlay, progress(encoded.len()))?.metrics;
     metrics.insert("template".into(), part.wording.name().into());
@@ -167,7 +219,9 @@ fn task(
 fn shown(metrics: &serde_json::Map<String, Value>) -> String {
     let one = |(key, value): (&String, &Value)| match value {
         Value::String(text) => Some(format!("{key} {text}")),
-        Value::Number(n) if n.is_f64() => Some(format!("{key} {:.4}", n.as_f64().unwrap_or(f64::NAN))),
+        Value::Number(n) if n.is_f64() => {
+            Some(format!("{key} {:.4}", n.as_f64().unwrap_or(f64::NAN)))
+        }
         Value::Number(n) => Some(format!("{key} {n}")),
         _ => None,
     };

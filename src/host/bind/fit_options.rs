@@ -18,7 +18,18 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
     let mut o = Options::new(
         "fit",
         map,
-        &["steps", "optimizer", "batch", "accumulate", "clip", "l2", "lr_ratio", "freeze", "active", "recompute"],
+        &[
+            "steps",
+            "optimizer",
+            "batch",
+            "accumulate",
+            "clip",
+            "l2",
+            "lr_ratio",
+            "freeze",
+            "active",
+            "recompute",
+        ],
     )?;
     let steps: usize = o.take("steps")?;
     o.check("steps", (1..=1_000_000_000).contains(&steps), "from 1 to 1000000000", steps)?;
@@ -44,7 +55,9 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
         return Err(Error::usage("unknown `recompute`"));
     };
     let (rule, lr) = match optimizer {
-        Optimizer::AdamW { lr, beta1, beta2, eps, weight_decay } => (Rule::AdamW { beta1, beta2, eps, weight_decay }, lr),
+        Optimizer::AdamW { lr, beta1, beta2, eps, weight_decay } => {
+            (Rule::AdamW { beta1, beta2, eps, weight_decay }, lr)
+        }
         Optimizer::Sgd { lr, momentum, weight_decay } => (Rule::Sgd { momentum, weight_decay }, lr),
     };
     let lr_ratio: f64 = o.take_or("lr_ratio", 1.0)?;
@@ -77,19 +90,35 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
             rates
         }
     };
-    Ok(FitOptions { steps, batch, accumulate, rule, lr, clip, l2, lr_ratio, freeze, active, recompute })
+    Ok(FitOptions {
+        steps,
+        batch,
+        accumulate,
+        rule,
+        lr,
+        clip,
+        l2,
+        lr_ratio,
+        freeze,
+        active,
+        recompute,
+    })
 }
 
 /// Errors (class usage): options that this booster cannot follow.
 pub(super) fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<(), Error> {
     let pairs = options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
     if pairs && booster.kind() == Kind::Dense {
-        return Err(Error::usage("`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains whole tensors"));
+        return Err(Error::usage(
+            "`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains whole tensors",
+        ));
     }
     let layers = booster.layers();
     for (step, active) in options.active.iter().enumerate() {
         if active.is_empty() {
-            return Err(Error::usage(format!("option `active[{step}]` of `fit` names no layer: each step trains one at least")));
+            return Err(Error::usage(format!(
+                "option `active[{step}]` of `fit` names no layer: each step trains one at least"
+            )));
         }
         if let Some(layer) = active.iter().find(|layer| !layers.contains(layer)) {
             return Err(Error::usage(format!("option `active[{step}]` of `fit` names layer {layer}, which the booster does not train"))

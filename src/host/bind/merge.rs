@@ -16,18 +16,28 @@ use crate::host::ledger::Event;
 use crate::run::{Merge, booster_name, digest};
 
 /// Merges `booster` with step weight `eta`.
-pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, booster: &Booster, eta: f64) -> Answer<()> {
+pub(super) fn merge_by(
+    context: &NativeCallContext,
+    host: &Host,
+    model: &Model,
+    booster: &Booster,
+    eta: f64,
+) -> Answer<()> {
     if !eta.is_finite() {
-        return Err(refuse(Error::usage(format!("the step weight of a merge must be a finite number, found {eta}"))));
+        return Err(refuse(Error::usage(format!(
+            "the step weight of a merge must be a finite number, found {eta}"
+        ))));
     }
-    let arguments = json!({ "model": model.with(|m| m.index), "booster": booster.number(), "eta": eta });
+    let arguments =
+        json!({ "model": model.with(|m| m.index), "booster": booster.number(), "eta": eta });
     let recall = |effects: &Effects| {
         let field = |name: &str| effects.get(name).cloned().unwrap_or_default();
         // A merge that failed changed nothing.
         let Ok(merge) = serde_json::from_value::<Merge>(field("merge")) else { return Ok(()) };
         let sum = field("sha256").as_str().unwrap_or_default().to_owned();
         model.with(|m| {
-            let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
+            let (folder, file) =
+                (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
             let path = folder.join(&file);
             m.sums.insert(file.clone(), sum);
             m.ensemble.push(file);
@@ -59,7 +69,8 @@ pub(super) fn merge_by(context: &NativeCallContext, host: &Host, model: &Model, 
             model.live(|m| {
                 b.numbers(host, m)?;
                 let update = Update::of(&m.network, &b.booster, m.round, eta)?;
-                let (folder, file) = (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
+                let (folder, file) =
+                    (host.with_run(|run| run.folder.boosters(m.index))?, booster_name(m.kept));
                 let path = folder.join(&file);
                 let sum = host.keeping(|| update.save(&path))?;
                 m.kept += 1;

@@ -29,7 +29,8 @@ use super::door::to_script;
 use crate::error::Error;
 
 /// Types of values that only natives make, as messages name them.
-pub(super) const TYPES: [&str; 7] = ["sampler", "optimizer", "model", "booster", "task", "set", "snapshot"];
+pub(super) const TYPES: [&str; 7] =
+    ["sampler", "optimizer", "model", "booster", "task", "set", "snapshot"];
 
 /// What a native answers with.
 type Answer<T> = Result<T, Box<EvalAltResult>>;
@@ -82,7 +83,9 @@ fn dynamic(value: &Value) -> Dynamic {
         },
         Value::String(text) => text.clone().into(),
         Value::Array(list) => Dynamic::from_array(list.iter().map(dynamic).collect()),
-        Value::Object(map) => Dynamic::from_map(map.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect()),
+        Value::Object(map) => {
+            Dynamic::from_map(map.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
+        }
     }
 }
 

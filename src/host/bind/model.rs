@@ -78,10 +78,25 @@ impl Model {
         extras: model::load::Extras,
         base: Option<(ModelFiles, Digests)>,
     ) -> Self {
-        let (base, digests) = base.map_or((None, Digests::default()), |(files, digests)| (Some(files), digests));
+        let (base, digests) =
+            base.map_or((None, Digests::default()), |(files, digests)| (Some(files), digests));
         let tokenizer = Arc::new(tokenizer);
         let (ensemble, round, kept, boosters, wording, owed, sums) = Default::default();
-        let open = Open { index, network, tokenizer, extras, base, digests, ensemble, round, kept, boosters, wording, owed, sums };
+        let open = Open {
+            index,
+            network,
+            tokenizer,
+            extras,
+            base,
+            digests,
+            ensemble,
+            round,
+            kept,
+            boosters,
+            wording,
+            owed,
+            sums,
+        };
         Self(Arc::new(Apart::new(Inner { name: name.into(), open: Mutex::new(open) })))
     }
 
@@ -94,7 +109,10 @@ impl Model {
     }
 
     /// As [`Model::with`], with the weights as they are at the moment.
-    pub(super) fn live<T>(&self, body: impl FnOnce(&mut Open) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    pub(super) fn live<T>(
+        &self,
+        body: impl FnOnce(&mut Open) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         self.with(|m| {
             m.pay()?;
             body(m)
@@ -103,7 +121,11 @@ impl Model {
 
     /// Errors (class usage) where a booster was made for another model.
     pub(super) fn owns(&self, other: &Model) -> Result<(), Error> {
-        if Arc::ptr_eq(&self.0, &other.0) { Ok(()) } else { Err(Error::usage("the booster belongs to another model")) }
+        if Arc::ptr_eq(&self.0, &other.0) {
+            Ok(())
+        } else {
+            Err(Error::usage("the booster belongs to another model"))
+        }
     }
 }
 
@@ -129,9 +151,12 @@ impl Open {
             if let Some(sum) = self.sums.get(&*name)
                 && file_digest(path)? != *sum
             {
-                return Err(Error::data(format!("the run's booster `{}` is damaged: it is not what was merged", path.display()))
-                    .hint("`--from-round N` goes on from the boosters before it")
-                    .into());
+                return Err(Error::data(format!(
+                    "the run's booster `{}` is damaged: it is not what was merged",
+                    path.display()
+                ))
+                .hint("`--from-round N` goes on from the boosters before it")
+                .into());
             }
             Update::load(path, &self.network)?;
         }
@@ -148,7 +173,11 @@ impl Open {
 
     /// The digest of the weights, and the share of the boosters' sum that they show.
     fn final_digest(&mut self) -> anyhow::Result<(String, Option<f64>)> {
-        let captured = self.base.as_ref().map(|files| model::base::captured(&self.network, files)).transpose()?;
+        let captured = self
+            .base
+            .as_ref()
+            .map(|files| model::base::captured(&self.network, files))
+            .transpose()?;
         Ok((self.network.digest()?, captured.flatten()))
     }
 
@@ -271,7 +300,9 @@ pub(super) mod natives {
     /// Names of the linear modules in a layer that a booster can train.
     #[rhai_fn(get = "targets", pure)]
     pub fn targets(model: &mut Model) -> Array {
-        model.with(|m| m.network.roles().into_iter().map(|r| Dynamic::from(r.name().to_string())).collect())
+        model.with(|m| {
+            m.network.roles().into_iter().map(|r| Dynamic::from(r.name().to_string())).collect()
+        })
     }
 
     /// Number of weights.
@@ -311,17 +342,27 @@ pub(super) mod natives {
                     let alpha = alpha.unwrap_or(rank as f64);
                     let spec = match &asked.pairs {
                         Some(pairs) => Spec::of_pairs(&m.network, pairs, rank, alpha, init)?,
-                        None => Spec::new(&m.network, &asked.layers, &asked.targets, rank, alpha, init)?,
+                        None => {
+                            Spec::new(&m.network, &asked.layers, &asked.targets, rank, alpha, init)?
+                        }
                     };
                     let spec = Spec { zero, ..spec };
-                    let mut stream = Stream::new(host.settings.seed, &format!("init/{}", m.boosters));
-                    anyhow::Ok((boost::Booster::new(&m.network, &spec, &mut stream)?, Numbers::Here))
+                    let mut stream =
+                        Stream::new(host.settings.seed, &format!("init/{}", m.boosters));
+                    anyhow::Ok((
+                        boost::Booster::new(&m.network, &spec, &mut stream)?,
+                        Numbers::Here,
+                    ))
                 }
                 Weak::Dense(parts) => {
                     let spec = DenseSpec::new(&m.network, &asked.layers, &asked.targets, parts)?;
                     // Of a run that is taken up, the weights are those of the base still.
                     if host.outlook().is_some() || making.again {
-                        let numbers = if making.again { Numbers::Copies(spec.clone(), m.ensemble.clone()) } else { Numbers::Here };
+                        let numbers = if making.again {
+                            Numbers::Copies(spec.clone(), m.ensemble.clone())
+                        } else {
+                            Numbers::Here
+                        };
                         return Ok((boost::Booster::hollow(&m.network, &spec)?, numbers));
                     }
                     m.pay()?;
@@ -350,7 +391,12 @@ pub(super) mod natives {
     /// model.merge(booster, 0.5);
     /// ```
     #[rhai_fn(name = "merge", return_raw, pure)]
-    pub fn merge_with(context: NativeCallContext, model: &mut Model, booster: Booster, eta: FLOAT) -> Answer<()> {
+    pub fn merge_with(
+        context: NativeCallContext,
+        model: &mut Model,
+        booster: Booster,
+        eta: FLOAT,
+    ) -> Answer<()> {
         merge_by(&context, &*host(&context)?, model, &booster, eta)
     }
 
@@ -372,7 +418,12 @@ pub(super) mod natives {
     /// print(now.accuracy);
     /// ```
     #[rhai_fn(name = "evaluate", return_raw, pure)]
-    pub fn evaluate_with(context: NativeCallContext, model: &mut Model, set: Set, options: Map) -> Answer<Map> {
+    pub fn evaluate_with(
+        context: NativeCallContext,
+        model: &mut Model,
+        set: Set,
+        options: Map,
+    ) -> Answer<Map> {
         measure(&context, &*host(&context)?, model, &set, options)
     }
 
@@ -387,7 +438,12 @@ pub(super) mod natives {
     /// print(model.generate("Once upon a time", #{ max_tokens: 40, temperature: 0.8, top_p: 0.95 }));
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn generate(context: NativeCallContext, model: &mut Model, prompt: &str, options: Map) -> Answer<String> {
+    pub fn generate(
+        context: NativeCallContext,
+        model: &mut Model,
+        prompt: &str,
+        options: Map,
+    ) -> Answer<String> {
         Ok(texts(&context, model, &[prompt.to_owned()], options)?.pop().unwrap_or_default())
     }
 
@@ -398,9 +454,16 @@ pub(super) mod natives {
     /// for text in model.generate(["Snow is", "Fire is"], #{ max_tokens: 8, stop: ["."] }) { print(text); }
     /// ```
     #[rhai_fn(name = "generate", return_raw, pure)]
-    pub fn generate_all(context: NativeCallContext, model: &mut Model, prompts: Array, options: Map) -> Answer<Array> {
+    pub fn generate_all(
+        context: NativeCallContext,
+        model: &mut Model,
+        prompts: Array,
+        options: Map,
+    ) -> Answer<Array> {
         let prompts = Vec::<String>::from_option(&Dynamic::from_array(prompts), "prompts");
-        let prompts = prompts.map_err(|_| refuse(Error::usage("`generate` takes a prompt, or an array of prompts")))?;
+        let prompts = prompts.map_err(|_| {
+            refuse(Error::usage("`generate` takes a prompt, or an array of prompts"))
+        })?;
         Ok(texts(&context, model, &prompts, options)?.into_iter().map(Dynamic::from).collect())
     }
 
@@ -414,18 +477,26 @@ pub(super) mod natives {
     /// model.merge(model.load_adapter(p.adapter));
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn load_adapter(context: NativeCallContext, model: &mut Model, path: &str) -> Answer<Booster> {
+    pub fn load_adapter(
+        context: NativeCallContext,
+        model: &mut Model,
+        path: &str,
+    ) -> Answer<Booster> {
         let host = host(&context)?;
         door::call(&context, &host, "model.load_adapter", json!({ "path": path })).make(|making| {
             let folder = host.path(path)?;
-            let loaded = model.with(|m| adapter::load(&folder, &m.network, weights_now(&host, m)))?;
+            let loaded =
+                model.with(|m| adapter::load(&folder, &m.network, weights_now(&host, m)))?;
             host.note_place(path, &Name::Path(folder.clone()))?;
             if !making.again {
-                let notes = loaded.notes(model.name()).into_iter().chain(loaded.training.iter().cloned());
+                let notes =
+                    loaded.notes(model.name()).into_iter().chain(loaded.training.iter().cloned());
                 notes.for_each(|note| host.console.note(&format!("`{path}`: {note}")));
             }
             for file in ["adapter_model.safetensors", "adapter_config.json"] {
-                making.effects.insert(format!("{path}/{file}"), file_digest(&folder.join(file))?.into());
+                making
+                    .effects
+                    .insert(format!("{path}/{file}"), file_digest(&folder.join(file))?.into());
             }
             Ok(Booster::new(&host, loaded.booster, model.clone(), Numbers::Here)?)
         })
@@ -446,9 +517,18 @@ pub(super) mod natives {
                     return host.note(&context, Event::Save { name: name.to_owned() });
                 }
                 model.live(|m| {
-                    let template = taught(&m.wording, &m.tokenizer).map(|told| format!("{told:#}\n"));
-                    let more: Vec<(&str, &[u8])> = template.iter().map(|text| ("template.json", text.as_bytes())).collect();
-                    model::save::save(&m.network, &m.tokenizer, &m.extras, &more, model::save::SHARD, &folder)
+                    let template =
+                        taught(&m.wording, &m.tokenizer).map(|told| format!("{told:#}\n"));
+                    let more: Vec<(&str, &[u8])> =
+                        template.iter().map(|text| ("template.json", text.as_bytes())).collect();
+                    model::save::save(
+                        &m.network,
+                        &m.tokenizer,
+                        &m.extras,
+                        &more,
+                        model::save::SHARD,
+                        &folder,
+                    )
                 })
             },
         )
@@ -480,9 +560,12 @@ fn gone_on(context: &NativeCallContext, host: &Host, path: &str, options: Map) -
         let kept = Kept::open(&folder)?;
         let name = kept.model()?;
         if kept.manifest.dtype != host.settings.dtype.as_str() {
-            return Err(Error::usage(format!("the run kept its weights in `{}`", kept.manifest.dtype))
-                .hint(format!("add `--dtype {}`", kept.manifest.dtype))
-                .into());
+            return Err(Error::usage(format!(
+                "the run kept its weights in `{}`",
+                kept.manifest.dtype
+            ))
+            .hint(format!("add `--dtype {}`", kept.manifest.dtype))
+            .into());
         }
         let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
         let (mut loaded, found) = base_of(host, &kept, base.as_deref())?;
@@ -518,15 +601,23 @@ fn base_of(host: &Host, kept: &Kept, base: Option<&str>) -> anyhow::Result<(From
         (Some(base), _) => host.resolve(base)?,
         (None, None) => host.resolve(name)?,
         (None, Some(then)) => {
-            let mut found = if host.grants(name).allows(name) { host.resolve(name).unwrap_or_default() } else { vec![] };
+            let mut found = if host.grants(name).allows(name) {
+                host.resolve(name).unwrap_or_default()
+            } else {
+                vec![]
+            };
             found.retain(|found| matches!(found, Name::Path(_)));
             found.extend(host.given_at(Path::new(then)).map(Name::Path));
             found
         }
     };
     if let (true, Some(then)) = (found.is_empty(), then) {
-        let error = Error::usage(format!("the base of the run, `{name}`, was `{then}` when it was begun, which no `-p` gives"));
-        return Err(error.hint("`-p base=PATH` gives it to `model::from_run(p.run, #{ base: p.base })`").into());
+        let error = Error::usage(format!(
+            "the base of the run, `{name}`, was `{then}` when it was begun, which no `-p` gives"
+        ));
+        return Err(error
+            .hint("`-p base=PATH` gives it to `model::from_run(p.run, #{ base: p.base })`")
+            .into());
     }
     let digest = kept.manifest.digests.get(name);
     source::right_one(
@@ -550,7 +641,11 @@ fn load_options(map: Map) -> Result<LoadOptions, Error> {
     let name: String = o.take_or("merge_mode", "exact".into())?;
     let mode = MergeMode::from_name(&name);
     o.check("merge_mode", mode.is_some(), "\"exact\", \"naive\" or \"none\"", format!("{name:?}"))?;
-    Ok(LoadOptions { mode: mode.unwrap_or_default(), pre_tokenizer: o.take_opt("pre_tokenizer")?, date: o.take_opt("date")? })
+    Ok(LoadOptions {
+        mode: mode.unwrap_or_default(),
+        pre_tokenizer: o.take_opt("pre_tokenizer")?,
+        date: o.take_opt("date")?,
+    })
 }
 
 /// A model that was read, and has no place in the run yet.
@@ -563,18 +658,34 @@ struct FromFiles {
 
 /// Reads the files of the model called `name`. In a run that is gone on with it may lie at several
 /// places: the right one is that whose weights have the digest that the run noted.
-fn loaded_files(host: &Host, name: &str, pre_tokenizer: Option<&str>) -> anyhow::Result<(FromFiles, Name)> {
+fn loaded_files(
+    host: &Host,
+    name: &str,
+    pre_tokenizer: Option<&str>,
+) -> anyhow::Result<(FromFiles, Name)> {
     host.count_model()?;
     let found = host.resolve(name)?;
     let then = host.settings.places.digests.get(name);
-    source::right_one(found, |found| loaded_from(host, found, pre_tokenizer), |loaded| then == Some(&loaded.digests.digest))
+    source::right_one(
+        found,
+        |found| loaded_from(host, found, pre_tokenizer),
+        |loaded| then == Some(&loaded.digests.digest),
+    )
 }
 
 /// Reads a model's files, or where nothing is computed their shapes.
-fn loaded_from(host: &Host, found: &Name, pre_tokenizer: Option<&str>) -> anyhow::Result<FromFiles> {
+fn loaded_from(
+    host: &Host,
+    found: &Name,
+    pre_tokenizer: Option<&str>,
+) -> anyhow::Result<FromFiles> {
     let files = source::model(found)?.split_by(pre_tokenizer)?;
     if host.outlook().is_some() {
-        return Ok(FromFiles { network: model::shapes::load(&files, host.settings.dtype)?, digests: Digests::default(), files });
+        return Ok(FromFiles {
+            network: model::shapes::load(&files, host.settings.dtype)?,
+            digests: Digests::default(),
+            files,
+        });
     }
     let network = model::load::load(&files, &host.settings.device, host.settings.dtype)?;
     Ok(FromFiles { digests: network.model.digests()?, network, files })
@@ -589,7 +700,8 @@ fn placed_model(
     loaded: FromFiles,
     making: &mut Making,
 ) -> anyhow::Result<Model> {
-    let FromFiles { files, network: Loaded { model: network, tokenizer, extras, notes }, digests } = loaded;
+    let FromFiles { files, network: Loaded { model: network, tokenizer, extras, notes }, digests } =
+        loaded;
     let shapes = host.outlook().is_some();
     if !making.again {
         notes.iter().for_each(|note| host.console.note(&format!("`{name}`: {note}")));
@@ -623,7 +735,8 @@ fn taught(wording: &[(String, Arc<Wording>)], tokenizer: &Tokenizer) -> Option<V
         };
         json!({ "name": wording.name(), "text": text })
     };
-    let all: Vec<(&String, Value)> = wording.iter().map(|(task, wording)| (task, one(wording))).collect();
+    let all: Vec<(&String, Value)> =
+        wording.iter().map(|(task, wording)| (task, one(wording))).collect();
     let first = all.first()?.1.clone();
     if all.iter().all(|(_, told)| *told == first) {
         return Some(first);

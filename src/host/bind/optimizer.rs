@@ -44,7 +44,11 @@ impl FromOption for Rate {
     const WHAT: &'static str = "a finite number or an array of them, one a step";
 
     fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
-        if value.is_array() { Vec::from_option(value, key).map(Self::PerStep) } else { f64::from_option(value, key).map(Self::Constant) }
+        if value.is_array() {
+            Vec::from_option(value, key).map(Self::PerStep)
+        } else {
+            f64::from_option(value, key).map(Self::Constant)
+        }
     }
 }
 
@@ -96,7 +100,11 @@ fn read_adamw(options: Map) -> Result<Optimizer, Error> {
 
 fn read_sgd(options: Map) -> Result<Optimizer, Error> {
     let mut o = Options::new("sgd", options, &["lr", "momentum", "weight_decay"])?;
-    Ok(Optimizer::Sgd { lr: rate(&mut o)?, momentum: fraction(&mut o, "momentum", 0.0)?, weight_decay: decay(&mut o)? })
+    Ok(Optimizer::Sgd {
+        lr: rate(&mut o)?,
+        momentum: fraction(&mut o, "momentum", 0.0)?,
+        weight_decay: decay(&mut o)?,
+    })
 }
 
 fn decay(o: &mut Options) -> Result<f64, Error> {

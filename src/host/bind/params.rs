@@ -21,7 +21,9 @@ pub(super) mod natives {
     pub fn params(context: NativeCallContext, defaults: Map) -> Answer<Map> {
         let host = host(&context)?;
         let values = lock(&host.params).declare(defaults).map_err(|e| to_script(&e))?;
-        if let Some(rounds) = values.get("rounds").and_then(|v| usize::try_from(v.as_int().ok()?).ok()) {
+        if let Some(rounds) =
+            values.get("rounds").and_then(|v| usize::try_from(v.as_int().ok()?).ok())
+        {
             host.console.rounds(rounds);
         }
         Ok(values)

@@ -34,13 +34,19 @@ pub(super) mod natives {
     /// let layers = sampler("layers").weighted(model.layers, seen.layers.map(|norm| norm * norm), 2);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn probe(context: NativeCallContext, model: &mut Model, set: Set, options: Map) -> Answer<Map> {
+    pub fn probe(
+        context: NativeCallContext,
+        model: &mut Model,
+        set: Set,
+        options: Map,
+    ) -> Answer<Map> {
         let host = host(&context)?;
         let mut arguments = told_map(&options);
         arguments["set"] = set.told();
         arguments["model"] = model.with(|m| m.index.into());
         let asked = asked(options).map_err(refuse)?;
-        let found = door::call(&context, &host, "model.probe", arguments).answer(|| probed(&context, &host, model, &set, &asked))?;
+        let found = door::call(&context, &host, "model.probe", arguments)
+            .answer(|| probed(&context, &host, model, &set, &asked))?;
         Ok(to_map(&found))
     }
 
@@ -61,7 +67,9 @@ pub(super) mod natives {
     pub fn norms(context: NativeCallContext, model: &mut Model) -> Answer<Map> {
         let host = host(&context)?;
         let arguments = json!({ "model": model.with(|m| m.index) });
-        let found = door::call(&context, &host, "model.norms", arguments).answer(|| match host.outlook() {
+        let found = door::call(&context, &host, "model.norms", arguments).answer(|| match host
+            .outlook()
+        {
             Some(outlook) => model.with(|m| Ok(weights(supposed(m, outlook), 1.0, 1.0, m))),
             None => model.live(|m| {
                 let embedding = probe::norm(&m.network, names::EMBEDDING)?.unwrap_or_default();
@@ -81,12 +89,22 @@ pub(super) mod natives {
     /// if hard.len > 0 { booster.fit(hard, #{ steps: 8, optimizer: adamw(#{ lr: 1e-3 }) }); }
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn wrong(context: NativeCallContext, model: &mut Model, set: Set, items: INT) -> Answer<Set> {
+    pub fn wrong(
+        context: NativeCallContext,
+        model: &mut Model,
+        set: Set,
+        items: INT,
+    ) -> Answer<Set> {
         let host = host(&context)?;
-        let most = usize::try_from(items).map_err(|_| refuse(Error::usage(format!("`wrong` looks at 0 items or more, found {items}"))))?;
-        let arguments = json!({ "set": set.told(), "model": model.with(|m| m.index), "items": items });
+        let most = usize::try_from(items).map_err(|_| {
+            refuse(Error::usage(format!("`wrong` looks at 0 items or more, found {items}")))
+        })?;
+        let arguments =
+            json!({ "set": set.told(), "model": model.with(|m| m.index), "items": items });
         let indices: Vec<Vec<usize>> = door::call(&context, &host, "model.wrong", arguments)
-            .answer(|| model.live(|m| missed(&context, &host, m, &set, Some(most).filter(|&n| n > 0))))?;
+            .answer(|| {
+                model.live(|m| missed(&context, &host, m, &set, Some(most).filter(|&n| n > 0)))
+            })?;
         let mut indices = indices.into_iter();
         Ok(set.pick(0, "wrong", |_, _| indices.next().unwrap_or_default()))
     }
@@ -120,18 +138,38 @@ pub(super) fn next_batch(host: &Host, m: &Open, set: &Set, size: usize) -> anyho
 }
 
 /// Notes or expects what a pass forward and back over a batch takes.
-pub(super) fn weigh(context: &NativeCallContext, host: &Host, m: &Open, batch: &Batch, lowest: usize) -> anyhow::Result<()> {
+pub(super) fn weigh(
+    context: &NativeCallContext,
+    host: &Host,
+    m: &Open,
+    batch: &Batch,
+    lowest: usize,
+) -> anyhow::Result<()> {
     let config = m.network.config();
     if host.outlook().is_some() {
         let work = Work::of(&Tokens::sequences(batch.ids.clone(), &batch.starts), batch.rows.len());
         let items = batch.starts.len() - 1;
         // Backward is two passes more.
         let all = work.and(work).and(work);
-        return host.note(context, Event::Evaluate { split: "probe".into(), items, passes: 3, work: all, largest: work });
+        return host.note(
+            context,
+            Event::Evaluate { split: "probe".into(), items, passes: 3, work: all, largest: work },
+        );
     }
-    let layer: usize = m.network.roles().into_iter().map(|role| m.network.target_shape(role)).map(|(out, inner)| out * inner).sum();
+    let layer: usize = m
+        .network
+        .roles()
+        .into_iter()
+        .map(|role| m.network.target_shape(role))
+        .map(|(out, inner)| out * inner)
+        .sum();
     let gradients = layer * m.network.factor_dtype().size_in_bytes();
-    host.expect(m.index, &m.network, step_bytes(config, m.network.compute(), batch.ids.len(), batch.rows.len(), lowest, true) + gradients);
+    host.expect(
+        m.index,
+        &m.network,
+        step_bytes(config, m.network.compute(), batch.ids.len(), batch.rows.len(), lowest, true)
+            + gradients,
+    );
     Ok(())
 }
 
@@ -153,7 +191,13 @@ fn probed(
         let batch = next_batch(host, m, set, asked.batch)?;
         weigh(context, host, m, &batch, layers.iter().copied().min().unwrap_or(count))?;
         let (loss, norms) = match host.outlook() {
-            Some(outlook) => (1.0, supposed(m, outlook).into_iter().filter(|((layer, _), _)| layers.contains(layer)).collect()),
+            Some(outlook) => (
+                1.0,
+                supposed(m, outlook)
+                    .into_iter()
+                    .filter(|((layer, _), _)| layers.contains(layer))
+                    .collect(),
+            ),
             None => probe::gradient_norms(&m.network, &batch, &layers)?,
         };
         let mut found = by_layer_and_target(&norms, m);
@@ -166,17 +210,35 @@ fn probed(
 fn supposed(m: &Open, outlook: Outlook) -> Norms {
     let norm = |layer: usize| if outlook == Outlook::Good { 1.0 } else { 1.0 + layer as f64 };
     let layers = 0..m.network.layers();
-    layers.flat_map(|layer| m.network.roles().into_iter().map(move |role| ((layer, role), norm(layer)))).collect()
+    layers
+        .flat_map(|layer| {
+            m.network.roles().into_iter().map(move |role| ((layer, role), norm(layer)))
+        })
+        .collect()
 }
 
 fn by_layer_and_target(norms: &Norms, m: &Open) -> serde_json::Map<String, Value> {
     let layers = 0..m.network.layers();
-    let squares = |layer: usize| norms.iter().filter(|((l, _), _)| *l == layer).map(|(_, norm)| norm * norm).sum::<f64>();
-    let of = |role| layers.clone().map(|layer| norms.get(&(layer, role)).copied().unwrap_or(0.0)).collect::<Vec<_>>();
-    let targets: serde_json::Map<String, Value> =
-        m.network.roles().into_iter().map(|role| (role.name().to_owned(), json!(of(role)))).collect();
+    let squares = |layer: usize| {
+        norms.iter().filter(|((l, _), _)| *l == layer).map(|(_, norm)| norm * norm).sum::<f64>()
+    };
+    let of = |role| {
+        layers
+            .clone()
+            .map(|layer| norms.get(&(layer, role)).copied().unwrap_or(0.0))
+            .collect::<Vec<_>>()
+    };
+    let targets: serde_json::Map<String, Value> = m
+        .network
+        .roles()
+        .into_iter()
+        .map(|role| (role.name().to_owned(), json!(of(role))))
+        .collect();
     let layers: Vec<f64> = layers.clone().map(|layer| squares(layer).sqrt()).collect();
-    serde_json::Map::from_iter([("layers".into(), json!(layers)), ("targets".into(), targets.into())])
+    serde_json::Map::from_iter([
+        ("layers".into(), json!(layers)),
+        ("targets".into(), targets.into()),
+    ])
 }
 
 fn weights(norms: Norms, embedding: f64, head: f64, m: &Open) -> serde_json::Map<String, Value> {
@@ -186,7 +248,13 @@ fn weights(norms: Norms, embedding: f64, head: f64, m: &Open) -> serde_json::Map
 }
 
 /// Of each part the items whose likeliest choice is not the right one.
-fn missed(context: &NativeCallContext, host: &Host, m: &Open, set: &Set, most: Option<usize>) -> anyhow::Result<Vec<Vec<usize>>> {
+fn missed(
+    context: &NativeCallContext,
+    host: &Host,
+    m: &Open,
+    set: &Set,
+    most: Option<usize>,
+) -> anyhow::Result<Vec<Vec<usize>>> {
     let positions = m.network.config().max_positions;
     let mut all = vec![];
     for part in set.parts() {
@@ -196,17 +264,29 @@ fn missed(context: &NativeCallContext, host: &Host, m: &Open, set: &Set, most: O
         if host.outlook().is_some() {
             let work = works.iter().fold(Work::default(), |all, &work| all.and(work));
             let (split, passes) = (set.split().name().into(), works.len());
-            host.note(context, Event::Evaluate { split, items: items.len(), passes, work, largest })?;
+            host.note(
+                context,
+                Event::Evaluate { split, items: items.len(), passes, work, largest },
+            )?;
             all.push(items.iter().map(|item| item.index).collect());
             continue;
         }
         host.expect(
             m.index,
             &m.network,
-            step_bytes(m.network.config(), m.network.compute(), largest.tokens, largest.rows, m.network.layers(), false),
+            step_bytes(
+                m.network.config(),
+                m.network.compute(),
+                largest.tokens,
+                largest.rows,
+                m.network.layers(),
+                false,
+            ),
         );
-        let scores = choices::score(&m.network, &Overlay::default(), &items, |_| Ok(host.guard.check()?))?;
-        let wrong = scores.largest().into_iter().zip(&items).filter(|(found, item)| *found != item.label);
+        let scores =
+            choices::score(&m.network, &Overlay::default(), &items, |_| Ok(host.guard.check()?))?;
+        let wrong =
+            scores.largest().into_iter().zip(&items).filter(|(found, item)| *found != item.label);
         all.push(wrong.map(|(_, item)| item.index).collect());
     }
     Ok(all)

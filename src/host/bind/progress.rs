@@ -39,12 +39,14 @@ impl Progress {
     /// Errors (class data): nothing that [`Progress::told`] gave.
     pub(super) fn read(told: &Effects) -> anyhow::Result<Self> {
         let mut told = told.clone();
-        let seconds = told.get("timing").and_then(|t| t.get("seconds")).cloned().unwrap_or(json!(0.0));
+        let seconds =
+            told.get("timing").and_then(|t| t.get("seconds")).cloned().unwrap_or(json!(0.0));
         if let Some(training) = told.get_mut("training").and_then(Value::as_object_mut) {
             training.insert("seconds".into(), seconds);
         }
-        serde_json::from_value(Value::Object(told))
-            .map_err(|e| Error::data(format!("the journal tells of a fit, but not how far it was: {e}")).into())
+        serde_json::from_value(Value::Object(told)).map_err(|e| {
+            Error::data(format!("the journal tells of a fit, but not how far it was: {e}")).into()
+        })
     }
 }
 

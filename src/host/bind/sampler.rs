@@ -30,7 +30,10 @@ pub(super) mod natives {
     pub fn sampler(context: NativeCallContext, name: &str) -> Answer<Sampler> {
         let host = host(&context)?;
         if name.len() > LONGEST_NAME {
-            return Err(refuse(Error::usage(format!("the name of a sampler has at most {LONGEST_NAME} bytes, found {}", name.len()))));
+            return Err(refuse(Error::usage(format!(
+                "the name of a sampler has at most {LONGEST_NAME} bytes, found {}",
+                name.len()
+            ))));
         }
         host.sampler(name).map(Sampler).map_err(refuse)
     }
@@ -92,22 +95,31 @@ const LONGEST_NAME: usize = 200;
 fn count(call: &str, k: INT, len: usize) -> Answer<usize> {
     match usize::try_from(k) {
         Ok(k) if k <= len => Ok(k),
-        _ => Err(refuse(Error::usage(format!("`{call}` cannot draw {k} out of {len}; from 0 to {len}")))),
+        _ => Err(refuse(Error::usage(format!(
+            "`{call}` cannot draw {k} out of {len}; from 0 to {len}"
+        )))),
     }
 }
 
 fn weights_of(weights: &[Dynamic], len: usize, k: usize) -> Answer<Vec<f64>> {
     if weights.len() != len {
-        return Err(refuse(Error::usage(format!("`weighted` got {} weights for {len} elements", weights.len()))));
+        return Err(refuse(Error::usage(format!(
+            "`weighted` got {} weights for {len} elements",
+            weights.len()
+        ))));
     }
     let number = |(i, w): (usize, &Dynamic)| match f64::from_option(w, "") {
         Ok(weight) if weight >= 0.0 => Ok(weight),
-        _ => Err(refuse(Error::usage(format!("`weights[{i}]` of `weighted` must be a finite number, 0 or more, found {w:?}")))),
+        _ => Err(refuse(Error::usage(format!(
+            "`weights[{i}]` of `weighted` must be a finite number, 0 or more, found {w:?}"
+        )))),
     };
     let weights: Vec<f64> = weights.iter().enumerate().map(number).collect::<Answer<_>>()?;
     let positive = weights.iter().filter(|&&w| w > 0.0).count();
     if positive < k {
-        return Err(refuse(Error::usage(format!("`weighted` cannot draw {k} out of {positive} elements with a weight above 0"))));
+        return Err(refuse(Error::usage(format!(
+            "`weighted` cannot draw {k} out of {positive} elements with a weight above 0"
+        ))));
     }
     Ok(weights)
 }

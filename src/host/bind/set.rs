@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use crate::data::{
-    self, ChoiceItem, ChoiceReport, EncodeOptions, Example, Examples, Feed, FeedState, GenerationItem, Item, Joined, Mapping, Split,
-    Template, encode_choices, encode_questions, encode_train, formats::Lines,
+    self, ChoiceItem, ChoiceReport, EncodeOptions, Example, Examples, Feed, FeedState,
+    GenerationItem, Item, Joined, Mapping, Split, Template, encode_choices, encode_questions,
+    encode_train, formats::Lines,
 };
 use crate::error::Error;
 use crate::eval::Protocol;
@@ -79,9 +80,14 @@ impl Source {
     /// The items of these indices.
     fn pick(&self, indices: Vec<usize>) -> Self {
         match self {
-            Self::Memory(items) => Self::Memory(Arc::new(indices.into_iter().map(|i| items[i].clone()).collect())),
+            Self::Memory(items) => {
+                Self::Memory(Arc::new(indices.into_iter().map(|i| items[i].clone()).collect()))
+            }
             Self::Files { lines, order } => {
-                let order = indices.into_iter().map(|i| order.as_ref().map_or(i, |order| order[i])).collect();
+                let order = indices
+                    .into_iter()
+                    .map(|i| order.as_ref().map_or(i, |order| order[i]))
+                    .collect();
                 Self::Files { lines: lines.clone(), order: Some(Arc::new(order)) }
             }
         }
@@ -105,7 +111,13 @@ type ByTokenizer<T> = Vec<(Arc<Tokenizer>, T)>;
 
 impl Part {
     pub fn new(task: &str, source: Source, wording: Arc<Wording>) -> Self {
-        Self { task: task.to_owned(), source, wording, encoded: Arc::default(), told: Arc::default() }
+        Self {
+            task: task.to_owned(),
+            source,
+            wording,
+            encoded: Arc::default(),
+            told: Arc::default(),
+        }
     }
 
     /// The items, at most the first `most`.
@@ -113,7 +125,9 @@ impl Part {
         let most = most.unwrap_or(usize::MAX).min(self.source.len());
         match &self.source {
             Source::Memory(items) => Ok(Cow::Borrowed(&items[..most])),
-            files => Ok(Cow::Owned((0..most).map(|i| files.get(i, &self.wording)).collect::<anyhow::Result<_>>()?)),
+            files => Ok(Cow::Owned(
+                (0..most).map(|i| files.get(i, &self.wording)).collect::<anyhow::Result<_>>()?,
+            )),
         }
     }
 
@@ -141,7 +155,12 @@ impl Part {
         let examples = match &self.source {
             Source::Memory(_) => self.examples(host, split, tokenizer)?,
             Source::Files { .. } => {
-                let out = encode_train(&self.items(most)?, self.wording.template, &watched(host, tokenizer), &self.wording.options)?;
+                let out = encode_train(
+                    &self.items(most)?,
+                    self.wording.template,
+                    &watched(host, tokenizer),
+                    &self.wording.options,
+                )?;
                 Arc::new(out.examples)
             }
         };
@@ -152,12 +171,22 @@ impl Part {
     }
 
     /// All examples in memory; what was cut or left out is told once.
-    fn examples(&self, host: &Host, split: Split, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Arc<Vec<Example>>> {
+    fn examples(
+        &self,
+        host: &Host,
+        split: Split,
+        tokenizer: &Arc<Tokenizer>,
+    ) -> anyhow::Result<Arc<Vec<Example>>> {
         let mut encoded = lock(&self.encoded);
         if let Some((_, examples)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
             return Ok(examples.clone());
         }
-        let out = encode_train(&self.items(None)?, self.wording.template, &watched(host, tokenizer), &self.wording.options)?;
+        let out = encode_train(
+            &self.items(None)?,
+            self.wording.template,
+            &watched(host, tokenizer),
+            &self.wording.options,
+        )?;
         host.console.note(&format!("{} {}: {}", self.task, split.name(), out.report));
         let examples = Arc::new(out.examples);
         encoded.push((tokenizer.clone(), examples.clone()));
@@ -174,7 +203,12 @@ impl Part {
         most: Option<usize>,
         positions: usize,
     ) -> anyhow::Result<Vec<ChoiceItem>> {
-        let (choices, report) = encode_choices(&self.items(most)?, self.wording.template, &watched(host, tokenizer), positions)?;
+        let (choices, report) = encode_choices(
+            &self.items(most)?,
+            self.wording.template,
+            &watched(host, tokenizer),
+            positions,
+        )?;
         let worth = report.scored != report.items || report.joined != Joined::default();
         if worth && lock(&self.told).replace(report) != Some(report) {
             host.console.note(&format!("{} {}: {report}", self.task, split.name()));
@@ -192,7 +226,12 @@ impl Part {
         positions: usize,
     ) -> anyhow::Result<Vec<GenerationItem>> {
         let longest = positions.saturating_sub(Protocol::NEW_TOKENS);
-        let (questions, report) = encode_questions(&self.items(most)?, self.wording.template, &watched(host, tokenizer), longest)?;
+        let (questions, report) = encode_questions(
+            &self.items(most)?,
+            self.wording.template,
+            &watched(host, tokenizer),
+            longest,
+        )?;
         if questions.len() != report.items {
             host.console.note(&format!("{} {}: {report}", self.task, split.name()));
         }
@@ -200,13 +239,22 @@ impl Part {
     }
 
     /// What training draws from.
-    fn feedable(&self, host: &Host, split: Split, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Arc<dyn Examples>> {
+    fn feedable(
+        &self,
+        host: &Host,
+        split: Split,
+        tokenizer: &Arc<Tokenizer>,
+    ) -> anyhow::Result<Arc<dyn Examples>> {
         match &self.source {
             Source::Memory(_) => {
                 let examples: Arc<dyn Examples> = self.examples(host, split, tokenizer)?;
                 Ok(examples)
             }
-            source => Ok(Arc::new(Lazy { source: source.clone(), wording: self.wording.clone(), tokenizer: tokenizer.clone() })),
+            source => Ok(Arc::new(Lazy {
+                source: source.clone(),
+                wording: self.wording.clone(),
+                tokenizer: tokenizer.clone(),
+            })),
         }
     }
 }
@@ -230,7 +278,12 @@ impl Examples for Lazy {
 
     fn get(&self, i: usize) -> anyhow::Result<Option<Example>> {
         let item = self.source.get(i, &self.wording)?;
-        data::encode_one(&item, self.wording.template, self.tokenizer.as_ref(), &self.wording.options)
+        data::encode_one(
+            &item,
+            self.wording.template,
+            self.tokenizer.as_ref(),
+            &self.wording.options,
+        )
     }
 }
 
@@ -256,7 +309,12 @@ impl Set {
         Self::picked(split, parts, weights, vec![])
     }
 
-    fn picked(split: Split, parts: Vec<Part>, weights: Option<Vec<f64>>, picked: Vec<String>) -> Self {
+    fn picked(
+        split: Split,
+        parts: Vec<Part>,
+        weights: Option<Vec<f64>>,
+        picked: Vec<String>,
+    ) -> Self {
         let (feeds, places) = Default::default();
         Self(Arc::new(Apart::new(Inner { split, parts, weights, picked, feeds, places })))
     }
@@ -302,13 +360,25 @@ impl Set {
     }
 
     /// A set of the items that `choose` names, given the number of items and a stream for each part.
-    pub fn pick(&self, seed: u64, verb: &str, mut choose: impl FnMut(usize, &mut Stream) -> Vec<usize>) -> Self {
+    pub fn pick(
+        &self,
+        seed: u64,
+        verb: &str,
+        mut choose: impl FnMut(usize, &mut Stream) -> Vec<usize>,
+    ) -> Self {
         let parts = self.0.parts.iter().map(|part| {
-            let mut stream = Stream::new(seed, &format!("{verb}/{}/{}", part.task, self.0.split.name()));
-            Part::new(&part.task, part.source.pick(choose(part.source.len(), &mut stream)), part.wording.clone())
+            let mut stream =
+                Stream::new(seed, &format!("{verb}/{}/{}", part.task, self.0.split.name()));
+            Part::new(
+                &part.task,
+                part.source.pick(choose(part.source.len(), &mut stream)),
+                part.wording.clone(),
+            )
         });
-        let (mut parts, mut picked, mut weights) = (parts.collect::<Vec<_>>(), self.0.picked.clone(), self.0.weights.clone());
-        picked.push(format!("{verb} {}", parts.iter().map(|part| part.source.len()).sum::<usize>()));
+        let (mut parts, mut picked, mut weights) =
+            (parts.collect::<Vec<_>>(), self.0.picked.clone(), self.0.weights.clone());
+        picked
+            .push(format!("{verb} {}", parts.iter().map(|part| part.source.len()).sum::<usize>()));
         // A task of which nothing is left has nothing to train on or to measure, unless none has.
         let left: Vec<bool> = parts.iter().map(|part| part.source.len() > 0).collect();
         if left.contains(&true) {
@@ -354,7 +424,10 @@ impl Set {
 
     fn feed(&self, host: &Host, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Feed> {
         let Inner { split, parts, weights, .. } = &**self.0;
-        let examples = parts.iter().map(|p| p.feedable(host, *split, tokenizer)).collect::<anyhow::Result<Vec<_>>>()?;
+        let examples = parts
+            .iter()
+            .map(|p| p.feedable(host, *split, tokenizer))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let names: Vec<&str> = parts.iter().map(|p| p.task.as_str()).collect();
         let name = format!("data/{}/{}", names.join("+"), split.name());
         match weights {

@@ -27,7 +27,12 @@ pub(super) mod natives {
     /// booster.align(task.train, #{ batch: 16 });
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn align(context: NativeCallContext, booster: &mut Booster, set: Set, options: Map) -> Answer<()> {
+    pub fn align(
+        context: NativeCallContext,
+        booster: &mut Booster,
+        set: Set,
+        options: Map,
+    ) -> Answer<()> {
         let host = host(&context)?;
         let mut arguments = told_map(&options);
         arguments["booster"] = booster.number().into();
@@ -42,7 +47,8 @@ pub(super) mod natives {
                     let batch = next_batch(&host, m, &set, size)?;
                     weigh(&context, &host, m, &batch, state.booster.overlay.lowest().unwrap_or(0))?;
                     if host.outlook().is_none() {
-                        state.booster.overlay = probe::aligned(&m.network, &batch, &state.booster.overlay)?;
+                        state.booster.overlay =
+                            probe::aligned(&m.network, &batch, &state.booster.overlay)?;
                         store(&host, state, &mut doing.effects)?;
                     }
                     Ok(())
@@ -61,12 +67,20 @@ pub(super) mod natives {
     /// model.merge(booster);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn inherit(context: NativeCallContext, booster: &mut Booster, other: Booster, keep: FLOAT) -> Answer<()> {
+    pub fn inherit(
+        context: NativeCallContext,
+        booster: &mut Booster,
+        other: Booster,
+        keep: FLOAT,
+    ) -> Answer<()> {
         let host = host(&context)?;
         if !(0.0..=1.0).contains(&keep) {
-            return Err(refuse(Error::usage(format!("`inherit` keeps a share from 0 to 1, found {keep}"))));
+            return Err(refuse(Error::usage(format!(
+                "`inherit` keeps a share from 0 to 1, found {keep}"
+            ))));
         }
-        let arguments = json!({ "booster": booster.number(), "other": other.number(), "keep": keep });
+        let arguments =
+            json!({ "booster": booster.number(), "other": other.number(), "keep": keep });
         let recall = |effects: &Effects| begun_before(&host, booster, effects);
         door::call(&context, &host, "booster.inherit", arguments).change(recall, |doing| {
             if booster.number() == other.number() {
@@ -83,7 +97,8 @@ pub(super) mod natives {
                     return state.booster.same_sizes(&theirs).map_err(anyhow::Error::from);
                 }
                 state.model.clone().live(|m| state.numbers(&host, m))?;
-                let mut stream = Stream::new(host.settings.seed, &format!("inherit/{}", state.number()));
+                let mut stream =
+                    Stream::new(host.settings.seed, &format!("inherit/{}", state.number()));
                 state.booster.inherit(&theirs, || stream.uniform() < keep)?;
                 store(&host, state, &mut doing.effects)
             })
@@ -102,10 +117,14 @@ fn batch_of(map: Map) -> Result<usize, Error> {
 fn untrained(state: &State, what: &str) -> anyhow::Result<()> {
     state.fresh(what)?;
     if state.booster.trained.steps > 0 {
-        return Err(Error::usage(format!("cannot {what} a booster that was trained already")).hint("do it before the first `fit`").into());
+        return Err(Error::usage(format!("cannot {what} a booster that was trained already"))
+            .hint("do it before the first `fit`")
+            .into());
     }
     if state.booster.kind() == Kind::Dense {
-        return Err(Error::usage("a dense booster begins as the weights are: it has no factors").into());
+        return Err(
+            Error::usage("a dense booster begins as the weights are: it has no factors").into()
+        );
     }
     Ok(())
 }

@@ -18,7 +18,12 @@ use crate::train::memory::gradient_bytes;
 const LOOKED_AT: usize = 2000;
 
 /// Notes a model that was opened.
-pub(super) fn opened(context: &NativeCallContext, host: &Host, name: &str, open: &Open) -> anyhow::Result<()> {
+pub(super) fn opened(
+    context: &NativeCallContext,
+    host: &Host,
+    name: &str,
+    open: &Open,
+) -> anyhow::Result<()> {
     let network = &open.network;
     let event = Event::Model(Opened {
         name: name.to_owned(),
@@ -54,10 +59,12 @@ pub(super) fn fitted(
         Ok(())
     })?;
     let scale = |n: usize| (n as f64 * batches as f64 / looked.max(1) as f64) as usize;
-    let work = Work { tokens: scale(work.tokens), rows: scale(work.rows), pairs: scale(work.pairs) };
+    let work =
+        Work { tokens: scale(work.tokens), rows: scale(work.rows), pairs: scale(work.pairs) };
     let network = &open.network;
     let dense = booster.overlay.dense().values().map(|t| t.elem_count()).sum();
-    let gradients = gradient_bytes(booster.overlay.parameters(), network.factor_dtype(), options.accumulate);
+    let gradients =
+        gradient_bytes(booster.overlay.parameters(), network.factor_dtype(), options.accumulate);
     let lowest = booster.overlay.lowest().unwrap_or(network.layers());
     let fit = Fit {
         round: open.round,
@@ -69,7 +76,13 @@ pub(super) fn fitted(
         batches,
         work,
         largest,
-        recompute: options.recompute.decide(network, largest.tokens, largest.rows, lowest, gradients),
+        recompute: options.recompute.decide(
+            network,
+            largest.tokens,
+            largest.rows,
+            lowest,
+            gradients,
+        ),
     };
     host.note(context, Event::Fit(fit))?;
     let (first, last) = match outlook {

@@ -28,7 +28,15 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, place: &Place, note: &str) -> fm
     let (left, right) = (if from > 0 { "…" } else { "" }, if to < chars.len() { "…" } else { "" });
     let pad = " ".repeat(before.chars().count() + left.chars().count());
     let carets = "^".repeat(show(&chars[at..(at + length).min(to)]).chars().count().max(1));
-    writeln!(f, "{:>width$} {}:{}:{}", "──▶", plain(&place.source), place.line, place.column, width = margin + 1)?;
+    writeln!(
+        f,
+        "{:>width$} {}:{}:{}",
+        "──▶",
+        plain(&place.source),
+        place.line,
+        place.column,
+        width = margin + 1
+    )?;
     writeln!(f, "{number} │ {}", format!("{left}{line}{right}").trim_end())?;
     writeln!(f, "{:margin$}│ {}", "", format!("{pad}{carets} {note}").trim_end())
 }
@@ -68,13 +76,20 @@ mod tests {
     }
 
     fn shown(text: &str, line: usize, column: usize) -> String {
-        Shown(Place { source: "r.rhai".into(), line, column, text: text.into() }, "note").to_string()
+        Shown(Place { source: "r.rhai".into(), line, column, text: text.into() }, "note")
+            .to_string()
     }
 
     #[test]
     fn carets_lie_under_the_token() {
-        assert_eq!(shown("let ü = foo(1);", 7, 9), "──▶ r.rhai:7:9\n7 │ let ü = foo(1);\n  │         ^^^ note\n");
-        assert_eq!(shown("\tfoo(\"a b\");", 12, 6), " ──▶ r.rhai:12:6\n12 │     foo(\"a b\");\n   │         ^^^^^ note\n");
+        assert_eq!(
+            shown("let ü = foo(1);", 7, 9),
+            "──▶ r.rhai:7:9\n7 │ let ü = foo(1);\n  │         ^^^ note\n"
+        );
+        assert_eq!(
+            shown("\tfoo(\"a b\");", 12, 6),
+            " ──▶ r.rhai:12:6\n12 │     foo(\"a b\");\n   │         ^^^^^ note\n"
+        );
         assert_eq!(shown("x", 120, 9), "  ──▶ r.rhai:120:9\n120 │ x\n    │  ^ note\n");
     }
 
@@ -83,6 +98,9 @@ mod tests {
         let text = format!("{}\u{1b}bad{}", "a".repeat(200), "b".repeat(200));
         let shown = shown(&text, 1, 202);
         assert!(shown.lines().all(|l| l.chars().count() < WIDTH + 20), "{shown}");
-        assert!(shown.contains("…aaa") && shown.contains("\\u{1b}bad") && shown.contains("bbb…"), "{shown}");
+        assert!(
+            shown.contains("…aaa") && shown.contains("\\u{1b}bad") && shown.contains("bbb…"),
+            "{shown}"
+        );
     }
 }

@@ -32,7 +32,12 @@ impl Signature {
             .filter(|(_, kind)| kind != "NativeCallContext")
             .collect();
         let method = f.metadata.params_info.first().is_some_and(|p| p.contains("&mut"));
-        Self { namespace: f.namespace.to_string(), name: f.metadata.name.to_string(), params, method }
+        Self {
+            namespace: f.namespace.to_string(),
+            name: f.metadata.name.to_string(),
+            params,
+            method,
+        }
     }
 
     /// `sampler.choose(list: array, k: int)`.
@@ -41,7 +46,13 @@ impl Signature {
             "" => name.clone(),
             kind => format!("{name}: {kind}"),
         };
-        let rest = self.params.iter().skip(usize::from(self.method)).map(show).collect::<Vec<_>>().join(", ");
+        let rest = self
+            .params
+            .iter()
+            .skip(usize::from(self.method))
+            .map(show)
+            .collect::<Vec<_>>()
+            .join(", ");
         match self.params.first() {
             Some((_, kind)) if self.method => format!("{kind}.{}({rest})", self.name),
             _ if namespace.is_empty() => format!("{}({rest})", self.name),
@@ -58,11 +69,19 @@ pub struct Known {
 
 impl Known {
     pub fn collect(engine: &Engine, ast: Option<&AST>) -> Self {
-        let mut functions = engine.collect_fn_metadata(None, |f| Some(Signature::of_native(&f)), true);
-        functions.extend(ast.into_iter().flat_map(AST::iter_functions).map(|f| Signature::of_script(&f)));
+        let mut functions =
+            engine.collect_fn_metadata(None, |f| Some(Signature::of_native(&f)), true);
+        functions.extend(
+            ast.into_iter().flat_map(AST::iter_functions).map(|f| Signature::of_script(&f)),
+        );
         for name in ["print", "debug", "type_of"] {
             let params = vec![("value".to_owned(), String::new())];
-            functions.push(Signature { namespace: String::new(), name: name.into(), params, method: false });
+            functions.push(Signature {
+                namespace: String::new(),
+                name: name.into(),
+                params,
+                method: false,
+            });
         }
         functions.sort();
         functions.dedup();
@@ -71,7 +90,9 @@ impl Known {
 
     /// Functions of `namespace` that a script can call by name.
     pub fn functions<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Signature> {
-        let callable = |name: &str| name.starts_with(|c: char| c.is_alphabetic() || c == '_') && !name.contains('$');
+        let callable = |name: &str| {
+            name.starts_with(|c: char| c.is_alphabetic() || c == '_') && !name.contains('$')
+        };
         self.functions.iter().filter(move |f| f.namespace == namespace && callable(&f.name))
     }
 
@@ -145,7 +166,11 @@ pub fn keys(text: &str) -> BTreeSet<&str> {
     for line in text.lines().map(|l| l.split("//").next().unwrap_or_default()) {
         for (at, _) in line.match_indices(':') {
             let before = line[..at].trim_end();
-            let key = words(&before[before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |i| i + 1)..]);
+            let key = words(
+                &before[before
+                    .rfind(|c: char| !c.is_alphanumeric() && c != '_')
+                    .map_or(0, |i| i + 1)..],
+            );
             if !line[at..].starts_with("::") && !line[..at].ends_with(':') {
                 keys.extend(key);
             }
@@ -160,7 +185,8 @@ pub fn import<'a>(text: &'a str, alias: &str) -> Option<&'a str> {
         let rest = text[at + key.len()..].trim_start().strip_prefix('"')?;
         let (path, rest) = rest.split_once('"')?;
         let name = rest.trim_start().strip_prefix("as ")?.trim_start();
-        (name.split(|c: char| !c.is_alphanumeric() && c != '_').next() == Some(alias)).then_some(path)
+        (name.split(|c: char| !c.is_alphanumeric() && c != '_').next() == Some(alias))
+            .then_some(path)
     })
 }
 

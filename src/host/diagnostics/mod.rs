@@ -43,21 +43,35 @@ impl Place {
 
 impl Report {
     /// What `error` means to the person who wrote the script.
-    pub(super) fn of(error: &EvalAltResult, sources: &Sources, known: &Known, limits: &Limits) -> Self {
+    pub(super) fn of(
+        error: &EvalAltResult,
+        sources: &Sources,
+        known: &Known,
+        limits: &Limits,
+    ) -> Self {
         let mut source = sources.recipe().name.clone();
         let mut calls = vec![];
         let mut error = error;
         loop {
             match error {
                 EvalAltResult::ErrorInFunctionCall(name, inside, inner, position) => {
-                    calls.insert(0, (format!("in this call of {}", wording::function(name)), Place::new(&source, *position, sources)));
+                    calls.insert(
+                        0,
+                        (
+                            format!("in this call of {}", wording::function(name)),
+                            Place::new(&source, *position, sources),
+                        ),
+                    );
                     if !inside.is_empty() {
                         source.clone_from(inside);
                     }
                     error = inner;
                 }
                 EvalAltResult::ErrorInModule(name, inner, position) => {
-                    calls.insert(0, ("imported here".into(), Place::new(&source, *position, sources)));
+                    calls.insert(
+                        0,
+                        ("imported here".into(), Place::new(&source, *position, sources)),
+                    );
                     source.clone_from(name);
                     error = inner;
                 }
@@ -65,9 +79,16 @@ impl Report {
             }
         }
         let place = Place::new(&source, error.position(), sources);
-        let context = wording::Context { source: sources.named(&source).unwrap_or_default(), sources, known, limits };
+        let context = wording::Context {
+            source: sources.named(&source).unwrap_or_default(),
+            sources,
+            known,
+            limits,
+        };
         let mut error = context.explain(error);
-        if error.hint.is_none() && place.as_ref().is_some_and(|p| p.line > context.source.text.lines().count()) {
+        if error.hint.is_none()
+            && place.as_ref().is_some_and(|p| p.line > context.source.text.lines().count())
+        {
             error = error.hint("the script ends here");
         }
         Self { error, place, calls }
@@ -81,14 +102,20 @@ const SHOWN: usize = 3;
 fn shortened(text: &str) -> String {
     const LETTERS: usize = 800;
     const LINES: usize = 12;
-    let short: String = text.lines().take(LINES).collect::<Vec<_>>().join("\n").chars().take(LETTERS).collect();
-    if short.len() + 1 >= text.len() { text.to_owned() } else { format!("{short}… (cut; {} characters in all)", text.chars().count()) }
+    let short: String =
+        text.lines().take(LINES).collect::<Vec<_>>().join("\n").chars().take(LETTERS).collect();
+    if short.len() + 1 >= text.len() {
+        text.to_owned()
+    } else {
+        format!("{short}… (cut; {} characters in all)", text.chars().count())
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "error: {}", plain(&shortened(&self.error.message)))?;
-        let hint = self.error.hint.as_deref().map(|hint| plain(&shortened(hint))).unwrap_or_default();
+        let hint =
+            self.error.hint.as_deref().map(|hint| plain(&shortened(hint))).unwrap_or_default();
         match &self.place {
             Some(place) => excerpt::write(f, place, &hint)?,
             None if !hint.is_empty() => writeln!(f, "  = {hint}")?,

@@ -43,25 +43,45 @@ impl Context<'_> {
             E::ErrorDotExpr(text, _) => self.property(text),
             E::ErrorArrayBounds(len, index, _) => bounds("array", "elements", *len, *index),
             E::ErrorStringBounds(len, index, _) => bounds("string", "characters", *len, *index),
-            E::ErrorMismatchDataType(expected, found, _) | E::ErrorMismatchOutputType(expected, found, _) => mismatch(expected, found),
+            E::ErrorMismatchDataType(expected, found, _)
+            | E::ErrorMismatchOutputType(expected, found, _) => mismatch(expected, found),
             E::ErrorIndexingType(kinds, _) => {
                 let kind = kinds.split_once(" [").map_or(kinds.as_str(), |(k, _)| k);
-                Error::usage(format!("a value of type {} cannot be indexed", friendly(kind))).hint("arrays, maps and strings can")
+                Error::usage(format!("a value of type {} cannot be indexed", friendly(kind)))
+                    .hint("arrays, maps and strings can")
             }
-            E::ErrorFor(_) => Error::usage("`for` cannot go over this value").hint("a range such as `0..10`, an array, or `map.keys()`"),
-            E::ErrorAssignmentToConstant(name, _) => Error::usage(format!("`{name}` is constant and cannot be changed")),
-            E::ErrorNonPureMethodCallOnConstant(name, _) => {
-                Error::usage(format!("{} would change a constant", function(name.trim_start_matches("set$"))))
+            E::ErrorFor(_) => Error::usage("`for` cannot go over this value")
+                .hint("a range such as `0..10`, an array, or `map.keys()`"),
+            E::ErrorAssignmentToConstant(name, _) => {
+                Error::usage(format!("`{name}` is constant and cannot be changed"))
             }
+            E::ErrorNonPureMethodCallOnConstant(name, _) => Error::usage(format!(
+                "{} would change a constant",
+                function(name.trim_start_matches("set$"))
+            )),
             E::ErrorDataRace(name, _) => {
                 let name = if name.contains(' ') { "a value".into() } else { format!("`{name}`") };
                 Error::usage(format!("{name} is changed while it is in use, such as by a function that it holds"))
                     .hint("a closure that uses a variable shares it: copy what it needs to a variable of its own first")
             }
-            E::ErrorTooManyOperations(_) => reached("took more than", self.limits.operations, "operations", "operations"),
-            E::ErrorStackOverflow(_) => reached("called functions within functions more than", self.limits.calls as u64, "deep", "calls"),
-            E::ErrorTooManyVariables(_) => reached("has more than", self.limits.variables as u64, "variables at once", "variables"),
-            E::ErrorTooManyModules(_) => reached("imports more than", self.limits.modules as u64, "modules", "modules"),
+            E::ErrorTooManyOperations(_) => {
+                reached("took more than", self.limits.operations, "operations", "operations")
+            }
+            E::ErrorStackOverflow(_) => reached(
+                "called functions within functions more than",
+                self.limits.calls as u64,
+                "deep",
+                "calls",
+            ),
+            E::ErrorTooManyVariables(_) => reached(
+                "has more than",
+                self.limits.variables as u64,
+                "variables at once",
+                "variables",
+            ),
+            E::ErrorTooManyModules(_) => {
+                reached("imports more than", self.limits.modules as u64, "modules", "modules")
+            }
             E::ErrorDataTooLarge(what, _) => self.too_large(what),
             other => {
                 let mut bare = other.to_string();
@@ -79,32 +99,56 @@ impl Context<'_> {
             P::VariableUndefined(name) => self.variable(name),
             P::ModuleUndefined(name) => {
                 let text = &self.source.text;
-                let names: BTreeSet<&str> = known::aliases(text).into_iter().chain(self.known.namespaces()).collect();
+                let names: BTreeSet<&str> =
+                    known::aliases(text).into_iter().chain(self.known.namespaces()).collect();
                 let error = unknown("module", name, "", &names);
                 let path = format!("std/{name}");
                 let std = crate::host::modules::std_names().any(|n| n == path);
-                if std { error.hint(format!("import it first: `import \"{path}\" as {name};`")) } else { error }
+                if std {
+                    error.hint(format!("import it first: `import \"{path}\" as {name};`"))
+                } else {
+                    error
+                }
             }
-            P::BadInput(LexError::UnterminatedString) => Error::usage("a string is not closed").hint("it begins here"),
+            P::BadInput(LexError::UnterminatedString) => {
+                Error::usage("a string is not closed").hint("it begins here")
+            }
             P::BadInput(LexError::UnexpectedInput(what)) if !what.is_ascii() => {
-                Error::usage(format!("unexpected `{what}`")).hint("outside strings and comments a script is written in ASCII")
+                Error::usage(format!("unexpected `{what}`"))
+                    .hint("outside strings and comments a script is written in ASCII")
             }
             P::BadInput(LexError::ImproperSymbol(word, _)) if word == "eval" => {
                 Error::usage("`eval` does not exist here: a recipe does what its text says")
             }
             P::BadInput(e) => Error::usage(lower(&e.to_string())),
-            P::UnexpectedEOF => Error::usage("the script ends too early").hint("something is still open: `{`, `(`, `[` or `#{`"),
+            P::UnexpectedEOF => Error::usage("the script ends too early")
+                .hint("something is still open: `{`, `(`, `[` or `#{`"),
             P::MissingToken(token, what) => {
                 let error = Error::usage(lower(&format!("expected `{token}` {what}")));
                 if token == ";" { error.hint("it is missing before this") } else { error }
             }
-            P::Reserved(word) => Error::usage(format!("`{word}` is a reserved word and cannot be a name")),
-            P::ExprTooDeep => reached("nests expressions or blocks more than", self.limits.nesting as u64, "deep", "nesting"),
-            P::TooManyFunctions => reached("defines more than", self.limits.functions as u64, "functions", "functions"),
+            P::Reserved(word) => {
+                Error::usage(format!("`{word}` is a reserved word and cannot be a name"))
+            }
+            P::ExprTooDeep => reached(
+                "nests expressions or blocks more than",
+                self.limits.nesting as u64,
+                "deep",
+                "nesting",
+            ),
+            P::TooManyFunctions => {
+                reached("defines more than", self.limits.functions as u64, "functions", "functions")
+            }
             P::LiteralTooLarge(what, _) => self.too_large(what),
-            P::AssignmentToConstant(name) => Error::usage(format!("`{name}` is constant and cannot be changed")),
-            P::DuplicatedProperty(name) => Error::usage(format!("key `{name}` is twice in the map")),
-            P::FnDuplicatedDefinition(name, n) => Error::usage(format!("function `{name}` with {n} parameters is defined twice")),
+            P::AssignmentToConstant(name) => {
+                Error::usage(format!("`{name}` is constant and cannot be changed"))
+            }
+            P::DuplicatedProperty(name) => {
+                Error::usage(format!("key `{name}` is twice in the map"))
+            }
+            P::FnDuplicatedDefinition(name, n) => {
+                Error::usage(format!("function `{name}` with {n} parameters is defined twice"))
+            }
             P::MismatchedType(expected, found) => mismatch(expected, found),
             other => Error::usage(lower(&other.to_string())),
         }
@@ -118,7 +162,9 @@ impl Context<'_> {
 
     fn property(&self, text: &str) -> Error {
         let mut quoted = text.split('\'').skip(1).step_by(2);
-        let (Some(name), Some(kind)) = (quoted.next(), quoted.next()) else { return Error::usage(lower(text)) };
+        let (Some(name), Some(kind)) = (quoted.next(), quoted.next()) else {
+            return Error::usage(lower(text));
+        };
         let kind = friendly(kind);
         if text.starts_with("No writable") {
             return Error::usage(format!("property `{name}` of {} cannot be set", article(&kind)));
@@ -130,9 +176,15 @@ impl Context<'_> {
     fn function_not_found(&self, call: &str) -> Error {
         let call = call.replace("&str | ImmutableString | String", "string");
         let (path, kinds) = call.split_once(" (").unwrap_or((&call, ")"));
-        let kinds: Vec<String> = kinds.trim_end_matches(')').split(", ").filter(|k| !k.is_empty()).map(friendly).collect();
+        let kinds: Vec<String> = kinds
+            .trim_end_matches(')')
+            .split(", ")
+            .filter(|k| !k.is_empty())
+            .map(friendly)
+            .collect();
         let (alias, name) = path.rsplit_once("::").unwrap_or(("", path));
-        let imported = known::import(&self.source.text, alias).and_then(|path| self.sources.module(path));
+        let imported =
+            known::import(&self.source.text, alias).and_then(|path| self.sources.module(path));
         let candidates: Vec<&Signature> = match &imported {
             Some(module) => module.functions.iter().collect(),
             None => self.known.functions(alias).collect(),
@@ -148,9 +200,14 @@ impl Context<'_> {
         let first = kinds.first().filter(|k| crate::host::bind::TYPES.contains(&k.as_str()));
         let of_first = |s: &&&Signature| s.method && s.params.first().map(|(_, k)| k) == first;
         let (of, names): (String, BTreeSet<&str>) = match (first, alias) {
-            (Some(kind), "") => (format!(" of {}", article(kind)), candidates.iter().filter(of_first).map(|s| s.name.as_str()).collect()),
+            (Some(kind), "") => (
+                format!(" of {}", article(kind)),
+                candidates.iter().filter(of_first).map(|s| s.name.as_str()).collect(),
+            ),
             (_, "") => (String::new(), candidates.iter().map(|s| s.name.as_str()).collect()),
-            (_, alias) => (format!(" in `{alias}`"), candidates.iter().map(|s| s.name.as_str()).collect()),
+            (_, alias) => {
+                (format!(" in `{alias}`"), candidates.iter().map(|s| s.name.as_str()).collect())
+            }
         };
         unknown("function", name, &of, &names)
     }
@@ -223,9 +280,14 @@ fn unknown(what: &str, name: &str, of: &str, names: &BTreeSet<&str>) -> Error {
 
 fn wrong_arguments(alias: &str, name: &str, kinds: &[String], same: &[&Signature]) -> Error {
     let shown: BTreeSet<String> = same.iter().map(|s| s.show(alias)).collect();
-    let given = if kinds.is_empty() { "no arguments".into() } else { format!("({})", kinds.join(", ")) };
+    let given =
+        if kinds.is_empty() { "no arguments".into() } else { format!("({})", kinds.join(", ")) };
     let error = Error::usage(format!("`{name}` cannot be called with {given}"));
-    if shown.len() > LISTED { error } else { error.hint(shown.into_iter().collect::<Vec<_>>().join(" or ")) }
+    if shown.len() > LISTED {
+        error
+    } else {
+        error.hint(shown.into_iter().collect::<Vec<_>>().join(" or "))
+    }
 }
 
 fn mismatch(expected: &str, found: &str) -> Error {
@@ -237,12 +299,18 @@ fn mismatch(expected: &str, found: &str) -> Error {
 }
 
 fn bounds(what: &str, parts: &str, len: usize, index: i64) -> Error {
-    let error = Error::usage(format!("index {index} is outside the {what}, which has {len} {parts}"));
-    if len == 0 { error } else { error.hint(format!("0 to {}, or -1 to -{len} from the end", len - 1)) }
+    let error =
+        Error::usage(format!("index {index} is outside the {what}, which has {len} {parts}"));
+    if len == 0 {
+        error
+    } else {
+        error.hint(format!("0 to {}, or -1 to -{len} from the end", len - 1))
+    }
 }
 
 fn reached(does: &str, limit: u64, what: &str, flag: &str) -> Error {
-    Error::new(Class::Usage, format!("the script {does} {limit} {what}")).hint(format!("raise it with `--limit-{flag} N`"))
+    Error::new(Class::Usage, format!("the script {does} {limit} {what}"))
+        .hint(format!("raise it with `--limit-{flag} N`"))
 }
 
 fn article(kind: &str) -> String {

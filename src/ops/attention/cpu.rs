@@ -88,7 +88,11 @@ fn components(segments: &[Segment]) -> Vec<Vec<usize>> {
 fn tasks(segments: &[Segment], sizes: Sizes) -> Vec<(Vec<usize>, usize)> {
     let mut parts = components(segments);
     let work = |part: &Vec<usize>| {
-        part.iter().map(|&i| segments[i].queries.len() * (segments[i].own.len() + segments[i].context.len())).sum::<usize>()
+        part.iter()
+            .map(|&i| {
+                segments[i].queries.len() * (segments[i].own.len() + segments[i].context.len())
+            })
+            .sum::<usize>()
     };
     parts.sort_by_key(|part| std::cmp::Reverse(work(part)));
     parts.iter().flat_map(|part| (0..sizes.groups).map(|g| (part.clone(), g))).collect()
@@ -144,7 +148,16 @@ fn scores(z: &mut [f32], q: Matrix, k: Head, segment: &Segment, block: &Block, s
     for (column, row, count) in runs(segment, &block.keys) {
         let keys = k.rows(row, count);
         // SAFETY: columns column..column+count of the block's rows lie inside `z`, which is ours.
-        unsafe { multiply(Target { data: z.as_mut_ptr().add(column), stride: width }, q, keys.t(), scale, 0.0, Threads::One) }
+        unsafe {
+            multiply(
+                Target { data: z.as_mut_ptr().add(column), stride: width },
+                q,
+                keys.t(),
+                scale,
+                0.0,
+                Threads::One,
+            )
+        }
     }
 }
 
@@ -159,7 +172,13 @@ fn scratch(segments: &[Segment]) -> Vec<f32> {
     vec![0.0; BLOCK * segments.iter().map(|s| s.context.len() + s.own.len()).max().unwrap_or(0)]
 }
 
-pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], mask: Mask) -> Result<Attended> {
+pub fn forward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    segments: &[Segment],
+    mask: Mask,
+) -> Result<Attended> {
     let sizes = Sizes::new(q, k)?;
     let (qs, ks, vs) = (f32s(q)?, f32s(k)?, f32s(v)?);
     let (qs, ks, vs) = (&*qs, &*ks, &*vs);
@@ -191,7 +210,14 @@ pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, segments: &[Segment], mask: M
                             // SAFETY: the block's rows of this head belong to this task; the first run sets them.
                             unsafe {
                                 let data = o.at(row * sizes.q_stride() + head * sizes.e);
-                                multiply(Target { data, stride: sizes.q_stride() }, p, value, 1.0, beta, Threads::One);
+                                multiply(
+                                    Target { data, stride: sizes.q_stride() },
+                                    p,
+                                    value,
+                                    1.0,
+                                    beta,
+                                    Threads::One,
+                                );
                             }
                             beta = 1.0;
                         }
@@ -225,12 +251,23 @@ fn softmax(z: &mut [f32], seen: Range<usize>) -> f32 {
     )
 }
 
-pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended, segments: &[Segment], mask: Mask) -> Result<Gradients> {
+pub fn backward(
+    dout: &Tensor,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    a: &Attended,
+    segments: &[Segment],
+    mask: Mask,
+) -> Result<Gradients> {
     let sizes = Sizes::new(q, k)?;
-    let (ds, qs, ks, vs, os, ls) = (f32s(dout)?, f32s(q)?, f32s(k)?, f32s(v)?, f32s(&a.out)?, f32s(&a.lse)?);
+    let (ds, qs, ks, vs, os, ls) =
+        (f32s(dout)?, f32s(q)?, f32s(k)?, f32s(v)?, f32s(&a.out)?, f32s(&a.lse)?);
     let (ds, qs, ks, vs, os, ls) = (&*ds, &*qs, &*ks, &*vs, &*os, &*ls);
-    let (mut dq, mut dk, mut dv) = (vec![0f32; qs.len()], vec![0f32; ks.len()], vec![0f32; vs.len()]);
-    let (dq_at, dk_at, dv_at) = (Shared(dq.as_mut_ptr()), Shared(dk.as_mut_ptr()), Shared(dv.as_mut_ptr()));
+    let (mut dq, mut dk, mut dv) =
+        (vec![0f32; qs.len()], vec![0f32; ks.len()], vec![0f32; vs.len()]);
+    let (dq_at, dk_at, dv_at) =
+        (Shared(dq.as_mut_ptr()), Shared(dk.as_mut_ptr()), Shared(dv.as_mut_ptr()));
     let (e, q_stride, k_stride) = (sizes.e, sizes.q_stride(), sizes.k_stride());
     tasks(segments, sizes).par_iter().for_each_init(
         || (scratch(segments), scratch(segments)),
@@ -246,11 +283,21 @@ pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended,
                         let d = sizes.query(ds, head).rows(row, block.rows);
                         scores(p, query, sizes.key(ks, *group), segment, &block, mask.scale as f32);
                         scores(dz, d, sizes.key(vs, *group), segment, &block, 1.0);
-                        for (i, (p, dz)) in p.chunks_exact_mut(width).zip(dz.chunks_exact_mut(width)).enumerate() {
+                        for (i, (p, dz)) in
+                            p.chunks_exact_mut(width).zip(dz.chunks_exact_mut(width)).enumerate()
+                        {
                             let at = (row + i) * q_stride + head * e;
                             let (d, o) = (&ds[at..at + e], &os[at..at + e]);
                             let lse = ls[(row + i) * sizes.heads + head];
-                            score_gradients(p, dz, seen(mask, segment, &block, i), d, o, lse, mask.scale as f32);
+                            score_gradients(
+                                p,
+                                dz,
+                                seen(mask, segment, &block, i),
+                                d,
+                                o,
+                                lse,
+                                mask.scale as f32,
+                            );
                         }
                         let (p, dz) = (&*p, &*dz);
                         let mut beta = 0.0;
@@ -261,9 +308,18 @@ pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended,
                             // SAFETY: the block's query rows of this head, and this component's key rows of this
                             // group, belong to this task alone; dk and dv start at 0, dq is set by the first run.
                             unsafe {
-                                let to_q = Target { data: dq_at.at(row * q_stride + head * e), stride: q_stride };
-                                let to_k = Target { data: dk_at.at(key * k_stride + group * e), stride: k_stride };
-                                let to_v = Target { data: dv_at.at(key * k_stride + group * e), stride: k_stride };
+                                let to_q = Target {
+                                    data: dq_at.at(row * q_stride + head * e),
+                                    stride: q_stride,
+                                };
+                                let to_k = Target {
+                                    data: dk_at.at(key * k_stride + group * e),
+                                    stride: k_stride,
+                                };
+                                let to_v = Target {
+                                    data: dv_at.at(key * k_stride + group * e),
+                                    stride: k_stride,
+                                };
                                 multiply(to_q, dz, keys, 1.0, beta, Threads::One);
                                 multiply(to_k, dz.t(), query, 1.0, 1.0, Threads::One);
                                 multiply(to_v, p.t(), d, 1.0, 1.0, Threads::One);
@@ -275,11 +331,23 @@ pub fn backward(dout: &Tensor, q: &Tensor, k: &Tensor, v: &Tensor, a: &Attended,
             }
         },
     );
-    Ok(Gradients { dq: tensor(dq, q.shape())?, dk: tensor(dk, k.shape())?, dv: tensor(dv, v.shape())? })
+    Ok(Gradients {
+        dq: tensor(dq, q.shape())?,
+        dk: tensor(dk, k.shape())?,
+        dv: tensor(dv, v.shape())?,
+    })
 }
 
 /// From scores z and dp = do·v of a row: p in place of z, s · dz in place of dp; 0 where nothing is seen.
-fn score_gradients(p: &mut [f32], dz: &mut [f32], seen: Range<usize>, d: &[f32], o: &[f32], lse: f32, scale: f32) {
+fn score_gradients(
+    p: &mut [f32],
+    dz: &mut [f32],
+    seen: Range<usize>,
+    d: &[f32],
+    o: &[f32],
+    lse: f32,
+    scale: f32,
+) {
     vectorized(
         #[inline(always)]
         || {
@@ -304,8 +372,12 @@ mod tests {
     #[test]
     fn segments_that_share_keys_are_one_component() {
         let prompt = Segment::alone(0..4);
-        let choice = |rows: Range<usize>| Segment { queries: rows.clone(), context: 0..4, own: rows };
+        let choice =
+            |rows: Range<usize>| Segment { queries: rows.clone(), context: 0..4, own: rows };
         let other = Segment::alone(9..12);
-        assert_eq!(components(&[prompt, choice(4..6), choice(6..9), other]), [vec![0, 1, 2], vec![3]]);
+        assert_eq!(
+            components(&[prompt, choice(4..6), choice(6..9), other]),
+            [vec![0, 1, 2], vec![3]]
+        );
     }
 }

@@ -8,7 +8,10 @@ use super::curves::{losses, measured, norms, short, sure, titled};
 use super::heat::Heat;
 use super::line::{Chart, Form, Line, Panel, sample};
 use super::markup::{Element, el};
-use super::page::{ABSENT, Cell, Size, card, figure, header, heads, missing, numeral, numeral_or_absent, page, table};
+use super::page::{
+    ABSENT, Cell, Size, card, figure, header, heads, missing, numeral, numeral_or_absent, page,
+    table,
+};
 use super::read::Recorded;
 use super::series::{smoothed, thinned};
 use super::single::{base_and_tuned, layers_by_round, value_text};
@@ -22,7 +25,10 @@ pub type Named = (String, Recorded);
 
 pub fn html(runs: &[Named]) -> String {
     let metric = runs.iter().find_map(|(_, run)| run.metric());
-    let notices: Vec<String> = runs.iter().flat_map(|(name, run)| run.notices.iter().map(move |n| format!("{name}: {n}"))).collect();
+    let notices: Vec<String> = runs
+        .iter()
+        .flat_map(|(name, run)| run.notices.iter().map(move |n| format!("{name}: {n}")))
+        .collect();
     let lead = match differing(runs).keys().cloned().collect::<Vec<_>>() {
         none if none.is_empty() => "They differ in no parameter.".to_owned(),
         some => format!("They differ in {}.", some.join(", ")),
@@ -32,17 +38,29 @@ pub fn html(runs: &[Named]) -> String {
     cards.extend(qualities(runs, metric));
     cards.push(updates(runs));
     cards.extend(heats(runs));
-    page(&format!("{title}: xgbrun report"), header("xgbrun: report of several runs", &title, &lead, &notices), cards)
+    page(
+        &format!("{title}: xgbrun report"),
+        header("xgbrun: report of several runs", &title, &lead, &notices),
+        cards,
+    )
 }
 
 /// Parameters, and what else decides a run's bytes, whose values are not the same in all runs: by name, a value a run.
 fn differing(runs: &[Named]) -> BTreeMap<String, Vec<Option<Value>>> {
-    const DECISIVE: [&str; 8] = ["recipe", "recipe_sha256", "engine", "seed", "device", "dtype", "threads", "kernels"];
-    let all: Vec<Map<String, Value>> = runs.iter().map(|(_, run)| settings(run, &DECISIVE)).collect();
+    const DECISIVE: [&str; 8] =
+        ["recipe", "recipe_sha256", "engine", "seed", "device", "dtype", "threads", "kernels"];
+    let all: Vec<Map<String, Value>> =
+        runs.iter().map(|(_, run)| settings(run, &DECISIVE)).collect();
     let names = all.iter().flat_map(|settings| settings.keys().cloned());
-    let columns: BTreeMap<String, Vec<Option<Value>>> =
-        names.map(|name| (name.clone(), all.iter().map(|settings| settings.get(&name).cloned()).collect())).collect();
-    columns.into_iter().filter(|(_, values)| values.iter().any(|value| *value != values[0])).collect()
+    let columns: BTreeMap<String, Vec<Option<Value>>> = names
+        .map(|name| {
+            (name.clone(), all.iter().map(|settings| settings.get(&name).cloned()).collect())
+        })
+        .collect();
+    columns
+        .into_iter()
+        .filter(|(_, values)| values.iter().any(|value| *value != values[0]))
+        .collect()
 }
 
 /// A run's parameters, and what of its manifest is in `decisive` under a name that no parameter has.
@@ -50,7 +68,11 @@ fn settings(run: &Recorded, decisive: &[&str]) -> Map<String, Value> {
     let mut out = run.parameters();
     for key in decisive {
         if let Some(value) = run.manifest.get(*key) {
-            let name = if out.contains_key(*key) { format!("{key} of the run") } else { (*key).to_owned() };
+            let name = if out.contains_key(*key) {
+                format!("{key} of the run")
+            } else {
+                (*key).to_owned()
+            };
             out.insert(name, value.clone());
         }
     }
@@ -63,49 +85,100 @@ fn overview(runs: &[Named], metric: Option<&str>) -> Element {
     let mut heads = vec!["run".to_owned()];
     heads.extend(differing.keys().cloned());
     let metric = metric.unwrap_or("accuracy");
-    heads.extend(["base", "tuned", "best round", "merged", "trained in total", "time", "tokens/s", "peak MiB"].map(str::to_owned));
+    heads.extend(
+        [
+            "base",
+            "tuned",
+            "best round",
+            "merged",
+            "trained in total",
+            "time",
+            "tokens/s",
+            "peak MiB",
+        ]
+        .map(str::to_owned),
+    );
     let rows = runs.iter().enumerate().map(|(i, (name, run))| {
         let mut cells = vec![Cell::Drawn(sample(i, Form::Line), name.clone())];
-        cells.extend(differing.values().map(|values| Cell::Text(values[i].as_ref().map_or(ABSENT.into(), value_text))));
+        cells.extend(
+            differing
+                .values()
+                .map(|values| Cell::Text(values[i].as_ref().map_or(ABSENT.into(), value_text))),
+        );
         let (base, tuned) = base_and_tuned(run, metric);
         let count = |n: Option<u64>| Cell::Number(n.map_or(ABSENT.into(), grouped));
-        let shown = |value: Option<f64>| Cell::Number(value.map_or(ABSENT.into(), |v| format!("{v:.4}")));
-        cells.extend([shown(base), shown(tuned), count(run.best_round().map(|n| n as u64)), count(Some(run.rounds() as u64))]);
+        let shown =
+            |value: Option<f64>| Cell::Number(value.map_or(ABSENT.into(), |v| format!("{v:.4}")));
+        cells.extend([
+            shown(base),
+            shown(tuned),
+            count(run.best_round().map(|n| n as u64)),
+            count(Some(run.rounds() as u64)),
+        ]);
         cells.push(count(run.trained_in_total()));
         let timing = |value: Option<String>| Cell::Timing(value.unwrap_or(ABSENT.into()));
         cells.push(timing(run.timing("seconds").map(duration)));
-        cells.extend(["tokens_per_second", "peak_rss_mib"].map(|key| timing(run.timing(key).map(|v| format!("{v:.0}")))));
+        cells.extend(
+            ["tokens_per_second", "peak_rss_mib"]
+                .map(|key| timing(run.timing(key).map(|v| format!("{v:.0}")))),
+        );
         cells
     });
-    let said = format!("Base and tuned: {} of the test split before the first booster and when last measured.", short(metric));
+    let said = format!(
+        "Base and tuned: {} of the test split before the first booster and when last measured.",
+        short(metric)
+    );
     card(Size::Whole, "Runs", [el("p").class("said").text(said), table("runs", &heads, rows)])
 }
 
 fn loss(runs: &[Named]) -> Element {
     let line = |(look, (name, run)): (usize, &Named)| {
         let (points, _) = thinned(&smoothed(&losses(run)).0, MOST_POINTS);
-        (!points.is_empty()).then(|| Line { name: name.clone(), look, form: Form::Line, points: sure(&points) })
+        (!points.is_empty()).then(|| Line {
+            name: name.clone(),
+            look,
+            form: Form::Line,
+            points: sure(&points),
+        })
     };
     let lines: Vec<Line> = runs.iter().enumerate().filter_map(line).collect();
     let explained = "Mean of each step with its neighbours, a twentieth of a run's steps together.";
-    chart("Training loss", explained, "step", "loss (nats a token)", lines, "No run has recorded a training step.")
+    chart(
+        "Training loss",
+        explained,
+        "step",
+        "loss (nats a token)",
+        lines,
+        "No run has recorded a training step.",
+    )
 }
 
 /// How far each run has moved each layer.
 fn updates(runs: &[Named]) -> Element {
     let line = |(look, (name, run)): (usize, &Named)| {
-        let points: Vec<_> = norms(run).into_iter().map(|(layer, norm)| (layer as f64, norm, None)).collect();
+        let points: Vec<_> =
+            norms(run).into_iter().map(|(layer, norm)| (layer as f64, norm, None)).collect();
         (!points.is_empty()).then(|| Line { name: name.clone(), look, form: Form::Marked, points })
     };
     let lines: Vec<Line> = runs.iter().enumerate().filter_map(line).collect();
     let explained = "The root of the sum over rounds of the squared Frobenius norms of what was added to a layer.";
-    let nothing = "No merge has been recorded, so nothing is known of how far each layer has moved.";
-    chart("Update by layer", explained, "layer (0 at the input)", "norm of updates (units of the weights)", lines, nothing)
+    let nothing =
+        "No merge has been recorded, so nothing is known of how far each layer has moved.";
+    chart(
+        "Update by layer",
+        explained,
+        "layer (0 at the input)",
+        "norm of updates (units of the weights)",
+        lines,
+        nothing,
+    )
 }
 
 /// A card for each split that a run has measured.
 fn qualities(runs: &[Named], metric: Option<&str>) -> Vec<Element> {
-    let Some(metric) = metric else { return vec![missing(Size::Half, "Evaluation", "No run has evaluated anything.")] };
+    let Some(metric) = metric else {
+        return vec![missing(Size::Half, "Evaluation", "No run has evaluated anything.")];
+    };
     let mut splits: Vec<(String, Vec<Line>)> = vec![];
     for (look, (name, run)) in runs.iter().enumerate() {
         for (split, points) in measured(run, metric) {
@@ -117,21 +190,41 @@ fn qualities(runs: &[Named], metric: Option<&str>) -> Vec<Element> {
         }
     }
     let card = |(split, lines): (String, Vec<Line>)| {
-        let without: Vec<&str> = runs.iter().map(|(n, _)| n.as_str()).filter(|n| !lines.iter().any(|l| l.name == *n)).collect();
+        let without: Vec<&str> = runs
+            .iter()
+            .map(|(n, _)| n.as_str())
+            .filter(|n| !lines.iter().any(|l| l.name == *n))
+            .collect();
         let mut explained = match metric {
-            "accuracy" => format!("Evaluations of {split}; bars reach one standard error up and down."),
+            "accuracy" => {
+                format!("Evaluations of {split}; bars reach one standard error up and down.")
+            }
             _ => format!("Evaluations of {split}."),
         };
         if !without.is_empty() {
             explained += &format!(" Not measured in {}.", without.join(", "));
         }
-        chart(&format!("{split}: {}", short(metric)), &explained, "round (boosters merged)", &titled(metric), lines, "")
+        chart(
+            &format!("{split}: {}", short(metric)),
+            &explained,
+            "round (boosters merged)",
+            &titled(metric),
+            lines,
+            "",
+        )
     };
     splits.into_iter().map(card).collect()
 }
 
 /// Lines of several runs with their legend and numbers.
-fn chart(heading: &str, explained: &str, x: &str, y: &str, lines: Vec<Line>, nothing: &str) -> Element {
+fn chart(
+    heading: &str,
+    explained: &str,
+    x: &str,
+    y: &str,
+    lines: Vec<Line>,
+    nothing: &str,
+) -> Element {
     if lines.is_empty() {
         return missing(Size::Half, heading, nothing);
     }
@@ -139,7 +232,12 @@ fn chart(heading: &str, explained: &str, x: &str, y: &str, lines: Vec<Line>, not
         .iter()
         .flat_map(|line| {
             let row = |(x, y, error): &super::line::Point| {
-                vec![Cell::Text(line.name.clone()), numeral(*x), numeral(*y), numeral_or_absent(*error)]
+                vec![
+                    Cell::Text(line.name.clone()),
+                    numeral(*x),
+                    numeral(*y),
+                    numeral_or_absent(*error),
+                ]
             };
             line.points.iter().map(row).collect::<Vec<_>>()
         })
@@ -158,7 +256,9 @@ fn heats(runs: &[Named]) -> Vec<Element> {
     let card = |(i, (name, run, heat)): (usize, &(&String, &Recorded, Option<Heat>))| {
         let heading = format!("Layers by round: {name}");
         match heat {
-            Some(heat) => layers_by_round(run, heat, &heading, (limit > 0.0).then_some(limit), i == 0),
+            Some(heat) => {
+                layers_by_round(run, heat, &heading, (limit > 0.0).then_some(limit), i == 0)
+            }
             None => missing(Size::Whole, &heading, "No layer has been trained."),
         }
     };

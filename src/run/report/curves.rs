@@ -31,7 +31,11 @@ pub fn measured(run: &Recorded, name: &str) -> Vec<(String, Vec<Point>)> {
         let place = SPLITS.iter().position(|s| *s == split).unwrap_or(SPLITS.len());
         let error = if name == "accuracy" { metric(evaluation, "standard_error") } else { None };
         if let Some(value) = metric(evaluation, name) {
-            by_split.entry((place, split)).or_default().push((evaluation.round as f64, value, error));
+            by_split.entry((place, split)).or_default().push((
+                evaluation.round as f64,
+                value,
+                error,
+            ));
         }
     }
     by_split.into_iter().map(|((_, split), points)| (split.to_owned(), points)).collect()

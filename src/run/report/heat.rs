@@ -28,7 +28,10 @@ impl Heat {
     /// The heat map of a run; `None` if it trained no layer.
     pub fn of(run: &Recorded) -> Option<Self> {
         let merged = run.merges.iter().flat_map(|m| m.layers.iter().map(|l| (m.round, *l, m.gain)));
-        let trained = run.trained.iter().flat_map(|(round, layers)| layers.iter().map(|l| (*round, *l, None)));
+        let trained = run
+            .trained
+            .iter()
+            .flat_map(|(round, layers)| layers.iter().map(|l| (*round, *l, None)));
         let all: Vec<(usize, usize, Option<f64>)> = merged.chain(trained).collect();
         let last = all.iter().map(|a| a.0).max()?;
         let each = (last / MOST_COLUMNS).saturating_add(1);
@@ -36,7 +39,9 @@ impl Heat {
         for (round, layer, gain) in &all {
             gains.entry((round / each, *layer)).or_default().extend(*gain);
         }
-        let mean = |gains: Vec<f64>| (!gains.is_empty()).then(|| gains.iter().sum::<f64>() / gains.len() as f64);
+        let mean = |gains: Vec<f64>| {
+            (!gains.is_empty()).then(|| gains.iter().sum::<f64>() / gains.len() as f64)
+        };
         let layers = all.iter().map(|a| a.1).max()? + 1;
         let cells = gains.into_iter().map(|(place, gains)| (place, mean(gains))).collect();
         Some(Self { cells, columns: last / each + 1, layers, each })
@@ -54,33 +59,67 @@ impl Heat {
     }
 
     pub fn svg(&self, limit: f64, label: &str) -> Element {
-        let (w, h) = ((1000 / self.columns).clamp(4, 34) as f64, (400 / self.layers).clamp(5, 20) as f64);
+        let (w, h) =
+            ((1000 / self.columns).clamp(4, 34) as f64, (400 / self.layers).clamp(5, 20) as f64);
         let (right, bottom) = (LEFT + w * self.columns as f64, TOP + h * self.layers as f64);
         let (width, height) = ((right + 14.0).max(340.0), bottom + 44.0);
         let mut svg = el("svg").class("heat").attr("viewBox", format!("0 0 {width} {height}"));
-        svg = svg.attr("width", width).attr("height", height).attr("role", "img").attr("aria-label", label);
+        svg = svg
+            .attr("width", width)
+            .attr("height", height)
+            .attr("role", "img")
+            .attr("aria-label", label);
         svg = svg.child(text("axis", 4.0, TOP - 13.0, "layer (0 at the input)"));
         let row = |layer: usize| bottom - h * (layer + 1) as f64;
         let ground = el("rect").class("ground").attr("x", LEFT).attr("y", TOP);
         svg = svg.child(ground.attr("width", right - LEFT).attr("height", bottom - TOP));
         for layer in (0..self.layers).step_by(apart(16.0 / h)) {
-            svg = svg.child(text("tick end", LEFT - 8.0, row(layer) + h / 2.0 + 4.0, &layer.to_string()));
+            svg = svg.child(text(
+                "tick end",
+                LEFT - 8.0,
+                row(layer) + h / 2.0 + 4.0,
+                &layer.to_string(),
+            ));
         }
         for column in (0..self.columns).step_by(apart(34.0 / w)) {
             let round = (column * self.each).to_string();
-            svg = svg.child(text("tick mid", LEFT + w * (column as f64 + 0.5), bottom + 16.0, &round));
+            svg = svg.child(text(
+                "tick mid",
+                LEFT + w * (column as f64 + 0.5),
+                bottom + 16.0,
+                &round,
+            ));
         }
         svg = svg.child(text("axis", LEFT, bottom + 37.0, "round (boosters merged before it)"));
         for ((column, layer), gain) in &self.cells {
-            svg = svg.child(self.cell(*column, *layer, *gain, limit, (LEFT + w * *column as f64, row(*layer), w, h)));
+            svg = svg.child(self.cell(
+                *column,
+                *layer,
+                *gain,
+                limit,
+                (LEFT + w * *column as f64, row(*layer), w, h),
+            ));
         }
         svg
     }
 
-    fn cell(&self, column: usize, layer: usize, gain: Option<f64>, limit: f64, (x, y, w, h): (f64, f64, f64, f64)) -> Element {
+    fn cell(
+        &self,
+        column: usize,
+        layer: usize,
+        gain: Option<f64>,
+        limit: f64,
+        (x, y, w, h): (f64, f64, f64, f64),
+    ) -> Element {
         let first = column * self.each;
-        let rounds = if self.each == 1 { format!("round {first}") } else { format!("rounds {first} to {}", first + self.each - 1) };
-        let said = gain.map_or("no gain measured".into(), |gain| format!("gain {} nats a token", number(gain)));
+        let rounds = if self.each == 1 {
+            format!("round {first}")
+        } else {
+            format!("rounds {first} to {}", first + self.each - 1)
+        };
+        let said = gain.map_or("no gain measured".into(), |gain| {
+            format!("gain {} nats a token", number(gain))
+        });
         let title = el("title").text(format_args!("{rounds}, layer {layer}: {said}"));
         square(gain.map(|gain| level(gain, limit)), x, y, w, h).child(title)
     }
@@ -124,8 +163,15 @@ pub fn legend(limit: f64) -> Element {
     let borders: Vec<f64> = (0..=LEVELS).map(|l| limit * 0.5f64.powi(LEVELS - l)).collect();
     let edges = borders.iter().rev().map(|b| -b).chain(borders.iter().copied());
     let width = WIDTH * f64::from(2 * LEVELS + 2);
-    let mut svg = el("svg").class("heat").attr("viewBox", format!("0 0 {width} 52")).attr("width", width).attr("height", 52);
-    svg = svg.attr("role", "img").attr("aria-label", format!("colour scale of gains from {} to {}", number(-limit), number(limit)));
+    let mut svg = el("svg")
+        .class("heat")
+        .attr("viewBox", format!("0 0 {width} 52"))
+        .attr("width", width)
+        .attr("height", 52);
+    svg = svg.attr("role", "img").attr(
+        "aria-label",
+        format!("colour scale of gains from {} to {}", number(-limit), number(limit)),
+    );
     for level in -LEVELS..=LEVELS {
         let x = WIDTH * (f64::from(level + LEVELS) + 0.5);
         svg = svg.child(square(Some(level), x, 18.0, WIDTH, 14.0));
@@ -133,7 +179,12 @@ pub fn legend(limit: f64) -> Element {
     for (i, edge) in edges.enumerate() {
         svg = svg.child(text("tick mid", WIDTH * (i as f64 + 0.5), 48.0, &number(edge)));
     }
-    svg.child(text("axis", WIDTH / 2.0, 12.0, "gain in nats a token: below zero the loss rose, above it fell"))
+    svg.child(text(
+        "axis",
+        WIDTH / 2.0,
+        12.0,
+        "gain in nats a token: below zero the loss rose, above it fell",
+    ))
 }
 
 #[cfg(test)]
@@ -142,7 +193,8 @@ mod tests {
 
     #[test]
     fn levels_halve_towards_zero() {
-        let got = [0.0, 0.0625, 0.07, 0.2, 0.3, 0.51, 1.0, -0.07, -1.0].map(|gain| class(level(gain, 1.0)));
+        let got = [0.0, 0.0625, 0.07, 0.2, 0.3, 0.51, 1.0, -0.07, -1.0]
+            .map(|gain| class(level(gain, 1.0)));
         assert_eq!(got, ["g0", "g0", "p1", "p2", "p3", "p4", "p4", "n1", "n4"]);
     }
 

@@ -107,14 +107,22 @@ pub fn sample(look: usize, form: Form) -> Element {
     match form {
         Form::Dots => blank().child(dots(look, &across(&[5.0, 13.0, 21.0, 29.0]))),
         Form::Line => blank().child(stroke(look, &across(&[2.0, 32.0]))),
-        Form::Marked => blank().child(stroke(look, &across(&[2.0, 32.0]))).child(mark(look, 17.0, 7.0)),
+        Form::Marked => {
+            blank().child(stroke(look, &across(&[2.0, 32.0]))).child(mark(look, 17.0, 7.0))
+        }
     }
 }
 
 impl Panel {
     fn draw(&self, xs: &Scale, top: f64, bottom: f64, place: Option<f64>) -> Element {
-        let low_and_high = |(_, y, error): &Point| [y - error.unwrap_or(0.0), y + error.unwrap_or(0.0)];
-        let values = self.lines.iter().flat_map(|l| &l.points).flat_map(low_and_high).chain(self.level.iter().map(|l| l.1));
+        let low_and_high =
+            |(_, y, error): &Point| [y - error.unwrap_or(0.0), y + error.unwrap_or(0.0)];
+        let values = self
+            .lines
+            .iter()
+            .flat_map(|l| &l.points)
+            .flat_map(low_and_high)
+            .chain(self.level.iter().map(|l| l.1));
         let ys = Scale::round(values, (bottom, top), if self.height < 100.0 { 2 } else { 5 });
         let mut group = el("g").child(text("axis", 4.0, top - 16.0, &self.title));
         for &tick in &ys.ticks {
@@ -127,7 +135,9 @@ impl Panel {
         if let Some(place) = place {
             group = group.child(segment("place", xs.at(place), top, xs.at(place), bottom));
         }
-        let placed = |(x, y, error): &Point| (xs.at(*x), ys.at(*y), error.map(|e| (ys.at(y - e), ys.at(y + e))));
+        let placed = |(x, y, error): &Point| {
+            (xs.at(*x), ys.at(*y), error.map(|e| (ys.at(y - e), ys.at(y + e))))
+        };
         for line in &self.lines {
             let points: Vec<_> = line.points.iter().map(placed).collect();
             group = group.child(line.draw(&points));
@@ -150,7 +160,12 @@ impl Line {
                 let told = points.iter().zip(&self.points);
                 let marks = told.map(|(p, (x, y, error))| {
                     let error = error.map_or(String::new(), |e| format!(" ± {}", number(e)));
-                    mark(self.look, p.0, p.1).child(el("title").text(format_args!("{}, {}: {}{error}", self.name, number(*x), number(*y))))
+                    mark(self.look, p.0, p.1).child(el("title").text(format_args!(
+                        "{}, {}: {}{error}",
+                        self.name,
+                        number(*x),
+                        number(*y)
+                    )))
                 });
                 group.children(bars).child(stroke(self.look, points)).children(marks)
             }
@@ -181,11 +196,14 @@ fn dots(line: usize, points: &[Placed]) -> Element {
 fn mark(line: usize, x: f64, y: f64) -> Element {
     let class = format!("mark f{}", line % COLOURS);
     let corners = |offsets: &[(f64, f64)]| {
-        let places: Vec<String> = offsets.iter().map(|(a, b)| format!("{:.1},{:.1}", x + a, y + b)).collect();
+        let places: Vec<String> =
+            offsets.iter().map(|(a, b)| format!("{:.1},{:.1}", x + a, y + b)).collect();
         el("polygon").attr("points", places.join(" "))
     };
     let shape = match line % 4 {
-        0 => el("circle").attr("cx", format!("{x:.1}")).attr("cy", format!("{y:.1}")).attr("r", 3.6),
+        0 => {
+            el("circle").attr("cx", format!("{x:.1}")).attr("cy", format!("{y:.1}")).attr("r", 3.6)
+        }
         1 => corners(&[(-3.3, -3.3), (3.3, -3.3), (3.3, 3.3), (-3.3, 3.3)]),
         2 => corners(&[(0.0, -4.6), (4.6, 0.0), (0.0, 4.6), (-4.6, 0.0)]),
         _ => corners(&[(0.0, -4.4), (4.2, 3.2), (-4.2, 3.2)]),
@@ -196,13 +214,20 @@ fn mark(line: usize, x: f64, y: f64) -> Element {
 /// An error bar with its caps.
 fn bar(line: usize, x: f64, (low, high): (f64, f64)) -> Element {
     let (left, right) = (x - 3.0, x + 3.0);
-    let path = format!("M{x:.1} {low:.1}V{high:.1}M{left:.1} {low:.1}H{right:.1}M{left:.1} {high:.1}H{right:.1}");
+    let path = format!(
+        "M{x:.1} {low:.1}V{high:.1}M{left:.1} {low:.1}H{right:.1}M{left:.1} {high:.1}H{right:.1}"
+    );
     el("path").class(format!("bar c{}", line % COLOURS)).attr("d", path)
 }
 
 pub fn segment(class: &str, x1: f64, y1: f64, x2: f64, y2: f64) -> Element {
     let at = |place: f64| format!("{place:.1}");
-    el("line").class(class).attr("x1", at(x1)).attr("y1", at(y1)).attr("x2", at(x2)).attr("y2", at(y2))
+    el("line")
+        .class(class)
+        .attr("x1", at(x1))
+        .attr("y1", at(y1))
+        .attr("x2", at(x2))
+        .attr("y2", at(y2))
 }
 
 pub fn text(class: &str, x: f64, y: f64, text: &str) -> Element {

@@ -105,7 +105,9 @@ impl Write for Escaped<'_> {
                 '\'' => self.0.push_str("&#39;"),
                 '\n' | '\t' => self.0.push(c),
                 '\r' => {}
-                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => self.0.push('\u{fffd}'),
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => {
+                    self.0.push('\u{fffd}')
+                }
                 c if c.is_control() => self.0.push('\u{fffd}'),
                 c => self.0.push(c),
             }

@@ -32,7 +32,8 @@ pub fn of_run(folder: &Folder) -> Result<String> {
 /// The report of the runs in `folders` beside each other, each called by its path. Errors: a folder that holds no run
 /// (class usage); as [`of_run`].
 pub fn of_runs(folders: &[PathBuf]) -> Result<String> {
-    let named = |path: &PathBuf| Ok((path.display().to_string(), Recorded::read(&Folder::open(path)?)?));
+    let named =
+        |path: &PathBuf| Ok((path.display().to_string(), Recorded::read(&Folder::open(path)?)?));
     Ok(compare::html(&folders.iter().map(named).collect::<Result<Vec<_>>>()?))
 }
 

@@ -22,7 +22,10 @@ pub fn page(title: &str, header: Element, cards: Vec<Element>) -> String {
 
 /// What stands above the cards: a small line, the title, a sentence, and what is not as it should be.
 pub fn header(above: &str, title: &str, lead: &str, notices: &[String]) -> Element {
-    let header = el("header").child(el("p").class("above").text(above)).child(el("h1").text(title)).child(el("p").class("lead").text(lead));
+    let header = el("header")
+        .child(el("p").class("above").text(above))
+        .child(el("h1").text(title))
+        .child(el("p").class("lead").text(lead));
     header.children(notices.iter().map(|notice| el("p").class("notice").text(notice)))
 }
 
@@ -48,9 +51,17 @@ pub fn card(size: Size, heading: &str, content: impl IntoIterator<Item = Element
 }
 
 /// A picture with its heading, how it is read, and its numbers.
-pub fn figure(size: Size, heading: &str, explained: &str, drawn: impl IntoIterator<Item = Element>, numbers: Element) -> Element {
+pub fn figure(
+    size: Size,
+    heading: &str,
+    explained: &str,
+    drawn: impl IntoIterator<Item = Element>,
+    numbers: Element,
+) -> Element {
     let caption = el("figcaption").child(el("h2").text(heading)).child(el("p").text(explained));
-    let details = el("details").child(el("summary").text(format_args!("{heading}: the numbers"))).child(numbers);
+    let details = el("details")
+        .child(el("summary").text(format_args!("{heading}: the numbers")))
+        .child(numbers);
     el("figure").class(size.class()).child(caption).children(drawn).child(details)
 }
 
@@ -61,7 +72,12 @@ pub fn missing(size: Size, heading: &str, why: &str) -> Element {
 
 /// What is wider or higher than its place scrolls inside it, by keyboard too.
 pub fn scrolling(label: &str, content: Element) -> Element {
-    el("div").class("scroll").attr("tabindex", "0").attr("role", "group").attr("aria-label", label).child(content)
+    el("div")
+        .class("scroll")
+        .attr("tabindex", "0")
+        .attr("role", "group")
+        .attr("aria-label", label)
+        .child(content)
 }
 
 /// A cell of a table.
@@ -98,7 +114,9 @@ pub fn timing(text: impl std::fmt::Display) -> Element {
 /// A table whose rows begin with their name; it scrolls in its own box.
 pub fn table(label: &str, heads: &[String], rows: impl IntoIterator<Item = Vec<Cell>>) -> Element {
     let head = el("tr").children(heads.iter().map(|head| el("th").attr("scope", "col").text(head)));
-    let body = rows.into_iter().map(|cells| el("tr").children(cells.into_iter().enumerate().map(|(i, cell)| one(i == 0, cell))));
+    let body = rows.into_iter().map(|cells| {
+        el("tr").children(cells.into_iter().enumerate().map(|(i, cell)| one(i == 0, cell)))
+    });
     let table = el("table").child(el("thead").child(head)).child(el("tbody").children(body));
     scrolling(label, table)
 }

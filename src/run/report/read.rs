@@ -60,7 +60,8 @@ impl Recorded {
             Ok(_) => bail_data!("`{}` is not a JSON object", path.join("run.json").display()),
             Err(e) => bail_data!("cannot read `{}`: {e}", path.join("run.json").display()),
         };
-        let mut run = Self { manifest, recipe: text(&path.join("recipe.rhai"))?, ..Self::default() };
+        let mut run =
+            Self { manifest, recipe: text(&path.join("recipe.rhai"))?, ..Self::default() };
         match text(&path.join("summary.json"))?.map(|text| serde_json::from_str(&text)) {
             Some(Ok(Value::Object(summary))) => run.summary = Some(summary),
             Some(_) => run.notices.push("summary.json is not a JSON object and left out.".into()),
@@ -69,7 +70,10 @@ impl Recorded {
             }
         }
         if run.summary.as_ref().is_some_and(|s| s.get("interrupted") == Some(&Value::Bool(true))) {
-            run.notices.push("This run was interrupted before its recipe ended. Shown is what it had recorded.".into());
+            run.notices.push(
+                "This run was interrupted before its recipe ended. Shown is what it had recorded."
+                    .into(),
+            );
         }
         run.read_metrics(&path.join("metrics.jsonl"))?;
         Ok(run)
@@ -85,7 +89,9 @@ impl Recorded {
         let (mut line, mut number, mut broken) = (vec![], 0, vec![]);
         loop {
             line.clear();
-            if lines.by_ref().take(LONGEST).read_until(b'\n', &mut line).with_context(unreadable)? == 0 {
+            if lines.by_ref().take(LONGEST).read_until(b'\n', &mut line).with_context(unreadable)?
+                == 0
+            {
                 break;
             }
             number += 1;
@@ -97,12 +103,17 @@ impl Recorded {
             match self.take(&line) {
                 Some(()) => {}
                 None if whole => broken.push(number),
-                None => self.notices.push(format!("The last line of metrics.jsonl, line {number}, is cut short and left out.")),
+                None => self.notices.push(format!(
+                    "The last line of metrics.jsonl, line {number}, is cut short and left out."
+                )),
             }
         }
         if let [first, rest @ ..] = broken.as_slice() {
-            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            self.notices.push(format!("Of metrics.jsonl, line {first}{more} could not be understood and is left out."));
+            let more =
+                if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            self.notices.push(format!(
+                "Of metrics.jsonl, line {first}{more} could not be understood and is left out."
+            ));
         }
         Ok(())
     }
@@ -154,7 +165,9 @@ impl Recorded {
     /// The recipe's file name.
     pub fn name(&self) -> String {
         let recipe = self.manifest.get("recipe").and_then(Value::as_str).unwrap_or("run");
-        Path::new(recipe).file_name().map_or_else(|| recipe.into(), |name| name.to_string_lossy().into_owned())
+        Path::new(recipe)
+            .file_name()
+            .map_or_else(|| recipe.into(), |name| name.to_string_lossy().into_owned())
     }
 
     /// The parameters after `-p` was applied.
@@ -165,7 +178,8 @@ impl Recorded {
     /// The metric that the run is told by: the first of those known that the test, or else any split, has.
     pub fn metric(&self) -> Option<&'static str> {
         let known = ["accuracy", "nll", "perplexity", "pearson", "spearman", "f1", "matthews"];
-        let has = |e: &Evaluation, metric: &str| e.metrics.get(metric).is_some_and(Value::is_number);
+        let has =
+            |e: &Evaluation, metric: &str| e.metrics.get(metric).is_some_and(Value::is_number);
         let evaluation = self.evaluations.tuned().or_else(|| self.evaluations.all().last())?;
         known.into_iter().find(|metric| has(evaluation, metric))
     }
@@ -176,13 +190,18 @@ impl Recorded {
     }
 
     pub fn best_round(&self) -> Option<usize> {
-        let told = self.of_summary("best_round").and_then(Value::as_u64).and_then(|round| usize::try_from(round).ok());
+        let told = self
+            .of_summary("best_round")
+            .and_then(Value::as_u64)
+            .and_then(|round| usize::try_from(round).ok());
         told.or_else(|| self.evaluations.best_round(&Best::default(), None))
     }
 
     /// Parameters that the last booster trained.
     pub fn trainable_now(&self) -> Option<u64> {
-        self.of_summary("trainable_now").and_then(Value::as_u64).or_else(|| self.merges.last().map(|m| m.parameters))
+        self.of_summary("trainable_now")
+            .and_then(Value::as_u64)
+            .or_else(|| self.merges.last().map(|m| m.parameters))
     }
 
     /// Parameters trained in all boosters together.

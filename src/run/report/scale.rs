@@ -27,7 +27,8 @@ impl Scale {
     fn new(low: f64, high: f64, step: f64, (from, to): (f64, f64)) -> Self {
         // A little room for what rounding does to the last tick.
         let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
-        let ticks = (0..=((last - first) as usize).min(20)).map(|i| (first + i as f64) * step).collect();
+        let ticks =
+            (0..=((last - first) as usize).min(20)).map(|i| (first + i as f64) * step).collect();
         Self { low, high, from, to, ticks }
     }
 
@@ -39,7 +40,9 @@ impl Scale {
 
 /// The least and the greatest of `values`, a little apart where they are one.
 fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) = values
+        .into_iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
     if low > high {
         (0.0, 1.0)
     } else if high - low > 1e-9 * high.abs().max(low.abs()) {
@@ -54,7 +57,11 @@ fn range(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
 fn step(low: f64, high: f64, most: usize, whole: bool) -> f64 {
     let raw = (high - low) / most as f64;
     let power = 10f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * power).find(|s| *s >= raw * (1.0 - 1e-9)).unwrap_or(raw);
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|n| n * power)
+        .find(|s| *s >= raw * (1.0 - 1e-9))
+        .unwrap_or(raw);
     if whole { step.max(1.0).round() } else { step }
 }
 
@@ -86,22 +93,46 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        let got = [0.0, 1.0, -0.25, 2.5000004, 0.1 + 0.2, 3e-3, 2e-5, -1.5e-7, 123_456.0, 1e7, 1.25e9].map(number);
-        assert_eq!(got, ["0", "1", "−0.25", "2.5", "0.3", "0.003", "2e-5", "-1.5e-7", "123456", "1e7", "1.25e9"]);
+        let got =
+            [0.0, 1.0, -0.25, 2.5000004, 0.1 + 0.2, 3e-3, 2e-5, -1.5e-7, 123_456.0, 1e7, 1.25e9]
+                .map(number);
+        assert_eq!(
+            got,
+            [
+                "0", "1", "−0.25", "2.5", "0.3", "0.003", "2e-5", "-1.5e-7", "123456", "1e7",
+                "1.25e9"
+            ]
+        );
     }
 
     #[test]
     fn ticks_are_round_numbers_that_hold_all_values() {
         let scale = Scale::round([0.23, 0.87], (100.0, 0.0), 5);
-        assert_eq!(scale.ticks.iter().copied().map(number).collect::<Vec<_>>(), ["0.2", "0.4", "0.6", "0.8", "1"]);
+        assert_eq!(
+            scale.ticks.iter().copied().map(number).collect::<Vec<_>>(),
+            ["0.2", "0.4", "0.6", "0.8", "1"]
+        );
         assert_eq!((scale.at(0.2), scale.at(1.0)), (100.0, 0.0));
         let counts = Scale::counts([3.0], (0.0, 30.0), 8);
         assert_eq!((counts.ticks.len(), counts.at(3.0)), (4, 30.0));
-        for values in [vec![], vec![0.0], vec![5.0, 5.0], vec![-1e99, 1e99], vec![1e15, 1e15 + 0.001], vec![1e-90]] {
+        for values in [
+            vec![],
+            vec![0.0],
+            vec![5.0, 5.0],
+            vec![-1e99, 1e99],
+            vec![1e15, 1e15 + 0.001],
+            vec![1e-90],
+        ] {
             let scale = Scale::round(values.clone(), (0.0, 1.0), 5);
             assert!((2..=12).contains(&scale.ticks.len()), "{values:?}: {:?}", scale.ticks);
-            assert!(values.iter().all(|v| (-1e-6..=1.0 + 1e-6).contains(&scale.at(*v))), "{values:?}");
+            assert!(
+                values.iter().all(|v| (-1e-6..=1.0 + 1e-6).contains(&scale.at(*v))),
+                "{values:?}"
+            );
         }
-        assert_eq!([0.3, 1.0, 0.021, 700.0].map(round_up).map(number), ["0.5", "1", "0.05", "1000"]);
+        assert_eq!(
+            [0.3, 1.0, 0.021, 700.0].map(round_up).map(number),
+            ["0.5", "1", "0.05", "1000"]
+        );
     }
 }
