@@ -1,10 +1,12 @@
 //! A training step of xgbrun beside one of PyTorch + PEFT, run in turns on the same machine.
 //!
-//!     cargo bench --bench peer -- --model DIR --python PATH --peer DIR/peft_step_bench.py [--pairs 3] [--threads N]
+//!     cargo bench --bench peer -- --model DIR --python PATH --peer DIR/peft_step_bench.py
+//!         [--pairs 3] [--threads N]
 //!
-//! Both train a booster of rank 1 on the seven linear modules of layers 9 and 20, f32, 4 × 128 random tokens, AdamW:
-//! two steps to warm up, a merge, eight steps that count. `DIR` is a Hugging Face folder. Each engine is a process of its
-//! own, so that memory and start belong to it alone. Speeds are medians over steps; the ratio is the median over pairs.
+//! Both train a booster of rank 1 on the seven linear modules of layers 9 and 20, f32, 4 × 128
+//! random tokens, AdamW: two steps to warm up, a merge, eight steps that count. `DIR` is a Hugging
+//! Face folder. Each engine is a process of its own, so that memory and start belong to it alone.
+//! Speeds are medians over steps; the ratio is the median over pairs.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -80,7 +82,8 @@ fn cpu_seconds() -> Result<(f64, f64)> {
     Ok((busy / 100.0, (own[11] + own[12]) / 100.0))
 }
 
-/// Runs `command`, which must succeed; answers with its output and the cores that all else used meanwhile.
+/// Runs `command`, which must succeed; answers with its output and the cores that all else used
+/// meanwhile.
 fn timed(command: &mut Command) -> Result<(Vec<u8>, f64)> {
     let (start, (busy, own)) = (Instant::now(), cpu_seconds()?);
     let output = command

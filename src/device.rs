@@ -24,7 +24,8 @@ pub fn select(name: &str) -> anyhow::Result<Device> {
         .map_err(|e| crate::error::Error::run(format!("device `{name}`: {e}")).into())
 }
 
-/// Turns `auto`, `f32`, `bf16` or `f16` into the storage type of weights: auto is f32 on the CPU, bf16 on CUDA.
+/// Turns `auto`, `f32`, `bf16` or `f16` into the storage type of weights: auto is f32 on the CPU,
+/// bf16 on CUDA.
 pub fn storage_dtype(name: &str, device: &Device) -> anyhow::Result<DType> {
     Ok(match name {
         "auto" if device.is_cpu() => DType::F32,
@@ -35,8 +36,8 @@ pub fn storage_dtype(name: &str, device: &Device) -> anyhow::Result<DType> {
     })
 }
 
-/// The type in which products are computed over weights of type `storage`:
-/// the same, but f32 for 16-bit weights on the CPU, and for those in f16, whose range activations leave, everywhere.
+/// The type in which products are computed over weights of type `storage`: the same, but f32 for
+/// 16-bit weights on the CPU, and for those in f16, whose range activations leave, everywhere.
 pub fn compute_dtype(storage: DType, device: &Device) -> DType {
     match storage {
         DType::BF16 if device.is_cpu() => DType::F32,
@@ -52,14 +53,16 @@ pub fn set_threads(threads: Option<usize>) -> anyhow::Result<usize> {
     // A pool that is already there (a second run in one process) keeps its size.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     let threads = rayon::current_num_threads();
-    // candle asks for the number at every product, and counts the machine's cores in /proc where the variable is not there.
-    // SAFETY: Rust's readers of the environment wait for each other, and no C code that is linked in reads it meanwhile.
+    // candle asks for the number at every product, and counts the machine's cores in /proc where
+    // the variable is not there. SAFETY: Rust's readers of the environment wait for each other, and
+    // no C code that is linked in reads it meanwhile.
     unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
     Ok(threads)
 }
 
-/// Lets freed memory stay with the process, in one heap for all threads: a training step frees and asks again for the
-/// same hundreds of megabytes, and pages that come fresh from the kernel cost a tenth of its time. glibc only.
+/// Lets freed memory stay with the process, in one heap for all threads: a training step frees and
+/// asks again for the same hundreds of megabytes, and pages that come fresh from the kernel cost a
+/// tenth of its time. glibc only.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (option, value) in [

@@ -125,9 +125,9 @@ pub fn clip(text: &str) -> String {
     }
 }
 
-/// The name in `known` nearest to `word`, where it is near enough to be a slip
-/// (at most a third of its letters differ; a transposition counts once). Of equals, one in which letters were
-/// merely left out comes first.
+/// The name in `known` nearest to `word`, where it is near enough to be a slip (at most a third of
+/// its letters differ; a transposition counts once). Of equals, one in which letters were merely
+/// left out comes first.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Longer ones are no slips of the pen.
     const LONGEST: usize = 64;

@@ -1,5 +1,5 @@
-//! How much the program has allocated at the moment: what bounds a script's memory, whose values are each within limits but not
-//! their sum.
+//! How much the program has allocated at the moment: what bounds a script's memory, whose values
+//! are each within limits but not their sum.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -29,7 +29,8 @@ pub fn begin_script() {
     OTHERS.set(live());
 }
 
-/// Bytes that this thread's script holds: what was allocated since [`begin_script`], but not in [`apart`].
+/// Bytes that this thread's script holds: what was allocated since [`begin_script`], but not in
+/// [`apart`].
 pub fn of_script() -> isize {
     live() - OTHERS.get()
 }
@@ -47,7 +48,8 @@ pub fn apart<T>(body: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Something large that a script holds by its name only. Where the script lets it go, that gives the script no room.
+/// Something large that a script holds by its name only. Where the script lets it go, that gives
+/// the script no room.
 pub struct Apart<T>(ManuallyDrop<T>);
 
 impl<T> Apart<T> {
@@ -71,7 +73,8 @@ impl<T> Drop for Apart<T> {
     }
 }
 
-/// Bytes that were freed and that the process still holds, to be used again; 0 where the system does not say.
+/// Bytes that were freed and that the process still holds, to be used again; 0 where the system
+/// does not say.
 pub fn retained() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = text.split_whitespace().skip(1).map(|n| n.parse::<isize>().unwrap_or(0));
@@ -84,7 +87,8 @@ fn count(bytes: isize) {
     LIVE.fetch_add(bytes, Ordering::Relaxed);
 }
 
-// SAFETY: every call goes to the system's allocator as it is; counting touches no memory but one atomic number.
+// SAFETY: every call goes to the system's allocator as it is; counting touches no memory but one
+// atomic number.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are those of `System`.

@@ -1,4 +1,5 @@
-//! Broken data beside the exact text of their errors: the cases here, the texts in `broken_data/expected.txt`.
+//! Broken data beside the exact text of their errors: the cases here, the texts in
+//! `broken_data/expected.txt`.
 //!
 //! `XGBRUN_BLESS=1 cargo test --release --test broken_data` writes the texts anew; read the diff.
 

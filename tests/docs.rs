@@ -1,4 +1,5 @@
-//! What the documents show: commands name what exists, scripts parse, links lead somewhere, lists are whole.
+//! What the documents show: commands name what exists, scripts parse, links lead somewhere, lists
+//! are whole.
 
 use std::fs;
 use std::path::Path;
@@ -61,7 +62,8 @@ fn run(script: &str) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
-/// Errs unless `script` compiles; it ends before it does anything. Variables that documents take as given are there.
+/// Errs unless `script` compiles; it ends before it does anything. Variables that documents take as
+/// given are there.
 fn parses(script: &str) -> Result<(), String> {
     let given = "throw `compiled`; let p = 0; let model = 0; let booster = 0; let task = 0; let sampler = 0; let text = 0;";
     let (_, said) = run(&format!("{given} {script}"));

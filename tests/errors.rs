@@ -2,9 +2,9 @@
 //!
 //! `xgbrun check` finds the same, unless a line says why it cannot (`// check: …`).
 //!
-//! A script's first lines may give arguments (`// args: …`) and an exit code (`// exit: …`, else 2). `MODEL` in the
-//! arguments stands for a tiny model's folder, and in the text for where that was.
-//! `XGBRUN_BLESS=1 cargo test --release --test errors` writes the texts anew; read the diff.
+//! A script's first lines may give arguments (`// args: …`) and an exit code (`// exit: …`, else
+//! 2). `MODEL` in the arguments stands for a tiny model's folder, and in the text for where that
+//! was. `XGBRUN_BLESS=1 cargo test --release --test errors` writes the texts anew; read the diff.
 
 mod tiny;
 

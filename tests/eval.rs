@@ -1,4 +1,5 @@
-//! `xgbrun eval` as it is called, and the summary at the end of a run, on a tiny model; and a figure of a real one.
+//! `xgbrun eval` as it is called, and the summary at the end of a run, on a tiny model; and a
+//! figure of a real one.
 
 mod common;
 mod tiny;

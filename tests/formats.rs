@@ -1,4 +1,5 @@
-//! Every format on files that are right: the real ones as they are published, and small ones of each shape.
+//! Every format on files that are right: the real ones as they are published, and small ones of
+//! each shape.
 
 #[path = "common/tiny_parquet.rs"]
 mod tiny_parquet;

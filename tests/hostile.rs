@@ -1,9 +1,11 @@
-//! Scripts that want harm: `hostile/NAME.rhai`, and those that are made here since they are long or no text.
+//! Scripts that want harm: `hostile/NAME.rhai`, and those that are made here since they are long or
+//! no text.
 //!
-//! Each must end soon, in little memory, with an error in our words, and leave nothing but its run folder.
+//! Each must end soon, in little memory, with an error in our words, and leave nothing but its run
+//! folder.
 //!
-//! A script's first lines may give arguments (`// args: …`), an exit code (`// exit: …`, else 2) and what standard error
-//! must hold (`// says: …`).
+//! A script's first lines may give arguments (`// args: …`), an exit code (`// exit: …`, else 2)
+//! and what standard error must hold (`// says: …`).
 
 #![cfg(unix)]
 
@@ -236,7 +238,8 @@ fn run(command: &mut Command) -> Ended {
             libc::rlimit { rlim_cur: ADDRESSES, rlim_max: ADDRESSES },
             libc::rlimit { rlim_cur: 0, rlim_max: 0 },
         );
-        // SAFETY: both calls only read the structures, which live here; they are safe between fork and exec.
+        // SAFETY: both calls only read the structures, which live here; they are safe between fork
+        // and exec.
         let failed = unsafe {
             libc::setrlimit(libc::RLIMIT_AS, &addresses) | libc::setrlimit(libc::RLIMIT_CORE, &none)
         };
@@ -251,7 +254,8 @@ fn run(command: &mut Command) -> Ended {
     let (started, mut killed) = (Instant::now(), false);
     loop {
         let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
-        // SAFETY: both places are ours and large enough; `pid` is our child, which nobody else waits for.
+        // SAFETY: both places are ours and large enough; `pid` is our child, which nobody else
+        // waits for.
         let found = unsafe { libc::wait4(pid, &mut status, libc::WNOHANG, usage.as_mut_ptr()) };
         assert!(found >= 0, "cannot wait for a child: {}", std::io::Error::last_os_error());
         if found == pid {

@@ -1,4 +1,5 @@
-//! The recipes of kin methods, in their quick form on what is embedded: what makes each method what it is.
+//! The recipes of kin methods, in their quick form on what is embedded: what makes each method what
+//! it is.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,7 +8,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Numbers of the micro model: layers, a booster of rank 1 on all targets of a layer, its factors A and B of rank 8 on all layers, all weights.
+/// Numbers of the micro model: layers, a booster of rank 1 on all targets of a layer, its factors A
+/// and B of rank 8 on all layers, all weights.
 const LAYERS: usize = 8;
 const RANK_1: u64 = 2_816;
 const RANK_8: u64 = 8 * 8 * RANK_1;
@@ -109,7 +111,8 @@ fn cosine(peak: f64, n: usize) -> Vec<f64> {
         .collect()
 }
 
-/// What holds for each: kind, all layers or some, numbers trained a merge, steps a merge, each with its total in the summary.
+/// What holds for each: kind, all layers or some, numbers trained a merge, steps a merge, each with
+/// its total in the summary.
 fn shape(run: &Ran, merges: usize, kind: &str, steps: u64) -> Vec<Merge> {
     let found = run.merges();
     assert_eq!(found.len(), merges);

@@ -97,7 +97,8 @@ fn memory_on_smollm2_is_as_planned() -> Result<()> {
     compare(&fixed, [1, 15, 28], [2, 4, 8])
 }
 
-/// What merges leave behind 16-bit weights, or beside weights that stay as they are, counts too, of each model.
+/// What merges leave behind 16-bit weights, or beside weights that stay as they are, counts too, of
+/// each model.
 #[test]
 fn memory_of_merges_is_as_planned() -> Result<()> {
     let Some(model) = [common::GGUF, common::FOLDER].into_iter().find_map(common::model) else {

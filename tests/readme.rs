@@ -34,7 +34,8 @@ fn the_commands_of_the_readme_run() {
         let program =
             ["cargo run --release -- ", "xgbrun "].into_iter().find_map(|p| line.strip_prefix(p));
         let Some(arguments) = program.filter(|_| inside) else { continue };
-        // Comments are for the reader; RUN stands for a run folder, PATH for a model or data that the reader has.
+        // Comments are for the reader; RUN stands for a run folder, PATH for a model or data that
+        // the reader has.
         let arguments = arguments.split("  # ").next().unwrap().trim();
         let arguments = arguments
             .replace("model=PATH", "model=builtin:micro")

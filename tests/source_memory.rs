@@ -1,4 +1,5 @@
-//! Reading a model holds its weights once. Alone in its file, because it measures the whole process.
+//! Reading a model holds its weights once. Alone in its file, because it measures the whole
+//! process.
 
 #[cfg(target_os = "linux")]
 #[test]

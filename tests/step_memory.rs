@@ -1,4 +1,5 @@
-//! A training step takes the memory that the formula says. A process of its own, since peaks only rise.
+//! A training step takes the memory that the formula says. A process of its own, since peaks only
+//! rise.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! A booster: rank-r factors on chosen layers × targets (paper §1: r = 1 on a few layers), or whole tensors.
+//! A booster: rank-r factors on chosen layers × targets (paper §1: r = 1 on a few layers), or whole
+//! tensors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -54,7 +55,8 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
 pub enum Kind {
     /// Factors A and B on chosen linear modules.
     LowRank,
-    /// Whole tensors (LISA, BAdam, full fine-tuning); one that was loaded from an adapter may have factors beside them.
+    /// Whole tensors (LISA, BAdam, full fine-tuning); one that was loaded from an adapter may have
+    /// factors beside them.
     Dense,
 }
 
@@ -76,7 +78,8 @@ impl Kind {
     }
 }
 
-/// Layers in ascending order. Errors (class usage): one that the model does not have, or that is named twice.
+/// Layers in ascending order. Errors (class usage): one that the model does not have, or that is
+/// named twice.
 pub(super) fn layers_of(model: &Model, layers: &[usize]) -> Result<Vec<usize>> {
     let mut sorted = layers.to_vec();
     sorted.sort_unstable();
@@ -91,8 +94,8 @@ pub(super) fn layers_of(model: &Model, layers: &[usize]) -> Result<Vec<usize>> {
     Ok(sorted)
 }
 
-/// The roles that targets name, each once; all where none is named. Errors (class usage): one that the model does not
-/// have.
+/// The roles that targets name, each once; all where none is named. Errors (class usage): one that
+/// the model does not have.
 pub(super) fn roles_of(model: &Model, targets: &[String]) -> Result<Vec<Role>> {
     let known = model.roles();
     let names: Vec<&str> = known.iter().map(|r| r.name()).collect();
@@ -123,8 +126,8 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Reads names and numbers for a model. Errors (class usage): a layer or target that the model does not have, one
-    /// named twice, a rank beyond a target's smaller side.
+    /// Reads names and numbers for a model. Errors (class usage): a layer or target that the model
+    /// does not have, one named twice, a rank beyond a target's smaller side.
     pub fn new(
         model: &Model,
         layers: &[usize],
@@ -231,7 +234,8 @@ impl Booster {
         Ok(Self::from_overlay(Overlay::replacing(model.copies(&spec.names)?)))
     }
 
-    /// A dense booster without numbers, which takes no memory: it can be looked at, and get its numbers from a file.
+    /// A dense booster without numbers, which takes no memory: it can be looked at, and get its
+    /// numbers from a file.
     pub fn hollow(model: &Model, spec: &DenseSpec) -> Result<Self> {
         let zero = Tensor::zeros(1, model.factor_dtype(), model.device())?;
         let tensors = model.tensors().into_iter().filter(|(name, _)| spec.names.contains(name));
@@ -261,7 +265,8 @@ impl Booster {
         write_state(path, &state, &tensors)
     }
 
-    /// Takes up what was written to `path`. Errors (class data): a file that is missing, damaged or of another booster.
+    /// Takes up what was written to `path`. Errors (class data): a file that is missing, damaged or
+    /// of another booster.
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         let damaged = || format!("the booster in training in `{}`", path.display());
         let tensors = Safetensors::open(&[path.to_path_buf()])?;
@@ -304,8 +309,8 @@ impl Booster {
         }
     }
 
-    /// Takes over the moments of another one's optimiser, pruned as [`Optimizer::pruned`] says. Errors (class usage): it was not
-    /// trained, or trains tensors of other sizes.
+    /// Takes over the moments of another one's optimiser, pruned as [`Optimizer::pruned`] says.
+    /// Errors (class usage): it was not trained, or trains tensors of other sizes.
     pub fn inherit(&mut self, other: &Self, keeps: impl FnMut() -> bool) -> Result<()> {
         self.same_sizes(other)?;
         let Some(optimizer) = &other.optimizer else {

@@ -1,5 +1,5 @@
-//! Dense boosters: whole tensors of chosen layers, embedding, norms and head, as LISA (Pan et al. 2024), BAdam (Luo et al.
-//! 2024) and full fine-tuning train them.
+//! Dense boosters: whole tensors of chosen layers, embedding, norms and head, as LISA (Pan et al.
+//! 2024), BAdam (Luo et al. 2024) and full fine-tuning train them.
 
 use std::collections::BTreeSet;
 
@@ -28,10 +28,11 @@ pub struct DenseSpec {
 }
 
 impl DenseSpec {
-    /// Weights, and biases where there are some, of `targets` (all, where none is named) in `layers`, and `parts`.
+    /// Weights, and biases where there are some, of `targets` (all, where none is named) in
+    /// `layers`, and `parts`.
     ///
-    /// Errors (class usage): a layer or target that the model does not have, one named twice, nothing to train, targets
-    /// without a layer, a head that is the embedding.
+    /// Errors (class usage): a layer or target that the model does not have, one named twice,
+    /// nothing to train, targets without a layer, a head that is the embedding.
     pub fn new(model: &Model, layers: &[usize], targets: &[String], parts: Parts) -> Result<Self> {
         let (layers, roles) = (layers_of(model, layers)?, roles_of(model, targets)?);
         if layers.is_empty() && !targets.is_empty() {
@@ -186,8 +187,9 @@ mod tests {
         Ok(())
     }
 
-    /// A step of plain descent against gradients that `model::tests` holds against autograd, then merges: the whole way is
-    /// W', half of it is half way, and what nobody asked for keeps its bits.
+    /// A step of plain descent against gradients that `model::tests` holds against autograd, then
+    /// merges: the whole way is W', half of it is half way, and what nobody asked for keeps its
+    /// bits.
     #[test]
     fn a_step_moves_what_was_asked_for_along_its_gradient() -> Result<()> {
         let everything = Parts { embedding: true, norms: true, head: false };
@@ -255,7 +257,8 @@ mod tests {
         Ok(())
     }
 
-    /// The network with the overlay's tensors has the gradients of the network into which they were merged.
+    /// The network with the overlay's tensors has the gradients of the network into which they were
+    /// merged.
     #[test]
     fn gradients_are_those_of_the_merged_model() -> Result<()> {
         for tied in [true, false] {
@@ -286,7 +289,8 @@ mod tests {
         Ok(())
     }
 
-    /// Weight decay without a gradient to speak of: W shrinks by 1 − lr·decay a step, as PyTorch's decoupled decay.
+    /// Weight decay without a gradient to speak of: W shrinks by 1 − lr·decay a step, as PyTorch's
+    /// decoupled decay.
     #[test]
     fn adamw_decays_whole_tensors_and_the_penalty_pulls_them_back() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F64)?;

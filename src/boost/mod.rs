@@ -1,4 +1,5 @@
-//! Boosters: weak learners, of low rank or whole tensors, trained over a frozen model, merged into it, and kept.
+//! Boosters: weak learners, of low rank or whole tensors, trained over a frozen model, merged into
+//! it, and kept.
 
 pub mod adapter;
 pub mod booster;

@@ -1,6 +1,7 @@
 //! What a batch says about where to train: the gradient of each weight, looked at and let go.
 //!
-//! The gradients exist a layer at a time, so that a probe of all layers takes no more memory than the largest one.
+//! The gradients exist a layer at a time, so that a probe of all layers takes no more memory than
+//! the largest one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,8 +51,9 @@ pub fn norm(model: &Model, name: &str) -> Result<Option<f64>> {
     own.map(|(_, tensor)| Ok(elementwise::squares(tensor)?.sqrt())).transpose()
 }
 
-/// The same pairs with the first right singular vectors of their weights' gradients as A, and B zero: the first step on this
-/// batch is then the best of its rank (LoRA-GA, arXiv 2407.05000, takes A so). Rows have the length of a Kaiming start.
+/// The same pairs with the first right singular vectors of their weights' gradients as A, and B
+/// zero: the first step on this batch is then the best of its rank (LoRA-GA, arXiv 2407.05000,
+/// takes A so). Rows have the length of a Kaiming start.
 pub fn aligned(model: &Model, batch: &Batch, overlay: &Overlay) -> Result<Overlay> {
     let modules = overlay.pairs().keys().copied().collect();
     let mut pairs = BTreeMap::new();
@@ -97,8 +99,9 @@ fn each_gradient(
     Ok(nll.iter().sum::<f64>() * weight)
 }
 
-/// The `rank` first right singular vectors of a matrix [out, in] as rows [rank, in] of length 1, by subspace iteration in f64.
-/// Directions that the matrix does not have are filled with others at right angles.
+/// The `rank` first right singular vectors of a matrix [out, in] as rows [rank, in] of length 1, by
+/// subspace iteration in f64. Directions that the matrix does not have are filled with others at
+/// right angles.
 fn leading_rows(matrix: &Tensor, rank: usize) -> Result<Tensor> {
     /// The error of the leading vector falls by (σ₂/σ₁)² with each.
     const ITERATIONS: usize = 30;
@@ -116,7 +119,8 @@ fn leading_rows(matrix: &Tensor, rank: usize) -> Result<Tensor> {
     Ok(Tensor::new(rows.concat(), matrix.device())?.reshape((rank, inner))?)
 }
 
-/// Makes rows orthonormal, in their order; one that lies among those before is replaced by a drawn one.
+/// Makes rows orthonormal, in their order; one that lies among those before is replaced by a drawn
+/// one.
 fn orthonormal(rows: &mut [Vec<f64>], stream: &mut Stream) {
     let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
     for i in 0..rows.len() {

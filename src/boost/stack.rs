@@ -22,8 +22,8 @@ impl Stack {
         Ok(())
     }
 
-    /// All as one pair a module, of the sum of their ranks; `None` without factors. Scales that are the same for all of a
-    /// module are kept as its scale, others go into B.
+    /// All as one pair a module, of the sum of their ranks; `None` without factors. Scales that are
+    /// the same for all of a module are kept as its scale, others go into B.
     pub fn overlay(self) -> Result<Option<Overlay>> {
         let one = |(key, pairs): ((usize, Role), Vec<Pair>)| {
             let common = pairs.first().map_or(1.0, |p| p.scale);

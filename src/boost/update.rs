@@ -1,8 +1,9 @@
-//! What a merge adds to the weights: measured, kept as a file of the run, read again and added once more.
+//! What a merge adds to the weights: measured, kept as a file of the run, read again and added once
+//! more.
 //!
-//! The file of a booster of low rank holds A and B by the names that PEFT gives them; that of a dense one holds
-//! η (W' − W) by the published names; one that was loaded from an adapter may hold both. All numbers are f32. The metadata
-//! say kind, round, η and the scale of each product.
+//! The file of a booster of low rank holds A and B by the names that PEFT gives them; that of a
+//! dense one holds η (W' − W) by the published names; one that was loaded from an adapter may hold
+//! both. All numbers are f32. The metadata say kind, round, η and the scale of each product.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -112,8 +113,8 @@ impl Update {
         layers.into_iter().collect()
     }
 
-    /// Frobenius norm of what is added to all weights of a layer together, by layer; embedding, final norm and head are in
-    /// none. Norms that are no numbers are left out.
+    /// Frobenius norm of what is added to all weights of a layer together, by layer; embedding,
+    /// final norm and head are in none. Norms that are no numbers are left out.
     pub fn norms(&self) -> Result<BTreeMap<usize, f64>> {
         let mut squares: BTreeMap<usize, f64> = BTreeMap::new();
         for (&(layer, _), pair) in self.factors.pairs() {
@@ -152,8 +153,8 @@ impl Update {
 
     /// Reads a booster's file for `model`.
     ///
-    /// Errors (class data): a file that is missing or damaged, that is no booster's or of a later version, tensors that the
-    /// model does not have or that have another shape.
+    /// Errors (class data): a file that is missing or damaged, that is no booster's or of a later
+    /// version, tensors that the model does not have or that have another shape.
     pub fn load(path: &Path, model: &Model) -> Result<Self> {
         let shown = format!("the booster in `{}`", path.display());
         let tensors = Safetensors::open(&[path.to_path_buf()])?;
@@ -221,8 +222,9 @@ impl Update {
         Ok(Self { round: header.round, eta, factors: Overlay::new(pairs), deltas: whole })
     }
 
-    /// Adds it to a model as it was when the update was made. Of low rank the weights become those that the merge gave, bit
-    /// for bit; those of whole tensors may differ by the rounding of one sum.
+    /// Adds it to a model as it was when the update was made. Of low rank the weights become those
+    /// that the merge gave, bit for bit; those of whole tensors may differ by the rounding of one
+    /// sum.
     pub fn add(&self, model: &mut Model) -> Result<()> {
         model.merge(&self.factors, self.eta)?;
         if self.deltas.is_empty() { Ok(()) } else { model.add(&self.deltas) }
@@ -234,7 +236,8 @@ impl Update {
         self.deltas.keys().try_for_each(|name| model.suppose_changed(name))
     }
 
-    /// Adds the boosters in `files`, each multiplied by its weight, in their order; one is held at a time. Errors as [`Update::load`].
+    /// Adds the boosters in `files`, each multiplied by its weight, in their order; one is held at
+    /// a time. Errors as [`Update::load`].
     pub fn add_files(files: &[(PathBuf, f64)], model: &mut Model) -> Result<()> {
         files
             .iter()

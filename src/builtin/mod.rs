@@ -1,4 +1,5 @@
-//! What is embedded in the program: a small model, and a small world of facts and questions that it was pretrained on.
+//! What is embedded in the program: a small model, and a small world of facts and questions that it
+//! was pretrained on.
 
 pub mod world;
 
@@ -52,10 +53,12 @@ pub struct Task {
     pub splits: BTreeMap<String, (String, String)>,
 }
 
-/// The data set called `name`, as files would hold it: `microworld` (eight tasks in the JSON of LLM-Adapters),
-/// `microworld/boolq` (one of them), `microworld@7` (the eight with the facts divided among train, validation and test by seed
-/// 7 instead of the world's own), `microworld-text`, `microworld-questions`, `microworld-exercises` and
-/// `microworld-school` (JSONL for pretraining: facts and stories; questions without choices; finding words; questions with choices). `None` for another name.
+/// The data set called `name`, as files would hold it: `microworld` (eight tasks in the JSON of
+/// LLM-Adapters), `microworld/boolq` (one of them), `microworld@7` (the eight with the facts
+/// divided among train, validation and test by seed 7 instead of the world's own),
+/// `microworld-text`, `microworld-questions`, `microworld-exercises` and `microworld-school` (JSONL
+/// for pretraining: facts and stories; questions without choices; finding words; questions with
+/// choices). `None` for another name.
 pub fn data(name: &str) -> Option<Vec<Task>> {
     let world = World::new(SEED);
     if DATA[1..].contains(&name) {

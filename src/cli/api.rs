@@ -23,9 +23,11 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "xgbrun api", bin_name = "xgbrun api", max_term_width = 110, after_help = HELP)]
 pub struct ApiArgs {
-    /// A name: `fit`, `model.booster`, `data::load`, `cosine`, a noun such as `model`, an option such as `lr`
+    /// A name: `fit`, `model.booster`, `data::load`, `cosine`, a noun such as `model`, an option
+    /// such as `lr`
     term: Option<String>,
-    /// Write what an editor's Rhai language server reads: `xgbrun.d.rhai` and the standard library's modules
+    /// Write what an editor's Rhai language server reads: `xgbrun.d.rhai` and the standard
+    /// library's modules
     #[arg(long, value_name = "DIR", conflicts_with = "term")]
     definitions: Option<PathBuf>,
     /// Write the same as pages in Markdown, one a noun
@@ -114,7 +116,8 @@ fn heading(noun: &str) -> String {
     }
 }
 
-/// What `term` means: what is called so, what belongs to the noun of that name, or what mentions an option of that name.
+/// What `term` means: what is called so, what belongs to the noun of that name, or what mentions an
+/// option of that name.
 fn about(entries: &[Entry], term: &str, width: usize) -> Result<String> {
     let word = term.split('(').next().unwrap_or(term).trim().trim_end_matches(['.', ':']);
     let word = word.strip_prefix("std/").unwrap_or(word);

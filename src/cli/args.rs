@@ -59,10 +59,12 @@ pub struct RecipeArgs {
     pub compute: ComputeArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// Let the recipe fetch any model and data set from the Hugging Face hub, not only those that `-p` names
+    /// Let the recipe fetch any model and data set from the Hugging Face hub, not only those that
+    /// `-p` names
     #[arg(long)]
     pub allow_hub: bool,
-    /// How long one fit goes on, in seconds, before it is kept as it is then, to be resumed from there
+    /// How long one fit goes on, in seconds, before it is kept as it is then, to be resumed from
+    /// there
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub checkpoint: u64,
 }
@@ -114,12 +116,12 @@ pub struct ResumeArgs {
     /// The run folder
     #[arg(long, value_name = "RUN", required = true)]
     pub resume: PathBuf,
-    /// Keep the first N boosters only, and do what follows anew: also of a run that has ended, with a recipe that was changed
-    /// in the run folder, or with other parameters
+    /// Keep the first N boosters only, and do what follows anew: also of a run that has ended, with
+    /// a recipe that was changed in the run folder, or with other parameters
     #[arg(long, value_name = "N")]
     pub from_round: Option<usize>,
-    /// Go on where the program's version, its threads, the device or its kernels are others: numbers may then differ in their
-    /// last bits from those of the run had it not stopped
+    /// Go on where the program's version, its threads, the device or its kernels are others:
+    /// numbers may then differ in their last bits from those of the run had it not stopped
     #[arg(long)]
     pub allow_inexact: bool,
     /// Set a parameter; with `--from-round` to another value than the run had. Of a model or data
@@ -143,7 +145,8 @@ pub struct ResumeArgs {
 }
 
 impl ResumeArgs {
-    /// What a run was started with, `manifest`, and what is said otherwise now. Errors as [`ComputeArgs::open`].
+    /// What a run was started with, `manifest`, and what is said otherwise now. Errors as
+    /// [`ComputeArgs::open`].
     pub fn settings(&self, manifest: &Manifest) -> Result<Settings> {
         let device = device::select(&manifest.device)?;
         let threads = self.threads.map_or(manifest.threads, |n| n as usize);
@@ -200,24 +203,27 @@ Examples:
 pub struct EvalArgs {
     /// A model folder, a GGUF file or a Hugging Face id
     pub model: String,
-    /// A file, a folder with files for train, validation and test, or a folder of such folders: several tasks
+    /// A file, a folder with files for train, validation and test, or a folder of such folders:
+    /// several tasks
     #[arg(long, value_name = "FILE|DIR")]
     pub data: String,
     /// How data files are read: json, jsonl, csv, tsv, parquet or text [default: by the ending of
     /// their names]
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
-    /// How questions are worded: alpaca, cloze, llm-adapters, none or chat, the model's own [default: alpaca]
+    /// How questions are worded: alpaca, cloze, llm-adapters, none or chat, the model's own
+    /// [default: alpaca]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
-    /// How answers are found: lm-eval (choices by their likelihood), llm-adapters (generated, 4 beams) or perplexity
-    /// [default: what suits the items]
+    /// How answers are found: lm-eval (choices by their likelihood), llm-adapters (generated, 4
+    /// beams) or perplexity [default: what suits the items]
     #[arg(long, value_name = "NAME")]
     pub protocol: Option<String>,
     /// A PEFT LoRA adapter to lay over the model
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<String>,
-    /// How a GGUF file's tokenizer splits texts, by llama.cpp's name: llama-bpe, qwen2, … [default: as the file says]
+    /// How a GGUF file's tokenizer splits texts, by llama.cpp's name: llama-bpe, qwen2, … [default:
+    /// as the file says]
     #[arg(long, value_name = "NAME")]
     pub pre_tokenizer: Option<String>,
     /// Which part of a data folder: train, validation or test [default: test, or validation if
@@ -227,8 +233,8 @@ pub struct EvalArgs {
     /// Only the first N items; of text, the first N sequences
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub items: Option<u64>,
-    /// The most tokens of a sequence: text is divided, other rows are cut, questions with choices left out
-    /// [default: 256; for choices what the model can see]
+    /// The most tokens of a sequence: text is divided, other rows are cut, questions with choices
+    /// left out [default: 256; for choices what the model can see]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     pub max_length: Option<u64>,
     /// The day that a chat template writes where it asks for today's, as 2026-01-31
@@ -307,7 +313,8 @@ pub struct AskArgs {
     /// The most tokens of an answer in text
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
-    /// How the question is worded: alpaca, cloze, llm-adapters, none or chat, the model's own [default: as in the run]
+    /// How the question is worded: alpaca, cloze, llm-adapters, none or chat, the model's own
+    /// [default: as in the run]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
     /// The day that a chat template writes where it asks for today's, as 2026-01-31
@@ -346,7 +353,8 @@ pub struct ExportArgs {
     /// Write a Hugging Face folder with the boosters merged into the weights
     #[arg(long, value_name = "DIR", group = "form")]
     pub merged: Option<PathBuf>,
-    /// The most MiB of weights in a file of that folder; more are written as shards with an index [default: 5 GB]
+    /// The most MiB of weights in a file of that folder; more are written as shards with an index
+    /// [default: 5 GB]
     #[arg(long, value_name = "N", requires = "merged")]
     pub max_shard_mib: Option<usize>,
     /// Write a PEFT LoRA adapter for the base
@@ -390,7 +398,8 @@ pub struct ReportArgs {
     /// Run folders
     #[arg(required = true, value_name = "RUN")]
     pub runs: Vec<PathBuf>,
-    /// The file to write [default: report.html in the run folder; of several runs, in the current folder]
+    /// The file to write [default: report.html in the run folder; of several runs, in the current
+    /// folder]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
@@ -420,7 +429,8 @@ pub struct Compute {
 }
 
 impl ComputeArgs {
-    /// As [`ComputeArgs::open`], with the storage type `kept`. Errors (class usage) also where another one is asked for.
+    /// As [`ComputeArgs::open`], with the storage type `kept`. Errors (class usage) also where
+    /// another one is asked for.
     pub fn open_as(&self, kept: &str) -> Result<Compute> {
         if self.dtype != "auto" && self.dtype != kept {
             bail_usage!(
@@ -432,7 +442,8 @@ impl ComputeArgs {
         Ok(Compute { dtype: device::storage_dtype(kept, &compute.device)?, ..compute })
     }
 
-    /// Opens the device and sizes the thread pool. Errors (class usage): a name that is not known, a device that is not there.
+    /// Opens the device and sizes the thread pool. Errors (class usage): a name that is not known,
+    /// a device that is not there.
     pub fn open(&self) -> Result<Compute> {
         let device = device::select(&self.device)?;
         let threads = device::set_threads(self.threads.map(|n| n as usize))?;

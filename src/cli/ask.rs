@@ -123,7 +123,8 @@ impl Answer {
 }
 
 impl Prompt {
-    /// Errors: a question that is longer than the model sees (class usage), what the template or the tokenizer refuses.
+    /// Errors: a question that is longer than the model sees (class usage), what the template or
+    /// the tokenizer refuses.
     fn new(
         question: &Instruction,
         template: Template,
@@ -209,7 +210,8 @@ fn named(round: usize) -> String {
     if round == 0 { "the base".into() } else { label(round) }
 }
 
-/// Of choices a table with a column a round, the winners marked by `*`; of texts one below the other.
+/// Of choices a table with a column a round, the winners marked by `*`; of texts one below the
+/// other.
 fn table(question: &Instruction, rounds: &[usize], answers: &[(usize, Answer)]) -> String {
     let shown: Vec<&(usize, Answer)> =
         answers.iter().filter(|(round, _)| rounds.contains(round)).collect();

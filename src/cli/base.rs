@@ -98,8 +98,9 @@ pub fn open(kept: &Kept, places: &Places, compute: &Compute) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// Errors (class data) where the base and all boosters of a run give other weights than it ended with, by their digest. A program,
-/// device or kernels that are not those of the run may give other last bits, so nothing is said then.
+/// Errors (class data) where the base and all boosters of a run give other weights than it ended
+/// with, by their digest. A program, device or kernels that are not those of the run may give other
+/// last bits, so nothing is said then.
 pub fn agrees(kept: &Kept, model: &Model) -> Result<()> {
     let Manifest { engine, kernels, device: before, .. } = &kept.manifest;
     if engine != env!("CARGO_PKG_VERSION")

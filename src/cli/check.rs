@@ -79,7 +79,8 @@ fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
     lines
 }
 
-/// What is said where a recipe's way depends on what it measures; `line` is the first call that differs.
+/// What is said where a recipe's way depends on what it measures; `line` is the first call that
+/// differs.
 pub(super) fn depends(line: Option<usize>) -> String {
     let place = line.map_or(String::new(), |line| format!(", the first time before line {line}"));
     format!("what it does depends on what it measures{place}")

@@ -110,8 +110,8 @@ struct Set {
     template: Option<Template>,
 }
 
-/// The sets that are asked for: one, or one of each task. Errors: a split or template that is not known or does not apply
-/// (class usage); data that cannot be read.
+/// The sets that are asked for: one, or one of each task. Errors: a split or template that is not
+/// known or does not apply (class usage); data that cannot be read.
 fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
     let split = args.split.as_deref().map(parse_split).transpose()?;
     let template = args.template.as_deref().map(Template::parse).transpose()?;
@@ -270,7 +270,8 @@ fn parse_split(name: &str) -> Result<Split> {
 /// A task's name, which of its splits, and the items.
 type Part = (String, Option<Split>, Vec<Item>);
 
-/// The items of a folder's split, for each task: the one asked for, else test, else validation with a note.
+/// The items of a folder's split, for each task: the one asked for, else test, else validation with
+/// a note.
 fn parts_of(
     args: &EvalArgs,
     mut files: DataFiles,

@@ -1,4 +1,5 @@
-//! The heat map of a run: layers against rounds, by what each booster gained. Lines are a pure function of what is known.
+//! The heat map of a run: layers against rounds, by what each booster gained. Lines are a pure
+//! function of what is known.
 
 use crate::host::Step;
 use crate::run::{Evaluation, Merge};
@@ -162,7 +163,8 @@ impl HeatMap {
         self.ended = true;
     }
 
-    /// The map, if something was merged and there is room, and the figures, for a terminal of `columns` × `rows` at `now`.
+    /// The map, if something was merged and there is room, and the figures, for a terminal of
+    /// `columns` × `rows` at `now`.
     pub fn lines(&self, columns: usize, rows: usize, paint: Paint, now: f64) -> Vec<String> {
         let mut lines = self.map(columns.saturating_sub(1), rows, paint).unwrap_or_default();
         lines.extend(self.figures(columns.saturating_sub(1), now));
@@ -193,7 +195,8 @@ impl HeatMap {
         let count = self.total.unwrap_or(0).max(done);
         let (each, wide) = match self.total {
             Some(_) => (count.div_ceil(room), (room / count).clamp(1, 2)),
-            // As the end is not known, columns double what they hold when there is no room for more.
+            // As the end is not known, columns double what they hold when there is no room for
+            // more.
             None => (count.div_ceil(room).next_power_of_two(), 1),
         };
         let mut gains: Vec<f64> = self.boosters.iter().filter_map(|(_, gain)| *gain).collect();
@@ -256,7 +259,8 @@ impl HeatMap {
         }
     }
 
-    /// `round 24 of 64 · loss 0.2089 · 495 tokens/s · 3 min left · validation accuracy 0.2833`, as much of it as fits.
+    /// `round 24 of 64 · loss 0.2089 · 495 tokens/s · 3 min left · validation accuracy 0.2833`, as
+    /// much of it as fits.
     fn figures(&self, columns: usize, now: f64) -> Option<String> {
         let done = self.boosters.len();
         let of = self.total.map_or(String::new(), |total| format!(" of {}", total.max(done)));

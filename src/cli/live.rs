@@ -1,4 +1,5 @@
-//! A run on a terminal: what is said scrolls by, and below it stands a block of lines that is drawn over in place.
+//! A run on a terminal: what is said scrolls by, and below it stands a block of lines that is drawn
+//! over in place.
 
 use std::env::var;
 use std::io::stderr;
@@ -22,8 +23,8 @@ struct Block {
 }
 
 impl Block {
-    /// What draws `lines` over those that were drawn before, in one piece so that nothing flickers, with `above` (whole
-    /// lines, or nothing) said over them.
+    /// What draws `lines` over those that were drawn before, in one piece so that nothing flickers,
+    /// with `above` (whole lines, or nothing) said over them.
     fn draw(&mut self, above: &str, lines: &[String], columns: usize) -> String {
         // A terminal that became narrower has broken long lines into several.
         let up: usize = self.drawn.iter().map(|n| n.div_ceil(columns.max(1)).max(1)).sum();

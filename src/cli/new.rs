@@ -31,7 +31,8 @@ pub struct NewArgs {
 
 /// Writes the recipe and says what can be done with it.
 ///
-/// Errors (class usage): a name that is none, a file that is there already, a folder that is not there.
+/// Errors (class usage): a name that is none, a file that is there already, a folder that is not
+/// there.
 pub fn run(args: &NewArgs) -> Result<()> {
     let path = path(&args.name)?;
     let mut file = File::create_new(&path).map_err(|e| match e.kind() {

@@ -1,4 +1,5 @@
-//! `xgbrun plan RECIPE`: layers, parameters, operations, memory and time of each round, before anything is trained.
+//! `xgbrun plan RECIPE`: layers, parameters, operations, memory and time of each round, before
+//! anything is trained.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
@@ -71,7 +72,8 @@ struct Held {
     data: f64,
 }
 
-/// The part of the memory that merges leave: the rests of 16-bit weights, or boosters beside weights that stay as they are.
+/// The part of the memory that merges leave: the rests of 16-bit weights, or boosters beside
+/// weights that stay as they are.
 const LEFT: &str = "what merges left";
 
 struct Plan {
@@ -150,7 +152,8 @@ impl Plan {
                         fit.recompute,
                     ) as f64
                         / MIB;
-                    // The numbers, their gradients and the optimiser's two moments; dense copies are merged through a difference.
+                    // The numbers, their gradients and the optimiser's two moments; dense copies
+                    // are merged through a difference.
                     factors =
                         factors.max((fit.parameters as f64 * 16.0 + fit.dense as f64 * 4.0) / MIB);
                     at(left, factors, bytes);

@@ -104,7 +104,8 @@ fn next(finished: &Finished) -> [String; 3] {
     ]
 }
 
-/// A table of the tasks, where there were several: the test metric at first and at last, the commonest answer's share, items.
+/// A table of the tasks, where there were several: the test metric at first and at last, the
+/// commonest answer's share, items.
 fn tasks(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Vec<String> {
     let Some((tuned, tasks)) = tuned.and_then(|t| Some((t, t.metrics.get("tasks")?.as_object()?)))
     else {

@@ -13,7 +13,8 @@ use crate::run::Merge;
 /// The least time between two plain lines of progress, and between two of merges.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// The console that fits standard error; with `quiet` it shows what the recipe prints and no progress.
+/// The console that fits standard error; with `quiet` it shows what the recipe prints and no
+/// progress.
 pub fn console(quiet: bool) -> Arc<dyn Console> {
     if quiet {
         Arc::new(Quiet)
@@ -35,7 +36,8 @@ pub fn answers() -> bool {
     stdin().is_terminal() && stderr().is_terminal()
 }
 
-/// Asks a question that is answered at the terminal with a line; anything but yes, and nobody at a terminal, is a no.
+/// Asks a question that is answered at the terminal with a line; anything but yes, and nobody at a
+/// terminal, is a no.
 pub fn asks(question: &str) -> bool {
     if !answers() {
         return false;
@@ -55,7 +57,8 @@ pub fn asks(question: &str) -> bool {
     read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str())
 }
 
-/// Columns to write to on standard output: those of the terminal, up to 110, or 100 where it is none.
+/// Columns to write to on standard output: those of the terminal, up to 110, or 100 where it is
+/// none.
 pub fn stdout_width() -> usize {
     size(libc::STDOUT_FILENO).map_or(100, |(columns, _)| columns.min(110))
 }

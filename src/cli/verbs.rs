@@ -1,5 +1,5 @@
-//! The first word of the command line decides: a path that ends in `.rhai` or holds a `/` is a recipe, anything else
-//! names a verb.
+//! The first word of the command line decides: a path that ends in `.rhai` or holds a `/` is a
+//! recipe, anything else names a verb.
 
 use std::ffi::OsString;
 
@@ -34,7 +34,8 @@ pub enum Invocation {
 /// A verb: its name, its page, and how the words from it on are read.
 type Verb = (&'static str, fn() -> Command, fn(Vec<OsString>) -> Invocation);
 
-/// The verbs, as the first page lists them. A new one is a line here, one in [`Invocation`] and one in `cli::main`.
+/// The verbs, as the first page lists them. A new one is a line here, one in [`Invocation`] and one
+/// in `cli::main`.
 const VERBS: &[Verb] = &[
     ("run", RunArgs::command, |words| Invocation::Run(RunArgs::parse_from(words))),
     ("new", NewArgs::command, |words| Invocation::New(NewArgs::parse_from(words))),
@@ -53,7 +54,8 @@ const HELP: &str = "help";
 /// What goes on with a run.
 const RESUME: &str = "--resume";
 
-/// Reads the command line, whose first word is the program's name; clap answers `--help` and its own complaints itself.
+/// Reads the command line, whose first word is the program's name; clap answers `--help` and its
+/// own complaints itself.
 ///
 /// Errors (class usage): a first word that is neither a recipe nor a verb.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation> {

@@ -10,9 +10,10 @@ use super::item::{Before, Instruction, Place};
 const NUMBERED: [(&str, &str); 4] =
     [("Answer", "\n\n"), ("Solution", "\n\n"), ("Ending", "\n\n"), ("Option", " ")];
 
-/// The choices are those that the end names (`Answer format: a/b`), else those that are numbered in it (`Answer1: … Answer2: …`,
-/// as well `Solution`, `Ending`, `Option`), or true and false where it says "true or false"; the last two get the end that
-/// the data sets have. Without choices the answer is open.
+/// The choices are those that the end names (`Answer format: a/b`), else those that are numbered in
+/// it (`Answer1: … Answer2: …`, as well `Solution`, `Ending`, `Option`), or true and false where it
+/// says "true or false"; the last two get the end that the data sets have. Without choices the
+/// answer is open.
 ///
 /// The label says nothing: nobody knows the right answer.
 pub fn question(text: &str) -> Instruction {

@@ -33,12 +33,14 @@ const MARKS: [char; 2] = ['\u{f0000}', '\u{f0001}'];
 /// What can be done where a template does not do for conversations.
 pub(super) const OWN: &str = "a template of the recipe can word conversations: `template: #{ text: \"{% for m in messages %}…{% endfor %}\" }`";
 
-/// The work that a template may do on an item, in minijinja's measure: steps taken, or 64 bytes made. So neither loops without
-/// end nor texts that double themselves (64 MiB are made at most) take the machine.
+/// The work that a template may do on an item, in minijinja's measure: steps taken, or 64 bytes
+/// made. So neither loops without end nor texts that double themselves (64 MiB are made at most)
+/// take the machine.
 pub(super) const FUEL: u64 = 1 << 20;
 
 impl ChatTemplate {
-    /// The template of the model behind `tokenizer`. Errors (class data) where it has none, or none that is valid.
+    /// The template of the model behind `tokenizer`. Errors (class data) where it has none, or none
+    /// that is valid.
     pub fn of(tokenizer: &dyn Encode) -> Result<Self> {
         let Some(text) = tokenizer.chat_template() else {
             let none = match tokenizer.other_templates() {
@@ -72,8 +74,8 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// Compiles a template, for a model whose sequences begin and end with the tokens written `bos` and `eos`.
-    /// Errors (class data): a text that is no Jinja.
+    /// Compiles a template, for a model whose sequences begin and end with the tokens written `bos`
+    /// and `eos`. Errors (class data): a text that is no Jinja.
     pub fn new(text: &str, bos: &str, eos: &str) -> Result<Self> {
         let damaged = |e: minijinja::Error| {
             Error::data(format!(
@@ -112,8 +114,9 @@ impl ChatTemplate {
 
     /// The conversation as a text; with `ask`, up to where the assistant begins to speak.
     ///
-    /// Errors (class data), at its place: what the template refuses, such as turns out of order; one that asks for the date, since
-    /// a run would not be the same tomorrow; one that does not come to an end.
+    /// Errors (class data), at its place: what the template refuses, such as turns out of order;
+    /// one that asks for the date, since a run would not be the same tomorrow; one that does not
+    /// come to an end.
     pub fn render(&self, chat: &Chat, ask: bool) -> Result<String> {
         self.text(NAME, &seen(&chat.messages), ask, chat)
     }
@@ -123,8 +126,8 @@ impl ChatTemplate {
         self.text(NAME, messages, ask, chat)
     }
 
-    /// The text in pieces: what stands in `{% generation %}` blocks is supervised, as in transformers'
-    /// `return_assistant_tokens_mask`.
+    /// The text in pieces: what stands in `{% generation %}` blocks is supervised, as in
+    /// transformers' `return_assistant_tokens_mask`.
     pub(super) fn marked(&self, messages: &[Value], chat: &Chat) -> Result<Vec<Piece>> {
         let marked = self.text(MARKED, messages, false, chat)?;
         let plain = self.text(NAME, messages, false, chat)?;
@@ -173,7 +176,8 @@ impl ChatTemplate {
     }
 }
 
-/// Names under which messages hold what was thought before the answer; templates read one or another of them.
+/// Names under which messages hold what was thought before the answer; templates read one or
+/// another of them.
 pub(super) const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// Messages as transformers hands them to a template: thoughts by each name that templates know.
@@ -191,7 +195,8 @@ pub(super) fn seen(messages: &[Message]) -> Vec<Value> {
     messages.iter().map(|message| Value::Object(seen(message))).collect()
 }
 
-/// An instruction as a conversation: what stands before, its question, and the answer where it is wanted.
+/// An instruction as a conversation: what stands before, its question, and the answer where it is
+/// wanted.
 pub fn conversation(item: &Instruction, answered: bool) -> Chat {
     let mut messages = vec![];
     if !item.before.system.is_empty() {
@@ -233,8 +238,9 @@ fn reason(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)
 }
 
-/// The template with a scope, and with a scope and marks, in the place of `{% generation %}` blocks, with which transformers finds
-/// the assistant's turns. The same twice where there are none.
+/// The template with a scope, and with a scope and marks, in the place of `{% generation %}`
+/// blocks, with which transformers finds the assistant's turns. The same twice where there are
+/// none.
 pub(super) fn generation_tags(text: &str) -> Result<[String; 2]> {
     let tag = |name: &str| Regex::new(&format!(r"\{{%([-+]?)\s*{name}\s*([-+]?)%\}}"));
     let (open, close) = (tag("generation")?, tag("endgeneration")?);

@@ -18,7 +18,8 @@ pub struct ChoiceItem {
     pub prompt: Vec<u32>,
     /// Tokens of each choice, with no end-of-sequence token.
     pub choices: Vec<Vec<u32>>,
-    /// Characters of each choice, a space before it aside: what lm-evaluation-harness divides by for `acc_norm`.
+    /// Characters of each choice, a space before it aside: what lm-evaluation-harness divides by
+    /// for `acc_norm`.
     pub choice_chars: Vec<usize>,
     /// What the choices are called, as many.
     pub names: Vec<String>,
@@ -60,8 +61,8 @@ impl fmt::Display for ChoiceReport {
     }
 }
 
-/// An instruction with its right choice; `None` for an item that has none, which is counted. Errors (class data): a record
-/// that no template has worded.
+/// An instruction with its right choice; `None` for an item that has none, which is counted. Errors
+/// (class data): a record that no template has worded.
 pub(super) fn scorable<'a>(
     item: &'a Item,
     report: &mut ChoiceReport,
@@ -76,9 +77,9 @@ pub(super) fn scorable<'a>(
 }
 
 /// Encodes the items that can be scored, in their order. Prompt and choices are one text to the
-/// model: where that gives other tokens than the two apart, the border of all choices of the item is
-/// that of lm-evaluation-harness, and counted. `max_length` is the most tokens that the model takes;
-/// nothing is cut.
+/// model: where that gives other tokens than the two apart, the border of all choices of the item
+/// is that of lm-evaluation-harness, and counted. `max_length` is the most tokens that the model
+/// takes; nothing is cut.
 ///
 /// # Errors
 /// What the tokenizer or the template refuses, naming the item, and no item that can be scored.

@@ -170,10 +170,11 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 ///   left out of the loss, the published rule (`train_on_inputs` false); where the last spaces of
 ///   the prompt join the answer's first word in one token, that token counts as answer.
 /// * `none`: as `alpaca`, with nothing around prompt and answer.
-/// * `chat`: the model's own template over the conversation; the assistant's turns are supervised, with the token that ends
-///   them. The text is tokenised at once, as transformers does, and begins as the template says: with no beginning-of-sequence token
-///   where it writes none. A token with any part of an answer counts as answer. Where the template rewrites what stands before a
-///   turn, [`crate::data::turns::How`] says what is done, and the report how often.
+/// * `chat`: the model's own template over the conversation; the assistant's turns are supervised,
+///   with the token that ends them. The text is tokenised at once, as transformers does, and begins
+///   as the template says: with no beginning-of-sequence token where it writes none. A token with
+///   any part of an answer counts as answer. Where the template rewrites what stands before a turn,
+///   [`crate::data::turns::How`] says what is done, and the report how often.
 /// * Token rows are taken as they are; an id beyond the vocabulary is an error.
 /// * A text is divided into consecutive blocks of `max_length` tokens. It opens with the
 ///   beginning-of-sequence token if the model wants one and closes with the end-of-sequence token
@@ -212,8 +213,8 @@ pub fn encode_train(
     Ok(out)
 }
 
-/// Encodes one item as [`encode_train`] does; `None` where no token of it counts in the loss within the limit. Of a text, the first
-/// block; of a conversation that gives an example a turn, the last.
+/// Encodes one item as [`encode_train`] does; `None` where no token of it counts in the loss within
+/// the limit. Of a text, the first block; of a conversation that gives an example a turn, the last.
 pub fn encode_one(
     item: &Item,
     template: Template,
@@ -248,7 +249,8 @@ pub(super) struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    /// Errors (class data): the template is `chat`, and the model has none, or none that can be read.
+    /// Errors (class data): the template is `chat`, and the model has none, or none that can be
+    /// read.
     pub fn new(template: Template, tokenizer: &'a dyn Encode) -> Result<Self> {
         let chat =
             if template == Template::Chat { Some(ChatTemplate::of(tokenizer)?) } else { None };
@@ -436,7 +438,8 @@ fn encode_instruction(
     Ok((ids, if options.loss == LossOn::All { 0 } else { answer_at }, border))
 }
 
-/// The tokens of a conversation and which count in the loss: each that holds a part of what is supervised.
+/// The tokens of a conversation and which count in the loss: each that holds a part of what is
+/// supervised.
 fn encode_pieces(
     pieces: &[Piece],
     place: &Place,
@@ -448,7 +451,8 @@ fn encode_pieces(
     let (mut supervised, mut end) = (vec![], 0);
     for piece in pieces {
         end += piece.text.len();
-        // As many tokens as the text up to here has alone, unless one reaches over the end of the piece.
+        // As many tokens as the text up to here has alone, unless one reaches over the end of the
+        // piece.
         let head = tokens(tokenizer, &text[..end], place)?;
         let shared = head.iter().zip(&ids).take_while(|(a, b)| a == b).count();
         let count = shared + usize::from(piece.supervised && shared < head.len());
@@ -464,8 +468,8 @@ fn encode_pieces(
     Ok((ids, supervised))
 }
 
-/// Tokens that begin a sequence: the beginning-of-sequence token before them if the model wants one, unless the text itself
-/// begins with it.
+/// Tokens that begin a sequence: the beginning-of-sequence token before them if the model wants
+/// one, unless the text itself begins with it.
 pub fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
     let mut ids = tokenizer.begin();
     if tokens.starts_with(&ids) {
@@ -475,7 +479,8 @@ pub fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
     ids
 }
 
-/// The end-of-sequence token, unless `ids` end with it. Errors (class data): the model's embedding has no row for it.
+/// The end-of-sequence token, unless `ids` end with it. Errors (class data): the model's embedding
+/// has no row for it.
 fn ending(tokenizer: &dyn Encode, ids: &[u32]) -> Result<Option<u32>> {
     let eos = tokenizer.eos().filter(|eos| ids.last() != Some(eos));
     if let Some(id) = eos.filter(|id| *id as usize >= tokenizer.rows()) {

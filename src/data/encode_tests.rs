@@ -300,7 +300,8 @@ fn loss_names_are_suggested() {
     );
 }
 
-/// A template that begins with the beginning of sequence and ends each turn with the end of sequence, as Llama 2's.
+/// A template that begins with the beginning of sequence and ends each turn with the end of
+/// sequence, as Llama 2's.
 const TURNS: &str = "{{ bos_token }}{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}{{ eos_token if m.role == 'assistant' }}
 {% endfor %}{% if add_generation_prompt %}a:{% endif %}";
 
@@ -379,7 +380,8 @@ fn a_turn_that_the_template_does_not_end_is_ended() {
 
 #[test]
 fn a_token_that_holds_a_part_of_an_answer_is_learnt() {
-    // The prompt's last space joins the answer's first letter: one text to the tokenizer, as in transformers.
+    // The prompt's last space joins the answer's first letter: one text to the tokenizer, as in
+    // transformers.
     let spaced = "{% for m in messages %}{{ m.role[:1] }}: {{ m.content }}|{% endfor %}{% if add_generation_prompt %}a: {% endif %}";
     let tokenizer = Bytes { add_bos: true, chat: Some(spaced) };
     let item = chat(&[("user", "hi"), ("assistant", "yo"), ("user", "x"), ("assistant", "z")]);
@@ -512,7 +514,8 @@ fn turns_are_found_in_what_is_rendered_once() {
         talked(&chat(&[("user", "b"), ("assistant", "b")]), LAST_THINKS).1,
         Talks::default()
     );
-    // What earlier turns lose in the whole is learnt from each by itself: thoughts beside the content, or in it.
+    // What earlier turns lose in the whole is learnt from each by itself: thoughts beside the
+    // content, or in it.
     let each = Talks { each: 1, ..Talks::default() };
     let mut thinking = two.clone();
     if let Item::Chat(talk) = &mut thinking {
@@ -535,7 +538,8 @@ fn turns_are_found_in_what_is_rendered_once() {
 
 #[test]
 fn what_is_asked_alone_is_no_part_of_the_prompt() {
-    // As DeepSeek-R1: asked, the assistant begins to think; answered, it has not, unless its answer says so.
+    // As DeepSeek-R1: asked, the assistant begins to think; answered, it has not, unless its answer
+    // says so.
     let thinks = "<s>{% for m in messages %}{% if m.role == 'user' %}u:{{ m.content }}{% else %}a:{{ m.content }}</s>{% endif %}{% endfor %}\
         {% if add_generation_prompt %}a:<t>{% endif %}";
     let item = chat(&[("user", "q"), ("assistant", "<x"), ("user", "r"), ("assistant", "<t>y")]);
@@ -570,8 +574,8 @@ fn what_moves_to_the_last_question_is_learnt_from_turn_by_turn() {
 #[test]
 fn what_the_assistant_says_first_is_learnt_without_its_header() {
     let item = chat(&[("assistant", "x"), ("user", "q"), ("assistant", "y")]);
-    // A beginning before the first message; one that asks what the first message is; what is asked that the answer has not, and has
-    // more of; nothing that is asked.
+    // A beginning before the first message; one that asks what the first message is; what is asked
+    // that the answer has not, and has more of; nothing that is asked.
     let talk = "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}";
     let ask = "{% if add_generation_prompt %}a:{% endif %}";
     for (first, ask, want) in [

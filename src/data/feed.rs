@@ -55,17 +55,20 @@ enum Order {
 }
 
 impl Feed {
-    /// All examples of all parts, each once an epoch; `name` is the random stream's. Errors where there is none.
+    /// All examples of all parts, each once an epoch; `name` is the random stream's. Errors where
+    /// there is none.
     pub fn pooled(seed: u64, name: &str, parts: Vec<Arc<dyn Examples>>) -> Result<Self> {
         let cursor = Cursor::new(seed, name, parts.iter().map(|p| p.count()).sum())?;
         Ok(Self { parts, order: Order::Pooled(cursor), mute: vec![0] })
     }
 
-    /// Parts by name in proportion to their weights: of n examples given, part i has n·wᵢ/Σw of them, off by less than the
-    /// number of parts. Which comes next is decided by the largest arrears (the first of equals), not by chance, so
-    /// proportions hold over any stretch; within a part the order is seeded by `name` and the part's name.
+    /// Parts by name in proportion to their weights: of n examples given, part i has n·wᵢ/Σw of
+    /// them, off by less than the number of parts. Which comes next is decided by the largest
+    /// arrears (the first of equals), not by chance, so proportions hold over any stretch; within a
+    /// part the order is seeded by `name` and the part's name.
     ///
-    /// Errors: weights that are not as many as the parts, or not above 0 (class usage); a part without examples (data).
+    /// Errors: weights that are not as many as the parts, or not above 0 (class usage); a part
+    /// without examples (data).
     pub fn weighted(
         seed: u64,
         name: &str,
@@ -130,7 +133,8 @@ impl Feed {
         }
     }
 
-    /// Goes on from where [`Feed::state`] said. Errors (class data): a state of other parts, or of more examples.
+    /// Goes on from where [`Feed::state`] said. Errors (class data): a state of other parts, or of
+    /// more examples.
     pub fn resume(&mut self, state: &FeedState) -> Result<()> {
         let cursors: Vec<&mut Cursor> = match &mut self.order {
             Order::Pooled(cursor) => vec![cursor],

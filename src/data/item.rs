@@ -44,8 +44,8 @@ pub struct Instruction {
     /// The texts to be scored, each what would follow the prompt; empty where the instruction names
     /// no choices.
     pub choices: Vec<String>,
-    /// A short name for each of `choices`, as the data spells them (`answer2`, `entailment`): what metrics count by and
-    /// what is looked for in a generated text. As many as `choices`.
+    /// A short name for each of `choices`, as the data spells them (`answer2`, `entailment`): what
+    /// metrics count by and what is looked for in a generated text. As many as `choices`.
     pub names: Vec<String>,
     /// The right one of `choices`. None: the item can be trained on but not scored.
     pub label: Option<usize>,
@@ -87,7 +87,8 @@ pub struct Chat {
     pub tools: Vec<Value>,
     /// Further variables for the chat template, as `enable_thinking`.
     pub variables: Map<String, Value>,
-    /// The text where a recipe's own template has worded the conversation; no chat template is asked then.
+    /// The text where a recipe's own template has worded the conversation; no chat template is
+    /// asked then.
     pub worded: Option<Vec<Piece>>,
 }
 

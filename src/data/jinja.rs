@@ -1,4 +1,5 @@
-//! What Python's Jinja writes where minijinja would write something else: JSON, numbers, lists and objects.
+//! What Python's Jinja writes where minijinja would write something else: JSON, numbers, lists and
+//! objects.
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State, Value, escape_formatter};
@@ -94,7 +95,8 @@ fn float(x: f64) -> String {
     format!("{x:?}")
 }
 
-/// JSON as Python's `json.dumps` writes it, which transformers sets in the place of Jinja's own filter.
+/// JSON as Python's `json.dumps` writes it, which transformers sets in the place of Jinja's own
+/// filter.
 fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let failed = |what: &str| Error::new(ErrorKind::InvalidOperation, what.to_owned());
     let indent: Option<usize> = options.get("indent")?;

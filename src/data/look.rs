@@ -10,8 +10,9 @@ use crate::data::item::{Chat, Item};
 use crate::data::talks::Talks;
 use crate::data::template::Template;
 
-/// One item as it is trained on: where it is from, its text with what counts in the loss between ⟦ and ⟧, its tokens by id and text
-/// with a `*` at those that count, and what is scored. Of a text, the first block; of a conversation, each example that it gives.
+/// One item as it is trained on: where it is from, its text with what counts in the loss between ⟦
+/// and ⟧, its tokens by id and text with a `*` at those that count, and what is scored. Of a text,
+/// the first block; of a conversation, each example that it gives.
 pub fn show(
     item: &Item,
     template: Template,
@@ -59,7 +60,8 @@ fn marked(example: &Example, tokenizer: &dyn Encode) -> Result<String> {
         let end = (start..example.ids.len())
             .find(|&i| example.supervised[i] != counts)
             .unwrap_or(example.ids.len());
-        // Some tokenizers drop a space at the beginning of what they decode, so it is decoded from the beginning.
+        // Some tokenizers drop a space at the beginning of what they decode, so it is decoded from
+        // the beginning.
         let whole = tokenizer.decode(&example.ids[..end])?;
         let text = match whole.strip_prefix(&before) {
             Some(text) => text.to_owned(),
@@ -72,10 +74,11 @@ fn marked(example: &Example, tokenizer: &dyn Encode) -> Result<String> {
     Ok(out)
 }
 
-/// Figures by split: items, what they give within the limit (`examples`; `left_out` teach nothing), their lengths in tokens before it,
-/// the shares cut and supervised, counts of right choices by name, items whose answer is none of their choices, and how many items
-/// occur again in the same split or in each earlier one (the same instruction and input, conversation, text or tokens). `notes`, where
-/// there are some, count conversations that the chat template does not plainly word.
+/// Figures by split: items, what they give within the limit (`examples`; `left_out` teach nothing),
+/// their lengths in tokens before it, the shares cut and supervised, counts of right choices by
+/// name, items whose answer is none of their choices, and how many items occur again in the same
+/// split or in each earlier one (the same instruction and input, conversation, text or tokens).
+/// `notes`, where there are some, count conversations that the chat template does not plainly word.
 pub fn stats(
     splits: &[(&str, &[Item])],
     template: Template,

@@ -1,5 +1,5 @@
-//! The template that a recipe gives itself: Jinja texts with a record's fields as variables. It words a question with its answer,
-//! or a conversation.
+//! The template that a recipe gives itself: Jinja texts with a record's fields as variables. It
+//! words a question with its answer, or a conversation.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -43,8 +43,9 @@ enum Talk {
 const ROW: &str = "row";
 
 impl Mapping {
-    /// Compiles the texts. `choices` are texts by the value that stands for them in the column `label`; `target` is a column with
-    /// the number that the choices, named by numbers, estimate. `answer` is what is trained; without it, the right choice.
+    /// Compiles the texts. `choices` are texts by the value that stands for them in the column
+    /// `label`; `target` is a column with the number that the choices, named by numbers, estimate.
+    /// `answer` is what is trained; without it, the right choice.
     ///
     /// Errors (class usage): a text that is no Jinja, with its line; what does not go together.
     pub fn new(
@@ -99,8 +100,9 @@ impl Mapping {
         })
     }
 
-    /// A conversation by its messages: `messages` makes a JSON list of them, and `tools` one of JSON schemas; the model's own chat
-    /// template words them. Errors (class usage): a text that is no Jinja, with its line.
+    /// A conversation by its messages: `messages` makes a JSON list of them, and `tools` one of
+    /// JSON schemas; the model's own chat template words them. Errors (class usage): a text that is
+    /// no Jinja, with its line.
     pub fn messages(messages: &str, tools: Option<&str>) -> Result<Self> {
         let mut environment = environment()?;
         jinja::json(&mut environment);
@@ -118,8 +120,9 @@ impl Mapping {
         })
     }
 
-    /// A conversation, or anything else, by its whole text; what stands in `{% generation %}` blocks is learnt. Errors (class usage):
-    /// a text that is no Jinja, with its line, or that has no such block.
+    /// A conversation, or anything else, by its whole text; what stands in `{% generation %}`
+    /// blocks is learnt. Errors (class usage): a text that is no Jinja, with its line, or that has
+    /// no such block.
     pub fn whole(text: &str) -> Result<Self> {
         let mut environment = environment()?;
         jinja::json(&mut environment);
@@ -151,7 +154,8 @@ impl Mapping {
         self.talk == Some(Talk::Messages)
     }
 
-    /// What the record becomes: an instruction, or a conversation. Errors as those of [`Self::apply`].
+    /// What the record becomes: an instruction, or a conversation. Errors as those of
+    /// [`Self::apply`].
     pub fn item(&self, row: &Row) -> Result<Item> {
         let Some(talk) = self.talk else { return self.apply(row).map(Item::Instruction) };
         let render = self.renderer(row);
@@ -193,8 +197,9 @@ impl Mapping {
 
     /// What the record becomes.
     ///
-    /// Errors (class data): a column that is not there or null, a label among no choices, a target that is no number, each with file
-    /// and row. Class usage: a text that cannot be made of any record.
+    /// Errors (class data): a column that is not there or null, a label among no choices, a target
+    /// that is no number, each with file and row. Class usage: a text that cannot be made of any
+    /// record.
     pub fn apply(&self, row: &Row) -> Result<Instruction> {
         if let Some(column) =
             self.label.iter().chain(&self.target).find(|column| !row.fields.contains_key(*column))

@@ -1,10 +1,11 @@
 //! Data: files to items, items to token sequences, sequences to batches.
 //!
 //! In reading order: [`formats`] reads a file into [`item`]s, [`task`] puts files into splits,
-//! [`template`] words an item, [`chat`] and [`turns`] a conversation, [`encode`], [`choices`] and [`questions`] turn
-//! it into tokens for training, for scoring and for generating ([`continuation`] says where a prompt ends and its
-//! answer begins), [`cursor`] says which example comes next and [`feed`] gives it, [`batch`] lays examples end to end.
-//! Nothing here pads, and whatever is cut or left out is counted in a report.
+//! [`template`] words an item, [`chat`] and [`turns`] a conversation, [`encode`], [`choices`] and
+//! [`questions`] turn it into tokens for training, for scoring and for generating ([`continuation`]
+//! says where a prompt ends and its answer begins), [`cursor`] says which example comes next and
+//! [`feed`] gives it, [`batch`] lays examples end to end. Nothing here pads, and whatever is cut or
+//! left out is counted in a report.
 
 pub mod asked;
 pub mod batch;

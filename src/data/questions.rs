@@ -19,8 +19,8 @@ pub struct GenerationItem {
     pub label: usize,
 }
 
-/// Encodes the items that can be scored, in their order. A prompt of more than `max_prompt` tokens is left out: what
-/// the model takes, less what is to be generated. Nothing is cut.
+/// Encodes the items that can be scored, in their order. A prompt of more than `max_prompt` tokens
+/// is left out: what the model takes, less what is to be generated. Nothing is cut.
 ///
 /// # Errors
 /// What the tokenizer or the template refuses, naming the item, and no item that can be scored.

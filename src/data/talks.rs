@@ -7,7 +7,8 @@ use crate::data::turns::{How, Worded};
 pub struct Talks {
     /// Rendered once and the turns found in the text, since the template rewrites earlier turns.
     pub found: usize,
-    /// An example for each turn of the assistant, behind the prompt that the template makes of what came before.
+    /// An example for each turn of the assistant, behind the prompt that the template makes of what
+    /// came before.
     pub each: usize,
     /// An example for the last turn of the assistant alone.
     pub last: usize,

@@ -46,8 +46,8 @@ impl Split {
     }
 }
 
-/// Makes of an item what is learnt from, as a recipe's template does of rows; `&Ok` leaves items as they are. Its errors
-/// need not name the item's place.
+/// Makes of an item what is learnt from, as a recipe's template does of rows; `&Ok` leaves items as
+/// they are. Its errors need not name the item's place.
 pub type Convert<'a> = &'a dyn Fn(Item) -> Result<Item>;
 
 /// A data set with its splits; a split that is there has at least one item.
@@ -66,8 +66,8 @@ pub struct Task {
 }
 
 impl Task {
-    /// Reads the files of a data set called `name`. Errors: those of [`Self::from_files`]; a folder of several tasks
-    /// (class data).
+    /// Reads the files of a data set called `name`. Errors: those of [`Self::from_files`]; a folder
+    /// of several tasks (class data).
     pub fn open(
         name: &str,
         files: &DataFiles,
@@ -101,8 +101,9 @@ impl Task {
         }
     }
 
-    /// Reads all tasks of a data set called `name`: one, or those of a folder of tasks, which have their folders' names.
-    /// Each of several holds out validation items by a random stream of its own. Errors: those of [`Self::from_files`].
+    /// Reads all tasks of a data set called `name`: one, or those of a folder of tasks, which have
+    /// their folders' names. Each of several holds out validation items by a random stream of its
+    /// own. Errors: those of [`Self::from_files`].
     pub fn open_all(
         name: &str,
         files: &DataFiles,
@@ -150,9 +151,9 @@ impl Task {
         Ok(Self { digests, ..Self::from_splits(&task.name, train, validation, test, held_out)? })
     }
 
-    /// Reads the files of each split, by split name, one after the other. Errors of class data for a name that is no
-    /// split, two names for one, no file, items of different kinds in one split, and what the files hold; of class usage
-    /// for a layout that does not fit.
+    /// Reads the files of each split, by split name, one after the other. Errors of class data for
+    /// a name that is no split, two names for one, no file, items of different kinds in one split,
+    /// and what the files hold; of class usage for a layout that does not fit.
     pub fn from_files(
         name: &str,
         files: &BTreeMap<String, Vec<PathBuf>>,

@@ -23,10 +23,10 @@ pub enum Template {
     LlmAdapters,
     /// The clean prompt of Stanford Alpaca, the same in training and in testing.
     Alpaca,
-    /// The cloze formulation, as lm-evaluation-harness words these sets: `Question: …` without its options, `Answer:`, and the
-    /// text of an option behind it (" snow") where the published answer is its name ("the correct answer is answer2").
-    /// Where options have no text of their own (true and false), their names are. What names no options is worded as in
-    /// `alpaca`.
+    /// The cloze formulation, as lm-evaluation-harness words these sets: `Question: …` without its
+    /// options, `Answer:`, and the text of an option behind it (" snow") where the published answer
+    /// is its name ("the correct answer is answer2"). Where options have no text of their own (true
+    /// and false), their names are. What names no options is worded as in `alpaca`.
     Cloze,
     /// Nothing is added: the item's own text, and the answer directly behind it.
     None,
@@ -80,8 +80,8 @@ impl Template {
         }
     }
 
-    /// The template with `{instruction}`, `{input}` and `{output}` in their places, for keeping with a model: for training and
-    /// for testing. For `chat` the model's own.
+    /// The template with `{instruction}`, `{input}` and `{output}` in their places, for keeping
+    /// with a model: for training and for testing. For `chat` the model's own.
     pub fn text(self, tokenizer: &dyn Encode) -> Value {
         if self == Template::Chat {
             return tokenizer.chat_template().into();
@@ -110,9 +110,9 @@ impl Template {
 
     /// The training text in two parts, the prompt and the answer that follows it directly.
     ///
-    /// # Errors
-    /// `llm-adapters` refuses an item with an `input`: its sets have none. `chat` has no text without a model. None but `chat` has
-    /// a place for a system text, earlier questions and tools.
+    /// # Errors `llm-adapters` refuses an item with an `input`: its sets have none. `chat` has no
+    /// text without a model. None but `chat` has a place for a system text, earlier questions and
+    /// tools.
     pub fn train_text(self, item: &Instruction) -> Result<(String, String)> {
         self.has_place(item)?;
         let prompt = match self {
@@ -191,8 +191,9 @@ fn question(item: &Instruction) -> String {
         .map_or_else(|| alpaca(item), |(question, _)| format!("Question: {question}\nAnswer:"))
 }
 
-/// The question by itself, and the options' texts as they follow it, of an instruction as LLM-Adapters words them: `Please …:`,
-/// what is asked, options as `Answer1: … Answer2: …`, `Answer format:`; the first may be missing. `None` of any other.
+/// The question by itself, and the options' texts as they follow it, of an instruction as
+/// LLM-Adapters words them: `Please …:`, what is asked, options as `Answer1: … Answer2: …`, `Answer
+/// format:`; the first may be missing. `None` of any other.
 fn cloze(item: &Instruction) -> Option<(String, Vec<String>)> {
     item.label?;
     let listed = &item.instruction

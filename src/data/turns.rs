@@ -1,8 +1,9 @@
 //! Which part of a conversation is learnt, decided by what the model's chat template renders.
 //!
-//! In most templates a turn adds to what stands before it. Some add to the prompt what the answered text does not have
-//! (`<think>` of DeepSeek-R1), some word the last answer otherwise than earlier ones (Qwen3), some move a text to the last question
-//! (the system text of Mistral). So there are several ways, the first that fits is taken, and [`How`] says which.
+//! In most templates a turn adds to what stands before it. Some add to the prompt what the answered
+//! text does not have (`<think>` of DeepSeek-R1), some word the last answer otherwise than earlier
+//! ones (Qwen3), some move a text to the last question (the system text of Mistral). So there are
+//! several ways, the first that fits is taken, and [`How`] says which.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -37,18 +38,19 @@ pub struct Worded {
     pub unnamed: bool,
 }
 
-/// What stands in the place of a content to see where the template writes it: letters for private use.
+/// What stands in the place of a content to see where the template writes it: letters for private
+/// use.
 const PROBE: &str = "\u{10fffc}\u{10fffd}\u{10fffc}";
 
 /// A content of so many letters does not occur in a text by chance.
 const CERTAIN: usize = 24;
 
 impl ChatTemplate {
-    /// The conversation up to the last turn of the assistant. Its turns, each up to the token that ends it, are supervised, but
-    /// those that the file says are not to be learnt.
+    /// The conversation up to the last turn of the assistant. Its turns, each up to the token that
+    /// ends it, are supervised, but those that the file says are not to be learnt.
     ///
-    /// Errors (class data): no such turn; a message, or functions, that the template does not word; turns that cannot be told from
-    /// what stands before them.
+    /// Errors (class data): no such turn; a message, or functions, that the template does not word;
+    /// turns that cannot be told from what stands before them.
     pub fn word(&self, chat: &Chat) -> Result<Worded> {
         Talk { template: self, chat, messages: seen(&chat.messages) }.word()
     }
@@ -165,8 +167,8 @@ impl Talk<'_> {
         Ok(Turn { at, asked, answered, start })
     }
 
-    /// Where the prompt ends that the asked and the answered text share, if it holds all that stands before the turn. Whatever else
-    /// the answer were, it would end there.
+    /// Where the prompt ends that the asked and the answered text share, if it holds all that
+    /// stands before the turn. Whatever else the answer were, it would end there.
     fn shared_prompt(&self, at: usize, asked: &str, answered: &str) -> Option<usize> {
         let open = self.text(at, false).ok().filter(|open| answered.starts_with(open.as_str()))?;
         let probe = self
@@ -175,8 +177,9 @@ impl Talk<'_> {
         (shared >= open.len()).then_some(shared)
     }
 
-    /// Where in the text of the first message the assistant begins to speak: behind what is asked behind a user's message. Of no
-    /// messages a template makes nothing, or what it makes of no conversation.
+    /// Where in the text of the first message the assistant begins to speak: behind what is asked
+    /// behind a user's message. Of no messages a template makes nothing, or what it makes of no
+    /// conversation.
     fn opened(&self, answered: &str) -> usize {
         let user = json!({ "role": "user", "content": PROBE });
         let text = |ask| self.template.plain(std::slice::from_ref(&user), ask, self.chat).ok();
@@ -217,7 +220,8 @@ impl Talk<'_> {
     /// A turn as it stands in a text, its end among what is supervised.
     fn said(&self, pieces: &mut Vec<Piece>, turn: &str, at: usize) {
         let (message, eos) = (self.message(at), &self.template.eos);
-        // What separates turns is layout, not something to say; a turn that the template does not end is ended here.
+        // What separates turns is layout, not something to say; a turn that the template does not
+        // end is ended here.
         let said = turn.trim_end();
         let said = if said.len() < message.content().trim_end().len() { turn } else { said };
         push(pieces, said, message.learnt);
@@ -227,8 +231,9 @@ impl Talk<'_> {
         push(pieces, &turn[said.len()..], false);
     }
 
-    /// The whole in pieces, where its earlier turns are not what they were when they were the last: each is sought where the whole
-    /// changes with its content. `None` unless all that is learnt is there, and each turn begins and ends as it did.
+    /// The whole in pieces, where its earlier turns are not what they were when they were the last:
+    /// each is sought where the whole changes with its content. `None` unless all that is learnt is
+    /// there, and each turn begins and ends as it did.
     fn found(&self, turns: &[Turn]) -> Result<Option<Vec<Piece>>> {
         let last = last_of(turns);
         let Some(start) = last.start else { return Ok(None) };
@@ -265,7 +270,8 @@ impl Talk<'_> {
             .ok()
             .filter(|open| open.len() <= start && turn.answered.starts_with(open.as_str()))?;
         let (prompt, head) = (&turn.answered[open.len()..start], &turn.answered[start..own_before]);
-        // What the template writes between the prompt and the content of the last turn may be left out, from its beginning on.
+        // What the template writes between the prompt and the content of the last turn may be left
+        // out, from its beginning on.
         let rest = head.char_indices().map(|(i, _)| &head[i..]).chain([""]).find(|rest| {
             let prompt =
                 if rest.len() < head.len() && prompt.is_empty() { None } else { Some(prompt) };
@@ -300,8 +306,9 @@ impl Talk<'_> {
         Ok(Some(pieces))
     }
 
-    /// The prompt that is asked, and the turn as the answered text has it behind the message before: for templates that move
-    /// something into the last question, which is gone once there is an answer.
+    /// The prompt that is asked, and the turn as the answered text has it behind the message
+    /// before: for templates that move something into the last question, which is gone once there
+    /// is an answer.
     fn composed(&self, turn: &Turn) -> Option<(String, String)> {
         let before = turn.at.checked_sub(1)?;
         let tail = |upto, ask, answer: Option<&str>| {
@@ -353,8 +360,8 @@ impl Talk<'_> {
         Ok(pieces)
     }
 
-    /// The first thing that the text, of the first `upto` messages, does not word. Thoughts of turns that are not `learnt` in this
-    /// text, as of earlier ones, are left out by design.
+    /// The first thing that the text, of the first `upto` messages, does not word. Thoughts of
+    /// turns that are not `learnt` in this text, as of earlier ones, are left out by design.
     fn honours(&self, upto: usize, ask: bool, text: &str, learnt: bool) -> Result<Option<Lost>> {
         let differs = |other: Option<String>| other.is_none_or(|other| other != text);
         if !self.chat.tools.is_empty() {
@@ -463,7 +470,8 @@ fn set_content(message: &mut Value, content: &str) {
     }
 }
 
-/// Puts [`PROBE`] in the place of what a turn says, or of the function that it calls where it says nothing.
+/// Puts [`PROBE`] in the place of what a turn says, or of the function that it calls where it says
+/// nothing.
 fn set_probe(message: &mut Value) {
     let silent = message["content"].as_str().is_none_or(str::is_empty);
     let named = ["/tool_calls/0/function/name", "/tool_calls/0/name"]
@@ -480,7 +488,8 @@ fn common(a: &str, b: &str) -> usize {
     a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum()
 }
 
-/// From where to where in `text` stands what [`PROBE`] stands for in `probed`; `None` where that is not at one place.
+/// From where to where in `text` stands what [`PROBE`] stands for in `probed`; `None` where that is
+/// not at one place.
 fn around(probed: &str, text: &str) -> Option<(usize, usize)> {
     let (before, after) = probed.split_once(PROBE)?;
     let fits = !after.contains(PROBE)

@@ -1,4 +1,5 @@
-//! Results of several tasks in one: the unweighted average, as the commonsense sets are reported (paper.md §8).
+//! Results of several tasks in one: the unweighted average, as the commonsense sets are reported
+//! (paper.md §8).
 
 use serde_json::{Map, Value};
 
@@ -16,8 +17,9 @@ const AVERAGED: [&str; 10] = [
     "perplexity",
 ];
 
-/// The average of the tasks' metrics, each task counting the same; `items` and `tokens` are sums, `standard_error` is that of the
-/// average. The metrics of each task lie under `tasks`. What all tasks say alike, such as the protocol, is said of the whole.
+/// The average of the tasks' metrics, each task counting the same; `items` and `tokens` are sums,
+/// `standard_error` is that of the average. The metrics of each task lie under `tasks`. What all
+/// tasks say alike, such as the protocol, is said of the whole.
 pub fn average(tasks: &[(String, Map<String, Value>)]) -> Map<String, Value> {
     let mut out = Map::new();
     let Some((_, first)) = tasks.first() else { return out };

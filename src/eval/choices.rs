@@ -1,5 +1,6 @@
-//! Choice scoring by log-likelihood: the prediction is the choice with the largest sum of token log-probabilities
-//! after the prompt, or the largest sum per character (EleutherAI/lm-evaluation-harness `acc` and `acc_norm`).
+//! Choice scoring by log-likelihood: the prediction is the choice with the largest sum of token
+//! log-probabilities after the prompt, or the largest sum per character
+//! (EleutherAI/lm-evaluation-harness `acc` and `acc_norm`).
 //!
 //! The prompt of an item, and what all its choices begin with, goes through the network once.
 
@@ -115,8 +116,8 @@ impl Packed {
         }
     }
 
-    /// Each choice with a prompt of its own, as frequencies depend on the whole length: that of lm-evaluation-harness, which
-    /// leaves out the last token.
+    /// Each choice with a prompt of its own, as frequencies depend on the whole length: that of
+    /// lm-evaluation-harness, which leaves out the last token.
     fn alone(&mut self, item: &ChoiceItem) {
         let mut spans = Vec::with_capacity(item.choices.len());
         for choice in &item.choices {

@@ -1,5 +1,6 @@
-//! The answer in a generated text, as AGI-Edgerunners/LLM-Adapters' `commonsense_evaluate.py` finds it: the first
-//! match, upper and lower case apart, of the names that the item's published set knows.
+//! The answer in a generated text, as AGI-Edgerunners/LLM-Adapters' `commonsense_evaluate.py` finds
+//! it: the first match, upper and lower case apart, of the names that the item's published set
+//! knows.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,8 @@ pub struct Extract {
 }
 
 impl Extract {
-    /// The first name in `text`. In the published sets that can be a name that this item does not have.
+    /// The first name in `text`. In the published sets that can be a name that this item does not
+    /// have.
     pub fn first<'t>(&mut self, names: &[String], text: &'t str) -> Result<Option<&'t str>> {
         if !self.patterns.contains_key(names) {
             let regex = Regex::new(&pattern(names)).context("a pattern of the names")?;
@@ -32,7 +34,8 @@ impl Extract {
     }
 }
 
-/// The published pattern where all names are of one family, else the names themselves, longest first.
+/// The published pattern where all names are of one family, else the names themselves, longest
+/// first.
 fn pattern(names: &[String]) -> String {
     let family = FAMILIES.into_iter().find(|family| {
         !names.is_empty() && names.iter().all(|name| family.split('|').any(|f| f == name))

@@ -1,5 +1,5 @@
-//! Measures of predictions against what is right: accuracy, F1, Matthews correlation; Pearson's and Spearman's
-//! correlations of numbers. An undefined one is 0, as in scikit-learn.
+//! Measures of predictions against what is right: accuracy, F1, Matthews correlation; Pearson's and
+//! Spearman's correlations of numbers. An undefined one is 0, as in scikit-learn.
 
 /// The share of predictions that are right; a prediction of `None` is wrong.
 pub fn accuracy(labels: &[usize], predicted: &[Option<usize>]) -> f64 {
@@ -34,9 +34,9 @@ pub fn macro_f1(labels: &[usize], predicted: &[Option<usize>]) -> f64 {
     ratio(classes.iter().map(|&class| f1(labels, predicted, class)).sum(), classes.len() as f64)
 }
 
-/// Matthews correlation of any number of classes (Gorodkin 2004); no prediction counts as a class of its own:
-/// (c s − Σ p t) / √((s² − Σ p²)(s² − Σ t²)), with s items, c of them right, and t_k labels and p_k predictions of
-/// class k.
+/// Matthews correlation of any number of classes (Gorodkin 2004); no prediction counts as a class
+/// of its own: (c s − Σ p t) / √((s² − Σ p²)(s² − Σ t²)), with s items, c of them right, and t_k
+/// labels and p_k predictions of class k.
 pub fn matthews(labels: &[usize], predicted: &[Option<usize>]) -> f64 {
     let classes = labels
         .iter()

@@ -16,8 +16,8 @@ pub use set::{Encoded, Measured, Prediction};
 /// Tokens that go through the network at a time.
 const BATCH_TOKENS: usize = 1024;
 
-/// Errors (class run) where a sum of log-likelihoods is no number: weights or factors have left the range of f32, as
-/// the last step of a fit with too high a learning rate leaves them.
+/// Errors (class run) where a sum of log-likelihoods is no number: weights or factors have left the
+/// range of f32, as the last step of a fit with too high a learning rate leaves them.
 fn finite(sum: f64) -> anyhow::Result<()> {
     if sum.is_finite() {
         return Ok(());

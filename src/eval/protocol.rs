@@ -16,8 +16,9 @@ use crate::model::{Model, Overlay};
 /// A way to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// `lm-eval`: the choice with the largest sum of log-probabilities is the prediction, for `accuracy_norm` the
-    /// largest per character (EleutherAI/lm-evaluation-harness `acc`, `acc_norm`).
+    /// `lm-eval`: the choice with the largest sum of log-probabilities is the prediction, for
+    /// `accuracy_norm` the largest per character (EleutherAI/lm-evaluation-harness `acc`,
+    /// `acc_norm`).
     Choices,
     /// `llm-adapters`: the first name in a text generated with 4 beams and at most 32 tokens
     /// (AGI-Edgerunners/LLM-Adapters, `commonsense_evaluate.py`).
@@ -104,7 +105,8 @@ pub fn by_choices(
     Ok(Measured { metrics: Protocol::Choices.results(results), tokens: scores.tokens, predictions })
 }
 
-/// By [`Protocol::LlmAdapters`]; `progress` hears how many items are done and may end it with an error.
+/// By [`Protocol::LlmAdapters`]; `progress` hears how many items are done and may end it with an
+/// error.
 pub fn by_answers(
     model: &Model,
     overlay: &Overlay,
@@ -144,7 +146,8 @@ fn answers(
     Ok((Protocol::LlmAdapters.results(results), predictions))
 }
 
-/// By [`Protocol::Likelihood`]; `progress` hears how many examples are done and may end it with an error.
+/// By [`Protocol::Likelihood`]; `progress` hears how many examples are done and may end it with an
+/// error.
 pub fn by_likelihood(
     model: &Model,
     overlay: &Overlay,
@@ -164,8 +167,9 @@ pub fn by_likelihood(
     })
 }
 
-/// What all predictions have in common, with `extra` after the accuracy. Where all items share their names also F1,
-/// of two names that of the second, of more the mean over names, and Matthews correlation.
+/// What all predictions have in common, with `extra` after the accuracy. Where all items share
+/// their names also F1, of two names that of the second, of more the mean over names, and Matthews
+/// correlation.
 fn judged<'a>(
     extra: (&'static str, Value),
     mut names: impl Iterator<Item = &'a [String]>,

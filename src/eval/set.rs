@@ -37,7 +37,8 @@ pub struct Prediction {
 pub struct Measured {
     /// As they are recorded, `protocol` first.
     pub metrics: Map<String, Value>,
-    /// Tokens that went through the network; of generated texts those of the texts alone, not of other beams.
+    /// Tokens that went through the network; of generated texts those of the texts alone, not of
+    /// other beams.
     pub tokens: usize,
     /// Of every item with choices, in order.
     pub predictions: Vec<Prediction>,
@@ -64,7 +65,8 @@ impl Encoded<'_> {
         self.len() == 0
     }
 
-    /// What measuring takes: the work of each pass. Of generated texts, as if each had [`Protocol::NEW_TOKENS`] tokens.
+    /// What measuring takes: the work of each pass. Of generated texts, as if each had
+    /// [`Protocol::NEW_TOKENS`] tokens.
     pub fn work(&self, config: &Config) -> Result<Vec<Work>> {
         Ok(match *self {
             Self::Choices(items) => choices::work(config, items),
@@ -92,8 +94,8 @@ impl Encoded<'_> {
         })
     }
 
-    /// The metrics of a set that nobody has measured, with the names that measuring it gives: as good as they can be, or
-    /// as bad.
+    /// The metrics of a set that nobody has measured, with the names that measuring it gives: as
+    /// good as they can be, or as bad.
     pub fn supposed(&self, good: bool) -> Map<String, Value> {
         let one = if good { 1.0 } else { 0.0 };
         let mut out = Map::new();

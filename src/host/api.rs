@@ -47,7 +47,8 @@ const NOUNS: [&str; 7] =
 
 /// Everything that natives and the standard library offer, by noun.
 ///
-/// Errors: none that a released program can show; a module of the standard library that does not compile.
+/// Errors: none that a released program can show; a module of the standard library that does not
+/// compile.
 pub fn entries() -> Result<Vec<Entry>> {
     let mut engine = Engine::new_raw();
     bind::register(&mut engine);
@@ -80,8 +81,9 @@ pub fn entries() -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// What an editor's language server for Rhai reads: names of files and their texts. Natives are one file of definitions with their
-/// comments, each written as a function; modules of the standard library are as they are.
+/// What an editor's language server for Rhai reads: names of files and their texts. Natives are one
+/// file of definitions with their comments, each written as a function; modules of the standard
+/// library are as they are.
 pub fn definitions() -> Vec<(String, String)> {
     let mut engine = Engine::new_raw();
     bind::register(&mut engine);
@@ -113,7 +115,8 @@ pub fn definitions() -> Vec<(String, String)> {
     std::iter::once(("xgbrun.d.rhai".to_owned(), out)).chain(modules).collect()
 }
 
-/// Namespace, signature as definitions write it (`merge(model: model, booster: booster) -> ()`), and comment.
+/// Namespace, signature as definitions write it (`merge(model: model, booster: booster) -> ()`),
+/// and comment.
 fn defined(f: &FuncInfo) -> Option<(String, String, String)> {
     let signature = Signature::of_native(f);
     let name = match signature.name.strip_prefix("get$") {

@@ -1,4 +1,5 @@
-//! What the engine's packages do without a bound, or with a panic or a lock that never opens, done again with one.
+//! What the engine's packages do without a bound, or with a panic or a lock that never opens, done
+//! again with one.
 
 use rhai::{
     Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position,
@@ -53,7 +54,8 @@ pub(super) fn register(engine: &mut Engine, limits: &Limits) {
     });
 }
 
-/// Whether a function lies in it; values that are shared are not looked into, since they may be locked.
+/// Whether a function lies in it; values that are shared are not looked into, since they may be
+/// locked.
 fn holds_function(value: &Dynamic) -> bool {
     if value.is_shared() || value.is_fnptr() {
         return true;

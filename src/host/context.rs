@@ -48,7 +48,8 @@ pub struct Settings {
 /// Bytes that the memory formula knows of.
 #[derive(Default)]
 struct Expected {
-    /// What the process held before the first pass through a network, less what merges had left then.
+    /// What the process held before the first pass through a network, less what merges had left
+    /// then.
     held: Option<usize>,
     /// What merges have left, by the model's index.
     left: BTreeMap<usize, usize>,
@@ -256,7 +257,8 @@ impl Host {
         }
     }
 
-    /// Says that a pass through a model's network is about to take so many bytes, beside what merges have left.
+    /// Says that a pass through a model's network is about to take so many bytes, beside what
+    /// merges have left.
     pub(super) fn expect(&self, index: usize, network: &Model, bytes: usize) {
         let left = self.merges_left(index, network);
         let mut expected = lock(&self.expected);
@@ -286,8 +288,8 @@ impl Host {
         Some(std::mem::replace(&mut *lock(ledger), Ledger::new(outlook)))
     }
 
-    /// Does something with the run folder, which is made at first use: a recipe that fails before it has
-    /// done anything leaves none behind.
+    /// Does something with the run folder, which is made at first use: a recipe that fails before
+    /// it has done anything leaves none behind.
     pub fn with_run<T>(&self, body: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
         let mut run = lock(&self.run);
         let run = match &mut *run {
@@ -342,8 +344,8 @@ impl Host {
         })
     }
 
-    /// What the recipe may read when it asks for `name`: the strings that `-p` gave, exactly. A hub id is fetched only
-    /// if it is one of them.
+    /// What the recipe may read when it asks for `name`: the strings that `-p` gave, exactly. A hub
+    /// id is fetched only if it is one of them.
     pub(super) fn grants(&self, name: &str) -> Grants {
         let given: Vec<String> = lock(&self.params).given().map(str::to_owned).collect();
         let hub = self.settings.allow_hub || given.iter().any(|g| g == name);
@@ -395,7 +397,8 @@ impl Host {
         self.settings.places.resolve(name, &grants)
     }
 
-    /// Takes the digest of the run's weights when it has ended; the first model loaded is the run's.
+    /// Takes the digest of the run's weights when it has ended; the first model loaded is the
+    /// run's.
     pub(super) fn at_end(
         &self,
         digest: impl Fn() -> Result<(String, Option<f64>)> + Send + 'static,
@@ -432,13 +435,14 @@ impl Host {
     /// Brings to the disk what a run did before it failed.
     pub(super) fn failed(&self) {
         if let Some(run) = &mut *lock(&self.run) {
-            // Why it failed is what its user must read; what is not on the disk is only less to look at.
+            // Why it failed is what its user must read; what is not on the disk is only less to
+            // look at.
             let _ = run.sync();
         }
     }
 
-    /// Closes the run folder of a run that was interrupted, if there is one, and says where it is. The weights were not
-    /// final, so there is no digest of them.
+    /// Closes the run folder of a run that was interrupted, if there is one, and says where it is.
+    /// The weights were not final, so there is no digest of them.
     pub(super) fn interrupted(&self) -> Error {
         let said = |text: String| Error::new(Class::Interrupted, text);
         let replaying = self.is_replaying();

@@ -1,8 +1,9 @@
 //! The one door: every native whose answer depends on weights, data, device or earlier effects.
 //!
-//! What holds for all such calls is here and nowhere else: the look at clock and interrupt, panics caught, errors turned
-//! into values that a script can catch, and the journal. A run that was taken up goes through its script from the first
-//! line; calls that its journal tells of are answered from there, until its end.
+//! What holds for all such calls is here and nowhere else: the look at clock and interrupt, panics
+//! caught, errors turned into values that a script can catch, and the journal. A run that was taken
+//! up goes through its script from the first line; calls that its journal tells of are answered
+//! from there, until its end.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -67,7 +68,8 @@ pub fn call<'a>(
 }
 
 impl Call<'_> {
-    /// Answers with what `compute` says, which changes nothing that a later call depends on but files of its own.
+    /// Answers with what `compute` says, which changes nothing that a later call depends on but
+    /// files of its own.
     pub fn answer<T: Serialize + DeserializeOwned>(
         self,
         compute: impl FnOnce() -> anyhow::Result<T>,
@@ -75,8 +77,8 @@ impl Call<'_> {
         self.change(|_| Ok(()), |_| compute())
     }
 
-    /// Answers with what `compute` says; what it changed, `recall` makes of the effects that it noted. It may begin where
-    /// an earlier process kept how far it was.
+    /// Answers with what `compute` says; what it changed, `recall` makes of the effects that it
+    /// noted. It may begin where an earlier process kept how far it was.
     pub fn change<T: Serialize + DeserializeOwned>(
         self,
         recall: impl FnOnce(&Effects) -> anyhow::Result<()>,
@@ -106,8 +108,8 @@ impl Call<'_> {
         self.over(answer)
     }
 
-    /// Makes something that exists in this process only, and is made again in the next: what `make` notes must then be the
-    /// same.
+    /// Makes something that exists in this process only, and is made again in the next: what `make`
+    /// notes must then be the same.
     pub fn make<T>(self, make: impl FnOnce(&mut Making) -> anyhow::Result<T>) -> Answer<T> {
         let mut making = Making::default();
         match self.next()? {
@@ -215,8 +217,8 @@ fn value_of(error: &anyhow::Error) -> Dynamic {
     Dynamic::from(Error::from(error))
 }
 
-/// An error as a script sees it, with class and hint; it can be caught unless going on makes no sense
-/// (interrupt, a disk that takes no more, a file that the run had kept and lost).
+/// An error as a script sees it, with class and hint; it can be caught unless going on makes no
+/// sense (interrupt, a disk that takes no more, a file that the run had kept and lost).
 pub fn to_script(error: &anyhow::Error) -> Box<EvalAltResult> {
     let class = class_of(error);
     let value = value_of(error);
@@ -229,7 +231,8 @@ pub fn to_script(error: &anyhow::Error) -> Box<EvalAltResult> {
     })
 }
 
-/// Whether a disk does not take what is to be kept: full, over a quota or a limit of file sizes, read-only, broken.
+/// Whether a disk does not take what is to be kept: full, over a quota or a limit of file sizes,
+/// read-only, broken.
 fn no_room(e: &(dyn std::error::Error + 'static)) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     const BROKEN: i32 = 5; // EIO

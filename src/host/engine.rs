@@ -18,8 +18,8 @@ const CLOCK_EVERY: u64 = 1024;
 
 /// An engine whose natives act on `host`.
 ///
-/// The language core package stays out: it holds `sleep`, which blocks unseen by the guard. The time
-/// package stays out: no value that a script can read contains a time.
+/// The language core package stays out: it holds `sleep`, which blocks unseen by the guard. The
+/// time package stays out: no value that a script can read contains a time.
 pub(super) fn build(host: &Arc<Host>) -> Engine {
     let mut engine = Engine::new_raw();
     ArithmeticPackage::new().register_into_engine(&mut engine);

@@ -47,7 +47,8 @@ impl Guard {
         self.started.elapsed() + self.earlier.get().copied().unwrap_or_default()
     }
 
-    /// Counts what earlier processes took for the same run; their time is not that of this one's limit.
+    /// Counts what earlier processes took for the same run; their time is not that of this one's
+    /// limit.
     pub(super) fn after(&self, seconds: f64) {
         let _ = self.earlier.set(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     }

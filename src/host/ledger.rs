@@ -1,7 +1,7 @@
 //! What a recipe would do: the notes of a run on shapes, without weights.
 //!
-//! A measured value is a placeholder in such a run: all as good as can be, or all as bad ([`Outlook`]). Where the two give
-//! other notes, what the recipe does depends on what it measures.
+//! A measured value is a placeholder in such a run: all as good as can be, or all as bad
+//! ([`Outlook`]). Where the two give other notes, what the recipe does depends on what it measures.
 
 use crate::model::cost::Work;
 use crate::model::{Config, MergeMode};
@@ -89,7 +89,8 @@ pub struct Note {
     pub event: Event,
 }
 
-/// More notes than any run that ends needs: such a recipe waits for something that a placeholder never gives.
+/// More notes than any run that ends needs: such a recipe waits for something that a placeholder
+/// never gives.
 const MOST: usize = 20_000;
 
 /// All notes of one run on shapes.

@@ -1,4 +1,5 @@
-//! How much a recipe may use. Every limit of the script engine is stated here; none is left to its defaults.
+//! How much a recipe may use. Every limit of the script engine is stated here; none is left to its
+//! defaults.
 
 use rhai::Engine;
 
@@ -23,7 +24,8 @@ pub struct Limits {
     pub functions: usize,
     /// Modules imported.
     pub modules: usize,
-    /// MiB that the script's values hold together; what natives hold (models, boosters, data) is not counted.
+    /// MiB that the script's values hold together; what natives hold (models, boosters, data) is
+    /// not counted.
     pub memory: usize,
     /// Models that a run may load or make.
     pub models: usize,

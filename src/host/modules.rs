@@ -1,4 +1,5 @@
-//! `import`: the embedded standard library as `std/NAME`, and modules beside the recipe. Nothing else.
+//! `import`: the embedded standard library as `std/NAME`, and modules beside the recipe. Nothing
+//! else.
 
 use std::collections::BTreeMap;
 use std::fs;

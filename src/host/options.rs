@@ -4,8 +4,8 @@ use rhai::{Dynamic, Map};
 
 use crate::error::{Error, nearest};
 
-/// The options of one call. The keys it may have are stated once, so that a misspelt one is told before
-/// a missing one is.
+/// The options of one call. The keys it may have are stated once, so that a misspelt one is told
+/// before a missing one is.
 pub(super) struct Options {
     /// The native that is called, for messages.
     call: &'static str,

@@ -18,8 +18,8 @@ use crate::error::{Class, class_of};
 use crate::memory;
 use crate::run::{Evaluations, Left, Summary, Training};
 
-/// Stack of the thread that runs a script: room for the deepest values and calls that the limits allow.
-/// It is reserved, not used.
+/// Stack of the thread that runs a script: room for the deepest values and calls that the limits
+/// allow. It is reserved, not used.
 const STACK: usize = 512 << 20;
 
 /// What a finished run leaves.
@@ -37,8 +37,8 @@ pub struct Finished {
 
 /// Runs the recipe at `path` and writes its run folder.
 ///
-/// A mistake in the recipe comes back as a [`Report`]. After an interrupt the folder holds what was done until then, with a
-/// summary that says so.
+/// A mistake in the recipe comes back as a [`Report`]. After an interrupt the folder holds what was
+/// done until then, with a summary that says so.
 pub fn run(
     path: &Path,
     settings: Settings,
@@ -49,8 +49,9 @@ pub fn run(
     conclude(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)))
 }
 
-/// Goes on with the run that `left` tells of, as [`run`] would have. Recipe and modules are those that the run keeps; a module that
-/// it had not imported yet is read from beside the recipe that it was made of.
+/// Goes on with the run that `left` tells of, as [`run`] would have. Recipe and modules are those
+/// that the run keeps; a module that it had not imported yet is read from beside the recipe that it
+/// was made of.
 pub fn resume(
     left: Left,
     settings: Settings,
@@ -87,8 +88,9 @@ fn conclude(host: Host) -> Result<Finished> {
     })
 }
 
-/// Runs the recipe at `path` on shapes: all names, types, options, layers and data files are looked at as in a run, but no
-/// weights are read, nothing is computed and nothing is written. Measured values are as `outlook` says.
+/// Runs the recipe at `path` on shapes: all names, types, options, layers and data files are looked
+/// at as in a run, but no weights are read, nothing is computed and nothing is written. Measured
+/// values are as `outlook` says.
 ///
 /// A mistake in the recipe comes back as a [`Report`].
 pub fn examine(

@@ -1,4 +1,5 @@
-//! What a run did before it was taken up: its calls are answered from here, one after another, until the end.
+//! What a run did before it was taken up: its calls are answered from here, one after another,
+//! until the end.
 
 use std::collections::VecDeque;
 
@@ -30,7 +31,8 @@ impl Tape {
         self.0.iter().any(|record| matches!(record, Record::Call(_)))
     }
 
-    /// What it says of a call that comes now. Errors (class usage): it has another one at this place.
+    /// What it says of a call that comes now. Errors (class usage): it has another one at this
+    /// place.
     pub fn next(&mut self, now: &Asked) -> Result<Next, Error> {
         let mut begun = None;
         loop {

@@ -1,4 +1,5 @@
-//! Backward through the network: exactly the gradients asked for, nothing kept below the lowest trained layer.
+//! Backward through the network: exactly the gradients asked for, nothing kept below the lowest
+//! trained layer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,7 +49,8 @@ impl Gradients {
         Ok(self)
     }
 
-    /// The gradients of an overlay's tensors, in the order of [`Overlay::tensors`]. Errors where one is missing.
+    /// The gradients of an overlay's tensors, in the order of [`Overlay::tensors`]. Errors where
+    /// one is missing.
     pub fn in_order(mut self, overlay: &Overlay) -> Result<Vec<Tensor>> {
         let mut out = vec![];
         for key in overlay.pairs().keys() {
@@ -115,7 +117,8 @@ enum Kept {
 }
 
 impl Model {
-    /// The lowest layer whose gradients a request needs; None where only the final norm or the head is trained.
+    /// The lowest layer whose gradients a request needs; None where only the final norm or the head
+    /// is trained.
     fn lowest(&self, request: &Request) -> Option<usize> {
         if request.dense.contains(names::EMBEDDING) {
             return Some(0);
@@ -125,7 +128,8 @@ impl Model {
         [dense, pair].into_iter().flatten().min()
     }
 
-    /// Losses [S] in nats of targets[i] after the token of rows[i], and the gradients of Σ weight · nll.
+    /// Losses [S] in nats of targets[i] after the token of rows[i], and the gradients of Σ weight ·
+    /// nll.
     pub fn gradients(
         &self,
         tokens: &Tokens,
@@ -137,7 +141,8 @@ impl Model {
         self.gradients_by_layer(tokens, rows, targets, weight, request, &mut |_, _| Ok(()))
     }
 
-    /// The same; `each` sees what is there after a layer's backward, from the top down, and may take out what it has looked at.
+    /// The same; `each` sees what is there after a layer's backward, from the top down, and may
+    /// take out what it has looked at.
     pub fn gradients_by_layer(
         &self,
         tokens: &Tokens,
@@ -276,7 +281,8 @@ impl Block {
         Ok(g.dx)
     }
 
-    /// From dy [N, D] the gradients asked for; dx [N, D] where it is wanted. It stops as soon as nothing below is.
+    /// From dy [N, D] the gradients asked for; dx [N, D] where it is wanted. It stops as soon as
+    /// nothing below is.
     fn backward(
         &self,
         dy: Tensor,

@@ -12,11 +12,12 @@ use crate::bail_data;
 use crate::ops::elementwise;
 use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
 
-/// Gives the tensors called `names` the numbers that they have in `files`, from which the model was loaded; one is held
-/// twice at a time. What lies beside them goes. `digests` says what was loaded then.
+/// Gives the tensors called `names` the numbers that they have in `files`, from which the model was
+/// loaded; one is held twice at a time. What lies beside them goes. `digests` says what was loaded
+/// then.
 ///
-/// Errors (class data): files that are gone or hold other numbers by now. Tensors read before the error are then as in the
-/// base, all others as they were.
+/// Errors (class data): files that are gone or hold other numbers by now. Tensors read before the
+/// error are then as in the base, all others as they were.
 pub fn restore(
     model: &mut Model,
     files: &ModelFiles,
@@ -27,8 +28,8 @@ pub fn restore(
     each(files, config, |source| read(model, source, digests, names))
 }
 
-/// Of all that was added to a model's 16-bit weights since `files`, the share that the weights show: ⟨stored change, Σδ⟩/‖Σδ‖².
-/// `None` where nothing was rounded.
+/// Of all that was added to a model's 16-bit weights since `files`, the share that the weights
+/// show: ⟨stored change, Σδ⟩/‖Σδ‖². `None` where nothing was rounded.
 pub fn captured(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
     let names: BTreeSet<String> = model.rests.keys().cloned().collect();
     if names.is_empty() {

@@ -101,8 +101,9 @@ impl Dense {
         rank * (out + inner) > out * inner
     }
 
-    /// Lays step · s · B A beside the weight, behind what is there. Factors of a rank R at which R (out + in) numbers would
-    /// be more than the out · in of their sum become that sum, in their own type, added in their order.
+    /// Lays step · s · B A beside the weight, behind what is there. Factors of a rank R at which R
+    /// (out + in) numbers would be more than the out · in of their sum become that sum, in their
+    /// own type, added in their order.
     pub fn lay_beside(&mut self, pair: &Pair, step: f64) -> Result<()> {
         let (out, inner) = self.weight.dims2()?;
         if let Some(Beside::Sum(sum)) = &self.beside {
@@ -262,8 +263,8 @@ impl Block {
         out
     }
 
-    /// x [N, D] → y [N, D] and what backward needs. With a cache the tokens' keys and values go into its rows `at`,
-    /// and the segments' keys are rows of the cache.
+    /// x [N, D] → y [N, D] and what backward needs. With a cache the tokens' keys and values go
+    /// into its rows `at`, and the segments' keys are rows of the cache.
     pub fn forward(
         &self,
         layer: usize,

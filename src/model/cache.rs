@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Rows of keys and values, [rows, G, E] each a layer. Who owns which row is the caller's business: many sequences
-/// share one cache.
+/// Rows of keys and values, [rows, G, E] each a layer. Who owns which row is the caller's business:
+/// many sequences share one cache.
 pub struct Cache {
     layers: Vec<(Tensor, Tensor)>,
 }

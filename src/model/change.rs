@@ -1,7 +1,8 @@
 //! What a merge does to one weight, and what 16-bit weights keep of it.
 //!
-//! A 16-bit weight w that was merged into has a remainder r in f32 behind it: w + r is the sum of all merges, w that sum
-//! rounded once. |r| is at most half a unit of w, so the pair holds 33 bits or more, and whatever cancels does so in f64.
+//! A 16-bit weight w that was merged into has a remainder r in f32 behind it: w + r is the sum of
+//! all merges, w that sum rounded once. |r| is at most half a unit of w, so the pair holds 33 bits
+//! or more, and whatever cancels does so in f64.
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
@@ -82,8 +83,9 @@ impl Change<'_> {
         }
     }
 
-    /// Changes the sum of a weight of `storage` (f16 or bf16) and what is behind it, in f64, and rounds it once: both tensors in
-    /// place. The weight may be held in a wider type; nothing is kept of a weight without a `rest`, f32.
+    /// Changes the sum of a weight of `storage` (f16 or bf16) and what is behind it, in f64, and
+    /// rounds it once: both tensors in place. The weight may be held in a wider type; nothing is
+    /// kept of a weight without a `rest`, f32.
     pub fn round(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Taken> {
         self.fits(weight)?;
         let parts: &[&Tensor] = match self {
@@ -97,8 +99,8 @@ impl Change<'_> {
         }
     }
 
-    /// The definition, on tensors of any device. A sum at the middle of two numbers, but for less than f32 can hold, may go
-    /// to the wrong side; the remainder says so.
+    /// The definition, on tensors of any device. A sum at the middle of two numbers, but for less
+    /// than f32 can hold, may go to the wrong side; the remainder says so.
     fn round_plainly(
         &self,
         weight: &Tensor,
@@ -142,7 +144,8 @@ impl Change<'_> {
         )
     }
 
-    /// Changes the sums from a place in the weight on. `parts` are A and B of a product, else the other tensor alone.
+    /// Changes the sums from a place in the weight on. `parts` are A and B of a product, else the
+    /// other tensor alone.
     #[inline(always)]
     fn on_slice(&self, parts: [&[f32]; 2], from: usize, sums: &mut [f64]) {
         match *self {
@@ -214,7 +217,8 @@ mod tests {
         t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
     }
 
-    /// Hundreds of changes, of weights that they cancel too, are the sum in f64 rounded once, and both twins say so.
+    /// Hundreds of changes, of weights that they cancel too, are the sum in f64 rounded once, and
+    /// both twins say so.
     #[test]
     fn many_changes_are_their_sum_rounded_once() -> Result<()> {
         let (out, inner) = (130, 140);

@@ -106,8 +106,9 @@ impl Defaults {
 }
 
 impl Config {
-    /// Reads a Hugging Face config. Errors (class data): an unknown `model_type`, a missing or impossible value, an
-    /// option that this engine does not have. What a person should know goes into `notes`.
+    /// Reads a Hugging Face config. Errors (class data): an unknown `model_type`, a missing or
+    /// impossible value, an option that this engine does not have. What a person should know goes
+    /// into `notes`.
     pub fn from_json(json: &Value, notes: &mut Vec<String>) -> Result<Self> {
         if !json.is_object() {
             bail_data!("config.json holds no object");
@@ -167,8 +168,8 @@ impl Config {
         Ok(config)
     }
 
-    /// The `config.json` that this config was read from, with what its weights said otherwise: whether head and embedding are tied,
-    /// and the class that the model is of.
+    /// The `config.json` that this config was read from, with what its weights said otherwise:
+    /// whether head and embedding are tied, and the class that the model is of.
     pub fn corrected(&self, mut json: Value) -> Value {
         if !self.tied && json.get("tie_word_embeddings") == Some(&Value::Bool(true)) {
             json["tie_word_embeddings"] = Value::Bool(false);

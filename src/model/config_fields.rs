@@ -74,7 +74,8 @@ impl Fields<'_> {
         self.or(key, None, "a list of positive numbers", read)
     }
 
-    /// One token id, a list of them, or none where the value is null; `default` where the key is missing.
+    /// One token id, a list of them, or none where the value is null; `default` where the key is
+    /// missing.
     pub fn ids_or(&self, key: &str, default: &[u32]) -> Result<Vec<u32>> {
         let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
         match self.raw(key) {

@@ -1,5 +1,6 @@
-//! What becomes of every key of `config.json`: read, known to say nothing of the numbers, refused, or passed over with a note
-//! as transformers passes over what its class for this type of model does not have.
+//! What becomes of every key of `config.json`: read, known to say nothing of the numbers, refused,
+//! or passed over with a note as transformers passes over what its class for this type of model
+//! does not have.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -217,7 +218,8 @@ pub(super) fn class(model_type: &str) -> &'static str {
     }
 }
 
-/// Goes through all keys. Errors (class data): one that would change what the model computes in a way that is not known here.
+/// Goes through all keys. Errors (class data): one that would change what the model computes in a
+/// way that is not known here.
 pub(super) fn check(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result<()> {
     let mut passed = vec![];
     for (key, value) in f.0.as_object().into_iter().flatten() {
@@ -258,8 +260,8 @@ fn quantized(f: &Fields) -> Result<()> {
     Ok(())
 }
 
-/// Which class a model is of is said by `model_type`, as `AutoModelForCausalLM` decides it; `architectures` may tell of a head that
-/// is none of a language model.
+/// Which class a model is of is said by `model_type`, as `AutoModelForCausalLM` decides it;
+/// `architectures` may tell of a head that is none of a language model.
 fn architecture(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result<()> {
     let read = |v: &Value| match v {
         Value::Null => Some(vec![]),

@@ -1,4 +1,5 @@
-//! What steps and measurements cost: floating-point operations by formula, seconds by a short calibration.
+//! What steps and measurements cost: floating-point operations by formula, seconds by a short
+//! calibration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -57,17 +58,17 @@ pub fn layer_weights(config: &Config) -> usize {
     roles.map(|r| config.linear_shape(r)).map(|(out, inner)| out * inner).sum()
 }
 
-/// Operations of a forward pass: 2 for each weight and token, 4 E H for each pair of a query and a key, 2 D V for each
-/// row of logits.
+/// Operations of a forward pass: 2 for each weight and token, 4 E H for each pair of a query and a
+/// key, 2 D V for each row of logits.
 pub fn forward_flops(config: &Config, work: Work) -> f64 {
     let layer =
         2 * layer_weights(config) * work.tokens + 4 * config.heads * config.head_width * work.pairs;
     (config.layers * layer) as f64 + (2 * config.width * config.vocabulary * work.rows) as f64
 }
 
-/// Operations of a backward pass down to layer `lowest`: those of the forward pass of these layers once for the gradient
-/// of activations (attention needs twice its own), the gradient of the head's input, and 2 for each token and number that
-/// `dense` weights hold.
+/// Operations of a backward pass down to layer `lowest`: those of the forward pass of these layers
+/// once for the gradient of activations (attention needs twice its own), the gradient of the head's
+/// input, and 2 for each token and number that `dense` weights hold.
 pub fn backward_flops(config: &Config, work: Work, lowest: usize, dense: usize) -> f64 {
     let layers = config.layers.saturating_sub(lowest);
     let layer =
@@ -168,7 +169,8 @@ impl Rates {
                 break;
             }
         }
-        // The median: the first rounds meet cold caches, and what disturbs some of them disturbs some steps of a run too.
+        // The median: the first rounds meet cold caches, and what disturbs some of them disturbs
+        // some steps of a run too.
         let [
             pass,
             few_forward,
@@ -208,7 +210,8 @@ impl Rates {
             + work.rows as f64 * self.row
     }
 
-    /// Seconds of training steps down to layer `lowest`, in so many batches; `dense` where whole layers are trained.
+    /// Seconds of training steps down to layer `lowest`, in so many batches; `dense` where whole
+    /// layers are trained.
     pub fn step_seconds(
         &self,
         config: &Config,
@@ -242,7 +245,8 @@ mod tests {
 
     #[test]
     fn operations_are_those_counted_by_hand() {
-        // D 12, F 10, H 4, G 2, E 4, V 13, three layers: q 192, k and v 96 each, o 192, gate, up and down 120 each.
+        // D 12, F 10, H 4, G 2, E 4, V 13, three layers: q 192, k and v 96 each, o 192, gate, up
+        // and down 120 each.
         let config = testing::config();
         assert_eq!(layer_weights(&config), 192 + 2 * 96 + 192 + 3 * 120);
         let work = Work::of(&Tokens::sequences(vec![0; 5], &[0, 3, 5]), 2);

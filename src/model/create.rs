@@ -30,7 +30,8 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// The config of a Llama of these sizes, its embedding tied to its head; `end` is the token that ends a text.
+    /// The config of a Llama of these sizes, its embedding tied to its head; `end` is the token
+    /// that ends a text.
     pub fn config(self, end: u32) -> Config {
         Config {
             model_type: "llama".into(),
@@ -61,8 +62,8 @@ impl Sizes {
     }
 }
 
-/// A model of that config with weights drawn from `stream`: embedding N(0, 1/D), linears N(0, 1/in), those that write
-/// into the residual by √(2L) smaller (GPT-2's rule), norms 1.
+/// A model of that config with weights drawn from `stream`: embedding N(0, 1/D), linears N(0,
+/// 1/in), those that write into the residual by √(2L) smaller (GPT-2's rule), norms 1.
 ///
 /// Errors: sizes that cannot be (class data), more weights than 2³¹ (class usage).
 pub fn create(

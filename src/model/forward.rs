@@ -37,7 +37,8 @@ impl Tokens {
         Self::sequences(ids, &[0, n])
     }
 
-    /// A prompt and several continuations that each see the prompt and themselves: the prompt is computed once.
+    /// A prompt and several continuations that each see the prompt and themselves: the prompt is
+    /// computed once.
     pub fn shared_prompt(prompt: &[u32], continuations: &[Vec<u32>]) -> Self {
         let p = prompt.len();
         let mut tokens = Self {
@@ -69,7 +70,8 @@ impl Tokens {
 }
 
 impl Model {
-    /// What all blocks of a pass share. Errors (class data) where a token id is not in the vocabulary.
+    /// What all blocks of a pass share. Errors (class data) where a token id is not in the
+    /// vocabulary.
     pub(super) fn pass<'a>(&self, tokens: &'a Tokens, overlay: &'a Overlay) -> Result<Pass<'a>> {
         let vocabulary = self.config.vocabulary;
         if let Some((at, id)) =
@@ -93,8 +95,9 @@ impl Model {
         })
     }
 
-    /// Every token's angles. Where frequencies depend on a sequence's length, that of a segment's sequence is the position of its
-    /// last query and one more: keys that a cache holds keep the angles with which they were written, as in transformers.
+    /// Every token's angles. Where frequencies depend on a sequence's length, that of a segment's
+    /// sequence is the position of its last query and one more: keys that a cache holds keep the
+    /// angles with which they were written, as in transformers.
     fn angles(&self, tokens: &Tokens) -> Result<Angles> {
         let dtype = if self.compute == DType::F64 { self.compute } else { DType::F32 };
         let (positions, scale) = (&tokens.positions, self.config.rope_scaling.attention());
@@ -189,9 +192,9 @@ impl Model {
         Ok(Cache::new(c.layers, (tokens, c.groups, c.head_width), self.compute, &self.device)?)
     }
 
-    /// Goes on from what the cache holds, for any number of sequences at once: keys and values of token i go into
-    /// its row `at[i]`, and the keys of a segment, its own included, are rows of the cache. The logits [S, V] after
-    /// the tokens of `rows`.
+    /// Goes on from what the cache holds, for any number of sequences at once: keys and values of
+    /// token i go into its row `at[i]`, and the keys of a segment, its own included, are rows of
+    /// the cache. The logits [S, V] after the tokens of `rows`.
     pub fn step(
         &self,
         tokens: &Tokens,

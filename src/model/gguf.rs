@@ -1,4 +1,5 @@
-//! A GGUF file seen as a published model: its metadata as a [`Config`], its tensors under published names.
+//! A GGUF file seen as a published model: its metadata as a [`Config`], its tensors under published
+//! names.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,8 @@ const LLAMA3: [f64; 2] = [8.0, 32.0];
 
 /// The config that a file's metadata describes.
 ///
-/// Errors (class data): an unknown architecture, a missing or impossible value. What a person should know goes into `notes`.
+/// Errors (class data): an unknown architecture, a missing or impossible value. What a person
+/// should know goes into `notes`.
 pub fn config(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Config> {
     gguf_keys::check_type(gguf)?;
     let architecture = gguf.required("general.architecture", Value::as_str)?;
@@ -193,7 +195,8 @@ fn factors(gguf: &Gguf, name: &str, config: &Config) -> Result<Option<Vec<f64>>>
     Ok(Some(factors))
 }
 
-/// The factors in `rope_freqs.weight`: those of a published Llama 3 under its name, any others as they are.
+/// The factors in `rope_freqs.weight`: those of a published Llama 3 under its name, any others as
+/// they are.
 fn rope_factors(gguf: &Gguf, config: &Config) -> Result<Option<RopeScaling>> {
     let Some(factors) = factors(gguf, "rope_freqs.weight", config)? else { return Ok(None) };
     let plain = config.frequencies(1);
@@ -228,7 +231,8 @@ fn linear_name(role: Role) -> &'static str {
 
 /// Published name → GGUF's name, and the head count whose rows are in another order there.
 pub(super) fn names(config: &Config) -> BTreeMap<String, (String, Option<usize>)> {
-    // Llama files hold Q and K rows for the rotation of neighbouring pairs; other architectures do not.
+    // Llama files hold Q and K rows for the rotation of neighbouring pairs; other architectures do
+    // not.
     let interleaved = matches!(config.model_type.as_str(), "llama" | "mistral");
     let mut map = BTreeMap::new();
     map.insert(names::EMBEDDING.to_string(), ("token_embd.weight".to_string(), None));
@@ -280,7 +284,8 @@ impl<'a> Published<'a> {
 }
 
 impl TensorSource for Published<'_> {
-    /// Published names, and those of tensors that have none, but for the rope factors, which the config holds.
+    /// Published names, and those of tensors that have none, but for the rope factors, which the
+    /// config holds.
     fn names(&self) -> Vec<&str> {
         let known: std::collections::BTreeSet<&str> =
             self.names.values().map(|(own, _)| own.as_str()).collect();

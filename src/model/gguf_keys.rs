@@ -1,4 +1,5 @@
-//! What a GGUF file's metadata may say of a model: read, known to say nothing, or refused where it would change numbers.
+//! What a GGUF file's metadata may say of a model: read, known to say nothing, or refused where it
+//! would change numbers.
 //!
 //! Keys: `Keys` of gguf-py; what llama.cpp makes of them for these architectures.
 
@@ -9,7 +10,8 @@ use crate::bail_data;
 use crate::error::Error;
 use crate::source::{Gguf, TensorSource, Value};
 
-/// Keys that are read, or that say nothing of a model without experts, below the architecture's name.
+/// Keys that are read, or that say nothing of a model without experts, below the architecture's
+/// name.
 const READ: [&str; 21] = [
     "context_length",
     "embedding_length",
@@ -34,7 +36,8 @@ const READ: [&str; 21] = [
     "attention.scale",
 ];
 
-/// Keys that llama.cpp knows and that mean another computation, unless they are 0, false or the number beside them.
+/// Keys that llama.cpp knows and that mean another computation, unless they are 0, false or the
+/// number beside them.
 const REFUSED: [(&str, f64); 40] = [
     ("attention.clamp_kqv", 0.0),
     ("attention.max_alibi_bias", 0.0),
@@ -132,7 +135,8 @@ pub(super) fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> 
     }
 }
 
-/// Checks all that the metadata say below the architecture's name; what is passed over and worth knowing goes into `notes`.
+/// Checks all that the metadata say below the architecture's name; what is passed over and worth
+/// knowing goes into `notes`.
 ///
 /// Errors (class data): a key that means another computation than this engine's.
 pub(super) fn check(

@@ -47,7 +47,8 @@ impl Storage {
     }
 }
 
-/// Writes a model to `path`, whole or not at all; norms and biases stay in f32, as llama.cpp wants them.
+/// Writes a model to `path`, whole or not at all; norms and biases stay in f32, as llama.cpp wants
+/// them.
 ///
 /// Errors (class usage): a model or a tokenizer that GGUF has no words for.
 pub fn save(

@@ -23,7 +23,8 @@ pub struct Loaded {
     pub model: Model,
     pub tokenizer: Tokenizer,
     pub extras: Extras,
-    /// What a person should know of the files: what was passed over, decided or recognised. A line each.
+    /// What a person should know of the files: what was passed over, decided or recognised. A line
+    /// each.
     pub notes: Vec<String>,
 }
 
@@ -35,15 +36,17 @@ pub struct Extras {
     pub others: Vec<PathBuf>,
 }
 
-/// Loads the model that `name` stands for, if it may be read. Errors: those of [`source::resolve`] and [`load`].
+/// Loads the model that `name` stands for, if it may be read. Errors: those of [`source::resolve`]
+/// and [`load`].
 pub fn open(name: &str, grants: &Grants, device: &Device, storage: DType) -> Result<Loaded> {
     load(&source::model(&source::resolve(name, grants)?)?, device, storage)
 }
 
-/// Loads a model. `storage` is the type in which weights are kept: f32, bf16, f16, or f64 for tests.
+/// Loads a model. `storage` is the type in which weights are kept: f32, bf16, f16, or f64 for
+/// tests.
 ///
-/// Errors (class data): a file that is missing, damaged or of another shape than its config says; an unknown
-/// architecture.
+/// Errors (class data): a file that is missing, damaged or of another shape than its config says;
+/// an unknown architecture.
 pub fn load(files: &ModelFiles, device: &Device, storage: DType) -> Result<Loaded> {
     prepare(files, &mut |config, weights| assemble(config, weights, device, storage))
 }
@@ -170,8 +173,8 @@ pub fn assemble(
 ) -> Result<Model> {
     check(&config, source)?;
     let compute = device::compute_dtype(storage, device);
-    // Norms and biases are small and computed with in f32; their numbers are those of the storage type, so that what
-    // is measured is what is saved.
+    // Norms and biases are small and computed with in f32; their numbers are those of the storage
+    // type, so that what is measured is what is saved.
     let small = if compute == DType::F64 { DType::F64 } else { DType::F32 };
     let vector =
         |name: &str| -> Result<Tensor> { Ok(source.load(name, storage, device)?.to_dtype(small)?) };

@@ -61,7 +61,8 @@ pub enum MergeMode {
     Exact,
     /// Each merge is rounded into 16-bit weights, as is common practice.
     Naive,
-    /// Weights stay as they are; factors of low rank are stacked beside them, or their sum where that is smaller.
+    /// Weights stay as they are; factors of low rank are stacked beside them, or their sum where
+    /// that is smaller.
     None,
 }
 
@@ -90,12 +91,14 @@ pub struct Model {
     norm: Norm,
     /// [V, D]; None where the embedding serves as head.
     head: Option<Tensor>,
-    /// Inverse frequencies of the rotary embedding, [E/2], of sequences up to the length at which they change, if they do.
+    /// Inverse frequencies of the rotary embedding, [E/2], of sequences up to the length at which
+    /// they change, if they do.
     frequencies: Vec<f64>,
     device: Device,
     storage: DType,
     compute: DType,
-    /// Behind 16-bit weights that were merged into, by published name: what rounding left of the sum, in f32.
+    /// Behind 16-bit weights that were merged into, by published name: what rounding left of the
+    /// sum, in f32.
     rests: BTreeMap<String, Tensor>,
     mode: MergeMode,
     /// Of what was added to 16-bit weights since somebody asked: ⟨stored change, δ⟩ and ‖δ‖².
@@ -159,8 +162,8 @@ impl Model {
         out
     }
 
-    /// Copies of tensors in the factors' type, by published name: of 16-bit weights the sums that they are rounded from, in
-    /// f32. Names that the model does not have are left out.
+    /// Copies of tensors in the factors' type, by published name: of 16-bit weights the sums that
+    /// they are rounded from, in f32. Names that the model does not have are left out.
     pub fn copies(&self, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Tensor>> {
         let of = |(name, own): (String, &Tensor)| {
             let wide = own.to_dtype(self.factor_dtype())?;
@@ -201,9 +204,11 @@ impl Model {
         }
     }
 
-    /// W ← W + step · s · B A on every pair of the overlay (paper Eq. 8), W ← W + step · (W' − W) on every tensor of it.
-    /// Over 16-bit storage the sum is formed in f64, kept to 33 bits and rounded once (on other devices than the CPU through
-    /// f32), however many merges there are; [`MergeMode`] says what else may be. Errors (class usage): whole tensors where merges leave the weights as they are.
+    /// W ← W + step · s · B A on every pair of the overlay (paper Eq. 8), W ← W + step · (W' − W)
+    /// on every tensor of it. Over 16-bit storage the sum is formed in f64, kept to 33 bits and
+    /// rounded once (on other devices than the CPU through f32), however many merges there are;
+    /// [`MergeMode`] says what else may be. Errors (class usage): whole tensors where merges leave
+    /// the weights as they are.
     pub fn merge(&mut self, overlay: &Overlay, step: f64) -> Result<()> {
         for (&(layer, role), pair) in overlay.pairs() {
             let name = names::in_layer(layer, &format!("{}.weight", role.path()));
@@ -274,8 +279,8 @@ impl Model {
             + self.beside().into_iter().map(beside).sum::<usize>()
     }
 
-    /// The share of what was added since the last question that 16-bit weights took up: ⟨stored change, δ⟩/‖δ‖². `None` of
-    /// wider weights, and where nothing was added.
+    /// The share of what was added since the last question that 16-bit weights took up: ⟨stored
+    /// change, δ⟩/‖δ‖². `None` of wider weights, and where nothing was added.
     pub fn captured(&mut self) -> Option<f64> {
         let (moved, added) = std::mem::take(&mut self.rounded);
         // Of sums that left the type's range nothing can be said.

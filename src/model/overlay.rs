@@ -1,5 +1,5 @@
-//! What a booster lays over unchanged weights during training: low-rank factors by (layer, target), whole tensors by
-//! published name.
+//! What a booster lays over unchanged weights during training: low-rank factors by (layer, target),
+//! whole tensors by published name.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,8 +91,8 @@ impl Overlay {
             .collect()
     }
 
-    /// The lowest layer that backward has to reach: 0 with the embedding, None where only the final norm or a head of its
-    /// own is trained.
+    /// The lowest layer that backward has to reach: 0 with the embedding, None where only the final
+    /// norm or a head of its own is trained.
     pub fn lowest(&self) -> Option<usize> {
         if self.dense.contains_key(names::EMBEDDING) {
             Some(0)

@@ -1,4 +1,5 @@
-//! Rotary frequencies: how they are stretched for longer contexts, as transformers' `modeling_rope_utils.py` does it.
+//! Rotary frequencies: how they are stretched for longer contexts, as transformers'
+//! `modeling_rope_utils.py` does it.
 
 use std::f64::consts::PI;
 
@@ -22,11 +23,13 @@ pub enum RopeScaling {
     },
     Yarn(Yarn),
     Longrope(Longrope),
-    /// Each frequency divided by a factor of its own: what GGUF files hold. An infinite one stands for no rotation.
+    /// Each frequency divided by a factor of its own: what GGUF files hold. An infinite one stands
+    /// for no rotation.
     Factors(Vec<f64>),
 }
 
-/// YaRN (Peng et al. 2023): high frequencies kept, low ones divided, a ramp between; attention scaled.
+/// YaRN (Peng et al. 2023): high frequencies kept, low ones divided, a ramp between; attention
+/// scaled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Yarn {
     pub factor: f64,
@@ -91,7 +94,8 @@ impl RopeScaling {
         }
     }
 
-    /// The length in tokens up to which all sequences have the same frequencies; None where longer ones have them too.
+    /// The length in tokens up to which all sequences have the same frequencies; None where longer
+    /// ones have them too.
     pub fn boundary(&self) -> Option<usize> {
         match self {
             Self::Dynamic { original, .. } => Some(*original),

@@ -1,4 +1,5 @@
-//! Rotary embedding in `config.json`, as transformers 5.24's `RotaryEmbeddingConfigMixin` understands it.
+//! Rotary embedding in `config.json`, as transformers 5.24's `RotaryEmbeddingConfigMixin`
+//! understands it.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -17,8 +18,8 @@ const THETA: f64 = 10_000.0;
 
 /// Theta and scaling of a model with heads of width `e` that is said to see `positions` tokens.
 ///
-/// transformers 4 writes `rope_theta` and `rope_scaling`, transformers 5 `rope_parameters`. Where both are there,
-/// `rope_scaling` stands in for all of the other, whose theta is lost.
+/// transformers 4 writes `rope_theta` and `rope_scaling`, transformers 5 `rope_parameters`. Where
+/// both are there, `rope_scaling` stands in for all of the other, whose theta is lost.
 pub(super) fn read(
     f: &Fields,
     e: usize,
@@ -93,7 +94,8 @@ fn both(chosen: &Value, other: &Value, theta: f64, notes: &mut Vec<String>) {
     }
 }
 
-/// Errors where heads are said to be rotated in part: transformers' models of these types rotate them whole all the same.
+/// Errors where heads are said to be rotated in part: transformers' models of these types rotate
+/// them whole all the same.
 fn whole_heads(place: &Fields) -> Result<()> {
     if place.number("partial_rotary_factor")?.is_some_and(|p| p != 1.0) {
         bail_data!(
@@ -149,7 +151,8 @@ impl Scaling<'_> {
             .ok_or_else(|| Error::data(format!("config.json: the rope scaling has no `{key}`")))?)
     }
 
-    /// Tokens before the stretching: the config's own key wins over the scaling's, and both over all positions.
+    /// Tokens before the stretching: the config's own key wins over the scaling's, and both over
+    /// all positions.
     fn original(&self) -> Result<f64> {
         const KEY: &str = "original_max_position_embeddings";
         let place = if self.f.raw(KEY).is_some() { self.f } else { self.s };
@@ -281,7 +284,8 @@ impl Scaling<'_> {
     }
 }
 
-/// The scaling as `rope_scaling` of a config; factors as `longrope` of one length, which is the same rotation.
+/// The scaling as `rope_scaling` of a config; factors as `longrope` of one length, which is the
+/// same rotation.
 pub(super) fn to_json(scaling: &RopeScaling, positions: usize) -> Value {
     match scaling {
         RopeScaling::None => Value::Null,

@@ -63,8 +63,8 @@ impl Format {
         plain
     }
 
-    /// The nearest to a number in the normal range, the even one of two: bits that the format does not have are rounded away in
-    /// integers.
+    /// The nearest to a number in the normal range, the even one of two: bits that the format does
+    /// not have are rounded away in integers.
     #[inline(always)]
     fn nearest_plain(self, x: f64) -> f64 {
         let bits = x.to_bits();
@@ -72,7 +72,8 @@ impl Format {
         f64::from_bits((bits.wrapping_add(half)) >> self.behind << self.behind)
     }
 
-    /// The nearest to any number. Below the normal range, adding `anchor` rounds to a multiple of the smallest subnormal.
+    /// The nearest to any number. Below the normal range, adding `anchor` rounds to a multiple of
+    /// the smallest subnormal.
     #[inline(always)]
     fn nearest(self, x: f64) -> f64 {
         if x.is_nan() {
@@ -133,9 +134,9 @@ impl Held for f16 {
     }
 }
 
-/// Changes sums in f64, of which a CPU tensor holds what was rounded to `storage`, and `rest`, where there is one, what that
-/// left. `change` is given a part of the sums and its place; they are rounded again, in place. `rest` is f32 and, like the weight,
-/// contiguous.
+/// Changes sums in f64, of which a CPU tensor holds what was rounded to `storage`, and `rest`,
+/// where there is one, what that left. `change` is given a part of the sums and its place; they are
+/// rounded again, in place. `rest` is f32 and, like the weight, contiguous.
 pub fn update(
     weight: &Tensor,
     rest: Option<&Tensor>,
@@ -230,7 +231,8 @@ struct Lanes {
 }
 
 impl Lanes {
-    /// Puts the rounded sums of numbers next to each other, and what is left of them, in the place of those before.
+    /// Puts the rounded sums of numbers next to each other, and what is left of them, in the place
+    /// of those before.
     #[inline(always)]
     fn keep<T: Held>(
         &mut self,
@@ -272,8 +274,8 @@ impl Lanes {
 pub(super) mod tests {
     use super::*;
 
-    /// The nearest of the numbers around `near`, by trying; the even one of two that are as near. `beyond` is what would come
-    /// after the largest.
+    /// The nearest of the numbers around `near`, by trying; the even one of two that are as near.
+    /// `beyond` is what would come after the largest.
     fn by_trying(x: f64, wide: impl Fn(u16) -> f64, near: u16, beyond: f64) -> f64 {
         let around =
             [near.wrapping_sub(1), near, near.wrapping_add(1)].map(|bits| (bits, wide(bits)));
@@ -333,7 +335,8 @@ pub(super) mod tests {
         ] {
             assert_eq!(b.nearest(x), want, "{x:?}");
         }
-        // Every size, those with fewer bits and those that are too large among them; each number and the ties around it.
+        // Every size, those with fewer bits and those that are too large among them; each number
+        // and the ties around it.
         for exponent in -140..130 {
             for i in 0..600 {
                 let (sign, i) = (if i % 2 == 0 { 1.0 } else { -1.0 }, f64::from(i));

@@ -43,8 +43,8 @@ fn numbers(model: &Model) -> Result<Vec<f64>> {
     Ok(own.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
-/// Relative error and captured share after so many boosters of rank 1, in each of the modes; `shared` ones have half their
-/// energy in a direction that is common to all.
+/// Relative error and captured share after so many boosters of rank 1, in each of the modes;
+/// `shared` ones have half their energy in a direction that is common to all.
 fn merged(
     boosters: usize,
     size: f64,
@@ -91,8 +91,9 @@ fn merged(
     models.iter().zip(&before).map(of).collect()
 }
 
-/// Boosters, root mean square of the numbers of one, shared, and for rounding at each merge and for a sum that is rounded once:
-/// the relative error ‖(W_T − W₀) − Σδ‖/‖Σδ‖ and the captured share ⟨W_T − W₀, Σδ⟩/‖Σδ‖², as a program of its own measured them.
+/// Boosters, root mean square of the numbers of one, shared, and for rounding at each merge and for
+/// a sum that is rounded once: the relative error ‖(W_T − W₀) − Σδ‖/‖Σδ‖ and the captured share
+/// ⟨W_T − W₀, Σδ⟩/‖Σδ‖², as a program of its own measured them.
 type Row = (usize, f64, bool, (f64, f64), (f64, f64));
 
 fn check(rows: &[Row]) -> Result<()> {

@@ -25,8 +25,8 @@ pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()
 /// Bytes of tensors that are put together in memory and written at once.
 const SMALL: usize = 16 << 20;
 
-/// As [`write_safetensors`], with an entry of metadata: of several the format keeps no order, and equal runs give equal
-/// bytes. Gives the file's SHA-256.
+/// As [`write_safetensors`], with an entry of metadata: of several the format keeps no order, and
+/// equal runs give equal bytes. Gives the file's SHA-256.
 pub fn write_safetensors_summed(
     path: &Path,
     tensors: &[(String, Tensor)],
@@ -59,7 +59,8 @@ fn write(
             std::fs::write(&partial, &bytes)?;
             whole = Some(bytes);
         } else {
-            // It is written through a file that nobody else may read, and this one is to be as others are.
+            // It is written through a file that nobody else may read, and this one is to be as
+            // others are.
             let permissions = std::fs::File::create(&partial)?.metadata()?.permissions();
             safetensors::serialize_to_file(cpu, metadata, &partial)?;
             std::fs::set_permissions(&partial, permissions)?;
@@ -73,8 +74,8 @@ fn write(
 /// Bytes of weights in a file, beyond which there are several: transformers' default.
 pub const SHARD: usize = 5_000_000_000;
 
-/// Writes `tensors` into `folder` as transformers looks for them: `model.safetensors`, or shards of at most `most` bytes, a larger
-/// tensor alone in one, and their index.
+/// Writes `tensors` into `folder` as transformers looks for them: `model.safetensors`, or shards of
+/// at most `most` bytes, a larger tensor alone in one, and their index.
 fn write_weights(folder: &Path, tensors: Vec<(String, Tensor)>, most: usize) -> Result<()> {
     let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
     let total: usize = tensors.iter().map(|(_, t)| bytes(t)).sum();
@@ -105,7 +106,8 @@ fn write_weights(folder: &Path, tensors: Vec<(String, Tensor)>, most: usize) -> 
 }
 
 impl Model {
-    /// All tensors by their published names; where something lies beside a weight, their sum in the factors' type.
+    /// All tensors by their published names; where something lies beside a weight, their sum in the
+    /// factors' type.
     pub fn summed(&self) -> Result<Vec<(String, Tensor)>> {
         let beside: BTreeMap<String, &Beside> = self
             .beside()
@@ -130,8 +132,8 @@ impl Model {
         self.summed()?.into_iter().map(|(name, t)| Ok((name, t.to_dtype(self.storage)?))).collect()
     }
 
-    /// SHA-256 over names, shapes and the SHA-256 of all tensors' numbers, in the order of the network; of what lies
-    /// beside weights too, behind them.
+    /// SHA-256 over names, shapes and the SHA-256 of all tensors' numbers, in the order of the
+    /// network; of what lies beside weights too, behind them.
     pub fn digest(&self) -> Result<String> {
         Ok(self.digests()?.digest)
     }
@@ -228,8 +230,8 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
         .with_context(|| format!("cannot create `{}`", folder.display()))
 }
 
-/// Writes `folder`: config.json, weights in files of at most `shard` bytes, the tokenizer, what came along, and `more` files by
-/// name. Errors as [`write_folder`].
+/// Writes `folder`: config.json, weights in files of at most `shard` bytes, the tokenizer, what
+/// came along, and `more` files by name. Errors as [`write_folder`].
 pub fn save(
     model: &Model,
     tokenizer: &Tokenizer,
@@ -274,7 +276,8 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    /// Both ways of writing: the same tensors come back, and others may read the file as far as they may read any.
+    /// Both ways of writing: the same tensors come back, and others may read the file as far as
+    /// they may read any.
     #[cfg(unix)]
     #[test]
     fn small_and_large_files_are_as_others_are() -> Result<()> {

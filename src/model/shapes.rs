@@ -1,4 +1,5 @@
-//! A model without numbers: everything that its config and its files' headers tell, and tensors that take no memory.
+//! A model without numbers: everything that its config and its files' headers tell, and tensors
+//! that take no memory.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,8 @@ use crate::error::Error;
 use crate::ops::linear::{Beside, Pair};
 use crate::source::{ModelFiles, TensorSource};
 
-/// Opens a model as [`super::load::load`] does, with the same checks and errors, but reads no weights: every tensor is a
-/// single zero, seen in the right shape.
+/// Opens a model as [`super::load::load`] does, with the same checks and errors, but reads no
+/// weights: every tensor is a single zero, seen in the right shape.
 pub fn load(files: &ModelFiles, storage: DType) -> Result<Loaded> {
     prepare(files, &mut |config, source| {
         let shape = |name: &str| (name.to_owned(), source.shape(name).unwrap_or_default().to_vec());
@@ -39,7 +40,8 @@ fn empty(shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
 }
 
 impl Model {
-    /// Lets a model without numbers hold what a merge of `overlay` would leave: see [`Model::left_bytes`].
+    /// Lets a model without numbers hold what a merge of `overlay` would leave: see
+    /// [`Model::left_bytes`].
     pub fn suppose_merged(&mut self, overlay: &Overlay) -> Result<()> {
         for (&(layer, role), pair) in overlay.pairs() {
             if self.mode != MergeMode::None {

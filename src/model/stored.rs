@@ -1,4 +1,5 @@
-//! A folder's weights under the published names: what transformers 5.24 reads from names and tensors that people have.
+//! A folder's weights under the published names: what transformers 5.24 reads from names and
+//! tensors that people have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +21,9 @@ pub struct Stored {
 /// The file that makes a folder an adapter's.
 const ADAPTER: &str = "adapter_config.json";
 
-/// The weights of a folder. Errors (class data): those of [`Safetensors::open`]; a tensor of the model that the index names and no
-/// file has, or that another file has with other numbers. Others that no file has are told in `notes`.
+/// The weights of a folder. Errors (class data): those of [`Safetensors::open`]; a tensor of the
+/// model that the index names and no file has, or that another file has with other numbers. Others
+/// that no file has are told in `notes`.
 pub fn open(folder: &ModelFolder, config: &Config, notes: &mut Vec<String>) -> Result<Safetensors> {
     if folder.root.join(ADAPTER).is_file() {
         let error = Error::data(format!(
@@ -76,9 +78,11 @@ fn wanted(config: &Config) -> BTreeSet<String> {
 }
 
 impl Stored {
-    /// Finds the published names; a config that ties head and embedding is corrected where the file holds a head of its own.
+    /// Finds the published names; a config that ties head and embedding is corrected where the file
+    /// holds a head of its own.
     ///
-    /// Errors (class data): two tensors of one name, names that transformers does not know, quantised weights.
+    /// Errors (class data): two tensors of one name, names that transformers does not know,
+    /// quantised weights.
     pub fn new(source: Safetensors, config: &mut Config, notes: &mut Vec<String>) -> Result<Self> {
         let wanted = wanted(config);
         let mut found: BTreeMap<String, String> = BTreeMap::new();
@@ -138,7 +142,8 @@ impl Stored {
         Ok(())
     }
 
-    /// Of a tied pair the file may hold one under either name, or two; different ones are not tied, as transformers has it.
+    /// Of a tied pair the file may hold one under either name, or two; different ones are not tied,
+    /// as transformers has it.
     fn settle_head(&mut self, config: &mut Config, notes: &mut Vec<String>) -> Result<()> {
         if !config.tied {
             return Ok(());
@@ -183,8 +188,8 @@ impl Stored {
     }
 }
 
-/// The name that transformers reads a stored tensor under: with the prefix `model.` put before or taken away where that gives a name
-/// that the model has.
+/// The name that transformers reads a stored tensor under: with the prefix `model.` put before or
+/// taken away where that gives a name that the model has.
 fn published(own: &str, wanted: &BTreeSet<String>) -> String {
     if let Some(name) = own.strip_prefix("model.").filter(|name| wanted.contains(*name)) {
         return name.to_owned();

@@ -425,7 +425,8 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(merged.tensors()) {
         close(name, sum, want, 1e-12)?;
     }
-    // Factors that would hold more numbers than their sum become that sum, and nothing else changes.
+    // Factors that would hold more numbers than their sum become that sum, and nothing else
+    // changes.
     let factors = |model: &Model| {
         let beside = model.beside();
         beside

@@ -1,4 +1,5 @@
-//! Which layers attend to a sliding window only, as transformers 5.24 decides it for each type of models.
+//! Which layers attend to a sliding window only, as transformers 5.24 decides it for each type of
+//! models.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -56,7 +57,8 @@ fn types(f: &Fields, layers: usize) -> Result<Option<Vec<Kind>>> {
     list.iter().map(kind).collect::<Result<_>>().map(Some)
 }
 
-/// transformers' class attends to all tokens, but its cache would follow these keys when it generates.
+/// transformers' class attends to all tokens, but its cache would follow these keys when it
+/// generates.
 fn llama(f: &Fields, types: Option<&[Kind]>, positions: usize) -> Result<Vec<Option<usize>>> {
     let sliding = types.is_some_and(|types| types.contains(&Kind::Sliding));
     let window = f.size("sliding_window")?.filter(|&window| window < positions);
@@ -72,7 +74,8 @@ fn llama(f: &Fields, types: Option<&[Kind]>, positions: usize) -> Result<Vec<Opt
     Ok(vec![])
 }
 
-/// All layers have the window, or those that `layer_types` says: with that key transformers takes the model for a Ministral.
+/// All layers have the window, or those that `layer_types` says: with that key transformers takes
+/// the model for a Ministral.
 fn mistral(
     f: &Fields,
     types: Option<Vec<Kind>>,

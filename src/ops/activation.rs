@@ -1,4 +1,5 @@
-//! Activations of the feed-forward part, with or without a gate: h = f(g) ∘ u (SwiGLU, Shazeer 2020) or h = f(g).
+//! Activations of the feed-forward part, with or without a gate: h = f(g) ∘ u (SwiGLU, Shazeer
+//! 2020) or h = f(g).
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;

@@ -1,11 +1,12 @@
-//! Scaled dot-product attention (Vaswani et al. 2017) with grouped key-value heads, sequence by sequence over a
-//! flat batch without padding; memory grows with N, not N² (Dao et al. 2022: rows of the score matrix exist a
-//! block at a time, backward recomputes them from the row's log-sum-exp).
+//! Scaled dot-product attention (Vaswani et al. 2017) with grouped key-value heads, sequence by
+//! sequence over a flat batch without padding; memory grows with N, not N² (Dao et al. 2022: rows
+//! of the score matrix exist a block at a time, backward recomputes them from the row's
+//! log-sum-exp).
 //!
-//! A query row i of a [`Segment`] sees the segment's context keys, and of its own keys those up to its own (causal) or
-//! all.
-//! With z = s · q·k and p = softmax(z): o = Σ p v, lse = ln Σ e^z. Backward: dv = Σ p do; with dp = do·v and
-//! δ = do·o, dz = p (dp − δ); dq = s Σ dz k; dk = s Σ dz q.
+//! A query row i of a [`Segment`] sees the segment's context keys, and of its own keys those up to
+//! its own (causal) or all. With z = s · q·k and p = softmax(z): o = Σ p v, lse = ln Σ e^z.
+//! Backward: dv = Σ p do; with dp = do·v and δ = do·o, dz = p (dp − δ); dq = s Σ dz k; dk = s Σ dz
+//! q.
 
 use std::ops::Range;
 
@@ -20,8 +21,8 @@ pub struct Segment {
     pub queries: Range<usize>,
     /// Rows of k and v that every query sees.
     pub context: Range<usize>,
-    /// Rows of k and v of the queries' own sequence: the last belong to the queries themselves, those before them, as
-    /// a cache holds, to tokens that went before.
+    /// Rows of k and v of the queries' own sequence: the last belong to the queries themselves,
+    /// those before them, as a cache holds, to tokens that went before.
     pub own: Range<usize>,
 }
 
@@ -48,7 +49,8 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// The first (inclusive) and last (exclusive) of the keys that query i sees, counted through context then own.
+    /// The first (inclusive) and last (exclusive) of the keys that query i sees, counted through
+    /// context then own.
     fn visible(&self, segment: &Segment, i: usize) -> Range<usize> {
         let keys = segment.context.len() + segment.own.len();
         let end = if self.causal { keys - segment.queries.len() + i + 1 } else { keys };

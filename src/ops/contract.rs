@@ -1,5 +1,6 @@
-//! One contract for all ops, a row each: the plain backward agrees with finite differences in f64, the fast path
-//! (CPU twin, CUDA twin where there is one) with the plain one in f32, and bf16 inputs stay near the f64 result.
+//! One contract for all ops, a row each: the plain backward agrees with finite differences in f64,
+//! the fast path (CPU twin, CUDA twin where there is one) with the plain one in f32, and bf16
+//! inputs stay near the f64 result.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};

@@ -1,7 +1,8 @@
-//! Next-token loss over the supervised rows only, with the vocabulary projection inside: logits exist for a chunk
-//! of rows at a time, never for all.
+//! Next-token loss over the supervised rows only, with the vocabulary projection inside: logits
+//! exist for a chunk of rows at a time, never for all.
 //!
-//! With z = h Wᵀ: nll = ln Σ e^z − z[target]; dz = weight · (softmax(z) − onehot(target)); dh = dz W; dW = dzᵀ h.
+//! With z = h Wᵀ: nll = ln Σ e^z − z[target]; dz = weight · (softmax(z) − onehot(target)); dh = dz
+//! W; dW = dzᵀ h.
 
 use candle_core::{Result, Tensor};
 

@@ -1,4 +1,5 @@
-//! Sums and products number by number, in place where the CPU holds them in f32: what an optimiser does to gradients.
+//! Sums and products number by number, in place where the CPU holds them in f32: what an optimiser
+//! does to gradients.
 //!
 //! Work is cut into chunks of a fixed length, so results do not depend on the number of threads.
 

@@ -1,7 +1,8 @@
-//! LayerNorm (Ba et al. 2016): y = x̂ ∘ w + b with x̂ = (x − mean) · inv, inv = 1/√(var + ε), row by row.
+//! LayerNorm (Ba et al. 2016): y = x̂ ∘ w + b with x̂ = (x − mean) · inv, inv = 1/√(var + ε), row
+//! by row.
 //!
-//! Backward, with g = dy ∘ w: dx = inv · (g − mean(g) − x̂ · mean(g ∘ x̂)); dw = Σ dy ∘ x̂; db = Σ dy.
-//! Plain only: no decoder here uses it, encoders do.
+//! Backward, with g = dy ∘ w: dx = inv · (g − mean(g) − x̂ · mean(g ∘ x̂)); dw = Σ dy ∘ x̂; db = Σ
+//! dy. Plain only: no decoder here uses it, encoders do.
 
 use candle_core::{D, Result, Tensor};
 

@@ -1,9 +1,9 @@
-//! Linear module with an optional low-rank overlay (LoRA, Hu et al. 2021, eq. 3):
-//! y = x Wᵀ + b + s · (x Aᵀ) Bᵀ, weights frozen unless their dense gradient is asked for. What was merged without
+//! Linear module with an optional low-rank overlay (LoRA, Hu et al. 2021, eq. 3): y = x Wᵀ + b + s
+//! · (x Aᵀ) Bᵀ, weights frozen unless their dense gradient is asked for. What was merged without
 //! changing W lies beside it: frozen factors, or their sum [out, in] as a second weight.
 //!
-//! Backward: dx = dy W + s · (dy B) A; dA = s · (dy B)ᵀ x; dB = s · dyᵀ (x Aᵀ); dW = dyᵀ x; db = Σ dy.
-//! A frozen linear keeps no input: only factor and dense gradients need x.
+//! Backward: dx = dy W + s · (dy B) A; dA = s · (dy B)ᵀ x; dB = s · dyᵀ (x Aᵀ); dW = dyᵀ x; db = Σ
+//! dy. A frozen linear keeps no input: only factor and dense gradients need x.
 
 use candle_core::{Result, Tensor};
 
@@ -114,7 +114,8 @@ pub fn bias_gradient(dy: &Tensor) -> Result<Tensor> {
     sum_rows(dy)
 }
 
-/// The definition, on tensors of any device. Factors are cast to the activations' type for the products.
+/// The definition, on tensors of any device. Factors are cast to the activations' type for the
+/// products.
 pub mod plain {
     use super::*;
 

@@ -1,9 +1,9 @@
 //! The operations of a transformer, forward beside backward.
 //!
 //! One file an op. Each has a `plain` module on candle tensors, which runs on any device and in any
-//! float type and is what tests trust, and where it pays a `cpu` module: a fused twin on f32 slices.
-//! The functions at the top of a file choose between them. `contract.rs` holds one test with a row an
-//! op: finite differences in f64, twins compared.
+//! float type and is what tests trust, and where it pays a `cpu` module: a fused twin on f32
+//! slices. The functions at the top of a file choose between them. `contract.rs` holds one test
+//! with a row an op: finite differences in f64, twins compared.
 //!
 //! Norms, softmax and loss are computed in f32 at least, whatever type comes in.
 

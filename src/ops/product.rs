@@ -1,4 +1,5 @@
-//! Matrix products of the CPU twins: f32 through the `gemm` crate, over weights in f32, bf16 or f16.
+//! Matrix products of the CPU twins: f32 through the `gemm` crate, over weights in f32, bf16 or
+//! f16.
 //!
 //! 16-bit weights are widened a block of rows at a time, so that no wide copy of a matrix exists.
 
@@ -50,9 +51,8 @@ impl<'a> Matrix<'a> {
 
 /// Where a product goes: rows of numbers each `stride` apart.
 ///
-/// # Safety
-/// `data` must be valid for writes (and, where beta is not 0, initialised) over all rows and columns of
-/// the product, and nobody else may touch those numbers meanwhile.
+/// # Safety `data` must be valid for writes (and, where beta is not 0, initialised) over all rows
+/// and columns of the product, and nobody else may touch those numbers meanwhile.
 #[derive(Clone, Copy)]
 pub struct Target {
     pub data: *mut f32,
@@ -87,9 +87,9 @@ const SMALL: usize = 1 << 19;
 
 /// target = alpha · a·b + beta · target.
 ///
-/// On several threads each computes a block of the target's rows, or of its columns where there are more, with a
-/// product of its own: cutting at fixed places keeps results the same from run to run, and no thread waits while
-/// another packs for all.
+/// On several threads each computes a block of the target's rows, or of its columns where there are
+/// more, with a product of its own: cutting at fixed places keeps results the same from run to run,
+/// and no thread waits while another packs for all.
 ///
 /// # Safety
 /// As [`Target`] says, for a.rows rows of b.columns numbers.
@@ -175,7 +175,8 @@ pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
         out.resize(len, 0.0);
         return out;
     }
-    // SAFETY: the capacity is exactly the product's size, and with beta 0 all of it is written before `set_len`.
+    // SAFETY: the capacity is exactly the product's size, and with beta 0 all of it is written
+    // before `set_len`.
     unsafe {
         multiply(
             Target { data: out.as_mut_ptr(), stride: b.columns },
@@ -211,8 +212,8 @@ fn block_rows(columns: usize) -> usize {
     ((1 << 20) / columns.max(1)).max(16)
 }
 
-/// Calls `each(first row, rows as f32)` over a weight matrix [rows, columns]: once for f32, block by
-/// block for 16-bit types.
+/// Calls `each(first row, rows as f32)` over a weight matrix [rows, columns]: once for f32, block
+/// by block for 16-bit types.
 fn over_rows(weight: &Tensor, mut each: impl FnMut(usize, Matrix)) -> Result<()> {
     let (rows, columns) = weight.dims2()?;
     match weight.dtype() {
@@ -267,7 +268,8 @@ pub fn into_transposed(x: Matrix, weight: &Tensor, mut buffer: Vec<f32>) -> Resu
     let len = x.rows * weight.dim(0)?;
     buffer.clear();
     buffer.reserve_exact(len);
-    // SAFETY: the buffer holds `len` numbers, and with beta 0 every block of columns is written before it is read.
+    // SAFETY: the buffer holds `len` numbers, and with beta 0 every block of columns is written
+    // before it is read.
     unsafe {
         by_column_blocks(x, weight, buffer.as_mut_ptr(), 0.0)?;
         buffer.set_len(len);

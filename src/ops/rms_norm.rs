@@ -1,4 +1,5 @@
-//! RMSNorm (Zhang & Sennrich 2019, eq. 4): y = x · inv · w with inv = 1/√(mean(x²) + ε), row by row.
+//! RMSNorm (Zhang & Sennrich 2019, eq. 4): y = x · inv · w with inv = 1/√(mean(x²) + ε), row by
+//! row.
 //!
 //! Backward, with g = dy ∘ w: dx = inv · g − x · inv³ · mean(g ∘ x); dw = Σ_rows dy ∘ x · inv.
 

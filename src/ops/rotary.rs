@@ -1,7 +1,8 @@
-//! Rotary position embedding (Su et al. 2021), in the layout of the published Llama weights: entry i of a
-//! head is paired with entry i + E/2, y = (x₁ cos − x₂ sin, x₂ cos + x₁ sin).
+//! Rotary position embedding (Su et al. 2021), in the layout of the published Llama weights: entry
+//! i of a head is paired with entry i + E/2, y = (x₁ cos − x₂ sin, x₂ cos + x₁ sin).
 //!
-//! It is a rotation, and perhaps a multiplication, so backward is the rotation by the negative angle, multiplied alike.
+//! It is a rotation, and perhaps a multiplication, so backward is the rotation by the negative
+//! angle, multiplied alike.
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use rayon::prelude::*;

@@ -151,7 +151,8 @@ pub fn max(values: &[f32]) -> f32 {
 }
 
 /// e^x to about 1 ulp, as code that vectorises: range reduction to ±ln 2 / 2 (Cody and Waite), the
-/// polynomial of Cephes' `expf`, the power of two put into the exponent. Below -87.3 it gives about 1e-38.
+/// polynomial of Cephes' `expf`, the power of two put into the exponent. Below -87.3 it gives about
+/// 1e-38.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it leaves the nearest integer in the low bits

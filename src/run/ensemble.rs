@@ -1,4 +1,5 @@
-//! `boosters/ensemble.json`: which of the kept boosters a model is the sum of, in which order and with which weight.
+//! `boosters/ensemble.json`: which of the kept boosters a model is the sum of, in which order and
+//! with which weight.
 
 use std::path::{Path, PathBuf};
 
@@ -48,8 +49,8 @@ impl Ensemble {
 
     /// The list in `folder`; `None` where there is none.
     ///
-    /// Errors (class data): a list that cannot be read, of a later version, or with names that lead out of the folder; a
-    /// booster that is missing.
+    /// Errors (class data): a list that cannot be read, of a later version, or with names that lead
+    /// out of the folder; a booster that is missing.
     pub fn load(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(NAME);
         let shown = path.display();
@@ -123,8 +124,8 @@ impl Ensemble {
         Ok(Self(members))
     }
 
-    /// With the booster at `index` multiplied by `weight`. Errors (class usage): there is none, or the weight is no finite
-    /// number.
+    /// With the booster at `index` multiplied by `weight`. Errors (class usage): there is none, or
+    /// the weight is no finite number.
     pub fn scaled(&self, index: usize, weight: f64) -> Result<Self> {
         if !weight.is_finite() {
             bail_usage!("the weight of a booster must be a finite number, found {weight}");

@@ -10,7 +10,8 @@ pub struct Evaluation {
     pub split: String,
     /// Boosters merged when it was made.
     pub round: usize,
-    /// The model that was measured, in the order in which the recipe made models; left out of the first.
+    /// The model that was measured, in the order in which the recipe made models; left out of the
+    /// first.
     #[serde(default, skip_serializing_if = "is_first")]
     pub model: usize,
     pub metrics: Map<String, Value>,
@@ -58,7 +59,8 @@ impl Evaluations {
         self.0.iter().rev().find(|e| e.split == split)
     }
 
-    /// The first evaluation of `test` with no booster merged: of the model that was tuned, else of any.
+    /// The first evaluation of `test` with no booster merged: of the model that was tuned, else of
+    /// any.
     pub fn base(&self) -> Option<&Evaluation> {
         let bases = || self.0.iter().filter(|e| e.split == "test" && e.round == 0);
         bases().find(|e| e.model == self.model()).or_else(|| bases().next())
@@ -69,13 +71,14 @@ impl Evaluations {
         self.last("test")
     }
 
-    /// The model that was tuned, where there are several: the last that was measured on `test`, or at all.
+    /// The model that was tuned, where there are several: the last that was measured on `test`, or
+    /// at all.
     fn model(&self) -> usize {
         self.tuned().or(self.0.last()).map_or(0, |e| e.model)
     }
 
-    /// The round of `validation` that is best for a model, the one that was tuned unless it is named, the earliest of equals; NaN
-    /// and absent metrics never win.
+    /// The round of `validation` that is best for a model, the one that was tuned unless it is
+    /// named, the earliest of equals; NaN and absent metrics never win.
     pub fn best_round(&self, best: &Best, model: Option<usize>) -> Option<usize> {
         let model = model.unwrap_or_else(|| self.model());
         let value = |e: &Evaluation| {

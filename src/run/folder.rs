@@ -55,7 +55,8 @@ impl Folder {
         Ok(Self::at(out.to_path_buf()))
     }
 
-    /// The folder of a run that was made before. Errors (class usage): there is none, or it holds no run.
+    /// The folder of a run that was made before. Errors (class usage): there is none, or it holds
+    /// no run.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             let what = if path.exists() { "it is not a folder" } else { "there is no such folder" };
@@ -132,8 +133,8 @@ impl Folder {
         write_whole(&path, text.as_bytes())
     }
 
-    /// The folder of the boosters that are merged into the run's model `model`, made where it is missing: `boosters`; of a
-    /// second model, `boosters/model-1`.
+    /// The folder of the boosters that are merged into the run's model `model`, made where it is
+    /// missing: `boosters`; of a second model, `boosters/model-1`.
     pub fn boosters(&self, model: usize) -> Result<PathBuf> {
         let mut folder = self.path.join("boosters");
         if model > 0 {
@@ -160,7 +161,8 @@ impl Folder {
         Ok(folder.join(name))
     }
 
-    /// The path of something that a recipe saves as `name`: below this folder, never over what the run writes.
+    /// The path of something that a recipe saves as `name`: below this folder, never over what the
+    /// run writes.
     pub fn child(&self, name: &str) -> Result<PathBuf> {
         let plain = |c: Component| match c {
             Component::Normal(part) => part
@@ -193,7 +195,8 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     put(path, bytes, true)
 }
 
-/// As [`write_whole`], where a power cut may take it: what is written again from the journal, which does wait for the disk.
+/// As [`write_whole`], where a power cut may take it: what is written again from the journal, which
+/// does wait for the disk.
 pub(super) fn write_soon(path: &Path, bytes: &[u8]) -> Result<()> {
     put(path, bytes, false)
 }
@@ -218,7 +221,8 @@ fn is_plain(c: char) -> bool {
     c.is_alphanumeric() || "-_.".contains(c)
 }
 
-/// Seconds since 1970 as `20261124T142600Z` (civil date from days, after H. Hinnant's `chrono` algorithms).
+/// Seconds since 1970 as `20261124T142600Z` (civil date from days, after H. Hinnant's `chrono`
+/// algorithms).
 fn utc_stamp(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -1,8 +1,9 @@
 //! `journal.jsonl`: what a run did, call by call, so that it can be taken up where it stopped.
 //!
-//! A line is `{"sum":"…","record":…}`: a record, and the first half of the SHA-256 of the sum before it and the record's own
-//! bytes. So a line that is cut, changed, moved or missing is found. A line is one write: of a killed run at most the last
-//! one is cut, and what it would have said is simply done again.
+//! A line is `{"sum":"…","record":…}`: a record, and the first half of the SHA-256 of the sum
+//! before it and the record's own bytes. So a line that is cut, changed, moved or missing is found.
+//! A line is one write: of a killed run at most the last one is cut, and what it would have said is
+//! simply done again.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -38,7 +39,8 @@ pub enum Record {
     },
     /// A call that has ended.
     Call(Call),
-    /// A call that goes on, and how far it is; it counts as long as no later record of the call is there.
+    /// A call that goes on, and how far it is; it counts as long as no later record of the call is
+    /// there.
     Checkpoint(Checkpoint),
 }
 
@@ -139,11 +141,11 @@ impl Journal {
         Self { file, sum, synced: Instant::now(), waiting: vec![], syncing: None, ends, bytes }
     }
 
-    /// Opens the journal in `folder` to go on behind its records, which come back; a last line that is cut is taken off. One
-    /// that is missing is begun.
+    /// Opens the journal in `folder` to go on behind its records, which come back; a last line that
+    /// is cut is taken off. One that is missing is begun.
     ///
-    /// Errors: another process has it open (class usage); a line that is damaged, a later version, the journal of a run with
-    /// another seed (class data).
+    /// Errors: another process has it open (class usage); a line that is damaged, a later version,
+    /// the journal of a run with another seed (class data).
     pub fn open(folder: &Path, seed: u64) -> Result<(Self, Vec<Record>)> {
         let mut file = locked(folder)?;
         let mut bytes = vec![];

@@ -22,8 +22,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Errors: a folder that is no run's, or of a run that has not ended (class usage); a damaged `run.json`, a booster that
-    /// is missing (class data).
+    /// Errors: a folder that is no run's, or of a run that has not ended (class usage); a damaged
+    /// `run.json`, a booster that is missing (class data).
     pub fn open(folder: &Path) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
         if !folder.join("summary.json").is_file() {
@@ -50,7 +50,8 @@ impl Kept {
         self.ensemble.files(&self.folder)
     }
 
-    /// The name of the run's own model. Errors (class usage) where it loaded none: it has none, or made it.
+    /// The name of the run's own model. Errors (class usage) where it loaded none: it has none, or
+    /// made it.
     pub fn model(&self) -> Result<&str> {
         match self.manifest.models.first() {
             Some(name) if name == CREATED => {
@@ -64,7 +65,8 @@ impl Kept {
     }
 }
 
-/// Files 0000, 0001, … of a folder, which may be missing: the boosters of a run that wrote no list of them.
+/// Files 0000, 0001, … of a folder, which may be missing: the boosters of a run that wrote no list
+/// of them.
 fn unlisted(folder: &Path) -> Result<Ensemble> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Ensemble::default()) };
     let number = |name: &str| name.strip_suffix(".safetensors")?.parse::<usize>().ok();

@@ -43,13 +43,15 @@ pub struct Manifest {
     /// What merges into the run's own model do with the weights: `exact`, `naive` or `none`.
     #[serde(default = "exact")]
     pub merge_mode: String,
-    /// The rule by which the tokenizer of the run's own model splits texts, where the recipe named one.
+    /// The rule by which the tokenizer of the run's own model splits texts, where the recipe named
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_tokenizer: Option<String>,
     /// Where the run was begun. None: by a version that did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<Begun>,
-    /// The template of what was last trained on, the first task's; `recipe` for one of the recipe's own.
+    /// The template of what was last trained on, the first task's; `recipe` for one of the recipe's
+    /// own.
     #[serde(default)]
     pub template: Option<String>,
 }
@@ -73,7 +75,8 @@ impl Begun {
 }
 
 impl Manifest {
-    /// That of the run in `folder`. Errors: no run's folder (class usage), a damaged `run.json` (class data).
+    /// That of the run in `folder`. Errors: no run's folder (class usage), a damaged `run.json`
+    /// (class data).
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("run.json");
         let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {

@@ -38,7 +38,8 @@ pub struct PointTiming {
     pub tokens_per_second: f64,
 }
 
-/// One merge: a booster that became part of the weights. A line `{"merge": {…}, "timing": {…}}` of `metrics.jsonl`.
+/// One merge: a booster that became part of the weights. A line `{"merge": {…}, "timing": {…}}` of
+/// `metrics.jsonl`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
 pub struct Merge {
     /// Boosters merged before it: the `round` of its points.
@@ -53,11 +54,12 @@ pub struct Merge {
     pub steps: u64,
     /// η
     pub eta: f64,
-    /// By how much the booster lowered the mean loss on the last batch that it saw, in nats a token, measured before it was
-    /// trained on that batch. `None` after a single step or none, where there is nothing to measure.
+    /// By how much the booster lowered the mean loss on the last batch that it saw, in nats a
+    /// token, measured before it was trained on that batch. `None` after a single step or none,
+    /// where there is nothing to measure.
     pub gain: Option<f64>,
-    /// The share of the update that 16-bit weights took up: ⟨stored change, δ⟩/‖δ‖², over what the merge changed. `None` of wider
-    /// weights, which lose nothing.
+    /// The share of the update that 16-bit weights took up: ⟨stored change, δ⟩/‖δ‖², over what the
+    /// merge changed. `None` of wider weights, which lose nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub captured: Option<f64>,
     /// Frobenius norm of what was added to all weights of a layer together, by layer.

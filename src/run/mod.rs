@@ -130,14 +130,15 @@ impl Run {
         })
     }
 
-    /// The path of the file `name` of a booster in training, which is kept until [`Run::drop_state`].
+    /// The path of the file `name` of a booster in training, which is kept until
+    /// [`Run::drop_state`].
     pub fn keep_state(&mut self, name: &str) -> Result<PathBuf> {
         self.states.insert(name.to_owned(), self.merges);
         self.folder.training(name)
     }
 
-    /// Removes a booster's file: there is a newer one, or it is merged. One that was the newest while another booster was
-    /// merged stays, since the run may be done anew from there.
+    /// Removes a booster's file: there is a newer one, or it is merged. One that was the newest
+    /// while another booster was merged stays, since the run may be done anew from there.
     pub fn drop_state(&mut self, name: &str, merged: bool) {
         if self.states.get(name) == Some(&(self.merges - usize::from(merged))) {
             self.states.remove(name);
@@ -190,7 +191,8 @@ impl Run {
         }
     }
 
-    /// Notes which boosters, in `folder`, a model is the sum of. It is written from time to time: a run that goes on reads its journal.
+    /// Notes which boosters, in `folder`, a model is the sum of. It is written from time to time: a
+    /// run that goes on reads its journal.
     pub fn lists(&mut self, folder: PathBuf, ensemble: &Ensemble) {
         self.lists.insert(folder, ensemble.clone());
     }
@@ -213,8 +215,9 @@ impl Run {
         self.saved.extend(self.folder.child(name));
     }
 
-    /// The path of something that the recipe saves as `name` (see [`Folder::child`]). Of a run that was taken up, what lies
-    /// there and nobody told of is removed: a process that ended before it could tell left it.
+    /// The path of something that the recipe saves as `name` (see [`Folder::child`]). Of a run that
+    /// was taken up, what lies there and nobody told of is removed: a process that ended before it
+    /// could tell left it.
     pub fn saves(&mut self, name: &str) -> Result<PathBuf> {
         let path = self.folder.child(name)?;
         let told = self.saved.iter().any(|saved| saved.starts_with(&path));
@@ -239,13 +242,14 @@ impl Run {
         Ok(())
     }
 
-    /// Records a merge, as a line of `metrics.jsonl`; `seconds` is the time since the run began, `merge_seconds` how long the
-    /// weights were changed.
+    /// Records a merge, as a line of `metrics.jsonl`; `seconds` is the time since the run began,
+    /// `merge_seconds` how long the weights were changed.
     pub fn merged(&mut self, merge: &Merge, seconds: f64, merge_seconds: f64) -> Result<()> {
         self.metrics.log(&serde_json::json!({ "merge": merge, "timing": { "seconds": seconds, "merge_seconds": merge_seconds } }))
     }
 
-    /// Records which boosters the model is the sum of, where it is no longer that of all, as a line of `metrics.jsonl`.
+    /// Records which boosters the model is the sum of, where it is no longer that of all, as a line
+    /// of `metrics.jsonl`.
     pub fn composed(&mut self, ensemble: &Ensemble) -> Result<()> {
         self.metrics.log(&serde_json::json!({ "ensemble": ensemble.members() }))
     }
@@ -277,7 +281,8 @@ impl Run {
         self.manifest.save(&self.folder)
     }
 
-    /// Notes a model that was loaded, and the SHA-256 of its weights, in `run.json`; its index, 0 for the run's own.
+    /// Notes a model that was loaded, and the SHA-256 of its weights, in `run.json`; its index, 0
+    /// for the run's own.
     pub fn note_model(&mut self, name: &str, digest: impl Into<String>) -> Result<usize> {
         self.manifest.models.push(name.into());
         self.note_digest(name, digest)?;
@@ -326,8 +331,9 @@ impl Run {
         }
     }
 
-    /// Writes `summary.json` and, of all that is then in the folder, `report.html`; `seconds` is the time that the run took. Until
-    /// a run that was taken up is `through` what it did before, its files may be needed yet.
+    /// Writes `summary.json` and, of all that is then in the folder, `report.html`; `seconds` is
+    /// the time that the run took. Until a run that was taken up is `through` what it did before,
+    /// its files may be needed yet.
     pub fn finish(&mut self, seconds: f64, through: bool) -> Result<Summary> {
         let training = &self.training;
         let summary = Summary {
@@ -365,8 +371,8 @@ impl Run {
     }
 }
 
-/// Removes files that a process which was killed had not written to their end, `depth` folders deep: what is being written has a
-/// name with a point before it, or one that ends in `.partial`.
+/// Removes files that a process which was killed had not written to their end, `depth` folders
+/// deep: what is being written has a name with a point before it, or one that ends in `.partial`.
 fn remove_halves(folder: &Path, depth: usize) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());

@@ -38,10 +38,11 @@ impl Left {
         whole && folder.join("report.html").is_file()
     }
 
-    /// Opens the run in `folder`; with `from_round` all that was done after so many boosters is left out.
+    /// Opens the run in `folder`; with `from_round` all that was done after so many boosters is
+    /// left out.
     ///
-    /// Errors: no run's folder, one that another process works on, fewer boosters than that (class usage); a damaged
-    /// `run.json` or journal (class data).
+    /// Errors: no run's folder, one that another process works on, fewer boosters than that (class
+    /// usage); a damaged `run.json` or journal (class data).
     pub fn open(folder: &Path, from_round: Option<usize>, inexact: bool) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
         let path = folder.join("recipe.rhai");
@@ -70,8 +71,8 @@ impl Left {
         self.folder.join(MODULES)
     }
 
-    /// Takes the run up with what it is started with now, which must be what it was started with then. `summary.json` and
-    /// `report.html` go until it ends, and so does what is done anew.
+    /// Takes the run up with what it is started with now, which must be what it was started with
+    /// then. `summary.json` and `report.html` go until it ends, and so does what is done anew.
     ///
     /// Errors (class usage) name what differs.
     pub fn take_up(mut self, mut now: Manifest) -> Result<Run> {

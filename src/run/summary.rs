@@ -19,7 +19,8 @@ pub struct Summary {
     pub trainable_now: Option<u64>,
     /// Parameters trained in all boosters together.
     pub trained_in_total: u64,
-    /// The share of all boosters' sum that 16-bit weights show; the key is absent where they are wider, or each merge was rounded.
+    /// The share of all boosters' sum that 16-bit weights show; the key is absent where they are
+    /// wider, or each merge was rounded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub captured: Option<f64>,
     /// SHA-256 of the weights at the end.
@@ -40,7 +41,8 @@ pub struct SummaryTiming {
     /// Training tokens over the time spent in `fit`; `None` if nothing was trained.
     pub tokens_per_second: Option<f64>,
     pub peak_rss_mib: f64,
-    /// What the memory formula said before it was held; `None` where nothing went through a network.
+    /// What the memory formula said before it was held; `None` where nothing went through a
+    /// network.
     pub predicted_peak_mib: Option<f64>,
     /// Spent on the journal, boosters' files and checkpoints; of a run taken up, since then.
     pub keeping_seconds: f64,
@@ -67,7 +69,8 @@ fn status_kib(name: &str) -> Option<usize> {
 
 /// The most memory this process held at once, in MiB.
 pub fn peak_rss_mib() -> f64 {
-    // What `getrusage` says begins with the memory of the process that started this one, such as cargo.
+    // What `getrusage` says begins with the memory of the process that started this one, such as
+    // cargo.
     if let Some(kib) = status_kib("VmHWM:") {
         return kib as f64 / 1024.0;
     }

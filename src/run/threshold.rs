@@ -39,13 +39,15 @@ const SIGNS: [(&str, Comparison); 4] = [
 pub struct Outcome {
     /// As the recipe wrote it: `accuracy >= 0.7`.
     pub threshold: String,
-    /// What the last evaluation of the split measured; `None` where there was none, or it has no such metric.
+    /// What the last evaluation of the split measured; `None` where there was none, or it has no
+    /// such metric.
     pub value: Option<f64>,
     pub met: bool,
 }
 
 impl Threshold {
-    /// `metric` may have a split before it (`validation.nll`); `condition` is a sign and a number (`>= 0.7`).
+    /// `metric` may have a split before it (`validation.nll`); `condition` is a sign and a number
+    /// (`>= 0.7`).
     ///
     /// Errors (class usage): a condition of another form.
     pub fn parse(metric: &str, condition: &str) -> Result<Self> {

@@ -1,7 +1,8 @@
-//! SentencePiece's `precompiled_charsmap`: a double array of rewrite rules, checked before the library walks it, and base64 to
-//! write it into JSON.
+//! SentencePiece's `precompiled_charsmap`: a double array of rewrite rules, checked before the
+//! library walks it, and base64 to write it into JSON.
 //!
-//! The layout, as in google/sentencepiece: bytes of the array (u32), the array (u32 each), texts that end with NUL.
+//! The layout, as in google/sentencepiece: bytes of the array (u32), the array (u32 each), texts
+//! that end with NUL.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! The files of a data set: one file, a folder with files for each split, a folder of such folders, or a repository of
-//! the hub.
+//! The files of a data set: one file, a folder with files for each split, a folder of such folders,
+//! or a repository of the hub.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -18,7 +18,8 @@ use crate::{bail_data, bail_usage};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataFiles {
     File(PathBuf),
-    /// By split (`train`, `validation`, `test`), the files that make it up one after the other; at least one each.
+    /// By split (`train`, `validation`, `test`), the files that make it up one after the other; at
+    /// least one each.
     Folder(BTreeMap<String, Vec<PathBuf>>),
     /// Tasks that are embedded in the program.
     Embedded(Vec<Embedded>),
@@ -53,7 +54,8 @@ pub struct Embedded {
 /// named for a split (`train/0000.parquet`). Hidden files are passed over. Of a repository of the
 /// hub, the files of splits are fetched.
 ///
-/// Errors (class data): nothing is there, a folder without split files, two files for one split, a link out of the folder.
+/// Errors (class data): nothing is there, a folder without split files, two files for one split, a
+/// link out of the folder.
 pub fn data(name: &Name) -> Result<DataFiles> {
     let path = match name {
         Name::Builtin(name) => return embedded(name),
@@ -124,11 +126,11 @@ fn saved_to_disk(folder: &Path, files: &Named) -> Option<Error> {
     Some(error.hint(format!("datasets converts it: `{line}`")))
 }
 
-/// Takes the files of a data set from a recipe: for each split, names of files below the folder (or in the repository
-/// of the hub). Without any, as [`data`].
+/// Takes the files of a data set from a recipe: for each split, names of files below the folder (or
+/// in the repository of the hub). Without any, as [`data`].
 ///
-/// Errors: a name that is no split, two names of one split (class usage); a file that is not there, that is named
-/// twice, or that lies outside the folder (class data).
+/// Errors: a name that is no split, two names of one split (class usage); a file that is not there,
+/// that is named twice, or that lies outside the folder (class data).
 pub fn data_with(name: &Name, splits: &BTreeMap<String, Vec<String>>) -> Result<DataFiles> {
     if splits.is_empty() {
         return data(name);

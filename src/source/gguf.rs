@@ -120,9 +120,11 @@ impl Part {
 }
 
 impl Gguf {
-    /// Opens a file and reads its header; of a model that was split, all parts, whichever was named.
+    /// Opens a file and reads its header; of a model that was split, all parts, whichever was
+    /// named.
     ///
-    /// Errors (class data): a file is missing, cut short, damaged, or of a version that is not read.
+    /// Errors (class data): a file is missing, cut short, damaged, or of a version that is not
+    /// read.
     pub fn open(path: &Path) -> Result<Self> {
         let (part, header) = Part::open(path)?;
         let within = || format!("cannot read GGUF file `{}`", path.display());
@@ -221,7 +223,8 @@ impl Gguf {
         self.metadata.get(key)
     }
 
-    /// A metadata value that may be missing, but not of another type: `optional("llama.vocab_size", Value::as_u64)`.
+    /// A metadata value that may be missing, but not of another type: `optional("llama.vocab_size",
+    /// Value::as_u64)`.
     pub fn optional<'a, T>(
         &'a self,
         key: &str,

@@ -1,5 +1,5 @@
-//! The header of a GGUF file (version 2 or 3, little endian): metadata and tensor table, read with every count, size
-//! and offset held against the file's length before anything is allocated.
+//! The header of a GGUF file (version 2 or 3, little endian): metadata and tensor table, read with
+//! every count, size and offset held against the file's length before anything is allocated.
 //!
 //! Format: docs/gguf.md of ggml-org/ggml.
 
@@ -38,7 +38,8 @@ pub(super) struct Described {
     pub range: Range<usize>,
 }
 
-/// ggml's types by number: name, numbers in a block, bytes of a block, and how to read it where that is known.
+/// ggml's types by number: name, numbers in a block, bytes of a block, and how to read it where
+/// that is known.
 pub(super) fn kind(number: u32) -> Option<(&'static str, usize, usize, Option<Encoding>)> {
     let blocks = |name, kind: GgmlDType| {
         (name, kind.block_size(), kind.type_size(), Some(Encoding::Blocks(kind)))
@@ -91,7 +92,8 @@ pub(super) fn kind(number: u32) -> Option<(&'static str, usize, usize, Option<En
 
 /// Reads the header of a whole file given as bytes.
 ///
-/// Errors (class data), without the file's name: anything the format forbids or the file is too short for.
+/// Errors (class data), without the file's name: anything the format forbids or the file is too
+/// short for.
 pub(super) fn read(bytes: &[u8]) -> Result<Header> {
     let mut cursor = Cursor { bytes, at: 0 };
     if cursor.take(4, "the first four bytes")? != b"GGUF" {
@@ -134,7 +136,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header> {
 /// A row of the tensor table: name, shape, type, bytes, offset from the start of the data.
 type Row = (String, Vec<usize>, u32, u64, u64);
 
-/// Turns offsets into ranges of the file, and refuses those outside it, unaligned, or over one another.
+/// Turns offsets into ranges of the file, and refuses those outside it, unaligned, or over one
+/// another.
 fn place(
     mut table: Vec<Row>,
     header: usize,
@@ -210,7 +213,8 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    /// A number of things of at least `size` bytes, `reserve` bytes before them not counted, that the file can hold.
+    /// A number of things of at least `size` bytes, `reserve` bytes before them not counted, that
+    /// the file can hold.
     fn count(&mut self, size: usize, what: &str, reserve: usize) -> Result<usize> {
         let count = self.u64(what)?;
         if count > (self.left().saturating_sub(reserve) / size) as u64 {
@@ -315,7 +319,8 @@ impl<'a> Cursor<'a> {
         let Some((word, numbers, bytes, _)) = kind(number) else {
             bail_data!("tensor `{name}` has the unknown type {number}");
         };
-        // The first dimension of the file is the innermost one, and blocks lie along it; a tensor without any is one number.
+        // The first dimension of the file is the innermost one, and blocks lie along it; a tensor
+        // without any is one number.
         let row = shape.first().copied().unwrap_or(1);
         if !row.is_multiple_of(numbers as u64) {
             bail_data!(

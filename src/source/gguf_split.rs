@@ -1,5 +1,6 @@
-//! The files of a model that was split, as llama.cpp's `gguf-split` writes them: `NAME-00001-of-00003.gguf` and so on, the
-//! metadata in the first, `split.no` and `split.count` in each.
+//! The files of a model that was split, as llama.cpp's `gguf-split` writes them:
+//! `NAME-00001-of-00003.gguf` and so on, the metadata in the first, `split.no` and `split.count` in
+//! each.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ const MOST: u64 = 65_535;
 const NAMES: &str = "the parts of a split model lie in one folder and are called NAME-00001-of-00002.gguf and so on, as llama.cpp's \
                      `gguf-split` names them; its `--merge` makes one file of them";
 
-/// Number and count that a part's metadata state, the first being 0; `None` for a file that is whole.
+/// Number and count that a part's metadata state, the first being 0; `None` for a file that is
+/// whole.
 ///
 /// Errors (class data), without the file's name.
 pub(super) fn stated(metadata: &BTreeMap<String, Value>) -> Result<Option<(u64, u64)>> {

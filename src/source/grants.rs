@@ -39,8 +39,8 @@ impl Grants {
 
     /// The path of a granted name; a leading `~/` is the home folder.
     ///
-    /// Errors (class usage): the name was not granted; the message lists what was. It does not depend on whether the
-    /// path exists, so a recipe cannot look around.
+    /// Errors (class usage): the name was not granted; the message lists what was. It does not
+    /// depend on whether the path exists, so a recipe cannot look around.
     pub fn check(&self, name: &str) -> Result<PathBuf> {
         if self.allows(name) {
             return Ok(expanded(name));

@@ -1,4 +1,5 @@
-//! Models (here) and data sets (in `hub_data`) from the Hugging Face hub, or a mirror of it, through hf-hub's client and its cache.
+//! Models (here) and data sets (in `hub_data`) from the Hugging Face hub, or a mirror of it,
+//! through hf-hub's client and its cache.
 
 use std::path::PathBuf;
 
@@ -97,10 +98,12 @@ impl Hub {
         Ok(Self { offline, ..hub })
     }
 
-    /// The files of the model `id` at `revision` (else `main`), from the cache where they all are, else fetched.
-    /// What the cache holds is not looked up again: a branch that moved on is fetched anew into an empty cache only.
+    /// The files of the model `id` at `revision` (else `main`), from the cache where they all are,
+    /// else fetched. What the cache holds is not looked up again: a branch that moved on is fetched
+    /// anew into an empty cache only.
     ///
-    /// Errors (class data): the hub cannot be reached, has no such repository, revision or file, or wants a token.
+    /// Errors (class data): the hub cannot be reached, has no such repository, revision or file, or
+    /// wants a token.
     pub fn model(&self, id: &str, revision: Option<&str>) -> Result<ModelFolder> {
         let repo = Repo::with_revision(
             id.to_owned(),

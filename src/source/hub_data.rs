@@ -13,7 +13,8 @@ use crate::error::{Error, nearest};
 /// Folders in which a repository keeps the files of its splits, tried in this order.
 const FOLDERS: [&str; 3] = ["", "data", "default"];
 
-/// Lists, beside the files that were fetched, which they are: written last, so that a download cut off is known.
+/// Lists, beside the files that were fetched, which they are: written last, so that a download cut
+/// off is known.
 const FETCHED: &str = ".xgbrun-splits.json";
 
 impl Hub {
@@ -22,7 +23,8 @@ impl Hub {
     /// or all in `default/`. Where the hub cannot be asked, the files of splits that the cache
     /// holds are the data set.
     ///
-    /// Errors (class data): those of [`Hub::model`]; no files of splits, two files for one split, a missing shard.
+    /// Errors (class data): those of [`Hub::model`]; no files of splits, two files for one split, a
+    /// missing shard.
     pub fn data(&self, id: &str, revision: Option<&str>) -> Result<Splits> {
         let repo = data_set(id, revision);
         let kept = self.snapshot(&repo).and_then(|folder| noted(&folder));

@@ -65,7 +65,8 @@ impl ModelFiles {
         Self::Gguf { file, pre_tokenizer: None }
     }
 
-    /// Names the rule by which a GGUF file's tokenizer splits texts, in place of the one that the file states.
+    /// Names the rule by which a GGUF file's tokenizer splits texts, in place of the one that the
+    /// file states.
     ///
     /// Errors (class usage): a name that is not known, files that are no GGUF file.
     pub fn split_by(self, pre_tokenizer: Option<&str>) -> Result<Self> {
@@ -84,7 +85,8 @@ impl ModelFiles {
 
 /// Finds, or fetches, the files of a model.
 ///
-/// Errors (class data): a file that must be there is not; the message says which, and what a model folder holds.
+/// Errors (class data): a file that must be there is not; the message says which, and what a model
+/// folder holds.
 pub fn model(name: &Name) -> Result<ModelFiles> {
     match name {
         Name::Builtin(name) if name == MICRO.name => Ok(ModelFiles::Embedded(&MICRO)),
@@ -189,7 +191,8 @@ pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
     Ok(ModelFolder { root: root.to_owned(), config, weights, tokenizer, others })
 }
 
-/// Which file holds which tensor, where the weights of a folder are several and an index says so; else nothing.
+/// Which file holds which tensor, where the weights of a folder are several and an index says so;
+/// else nothing.
 pub fn weight_map(folder: &ModelFolder) -> Result<BTreeMap<String, String>> {
     if folder.weights == [folder.root.join(WEIGHTS)] {
         Ok(BTreeMap::new())

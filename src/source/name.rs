@@ -48,10 +48,11 @@ const FILE_ENDINGS: [&str; 13] = [
     ".arrow",
 ];
 
-/// Decides what `name` stands for. A granted path that exists comes before a hub id of the same text.
+/// Decides what `name` stands for. A granted path that exists comes before a hub id of the same
+/// text.
 ///
-/// Errors: a path that is not granted, a hub id where the hub is not (class usage); a path that does not exist,
-/// a text that names nothing (class data).
+/// Errors: a path that is not granted, a hub id where the hub is not (class usage); a path that
+/// does not exist, a text that names nothing (class data).
 pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
     if let Some(builtin) = name.strip_prefix("builtin:") {
         return Ok(Name::Builtin(builtin.to_owned()));
@@ -113,7 +114,8 @@ fn missing(path: &Path) -> Error {
     }
 }
 
-/// Parses `owner/name` or `owner/name@revision`. A revision is a branch, a tag, a commit or `refs/pr/5`.
+/// Parses `owner/name` or `owner/name@revision`. A revision is a branch, a tag, a commit or
+/// `refs/pr/5`.
 fn hub_id(text: &str) -> Option<Name> {
     let (id, revision) = match text.split_once('@') {
         Some((id, revision)) => (id, Some(revision)),

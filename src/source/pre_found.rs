@@ -1,8 +1,9 @@
-//! The rule by which a GGUF file's tokenizer splits texts, where `tokenizer.ggml.pre` does not say: told by the tokens of a
-//! published vocabulary, or by what the merges rule out.
+//! The rule by which a GGUF file's tokenizer splits texts, where `tokenizer.ggml.pre` does not say:
+//! told by the tokens of a published vocabulary, or by what the merges rule out.
 //!
-//! A token comes out of training inside one piece of a text. So a rule that splits a token is not the one the vocabulary
-//! was trained under. Of the rules that are left, a text is taken only where all give the same tokens.
+//! A token comes out of training inside one piece of a text. So a rule that splits a token is not
+//! the one the vocabulary was trained under. Of the rules that are left, a text is taken only where
+//! all give the same tokens.
 
 use anyhow::Result;
 use tokenizers::decoders::byte_level::ByteLevel;
@@ -188,8 +189,8 @@ fn splits<'a>(
     Ok(count)
 }
 
-/// Whether a byte-level token, a text by itself, would be split. One that is no whole text says nothing, and one that begins
-/// `'ll`, `'re` or `'ve` is on the way to it.
+/// Whether a byte-level token, a text by itself, would be split. One that is no whole text says
+/// nothing, and one that begins `'ll`, `'re` or `'ve` is on the way to it.
 fn is_split(steps: &[PreTokenizerWrapper], token: &str) -> Result<bool> {
     let text = ByteLevel::default().decode_chain(vec![token.to_owned()]).map_err(library)?.concat();
     if text.contains(char::REPLACEMENT_CHARACTER) || pieces(steps, &text)? == 1 {

@@ -1,7 +1,7 @@
 //! How a text is split before byte-level BPE, by the name that GGUF's `tokenizer.ggml.pre` gives.
 //!
-//! Names and rules: `llama_vocab_pre_type` and `llm_tokenizer_bpe` of ggml-org/llama.cpp, in the words of the published
-//! tokenizer.json files where these say the same otherwise.
+//! Names and rules: `llama_vocab_pre_type` and `llm_tokenizer_bpe` of ggml-org/llama.cpp, in the
+//! words of the published tokenizer.json files where these say the same otherwise.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -32,7 +32,8 @@ pub(super) struct Rule {
     pub ignore_merges: bool,
     /// Whether a text begins with BOS where a file does not say.
     pub add_bos: bool,
-    /// Whether it is published with models of other architectures only, or not at all: no file that is read here has it unnamed.
+    /// Whether it is published with models of other architectures only, or not at all: no file that
+    /// is read here has it unnamed.
     pub elsewhere: bool,
 }
 

@@ -48,7 +48,8 @@ struct Entry {
 impl Safetensors {
     /// Opens all shards of a model.
     ///
-    /// Of a name in two shards the last holds, as transformers has it; [`Safetensors::copies`] tells where others differ.
+    /// Of a name in two shards the last holds, as transformers has it; [`Safetensors::copies`]
+    /// tells where others differ.
     ///
     /// Errors (class data): a file that is missing, cut short or not in this format.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {

@@ -1,4 +1,5 @@
-//! A SentencePiece model, `tokenizer.model`: the parts of its protocol buffer that say how texts are split.
+//! A SentencePiece model, `tokenizer.model`: the parts of its protocol buffer that say how texts
+//! are split.
 //!
 //! Field numbers: `sentencepiece_model.proto` of google/sentencepiece.
 
@@ -124,7 +125,8 @@ fn text(bytes: &[u8]) -> Result<String> {
 }
 
 impl SentencePiece {
-    /// Errors (class data), without the file's name: another kind of file, a damaged one, or a model of words or letters.
+    /// Errors (class data), without the file's name: another kind of file, a damaged one, or a
+    /// model of words or letters.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         if bytes.len() > LARGEST {
             bail_data!("it has {} bytes; SentencePiece models have at most {LARGEST}", bytes.len());

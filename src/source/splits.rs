@@ -80,7 +80,8 @@ pub fn without_shard(stem: &str) -> &str {
     shard(stem).map_or(stem, |shard| shard.base)
 }
 
-/// A stem that numbers a part of a split, as the Hugging Face hub does: `train-00000-of-00002`, or with a hash behind it.
+/// A stem that numbers a part of a split, as the Hugging Face hub does: `train-00000-of-00002`, or
+/// with a hash behind it.
 struct Shard<'a> {
     base: &'a str,
     index: usize,
@@ -173,10 +174,12 @@ fn parts(folder: &str, split: &str, files: &Named) -> Result<Vec<PathBuf>> {
     Ok(numbers.into_iter().map(|(_, path)| path.clone()).collect())
 }
 
-/// A file belongs to the split that its stem names (`train.json`, `dev.tsv`) or, where no stem does, whose word ends its
-/// stem or is its ending (`in_domain_train.tsv`, `stsa.binary.train`). Shards of a split are taken together, in order.
+/// A file belongs to the split that its stem names (`train.json`, `dev.tsv`) or, where no stem
+/// does, whose word ends its stem or is its ending (`in_domain_train.tsv`, `stsa.binary.train`).
+/// Shards of a split are taken together, in order.
 ///
-/// Errors (class data), naming `folder`: two files for a split that are no shards, a shard that is missing.
+/// Errors (class data), naming `folder`: two files for a split that are no shards, a shard that is
+/// missing.
 pub(super) fn by_name(folder: &str, files: &Named) -> Result<Splits> {
     let exact = pick(folder, files, |name| split_of(without_shard(name.split('.').next()?)))?;
     if !exact.is_empty() {

@@ -26,10 +26,11 @@ pub trait TensorSource: Send + Sync {
     /// How the numbers are stored, in the format's own word: `F32`, `BF16`, `Q4_1`.
     fn dtype_name(&self, name: &str) -> Option<String>;
 
-    /// Reads one tensor as F32, F64, BF16 or F16 (rounded to nearest even). The mapped pages it came from are
-    /// given back, so reading a whole model holds its weights once.
+    /// Reads one tensor as F32, F64, BF16 or F16 (rounded to nearest even). The mapped pages it
+    /// came from are given back, so reading a whole model holds its weights once.
     ///
-    /// Errors: an unknown name, a storage type that cannot be read, or numbers that F16 does not reach to.
+    /// Errors: an unknown name, a storage type that cannot be read, or numbers that F16 does not
+    /// reach to.
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor>;
 }
 
@@ -95,12 +96,14 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
     if metadata.len() == 0 {
         bail_data!("`{}` is empty", path.display());
     }
-    // SAFETY: the map is only read. Should another process rewrite the file meanwhile, the numbers change, and should it
-    // cut the file short, the process ends with SIGBUS; both hold for every reader of mapped weights.
+    // SAFETY: the map is only read. Should another process rewrite the file meanwhile, the numbers
+    // change, and should it cut the file short, the process ends with SIGBUS; both hold for every
+    // reader of mapped weights.
     Ok(unsafe { Mmap::map(&file) }.map_err(problem)?)
 }
 
-/// Numbers decoded by one thread at a time: a multiple of every block size, and small enough for its cache.
+/// Numbers decoded by one thread at a time: a multiple of every block size, and small enough for
+/// its cache.
 const CHUNK: usize = 1 << 15;
 
 /// Numbers after which mapped pages are given back.
@@ -108,7 +111,8 @@ const STRETCH: usize = 1 << 22;
 
 /// Converts a tensor's bytes, `range` of `map`, to a tensor of `shape` and `dtype` on `device`.
 ///
-/// The caller has checked that `range` lies in the map and holds exactly the blocks that `shape` wants.
+/// The caller has checked that `range` lies in the map and holds exactly the blocks that `shape`
+/// wants.
 pub(super) fn read(
     map: &Bytes,
     range: Range<usize>,
@@ -149,7 +153,8 @@ fn doubles(bytes: &[u8]) -> Vec<f64> {
     bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
 }
 
-/// The number of an 8-bit float with 4 bits of exponent and 3 of mantissa, of which all ones are no number.
+/// The number of an 8-bit float with 4 bits of exponent and 3 of mantissa, of which all ones are no
+/// number.
 fn e4m3(byte: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
     let size = match (exponent, byte & 7) {
@@ -241,8 +246,9 @@ fn decode<T: Copy>(
 fn forget(map: &Bytes, range: Range<usize>) {
     #[cfg(unix)]
     if let Bytes::Mapped(map) = map {
-        // SAFETY: the map is a shared, read-only one of a file, so pages given up are read again from the file when
-        // somebody (a neighbouring tensor on the same page, say) touches them: no byte ever changes.
+        // SAFETY: the map is a shared, read-only one of a file, so pages given up are read again
+        // from the file when somebody (a neighbouring tensor on the same page, say) touches them:
+        // no byte ever changes.
         let advice = unsafe {
             map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
         };

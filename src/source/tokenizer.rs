@@ -1,4 +1,5 @@
-//! Text to token ids and back: the tokenizer of a model folder, or the vocabulary inside a GGUF file.
+//! Text to token ids and back: the tokenizer of a model folder, or the vocabulary inside a GGUF
+//! file.
 
 use std::path::{Path, PathBuf};
 
@@ -31,11 +32,13 @@ pub struct Tokenizer {
     clean_up: bool,
     /// The rows of the model's embedding.
     rows: usize,
-    /// The folder whose files are copied; `None` where it was made here, is embedded, or came out of another kind of file.
+    /// The folder whose files are copied; `None` where it was made here, is embedded, or came out
+    /// of another kind of file.
     folder: Option<PathBuf>,
     /// What a GGUF file leaves open of how a text is split.
     undecided: Undecided,
-    /// What a person should know of its files: what was decided where they disagree, what was recognised.
+    /// What a person should know of its files: what was decided where they disagree, what was
+    /// recognised.
     notes: Vec<String>,
 }
 
@@ -49,8 +52,9 @@ pub(super) struct Special {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`, a SentencePiece `tokenizer.model`, or a `vocab.json` with `merges.txt`, and what lies beside
-    /// it in a model folder, as transformers' `AutoTokenizer` puts them together. Truncation and padding are switched off.
+    /// Reads a `tokenizer.json`, a SentencePiece `tokenizer.model`, or a `vocab.json` with
+    /// `merges.txt`, and what lies beside it in a model folder, as transformers' `AutoTokenizer`
+    /// puts them together. Truncation and padding are switched off.
     ///
     /// Errors (class data): a file that is missing or damaged.
     pub fn from_file(path: &Path) -> Result<Self> {
@@ -66,14 +70,16 @@ impl Tokenizer {
         })
     }
 
-    /// Builds the tokenizer that a GGUF file describes: byte-level BPE (`gpt2`) or SentencePiece BPE (`llama`).
+    /// Builds the tokenizer that a GGUF file describes: byte-level BPE (`gpt2`) or SentencePiece
+    /// BPE (`llama`).
     ///
     /// Errors (class data): no vocabulary, or one of another kind or with an unknown pre-tokenizer.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         Self::from_gguf_split(gguf, None)
     }
 
-    /// As [`Self::from_gguf`], where texts are split by the rule of that name, if one is given, whatever the file says.
+    /// As [`Self::from_gguf`], where texts are split by the rule of that name, if one is given,
+    /// whatever the file says.
     pub fn from_gguf_split(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Self> {
         let built = tokenizer_gguf::build(gguf, pre_tokenizer)
             .with_context(|| format!("tokenizer in `{}`", gguf.path().display()))?;
@@ -86,13 +92,15 @@ impl Tokenizer {
         })
     }
 
-    /// Reads a `tokenizer.json` that is embedded in the program; what ends a text comes from the model's config.
+    /// Reads a `tokenizer.json` that is embedded in the program; what ends a text comes from the
+    /// model's config.
     pub fn embedded(bytes: &[u8]) -> Result<Self> {
         let inner = tokenizer_json::built(bytes).context("embedded tokenizer")?;
         Ok(Self::plain(inner, Special::default()))
     }
 
-    /// Trains byte-level BPE of at most `size` tokens on `texts`. Errors: a size that is too small (class data).
+    /// Trains byte-level BPE of at most `size` tokens on `texts`. Errors: a size that is too small
+    /// (class data).
     pub fn train(texts: Vec<String>, size: usize) -> Result<Self> {
         let inner = tokenizer_train::train(texts.into_iter(), size)?;
         let special =
@@ -123,7 +131,8 @@ impl Tokenizer {
         &self.notes
     }
 
-    /// Takes the ids that the model's `config.json` gives, where the tokenizer's own files gave none.
+    /// Takes the ids that the model's `config.json` gives, where the tokenizer's own files gave
+    /// none.
     pub fn with_special_ids(mut self, bos: Option<u32>, eos: Option<u32>) -> Self {
         self.special.bos = self.special.bos.or(bos);
         self.special.eos = self.special.eos.or(eos);
@@ -169,7 +178,8 @@ impl Tokenizer {
         }
     }
 
-    /// The ids of a text. None is added to it, but special tokens written in the text are recognised.
+    /// The ids of a text. None is added to it, but special tokens written in the text are
+    /// recognised.
     ///
     /// Errors (class data): a token for which the model's embedding has no row.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
@@ -226,7 +236,8 @@ impl Tokenizer {
             .map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")).into())
     }
 
-    /// Errors (class data) where a GGUF file leaves open how a text is split: such a tokenizer is not written.
+    /// Errors (class data) where a GGUF file leaves open how a text is split: such a tokenizer is
+    /// not written.
     pub fn decided(&self) -> Result<()> {
         self.undecided.decided()
     }
@@ -284,8 +295,9 @@ impl Tokenizer {
         self.date
     }
 
-    /// Writes the tokenizer into a model folder, in the form that transformers' `AutoTokenizer` loads: the original
-    /// files, or for one out of another kind of file `tokenizer.json` and `tokenizer_config.json`.
+    /// Writes the tokenizer into a model folder, in the form that transformers' `AutoTokenizer`
+    /// loads: the original files, or for one out of another kind of file `tokenizer.json` and
+    /// `tokenizer_config.json`.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);

@@ -1,8 +1,9 @@
 //! The class that transformers 5 loads a tokenizer with, and what it makes of the vocabulary.
 //!
-//! Its classes of models build the tokenizer anew from vocabulary and merges, and take of tokenizer.json nothing else than
-//! the post-processor; its base class takes tokenizer.json as it is. Which one is asked follows `AutoTokenizer`
-//! (`models/auto/tokenization_auto.py`), what they build follows `models/*/tokenization_*.py`.
+//! Its classes of models build the tokenizer anew from vocabulary and merges, and take of
+//! tokenizer.json nothing else than the post-processor; its base class takes tokenizer.json as it
+//! is. Which one is asked follows `AutoTokenizer` (`models/auto/tokenization_auto.py`), what they
+//! build follows `models/*/tokenization_*.py`.
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -36,10 +37,11 @@ const OTHERS: &str = "Albert Bart Barthez Bartpho Bert BertGeneration BertJapane
 pub(super) const AS_IT_IS: &str = "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to take tokenizer.json as it is";
 
 impl Class {
-    /// The class that `AutoTokenizer` takes for a folder: by `tokenizer_config.json`, `config.json`, and the text of
-    /// `tokenizer.json` where there is one.
+    /// The class that `AutoTokenizer` takes for a folder: by `tokenizer_config.json`,
+    /// `config.json`, and the text of `tokenizer.json` where there is one.
     ///
-    /// Errors (class data): a class of transformers that is not known here, or one of the repository's own.
+    /// Errors (class data): a class of transformers that is not known here, or one of the
+    /// repository's own.
     pub fn of(settings: &Value, config: &Value, file: Option<&[u8]>) -> Result<Self> {
         let model = config["model_type"].as_str().unwrap_or_default();
         let name =
@@ -206,7 +208,8 @@ impl Class {
     }
 }
 
-/// Vocabulary and merges of a `tokenizer.json`, as the classes take them: a Unigram vocabulary gives its order alone.
+/// Vocabulary and merges of a `tokenizer.json`, as the classes take them: a Unigram vocabulary
+/// gives its order alone.
 pub(super) fn vocabulary(json: &Value) -> (Value, Value) {
     let vocab = match &json["model"]["vocab"] {
         Value::Array(list) => {
@@ -248,7 +251,8 @@ pub(super) fn differences(file: &Value, rebuilt: &Value) -> Vec<&'static str> {
     out
 }
 
-/// A part without what changes no token: byte-level decoding has no settings, and where offsets lie is not asked.
+/// A part without what changes no token: byte-level decoding has no settings, and where offsets lie
+/// is not asked.
 fn plain(part: &Value, name: &str) -> Value {
     match part {
         Value::Object(map) if name == "decoder" && map.get("type") == Some(&json!("ByteLevel")) => {

@@ -1,4 +1,5 @@
-//! The tokenizer of a model folder: its files, which may disagree, made into one as transformers 5 does.
+//! The tokenizer of a model folder: its files, which may disagree, made into one as transformers 5
+//! does.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,7 +37,8 @@ pub(super) struct Read {
     /// Spaces before punctuation are taken out of decoded texts.
     pub clean_up: bool,
     pub notes: Vec<String>,
-    /// The folder whose files are copied when it is saved; `None` where no tokenizer.json is among them.
+    /// The folder whose files are copied when it is saved; `None` where no tokenizer.json is among
+    /// them.
     pub folder: Option<PathBuf>,
 }
 
@@ -68,7 +70,8 @@ pub(super) fn find(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-/// An error about what a folder holds in the place of a tokenizer.json, with the command that makes one.
+/// An error about what a folder holds in the place of a tokenizer.json, with the command that makes
+/// one.
 fn only(folder: &Path, what: &str) -> Error {
     let folder = folder.display();
     Error::data(format!("model folder `{folder}` has no {TOKENIZER}, only {what}")).hint(format!(

@@ -26,7 +26,8 @@ use crate::{bail_data, bail_usage};
 /// SentencePiece writes a space as this.
 const SPACE: &str = "▁";
 
-/// Bytes of the longest token from which merges are derived; the longest ones known have some hundred.
+/// Bytes of the longest token from which merges are derived; the longest ones known have some
+/// hundred.
 const LONGEST: usize = 1024;
 
 /// Token types of `tokenizer.ggml.token_type`.
@@ -48,7 +49,8 @@ pub(super) struct Built {
     pub notes: Vec<String>,
 }
 
-/// A tokenizer, whether a text begins with BOS where the file does not say, and what is not decided.
+/// A tokenizer, whether a text begins with BOS where the file does not say, and what is not
+/// decided.
 struct Made {
     inner: tokenizers::Tokenizer,
     add_bos: bool,
@@ -114,9 +116,11 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-/// Builds the tokenizer. `pre_tokenizer` names the rule by which texts are split, in place of the file's own.
+/// Builds the tokenizer. `pre_tokenizer` names the rule by which texts are split, in place of the
+/// file's own.
 ///
-/// Errors (class data), without the file's name; a rule for a tokenizer that has none (class usage).
+/// Errors (class data), without the file's name; a rule for a tokenizer that has none (class
+/// usage).
 pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Built> {
     let vocabulary = Vocabulary::read(gguf)?;
     let special = special(gguf, &vocabulary)?;

@@ -69,7 +69,8 @@ const KINDS: [(&str, &[&str]); 5] = [
 
 /// The text of a `tokenizer.json` as JSON, checked as far as the library does not do it in words.
 ///
-/// Errors (class data), without the file's name: no JSON, a part of an unknown kind, merges that give no token, dropout.
+/// Errors (class data), without the file's name: no JSON, a part of an unknown kind, merges that
+/// give no token, dropout.
 pub(super) fn checked(bytes: &[u8]) -> Result<Value> {
     let json: Value = serde_json::from_slice(bytes)
         .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
@@ -85,7 +86,8 @@ pub(super) fn checked(bytes: &[u8]) -> Result<Value> {
     Ok(json)
 }
 
-/// Builds what a checked `tokenizer.json` describes, without the truncation and padding that it asks for.
+/// Builds what a checked `tokenizer.json` describes, without the truncation and padding that it
+/// asks for.
 pub(super) fn built(bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
     let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
         .map_err(|e| Error::data(format!("it is damaged: {e}")))?;

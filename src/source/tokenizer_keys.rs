@@ -10,8 +10,8 @@ use crate::error::{Error, nearest};
 
 const NAMESPACE: &str = "tokenizer.";
 
-/// Keys that are read, or that say nothing of how a text becomes ids: other roles, templates by name, a copy of the
-/// tokenizer's own file.
+/// Keys that are read, or that say nothing of how a text becomes ids: other roles, templates by
+/// name, a copy of the tokenizer's own file.
 const KNOWN: [&str; 35] = [
     "tokenizer.ggml.model",
     "tokenizer.ggml.pre",
@@ -50,9 +50,11 @@ const KNOWN: [&str; 35] = [
     "tokenizer.chat_templates",
 ];
 
-/// Checks what the metadata say of a tokenizer of that `kind`; what is passed over goes into `notes`.
+/// Checks what the metadata say of a tokenizer of that `kind`; what is passed over goes into
+/// `notes`.
 ///
-/// Errors (class data), without the file's name: a kind that is not read, a rule that is not followed here.
+/// Errors (class data), without the file's name: a kind that is not read, a rule that is not
+/// followed here.
 pub(super) fn check(gguf: &Gguf, kind: &str, notes: &mut Vec<String>) -> Result<()> {
     if !matches!(kind, "gpt2" | "llama") {
         return Err(other_kind(kind).into());

@@ -1,5 +1,6 @@
-//! The tokenizer that transformers 5 builds of a SentencePiece model (`convert_slow_tokenizer.py`): its base class follows the
-//! model's own settings, the class of Llama takes pieces and their order alone.
+//! The tokenizer that transformers 5 builds of a SentencePiece model (`convert_slow_tokenizer.py`):
+//! its base class follows the model's own settings, the class of Llama takes pieces and their order
+//! alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +25,8 @@ pub(super) struct Built {
     pub notes: Vec<String>,
 }
 
-/// Builds it. `names` are the tokens that tokenizer_config.json or added_tokens.json put at ids of the vocabulary.
+/// Builds it. `names` are the tokens that tokenizer_config.json or added_tokens.json put at ids of
+/// the vocabulary.
 ///
 /// Errors (class data): a class that makes nothing of such a model.
 pub(super) fn build(

@@ -1,5 +1,6 @@
-//! The other keys of `tokenizer_config.json`, as transformers 5 honours them. What it reads and what changes neither tokens nor
-//! texts (`model_max_length`, `padding_side`, `errors`, `model_input_names`, …) says nothing here either.
+//! The other keys of `tokenizer_config.json`, as transformers 5 honours them. What it reads and
+//! what changes neither tokens nor texts (`model_max_length`, `padding_side`, `errors`,
+//! `model_input_names`, …) says nothing here either.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -42,7 +43,8 @@ pub(super) struct Around {
 }
 
 impl Settings {
-    /// Errors (class data): a key of the wrong type, or one that asks for something that is not done here.
+    /// Errors (class data): a key of the wrong type, or one that asks for something that is not
+    /// done here.
     pub fn read(
         settings: &Value,
         config: &Value,
@@ -93,7 +95,8 @@ impl Settings {
         let told = (flag("add_bos_token"), flag("add_eos_token"));
         let none = file.is_none_or(|file| file["post_processor"].is_null());
         let ends = match (class, file) {
-            // The flags in the file are taken out where there is a tokenizer.json, and the class has its own.
+            // The flags in the file are taken out where there is a tokenizer.json, and the class
+            // has its own.
             (Class::CodeLlama, Some(_)) => Some((true, false)),
             (Class::CodeLlama, None) => Some((told.0.unwrap_or(true), told.1.unwrap_or(false))),
             (Class::GptNeoX, Some(_)) => Some((false, false)),
@@ -215,7 +218,8 @@ pub(super) fn around(inner: &tokenizers::Tokenizer) -> Result<Around> {
     Ok(Around { before: whole[..at].to_vec(), after: whole[at + plain.len()..].to_vec() })
 }
 
-/// Whether `_patch_mistral_regex` of transformers 5 looks at the tokenizer of a model with this config.
+/// Whether `_patch_mistral_regex` of transformers 5 looks at the tokenizer of a model with this
+/// config.
 fn may_be_mistral(config: &Value) -> bool {
     let old = config["transformers_version"].as_str().is_none_or(|version| {
         version

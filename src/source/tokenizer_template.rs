@@ -24,7 +24,8 @@ pub(super) struct Templates {
     pub others: Vec<String>,
 }
 
-/// Finds the templates of a folder. `settings` is its tokenizer_config.json. A line for a person goes into `notes`.
+/// Finds the templates of a folder. `settings` is its tokenizer_config.json. A line for a person
+/// goes into `notes`.
 ///
 /// Errors (class data): a file that cannot be read, or is no template.
 pub(super) fn find(folder: &Path, settings: &Value, notes: &mut Vec<String>) -> Result<Templates> {

@@ -1,5 +1,6 @@
-//! Special and added tokens: what tokenizer_config.json, special_tokens_map.json, added_tokens.json and tokenizer.json say of
-//! them, put together as transformers 5 does (`_from_pretrained` and the constructors, `tokenization_utils_base.py`).
+//! Special and added tokens: what tokenizer_config.json, special_tokens_map.json, added_tokens.json
+//! and tokenizer.json say of them, put together as transformers 5 does (`_from_pretrained` and the
+//! constructors, `tokenization_utils_base.py`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,7 +61,8 @@ impl Token {
         }
     }
 
-    /// A token with its flags; `None` for another kind of value. Errors (class data): a flag of the wrong type.
+    /// A token with its flags; `None` for another kind of value. Errors (class data): a flag of the
+    /// wrong type.
     fn read(value: &Value, place: &str) -> Result<Option<Self>> {
         let Some(content) = value["content"].as_str() else { return Ok(None) };
         let flag = |key: &str| -> Result<Option<bool>> {
@@ -214,7 +216,8 @@ impl Tokens {
         Ok(Self { roles, extra, added })
     }
 
-    /// Adds the tokens that the vocabulary lacks, and gives those that it has their flags. Returns those that are new.
+    /// Adds the tokens that the vocabulary lacks, and gives those that it has their flags. Returns
+    /// those that are new.
     pub fn add(
         &self,
         inner: &mut tokenizers::Tokenizer,
@@ -259,7 +262,8 @@ impl Tokens {
             .collect())
     }
 
-    /// The tokens of which a file gives another id than the vocabulary does: token, id of the file, id.
+    /// The tokens of which a file gives another id than the vocabulary does: token, id of the file,
+    /// id.
     pub fn moved(&self, inner: &tokenizers::Tokenizer) -> Vec<(String, u64, u32)> {
         let id = |(told, token): (&u64, &Token)| {
             Some((token.content.clone(), *told, inner.token_to_id(&token.content)?))
@@ -316,8 +320,8 @@ fn named(said: &mut Map<String, Value>) -> Map<String, Value> {
     own
 }
 
-/// The added tokens by id. Where tokenizer_config.json does not give them, special_tokens_map.json overrides its roles, and
-/// added_tokens.json and tokenizer.json give them.
+/// The added tokens by id. Where tokenizer_config.json does not give them, special_tokens_map.json
+/// overrides its roles, and added_tokens.json and tokenizer.json give them.
 fn added(
     files: &Files,
     said: &mut Map<String, Value>,

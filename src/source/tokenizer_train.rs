@@ -14,7 +14,8 @@ use crate::error::Error;
 /// The token that ends a text.
 pub(super) const END: &str = "<|endoftext|>";
 
-/// Byte-level BPE with at most `size` tokens, digits one by one (as SmolLM2), and [`END`] as token 0.
+/// Byte-level BPE with at most `size` tokens, digits one by one (as SmolLM2), and [`END`] as token
+/// 0.
 ///
 /// Errors: a size below the 256 bytes and the end (class data).
 pub(super) fn train(texts: impl Iterator<Item = String> + Send, size: usize) -> Result<Tokenizer> {

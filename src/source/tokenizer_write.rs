@@ -15,7 +15,8 @@ pub type Entries = Vec<(String, Written)>;
 impl Tokenizer {
     /// All that a GGUF file says of a tokenizer, for an embedding of `rows` rows.
     ///
-    /// Errors (class usage): a tokenizer of another kind, or whose way to split a text has no name in GGUF.
+    /// Errors (class usage): a tokenizer of another kind, or whose way to split a text has no name
+    /// in GGUF.
     pub fn gguf(&self, rows: usize) -> Result<Entries> {
         self.decided()?;
         let told: Value = serde_json::from_str(&self.json()?)?;

@@ -35,8 +35,8 @@ pub struct FitOptions {
     pub active: Vec<BTreeSet<usize>>,
     /// Largest global norm of a step's gradient, as `torch.nn.utils.clip_grad_norm_`.
     pub clip: Option<f64>,
-    /// λ of the penalty ½ λ (‖A‖² + ‖B‖²) (paper Eq. 7), and ½ λ ‖W' − W‖² of whole tensors; not part of the reported
-    /// loss.
+    /// λ of the penalty ½ λ (‖A‖² + ‖B‖²) (paper Eq. 7), and ½ λ ‖W' − W‖² of whole tensors; not
+    /// part of the reported loss.
     pub l2: f64,
     pub recompute: Recompute,
 }
@@ -98,9 +98,10 @@ pub struct StepRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Trained {
     pub steps: u64,
-    /// By how much the booster lowers the mean loss on the batches of the last step, in nats a token, measured before that
-    /// step trained on them: the loss of the model without the booster less the step's loss. None before the end of a fit,
-    /// and after a single step, when the booster was still as it started.
+    /// By how much the booster lowers the mean loss on the batches of the last step, in nats a
+    /// token, measured before that step trained on them: the loss of the model without the booster
+    /// less the step's loss. None before the end of a fit, and after a single step, when the
+    /// booster was still as it started.
     pub gain: Option<f64>,
 }
 
@@ -230,7 +231,8 @@ impl<'a> Fit<'a> {
         }
     }
 
-    /// Of each tensor of the overlay its gradient and rate, where it moves; `gradients` are those of the tensors of `now`.
+    /// Of each tensor of the overlay its gradient and rate, where it moves; `gradients` are those
+    /// of the tensors of `now`.
     fn moves(&self, now: &Overlay, gradients: Vec<Tensor>, lr: f64) -> Vec<Option<(Tensor, f64)>> {
         let FitOptions { lr_ratio, freeze, .. } = *self.options;
         let mut found = gradients.into_iter();
@@ -249,7 +251,8 @@ impl<'a> Fit<'a> {
         moves
     }
 
-    /// Penalty, clipping and the optimiser's step; the norm before clipping of the gradient of all that moves.
+    /// Penalty, clipping and the optimiser's step; the norm before clipping of the gradient of all
+    /// that moves.
     fn apply(&mut self, now: Overlay, sums: Gradients, lr: f64) -> Result<f64> {
         let mut gradients = sums.in_order(&now)?;
         if self.options.l2 != 0.0 {

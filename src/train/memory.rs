@@ -14,8 +14,8 @@ use crate::ops::cross_entropy;
 pub enum Recompute {
     Off,
     On,
-    /// On where keeping them would take more than half of the memory that is free. The numbers do not
-    /// depend on it: recomputing changes no bit.
+    /// On where keeping them would take more than half of the memory that is free. The numbers do
+    /// not depend on it: recomputing changes no bit.
     Auto,
 }
 
@@ -30,8 +30,8 @@ impl Recompute {
         })
     }
 
-    /// Decides for a step of `tokens` tokens of which `rows` are supervised, trained down to layer `lowest`, whose
-    /// gradients take `gradients` bytes.
+    /// Decides for a step of `tokens` tokens of which `rows` are supervised, trained down to layer
+    /// `lowest`, whose gradients take `gradients` bytes.
     pub fn decide(
         self,
         model: &Model,
@@ -53,10 +53,12 @@ impl Recompute {
     }
 }
 
-/// Bytes that a step may take without a look at what is free, which takes a noticeable part of so small a step.
+/// Bytes that a step may take without a look at what is free, which takes a noticeable part of so
+/// small a step.
 const SMALL: usize = 32 << 20;
 
-/// Errors (class run) where a step of `tokens` tokens would take more memory than is left, before it is begun.
+/// Errors (class run) where a step of `tokens` tokens would take more memory than is left, before
+/// it is begun.
 pub fn check_room(
     model: &Model,
     tokens: usize,
@@ -85,13 +87,14 @@ pub fn check_room(
     .into())
 }
 
-/// Bytes of the gradients of so many trained numbers: those of one batch, and the sum where a step has several.
+/// Bytes of the gradients of so many trained numbers: those of one batch, and the sum where a step
+/// has several.
 pub fn gradient_bytes(parameters: usize, factors: DType, accumulate: usize) -> usize {
     parameters * factors.size_in_bytes() * accumulate.min(2)
 }
 
-/// Bytes of a step beside weights, factors, their gradients and optimiser state: what blocks keep from layer `lowest` up, one block
-/// at work, a chunk of logits.
+/// Bytes of a step beside weights, factors, their gradients and optimiser state: what blocks keep
+/// from layer `lowest` up, one block at work, a chunk of logits.
 pub fn step_bytes(
     config: &Config,
     compute: DType,
@@ -112,7 +115,8 @@ pub fn step_bytes(
     let input = config.width * size;
     let kept_layers = config.layers.saturating_sub(lowest);
     let kept = kept_layers * tokens * if recompute { input } else { input + saved };
-    // Backward of one block holds about as much again: gradients of gate, up, h, q, k, v and the residual.
+    // Backward of one block holds about as much again: gradients of gate, up, h, q, k, v and the
+    // residual.
     let working = tokens * (saved + 4 * input);
     let chunk = rows.min(cross_entropy::chunk_rows(config.vocabulary));
     kept + working + chunk * config.vocabulary * size + 3 * rows * input

@@ -1,5 +1,5 @@
-//! Step rules, as PyTorch computes them. AdamW over f32 on the CPU goes once through parameter, gradient and moments, in
-//! place; [`plain`] is the definition.
+//! Step rules, as PyTorch computes them. AdamW over f32 on the CPU goes once through parameter,
+//! gradient and moments, in place; [`plain`] is the definition.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -11,8 +11,8 @@ use crate::ops::slice::{f32s, fast, update, vectorized};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW`: p ← p (1 − lr·decay);
-    /// m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).
+    /// AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW`: p ← p (1 − lr·decay); m ← β₁ m + (1
+    /// − β₁) g; v ← β₂ v + (1 − β₂) g²; p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε).
     AdamW { beta1: f64, beta2: f64, eps: f64, weight_decay: f64 },
     /// SGD as `torch.optim.SGD`: g ← g + decay·p; m ← momentum·m + g (g at first); p ← p − lr·m.
     Sgd { momentum: f64, weight_decay: f64 },
@@ -64,7 +64,8 @@ impl Optimizer {
         self.rule
     }
 
-    /// Steps and moments of each parameter, the moments as tensors: all that has to be kept to go on.
+    /// Steps and moments of each parameter, the moments as tensors: all that has to be kept to go
+    /// on.
     pub fn state(&self) -> Result<(Vec<u32>, Vec<Vec<Tensor>>)> {
         let one = |moments: &Moments| match moments {
             Moments::Tensors { first, second } => {
@@ -121,8 +122,9 @@ impl Optimizer {
         })
     }
 
-    /// One step: the new parameters, from the old ones, and of each its gradient and learning rate, if it is to move; one that is not
-    /// keeps its moments and its count of steps. Where it can be they take the place of the old ones, which nobody else may hold.
+    /// One step: the new parameters, from the old ones, and of each its gradient and learning rate,
+    /// if it is to move; one that is not keeps its moments and its count of steps. Where it can be
+    /// they take the place of the old ones, which nobody else may hold.
     pub fn step(
         &mut self,
         parameters: &[&Tensor],
@@ -158,8 +160,8 @@ impl Optimizer {
         .collect()
     }
 
-    /// The same moments, of whose entries each stays where `keeps` says so and is 0 otherwise; it is asked parameter by parameter, once
-    /// for an entry of both moments.
+    /// The same moments, of whose entries each stays where `keeps` says so and is 0 otherwise; it
+    /// is asked parameter by parameter, once for an entry of both moments.
     pub fn pruned(&self, mut keeps: impl FnMut() -> bool) -> Result<Self> {
         let prune = |(own, kept): (&Tensor, &[f32])| {
             own * Tensor::from_slice(kept, own.shape(), own.device())?.to_dtype(own.dtype())?
@@ -250,8 +252,8 @@ impl AdamW {
     }
 }
 
-/// One pass over parameter, gradient and both moments; all but the gradient change in place. Each number is that of
-/// [`plain`], bit for bit.
+/// One pass over parameter, gradient and both moments; all but the gradient change in place. Each
+/// number is that of [`plain`], bit for bit.
 fn adamw(p: &Tensor, g: &Tensor, first: &mut [f32], second: &mut [f32], c: AdamW) -> Result<()> {
     /// Numbers that a thread takes at a time.
     const CHUNK: usize = 1 << 14;

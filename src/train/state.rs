@@ -1,4 +1,5 @@
-//! A booster in training, between two steps: its numbers and moments as named tensors, and what goes with them.
+//! A booster in training, between two steps: its numbers and moments as named tensors, and what
+//! goes with them.
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -14,7 +15,8 @@ use crate::model::Overlay;
 pub struct State {
     pub version: u32,
     pub trained: Trained,
-    /// The optimiser's rule, the most steps that a tensor took, and moments a tensor; `None` before the first fit.
+    /// The optimiser's rule, the most steps that a tensor took, and moments a tensor; `None` before
+    /// the first fit.
     pub optimizer: Option<(Rule, u32, usize)>,
     /// Steps that each tensor took, where they are not all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -29,7 +31,8 @@ fn name(number: usize, part: usize) -> String {
 }
 
 impl State {
-    /// All that is needed to go on: the numbers of [`Overlay::tensors`] in their order, each followed by its moments.
+    /// All that is needed to go on: the numbers of [`Overlay::tensors`] in their order, each
+    /// followed by its moments.
     pub fn of(
         overlay: &Overlay,
         trained: Trained,
@@ -57,8 +60,8 @@ impl State {
         ))
     }
 
-    /// Gives `overlay` its numbers back and makes the optimiser; `load` gives a tensor by name. Errors (class data): a later
-    /// version, tensors of other shapes.
+    /// Gives `overlay` its numbers back and makes the optimiser; `load` gives a tensor by name.
+    /// Errors (class data): a later version, tensors of other shapes.
     pub fn restore(
         &self,
         overlay: &Overlay,

@@ -65,8 +65,8 @@ fn open(folder: &Path) -> Model {
         .model
 }
 
-/// Every field of `LoraConfig` at other values than its default, and every kind of adapter that peft makes: the same NLL, or
-/// refused by name.
+/// Every field of `LoraConfig` at other values than its default, and every kind of adapter that
+/// peft makes: the same NLL, or refused by name.
 #[test]
 fn no_key_and_no_kind_is_silently_different() {
     let Some((home, expected)) = made("adapters.py") else { return };
@@ -287,7 +287,8 @@ impl Runs {
     }
 }
 
-/// Merged and saved, an adapter of whole tensors stays what it is; what is no adapter of low rank is not saved as one.
+/// Merged and saved, an adapter of whole tensors stays what it is; what is no adapter of low rank
+/// is not saved as one.
 #[test]
 fn adapters_of_whole_tensors_are_merged() {
     let Some((runs, kinds)) = Runs::new() else { return };
@@ -341,7 +342,8 @@ fn an_adapter_with_a_start_is_saved_as_plain_lora() {
     }
 }
 
-/// Trained on and merged, behind any record but that of a fit whose booster was merged since, a run goes on to the same bits.
+/// Trained on and merged, behind any record but that of a fit whose booster was merged since, a run
+/// goes on to the same bits.
 #[test]
 fn a_run_with_a_loaded_adapter_goes_on_to_the_same_bits() {
     let Some((runs, kinds)) = Runs::new() else { return };

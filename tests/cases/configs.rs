@@ -36,7 +36,8 @@ fn loss(model: &Model, rows: &[Vec<u32>]) -> f64 {
     rows.iter().map(of).sum::<f64>() / rows.iter().map(|row| row.len() - 1).sum::<usize>() as f64
 }
 
-/// Never a number that is not transformers', and no refusal without the key's name of what transformers measures.
+/// Never a number that is not transformers', and no refusal without the key's name of what
+/// transformers measures.
 #[test]
 fn every_key_changes_what_it_changes_in_transformers_or_is_named() {
     let Some((home, expected)) = made("configs.py") else { return };
@@ -69,7 +70,8 @@ fn every_key_changes_what_it_changes_in_transformers_or_is_named() {
     exported_as_gguf(home.path(), &expected, &rows);
 }
 
-/// Rope scalings and windows as GGUF, read back, and as a folder made of that: the same numbers, or a refusal.
+/// Rope scalings and windows as GGUF, read back, and as a folder made of that: the same numbers, or
+/// a refusal.
 fn exported_as_gguf(home: &Path, expected: &Value, rows: &[Vec<u32>]) {
     let keys = ["rope_scaling", "rope_parameters", "sliding_window", "layer_types"];
     let (mut folders, mut refused) = (vec![], 0);
@@ -144,7 +146,8 @@ impl Decode for Mute {
     }
 }
 
-/// Windows in some layers and frequencies that depend on the length, with a cache and over a shared prompt.
+/// Windows in some layers and frequencies that depend on the length, with a cache and over a shared
+/// prompt.
 fn generates_and_scores(home: &Path, expected: &Value) {
     for case in expected["generated"].as_array().unwrap() {
         let folder = case["folder"].as_str().unwrap();

@@ -105,7 +105,8 @@ fn pre_tokenizers(home: &Path, expected: &Value) {
     }
 }
 
-/// Without a name, the tokens are the right ones or the text is refused; with one that a person gives, they are right.
+/// Without a name, the tokens are the right ones or the text is refused; with one that a person
+/// gives, they are right.
 fn unnamed_pre_tokenizers(home: &Path, expected: &Value) {
     let mut right = 0;
     for rule in RULES {
@@ -219,7 +220,8 @@ fn metadata(home: &Path, expected: &Value) {
     }
 }
 
-/// A recipe names the rule; `ask` and `export` open the model as the run did, and what is exported is read without a name.
+/// A recipe names the rule; `ask` and `export` open the model as the run did, and what is exported
+/// is read without a name.
 fn recipes(home: &Path) {
     let script = r#"
         let p = params(#{ model: "", data: "" });

@@ -1,4 +1,5 @@
-//! The program on an input, and scripts of the peer environment that make inputs with their answers.
+//! The program on an input, and scripts of the peer environment that make inputs with their
+//! answers.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -84,7 +85,8 @@ pub fn eval(folder: &Path, model: &str, data: &str, more: &[&str]) -> Ran {
         .args(more))
 }
 
-/// Runs `recipe` in a fresh folder with `parameters`, and gives its standard output and error; paths in them are absolute.
+/// Runs `recipe` in a fresh folder with `parameters`, and gives its standard output and error;
+/// paths in them are absolute.
 pub fn recipe(recipe: &Path, parameters: &[(&str, &str)], more: &[&str]) -> Ran {
     let home = tempfile::tempdir().unwrap();
     let mut command = program(home.path());
@@ -95,8 +97,8 @@ pub fn recipe(recipe: &Path, parameters: &[(&str, &str)], more: &[&str]) -> Ran 
     ran(command.args(more))
 }
 
-/// Runs `tests/cases/SCRIPT` with the peer's python on a fresh folder; `None`, said aloud, where there is no peer. The script
-/// writes inputs, and their answers into `expected.json`.
+/// Runs `tests/cases/SCRIPT` with the peer's python on a fresh folder; `None`, said aloud, where
+/// there is no peer. The script writes inputs, and their answers into `expected.json`.
 pub fn made(script: &str) -> Option<(tempfile::TempDir, Value)> {
     let python = common::model("peer/bin/python")?;
     let home = tempfile::tempdir().unwrap();
@@ -112,7 +114,8 @@ pub fn made(script: &str) -> Option<(tempfile::TempDir, Value)> {
     Some((home, serde_json::from_str(&expected).unwrap()))
 }
 
-/// What `SCRIPT HOME FOLDER...` writes into `losses.json`: what transformers has of folders that the program wrote below `home`.
+/// What `SCRIPT HOME FOLDER...` writes into `losses.json`: what transformers has of folders that
+/// the program wrote below `home`.
 pub fn transformers(home: &Path, script: &str, folders: &[&str]) -> Value {
     let python = common::model("peer/bin/python").expect("the peer made the inputs");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(script);

@@ -10,8 +10,8 @@ use xgbrun::source::Tokenizer;
 
 use crate::harness::{Ran, case, eval, made, recipe};
 
-/// Keys of the files of TRL, LLaMA-Factory, Axolotl, OpenAI and of sets that people publish, with a value each, that say nothing of
-/// what is learnt.
+/// Keys of the files of TRL, LLaMA-Factory, Axolotl, OpenAI and of sets that people publish, with a
+/// value each, that say nothing of what is learnt.
 fn silent() -> Vec<(&'static str, Value)> {
     let empty = [
         "system",

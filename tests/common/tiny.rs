@@ -1,4 +1,5 @@
-//! A tiny model and a tiny task, written as files: seeded numbers, sizes that train in milliseconds.
+//! A tiny model and a tiny task, written as files: seeded numbers, sizes that train in
+//! milliseconds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +21,8 @@ pub const HEAD_WIDTH: usize = WIDTH / HEADS;
 /// A tensor to write: published name, shape, numbers.
 pub type Tensor = (String, Vec<usize>, Vec<f32>);
 
-/// A model folder to be; the default is a Llama of three layers with a head of its own, stored in F32.
+/// A model folder to be; the default is a Llama of three layers with a head of its own, stored in
+/// F32.
 #[derive(Clone)]
 pub struct Tiny {
     pub model_type: &'static str,

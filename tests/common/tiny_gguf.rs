@@ -34,7 +34,8 @@ fn own(name: &str) -> String {
     )
 }
 
-/// Rows in the order of the published files, brought into the one of Llama's GGUF files: the halves of a head interleaved.
+/// Rows in the order of the published files, brought into the one of Llama's GGUF files: the halves
+/// of a head interleaved.
 fn interleaved(values: &[f32], heads: usize) -> Vec<f32> {
     let row = |r: usize| &values[r * WIDTH..(r + 1) * WIDTH];
     let half = HEAD_WIDTH / 2;

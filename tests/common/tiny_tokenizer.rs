@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 pub const EOS: &str = "<eos>";
 
-/// Words that become one token, as the byte-level alphabet writes them; each grows letter by letter.
+/// Words that become one token, as the byte-level alphabet writes them; each grows letter by
+/// letter.
 const WORDS: [&str; 16] = [
     "Ġis",
     "Ġan",

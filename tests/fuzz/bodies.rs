@@ -1,4 +1,5 @@
-//! What is done with an input of the fuzzer. Each input ends in an answer or an error: a panic is a defect, also one that is caught.
+//! What is done with an input of the fuzzer. Each input ends in an answer or an error: a panic is a
+//! defect, also one that is caught.
 
 #![allow(dead_code, reason = "a fuzz target uses one of them")]
 

@@ -1,4 +1,5 @@
-//! Every known architecture against transformers, on tiny random models that `architectures.py` makes.
+//! Every known architecture against transformers, on tiny random models that `architectures.py`
+//! makes.
 
 use crate::common;
 use std::process::Command;

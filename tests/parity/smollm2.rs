@@ -157,8 +157,9 @@ fn reference_options(reference: &Value, batch: usize) -> FitOptions {
     }
 }
 
-/// The same steps in f64 say how far f32 may be off. PyTorch's own f32 factors are up to 1.2e-3 away from them (B of
-/// layer 3, up_proj, where a few gradients are near zero and Adam keeps their sign only); ours must stay below 5e-4.
+/// The same steps in f64 say how far f32 may be off. PyTorch's own f32 factors are up to 1.2e-3
+/// away from them (B of layer 3, up_proj, where a few gradients are near zero and Adam keeps their
+/// sign only); ours must stay below 5e-4.
 #[test]
 fn trained_factors_are_those_of_f64() -> Result<()> {
     let (Some(reference), Some(path)) =
@@ -289,13 +290,15 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
                 let ours =
                     booster.overlay.get(layer, role).context("a pair that was not trained")?;
                 let apart = distance(ours, pair)?;
-                // Most of this is PyTorch's own distance from the same steps in f64: up to 1e-3 here on AMD, 1.5e-3 on Intel.
-                // Ours is bounded by 5e-4 in `trained_factors_are_those_of_f64`.
+                // Most of this is PyTorch's own distance from the same steps in f64: up to 1e-3
+                // here on AMD, 1.5e-3 on Intel. Ours is bounded by 5e-4 in
+                // `trained_factors_are_those_of_f64`.
                 ensure!(
                     apart < 2e-3,
                     "{shown}: layer {layer}, {role}: factors are off by {apart:e}"
                 );
-                // A single matrix may be further from PEFT's, where PEFT's is as far from f64: see `trained_factors_are_those_of_f64`.
+                // A single matrix may be further from PEFT's, where PEFT's is as far from f64: see
+                // `trained_factors_are_those_of_f64`.
                 for (part, got, want) in [("A", &ours.a, &pair.a), ("B", &ours.b, &pair.b)] {
                     let apart = norm(&(got - want)?)? / norm(want)?;
                     if apart > 1e-3 {

@@ -1,5 +1,5 @@
-//! Reports in a browser: nothing to complain about on the console, no scrolling sideways, text that can be read, in light
-//! and in dark.
+//! Reports in a browser: nothing to complain about on the console, no scrolling sideways, text that
+//! can be read, in light and in dark.
 
 use std::fs;
 use std::process::Command;
@@ -10,8 +10,8 @@ use crate::fixture::Fixture;
 use crate::skip::skip;
 use crate::{comparison, page};
 
-/// Measures the page in a frame, with all details open: the width of what is in it, the least contrast of a text (WCAG 2)
-/// and where that is, how bright the ground is.
+/// Measures the page in a frame, with all details open: the width of what is in it, the least
+/// contrast of a text (WCAG 2) and where that is, how bright the ground is.
 const MEASURE: &str = r#"
 function luminance([r, g, b]) {
   const linear = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -43,7 +43,8 @@ addEventListener('load', () => {
 });
 "#;
 
-/// What `MEASURE` finds on `page` in frames of `widths`, and what the browser's console says; `None` without a browser.
+/// What `MEASURE` finds on `page` in frames of `widths`, and what the browser's console says;
+/// `None` without a browser.
 fn measured(page: &str, widths: &[u32], dark: bool) -> Option<(Vec<Value>, String)> {
     let named = std::env::var("XGBRUN_CHROMIUM").ok();
     let candidates = named.map_or_else(

@@ -1,5 +1,5 @@
-//! Reports: what they show is what the run folder holds, nothing in a run can write into the page, and whatever is missing or
-//! broken is told.
+//! Reports: what they show is what the run folder holds, nothing in a run can write into the page,
+//! and whatever is missing or broken is told.
 
 mod browser;
 mod fixture;
@@ -167,7 +167,8 @@ fn tables_hold_what_the_run_recorded() {
         );
         assert_eq!(gain(round).map_or("–".to_owned(), |g| g.to_string().replace('-', "−")), row[5]);
     }
-    // A cell for each layer and round that was trained, hatched where no gain is known, coloured by its sign elsewhere.
+    // A cell for each layer and round that was trained, hatched where no gain is known, coloured by
+    // its sign elsewhere.
     let cells: Vec<&Node> =
         heat.all("g").into_iter().filter(|g| g.all("title").len() == 1).collect();
     assert_eq!(cells.len(), 2 * ROUNDS);

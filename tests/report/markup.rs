@@ -1,4 +1,5 @@
-//! A strict reader of markup: every element is closed, every attribute quoted, every special letter escaped.
+//! A strict reader of markup: every element is closed, every attribute quoted, every special letter
+//! escaped.
 
 /// An element, or a text (without a name).
 #[derive(Debug, Default)]

@@ -119,7 +119,8 @@ fn kept_boosters_give_the_runs_weights() {
     }
 }
 
-/// Where the batches of a step are the whole set, the gain is what the whole fit won: the base's loss is that of the first step.
+/// Where the batches of a step are the whole set, the gain is what the whole fit won: the base's
+/// loss is that of the first step.
 #[test]
 fn a_merge_is_recorded_with_its_gain() {
     let home = Home::new();

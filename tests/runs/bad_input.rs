@@ -1,6 +1,8 @@
-//! Models, data and adapters that cannot be used: the exact message of each, exit code 3, and nothing half done.
+//! Models, data and adapters that cannot be used: the exact message of each, exit code 3, and
+//! nothing half done.
 //!
-//! `XGBRUN_BLESS=1 cargo test --release --test runs bad_input` writes bad_input.txt anew; read the diff.
+//! `XGBRUN_BLESS=1 cargo test --release --test runs bad_input` writes bad_input.txt anew; read the
+//! diff.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +13,8 @@ use crate::harness::{Home, files};
 use crate::tiny::{Tensor, Tiny, write_safetensors};
 use crate::{tiny_gguf, tiny_tokenizer};
 
-/// What breaks the files of a good home; the argument is the folder that holds `model/`, `data/` and `adapter/`.
+/// What breaks the files of a good home; the argument is the folder that holds `model/`, `data/`
+/// and `adapter/`.
 type Break = Box<dyn Fn(&Path)>;
 
 /// A name, what breaks the files, and what is given beside the defaults.

@@ -1,4 +1,5 @@
-//! What a run keeps is looked at before it is used again: files that were changed or are damaged are named and refused.
+//! What a run keeps is looked at before it is used again: files that were changed or are damaged
+//! are named and refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,8 @@ fn a_booster_in_training_that_is_damaged_is_refused() {
     assert_eq!(resume(&home, "again", &[]).good().fingerprint(), whole.fingerprint());
 }
 
-/// Until a run that is taken up has come to where it stopped, its files may be needed: Ctrl-C leaves them.
+/// Until a run that is taken up has come to where it stopped, its files may be needed: Ctrl-C
+/// leaves them.
 #[test]
 fn an_interrupt_on_the_way_to_where_it_stopped_takes_nothing() {
     let home = Home::new();

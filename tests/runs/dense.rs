@@ -37,8 +37,9 @@ fn lisa_learns_and_leaves_other_layers_alone() {
             assert_eq!(lines.len(), 1 + 3 * 4, "{}", run.said);
             for round in lines[1..].chunks(4) {
                 assert_eq!(round[0], "[1]");
-                // A merge adds what the booster's file holds, so in f32 each weight is that of the booster to within a rounding; in 16
-                // bits the sum is rounded, where the booster computes with its own f32 numbers.
+                // A merge adds what the booster's file holds, so in f32 each weight is that of the
+                // booster to within a rounding; in 16 bits the sum is rounded, where the booster
+                // computes with its own f32 numbers.
                 let (over, merged) = (number(round[2]), number(round[3]));
                 assert!(
                     (over - merged).abs() < if more.len() == 2 { 1e-5 } else { 0.02 },

@@ -1,4 +1,5 @@
-//! A model as the sum of its boosters: taken back, left out, weighed, taken over, written for other programs.
+//! A model as the sum of its boosters: taken back, left out, weighed, taken over, written for other
+//! programs.
 
 use std::process::Command;
 

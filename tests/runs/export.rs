@@ -1,4 +1,5 @@
-//! A run's model in other programs: the adapter over the base in peft, the merged folder and the GGUF file in transformers.
+//! A run's model in other programs: the adapter over the base in peft, the merged folder and the
+//! GGUF file in transformers.
 
 use std::process::Command;
 

@@ -47,8 +47,8 @@ impl Home {
         self.0.path()
     }
 
-    /// Runs the recipe at `recipe` with the tiny model and task, into the folder `out`, and `more` arguments, which
-    /// come later and so win.
+    /// Runs the recipe at `recipe` with the tiny model and task, into the folder `out`, and `more`
+    /// arguments, which come later and so win.
     pub fn file(&self, recipe: &Path, out: &str, more: &[&str]) -> Ran {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
         command.current_dir(self.path()).arg(recipe).args([
@@ -117,7 +117,8 @@ impl Ran {
         self.metrics().iter().filter_map(|line| line["loss"].as_f64()).collect()
     }
 
-    /// Records of calls in journal.jsonl, without `timing` and checksums; checkpoints come as the clock says.
+    /// Records of calls in journal.jsonl, without `timing` and checksums; checkpoints come as the
+    /// clock says.
     fn calls(&self) -> Vec<Value> {
         let text = String::from_utf8(self.bytes("journal.jsonl")).unwrap();
         let records = text
@@ -135,7 +136,8 @@ impl Ran {
         self.fingerprint()
     }
 
-    /// All that must be the same in a second run: every file's SHA-256, metrics, journal, summary and report without `timing`.
+    /// All that must be the same in a second run: every file's SHA-256, metrics, journal, summary
+    /// and report without `timing`.
     pub fn fingerprint(&self) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         walk(&self.out, &mut |path| {

@@ -1,4 +1,5 @@
-//! Ctrl-C: a step that was begun is finished, what was done is kept, and a second one ends the process at once.
+//! Ctrl-C: a step that was begun is finished, what was done is kept, and a second one ends the
+//! process at once.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -42,7 +43,8 @@ fn wait(what: &str, mut ready: impl FnMut() -> bool) {
 }
 
 pub fn interrupt(child: &Child) {
-    // SAFETY: `kill` touches no memory; the process is a child that has not been waited for, so its id is its own.
+    // SAFETY: `kill` touches no memory; the process is a child that has not been waited for, so its
+    // id is its own.
     assert_eq!(unsafe { libc::kill(child.id().try_into().unwrap(), libc::SIGINT) }, 0);
 }
 

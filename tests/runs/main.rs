@@ -1,4 +1,5 @@
-//! The program end to end, through its command line, on a tiny model and on real ones where they are there.
+//! The program end to end, through its command line, on a tiny model and on real ones where they
+//! are there.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,5 @@
-//! Against transformers and peft: what xgbrun saves, they load and measure as xgbrun does, and the other way round.
+//! Against transformers and peft: what xgbrun saves, they load and measure as xgbrun does, and the
+//! other way round.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,8 @@ fn measured(python: &Path, jobs: &[Value]) -> Vec<(Vec<u32>, f64)> {
     answers.iter().map(|a| (ids(a), a["nll"].as_f64().unwrap())).collect()
 }
 
-/// Boosts every variant of the tiny model and saves it and a booster; transformers and peft measure the same.
+/// Boosts every variant of the tiny model and saves it and a booster; transformers and peft measure
+/// the same.
 #[test]
 fn saved_models_and_boosters_load_in_transformers_and_peft() {
     let Some(python) = python() else { return };

@@ -1,4 +1,5 @@
-//! A run that was stopped goes on as if it had never been: cut behind every record, killed at any moment, on a full disk.
+//! A run that was stopped goes on as if it had never been: cut behind every record, killed at any
+//! moment, on a full disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,8 +28,9 @@ pub fn resume(home: &Home, out: &str, more: &[&str]) -> Ran {
     }
 }
 
-/// Runs `body`, and gives also the boosters in training that its journal tells of, as files of the run `again`: the run itself
-/// removes them as it goes on, so somebody has to look all the time, and over again where a look came too late.
+/// Runs `body`, and gives also the boosters in training that its journal tells of, as files of the
+/// run `again`: the run itself removes them as it goes on, so somebody has to look all the time,
+/// and over again where a look came too late.
 pub fn watched(
     home: &Home,
     body: &str,
@@ -255,7 +257,8 @@ fn a_half_line_is_done_again_and_damage_is_refused() {
         "{}",
         refused.said
     );
-    // It is no event of the run, so the journal does not tell of it; and the rounds before it are good.
+    // It is no event of the run, so the journal does not tell of it; and the rounds before it are
+    // good.
     assert_eq!(records(&home.path().join("damaged")), lines[..lines.len() - 6]);
     assert_eq!(resume(&home, "damaged", &["--from-round", "2"]).good().fingerprint(), want);
 }
@@ -453,7 +456,8 @@ fn a_run_keeps_its_modules() {
         "fn said() { \"over\" }"
     );
 
-    // One that the run had imported need not be there any more; one that it had not is read from beside the recipe.
+    // One that the run had imported need not be there any more; one that it had not is read from
+    // beside the recipe.
     fs::remove_file(home.path().join("own/rates.rhai")).unwrap();
     stopped(&home, "whole", "again", 3);
     fs::remove_file(home.path().join("again/modules/last.rhai")).unwrap();
@@ -510,8 +514,9 @@ fn one_process_works_on_a_run() {
     );
 }
 
-/// A run that the first version of the journal, the list of boosters and their files was written by, stopped before its third
-/// merge: it is gone on with. `XGBRUN_BLESS=1` writes it anew, for a format that was never released.
+/// A run that the first version of the journal, the list of boosters and their files was written
+/// by, stopped before its third merge: it is gone on with. `XGBRUN_BLESS=1` writes it anew, for a
+/// format that was never released.
 #[test]
 fn runs_of_the_first_version_are_gone_on_with() {
     let home = Home::new();

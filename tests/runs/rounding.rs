@@ -1,4 +1,5 @@
-//! Many boosters in 16-bit weights: the sum is that of f64 rounded once; rounding each merge loses most of it.
+//! Many boosters in 16-bit weights: the sum is that of f64 rounded once; rounding each merge loses
+//! most of it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +17,8 @@ use crate::harness::Home;
 
 const BOOSTERS: usize = 200;
 
-/// Rank-1 factors on two random layers, all targets; the product's entries are about 1e-4, as of boosters of some steps.
+/// Rank-1 factors on two random layers, all targets; the product's entries are about 1e-4, as of
+/// boosters of some steps.
 fn booster(model: &Model, stream: &mut Stream) -> Overlay {
     let layers = stream.choose(model.layers(), 2);
     let mut pairs = BTreeMap::new();
@@ -34,7 +36,8 @@ fn booster(model: &Model, stream: &mut Stream) -> Overlay {
     Overlay::new(pairs)
 }
 
-/// The nearest of bf16, the even one of two that are as near; `bf16::from_f64` does not look at the last 32 bits.
+/// The nearest of bf16, the even one of two that are as near; `bf16::from_f64` does not look at the
+/// last 32 bits.
 fn nearest(x: f64) -> bf16 {
     let near = bf16::from_f64(x);
     let around =

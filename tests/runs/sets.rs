@@ -1,4 +1,5 @@
-//! Sets that a recipe makes: several tasks, mixtures, parts, rows on disk, a template of its own, and a look at them.
+//! Sets that a recipe makes: several tasks, mixtures, parts, rows on disk, a template of its own,
+//! and a look at them.
 
 use std::fs;
 

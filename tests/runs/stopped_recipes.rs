@@ -1,7 +1,7 @@
 //! Recipes whose runs are stopped and taken up, each behind the head that the harness gives.
 
-/// Six rounds with all that a run does: boosters left unmerged, fits that go on, errors that are caught, measurements that
-/// decide, boosters taken back.
+/// Six rounds with all that a run does: boosters left unmerged, fits that go on, errors that are
+/// caught, measurements that decide, boosters taken back.
 pub const SIX: &str = r#"
 let s = sampler("layers");
 print(model.evaluate(task.test).accuracy);
@@ -101,8 +101,8 @@ print(model.digest());
 model.save("model");
 "#;
 
-/// What kin methods do: layers by what a probe measured, starts along the gradient and with inherited moments, factors and layers that
-/// sit out, single modules, training on what is wrong.
+/// What kin methods do: layers by what a probe measured, starts along the gradient and with
+/// inherited moments, factors and layers that sit out, single modules, training on what is wrong.
 pub const KIN: &str = r#"
 let s = sampler("kin");
 let before = ();

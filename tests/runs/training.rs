@@ -93,8 +93,8 @@ fn recomputing_changes_no_bit() {
     assert_eq!(off, run("auto"));
 }
 
-/// At learning rate 0 a loss tells which examples a step saw: the second booster sees what the second half of a
-/// longer fit sees, also where an evaluation lies between.
+/// At learning rate 0 a loss tells which examples a step saw: the second booster sees what the
+/// second half of a longer fit sees, also where an evaluation lies between.
 #[test]
 fn the_data_go_on_from_booster_to_booster() {
     let home = Home::new();
@@ -158,7 +158,8 @@ fn a_model_that_measures_no_number_is_not_passed_on() {
     }
 }
 
-/// The booster laid over the model, its file laid over the model in another run, and both merged in part.
+/// The booster laid over the model, its file laid over the model in another run, and both merged in
+/// part.
 #[test]
 fn a_booster_saved_is_the_booster() {
     let home = Home::new();

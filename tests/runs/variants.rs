@@ -1,4 +1,5 @@
-//! Models of the other architectures and storage types: they load, learn, and are saved as what they are.
+//! Models of the other architectures and storage types: they load, learn, and are saved as what
+//! they are.
 
 use safetensors::tensor::Dtype;
 use serde_json::json;
@@ -32,7 +33,8 @@ pub fn all() -> Vec<(&'static str, Tiny)> {
     ]
 }
 
-/// Trains a little; prints the likelihood before, the first and the last loss, the likelihood after.
+/// Trains a little; prints the likelihood before, the first and the last loss, the likelihood
+/// after.
 pub const BOOST: &str = "
 print(model.evaluate(task.test).nll);
 let b = model.booster(#{ layers: model.layers });

@@ -1,4 +1,5 @@
-//! Tensors out of safetensors and GGUF files: their numbers, and what hostile or damaged files give.
+//! Tensors out of safetensors and GGUF files: their numbers, and what hostile or damaged files
+//! give.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -132,7 +133,8 @@ fn hostile_safetensors_are_refused() {
         for flip in [1, 0x10, 0x80] {
             let mut bad = good.clone();
             bad[at] ^= flip;
-            // Some flips leave a valid file (a letter of a name); all must end without a panic, and as data errors.
+            // Some flips leave a valid file (a letter of a name); all must end without a panic, and
+            // as data errors.
             match files.safetensors(&bad) {
                 Err(error) => assert_eq!(class_of(&error), Class::Data),
                 Ok(source) => source

@@ -1,4 +1,5 @@
-//! Tokenizers against transformers' ids, llama2.c's SentencePiece algorithm, and their own saved form.
+//! Tokenizers against transformers' ids, llama2.c's SentencePiece algorithm, and their own saved
+//! form.
 
 use std::path::Path;
 
@@ -111,7 +112,8 @@ fn stories_gguf(path: &Path, prefix: bool) -> Vec<u8> {
     )
 }
 
-/// The algorithm of llama2.c: merge the adjacent pair whose join has the best score, until none is left.
+/// The algorithm of llama2.c: merge the adjacent pair whose join has the best score, until none is
+/// left.
 fn greedy(pieces: &[String], scores: &[f32], text: &str) -> Vec<u32> {
     let find = |piece: &str| {
         pieces.iter().skip(259).position(|known| known == piece).map(|at| at as u32 + 259)

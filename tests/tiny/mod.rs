@@ -1,4 +1,5 @@
-//! A Llama small enough to be made anew for a test: 2 layers of width 16, a byte-level tokenizer of 257 tokens.
+//! A Llama small enough to be made anew for a test: 2 layers of width 16, a byte-level tokenizer of
+//! 257 tokens.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +31,8 @@ pub fn write(folder: &Path) {
     fs::write(folder.join("tokenizer.json"), tokenizer().to_string()).unwrap();
 }
 
-/// Every byte is a token, written as GPT-2 does: printable ones as themselves, the others from U+0100 on.
+/// Every byte is a token, written as GPT-2 does: printable ones as themselves, the others from
+/// U+0100 on.
 fn tokenizer() -> Value {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let mut others = 0x100..;

@@ -1,5 +1,6 @@
-//! From an adapter's tensors to what is laid over a model: pairs on linear modules in layers, and whole tensors for what is
-//! no sum with a product, or belongs to embedding, head, norms and biases.
+//! From an adapter's tensors to what is laid over a model: pairs on linear modules in layers, and
+//! whole tensors for what is no sum with a product, or belongs to embedding, head, norms and
+//! biases.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,8 +68,8 @@ impl<'a> Carry<'a> {
 
     /// What is laid over the model, and what a person should know of it.
     ///
-    /// Errors (class data): tensors that do not fit the model or the config; (class usage): whole tensors on a model that is
-    /// not the base any more.
+    /// Errors (class data): tensors that do not fit the model or the config; (class usage): whole
+    /// tensors on a model that is not the base any more.
     pub fn overlay(mut self) -> Result<(Overlay, Vec<String>)> {
         for (module, parts) in &self.stored.factors {
             self.module(module, parts)?;
@@ -268,7 +269,8 @@ impl<'a> Carry<'a> {
         Ok((base + (pair.b.matmul(&pair.a)? * pair.scale)?)?)
     }
 
-    /// The sum with the length of each output's weights as the magnitude says: m (W + s B A) / ‖W + s B A‖.
+    /// The sum with the length of each output's weights as the magnitude says: m (W + s B A) / ‖W +
+    /// s B A‖.
     fn dora(&self, sum: Tensor, magnitude: &str, place: Place) -> Result<Tensor> {
         // Over the inputs of each output; those of an embedding are its tokens.
         let over = usize::from(place != Place::Embedding);
@@ -288,7 +290,8 @@ impl<'a> Carry<'a> {
         Ok(sum.broadcast_mul(&factor)?)
     }
 
-    /// The tensor called `stored` in the file, which stands for the model's `name`. Errors (class data): another shape.
+    /// The tensor called `stored` in the file, which stands for the model's `name`. Errors (class
+    /// data): another shape.
     pub fn load(&self, stored: &str, name: &str) -> Result<Tensor> {
         let (found, want) = (
             self.tensors.shape(stored).unwrap_or_default(),
@@ -326,7 +329,8 @@ impl<'a> Carry<'a> {
         }
     }
 
-    /// Whether a tensor from the file says what the model's own says already, in the type that is kept.
+    /// Whether a tensor from the file says what the model's own says already, in the type that is
+    /// kept.
     pub fn is_own(&self, name: &str, tensor: &Tensor) -> bool {
         match self.weights {
             Weights::Hollow => true,
@@ -350,7 +354,8 @@ impl<'a> Carry<'a> {
         Ok(Tensor::zeros(1, self.model.factor_dtype(), &Device::Cpu)?.broadcast_as(shape)?)
     }
 
-    /// Errors (class data): modules without factors that would get random ones. Others stay as they are, which is said.
+    /// Errors (class data): modules without factors that would get random ones. Others stay as they
+    /// are, which is said.
     fn modules_without_factors(&mut self) -> Result<()> {
         let mut left = self.config.targets.of(self.model)?;
         left.retain(|module| !self.stored.factors.contains_key(module));

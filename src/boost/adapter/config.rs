@@ -58,8 +58,8 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// Reads a config's text. Errors (class data): no JSON, another kind of adapter, a key that is not followed, a value
-    /// that cannot be.
+    /// Reads a config's text. Errors (class data): no JSON, another kind of adapter, a key that is
+    /// not followed, a value that cannot be.
     pub fn read(text: &str) -> Result<Self, Error> {
         let json: Value = serde_json::from_str(text)
             .map_err(|e| Error::data(format!("its config is no JSON: {e}")))?;
@@ -186,7 +186,8 @@ fn kind(json: &Map<String, Value>) -> Result<(), Error> {
     }
 }
 
-/// What `init_lora_weights` means on loading. Errors (class data): a start that cannot be told from the adapter.
+/// What `init_lora_weights` means on loading. Errors (class data): a start that cannot be told from
+/// the adapter.
 fn start(value: Option<&Value>) -> Result<Start, Error> {
     let Some(value) = value else { return Ok(Start::Nothing) };
     let name = value.as_str().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Keys of `adapter_config.json`, those of PEFT 0.21's `LoraConfig` and what older versions wrote: each is read, says
-//! nothing about the numbers, or is refused by name where it is set.
+//! Keys of `adapter_config.json`, those of PEFT 0.21's `LoraConfig` and what older versions wrote:
+//! each is read, says nothing about the numbers, or is refused by name where it is set.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +11,8 @@ pub(super) enum Rule {
     Read,
     /// It changes no number of an adapter that is loaded.
     Silent,
-    /// It changes numbers. Passes only where it is not set; what it asks for, and whether PEFT merges such an adapter.
+    /// It changes numbers. Passes only where it is not set; what it asks for, and whether PEFT
+    /// merges such an adapter.
     Refused(&'static str, bool),
 }
 
@@ -34,7 +35,8 @@ pub(super) const KEYS: [(&str, Rule); 44] = [
     ("auto_mapping", Silent),
     ("base_model_name_or_path", Read),
     ("bias", Read),
-    // Of a start that `init_lora_weights` names, else ignored by PEFT; so are the other three starts' keys.
+    // Of a start that `init_lora_weights` names, else ignored by PEFT; so are the other three
+    // starts' keys.
     ("corda_config", Silent),
     ("enable_lora", Refused("its factors are for parts of fused modules", true)),
     ("ensure_weight_tying", Read),
@@ -100,7 +102,8 @@ pub(super) fn shown(value: &Value) -> String {
     }
 }
 
-/// Errors (class data): a key that changes numbers in a way that is not followed here, or that is not known, and is set.
+/// Errors (class data): a key that changes numbers in a way that is not followed here, or that is
+/// not known, and is set.
 pub(super) fn check(config: &Map<String, Value>) -> Result<(), Error> {
     for (key, value) in config.iter().filter(|(_, value)| !unset(value)) {
         match KEYS.iter().find(|(known, _)| known == key) {

@@ -1,7 +1,9 @@
-//! Adapter folders of the PEFT library: `adapter_config.json` and `adapter_model.safetensors`, read as a booster and written
-//! from one. Layout as in huggingface/peft: `base_model.model.{module}.lora_A.weight` is A [r, in], `lora_B` is B [out, r].
+//! Adapter folders of the PEFT library: `adapter_config.json` and `adapter_model.safetensors`, read
+//! as a booster and written from one. Layout as in huggingface/peft:
+//! `base_model.model.{module}.lora_A.weight` is A [r, in], `lora_B` is B [out, r].
 //!
-//! What is loaded gives the numbers that `PeftModel.from_pretrained` gives, or is refused by the name of the key or tensor.
+//! What is loaded gives the numbers that `PeftModel.from_pretrained` gives, or is refused by the
+//! name of the key or tensor.
 
 mod carry;
 mod config;
@@ -76,8 +78,9 @@ impl Loaded {
 
 /// Reads an adapter for `model`.
 ///
-/// Errors (class data): files that are missing or damaged, an adapter of a kind that is not followed, tensors that do not fit
-/// the model or the config; (class usage): an adapter of whole weights over a model that is not the base any more.
+/// Errors (class data): files that are missing or damaged, an adapter of a kind that is not
+/// followed, tensors that do not fit the model or the config; (class usage): an adapter of whole
+/// weights over a model that is not the base any more.
 pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
     let text = files::config(folder)?;
     let cannot = || format!("cannot use the adapter in `{}`", folder.display());
@@ -106,8 +109,8 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
     over().with_context(cannot)
 }
 
-/// The place of a module in `model`, and A [r, in] and B [out, r], by the names that a run's files give them; `what` is the
-/// file in messages.
+/// The place of a module in `model`, and A [r, in] and B [out, r], by the names that a run's files
+/// give them; `what` is the file in messages.
 pub(super) fn factors(
     tensors: &Safetensors,
     module: &str,
@@ -175,7 +178,8 @@ pub fn check(booster: &Booster) -> Result<()> {
     Ok(())
 }
 
-/// Writes a booster as an adapter folder that the `peft` library loads; `base` is the base model's name.
+/// Writes a booster as an adapter folder that the `peft` library loads; `base` is the base model's
+/// name.
 ///
 /// Errors: a dense booster, a folder that exists already, a disk that refuses.
 pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
@@ -196,7 +200,8 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
     );
     let layers: BTreeSet<usize> = pairs.keys().map(|k| k.0).collect();
     let roles: BTreeSet<&str> = pairs.keys().map(|k| k.1.name()).collect();
-    // A module outside layers × targets would be made by peft with random factors: name modules one by one then.
+    // A module outside layers × targets would be made by peft with random factors: name modules one
+    // by one then.
     let targets: Value = if pairs.len() == layers.len() * roles.len() {
         json!(roles)
     } else {

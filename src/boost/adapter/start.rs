@@ -1,7 +1,8 @@
 //! Starts that are taken out of the weights: PiSSA (Meng et al. 2024) and OLoRA (Büyükakyüz 2024).
 //!
-//! PEFT lets the factors begin as components of W and leaves W − s B₀A₀ below them. So an adapter s BA of that kind adds
-//! s (BA − B₀A₀) to W, which is one of twice the rank: what PEFT's own conversion makes of it.
+//! PEFT lets the factors begin as components of W and leaves W − s B₀A₀ below them. So an adapter s
+//! BA of that kind adds s (BA − B₀A₀) to W, which is one of twice the rank: what PEFT's own
+//! conversion makes of it.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -19,8 +20,8 @@ pub(super) fn without(pair: &Pair, (b, a): (Tensor, Tensor)) -> Result<Pair> {
     Ok(Pair { a, b: b.contiguous()?, scale: pair.scale })
 }
 
-/// B₀ [out, r] and A₀ [r, in] of W [out, in]: of W = QR the first columns of Q and rows of R. `None` where the first
-/// columns of W depend on each other, so that Q is not determined.
+/// B₀ [out, r] and A₀ [r, in] of W [out, in]: of W = QR the first columns of Q and rows of R.
+/// `None` where the first columns of W depend on each other, so that Q is not determined.
 pub(super) fn olora(weight: &Tensor, rank: usize) -> Result<Option<(Tensor, Tensor)>> {
     let weight = weight.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
     let mut rows: Vec<Vec<f64>> = weight.narrow(1, 0, rank)?.t()?.contiguous()?.to_vec2()?;
@@ -37,8 +38,8 @@ pub(super) fn olora(weight: &Tensor, rank: usize) -> Result<Option<(Tensor, Tens
     Ok(Some((q.t()?.contiguous()?, q.matmul(&weight)?)))
 }
 
-/// B₀ [out, r] and A₀ [r, in] of W [out, in] with s B₀A₀ = the sum of its first r singular components, the singular values
-/// shared evenly. `scale`, s, is above 0.
+/// B₀ [out, r] and A₀ [r, in] of W [out, in] with s B₀A₀ = the sum of its first r singular
+/// components, the singular values shared evenly. `scale`, s, is above 0.
 pub(super) fn pissa(weight: &Tensor, rank: usize, scale: f64) -> Result<(Tensor, Tensor)> {
     let weight = weight.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
     let (out, inner) = weight.dims2()?;
@@ -64,8 +65,8 @@ fn scaled(rows: &Tensor, by: Vec<f64>) -> Result<Tensor> {
     rows.broadcast_mul(&Tensor::new(by, &Device::Cpu)?.unsqueeze(1)?)
 }
 
-/// The first left singular vectors of a matrix [n, m], as rows [r, n]: Lanczos steps on M Mᵀ with all vectors kept at right
-/// angles, until those wanted do not move any more, at most n steps.
+/// The first left singular vectors of a matrix [n, m], as rows [r, n]: Lanczos steps on M Mᵀ with
+/// all vectors kept at right angles, until those wanted do not move any more, at most n steps.
 fn leading(matrix: &Tensor, rank: usize) -> Result<Tensor> {
     let n = matrix.dim(0)?;
     let mut stream = Stream::new(0, "adapter/pissa");
@@ -132,8 +133,8 @@ fn drawn(n: usize, others: &[Vec<f64>], stream: &mut Stream) -> Vec<f64> {
     }
 }
 
-/// Takes what lies along `others`, of length 1, out of a vector; the length of what is left. Twice: once leaves errors of
-/// the size of the cancellation.
+/// Takes what lies along `others`, of length 1, out of a vector; the length of what is left. Twice:
+/// once leaves errors of the size of the cancellation.
 fn orthogonal(v: &mut [f64], others: &[Vec<f64>]) -> f64 {
     for _ in 0..2 {
         for other in others {
@@ -152,8 +153,8 @@ fn norm(v: &[f64]) -> f64 {
     dot(v, v).sqrt()
 }
 
-/// Eigenvalues of the symmetric tridiagonal matrix with that diagonal and what lies beside it, and the eigenvectors as
-/// columns: QL steps with implicit shifts.
+/// Eigenvalues of the symmetric tridiagonal matrix with that diagonal and what lies beside it, and
+/// the eigenvectors as columns: QL steps with implicit shifts.
 fn eigen(diagonal: &[f64], beside: &[f64]) -> (Vec<f64>, Vec<Vec<f64>>) {
     /// Steps a value; two or three are the rule.
     const MOST: usize = 60;
@@ -220,7 +221,8 @@ mod tests {
         (parts.0.matmul(&parts.1).unwrap() * scale).unwrap()
     }
 
-    /// The sum of all components is the matrix; the first r leave a rest at right angles to them, and none of it is larger.
+    /// The sum of all components is the matrix; the first r leave a rest at right angles to them,
+    /// and none of it is larger.
     #[test]
     fn singular_components_are_the_first() {
         let mut stream = Stream::new(1, "test");

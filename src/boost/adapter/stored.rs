@@ -46,7 +46,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Sorts all names of a file. Errors (class data): a name that is none of PEFT's, several adapters in one file.
+    /// Sorts all names of a file. Errors (class data): a name that is none of PEFT's, several
+    /// adapters in one file.
     pub fn of(tensors: &Safetensors) -> Result<Self, Error> {
         let mut stored = Self::default();
         let mut adapters: BTreeSet<Option<String>> = BTreeSet::new();
@@ -69,7 +70,8 @@ impl Stored {
                         "it has a tensor `{name}`, which is no LoRA factor of a linear module or an embedding"
                     )));
                 };
-                // PEFT writes magnitudes without the adapter's name too, beside factors that have it.
+                // PEFT writes magnitudes without the adapter's name too, beside factors that have
+                // it.
                 if part != Part::Magnitude || adapter.is_some() {
                     adapters.insert(adapter.map(str::to_owned));
                 }

@@ -22,7 +22,8 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// `text` of `key`, with what stands before and behind it. Errors (class data): no expression, or none that is known.
+    /// `text` of `key`, with what stands before and behind it. Errors (class data): no expression,
+    /// or none that is known.
     pub fn new(key: &str, before: &str, text: &str, behind: &str) -> Result<Self, Error> {
         let refused = |why: String| {
             Error::data(format!(
@@ -60,7 +61,8 @@ impl Pattern {
     }
 }
 
-/// Values by pattern, in the order of the file: the first pattern that a module's name ends in gives its value.
+/// Values by pattern, in the order of the file: the first pattern that a module's name ends in
+/// gives its value.
 #[derive(Debug)]
 pub(super) struct ByPattern<T>(Vec<(Pattern, T)>);
 
@@ -137,8 +139,8 @@ pub(super) struct Targets {
 }
 
 impl Targets {
-    /// Reads them from `adapter_config.json`. Errors (class data): values of another type, expressions that are not known,
-    /// keys that contradict each other in PEFT too.
+    /// Reads them from `adapter_config.json`. Errors (class data): values of another type,
+    /// expressions that are not known, keys that contradict each other in PEFT too.
     pub fn read(config: &Map<String, Value>, modules_to_save: &[String]) -> Result<Self, Error> {
         // What PEFT takes for models of the Llama family where nothing is said.
         let default = || Named::Ends(["q_proj", "v_proj"].map(str::to_owned).into());
@@ -191,12 +193,14 @@ impl Targets {
         Ok(Self { named, excluded, saved, layers, indexed })
     }
 
-    /// Whether a module has factors. Errors (class data): an expression that does not come to an end.
+    /// Whether a module has factors. Errors (class data): an expression that does not come to an
+    /// end.
     pub fn has(&self, module: &str) -> Result<bool, Error> {
         Ok(self.leaves_out(module)?.is_none())
     }
 
-    /// The key that leaves a module without factors; `None` of one that has some. Errors as [`Targets::has`].
+    /// The key that leaves a module without factors; `None` of one that has some. Errors as
+    /// [`Targets::has`].
     pub fn leaves_out(&self, module: &str) -> Result<Option<&'static str>, Error> {
         if let Some(excluded) = &self.excluded
             && excluded.has(module)?

@@ -1,5 +1,5 @@
-//! Whole tensors of an adapter: modules that were saved, embeddings of a grown vocabulary, biases, rows of single tokens,
-//! and what all of it means where embedding and head are one.
+//! Whole tensors of an adapter: modules that were saved, embeddings of a grown vocabulary, biases,
+//! rows of single tokens, and what all of it means where embedding and head are one.
 
 use anyhow::Result;
 
@@ -12,8 +12,8 @@ use crate::model::names;
 use crate::source::TensorSource;
 
 impl Carry<'_> {
-    /// Adds tensors that stand in for the model's, as PEFT loads them: those of `modules_to_save`, and any other that the
-    /// model has. One that holds the model's own numbers is none.
+    /// Adds tensors that stand in for the model's, as PEFT loads them: those of `modules_to_save`,
+    /// and any other that the model has. One that holds the model's own numbers is none.
     pub fn whole_tensors(&mut self) -> Result<()> {
         for (name, whole) in &self.stored.whole {
             let Some((module, _)) =
@@ -140,8 +140,8 @@ impl Carry<'_> {
         }
     }
 
-    /// Errors (class data): `trainable_token_indices` names a module whose rows the file does not have, or that the model
-    /// ties to another with other rows.
+    /// Errors (class data): `trainable_token_indices` names a module whose rows the file does not
+    /// have, or that the model ties to another with other rows.
     fn all_rows(&self) -> Result<()> {
         let embedding = self.ids(EMBEDDING);
         for module in [EMBEDDING, HEAD] {
@@ -168,8 +168,8 @@ impl Carry<'_> {
         Ok(())
     }
 
-    /// Of a model whose embedding serves as head: what stands in for the one stands in for the other. Errors (class data):
-    /// what would part them.
+    /// Of a model whose embedding serves as head: what stands in for the one stands in for the
+    /// other. Errors (class data): what would part them.
     pub fn tie(&mut self) -> Result<()> {
         if !self.model.tied() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What the micro model is pretrained on: facts in all their wordings, small stories, and questions about school names in
-//! school relations, none of them in a format of the tasks.
+//! What the micro model is pretrained on: facts in all their wordings, small stories, and questions
+//! about school names in school relations, none of them in a format of the tasks.
 
 use super::relations::RELATIONS;
 use super::tables::{FOODS, JOBS, PEOPLE, PETS, TOWNS};
@@ -32,14 +32,15 @@ pub fn documents(world: &World, count: usize, stream: &mut Stream) -> Vec<String
     (0..count).map(document).collect()
 }
 
-/// `count` questions without choices about school names in school relations, each with its answer, which follows it directly.
+/// `count` questions without choices about school names in school relations, each with its answer,
+/// which follows it directly.
 pub fn openly(world: &World, count: usize, stream: &mut Stream) -> Vec<(String, String)> {
     let facts = at_school(world);
     (0..count).map(|_| open(one(&facts, stream), stream)).collect()
 }
 
-/// `count` questions with labelled choices, or of whether something is so, about school names in school relations; and now
-/// and then a word to find.
+/// `count` questions with labelled choices, or of whether something is so, about school names in
+/// school relations; and now and then a word to find.
 pub fn school(world: &World, count: usize, stream: &mut Stream) -> Vec<(String, String)> {
     let facts = at_school(world);
     let question = |_| match stream.below(20) {
@@ -79,7 +80,8 @@ fn about(world: &World, fact: &Fact, stream: &mut Stream) -> String {
     facts.into_iter().map(|f| sentence(f, stream)).collect::<Vec<_>>().join(" ")
 }
 
-/// Things that happen to people, with words and numbers that facts do not use, and a fact at the end.
+/// Things that happen to people, with words and numbers that facts do not use, and a fact at the
+/// end.
 fn story(world: &World, stream: &mut Stream) -> String {
     let (a, b) = (one(&PEOPLE, stream), one(&PEOPLE, stream));
     let n = 1 + stream.below(5);
@@ -117,7 +119,8 @@ fn find(world: &World, stream: &mut Stream) -> (String, String) {
     (format!("{}. {}:", listed(&labels, &picked), picked[right]), format!(" {}", labels[right]))
 }
 
-/// Four labels: a set of [`LABELS`], or any words of the world, so that a label is what stands before a choice.
+/// Four labels: a set of [`LABELS`], or any words of the world, so that a label is what stands
+/// before a choice.
 fn labels<'a>(world: &'a World, choices: &[&str], stream: &mut Stream) -> [&'a str; 4] {
     let mut labels = one(&LABELS, stream);
     if stream.below(2) == 0 {
@@ -133,7 +136,8 @@ fn labels<'a>(world: &'a World, choices: &[&str], stream: &mut Stream) -> [&'a s
     labels
 }
 
-/// Choices behind their labels. Each has a space before it here and in the answer, so that it is the same token.
+/// Choices behind their labels. Each has a space before it here and in the answer, so that it is
+/// the same token.
 fn listed(labels: &[&str], choices: &[&str]) -> String {
     labels.iter().zip(choices).map(|(label, choice)| format!(" {label}: {choice}")).collect()
 }

@@ -1,8 +1,10 @@
-//! `builtin:microworld`: a small commonsense world, and questions about it in the formats of the eight commonsense sets.
+//! `builtin:microworld`: a small commonsense world, and questions about it in the formats of the
+//! eight commonsense sets.
 //!
-//! A [`World`] is a list of facts (subject, relation, object). Facts about school names in school relations are what
-//! pretraining asks about; the tasks ask about other names and other relations. All facts are told in pretraining, so that
-//! the tasks can be answered from what a pretrained model knows.
+//! A [`World`] is a list of facts (subject, relation, object). Facts about school names in school
+//! relations are what pretraining asks about; the tasks ask about other names and other relations.
+//! All facts are told in pretraining, so that the tasks can be answered from what a pretrained
+//! model knows.
 
 mod corpus;
 mod questions;
@@ -36,7 +38,8 @@ pub struct Fact {
     object: String,
     /// Whether its subject is of the half that pretraining asks about.
     school: bool,
-    /// Which part of the tasks asks about it; `None` where its subject is a school name or its relation a school relation.
+    /// Which part of the tasks asks about it; `None` where its subject is a school name or its
+    /// relation a school relation.
     part: Option<Part>,
 }
 
@@ -65,7 +68,8 @@ impl World {
         Self::divided(seed, seed)
     }
 
-    /// The world of seed `seed` with its facts divided among train, validation and test by another seed.
+    /// The world of seed `seed` with its facts divided among train, validation and test by another
+    /// seed.
     pub fn divided(seed: u64, division: u64) -> Self {
         let mut stream = Stream::new(seed, "microworld/people");
         let mut facts = vec![];
@@ -131,8 +135,9 @@ fn table<const N: usize>(
     }
 }
 
-/// Gives the facts that the tasks may ask about to their parts: of eight facts five to train, one to validation, two to
-/// test, relation by relation, and within a relation object by object, so that each part has all answers.
+/// Gives the facts that the tasks may ask about to their parts: of eight facts five to train, one
+/// to validation, two to test, relation by relation, and within a relation object by object, so
+/// that each part has all answers.
 fn divide(facts: &mut [Fact], stream: &mut Stream) {
     use Part::{Test, Train, Validation};
     const CYCLE: [Part; 8] = [Train, Test, Train, Validation, Train, Test, Train, Train];

@@ -1,4 +1,5 @@
-//! Questions about the world in the formats of the eight commonsense sets (AGI-Edgerunners/LLM-Adapters).
+//! Questions about the world in the formats of the eight commonsense sets
+//! (AGI-Edgerunners/LLM-Adapters).
 
 use std::collections::BTreeSet;
 
@@ -48,9 +49,9 @@ enum Kind {
 
 /// The question's kind and the relations of a set.
 ///
-/// Where a set asks for the subject, its relations are told with the subject behind the object too (or have two objects
-/// only): a model that completes sentences knows a fact in the direction in which it was told. ARC-Challenge and openbookqa
-/// ask what completing sentences mostly gets wrong.
+/// Where a set asks for the subject, its relations are told with the subject behind the object too
+/// (or have two objects only): a model that completes sentences knows a fact in the direction in
+/// which it was told. ARC-Challenge and openbookqa ask what completing sentences mostly gets wrong.
 fn plan(task: &str) -> (Kind, &'static [&'static str]) {
     match task {
         "boolq" => (
@@ -70,7 +71,8 @@ fn plan(task: &str) -> (Kind, &'static [&'static str]) {
     }
 }
 
-/// `count` different questions of a set for a part, or as many as there are; `stream` decides which.
+/// `count` different questions of a set for a part, or as many as there are; `stream` decides
+/// which.
 pub fn questions(
     world: &World,
     task: &str,
@@ -104,7 +106,8 @@ pub fn questions(
     out
 }
 
-/// One question about one of `facts`, all of one relation and part; `None` where they do not give enough choices.
+/// One question about one of `facts`, all of one relation and part; `None` where they do not give
+/// enough choices.
 fn ask(
     world: &World,
     task: &str,

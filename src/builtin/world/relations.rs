@@ -1,5 +1,5 @@
-//! How facts are told and asked: wordings of each relation. `{s}` stands for the subject, `{o}` for the object,
-//! `{n}` for a person of no matter which name.
+//! How facts are told and asked: wordings of each relation. `{s}` stands for the subject, `{o}` for
+//! the object, `{n}` for a person of no matter which name.
 
 /// A kind of fact.
 pub struct Relation {

@@ -1,7 +1,7 @@
 //! What the world is made of: the words, and which animal, tool or cause goes with what.
 //!
-//! Each table has two halves. The first is for school (pretraining asks about it), the second for the field (the tasks
-//! ask about it); facts of both are told in pretraining.
+//! Each table has two halves. The first is for school (pretraining asks about it), the second for
+//! the field (the tasks ask about it); facts of both are told in pretraining.
 
 /// People; who has what is drawn by the world's seed.
 pub const PEOPLE: [&str; 72] = [

@@ -31,7 +31,8 @@ fn a_subject_has_one_object_in_a_relation() {
     assert_eq!(pairs.len(), world.facts().len());
 }
 
-/// No question and no (subject, relation) pair of one part is in another, and pretraining asks about none of them.
+/// No question and no (subject, relation) pair of one part is in another, and pretraining asks
+/// about none of them.
 #[test]
 fn parts_share_no_question_and_no_pair() {
     let (world, other) = (World::new(SEED), World::divided(SEED, 7));
@@ -134,7 +135,8 @@ fn answers_are_true_and_alone() {
     }
 }
 
-/// A set that asks for the subject asks about what is told with the subject behind the object, or has two objects only.
+/// A set that asks for the subject asks about what is told with the subject behind the object, or
+/// has two objects only.
 #[test]
 fn what_is_asked_was_told_in_that_direction() {
     let world = World::new(SEED);
@@ -158,7 +160,8 @@ fn the_same_seed_gives_the_same_world() {
     assert_ne!(documents(1), documents(2));
 }
 
-/// No question of pretraining is in a format of the tasks or about what they ask, and no document asks anything.
+/// No question of pretraining is in a format of the tasks or about what they ask, and no document
+/// asks anything.
 #[test]
 fn pretraining_knows_no_format_of_the_tasks() {
     let world = World::new(SEED);

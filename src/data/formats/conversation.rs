@@ -28,7 +28,8 @@ const TAKEN: [&str; 8] = [
     "eos_token",
 ];
 
-/// A record with a list of messages; with `system`, `tools` and `chat_template_kwargs` beside it, where it has them.
+/// A record with a list of messages; with `system`, `tools` and `chat_template_kwargs` beside it,
+/// where it has them.
 pub(super) fn chat(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
     let place = fields.place;
     let Some((key, value)) = KEYS.into_iter().find_map(|key| Some((key, fields.take(key)?))) else {
@@ -48,7 +49,8 @@ pub(super) fn chat(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
     around(fields, list)
 }
 
-/// A record with `prompt` and `completion` as lists of messages (TRL): of both, the answers in the second are learnt.
+/// A record with `prompt` and `completion` as lists of messages (TRL): of both, the answers in the
+/// second are learnt.
 pub(super) fn turns(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
     let place = fields.place;
     let mut list = |key: &str, fields: &mut Fields| match fields.take(key) {
@@ -67,7 +69,8 @@ pub(super) fn turns(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
     around(fields, prompt)
 }
 
-/// Takes what says nothing new beside `messages`: the question once more, and a preferred answer that is the conversation.
+/// Takes what says nothing new beside `messages`: the question once more, and a preferred answer
+/// that is the conversation.
 fn same(fields: &mut Fields, list: &Value, unused: &mut Unused) {
     let asked = |prompt: &Value| {
         list.as_array()

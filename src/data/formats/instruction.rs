@@ -1,4 +1,5 @@
-//! Instructions: records of AGI-Edgerunners/LLM-Adapters, of plain Alpaca data, and of prompt and completion.
+//! Instructions: records of AGI-Edgerunners/LLM-Adapters, of plain Alpaca data, and of prompt and
+//! completion.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -12,8 +13,8 @@ use crate::data::item::{Before, Instruction};
 pub(super) const EXPECTED: &str =
     "expected are the strings `instruction`, `input`, `output` and `answer`";
 
-/// A record with `instruction` and `output`; `input` and `answer` may be missing. Where there is no answer, the
-/// output says which choice is right if it is worded as a choice is.
+/// A record with `instruction` and `output`; `input` and `answer` may be missing. Where there is no
+/// answer, the output says which choice is right if it is worded as a choice is.
 pub(super) fn item(fields: &mut Fields) -> Result<Instruction> {
     let instruction = fields.text("instruction")?;
     let answer_text = fields.text("output")?;
@@ -58,7 +59,8 @@ pub(super) fn completion(fields: &mut Fields) -> Result<Instruction> {
     })
 }
 
-/// `system`, `history` (a list of questions with their answers) and `tools`, as LLaMA-Factory's files have them.
+/// `system`, `history` (a list of questions with their answers) and `tools`, as LLaMA-Factory's
+/// files have them.
 fn before(fields: &mut Fields) -> Result<Before> {
     let system = fields.system()?;
     let tools =
@@ -88,7 +90,8 @@ fn before(fields: &mut Fields) -> Result<Before> {
 /// such end, fewer than two names, or one twice.
 ///
 /// They are taken from each item and not from the set: a few ARC items have 3 or 5 choices and say
-/// so. That is also stricter than the published evaluation, which looks for answer1 … answer5 in all.
+/// so. That is also stricter than the published evaluation, which looks for answer1 … answer5 in
+/// all.
 pub(in crate::data) fn choice_names(instruction: &str) -> Vec<&str> {
     let Some((_, end)) = instruction.rsplit_once("Answer format:") else { return Vec::new() };
     let names: Vec<&str> = end.trim().split('/').map(str::trim).collect();

@@ -1,4 +1,5 @@
-//! Keys of a record beside those that an item is made of: each says nothing, is named in a note, or is refused.
+//! Keys of a record beside those that an item is made of: each says nothing, is named in a note, or
+//! is refused.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +49,8 @@ pub(super) const SILENT: [(&str, &[&str]); 4] = [
 const LOSS: &str = "which tokens count in the loss";
 const WEIGHT: &str = "how much the record weighs";
 
-/// Keys that would change what is learnt, by what they hold. A kind of record that words one of them takes it out before.
+/// Keys that would change what is learnt, by what they hold. A kind of record that words one of
+/// them takes it out before.
 #[rustfmt::skip]
 pub(super) const MATTERS: [(&str, &[&str]); 10] = [
     ("a system text", &["system", "system_prompt", "system_message"]),
@@ -161,8 +163,8 @@ pub(super) fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A key beside a text that is learnt as it stands, whatever the record tells of it: it is named in a note, but where it
-/// weighs the record or its tokens.
+/// A key beside a text that is learnt as it stands, whatever the record tells of it: it is named in
+/// a note, but where it weighs the record or its tokens.
 ///
 /// Errors: as [`pass`].
 pub(super) fn pass_beside_text(key: &str, value: &Value, unused: &mut Unused) -> Result<(), Error> {
@@ -180,8 +182,8 @@ pub(super) fn pass_beside_text(key: &str, value: &Value, unused: &mut Unused) ->
 
 /// A key, with its value, that no item is made of.
 ///
-/// Errors (class data), without the place: it would change what is learnt; `slips` are names that it may be meant as, beside
-/// [`SLIPS`].
+/// Errors (class data), without the place: it would change what is learnt; `slips` are names that
+/// it may be meant as, beside [`SLIPS`].
 pub(super) fn pass(
     key: &str,
     value: &Value,

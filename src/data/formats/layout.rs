@@ -22,12 +22,14 @@ pub struct Layout {
     pub format: Option<Format>,
     /// Names for the columns of a table, which then has no header unless `header` says so.
     pub columns: Option<Vec<String>>,
-    /// Whether a table's first row names its columns. Without names from anywhere they are `1`, `2`, ….
+    /// Whether a table's first row names its columns. Without names from anywhere they are `1`,
+    /// `2`, ….
     pub header: Option<bool>,
-    /// What divides the cells of a table; a comma for csv, a tab for tsv. With a space, the last column takes the rest of
-    /// its line.
+    /// What divides the cells of a table; a comma for csv, a tab for tsv. With a space, the last
+    /// column takes the rest of its line.
     pub delimiter: Option<u8>,
-    /// Whether cells may be quoted (RFC 4180). By default those divided by a tab or a space are not.
+    /// Whether cells may be quoted (RFC 4180). By default those divided by a tab or a space are
+    /// not.
     pub quote: Option<bool>,
     pub encoding: Encoding,
     /// A recipe's own template words the records: each becomes a row with all its fields.

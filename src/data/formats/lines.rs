@@ -16,8 +16,8 @@ use crate::error::Error;
 use crate::source::tensors::map;
 use crate::{bail_data, bail_usage};
 
-/// The rows of a file whose rows are lines: JSON lines, and tables without quotes. Items and errors are those of
-/// [`super::parse`], each when its row is asked for.
+/// The rows of a file whose rows are lines: JSON lines, and tables without quotes. Items and errors
+/// are those of [`super::parse`], each when its row is asked for.
 #[derive(Debug)]
 pub struct Lines {
     file: Arc<Path>,
@@ -46,8 +46,8 @@ enum Form {
 impl Lines {
     /// Finds the rows of a file, and reads the first one, which says what the others have to be.
     ///
-    /// Errors: the file cannot be read, has no rows, or its first row is broken (class data); its rows are not lines
-    /// (class usage).
+    /// Errors: the file cannot be read, has no rows, or its first row is broken (class data); its
+    /// rows are not lines (class usage).
     pub fn open(path: &Path, layout: &Layout) -> Result<Self> {
         let kind = layout.kind(path)?;
         let (table, field) = match kind {
@@ -165,7 +165,8 @@ impl Lines {
         &self.digest
     }
 
-    /// Bytes of memory that are kept, about eight a row, beside the pages of the file that the system holds and can drop.
+    /// Bytes of memory that are kept, about eight a row, beside the pages of the file that the
+    /// system holds and can drop.
     pub fn kept(&self) -> usize {
         let head = match &self.form {
             Form::Json => 0,

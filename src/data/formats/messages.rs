@@ -1,4 +1,5 @@
-//! Conversations: lists of messages as OpenAI, TRL, ShareGPT and LLaMA-Factory write them, to those of chat templates.
+//! Conversations: lists of messages as OpenAI, TRL, ShareGPT and LLaMA-Factory write them, to those
+//! of chat templates.
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -56,7 +57,8 @@ pub(in crate::data) const WORDED: [&str; 11] = [
 /// Keys of a message that say who or what it is of; a template may word them, most do not.
 const NAMES: [&str; 3] = ["name", "tool_call_id", "id"];
 
-/// A list of messages, or a JSON text of one. `key` is what the record calls it; with `spoken`, roles may be those of ShareGPT.
+/// A list of messages, or a JSON text of one. `key` is what the record calls it; with `spoken`,
+/// roles may be those of ShareGPT.
 ///
 /// Errors (class data), with the place.
 pub(in crate::data) fn messages(
@@ -96,8 +98,9 @@ pub(super) fn usable(place: &Place, name: &str, value: &Value) -> Result<()> {
     }
 }
 
-/// What a record of a Parquet file says: rows share their structs there, so that each has the keys of all others, with nulls for
-/// values. Those are left out, as TRL does. Elsewhere a null was written by somebody.
+/// What a record of a Parquet file says: rows share their structs there, so that each has the keys
+/// of all others, with nulls for values. Those are left out, as TRL does. Elsewhere a null was
+/// written by somebody.
 fn told(place: &Place, value: Value) -> Value {
     if place.unit == parquet::ROW { without_nulls(value) } else { value }
 }
@@ -155,7 +158,8 @@ impl Reader<'_> {
     fn message(mut self, spoken: bool, unused: &mut Unused) -> Result<Message> {
         let Self { place, at, .. } = &self;
         let (place, at) = (*place, at.clone());
-        // What is null, or an empty list, is not there, for templates too: many write it out where they find it.
+        // What is null, or an empty list, is not there, for templates too: many write it out where
+        // they find it.
         self.fields.retain(|key, value| {
             value.is_string() || key == "content" || key == "value" || !is_empty(value)
         });
@@ -185,7 +189,8 @@ impl Reader<'_> {
         Ok(Message { fields: self.fields, learnt })
     }
 
-    /// Turns `from` and `value` into `role` and `content`; whether the words of ShareGPT may stand for roles.
+    /// Turns `from` and `value` into `role` and `content`; whether the words of ShareGPT may stand
+    /// for roles.
     fn says_from(&mut self, spoken: bool) -> bool {
         if self.fields.contains_key("role") || !self.fields.contains_key("from") {
             return spoken;
@@ -199,8 +204,8 @@ impl Reader<'_> {
         true
     }
 
-    /// Whether the turn is to be learnt, by the keys that say so in OpenAI's and TRL's files (`weight`), Axolotl's (`train`,
-    /// `training`) and ms-swift's (`loss`, `loss_scale`).
+    /// Whether the turn is to be learnt, by the keys that say so in OpenAI's and TRL's files
+    /// (`weight`), Axolotl's (`train`, `training`) and ms-swift's (`loss`, `loss_scale`).
     fn learnt(&mut self) -> Result<bool> {
         let mut learnt = true;
         for key in ["weight", "train", "training", "loss", "loss_scale"] {
@@ -246,7 +251,8 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// Parts that are all text become one text, as templates that know parts write them: one behind the other.
+    /// Parts that are all text become one text, as templates that know parts write them: one behind
+    /// the other.
     fn content(&mut self) -> Result<()> {
         let (place, at) = (self.place, &self.at);
         let Some(Value::Array(parts)) = self.fields.get("content") else { return Ok(()) };
@@ -281,7 +287,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A turn that is the JSON of a call (LLaMA-Factory's `function_call`), or of several, becomes one with `tool_calls`.
+    /// A turn that is the JSON of a call (LLaMA-Factory's `function_call`), or of several, becomes
+    /// one with `tool_calls`.
     fn call(&mut self) -> Result<()> {
         let (place, at) = (self.place, &self.at);
         let text = self.fields.shift_remove("content").unwrap_or_default();

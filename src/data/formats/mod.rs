@@ -1,6 +1,8 @@
-//! Data files, one format per file of this folder. The ending of a name says the format, or a [`Layout`] does.
+//! Data files, one format per file of this folder. The ending of a name says the format, or a
+//! [`Layout`] does.
 //!
-//! Formats make records (named fields) or, for plain text, documents; [`record`] makes items of records.
+//! Formats make records (named fields) or, for plain text, documents; [`record`] makes items of
+//! records.
 
 mod conversation;
 mod foreign;
@@ -48,8 +50,8 @@ pub struct FileRead {
     pub unused: Unused,
 }
 
-/// Reads a whole data file. Errors name the file and the line, item or row in it; they are of class data, or of class
-/// usage where the layout does not fit the file.
+/// Reads a whole data file. Errors name the file and the line, item or row in it; they are of class
+/// data, or of class usage where the layout does not fit the file.
 pub fn read(path: &Path, layout: &Layout) -> Result<Vec<Item>> {
     Ok(read_noted(path, layout)?.items)
 }

@@ -102,7 +102,8 @@ fn rows(
     Ok(items)
 }
 
-/// Bytes as the library wants them: its type for them, known here only as what it reads from a file.
+/// Bytes as the library wants them: its type for them, known here only as what it reads from a
+/// file.
 fn owned<T: From<Vec<u8>>>(_: fn(&File, u64, usize) -> Parquet<T>, bytes: Vec<u8>) -> T {
     bytes.into()
 }

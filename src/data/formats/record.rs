@@ -1,5 +1,5 @@
-//! Records (named fields) to items. What kind of item a file holds, the keys of its first record say. Every key of a record is
-//! used, or [`keys`] says what becomes of it.
+//! Records (named fields) to items. What kind of item a file holds, the keys of its first record
+//! say. Every key of a record is used, or [`keys`] says what becomes of it.
 
 use std::sync::Arc;
 
@@ -244,7 +244,8 @@ impl Fields<'_> {
         }
     }
 
-    /// A system text, by the names that it has beside the texts of a record; empty where there is none.
+    /// A system text, by the names that it has beside the texts of a record; empty where there is
+    /// none.
     pub fn system(&mut self) -> Result<String> {
         let mut found = String::new();
         for name in ["system", "system_prompt", "system_message"] {

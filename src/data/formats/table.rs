@@ -1,7 +1,7 @@
 //! Tables: csv, tsv, and lines divided by something else. All cells are texts.
 //!
-//! Without quotes a row is a line. With them the csv crate finds the cells; it forgives a quote that is never closed,
-//! which would swallow the rows after it, so quotes are checked here.
+//! Without quotes a row is a line. With them the csv crate finds the cells; it forgives a quote
+//! that is never closed, which would swallow the rows after it, so quotes are checked here.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -92,7 +92,8 @@ impl Table {
             .map_err(|e| Error::data(format!("`{}` line {line}: {e}", file.display())))?
         {
             let end = usize::try_from(reader.position().byte()).unwrap_or(text.len());
-            // The reader counts blank lines, and the end of the line before, as part of a row; messages should not.
+            // The reader counts blank lines, and the end of the line before, as part of a row;
+            // messages should not.
             let raw = text.get(start..end).unwrap_or_default();
             let body = raw.trim_start_matches(['\r', '\n']);
             line += newlines(&raw[..raw.len() - body.len()]);

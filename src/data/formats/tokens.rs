@@ -1,5 +1,5 @@
-//! Rows of token ids, with what counts in the loss: as this program writes them, as `transformers` collates them, and as TRL
-//! keeps them.
+//! Rows of token ids, with what counts in the loss: as this program writes them, as `transformers`
+//! collates them, and as TRL keeps them.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -18,9 +18,9 @@ pub(super) const SLIPS: [&str; 5] = ["ids", "mask_first", "input_ids", "labels",
 /// What `transformers` writes where a token counts in no loss.
 const IGNORED: i64 = -100;
 
-/// `mask_first`, 0 where it is missing, says how many tokens at the front count in no loss; `labels` are the ids once more, or
-/// -100 where a token does not count; `completion_mask` and `assistant_masks` are 1 where it does. Several masks are one: what
-/// all of them leave.
+/// `mask_first`, 0 where it is missing, says how many tokens at the front count in no loss;
+/// `labels` are the ids once more, or -100 where a token does not count; `completion_mask` and
+/// `assistant_masks` are 1 where it does. Several masks are one: what all of them leave.
 pub(super) fn tokens(fields: &mut Fields) -> Result<TokenRow> {
     let place = fields.place.clone();
     let (key, list) = match (fields.list("ids")?, fields.list("input_ids")?) {

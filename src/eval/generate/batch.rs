@@ -1,5 +1,5 @@
-//! Many prompts through the network in one flat run: every pass holds the next token of all running sequences and,
-//! where there is room, new prompts. Who is finished leaves at once.
+//! Many prompts through the network in one flat run: every pass holds the next token of all running
+//! sequences and, where there is room, new prompts. Who is finished leaves at once.
 //!
 //! A prompt owns a slot of the cache: rows for its tokens, then rows for the tokens of every beam.
 
@@ -113,8 +113,8 @@ struct Pass {
 }
 
 impl Pass {
-    /// Lays down tokens from `position` on, which see the cache's rows `context` and those from `own` up to theirs;
-    /// the first goes into row `at`.
+    /// Lays down tokens from `position` on, which see the cache's rows `context` and those from
+    /// `own` up to theirs; the first goes into row `at`.
     fn push(&mut self, ids: &[u32], position: usize, own: usize, context: Range<usize>, at: usize) {
         let start = self.tokens.ids.len();
         self.tokens.ids.extend(ids);
@@ -277,7 +277,8 @@ impl Running {
         }
     }
 
-    /// Places for children: the first of a parent keeps its place, the others get a copy of its rows.
+    /// Places for children: the first of a parent keeps its place, the others get a copy of its
+    /// rows.
     fn inherit(&self, parents: &[usize], cached: usize, cache: &mut Cache) -> Result<Vec<usize>> {
         let mut out = vec![None; parents.len()];
         let mut taken =

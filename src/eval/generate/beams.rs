@@ -1,8 +1,9 @@
-//! Beam search after one prompt, as `GenerationMixin._beam_search` of Hugging Face transformers does it with
-//! `early_stopping` false and `length_penalty` 1: of all continuations of the running beams those with the largest sums
-//! are candidates; a candidate among the first `width` that ends is a finished hypothesis, scored by its sum a token
-//! (the end token counts); the first `width` that do not end run on. The search is over when no running beam can
-//! run, or `width` hypotheses are finished and the best running sum a token is not above the worst of them.
+//! Beam search after one prompt, as `GenerationMixin._beam_search` of Hugging Face transformers
+//! does it with `early_stopping` false and `length_penalty` 1: of all continuations of the running
+//! beams those with the largest sums are candidates; a candidate among the first `width` that ends
+//! is a finished hypothesis, scored by its sum a token (the end token counts); the first `width`
+//! that do not end run on. The search is over when no running beam can run, or `width` hypotheses
+//! are finished and the best running sum a token is not above the worst of them.
 
 use anyhow::Result;
 
@@ -31,13 +32,14 @@ impl Beams {
         Self { width, running: vec![Beam { ids: vec![], sum: 0.0 }], finished: vec![] }
     }
 
-    /// Continuations that are looked at: enough that `width` run on even where each beam's end tokens come first.
+    /// Continuations that are looked at: enough that `width` run on even where each beam's end
+    /// tokens come first.
     pub fn candidates(width: usize, ends: usize) -> usize {
         width.saturating_mul((1 + ends).max(2))
     }
 
-    /// Takes the likeliest tokens after each running beam. The parents of those that run now; none where the search
-    /// is over.
+    /// Takes the likeliest tokens after each running beam. The parents of those that run now; none
+    /// where the search is over.
     pub fn advance(
         &mut self,
         likeliest: &[Vec<(u32, f64)>],

@@ -7,8 +7,8 @@ use crate::ops::slice::{exp, max, sum_by, vectorized};
 /// Logits looked at together: a block with no number above the worst kept is passed over.
 const BLOCK: usize = 64;
 
-/// The `most` likeliest tokens with their log-probabilities in nats, best first; of equals the lower id.
-/// Errors (class run) where a logit is no number.
+/// The `most` likeliest tokens with their log-probabilities in nats, best first; of equals the
+/// lower id. Errors (class run) where a logit is no number.
 pub fn likeliest(logits: &[f32], most: usize) -> Result<Vec<(u32, f64)>> {
     let top = vectorized(
         #[inline(always)]

@@ -1,4 +1,5 @@
-//! Generation with a key-value cache, many prompts at a time: greedy, by beam search or by sampling.
+//! Generation with a key-value cache, many prompts at a time: greedy, by beam search or by
+//! sampling.
 //!
 //! What is generated after a prompt does not depend on the prompts beside it.
 
@@ -130,10 +131,11 @@ pub struct Generated {
 
 /// What follows each of `prompts`. A text ends with an end token of the model's config (what its
 /// generation config names, see [`crate::model::ends`]) or a stop that is a special token, before a
-/// stop text, or after `max_tokens`. `progress` hears after every pass how many prompts are done and
-/// may end it with an error.
+/// stop text, or after `max_tokens`. `progress` hears after every pass how many prompts are done
+/// and may end it with an error.
 ///
-/// Beam search is that of Hugging Face transformers with `early_stopping` false and `length_penalty` 1.
+/// Beam search is that of Hugging Face transformers with `early_stopping` false and
+/// `length_penalty` 1.
 ///
 /// Errors: options out of range, a stop that cannot be met, an empty prompt, more tokens than the
 /// model sees (class usage); a token beyond the vocabulary (class data); likelihoods that are no

@@ -69,7 +69,8 @@ pub(super) enum Numbers {
 }
 
 impl Booster {
-    /// Errors (class usage): with it, boosters that are not merged would hold more than four models' numbers.
+    /// Errors (class usage): with it, boosters that are not merged would hold more than four
+    /// models' numbers.
     pub(super) fn new(
         host: &Host,
         booster: boost::Booster,
@@ -143,8 +144,8 @@ impl State {
         self.held = Held(Arc::default(), 0);
     }
 
-    /// Gets its numbers, where an earlier process made or trained it. That they cannot be had is no event of the run, so a script
-    /// cannot catch it.
+    /// Gets its numbers, where an earlier process made or trained it. That they cannot be had is no
+    /// event of the run, so a script cannot catch it.
     pub(super) fn numbers(&mut self, host: &Host, m: &mut Open) -> anyhow::Result<()> {
         self.kept_numbers(host, m).map_err(|e| Error::last(&e).into())
     }
@@ -237,16 +238,19 @@ pub(super) mod natives {
         booster.with(|s| s.booster.overlay.parameters() as INT)
     }
 
-    /// Trains the booster for `steps` steps on `set`, over the frozen model. The data go on where the last fit on
-    /// the set stopped. Answers with `first_loss` and `last_loss` (mean negative log-likelihood of a supervised
-    /// token, in nats, before the first and the last step), `mean_loss`, `steps`, `tokens`, `gain`
-    /// (the loss of the model without the booster on the last step's batch, less `last_loss`; () after a single step).
+    /// Trains the booster for `steps` steps on `set`, over the frozen model. The data go on where
+    /// the last fit on the set stopped. Answers with `first_loss` and `last_loss` (mean negative
+    /// log-likelihood of a supervised token, in nats, before the first and the last step),
+    /// `mean_loss`, `steps`, `tokens`, `gain` (the loss of the model without the booster on the
+    /// last step's batch, less `last_loss`; () after a single step).
     ///
-    /// Options: `steps` (κ), `optimizer` (`adamw(…)` or `sgd(…)`), `batch` (sequences a step, 8), `accumulate`
-    /// (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of ½ λ (‖A‖² + ‖B‖²), paper Eq. 7, or
-    /// of ½ λ ‖W' − W‖² of a dense booster; 0), `recompute` ("off", "on", "auto": form activations again to save memory; auto);
-    /// of low rank `lr_ratio` (the learning rate of B over that of A, LoRA+; 1), `freeze` (the factor that stays as it is, "A" or "B";
-    /// none), `active` (for each step an array of the layers that take part, others are as if they were not there; all).
+    /// Options: `steps` (κ), `optimizer` (`adamw(…)` or `sgd(…)`), `batch` (sequences a step, 8),
+    /// `accumulate` (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of ½
+    /// λ (‖A‖² + ‖B‖²), paper Eq. 7, or of ½ λ ‖W' − W‖² of a dense booster; 0), `recompute`
+    /// ("off", "on", "auto": form activations again to save memory; auto); of low rank `lr_ratio`
+    /// (the learning rate of B over that of A, LoRA+; 1), `freeze` (the factor that stays as it is,
+    /// "A" or "B"; none), `active` (for each step an array of the layers that take part, others are
+    /// as if they were not there; all).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -275,7 +279,8 @@ pub(super) mod natives {
         Ok(answer.iter().map(|(key, value)| (key.as_str().into(), dynamic(value))).collect())
     }
 
-    /// Writes the factors as a PEFT adapter folder called `name`, below the run folder. A dense booster has none.
+    /// Writes the factors as a PEFT adapter folder called `name`, below the run folder. A dense
+    /// booster has none.
     #[rhai_fn(return_raw, pure)]
     pub fn save(context: NativeCallContext, booster: &mut Booster, name: &str) -> Answer<()> {
         let host = host(&context)?;

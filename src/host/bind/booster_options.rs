@@ -22,7 +22,8 @@ pub(super) enum Weak {
     Dense(Parts),
 }
 
-/// Reads them. Errors (class usage): an option of another kind of booster, or one of the wrong type.
+/// Reads them. Errors (class usage): an option of another kind of booster, or one of the wrong
+/// type.
 pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
     let first = |names: &[&'static str]| names.iter().copied().find(|name| map.contains_key(*name));
     let (low_rank, dense) = (

@@ -46,9 +46,11 @@ pub(super) mod module {
         placed(&context, read(&context, path, Map::new()))
     }
 
-    /// Loads the data at `path`: `builtin:microworld` (or `builtin:microworld/TASK`, `builtin:microworld@SEED`), a file, a folder with files for `train`, `validation` and `test`, a folder of such
-    /// folders (several tasks), or a data set on the hub. Only a name that `-p` gave on the command line can be read.
-    /// Without a validation file, 120 items are held out of train.
+    /// Loads the data at `path`: `builtin:microworld` (or `builtin:microworld/TASK`,
+    /// `builtin:microworld@SEED`), a file, a folder with files for `train`, `validation` and
+    /// `test`, a folder of such folders (several tasks), or a data set on the hub. Only a name that
+    /// `-p` gave on the command line can be read. Without a validation file, 120 items are held out
+    /// of train.
     ///
     /// Options, how files are read: `format` ("json", "jsonl", "csv", "tsv", "parquet", "text"; by
     /// the ending, behind which there may be `.gz` or `.zst`; a list of records or a record a line,
@@ -77,7 +79,8 @@ pub(super) mod module {
         placed(&context, read(&context, path, options))
     }
 
-    /// One set to train on out of several: of all examples drawn, each set gives the share that its weight has.
+    /// One set to train on out of several: of all examples drawn, each set gives the share that its
+    /// weight has.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -115,8 +118,8 @@ pub(super) mod natives {
         task.0.tasks.iter().map(|name| Dynamic::from(name.clone())).collect()
     }
 
-    /// Lengths in tokens, shares cut and supervised, counts of labels, and duplicates between splits, by task and split,
-    /// as `model` would be trained. Prints them and answers with them.
+    /// Lengths in tokens, shares cut and supervised, counts of labels, and duplicates between
+    /// splits, by task and split, as `model` would be trained. Prints them and answers with them.
     #[rhai_fn(return_raw, pure)]
     pub fn stats(context: NativeCallContext, task: &mut Task, model: Model) -> Answer<Map> {
         let host = host(&context)?;
@@ -141,7 +144,8 @@ pub(super) mod natives {
         Ok(set.pick(0, "take", |len, _| (0..n.min(len)).collect()))
     }
 
-    /// `n` items of each task in the set, drawn without replacement by the run's seed, in the order of their files.
+    /// `n` items of each task in the set, drawn without replacement by the run's seed, in the order
+    /// of their files.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -157,8 +161,8 @@ pub(super) mod natives {
         }))
     }
 
-    /// The items of each task in a random order, by the run's seed. Training needs no such thing: it has an order of its
-    /// own in every epoch.
+    /// The items of each task in a random order, by the run's seed. Training needs no such thing:
+    /// it has an order of its own in every epoch.
     #[rhai_fn(pure, return_raw)]
     pub fn shuffle(context: NativeCallContext, set: &mut Set) -> Answer<Set> {
         Ok(set.pick(host(&context)?.settings.seed, "shuffle", |len, stream| {
@@ -168,7 +172,8 @@ pub(super) mod natives {
         }))
     }
 
-    /// Prints item `i` (from 0) as `model` is fed it: its text with the supervised part marked, and its tokens.
+    /// Prints item `i` (from 0) as `model` is fed it: its text with the supervised part marked, and
+    /// its tokens.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -361,7 +366,8 @@ fn shown(name: &str, found: &Name, file: &Path) -> String {
     }
 }
 
-/// Tasks by name with their splits, the SHA-256 of each file, and what a person should know of them.
+/// Tasks by name with their splits, the SHA-256 of each file, and what a person should know of
+/// them.
 type Sources = (Vec<(String, Vec<(Split, Source)>)>, Vec<(PathBuf, String)>, Vec<String>);
 
 fn in_memory(

@@ -1,4 +1,5 @@
-//! The boosters that a model is the sum of: taken back, left out, weighed, and taken over from an earlier run.
+//! The boosters that a model is the sum of: taken back, left out, weighed, and taken over from an
+//! earlier run.
 
 use std::collections::BTreeSet;
 
@@ -23,8 +24,9 @@ use crate::{bail_data, bail_usage};
 
 #[export_module]
 pub(super) mod natives {
-    /// Takes back all but the first `rounds` boosters: the weights are again what they were then. They are read from the
-    /// base once more and the boosters' files added, so those of low rank come out bit for bit.
+    /// Takes back all but the first `rounds` boosters: the weights are again what they were then.
+    /// They are read from the base once more and the boosters' files added, so those of low rank
+    /// come out bit for bit.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -58,7 +60,8 @@ pub(super) mod natives {
         })
     }
 
-    /// Multiplies what the booster `number`, counted from 0, added to the weights by `eta`; 1 is as it was merged.
+    /// Multiplies what the booster `number`, counted from 0, added to the weights by `eta`; 1 is as
+    /// it was merged.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -89,8 +92,8 @@ pub(super) mod natives {
         model.with(|m| Snapshot { model: m.index, all: m.ensemble.clone() })
     }
 
-    /// Makes the model the sum of the boosters that it had when `snapshot` was taken, with their weights then; bit for bit, as
-    /// `truncate`.
+    /// Makes the model the sum of the boosters that it had when `snapshot` was taken, with their
+    /// weights then; bit for bit, as `truncate`.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -147,8 +150,8 @@ pub(super) mod natives {
         best(&context, model, Map::new())
     }
 
-    /// The round whose evaluation of `validation` was best, and what the summary calls so. Options: `metric` (accuracy),
-    /// `direction` ("max", "min").
+    /// The round whose evaluation of `validation` was best, and what the summary calls so. Options:
+    /// `metric` (accuracy), `direction` ("max", "min").
     ///
     /// # Example
     /// ```rhai,no_run
@@ -266,7 +269,8 @@ fn changed(
 pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()> {
     let files = m.based()?.clone();
     let folder = host.with_run(|run| run.folder.boosters(m.index))?;
-    // All files are read before any weight is touched: one that is damaged leaves the model as it is.
+    // All files are read before any weight is touched: one that is damaged leaves the model as it
+    // is.
     let mut names = BTreeSet::new();
     for (path, _) in m.ensemble.files(&folder).into_iter().chain(wanted.files(&folder)) {
         names.extend(Update::load(&path, &m.network)?.tensors());
@@ -278,7 +282,8 @@ pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()
     Ok(())
 }
 
-/// Errors (class data) where the base of a run that is to be gone on with is not `network`, whose digests are `now`, or a booster is damaged.
+/// Errors (class data) where the base of a run that is to be gone on with is not `network`, whose
+/// digests are `now`, or a booster is damaged.
 pub(super) fn check(
     host: &Host,
     network: &crate::model::Model,
@@ -301,7 +306,8 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Gives a model, just loaded, the boosters of the run that `kept` describes; their files become this run's.
+/// Gives a model, just loaded, the boosters of the run that `kept` describes; their files become
+/// this run's.
 pub(super) fn take_over(
     context: &NativeCallContext,
     host: &Host,

@@ -116,7 +116,8 @@ pub(super) fn measure(
     Ok(metrics.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
 }
 
-/// A booster's overlay with its product multiplied by `eta`. Errors (class usage): another weight than 1 of whole tensors.
+/// A booster's overlay with its product multiplied by `eta`. Errors (class usage): another weight
+/// than 1 of whole tensors.
 fn weighed(overlay: &Overlay, eta: f64) -> anyhow::Result<Overlay> {
     if eta == 1.0 {
         return Ok(overlay.clone());

@@ -62,7 +62,8 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_static_module("data", exported_module!(data::module).into());
 }
 
-/// Gives an error the place of the call: Rhai does so itself except for natives in a module (`data::load`).
+/// Gives an error the place of the call: Rhai does so itself except for natives in a module
+/// (`data::load`).
 fn placed<T>(context: &NativeCallContext, answer: Answer<T>) -> Answer<T> {
     answer.map_err(|mut error| {
         if error.position().is_none() {

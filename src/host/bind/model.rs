@@ -61,8 +61,8 @@ pub(super) struct Open {
     pub(super) boosters: usize,
     /// How what it was last trained on was worded, by task.
     pub(super) wording: Vec<(String, Arc<Wording>)>,
-    /// Where its boosters' files lie, if the run was taken up and they are not added to the weights yet: `network` is then
-    /// the base.
+    /// Where its boosters' files lie, if the run was taken up and they are not added to the weights
+    /// yet: `network` is then the base.
     pub(super) owed: Option<PathBuf>,
     /// SHA-256 of boosters' files, as the journal tells them.
     pub(super) sums: BTreeMap<String, String>,
@@ -130,14 +130,15 @@ impl Model {
 }
 
 impl Open {
-    /// Leaves to [`Open::pay`] what an earlier process added: the boosters of the ensemble, in `folder`.
+    /// Leaves to [`Open::pay`] what an earlier process added: the boosters of the ensemble, in
+    /// `folder`.
     pub(super) fn owe(&mut self, host: &Host, folder: PathBuf) -> anyhow::Result<()> {
         self.owed = Some(folder.clone());
         host.note_in_run(|run| run.lists(folder, &self.ensemble))
     }
 
-    /// Adds to the weights what an earlier process added. Errors (class data), which a script cannot catch: a booster that is
-    /// missing or damaged.
+    /// Adds to the weights what an earlier process added. Errors (class data), which a script
+    /// cannot catch: a booster that is missing or damaged.
     pub(super) fn pay(&mut self) -> anyhow::Result<()> {
         self.pay_owed().map_err(|e| Error::last(&e).into())
     }
@@ -181,7 +182,8 @@ impl Open {
         Ok((self.network.digest()?, captured.flatten()))
     }
 
-    /// Where the base lies. Errors (class usage): the model was made by the recipe, so there is none to go back to.
+    /// Where the base lies. Errors (class usage): the model was made by the recipe, so there is
+    /// none to go back to.
     pub(super) fn based(&self) -> Result<&ModelFiles, Error> {
         self.base.as_ref().ok_or_else(|| {
             Error::usage("a model made by `model::create` has no base to go back to")
@@ -202,8 +204,8 @@ fn weights_now(host: &Host, model: &Open) -> Weights {
 
 #[export_module]
 pub(super) mod module {
-    /// Loads the model called `name`: `builtin:micro`, a Hugging Face folder, a GGUF file or a hub id (`owner/name@revision`), as `-p`
-    /// gave it on the command line.
+    /// Loads the model called `name`: `builtin:micro`, a Hugging Face folder, a GGUF file or a hub
+    /// id (`owner/name@revision`), as `-p` gave it on the command line.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -215,12 +217,13 @@ pub(super) mod module {
         placed(&context, loaded(&context, &host, name, Map::new()))
     }
 
-    /// Loads a model. Options: `merge_mode` ("exact": 16-bit weights are the sum of base and boosters, rounded
-    /// once; "naive": each merge is rounded into them, as is common practice, which loses most of small updates; "none":
-    /// weights stay as they are, and factors of low rank are stacked beside them, or their sum where that is smaller; exact),
-    /// `pre_tokenizer` (how a GGUF file's tokenizer splits texts, by llama.cpp's name: "llama-bpe", "qwen2", "gpt-2", …, in place of
-    /// what the file states; as the file says), `date` (the day that a chat template writes where it asks for today's, as
-    /// "2026-01-31"; none).
+    /// Loads a model. Options: `merge_mode` ("exact": 16-bit weights are the sum of base and
+    /// boosters, rounded once; "naive": each merge is rounded into them, as is common practice,
+    /// which loses most of small updates; "none": weights stay as they are, and factors of low rank
+    /// are stacked beside them, or their sum where that is smaller; exact), `pre_tokenizer` (how a
+    /// GGUF file's tokenizer splits texts, by llama.cpp's name: "llama-bpe", "qwen2", "gpt-2", …,
+    /// in place of what the file states; as the file says), `date` (the day that a chat template
+    /// writes where it asks for today's, as "2026-01-31"; none).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -232,9 +235,9 @@ pub(super) mod module {
         placed(&context, loaded(&context, &host, name, options))
     }
 
-    /// The model of an earlier run, which `-p` gave as its folder: its base with all its boosters, to be evaluated, taken
-    /// back or boosted further. The base is loaded by the name in the run's `run.json`, which must be `builtin:` or given by
-    /// `-p` as well.
+    /// The model of an earlier run, which `-p` gave as its folder: its base with all its boosters,
+    /// to be evaluated, taken back or boosted further. The base is loaded by the name in the run's
+    /// `run.json`, which must be `builtin:` or given by `-p` as well.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -260,11 +263,12 @@ pub(super) mod module {
         placed(&context, gone_on(&context, &host, path, options))
     }
 
-    /// Makes a new model with random weights, to be trained from nothing by dense boosters: a Llama whose embedding is
-    /// its head. Its tokenizer, byte-level BPE, is trained on the texts of `sets`.
+    /// Makes a new model with random weights, to be trained from nothing by dense boosters: a Llama
+    /// whose embedding is its head. Its tokenizer, byte-level BPE, is trained on the texts of
+    /// `sets`.
     ///
-    /// Options: `width` (D), `layers` (L), `heads` (H), `vocabulary` (V, at most), `ff` (F; 4 D), `groups` (G; H),
-    /// `head_width` (E; D/H), `positions` (the longest sequence; 512).
+    /// Options: `width` (D), `layers` (L), `heads` (H), `vocabulary` (V, at most), `ff` (F; 4 D),
+    /// `groups` (G; H), `head_width` (E; D/H), `positions` (the longest sequence; 512).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -319,11 +323,13 @@ pub(super) mod natives {
 
     /// A fresh booster, which changes nothing until it is fitted.
     ///
-    /// Options: `layers` (a list of indices), `targets` (names; all), `kind` ("low_rank"; "dense" trains whole weights).
-    /// Of low rank: `pairs` (single modules such as `[[3, "q_proj"], [5, "up_proj"]]`, in place of layers and targets), `rank` (r, 1),
-    /// `alpha` (the product is scaled by α/r; r, for a scale of 1), `init` of the factor that is drawn ("kaiming" as
-    /// PEFT, "gaussian", "orthogonal"; kaiming), `zero` (the factor that begins as 0: "B"; "A"). Dense: `embedding`, `norms` (those of `layers`, and the final one), `head`
-    /// (each false); `layers` may then be empty.
+    /// Options: `layers` (a list of indices), `targets` (names; all), `kind` ("low_rank"; "dense"
+    /// trains whole weights). Of low rank: `pairs` (single modules such as `[[3, "q_proj"], [5,
+    /// "up_proj"]]`, in place of layers and targets), `rank` (r, 1), `alpha` (the product is scaled
+    /// by α/r; r, for a scale of 1), `init` of the factor that is drawn ("kaiming" as PEFT,
+    /// "gaussian", "orthogonal"; kaiming), `zero` (the factor that begins as 0: "B"; "A"). Dense:
+    /// `embedding`, `norms` (those of `layers`, and the final one), `head` (each false); `layers`
+    /// may then be empty.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -376,15 +382,15 @@ pub(super) mod natives {
         })
     }
 
-    /// Adds the booster to the weights: W ← W + s·BA; of a dense booster W ← W'. The run keeps it as a file below
-    /// `boosters/`.
+    /// Adds the booster to the weights: W ← W + s·BA; of a dense booster W ← W'. The run keeps it
+    /// as a file below `boosters/`.
     #[rhai_fn(return_raw, pure)]
     pub fn merge(context: NativeCallContext, model: &mut Model, booster: Booster) -> Answer<()> {
         merge_by(&context, &*host(&context)?, model, &booster, 1.0)
     }
 
-    /// Adds the booster to the weights with step weight `eta` (paper Eq. 8): W ← W + η·s·BA; of a dense
-    /// booster W ← W + η (W' − W).
+    /// Adds the booster to the weights with step weight `eta` (paper Eq. 8): W ← W + η·s·BA; of a
+    /// dense booster W ← W + η (W' − W).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -400,17 +406,20 @@ pub(super) mod natives {
         merge_by(&context, &*host(&context)?, model, &booster, eta)
     }
 
-    /// Measures the model on `set` and records it under the set's split and the model's round, by the protocol that suits
-    /// the items: "lm-eval" for choices, otherwise "perplexity". Answers with the metrics. Of several tasks these are the
-    /// unweighted average, with those of each task under `tasks`.
+    /// Measures the model on `set` and records it under the set's split and the model's round, by
+    /// the protocol that suits the items: "lm-eval" for choices, otherwise "perplexity". Answers
+    /// with the metrics. Of several tasks these are the unweighted average, with those of each task
+    /// under `tasks`.
     #[rhai_fn(return_raw, pure)]
     pub fn evaluate(context: NativeCallContext, model: &mut Model, set: Set) -> Answer<Map> {
         measure(&context, &*host(&context)?, model, &set, Map::new())
     }
 
-    /// Measures the model on `set`. Options: `items` (only the first so many of each task; 0, the default, for all), `booster`
-    /// (laid over the model, not merged; then nothing is recorded), `eta` (the booster's step weight, 1), `protocol` ("lm-eval": choices by their likelihood;
-    /// "llm-adapters": 4 beams generate up to 32 tokens, the first answer found in them counts; "perplexity").
+    /// Measures the model on `set`. Options: `items` (only the first so many of each task; 0, the
+    /// default, for all), `booster` (laid over the model, not merged; then nothing is recorded),
+    /// `eta` (the booster's step weight, 1), `protocol` ("lm-eval": choices by their likelihood;
+    /// "llm-adapters": 4 beams generate up to 32 tokens, the first answer found in them counts;
+    /// "perplexity").
     ///
     /// # Example
     /// ```rhai,no_run
@@ -427,11 +436,11 @@ pub(super) mod natives {
         measure(&context, &*host(&context)?, model, &set, options)
     }
 
-    /// The text that follows `prompt`, with the space before its first word where it has one. It ends
-    /// with an end token that the model's generation config names, or else its config. Options:
-    /// `max_tokens` (32), `beams` (1: each token the likeliest; more: beam search), `temperature`,
-    /// `top_k`, `top_p` (tokens are drawn, by the run's seed), `stop` (a list of texts, before which it
-    /// ends; a special token such as "<|im_end|>" is one).
+    /// The text that follows `prompt`, with the space before its first word where it has one. It
+    /// ends with an end token that the model's generation config names, or else its config.
+    /// Options: `max_tokens` (32), `beams` (1: each token the likeliest; more: beam search),
+    /// `temperature`, `top_k`, `top_p` (tokens are drawn, by the run's seed), `stop` (a list of
+    /// texts, before which it ends; a special token such as "<|im_end|>" is one).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -447,7 +456,8 @@ pub(super) mod natives {
         Ok(texts(&context, model, &[prompt.to_owned()], options)?.pop().unwrap_or_default())
     }
 
-    /// The texts that follow several prompts, which go through the network together. Options as for a single prompt.
+    /// The texts that follow several prompts, which go through the network together. Options as for
+    /// a single prompt.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -467,10 +477,11 @@ pub(super) mod natives {
         Ok(texts(&context, model, &prompts, options)?.into_iter().map(Dynamic::from).collect())
     }
 
-    /// The PEFT LoRA adapter in the folder at `path`, which `-p` gave, as a booster of this model. What the adapter changes as a
-    /// whole (DoRA, modules that were saved, embedding and head) are whole tensors of the booster, and the model must be the base still;
-    /// they stand in for the weights, so merge it before others. PiSSA and OLoRA adapters have twice their rank, since their start is
-    /// taken out of the weights.
+    /// The PEFT LoRA adapter in the folder at `path`, which `-p` gave, as a booster of this model.
+    /// What the adapter changes as a whole (DoRA, modules that were saved, embedding and head) are
+    /// whole tensors of the booster, and the model must be the base still; they stand in for the
+    /// weights, so merge it before others. PiSSA and OLoRA adapters have twice their rank, since
+    /// their start is taken out of the weights.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -502,8 +513,8 @@ pub(super) mod natives {
         })
     }
 
-    /// Writes the current weights as a Hugging Face folder called `name`, below the run folder; `template.json` in it
-    /// says how the data were worded that it was last trained on.
+    /// Writes the current weights as a Hugging Face folder called `name`, below the run folder;
+    /// `template.json` in it says how the data were worded that it was last trained on.
     #[rhai_fn(return_raw, pure)]
     pub fn save(context: NativeCallContext, model: &mut Model, name: &str) -> Answer<()> {
         let host = host(&context)?;
@@ -726,7 +737,8 @@ fn placed_model(
     Ok(model)
 }
 
-/// What `template.json` says: name and text of the template behind the model, or of each task's where they differ.
+/// What `template.json` says: name and text of the template behind the model, or of each task's
+/// where they differ.
 fn taught(wording: &[(String, Arc<Wording>)], tokenizer: &Tokenizer) -> Option<Value> {
     let one = |wording: &Wording| {
         let text = match &wording.mapping {

@@ -62,9 +62,9 @@ impl FromOption for Optimizer {
 
 #[export_module]
 pub(super) mod natives {
-    /// AdamW (Loshchilov and Hutter, arXiv 1711.05101): decay is multiplied by the learning rate, as in
-    /// PyTorch. Options: `lr` (a number, or one a step), `beta1` (0.9), `beta2` (0.999), `eps` (1e-8),
-    /// `weight_decay` (0, the norm for low-rank fine-tuning, unlike PyTorch's 0.01).
+    /// AdamW (Loshchilov and Hutter, arXiv 1711.05101): decay is multiplied by the learning rate,
+    /// as in PyTorch. Options: `lr` (a number, or one a step), `beta1` (0.9), `beta2` (0.999),
+    /// `eps` (1e-8), `weight_decay` (0, the norm for low-rank fine-tuning, unlike PyTorch's 0.01).
     ///
     /// # Example
     /// ```rhai
@@ -75,8 +75,8 @@ pub(super) mod natives {
         read_adamw(options).map_err(refuse)
     }
 
-    /// Stochastic gradient descent, as PyTorch's. Options: `lr` (a number, or one a step), `momentum` (0),
-    /// `weight_decay` (0).
+    /// Stochastic gradient descent, as PyTorch's. Options: `lr` (a number, or one a step),
+    /// `momentum` (0), `weight_decay` (0).
     ///
     /// # Example
     /// ```rhai

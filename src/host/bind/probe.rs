@@ -1,4 +1,5 @@
-//! What a policy may ask of a model before it chooses: norms of gradients and weights, and which items it gets wrong.
+//! What a policy may ask of a model before it chooses: norms of gradients and weights, and which
+//! items it gets wrong.
 
 use rhai::plugin::*;
 use rhai::{INT, Map, NativeCallContext};
@@ -22,9 +23,9 @@ use crate::train::memory::step_bytes;
 
 #[export_module]
 pub(super) mod natives {
-    /// Norms of the gradient on the next batch that training on `set` would see, which stays the next: `layers` (a number for each
-    /// layer of the model, 0 of those not asked for), `targets` (a map of such arrays by target) and `loss` (nats a token).
-    /// Nothing is trained.
+    /// Norms of the gradient on the next batch that training on `set` would see, which stays the
+    /// next: `layers` (a number for each layer of the model, 0 of those not asked for), `targets`
+    /// (a map of such arrays by target) and `loss` (nats a token). Nothing is trained.
     ///
     /// Options: `batch` (sequences, 8), `layers` (to look at; all).
     ///
@@ -56,8 +57,8 @@ pub(super) mod natives {
         probe(context, model, set, Map::new())
     }
 
-    /// Frobenius norms of the weights as they are: `layers` (over all targets of a layer), `targets` (a map of arrays by target),
-    /// `embedding`, `head` (of tied weights the same).
+    /// Frobenius norms of the weights as they are: `layers` (over all targets of a layer),
+    /// `targets` (a map of arrays by target), `embedding`, `head` (of tied weights the same).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -80,8 +81,8 @@ pub(super) mod natives {
         Ok(to_map(&found))
     }
 
-    /// The items of `set` that the model gets wrong by choices, as a set to train on (as BoostLoRA does); of each task the first
-    /// `items` are looked at, 0 for all.
+    /// The items of `set` that the model gets wrong by choices, as a set to train on (as BoostLoRA
+    /// does); of each task the first `items` are looked at, 0 for all.
     ///
     /// # Example
     /// ```rhai,no_run

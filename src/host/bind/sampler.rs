@@ -17,9 +17,9 @@ pub struct Sampler(Arc<Mutex<Stream>>);
 
 #[export_module]
 pub(super) mod natives {
-    /// The seeded source of choice called `name`. Each name has a stream of its own under the run's seed,
-    /// so policies do not disturb each other, nor initialisation or data order. Asking for the same name
-    /// again gives the same source, where it is.
+    /// The seeded source of choice called `name`. Each name has a stream of its own under the run's
+    /// seed, so policies do not disturb each other, nor initialisation or data order. Asking for
+    /// the same name again gives the same source, where it is.
     ///
     /// # Example
     /// ```rhai
@@ -51,8 +51,8 @@ pub(super) mod natives {
         Ok(picked.into_iter().map(|i| list[i].clone()).collect())
     }
 
-    /// `k` different elements of `list`, each drawn in proportion to its weight among those left. `weights`
-    /// holds a number for each element, none negative; at least `k` are above 0.
+    /// `k` different elements of `list`, each drawn in proportion to its weight among those left.
+    /// `weights` holds a number for each element, none negative; at least `k` are above 0.
     ///
     /// # Example
     /// ```rhai

@@ -131,7 +131,8 @@ impl Part {
         }
     }
 
-    /// Whether its items name choices, at least one; of a file on disk, one of the first thousand, and of the first `most`.
+    /// Whether its items name choices, at least one; of a file on disk, one of the first thousand,
+    /// and of the first `most`.
     pub fn has_choices(&self, most: Option<usize>) -> anyhow::Result<bool> {
         if let Source::Memory(items) = &self.source {
             return Ok(items.iter().any(Item::is_scorable));
@@ -144,7 +145,8 @@ impl Part {
         Ok(false)
     }
 
-    /// Examples to be measured, at most the first `most`. Of a file on disk only so many rows are read.
+    /// Examples to be measured, at most the first `most`. Of a file on disk only so many rows are
+    /// read.
     pub fn measured(
         &self,
         host: &Host,
@@ -193,8 +195,8 @@ impl Part {
         Ok(examples)
     }
 
-    /// Items to be scored, at most the first `most`; what was left out, or tokenised as one text with
-    /// its prompt, is told.
+    /// Items to be scored, at most the first `most`; what was left out, or tokenised as one text
+    /// with its prompt, is told.
     pub fn choices(
         &self,
         host: &Host,
@@ -347,7 +349,8 @@ impl Set {
         self.0.parts.iter().map(|p| p.source.len()).sum()
     }
 
-    /// The part of item `i` over all parts, and its index there. Errors (class usage) beyond the end.
+    /// The part of item `i` over all parts, and its index there. Errors (class usage) beyond the
+    /// end.
     pub fn find(&self, i: i64) -> Result<(&Part, usize), Error> {
         let mut left = usize::try_from(i).unwrap_or(usize::MAX);
         for part in &self.0.parts {
@@ -359,7 +362,8 @@ impl Set {
         Err(Error::usage(format!("there is no item {i}; the set has {}, from 0 on", self.len())))
     }
 
-    /// A set of the items that `choose` names, given the number of items and a stream for each part.
+    /// A set of the items that `choose` names, given the number of items and a stream for each
+    /// part.
     pub fn pick(
         &self,
         seed: u64,

@@ -18,9 +18,10 @@ use crate::seed::Stream;
 
 #[export_module]
 pub(super) mod natives {
-    /// Lets A begin along the gradient: its rows become the first right singular vectors of the gradient of each weight, on the next
-    /// batch that training on `set` would see. With B = 0 the first steps then fall fastest. For boosters that were not
-    /// trained yet. Options: `batch` (sequences, 8).
+    /// Lets A begin along the gradient: its rows become the first right singular vectors of the
+    /// gradient of each weight, on the next batch that training on `set` would see. With B = 0 the
+    /// first steps then fall fastest. For boosters that were not trained yet. Options: `batch`
+    /// (sequences, 8).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -57,8 +58,9 @@ pub(super) mod natives {
         })
     }
 
-    /// Gives the booster the moments of another one's optimiser, of whose entries each stays with probability `keep` and is 0
-    /// otherwise: 0.001 is ReLoRA's reset. Both train tensors of the same sizes. Take them before the other is merged.
+    /// Gives the booster the moments of another one's optimiser, of whose entries each stays with
+    /// probability `keep` and is 0 otherwise: 0.001 is ReLoRA's reset. Both train tensors of the
+    /// same sizes. Take them before the other is merged.
     ///
     /// # Example
     /// ```rhai,no_run

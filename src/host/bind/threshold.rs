@@ -10,8 +10,9 @@ use crate::run::Threshold;
 
 #[export_module]
 pub(super) mod natives {
-    /// Asks that the last evaluation of `test` keeps a bound; a split may stand before the metric (`validation.nll`). The condition is `>=`,
-    /// `<=`, `>` or `<` and a number. When the run ends each is told with ✓ or ✗, and one that is not kept makes the exit code 4.
+    /// Asks that the last evaluation of `test` keeps a bound; a split may stand before the metric
+    /// (`validation.nll`). The condition is `>=`, `<=`, `>` or `<` and a number. When the run ends
+    /// each is told with ✓ or ✗, and one that is not kept makes the exit code 4.
     ///
     /// # Example
     /// ```rhai,no_run

@@ -140,7 +140,8 @@ pub fn words(text: &str) -> BTreeSet<&str> {
     words
 }
 
-/// Names that `text` declares: after `let`, `const`, `for`, and between the bars or parentheses of functions.
+/// Names that `text` declares: after `let`, `const`, `for`, and between the bars or parentheses of
+/// functions.
 pub fn variables(text: &str) -> BTreeSet<&str> {
     let mut names = BTreeSet::new();
     for line in text.lines().map(|l| l.split("//").next().unwrap_or_default()) {

@@ -1,5 +1,5 @@
-//! Attention on f32 slices. A task owns one key-value head of one component (segments that share key rows), so
-//! that every number is written by one task, in a fixed order.
+//! Attention on f32 slices. A task owns one key-value head of one component (segments that share
+//! key rows), so that every number is written by one task, in a fixed order.
 
 use std::ops::Range;
 
@@ -116,7 +116,8 @@ fn blocks(segment: &Segment, mask: Mask) -> impl Iterator<Item = Block> + '_ {
     })
 }
 
-/// The one or two contiguous runs of key rows behind a block's keys: (column in the scores, key row, count).
+/// The one or two contiguous runs of key rows behind a block's keys: (column in the scores, key
+/// row, count).
 fn runs(segment: &Segment, keys: &Range<usize>) -> impl Iterator<Item = (usize, usize, usize)> {
     let c = segment.context.len();
     let context = keys.start.min(c)..keys.end.min(c);
@@ -207,7 +208,8 @@ pub fn forward(
                         for (column, key, count) in runs(segment, &block.keys) {
                             let p = Matrix::new(&z[column..], block.rows, count, width);
                             let value = sizes.key(vs, *group).rows(key, count);
-                            // SAFETY: the block's rows of this head belong to this task; the first run sets them.
+                            // SAFETY: the block's rows of this head belong to this task; the first
+                            // run sets them.
                             unsafe {
                                 let data = o.at(row * sizes.q_stride() + head * sizes.e);
                                 multiply(
@@ -305,8 +307,9 @@ pub fn backward(
                             let keys = sizes.key(ks, *group).rows(key, count);
                             let p = Matrix::new(&p[column..], block.rows, count, width);
                             let dz = Matrix::new(&dz[column..], block.rows, count, width);
-                            // SAFETY: the block's query rows of this head, and this component's key rows of this
-                            // group, belong to this task alone; dk and dv start at 0, dq is set by the first run.
+                            // SAFETY: the block's query rows of this head, and this component's key
+                            // rows of this group, belong to this task alone; dk and dv start at 0,
+                            // dq is set by the first run.
                             unsafe {
                                 let to_q = Target {
                                     data: dq_at.at(row * q_stride + head * e),
@@ -338,7 +341,8 @@ pub fn backward(
     })
 }
 
-/// From scores z and dp = do·v of a row: p in place of z, s · dz in place of dp; 0 where nothing is seen.
+/// From scores z and dp = do·v of a row: p in place of z, s · dz in place of dp; 0 where nothing is
+/// seen.
 fn score_gradients(
     p: &mut [f32],
     dz: &mut [f32],

@@ -45,7 +45,8 @@ pub fn html(runs: &[Named]) -> String {
     )
 }
 
-/// Parameters, and what else decides a run's bytes, whose values are not the same in all runs: by name, a value a run.
+/// Parameters, and what else decides a run's bytes, whose values are not the same in all runs: by
+/// name, a value a run.
 fn differing(runs: &[Named]) -> BTreeMap<String, Vec<Option<Value>>> {
     const DECISIVE: [&str; 8] =
         ["recipe", "recipe_sha256", "engine", "seed", "device", "dtype", "threads", "kernels"];
@@ -63,7 +64,8 @@ fn differing(runs: &[Named]) -> BTreeMap<String, Vec<Option<Value>>> {
         .collect()
 }
 
-/// A run's parameters, and what of its manifest is in `decisive` under a name that no parameter has.
+/// A run's parameters, and what of its manifest is in `decisive` under a name that no parameter
+/// has.
 fn settings(run: &Recorded, decisive: &[&str]) -> Map<String, Value> {
     let mut out = run.parameters();
     for key in decisive {

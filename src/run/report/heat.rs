@@ -9,7 +9,8 @@ use super::scale::{number, round_up};
 
 /// The most columns; of a longer run, several rounds share one.
 const MOST_COLUMNS: usize = 256;
-/// Colours on either side of zero; the border of the outermost is half the scale, that of each other one half the next.
+/// Colours on either side of zero; the border of the outermost is half the scale, that of each
+/// other one half the next.
 const LEVELS: i32 = 4;
 const LEFT: f64 = 46.0;
 const TOP: f64 = 28.0;

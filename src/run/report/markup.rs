@@ -1,4 +1,5 @@
-//! HTML and SVG by elements: what is opened is closed, and every text and attribute is escaped on its way in.
+//! HTML and SVG by elements: what is opened is closed, and every text and attribute is escaped on
+//! its way in.
 
 use std::fmt::{self, Display, Write};
 
@@ -90,8 +91,8 @@ fn add(to: &mut impl Write, value: impl Display) {
     let _ = write!(to, "{value}");
 }
 
-/// Writes text so that it is nothing but text. Control characters, which no HTML may hold, become U+FFFD, and so do those
-/// that turn the direction of what follows.
+/// Writes text so that it is nothing but text. Control characters, which no HTML may hold, become
+/// U+FFFD, and so do those that turn the direction of what follows.
 struct Escaped<'a>(&'a mut String);
 
 impl Write for Escaped<'_> {

@@ -1,5 +1,6 @@
-//! `report.html`: a run, or several beside each other, as one page that needs nothing else: no network, no script, no
-//! image. It is decided by the run folder alone; what a clock measured is in elements of class `timing` and nowhere else.
+//! `report.html`: a run, or several beside each other, as one page that needs nothing else: no
+//! network, no script, no image. It is decided by the run folder alone; what a clock measured is in
+//! elements of class `timing` and nowhere else.
 
 mod bars;
 mod compare;
@@ -23,14 +24,14 @@ use read::Recorded;
 /// The name of the report in a run folder.
 pub const NAME: &str = "report.html";
 
-/// The report of the run in `folder`. Errors: a `run.json` or `metrics.jsonl` that cannot be read; `run.json` is no JSON
-/// object (class data).
+/// The report of the run in `folder`. Errors: a `run.json` or `metrics.jsonl` that cannot be read;
+/// `run.json` is no JSON object (class data).
 pub fn of_run(folder: &Folder) -> Result<String> {
     Ok(single::html(&Recorded::read(folder)?))
 }
 
-/// The report of the runs in `folders` beside each other, each called by its path. Errors: a folder that holds no run
-/// (class usage); as [`of_run`].
+/// The report of the runs in `folders` beside each other, each called by its path. Errors: a folder
+/// that holds no run (class usage); as [`of_run`].
 pub fn of_runs(folders: &[PathBuf]) -> Result<String> {
     let named =
         |path: &PathBuf| Ok((path.display().to_string(), Recorded::read(&Folder::open(path)?)?));

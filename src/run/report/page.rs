@@ -2,7 +2,8 @@
 
 use super::markup::{Element, el};
 
-/// No script, no image, nothing from anywhere else: what a recipe smuggled into the page would still do nothing.
+/// No script, no image, nothing from anywhere else: what a recipe smuggled into the page would
+/// still do nothing.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// A whole page. `header` lies above the cards.
@@ -20,7 +21,8 @@ pub fn page(title: &str, header: Element, cards: Vec<Element>) -> String {
     format!("<!DOCTYPE html>\n{html}\n")
 }
 
-/// What stands above the cards: a small line, the title, a sentence, and what is not as it should be.
+/// What stands above the cards: a small line, the title, a sentence, and what is not as it should
+/// be.
 pub fn header(above: &str, title: &str, lead: &str, notices: &[String]) -> Element {
     let header = el("header")
         .child(el("p").class("above").text(above))
@@ -87,7 +89,8 @@ pub enum Cell {
     /// A text that is broken where it must, in the middle of a word too.
     Long(String),
     Number(String),
-    /// What a clock or the operating system measured: it may differ between two runs that are otherwise the same.
+    /// What a clock or the operating system measured: it may differ between two runs that are
+    /// otherwise the same.
     Timing(String),
     /// A text with the sample of a line before it.
     Drawn(Element, String),

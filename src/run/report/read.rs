@@ -1,5 +1,5 @@
-//! A run folder read back. Only `run.json` must be there; what else is missing, cut short or not understood is left out
-//! and told.
+//! A run folder read back. Only `run.json` must be there; what else is missing, cut short or not
+//! understood is left out and told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use crate::bail_data;
 use crate::run::{Best, Evaluation, Evaluations, Folder, Merge};
 
-/// The largest JSON file and the longest line that are read, in bytes; the program writes far smaller ones.
+/// The largest JSON file and the longest line that are read, in bytes; the program writes far
+/// smaller ones.
 const LONGEST: u64 = 16 << 20;
 /// More layers than any model has; a line that names one beyond is not believed.
 const MOST_LAYERS: usize = 4096;
@@ -49,7 +50,8 @@ pub struct Step {
 }
 
 impl Recorded {
-    /// Reads the run in `folder`. Errors: what cannot be read at all; a `run.json` that is no JSON object (class data).
+    /// Reads the run in `folder`. Errors: what cannot be read at all; a `run.json` that is no JSON
+    /// object (class data).
     pub fn read(folder: &Folder) -> Result<Self> {
         let path = folder.path();
         let Some(manifest) = text(&path.join("run.json"))? else {
@@ -175,7 +177,8 @@ impl Recorded {
         self.manifest.get("parameters").and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
-    /// The metric that the run is told by: the first of those known that the test, or else any split, has.
+    /// The metric that the run is told by: the first of those known that the test, or else any
+    /// split, has.
     pub fn metric(&self) -> Option<&'static str> {
         let known = ["accuracy", "nll", "perplexity", "pearson", "spearman", "f1", "matthews"];
         let has =
@@ -230,7 +233,8 @@ pub fn finite(value: f64) -> Option<f64> {
     (value.abs() < LARGEST).then_some(value)
 }
 
-/// A file's text, whatever is no UTF-8 in it replaced; `None` if there is no such file or it is larger than any of a run.
+/// A file's text, whatever is no UTF-8 in it replaced; `None` if there is no such file or it is
+/// larger than any of a run.
 fn text(path: &Path) -> Result<Option<String>> {
     if !path.is_file() {
         return Ok(None);

@@ -1,6 +1,7 @@
 //! Fewer points than were recorded: averages over stretches, and a line through noise.
 
-/// At most `most` points, each the average of as many neighbours; the last may be of fewer. Also says of how many.
+/// At most `most` points, each the average of as many neighbours; the last may be of fewer. Also
+/// says of how many.
 pub fn thinned(points: &[(f64, f64)], most: usize) -> (Vec<(f64, f64)>, usize) {
     let each = points.len().div_ceil(most).max(1);
     let mean = |part: &[(f64, f64)]| {
@@ -11,8 +12,8 @@ pub fn thinned(points: &[(f64, f64)], most: usize) -> (Vec<(f64, f64)>, usize) {
     (points.chunks(each).map(mean).collect(), each)
 }
 
-/// The average of each point with its neighbours at both sides, as many on the one as on the other: a twentieth of all points
-/// together, fewer at the ends. Also says over how many.
+/// The average of each point with its neighbours at both sides, as many on the one as on the other:
+/// a twentieth of all points together, fewer at the ends. Also says over how many.
 pub fn smoothed(points: &[(f64, f64)]) -> (Vec<(f64, f64)>, usize) {
     let half = points.len() / 40;
     // Sums from the start, so that a long run takes no longer than its length.

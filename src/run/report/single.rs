@@ -59,7 +59,8 @@ fn lead(run: &Recorded) -> String {
     }
 }
 
-/// The metric at first, if it was measured before any booster was merged and again later, and at last.
+/// The metric at first, if it was measured before any booster was merged and again later, and at
+/// last.
 pub fn base_and_tuned(run: &Recorded, name: &str) -> (Option<f64>, Option<f64>) {
     let tuned = run.evaluations.tuned();
     let base =
