@@ -208,7 +208,8 @@ fn main() -> Result<()> {
     let data = data(folder.path(), number(&config, "vocab_size")? as usize)?;
 
     println!(
-        "| run | tokens/s | peak MiB | s to first step | others' cores |\n| --- | ---: | ---: | ---: | ---: |"
+        "| run | tokens/s | peak MiB | s to first step | others' cores |\n| --- | ---: | ---: | \
+         ---: | ---: |"
     );
     let mut pairs = vec![];
     for pair in 1..=args.pairs {

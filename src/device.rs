@@ -17,7 +17,8 @@ pub fn select(name: &str) -> anyhow::Result<Device> {
     };
     if !candle_core::utils::cuda_is_available() {
         bail_usage!(
-            "device `{name}` asked for, but this xgbrun was built without CUDA (cargo build --features cuda)"
+            "device `{name}` asked for, but this xgbrun was built without CUDA (cargo build \
+             --features cuda)"
         );
     }
     Device::new_cuda(index)

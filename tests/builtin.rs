@@ -87,11 +87,13 @@ fn other_names_are_told() {
         ),
         (
             ["eval", "builtin:micro", "--data", "builtin:microworld@seven"],
-            "there are no embedded data `builtin:microworld@seven`; did you mean `builtin:microworld`?",
+            "there are no embedded data `builtin:microworld@seven`; did you mean \
+             `builtin:microworld`?",
         ),
         (
             ["eval", "builtin:micro", "--data", "builtin:microworld/pika"],
-            "there are no embedded data `builtin:microworld/pika`; did you mean `builtin:microworld/piqa`?",
+            "there are no embedded data `builtin:microworld/pika`; did you mean \
+             `builtin:microworld/piqa`?",
         ),
     ] {
         let (code, _, said) = xgbrun(home.path(), &arguments);

@@ -78,7 +78,8 @@ fn usage_is_told_on_standard_error_with_exit_2() {
         (&["new", "a/"], "error: `a/` is no name for a recipe"),
         (
             &["api", "fitt"],
-            "error: nothing that a recipe can call is named `fitt`; did you mean `booster.fit`?\n  = `xgbrun api`",
+            "error: nothing that a recipe can call is named `fitt`; did you mean `booster.fit`?\n  \
+             = `xgbrun api`",
         ),
         (&["none.rhai"], "error: cannot read `none.rhai`: there is no such file"),
         (&["./"], "error: cannot read `./`: it is not a file"),
@@ -257,11 +258,13 @@ fn the_standard_library_does_what_it_says() {
         ("growth", ""),
         (
             "grid",
-            "lr     rank  result\n0.001  1     0.001\n0.001  16    0.016\n0.5    1     0.5\n0.5    16    8.0\n",
+            "lr     rank  result\n0.001  1     0.001\n0.001  16    0.016\n0.5    1     0.5\n0.5    \
+             16    8.0\n",
         ),
         (
             "sampler",
-            "[3, 2, 1]\n[\"a\", \"c\", \"d\", \"b\"]\n[20, 30]\n0.985600325574055\n[3, 2, 7]\n[4, 0, 3]\n0.8811559206602763\n0.18627105807556454\n",
+            "[3, 2, 1]\n[\"a\", \"c\", \"d\", \"b\"]\n[20, 30]\n0.985600325574055\n[3, 2, 7]\n[4, \
+             0, 3]\n0.8811559206602763\n0.18627105807556454\n",
         ),
     ] {
         let out = tempfile::tempdir().unwrap();
@@ -273,8 +276,10 @@ fn the_standard_library_does_what_it_says() {
 
 #[test]
 fn thresholds_make_the_exit_code_tell() {
-    let body = "let m = model::load(`builtin:micro`); let t = data::load(`builtin:microworld/piqa`, #{ template: `cloze` });
-        threshold(`accuracy`, `>= 0`); threshold(`accuracy`, `> 2`); threshold(`validation.nll`, `< 1`); m.evaluate(t.test, #{ items: 4 });";
+    let body = "let m = model::load(`builtin:micro`); let t = \
+        data::load(`builtin:microworld/piqa`, #{ template: `cloze` });
+        threshold(`accuracy`, `>= 0`); threshold(`accuracy`, `> 2`); threshold(`validation.nll`, \
+        `< 1`); m.evaluate(t.test, #{ items: 4 });";
     let (home, output) = script(body, &[]);
     let text = said(&output);
     assert_eq!(output.status.code(), Some(4), "{text}");

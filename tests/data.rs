@@ -183,10 +183,13 @@ fn an_input_has_a_place_in_alpaca_only() {
     let item = instruction(&items[0]);
     assert_eq!(
         Template::Alpaca.test_prompt(item).unwrap(),
-        "Below is an instruction that describes a task, paired with an input that provides further context. Write a response that \
-         appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n"
+        "Below is an instruction that describes a task, paired with an input that provides further \
+            context. Write a response that \
+         appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### \
+         Response:\n"
     );
-    let message = "`sums.json` item 1: `input` is not empty, which the template `llm-adapters` has no place for; `alpaca` has";
+    let message = "`sums.json` item 1: `input` is not empty, which the template `llm-adapters` has \
+                   no place for; `alpaca` has";
     let encoded = encode_train(
         &items,
         Template::LlmAdapters,
@@ -207,9 +210,11 @@ fn an_input_has_a_place_in_alpaca_only() {
 fn broken_files_are_named_with_the_place() {
     let fields = "expected are the strings `instruction`, `input`, `output` and `answer`";
     let row = "expected is `{\"ids\": [token ids], \"mask_first\": number}`";
-    let shapes = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {conversations}, \
+    let shapes = "possible are {instruction, input, output, answer}, {prompt, completion}, \
+        {messages}, {conversations}, \
                   {ids, mask_first}, {input_ids, labels} and {text}";
-    let endings = "the endings are `.json`, `.jsonl` and `.ndjson` (a list of records, or a record a line), `.csv`, `.tsv`, `.parquet` \
+    let endings = "the endings are `.json`, `.jsonl` and `.ndjson` (a list of records, or a record \
+        a line), `.csv`, `.tsv`, `.parquet` \
                    (rows) and `.txt` (plain text), also with `.gz` or `.zst` behind them";
     let good = r#"{"instruction": "i", "input": "", "output": "o", "answer": "a"}"#;
     let table: Vec<(&str, Vec<u8>, String)> = vec![

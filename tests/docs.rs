@@ -65,7 +65,8 @@ fn run(script: &str) -> (Option<i32>, String) {
 /// Errs unless `script` compiles; it ends before it does anything. Variables that documents take as
 /// given are there.
 fn parses(script: &str) -> Result<(), String> {
-    let given = "throw `compiled`; let p = 0; let model = 0; let booster = 0; let task = 0; let sampler = 0; let text = 0;";
+    let given = "throw `compiled`; let p = 0; let model = 0; let booster = 0; let task = 0; let \
+                 sampler = 0; let text = 0;";
     let (_, said) = run(&format!("{given} {script}"));
     if said.starts_with("error: compiled") { Ok(()) } else { Err(said) }
 }

@@ -144,9 +144,11 @@ fn real_rows_are_what_their_readme_shows() {
     };
     assert_eq!(
         row("glue/CoLA/in_domain_train.tsv", &cola(), 0),
-        json!({ "source": "gj04", "label": "1", "mark": "", "sentence": "Our friends won't buy this analysis, let alone the next one we propose." })
+        json!({ "source": "gj04", "label": "1", "mark": "", "sentence": "Our friends won't buy \
+            this analysis, let alone the next one we propose." })
     );
-    let text = "a stirring , funny and finally transporting re-imagining of beauty and the beast and 1930s horror films";
+    let text = "a stirring , funny and finally transporting re-imagining of beauty and the beast \
+                and 1930s horror films";
     assert_eq!(
         row("glue/SST-2/stsa.binary.train", &sst2(), 0),
         json!({ "label": "1", "sentence": text })
@@ -154,7 +156,8 @@ fn real_rows_are_what_their_readme_shows() {
     assert_eq!(
         row("glue/SICK/SICK_trial.txt", &sick(), 0),
         json!({
-            "pair_ID": "4", "sentence_A": "The young boys are playing outdoors and the man is smiling nearby",
+            "pair_ID": "4", "sentence_A": "The young boys are playing outdoors and the man is \
+                                           smiling nearby",
             "sentence_B": "There is no boy playing outdoors and there is no man smiling",
             "relatedness_score": "3.6", "entailment_judgment": "CONTRADICTION"
         })
@@ -304,7 +307,8 @@ fn parquet_has_the_types_of_json() {
         let items = parse("a.parquet", parquet(schema, compression, &columns), &rows());
         let expected = [
             json!({ "text": "é", "raw": "b", "n": i64::MAX, "x": 0.5, "ok": true, "list": [1, null], "pair": { "a": 7, "b": "z" } }),
-            json!({ "text": "", "raw": "c", "n": -1, "x": { "\0": "NaN, which JSON does not have" }, "ok": false, "list": null, "pair": { "a": 8, "b": null } }),
+            json!({ "text": "", "raw": "c", "n": -1, "x": { "\0": "NaN, which JSON does not \
+                have" }, "ok": false, "list": null, "pair": { "a": 8, "b": null } }),
         ];
         assert_eq!(items.iter().map(fields).collect::<Vec<_>>(), expected);
         assert_eq!(items[1].place().to_string(), "`a.parquet` row 2");
@@ -320,7 +324,8 @@ fn parquet_has_the_types_of_json() {
 
 #[test]
 fn damaged_parquet_ends_in_an_error() {
-    let schema = "message rows { required binary text (UTF8); optional group list (LIST) { repeated group list { optional int64 element; } } }";
+    let schema = "message rows { required binary text (UTF8); optional group list (LIST) { \
+                  repeated group list { optional int64 element; } } }";
     let columns =
         [Column::Texts(&["one", "two"]), Column::LongsAt(&[1, 2], &[3, 3, 0], &[0, 1, 0])];
     let good = parquet(schema, Compression::SNAPPY, &columns);

@@ -117,16 +117,19 @@ fn fitted(model, task, options) {
 }
 "#;
     // Most is held in the middle, and at the end.
-    let rounds = "for round in 0..4 { model.merge(fitted(model, task, #{ layers: [4 * round, 4 * round + 1, 4 * round + 2] })); }";
+    let rounds = "for round in 0..4 { model.merge(fitted(model, task, #{ layers: [4 * round, 4 * \
+                  round + 1, 4 * round + 2] })); }";
     let beside = "for layer in [3, 9, 15] {
             let booster = model.booster(#{ layers: [layer], rank: 192 });
             for again in 0..2 { booster.fit(task.train, #{ freeze: \"A\", steps: 2, batch: 2, optimizer: adamw(#{ lr: 1e-3 }) }); }
             model.merge(booster);
         }";
     let chosen = "for layer in 0..6 { fitted(model, task, #{ layers: [layer] }); }
-        model.merge(fitted(model, task, #{ layers: model.layers, targets: [\"q_proj\", \"v_proj\"] }));";
+        model.merge(fitted(model, task, \
+        #{ layers: model.layers, targets: [\"q_proj\", \"v_proj\"] }));";
     let two = "let other = model::load(p.model, #{ merge_mode: p.mode });
-        for m in [model, other] { m.merge(fitted(m, task, #{ layers: [27, 28, 29, 26, 25, 24] })); }";
+        for m in [model, other] \
+        { m.merge(fitted(m, task, #{ layers: [27, 28, 29, 26, 25, 24] })); }";
     let cases = [
         ("rounds", rounds, "exact", "bf16"),
         ("beside", beside, "none", "f32"),

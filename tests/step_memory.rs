@@ -64,11 +64,13 @@ fn a_step_takes_what_the_formula_says() -> Result<()> {
         let (grown, formula) = step(sequences, recompute)?;
         base += grown;
         println!(
-            "{sequences} sequences, recompute {recompute}: took {base:.0} MiB, formula {formula:.0} MiB"
+            "{sequences} sequences, recompute {recompute}: took {base:.0} MiB, formula \
+             {formula:.0} MiB"
         );
         ensure!(
             (0.75..1.25).contains(&(base / formula)),
-            "{sequences} sequences, recompute {recompute}: took {base:.0} MiB, formula {formula:.0} MiB"
+            "{sequences} sequences, recompute {recompute}: took {base:.0} MiB, formula \
+             {formula:.0} MiB"
         );
     }
     Ok(())

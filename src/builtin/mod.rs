@@ -112,5 +112,6 @@ pub fn data(name: &str) -> Option<Vec<Task>> {
 /// A question as LLM-Adapters' files hold it.
 fn record(question: &Question) -> serde_json::Value {
     let answer = &question.names[question.label];
-    json!({ "instruction": question.instruction, "input": "", "output": format!("the correct answer is {answer}"), "answer": answer })
+    json!({ "instruction": question.instruction, "input": "", "output": format!("the correct \
+        answer is {answer}"), "answer": answer })
 }

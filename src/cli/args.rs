@@ -22,7 +22,8 @@ Examples:
   xgbrun mine.rhai -p model=owner/model@main -p data=data/boolq --seed 7 --out runs/boolq-7
   xgbrun mine.rhai --device cuda:1 --dtype bf16 --quiet
 
-Ctrl-C ends a run after the training step that it is in; what was done until then stays in the run folder, and \
+Ctrl-C ends a run after the training step that it is in; what was done until then stays in the run \
+folder, and \
 `xgbrun --resume RUN` goes on with it.";
 
 /// Run a recipe: train as its script says.
@@ -92,9 +93,11 @@ impl RecipeArgs {
 }
 
 const RESUME_HELP: &str = "\
-The recipe, its parameters, seed, threads and device are those in the run folder; model and data are looked for in the current \
+The recipe, its parameters, seed, threads and device are those in the run folder; model and data \
+are looked for in the current \
 folder and where they lay when the run was begun. The recipe runs again from its first line; \
-what the run's journal tells of is answered from there, so it goes on where it stopped and ends with the same bytes as if it had \
+what the run's journal tells of is answered from there, so it goes on where it stopped and ends \
+with the same bytes as if it had \
 never stopped, what a clock measured aside. A run that has ended is left as it is.
 
 Examples:
@@ -187,8 +190,10 @@ impl ResumeArgs {
 }
 
 const EVAL_HELP: &str = "\
-Questions that name their choices (`.json`) are measured by accuracy: the choice with the largest log-likelihood is the \
-prediction; for accuracy_norm, the largest per character. All else is measured by its mean negative log-likelihood in nats \
+Questions that name their choices (`.json`) are measured by accuracy: the choice with the largest \
+log-likelihood is the \
+prediction; for accuracy_norm, the largest per character. All else is measured by its mean \
+negative log-likelihood in nats \
 a token and by perplexity: token ids (`.jsonl`), text (`.txt`), questions without choices.
 
 Examples:
@@ -248,7 +253,8 @@ pub struct EvalArgs {
 }
 
 const CHECK_HELP: &str = "\
-The recipe runs on shapes: every name, type, option, parameter, layer and data file is looked at, and no weights are read. \
+The recipe runs on shapes: every name, type, option, parameter, layer and data file is looked at, \
+and no weights are read. \
 A mistake is shown with its line; the exit code is 2 for the recipe, 3 for data or model.
 
 Examples:
@@ -264,8 +270,10 @@ pub struct CheckArgs {
 }
 
 const PLAN_HELP: &str = "\
-Memory is what the run will hold at most, by the same formula that training obeys. Time is that of an undisturbed machine, \
-from a calibration of 0.3 s with two layers of the model's sizes. Where the plan needs more memory than is free, the exit code \
+Memory is what the run will hold at most, by the same formula that training obeys. Time is that of \
+an undisturbed machine, \
+from a calibration of 0.3 s with two layers of the model's sizes. Where the plan needs more memory \
+than is free, the exit code \
 is 4 and the message says what to lower.
 
 Examples:
@@ -287,11 +295,16 @@ pub struct PlanArgs {
 }
 
 const ASK_HELP: &str = "\
-The model is the one that the run began with, by the name in its `run.json` or where it lay then; the boosters are those that the run kept. A \
-question names its choices as the commonsense sets do: `Answer1: … Answer2: …` (or Solution, Ending, Option), \"true or \
-false\", or at its end `Answer format: a/b`. Then each choice's share is shown, the softmax of the log-likelihood a token \
-of \"the correct answer is …\", after every round asked for; and, from the answers after every single booster, the first \
-round from which on the answer is always that of the last. Any other question is answered by text, the likeliest token \
+The model is the one that the run began with, by the name in its `run.json` or where it lay then; \
+the boosters are those that the run kept. A \
+question names its choices as the commonsense sets do: `Answer1: … Answer2: …` (or Solution, \
+Ending, Option), \"true or \
+false\", or at its end `Answer format: a/b`. Then each choice's share is shown, the softmax of the \
+log-likelihood a token \
+of \"the correct answer is …\", after every round asked for; and, from the answers after every \
+single booster, the first \
+round from which on the answer is always that of the last. Any other question is answered by text, \
+the likeliest token \
 each time; whether answers changed is then told of the rounds asked for only.
 
 Examples:
@@ -328,8 +341,10 @@ pub struct AskArgs {
 }
 
 const EXPORT_HELP: &str = "\
-The model is the base that the run began with and the boosters that its model is the sum of; with `--round N`, the first N \
-of them. An adapter holds the factors of all boosters, stacked: the base with it is the run's model, exactly in f32.
+The model is the base that the run began with and the boosters that its model is the sum of; with \
+`--round N`, the first N \
+of them. An adapter holds the factors of all boosters, stacked: the base with it is the run's \
+model, exactly in f32.
 
 Examples:
   xgbrun export runs/commonsense-1 --merged models/tuned
@@ -377,8 +392,10 @@ pub struct ExportArgs {
 }
 
 const REPORT_HELP: &str = "\
-A report is one HTML file that needs nothing else: curves of loss and accuracy, which layers were trained when and what it gained, \
-tasks, parameters, the recipe. A run writes its own when it ends; a run that has not ended has what it recorded so far.
+A report is one HTML file that needs nothing else: curves of loss and accuracy, which layers were \
+trained when and what it gained, \
+tasks, parameters, the recipe. A run writes its own when it ends; a run that has not ended has \
+what it recorded so far.
 
 Examples:
   xgbrun report runs/commonsense-1

@@ -29,7 +29,10 @@ pub fn run(args: &AskArgs) -> Result<()> {
     let template = match (&args.template, kept.manifest.template.as_deref()) {
         (Some(name), _) => Template::parse(name)?,
         (None, Some("recipe")) => {
-            console.note("the run was trained with its recipe's own template, which words records; the question is worded by `alpaca`");
+            console.note(
+                "the run was trained with its recipe's own template, which words records; the \
+                 question is worded by `alpaca`",
+            );
             Template::Alpaca
         }
         (None, Some(name)) => Template::parse(name)?,
@@ -274,7 +277,8 @@ fn turn(question: &Instruction, answers: &[(usize, Answer)], layers: &[Vec<usize
         }
         _ => {
             format!(
-                "of the rounds asked, the answer is that of the last from {} on; after {} it was another\n",
+                "of the rounds asked, the answer is that of the last from {} on; after {} it was \
+                 another\n",
                 named(*round),
                 named(*was)
             )
@@ -308,7 +312,8 @@ mod tests {
                     answer2      40.0 %      30.0 %    * 80.0 %\n";
         assert_eq!(table(&question, &[0, 2, 4], &answers), want);
         let layers = vec![vec![0], vec![1], vec![2, 5], vec![3]];
-        let turned = "the answer turned from `answer1` to `answer2` with booster 3, on layers [2, 5], and stayed\n";
+        let turned = "the answer turned from `answer1` to `answer2` with booster 3, on layers [2, \
+                      5], and stayed\n";
         assert_eq!(turn(&question, &answers, &layers), turned);
         assert_eq!(
             turn(&question, &answers[3..], &layers),
@@ -325,7 +330,8 @@ mod tests {
         let want =
             "base\n    (nothing)\nround 2\n    a\n    \\u{1b}b\nround 4\n    a\n    \\u{1b}b\n";
         assert_eq!(table(&question, &[0, 2, 4], &answers), want);
-        let turned = "of the rounds asked, the answer is that of the last from round 2 on; after the base it was another\n";
+        let turned = "of the rounds asked, the answer is that of the last from round 2 on; after \
+                      the base it was another\n";
         assert_eq!(turn(&question, &answers, &[]), turned);
     }
 }

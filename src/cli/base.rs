@@ -113,7 +113,8 @@ pub fn agrees(kept: &Kept, model: &Model) -> Result<()> {
     let Some(then) = &kept.weights_digest else { return Ok(()) };
     if *then != model.digest()? {
         bail_data!(
-            "the run's boosters give other weights than it ended with: one of them or `boosters/ensemble.json` was changed, or is damaged"
+            "the run's boosters give other weights than it ended with: one of them or \
+             `boosters/ensemble.json` was changed, or is damaged"
         );
     }
     Ok(())

@@ -357,13 +357,16 @@ mod tests {
         let lines = map(None).lines(90, 24, Paint::True, 65.0);
         assert_eq!(
             lines[1],
-            "    3  \x1b[48;2;253;231;37m \x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m+\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m"
+            "    3  \x1b[48;2;253;231;37m \
+             \x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m+\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m"
         );
         assert_eq!(lines[6], "round 6 · loss 2.0000 · 500 tokens/s · validation accuracy 0.2500");
         let lines = map(None).lines(90, 24, Paint::Palette, 65.0);
         assert_eq!(
             lines[4],
-            "    0  \x1b[48;5;220m \x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m\x1b[48;5;53m \x1b[0m\x1b[2m·\x1b[0m"
+            "    0  \x1b[48;5;220m \
+             \x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m\x1b[48;5;53m \
+             \x1b[0m\x1b[2m·\x1b[0m"
         );
         for (no_color, colorterm, term, paint) in [
             ("", "truecolor", "xterm", Paint::True),

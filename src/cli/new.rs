@@ -14,7 +14,8 @@ use crate::error::Error;
 const TEMPLATE: &str = include_str!("new.rhai");
 
 const HELP: &str = "\
-The recipe runs as it stands. Comments in it say what to change; `xgbrun api` lists what it can call.
+The recipe runs as it stands. Comments in it say what to change; `xgbrun api` lists what it can \
+call.
 
 Examples:
   xgbrun new mine                writes mine.rhai

@@ -38,7 +38,8 @@ pub fn run(args: PlanArgs) -> Result<()> {
         let more = if good.endless || bad.endless { " or more" } else { "" };
         let range = |a: f64, b: f64| format!("{:.0} to {:.0}", a.min(b), a.max(b));
         lines.push(format!(
-            "so the plan holds for the best case; over all cases: {} rounds{more}, {} s{more}, peak {} MiB",
+            "so the plan holds for the best case; over all cases: {} rounds{more}, {} s{more}, \
+             peak {} MiB",
             range(plan.rounds.len() as f64, other.rounds.len() as f64),
             range(plan.seconds(), other.seconds()),
             range(plan.peak(), other.peak()),
@@ -275,7 +276,8 @@ impl Plan {
                 "merge into fewer layers or targets, or boosters of lower rank"
             }
             LEFT => {
-                "merge into fewer layers or targets; 16-bit weights keep what rounding leaves of them in f32, unless `merge_mode` is \"naive\""
+                "merge into fewer layers or targets; 16-bit weights keep what rounding leaves of \
+                 them in f32, unless `merge_mode` is \"naive\""
             }
             "data and tokenizer" => "take fewer items, or `stream: true` for large files",
             "booster and optimizer" => "train fewer layers or a lower rank",

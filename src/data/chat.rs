@@ -31,7 +31,8 @@ const MARKED: &str = "marked chat template";
 const MARKS: [char; 2] = ['\u{f0000}', '\u{f0001}'];
 
 /// What can be done where a template does not do for conversations.
-pub(super) const OWN: &str = "a template of the recipe can word conversations: `template: #{ text: \"{% for m in messages %}…{% endfor %}\" }`";
+pub(super) const OWN: &str = "a template of the recipe can word conversations: `template: #{ text: \
+                              \"{% for m in messages %}…{% endfor %}\" }`";
 
 /// The work that a template may do on an item, in minijinja's measure: steps taken, or 64 bytes
 /// made. So neither loops without end nor texts that double themselves (64 MiB are made at most)
@@ -133,7 +134,8 @@ impl ChatTemplate {
         let plain = self.text(NAME, messages, false, chat)?;
         let pieces = by_marks(&marked);
         if pieces.iter().map(|piece| piece.text.as_str()).collect::<String>() != plain {
-            let what = "changes what its `{% generation %}` blocks hold, so that it cannot be told what is learnt";
+            let what = "changes what its `{% generation %}` blocks hold, so that it cannot be told \
+                        what is learnt";
             return Err(Error::data(format!("{}: the model's chat template {what}", chat.place))
                 .hint(OWN)
                 .into());
@@ -168,8 +170,17 @@ impl ChatTemplate {
                 if e.kind() == ErrorKind::UnknownFunction
                     && reason(&e).contains("strftime_now") =>
             {
-                let error = refused("asks for today's date (`strftime_now`), so that a run would differ from day to day".into());
-                Err(error.hint("give the day: `date: \"2026-01-31\"` in the options of `model::load`, or `--date 2026-01-31`").into())
+                let error = refused(
+                    "asks for today's date (`strftime_now`), so that a run would differ from day \
+                     to day"
+                        .into(),
+                );
+                Err(error
+                    .hint(
+                        "give the day: `date: \"2026-01-31\"` in the options of `model::load`, or \
+                         `--date 2026-01-31`",
+                    )
+                    .into())
             }
             Err(e) => Err(refused(format!("refuses the conversation: {}", reason(&e))).into()),
         }
@@ -294,7 +305,8 @@ mod tests {
 
     #[test]
     fn bad_templates_are_refused_in_words() {
-        let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{{ messages }}{% endfor %}{% endfor %}";
+        let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{{ messages }}{% \
+                       endfor %}{% endfor %}";
         let doubling = "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x | length }}";
         for (template, want) in [
             (
@@ -303,16 +315,19 @@ mod tests {
             ),
             (
                 "{{ strftime_now('%d %b %Y') }}",
-                "`talks.jsonl` line 3: the model's chat template asks for today's date (`strftime_now`), so that a run would differ \
+                "`talks.jsonl` line 3: the model's chat template asks for today's date \
+                    (`strftime_now`), so that a run would differ \
                  from day to day",
             ),
             (
                 endless,
-                "`talks.jsonl` line 3: the model's chat template does not come to an end on the conversation",
+                "`talks.jsonl` line 3: the model's chat template does not come to an end on the \
+                 conversation",
             ),
             (
                 doubling,
-                "`talks.jsonl` line 3: the model's chat template does not come to an end on the conversation",
+                "`talks.jsonl` line 3: the model's chat template does not come to an end on the \
+                 conversation",
             ),
         ] {
             let error = render(template).unwrap_err();

@@ -109,8 +109,12 @@ pub(super) fn continued(
             _ if alone.is_empty() => vec![],
             Some(rest) if !rest.is_empty() => rest.to_vec(),
             _ => {
-                let error = Error::data(format!("{place}: behind its prompt the text {:?} leaves no token of its own", text.as_ref()));
-                let hint = "the tokenizer joins it with the prompt's last letters; end the prompt in a space or a line end";
+                let error = Error::data(format!(
+                    "{place}: behind its prompt the text {:?} leaves no token of its own",
+                    text.as_ref()
+                ));
+                let hint = "the tokenizer joins it with the prompt's last letters; end the prompt \
+                            in a space or a line end";
                 return Err(error.hint(hint).into());
             }
         });
@@ -145,7 +149,8 @@ pub(super) fn scorable(continued: &Continued, place: &Place) -> Result<()> {
         (false, _) => Ok(()),
         (true, Border::Spaces) => {
             bail_data!(
-                "{place}: the prompt is white space, which counts with the choices: nothing stands before them"
+                "{place}: the prompt is white space, which counts with the choices: nothing stands \
+                 before them"
             )
         }
         (true, _) => bail_data!("{place}: the tokenizer makes nothing of the prompt"),
@@ -300,7 +305,8 @@ mod tests {
         let white = check(" ", &["x"]).unwrap_err().to_string();
         assert_eq!(
             white,
-            "`t` item 7: the prompt is white space, which counts with the choices: nothing stands before them"
+            "`t` item 7: the prompt is white space, which counts with the choices: nothing stands \
+             before them"
         );
         check("q", &["x"]).unwrap();
     }

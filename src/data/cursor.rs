@@ -40,7 +40,8 @@ impl Cursor {
         }
         if state.position >= n {
             bail_data!(
-                "the data order stands at example {} of an epoch, but there are only {n}; the data has changed",
+                "the data order stands at example {} of an epoch, but there are only {n}; the data \
+                 has changed",
                 state.position
             );
         }

@@ -186,7 +186,8 @@ fn what_is_cut_or_dropped_is_counted() {
     assert_eq!(encoded.report, report);
     assert_eq!(
         Report { tokens: 90, unscorable: 3, ..report }.to_string(),
-        "2 items gave 1 example of 90 tokens, 2 of them in the loss; cut short at the length limit: 1; \
+        "2 items gave 1 example of 90 tokens, 2 of them in the loss; cut short at the length \
+            limit: 1; \
          left out with nothing to learn: 1; answer is none of the choices: 3"
     );
     let none = encode_train(&items, Template::Alpaca, &bytes, &options(prompt, LossOn::Answer))
@@ -302,7 +303,8 @@ fn loss_names_are_suggested() {
 
 /// A template that begins with the beginning of sequence and ends each turn with the end of
 /// sequence, as Llama 2's.
-const TURNS: &str = "{{ bos_token }}{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}{{ eos_token if m.role == 'assistant' }}
+const TURNS: &str = "{{ bos_token }}{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}{{ \
+    eos_token if m.role == 'assistant' }}
 {% endfor %}{% if add_generation_prompt %}a:{% endif %}";
 
 fn chat(turns: &[(&str, &str)]) -> Item {
@@ -382,7 +384,8 @@ fn a_turn_that_the_template_does_not_end_is_ended() {
 fn a_token_that_holds_a_part_of_an_answer_is_learnt() {
     // The prompt's last space joins the answer's first letter: one text to the tokenizer, as in
     // transformers.
-    let spaced = "{% for m in messages %}{{ m.role[:1] }}: {{ m.content }}|{% endfor %}{% if add_generation_prompt %}a: {% endif %}";
+    let spaced = "{% for m in messages %}{{ m.role[:1] }}: {{ m.content }}|{% endfor %}{% if \
+                  add_generation_prompt %}a: {% endif %}";
     let tokenizer = Bytes { add_bos: true, chat: Some(spaced) };
     let item = chat(&[("user", "hi"), ("assistant", "yo"), ("user", "x"), ("assistant", "z")]);
     assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "u: hi|a:[ yo|]u: x|a:[ z|]");
@@ -430,7 +433,8 @@ fn what_no_template_words_is_refused() {
         all(chat(&[("user", "hi")]), Template::Chat, &Bytes { add_bos: true, chat: Some(TURNS) });
     assert_eq!(
         silent,
-        "`a.json` item 1: no turn of the conversation is the assistant's, so nothing is to be learnt"
+        "`a.json` item 1: no turn of the conversation is the assistant's, so nothing is to be \
+         learnt"
     );
     let refusing =
         Bytes { add_bos: true, chat: Some("{{ raise_exception('roles must alternate') }}") };
@@ -446,7 +450,8 @@ fn what_no_template_words_is_refused() {
     };
     assert_eq!(
         all(talk, Template::Chat, &sizes),
-        "`a.json` item 1: under the model's chat template turn 2 changes what stands before it, and cannot be told from it"
+        "`a.json` item 1: under the model's chat template turn 2 changes what stands before it, \
+         and cannot be told from it"
     );
     let row = Item::Row(Row {
         place: place(4),
@@ -480,7 +485,8 @@ fn questions_are_the_prompts_of_choices() {
         );
     }
     let error = encode_questions(&items, Template::Alpaca, &bytes, 3).unwrap_err();
-    let message = "no item can be scored by its answer: 0 scored of 3 items; no choice is the answer: 1; too long for the model: 2";
+    let message = "no item can be scored by its answer: 0 scored of 3 items; no choice is the \
+                   answer: 1; too long for the model: 2";
     assert_eq!((class_of(&error), error.to_string()), (Class::Data, message.into()));
 }
 
@@ -499,7 +505,8 @@ fn talked(item: &Item, template: &'static str) -> (Vec<String>, Talks) {
 
 /// As Qwen3: the last answer has a block before it that earlier ones have not.
 const LAST_THINKS: &str = "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}\
-    {% for m in messages %}{{ m.role[:1] }}:{% if m.role == 'assistant' and loop.index0 > ns.last %}({{ m.reasoning_content }}){% endif %}\
+    {% for m in messages %}{{ m.role[:1] }}:{% if m.role == 'assistant' and loop.index0 > ns.last \
+    %}({{ m.reasoning_content }}){% endif %}\
     {{ m.content.split('|')[-1] }}</s>{% endfor %}{% if add_generation_prompt %}a:{% endif %}";
 
 #[test]
@@ -540,7 +547,8 @@ fn turns_are_found_in_what_is_rendered_once() {
 fn what_is_asked_alone_is_no_part_of_the_prompt() {
     // As DeepSeek-R1: asked, the assistant begins to think; answered, it has not, unless its answer
     // says so.
-    let thinks = "<s>{% for m in messages %}{% if m.role == 'user' %}u:{{ m.content }}{% else %}a:{{ m.content }}</s>{% endif %}{% endfor %}\
+    let thinks = "<s>{% for m in messages %}{% if m.role == 'user' %}u:{{ m.content }}{% else \
+        %}a:{{ m.content }}</s>{% endif %}{% endfor %}\
         {% if add_generation_prompt %}a:<t>{% endif %}";
     let item = chat(&[("user", "q"), ("assistant", "<x"), ("user", "r"), ("assistant", "<t>y")]);
     assert_eq!(
@@ -611,7 +619,9 @@ fn a_conversation_begins_as_the_template_says() {
 
 #[test]
 fn generation_blocks_say_what_is_learnt() {
-    let marked = "{% for m in messages %}{% if m.role == 'assistant' %}a:{% generation %}{{ m.content }}</s>\n{%- endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let marked = "{% for m in messages %}{% if m.role == 'assistant' %}a:{% generation %}{{ \
+                  m.content }}</s>\n{%- endgeneration %}{% else %}{{ m.content }}{% endif %}{% \
+                  endfor %}";
     let item = chat(&[("user", "q"), ("assistant", "x"), ("user", "r"), ("assistant", "y")]);
     assert_eq!(talked(&item, marked), (vec!["qa:[x</s>]ra:[y</s>]".into()], Talks::default()));
     let mut one = item.clone();
@@ -623,7 +633,8 @@ fn generation_blocks_say_what_is_learnt() {
 
 #[test]
 fn what_the_template_leaves_out_is_refused() {
-    let users = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}{{ m.role[:1] }}:{{ m.content }}</s>{% endif %}{% endfor %}";
+    let users = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}{{ m.role[:1] \
+                 }}:{{ m.content }}</s>{% endif %}{% endfor %}";
     let refused = |item: &Item| {
         let tokenizer = Bytes { add_bos: false, chat: Some(users) };
         encode_train(
@@ -636,7 +647,8 @@ fn what_the_template_leaves_out_is_refused() {
         .to_string()
     };
     let item = chat(&[("system", "q"), ("user", "q"), ("assistant", "x")]);
-    let said = "`a.json` item 1: the model's chat template leaves out message 1 of the conversation, which is of the role `system`";
+    let said = "`a.json` item 1: the model's chat template leaves out message 1 of the \
+                conversation, which is of the role `system`";
     assert_eq!(refused(&item), said);
     let Item::Chat(mut talk) = chat(&[("user", "q"), ("assistant", "x")]) else { unreachable!() };
     talk.tools = vec![serde_json::json!({ "name": "f" })];
@@ -646,7 +658,8 @@ fn what_the_template_leaves_out_is_refused() {
     );
     talk.tools = vec![];
     talk.messages[1].fields.insert("tool_calls".into(), serde_json::json!([{ "name": "f" }]));
-    let said = "`a.json` item 1: the model's chat template leaves out `tool_calls` of message 2 of the conversation";
+    let said = "`a.json` item 1: the model's chat template leaves out `tool_calls` of message 2 of \
+                the conversation";
     assert_eq!(refused(&Item::Chat(talk)), said);
     let Item::Instruction(mut before) = question(1, None) else { unreachable!() };
     before.before.history = vec![("a".into(), "b".into())];
@@ -668,7 +681,8 @@ fn what_the_template_leaves_out_is_refused() {
     let tokenizer = Bytes {
         add_bos: false,
         chat: Some(
-            "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}a:{% endif %}",
+            "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}{% if \
+             add_generation_prompt %}a:{% endif %}",
         ),
     };
     let want = "s:be</s>u:a</s>a:[b</s>]u:is it?</s>a:[the correct answer is true</s>]";

@@ -109,7 +109,8 @@ impl Feed {
                 // The only one that speaks may come first in an epoch and last in the next.
                 None if self.mute[cursor] + 1 >= 2 * all => {
                     bail_data!(
-                        "no example of a set has a token that counts in the loss, within the length limit"
+                        "no example of a set has a token that counts in the loss, within the \
+                         length limit"
                     )
                 }
                 None => self.mute[cursor] += 1,

@@ -57,7 +57,8 @@ impl Mapping {
     ) -> Result<Self> {
         if choices.is_empty() && answer.is_none() {
             bail_usage!(
-                "option `answer` of `template` is needed where there are no `choices`: it is what is trained"
+                "option `answer` of `template` is needed where there are no `choices`: it is what \
+                 is trained"
             );
         }
         if choices.is_empty() && (label.is_some() || target.is_some()) {
@@ -65,7 +66,8 @@ impl Mapping {
         }
         if !choices.is_empty() && label.is_none() && target.is_none() {
             bail_usage!(
-                "option `label` of `template` is needed beside `choices`: the column that says which is right"
+                "option `label` of `template` is needed beside `choices`: the column that says \
+                 which is right"
             );
         }
         if target.is_some()
@@ -73,7 +75,8 @@ impl Mapping {
                 choices.iter().find(|(name, _)| name.trim().parse::<f64>().is_err())
         {
             bail_usage!(
-                "the choices of a `target` are named by the numbers they stand for; `{name}` is none"
+                "the choices of a `target` are named by the numbers they stand for; `{name}` is \
+                 none"
             );
         }
         if let Some((name, _)) = choices
@@ -130,7 +133,8 @@ impl Mapping {
         let [plain, marked] = chat::generation_tags(text)?;
         if plain == marked {
             let error = Error::usage(
-                "option `text` of `template` has no `{% generation %}` block, which holds what is learnt",
+                "option `text` of `template` has no `{% generation %}` block, which holds what is \
+                 learnt",
             );
             return Err(error
                 .hint("`{% generation %}{{ answer }}{% endgeneration %}`, around each answer")
@@ -286,7 +290,8 @@ impl Mapping {
         match last(&fields.null) {
             Some(column) if e.detail().is_some_and(|detail| detail.starts_with("null ")) => {
                 let error = Error::data(format!(
-                    "{place}: column `{column}` is null, which `{name}` of the template cannot write"
+                    "{place}: column `{column}` is null, which `{name}` of the template cannot \
+                     write"
                 ));
                 error.hint(format!("`{{{{ {column} or '' }}}}` writes nothing in its place")).into()
             }

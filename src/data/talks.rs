@@ -25,21 +25,25 @@ impl Talks {
     pub fn told(&self) -> [(&'static str, usize); 6] {
         [
             (
-                "conversations rendered once and their turns found in them, since the chat template rewrites earlier turns",
+                "conversations rendered once and their turns found in them, since the chat \
+                 template rewrites earlier turns",
                 self.found,
             ),
             (
-                "conversations that gave an example a turn, since the chat template rewrites what stands before",
+                "conversations that gave an example a turn, since the chat template rewrites what \
+                 stands before",
                 self.each,
             ),
             (
-                "conversations whose last turn alone is learnt, since the chat template rewrites what stands before",
+                "conversations whose last turn alone is learnt, since the chat template rewrites \
+                 what stands before",
                 self.last,
             ),
             ("conversations of whose answers the chat template leaves out a part", self.altered),
             ("conversations with a `name` that the chat template does not word", self.unnamed),
             (
-                "conversations without the beginning-of-sequence token of other texts, which the chat template does not write",
+                "conversations without the beginning-of-sequence token of other texts, which the \
+                 chat template does not write",
                 self.unbegun,
             ),
         ]

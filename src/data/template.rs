@@ -37,8 +37,10 @@ pub enum Template {
 /// The names that [`Template::parse`] knows.
 pub const NAMES: [&str; 5] = ["alpaca", "cloze", "llm-adapters", "none", "chat"];
 
-const TASK: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
-const TASK_WITH_INPUT: &str = "Below is an instruction that describes a task, paired with an input that provides further context. \
+const TASK: &str = "Below is an instruction that describes a task. Write a response that \
+                    appropriately completes the request.";
+const TASK_WITH_INPUT: &str = "Below is an instruction that describes a task, paired with an input \
+    that provides further context. \
                                Write a response that appropriately completes the request.";
 
 impl Template {
@@ -237,7 +239,8 @@ fn alpaca(item: &Instruction) -> String {
         format!("{TASK}\n\n### Instruction:\n{instruction}\n\n### Response:\n")
     } else {
         format!(
-            "{TASK_WITH_INPUT}\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+            "{TASK_WITH_INPUT}\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### \
+             Response:\n"
         )
     }
 }
@@ -255,7 +258,8 @@ fn chat_alone(item: &Instruction) -> anyhow::Error {
 fn without_input(item: &Instruction) -> Result<&str> {
     if !item.input.is_empty() {
         bail_data!(
-            "{}: `input` is not empty, which the template `llm-adapters` has no place for; `alpaca` has",
+            "{}: `input` is not empty, which the template `llm-adapters` has no place for; \
+             `alpaca` has",
             item.place
         );
     }
@@ -283,13 +287,15 @@ mod tests {
         let two = ["answer1", "answer2"];
         for (instruction, names, question, want) in [
             (
-                "Please do: Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: answer1/answer2",
+                "Please do: Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: \
+                 answer1/answer2",
                 two,
                 "Which?",
                 ["a b", "c: d"],
             ),
             (
-                "Please do: How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: solution1/solution2",
+                "Please do: How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: \
+                 solution1/solution2",
                 ["solution1", "solution2"],
                 "How?",
                 ["x.", "y."],

@@ -95,7 +95,11 @@ impl Talk<'_> {
         let answers: Vec<usize> =
             (0..self.messages.len()).filter(|&i| self.message(i).is_answer()).collect();
         let Some(&last) = answers.last() else {
-            return Err(Error::data(format!("{place}: no turn of the conversation is the assistant's, so nothing is to be learnt")).into());
+            return Err(Error::data(format!(
+                "{place}: no turn of the conversation is the assistant's, so nothing is to be \
+                 learnt"
+            ))
+            .into());
         };
         let whole = self.text(last + 1, false)?;
         let lost = self.honours(last + 1, false, &whole, true)?;

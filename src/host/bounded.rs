@@ -44,7 +44,8 @@ pub(super) fn register(engine: &mut Engine, limits: &Limits) {
             match order.as_int() {
                 Ok(order) => Ok(order <= 0),
                 Err(_) => Err(refuse(format!(
-                    "a function that `sort` compares with must answer with a whole number, found {}",
+                    "a function that `sort` compares with must answer with a whole number, found \
+                     {}",
                     type_name(&order)
                 ))),
             }

@@ -411,9 +411,14 @@ impl Host {
     /// Errors (class usage): the run did more before it was taken up.
     pub(super) fn finish(&self) -> Result<Summary> {
         if self.is_replaying() {
-            return Err(Error::usage("the recipe ends here, but the run went further before it stopped")
-                .hint("a run goes on as it began; `--from-round N` keeps the first N boosters and goes on as the recipe now says")
-                .into());
+            return Err(Error::usage(
+                "the recipe ends here, but the run went further before it stopped",
+            )
+            .hint(
+                "a run goes on as it began; `--from-round N` keeps the first N boosters and goes \
+                 on as the recipe now says",
+            )
+            .into());
         }
         let digest = lock(&self.digest).as_ref().map(|digest| digest()).transpose()?;
         let seconds = self.guard.elapsed().as_secs_f64();
@@ -454,7 +459,8 @@ impl Host {
         let steps = format!("{steps} training step{}", if steps == 1 { "" } else { "s" });
         let error = match run.finish(self.guard.elapsed().as_secs_f64(), !replaying) {
             Ok(_) => said(format!(
-                "interrupted after {steps}; what was done until then is in the run folder `{folder}`"
+                "interrupted after {steps}; what was done until then is in the run folder \
+                 `{folder}`"
             )),
             Err(e) => said(format!(
                 "interrupted after {steps}; the run folder `{folder}` has no summary: {e:#}"

@@ -100,7 +100,8 @@ fn check_default(name: &str, default: &Dynamic) -> Result<()> {
     if !simple(default) && !array(default) {
         let found = type_name(default);
         bail_usage!(
-            "default of parameter `{name}` must be an int, a float, a bool, a string or an array of these, found {found}"
+            "default of parameter `{name}` must be an int, a float, a bool, a string or an array \
+             of these, found {found}"
         );
     }
     Ok(())

@@ -63,14 +63,17 @@ fn compare(then: &Asked, now: &Asked) -> Result<(), Error> {
         let name = key.trim_start_matches('/').replace('/', ".");
         let (then, now_is) = (shown(&then.arguments), shown(&now.arguments));
         format!(
-            "`{}` is called with another `{name}` than when the run went through this place: it was {then} and is {now_is}",
+            "`{}` is called with another `{name}` than when the run went through this place: it \
+             was {then} and is {now_is}",
             now.name
         )
     } else {
         return Ok(());
     };
-    Err(Error::usage(said)
-        .hint("a run goes on as it began; `--from-round N` keeps the first N boosters and goes on as the recipe now says"))
+    Err(Error::usage(said).hint(
+        "a run goes on as it began; `--from-round N` keeps the first N boosters and goes on as the \
+         recipe now says",
+    ))
 }
 
 /// A JSON pointer to the first place where two values differ.
@@ -161,12 +164,16 @@ mod tests {
             |then: Record, now: Asked| Tape::new(vec![then]).next(&now).unwrap_err().to_string();
         assert_eq!(
             said(call("model.merge", json!({})), asked("booster.fit", json!({}))),
-            "`booster.fit` is called here, but when the run went through this place it called `model.merge`"
+            "`booster.fit` is called here, but when the run went through this place it called \
+             `model.merge`"
         );
         let fit = |lr: Value, batch: u64| json!({ "optimizer": { "lr": lr }, "batch": batch });
         assert!(
             said(call("fit", fit(json!([0.1, 0.2]), 8)), asked("fit", fit(json!([0.1, 0.25]), 8)))
-                .contains("another `optimizer.lr.1` than when the run went through this place: it was 0.2 and is 0.25")
+                .contains(
+                    "another `optimizer.lr.1` than when the run went through this place: it was \
+                     0.2 and is 0.25"
+                )
         );
         assert!(
             said(call("fit", fit(json!(1), 8)), asked("fit", json!({ "optimizer": { "lr": 1 } })))

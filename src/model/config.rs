@@ -360,7 +360,8 @@ fn activation(f: &Fields) -> Result<Activation> {
     match Activation::from_name(act) {
         Some(activation) => Ok(activation),
         None => bail_data!(
-            "config.json: unknown `hidden_act` `{act}`; known are silu, gelu, gelu_new, gelu_pytorch_tanh, relu"
+            "config.json: unknown `hidden_act` `{act}`; known are silu, gelu, gelu_new, \
+             gelu_pytorch_tanh, relu"
         ),
     }
 }

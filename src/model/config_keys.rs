@@ -274,9 +274,17 @@ fn architecture(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result
         let error = Error::data(format!(
             "config.json: `architectures` says `{first}`, which is no causal language model"
         ));
-        return Err(error.hint(format!("only {own}'s numbers are computed; weights with a language model's head say so there")).into());
+        return Err(error
+            .hint(format!(
+                "only {own}'s numbers are computed; weights with a language model's head say so \
+                 there"
+            ))
+            .into());
     }
-    notes.push(format!("config.json: `architectures` says `{first}`; the model is read as `{own}`, as `model_type` has it"));
+    notes.push(format!(
+        "config.json: `architectures` says `{first}`; the model is read as `{own}`, as \
+         `model_type` has it"
+    ));
     Ok(())
 }
 
@@ -285,7 +293,11 @@ fn own_code(f: &Fields, notes: &mut Vec<String>) {
         map.as_object().is_some_and(|map| map.keys().any(|key| key != "AutoTokenizer"))
     };
     if f.get("auto_map").is_some_and(models) {
-        notes.push("config.json: `auto_map` names code that comes with the model; it is not run, as without `trust_remote_code`".into());
+        notes.push(
+            "config.json: `auto_map` names code that comes with the model; it is not run, as \
+             without `trust_remote_code`"
+                .into(),
+        );
     }
 }
 
@@ -344,9 +356,8 @@ mod tests {
         .unwrap();
         assert_eq!(
             notes,
-            [
-                "config.json: transformers' `MistralConfig` has no use for `attention_bias`, `logit_scale`: passed over"
-            ]
+            ["config.json: transformers' `MistralConfig` has no use for `attention_bias`, \
+              `logit_scale`: passed over"]
         );
         for (config, words) in [
             (json!({ "is_causal": false }), "`is_causal` is false"),

@@ -138,7 +138,10 @@ fn within(
         format!("at {}", named(&config.eos))
     };
     let left = named(&left);
-    notes.push(format!("by its {file}, as in transformers, a generated text ends {which}, not at {left}; as a `stop` it ends there too"));
+    notes.push(format!(
+        "by its {file}, as in transformers, a generated text ends {which}, not at {left}; as a \
+         `stop` it ends there too"
+    ));
 }
 
 #[cfg(test)]

@@ -151,7 +151,8 @@ pub(super) fn notes_of<'a>(
     }
     let mut out = vec![];
     if !changes.is_empty() {
-        let hint = "generated texts are without; `beams`, `stop` and `max_tokens` are options of each call";
+        let hint = "generated texts are without; `beams`, `stop` and `max_tokens` are options of \
+                    each call";
         out.push(format!(
             "{file} sets {}, which only transformers follows: {hint}",
             changes.join(", ")
@@ -209,9 +210,11 @@ mod tests {
             true,
         );
         let want = [
-            "f.json sets `repetition_penalty` 1.1, `bad_words_ids` [[1]], which only transformers follows: generated texts are without; \
+            "f.json sets `repetition_penalty` 1.1, `bad_words_ids` [[1]], which only transformers \
+                follows: generated texts are without; \
              `beams`, `stop` and `max_tokens` are options of each call",
-            "f.json sets `do_sample` true, `top_p` 0.8 for sampling: tokens are drawn only where a call gives `temperature`, by the \
+            "f.json sets `do_sample` true, `top_p` 0.8 for sampling: tokens are drawn only where a \
+                call gives `temperature`, by the \
              options of that call",
             "f.json has `chat_format`, which is not known here and changes nothing",
         ];

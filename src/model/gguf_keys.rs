@@ -98,14 +98,14 @@ pub(super) fn check_type(gguf: &Gguf) -> Result<()> {
     let shown = gguf.path().display();
     let error = |what: String| Error::data(format!("`{shown}` is {what}, not a model"));
     Err(match kind {
-        "adapter" => error("a LoRA adapter in GGUF".into())
-            .hint("give the model itself; an adapter is read as PEFT keeps it, `adapter_config.json` with `adapter_model.safetensors`"),
-        "mmproj" => {
-            error("the projector of a model that sees or hears".into()).hint("give the file of the language model that lies beside it")
-        }
-        "imatrix" => {
-            error("an importance matrix, which helps to quantise".into()).hint("give the file of the model that was quantised with it")
-        }
+        "adapter" => error("a LoRA adapter in GGUF".into()).hint(
+            "give the model itself; an adapter is read as PEFT keeps it, `adapter_config.json` \
+             with `adapter_model.safetensors`",
+        ),
+        "mmproj" => error("the projector of a model that sees or hears".into())
+            .hint("give the file of the language model that lies beside it"),
+        "imatrix" => error("an importance matrix, which helps to quantise".into())
+            .hint("give the file of the model that was quantised with it"),
         other => error(format!("of the type `{other}`")),
     }
     .into())
@@ -123,7 +123,8 @@ pub(super) fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> 
         Some((first, _)) if all.iter().any(|n| *n != first) => {
             let other = all.iter().position(|n| *n != first).unwrap_or(0);
             bail_data!(
-                "`{shown}`: `{key}` is {first} in layer 0 and {} in layer {other}: layers of different sizes are not known",
+                "`{shown}`: `{key}` is {first} in layer 0 and {} in layer {other}: layers of \
+                 different sizes are not known",
                 all[other]
             )
         }
@@ -161,7 +162,8 @@ pub(super) fn check(
     }
     if gguf.optional(&key("attention.causal"), Value::as_bool)? == Some(false) {
         bail_data!(
-            "`{shown}`: `{}` is false: the model is an encoder, which cannot be trained or measured here",
+            "`{shown}`: `{}` is false: the model is an encoder, which cannot be trained or \
+             measured here",
             key("attention.causal")
         );
     }
@@ -180,7 +182,10 @@ pub(super) fn check(
         && window < config.max_positions as u64
     {
         let key = key("attention.sliding_window");
-        notes.push(format!("its `{key}` is {window} and was passed over: attention sees all tokens before, as in llama.cpp"));
+        notes.push(format!(
+            "its `{key}` is {window} and was passed over: attention sees all tokens before, as in \
+             llama.cpp"
+        ));
     }
     if gguf.optional(&key("pooling_type"), Value::as_u64)?.unwrap_or(0) != 0 {
         notes.push(format!(
@@ -229,7 +234,8 @@ fn experts(gguf: &Gguf, key: &str) -> Result<()> {
     }
     let tensor = tensor.map_or(String::new(), |name| format!(", with tensors such as `{name}`"));
     bail_data!(
-        "`{}`: the model is a mixture of {count} experts, as Mixtral (`{key}`){tensor}; only models without are known",
+        "`{}`: the model is a mixture of {count} experts, as Mixtral (`{key}`){tensor}; only \
+         models without are known",
         gguf.path().display()
     )
 }

@@ -150,7 +150,8 @@ fn rope_entries(config: &Config) -> Result<Vec<(&'static str, Value)>> {
         ),
         RopeScaling::Longrope(_) => {
             bail_usage!(
-                "this model's `longrope` has other factors for longer texts, which llama.cpp would choose by its context, not by the text"
+                "this model's `longrope` has other factors for longer texts, which llama.cpp would \
+                 choose by its context, not by the text"
             )
         }
         RopeScaling::Factors(_) => bail_usage!(
@@ -168,7 +169,8 @@ fn further_ends(ends: &[u32], eos: Option<u32>) -> Result<Vec<(String, Value)>> 
     if further.len() > ends::GGUF_KEYS.len() {
         let most = ends::GGUF_KEYS.len();
         bail_usage!(
-            "GGUF names {most} end tokens beside the tokenizer's own, and the model has {}: {further:?}",
+            "GGUF names {most} end tokens beside the tokenizer's own, and the model has {}: \
+             {further:?}",
             further.len()
         );
     }
@@ -207,7 +209,8 @@ fn described(config: &Config, name: &str) -> Result<Vec<(String, Value)>> {
         config.windows.iter().flatten().find(|window| **window < config.max_positions)
     {
         bail_usage!(
-            "GGUF's `{architecture}` has no words for this model's sliding window of {window} tokens: llama.cpp would attend to all"
+            "GGUF's `{architecture}` has no words for this model's sliding window of {window} \
+             tokens: llama.cpp would attend to all"
         );
     }
     let size = |n: usize| Value::U32(n as u32);

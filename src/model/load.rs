@@ -148,7 +148,10 @@ fn check(config: &Config, source: &dyn TensorSource) -> Result<()> {
             config.model_type
         ));
         return Err(error
-            .hint("if it is a part of the model, the config is another model's; if not, write the file again without it")
+            .hint(
+                "if it is a part of the model, the config is another model's; if not, write the \
+                 file again without it",
+            )
             .into());
     }
     for (name, shape) in &expected {

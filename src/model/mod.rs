@@ -249,7 +249,8 @@ impl Model {
             return Ok(());
         }
         let error = crate::error::Error::usage(
-            "a dense booster changes whole weights, which `merge_mode: \"none\"` leaves as they are",
+            "a dense booster changes whole weights, which `merge_mode: \"none\"` leaves as they \
+             are",
         );
         Err(error
             .hint("load the model with `merge_mode: \"exact\"`, or use boosters of low rank")

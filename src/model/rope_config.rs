@@ -38,7 +38,8 @@ pub(super) fn read(
     if let Some((key, _)) = object.iter().find(|(_, v)| v.is_object()) {
         let place = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
         bail_data!(
-            "config.json: `{place}` has parameters for a type of layers (`{key}`), which transformers' models of this type do not know"
+            "config.json: `{place}` has parameters for a type of layers (`{key}`), which \
+             transformers' models of this type do not know"
         );
     }
     let s = Fields(chosen);
@@ -87,10 +88,15 @@ fn both(chosen: &Value, other: &Value, theta: f64, notes: &mut Vec<String>) {
     let lost = other.get("rope_theta").and_then(Value::as_f64).filter(|lost| *lost != theta);
     if let Some(lost) = lost {
         notes.push(format!(
-            "config.json has `rope_scaling` and `rope_parameters`: the first is taken, as transformers does, and with it the theta {theta}, not {lost}"
+            "config.json has `rope_scaling` and `rope_parameters`: the first is taken, as \
+             transformers does, and with it the theta {theta}, not {lost}"
         ));
     } else if without_theta(chosen) != without_theta(other) {
-        notes.push("config.json has `rope_scaling` and `rope_parameters`: the first is taken, as transformers does".into());
+        notes.push(
+            "config.json has `rope_scaling` and `rope_parameters`: the first is taken, as \
+             transformers does"
+                .into(),
+        );
     }
 }
 
@@ -99,7 +105,8 @@ fn both(chosen: &Value, other: &Value, theta: f64, notes: &mut Vec<String>) {
 fn whole_heads(place: &Fields) -> Result<()> {
     if place.number("partial_rotary_factor")?.is_some_and(|p| p != 1.0) {
         bail_data!(
-            "config.json: `partial_rotary_factor` other than 1 is not known: transformers' models of this type rotate whole heads"
+            "config.json: `partial_rotary_factor` other than 1 is not known: transformers' models \
+             of this type rotate whole heads"
         );
     }
     Ok(())
@@ -218,7 +225,8 @@ impl Scaling<'_> {
         let (low, high) = (self.need("low_freq_factor")?, self.need("high_freq_factor")?);
         if low == high {
             bail_data!(
-                "config.json: `low_freq_factor` and `high_freq_factor` are both {low}: no step lies between"
+                "config.json: `low_freq_factor` and `high_freq_factor` are both {low}: no step \
+                 lies between"
             );
         }
         Ok(RopeScaling::Llama3 {

@@ -27,9 +27,15 @@ const ADAPTER: &str = "adapter_config.json";
 pub fn open(folder: &ModelFolder, config: &Config, notes: &mut Vec<String>) -> Result<Safetensors> {
     if folder.root.join(ADAPTER).is_file() {
         let error = Error::data(format!(
-            "the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter over its base"
+            "the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter \
+             over its base"
         ));
-        return Err(error.hint("give the base, and the adapter by `--adapter` or `load_adapter`; or take the adapter's files out").into());
+        return Err(error
+            .hint(
+                "give the base, and the adapter by `--adapter` or `load_adapter`; or take the \
+                 adapter's files out",
+            )
+            .into());
     }
     let source = Safetensors::open(&folder.weights)?;
     let index = source::weight_map(folder)?;
@@ -58,13 +64,17 @@ pub fn open(folder: &ModelFolder, config: &Config, notes: &mut Vec<String>) -> R
         } else {
             String::new()
         };
-        notes.push(format!("the index names the tensor `{name}`{more}, which no file has and the model does without: passed over"));
+        notes.push(format!(
+            "the index names the tensor `{name}`{more}, which no file has and the model does \
+             without: passed over"
+        ));
     }
     for name in source.copies() {
         let last = source.file_of(name).and_then(|file| file.file_name()).unwrap_or_default();
         if index.get(name).is_none_or(|file| *last != **file) {
             bail_data!(
-                "tensor `{name}` is in several files with different numbers: transformers would read it from `{}`, which the index does not name for it",
+                "tensor `{name}` is in several files with different numbers: transformers would \
+                 read it from `{}`, which the index does not name for it",
                 last.display()
             );
         }
@@ -111,7 +121,8 @@ impl Stored {
             .find_map(|name| wanted.iter().find_map(|w| name.strip_suffix(w.as_str())));
         let Some(prefix) = prefix else { return Ok(()) };
         let error = Error::data(format!(
-            "the names of the weights begin with `{prefix}`, which transformers does not know: it would begin with random numbers"
+            "the names of the weights begin with `{prefix}`, which transformers does not know: it \
+             would begin with random numbers"
         ));
         Err(error.hint(format!("write the file again without `{prefix}` in its names")).into())
     }
@@ -154,7 +165,8 @@ impl Stored {
             }
             (Some(_), Some(head)) => {
                 notes.push(format!(
-                    "`tie_word_embeddings` is true, but `{head}` is another matrix than the embedding: the model has it as a head of its own, as in transformers"
+                    "`tie_word_embeddings` is true, but `{head}` is another matrix than the \
+                     embedding: the model has it as a head of its own, as in transformers"
                 ));
                 config.tied = false;
             }
@@ -182,7 +194,10 @@ impl Stored {
             }
         }
         for (kind, count) in short {
-            notes.push(format!("{count} tensors are stored as {kind}: read as the numbers that they hold, without scales"));
+            notes.push(format!(
+                "{count} tensors are stored as {kind}: read as the numbers that they hold, without \
+                 scales"
+            ));
         }
         Ok(())
     }
@@ -254,12 +269,14 @@ impl Extra {
             Self::Layers => {
                 let held = names.iter().filter_map(|name| names::layer_of(name)).max()? + 1;
                 format!(
-                    "the weights have {held} layers, the config asks for the first {layers} of them: the others are passed over"
+                    "the weights have {held} layers, the config asks for the first {layers} of \
+                     them: the others are passed over"
                 )
             }
             Self::CacheScales => {
                 format!(
-                    "{count} scales of an 8-bit key-value cache (`{first}`) are passed over: keys and values are not rounded here"
+                    "{count} scales of an 8-bit key-value cache (`{first}`) are passed over: keys \
+                     and values are not rounded here"
                 )
             }
             Self::Heads => format!(

@@ -64,11 +64,15 @@ fn llama(f: &Fields, types: Option<&[Kind]>, positions: usize) -> Result<Vec<Opt
     let window = f.size("sliding_window")?.filter(|&window| window < positions);
     if let Some(key) = window.map(|_| "sliding_window").or(sliding.then_some("layer_types")) {
         let error = Error::data(format!(
-            "config.json: `{key}` is {}: transformers' `llama` measures without a window and generates with one in its cache",
+            "config.json: `{key}` is {}: transformers' `llama` measures without a window and \
+             generates with one in its cache",
             f.0[key]
         ));
         return Err(error
-            .hint(format!("take `{key}` out of the config, or say `\"model_type\": \"mistral\"` if all layers have the window"))
+            .hint(format!(
+                "take `{key}` out of the config, or say `\"model_type\": \"mistral\"` if all \
+                 layers have the window"
+            ))
             .into());
     }
     Ok(vec![])
@@ -89,8 +93,10 @@ fn mistral(
     let unread =
         ["use_sliding_window", "max_window_layers"].into_iter().find(|key| f.get(key).is_some());
     if let (Some(window), Some(key), None) = (window, unread, &types) {
-        notes
-            .push(format!("config.json: all layers have the sliding window of {window}; transformers' `mistral` does not look at `{key}`"));
+        notes.push(format!(
+            "config.json: all layers have the sliding window of {window}; transformers' `mistral` \
+             does not look at `{key}`"
+        ));
     }
     let sliding = types.map_or(vec![window.is_some(); layers], |types| {
         types.iter().map(|kind| *kind == Kind::Sliding).collect()
@@ -121,7 +127,8 @@ fn each(sliding: Vec<bool>, window: Option<usize>) -> Result<Vec<Option<usize>>>
     }
     if window.is_none() {
         bail_data!(
-            "config.json: `layer_types` has sliding_attention, but `sliding_window` or `use_sliding_window` says that there is no window"
+            "config.json: `layer_types` has sliding_attention, but `sliding_window` or \
+             `use_sliding_window` says that there is no window"
         );
     }
     Ok(sliding.into_iter().map(|sliding| window.filter(|_| sliding)).collect())

@@ -110,7 +110,8 @@ impl Ensemble {
         let count = self.rounds();
         if start > end || end > count {
             bail_usage!(
-                "no boosters {start} to {end}: the model is the sum of {count}, numbered from 0, and the end is not included"
+                "no boosters {start} to {end}: the model is the sum of {count}, numbered from 0, \
+                 and the end is not included"
             );
         }
         Ok(Self(self.0[start..end].to_vec()))

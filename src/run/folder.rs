@@ -173,7 +173,8 @@ impl Folder {
         let path = Path::new(name);
         if name.is_empty() || name.ends_with('/') || !path.components().all(plain) {
             bail_usage!(
-                "cannot save as `{name}`: a name of letters, digits, `-`, `_` and `.`, below the run folder (`/` makes folders in it)"
+                "cannot save as `{name}`: a name of letters, digits, `-`, `_` and `.`, below the \
+                 run folder (`/` makes folders in it)"
             );
         }
         if let Some(first) =

@@ -29,7 +29,8 @@ impl Kept {
         if !folder.join("summary.json").is_file() {
             let shown = folder.display();
             bail_usage!(
-                "the run in `{shown}` has not ended: there is no `summary.json`; `xgbrun --resume {shown}` goes on with it"
+                "the run in `{shown}` has not ended: there is no `summary.json`; `xgbrun --resume \
+                 {shown}` goes on with it"
             );
         }
         let summary: serde_json::Value =
@@ -56,7 +57,8 @@ impl Kept {
         match self.manifest.models.first() {
             Some(name) if name == CREATED => {
                 bail_usage!(
-                    "the run's model was made by `model::create`, so there is no base to add its boosters to; its recipe saves it with `model.save`"
+                    "the run's model was made by `model::create`, so there is no base to add its \
+                     boosters to; its recipe saves it with `model.save`"
                 )
             }
             Some(name) => Ok(name),

@@ -363,7 +363,8 @@ impl Run {
         let folder = self.folder.path().display();
         let again = || {
             format!(
-                "the run `{folder}` is complete but for its report, which `xgbrun report {folder}` writes"
+                "the run `{folder}` is complete but for its report, which `xgbrun report {folder}` \
+                 writes"
             )
         };
         report::write(&self.folder).with_context(again)?;

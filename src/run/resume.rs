@@ -85,7 +85,8 @@ impl Left {
         ] {
             if now != then && !self.inexact {
                 return Err(Error::usage(format!(
-                    "the {what} was {then} in the run and is {now} here, so numbers may differ in the last bits"
+                    "the {what} was {then} in the run and is {now} here, so numbers may differ in \
+                     the last bits"
                 ))
                 .hint("`--allow-inexact` goes on all the same")
                 .into());
@@ -158,7 +159,8 @@ fn behind(records: &[Record], round: usize) -> Result<usize> {
     match at {
         Some(at) => Ok(at + 1),
         None => bail_usage!(
-            "the run has no round {round} to go on from: its journal tells of {most} merged boosters"
+            "the run has no round {round} to go on from: its journal tells of {most} merged \
+             boosters"
         ),
     }
 }

@@ -54,7 +54,8 @@ impl Threshold {
         let (split, metric) = metric.split_once('.').unwrap_or(("test", metric));
         if !["train", "validation", "test"].contains(&split) || metric.is_empty() {
             return Err(Error::usage(format!(
-                "`threshold` is for a metric such as `accuracy` or `validation.nll`, found `{split}.{metric}`"
+                "`threshold` is for a metric such as `accuracy` or `validation.nll`, found \
+                 `{split}.{metric}`"
             ))
             .into());
         }

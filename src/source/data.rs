@@ -111,7 +111,8 @@ fn saved_to_disk(folder: &Path, files: &Named) -> Option<Error> {
         (
             "a set of splits",
             format!(
-                "for name, part in load_from_disk(\"{shown}\").items(): part.to_parquet(f\"{{name}}.parquet\")"
+                "for name, part in load_from_disk(\"{shown}\").items(): \
+                 part.to_parquet(f\"{{name}}.parquet\")"
             ),
         )
     } else if files.contains_key("state.json") && files.keys().any(|name| name.ends_with(".arrow"))
@@ -195,7 +196,8 @@ fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<Wanted> {
                 || !path.components().all(|part| matches!(part, Component::Normal(_)))
             {
                 bail_data!(
-                    "`splits` names `{name}` for `{key}`; expected the name of a file below the data folder"
+                    "`splits` names `{name}` for `{key}`; expected the name of a file below the \
+                     data folder"
                 );
             }
             // What is trained on must not be what is measured.
@@ -262,8 +264,10 @@ fn without_splits(folder: &Path) -> Error {
         Ok(true) => "is empty",
         _ => "has no file of a split",
     };
-    Error::data(format!("data folder `{}` {what}", folder.display()))
-        .hint("a data folder holds files named train, validation (or dev, valid, val) and test, or folders of such files, one a task")
+    Error::data(format!("data folder `{}` {what}", folder.display())).hint(
+        "a data folder holds files named train, validation (or dev, valid, val) and test, or \
+         folders of such files, one a task",
+    )
 }
 
 /// The files and the folders in `folder`, hidden ones left out.
@@ -404,10 +408,19 @@ mod tests {
             "{two}"
         );
         let two = refused(&["train-00000-of-00001.parquet", "train-00000-of-00001.csv"]);
-        assert!(two.ends_with("has two files for train: `train-00000-of-00001.csv` and `train-00000-of-00001.parquet`"), "{two}");
+        assert!(
+            two.ends_with(
+                "has two files for train: `train-00000-of-00001.csv` and \
+                 `train-00000-of-00001.parquet`"
+            ),
+            "{two}"
+        );
         let lacking = refused(&["train-00000-of-00003.csv", "train-00002-of-00003.csv"]);
         assert!(
-            lacking.ends_with("has shards of train (`train-00000-of-00003.csv`), but lacks number 1 of 3, counted from 0"),
+            lacking.ends_with(
+                "has shards of train (`train-00000-of-00003.csv`), but lacks number 1 of 3, \
+                 counted from 0"
+            ),
             "{lacking}"
         );
         let beyond = refused(&["train-00000-of-00001.csv", "train-00001-of-00001.csv"]);

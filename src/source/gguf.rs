@@ -206,12 +206,18 @@ impl Gguf {
             String::new()
         };
         let error = Error::data(format!(
-            "tensor `{name}` in `{}` is stored as {}{more}, which is not read; F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q8_K, IQ4_NL, IQ4_XS \
+            "tensor `{name}` in `{}` is stored as {}{more}, which is not read; F32, F16, BF16, \
+                Q4_0 to Q8_0, Q2_K to Q8_K, IQ4_NL, IQ4_XS \
              and MXFP4 are",
             self.path.display(),
             self.dtype_name(name).unwrap_or_default()
         ));
-        Err(error.hint("llama.cpp's `llama-quantize --allow-requantize FILE OUT f16` writes it in a type that is read").into())
+        Err(error
+            .hint(
+                "llama.cpp's `llama-quantize --allow-requantize FILE OUT f16` writes it in a type \
+                 that is read",
+            )
+            .into())
     }
 
     fn encoding(&self, name: &str) -> Option<Encoding> {

@@ -153,7 +153,8 @@ fn place(
     for (name, shape, kind, size, offset) in table {
         if offset % alignment != 0 {
             bail_data!(
-                "tensor `{name}` lies at offset {offset}, which is not a multiple of the alignment {alignment}"
+                "tensor `{name}` lies at offset {offset}, which is not a multiple of the alignment \
+                 {alignment}"
             );
         }
         if let Some((other, end)) = &last
@@ -164,7 +165,8 @@ fn place(
         let range = start.checked_add(offset).and_then(|from| Some(from..from.checked_add(size)?));
         let Some(range) = range.filter(|range| range.end <= length as u64) else {
             bail_data!(
-                "tensor `{name}` ({size} bytes at offset {offset} of the data) lies outside the file's {length} bytes"
+                "tensor `{name}` ({size} bytes at offset {offset} of the data) lies outside the \
+                 file's {length} bytes"
             );
         };
         last = Some((name.clone(), offset + size));
@@ -324,7 +326,8 @@ impl<'a> Cursor<'a> {
         let row = shape.first().copied().unwrap_or(1);
         if !row.is_multiple_of(numbers as u64) {
             bail_data!(
-                "tensor `{name}` of type {word} has rows of {row} numbers, not a multiple of {numbers}"
+                "tensor `{name}` of type {word} has rows of {row} numbers, not a multiple of \
+                 {numbers}"
             );
         }
         let count =

@@ -90,7 +90,8 @@ mod tests {
             assert_eq!(
                 error.to_string(),
                 format!(
-                    "a recipe may read only the paths given with `-p`, not `{other}`; given were `data/train.json`, `models/tiny`"
+                    "a recipe may read only the paths given with `-p`, not `{other}`; given were \
+                     `data/train.json`, `models/tiny`"
                 )
             );
             assert_eq!(

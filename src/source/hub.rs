@@ -174,7 +174,8 @@ impl Hub {
         if self.offline {
             let cache = self.cache.display();
             let message = format!(
-                "the cache `{cache}` does not hold `{shown}`, and HF_HUB_OFFLINE says to fetch nothing"
+                "the cache `{cache}` does not hold `{shown}`, and HF_HUB_OFFLINE says to fetch \
+                 nothing"
             );
             return Err(Error::data(message).hint(OFFLINE).into());
         }
@@ -208,15 +209,19 @@ impl Hub {
             Some(status @ (401 | 403)) => {
                 let token = match &self.token {
                     Some(_) => {
-                        "the token that was sent does not give access to it, or there is no such repository"
+                        "the token that was sent does not give access to it, or there is no such \
+                         repository"
                     }
                     None => "it needs a token, or there is no such repository",
                 };
-                Error::data(format!("{endpoint} refuses {what} (status {status}): {token}"))
-                    .hint("accept the model's terms on its page, then set HF_TOKEN to a token of your account")
+                Error::data(format!("{endpoint} refuses {what} (status {status}): {token}")).hint(
+                    "accept the model's terms on its page, then set HF_TOKEN to a token of your \
+                     account",
+                )
             }
             Some(404) => Error::data(format!(
-                "{endpoint} has no {what} (status 404): there is no such repository, revision or file"
+                "{endpoint} has no {what} (status 404): there is no such repository, revision or \
+                 file"
             )),
             Some(status) => {
                 Error::data(format!("{endpoint} cannot serve {what} now (status {status})"))

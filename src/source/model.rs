@@ -31,7 +31,8 @@ pub(super) const OTHERS: [&str; 6] = [
 const WRITTEN_ANEW: [&str; 2] = ["special_tokens_map.json", "added_tokens.json"];
 
 /// What a model folder must hold, for messages.
-const LAYOUT: &str = "a model folder holds config.json, tokenizer.json and model.safetensors, or model.safetensors.index.json with the shards it names";
+const LAYOUT: &str = "a model folder holds config.json, tokenizer.json and model.safetensors, or \
+                      model.safetensors.index.json with the shards it names";
 
 /// Where a model's parts lie; all files exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,7 +225,8 @@ fn places(index: &Path) -> Result<BTreeMap<String, String>> {
             || !name.ends_with(".safetensors")
         {
             bail_data!(
-                "`{shown}`: tensor `{tensor}` lies in `{name}`; only plain names of .safetensors files are allowed"
+                "`{shown}`: tensor `{tensor}` lies in `{name}`; only plain names of .safetensors \
+                 files are allowed"
             );
         }
         names.insert(tensor.clone(), name.to_owned());
@@ -344,7 +346,8 @@ mod tests {
         let told = refused(&[(CONFIG, "{}"), (INDEX, "\u{feff}{}")]);
         assert_eq!(
             told,
-            "`ROOT/model.safetensors.index.json` begins with a byte order mark, which no JSON does; transformers refuses it too"
+            "`ROOT/model.safetensors.index.json` begins with a byte order mark, which no JSON \
+             does; transformers refuses it too"
         );
     }
 

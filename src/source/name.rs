@@ -79,7 +79,9 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
         }
         None => {
             bail_data!(
-                "`{name}` names nothing that is there: expected `builtin:…`, a path that exists (a recipe reads those that `-p` gives), or a hub id `owner/name` or `owner/name@revision`"
+                "`{name}` names nothing that is there: expected `builtin:…`, a path that exists (a \
+                 recipe reads those that `-p` gives), or a hub id `owner/name` or \
+                 `owner/name@revision`"
             )
         }
     }

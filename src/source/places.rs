@@ -164,7 +164,8 @@ mod tests {
         let error = found("gone").unwrap_err();
         let shown = home.path().display();
         let message = format!(
-            "there is no file or folder `gone`: the run was begun in `{shown}`, and `gone` was `{}` then",
+            "there is no file or folder `gone`: the run was begun in `{shown}`, and `gone` was \
+             `{}` then",
             path("gone").display()
         );
         assert_eq!(

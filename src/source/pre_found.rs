@@ -100,8 +100,12 @@ pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
         return Ok(Found { rules: vec![rule], note: None });
     }
     let lacks = match stated {
-        None => "it has no `tokenizer.ggml.pre`, which says how a text is split into words".to_owned(),
-        Some("default") => "its `tokenizer.ggml.pre` is `default`, which does not say how a text is split into words".to_owned(),
+        None => {
+            "it has no `tokenizer.ggml.pre`, which says how a text is split into words".to_owned()
+        }
+        Some("default") => "its `tokenizer.ggml.pre` is `default`, which does not say how a text \
+                            is split into words"
+            .to_owned(),
         Some(other) => unknown("its pre-tokenizer", other),
     };
     if let Some((family, rule)) = of_published(told)? {
@@ -130,10 +134,12 @@ pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
             .into());
         }
         [_] => format!(
-            "{lacks}; of the rules that are known the vocabulary fits {names} alone, which is taken, {OTHERWISE}"
+            "{lacks}; of the rules that are known the vocabulary fits {names} alone, which is \
+             taken, {OTHERWISE}"
         ),
         _ => format!(
-            "{lacks}; the vocabulary fits {names}: a text is refused where these do not give the same tokens, {OTHERWISE}"
+            "{lacks}; the vocabulary fits {names}: a text is refused where these do not give the \
+             same tokens, {OTHERWISE}"
         ),
     };
     Ok(Found { rules, note: Some(note) })
@@ -141,7 +147,8 @@ pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
 
 const OTHERWISE: &str =
     "unless `--pre-tokenizer`, in recipes `pre_tokenizer` of `model::load`, names a rule";
-const HINT: &str = "name the rule with `--pre-tokenizer NAME`, in recipes `model::load(NAME, #{ pre_tokenizer: \"…\" })`, or convert the model \
+const HINT: &str = "name the rule with `--pre-tokenizer NAME`, in recipes `model::load(NAME, \
+    #{ pre_tokenizer: \"…\" })`, or convert the model \
                     again by llama.cpp's `convert_hf_to_gguf.py`, which writes it";
 
 fn names(rules: &[&Rule]) -> String {
@@ -217,7 +224,8 @@ fn library(error: tokenizers::Error) -> Error {
 
 /// The error where neither the file nor its vocabulary says whether a text begins with BOS.
 pub(super) fn undecided_bos() -> Error {
-    let message = "it has neither `tokenizer.ggml.add_bos_token` nor a `tokenizer.ggml.pre` that is known, so whether a text begins with BOS \
+    let message = "it has neither `tokenizer.ggml.add_bos_token` nor a `tokenizer.ggml.pre` that \
+        is known, so whether a text begins with BOS \
                    is not known";
     Error::data(message).hint(HINT)
 }
@@ -240,7 +248,8 @@ impl Undecided {
             if encoding.get_ids() != ids {
                 let shown: String = text.chars().take(60).collect();
                 let message = format!(
-                    "the GGUF file does not say how a text is split into words, and of the rules that its vocabulary fits, `{}` and \
+                    "the GGUF file does not say how a text is split into words, and of the rules \
+                        that its vocabulary fits, `{}` and \
                      `{name}` give other tokens for {shown:?}",
                     self.rule
                 );
@@ -255,7 +264,8 @@ impl Undecided {
         if self.others.is_empty() {
             return Ok(());
         }
-        let message = "the GGUF file does not say how a text is split into words, so its tokenizer cannot be written";
+        let message = "the GGUF file does not say how a text is split into words, so its tokenizer \
+                       cannot be written";
         Err(Error::data(message).hint(HINT).into())
     }
 }

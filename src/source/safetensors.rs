@@ -29,7 +29,8 @@ pub struct Safetensors {
 /// The error for a tensor of a type that no weights are read from (class data).
 pub fn unread(name: &str, dtype: &str) -> anyhow::Error {
     let error = Error::data(format!(
-        "tensor `{name}` is stored as {dtype}; weights are read from F64, F32, F16, BF16, F8_E4M3 and F8_E5M2"
+        "tensor `{name}` is stored as {dtype}; weights are read from F64, F32, F16, BF16, F8_E4M3 \
+         and F8_E5M2"
     ));
     error
         .hint(
@@ -138,7 +139,8 @@ fn header(bytes: &[u8], path: &Path) -> Result<(Vec<Described>, BTreeMap<String,
     let (length, rest) = (u64::from_le_bytes(*length), bytes.len() - LENGTH);
     if length > rest as u64 {
         return Err(Error::data(format!(
-            "`{shown}` is cut short, or not a safetensors file: header of {length} bytes, {rest} in the file"
+            "`{shown}` is cut short, or not a safetensors file: header of {length} bytes, {rest} \
+             in the file"
         ))
         .hint("copy or download it again")
         .into());

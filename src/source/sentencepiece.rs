@@ -211,7 +211,8 @@ impl SentencePiece {
                 }
                 (24, Wire::Number(1)) => {
                     bail_data!(
-                        "it is a SentencePiece model with `treat_whitespace_as_suffix`, which no fast tokenizer follows"
+                        "it is a SentencePiece model with `treat_whitespace_as_suffix`, which no \
+                         fast tokenizer follows"
                     )
                 }
                 (35, Wire::Number(flag)) => self.byte_fallback = flag != 0,

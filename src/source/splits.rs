@@ -167,7 +167,8 @@ fn parts(folder: &str, split: &str, files: &Named) -> Result<Vec<PathBuf>> {
     numbers.sort();
     if let Some((i, _)) = numbers.iter().enumerate().find(|(i, (number, _))| i != number) {
         bail_data!(
-            "data folder `{folder}` has numbered files (`{}`), but lacks number {i}, counted from 0",
+            "data folder `{folder}` has numbered files (`{}`), but lacks number {i}, counted from \
+             0",
             files[0].0
         );
     }
@@ -237,7 +238,8 @@ fn ordered(folder: &str, split: &str, files: Vec<(&str, &PathBuf)>) -> Result<Ve
     if let Some(missing) = (0..count).find(|i| shards.get(*i).is_none_or(|shard| shard.0.3 != *i)) {
         let first = shards[0].1;
         bail_data!(
-            "data folder `{folder}` has shards of {split} (`{first}`), but lacks number {missing} of {count}, counted from 0"
+            "data folder `{folder}` has shards of {split} (`{first}`), but lacks number {missing} \
+             of {count}, counted from 0"
         );
     }
     if shards.len() > count {
@@ -310,7 +312,8 @@ mod tests {
             ),
             (
                 &["0001.parquet"],
-                "data folder `F` has numbered files (`0001.parquet`), but lacks number 0, counted from 0",
+                "data folder `F` has numbered files (`0001.parquet`), but lacks number 0, counted \
+                 from 0",
             ),
             (
                 &["train/a.csv", "train/b.json"],
@@ -322,7 +325,8 @@ mod tests {
             ),
             (
                 &["train/x-00000-of-00002.csv"],
-                "data folder `F/train` has shards of train (`x-00000-of-00002.csv`), but lacks number 1 of 2",
+                "data folder `F/train` has shards of train (`x-00000-of-00002.csv`), but lacks \
+                 number 1 of 2",
             ),
         ] {
             let error = found(paths).unwrap_err().to_string();

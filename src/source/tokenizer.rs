@@ -152,7 +152,8 @@ impl Tokenizer {
                 first.map_or(String::new(), |(token, id)| format!(", the first `{token}` ({id})"));
             let many = self.vocab_size - rows;
             self.notes.push(format!(
-                "the tokenizer has {} tokens, the model's vocabulary {rows}: {many} without a row{shown}; a text that holds one is refused",
+                "the tokenizer has {} tokens, the model's vocabulary {rows}: {many} without a \
+                 row{shown}; a text that holds one is refused",
                 self.vocab_size
             ));
         }
@@ -172,7 +173,10 @@ impl Tokenizer {
                 self.token(*id).unwrap_or_default(),
                 self.rows
             ))
-            .hint("leave the token out of the texts, or take a model whose embedding was enlarged for it")
+            .hint(
+                "leave the token out of the texts, or take a model whose embedding was enlarged \
+                 for it",
+            )
             .into()),
             None => Ok(()),
         }

@@ -25,16 +25,24 @@ pub(super) enum Class {
 }
 
 /// Classes of transformers that build something else, none of it for the models known here.
-const OTHERS: &str = "Albert Bart Barthez Bartpho Bert BertGeneration BertJapanese Bertweet BigBird BioGpt Blenderbot \
-    BlenderbotSmall ByT5 CLIP CTRL Camembert Canine Clvp CodeGen Cohere ConvBert CpmAnt Cpm DPRContextEncoder DPRQuestionEncoder \
-    DPRReader Deberta DebertaV2 Dia DistilBert Electra Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoXJapanese GPTSw3 \
-    Gemma Herbert Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart50 MBart MLuke MPNet Marian MarkupLM Mgpstr \
-    MobileBert MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert Pop2Piano ProphetNet Qwen3_5 Rag \
-    Reformer RemBert RoCBert RoFormer Roberta SeamlessM4T Siglip2 Siglip Speech2Text SpeechT5 Splinter SqueezeBert T5 \
-    Tapas Tipsv2 Udop VideoPrism Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM XLNet";
+const OTHERS: &str = "Albert Bart Barthez Bartpho Bert BertGeneration BertJapanese Bertweet \
+    BigBird BioGpt Blenderbot \
+    BlenderbotSmall ByT5 CLIP CTRL Camembert Canine Clvp CodeGen Cohere ConvBert CpmAnt Cpm \
+    DPRContextEncoder DPRQuestionEncoder \
+    DPRReader Deberta DebertaV2 Dia DistilBert Electra Esm Esmc FNet FSMT FastSpeech2Conformer \
+    Flaubert Funnel GPTNeoXJapanese GPTSw3 \
+    Gemma Herbert Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart50 MBart MLuke MPNet \
+    Marian MarkupLM Mgpstr \
+    MobileBert MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert Pop2Piano \
+    ProphetNet Qwen3_5 Rag \
+    Reformer RemBert RoCBert RoFormer Roberta SeamlessM4T Siglip2 Siglip Speech2Text SpeechT5 \
+    Splinter SqueezeBert T5 \
+    Tapas Tipsv2 Udop VideoPrism Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM \
+    XLNet";
 
 /// What a person can do where a class is not known here.
-pub(super) const AS_IT_IS: &str = "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to take tokenizer.json as it is";
+pub(super) const AS_IT_IS: &str = "set `tokenizer_class` to `PreTrainedTokenizerFast` in \
+                                   tokenizer_config.json to take tokenizer.json as it is";
 
 impl Class {
     /// The class that `AutoTokenizer` takes for a folder: by `tokenizer_config.json`,
@@ -82,9 +90,12 @@ impl Class {
             ) => Class::File,
             _ if own_code => {
                 return Err(Error::data(
-                    "its tokenizer is code of the repository's own (`auto_map` in tokenizer_config.json), which is not run",
+                    "its tokenizer is code of the repository's own (`auto_map` in \
+                     tokenizer_config.json), which is not run",
                 )
-                .hint("take `auto_map` out of tokenizer_config.json to take tokenizer.json as it is")
+                .hint(
+                    "take `auto_map` out of tokenizer_config.json to take tokenizer.json as it is",
+                )
                 .into());
             }
             _ => Class::File,

@@ -65,7 +65,10 @@ pub(super) fn find(folder: &Path) -> Result<PathBuf> {
         (Some([name, ..]), _) => Ok(folder.join(name)),
         (_, Some((name, what))) => Err(only(folder, &format!("{name}, {what}")).into()),
         _ => Err(Error::data(format!("model folder `{}` has no {TOKENIZER}", folder.display()))
-            .hint(format!("a tokenizer is {TOKENIZER}, {SENTENCEPIECE} (SentencePiece), or {VOCAB} with {MERGES}"))
+            .hint(format!(
+                "a tokenizer is {TOKENIZER}, {SENTENCEPIECE} (SentencePiece), or {VOCAB} with \
+                 {MERGES}"
+            ))
             .into()),
     }
 }
@@ -75,7 +78,8 @@ pub(super) fn find(folder: &Path) -> Result<PathBuf> {
 fn only(folder: &Path, what: &str) -> Error {
     let folder = folder.display();
     Error::data(format!("model folder `{folder}` has no {TOKENIZER}, only {what}")).hint(format!(
-        "python -c \"from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
+        "python -c \"from transformers import AutoTokenizer; \
+         AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
     ))
 }
 
@@ -159,7 +163,11 @@ impl Parts<'_> {
             notes.push(new_tokens(&new, self.path));
         }
         for (token, told, id) in tokens.moved(&inner).into_iter().take(3) {
-            notes.push(format!("the files beside {} give `{token}` the id {told}; it has {id}, as in transformers 5", shown(self.path)));
+            notes.push(format!(
+                "the files beside {} give `{token}` the id {told}; it has {id}, as in transformers \
+                 5",
+                shown(self.path)
+            ));
         }
         inner.set_encode_special_tokens(settings.split_special_tokens);
         let id = |role: &str| inner.token_to_id(tokens.role(role)?);
@@ -211,7 +219,8 @@ impl Parts<'_> {
         let other = tokenizer_class::differences(file, &rebuilt);
         if !other.is_empty() {
             notes.push(format!(
-                "texts are split by the rules of the class {}, as in transformers 5, and not by {} of {TOKENIZER}, as in version 4",
+                "texts are split by the rules of the class {}, as in transformers 5, and not by {} \
+                 of {TOKENIZER}, as in version 4",
                 class.name(),
                 other.join(" and "),
             ));
@@ -260,7 +269,8 @@ impl Parts<'_> {
     fn of_vocabulary(&self, class: Class) -> Result<tokenizers::Tokenizer> {
         if !matches!(class, Class::Gpt2 | Class::Qwen2) {
             let what = format!(
-                "{VOCAB} and {MERGES}, which do not say how texts are split; the class {} does not read them",
+                "{VOCAB} and {MERGES}, which do not say how texts are split; the class {} does not \
+                 read them",
                 class.name()
             );
             return Err(only(self.folder, &what).into());

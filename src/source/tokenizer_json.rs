@@ -79,9 +79,14 @@ pub(super) fn checked(bytes: &[u8]) -> Result<Value> {
     }
     check_merges(&json["model"])?;
     if let Some(dropout) = json["model"]["dropout"].as_f64().filter(|dropout| *dropout > 0.0) {
-        return Err(Error::data(format!("its model has `dropout` {dropout}, which splits the same text in another way each time"))
-            .hint("set `dropout` to null in tokenizer.json: it is of use while a tokenizer's merges are learnt from")
-            .into());
+        return Err(Error::data(format!(
+            "its model has `dropout` {dropout}, which splits the same text in another way each time"
+        ))
+        .hint(
+            "set `dropout` to null in tokenizer.json: it is of use while a tokenizer's merges are \
+             learnt from",
+        )
+        .into());
     }
     Ok(json)
 }

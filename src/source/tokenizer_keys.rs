@@ -63,27 +63,36 @@ pub(super) fn check(gguf: &Gguf, kind: &str, notes: &mut Vec<String>) -> Result<
         Ok(gguf.optional(&format!("tokenizer.ggml.{key}"), Value::as_bool)?.unwrap_or(false))
     };
     if on("add_eos_token")? {
-        notes.push("its `tokenizer.ggml.add_eos_token` is true; a text ends with EOS only where its template or data set says so".into());
+        notes.push(
+            "its `tokenizer.ggml.add_eos_token` is true; a text ends with EOS only where its \
+             template or data set says so"
+                .into(),
+        );
     }
     if on("add_sep_token")? {
         bail_data!(
-            "its `tokenizer.ggml.add_sep_token` is true: a separator behind each text, as encoders want it, is not known here"
+            "its `tokenizer.ggml.add_sep_token` is true: a separator behind each text, as encoders \
+             want it, is not known here"
         );
     }
     if kind == "gpt2" && on("add_space_prefix")? {
         notes.push(
-            "its `tokenizer.ggml.add_space_prefix` is true; no space is put before a text, as llama.cpp puts none in byte-level BPE".into(),
+            "its `tokenizer.ggml.add_space_prefix` is true; no space is put before a text, as \
+             llama.cpp puts none in byte-level BPE"
+                .into(),
         );
     }
     if kind == "llama" && on("remove_extra_whitespaces")? {
         bail_data!(
-            "its `tokenizer.ggml.remove_extra_whitespaces` is true: a tokenizer that drops spaces is not read"
+            "its `tokenizer.ggml.remove_extra_whitespaces` is true: a tokenizer that drops spaces \
+             is not read"
         );
     }
     let charsmap = gguf.get("tokenizer.ggml.precompiled_charsmap").and_then(Value::as_integers);
     if kind == "llama" && charsmap.is_some_and(|map| !map.is_empty()) {
         bail_data!(
-            "it has a `tokenizer.ggml.precompiled_charsmap`: a tokenizer that rewrites characters first is not read"
+            "it has a `tokenizer.ggml.precompiled_charsmap`: a tokenizer that rewrites characters \
+             first is not read"
         );
     }
     for key in gguf.keys().filter(|key| key.starts_with(NAMESPACE) && !KNOWN.contains(key)) {
@@ -107,6 +116,7 @@ fn other_kind(kind: &str) -> Error {
         _ => "",
     };
     Error::data(format!(
-        "its kind `{kind}`{what} is not read; `gpt2` (byte-level BPE) and `llama` (SentencePiece BPE) are"
+        "its kind `{kind}`{what} is not read; `gpt2` (byte-level BPE) and `llama` (SentencePiece \
+         BPE) are"
     ))
 }

@@ -52,13 +52,29 @@ pub(super) fn build(
                 role("unk_token", model.unk, &model.unk_piece),
             ];
             let legacy = settings["legacy"].as_bool().unwrap_or(settings.get("legacy").is_none());
-            Ok(Built { json: by_settings(model, legacy, names)?, marked, roles: roles.into_iter().flatten().collect(), notes: vec![] })
+            Ok(Built {
+                json: by_settings(model, legacy, names)?,
+                marked,
+                roles: roles.into_iter().flatten().collect(),
+                notes: vec![],
+            })
         }
         Class::Llama | Class::CodeLlama if model.kind == Kind::Bpe => {
-            let vocab: Map<String, Value> = model.pieces.iter().enumerate().map(|(id, piece)| (piece.text.clone(), json!(id))).collect();
-            let ids: BTreeMap<&str, f64> = vocab.iter().map(|(text, id)| (text.as_str(), -id.as_f64().unwrap_or_default())).collect();
-            let merges: Vec<Value> = merges(&ids)?.into_iter().map(|(_, left, right)| json!([left, right])).collect();
-            let json = class.rebuilt(Value::Object(vocab), merges.into(), Value::Null, settings)?.unwrap_or_default();
+            let vocab: Map<String, Value> = model
+                .pieces
+                .iter()
+                .enumerate()
+                .map(|(id, piece)| (piece.text.clone(), json!(id)))
+                .collect();
+            let ids: BTreeMap<&str, f64> = vocab
+                .iter()
+                .map(|(text, id)| (text.as_str(), -id.as_f64().unwrap_or_default()))
+                .collect();
+            let merges: Vec<Value> =
+                merges(&ids)?.into_iter().map(|(_, left, right)| json!([left, right])).collect();
+            let json = class
+                .rebuilt(Value::Object(vocab), merges.into(), Value::Null, settings)?
+                .unwrap_or_default();
             let mut passed = vec![];
             if !model.charsmap.is_empty() {
                 passed.push("precompiled_charsmap");
@@ -69,7 +85,8 @@ pub(super) fn build(
             let notes = match passed.is_empty() {
                 true => vec![],
                 false => vec![format!(
-                    "tokenizer.model asks for {}, which the class {} does not follow, as in transformers 5",
+                    "tokenizer.model asks for {}, which the class {} does not follow, as in \
+                     transformers 5",
                     passed.join(" and "),
                     class.name()
                 )],
@@ -77,14 +94,18 @@ pub(super) fn build(
             Ok(Built { json, marked, roles: vec![], notes })
         }
         _ => Err(Error::data(format!(
-            "tokenizer.model is a SentencePiece model of the kind {}, which the class {} does not read",
+            "tokenizer.model is a SentencePiece model of the kind {}, which the class {} does not \
+             read",
             match model.kind {
                 Kind::Bpe => "BPE",
                 Kind::Unigram => "Unigram",
             },
             class.name()
         ))
-        .hint("set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to read it by its own settings")
+        .hint(
+            "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to read \
+             it by its own settings",
+        )
         .into()),
     }
 }

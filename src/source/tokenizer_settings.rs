@@ -67,9 +67,13 @@ impl Settings {
             .filter_map(Value::as_str);
         if let Some(other) = versions.into_iter().find(|name| *name != "tokenizer.json") {
             return Err(Error::data(format!(
-                "tokenizer_config.json: `fast_tokenizer_files` names `{other}` for some versions of transformers"
+                "tokenizer_config.json: `fast_tokenizer_files` names `{other}` for some versions \
+                 of transformers"
             ))
-            .hint("keep the file that is meant as tokenizer.json, and take `fast_tokenizer_files` out")
+            .hint(
+                "keep the file that is meant as tokenizer.json, and take `fast_tokenizer_files` \
+                 out",
+            )
             .into());
         }
         for key in ["padding_side", "truncation_side"] {
@@ -85,9 +89,15 @@ impl Settings {
         }
         let on = |key: &str| settings[key].as_bool().unwrap_or(false);
         if on("fix_mistral_regex") && size > LARGE && may_be_mistral(config) {
-            return Err(Error::data("tokenizer_config.json: `fix_mistral_regex` asks for another regex than that of tokenizer.json")
-                .hint("load it with transformers and save it with `save_pretrained`: its tokenizer.json then has the regex")
-                .into());
+            return Err(Error::data(
+                "tokenizer_config.json: `fix_mistral_regex` asks for another regex than that of \
+                 tokenizer.json",
+            )
+            .hint(
+                "load it with transformers and save it with `save_pretrained`: its tokenizer.json \
+                 then has the regex",
+            )
+            .into());
         }
         let bpe = file.is_none_or(|file| file["model"]["type"].as_str().unwrap_or("BPE") == "BPE");
         let forced = on("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output");
@@ -113,7 +123,8 @@ impl Settings {
         ) && prefix != theirs
         {
             notes.push(format!(
-                "tokenizer_config.json says `add_prefix_space`: {prefix}, tokenizer.json {theirs}; the latter counts, as in transformers 5 (version 4 followed the former)"
+                "tokenizer_config.json says `add_prefix_space`: {prefix}, tokenizer.json {theirs}; \
+                 the latter counts, as in transformers 5 (version 4 followed the former)"
             ));
         }
         Ok(Self {
@@ -177,7 +188,8 @@ impl Settings {
         for (key, told, ids, side) in sides {
             if told.is_some_and(|told| told == ids.is_empty()) {
                 notes.push(format!(
-                    "tokenizer_config.json says `{key}`: {}, and {file} puts {} {side} a text: the latter counts, as in transformers 5 \
+                    "tokenizer_config.json says `{key}`: {}, and {file} puts {} {side} a text: the \
+                        latter counts, as in transformers 5 \
                      (version 4 followed the former for LlamaTokenizerFast)",
                     told.unwrap_or_default(),
                     name(ids),
@@ -196,7 +208,8 @@ impl Settings {
         }
         if !around.after.is_empty() {
             notes.push(format!(
-                "{file} puts {} after each text; here a text to train on ends with the model's end token, and one to go on with does not",
+                "{file} puts {} after each text; here a text to train on ends with the model's end \
+                 token, and one to go on with does not",
                 name(&around.after)
             ));
         }

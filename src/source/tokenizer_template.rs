@@ -47,20 +47,27 @@ pub(super) fn find(folder: &Path, settings: &Value, notes: &mut Vec<String>) -> 
         match (named.get("default"), theirs.get("default")) {
             (None, Some(template)) if named.is_empty() => {
                 notes.push(format!(
-                    "the chat template is that of {PROCESSOR}, which transformers reads with a processor, not with a tokenizer"
+                    "the chat template is that of {PROCESSOR}, which transformers reads with a \
+                     processor, not with a tokenizer"
                 ));
                 named.insert("default".into(), template.clone());
             }
             (Some(mine), Some(template)) if mine != template => {
-                notes.push(format!("{PROCESSOR} holds another chat template, which is passed over, as transformers' tokenizers do"));
+                notes.push(format!(
+                    "{PROCESSOR} holds another chat template, which is passed over, as \
+                     transformers' tokenizers do"
+                ));
             }
             _ => {}
         }
     }
     let default = named.remove("default");
     if default.as_ref().is_some_and(|template| template.contains("strftime_now is defined")) {
-        notes
-            .push("the chat template writes today's date in transformers; here it writes one of its own, unless `date` gives a day".into());
+        notes.push(
+            "the chat template writes today's date in transformers; here it writes one of its own, \
+             unless `date` gives a day"
+                .into(),
+        );
     }
     Ok(Templates { default, others: named.into_keys().collect() })
 }

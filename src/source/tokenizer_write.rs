@@ -24,15 +24,22 @@ impl Tokenizer {
         let fallback = told["model"]["byte_fallback"].as_bool().unwrap_or(false);
         let Some(rule) = Rule::told(&told).filter(|_| kind == "BPE" && !fallback) else {
             return Err(Error::usage(
-                "only byte-level BPE tokenizers that split texts in a way that GGUF has a name for are written to it",
+                "only byte-level BPE tokenizers that split texts in a way that GGUF has a name for \
+                 are written to it",
             )
-            .hint("export with `--merged DIR`, and convert the folder by llama.cpp's `convert_hf_to_gguf.py`")
+            .hint(
+                "export with `--merged DIR`, and convert the folder by llama.cpp's \
+                 `convert_hf_to_gguf.py`",
+            )
             .into());
         };
         if !self.begin().is_empty() && !self.add_bos() {
-            return Err(Error::usage("the tokenizer puts other tokens before a text than its begin token, which GGUF has no word for")
-                .hint("export with `--merged DIR`")
-                .into());
+            return Err(Error::usage(
+                "the tokenizer puts other tokens before a text than its begin token, which GGUF \
+                 has no word for",
+            )
+            .hint("export with `--merged DIR`")
+            .into());
         }
         let merge = |merge: &Value| match (merge.as_str(), merge.as_array()) {
             (Some(text), _) => Some(text.to_owned()),

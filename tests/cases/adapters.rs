@@ -102,7 +102,8 @@ fn no_key_and_no_kind_is_silently_different() {
     let refused = [
         (
             "lora-bias-without",
-            "`lora_bias` is true: it gives `model.layers.0.self_attn.q_proj` a bias, which the model does not have",
+            "`lora_bias` is true: it gives `model.layers.0.self_attn.q_proj` a bias, which the \
+             model does not have",
         ),
         (
             "saved-embedding-tied",
@@ -271,7 +272,8 @@ impl Runs {
 
     fn run(&self, command: &[&str], body: &str, name: &str, adapter: &Path) -> Ran {
         let script = self.home.path().join(format!("{name}.rhai"));
-        let head = "let p = params(#{ model: \"\", data: \"\", adapter: \"\" }); let model = model::load(p.model); let task = data::load(p.data, #{});";
+        let head = "let p = params(#{ model: \"\", data: \"\", adapter: \"\" }); let model = \
+                    model::load(p.model); let task = data::load(p.data, #{});";
         fs::write(&script, format!("{head}\n{body}")).unwrap();
         let given = [
             format!("model={}", self.base),
@@ -347,9 +349,12 @@ fn an_adapter_with_a_start_is_saved_as_plain_lora() {
 #[test]
 fn a_run_with_a_loaded_adapter_goes_on_to_the_same_bits() {
     let Some((runs, kinds)) = Runs::new() else { return };
-    let body = "let b = model.load_adapter(p.adapter); b.fit(task.train, #{ steps: 2, batch: 1, optimizer: adamw(#{ lr: 0.01 }) }); \
-                model.merge(b, 0.5); model.evaluate(task.train); let c = model.booster(#{ layers: [0] }); \
-                c.fit(task.train, #{ steps: 1, batch: 1, optimizer: adamw(#{ lr: 0.01 }) }); model.merge(c); model.evaluate(task.train); \
+    let body = "let b = model.load_adapter(p.adapter); b.fit(task.train, \
+        #{ steps: 2, batch: 1, optimizer: adamw(#{ lr: 0.01 }) }); \
+                model.merge(b, 0.5); model.evaluate(task.train); let c = \
+                model.booster(#{ layers: [0] }); \
+                c.fit(task.train, #{ steps: 1, batch: 1, optimizer: adamw(#{ lr: 0.01 }) }); \
+                model.merge(c); model.evaluate(task.train); \
                 print(model.digest()); model.truncate(1); print(model.digest());";
     for adapter in [
         kinds.join("lm-head"),

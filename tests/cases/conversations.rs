@@ -196,7 +196,8 @@ fn shown(data: &str, wording: &str) -> Option<String> {
     let (script, file) = (home.path().join("show.rhai"), home.path().join("talk.jsonl"));
     std::fs::write(&file, data).unwrap();
     let text = format!(
-        "let p = params(#{{ model: \"\", data: \"\" }});\nlet m = model::load(p.model);\nlet t = data::load(p.data, #{{ template: {wording} }});\nt.train.show(m, 0);\n"
+        "let p = params(#{{ model: \"\", data: \"\" }});\nlet m = model::load(p.model);\nlet t = \
+         data::load(p.data, #{{ template: {wording} }});\nt.train.show(m, 0);\n"
     );
     std::fs::write(&script, text).unwrap();
     let ran = recipe(&script, &[("model", &model), ("data", &file.display().to_string())], &[]);
@@ -207,18 +208,24 @@ const SHAREGPT: &str = r#"{"conversations": [{"from": "human", "value": "Hi"}, {
 
 #[test]
 fn a_template_of_the_recipe_words_conversations() {
-    let text = "`{% for t in conversations %}{% if t.from == 'human' %}Q: {{ t.value }}\nA:{% else %}{% generation %} {{ t.value }}\n{% endgeneration %}{% endif %}{% endfor %}`";
+    let text = "`{% for t in conversations %}{% if t.from == 'human' %}Q: {{ t.value }}\nA:{% else \
+                %}{% generation %} {{ t.value }}\n{% endgeneration %}{% endif %}{% endfor %}`";
     let Some(own) = shown(SHAREGPT, &format!("#{{ text: {text} }}")) else { return };
     assert!(own.contains("Q: Hi\nA:⟦ Yes \"so\"\n⟧Q: Why?\nA:⟦ No\n<|end|>⟧\n"), "{own}");
     // The model's own chat template over messages that the recipe makes.
-    let messages = "`[{% for t in conversations %}{\"role\": \"{{ 'user' if t.from == 'human' else 'assistant' }}\", \"content\": {{ t.value | tojson }}}{{ ',' if not loop.last }}{% endfor %}]`";
+    let messages = "`[{% for t in conversations %}{\"role\": \"{{ 'user' if t.from == 'human' else \
+                    'assistant' }}\", \"content\": {{ t.value | tojson }}}{{ ',' if not loop.last \
+                    }}{% endfor %}]`";
     let own = shown(SHAREGPT, &format!("#{{ messages: {messages} }}")).unwrap();
-    let want = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n⟦Yes \"so\"<|im_end|>⟧\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n⟦No<|im_end|>⟧\n";
+    let want = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n⟦Yes \
+                \"so\"<|im_end|>⟧\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n⟦No<|im_end|>⟧\n";
     assert!(own.contains(want), "{own}");
     let plain = shown(SHAREGPT, "#{ messages: `{{ conversations | tojson }}` }").unwrap();
     assert!(plain.contains(want), "{plain}");
     let odd = r#"{"question": "Hi", "reply": "No", "calls": [{"type": "function"}]}"#;
-    let made = "#{ messages: `[{\"role\": \"user\", \"content\": {{ question | tojson }}}, {\"role\": \"assistant\", \"content\": {{ reply | tojson }}}]`, tools: `{{ calls | tojson }}` }";
+    let made = "#{ messages: `[{\"role\": \"user\", \"content\": {{ question | tojson }}}, \
+                {\"role\": \"assistant\", \"content\": {{ reply | tojson }}}]`, tools: `{{ calls | \
+                tojson }}` }";
     let own = shown(odd, made).unwrap();
     assert!(
         own.contains("<|im_start|>tools\n[{\"type\": \"function\"}]\n")

@@ -52,7 +52,8 @@ fn files_that_loaders_read_are_read() {
     ] {
         eval(&folder.join("parquet"), &model, file, &[]).has_nll(NLL);
     }
-    let one = "`lone_surrogate.jsonl` line 1: `text` is a text with half of a surrogate pair (`\\ud83d`), which is no Unicode";
+    let one = "`lone_surrogate.jsonl` line 1: `text` is a text with half of a surrogate pair \
+               (`\\ud83d`), which is no Unicode";
     eval(&folder, &model, "lone_surrogate.jsonl", &[]).refused(3, &[one]);
     let rows = "`json_object_of_rows.json` holds one object, whose `data` is the list of records";
     eval(&folder, &model, "json_object_of_rows.json", &[])
@@ -139,9 +140,11 @@ fn what_a_file_is_instead_is_named() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
     let record = "expected a list of objects, or an object on each line";
     for (name, text, words) in [
-        ("train.parquet", &pointer[..], &["`train.parquet` is a Git LFS pointer", "git lfs pull"][..]),
+        ("train.parquet", &pointer[..], &["`train.parquet` is a Git LFS pointer", "git lfs \
+            pull"][..]),
         ("train.txt", pointer, &["`train.txt` is a Git LFS pointer"]),
-        ("train.jsonl", b"<!DOCTYPE html>\n<html></html>", &["`train.jsonl` is an HTML or XML page, no data", "/resolve/"]),
+        ("train.jsonl", b"<!DOCTYPE html>\n<html></html>", &["`train.jsonl` is an HTML or XML \
+            page, no data", "/resolve/"]),
         ("train.csv", b"\n<HTML><body>", &["is an HTML or XML page"]),
         ("train.jsonl", b"BZh91AY&SY\xd3\x80", &["is compressed with bzip2, which is not read", "gzip or zstd"]),
         ("train.jsonl.xz", b"\xfd7zXZ\0\0", &["is compressed with xz, which is not read"]),
@@ -168,8 +171,10 @@ fn what_a_file_is_instead_is_named() {
             b"{\n \"version\": \"1.0\",\n \"rows\": [{\"text\": \"a\"}]\n}",
             &["one object, whose `rows` is the list of records"],
         ),
-        ("train.json", b"{\"text\": NaN}\n", &["`train.json` line 1: `text` is NaN, which JSON does not have"]),
-        ("train.jsonl", b"{\"text\": \"a\"}\n{\"text\": [-Infinity]}\n", &["`train.jsonl` line 2: `text` is a list"]),
+        ("train.json", b"{\"text\": NaN}\n", &["`train.json` line 1: `text` is NaN, which JSON \
+                                                does not have"]),
+        ("train.jsonl", b"{\"text\": \"a\"}\n{\"text\": [-Infinity]}\n", &["`train.jsonl` line 2: \
+            `text` is a list"]),
         ("train.data", b"{}", &["is of no data format that is known", "--format"]),
     ] {
         let Some(ran) = of_text(name, text, &[]) else { return };
@@ -182,7 +187,8 @@ fn a_table_called_a_text_is_said_to_look_like_one() {
     let text = b"label\ttext\n1\tSnow is white.\n0\tFire is hot and the sky is blue.\n";
     let Some(plain) = of_text("train.txt", text, &[]) else { return };
     assert_eq!(plain.code, Some(0), "{}", plain.stderr);
-    plain.says(&["`train.txt` was read as plain text, and looks like a table divided by tabs: `format: \"tsv\"`"]);
+    plain.says(&["`train.txt` was read as plain text, and looks like a table divided by tabs: \
+                  `format: \"tsv\"`"]);
     let error = of_text("train.txt", text, &["--format", "tsv"]).unwrap();
     error.refused(3, &["has the columns `label`, `text`"]);
     let lines =
@@ -208,7 +214,8 @@ fn only_what_a_template_uses_has_to_be_text() {
         write(
             "r.rhai",
             &format!(
-                "let p = params(#{{ data: \"\", model: \"\" }}); model::load(p.model); let t = data::load(p.data, #{{ template: {template} {more} }}); print(t.train.len);"
+                "let p = params(#{{ data: \"\", model: \"\" }}); model::load(p.model); let t = \
+                 data::load(p.data, #{{ template: {template} {more} }}); print(t.train.len);"
             ),
         )
     };
@@ -233,7 +240,8 @@ fn streams_are_lines_whatever_they_are_called() {
     let Some(model) = model() else { return };
     let home = tempfile::tempdir().unwrap();
     let script = home.path().join("r.rhai");
-    let body = "let p = params(#{ data: \"\", model: \"\" }); model::load(p.model); let t = data::load(p.data, #{ stream: true }); print(t.train.len);";
+    let body = "let p = params(#{ data: \"\", model: \"\" }); model::load(p.model); let t = \
+                data::load(p.data, #{ stream: true }); print(t.train.len);";
     fs::write(&script, body).unwrap();
     let run = |name: &str, bytes: &[u8]| {
         let data = home.path().join(name);

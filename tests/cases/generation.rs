@@ -119,16 +119,19 @@ fn notes(home: &Path) {
     for (model, words) in [
         (
             "ends3",
-            "by its generation_config.json, as in transformers, a generated text ends at `</s>`, not at `<|eot|>`",
+            "by its generation_config.json, as in transformers, a generated text ends at `</s>`, \
+             not at `<|eot|>`",
         ),
         (
             "ends4",
-            "by its generation_config.json, as in transformers, a generated text ends at no token, not at `</s>`, `<|eot|>`",
+            "by its generation_config.json, as in transformers, a generated text ends at no token, \
+             not at `</s>`, `<|eot|>`",
         ),
         ("ends5", "generation_config.json sets `temperature` 0.6 for sampling"),
         (
             "ends7",
-            "by its config.json, as in transformers, a generated text ends at no token, not at `</s>`",
+            "by its config.json, as in transformers, a generated text ends at no token, not at \
+             `</s>`",
         ),
         ("ends8", "`eos_token_id` -1 is no token of the vocabulary"),
     ] {
@@ -150,7 +153,8 @@ fn notes(home: &Path) {
         r#"{"eos_token_id": [2, 3], "repetition_penalty": 1.3, "encoder_repetition_penalty": 1.5, "do_sample": true, "top_p": 0.9, "strange": 1}"#,
     );
     told(home, "ends0", &[&one]).says(&[
-        "generation_config.json sets `repetition_penalty` 1.3, `encoder_repetition_penalty` 1.5, which only transformers follows",
+        "generation_config.json sets `repetition_penalty` 1.3, `encoder_repetition_penalty` 1.5, \
+         which only transformers follows",
         "generation_config.json sets `do_sample` true, `top_p` 0.9 for sampling",
         "generation_config.json has `strange`, which is not known here",
     ]);

@@ -246,7 +246,8 @@ fn keys_that_change_what_is_learnt_are_worded_or_refused() {
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>",
         "⟦Yes<|im_end|>⟧",
     ]);
-    let before = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is snow?<|im_end|>\n<|im_start|>assistant\n⟦White.<|im_end|>⟧\n";
+    let before = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is \
+                  snow?<|im_end|>\n<|im_start|>assistant\n⟦White.<|im_end|>⟧\n";
     shown("history", "chat").unwrap().says(&[
         before,
         "<|im_start|>user\nAnd fire?<|im_end|>\n<|im_start|>assistant\n⟦Hot.<|im_end|>⟧",
@@ -269,7 +270,8 @@ fn columns_beside_the_used_ones_are_named_once() {
     let home = tempfile::tempdir().unwrap();
     let row = |n: usize| {
         format!(
-            "{{\"instruction\": \"Hi {n}\", \"input\": \"\", \"output\": \"Yes\", \"text\": \"Below … Yes\", \"id\": {n}, \"mood\": \"x\"}}\n"
+            "{{\"instruction\": \"Hi {n}\", \"input\": \"\", \"output\": \"Yes\", \"text\": \
+             \"Below … Yes\", \"id\": {n}, \"mood\": \"x\"}}\n"
         )
     };
     std::fs::write(home.path().join("train.jsonl"), (0..3).map(row).collect::<String>()).unwrap();

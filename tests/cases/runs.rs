@@ -215,7 +215,8 @@ fn a_run_that_noted_no_folder_goes_on() {
 fn a_recipe_goes_on_with_a_run_from_any_folder() {
     let Some(home) = begun() else { return };
     let home = home.path();
-    let body = "let p = params(#{ run: \"\", base: \"\" }); let model = model::from_run(p.run); model.save(\"model\");";
+    let body = "let p = params(#{ run: \"\", base: \"\" }); let model = model::from_run(p.run); \
+                model.save(\"model\");";
     fs::write(home.join("b/on.rhai"), body).unwrap();
     fs::write(home.join("b/based.rhai"), body.replace("(p.run)", "(p.run, #{ base: p.base })"))
         .unwrap();

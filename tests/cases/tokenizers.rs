@@ -80,8 +80,10 @@ fn models(home: &Path, right: &Value) {
     ]);
     eval(home, "models/larger", "held.jsonl", &[])
         .refused(3, &["held.jsonl` line 1", "`[PAD]` is token", "rows"]);
-    let train = "let p = params(#{ model: \"\", data: \"\" }); let m = model::load(p.model); let t = data::load(p.data); \
-                 let b = m.booster(#{ layers: [0] }); b.fit(t.train, #{ steps: 1, optimizer: adamw(#{ lr: 0.001 }) });";
+    let train = "let p = params(#{ model: \"\", data: \"\" }); let m = model::load(p.model); let t \
+        = data::load(p.data); \
+                 let b = m.booster(#{ layers: [0] }); b.fit(t.train, \
+                 #{ steps: 1, optimizer: adamw(#{ lr: 0.001 }) });";
     std::fs::write(home.join("train.rhai"), train).unwrap();
     let path = |name: &str| home.join(name).display().to_string();
     let trained = recipe(
@@ -92,7 +94,8 @@ fn models(home: &Path, right: &Value) {
     trained.refused(3, &["`[PAD]` is token"]);
     xgbrun(home, &["eval", "models/flag", "--data", "texts.jsonl"]).says(&[
         "`add_bos_token`: true, and tokenizer.json puts none before a text",
-        "texts are split by the rules of the class GPT2Tokenizer, as in transformers 5, and not by pre_tokenizer of tokenizer.json",
+        "texts are split by the rules of the class GPT2Tokenizer, as in transformers 5, and not by \
+         pre_tokenizer of tokenizer.json",
     ]);
 }
 
@@ -194,7 +197,8 @@ fn an_end_token_without_a_row_is_refused() {
         let script = home.path().join("r.rhai");
         let body = format!(
             "let p = params(#{{ model: \"\", data: \"\" }}); let m = model::load(p.model); \
-             let d = data::load(p.data, #{{ template: #{{ {template} }} }}); let b = m.booster(#{{ layers: [0], rank: 1 }}); \
+             let d = data::load(p.data, #{{ template: #{{ {template} }} }}); let b = m.booster(#{{ \
+             layers: [0], rank: 1 }}); \
              b.fit(d.train, #{{ steps: 1, optimizer: adamw(#{{ lr: 0.001 }}) }});"
         );
         std::fs::write(&script, body).unwrap();
@@ -307,7 +311,8 @@ fn chat_templates_are_found_and_dated() {
     }
     let talk = r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Snow."}]}"#;
     std::fs::write(home.path().join("talk.jsonl"), talk).unwrap();
-    let worded = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    let worded = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if \
+                  add_generation_prompt %}assistant: {% endif %}";
     let settings = |template: Value| {
         let settings = serde_json::json!({"bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|pad|>", "chat_template": template});
         std::fs::write(model.join("tokenizer_config.json"), settings.to_string()).unwrap();

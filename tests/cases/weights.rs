@@ -21,7 +21,8 @@ const REFUSED: [(&str, &str); 16] = [
     ("gptq", "quantised (GPTQ or AWQ)"),
     (
         "index-of-nothing",
-        "the index names the tensor `lm_head.weight` in `model-00001-of-00002.safetensors`, which does not have it",
+        "the index names the tensor `lm_head.weight` in `model-00001-of-00002.safetensors`, which \
+         does not have it",
     ),
     ("int8", "stored as I8"),
     ("more-layers", "`model.layers.3.input_layernorm.weight` (and 8 more)"),

@@ -176,7 +176,8 @@ pub fn items(first: usize, count: usize) -> Value {
         let (one, two, answer) =
             if n.is_multiple_of(2) { (right, wrong, "answer1") } else { (wrong, right, "answer2") };
         json!({
-            "instruction": format!("Which is {right} {n}?\n\nAnswer1: {one} Answer2: {two}\n\nAnswer format: answer1/answer2"),
+            "instruction": format!("Which is {right} {n}?\n\nAnswer1: {one} Answer2: \
+                                    {two}\n\nAnswer format: answer1/answer2"),
             "input": "", "output": format!("the correct answer is {answer}"), "answer": answer,
         })
     };
@@ -191,7 +192,8 @@ pub fn write_task(folder: &Path) {
 }
 
 /// The text of test.txt.
-pub const TEXT: &str = "Snow is not warm, and sand is not wet.\nThe answer that the task describes is: fire, wood, iron; 3 × 7 = 21.\n";
+pub const TEXT: &str = "Snow is not warm, and sand is not wet.\nThe answer that the task describes \
+                        is: fire, wood, iron; 3 × 7 = 21.\n";
 
 /// Writes train.txt (24 short documents) and test.txt, whose measure is a likelihood.
 pub fn write_text(folder: &Path) {

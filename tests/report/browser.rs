@@ -66,7 +66,8 @@ fn measured(page: &str, widths: &[u32], dark: bool) -> Option<(Vec<Value>, Strin
         )
     };
     let frames: String = widths.iter().map(frame).collect();
-    let head = "<!DOCTYPE html><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\">";
+    let head = "<!DOCTYPE html><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light \
+                dark\">";
     let file = home.path().join("probe.html");
     fs::write(&file, format!("{head}<pre id=\"found\"></pre>{frames}<script>{MEASURE}</script>"))
         .unwrap();

@@ -64,7 +64,8 @@ fn number(cell: &str) -> f64 {
 fn sound(page: &str) -> Node {
     let root = markup::read(page);
     let known = [
-        "html head meta title style body main header p h1 h2 div dl dt dd span section figure figcaption details summary table thead tbody",
+        "html head meta title style body main header p h1 h2 div dl dt dd span section figure \
+         figcaption details summary table thead tbody",
         "tr th td svg g path line rect circle polygon text ul li pre code",
     ];
     for node in root.all("*") {
@@ -243,7 +244,8 @@ fn likelihood_is_shown_where_there_is_no_accuracy() {
 
 #[test]
 fn nothing_in_a_run_can_write_into_the_page() {
-    let hostile = "</code></pre></title></style><script src=\"http://x\">alert('1')</script><img src=x onerror=\"a\"> &lt; \u{0}\u{1b}[31m \u{202e}";
+    let hostile = "</code></pre></title></style><script src=\"http://x\">alert('1')</script><img \
+                   src=x onerror=\"a\"> &lt; \u{0}\u{1b}[31m \u{202e}";
     let shown = hostile.replace(['\u{0}', '\u{1b}', '\u{202e}'], "\u{fffd}");
     let mut fixture = Fixture { recipe: hostile.into(), ..Fixture::default() };
     for key in ["engine", "recipe", "device", "dtype", "kernels", "seed"] {

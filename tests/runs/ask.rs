@@ -88,7 +88,8 @@ fn a_question_is_answered_before_halfway_and_after() {
 fn kept_boosters_give_the_runs_weights() {
     let home = Home::new();
     let dense = "let d = model.booster(#{ kind: \"dense\", layers: [1], embedding: true }); \
-                 d.fit(task.train, #{ steps: 3, optimizer: adamw(#{ lr: 0.01 }) }); model.merge(d, 0.5);";
+                 d.fit(task.train, #{ steps: 3, optimizer: adamw(#{ lr: 0.01 }) }); model.merge(d, \
+                 0.5);";
     for (out, body) in [("low-rank", BOOST.to_string()), ("both", format!("{BOOST}{dense}"))] {
         let run = home.recipe(&body, out, &[]).good();
         let kept = Kept::open(&run.out).unwrap();

@@ -70,7 +70,8 @@ fn full_fine_tuning_is_reproducible() {
     let home = Home::new();
     let body = "let b = model.booster(#{ kind: \"dense\", layers: model.layers, embedding: true, norms: true, head: true }); \
                 print(b.parameters == model.parameters); \
-                let fit = b.fit(task.train, #{ steps: 6, batch: 2, accumulate: 2, optimizer: adamw(#{ lr: 0.01 }) }); \
+                let fit = b.fit(task.train, \
+                #{ steps: 6, batch: 2, accumulate: 2, optimizer: adamw(#{ lr: 0.01 }) }); \
                 print(fit.last_loss < fit.first_loss); model.merge(b); model.save(\"model\");";
     let run =
         |out: &str| -> Ran { home.file(Path::new("full.rhai"), out, &["-p", "data=text"]).good() };

@@ -69,7 +69,8 @@ fn json(path: PathBuf) -> Value {
 fn the_first_finishes_the_step_and_leaves_a_whole_folder() {
     let home = Home::new();
     let body = "let b = model.booster(#{ layers: [0, 2] }); model.evaluate(task.test);
-        try { b.fit(task.train, #{ steps: 1000000, optimizer: sgd(#{ lr: 0.0 }) }); } catch { } model.save(\"model\");";
+        try { b.fit(task.train, #{ steps: 1000000, optimizer: sgd(#{ lr: 0.0 }) }); } catch { } \
+        model.save(\"model\");";
     let (child, out) = start(&home, body, "run");
     let lines =
         || fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
@@ -120,7 +121,8 @@ fn a_run_that_ends_by_itself_was_not_interrupted() {
 #[test]
 fn long_natives_notice_it() {
     let home = Home::new();
-    let many = "let texts = []; for i in 0..2000 { texts.push(`Snow ${i}`); } model.generate(texts, #{ max_tokens: 400, beams: 4 });";
+    let many = "let texts = []; for i in 0..2000 { texts.push(`Snow ${i}`); } \
+                model.generate(texts, #{ max_tokens: 400, beams: 4 });";
     let measured = "loop { model.evaluate(task.test, #{ protocol: \"llm-adapters\" }); }";
     for (name, body) in [("generate", many), ("evaluate", measured)] {
         let (mut child, out) = start(&home, body, name);
@@ -140,7 +142,8 @@ fn long_natives_notice_it() {
 #[test]
 fn the_second_ends_the_process_at_once() {
     let home = Home::new();
-    let body = "model.booster(#{ layers: [0] }).fit(task.train, #{ steps: 3, batch: 1, accumulate: 60000, optimizer: sgd(#{ lr: 0.0 }) });";
+    let body = "model.booster(#{ layers: [0] }).fit(task.train, #{ steps: 3, batch: 1, accumulate: \
+                60000, optimizer: sgd(#{ lr: 0.0 }) });";
     let (mut child, out) = start(&home, body, "run");
     wait("the model was not loaded", || out.join("metrics.jsonl").exists());
     std::thread::sleep(Duration::from_millis(500));

@@ -38,7 +38,8 @@ fn saved_models_and_boosters_load_in_transformers_and_peft() {
         let home = Home::with(&tiny);
         let (run, printed) = variants::boost(&home, &[]);
         let body = "let b = model.booster(#{ layers: [1, 0], targets: [\"k_proj\", \"o_proj\", \"up_proj\"], rank: 2, alpha: 3.0 }); \
-                    b.fit(task.train, #{ steps: 6, optimizer: adamw(#{ lr: 0.05 }) }); b.save(\"adapter\"); \
+                    b.fit(task.train, #{ steps: 6, optimizer: adamw(#{ lr: 0.05 }) }); \
+                    b.save(\"adapter\"); \
                     print(model.evaluate(task.test, #{ booster: b }).nll);";
         let boosted = home.recipe(body, "boosted", &["-p", "data=text"]).good();
         let base = home.path().join("model");
@@ -67,10 +68,12 @@ fn saved_models_and_boosters_load_in_transformers_and_peft() {
 fn a_model_out_of_a_gguf_file_is_one_for_transformers() {
     let (Some(python), Some(gguf)) = (python(), common::model(common::GGUF)) else { return };
     let home = Home::new();
-    let text = "The history of bread: in 1850, 3 of 4 households baked at home (mostly rye).\n\n  def f(x):\n\treturn x + 12\n";
+    let text = "The history of bread: in 1850, 3 of 4 households baked at home (mostly rye).\n\n  \
+                def f(x):\n\treturn x + 12\n";
     std::fs::write(home.path().join("test.txt"), text).unwrap();
     let model = format!("model={}", gguf.display());
-    let body = "model.save(\"model\"); print(model.evaluate(task.test).nll); print(model.evaluate(task.test).tokens);";
+    let body = "model.save(\"model\"); print(model.evaluate(task.test).nll); \
+                print(model.evaluate(task.test).tokens);";
     let run = home.recipe(body, "run", &["-p", &model, "-p", "data=test.txt"]).good();
     let printed: Vec<f64> = run.said.lines().map(number).collect();
     let saved = run.out.join("model");
@@ -105,7 +108,8 @@ fn a_peft_adapter_measures_as_in_pytorch() {
     std::fs::write(home.path().join("test.jsonl"), rows).unwrap();
     let grants = [format!("model={}", model.display()), format!("adapter={}", adapter.display())];
     let body = "let b = model.load_adapter(p.adapter); print(model.evaluate(task.test).nll); \
-                print(model.evaluate(task.test, #{ booster: b }).nll); model.merge(b); print(model.evaluate(task.test).nll);";
+                print(model.evaluate(task.test, #{ booster: b }).nll); model.merge(b); \
+                print(model.evaluate(task.test).nll);";
     let lines =
         home.printed(body, "run", &["-p", &grants[0], "-p", &grants[1], "-p", "data=test.jsonl"]);
     let wanted =

@@ -103,7 +103,8 @@ pub fn stopped(home: &Home, from: &str, out: &str, count: usize) {
 fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
     let home = Home::new();
     // A run whose booster is cut.
-    let broken = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 1, optimizer: sgd(#{ lr: 0.1 }) }); model.merge(b);";
+    let broken = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 1, \
+                  optimizer: sgd(#{ lr: 0.1 }) }); model.merge(b);";
     let booster = home.recipe(broken, "broken", &[]).good().out.join("boosters/0000.safetensors");
     let bytes = fs::read(&booster).unwrap();
     fs::write(&booster, &bytes[..bytes.len() - 7]).unwrap();
@@ -325,7 +326,8 @@ fn a_run_goes_on_as_it_began() {
             "lr: 0.03",
             "lr: 0.02",
             10,
-            "another `optimizer.lr` than when the run went through this place: it was 0.03 and is 0.02",
+            "another `optimizer.lr` than when the run went through this place: it was 0.03 and is \
+             0.02",
         ),
         (
             "steps: 3",
@@ -343,14 +345,16 @@ fn a_run_goes_on_as_it_began() {
             "model.evaluate(task.test);",
             "",
             19,
-            "`model.booster` is called here, but when the run went through this place it called `model.evaluate`",
+            "`model.booster` is called here, but when the run went through this place it called \
+             `model.evaluate`",
         ),
         ("task.test, #{ booster", "task.train, #{ booster", 14, "another `set.split` than"),
         (
             "data::load(p.data, #{ })",
             "data::load(p.data, #{ max_length: 99 })",
             4,
-            "another `max_length` than when the run went through this place: it was not there and is 99",
+            "another `max_length` than when the run went through this place: it was not there and \
+             is 99",
         ),
     ] {
         let run = edit(old, new);
@@ -429,8 +433,10 @@ fn a_run_that_has_ended_is_left_and_from_a_round_it_is_done_anew() {
     assert_eq!(resume(&home, "whole", &[]).code, Some(0), "it is as it was");
 
     // More rounds than it was begun with, as users of XGBoost go on training.
-    let recipe = "let p = params(#{ model: \"\", data: \"\", rounds: 2 }); let model = model::load(p.model); let task = data::load(p.data, #{ });
-        for round in 0..p.rounds { let b = model.booster(#{ layers: [round % 3] }); b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) }); model.merge(b); }
+    let recipe = "let p = params(#{ model: \"\", data: \"\", rounds: 2 }); let model = \
+        model::load(p.model); let task = data::load(p.data, #{ });
+        for round in 0..p.rounds \
+        { let b = model.booster(#{ layers: [round % 3] }); b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) }); model.merge(b); }
         print(model.digest());";
     fs::write(home.path().join("more.rhai"), recipe).unwrap();
     let four = home.file(Path::new("more.rhai"), "four", &["-p", "rounds=4"]).lines();
@@ -483,7 +489,8 @@ fn a_run_keeps_its_modules() {
 #[test]
 fn one_process_works_on_a_run() {
     let home = Home::new();
-    let body = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 1000000, optimizer: sgd(#{ lr: 0.0 }) });";
+    let body = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 1000000, \
+                optimizer: sgd(#{ lr: 0.0 }) });";
     fs::write(home.path().join("long.rhai"), format!("{HEAD}{body}")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
     command.current_dir(home.path()).args([

@@ -70,8 +70,13 @@ fn two_hundred_boosters_are_their_sum_rounded_once() {
         open(folder.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::BF16).unwrap()
     };
     let loaded = load();
-    let ids =
-        loaded.tokenizer.encode("Bread is baked from flour, water and salt. The first loaves were flat, and baked on hot stones.").unwrap();
+    let ids = loaded
+        .tokenizer
+        .encode(
+            "Bread is baked from flour, water and salt. The first loaves were flat, and baked on \
+             hot stones.",
+        )
+        .unwrap();
     let (mut exact, mut naive) = (loaded.model, load().model);
     naive.set_merge_mode(MergeMode::Naive);
     let before = numbers(&exact);
@@ -121,7 +126,8 @@ fn two_hundred_boosters_are_their_sum_rounded_once() {
     }
     let share = |n: u64| n as f64 / all as f64;
     println!(
-        "{BOOSTERS} boosters, {all} weights: not the rounded sum {}, share of naive merges that are {:.3}",
+        "{BOOSTERS} boosters, {all} weights: not the rounded sum {}, share of naive merges that \
+         are {:.3}",
         all - same,
         share(naive_same)
     );
@@ -144,7 +150,8 @@ fn a_run_says_what_rounding_lost_and_naive_runs_are_told_apart() {
         format!(
             "let p = params(#{{ model: \"\", data: \"\" }}); let task = data::load(p.data, #{{ }});
             let m = model::load(p.model, #{{ merge_mode: \"{mode}\" }});
-            for round in 0..12 {{ let b = m.booster(#{{ layers: [0, 1] }}); b.fit(task.train, #{{ steps: 2, optimizer: adamw(#{{ lr: 1e-4 }}) }}); m.merge(b); }}
+            for round in 0..12 {{ let b = m.booster(#{{ layers: [0, 1] }}); b.fit(task.train, #{{ \
+            steps: 2, optimizer: adamw(#{{ lr: 1e-4 }}) }}); m.merge(b); }}
             print(m.digest()); m.replay(); print(m.digest());"
         )
     };

@@ -74,7 +74,14 @@ model.booster(#{{ layers: [1] }}).fit(task.train, #{{ steps: 1, optimizer: sgd(#
 model.save("saved");"#
     );
     let recipe = home.path().join("own.rhai");
-    fs::write(&recipe, format!("let p = params(#{{ model: \"\", data: \"\" }});\nlet model = model::load(p.model);\n{body}")).unwrap();
+    fs::write(
+        &recipe,
+        format!(
+            "let p = params(#{{ model: \"\", data: \"\" }});\nlet model = \
+             model::load(p.model);\n{body}"
+        ),
+    )
+    .unwrap();
     let run = home.file(&recipe, "own", &["-p", "data=table"]).good();
     for part in ["`table/train.tsv` line ", "True?", "⟦", "✓ \""] {
         assert!(run.said.contains(part), "{part} in {}", run.said);
@@ -116,7 +123,14 @@ fn a_measure_of_rows_on_disk_reads_only_what_is_asked_for() {
     let body = r#"let s = data::load(p.data, #{ stream: true }).train; print(s.len);
 print(model.evaluate(s, #{ items: 3 }).tokens); print(model.evaluate(s.take(3)).tokens); model.evaluate(s);"#;
     let recipe = home.path().join("part.rhai");
-    fs::write(&recipe, format!("let p = params(#{{ model: \"\", data: \"\" }}); let model = model::load(p.model);\n{body}")).unwrap();
+    fs::write(
+        &recipe,
+        format!(
+            "let p = params(#{{ model: \"\", data: \"\" }}); let model = \
+             model::load(p.model);\n{body}"
+        ),
+    )
+    .unwrap();
     let run = home.file(&recipe, "part", &["-p", "data=lines.jsonl"]);
     let lines: Vec<&str> = run.said.lines().collect();
     assert_eq!((lines[0], lines[1] == lines[2], run.code), ("21", true, Some(3)), "{}", run.said);
@@ -212,8 +226,10 @@ fn figures_count_labels_and_duplicates() {
     let recipe = home.path().join("stats.rhai");
     let body = format!(
         "{TABLE}let p = params(#{{ model: \"\", data: \"\" }}); let model = model::load(p.model);\n\
-         options.splits.validation = \"dev.tsv\"; options.splits.remove(\"test\");\nlet s = data::load(p.data, options).stats(model);\n\
-         print(\"---\"); print(s.table.train.labels.to_json()); print(s.table.validation.duplicates.to_json()); print(s.table.train.duplicates.within);"
+         options.splits.validation = \"dev.tsv\"; options.splits.remove(\"test\");\nlet s = \
+         data::load(p.data, options).stats(model);\n\
+         print(\"---\"); print(s.table.train.labels.to_json()); \
+         print(s.table.validation.duplicates.to_json()); print(s.table.train.duplicates.within);"
     );
     fs::write(&recipe, body).unwrap();
     let said = home.file(&recipe, "stats", &["-p", "data=table"]).good().said;
@@ -230,22 +246,39 @@ fn what_is_asked_of_sets_wrongly_is_told() {
     let home = home();
     for (i, (body, wanted)) in [
         ("task.train.take(0);", "error: a number of items is 1 or more, found 0\n"),
-        ("task.train.show(model, 999);", "error: there is no item 999; the set has 27, from 0 on\n"),
-        ("data::mix([task.train], [0]);", "error: `data::mix` needs a weight above 0 for each of its sets: 1 sets, 0 such weights\n"),
-        ("data::mix([1], [1]);", "error: `data::mix` mixes sets, such as `task.train`; element 0 of its list is none\n"),
-        ("data::load(p.data, #{ format: \"cvs\" });", "error: unknown format `cvs`; did you mean `csv`?\n"),
+        (
+            "task.train.show(model, 999);",
+            "error: there is no item 999; the set has 27, from 0 on\n",
+        ),
+        (
+            "data::mix([task.train], [0]);",
+            "error: `data::mix` needs a weight above 0 for each of its sets: 1 sets, 0 such \
+             weights\n",
+        ),
+        (
+            "data::mix([1], [1]);",
+            "error: `data::mix` mixes sets, such as `task.train`; element 0 of its list is none\n",
+        ),
+        (
+            "data::load(p.data, #{ format: \"cvs\" });",
+            "error: unknown format `cvs`; did you mean `csv`?\n",
+        ),
         (
             "data::load(p.data, #{ template: #{ prompt: \"{{ a\", answer: \"b\" } });",
             "error: option `prompt` of `template`, line 1: syntax error",
         ),
-        ("data::load(p.data, #{ template: #{ promt: \"a\" } });", "error: unknown option `promt` of `template`; did you mean `prompt`?\n"),
+        (
+            "data::load(p.data, #{ template: #{ promt: \"a\" } });",
+            "error: unknown option `promt` of `template`; did you mean `prompt`?\n",
+        ),
         (
             "data::load(p.data, #{ splits: #{ train: 3 } });",
             "error: option `splits.train` of `data::load` must be a string, found 3 (int)\n",
         ),
         (
             "data::load(p.data, #{ splits: #{ train: \"../x.json\" } });",
-            "error: `splits` names `../x.json` for `train`; expected the name of a file below the data folder\n",
+            "error: `splits` names `../x.json` for `train`; expected the name of a file below the \
+             data folder\n",
         ),
         (
             "model.evaluate(task.test, #{ protocol: \"llm_adapters\" });",

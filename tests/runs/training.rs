@@ -9,7 +9,8 @@ fn losses(home: &Home, out: &str, options: &str) -> Vec<f64> {
 
 fn fitted(home: &Home, out: &str, options: &str) -> crate::harness::Ran {
     let body = format!(
-        "let b = model.booster(#{{ layers: [0, 2], rank: 2 }}); b.fit(task.train, #{{ steps: 6, {options} }});"
+        "let b = model.booster(#{{ layers: [0, 2], rank: 2 }}); b.fit(task.train, #{{ steps: 6, \
+         {options} }});"
     );
     home.recipe(&body, out, &["-p", "data=text"]).good()
 }
@@ -100,7 +101,8 @@ fn the_data_go_on_from_booster_to_booster() {
     let home = Home::new();
     let fit = |steps| {
         format!(
-            "model.booster(#{{ layers: [1] }}).fit(task.train, #{{ steps: {steps}, batch: 3, optimizer: sgd(#{{ lr: 0.0 }}) }});"
+            "model.booster(#{{ layers: [1] }}).fit(task.train, #{{ steps: {steps}, batch: 3, \
+             optimizer: sgd(#{{ lr: 0.0 }}) }});"
         )
     };
     let run = |out, body: String| home.recipe(&body, out, &["-p", "data=text"]).good().losses();
@@ -134,7 +136,8 @@ fn a_loss_that_is_no_number_ends_the_run() {
 #[test]
 fn a_model_that_measures_no_number_is_not_passed_on() {
     let home = Home::new();
-    let body = "let b = model.booster(#{ layers: [0, 2] }); b.fit(task.train, #{ steps: 1, optimizer: sgd(#{ lr: 1e30 }) }); \
+    let body = "let b = model.booster(#{ layers: [0, 2] }); b.fit(task.train, \
+        #{ steps: 1, optimizer: sgd(#{ lr: 1e30 }) }); \
                 model.merge(b); model.evaluate(task.test); model.save(\"model\");";
     for data in ["text", "data"] {
         let run = home.recipe(body, &format!("run-{data}"), &["-p", &format!("data={data}")]);
@@ -163,10 +166,12 @@ fn a_model_that_measures_no_number_is_not_passed_on() {
 #[test]
 fn a_booster_saved_is_the_booster() {
     let home = Home::new();
-    let measure = "print(model.evaluate(task.test).nll); print(model.evaluate(task.test, #{ booster: b }).nll); model.merge(b, 0.5); \
+    let measure = "print(model.evaluate(task.test).nll); print(model.evaluate(task.test, \
+        #{ booster: b }).nll); model.merge(b, 0.5); \
                    print(model.evaluate(task.test).nll);";
     let made = "let b = model.booster(#{ layers: [0, 2], targets: [\"q_proj\", \"down_proj\"], rank: 2, alpha: 3.0 }); \
-                b.fit(task.train, #{ steps: 8, optimizer: adamw(#{ lr: 0.05 }) }); b.save(\"adapter\");";
+                b.fit(task.train, #{ steps: 8, optimizer: adamw(#{ lr: 0.05 }) }); \
+                b.save(\"adapter\");";
     let first = home.printed(&format!("{made} {measure}"), "first", &["-p", "data=text"]);
     let loaded = "let b = model.load_adapter(p.adapter); print(b.layers);";
     let grant = ["-p", "data=text", "-p", "adapter=first/adapter"];
@@ -175,7 +180,8 @@ fn a_booster_saved_is_the_booster() {
 
     let merge = |eta: &str, out: &str| {
         let body = format!(
-            "let b = model.load_adapter(p.adapter); model.merge(b, {eta}); print(model.evaluate(task.test).nll);"
+            "let b = model.load_adapter(p.adapter); model.merge(b, {eta}); \
+             print(model.evaluate(task.test).nll);"
         );
         number(&home.printed(&body, out, &grant)[0])
     };
@@ -189,8 +195,10 @@ fn a_booster_saved_is_the_booster() {
 #[test]
 fn a_booster_over_the_model_is_not_recorded_and_not_kept() {
     let home = Home::new();
-    let body = "let b = model.booster(#{ layers: [1] }); b.fit(task.train, #{ steps: 4, optimizer: adamw(#{ lr: 0.1 }) }); \
-                let before = model.evaluate(task.test).nll; model.evaluate(task.test, #{ booster: b }); \
+    let body = "let b = model.booster(#{ layers: [1] }); b.fit(task.train, \
+        #{ steps: 4, optimizer: adamw(#{ lr: 0.1 }) }); \
+                let before = model.evaluate(task.test).nll; model.evaluate(task.test, \
+                #{ booster: b }); \
                 print(before == model.evaluate(task.test).nll); print(model.round);";
     let run = home.recipe(body, "run", &["-p", "data=text"]).good();
     assert_eq!(run.said, "true\n0\n");

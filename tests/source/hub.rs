@@ -99,7 +99,12 @@ fn serve(path: &str, range: Option<String>, files: &BTreeMap<String, Vec<u8>>) -
             files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
         let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
         return Some(
-            format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes(),
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: \
+                 {}\r\n\r\n{body}",
+                body.len()
+            )
+            .into_bytes(),
         );
     }
     let path = path.strip_prefix("/datasets").unwrap_or(path);
@@ -113,7 +118,8 @@ fn serve(path: &str, range: Option<String>, files: &BTreeMap<String, Vec<u8>>) -
     let to = to.parse().unwrap_or(bytes.len() - 1).min(bytes.len() - 1);
     let body = &bytes[from..=to];
     let head = format!(
-        "HTTP/1.1 206 Partial Content\r\netag: \"{}-{}\"\r\nx-repo-commit: {COMMIT}\r\naccept-ranges: bytes\r\n\
+        "HTTP/1.1 206 Partial Content\r\netag: \"{}-{}\"\r\nx-repo-commit: \
+            {COMMIT}\r\naccept-ranges: bytes\r\n\
          content-range: bytes {from}-{to}/{}\r\ncontent-length: {}\r\n\r\n",
         name.replace('.', "-"),
         bytes.len(),
@@ -236,7 +242,8 @@ fn what_the_hub_refuses_is_told_apart() {
     assert_eq!(
         message,
         format!(
-            "{end} refuses `owner/tiny` (status 401): it needs a token, or there is no such repository"
+            "{end} refuses `owner/tiny` (status 401): it needs a token, or there is no such \
+             repository"
         )
     );
     assert!(hint.contains("HF_TOKEN"));
@@ -382,13 +389,15 @@ fn a_data_set_without_splits_is_named() {
         assert_eq!(class_of(&error), Class::Data);
         error.to_string().replace(&server.endpoint, "HUB")
     };
-    let none = "`owner/tiny` on HUB has no files of splits (train, validation, test) in its root, in `data` or in `default`";
+    let none = "`owner/tiny` on HUB has no files of splits (train, validation, test) in its root, \
+                in `data` or in `default`";
     assert_eq!(refused(&["README.md", "train.py", "en/train.json"]), none);
     assert_eq!(
         refused(&["train.csv", "train.json"]),
         "data folder `owner/tiny` has two files for train: `train.csv` and `train.json`"
     );
-    let lacking = "data folder `owner/tiny` has shards of train (`train-00000-of-00002.csv`), but lacks number 1 of 2, counted from 0";
+    let lacking = "data folder `owner/tiny` has shards of train (`train-00000-of-00002.csv`), but \
+                   lacks number 1 of 2, counted from 0";
     assert_eq!(refused(&["data/train-00000-of-00002.csv"]), lacking);
 }
 

@@ -88,7 +88,8 @@ fn safetensors_are_read() {
     assert_eq!(tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap(), floats(6));
 
     let error = data_error(source.load("ids", DType::F32, &Device::Cpu));
-    let words = "m.safetensors`: tensor `ids` is stored as I64; weights are read from F64, F32, F16, BF16, F8_E4M3 and F8_E5M2";
+    let words = "m.safetensors`: tensor `ids` is stored as I64; weights are read from F64, F32, \
+                 F16, BF16, F8_E4M3 and F8_E5M2";
     assert!(error.ends_with(words), "{error}");
     assert_eq!(
         data_error(source.load("a.weihgt", DType::F32, &Device::Cpu)),

@@ -145,7 +145,8 @@ impl<'a> Carry<'a> {
                 if part == Part::Magnitude { "lora_magnitude_vector" } else { "lora_B.bias" };
             match (parts.contains_key(&part), asked) {
                 (true, false) => bail_data!(
-                    "it has a `{tensor}` of `{module}`, but `{key}` is not set: PEFT would not load it"
+                    "it has a `{tensor}` of `{module}`, but `{key}` is not set: PEFT would not \
+                     load it"
                 ),
                 (false, true) => {
                     bail_data!("`{key}` is true, but the file has no `{tensor}` of `{module}`")
@@ -182,7 +183,8 @@ impl<'a> Carry<'a> {
         let found = rank_of(module, shape(a), shape(b), size).map_err(Error::data)?;
         if found != rank {
             bail_data!(
-                "`r` and `rank_pattern` give `{module}` the rank {rank}, its factors have the rank {found}"
+                "`r` and `rank_pattern` give `{module}` the rank {rank}, its factors have the rank \
+                 {found}"
             );
         }
         let load = |name: Option<&String>| {
@@ -203,7 +205,8 @@ impl<'a> Carry<'a> {
         let inner = pair.a.dim(1)?;
         if rank > out.min(inner) {
             bail_data!(
-                "the rank {rank} of `{module}` is more than its {out} × {inner} weight has: it has no such start"
+                "the rank {rank} of `{module}` is more than its {out} × {inner} weight has: it has \
+                 no such start"
             );
         }
         let own = self.own(name)?;
@@ -225,13 +228,15 @@ impl<'a> Carry<'a> {
             _ => match start::olora(&own, rank)? {
                 Some(parts) => parts,
                 None => bail_data!(
-                    "columns of `{module}` depend on each other, so the start that OLoRA took out of it cannot be told"
+                    "columns of `{module}` depend on each other, so the start that OLoRA took out \
+                     of it cannot be told"
                 ),
             },
         };
         let kind = if self.config.start == Start::Pissa { "PiSSA" } else { "OLoRA" };
         let note = format!(
-            "its start ({kind}) is taken out of the weights: it is loaded as the LoRA of twice the rank that PEFT makes of it"
+            "its start ({kind}) is taken out of the weights: it is loaded as the LoRA of twice the \
+             rank that PEFT makes of it"
         );
         if !self.notes.contains(&note) {
             self.notes.push(note);
@@ -248,7 +253,10 @@ impl<'a> Carry<'a> {
                 "`lora_bias` is true: it gives `{module}` a bias, which the model does not have"
             );
             return Err(Error::data(message)
-                .hint("train without `lora_bias`, or measure it with peft, which cannot merge it either")
+                .hint(
+                    "train without `lora_bias`, or measure it with peft, which cannot merge it \
+                     either",
+                )
                 .into());
         }
         let own = match self.stored.whole.get(&name) {
@@ -301,9 +309,14 @@ impl<'a> Carry<'a> {
             let error =
                 format!("`{stored}` has shape {found:?}, the model's `{name}` has {want:?}");
             if [names::EMBEDDING, names::HEAD].contains(&name) && found.get(1) == want.get(1) {
-                return Err(Error::data(format!("{error}: the vocabulary was resized before it was trained"))
-                    .hint("resize the base in the same way (`model.resize_token_embeddings(…)`), save it with the tokenizer, and give that")
-                    .into());
+                return Err(Error::data(format!(
+                    "{error}: the vocabulary was resized before it was trained"
+                ))
+                .hint(
+                    "resize the base in the same way (`model.resize_token_embeddings(…)`), save it \
+                     with the tokenizer, and give that",
+                )
+                .into());
             }
             bail_data!("{error}");
         }
@@ -317,14 +330,18 @@ impl<'a> Carry<'a> {
     pub fn own(&self, name: &str) -> Result<Tensor> {
         match self.weights {
             Weights::Hollow => self.hollow(name),
-            Weights::Changed => {
-                Err(Error::usage("the adapter changes weights of the base as a whole, and boosters were merged into the model")
-                    .hint("load it before the first merge")
-                    .into())
-            }
+            Weights::Changed => Err(Error::usage(
+                "the adapter changes weights of the base as a whole, and boosters were merged into \
+                 the model",
+            )
+            .hint("load it before the first merge")
+            .into()),
             Weights::Base => {
                 let copies = self.model.copies(&BTreeSet::from([name.to_owned()]))?;
-                Ok(copies.into_values().next().ok_or_else(|| Error::data(format!("the model has no tensor `{name}`")))?)
+                Ok(copies
+                    .into_values()
+                    .next()
+                    .ok_or_else(|| Error::data(format!("the model has no tensor `{name}`")))?)
             }
         }
     }
@@ -364,7 +381,8 @@ impl<'a> Carry<'a> {
             (true, _) => {}
             (_, Start::Random) => {
                 bail_data!(
-                    "`init_lora_weights` is false, and the file has no factors of {}: PEFT would draw them",
+                    "`init_lora_weights` is false, and the file has no factors of {}: PEFT would \
+                     draw them",
                     some(&names)
                 )
             }
@@ -379,12 +397,14 @@ impl<'a> Carry<'a> {
     /// The error for what would part embedding and head.
     pub fn untied(&self, module: &str) -> anyhow::Error {
         let message = format!(
-            "it changes `{module}` alone, but the model ties embedding and head (`tie_word_embeddings`)"
+            "it changes `{module}` alone, but the model ties embedding and head \
+             (`tie_word_embeddings`)"
         );
         let hint = if self.config.tying {
             super::keys::ELSEWHERE
         } else {
-            "give the base a head of its own: `tie_word_embeddings` false, and `lm_head.weight` a copy of the embedding"
+            "give the base a head of its own: `tie_word_embeddings` false, and `lm_head.weight` a \
+             copy of the embedding"
         };
         Error::data(message).hint(hint).into()
     }

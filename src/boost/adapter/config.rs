@@ -9,8 +9,10 @@ use super::targets::{ByPattern, Targets, texts};
 use crate::error::Error;
 
 /// The way out where the start cannot be told from the adapter.
-const CONVERT: &str = "let peft convert it to plain LoRA: save the adapter once as it begins, with `init_lora_weights` set to \
-     true, and at the end `save_pretrained(…, path_initial_model_for_weight_conversion=…)` with the path of the first";
+const CONVERT: &str = "let peft convert it to plain LoRA: save the adapter once as it begins, with \
+    `init_lora_weights` set to \
+     true, and at the end `save_pretrained(…, path_initial_model_for_weight_conversion=…)` with \
+     the path of the first";
 
 /// What loading such an adapter does to the weights below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +108,11 @@ impl Config {
     /// Says what was passed over.
     fn note(&mut self, fields: &Fields) -> Result<(), Error> {
         if fields.flag("fan_in_fan_out")? {
-            self.notes.push("`fan_in_fan_out` is true, which says nothing of linear layers; PEFT passes over it too".into());
+            self.notes.push(
+                "`fan_in_fan_out` is true, which says nothing of linear layers; PEFT passes over \
+                 it too"
+                    .into(),
+            );
         }
         let dropout = fields.or("lora_dropout", 0.0, Value::as_f64)?;
         if dropout != 0.0 {
@@ -115,10 +121,18 @@ impl Config {
             ));
         }
         if fields.0.get("velora_config").is_some_and(|value| !value.is_null()) {
-            self.training.push("it was trained with VeLoRA, which compresses what a step keeps; training on does not".into());
+            self.training.push(
+                "it was trained with VeLoRA, which compresses what a step keeps; training on does \
+                 not"
+                .into(),
+            );
         }
         if fields.0.get("init_lora_weights").and_then(Value::as_str) == Some("mica") {
-            self.training.push("MiCA trains A alone; training on moves B too, unless `fit` is told to `freeze: \"B\"`".into());
+            self.training.push(
+                "MiCA trains A alone; training on moves B too, unless `fit` is told to `freeze: \
+                 \"B\"`"
+                    .into(),
+            );
         }
         Ok(())
     }
@@ -138,7 +152,8 @@ impl Config {
             && (self.dora || json.get("init_lora_weights").is_some_and(Value::is_string))
         {
             return Err(Error::data(
-                "`lora_bias` is true beside `use_dora` or a named `init_lora_weights`, which PEFT does not allow",
+                "`lora_bias` is true beside `use_dora` or a named `init_lora_weights`, which PEFT \
+                 does not allow",
             ));
         }
         Ok(())
@@ -165,8 +180,13 @@ fn kind(json: &Map<String, Value>) -> Result<(), Error> {
             .iter()
             .any(|key| json.contains_key(*key)) =>
         {
-            return Err(Error::data("it is an adapter of mlx-lm, whose factors lie and are named differently")
-                .hint("fuse it with `mlx_lm.fuse --model … --adapter-path … --save-path fused` and give the fused model"));
+            return Err(Error::data(
+                "it is an adapter of mlx-lm, whose factors lie and are named differently",
+            )
+            .hint(
+                "fuse it with `mlx_lm.fuse --model … --adapter-path … --save-path fused` and give \
+                 the fused model",
+            ));
         }
         None => {
             return Err(Error::data("its config has no `peft_type`, so it is no adapter of PEFT"));
@@ -177,7 +197,8 @@ fn kind(json: &Map<String, Value>) -> Result<(), Error> {
         Some(Value::String(task)) if task == "CAUSAL_LM" => Ok(()),
         Some(task) => {
             let message = format!(
-                "`task_type` is {}, but the model predicts next tokens: only \"CAUSAL_LM\" is known",
+                "`task_type` is {}, but the model predicts next tokens: only \"CAUSAL_LM\" is \
+                 known",
                 shown(task)
             );
             Err(Error::data(message)
@@ -202,21 +223,25 @@ fn start(value: Option<&Value>) -> Result<Start, Error> {
             "the components that were taken out of the weights are drawn anew each time (fast SVD)"
         }
         _ if name.starts_with("corda") => {
-            "the components that were taken out of the weights depend on data, which the adapter does not hold"
+            "the components that were taken out of the weights depend on data, which the adapter \
+             does not hold"
         }
         (_, "lora_ga") => {
-            "what was taken out of the weights depends on gradients, which the adapter does not hold"
+            "what was taken out of the weights depends on gradients, which the adapter does not \
+             hold"
         }
         (_, "loftq") => {
             let error = Error::data(
-                "`init_lora_weights` is \"loftq\": its factors are for weights that LoftQ quantised",
+                "`init_lora_weights` is \"loftq\": its factors are for weights that LoftQ \
+                 quantised",
             );
             return Err(error.hint(
                 "save the quantised base too, and give the adapter `init_lora_weights` true",
             ));
         }
         _ => {
-            let known = "true, false, \"gaussian\", \"orthogonal\", \"eva\", \"mica\", \"pissa\" and \"olora\"";
+            let known = "true, false, \"gaussian\", \"orthogonal\", \"eva\", \"mica\", \"pissa\" \
+                         and \"olora\"";
             return Err(Error::data(format!(
                 "`init_lora_weights` is {}; known are {known}",
                 shown(value)

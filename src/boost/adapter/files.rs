@@ -101,7 +101,8 @@ fn instead(folder: &Path, wanted: &Path) -> Result<()> {
             "`{}` holds a pickled `adapter_model.bin`, which is not read; save it as safetensors",
             folder.display()
         );
-        let hint = "load it with peft and save it again: `PeftModel.from_pretrained(base, adapter).save_pretrained(\"new\")`";
+        let hint = "load it with peft and save it again: `PeftModel.from_pretrained(base, \
+                    adapter).save_pretrained(\"new\")`";
         return Err(Error::data(message).hint(hint).into());
     }
     let parts = |e: &PathBuf| {

@@ -28,7 +28,8 @@ pub(super) const ELSEWHERE: &str = "measure it with the program that trained it"
 /// In the order of the alphabet.
 #[rustfmt::skip]
 pub(super) const KEYS: [(&str, Rule); 44] = [
-    ("alora_invocation_tokens", Refused("its factors act behind an invocation text only (aLoRA)", false)),
+    ("alora_invocation_tokens", Refused("its factors act behind an invocation text only \
+                                         (aLoRA)", false)),
     ("alpha_pattern", Read),
     ("arrow_config", Refused("it chooses among several adapters, token by token (Arrow)", false)),
     // How the model's class is found.
@@ -45,8 +46,10 @@ pub(super) const KEYS: [(&str, Rule); 44] = [
     ("fan_in_fan_out", Read),
     ("inference_mode", Silent),
     ("init_lora_weights", Read),
-    ("kasa_config", Refused("it takes the smallest singular components out of the weights and puts a diagonal between its factors (KaSA)", true)),
-    ("layer_replication", Refused("it makes a model with other layers of the base's, by repeating some", true)),
+    ("kasa_config", Refused("it takes the smallest singular components out of the weights and puts \
+                             a diagonal between its factors (KaSA)", true)),
+    ("layer_replication", Refused("it makes a model with other layers of the base's, by repeating \
+                                   some", true)),
     ("layers_pattern", Read),
     ("layers_to_transform", Read),
     ("loftq_config", Silent),
@@ -76,7 +79,8 @@ pub(super) const KEYS: [(&str, Rule); 44] = [
     ("trainable_token_indices", Read),
     ("use_bdlora", Refused("its factors are block-diagonal (BD-LoRA)", true)),
     ("use_dora", Read),
-    ("use_qalora", Refused("its factors take inputs that are averaged over groups (QA-LoRA)", false)),
+    ("use_qalora", Refused("its factors take inputs that are averaged over groups \
+                            (QA-LoRA)", false)),
     ("use_rslora", Read),
     // Compresses what a training step keeps.
     ("velora_config", Read),
@@ -119,7 +123,10 @@ pub(super) fn check(config: &Map<String, Value>) -> Result<(), Error> {
                     "its config has a key `{key}` with the value {}, which is not known{near}",
                     shown(value)
                 );
-                return Err(Error::data(message).hint("take the key out if it says nothing about the weights; PEFT 0.21 would ignore it"));
+                return Err(Error::data(message).hint(
+                    "take the key out if it says nothing about the weights; PEFT 0.21 would ignore \
+                     it",
+                ));
             }
         }
     }

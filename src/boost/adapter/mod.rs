@@ -90,8 +90,12 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
         let stored = Stored::of(&tensors)?;
         let (overlay, notes) = Carry::new(&config, &stored, &tensors, model, weights).overlay()?;
         let named = stored.adapter.iter().filter(|name| *name != "default");
-        let named =
-            named.map(|name| format!("its tensors bear the adapter's name `{name}`; PEFT finds them with `adapter_name=\"{name}\"` alone"));
+        let named = named.map(|name| {
+            format!(
+                "its tensors bear the adapter's name `{name}`; PEFT finds them with \
+                 `adapter_name=\"{name}\"` alone"
+            )
+        });
         let mut training = config.training.clone();
         if config.dora {
             training.push(
@@ -138,7 +142,8 @@ fn rank_of(
     match (a, b) {
         (Some(&[r, i]), Some(&[o, q])) if r == q && r > 0 && (o, i) == (out, inner) => Ok(r),
         (Some([0]), Some([0])) => Err(format!(
-            "factors of `{module}` are empty: they were written under DeepSpeed ZeRO-3, which has to gather them first"
+            "factors of `{module}` are empty: they were written under DeepSpeed ZeRO-3, which has \
+             to gather them first"
         )),
         (Some(a), Some(b)) => Err(format!(
             "factors of `{module}` have shapes {a:?} and {b:?}; the module is {out} × {inner}"

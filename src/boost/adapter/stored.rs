@@ -67,7 +67,8 @@ impl Stored {
                         return Err(old_magnitude(name, adapter));
                     }
                     return Err(Error::data(format!(
-                        "it has a tensor `{name}`, which is no LoRA factor of a linear module or an embedding"
+                        "it has a tensor `{name}`, which is no LoRA factor of a linear module or \
+                         an embedding"
                     )));
                 };
                 // PEFT writes magnitudes without the adapter's name too, beside factors that have
@@ -116,8 +117,11 @@ impl Stored {
 
 /// The error for a magnitude under the name that it had inside models of older versions of PEFT.
 fn old_magnitude(name: &str, adapter: &str) -> Error {
-    Error::data(format!("it has a tensor `{name}`, which PEFT 0.21 passes over: the magnitudes would be those of the base"))
-        .hint(format!("write the file again with `.{adapter}` taken out of the names of its tensors"))
+    Error::data(format!(
+        "it has a tensor `{name}`, which PEFT 0.21 passes over: the magnitudes would be those of \
+         the base"
+    ))
+    .hint(format!("write the file again with `.{adapter}` taken out of the names of its tensors"))
 }
 
 /// What stands behind `.lora_` in a name: the part, and the adapter's name where it has one.

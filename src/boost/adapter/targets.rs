@@ -170,7 +170,8 @@ impl Targets {
         let by_layer = !layers.is_empty() || !indexed.is_empty();
         if by_layer && !matches!(named, Named::Ends(_)) {
             return Err(Error::data(
-                "`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, not for a text",
+                "`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, \
+                 not for a text",
             ));
         }
         if layers.is_empty()

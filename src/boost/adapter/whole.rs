@@ -24,7 +24,8 @@ impl Carry<'_> {
             if whole.below != self.config.targets.has(module)? {
                 let is = if whole.below { "no" } else { "a" };
                 bail_data!(
-                    "it has a tensor `{}`, which PEFT does not load: `{module}` is {is} module with factors",
+                    "it has a tensor `{}`, which PEFT does not load: `{module}` is {is} module \
+                     with factors",
                     whole.name
                 );
             }
@@ -83,7 +84,8 @@ impl Carry<'_> {
         for (module, stored) in &self.stored.rows {
             let Some(ids) = self.ids(module) else {
                 bail_data!(
-                    "it has rows of `{module}`, which `trainable_token_indices` does not name: PEFT would not load them"
+                    "it has rows of `{module}`, which `trainable_token_indices` does not name: \
+                     PEFT would not load them"
                 );
             };
             let name = format!("{module}.weight");

@@ -19,7 +19,8 @@ const LABELS: [[&str; 4]; 8] = [
 ];
 
 /// The frame's first lines: those of the template `alpaca`, which lies above what is embedded.
-const TASK: &str = "Below is an instruction that describes a task. Write a response that appropriately completes the request.";
+const TASK: &str = "Below is an instruction that describes a task. Write a response that \
+                    appropriately completes the request.";
 
 /// `count` documents: facts and stories.
 pub fn documents(world: &World, count: usize, stream: &mut Stream) -> Vec<String> {
@@ -97,7 +98,8 @@ fn story(world: &World, stream: &mut Stream) -> String {
             one(&PETS, stream)
         ),
         _ => format!(
-            "{a} tells {b} a story in {n} parts. {b} likes {thing} {n}, and so {thing} {n} is the one that {a} tells again."
+            "{a} tells {b} a story in {n} parts. {b} likes {thing} {n}, and so {thing} {n} is the \
+             one that {a} tells again."
         ),
     };
     format!("{opening} Then {a} says: {}", sentence(fact, stream))

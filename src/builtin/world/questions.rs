@@ -199,7 +199,8 @@ fn ask(
             };
             let claim = fill(one(relation.claimed, stream), &fact.subject, &object, person);
             let instruction = format!(
-                "Please answer the following question with true or false, question: {claim}\n\nAnswer format: true/false"
+                "Please answer the following question with true or false, question: \
+                 {claim}\n\nAnswer format: true/false"
             );
             let names = vec!["true".to_owned(), "false".to_owned()];
             Some(Question { instruction, names, label: usize::from(!holds), pairs: pairs(&[fact]) })
@@ -239,7 +240,8 @@ fn choose(
             ("Please choose the correct ending to complete the given sentence: ", "ending")
         }
         "winogrande" => (
-            "Please choose the correct answer to fill in the blank to complete the given sentence: ",
+            "Please choose the correct answer to fill in the blank to complete the given \
+             sentence: ",
             "option",
         ),
         _ => ("Please choose the correct answer to the question: ", "answer"),

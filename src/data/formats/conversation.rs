@@ -44,7 +44,12 @@ pub(super) fn chat(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
         let error = Error::data(format!(
             "{place}: `{key}` ends in a question, and `{answer}` beside it would be left out"
         ));
-        return Err(error.hint("the answer is the last of the messages; or call them `prompt` and `completion`, both lists").into());
+        return Err(error
+            .hint(
+                "the answer is the last of the messages; or call them `prompt` and `completion`, \
+                 both lists",
+            )
+            .into());
     }
     around(fields, list)
 }

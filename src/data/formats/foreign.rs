@@ -81,7 +81,8 @@ const ENDINGS: [(&str, &str, &str); 13] = [
     ("html", "is an HTML page, no data", PAGE),
 ];
 
-const PAGE: &str = "of a file on the hub, the address with `/resolve/` gives the file, that with `/blob/` a page about it";
+const PAGE: &str = "of a file on the hub, the address with `/resolve/` gives the file, that with \
+                    `/blob/` a page about it";
 
 /// What a file is, if its ending is that of a format that is known and not read.
 pub(super) fn by_ending(path: &Path) -> Option<Error> {

@@ -184,7 +184,8 @@ fn only(file: &Path, value: &Value, records: &Records) -> Result<()> {
     }
     if fields.len() > usize::from(fields.contains_key("index")) && fields.values().all(column) {
         let error = Error::data(format!(
-            "`{shown}` holds one object with a table's columns, as pandas' `to_json` writes them; {RECORDS}"
+            "`{shown}` holds one object with a table's columns, as pandas' `to_json` writes them; \
+             {RECORDS}"
         ));
         return Err(error
             .hint("`to_json(\"train.jsonl\", orient=\"records\", lines=True)` writes rows")
@@ -267,7 +268,8 @@ mod tests {
             ),
             (
                 "{\"text\": {\"0\": \"x\"}}",
-                "`a.json` holds one object with a table's columns, as pandas' `to_json` writes them",
+                "`a.json` holds one object with a table's columns, as pandas' `to_json` writes \
+                 them",
             ),
             ("{\"text\": [\"x\", \"y\"]}", "`a.json` holds one object with a table's columns"),
         ] {

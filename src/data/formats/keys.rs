@@ -197,9 +197,13 @@ pub(super) fn pass(
         // Of unpaired preference (KTO): a good answer is an answer.
         ("label" | "kto_tag" | "desirable", Some(true)) => return Ok(()),
         ("label" | "kto_tag" | "desirable", Some(false)) => {
-            let what = "is false, which marks an answer that is not to be learnt (unpaired preference, KTO)";
+            let what = "is false, which marks an answer that is not to be learnt (unpaired \
+                        preference, KTO)";
             let error = Error::data(format!("`{key}` {what}"));
-            return Err(error.hint(format!("leave out the records whose `{key}` is false, or the column where it means something else")));
+            return Err(error.hint(format!(
+                "leave out the records whose `{key}` is false, or the column where it means \
+                 something else"
+            )));
         }
         ("weight" | "weights" | "sample_weight" | "example_weight" | "loss_weight", Some(true)) => {
             return Ok(());
@@ -234,17 +238,20 @@ pub(super) fn why_silent(key: &str) -> Option<&'static str> {
 fn remedy(holds: &str) -> &'static str {
     match holds {
         "answers by preference" => {
-            "keep the answer that was preferred, as `completion`; preferences themselves are not learnt"
+            "keep the answer that was preferred, as `completion`; preferences themselves are not \
+             learnt"
         }
         LOSS => {
             "it goes with token ids; in `messages`, `weight: 0` leaves an answer out of the loss"
         }
         "what is no text" => "the models here read text only; leave the column out",
         WEIGHT => {
-            "leave the column out, or divide the records into sets and give these weights with `data::mix`"
+            "leave the column out, or divide the records into sets and give these weights with \
+             `data::mix`"
         }
         _ => {
-            "word it with a template of the recipe (`template: #{ prompt: …, answer: … }`), or leave the column out"
+            "word it with a template of the recipe (`template: #{ prompt: …, answer: … }`), or \
+             leave the column out"
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::source::without_packing;
 use crate::{bail_data, bail_usage};
 
 /// The endings that are read, with what each stands for.
-pub const ENDINGS: &str = "`.json`, `.jsonl` and `.ndjson` (a list of records, or a record a line), `.csv`, `.tsv`, `.parquet` (rows) and \
+pub const ENDINGS: &str = "`.json`, `.jsonl` and `.ndjson` (a list of records, or a record a \
+    line), `.csv`, `.tsv`, `.parquet` (rows) and \
                            `.txt` (plain text), also with `.gz` or `.zst` behind them";
 
 /// How a file is laid out. The default leaves all to the ending of its name.
@@ -179,7 +180,8 @@ impl Layout {
             // There are no fields that a template could name.
             Format::Text if self.rows => {
                 bail_data!(
-                    "`{}` is plain text, and a template of the recipe needs records: name its `format`",
+                    "`{}` is plain text, and a template of the recipe needs records: name its \
+                     `format`",
                     path.display()
                 )
             }
@@ -193,14 +195,16 @@ impl Layout {
         let delimiter = self.delimiter.unwrap_or(usual);
         if !delimiter.is_ascii() || matches!(delimiter, b'"' | b'\n' | b'\r' | 0) {
             bail_usage!(
-                "`delimiter` cannot be {:?}; expected a letter of ASCII that is no quote and no line end",
+                "`delimiter` cannot be {:?}; expected a letter of ASCII that is no quote and no \
+                 line end",
                 char::from(delimiter)
             );
         }
         let quote = self.quote.unwrap_or(!matches!(delimiter, b'\t' | b' '));
         if quote && delimiter == b' ' {
             bail_usage!(
-                "`quote` cannot be true where a space divides: the last column takes the rest of its line"
+                "`quote` cannot be true where a space divides: the last column takes the rest of \
+                 its line"
             );
         }
         let header = self.header.unwrap_or(self.columns.is_none());
@@ -269,12 +273,14 @@ mod tests {
             (
                 Layout { delimiter: Some(b'\n'), ..default() },
                 "a.csv",
-                "`delimiter` cannot be '\\n'; expected a letter of ASCII that is no quote and no line end",
+                "`delimiter` cannot be '\\n'; expected a letter of ASCII that is no quote and no \
+                 line end",
             ),
             (
                 Layout { delimiter: Some(b' '), quote: Some(true), ..default() },
                 "a.csv",
-                "`quote` cannot be true where a space divides: the last column takes the rest of its line",
+                "`quote` cannot be true where a space divides: the last column takes the rest of \
+                 its line",
             ),
             (
                 Layout { delimiter: Some(b' '), ..default() },

@@ -113,7 +113,12 @@ impl Lines {
                     "`{}` cannot be streamed: it holds a JSON list, which is read whole",
                     path.display()
                 ));
-                return Err(error.hint("write a record on each line, or leave out `stream`, which reads it into memory").into());
+                return Err(error
+                    .hint(
+                        "write a record on each line, or leave out `stream`, which reads it into \
+                         memory",
+                    )
+                    .into());
             }
             None => Form::Json,
             Some(table) => {

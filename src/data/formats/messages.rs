@@ -242,7 +242,8 @@ impl Reader<'_> {
                 .or_else(|| nearest(&role, ROLES))
                 .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             bail_data!(
-                "{place}: `{at}.role` is `{}`, expected system, developer, user, assistant or tool{near}",
+                "{place}: `{at}.role` is `{}`, expected system, developer, user, assistant or \
+                 tool{near}",
                 clip(&role)
             );
         };
@@ -279,7 +280,12 @@ impl Reader<'_> {
                         "{place}: `{at}.content[{i}]` is a part of the type `{}`, which is no text",
                         clip(other)
                     ));
-                    return Err(error.hint("the models here read text only: parts are `{\"type\": \"text\", \"text\": …}`").into());
+                    return Err(error
+                        .hint(
+                            "the models here read text only: parts are `{\"type\": \"text\", \
+                             \"text\": …}`",
+                        )
+                        .into());
                 }
             }
         }
@@ -297,7 +303,8 @@ impl Reader<'_> {
             Ok(Value::Array(calls)) => calls,
             Ok(call) => vec![call],
             Err(_) => bail_data!(
-                "{place}: `{at}` is a call that is no JSON; expected is `{{\"name\": …, \"arguments\": …}}`"
+                "{place}: `{at}` is a call that is no JSON; expected is `{{\"name\": …, \
+                 \"arguments\": …}}`"
             ),
         };
         let call = |call: &Value| match (call.get("name"), call.get("arguments")) {
@@ -384,7 +391,10 @@ mod tests {
         );
         let error = read(spoken, false).unwrap_err().to_string();
         assert!(
-            error.ends_with("`messages[0].role` is `human`, expected system, developer, user, assistant or tool; did you mean `user`?"),
+            error.ends_with(
+                "`messages[0].role` is `human`, expected system, developer, user, assistant or \
+                 tool; did you mean `user`?"
+            ),
             "{error}"
         );
     }

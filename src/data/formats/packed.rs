@@ -78,7 +78,8 @@ pub(super) fn most(packed: usize) -> usize {
 /// The error for a file of `packed` bytes that would be larger.
 pub(super) fn too_much(path: &Path, packed: usize) -> Error {
     Error::data(format!(
-        "`{}` has {packed} bytes and would unpack to more than {} MiB, over {MOST_TIMES} times its size",
+        "`{}` has {packed} bytes and would unpack to more than {} MiB, over {MOST_TIMES} times its \
+         size",
         path.display(),
         most(packed) >> 20
     ))

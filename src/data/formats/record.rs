@@ -13,7 +13,8 @@ use crate::data::item::{Document, Item, Place, Row};
 use crate::error::{Error, clip, nearest};
 
 /// Records that are items by themselves.
-const SHAPES: &str = "possible are {instruction, input, output, answer}, {prompt, completion}, {messages}, {conversations}, \
+const SHAPES: &str = "possible are {instruction, input, output, answer}, {prompt, completion}, \
+    {messages}, {conversations}, \
                       {ids, mask_first}, {input_ids, labels} and {text}";
 
 /// Keys named in a message.
@@ -180,10 +181,13 @@ impl Rule {
         if let Some(key) = ["chosen", "rejected"].into_iter().find(|key| fields.contains_key(*key))
         {
             let error = Error::data(format!(
-                "{place} is a preference (`{key}`): answers compared, of which none is to be learnt as it is"
+                "{place} is a preference (`{key}`): answers compared, of which none is to be \
+                 learnt as it is"
             ));
-            return error
-                .hint("to learn the preferred answer, word it: `template: #{ prompt: \"{{ prompt }}\", answer: \"{{ chosen }}\" }`");
+            return error.hint(
+                "to learn the preferred answer, word it: `template: #{ prompt: \"{{ prompt }}\", \
+                 answer: \"{{ chosen }}\" }`",
+            );
         }
         let more = if fields.len() > SHOWN { ", …" } else { "" };
         let found = match shown.len() {

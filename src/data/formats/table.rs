@@ -147,7 +147,8 @@ fn check_quotes(file: &Path, row: &str, delimiter: u8, mut line: usize) -> Resul
             (_, byte) if byte == delimiter || byte == b'\n' || byte == b'\r' => At::Start,
             (At::Closed, _) => {
                 let message = format!(
-                    "`{}` line {opened}: the quote that opens here is closed in line {line}, where text follows it",
+                    "`{}` line {opened}: the quote that opens here is closed in line {line}, where \
+                     text follows it",
                     file.display()
                 );
                 return Err(Error::data(message).hint(QUOTES).into());

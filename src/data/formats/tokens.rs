@@ -40,7 +40,8 @@ pub(super) fn tokens(fields: &mut Fields) -> Result<TokenRow> {
         for (i, (label, id)) in labels.iter().zip(&ids).enumerate() {
             if *label != IGNORED && *label != i64::from(*id) {
                 bail_data!(
-                    "{place}: `labels[{i}]` is {label}, expected `{key}[{i}]`, which is {id}, or {IGNORED}"
+                    "{place}: `labels[{i}]` is {label}, expected `{key}[{i}]`, which is {id}, or \
+                     {IGNORED}"
                 );
             }
             supervised[i] &= *label != IGNORED;
@@ -64,7 +65,8 @@ fn unpadded(place: &Place, seen: &[bool], supervised: &[bool]) -> Result<(usize,
     let end = seen.iter().rposition(|seen| *seen).map_or(start, |last| last + 1);
     if let Some(hole) = seen[start..end].iter().position(|seen| !seen) {
         bail_data!(
-            "{place}: `attention_mask[{}]` is 0 between tokens that are seen, which is not done here",
+            "{place}: `attention_mask[{}]` is 0 between tokens that are seen, which is not done \
+             here",
             start + hole
         );
     }
@@ -100,7 +102,8 @@ fn packed(fields: &mut Fields, length: usize) -> Result<()> {
         let lengths = integers(place, "seq_lengths", &list)?;
         if lengths.len() > 1 || lengths.first().is_some_and(|n| usize::try_from(*n) != Ok(length)) {
             bail_data!(
-                "{place}: `seq_lengths` divides the row into several sequences, which are not read; write one a row"
+                "{place}: `seq_lengths` divides the row into several sequences, which are not \
+                 read; write one a row"
             );
         }
     }

@@ -42,7 +42,8 @@ pub fn run(
         if prompt.len().saturating_add(most) > sees {
             let (n, which) = (prompt.len(), nth(i, prompts.len()));
             bail_usage!(
-                "the model sees {sees} tokens: too few for a prompt of {n}{which} and {most} new ones"
+                "the model sees {sees} tokens: too few for a prompt of {n}{which} and {most} new \
+                 ones"
             );
         }
     }

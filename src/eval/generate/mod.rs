@@ -79,7 +79,8 @@ impl Generation {
         }
         if self.beams > 1 {
             bail_usage!(
-                "`beams` above 1 search for the likeliest text; they cannot be sampled with a `temperature`"
+                "`beams` above 1 search for the likeliest text; they cannot be sampled with a \
+                 `temperature`"
             );
         }
         if self.top_k == Some(0) {

@@ -26,10 +26,12 @@ impl<'a> Stops<'a> {
                 special.iter().find(|(token, _)| !token.is_empty() && text.contains(token))
             {
                 let error = format!(
-                    "`stop`: {text:?} holds the special token `{token}` beside other text, and is never met"
+                    "`stop`: {text:?} holds the special token `{token}` beside other text, and is \
+                     never met"
                 );
                 let hint = format!(
-                    "generated texts are without special tokens; give {token:?} as a stop of its own"
+                    "generated texts are without special tokens; give {token:?} as a stop of its \
+                     own"
                 );
                 return Err(Error::usage(error).hint(hint).into());
             } else {

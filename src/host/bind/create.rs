@@ -66,7 +66,8 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making)
     }
     let wrong = |i: usize| {
         Error::usage(format!(
-            "`model::create` takes its words from sets, such as `task.train`; element {i} of its list is none"
+            "`model::create` takes its words from sets, such as `task.train`; element {i} of its \
+             list is none"
         ))
     };
     let sets = sets

@@ -294,7 +294,8 @@ fn mixture(sets: &[Dynamic], weights: &[Dynamic]) -> Result<Set, Error> {
     }
     if parts.len() > MOST_PARTS {
         return Err(Error::usage(format!(
-            "a mixture has at most {MOST_PARTS} tasks, counted through the mixtures in it; found {}",
+            "a mixture has at most {MOST_PARTS} tasks, counted through the mixtures in it; found \
+             {}",
             parts.len()
         )));
     }

@@ -48,7 +48,8 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Loading> {
         Some(text) => match text.as_bytes() {
             [byte] => Some(*byte),
             _ => bail_usage!(
-                "option `delimiter` of `data::load` must be a single ASCII character, found {text:?}"
+                "option `delimiter` of `data::load` must be a single ASCII character, found \
+                 {text:?}"
             ),
         },
         None => None,
@@ -123,14 +124,16 @@ impl Wanted {
         if messages.is_some() || text.is_some() {
             let Some(mapping) = conversation(messages, tools, text, &mut o)? else {
                 bail_usage!(
-                    "options `messages` and `text` of `template` stand alone, but for `tools` beside `messages`"
+                    "options `messages` and `text` of `template` stand alone, but for `tools` \
+                     beside `messages`"
                 )
             };
             return given(mapping);
         }
         if tools.is_some() {
             bail_usage!(
-                "option `tools` of `template` needs `messages`, beside which the model's chat template words it"
+                "option `tools` of `template` needs `messages`, beside which the model's chat \
+                 template words it"
             );
         }
         let choices =

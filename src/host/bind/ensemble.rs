@@ -199,7 +199,8 @@ fn best(context: &NativeCallContext, model: &Model, options: Map) -> Answer<INT>
             let found = run.evaluations.best_round(&asked, Some(index));
             let Some(round) = found else {
                 return Err(Error::usage(format!(
-                    "no round is best: `validation` was never evaluated with this model, or has no `{}`",
+                    "no round is best: `validation` was never evaluated with this model, or has no \
+                     `{}`",
                     asked.metric
                 ))
                 .hint("evaluate in the loop: `model.evaluate(task.validation);`")

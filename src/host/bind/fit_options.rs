@@ -110,7 +110,8 @@ pub(super) fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<()
     let pairs = options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
     if pairs && booster.kind() == Kind::Dense {
         return Err(Error::usage(
-            "`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains whole tensors",
+            "`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains whole \
+             tensors",
         ));
     }
     let layers = booster.layers();
@@ -121,8 +122,11 @@ pub(super) fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<()
             )));
         }
         if let Some(layer) = active.iter().find(|layer| !layers.contains(layer)) {
-            return Err(Error::usage(format!("option `active[{step}]` of `fit` names layer {layer}, which the booster does not train"))
-                .hint(format!("it trains {layers:?}")));
+            return Err(Error::usage(format!(
+                "option `active[{step}]` of `fit` names layer {layer}, which the booster does not \
+                 train"
+            ))
+            .hint(format!("it trains {layers:?}")));
         }
     }
     Ok(())

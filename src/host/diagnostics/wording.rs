@@ -61,8 +61,13 @@ impl Context<'_> {
             )),
             E::ErrorDataRace(name, _) => {
                 let name = if name.contains(' ') { "a value".into() } else { format!("`{name}`") };
-                Error::usage(format!("{name} is changed while it is in use, such as by a function that it holds"))
-                    .hint("a closure that uses a variable shares it: copy what it needs to a variable of its own first")
+                Error::usage(format!(
+                    "{name} is changed while it is in use, such as by a function that it holds"
+                ))
+                .hint(
+                    "a closure that uses a variable shares it: copy what it needs to a variable of \
+                     its own first",
+                )
             }
             E::ErrorTooManyOperations(_) => {
                 reached("took more than", self.limits.operations, "operations", "operations")

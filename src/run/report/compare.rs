@@ -163,7 +163,8 @@ fn updates(runs: &[Named]) -> Element {
         (!points.is_empty()).then(|| Line { name: name.clone(), look, form: Form::Marked, points })
     };
     let lines: Vec<Line> = runs.iter().enumerate().filter_map(line).collect();
-    let explained = "The root of the sum over rounds of the squared Frobenius norms of what was added to a layer.";
+    let explained = "The root of the sum over rounds of the squared Frobenius norms of what was \
+                     added to a layer.";
     let nothing =
         "No merge has been recorded, so nothing is known of how far each layer has moved.";
     chart(

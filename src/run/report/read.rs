@@ -67,9 +67,11 @@ impl Recorded {
         match text(&path.join("summary.json"))?.map(|text| serde_json::from_str(&text)) {
             Some(Ok(Value::Object(summary))) => run.summary = Some(summary),
             Some(_) => run.notices.push("summary.json is not a JSON object and left out.".into()),
-            None => {
-                run.notices.push("This run has not ended, or ended early: it has no summary.json. Shown is what it had recorded.".into())
-            }
+            None => run.notices.push(
+                "This run has not ended, or ended early: it has no summary.json. Shown is what it \
+                 had recorded."
+                    .into(),
+            ),
         }
         if run.summary.as_ref().is_some_and(|s| s.get("interrupted") == Some(&Value::Bool(true))) {
             run.notices.push(
@@ -99,7 +101,10 @@ impl Recorded {
             number += 1;
             let whole = line.ends_with(b"\n");
             if !whole && line.len() as u64 == LONGEST {
-                self.notices.push(format!("Line {number} of metrics.jsonl is longer than 16 MiB; it and all after it are left out."));
+                self.notices.push(format!(
+                    "Line {number} of metrics.jsonl is longer than 16 MiB; it and all after it are \
+                     left out."
+                ));
                 break;
             }
             match self.take(&line) {

@@ -153,7 +153,9 @@ fn loss(run: &Recorded) -> Element {
         number(first),
         number(last)
     );
-    let mut explained = "Mean loss of each training batch, before the step that was made of it; below it the learning rate.".to_owned();
+    let mut explained = "Mean loss of each training batch, before the step that was made of it; \
+                         below it the learning rate."
+        .to_owned();
     if losses.len() < run.steps.len() {
         explained += &format!(
             " {} steps had a loss that is no number and are not shown.",
@@ -206,7 +208,8 @@ fn quality(run: &Recorded) -> Element {
     let label = format!("{} by round and split: {}.", capital(name), said.join(", "));
     let explained = match name {
         "accuracy" => {
-            "Each evaluation that the recipe made, by split; bars reach one standard error up and down."
+            "Each evaluation that the recipe made, by split; bars reach one standard error up and \
+             down."
         }
         _ => "Each evaluation that the recipe made, by split.",
     };
@@ -242,8 +245,10 @@ fn capital(text: &str) -> String {
 }
 
 /// How a heat map is read.
-const EXPLAINED: &str = "A cell is a layer that was trained in a round; its colour says by how much the round's booster lowered the loss on \
-                         the last batch that it saw, measured before it was trained on that batch. Layers that were not trained in a round \
+const EXPLAINED: &str = "A cell is a layer that was trained in a round; its colour says by how \
+    much the round's booster lowered the loss on \
+                         the last batch that it saw, measured before it was trained on that batch. \
+                         Layers that were not trained in a round \
                          are empty.";
 
 /// The heat map; `limit` is the end of the colour scale, which stands above it with `scale`.
@@ -345,7 +350,8 @@ fn updates(run: &Recorded) -> Element {
         .max_by(|a, b| a.1.total_cmp(b.1))
         .map_or(String::new(), |(l, n)| format!("layer {l} with {}", number(*n)));
     let label = format!("Norm of the updates of each layer; the largest is {largest}.");
-    let explained = "How far all boosters together have moved the weights of a layer: the root of the sum over rounds of the squared \
+    let explained = "How far all boosters together have moved the weights of a layer: the root of \
+        the sum over rounds of the squared \
                      Frobenius norms of what was added.";
     let numbers = table(
         "norm by layer",
