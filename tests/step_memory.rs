@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use xgbrun::model::load::load;
-use xgbrun::model::{Overlay, Request, Role, Tokens};
-use xgbrun::ops::linear::Pair;
+use xgbrun::model::{Adapter, Request, Role, Tokens};
+use xgbrun::ops::linear::LoraPair;
 use xgbrun::run::peak_rss_mib;
 use xgbrun::source::{self, Grants};
 use xgbrun::train::memory::step_bytes;
@@ -27,15 +27,15 @@ fn a_step_takes_what_the_formula_says() -> Result<()> {
         DType::F32,
     )?;
     let (ids, model) = (model.tokenizer.encode(&std::fs::read_to_string(text)?)?, model.model);
-    let pair = |role| -> Result<Pair> {
+    let pair = |role| -> Result<LoraPair> {
         let (out, inner) = model.target_shape(role);
-        Ok(Pair {
+        Ok(LoraPair {
             a: Tensor::ones((1, inner), DType::F32, &Device::Cpu)?,
             b: Tensor::zeros((out, 1), DType::F32, &Device::Cpu)?,
             scale: 1.0,
         })
     };
-    let overlay = Overlay::new(BTreeMap::from([
+    let adapter = Adapter::new(BTreeMap::from([
         ((9, Role::V), pair(Role::V)?),
         ((20, Role::Down), pair(Role::Down)?),
     ]));
@@ -50,7 +50,7 @@ fn a_step_takes_what_the_formula_says() -> Result<()> {
             &rows,
             &vec![7; rows.len()],
             1.0,
-            &Request { overlay: &overlay, dense: &BTreeSet::new(), recompute },
+            &Request { adapter: &adapter, dense: &BTreeSet::new(), recompute },
         )?;
         Ok((
             peak_rss_mib() - before,

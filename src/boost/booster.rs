@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 
 use super::dense::DenseSpec;
-use crate::data::Feed;
+use crate::data::DataLoader;
 use crate::error::{self, Error};
-use crate::model::{Model, Overlay, Role, save};
-use crate::ops::linear::Pair;
+use crate::model::{Adapter, Model, Role, save};
+use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 use crate::source::{Safetensors, TensorSource};
 use crate::train::{Factor, Fit, FitOptions, Optimizer, State, Trained};
@@ -52,22 +52,22 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
 
 /// Which kind of weak learner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum BoosterKind {
     /// Factors A and B on chosen linear modules.
     LowRank,
     /// Whole tensors (LISA, BAdam, full fine-tuning); one that was loaded from an adapter may have
     /// factors beside them.
-    Dense,
+    FullRank,
 }
 
-impl Kind {
+impl BoosterKind {
     pub const NAMES: [&str; 2] = ["low_rank", "dense"];
 
     /// Errors (class usage): another name.
     pub fn from_name(name: &str) -> Result<Self> {
         Ok(match name {
             "low_rank" => Self::LowRank,
-            "dense" => Self::Dense,
+            "dense" => Self::FullRank,
             _ => return Err(unknown("kind", name, &Self::NAMES).into()),
         })
     }
@@ -198,7 +198,7 @@ impl Spec {
 /// A weak learner over a model.
 #[derive(Clone, Debug)]
 pub struct Booster {
-    pub overlay: Overlay,
+    pub adapter: Adapter,
     /// Steps so far, and what they brought.
     pub trained: Trained,
     /// Moments, once trained; a booster that is fitted again goes on with them.
@@ -224,44 +224,44 @@ impl Booster {
                     (Tensor::zeros((rank, inner), dtype, device)?, drawn(out)?.t()?.contiguous()?)
                 }
             };
-            pairs.insert((layer, role), Pair { a, b, scale: spec.alpha / rank as f64 });
+            pairs.insert((layer, role), LoraPair { a, b, scale: spec.alpha / rank as f64 });
         }
-        Ok(Self::from_overlay(Overlay::new(pairs)))
+        Ok(Self::from_adapter(Adapter::new(pairs)))
     }
 
     /// A fresh dense booster: copies of the model's tensors.
     pub fn dense(model: &Model, spec: &DenseSpec) -> Result<Self> {
-        Ok(Self::from_overlay(Overlay::replacing(model.copies(&spec.names)?)))
+        Ok(Self::from_adapter(Adapter::replacing(model.copies(&spec.names)?)))
     }
 
     /// A dense booster without numbers, which takes no memory: it can be looked at, and get its
     /// numbers from a file.
-    pub fn hollow(model: &Model, spec: &DenseSpec) -> Result<Self> {
+    pub fn meta(model: &Model, spec: &DenseSpec) -> Result<Self> {
         let zero = Tensor::zeros(1, model.factor_dtype(), model.device())?;
         let tensors = model.tensors().into_iter().filter(|(name, _)| spec.names.contains(name));
         let tensors = tensors
             .map(|(name, t)| Ok((name, zero.broadcast_as(t.shape())?)))
             .collect::<Result<_>>()?;
-        Ok(Self::from_overlay(Overlay::replacing(tensors)))
+        Ok(Self::from_adapter(Adapter::replacing(tensors)))
     }
 
     /// A booster from numbers that exist.
-    pub fn from_overlay(overlay: Overlay) -> Self {
-        Self { overlay, trained: Trained::default(), optimizer: None }
+    pub fn from_adapter(adapter: Adapter) -> Self {
+        Self { adapter, trained: Trained::default(), optimizer: None }
     }
 
     /// The layers it trains, ascending.
     pub fn layers(&self) -> Vec<usize> {
-        self.overlay.layers().into_iter().collect()
+        self.adapter.layers().into_iter().collect()
     }
 
-    pub fn kind(&self) -> Kind {
-        if self.overlay.dense().is_empty() { Kind::LowRank } else { Kind::Dense }
+    pub fn kind(&self) -> BoosterKind {
+        if self.adapter.dense().is_empty() { BoosterKind::LowRank } else { BoosterKind::FullRank }
     }
 
     /// Writes all that is needed to go on training it, to `path`, whole or not at all.
     pub fn save_state(&self, path: &Path) -> Result<String> {
-        let (state, tensors) = State::of(&self.overlay, self.trained, self.optimizer.as_ref())?;
+        let (state, tensors) = State::of(&self.adapter, self.trained, self.optimizer.as_ref())?;
         write_state(path, &state, &tensors)
     }
 
@@ -275,32 +275,32 @@ impl Booster {
         let state = state
             .ok_or_else(|| Error::data("it has no state that can be read"))
             .with_context(damaged)?;
-        let (dtype, device) = match self.overlay.tensors().first() {
+        let (dtype, device) = match self.adapter.tensors().first() {
             Some(t) => (t.dtype(), t.device().clone()),
             None => return Ok(()),
         };
-        let (overlay, optimizer) = state
-            .restore(&self.overlay, |name| tensors.load(name, dtype, &device))
+        let (adapter, optimizer) = state
+            .restore(&self.adapter, |name| tensors.load(name, dtype, &device))
             .with_context(damaged)?;
-        (self.overlay, self.optimizer, self.trained) = (overlay, optimizer, state.trained);
+        (self.adapter, self.optimizer, self.trained) = (adapter, optimizer, state.trained);
         Ok(())
     }
 
     /// Numbers that a fit moves: all but those of a factor that it freezes.
     pub fn moved(&self, freeze: Option<Factor>) -> u64 {
-        let pair = |pair: &Pair| match freeze {
+        let pair = |pair: &LoraPair| match freeze {
             None => pair.a.elem_count() + pair.b.elem_count(),
             Some(Factor::A) => pair.b.elem_count(),
             Some(Factor::B) => pair.a.elem_count(),
         };
-        let dense: usize = self.overlay.dense().values().map(|t| t.elem_count()).sum();
-        (self.overlay.pairs().values().map(pair).sum::<usize>() + dense) as u64
+        let dense: usize = self.adapter.dense().values().map(|t| t.elem_count()).sum();
+        (self.adapter.pairs().values().map(pair).sum::<usize>() + dense) as u64
     }
 
     /// Errors (class usage) unless both train tensors of the same sizes.
     pub fn same_sizes(&self, other: &Self) -> Result<(), Error> {
         let sizes = |booster: &Self| {
-            booster.overlay.tensors().iter().map(|t| t.elem_count()).collect::<Vec<_>>()
+            booster.adapter.tensors().iter().map(|t| t.elem_count()).collect::<Vec<_>>()
         };
         if sizes(self) == sizes(other) {
             Ok(())
@@ -327,14 +327,14 @@ impl Booster {
     pub fn fit<'a>(
         &'a mut self,
         model: &'a Model,
-        feed: &'a mut Feed,
+        feed: &'a mut DataLoader,
         options: &'a FitOptions,
     ) -> Fit<'a> {
         if self.optimizer.as_ref().is_some_and(|o| o.rule() != options.rule) {
             self.optimizer = None;
         }
         let optimizer = self.optimizer.get_or_insert_with(|| Optimizer::new(options.rule));
-        Fit::new(model, &mut self.overlay, &mut self.trained, optimizer, feed, options)
+        Fit::new(model, &mut self.adapter, &mut self.trained, optimizer, feed, options)
     }
 }
 
@@ -421,7 +421,7 @@ mod tests {
             supervised: (0..ids.len()).map(|i| i > 0).collect(),
         };
         let feed = || {
-            Feed::pooled(
+            DataLoader::pooled(
                 0,
                 "data",
                 vec![Arc::new(vec![
@@ -480,7 +480,7 @@ mod tests {
                         );
                     }
                     assert_eq!((got.len(), second.trained), (6 - stop, whole.trained));
-                    for (a, b) in second.overlay.tensors().iter().zip(whole.overlay.tensors()) {
+                    for (a, b) in second.adapter.tensors().iter().zip(whole.adapter.tensors()) {
                         assert_eq!(
                             a.flatten_all()?.to_vec1::<f32>()?,
                             b.flatten_all()?.to_vec1::<f32>()?

@@ -85,10 +85,10 @@ mod tests {
     use candle_core::{DType, Tensor};
 
     use super::*;
-    use crate::boost::{Booster, Kind};
-    use crate::data::{Batch, Example, Feed};
+    use crate::boost::{Booster, BoosterKind};
+    use crate::data::{Batch, DataLoader, Example};
     use crate::error;
-    use crate::model::{Config, Overlay, Request, Tokens, testing};
+    use crate::model::{Adapter, Config, Request, Tokens, testing};
     use crate::train::{FitOptions, Rule};
 
     fn targets(names: &[&str]) -> Vec<String> {
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn fit(booster: &mut Booster, model: &Model, options: &FitOptions) -> Result<()> {
-        let mut feed = Feed::pooled(0, "data", vec![Arc::new(examples())])?;
+        let mut feed = DataLoader::pooled(0, "data", vec![Arc::new(examples())])?;
         booster.fit(model, &mut feed, options).try_for_each(|r| r.map(drop))
     }
 
@@ -209,17 +209,23 @@ mod tests {
                 let before = all(&model)?;
                 let spec = DenseSpec::new(&model, &layers, &targets(&roles), parts)?;
                 let mut booster = Booster::dense(&model, &spec)?;
-                assert_eq!((booster.kind(), booster.layers()), (Kind::Dense, layers.clone()));
+                assert_eq!(
+                    (booster.kind(), booster.layers()),
+                    (BoosterKind::FullRank, layers.clone())
+                );
                 let batch = Batch::pack(&examples().iter().collect::<Vec<_>>())?;
                 let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
-                let request =
-                    Request { overlay: &Overlay::default(), dense: &spec.names, recompute: false };
+                let request = Request {
+                    adapter: &Adapter::default(),
+                    dense: &spec.names,
+                    gradient_checkpointing: false,
+                };
                 let weight = 1.0 / batch.rows.len() as f64;
                 let (_, gradients) =
                     model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
                 fit(&mut booster, &model, &options(SGD, 1))?;
                 assert_eq!(all(&model)?, before, "a booster lies over unchanged weights");
-                let trained = booster.overlay.dense();
+                let trained = booster.adapter.dense();
                 assert!(trained.keys().eq(&spec.names));
                 for (name, tensor) in trained {
                     let g = numbers(&gradients.dense[name])?;
@@ -232,8 +238,8 @@ mod tests {
                         .map(|((new, old), g)| (new - (old - 0.1 * g)).abs());
                     assert!(apart.fold(0.0, f64::max) < 1e-9, "{name}");
                 }
-                let over = model.nll(&tokens, &batch.rows, &batch.targets, &booster.overlay)?;
-                model.merge(&booster.overlay, eta)?;
+                let over = model.nll(&tokens, &batch.rows, &batch.targets, &booster.adapter)?;
+                model.merge(&booster.adapter, eta)?;
                 for (name, after) in all(&model)? {
                     let want = match trained.get(&name) {
                         None => before[&name].clone(),
@@ -248,7 +254,7 @@ mod tests {
                 }
                 if eta == 1.0 {
                     assert_eq!(
-                        model.nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?,
+                        model.nll(&tokens, &batch.rows, &batch.targets, &Adapter::default())?,
                         over
                     );
                 }
@@ -257,7 +263,7 @@ mod tests {
         Ok(())
     }
 
-    /// The network with the overlay's tensors has the gradients of the network into which they were
+    /// The network with the adapter's tensors has the gradients of the network into which they were
     /// merged.
     #[test]
     fn gradients_are_those_of_the_merged_model() -> Result<()> {
@@ -274,13 +280,14 @@ mod tests {
             fit(&mut booster, &model, &options(SGD, 2))?;
             let batch = Batch::pack(&examples().iter().collect::<Vec<_>>())?;
             let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
-            let run = |model: &Model, overlay: &Overlay| {
-                let request = Request { overlay, dense: &spec.names, recompute: false };
+            let run = |model: &Model, adapter: &Adapter| {
+                let request =
+                    Request { adapter, dense: &spec.names, gradient_checkpointing: false };
                 model.gradients(&tokens, &batch.rows, &batch.targets, 0.1, &request)
             };
-            let (over_nll, over) = run(&model, &booster.overlay)?;
-            model.merge(&booster.overlay, 1.0)?;
-            let (merged_nll, merged) = run(&model, &Overlay::default())?;
+            let (over_nll, over) = run(&model, &booster.adapter)?;
+            model.merge(&booster.adapter, 1.0)?;
+            let (merged_nll, merged) = run(&model, &Adapter::default())?;
             assert_eq!(over_nll, merged_nll);
             for (name, gradient) in &merged.dense {
                 assert_eq!(numbers(gradient)?, numbers(&over.dense[name])?, "{name}");
@@ -299,7 +306,7 @@ mod tests {
         let trained = |rule, l2, steps| -> Result<Vec<f64>> {
             let mut booster = Booster::dense(&model, &spec)?;
             fit(&mut booster, &model, &FitOptions { l2, ..options(rule, steps) })?;
-            numbers(&booster.overlay.dense()[name])
+            numbers(&booster.adapter.dense()[name])
         };
         let adamw =
             |weight_decay| Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
@@ -330,9 +337,9 @@ mod tests {
         let start = model.copies(&spec.names)?;
         let goal: BTreeMap<String, Tensor> =
             start.iter().map(|(name, t)| Ok((name.clone(), (t + 0.25)?))).collect::<Result<_>>()?;
-        let overlay = Overlay::replacing(goal);
+        let adapter = Adapter::replacing(goal);
         for _ in 0..500 {
-            model.merge(&overlay, 1e-3)?;
+            model.merge(&adapter, 1e-3)?;
         }
         let way = 0.25 * (1.0 - 0.999f64.powi(500));
         for (name, sum) in model.copies(&spec.names)? {

@@ -8,7 +8,7 @@ pub mod probe;
 pub mod stack;
 mod update;
 
-pub use booster::{Booster, Init, Kind, Spec, write_state};
+pub use booster::{Booster, BoosterKind, Init, Spec, write_state};
 pub use dense::DenseSpec;
 pub use stack::Stack;
 pub use update::Update;

@@ -9,9 +9,9 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 
 use crate::data::Batch;
-use crate::model::{Model, Overlay, Request, Role, Tokens, names};
+use crate::model::{Adapter, Model, Request, Role, Tokens, names};
 use crate::ops::elementwise;
-use crate::ops::linear::Pair;
+use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 
 /// Frobenius norms, by layer and target.
@@ -54,18 +54,18 @@ pub fn norm(model: &Model, name: &str) -> Result<Option<f64>> {
 /// The same pairs with the first right singular vectors of their weights' gradients as A, and B
 /// zero: the first step on this batch is then the best of its rank (LoRA-GA, arXiv 2407.05000,
 /// takes A so). Rows have the length of a Kaiming start.
-pub fn aligned(model: &Model, batch: &Batch, overlay: &Overlay) -> Result<Overlay> {
-    let modules = overlay.pairs().keys().copied().collect();
+pub fn aligned(model: &Model, batch: &Batch, adapter: &Adapter) -> Result<Adapter> {
+    let modules = adapter.pairs().keys().copied().collect();
     let mut pairs = BTreeMap::new();
     each_gradient(model, batch, &modules, |module, gradient| {
-        if let Some(pair) = overlay.pairs().get(&module) {
+        if let Some(pair) = adapter.pairs().get(&module) {
             let rows = leading_rows(gradient, pair.a.dim(0)?)?;
             let a = (rows / 3f64.sqrt())?.to_dtype(pair.a.dtype())?.to_device(pair.a.device())?;
-            pairs.insert(module, Pair { a, b: pair.b.zeros_like()?, scale: pair.scale });
+            pairs.insert(module, LoraPair { a, b: pair.b.zeros_like()?, scale: pair.scale });
         }
         Ok(())
     })?;
-    Ok(Overlay::new(pairs))
+    Ok(Adapter::new(pairs))
 }
 
 /// Calls `look` with the gradient [out, in] of each module's weight; the batch's mean loss.
@@ -78,7 +78,8 @@ fn each_gradient(
     let name =
         |&(layer, role): &(usize, Role)| names::in_layer(layer, &format!("{}.weight", role.path()));
     let dense: BTreeSet<String> = modules.iter().map(name).collect();
-    let request = Request { overlay: &Overlay::default(), dense: &dense, recompute: true };
+    let request =
+        Request { adapter: &Adapter::default(), dense: &dense, gradient_checkpointing: true };
     let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
     let weight = 1.0 / batch.rows.len() as f64;
     let (nll, _) = model.gradients_by_layer(
@@ -173,7 +174,8 @@ mod tests {
             .map(|(name, _)| name)
             .filter(|n| n.contains("_proj.weight"))
             .collect();
-        let request = Request { overlay: &Overlay::default(), dense: &names, recompute: false };
+        let request =
+            Request { adapter: &Adapter::default(), dense: &names, gradient_checkpointing: false };
         let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
         let (nll, all) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
         let (loss, norms) = gradient_norms(&model, &batch, &[0, 1, 2])?;
@@ -230,17 +232,17 @@ mod tests {
     fn an_aligned_start_falls_fastest() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F64)?;
         let batch = batch();
-        let start = testing::overlay(&model, &[1], true)?;
+        let start = testing::adapter(&model, &[1], true)?;
         let aligned = aligned(&model, &batch, &start)?;
         let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
-        let slope = |overlay: &Overlay| -> Result<f64> {
+        let slope = |adapter: &Adapter| -> Result<f64> {
             let none = BTreeSet::new();
-            let request = Request { overlay, dense: &none, recompute: false };
+            let request = Request { adapter, dense: &none, gradient_checkpointing: false };
             let (_, g) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
-            let of = |(key, pair): (&(usize, Role), &Pair)| {
+            let of = |(key, pair): (&(usize, Role), &LoraPair)| {
                 Ok(squares(&g.pairs[key].1)? / squares(&pair.a)? / pair.scale.powi(2))
             };
-            Ok(overlay.pairs().iter().map(of).collect::<Result<Vec<_>>>()?.iter().sum())
+            Ok(adapter.pairs().iter().map(of).collect::<Result<Vec<_>>>()?.iter().sum())
         };
         assert!(slope(&aligned)? > 1.5 * slope(&start)?);
         assert!(aligned.pairs().values().all(|p| squares(&p.b).is_ok_and(|b| b == 0.0)));

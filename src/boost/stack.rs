@@ -6,12 +6,12 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use super::update::Update;
-use crate::model::{Overlay, Role};
-use crate::ops::linear::Pair;
+use crate::model::{Adapter, Role};
+use crate::ops::linear::LoraPair;
 
 /// Factors by layer and target, in the order of their boosters.
 #[derive(Debug, Default)]
-pub struct Stack(BTreeMap<(usize, Role), Vec<Pair>>);
+pub struct Stack(BTreeMap<(usize, Role), Vec<LoraPair>>);
 
 impl Stack {
     /// Adds the factors of a booster, with its step weight.
@@ -24,19 +24,22 @@ impl Stack {
 
     /// All as one pair a module, of the sum of their ranks; `None` without factors. Scales that are
     /// the same for all of a module are kept as its scale, others go into B.
-    pub fn overlay(self) -> Result<Option<Overlay>> {
-        let one = |(key, pairs): ((usize, Role), Vec<Pair>)| {
+    pub fn adapter(self) -> Result<Option<Adapter>> {
+        let one = |(key, pairs): ((usize, Role), Vec<LoraPair>)| {
             let common = pairs.first().map_or(1.0, |p| p.scale);
             let scale = if pairs.iter().all(|p| p.scale == common) { common } else { 1.0 };
-            let b = |p: &Pair| {
+            let b = |p: &LoraPair| {
                 if p.scale == scale { Ok(p.b.clone()) } else { &p.b * (p.scale / scale) }
             };
             let a: Vec<&Tensor> = pairs.iter().map(|p| &p.a).collect();
             let b = pairs.iter().map(b).collect::<candle_core::Result<Vec<_>>>()?;
-            Ok((key, Pair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale }))
+            Ok((
+                key,
+                LoraPair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale },
+            ))
         };
         let pairs = self.0.into_iter().map(one).collect::<Result<BTreeMap<_, _>>>()?;
-        Ok((!pairs.is_empty()).then(|| Overlay::new(pairs)))
+        Ok((!pairs.is_empty()).then(|| Adapter::new(pairs)))
     }
 }
 
@@ -57,25 +60,25 @@ mod tests {
         {
             let update = Update::of(
                 &model,
-                &Booster::from_overlay(testing::overlay(&model, layers, false)?),
+                &Booster::from_adapter(testing::adapter(&model, layers, false)?),
                 round,
                 eta,
             )?;
             update.add(&mut merged)?;
             stack.push(&update)?;
         }
-        let overlay = stack.overlay()?.unwrap();
+        let adapter = stack.adapter()?.unwrap();
         let ranks = |layer: usize| {
-            overlay.pairs().iter().filter(|(k, _)| k.0 == layer).map(|(_, p)| p.a.dims()[0]).max()
+            adapter.pairs().iter().filter(|(k, _)| k.0 == layer).map(|(_, p)| p.a.dims()[0]).max()
         };
         assert_eq!(ranks(2).zip(ranks(0)).map(|(all, one)| all / one), Some(3));
         let mut again = testing::model(&testing::config(), DType::F64)?;
-        again.merge(&overlay, 1.0)?;
+        again.merge(&adapter, 1.0)?;
         for ((name, a), (_, b)) in merged.tensors().into_iter().zip(again.tensors()) {
             let apart: f64 = (a - b)?.abs()?.max_all()?.to_scalar()?;
             assert!(apart < 1e-12, "{name}: {apart:e}");
         }
-        assert!(Stack::default().overlay()?.is_none());
+        assert!(Stack::default().adapter()?.is_none());
         Ok(())
     }
 }

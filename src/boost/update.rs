@@ -13,12 +13,12 @@ use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::adapter::{self, PREFIX, named_factors};
-use super::booster::{Booster, Kind};
+use super::booster::{Booster, BoosterKind};
 use crate::bail_data;
 use crate::error::Error;
-use crate::model::{Model, Overlay, Role, names, save};
+use crate::model::{Adapter, Model, Role, names, save};
 use crate::ops::elementwise;
-use crate::ops::linear::Pair;
+use crate::ops::linear::LoraPair;
 use crate::source::{Safetensors, TensorSource};
 
 /// Where the metadata lie, and of which version they are.
@@ -33,7 +33,7 @@ pub struct Update {
     /// η
     pub eta: f64,
     /// Pairs only.
-    factors: Overlay,
+    factors: Adapter,
     /// η (W' − W) by published name.
     deltas: BTreeMap<String, Tensor>,
 }
@@ -56,21 +56,21 @@ const MIXED: &str = "mixed";
 impl Update {
     /// What merging `booster` with step weight `eta` adds to `model`.
     pub fn of(model: &Model, booster: &Booster, round: usize, eta: f64) -> Result<Self> {
-        let overlay = &booster.overlay;
-        let base = model.copies(&overlay.dense().keys().cloned().collect())?;
+        let adapter = &booster.adapter;
+        let base = model.copies(&adapter.dense().keys().cloned().collect())?;
         let delta = |(name, base): (String, Tensor)| {
-            let apart = match overlay.dense().get(&name) {
+            let apart = match adapter.dense().get(&name) {
                 Some(moved) => elementwise::add_scaled(base, moved, -1.0)?,
                 None => base.zeros_like()?,
             };
             Ok((name, elementwise::scale(apart, -eta)?))
         };
         let deltas = base.into_iter().map(delta).collect::<candle_core::Result<_>>()?;
-        Ok(Self { round, eta, factors: Overlay::new(overlay.pairs().clone()), deltas })
+        Ok(Self { round, eta, factors: Adapter::new(adapter.pairs().clone()), deltas })
     }
 
-    pub fn kind(&self) -> Kind {
-        if self.deltas.is_empty() { Kind::LowRank } else { Kind::Dense }
+    pub fn kind(&self) -> BoosterKind {
+        if self.deltas.is_empty() { BoosterKind::LowRank } else { BoosterKind::FullRank }
     }
 
     /// The same, multiplied by `weight`.
@@ -94,16 +94,16 @@ impl Update {
     }
 
     /// The factors with their step weight, by layer and target.
-    pub fn factors(&self) -> impl Iterator<Item = ((usize, Role), Pair)> {
+    pub fn factors(&self) -> impl Iterator<Item = ((usize, Role), LoraPair)> {
         self.factors
             .pairs()
             .iter()
-            .map(|(key, pair)| (*key, Pair { scale: pair.scale * self.eta, ..pair.clone() }))
+            .map(|(key, pair)| (*key, LoraPair { scale: pair.scale * self.eta, ..pair.clone() }))
     }
 
     /// The booster's factors, without the step weight; `None` of a dense booster.
-    pub fn overlay(&self) -> Option<&Overlay> {
-        (self.kind() == Kind::LowRank).then_some(&self.factors)
+    pub fn adapter(&self) -> Option<&Adapter> {
+        (self.kind() == BoosterKind::LowRank).then_some(&self.factors)
     }
 
     /// Layers that it changes, ascending.
@@ -174,18 +174,18 @@ impl Update {
             _ => Err(Error::data(format!("{shown}: its {what} `{text}` is no number"))),
         };
         let (factors, deltas) = match header.kind.as_str() {
-            kind if kind == Kind::LowRank.name() => (true, false),
-            kind if kind == Kind::Dense.name() => (false, true),
+            kind if kind == BoosterKind::LowRank.name() => (true, false),
+            kind if kind == BoosterKind::FullRank.name() => (false, true),
             MIXED => (true, true),
             other => bail_data!(
                 "{shown} is of a kind `{other}`; known are {} and {MIXED}",
-                Kind::NAMES.join(", ")
+                BoosterKind::NAMES.join(", ")
             ),
         };
         let mut pairs = BTreeMap::new();
         for (module, scale) in header.scales.iter().filter(|_| factors) {
             let (key, [a, b]) = adapter::factors(&tensors, module, model, &shown)?;
-            pairs.insert(key, Pair { a, b, scale: number("scale", scale)? });
+            pairs.insert(key, LoraPair { a, b, scale: number("scale", scale)? });
         }
         let shapes: BTreeMap<String, Vec<usize>> =
             model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
@@ -219,7 +219,7 @@ impl Update {
             };
         }
         let eta = number("step weight", &header.eta)?;
-        Ok(Self { round: header.round, eta, factors: Overlay::new(pairs), deltas: whole })
+        Ok(Self { round: header.round, eta, factors: Adapter::new(pairs), deltas: whole })
     }
 
     /// Adds it to a model as it was when the update was made. Of low rank the weights become those
@@ -246,7 +246,7 @@ impl Update {
 }
 
 /// ‖BA‖² = tr((BᵀB)(AAᵀ)), from two r × r matrices in f64; the product itself never exists.
-fn product_squares(pair: &Pair) -> Result<f64> {
+fn product_squares(pair: &LoraPair) -> Result<f64> {
     let (a, b) = (pair.a.to_dtype(DType::F64)?, pair.b.to_dtype(DType::F64)?);
     let (outer, inner) = (a.matmul(&a.t()?)?, b.t()?.contiguous()?.matmul(&b)?);
     Ok((outer * inner)?.sum_all()?.to_scalar()?)
@@ -265,17 +265,17 @@ mod tests {
 
     /// A booster of each kind whose numbers are not those of the start.
     fn boosters(model: &Model) -> Result<[Booster; 2]> {
-        let low_rank = Booster::from_overlay(testing::overlay(model, &[0, 2], false)?);
+        let low_rank = Booster::from_adapter(testing::adapter(model, &[0, 2], false)?);
         let spec =
             DenseSpec::new(model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
         let mut dense = Booster::dense(model, &spec)?;
         let moved = dense
-            .overlay
+            .adapter
             .tensors()
             .into_iter()
             .map(|t| (t * 1.25)? + 0.01)
             .collect::<candle_core::Result<Vec<_>>>()?;
-        dense.overlay = dense.overlay.with_tensors(moved);
+        dense.adapter = dense.adapter.with_tensors(moved);
         Ok([low_rank, dense])
     }
 
@@ -290,7 +290,7 @@ mod tests {
                 .map(|(name, t)| Ok((name, t.copy()?)))
                 .collect::<Result<_>>()?;
             let update = Update::of(&model, &booster, 3, -0.75)?;
-            model.merge(&booster.overlay, -0.75)?;
+            model.merge(&booster.adapter, -0.75)?;
             let mut want: BTreeMap<usize, f64> = BTreeMap::new();
             for (name, after) in model.tensors() {
                 if let Some(layer) = names::layer_of(&name) {
@@ -328,11 +328,11 @@ mod tests {
                 let bytes = std::fs::read(&path)?;
                 Update::of(&merged, &booster, 7, eta)?.save(&path)?;
                 assert_eq!(bytes, std::fs::read(&path)?, "the same update gives the same bytes");
-                merged.merge(&booster.overlay, eta)?;
+                merged.merge(&booster.adapter, eta)?;
                 let loaded = Update::load(&path, &again)?;
                 assert_eq!((loaded.round, loaded.eta, loaded.kind()), (7, eta, booster.kind()));
                 loaded.add(&mut again)?;
-                if booster.kind() == Kind::LowRank {
+                if booster.kind() == BoosterKind::LowRank {
                     assert_eq!(merged.digest()?, again.digest()?);
                 }
                 for ((name, a), (_, b)) in merged.tensors().into_iter().zip(again.tensors()) {

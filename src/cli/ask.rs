@@ -15,7 +15,7 @@ use crate::data::{ChoiceItem, Item, Template, asked, encode_choices, encode_ques
 use crate::eval::choices::score;
 use crate::eval::generate::{Generation, generate};
 use crate::host::{Guard, Limits, Progress, plain};
-use crate::model::{Model, Overlay};
+use crate::model::{Adapter, Model};
 use crate::run::Kept;
 use crate::source::{Date, Tokenizer};
 use crate::{bail_data, bail_usage};
@@ -161,7 +161,7 @@ impl Prompt {
         tokenizer: &Tokenizer,
         going: impl Fn() -> Result<()>,
     ) -> Result<Answer> {
-        let none = Overlay::default();
+        let none = Adapter::default();
         match self {
             Self::Choices(item) => {
                 let sums = score(model, &none, std::slice::from_ref(item), |_| Ok(()))?

@@ -20,7 +20,7 @@ use crate::data::{
 use crate::error::nearest;
 use crate::eval::{Encoded, Protocol, average};
 use crate::host::{Console, Guard, Limits, Progress, Watched};
-use crate::model::{self, Overlay};
+use crate::model::{self, Adapter};
 use crate::source::{self, DataFiles, Date, Grants, Tokenizer};
 use crate::{bail_data, bail_usage};
 
@@ -44,13 +44,13 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     loaded.tokenizer = loaded.tokenizer.with_date(date);
     terminal::notes(&console, &args.model, &loaded.notes);
     let network = loaded.model;
-    let overlay = match &args.adapter {
+    let adapter = match &args.adapter {
         Some(folder) => {
             let adapter = adapter::load(&grants.check(folder)?, &network, Weights::Base)?;
             terminal::notes(&console, folder, &adapter.notes(&args.model));
-            adapter.booster.overlay
+            adapter.booster.adapter
         }
-        None => Overlay::default(),
+        None => Adapter::default(),
     };
     let load_seconds = started.elapsed().as_secs_f64();
 
@@ -61,7 +61,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         console.note(&ready.report);
         let encoded = ready.encoded(&loaded.tokenizer);
         let started = Instant::now();
-        let measured = encoded.measure(&network, &overlay, |done| {
+        let measured = encoded.measure(&network, &adapter, |done| {
             let (done, total) = (done as u64, encoded.len() as u64);
             console.progress(&Progress {
                 what: format!("evaluate {}", set.label()),

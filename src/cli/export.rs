@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::ExportArgs;
 use super::base;
 use crate::bail_usage;
-use crate::boost::{Booster, Kind, Stack, Update, adapter};
+use crate::boost::{Booster, BoosterKind, Stack, Update, adapter};
 use crate::data::Template;
 use crate::model::gguf_save::{self, Storage};
 use crate::model::load::Loaded;
@@ -47,7 +47,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             let mut stack = Stack::default();
             for (path, weight) in boosters {
                 let update = Update::load(path, &loaded.model)?.scaled(*weight)?;
-                if update.kind() == Kind::Dense {
+                if update.kind() == BoosterKind::FullRank {
                     bail_usage!(
                         "`{}` is a dense booster, which is no adapter; export with `--merged`",
                         path.display()
@@ -56,10 +56,10 @@ pub fn run(args: &ExportArgs) -> Result<()> {
                 stack.push(&update)?;
             }
             sum(&mut loaded.model)?;
-            let Some(overlay) = stack.overlay()? else {
+            let Some(adapter) = stack.adapter()? else {
                 bail_usage!("an adapter of no boosters has no factors to hold")
             };
-            adapter::save(&Booster::from_overlay(overlay), folder, kept.model()?)?;
+            adapter::save(&Booster::from_adapter(adapter), folder, kept.model()?)?;
             folder
         }
         _ => bail_usage!("say what to write: `--merged DIR`, `--peft DIR` or `--gguf FILE`"),

@@ -28,16 +28,16 @@ impl Examples for Vec<Example> {
 }
 
 /// Gives examples without end, in a seeded order.
-pub struct Feed {
+pub struct DataLoader {
     parts: Vec<Arc<dyn Examples>>,
     order: Order,
     /// By cursor: examples in a row that had nothing to learn.
     mute: Vec<usize>,
 }
 
-/// How far a [`Feed`] has come; all that has to be kept to resume it.
+/// How far a [`DataLoader`] has come; all that has to be kept to resume it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FeedState {
+pub struct DataLoaderState {
     /// Of the whole, or of each part.
     cursors: Vec<CursorState>,
     /// Examples that each part gave, where they have weights.
@@ -54,7 +54,7 @@ enum Order {
     Weighted { cursors: Vec<Cursor>, weights: Vec<f64>, given: Vec<u64> },
 }
 
-impl Feed {
+impl DataLoader {
     /// All examples of all parts, each once an epoch; `name` is the random stream's. Errors where
     /// there is none.
     pub fn pooled(seed: u64, name: &str, parts: Vec<Arc<dyn Examples>>) -> Result<Self> {
@@ -120,13 +120,13 @@ impl Feed {
     }
 
     /// Where it stands.
-    pub fn state(&self) -> FeedState {
+    pub fn state(&self) -> DataLoaderState {
         let mute = self.mute.clone();
         match &self.order {
             Order::Pooled(cursor) => {
-                FeedState { cursors: vec![cursor.state()], given: vec![], mute }
+                DataLoaderState { cursors: vec![cursor.state()], given: vec![], mute }
             }
-            Order::Weighted { cursors, given, .. } => FeedState {
+            Order::Weighted { cursors, given, .. } => DataLoaderState {
                 cursors: cursors.iter().map(Cursor::state).collect(),
                 given: given.clone(),
                 mute,
@@ -134,9 +134,9 @@ impl Feed {
         }
     }
 
-    /// Goes on from where [`Feed::state`] said. Errors (class data): a state of other parts, or of
+    /// Goes on from where [`DataLoader::state`] said. Errors (class data): a state of other parts, or of
     /// more examples.
-    pub fn resume(&mut self, state: &FeedState) -> Result<()> {
+    pub fn resume(&mut self, state: &DataLoaderState) -> Result<()> {
         let cursors: Vec<&mut Cursor> = match &mut self.order {
             Order::Pooled(cursor) => vec![cursor],
             Order::Weighted { cursors, given, .. } => {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn one_set_is_gone_through_as_by_its_cursor() {
-        let mut feed = Feed::pooled(5, "data", vec![part(0, 7)]).unwrap();
+        let mut feed = DataLoader::pooled(5, "data", vec![part(0, 7)]).unwrap();
         let order: Vec<u32> =
             Cursor::new(5, "data", 7).unwrap().next(20).into_iter().map(|i| i as u32).collect();
         let given: Vec<u32> = [3, 9, 8].iter().flat_map(|&k| ids(&feed.next(k).unwrap())).collect();
@@ -208,9 +208,12 @@ mod tests {
     #[test]
     fn resumed_anywhere_it_gives_the_same_examples() {
         let parts = || vec![("a".to_string(), part(0, 2)), ("b".into(), part(10, 7))];
-        let make: [&dyn Fn() -> Feed; 2] = [
-            &|| Feed::pooled(5, "data", parts().into_iter().map(|(_, p)| p).collect()).unwrap(),
-            &|| Feed::weighted(5, "data", parts(), &[2.0, 1.0]).unwrap(),
+        let make: [&dyn Fn() -> DataLoader; 2] = [
+            &|| {
+                DataLoader::pooled(5, "data", parts().into_iter().map(|(_, p)| p).collect())
+                    .unwrap()
+            },
+            &|| DataLoader::weighted(5, "data", parts(), &[2.0, 1.0]).unwrap(),
         ];
         for make in make {
             let all = ids(&make().next(40).unwrap());
@@ -229,7 +232,7 @@ mod tests {
 
     #[test]
     fn pooled_parts_are_one_epoch() {
-        let mut feed = Feed::pooled(1, "data", vec![part(0, 3), part(10, 4)]).unwrap();
+        let mut feed = DataLoader::pooled(1, "data", vec![part(0, 3), part(10, 4)]).unwrap();
         let mut given = ids(&feed.next(7).unwrap());
         given.sort_unstable();
         assert_eq!(given, [0, 1, 2, 10, 11, 12, 13]);
@@ -239,7 +242,7 @@ mod tests {
     fn weights_hold_over_any_stretch_and_small_parts_come_again() {
         let parts =
             vec![("a".into(), part(0, 2)), ("b".into(), part(10, 50)), ("c".into(), part(100, 9))];
-        let mut feed = Feed::weighted(1, "mix", parts, &[3.0, 1.0, 1.0]).unwrap();
+        let mut feed = DataLoader::weighted(1, "mix", parts, &[3.0, 1.0, 1.0]).unwrap();
         let given = ids(&feed.next(500).unwrap());
         for n in 1..=500 {
             let share = given[..n].iter().filter(|id| **id < 10).count() as f64;
@@ -265,7 +268,10 @@ mod tests {
         }
         for seed in 0..50 {
             assert_eq!(
-                ids(&Feed::pooled(seed, "data", vec![Arc::new(One)]).unwrap().next(5).unwrap()),
+                ids(&DataLoader::pooled(seed, "data", vec![Arc::new(One)])
+                    .unwrap()
+                    .next(5)
+                    .unwrap()),
                 [7; 5]
             );
         }
@@ -282,19 +288,19 @@ mod tests {
                 Ok(None)
             }
         }
-        assert!(Feed::pooled(0, "data", vec![Arc::new(Mute)]).unwrap().next(1).is_err());
+        assert!(DataLoader::pooled(0, "data", vec![Arc::new(Mute)]).unwrap().next(1).is_err());
         // Beside one that speaks, a set without a word is told all the same.
         let parts =
             vec![("a".into(), part(0, 2)), ("b".into(), Arc::new(Mute) as Arc<dyn Examples>)];
-        assert!(Feed::weighted(0, "mix", parts, &[9.0, 1.0]).unwrap().next(100).is_err());
+        assert!(DataLoader::weighted(0, "mix", parts, &[9.0, 1.0]).unwrap().next(100).is_err());
         assert_eq!(
-            class_of(&Feed::pooled(0, "data", vec![part(0, 0)]).err().unwrap()),
+            class_of(&DataLoader::pooled(0, "data", vec![part(0, 0)]).err().unwrap()),
             Class::Data
         );
         for weights in [vec![1.0], vec![1.0, 0.0], vec![1.0, f64::NAN]] {
             let parts = vec![("a".into(), part(0, 1)), ("b".into(), part(1, 1))];
             assert_eq!(
-                class_of(&Feed::weighted(0, "mix", parts, &weights).err().unwrap()),
+                class_of(&DataLoader::weighted(0, "mix", parts, &weights).err().unwrap()),
                 Class::Usage,
                 "{weights:?}"
             );

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::BATCH_TOKENS;
 use crate::data::ChoiceItem;
 use crate::model::cost::Work;
-use crate::model::{Config, Model, Overlay, Tokens};
+use crate::model::{Adapter, Config, Model, Tokens};
 
 /// Scores of a set.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,7 @@ impl Scores {
 /// Errors where a likelihood is no number.
 pub fn score(
     model: &Model,
-    overlay: &Overlay,
+    adapter: &Adapter,
     items: &[ChoiceItem],
     mut progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Scores> {
@@ -54,7 +54,7 @@ pub fn score(
     for batch in batches(model.config(), items) {
         end += batch.spans.len();
         scores.tokens += batch.tokens.ids.len();
-        let nll = model.nll(&batch.tokens, &batch.rows, &batch.targets, overlay)?;
+        let nll = model.nll(&batch.tokens, &batch.rows, &batch.targets, adapter)?;
         for spans in &batch.spans {
             let sums: Vec<f64> = spans
                 .iter()
@@ -190,14 +190,14 @@ mod tests {
             item(&[2], &[&[7], &[7, 7], &[8]], 0),
             item(&[5, 3], &[&[5, 8, 9], &[7], &[5, 8, 9]], 0),
         ];
-        let overlay = testing::overlay(&model, &[1], false)?;
-        let scores = score(&model, &overlay, &items, |_| Ok(()))?;
+        let adapter = testing::adapter(&model, &[1], false)?;
+        let scores = score(&model, &adapter, &items, |_| Ok(()))?;
         for (item, sums) in items.iter().zip(&scores.sums) {
             for (choice, sum) in item.choices.iter().zip(sums) {
                 let ids: Vec<u32> = item.prompt.iter().chain(choice).copied().collect();
                 let rows: Vec<usize> = (item.prompt.len() - 1..ids.len() - 1).collect();
                 let whole: f64 =
-                    model.nll(&Tokens::one(ids), &rows, choice, &overlay)?.iter().sum();
+                    model.nll(&Tokens::one(ids), &rows, choice, &adapter)?.iter().sum();
                 assert!((whole + sum).abs() < 1e-10, "{whole} and {sum}");
             }
         }

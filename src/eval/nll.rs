@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::BATCH_TOKENS;
 use crate::data::{Batch, Example};
 use crate::model::cost::Work;
-use crate::model::{Model, Overlay, Tokens};
+use crate::model::{Adapter, Model, Tokens};
 
 /// The mean over all supervised tokens, in nats a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Nll {
 /// Errors where the likelihood is no number.
 pub fn mean(
     model: &Model,
-    overlay: &Overlay,
+    adapter: &Adapter,
     examples: &[Example],
     mut progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Nll> {
@@ -33,7 +33,7 @@ pub fn mean(
         tokens += batch.ids.len();
         supervised += batch.rows.len();
         let flat = Tokens::sequences(batch.ids, &batch.starts);
-        sum += model.nll(&flat, &batch.rows, &batch.targets, overlay)?.iter().sum::<f64>();
+        sum += model.nll(&flat, &batch.rows, &batch.targets, adapter)?.iter().sum::<f64>();
         progress(end)?;
     }
     super::finite(sum)?;

@@ -11,7 +11,7 @@ use super::{Measured, Prediction, choices, metrics, nll};
 use crate::bail_data;
 use crate::data::{ChoiceItem, Example, GenerationItem};
 use crate::error::{Error, nearest};
-use crate::model::{Model, Overlay};
+use crate::model::{Adapter, Model};
 
 /// A way to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,11 +74,11 @@ impl Protocol {
 /// By [`Protocol::Choices`]; `progress` hears how many items are done and may end it with an error.
 pub fn by_choices(
     model: &Model,
-    overlay: &Overlay,
+    adapter: &Adapter,
     items: &[ChoiceItem],
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Measured> {
-    let scores = choices::score(model, overlay, items, progress)?;
+    let scores = choices::score(model, adapter, items, progress)?;
     let predict = |(item, index): (&ChoiceItem, usize)| Prediction {
         label: item.label,
         predicted: Some(index),
@@ -109,7 +109,7 @@ pub fn by_choices(
 /// error.
 pub fn by_answers(
     model: &Model,
-    overlay: &Overlay,
+    adapter: &Adapter,
     items: &[GenerationItem],
     tokenizer: &dyn Decode,
     progress: impl FnMut(usize) -> Result<()>,
@@ -120,7 +120,7 @@ pub fn by_answers(
         ..Generation::default()
     };
     let prompts: Vec<Vec<u32>> = items.iter().map(|item| item.prompt.clone()).collect();
-    let texts = generate(model, overlay, &prompts, tokenizer, &how, progress)?;
+    let texts = generate(model, adapter, &prompts, tokenizer, &how, progress)?;
     let tokens = prompts.iter().map(Vec::len).chain(texts.iter().map(|text| text.ids.len())).sum();
     let (metrics, predictions) = answers(items, texts)?;
     Ok(Measured { metrics, tokens, predictions })
@@ -150,11 +150,11 @@ fn answers(
 /// error.
 pub fn by_likelihood(
     model: &Model,
-    overlay: &Overlay,
+    adapter: &Adapter,
     examples: &[Example],
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Measured> {
-    let nll = nll::mean(model, overlay, examples, progress)?;
+    let nll = nll::mean(model, adapter, examples, progress)?;
     let results = [
         ("nll", nll.mean.into()),
         ("perplexity", nll.mean.exp().into()),
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn choices_give_what_their_sums_say() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F64)?;
-        let none = Overlay::default();
+        let none = Adapter::default();
         let item = |label, called: &[&str], target| ChoiceItem {
             index: 0,
             prompt: vec![3, 1 + label as u32],
@@ -363,7 +363,7 @@ mod tests {
             names: names(&["option1", "option2"]),
             label,
         });
-        let found = by_answers(&model, &Overlay::default(), &items, &Names, |_| Ok(()))?;
+        let found = by_answers(&model, &Adapter::default(), &items, &Names, |_| Ok(()))?;
         assert_eq!((found.metrics["accuracy"].as_f64(), found.tokens), (Some(0.5), 68));
         assert_eq!(found.predictions[1].text.as_deref(), Some("32 option1"));
         Ok(())

@@ -8,7 +8,7 @@ use super::protocol::{self, Protocol};
 use super::{choices, nll};
 use crate::data::{ChoiceItem, Example, GenerationItem};
 use crate::model::cost::Work;
-use crate::model::{Config, Model, Overlay};
+use crate::model::{Adapter, Config, Model};
 
 /// Items that are encoded and ready to be measured.
 #[derive(Clone, Copy)]
@@ -136,16 +136,16 @@ impl Encoded<'_> {
     pub fn measure(
         &self,
         model: &Model,
-        overlay: &Overlay,
+        adapter: &Adapter,
         progress: impl FnMut(usize) -> Result<()>,
     ) -> Result<Measured> {
         match *self {
-            Self::Choices(items) => protocol::by_choices(model, overlay, items, progress),
+            Self::Choices(items) => protocol::by_choices(model, adapter, items, progress),
             Self::Questions(items, tokenizer) => {
-                protocol::by_answers(model, overlay, items, tokenizer, progress)
+                protocol::by_answers(model, adapter, items, tokenizer, progress)
             }
             Self::Sequences(examples) => {
-                protocol::by_likelihood(model, overlay, examples, progress)
+                protocol::by_likelihood(model, adapter, examples, progress)
             }
         }
     }

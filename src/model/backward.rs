@@ -7,21 +7,21 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 
 use super::Model;
+use super::adapter::Adapter;
 use super::block::{Block, Norm, Pass, Saved};
 use super::forward::Tokens;
 use super::names::{self, Role};
-use super::overlay::Overlay;
 use crate::ops::cross_entropy::{self, Want};
-use crate::ops::{activation, attention, elementwise, embedding, linear, rotary};
+use crate::ops::{activation, attention, elementwise, embedding, linear, rope};
 
 /// Which gradients a pass is to give.
 pub struct Request<'a> {
     /// Factors of all its pairs.
-    pub overlay: &'a Overlay,
+    pub adapter: &'a Adapter,
     /// Published names of tensors whose dense gradient is wanted.
     pub dense: &'a BTreeSet<String>,
     /// Form activations again in backward, keeping only each block's input.
-    pub recompute: bool,
+    pub gradient_checkpointing: bool,
 }
 
 /// Gradients of Σ weight · nll.
@@ -49,18 +49,18 @@ impl Gradients {
         Ok(self)
     }
 
-    /// The gradients of an overlay's tensors, in the order of [`Overlay::tensors`]. Errors where
+    /// The gradients of an adapter's tensors, in the order of [`Adapter::tensors`]. Errors where
     /// one is missing.
-    pub fn in_order(mut self, overlay: &Overlay) -> Result<Vec<Tensor>> {
+    pub fn in_order(mut self, adapter: &Adapter) -> Result<Vec<Tensor>> {
         let mut out = vec![];
-        for key in overlay.pairs().keys() {
+        for key in adapter.pairs().keys() {
             let (da, db) = self
                 .pairs
                 .remove(key)
                 .with_context(|| format!("no gradient of layer {} {}", key.0, key.1))?;
             out.extend([da, db]);
         }
-        for name in overlay.dense().keys() {
+        for name in adapter.dense().keys() {
             out.push(self.dense.remove(name).with_context(|| format!("no gradient of `{name}`"))?);
         }
         Ok(out)
@@ -79,7 +79,7 @@ impl Gradients {
 /// What one block has to give.
 struct Asked<'a> {
     layer: usize,
-    overlay: &'a Overlay,
+    adapter: &'a Adapter,
     dense: &'a BTreeSet<String>,
     /// Whether the gradient of the block's input is wanted.
     input: bool,
@@ -96,7 +96,7 @@ impl Asked<'_> {
 
     /// Whether anything of this linear is trained.
     fn linear(&self, role: Role) -> bool {
-        self.overlay.get(self.layer, role).is_some()
+        self.adapter.get(self.layer, role).is_some()
             || self.dense(&format!("{}.weight", role.path()))
             || self.dense(&format!("{}.bias", role.path()))
     }
@@ -124,7 +124,7 @@ impl Model {
             return Some(0);
         }
         let dense = request.dense.iter().filter_map(|name| names::layer_of(name)).min();
-        let pair = request.overlay.pairs().keys().map(|&(layer, _)| layer).min();
+        let pair = request.adapter.pairs().keys().map(|&(layer, _)| layer).min();
         [dense, pair].into_iter().flatten().min()
     }
 
@@ -152,15 +152,15 @@ impl Model {
         request: &Request,
         each: &mut dyn FnMut(usize, &mut Gradients) -> Result<()>,
     ) -> Result<(Vec<f64>, Gradients)> {
-        let pass = self.pass(tokens, request.overlay)?;
+        let pass = self.pass(tokens, request.adapter)?;
         let lowest = self.lowest(request).unwrap_or(self.layers());
         let embedding = request.dense.contains(names::EMBEDDING);
         let mut kept = Vec::new();
-        let mut x = self.embed(&tokens.ids, request.overlay)?;
+        let mut x = self.embed(&tokens.ids, request.adapter)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let (y, saved) = block.forward(layer, &x, &pass, None)?;
             if layer >= lowest {
-                kept.push(if request.recompute {
+                kept.push(if request.gradient_checkpointing {
                     Kept::Input(x)
                 } else {
                     Kept::All(Box::new(saved))
@@ -173,7 +173,7 @@ impl Model {
         let last = Self::select(&x, rows)?;
         let shape = x.shape().clone();
         drop(x);
-        let norm = request.overlay.norm(names::NORM, &self.norm);
+        let norm = request.adapter.norm(names::NORM, &self.norm);
         let h = norm.forward(&last)?;
         let head_name = if self.head.is_some() { names::HEAD } else { names::EMBEDDING };
         let norm_wanted = request.dense.contains(&format!("{}.weight", names::NORM))
@@ -183,7 +183,7 @@ impl Model {
             weight: request.dense.contains(head_name),
         };
         let loss =
-            cross_entropy::forward_backward(&h, self.head(request.overlay), targets, weight, want)?;
+            cross_entropy::forward_backward(&h, self.head(request.adapter), targets, weight, want)?;
         drop(h);
         if let Some(dw) = loss.dw {
             gradients.add_dense(head_name.to_string(), dw)?;
@@ -214,7 +214,7 @@ impl Model {
             };
             let asked = Asked {
                 layer,
-                overlay: request.overlay,
+                adapter: request.adapter,
                 dense: request.dense,
                 input: layer > lowest || embedding,
             };
@@ -246,7 +246,7 @@ impl Block {
         asked: &Asked,
         out: &mut Gradients,
     ) -> Result<()> {
-        if let Some(pair) = asked.overlay.get(asked.layer, role) {
+        if let Some(pair) = asked.adapter.get(asked.layer, role) {
             out.pairs.insert((asked.layer, role), linear::factor_gradients(dy, x, pair)?);
         }
         let (weight, bias) = (format!("{}.weight", role.path()), format!("{}.bias", role.path()));
@@ -268,7 +268,7 @@ impl Block {
         asked: &Asked,
         out: &mut Gradients,
     ) -> Result<Tensor> {
-        let g = asked.overlay.norm_in_layer(asked.layer, name, norm).backward(
+        let g = asked.adapter.norm_in_layer(asked.layer, name, norm).backward(
             dy,
             x,
             asked.norm(name),
@@ -292,7 +292,7 @@ impl Block {
         out: &mut Gradients,
     ) -> Result<Option<Tensor>> {
         use Role::{Down, Gate, K, O, Q, Up, V};
-        let view = |role| self.view(role, asked.layer, pass.overlay);
+        let view = |role| self.view(role, asked.layer, pass.adapter);
         let head_norms = asked.norm("self_attn.q_norm") || asked.norm("self_attn.k_norm");
         let into_attention =
             asked.input || asked.any(&[Q, K, V]) || head_norms || asked.norm("input_layernorm");
@@ -315,7 +315,7 @@ impl Block {
         };
         if asked.any(&[Gate, Up]) {
             let n2 = asked
-                .overlay
+                .adapter
                 .norm_in_layer(asked.layer, "post_attention_layernorm", &self.norm2)
                 .forward(&s.x2)?;
             if let Some(dgate) = &dgate {
@@ -359,7 +359,7 @@ impl Block {
             self.mask(pass),
         )?;
         let (mut dq, mut dk) =
-            (rotary::backward(&g.dq, &pass.angles)?, rotary::backward(&g.dk, &pass.angles)?);
+            (rope::backward(&g.dq, &pass.angles)?, rope::backward(&g.dk, &pass.angles)?);
         if let (Some((q_norm, k_norm)), Some((q, k))) = (&self.head_norms, &s.before_norms) {
             dq = Self::norm_backward(q_norm, "self_attn.q_norm", &dq, q, asked, out)?;
             dk = Self::norm_backward(k_norm, "self_attn.k_norm", &dk, k, asked, out)?;
@@ -371,7 +371,7 @@ impl Block {
         );
         if asked.any(&[Q, K, V]) {
             let n1 = asked
-                .overlay
+                .adapter
                 .norm_in_layer(asked.layer, "input_layernorm", &self.norm1)
                 .forward(&s.x)?;
             for (role, d) in [(Q, &dq), (K, &dk), (V, &dv)] {

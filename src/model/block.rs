@@ -8,14 +8,14 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::adapter::Adapter;
 use super::cache::Cache;
-use super::change::Change;
+use super::merge::WeightUpdate;
 use super::names::Role;
-use super::overlay::Overlay;
 use crate::ops::activation::{self, Activation};
 use crate::ops::attention::{self, Attended, Mask, Segment};
-use crate::ops::linear::{self, Beside, Linear, Pair};
-use crate::ops::rotary::{self, Angles};
+use crate::ops::linear::{self, Linear, LoraPair, UnmergedDelta};
+use crate::ops::rope::{self, Angles};
 use crate::ops::{layer_norm, rms_norm};
 
 /// Which normalisation a model uses.
@@ -92,7 +92,7 @@ pub struct Dense {
     /// [out], compute type.
     pub bias: Option<Tensor>,
     /// What was merged beside the weight.
-    pub beside: Option<Beside>,
+    pub unmerged: Option<UnmergedDelta>,
 }
 
 impl Dense {
@@ -104,26 +104,26 @@ impl Dense {
     /// Lays step · s · B A beside the weight, behind what is there. Factors of a rank R at which R
     /// (out + in) numbers would be more than the out · in of their sum become that sum, in their
     /// own type, added in their order.
-    pub fn lay_beside(&mut self, pair: &Pair, step: f64) -> Result<()> {
+    pub fn stack_adapter(&mut self, pair: &LoraPair, step: f64) -> Result<()> {
         let (out, inner) = self.weight.dims2()?;
-        if let Some(Beside::Sum(sum)) = &self.beside {
-            return Change::Product(pair, step).apply(sum);
+        if let Some(UnmergedDelta::Sum(sum)) = &self.unmerged {
+            return WeightUpdate::Product(pair, step).apply(sum);
         }
         let b = (&pair.b * (step * pair.scale))?;
-        let (a, b) = match &self.beside {
-            Some(Beside::Factors(own)) => {
+        let (a, b) = match &self.unmerged {
+            Some(UnmergedDelta::Factors(own)) => {
                 (Tensor::cat(&[&own.a, &pair.a], 0)?, Tensor::cat(&[&own.b, &b], 1)?.contiguous()?)
             }
             _ => (pair.a.copy()?, b),
         };
         let outgrown = Self::outgrown(a.dim(0)?, out, inner);
-        let factors = Pair { a, b, scale: 1.0 };
-        self.beside = Some(if outgrown {
+        let factors = LoraPair { a, b, scale: 1.0 };
+        self.unmerged = Some(if outgrown {
             let sum = Tensor::zeros((out, inner), factors.a.dtype(), factors.a.device())?;
-            Change::Product(&factors, 1.0).apply(&sum)?;
-            Beside::Sum(sum)
+            WeightUpdate::Product(&factors, 1.0).apply(&sum)?;
+            UnmergedDelta::Sum(sum)
         } else {
-            Beside::Factors(factors)
+            UnmergedDelta::Factors(factors)
         });
         Ok(())
     }
@@ -155,7 +155,7 @@ pub struct Pass<'a> {
     pub mask: Mask,
     /// H, G, E.
     pub heads: (usize, usize, usize),
-    pub overlay: &'a Overlay,
+    pub adapter: &'a Adapter,
 }
 
 /// Activations that a block's backward needs; what is cheap to form again is not kept.
@@ -201,24 +201,24 @@ impl Block {
         })
     }
 
-    /// The module as the ops see it, with the overlay's pair or tensors.
+    /// The module as the ops see it, with the adapter's pair or tensors.
     pub fn view<'a>(
         &'a self,
         role: Role,
         layer: usize,
-        overlay: &'a Overlay,
+        adapter: &'a Adapter,
     ) -> Result<Linear<'a>> {
         let dense = self
             .linear(role)
             .ok_or_else(|| candle_core::Error::Msg(format!("layer {layer} has no {role}")))?;
         let over = |part: &str, own: &'a Tensor| {
-            overlay.or_in_layer(layer, &format!("{}.{part}", role.path()), own)
+            adapter.or_in_layer(layer, &format!("{}.{part}", role.path()), own)
         };
         Ok(Linear {
             weight: over("weight", &dense.weight),
             bias: dense.bias.as_ref().map(|bias| over("bias", bias)),
-            pair: overlay.get(layer, role),
-            beside: dense.beside.as_ref(),
+            pair: adapter.get(layer, role),
+            unmerged: dense.unmerged.as_ref(),
         })
     }
 
@@ -275,9 +275,9 @@ impl Block {
         let n = x.dim(0)?;
         let (heads, groups, e) = pass.heads;
         let run = |role, input: &Tensor, residual: Option<&Tensor>| {
-            linear::forward(input, self.view(role, layer, pass.overlay)?, residual)
+            linear::forward(input, self.view(role, layer, pass.adapter)?, residual)
         };
-        let norm = |name: &str, own| pass.overlay.norm_in_layer(layer, name, own);
+        let norm = |name: &str, own| pass.adapter.norm_in_layer(layer, name, own);
 
         let n1 = norm("input_layernorm", &self.norm1).forward(x)?;
         let mut q = run(Role::Q, &n1, None)?.reshape((n, heads, e))?;
@@ -293,8 +293,8 @@ impl Block {
             before_norms =
                 Some((std::mem::replace(&mut q, normed_q), std::mem::replace(&mut k, normed_k)));
         }
-        q = rotary::forward(&q, &pass.angles)?;
-        k = rotary::forward(&k, &pass.angles)?;
+        q = rope::forward(&q, &pass.angles)?;
+        k = rope::forward(&k, &pass.angles)?;
         let mask = self.mask(pass);
         let attended = match cache {
             None => attention::forward(&q, &k, &v, pass.segments, mask)?,

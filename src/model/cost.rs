@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
-use super::{Config, Model, Overlay, Request, Role, Tokens, create};
+use super::{Adapter, Config, Model, Request, Role, Tokens, create};
 use crate::ops::attention::Segment;
-use crate::ops::linear::Pair;
+use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 
 /// Tokens that go through the network, and what is asked of them.
@@ -28,7 +28,7 @@ impl Work {
     pub fn of(tokens: &Tokens, rows: usize) -> Self {
         // A query sees the context, and of its own segment the half that lies before it.
         let pairs = |s: &Segment| {
-            s.queries.len() * s.context.len() + s.queries.len() * (s.own.len() + 1) / 2
+            s.queries.len() * s.prefix_keys.len() + s.queries.len() * (s.self_keys.len() + 1) / 2
         };
         Self { tokens: tokens.ids.len(), rows, pairs: tokens.segments.iter().map(pairs).sum() }
     }
@@ -122,9 +122,9 @@ impl Rates {
         let flat = Tokens::sequences(ids, &starts);
         let rows: Vec<usize> = (0..n - 1).collect();
         let many = rows.len().min(n / 4).max(1);
-        let none = Overlay::default();
-        let on_last = overlay(&model, layers - 1)?;
-        let on_first = overlay(&model, 0)?;
+        let none = Adapter::default();
+        let on_last = adapter(&model, layers - 1)?;
+        let on_first = adapter(&model, 0)?;
         let dense: BTreeSet<String> = model
             .tensors()
             .into_iter()
@@ -137,8 +137,8 @@ impl Rates {
             model.nll(&flat, rows, &vec![0; rows.len()], &none).map(drop)
         };
         let backward =
-            |rows: &[usize], overlay: &Overlay, dense: &BTreeSet<String>| -> Result<()> {
-                let request = Request { overlay, dense, recompute: false };
+            |rows: &[usize], adapter: &Adapter, dense: &BTreeSet<String>| -> Result<()> {
+                let request = Request { adapter, dense, gradient_checkpointing: false };
                 model.gradients(&flat, rows, &vec![0; rows.len()], 1.0, &request).map(drop)
             };
         let few = &rows[..1];
@@ -152,7 +152,8 @@ impl Rates {
             &|| backward(few, &on_first, &nothing),
             &|| backward(few, &none, &dense),
             &|| {
-                let request = Request { overlay: &on_first, dense: &nothing, recompute: false };
+                let request =
+                    Request { adapter: &on_first, dense: &nothing, gradient_checkpointing: false };
                 model.gradients(&tiny, &[0], &[0], 1.0, &request).map(drop)
             },
         ];
@@ -229,13 +230,13 @@ impl Rates {
 }
 
 /// Pairs of rank 1 on all targets of a layer.
-fn overlay(model: &Model, layer: usize) -> Result<Overlay> {
-    let pair = |role: Role| -> Result<((usize, Role), Pair)> {
+fn adapter(model: &Model, layer: usize) -> Result<Adapter> {
+    let pair = |role: Role| -> Result<((usize, Role), LoraPair)> {
         let (out, inner) = model.target_shape(role);
         let zeros = |shape| Tensor::zeros(shape, model.factor_dtype(), model.device());
-        Ok(((layer, role), Pair { a: zeros((1, inner))?, b: zeros((out, 1))?, scale: 1.0 }))
+        Ok(((layer, role), LoraPair { a: zeros((1, inner))?, b: zeros((out, 1))?, scale: 1.0 }))
     };
-    Ok(Overlay::new(model.roles().into_iter().map(pair).collect::<Result<BTreeMap<_, _>>>()?))
+    Ok(Adapter::new(model.roles().into_iter().map(pair).collect::<Result<BTreeMap<_, _>>>()?))
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 
 use super::Model;
+use super::adapter::Adapter;
 use super::block::Pass;
 use super::cache::Cache;
 use super::names;
-use super::overlay::Overlay;
 use crate::bail_data;
 use crate::ops::attention::{Mask, Segment};
 use crate::ops::cross_entropy::{self, Want};
 use crate::ops::embedding;
-use crate::ops::rotary::Angles;
+use crate::ops::rope::Angles;
 
 /// A flat run of tokens without padding, and who sees whom.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +50,11 @@ impl Tokens {
             let rows = tokens.ids.len()..tokens.ids.len() + continuation.len();
             tokens.ids.extend(continuation);
             tokens.positions.extend(p as u32..(p + continuation.len()) as u32);
-            tokens.segments.push(Segment { queries: rows.clone(), context: 0..p, own: rows });
+            tokens.segments.push(Segment {
+                queries: rows.clone(),
+                prefix_keys: 0..p,
+                self_keys: rows,
+            });
         }
         tokens
     }
@@ -63,8 +67,8 @@ impl Tokens {
         self.positions.extend(other.positions);
         self.segments.extend(other.segments.into_iter().map(|s| Segment {
             queries: shift(s.queries),
-            context: shift(s.context),
-            own: shift(s.own),
+            prefix_keys: shift(s.prefix_keys),
+            self_keys: shift(s.self_keys),
         }));
     }
 }
@@ -72,7 +76,7 @@ impl Tokens {
 impl Model {
     /// What all blocks of a pass share. Errors (class data) where a token id is not in the
     /// vocabulary.
-    pub(super) fn pass<'a>(&self, tokens: &'a Tokens, overlay: &'a Overlay) -> Result<Pass<'a>> {
+    pub(super) fn pass<'a>(&self, tokens: &'a Tokens, adapter: &'a Adapter) -> Result<Pass<'a>> {
         let vocabulary = self.config.vocabulary;
         if let Some((at, id)) =
             tokens.ids.iter().enumerate().find(|(_, id)| **id as usize >= vocabulary)
@@ -91,7 +95,7 @@ impl Model {
                 scale: 1.0 / (c.head_width as f64).sqrt(),
             },
             heads: (c.heads, c.groups, c.head_width),
-            overlay,
+            adapter,
         })
     }
 
@@ -123,22 +127,22 @@ impl Model {
     }
 
     /// Embedded tokens [N, D].
-    pub(super) fn embed(&self, ids: &[u32], overlay: &Overlay) -> Result<Tensor> {
-        let table = overlay.or(names::EMBEDDING, &self.embedding);
+    pub(super) fn embed(&self, ids: &[u32], adapter: &Adapter) -> Result<Tensor> {
+        let table = adapter.or(names::EMBEDDING, &self.embedding);
         Ok(embedding::forward(&Tensor::new(ids, &self.device)?, table, self.compute)?)
     }
 
     /// The head's weight [V, D]: that of the embedding where they are tied.
-    pub(super) fn head<'a>(&'a self, overlay: &'a Overlay) -> &'a Tensor {
+    pub(super) fn head<'a>(&'a self, adapter: &'a Adapter) -> &'a Tensor {
         match &self.head {
-            Some(head) => overlay.or(names::HEAD, head),
-            None => overlay.or(names::EMBEDDING, &self.embedding),
+            Some(head) => adapter.or(names::HEAD, head),
+            None => adapter.or(names::EMBEDDING, &self.embedding),
         }
     }
 
     /// The final norm of rows of the last block's output [N, D], [S, D].
-    fn normed(&self, hidden: &Tensor, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
-        Ok(overlay.norm(names::NORM, &self.norm).forward(&Self::select(hidden, rows)?)?)
+    fn normed(&self, hidden: &Tensor, rows: &[usize], adapter: &Adapter) -> Result<Tensor> {
+        Ok(adapter.norm(names::NORM, &self.norm).forward(&Self::select(hidden, rows)?)?)
     }
 
     /// Rows of the last block's output [N, D].
@@ -148,9 +152,9 @@ impl Model {
     }
 
     /// The last block's output [N, D], before the final norm.
-    pub fn hidden(&self, tokens: &Tokens, overlay: &Overlay) -> Result<Tensor> {
-        let pass = self.pass(tokens, overlay)?;
-        let mut x = self.embed(&tokens.ids, overlay)?;
+    pub fn hidden(&self, tokens: &Tokens, adapter: &Adapter) -> Result<Tensor> {
+        let pass = self.pass(tokens, adapter)?;
+        let mut x = self.embed(&tokens.ids, adapter)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(layer, &x, &pass, None)?.0;
         }
@@ -163,25 +167,25 @@ impl Model {
         tokens: &Tokens,
         rows: &[usize],
         targets: &[u32],
-        overlay: &Overlay,
+        adapter: &Adapter,
     ) -> Result<Vec<f64>> {
-        let h = self.normed(&self.hidden(tokens, overlay)?, rows, overlay)?;
-        Ok(cross_entropy::forward_backward(&h, self.head(overlay), targets, 1.0, Want::default())?
+        let h = self.normed(&self.hidden(tokens, adapter)?, rows, adapter)?;
+        Ok(cross_entropy::forward_backward(&h, self.head(adapter), targets, 1.0, Want::default())?
             .nll)
     }
 
     /// Logits [S, V] after the tokens of `rows`.
-    pub fn logits(&self, tokens: &Tokens, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
-        self.project(&self.hidden(tokens, overlay)?, rows, overlay)
+    pub fn logits(&self, tokens: &Tokens, rows: &[usize], adapter: &Adapter) -> Result<Tensor> {
+        self.project(&self.hidden(tokens, adapter)?, rows, adapter)
     }
 
-    fn project(&self, hidden: &Tensor, rows: &[usize], overlay: &Overlay) -> Result<Tensor> {
-        let h = self.normed(hidden, rows, overlay)?;
+    fn project(&self, hidden: &Tensor, rows: &[usize], adapter: &Adapter) -> Result<Tensor> {
+        let h = self.normed(hidden, rows, adapter)?;
         let head = crate::ops::linear::Linear {
-            weight: self.head(overlay),
+            weight: self.head(adapter),
             bias: None,
             pair: None,
-            beside: None,
+            unmerged: None,
         };
         Ok(crate::ops::linear::forward(&h, head, None)?)
     }
@@ -201,13 +205,13 @@ impl Model {
         at: &[usize],
         cache: &mut Cache,
         rows: &[usize],
-        overlay: &Overlay,
+        adapter: &Adapter,
     ) -> Result<Tensor> {
-        let pass = self.pass(tokens, overlay)?;
-        let mut x = self.embed(&tokens.ids, overlay)?;
+        let pass = self.pass(tokens, adapter)?;
+        let mut x = self.embed(&tokens.ids, adapter)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(layer, &x, &pass, Some((cache, at)))?.0;
         }
-        self.project(&x, rows, overlay)
+        self.project(&x, rows, adapter)
     }
 }

@@ -192,7 +192,7 @@ pub fn assemble(
     let dense = |layer: usize, role: Role| -> Result<Dense> {
         let name = |part: &str| names::in_layer(layer, &format!("{}.{part}", role.path()));
         let bias = if config.has_bias(role) { Some(vector(&name("bias"))?) } else { None };
-        Ok(Dense { weight: source.load(&name("weight"), storage, device)?, bias, beside: None })
+        Ok(Dense { weight: source.load(&name("weight"), storage, device)?, bias, unmerged: None })
     };
     let mut blocks = Vec::with_capacity(config.layers);
     for layer in 0..config.layers {
@@ -226,9 +226,9 @@ pub fn assemble(
         device: device.clone(),
         storage,
         compute,
-        rests: Default::default(),
+        compensation: Default::default(),
         mode: MergeMode::Exact,
-        rounded: Default::default(),
+        rounding: Default::default(),
         config,
     })
 }

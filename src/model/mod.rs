@@ -2,11 +2,10 @@
 //!
 //! A [`Model`] is a network only; [`load::Loaded`] adds the tokenizer and where it came from.
 
+pub mod adapter;
 mod backward;
-pub mod base;
 pub mod block;
 mod cache;
-mod change;
 pub mod config;
 mod config_fields;
 mod config_keys;
@@ -19,18 +18,16 @@ mod gguf;
 mod gguf_keys;
 pub mod gguf_save;
 pub mod load;
+mod merge;
 pub mod names;
-pub mod overlay;
+pub mod restore;
 mod rope;
 mod rope_config;
-mod rounding;
 pub mod save;
 pub mod shapes;
 mod stored;
 mod windows;
 
-#[cfg(test)]
-mod rounding_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -41,17 +38,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
+pub use adapter::Adapter;
 pub use backward::{Gradients, Request};
 pub use cache::Cache;
 pub use config::Config;
 pub use forward::Tokens;
 pub use names::Role;
-pub use overlay::Overlay;
 
-use crate::ops::linear::Beside;
+use crate::ops::linear::UnmergedDelta;
 
 use block::{Block, Norm};
-use change::Change;
+use merge::{RoundingStats, WeightUpdate};
 
 /// What a merge does with the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,10 +96,10 @@ pub struct Model {
     compute: DType,
     /// Behind 16-bit weights that were merged into, by published name: what rounding left of the
     /// sum, in f32.
-    rests: BTreeMap<String, Tensor>,
+    compensation: BTreeMap<String, Tensor>,
     mode: MergeMode,
     /// Of what was added to 16-bit weights since somebody asked: ⟨stored change, δ⟩ and ‖δ‖².
-    rounded: (f64, f64),
+    rounding: RoundingStats,
 }
 
 impl Model {
@@ -167,7 +164,7 @@ impl Model {
     pub fn copies(&self, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Tensor>> {
         let of = |(name, own): (String, &Tensor)| {
             let wide = own.to_dtype(self.factor_dtype())?;
-            let copy = match self.rests.get(&name) {
+            let copy = match self.compensation.get(&name) {
                 Some(rest) => (wide + rest)?,
                 // A tensor of that type already is shared by the conversion.
                 None if own.dtype() == wide.dtype() => wide.copy()?,
@@ -179,14 +176,14 @@ impl Model {
     }
 
     /// Drops what lies beside the weight called `name`.
-    fn clear_beside(&mut self, name: &str) {
+    fn clear_unmerged(&mut self, name: &str) {
         let Some(block) = names::layer_of(name).and_then(|layer| self.blocks.get_mut(layer)) else {
             return;
         };
         let role =
             Role::ALL.into_iter().find(|role| name.ends_with(&format!("{}.weight", role.path())));
         if let Some(dense) = role.and_then(|role| block.linear_mut(role)) {
-            dense.beside = None;
+            dense.unmerged = None;
         }
     }
 
@@ -204,26 +201,26 @@ impl Model {
         }
     }
 
-    /// W ← W + step · s · B A on every pair of the overlay (paper Eq. 8), W ← W + step · (W' − W)
+    /// W ← W + step · s · B A on every pair of the adapter (paper Eq. 8), W ← W + step · (W' − W)
     /// on every tensor of it. Over 16-bit storage the sum is formed in f64, kept to 33 bits and
     /// rounded once (on other devices than the CPU through f32), however many merges there are;
     /// [`MergeMode`] says what else may be. Errors (class usage): whole tensors where merges leave
     /// the weights as they are.
-    pub fn merge(&mut self, overlay: &Overlay, step: f64) -> Result<()> {
-        for (&(layer, role), pair) in overlay.pairs() {
+    pub fn merge(&mut self, adapter: &Adapter, step: f64) -> Result<()> {
+        for (&(layer, role), pair) in adapter.pairs() {
             let name = names::in_layer(layer, &format!("{}.weight", role.path()));
             if self.mode == MergeMode::None {
                 match self.blocks.get_mut(layer).and_then(|block| block.linear_mut(role)) {
-                    Some(dense) => dense.lay_beside(pair, step)?,
+                    Some(dense) => dense.stack_adapter(pair, step)?,
                     None => return Err(missing(&name)),
                 }
                 continue;
             }
-            self.change(&name, Change::Product(pair, step))?;
+            self.change(&name, WeightUpdate::Product(pair, step))?;
         }
-        for (name, other) in overlay.dense() {
+        for (name, other) in adapter.dense() {
             self.takes_whole_tensors()?;
-            self.change(name, Change::Towards(other, step))?;
+            self.change(name, WeightUpdate::Lerp(other, step))?;
         }
         Ok(())
     }
@@ -231,7 +228,7 @@ impl Model {
     /// W ← W + delta on every tensor named; sums as in [`Model::merge`].
     pub fn add(&mut self, deltas: &BTreeMap<String, Tensor>) -> Result<()> {
         self.takes_whole_tensors()?;
-        deltas.iter().try_for_each(|(name, delta)| self.change(name, Change::Delta(delta)))
+        deltas.iter().try_for_each(|(name, delta)| self.change(name, WeightUpdate::Delta(delta)))
     }
 
     pub fn merge_mode(&self) -> MergeMode {
@@ -258,11 +255,11 @@ impl Model {
     }
 
     /// What was laid beside the weights, by the name of the module, in the order of the network.
-    fn beside(&self) -> Vec<(String, &Beside)> {
+    fn unmerged(&self) -> Vec<(String, &UnmergedDelta)> {
         let mut all = vec![];
         for (layer, block) in self.blocks.iter().enumerate() {
             let of = |role: Role| {
-                Some((names::in_layer(layer, role.path()), block.linear(role)?.beside.as_ref()?))
+                Some((names::in_layer(layer, role.path()), block.linear(role)?.unmerged.as_ref()?))
             };
             all.extend(Role::ALL.into_iter().filter_map(of));
         }
@@ -272,26 +269,26 @@ impl Model {
     /// Bytes of what merges left: behind 16-bit weights, and beside weights that stay as they are.
     pub fn left_bytes(&self) -> usize {
         let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
-        let beside = |(_, beside): (String, &Beside)| match beside {
-            Beside::Factors(pair) => bytes(&pair.a) + bytes(&pair.b),
-            Beside::Sum(sum) => bytes(sum),
+        let beside = |(_, beside): (String, &UnmergedDelta)| match beside {
+            UnmergedDelta::Factors(pair) => bytes(&pair.a) + bytes(&pair.b),
+            UnmergedDelta::Sum(sum) => bytes(sum),
         };
-        self.rests.values().map(bytes).sum::<usize>()
-            + self.beside().into_iter().map(beside).sum::<usize>()
+        self.compensation.values().map(bytes).sum::<usize>()
+            + self.unmerged().into_iter().map(beside).sum::<usize>()
     }
 
     /// The share of what was added since the last question that 16-bit weights took up: ⟨stored
     /// change, δ⟩/‖δ‖². `None` of wider weights, and where nothing was added.
-    pub fn captured(&mut self) -> Option<f64> {
-        let (moved, added) = std::mem::take(&mut self.rounded);
+    pub fn retained_fraction(&mut self) -> Option<f64> {
+        let RoundingStats { moved, added } = std::mem::take(&mut self.rounding);
         // Of sums that left the type's range nothing can be said.
         (added > 0.0).then(|| moved / added).filter(|share| share.is_finite())
     }
 
     /// Changes a tensor, or the sum that it is rounded from.
-    fn change(&mut self, name: &str, change: Change) -> Result<()> {
+    fn change(&mut self, name: &str, change: WeightUpdate) -> Result<()> {
         let (storage, exact) = (self.storage, self.mode == MergeMode::Exact);
-        let kept = self.rests.get(name).cloned();
+        let kept = self.compensation.get(name).cloned();
         let Some(tensor) = self.tensor_mut(name) else {
             return Err(missing(name));
         };
@@ -303,11 +300,11 @@ impl Model {
             kept => kept,
         };
         let taken = change.round(tensor, rest.as_ref(), storage)?;
-        self.rounded.0 += taken.moved;
-        self.rounded.1 += taken.added;
+        self.rounding.moved += taken.moved;
+        self.rounding.added += taken.added;
         match rest.filter(|_| exact) {
-            Some(rest) => self.rests.insert(name.to_string(), rest),
-            None => self.rests.remove(name),
+            Some(rest) => self.compensation.insert(name.to_string(), rest),
+            None => self.compensation.remove(name),
         };
         Ok(())
     }

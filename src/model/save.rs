@@ -10,10 +10,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Model;
-use super::change::Change;
 use super::load::Extras;
-use crate::ops::linear::Beside;
-use crate::ops::slice::View;
+use super::merge::WeightUpdate;
+use crate::ops::cpu::simd::View;
+use crate::ops::linear::UnmergedDelta;
 use crate::source::Tokenizer;
 
 /// Writes `tensors` as a safetensors file, through a temporary file beside it.
@@ -109,17 +109,17 @@ impl Model {
     /// All tensors by their published names; where something lies beside a weight, their sum in the
     /// factors' type.
     pub fn summed(&self) -> Result<Vec<(String, Tensor)>> {
-        let beside: BTreeMap<String, &Beside> = self
-            .beside()
+        let unmerged: BTreeMap<String, &UnmergedDelta> = self
+            .unmerged()
             .into_iter()
             .map(|(module, beside)| (format!("{module}.weight"), beside))
             .collect();
         let of = |(name, own): (String, &Tensor)| {
-            let Some(beside) = beside.get(&name) else { return Ok((name, own.clone())) };
+            let Some(beside) = unmerged.get(&name) else { return Ok((name, own.clone())) };
             let sum = own.to_dtype(self.factor_dtype())?.copy()?;
             match beside {
-                Beside::Factors(pair) => Change::Product(pair, 1.0),
-                Beside::Sum(sum) => Change::Delta(sum),
+                UnmergedDelta::Factors(pair) => WeightUpdate::Product(pair, 1.0),
+                UnmergedDelta::Sum(sum) => WeightUpdate::Delta(sum),
             }
             .apply(&sum)?;
             Ok((name, sum))
@@ -141,15 +141,15 @@ impl Model {
     /// That digest, with that of each tensor.
     pub fn digests(&self) -> Result<Digests> {
         let mut tensors = self.tensors();
-        for (module, beside) in self.beside() {
+        for (module, beside) in self.unmerged() {
             match beside {
-                Beside::Factors(pair) => {
+                UnmergedDelta::Factors(pair) => {
                     tensors.extend([
                         (format!("{module}.stacked_a"), &pair.a),
                         (format!("{module}.stacked_b"), &pair.b),
                     ]);
                 }
-                Beside::Sum(sum) => tensors.push((format!("{module}.stacked_sum"), sum)),
+                UnmergedDelta::Sum(sum) => tensors.push((format!("{module}.stacked_sum"), sum)),
             }
         }
         let parts = tensors

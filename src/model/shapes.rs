@@ -8,9 +8,9 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use super::block::Dense;
 use super::load::{Loaded, prepare};
-use super::{MergeMode, Model, Overlay, names};
+use super::{Adapter, MergeMode, Model, names};
 use crate::error::Error;
-use crate::ops::linear::{Beside, Pair};
+use crate::ops::linear::{LoraPair, UnmergedDelta};
 use crate::source::{ModelFiles, TensorSource};
 
 /// Opens a model as [`super::load::load`] does, with the same checks and errors, but reads no
@@ -40,26 +40,26 @@ fn empty(shape: impl Into<Shape>, dtype: DType) -> Result<Tensor> {
 }
 
 impl Model {
-    /// Lets a model without numbers hold what a merge of `overlay` would leave: see
+    /// Lets a model without numbers hold what a merge of `adapter` would leave: see
     /// [`Model::left_bytes`].
-    pub fn suppose_merged(&mut self, overlay: &Overlay) -> Result<()> {
-        for (&(layer, role), pair) in overlay.pairs() {
+    pub fn suppose_merged(&mut self, adapter: &Adapter) -> Result<()> {
+        for (&(layer, role), pair) in adapter.pairs() {
             if self.mode != MergeMode::None {
                 self.suppose_changed(&names::in_layer(layer, &format!("{}.weight", role.path())))?;
             } else if let Some(dense) =
                 self.blocks.get_mut(layer).and_then(|block| block.linear_mut(role))
             {
                 let (out, inner) = dense.weight.dims2()?;
-                let before = match &dense.beside {
-                    Some(Beside::Sum(_)) => continue,
-                    Some(Beside::Factors(own)) => own.a.dim(0)?,
+                let before = match &dense.unmerged {
+                    Some(UnmergedDelta::Sum(_)) => continue,
+                    Some(UnmergedDelta::Factors(own)) => own.a.dim(0)?,
                     None => 0,
                 };
                 let (rank, dtype) = (before + pair.a.dim(0)?, pair.a.dtype());
-                dense.beside = Some(if Dense::outgrown(rank, out, inner) {
-                    Beside::Sum(empty((out, inner), dtype)?)
+                dense.unmerged = Some(if Dense::outgrown(rank, out, inner) {
+                    UnmergedDelta::Sum(empty((out, inner), dtype)?)
                 } else {
-                    Beside::Factors(Pair {
+                    UnmergedDelta::Factors(LoraPair {
                         a: empty((rank, inner), dtype)?,
                         b: empty((out, rank), dtype)?,
                         scale: 1.0,
@@ -67,17 +67,17 @@ impl Model {
                 });
             }
         }
-        overlay.dense().keys().try_for_each(|name| self.suppose_changed(name))
+        adapter.dense().keys().try_for_each(|name| self.suppose_changed(name))
     }
 
     /// The same of a tensor that is changed.
     pub fn suppose_changed(&mut self, name: &str) -> Result<()> {
         let kept = self.mode == MergeMode::Exact
             && self.storage.size_in_bytes() == 2
-            && !self.rests.contains_key(name);
+            && !self.compensation.contains_key(name);
         if let Some(tensor) = self.tensor_mut(name).filter(|_| kept) {
             let rest = empty(tensor.shape(), DType::F32)?;
-            self.rests.insert(name.to_owned(), rest);
+            self.compensation.insert(name.to_owned(), rest);
         }
         Ok(())
     }

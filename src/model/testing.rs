@@ -9,9 +9,9 @@ use super::block::NormKind;
 use super::config::{Config, RopeScaling};
 use super::create::InMemory;
 use super::load::assemble;
-use super::{Model, Overlay};
+use super::{Adapter, Model};
 use crate::ops::activation::Activation;
-use crate::ops::linear::Pair;
+use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 
 /// A Llama of three layers with grouped heads, D 12, F 10, V 13.
@@ -68,7 +68,7 @@ pub fn model(config: &Config, dtype: DType) -> Result<Model> {
 }
 
 /// Random pairs of rank 2 on all targets of some layers; B is zero where asked.
-pub fn overlay(model: &Model, layers: &[usize], zero_b: bool) -> Result<Overlay> {
+pub fn adapter(model: &Model, layers: &[usize], zero_b: bool) -> Result<Adapter> {
     let mut stream = Stream::new(6, "overlay");
     let mut pairs = BTreeMap::new();
     for &layer in layers {
@@ -77,8 +77,8 @@ pub fn overlay(model: &Model, layers: &[usize], zero_b: bool) -> Result<Overlay>
             let a = random(&[2, inner], 0.3, &mut stream)?.to_dtype(model.factor_dtype())?;
             let b = random(&[out, 2], if zero_b { 0.0 } else { 0.3 }, &mut stream)?
                 .to_dtype(model.factor_dtype())?;
-            pairs.insert((layer, role), Pair { a, b, scale: 1.5 });
+            pairs.insert((layer, role), LoraPair { a, b, scale: 1.5 });
         }
     }
-    Ok(Overlay::new(pairs))
+    Ok(Adapter::new(pairs))
 }

@@ -8,11 +8,11 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use super::block::NormKind;
 use super::config::{Config, RopeScaling};
 use super::rope::{Longrope, Yarn};
-use super::testing::{config, model, overlay, weights};
-use super::{MergeMode, Model, Overlay, Request, Role, Tokens, names};
+use super::testing::{adapter, config, model, weights};
+use super::{Adapter, MergeMode, Model, Request, Role, Tokens, names};
 use crate::ops::activation::Activation;
 use crate::ops::attention::Segment;
-use crate::ops::linear::Beside;
+use crate::ops::linear::UnmergedDelta;
 
 /// Two sequences of 5 and 4 tokens; all but the first of each predicted, one masked.
 fn batch() -> (Tokens, Vec<usize>, Vec<u32>) {
@@ -159,16 +159,16 @@ impl Oracle<'_> {
     }
 }
 
-fn oracle<'a>(config: &'a Config, overlay: &Overlay) -> Result<Oracle<'a>> {
+fn oracle<'a>(config: &'a Config, adapter: &Adapter) -> Result<Oracle<'a>> {
     let vars = weights(config)?
         .0
         .into_iter()
         .map(|(n, t)| Ok((n, Var::from_tensor(&t)?)))
         .collect::<Result<_>>()?;
-    let pair = |p: &crate::ops::linear::Pair| -> Result<_> {
+    let pair = |p: &crate::ops::linear::LoraPair| -> Result<_> {
         Ok((Var::from_tensor(&p.a)?, Var::from_tensor(&p.b)?, p.scale))
     };
-    let pairs = overlay.pairs().iter().map(|(k, p)| Ok((*k, pair(p)?))).collect::<Result<_>>()?;
+    let pairs = adapter.pairs().iter().map(|(k, p)| Ok((*k, pair(p)?))).collect::<Result<_>>()?;
     Ok(Oracle { config, vars, pairs })
 }
 
@@ -228,8 +228,8 @@ fn variants() -> Vec<(&'static str, Config)> {
 fn all_gradients_agree_with_autograd() -> Result<()> {
     for (variant, config) in variants() {
         let model = model(&config, DType::F64)?;
-        let overlay = overlay(&model, &[0, 2], false)?;
-        let oracle = oracle(&config, &overlay)?;
+        let adapter = adapter(&model, &[0, 2], false)?;
+        let oracle = oracle(&config, &adapter)?;
         let (tokens, rows, targets) = batch();
         let weight = 1.0 / rows.len() as f64;
         let truth = oracle.loss(&tokens.ids, &[0, 5, 9], &rows, &targets, weight)?;
@@ -240,7 +240,7 @@ fn all_gradients_agree_with_autograd() -> Result<()> {
             &rows,
             &targets,
             weight,
-            &Request { overlay: &overlay, dense: &dense, recompute: false },
+            &Request { adapter: &adapter, dense: &dense, gradient_checkpointing: false },
         )?;
         let loss = nll.iter().sum::<f64>() * weight;
         ensure!((loss - truth.to_scalar::<f64>()?).abs() < 1e-10, "{variant}: loss {loss}");
@@ -283,16 +283,16 @@ fn every_choice_of_layers_trains_exactly_its_factors() -> Result<()> {
         for choice in 1..1usize << model.layers() {
             let layers: Vec<usize> = (0..model.layers()).filter(|l| choice >> l & 1 == 1).collect();
             for zero_b in [false, true] {
-                let overlay = overlay(&model, &layers, zero_b)?;
+                let adapter = adapter(&model, &layers, zero_b)?;
                 let (_, g) = model.gradients(
                     &tokens,
                     &rows,
                     &targets,
                     1.0,
-                    &Request { overlay: &overlay, dense: &none, recompute: false },
+                    &Request { adapter: &adapter, dense: &none, gradient_checkpointing: false },
                 )?;
                 ensure!(
-                    g.dense.is_empty() && g.pairs.keys().eq(overlay.pairs().keys()),
+                    g.dense.is_empty() && g.pairs.keys().eq(adapter.pairs().keys()),
                     "{layers:?}: other gradients than asked for"
                 );
                 for (key, (da, db)) in &g.pairs {
@@ -314,19 +314,19 @@ fn one_target_alone_gets_the_gradient_it_gets_among_all() -> Result<()> {
     let model = model(&config(), DType::F64)?;
     let (tokens, rows, targets) = batch();
     let none = BTreeSet::new();
-    let zero = |role: Role| -> Result<Overlay> {
-        let all = overlay(&model, &[1], true)?;
-        Ok(Overlay::new(
+    let zero = |role: Role| -> Result<Adapter> {
+        let all = adapter(&model, &[1], true)?;
+        Ok(Adapter::new(
             all.pairs().iter().filter(|(k, _)| k.1 == role).map(|(k, p)| (*k, p.clone())).collect(),
         ))
     };
-    let everything = overlay(&model, &[1], true)?;
+    let everything = adapter(&model, &[1], true)?;
     let (_, all) = model.gradients(
         &tokens,
         &rows,
         &targets,
         1.0,
-        &Request { overlay: &everything, dense: &none, recompute: false },
+        &Request { adapter: &everything, dense: &none, gradient_checkpointing: false },
     )?;
     for role in Role::ALL {
         let alone = zero(role)?;
@@ -335,7 +335,7 @@ fn one_target_alone_gets_the_gradient_it_gets_among_all() -> Result<()> {
             &rows,
             &targets,
             1.0,
-            &Request { overlay: &alone, dense: &none, recompute: false },
+            &Request { adapter: &alone, dense: &none, gradient_checkpointing: false },
         )?;
         close(role.name(), &g.pairs[&(1, role)].1, &all.pairs[&(1, role)].1, 1e-12)?;
     }
@@ -345,16 +345,16 @@ fn one_target_alone_gets_the_gradient_it_gets_among_all() -> Result<()> {
 #[test]
 fn recomputing_changes_no_bit() -> Result<()> {
     let model = model(&config(), DType::F32)?;
-    let overlay = overlay(&model, &[0, 1], false)?;
+    let adapter = adapter(&model, &[0, 1], false)?;
     let (tokens, rows, targets) = batch();
     let dense = BTreeSet::from([names::in_layer(1, "input_layernorm.weight")]);
-    let run = |recompute| {
+    let run = |gradient_checkpointing| {
         model.gradients(
             &tokens,
             &rows,
             &targets,
             0.1,
-            &Request { overlay: &overlay, dense: &dense, recompute },
+            &Request { adapter: &adapter, dense: &dense, gradient_checkpointing },
         )
     };
     let ((nll, kept), (nll_again, formed)) = (run(false)?, run(true)?);
@@ -368,14 +368,14 @@ fn recomputing_changes_no_bit() -> Result<()> {
 }
 
 #[test]
-fn a_merge_is_what_the_overlay_was() -> Result<()> {
+fn a_merge_is_what_the_adapter_was() -> Result<()> {
     for (dtype, bound) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
         let mut model = model(&config(), dtype)?;
-        let overlay = overlay(&model, &[0, 2], false)?;
+        let adapter = adapter(&model, &[0, 2], false)?;
         let (tokens, rows, targets) = batch();
-        let before = model.nll(&tokens, &rows, &targets, &overlay)?;
-        model.merge(&overlay, 1.0)?;
-        let after = model.nll(&tokens, &rows, &targets, &Overlay::default())?;
+        let before = model.nll(&tokens, &rows, &targets, &adapter)?;
+        model.merge(&adapter, 1.0)?;
+        let after = model.nll(&tokens, &rows, &targets, &Adapter::default())?;
         for (a, b) in before.iter().zip(&after) {
             ensure!((a - b).abs() < bound, "{dtype:?}: {a} became {b}");
         }
@@ -388,16 +388,16 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     let (mut merged, mut stacked) = (model(&config(), DType::F64)?, model(&config(), DType::F64)?);
     stacked.set_merge_mode(MergeMode::None);
     for (layers, eta) in [(&[0usize, 2][..], 0.3), (&[2], -0.5), (&[1, 2], 1.0)] {
-        let overlay = overlay(&merged, layers, false)?;
-        merged.merge(&overlay, eta)?;
-        stacked.merge(&overlay, eta)?;
+        let adapter = adapter(&merged, layers, false)?;
+        merged.merge(&adapter, eta)?;
+        stacked.merge(&adapter, eta)?;
     }
     for ((name, tensor), (_, before)) in
         stacked.tensors().into_iter().zip(model(&config(), DType::F64)?.tensors())
     {
         close(&name, tensor, before, 1e-300)?;
     }
-    let (trained, none) = (overlay(&merged, &[0, 1], false)?, BTreeSet::new());
+    let (trained, none) = (adapter(&merged, &[0, 1], false)?, BTreeSet::new());
     let (tokens, rows, targets) = batch();
     let of = |model: &Model| {
         model.gradients(
@@ -405,7 +405,7 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
             &rows,
             &targets,
             1.0,
-            &Request { overlay: &trained, dense: &none, recompute: false },
+            &Request { adapter: &trained, dense: &none, gradient_checkpointing: false },
         )
     };
     let alike = |stacked: &Model, merged: &Model| -> Result<()> {
@@ -428,11 +428,11 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     // Factors that would hold more numbers than their sum become that sum, and nothing else
     // changes.
     let factors = |model: &Model| {
-        let beside = model.beside();
+        let beside = model.unmerged();
         beside
             .iter()
             .filter(|(name, beside)| {
-                !name.contains("layers.2.") && matches!(beside, Beside::Factors(_))
+                !name.contains("layers.2.") && matches!(beside, UnmergedDelta::Factors(_))
             })
             .count()
     };
@@ -450,7 +450,7 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(merged.tensors()) {
         close(name, sum, want, 1e-12)?;
     }
-    let whole = Overlay::replacing(
+    let whole = Adapter::replacing(
         [(names::NORM.to_owned() + ".weight", stacked.norm.weight.clone())].into(),
     );
     ensure!(
@@ -467,12 +467,14 @@ fn sums_beside_weights_of_every_type() -> Result<()> {
         let mut want = assemble_rounded(dtype, DType::F64)?;
         let mut stacked = model(&config(), dtype)?;
         stacked.set_merge_mode(MergeMode::None);
-        let small = overlay(&stacked, &[0, 2], false)?;
+        let small = adapter(&stacked, &[0, 2], false)?;
         for i in 0..40 {
             stacked.merge(&small, 0.002 * f64::from(i))?;
             want.merge(&small, 0.002 * f64::from(i))?;
         }
-        ensure!(stacked.beside().iter().all(|(_, beside)| matches!(beside, Beside::Sum(_))));
+        ensure!(
+            stacked.unmerged().iter().all(|(_, beside)| matches!(beside, UnmergedDelta::Sum(_)))
+        );
         for ((name, sum), (_, want)) in stacked
             .summed()?
             .iter()
@@ -493,7 +495,7 @@ fn sixteen_bit_merges_keep_what_rounding_would_lose() -> Result<()> {
 fn many_small_merges(dtype: DType) -> Result<()> {
     let mut rounded = model(&config(), dtype)?;
     let mut exact = assemble_rounded(dtype, DType::F64)?;
-    let small = overlay(&rounded, &[1], false)?;
+    let small = adapter(&rounded, &[1], false)?;
     for _ in 0..400 {
         rounded.merge(&small, 1e-5)?;
         exact.merge(&small, 1e-5)?;
@@ -522,18 +524,21 @@ fn a_cache_goes_on_where_the_whole_sequence_would_be() -> Result<()> {
     for windows in [vec![], vec![Some(3); 3], vec![None, Some(3), Some(2)]] {
         let model = model(&Config { windows: windows.clone(), ..config() }, DType::F64)?;
         let ids = [3u32, 1, 4, 1, 5, 9, 2];
-        let overlay = overlay(&model, &[1], false)?;
+        let adapter = adapter(&model, &[1], false)?;
         let mut cache = model.cache(8)?;
         let mut at = 0;
         for part in [&ids[..3], &ids[3..4], &ids[4..7]] {
             let places: Vec<usize> = (at..at + part.len()).map(|i| i + 1).collect();
-            let segment =
-                Segment { queries: 0..part.len(), context: 1..1, own: 1..1 + at + part.len() };
+            let segment = Segment {
+                queries: 0..part.len(),
+                prefix_keys: 1..1,
+                self_keys: 1..1 + at + part.len(),
+            };
             let positions = (at..at + part.len()).map(|p| p as u32).collect();
             at += part.len();
             let tokens = Tokens { ids: part.to_vec(), positions, segments: vec![segment] };
-            let stepped = model.step(&tokens, &places, &mut cache, &[part.len() - 1], &overlay)?;
-            let whole = model.logits(&Tokens::one(ids[..at].to_vec()), &[at - 1], &overlay)?;
+            let stepped = model.step(&tokens, &places, &mut cache, &[part.len() - 1], &adapter)?;
+            let whole = model.logits(&Tokens::one(ids[..at].to_vec()), &[at - 1], &adapter)?;
             close(&format!("windows {windows:?}, {at} tokens"), &stepped, &whole, 1e-12)?;
         }
     }
@@ -544,7 +549,7 @@ fn a_cache_goes_on_where_the_whole_sequence_would_be() -> Result<()> {
 fn continuations_share_their_prompt() -> Result<()> {
     let model = model(&config(), DType::F32)?;
     let (prompt, choices) = (vec![3u32, 1, 4], vec![vec![1u32, 5], vec![9u32, 2, 6]]);
-    let none = Overlay::default();
+    let none = Adapter::default();
     let shared = Tokens::shared_prompt(&prompt, &choices);
     let got = model.nll(&shared, &[2, 3, 2, 5, 6], &[1, 5, 9, 2, 6], &none)?;
     let mut want = vec![];
@@ -563,7 +568,7 @@ fn continuations_share_their_prompt() -> Result<()> {
 fn a_token_beyond_the_vocabulary_is_named() -> Result<()> {
     let model = model(&config(), DType::F32)?;
     let error =
-        model.hidden(&Tokens::one(vec![1, 13]), &Overlay::default()).err().map(|e| e.to_string());
+        model.hidden(&Tokens::one(vec![1, 13]), &Adapter::default()).err().map(|e| e.to_string());
     assert_eq!(
         error.as_deref(),
         Some("token id 13 at position 1 is beyond the model's vocabulary of 13")

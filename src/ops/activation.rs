@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::accumulator;
-use super::slice::{f32s, fast, sigmoid, tensor, vectorized};
+use super::cpu::simd::{f32s, fast, sigmoid, tensor, vectorized};
 
 /// The function f, by the names that published configs use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Activation {
 pub fn forward(f: Activation, gate: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {
     match up {
         Some(up) if f == Activation::Silu && fast(&[gate, up]) => cpu::forward(gate, up),
-        up => plain::forward(f, gate, up),
+        up => reference::forward(f, gate, up),
     }
 }
 
@@ -50,12 +50,12 @@ pub fn backward(
 ) -> Result<(Tensor, Option<Tensor>)> {
     match up {
         Some(up) if f == Activation::Silu && fast(&[dh, gate, up]) => cpu::backward(dh, gate, up),
-        up => plain::backward(f, dh, gate, up),
+        up => reference::backward(f, dh, gate, up),
     }
 }
 
 /// The definition, on tensors of any device.
-pub mod plain {
+pub mod reference {
     use super::*;
 
     const ROOT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 
-use super::slice::fast;
+use super::cpu::simd::fast;
 
 /// A run of queries and the keys it sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,16 +20,16 @@ pub struct Segment {
     /// Rows of q.
     pub queries: Range<usize>,
     /// Rows of k and v that every query sees.
-    pub context: Range<usize>,
+    pub prefix_keys: Range<usize>,
     /// Rows of k and v of the queries' own sequence: the last belong to the queries themselves,
     /// those before them, as a cache holds, to tokens that went before.
-    pub own: Range<usize>,
+    pub self_keys: Range<usize>,
 }
 
 impl Segment {
     /// A sequence that sees itself only.
     pub fn alone(rows: Range<usize>) -> Self {
-        Self { queries: rows.clone(), context: 0..0, own: rows }
+        Self { queries: rows.clone(), prefix_keys: 0..0, self_keys: rows }
     }
 
     /// Segments of a flat batch with boundaries `starts` (first 0, last N).
@@ -52,7 +52,7 @@ impl Mask {
     /// The first (inclusive) and last (exclusive) of the keys that query i sees, counted through
     /// context then own.
     fn visible(&self, segment: &Segment, i: usize) -> Range<usize> {
-        let keys = segment.context.len() + segment.own.len();
+        let keys = segment.prefix_keys.len() + segment.self_keys.len();
         let end = if self.causal { keys - segment.queries.len() + i + 1 } else { keys };
         let start = match self.window {
             Some(window) if self.causal => end.saturating_sub(window),
@@ -86,7 +86,7 @@ pub fn forward(
     if fast(&[q, k, v]) {
         cpu::forward(q, k, v, segments, mask)
     } else {
-        plain::forward(q, k, v, segments, mask)
+        reference::forward(q, k, v, segments, mask)
     }
 }
 
@@ -103,12 +103,12 @@ pub fn backward(
     if fast(&[dout, q, k, v, &a.out, &a.lse]) {
         cpu::backward(dout, q, k, v, a, segments, mask)
     } else {
-        plain::backward(dout, q, k, v, a, segments, mask)
+        reference::backward(dout, q, k, v, a, segments, mask)
     }
 }
 
 /// The definition, on tensors of any device: whole score matrices, a segment at a time.
-pub mod plain {
+pub mod reference {
     use candle_core::{D, DType};
 
     use super::*;
@@ -128,9 +128,11 @@ pub mod plain {
     }
 
     fn keys(x: &Tensor, segment: &Segment) -> Result<Tensor> {
-        match segment.context.is_empty() {
-            true => rows(x, &segment.own),
-            false => Tensor::cat(&[rows(x, &segment.context)?, rows(x, &segment.own)?], 0),
+        match segment.prefix_keys.is_empty() {
+            true => rows(x, &segment.self_keys),
+            false => {
+                Tensor::cat(&[rows(x, &segment.prefix_keys)?, rows(x, &segment.self_keys)?], 0)
+            }
         }
     }
 
@@ -146,7 +148,7 @@ pub mod plain {
     fn heads(q: &Tensor, k: &Tensor, v: &Tensor, segment: &Segment, mask: Mask) -> Result<Heads> {
         let dtype = accumulator(q.dtype());
         let times = q.dim(1)? / k.dim(1)?;
-        let (n, m) = (segment.queries.len(), segment.context.len() + segment.own.len());
+        let (n, m) = (segment.queries.len(), segment.prefix_keys.len() + segment.self_keys.len());
         let bias: Vec<f32> = (0..n)
             .flat_map(|i| {
                 let seen = mask.visible(segment, i);
@@ -227,8 +229,12 @@ pub mod plain {
             .sum(1)?
             .transpose(0, 1)?
             .contiguous()?;
-        let index: Vec<u32> =
-            segment.context.clone().chain(segment.own.clone()).map(|i| i as u32).collect();
+        let index: Vec<u32> = segment
+            .prefix_keys
+            .clone()
+            .chain(segment.self_keys.clone())
+            .map(|i| i as u32)
+            .collect();
         sum.index_add(&Tensor::new(index, sum.device())?, &grouped, 0)
     }
 }

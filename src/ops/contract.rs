@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Tensor};
 
 use super::activation::{self, Activation};
 use super::attention::{self, Attended, Mask, Segment};
-use super::linear::{self, Beside, Linear, Pair};
-use super::{cross_entropy, embedding, layer_norm, rms_norm, rotary};
+use super::linear::{self, Linear, LoraPair, UnmergedDelta};
+use super::{cross_entropy, embedding, layer_norm, rms_norm, rope};
 
 /// Which version of an op a row runs.
 #[derive(Clone, Copy, PartialEq)]
@@ -33,23 +33,23 @@ struct Row {
 const EPS: f64 = 1e-5;
 const N: usize = 7;
 
-fn angles(x: &Tensor) -> candle_core::Result<rotary::Angles> {
+fn angles(x: &Tensor) -> candle_core::Result<rope::Angles> {
     let dtype = if x.dtype() == DType::BF16 { DType::F32 } else { x.dtype() };
-    rotary::Angles::new(&[0, 1, 2, 3, 0, 1, 2], &[1.0, 0.1], dtype, x.device())
+    rope::Angles::new(&[0, 1, 2, 3, 0, 1, 2], &[1.0, 0.1], dtype, x.device())
 }
 
 /// Two sequences, the second seeing the first as context too.
 fn segments() -> Vec<Segment> {
-    vec![Segment::alone(0..4), Segment { queries: 4..7, context: 0..4, own: 4..7 }]
+    vec![Segment::alone(0..4), Segment { queries: 4..7, prefix_keys: 0..4, self_keys: 4..7 }]
 }
 
 fn attend(x: &[Tensor], way: Way, mask: Mask) -> candle_core::Result<Attended> {
-    let f = if way == Plain { attention::plain::forward } else { attention::forward };
+    let f = if way == Plain { attention::reference::forward } else { attention::forward };
     f(&x[0], &x[1], &x[2], &segments(), mask)
 }
 
 fn attend_back(x: &[Tensor], d: &Tensor, way: Way, mask: Mask) -> candle_core::Result<Vec<Tensor>> {
-    let f = if way == Plain { attention::plain::backward } else { attention::backward };
+    let f = if way == Plain { attention::reference::backward } else { attention::backward };
     let g = f(d, &x[0], &x[1], &x[2], &attend(x, way, mask)?, &segments(), mask)?;
     Ok(vec![g.dq, g.dk, g.dv])
 }
@@ -59,8 +59,8 @@ const FULL: Mask = Mask { causal: false, window: None, scale: 0.5 };
 const WINDOW: Mask = Mask { causal: true, window: Some(2), scale: 0.5 };
 
 /// A pair that no gradient is asked for.
-fn frozen(x: &[Tensor]) -> candle_core::Result<Beside> {
-    Ok(Beside::Factors(Pair {
+fn frozen(x: &[Tensor]) -> candle_core::Result<UnmergedDelta> {
+    Ok(UnmergedDelta::Factors(LoraPair {
         a: (x[3].ones_like()? * 0.3)?,
         b: (x[4].ones_like()? * 0.2)?,
         scale: 0.5,
@@ -68,23 +68,23 @@ fn frozen(x: &[Tensor]) -> candle_core::Result<Beside> {
 }
 
 fn overlaid(x: &[Tensor], way: Way) -> candle_core::Result<Tensor> {
-    let pair = Pair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
+    let pair = LoraPair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
     let beside = frozen(x)?;
     let linear =
-        Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), beside: Some(&beside) };
-    let f = if way == Plain { linear::plain::forward } else { linear::forward };
+        Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), unmerged: Some(&beside) };
+    let f = if way == Plain { linear::reference::forward } else { linear::forward };
     f(&x[0], linear, Some(&x[5]))
 }
 
 fn overlaid_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<Tensor>> {
-    let pair = Pair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
+    let pair = LoraPair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
     let beside = frozen(x)?;
     let linear =
-        Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), beside: Some(&beside) };
+        Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), unmerged: Some(&beside) };
     let (dx, (da, db)) = match way {
         Plain => (
-            linear::plain::input_gradient(&[(d, linear)])?,
-            linear::plain::factor_gradients(d, &x[0], &pair)?,
+            linear::reference::input_gradient(&[(d, linear)])?,
+            linear::reference::factor_gradients(d, &x[0], &pair)?,
         ),
         Fast => {
             (linear::input_gradient(&[(d, linear)])?, linear::factor_gradients(d, &x[0], &pair)?)
@@ -94,24 +94,25 @@ fn overlaid_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<
 }
 
 /// A second weight that no gradient is asked for.
-fn frozen_sum(weight: &Tensor) -> candle_core::Result<Beside> {
+fn frozen_sum(weight: &Tensor) -> candle_core::Result<UnmergedDelta> {
     let numbers = Tensor::arange(0u32, weight.elem_count() as u32, weight.device())?
         .to_dtype(weight.dtype())?;
-    Ok(Beside::Sum(((numbers * 0.07)?.sin()? * 0.4)?.reshape(weight.shape())?))
+    Ok(UnmergedDelta::Sum(((numbers * 0.07)?.sin()? * 0.4)?.reshape(weight.shape())?))
 }
 
 /// Two linears that share their input, one of them with a second weight: dx is one sum.
 fn shared_input(x: &[Tensor], way: Way) -> candle_core::Result<Tensor> {
-    let f = if way == Plain { linear::plain::forward } else { linear::forward };
+    let f = if way == Plain { linear::reference::forward } else { linear::forward };
     let sum = frozen_sum(&x[1])?;
-    let of = |w, beside| f(&x[0], Linear { weight: w, bias: None, pair: None, beside }, None);
+    let of =
+        |w, beside| f(&x[0], Linear { weight: w, bias: None, pair: None, unmerged: beside }, None);
     of(&x[1], Some(&sum))? + of(&x[2], None)?
 }
 
 fn shared_input_back(x: &[Tensor], d: &Tensor, way: Way) -> candle_core::Result<Vec<Tensor>> {
-    let f = if way == Plain { linear::plain::input_gradient } else { linear::input_gradient };
+    let f = if way == Plain { linear::reference::input_gradient } else { linear::input_gradient };
     let sum = frozen_sum(&x[1])?;
-    let of = |w, beside| (d, Linear { weight: w, bias: None, pair: None, beside });
+    let of = |w, beside| (d, Linear { weight: w, bias: None, pair: None, unmerged: beside });
     Ok(vec![
         f(&[of(&x[1], Some(&sum)), of(&x[2], None)])?,
         linear::weight_gradient(d, &x[0])?,
@@ -127,7 +128,7 @@ fn loss(
     want: cross_entropy::Want,
 ) -> candle_core::Result<cross_entropy::Loss> {
     let f = if way == Plain {
-        cross_entropy::plain::forward_backward
+        cross_entropy::reference::forward_backward
     } else {
         cross_entropy::forward_backward
     };
@@ -136,7 +137,7 @@ fn loss(
 
 fn glu(x: &[Tensor], way: Way, f: Activation) -> candle_core::Result<Tensor> {
     if way == Plain {
-        activation::plain::forward(f, &x[0], x.get(1))
+        activation::reference::forward(f, &x[0], x.get(1))
     } else {
         activation::forward(f, &x[0], x.get(1))
     }
@@ -144,7 +145,7 @@ fn glu(x: &[Tensor], way: Way, f: Activation) -> candle_core::Result<Tensor> {
 
 fn glu_back(x: &[Tensor], d: &Tensor, way: Way, f: Activation) -> candle_core::Result<Vec<Tensor>> {
     let g = if way == Plain {
-        activation::plain::backward(f, d, &x[0], x.get(1))
+        activation::reference::backward(f, d, &x[0], x.get(1))
     } else {
         activation::backward(f, d, &x[0], x.get(1))
     };
@@ -159,13 +160,14 @@ fn rows() -> Vec<Row> {
             shapes: &[&[N, 20], &[20]],
             forward: |x, way| {
                 if way == Plain {
-                    rms_norm::plain::forward(&x[0], &x[1], EPS)
+                    rms_norm::reference::forward(&x[0], &x[1], EPS)
                 } else {
                     rms_norm::forward(&x[0], &x[1], EPS)
                 }
             },
             backward: |x, d, way| {
-                let f = if way == Plain { rms_norm::plain::backward } else { rms_norm::backward };
+                let f =
+                    if way == Plain { rms_norm::reference::backward } else { rms_norm::backward };
                 Ok(vec![f(d, &x[0], &x[1], EPS)?, rms_norm::weight_gradient(d, &x[0], EPS)?])
             },
         },
@@ -179,21 +181,21 @@ fn rows() -> Vec<Row> {
             },
         },
         Row {
-            name: "rotary",
+            name: "rope",
             shapes: &[&[N, 3, 4]],
             forward: |x, way| {
                 if way == Plain {
-                    rotary::plain::rotate(&x[0], &angles(&x[0])?, 1.0)
+                    rope::reference::rotate(&x[0], &angles(&x[0])?, 1.0)
                 } else {
-                    rotary::forward(&x[0], &angles(&x[0])?)
+                    rope::forward(&x[0], &angles(&x[0])?)
                 }
             },
             backward: |x, d, way| {
                 let angles = angles(&x[0])?;
                 Ok(vec![if way == Plain {
-                    rotary::plain::rotate(d, &angles, -1.0)?
+                    rope::reference::rotate(d, &angles, -1.0)?
                 } else {
-                    rotary::backward(d, &angles)?
+                    rope::backward(d, &angles)?
                 }])
             },
         },

@@ -6,8 +6,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::product;
-use super::slice::fast;
+use super::cpu::gemm;
+use super::cpu::simd::fast;
 
 /// What a caller wants beside the losses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,10 +42,10 @@ pub fn forward_backward(
     weight: f64,
     want: Want,
 ) -> Result<Loss> {
-    if fast(&[h]) && product::fast_weight(head) {
+    if fast(&[h]) && gemm::fast_weight(head) {
         cpu::forward_backward(h, head, targets, weight, want)
     } else {
-        plain::forward_backward(h, head, targets, weight, want)
+        reference::forward_backward(h, head, targets, weight, want)
     }
 }
 
@@ -58,7 +58,7 @@ fn sum(total: Option<Tensor>, part: Tensor) -> Result<Option<Tensor>> {
 }
 
 /// The definition, on tensors of any device.
-pub mod plain {
+pub mod reference {
     use candle_core::{D, DType};
 
     use super::*;
@@ -76,7 +76,7 @@ pub mod plain {
         let (mut nll, mut dh, mut dw) = (Vec::with_capacity(targets.len()), vec![], None);
         for (i, targets) in targets.chunks(rows).enumerate() {
             let part = h.narrow(0, i * rows, targets.len())?;
-            let z = product::plain_transposed(&part, head)?.to_dtype(acc)?;
+            let z = gemm::reference_transposed(&part, head)?.to_dtype(acc)?;
             let index = Tensor::new(targets, h.device())?.unsqueeze(1)?;
             let top = z.max_keepdim(D::Minus1)?;
             let e = z.broadcast_sub(&top)?.exp()?;
@@ -91,7 +91,7 @@ pub mod plain {
                 )?;
                 let dz = ((e.broadcast_div(&total)? - hot)? * weight)?;
                 if want.input {
-                    dh.push(product::plain_weight(&dz.to_dtype(h.dtype())?, head)?);
+                    dh.push(gemm::reference_weight(&dz.to_dtype(h.dtype())?, head)?);
                 }
                 if want.weight {
                     dw = sum(dw, dz.t()?.matmul(&part.to_dtype(acc)?)?)?;
@@ -107,8 +107,8 @@ pub mod cpu {
     use rayon::prelude::*;
 
     use super::*;
-    use crate::ops::product::Matrix;
-    use crate::ops::slice::{exp, f32s, max, sum_by, tensor, vectorized};
+    use crate::ops::cpu::gemm::Matrix;
+    use crate::ops::cpu::simd::{exp, f32s, max, sum_by, tensor, vectorized};
 
     pub fn forward_backward(
         h: &Tensor,
@@ -128,18 +128,18 @@ pub mod cpu {
             targets.chunks(rows).zip(hs.chunks(rows * d)).zip(nll.chunks_mut(rows))
         {
             let part = Matrix::new(h, targets.len(), d, d);
-            z = product::into_transposed(part, head, z)?;
+            z = gemm::into_transposed(part, head, z)?;
             z.par_chunks_exact_mut(vocabulary).zip(targets).zip(nll).for_each(
                 |((z, &target), nll)| {
                     *nll = f64::from(softmax_gradient(z, target as usize, weight as f32));
                 },
             );
             if want.input {
-                dh.extend(product::with_weight(&z, head, None)?);
+                dh.extend(gemm::with_weight(&z, head, None)?);
             }
             if want.weight {
                 let dw = dw.get_or_insert_with(|| vec![0.0; vocabulary * d]);
-                product::add(
+                gemm::add(
                     dw,
                     Matrix::new(&z, targets.len(), vocabulary, vocabulary).t(),
                     part,

@@ -6,7 +6,7 @@
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
-use super::slice::{f32s, fast, update};
+use super::cpu::simd::{f32s, fast, update};
 
 /// Numbers that a thread takes at a time.
 const CHUNK: usize = 1 << 14;

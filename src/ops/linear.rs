@@ -1,4 +1,4 @@
-//! Linear module with an optional low-rank overlay (LoRA, Hu et al. 2021, eq. 3): y = x Wᵀ + b + s
+//! Linear module with an optional low-rank adapter (LoRA, Hu et al. 2021, eq. 3): y = x Wᵀ + b + s
 //! · (x Aᵀ) Bᵀ, weights frozen unless their dense gradient is asked for. What was merged without
 //! changing W lies beside it: frozen factors, or their sum [out, in] as a second weight.
 //!
@@ -7,13 +7,13 @@
 
 use candle_core::{Result, Tensor};
 
-use super::product::{self, Matrix};
-use super::slice::{f32s, fast, tensor};
+use super::cpu::gemm::{self, Matrix};
+use super::cpu::simd::{f32s, fast, tensor};
 use super::sum_rows;
 
 /// Low-rank factors over a weight [out, in]: A [R, in], B [out, R] and the scale s.
 #[derive(Clone, Debug)]
-pub struct Pair {
+pub struct LoraPair {
     pub a: Tensor,
     pub b: Tensor,
     pub scale: f64,
@@ -21,8 +21,8 @@ pub struct Pair {
 
 /// What was merged beside a weight [out, in] without changing it.
 #[derive(Clone, Debug)]
-pub enum Beside {
-    Factors(Pair),
+pub enum UnmergedDelta {
+    Factors(LoraPair),
     /// Their sum [out, in], which is smaller where their rank is large.
     Sum(Tensor),
 }
@@ -34,15 +34,15 @@ pub struct Linear<'a> {
     pub weight: &'a Tensor,
     pub bias: Option<&'a Tensor>,
     /// The pair that is trained.
-    pub pair: Option<&'a Pair>,
+    pub pair: Option<&'a LoraPair>,
     /// Frozen, added to what the weight gives.
-    pub beside: Option<&'a Beside>,
+    pub unmerged: Option<&'a UnmergedDelta>,
 }
 
 impl<'a> Linear<'a> {
-    fn pairs(&self) -> impl Iterator<Item = &'a Pair> {
-        let factors = match self.beside {
-            Some(Beside::Factors(pair)) => Some(pair),
+    fn pairs(&self) -> impl Iterator<Item = &'a LoraPair> {
+        let factors = match self.unmerged {
+            Some(UnmergedDelta::Factors(pair)) => Some(pair),
             _ => None,
         };
         factors.into_iter().chain(self.pair)
@@ -50,15 +50,14 @@ impl<'a> Linear<'a> {
 
     /// A second weight.
     fn sum(&self) -> Option<&'a Tensor> {
-        match self.beside {
-            Some(Beside::Sum(sum)) => Some(sum),
+        match self.unmerged {
+            Some(UnmergedDelta::Sum(sum)) => Some(sum),
             _ => None,
         }
     }
 
     fn fast(&self, x: &Tensor) -> bool {
-        let weights =
-            product::fast_weight(self.weight) && self.sum().is_none_or(product::fast_weight);
+        let weights = gemm::fast_weight(self.weight) && self.sum().is_none_or(gemm::fast_weight);
         fast(&[x])
             && weights
             && self.bias.is_none_or(|b| fast(&[b]))
@@ -71,7 +70,7 @@ pub fn forward(x: &Tensor, linear: Linear, residual: Option<&Tensor>) -> Result<
     if linear.fast(x) && residual.is_none_or(|r| fast(&[r])) {
         cpu::forward(x, linear, residual)
     } else {
-        plain::forward(x, linear, residual)
+        reference::forward(x, linear, residual)
     }
 }
 
@@ -80,16 +79,16 @@ pub fn input_gradient(parts: &[(&Tensor, Linear)]) -> Result<Tensor> {
     if parts.iter().all(|(dy, linear)| linear.fast(dy)) {
         cpu::input_gradient(parts)
     } else {
-        plain::input_gradient(parts)
+        reference::input_gradient(parts)
     }
 }
 
 /// (dA [R, in], dB [out, R]), in the factors' type.
-pub fn factor_gradients(dy: &Tensor, x: &Tensor, pair: &Pair) -> Result<(Tensor, Tensor)> {
+pub fn factor_gradients(dy: &Tensor, x: &Tensor, pair: &LoraPair) -> Result<(Tensor, Tensor)> {
     if fast(&[dy, x, &pair.a, &pair.b]) {
         cpu::factor_gradients(dy, x, pair)
     } else {
-        plain::factor_gradients(dy, x, pair)
+        reference::factor_gradients(dy, x, pair)
     }
 }
 
@@ -98,11 +97,8 @@ pub fn weight_gradient(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
     if fast(&[dy, x]) {
         let (n, out, inner) = (dy.dim(0)?, dy.dim(1)?, x.dim(1)?);
         let (dys, xs) = (f32s(dy)?, f32s(x)?);
-        let dw = product::new(
-            Matrix::new(&dys, n, out, out).t(),
-            Matrix::new(&xs, n, inner, inner),
-            1.0,
-        );
+        let dw =
+            gemm::new(Matrix::new(&dys, n, out, out).t(), Matrix::new(&xs, n, inner, inner), 1.0);
         return tensor(dw, (out, inner));
     }
     let acc = super::accumulator(dy.dtype());
@@ -116,20 +112,20 @@ pub fn bias_gradient(dy: &Tensor) -> Result<Tensor> {
 
 /// The definition, on tensors of any device. Factors are cast to the activations' type for the
 /// products.
-pub mod plain {
+pub mod reference {
     use super::*;
 
     pub fn forward(x: &Tensor, linear: Linear, residual: Option<&Tensor>) -> Result<Tensor> {
-        let mut y = product::plain_transposed(x, linear.weight)?;
+        let mut y = gemm::reference_transposed(x, linear.weight)?;
         if let Some(bias) = linear.bias {
             y = y.broadcast_add(&bias.to_dtype(x.dtype())?)?;
         }
         if let Some(sum) = linear.sum() {
-            y = (y + product::plain_transposed(x, sum)?)?;
+            y = (y + gemm::reference_transposed(x, sum)?)?;
         }
         for pair in linear.pairs() {
-            let u = product::plain_transposed(x, &pair.a)?;
-            y = (y + (product::plain_transposed(&u, &pair.b)? * pair.scale)?)?;
+            let u = gemm::reference_transposed(x, &pair.a)?;
+            y = (y + (gemm::reference_transposed(&u, &pair.b)? * pair.scale)?)?;
         }
         match residual {
             Some(residual) => residual + y,
@@ -140,13 +136,13 @@ pub mod plain {
     pub fn input_gradient(parts: &[(&Tensor, Linear)]) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
         for (dy, linear) in parts {
-            let mut dx = product::plain_weight(dy, linear.weight)?;
+            let mut dx = gemm::reference_weight(dy, linear.weight)?;
             if let Some(sum) = linear.sum() {
-                dx = (dx + product::plain_weight(dy, sum)?)?;
+                dx = (dx + gemm::reference_weight(dy, sum)?)?;
             }
             for pair in linear.pairs() {
-                let back = product::plain_weight(dy, &pair.b)?;
-                dx = (dx + (product::plain_weight(&back, &pair.a)? * pair.scale)?)?;
+                let back = gemm::reference_weight(dy, &pair.b)?;
+                dx = (dx + (gemm::reference_weight(&back, &pair.a)? * pair.scale)?)?;
             }
             sum = Some(match sum {
                 Some(sum) => (sum + dx)?,
@@ -156,7 +152,7 @@ pub mod plain {
         sum.ok_or_else(|| candle_core::Error::Msg("input gradient of no linear".into()))
     }
 
-    pub fn factor_gradients(dy: &Tensor, x: &Tensor, pair: &Pair) -> Result<(Tensor, Tensor)> {
+    pub fn factor_gradients(dy: &Tensor, x: &Tensor, pair: &LoraPair) -> Result<(Tensor, Tensor)> {
         let dtype = pair.a.dtype();
         let (dy, x) = (dy.to_dtype(dtype)?, x.to_dtype(dtype)?);
         let da = (dy.matmul(&pair.b)?.t()?.matmul(&x)? * pair.scale)?;
@@ -181,10 +177,10 @@ pub mod cpu {
         let mut y = match residual {
             Some(residual) => {
                 let mut y = f32s(residual)?.to_vec();
-                product::add_transposed(x, linear.weight, &mut y)?;
+                gemm::add_transposed(x, linear.weight, &mut y)?;
                 y
             }
-            None => product::into_transposed(x, linear.weight, Vec::new())?,
+            None => gemm::into_transposed(x, linear.weight, Vec::new())?,
         };
         if let Some(bias) = linear.bias {
             let bias = f32s(bias)?;
@@ -192,13 +188,13 @@ pub mod cpu {
                 .for_each(|row| row.iter_mut().zip(&*bias).for_each(|(y, b)| *y += b));
         }
         if let Some(sum) = linear.sum() {
-            product::add_transposed(x, sum, &mut y)?;
+            gemm::add_transposed(x, sum, &mut y)?;
         }
         for pair in linear.pairs() {
             let (a, b) = (f32s(&pair.a)?, f32s(&pair.b)?);
-            let u = product::new(x, rows(&a, &pair.a)?.t(), pair.scale as f32);
+            let u = gemm::new(x, rows(&a, &pair.a)?.t(), pair.scale as f32);
             let rank = pair.a.dim(0)?;
-            product::add(&mut y, Matrix::new(&u, n, rank, rank), rows(&b, &pair.b)?.t(), 1.0);
+            gemm::add(&mut y, Matrix::new(&u, n, rank, rank), rows(&b, &pair.b)?.t(), 1.0);
         }
         tensor(y, (n, out))
     }
@@ -208,15 +204,15 @@ pub mod cpu {
         let mut shape = (0, 0);
         for (dy, linear) in parts {
             let dys = f32s(dy)?;
-            let mut sum = product::with_weight(&dys, linear.weight, dx)?;
+            let mut sum = gemm::with_weight(&dys, linear.weight, dx)?;
             if let Some(beside) = linear.sum() {
-                sum = product::with_weight(&dys, beside, Some(sum))?;
+                sum = gemm::with_weight(&dys, beside, Some(sum))?;
             }
             for pair in linear.pairs() {
                 let (a, b) = (f32s(&pair.a)?, f32s(&pair.b)?);
-                let back = product::new(rows(&dys, dy)?, rows(&b, &pair.b)?, pair.scale as f32);
+                let back = gemm::new(rows(&dys, dy)?, rows(&b, &pair.b)?, pair.scale as f32);
                 let rank = pair.a.dim(0)?;
-                product::add(
+                gemm::add(
                     &mut sum,
                     Matrix::new(&back, dy.dim(0)?, rank, rank),
                     rows(&a, &pair.a)?,
@@ -229,14 +225,14 @@ pub mod cpu {
         tensor(dx.unwrap_or_default(), shape)
     }
 
-    pub fn factor_gradients(dy: &Tensor, x: &Tensor, pair: &Pair) -> Result<(Tensor, Tensor)> {
+    pub fn factor_gradients(dy: &Tensor, x: &Tensor, pair: &LoraPair) -> Result<(Tensor, Tensor)> {
         let scale = pair.scale as f32;
         let (dys, xs, a, b) = (f32s(dy)?, f32s(x)?, f32s(&pair.a)?, f32s(&pair.b)?);
         let (n, rank) = (dy.dim(0)?, pair.a.dim(0)?);
-        let back = product::new(rows(&dys, dy)?, rows(&b, &pair.b)?, scale);
-        let da = product::new(Matrix::new(&back, n, rank, rank).t(), rows(&xs, x)?, 1.0);
-        let u = product::new(rows(&xs, x)?, rows(&a, &pair.a)?.t(), scale);
-        let db = product::new(rows(&dys, dy)?.t(), Matrix::new(&u, n, rank, rank), 1.0);
+        let back = gemm::new(rows(&dys, dy)?, rows(&b, &pair.b)?, scale);
+        let da = gemm::new(Matrix::new(&back, n, rank, rank).t(), rows(&xs, x)?, 1.0);
+        let u = gemm::new(rows(&xs, x)?, rows(&a, &pair.a)?.t(), scale);
+        let db = gemm::new(rows(&dys, dy)?.t(), Matrix::new(&u, n, rank, rank), 1.0);
         Ok((tensor(da, pair.a.shape())?, tensor(db, pair.b.shape())?))
     }
 }

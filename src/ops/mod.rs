@@ -9,15 +9,14 @@
 
 pub mod activation;
 pub mod attention;
+pub mod cpu;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod embedding;
 pub mod layer_norm;
 pub mod linear;
-pub mod product;
 pub mod rms_norm;
-pub mod rotary;
-pub mod slice;
+pub mod rope;
 
 #[cfg(test)]
 mod contract;

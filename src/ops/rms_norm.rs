@@ -6,17 +6,21 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::slice::{f32s, fast, sum_by, tensor, vectorized};
+use super::cpu::simd::{f32s, fast, sum_by, tensor, vectorized};
 use super::{accumulator, sum_rows};
 
 /// x [..., D], w [D] → y [..., D].
 pub fn forward(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
-    if fast(&[x, w]) { cpu::forward(x, w, eps) } else { plain::forward(x, w, eps) }
+    if fast(&[x, w]) { cpu::forward(x, w, eps) } else { reference::forward(x, w, eps) }
 }
 
 /// dx [..., D] from dy and the forward's input.
 pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
-    if fast(&[dy, x, w]) { cpu::backward(dy, x, w, eps) } else { plain::backward(dy, x, w, eps) }
+    if fast(&[dy, x, w]) {
+        cpu::backward(dy, x, w, eps)
+    } else {
+        reference::backward(dy, x, w, eps)
+    }
 }
 
 /// dw [D], where a dense booster trains the norm.
@@ -28,7 +32,7 @@ pub fn weight_gradient(dy: &Tensor, x: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 /// The definition, on tensors of any device.
-pub mod plain {
+pub mod reference {
     use super::*;
 
     fn inverse(x: &Tensor, eps: f64) -> Result<Tensor> {

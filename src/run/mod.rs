@@ -56,7 +56,7 @@ pub struct Run {
     /// Files of boosters in training, and after how many merges each was written.
     states: BTreeMap<String, usize>,
     merges: usize,
-    /// Taken up from an earlier process, which may have left what its journal does not tell of.
+    /// RoundingStats up from an earlier process, which may have left what its journal does not tell of.
     resumed: bool,
 }
 

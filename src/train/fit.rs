@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::memory::{Recompute, check_room, gradient_bytes};
+use super::memory::{GradientCheckpointing, check_room, gradient_bytes};
 use super::optimizer::{Optimizer, Rule};
 use super::state::State;
-use crate::data::{Batch, Feed, FeedState};
+use crate::data::{Batch, DataLoader, DataLoaderState};
 use crate::error::Error;
-use crate::model::{Gradients, Model, Overlay, Request, Tokens};
+use crate::model::{Adapter, Gradients, Model, Request, Tokens};
 use crate::ops::elementwise;
 
 /// How to train.
@@ -38,13 +38,13 @@ pub struct FitOptions {
     /// λ of the penalty ½ λ (‖A‖² + ‖B‖²) (paper Eq. 7), and ½ λ ‖W' − W‖² of whole tensors; not
     /// part of the reported loss.
     pub l2: f64,
-    pub recompute: Recompute,
+    pub gradient_checkpointing: GradientCheckpointing,
 }
 
 impl FitOptions {
     /// `steps` steps of one sequence at that rate, and nothing else asked for; no recomputing.
     pub fn new(steps: usize, rule: Rule, lr: f64) -> Self {
-        let (active, recompute) = (vec![], Recompute::Off);
+        let (active, gradient_checkpointing) = (vec![], GradientCheckpointing::Off);
         Self {
             steps,
             batch: 1,
@@ -56,7 +56,7 @@ impl FitOptions {
             lr_ratio: 1.0,
             freeze: None,
             active,
-            recompute,
+            gradient_checkpointing,
         }
     }
 }
@@ -108,10 +108,10 @@ pub struct Trained {
 /// A booster in training: an iterator over its steps.
 pub struct Fit<'a> {
     model: &'a Model,
-    overlay: &'a mut Overlay,
+    adapter: &'a mut Adapter,
     trained: &'a mut Trained,
     optimizer: &'a mut Optimizer,
-    feed: &'a mut Feed,
+    feed: &'a mut DataLoader,
     options: &'a FitOptions,
     done: usize,
 }
@@ -119,13 +119,13 @@ pub struct Fit<'a> {
 impl<'a> Fit<'a> {
     pub fn new(
         model: &'a Model,
-        overlay: &'a mut Overlay,
+        adapter: &'a mut Adapter,
         trained: &'a mut Trained,
         optimizer: &'a mut Optimizer,
-        feed: &'a mut Feed,
+        feed: &'a mut DataLoader,
         options: &'a FitOptions,
     ) -> Self {
-        Self { model, overlay, trained, optimizer, feed, options, done: 0 }
+        Self { model, adapter, trained, optimizer, feed, options, done: 0 }
     }
 
     /// With the first `done` steps behind it.
@@ -134,13 +134,13 @@ impl<'a> Fit<'a> {
     }
 
     /// Where the data stand.
-    pub fn feed(&self) -> FeedState {
+    pub fn feed(&self) -> DataLoaderState {
         self.feed.state()
     }
 
     /// The booster as it is between two steps.
     pub fn state(&self) -> Result<(State, Vec<(String, Tensor)>)> {
-        State::of(self.overlay, *self.trained, Some(self.optimizer))
+        State::of(self.adapter, *self.trained, Some(self.optimizer))
     }
 
     fn step(&mut self) -> Result<StepRecord> {
@@ -159,15 +159,22 @@ impl<'a> Fit<'a> {
         let beside =
             gradient_bytes(now.parameters(), self.model.factor_dtype(), self.options.accumulate);
         for batch in &batches {
-            let recompute = self.options.recompute.decide(
+            let gradient_checkpointing = self.options.gradient_checkpointing.decide(
                 self.model,
                 batch.ids.len(),
                 batch.rows.len(),
                 lowest,
                 beside,
             );
-            check_room(self.model, batch.ids.len(), batch.rows.len(), lowest, recompute, beside)?;
-            let request = Request { overlay: &now, dense: &dense, recompute };
+            check_room(
+                self.model,
+                batch.ids.len(),
+                batch.rows.len(),
+                lowest,
+                gradient_checkpointing,
+                beside,
+            )?;
+            let request = Request { adapter: &now, dense: &dense, gradient_checkpointing };
             let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
             let (nll, gradients) = self.model.gradients(
                 &flat,
@@ -183,7 +190,7 @@ impl<'a> Fit<'a> {
             });
         }
         if !loss.is_finite() {
-            let layers = self.overlay.layers();
+            let layers = self.adapter.layers();
             return Err(Error::run(format!(
                 "the loss became {loss} at step {step} of a booster on layers {layers:?}"
             ))
@@ -209,7 +216,7 @@ impl<'a> Fit<'a> {
             let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
             sum += self
                 .model
-                .nll(&flat, &batch.rows, &batch.targets, &Overlay::default())?
+                .nll(&flat, &batch.rows, &batch.targets, &Adapter::default())?
                 .iter()
                 .sum::<f64>();
             count += batch.rows.len();
@@ -224,27 +231,27 @@ impl<'a> Fit<'a> {
     }
 
     /// What takes part in the step that comes.
-    fn taking_part(&self) -> Overlay {
+    fn taking_part(&self) -> Adapter {
         match self.options.active.get(self.done) {
-            Some(layers) => self.overlay.only(layers),
-            None => self.overlay.clone(),
+            Some(layers) => self.adapter.only(layers),
+            None => self.adapter.clone(),
         }
     }
 
-    /// Of each tensor of the overlay its gradient and rate, where it moves; `gradients` are those
+    /// Of each tensor of the adapter its gradient and rate, where it moves; `gradients` are those
     /// of the tensors of `now`.
-    fn moves(&self, now: &Overlay, gradients: Vec<Tensor>, lr: f64) -> Vec<Option<(Tensor, f64)>> {
+    fn moves(&self, now: &Adapter, gradients: Vec<Tensor>, lr: f64) -> Vec<Option<(Tensor, f64)>> {
         let FitOptions { lr_ratio, freeze, .. } = *self.options;
         let mut found = gradients.into_iter();
         let mut moves = vec![];
-        for key in self.overlay.pairs().keys() {
+        for key in self.adapter.pairs().keys() {
             let there = now.pairs().contains_key(key);
             for (factor, rate) in [(Factor::A, lr), (Factor::B, lr * lr_ratio)] {
                 let gradient = if there { found.next() } else { None };
                 moves.push(gradient.filter(|_| freeze != Some(factor)).map(|g| (g, rate)));
             }
         }
-        for name in self.overlay.dense().keys() {
+        for name in self.adapter.dense().keys() {
             let gradient = if now.dense().contains_key(name) { found.next() } else { None };
             moves.push(gradient.map(|g| (g, lr)));
         }
@@ -253,7 +260,7 @@ impl<'a> Fit<'a> {
 
     /// Penalty, clipping and the optimiser's step; the norm before clipping of the gradient of all
     /// that moves.
-    fn apply(&mut self, now: Overlay, sums: Gradients, lr: f64) -> Result<f64> {
+    fn apply(&mut self, now: Adapter, sums: Gradients, lr: f64) -> Result<f64> {
         let mut gradients = sums.in_order(&now)?;
         if self.options.l2 != 0.0 {
             gradients = self.penalised(&now, gradients)?;
@@ -270,13 +277,13 @@ impl<'a> Fit<'a> {
                 }
             }
         }
-        let moved = self.optimizer.step(&self.overlay.tensors(), &moves)?;
-        *self.overlay = self.overlay.with_tensors(moved);
+        let moved = self.optimizer.step(&self.adapter.tensors(), &moves)?;
+        *self.adapter = self.adapter.with_tensors(moved);
         Ok(norm)
     }
 
     /// Adds the gradient of the penalty: λ A, λ B, and λ (W' − W) of whole tensors.
-    fn penalised(&self, now: &Overlay, gradients: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    fn penalised(&self, now: &Adapter, gradients: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let l2 = self.options.l2;
         let factors = now.pairs().values().flat_map(|p| [&p.a, &p.b]).map(|own| (own.clone(), l2));
         let base = self.model.copies(&now.dense().keys().cloned().collect())?;

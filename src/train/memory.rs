@@ -11,7 +11,7 @@ use crate::ops::cross_entropy;
 
 /// Whether blocks' activations are kept for backward or formed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recompute {
+pub enum GradientCheckpointing {
     Off,
     On,
     /// On where keeping them would take more than half of the memory that is free. The numbers do
@@ -19,7 +19,7 @@ pub enum Recompute {
     Auto,
 }
 
-impl Recompute {
+impl GradientCheckpointing {
     /// The setting that a recipe names.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -64,11 +64,12 @@ pub fn check_room(
     tokens: usize,
     rows: usize,
     lowest: usize,
-    recompute: bool,
+    gradient_checkpointing: bool,
     gradients: usize,
 ) -> Result<()> {
-    let needed = step_bytes(model.config(), model.compute(), tokens, rows, lowest, recompute)
-        .saturating_add(gradients);
+    let needed =
+        step_bytes(model.config(), model.compute(), tokens, rows, lowest, gradient_checkpointing)
+            .saturating_add(gradients);
     if needed <= SMALL {
         return Ok(());
     }
@@ -101,7 +102,7 @@ pub fn step_bytes(
     tokens: usize,
     rows: usize,
     lowest: usize,
-    recompute: bool,
+    gradient_checkpointing: bool,
 ) -> usize {
     let size = compute.size_in_bytes();
     let saved = Block::saved_bytes(
@@ -114,7 +115,7 @@ pub fn step_bytes(
     );
     let input = config.width * size;
     let kept_layers = config.layers.saturating_sub(lowest);
-    let kept = kept_layers * tokens * if recompute { input } else { input + saved };
+    let kept = kept_layers * tokens * if gradient_checkpointing { input } else { input + saved };
     // Backward of one block holds about as much again: gradients of gate, up, h, q, k, v and the
     // residual.
     let working = tokens * (saved + 4 * input);

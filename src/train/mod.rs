@@ -6,6 +6,6 @@ pub mod optimizer;
 mod state;
 
 pub use fit::{Factor, Fit, FitOptions, StepRecord, Trained};
-pub use memory::Recompute;
+pub use memory::GradientCheckpointing;
 pub use optimizer::{Optimizer, Rule};
 pub use state::State;

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ops::slice::{f32s, fast, update, vectorized};
+use crate::ops::cpu::simd::{f32s, fast, update, vectorized};
 
 /// Which rule, with its constants. The learning rate comes with every step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

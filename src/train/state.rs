@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::fit::Trained;
 use super::optimizer::{Optimizer, Rule};
 use crate::error::Error;
-use crate::model::Overlay;
+use crate::model::Adapter;
 
 /// What goes with the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,17 +31,17 @@ fn name(number: usize, part: usize) -> String {
 }
 
 impl State {
-    /// All that is needed to go on: the numbers of [`Overlay::tensors`] in their order, each
+    /// All that is needed to go on: the numbers of [`Adapter::tensors`] in their order, each
     /// followed by its moments.
     pub fn of(
-        overlay: &Overlay,
+        adapter: &Adapter,
         trained: Trained,
         optimizer: Option<&Optimizer>,
     ) -> Result<(Self, Vec<(String, Tensor)>)> {
         let (steps, moments) = optimizer.map(Optimizer::state).transpose()?.unwrap_or_default();
         let each = moments.first().map_or(0, Vec::len);
         let mut tensors = vec![];
-        for (number, tensor) in overlay.tensors().into_iter().enumerate() {
+        for (number, tensor) in adapter.tensors().into_iter().enumerate() {
             tensors.push((name(number, 0), tensor.clone()));
             for (part, moment) in moments.get(number).into_iter().flatten().enumerate() {
                 tensors.push((name(number, part + 1), moment.clone()));
@@ -60,13 +60,13 @@ impl State {
         ))
     }
 
-    /// Gives `overlay` its numbers back and makes the optimiser; `load` gives a tensor by name.
+    /// Gives `adapter` its numbers back and makes the optimiser; `load` gives a tensor by name.
     /// Errors (class data): a later version, tensors of other shapes.
     pub fn restore(
         &self,
-        overlay: &Overlay,
+        adapter: &Adapter,
         load: impl Fn(&str) -> Result<Tensor>,
-    ) -> Result<(Overlay, Option<Optimizer>)> {
+    ) -> Result<(Adapter, Option<Optimizer>)> {
         if self.version != VERSION {
             return Err(Error::data(format!(
                 "of version {}; this program reads version {VERSION}",
@@ -74,9 +74,9 @@ impl State {
             ))
             .into());
         }
-        let count = overlay.tensors().len();
+        let count = adapter.tensors().len();
         let numbers = (0..count).map(|i| load(&name(i, 0))).collect::<Result<Vec<_>>>()?;
-        for (new, old) in numbers.iter().zip(overlay.tensors()) {
+        for (new, old) in numbers.iter().zip(adapter.tensors()) {
             if new.shape() != old.shape() {
                 return Err(Error::data(format!(
                     "a tensor has shape {:?}, not {:?}",
@@ -86,8 +86,8 @@ impl State {
                 .into());
             }
         }
-        let overlay = overlay.with_tensors(numbers);
-        let Some((rule, steps, each)) = self.optimizer else { return Ok((overlay, None)) };
+        let adapter = adapter.with_tensors(numbers);
+        let Some((rule, steps, each)) = self.optimizer else { return Ok((adapter, None)) };
         // Before its first step an optimiser has no moments.
         let held = if each == 0 { 0 } else { count };
         let moments = (0..held)
@@ -102,7 +102,7 @@ impl State {
                 );
             }
         };
-        let optimizer = Optimizer::resumed(rule, steps, moments, &overlay.tensors())?;
-        Ok((overlay, Some(optimizer)))
+        let optimizer = Optimizer::resumed(rule, steps, moments, &adapter.tensors())?;
+        Ok((adapter, Some(optimizer)))
     }
 }

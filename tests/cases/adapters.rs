@@ -53,9 +53,9 @@ fn adapters_give_the_numbers_of_peft() {
 
 /// What the model gives with an adapter on the ids of `expected`, or the error.
 fn measured(model: &Model, folder: &Path, ids: &[u32]) -> Result<f64, anyhow::Error> {
-    let overlay = adapter::load(folder, model, Weights::Base)?.booster.overlay;
+    let adapter = adapter::load(folder, model, Weights::Base)?.booster.adapter;
     let rows: Vec<usize> = (0..ids.len() - 1).collect();
-    let nll = model.nll(&Tokens::one(ids.to_vec()), &rows, &ids[1..], &overlay)?;
+    let nll = model.nll(&Tokens::one(ids.to_vec()), &rows, &ids[1..], &adapter)?;
     Ok(nll.iter().sum::<f64>() / nll.len() as f64)
 }
 

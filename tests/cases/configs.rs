@@ -9,7 +9,7 @@ use xgbrun::eval::choices::score;
 use xgbrun::eval::generate::{Decode, Generation, generate};
 use xgbrun::model::gguf_save::{self, Storage};
 use xgbrun::model::load::{self, Loaded};
-use xgbrun::model::{Model, Overlay, Tokens, save};
+use xgbrun::model::{Adapter, Model, Tokens, save};
 use xgbrun::source::Grants;
 
 use crate::common;
@@ -28,7 +28,7 @@ fn loss(model: &Model, rows: &[Vec<u32>]) -> f64 {
     let of = |row: &Vec<u32>| {
         let places: Vec<usize> = (0..row.len() - 1).collect();
         model
-            .nll(&Tokens::one(row.clone()), &places, &row[1..], &Overlay::default())
+            .nll(&Tokens::one(row.clone()), &places, &row[1..], &Adapter::default())
             .unwrap()
             .iter()
             .sum::<f64>()
@@ -163,7 +163,7 @@ fn generates_and_scores(home: &Path, expected: &Value) {
         let how = Generation { max_tokens: want.len(), ..Generation::default() };
         let got = generate(
             &model,
-            &Overlay::default(),
+            &Adapter::default(),
             std::slice::from_ref(&prompt),
             &Mute,
             &how,
@@ -178,7 +178,7 @@ fn generates_and_scores(home: &Path, expected: &Value) {
             ChoiceItem { index: 0, prompt, choices, choice_chars, names, label: 0, target: None };
         // Beside another item, which has frequencies of its own.
         let sums =
-            score(&model, &Overlay::default(), &[item.clone(), item], |_| Ok(())).unwrap().sums;
+            score(&model, &Adapter::default(), &[item.clone(), item], |_| Ok(())).unwrap().sums;
         for (got, want) in
             sums.iter().flat_map(|sums| sums.iter().zip(case["sums"].as_array().unwrap()))
         {

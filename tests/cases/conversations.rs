@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use xgbrun::data::chat::ChatTemplate;
 use xgbrun::data::encode::{Encoded, LossOn, encode_train};
-use xgbrun::data::{EncodeOptions, Item, Layout, Template, formats, look};
+use xgbrun::data::{EncodeOptions, Item, Layout, Template, formats, inspect};
 use xgbrun::source::Tokenizer;
 
 use crate::harness::{case, eval, made, recipe};
@@ -63,14 +63,15 @@ fn stats_and_show_tell_of_each_turn(folder: &Path, data: &Path) {
     let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json")).unwrap();
     let items = formats::read(data, &Layout::default()).unwrap();
     let options = EncodeOptions { max_length: 256, loss: LossOn::Answer };
-    let figures = look::stats(&[("train", &items)], Template::Chat, &tokenizer, &options).unwrap();
+    let figures =
+        inspect::stats(&[("train", &items)], Template::Chat, &tokenizer, &options).unwrap();
     let notes = figures["train"]["notes"].as_object().unwrap();
     assert!(
         notes.iter().any(|(what, n)| what.contains("gave an example a turn") && *n == 1),
         "{figures:?}"
     );
     assert_eq!(figures["train"]["examples"], 2);
-    let shown = look::show(&items[0], Template::Chat, &tokenizer, &options).unwrap();
+    let shown = inspect::show(&items[0], Template::Chat, &tokenizer, &options).unwrap();
     assert_eq!(shown.matches("training text").count(), 2, "{shown}");
 }
 

@@ -88,7 +88,7 @@ fn shapes_are_those_of_the_weights(home: &Path) {
         let model =
             files(&resolve(home.join(name).to_str().unwrap(), &Grants::everything()).unwrap())
                 .unwrap();
-        let (hollow, whole) =
+        let (meta, whole) =
             (shapes::load(&model, DType::F32).unwrap(), loaded(home, name).unwrap());
         let names = |loaded: &Loaded| {
             loaded
@@ -98,7 +98,7 @@ fn shapes_are_those_of_the_weights(home: &Path) {
                 .map(|(name, t)| (name, t.dims().to_vec()))
                 .collect::<Vec<_>>()
         };
-        assert_eq!((names(&hollow), &hollow.notes), (names(&whole), &whole.notes), "{name}");
+        assert_eq!((names(&meta), &meta.notes), (names(&whole), &whole.notes), "{name}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device};
 use xgbrun::model::load::load;
-use xgbrun::model::{Overlay, Tokens};
+use xgbrun::model::{Adapter, Tokens};
 use xgbrun::source::{self, Grants};
 
 #[test]
@@ -37,7 +37,7 @@ fn logits_are_those_of_transformers() -> Result<()> {
         for dtype in [DType::F32, DType::F64] {
             let model = load(&files, &Device::Cpu, dtype).with_context(|| name.clone())?.model;
             let logits = model
-                .logits(&Tokens::one(ids.clone()), &rows, &Overlay::default())?
+                .logits(&Tokens::one(ids.clone()), &rows, &Adapter::default())?
                 .to_dtype(DType::F32)?
                 .to_vec2::<f32>()?;
             let size = want.iter().flatten().fold(0f32, |m, x| m.max(x.abs()));

@@ -11,7 +11,7 @@ use candle_core::{DType, Device};
 use serde_json::{Value, json};
 use xgbrun::data::{Item, Layout, Template, formats};
 use xgbrun::eval::generate::{Generation, generate};
-use xgbrun::model::Overlay;
+use xgbrun::model::Adapter;
 use xgbrun::model::load::{Loaded, load};
 use xgbrun::source::{self, Grants, Tokenizer};
 
@@ -67,7 +67,7 @@ fn beam_search_is_that_of_transformers() -> Result<()> {
     let job = json!({ "model": folder, "prompts": prompts, "beams": 4, "max_tokens": 32 });
     let want: Vec<Vec<u32>> = serde_json::from_value(ask(&python, "generation.py", &job)?)?;
     let how = Generation { max_tokens: 32, beams: 4, ..Generation::default() };
-    let got = generate(&model, &Overlay::default(), &prompts, &tokenizer, &how, |_| Ok(()))?;
+    let got = generate(&model, &Adapter::default(), &prompts, &tokenizer, &how, |_| Ok(()))?;
     for (i, (got, want)) in got.iter().zip(&want).enumerate() {
         ensure!(
             got.ids == *want,
@@ -96,7 +96,7 @@ fn speed() -> Result<()> {
     for max_tokens in [1, 32] {
         let how = Generation { max_tokens, beams: 4, ..Generation::default() };
         let started = Instant::now();
-        generate(&model, &Overlay::default(), &prompts, &tokenizer, &how, |_| Ok(()))?;
+        generate(&model, &Adapter::default(), &prompts, &tokenizer, &how, |_| Ok(()))?;
         seconds.push(started.elapsed().as_secs_f64());
     }
     let prompt_tokens: usize = prompts.iter().map(Vec::len).sum();

@@ -9,7 +9,7 @@ use xgbrun::data::{
     EncodeOptions, Item, Layout, LossOn, Template, encode_choices, encode_train, formats,
 };
 use xgbrun::eval::{Encoded, choices};
-use xgbrun::model::Overlay;
+use xgbrun::model::Adapter;
 use xgbrun::model::load::Loaded;
 
 /// Tokens of a block of text.
@@ -25,7 +25,7 @@ fn compare(blocks: Option<usize>, questions: usize) -> Result<()> {
     let Some(text) = common::shared("data/text/wikitext-2/valid.txt") else { return Ok(()) };
     let Some(data) = common::shared("data/commonsense/ARC-Easy/test.json") else { return Ok(()) };
     let Loaded { model, tokenizer, .. } = open(&folder)?;
-    let none = Overlay::default();
+    let none = Adapter::default();
 
     let options = EncodeOptions { max_length: BLOCK, loss: LossOn::All };
     let mut examples = encode_train(

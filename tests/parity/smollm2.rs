@@ -8,13 +8,13 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 use xgbrun::boost::{Booster, adapter};
-use xgbrun::data::{Batch, Example, Feed};
+use xgbrun::data::{Batch, DataLoader, Example};
 use xgbrun::eval::generate::{Generation, generate};
 use xgbrun::model::load::{Loaded, load};
-use xgbrun::model::{Model, Overlay, Request, Role, Tokens};
-use xgbrun::ops::linear::Pair;
+use xgbrun::model::{Adapter, Model, Request, Role, Tokens};
+use xgbrun::ops::linear::LoraPair;
 use xgbrun::source::{self, Grants};
-use xgbrun::train::{FitOptions, Recompute, Rule};
+use xgbrun::train::{FitOptions, GradientCheckpointing, Rule};
 
 fn open(path: &std::path::Path, dtype: DType) -> Result<Loaded> {
     let name = path.to_str().context("a path that is no text")?;
@@ -42,7 +42,7 @@ fn models() -> Vec<PathBuf> {
 fn logits_greedy_tokens_and_nll_agree() -> Result<()> {
     let Some(reference) = common::shared("peer/reference.json") else { return Ok(()) };
     let reference = json(reference)?;
-    let none = Overlay::default();
+    let none = Adapter::default();
     for path in models() {
         let Loaded { model, tokenizer, .. } = open(&path, DType::F32)?;
         for prompt in reference["prompts"].as_array().into_iter().flatten() {
@@ -96,7 +96,7 @@ fn logits_greedy_tokens_and_nll_agree() -> Result<()> {
 }
 
 /// The starting factors of the reference booster, from its formulas.
-fn reference_overlay(model: &Model, reference: &Value) -> Result<Overlay> {
+fn reference_overlay(model: &Model, reference: &Value) -> Result<Adapter> {
     let (rank, scale) = (1, number(&reference["scale"]));
     let mut pairs = BTreeMap::new();
     for layer in ids(&reference["layers"]).into_iter().map(|l| l as usize) {
@@ -112,11 +112,11 @@ fn reference_overlay(model: &Model, reference: &Value) -> Result<Overlay> {
             };
             pairs.insert(
                 (layer, role),
-                Pair { a: tensor(a, (rank, inner))?, b: tensor(b, (out, rank))?, scale },
+                LoraPair { a: tensor(a, (rank, inner))?, b: tensor(b, (out, rank))?, scale },
             );
         }
     }
-    Ok(Overlay::new(pairs))
+    Ok(Adapter::new(pairs))
 }
 
 /// √Σx².
@@ -129,7 +129,7 @@ fn relative(got: f64, want: f64) -> f64 {
 }
 
 /// The Frobenius distance of two pairs' factors, relative to the second.
-fn distance(got: &Pair, want: &Pair) -> Result<f64> {
+fn distance(got: &LoraPair, want: &LoraPair) -> Result<f64> {
     let square = |t: &Tensor| -> Result<f64> { Ok(norm(t)?.powi(2)) };
     let apart =
         |a: &Tensor, b: &Tensor| square(&(a.to_dtype(DType::F64)? - b.to_dtype(DType::F64)?)?);
@@ -152,7 +152,7 @@ fn reference_options(reference: &Value, batch: usize) -> FitOptions {
     let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
     FitOptions {
         batch,
-        recompute: Recompute::Off,
+        gradient_checkpointing: GradientCheckpointing::Off,
         ..FitOptions::new(3, rule, number(&reference["adamw"]["lr"]))
     }
 }
@@ -170,19 +170,18 @@ fn trained_factors_are_those_of_f64() -> Result<()> {
     let reference = json(reference)?;
     let examples = reference_examples(&reference);
     let options = reference_options(&reference, examples.len());
-    let train = |dtype| -> Result<Overlay> {
+    let train = |dtype| -> Result<Adapter> {
         let model = open(&path, dtype)?.model;
         // In f32 first, as PyTorch starts.
         let start = reference_overlay(&model, &reference)?;
         let rounded = |t: &Tensor| t.to_dtype(DType::F32)?.to_dtype(model.factor_dtype());
-        let pairs = start
-            .pairs()
-            .iter()
-            .map(|(k, p)| Ok((*k, Pair { a: rounded(&p.a)?, b: rounded(&p.b)?, scale: p.scale })));
-        let mut booster = Booster::from_overlay(Overlay::new(pairs.collect::<Result<_>>()?));
-        let mut feed = Feed::pooled(0, "data", vec![std::sync::Arc::new(examples.clone())])?;
+        let pairs = start.pairs().iter().map(|(k, p)| {
+            Ok((*k, LoraPair { a: rounded(&p.a)?, b: rounded(&p.b)?, scale: p.scale }))
+        });
+        let mut booster = Booster::from_adapter(Adapter::new(pairs.collect::<Result<_>>()?));
+        let mut feed = DataLoader::pooled(0, "data", vec![std::sync::Arc::new(examples.clone())])?;
         booster.fit(&model, &mut feed, &options).try_for_each(|r| r.map(drop))?;
-        Ok(booster.overlay)
+        Ok(booster.adapter)
     };
     let (single, double) = (train(DType::F32)?, train(DType::F64)?);
     for (key, want) in double.pairs() {
@@ -227,12 +226,15 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
         };
         check_losses(
             "base_loss",
-            &model.nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?,
+            &model.nll(&tokens, &batch.rows, &batch.targets, &Adapter::default())?,
         )?;
 
-        let mut booster = Booster::from_overlay(reference_overlay(&model, &reference)?);
-        let request =
-            Request { overlay: &booster.overlay, dense: &BTreeSet::new(), recompute: false };
+        let mut booster = Booster::from_adapter(reference_overlay(&model, &reference)?);
+        let request = Request {
+            adapter: &booster.adapter,
+            dense: &BTreeSet::new(),
+            gradient_checkpointing: false,
+        };
         let weight = 1.0 / batch.rows.len() as f64;
         let (nll, gradients) =
             model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
@@ -263,12 +265,12 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
 
         let adamw = &reference["adamw"];
         let options = reference_options(&reference, examples.len());
-        let mut feed = Feed::pooled(0, "data", vec![std::sync::Arc::new(examples.clone())])?;
+        let mut feed = DataLoader::pooled(0, "data", vec![std::sync::Arc::new(examples.clone())])?;
         let mut losses = booster
             .fit(&model, &mut feed, &options)
             .map(|r| Ok(r?.loss))
             .collect::<Result<Vec<f64>>>()?;
-        let after = model.nll(&tokens, &batch.rows, &batch.targets, &booster.overlay)?;
+        let after = model.nll(&tokens, &batch.rows, &batch.targets, &booster.adapter)?;
         losses.push(after.iter().sum::<f64>() * weight);
         let mut wanted: Vec<f64> =
             adamw["loss_before_each_step"].as_array().into_iter().flatten().map(number).collect();
@@ -285,10 +287,10 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
         }
 
         if let Some(trained) = &trained {
-            let theirs = adapter::load(trained, &model, adapter::Weights::Base)?.booster.overlay;
+            let theirs = adapter::load(trained, &model, adapter::Weights::Base)?.booster.adapter;
             for (&(layer, role), pair) in theirs.pairs() {
                 let ours =
-                    booster.overlay.get(layer, role).context("a pair that was not trained")?;
+                    booster.adapter.get(layer, role).context("a pair that was not trained")?;
                 let apart = distance(ours, pair)?;
                 // Most of this is PyTorch's own distance from the same steps in f64: up to 1e-3
                 // here on AMD, 1.5e-3 on Intel. Ours is bounded by 5e-4 in
@@ -309,9 +311,9 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
                 }
             }
         }
-        model.merge(&booster.overlay, 1.0)?;
+        model.merge(&booster.adapter, 1.0)?;
         let merged = model
-            .nll(&tokens, &batch.rows, &batch.targets, &Overlay::default())?
+            .nll(&tokens, &batch.rows, &batch.targets, &Adapter::default())?
             .iter()
             .sum::<f64>()
             * weight;

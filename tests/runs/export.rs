@@ -6,7 +6,7 @@ use std::process::Command;
 use candle_core::{DType, Device};
 use serde_json::json;
 use xgbrun::model::load::open;
-use xgbrun::model::{Overlay, Tokens};
+use xgbrun::model::{Adapter, Tokens};
 use xgbrun::source::Grants;
 
 use crate::common;
@@ -62,7 +62,7 @@ fn exports_are_the_same_model_in_peft_and_transformers() {
     let last = ids.len() - 1;
     let ours = loaded
         .model
-        .logits(&Tokens::one(ids), &[last], &Overlay::default())
+        .logits(&Tokens::one(ids), &[last], &Adapter::default())
         .unwrap()
         .flatten_all()
         .unwrap()

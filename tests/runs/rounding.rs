@@ -7,8 +7,8 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
 use xgbrun::model::load::open;
-use xgbrun::model::{MergeMode, Model, Overlay, Tokens};
-use xgbrun::ops::linear::Pair;
+use xgbrun::model::{Adapter, MergeMode, Model, Tokens};
+use xgbrun::ops::linear::LoraPair;
 use xgbrun::seed::Stream;
 use xgbrun::source::Grants;
 
@@ -19,7 +19,7 @@ const BOOSTERS: usize = 200;
 
 /// Rank-1 factors on two random layers, all targets; the product's entries are about 1e-4, as of
 /// boosters of some steps.
-fn booster(model: &Model, stream: &mut Stream) -> Overlay {
+fn booster(model: &Model, stream: &mut Stream) -> Adapter {
     let layers = stream.choose(model.layers(), 2);
     let mut pairs = BTreeMap::new();
     for role in model.roles() {
@@ -30,10 +30,10 @@ fn booster(model: &Model, stream: &mut Stream) -> Overlay {
             };
             let a = Tensor::from_vec(numbers(inner, 1.0), (1, inner), &Device::Cpu).unwrap();
             let b = Tensor::from_vec(numbers(out, 1e-4), (out, 1), &Device::Cpu).unwrap();
-            pairs.insert((layer, role), Pair { a, b, scale: 1.0 });
+            pairs.insert((layer, role), LoraPair { a, b, scale: 1.0 });
         }
     }
-    Overlay::new(pairs)
+    Adapter::new(pairs)
 }
 
 /// The nearest of bf16, the even one of two that are as near; `bf16::from_f64` does not look at the
@@ -59,7 +59,7 @@ fn numbers(model: &Model) -> BTreeMap<String, Vec<bf16>> {
 
 fn nll(model: &Model, ids: &[u32]) -> f64 {
     let rows: Vec<usize> = (0..ids.len() - 1).collect();
-    let all = model.nll(&Tokens::one(ids.to_vec()), &rows, &ids[1..], &Overlay::default()).unwrap();
+    let all = model.nll(&Tokens::one(ids.to_vec()), &rows, &ids[1..], &Adapter::default()).unwrap();
     all.iter().sum::<f64>() / all.len() as f64
 }
 
@@ -83,8 +83,8 @@ fn two_hundred_boosters_are_their_sum_rounded_once() {
     let mut sums: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut stream = Stream::new(1, "boosters");
     for _ in 0..BOOSTERS {
-        let overlay = booster(&exact, &mut stream);
-        for (&(layer, role), pair) in overlay.pairs() {
+        let adapter = booster(&exact, &mut stream);
+        for (&(layer, role), pair) in adapter.pairs() {
             let name = format!("model.layers.{layer}.{}.weight", role.path());
             let sum = sums
                 .entry(name.clone())
@@ -97,8 +97,8 @@ fn two_hundred_boosters_are_their_sum_rounded_once() {
                 row.iter_mut().zip(&a).for_each(|(x, a)| *x += f64::from(*a) * f64::from(*b));
             }
         }
-        exact.merge(&overlay, 1.0).unwrap();
-        naive.merge(&overlay, 1.0).unwrap();
+        exact.merge(&adapter, 1.0).unwrap();
+        naive.merge(&adapter, 1.0).unwrap();
     }
     let (summed, rounded) = (numbers(&exact), numbers(&naive));
     let (mut same, mut all, mut naive_same, mut far) = (0u64, 0u64, 0u64, 0u64);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use xgbrun::data::chat::ChatTemplate;
 use xgbrun::data::item::{Chat, Message, Place};
 use xgbrun::data::{
-    Encode, EncodeOptions, Item, Layout, LossOn, Template, encode_one, formats, look,
+    Encode, EncodeOptions, Item, Layout, LossOn, Template, encode_one, formats, inspect,
 };
 use xgbrun::source::{Gguf, Tokenizer};
 
@@ -149,7 +149,7 @@ fn what_is_trained_is_what_transformers_tokenises() {
         let item = Item::Chat(Chat::new(place(), messages));
         let example = encode_one(&item, Template::Chat, &tokenizer, &options).unwrap().unwrap();
         assert_eq!(Value::from(example.ids.clone()), case["ids"]);
-        let shown = look::show(&item, Template::Chat, &tokenizer, &options).unwrap();
+        let shown = inspect::show(&item, Template::Chat, &tokenizer, &options).unwrap();
         let marked: Vec<String> = shown
             .split('⟦')
             .skip(2)
@@ -174,7 +174,7 @@ fn test_questions_that_are_trained_on_are_found() {
                 .map(|path| formats::read(&path, &Layout::default()).unwrap())
         };
         let (Some(train), Some(test)) = (read("train"), read("test")) else { return };
-        let figures = look::stats(
+        let figures = inspect::stats(
             &[("train", &train[..]), ("test", &test[..])],
             Template::Alpaca,
             &tokenizer,

@@ -13,8 +13,8 @@ use super::stored::{Part, Stored, transposed};
 use super::{EMBEDDING, HEAD, Weights, place, rank_of};
 use crate::bail_data;
 use crate::error::Error;
-use crate::model::{Model, Overlay, Role, names};
-use crate::ops::linear::Pair;
+use crate::model::{Adapter, Model, Role, names};
+use crate::ops::linear::LoraPair;
 use crate::source::{Safetensors, TensorSource};
 
 /// Where a module with factors is.
@@ -36,7 +36,7 @@ pub(super) struct Carry<'a> {
     pub shapes: BTreeMap<String, Vec<usize>>,
     pub dense: BTreeMap<String, Tensor>,
     pub notes: Vec<String>,
-    pairs: BTreeMap<(usize, Role), Pair>,
+    pairs: BTreeMap<(usize, Role), LoraPair>,
 }
 
 impl<'a> Carry<'a> {
@@ -70,7 +70,7 @@ impl<'a> Carry<'a> {
     ///
     /// Errors (class data): tensors that do not fit the model or the config; (class usage): whole
     /// tensors on a model that is not the base any more.
-    pub fn overlay(mut self) -> Result<(Overlay, Vec<String>)> {
+    pub fn adapter(mut self) -> Result<(Adapter, Vec<String>)> {
         for (module, parts) in &self.stored.factors {
             self.module(module, parts)?;
         }
@@ -85,7 +85,7 @@ impl<'a> Carry<'a> {
             let names: Vec<&str> = self.dense.keys().map(String::as_str).collect();
             self.notes.push(format!("whole tensors stand in for the model's: {}", some(&names)));
         }
-        Ok((Overlay::of(self.pairs, self.dense), self.notes))
+        Ok((Adapter::of(self.pairs, self.dense), self.notes))
     }
 
     /// Adds a module with factors.
@@ -169,7 +169,7 @@ impl<'a> Carry<'a> {
     }
 
     /// A and B of a module, B A as its weight lies.
-    fn pair(&self, module: &str, parts: &BTreeMap<Part, String>, place: Place) -> Result<Pair> {
+    fn pair(&self, module: &str, parts: &BTreeMap<Part, String>, place: Place) -> Result<LoraPair> {
         let (rank, scale) = self.config.scaled(module)?;
         let shape =
             self.shapes.get(&format!("{module}.weight")).context("a module without a weight")?;
@@ -196,11 +196,11 @@ impl<'a> Carry<'a> {
         };
         let (a, b) = (load(a)?, load(b)?);
         let (a, b) = if embedding { (transposed(&b)?, transposed(&a)?) } else { (a, b) };
-        Ok(Pair { a, b, scale })
+        Ok(LoraPair { a, b, scale })
     }
 
     /// The pair less what PEFT would take out of the weight.
-    fn without_start(&mut self, module: &str, name: &str, pair: &Pair) -> Result<Pair> {
+    fn without_start(&mut self, module: &str, name: &str, pair: &LoraPair) -> Result<LoraPair> {
         let (out, rank) = pair.b.dims2()?;
         let inner = pair.a.dim(1)?;
         if rank > out.min(inner) {
@@ -210,11 +210,11 @@ impl<'a> Carry<'a> {
             );
         }
         let own = self.own(name)?;
-        if self.weights == Weights::Hollow {
+        if self.weights == Weights::Meta {
             let empty = |shape: (usize, usize)| {
                 Tensor::zeros(1, pair.a.dtype(), pair.a.device())?.broadcast_as(shape)
             };
-            return Ok(Pair {
+            return Ok(LoraPair {
                 a: empty((2 * rank, inner))?,
                 b: empty((out, 2 * rank))?,
                 scale: pair.scale,
@@ -264,14 +264,14 @@ impl<'a> Carry<'a> {
             None => self.own(&name)?,
         };
         let bias = self.load(part, &name)?;
-        let sum = if self.weights == Weights::Hollow { own } else { (own + (bias * scale)?)? };
+        let sum = if self.weights == Weights::Meta { own } else { (own + (bias * scale)?)? };
         self.dense.insert(name, sum);
         Ok(())
     }
 
     /// W + s B A.
-    fn sum(&self, base: Tensor, pair: &Pair) -> Result<Tensor> {
-        if self.weights == Weights::Hollow {
+    fn sum(&self, base: Tensor, pair: &LoraPair) -> Result<Tensor> {
+        if self.weights == Weights::Meta {
             return Ok(base);
         }
         Ok((base + (pair.b.matmul(&pair.a)? * pair.scale)?)?)
@@ -287,7 +287,7 @@ impl<'a> Carry<'a> {
         if found.iter().product::<usize>() != outputs || found.is_empty() {
             bail_data!("`{magnitude}` has shape {found:?}, its module has {outputs} outputs");
         }
-        if self.weights == Weights::Hollow {
+        if self.weights == Weights::Meta {
             return Ok(sum);
         }
         let magnitude = self
@@ -320,8 +320,8 @@ impl<'a> Carry<'a> {
             }
             bail_data!("{error}");
         }
-        if self.weights == Weights::Hollow {
-            return self.hollow(name);
+        if self.weights == Weights::Meta {
+            return self.meta(name);
         }
         self.tensors.load(stored, self.model.factor_dtype(), self.model.device())
     }
@@ -329,7 +329,7 @@ impl<'a> Carry<'a> {
     /// A copy of the model's own tensor. Errors (class usage): the model is not the base any more.
     pub fn own(&self, name: &str) -> Result<Tensor> {
         match self.weights {
-            Weights::Hollow => self.hollow(name),
+            Weights::Meta => self.meta(name),
             Weights::Changed => Err(Error::usage(
                 "the adapter changes weights of the base as a whole, and boosters were merged into \
                  the model",
@@ -350,7 +350,7 @@ impl<'a> Carry<'a> {
     /// kept.
     pub fn is_own(&self, name: &str, tensor: &Tensor) -> bool {
         match self.weights {
-            Weights::Hollow => true,
+            Weights::Meta => true,
             Weights::Changed => false,
             Weights::Base => {
                 let own = self
@@ -366,7 +366,7 @@ impl<'a> Carry<'a> {
         }
     }
 
-    fn hollow(&self, name: &str) -> Result<Tensor> {
+    fn meta(&self, name: &str) -> Result<Tensor> {
         let shape = self.shapes.get(name).map(Vec::as_slice).unwrap_or_default();
         Ok(Tensor::zeros(1, self.model.factor_dtype(), &Device::Cpu)?.broadcast_as(shape)?)
     }

@@ -21,11 +21,11 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use serde_json::{Value, json};
 
-use super::booster::{Booster, Kind};
+use super::booster::{Booster, BoosterKind};
 use crate::bail_data;
 use crate::error::Error;
 use crate::model::{Model, Role, names, save};
-use crate::ops::linear::Pair;
+use crate::ops::linear::LoraPair;
 use crate::source::{Safetensors, TensorSource};
 
 use carry::Carry;
@@ -46,7 +46,7 @@ pub enum Weights {
     /// Boosters were merged into them.
     Changed,
     /// None: a model on shapes.
-    Hollow,
+    Meta,
 }
 
 /// An adapter as a booster.
@@ -88,7 +88,7 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
     let tensors = files::weights(folder)?;
     let over = || -> Result<Loaded> {
         let stored = Stored::of(&tensors)?;
-        let (overlay, notes) = Carry::new(&config, &stored, &tensors, model, weights).overlay()?;
+        let (adapter, notes) = Carry::new(&config, &stored, &tensors, model, weights).adapter()?;
         let named = stored.adapter.iter().filter(|name| *name != "default");
         let named = named.map(|name| {
             format!(
@@ -104,7 +104,7 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
         }
         let notes = config.notes.iter().cloned().chain(named).chain(notes).collect();
         Ok(Loaded {
-            booster: Booster::from_overlay(overlay),
+            booster: Booster::from_adapter(adapter),
             training,
             notes,
             base: config.base.clone(),
@@ -156,7 +156,7 @@ fn rank_of(
 }
 
 /// A pair's factors by the names that PEFT gives them, in f32.
-pub(super) fn named_factors(module: &str, pair: &Pair) -> Result<[(String, Tensor); 2]> {
+pub(super) fn named_factors(module: &str, pair: &LoraPair) -> Result<[(String, Tensor); 2]> {
     let one = |part: &str, tensor: &Tensor| {
         Ok::<_, candle_core::Error>((
             format!("{PREFIX}{module}.lora_{part}.weight"),
@@ -175,7 +175,7 @@ fn place(module: &str, model: &Model) -> Option<(usize, Role)> {
 
 /// Refuses a booster that has no factors to write.
 pub fn check(booster: &Booster) -> Result<()> {
-    if booster.kind() == Kind::Dense {
+    if booster.kind() == BoosterKind::FullRank {
         return Err(Error::usage("a dense booster is no adapter; save the model after merging")
             .hint("`model.merge(booster); model.save(\"model\");`")
             .into());
@@ -189,7 +189,7 @@ pub fn check(booster: &Booster) -> Result<()> {
 /// Errors: a dense booster, a folder that exists already, a disk that refuses.
 pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
     check(booster)?;
-    let pairs = booster.overlay.pairs();
+    let pairs = booster.adapter.pairs();
     let mut tensors: Vec<(String, Tensor)> = vec![];
     let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
     for (&(layer, role), pair) in pairs {
@@ -231,28 +231,28 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Overlay, testing};
+    use crate::model::{Adapter, testing};
     use candle_core::DType;
 
     #[test]
     fn what_is_saved_is_loaded() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F32)?;
         let home = tempfile::tempdir()?;
-        let all = testing::overlay(&model, &[0, 2], false)?;
-        let some = Overlay::new(
+        let all = testing::adapter(&model, &[0, 2], false)?;
+        let some = Adapter::new(
             all.pairs()
                 .iter()
                 .filter(|(k, _)| **k != (2, Role::V))
                 .map(|(k, p)| (*k, p.clone()))
                 .collect(),
         );
-        for (name, overlay) in [("all", all), ("some", some)] {
+        for (name, adapter) in [("all", all), ("some", some)] {
             let folder = home.path().join(name);
-            save(&Booster::from_overlay(overlay.clone()), &folder, "base")?;
+            save(&Booster::from_adapter(adapter.clone()), &folder, "base")?;
             let loaded = load(&folder, &model, Weights::Base)?.booster;
-            assert!(loaded.overlay.pairs().keys().eq(overlay.pairs().keys()));
-            for (key, pair) in overlay.pairs() {
-                let got = &loaded.overlay.pairs()[key];
+            assert!(loaded.adapter.pairs().keys().eq(adapter.pairs().keys()));
+            for (key, pair) in adapter.pairs() {
+                let got = &loaded.adapter.pairs()[key];
                 assert_eq!(got.a.to_vec2::<f32>()?, pair.a.to_vec2::<f32>()?);
                 assert_eq!(got.b.to_vec2::<f32>()?, pair.b.to_vec2::<f32>()?);
                 assert_eq!(got.scale, pair.scale);
@@ -270,7 +270,7 @@ mod tests {
         let model = testing::model(&testing::config(), DType::F32)?;
         let home = tempfile::tempdir()?;
         let folder = home.path().join("a");
-        save(&Booster::from_overlay(testing::overlay(&model, &[1], false)?), &folder, "base")?;
+        save(&Booster::from_adapter(testing::adapter(&model, &[1], false)?), &folder, "base")?;
         let good = std::fs::read_to_string(folder.join("adapter_config.json"))?;
         let small =
             testing::model(&crate::model::Config { layers: 1, ..testing::config() }, DType::F32)?;

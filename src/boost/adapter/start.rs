@@ -6,18 +6,18 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::ops::linear::Pair;
+use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 
 /// A Ritz pair's error, against the largest eigenvalue.
 const CLOSE: f64 = 1e-13;
 
 /// The pair behind which `(b, a)` with the same scale is taken away: [A; A₀] and [B, −B₀].
-pub(super) fn without(pair: &Pair, (b, a): (Tensor, Tensor)) -> Result<Pair> {
+pub(super) fn without(pair: &LoraPair, (b, a): (Tensor, Tensor)) -> Result<LoraPair> {
     let like = |t: Tensor| t.to_dtype(pair.a.dtype())?.to_device(pair.a.device());
     let (a, b) =
         (Tensor::cat(&[&pair.a, &like(a)?], 0)?, Tensor::cat(&[&pair.b, &like(b)?.neg()?], 1)?);
-    Ok(Pair { a, b: b.contiguous()?, scale: pair.scale })
+    Ok(LoraPair { a, b: b.contiguous()?, scale: pair.scale })
 }
 
 /// B₀ [out, r] and A₀ [r, in] of W [out, in]: of W = QR the first columns of Q and rows of R.
@@ -271,7 +271,7 @@ mod tests {
         assert!(
             olora(&Tensor::ones((9, 6), DType::F64, &Device::Cpu).unwrap(), 2).unwrap().is_none()
         );
-        let pair = Pair { a: parts.1.clone(), b: parts.0.clone(), scale: 1.5 };
+        let pair = LoraPair { a: parts.1.clone(), b: parts.0.clone(), scale: 1.5 };
         let nothing = without(&pair, parts).unwrap();
         assert!(
             nothing

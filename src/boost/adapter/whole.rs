@@ -120,7 +120,7 @@ impl Carry<'_> {
                 continue;
             }
             let own = self.own(&name)?;
-            if self.weights != super::Weights::Hollow {
+            if self.weights != super::Weights::Meta {
                 let rows = self.tensors.load(stored, own.dtype(), own.device())?;
                 for (row, id) in ids.iter().enumerate() {
                     own.slice_set(&rows.narrow(0, row, 1)?.contiguous()?, 0, *id as usize)?;
@@ -178,10 +178,10 @@ impl Carry<'_> {
         }
         let head = self.dense.remove(names::HEAD);
         let embedding = self.dense.remove(names::EMBEDDING);
-        let hollow = self.weights == super::Weights::Hollow;
+        let meta = self.weights == super::Weights::Meta;
         let (one, alone) = match (embedding, head) {
             (None, None) => return Ok(()),
-            (Some(embedding), Some(head)) if hollow || same(&embedding, &head) => (embedding, None),
+            (Some(embedding), Some(head)) if meta || same(&embedding, &head) => (embedding, None),
             (Some(_), Some(_)) => return Err(self.untied(HEAD)),
             // Rows of an embedding are those of the head too.
             (Some(embedding), None) => (
@@ -192,10 +192,10 @@ impl Carry<'_> {
         };
         let own = self.is_own(names::EMBEDDING, &one);
         match alone {
-            _ if own && !hollow => Ok(()),
+            _ if own && !meta => Ok(()),
             Some(module) => Err(self.untied(module)),
             None => {
-                if !(hollow && !self.saved(EMBEDDING) && self.stored.rows.is_empty()) {
+                if !(meta && !self.saved(EMBEDDING) && self.stored.rows.is_empty()) {
                     self.dense.insert(names::EMBEDDING.into(), one);
                 }
                 Ok(())

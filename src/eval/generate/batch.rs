@@ -15,9 +15,9 @@ use super::likeliest::likeliest;
 use super::{Behind, Rules};
 use crate::bail_usage;
 use crate::eval::BATCH_TOKENS;
-use crate::model::{Cache, Model, Overlay, Tokens};
+use crate::model::{Adapter, Cache, Model, Tokens};
 use crate::ops::attention::Segment;
-use crate::ops::slice::f32s;
+use crate::ops::cpu::simd::f32s;
 use crate::seed::Stream;
 
 /// Sequences that run at a time.
@@ -28,7 +28,7 @@ const CACHE_BYTES: usize = 1 << 30;
 /// The tokens that follow each prompt.
 pub fn run(
     model: &Model,
-    overlay: &Overlay,
+    adapter: &Adapter,
     prompts: &[Vec<u32>],
     rules: &Rules,
     mut progress: impl FnMut(usize) -> Result<()>,
@@ -75,7 +75,7 @@ pub fn run(
             pass.push(prompt, 0, base, base..base, base);
             running.push(started);
         }
-        let logits = model.step(&pass.tokens, &pass.at, &mut cache, &pass.rows, overlay)?;
+        let logits = model.step(&pass.tokens, &pass.at, &mut cache, &pass.rows, adapter)?;
         let logits = logits.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.contiguous()?;
         let choices = Choices::of(&logits, rules)?;
 
@@ -123,7 +123,11 @@ impl Pass {
         let queries = start..self.tokens.ids.len();
         self.rows.push(queries.end - 1);
         self.at.extend(at..at + ids.len());
-        self.tokens.segments.push(Segment { queries, context, own: own..at + ids.len() });
+        self.tokens.segments.push(Segment {
+            queries,
+            prefix_keys: context,
+            self_keys: own..at + ids.len(),
+        });
     }
 }
 

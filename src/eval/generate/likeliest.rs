@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::ops::slice::{exp, max, sum_by, vectorized};
+use crate::ops::cpu::simd::{exp, max, sum_by, vectorized};
 
 /// Logits looked at together: a block with no number above the worst kept is passed over.
 const BLOCK: usize = 64;

@@ -16,7 +16,7 @@ pub use stops::{Rules, Stops};
 
 use crate::bail_usage;
 use crate::error::Error;
-use crate::model::{Model, Overlay};
+use crate::model::{Adapter, Model};
 use crate::source::Tokenizer;
 
 /// How texts are generated.
@@ -143,7 +143,7 @@ pub struct Generated {
 /// numbers (class run).
 pub fn generate(
     model: &Model,
-    overlay: &Overlay,
+    adapter: &Adapter,
     prompts: &[Vec<u32>],
     tokenizer: &dyn Decode,
     how: &Generation,
@@ -156,7 +156,7 @@ pub fn generate(
     ends.sort_unstable();
     ends.dedup();
     let rules = Rules { how, ends: &ends, stops: &stops, tokenizer };
-    let out = batch::run(model, overlay, prompts, &rules, progress)?;
+    let out = batch::run(model, adapter, prompts, &rules, progress)?;
     let told = |(prompt, ids): (&Vec<u32>, Vec<u32>)| {
         let mut text = Behind::of(prompt, tokenizer)?.following(&ids, tokenizer)?;
         if let Some(end) = stops.find(&text) {

@@ -24,7 +24,7 @@ fn prompts() -> Vec<Vec<u32>> {
 }
 
 fn all(model: &Model, prompts: &[Vec<u32>], how: &Generation) -> Result<Vec<Generated>> {
-    generate(model, &testing::overlay(model, &[1], false)?, prompts, &Letters, how, |_| Ok(()))
+    generate(model, &testing::adapter(model, &[1], false)?, prompts, &Letters, how, |_| Ok(()))
 }
 
 /// A model whose texts end with these tokens.
@@ -58,13 +58,13 @@ fn a_batch_gives_what_each_prompt_gives_alone() -> Result<()> {
 #[test]
 fn greedy_takes_the_likeliest_of_whole_sequences() -> Result<()> {
     let model = testing::model(&testing::config(), DType::F64)?;
-    let overlay = testing::overlay(&model, &[1], false)?;
+    let adapter = testing::adapter(&model, &[1], false)?;
     let how = Generation { max_tokens: 6, ..Generation::default() };
     for (prompt, got) in prompts().into_iter().zip(all(&model, &prompts(), &how)?) {
         let mut ids = prompt.clone();
         for _ in 0..6 {
             let logits =
-                model.logits(&Tokens::one(ids.clone()), &[ids.len() - 1], &overlay)?.squeeze(0)?;
+                model.logits(&Tokens::one(ids.clone()), &[ids.len() - 1], &adapter)?.squeeze(0)?;
             ids.push(logits.argmax(0)?.to_scalar()?);
         }
         assert_eq!(got.ids, ids[prompt.len()..]);
@@ -82,7 +82,7 @@ fn wide_beams_find_the_best_of_all_texts() -> Result<()> {
     for (eos, prompt) in [(None, 0), (Some(7u32), 1), (Some(4), 2), (Some(0), 3)] {
         let prompt = &prompts()[prompt];
         let model = ending(&eos.into_iter().collect::<Vec<_>>())?;
-        let overlay = testing::overlay(&model, &[1], false)?;
+        let adapter = testing::adapter(&model, &[1], false)?;
         // All texts of three tokens, or that end before.
         let (mut best, mut open) = ((f64::NEG_INFINITY, vec![]), vec![(0.0, Vec::<u32>::new())]);
         for length in 1..=3 {
@@ -94,7 +94,7 @@ fn wide_beams_find_the_best_of_all_texts() -> Result<()> {
                         &Tokens::one(whole.clone()),
                         &[whole.len() - 1],
                         &[token],
-                        &overlay,
+                        &adapter,
                     )?[0];
                     let mut ids = ids.clone();
                     if Some(token) != eos {

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::merge::file_digest;
 use super::model::{Model, Open};
 use super::progress::{Progress, Tally};
+use super::set::PromptFormat;
 use super::set::Set;
-use super::set::Wording;
 use super::{Answer, dynamic, ensemble, fit_options, refuse, suppose, told_map};
 use crate::boost::{self, DenseSpec, Update, adapter, write_state};
 use crate::error::{Class, Error, class_of};
@@ -26,7 +26,7 @@ use crate::memory::Apart;
 use crate::model;
 use crate::run::{Ensemble, Point, PointTiming};
 use crate::train::memory::step_bytes;
-use crate::train::{FitOptions, Recompute, StepRecord};
+use crate::train::{FitOptions, GradientCheckpointing, StepRecord};
 
 /// A booster; copies are the same.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ impl Booster {
     ) -> Result<Self, Error> {
         /// What the smallest models may have beside them.
         const LEAST: usize = 16 << 20;
-        let own = booster.overlay.parameters();
+        let own = booster.adapter.parameters();
         let most = LEAST.max(4 * model.with(|m| m.network.parameters()));
         let before = host.unmerged.fetch_add(own, Ordering::Relaxed);
         let held = Held(host.unmerged.clone(), own);
@@ -167,8 +167,8 @@ impl State {
                 self.booster.load_state(path)?;
             }
             Numbers::Merged(path) => {
-                if let Some(overlay) = Update::load(path, &m.network)?.overlay() {
-                    self.booster.overlay = overlay.clone();
+                if let Some(adapter) = Update::load(path, &m.network)?.adapter() {
+                    self.booster.adapter = adapter.clone();
                 }
             }
             Numbers::Copies(spec, then) => {
@@ -235,7 +235,7 @@ pub(super) mod natives {
     /// Numbers that it trains.
     #[rhai_fn(get = "parameters", pure)]
     pub fn parameters(booster: &mut Booster) -> INT {
-        booster.with(|s| s.booster.overlay.parameters() as INT)
+        booster.with(|s| s.booster.adapter.parameters() as INT)
     }
 
     /// Trains the booster for `steps` steps on `set`, over the frozen model. The data go on where
@@ -246,7 +246,7 @@ pub(super) mod natives {
     ///
     /// Options: `steps` (κ), `optimizer` (`adamw(…)` or `sgd(…)`), `batch` (sequences a step, 8),
     /// `accumulate` (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of ½
-    /// λ (‖A‖² + ‖B‖²), paper Eq. 7, or of ½ λ ‖W' − W‖² of a dense booster; 0), `recompute`
+    /// λ (‖A‖² + ‖B‖²), paper Eq. 7, or of ½ λ ‖W' − W‖² of a dense booster; 0), `gradient_checkpointing`
     /// ("off", "on", "auto": form activations again to save memory; auto); of low rank `lr_ratio`
     /// (the learning rate of B over that of A, LoRA+; 1), `freeze` (the factor that stays as it is,
     /// "A" or "B"; none), `active` (for each step an array of the layers that take part, others are
@@ -329,11 +329,11 @@ fn train(
             state.numbers(host, open)?;
             let State { number, booster, kept, .. } = state;
             let (mut started, mut kept_at) = (Instant::now(), Instant::now());
-            let lowest = booster.overlay.lowest().unwrap_or(open.network.layers());
+            let lowest = booster.adapter.lowest().unwrap_or(open.network.layers());
             host.expect(open.index, &open.network, 0);
             // Numbers, gradients, two moments.
             let held =
-                4 * booster.overlay.parameters() * open.network.factor_dtype().size_in_bytes();
+                4 * booster.adapter.parameters() * open.network.factor_dtype().size_in_bytes();
             let fitted = set.with_feed(host, &open.tokenizer, |feed| {
                 // From here on the journal tells of the fit, even if it fails.
                 worded(host, &mut open.wording, set)?;
@@ -438,7 +438,11 @@ fn trained_before(
 }
 
 /// Notes how the data are worded that a model is trained on.
-fn worded(host: &Host, wording: &mut Vec<(String, Arc<Wording>)>, set: &Set) -> anyhow::Result<()> {
+fn worded(
+    host: &Host,
+    wording: &mut Vec<(String, Arc<PromptFormat>)>,
+    set: &Set,
+) -> anyhow::Result<()> {
     *wording = set.wording();
     host.with_run(|run| {
         set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name()))
@@ -456,11 +460,18 @@ fn expect(
 ) {
     let (tokens, rows) =
         (record.tokens / options.accumulate, record.supervised / options.accumulate);
-    let recompute = options.recompute == Recompute::On;
+    let gradient_checkpointing = options.gradient_checkpointing == GradientCheckpointing::On;
     host.expect(
         index,
         network,
-        step_bytes(network.config(), network.compute(), tokens, rows, lowest, recompute) + held,
+        step_bytes(
+            network.config(),
+            network.compute(),
+            tokens,
+            rows,
+            lowest,
+            gradient_checkpointing,
+        ) + held,
     );
 }
 

@@ -3,7 +3,7 @@
 use rhai::{Dynamic, Map};
 
 use crate::boost::dense::Parts;
-use crate::boost::{Init, Kind};
+use crate::boost::{BoosterKind, Init};
 use crate::error::Error;
 use crate::host::options::{FromOption, Mismatch, Options};
 use crate::train::Factor;
@@ -48,10 +48,13 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
             "head",
         ],
     )?;
-    let kind = Kind::from_name(&o.take_or("kind", Kind::LowRank.name().to_string())?)?;
+    let kind =
+        BoosterKind::from_name(&o.take_or("kind", BoosterKind::LowRank.name().to_string())?)?;
     let (other, hint) = match kind {
-        Kind::LowRank => (dense, "it trains whole weights: add `kind: \"dense\"`"),
-        Kind::Dense => (low_rank, "a dense booster has no factors: it trains whole weights"),
+        BoosterKind::LowRank => (dense, "it trains whole weights: add `kind: \"dense\"`"),
+        BoosterKind::FullRank => {
+            (low_rank, "a dense booster has no factors: it trains whole weights")
+        }
     };
     if let Some(name) = other {
         return Err(Error::usage(format!(
@@ -64,7 +67,7 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
     let targets = o.take_or("targets", vec![])?;
     let mut pairs = None;
     let (layers, weak) = match kind {
-        Kind::LowRank => {
+        BoosterKind::LowRank => {
             let init = Init::from_name(&o.take_or("init", Init::NAMES[0].to_string())?)?;
             let name: String = o.take_or("zero", "B".into())?;
             let zero = Factor::from_name(&name);
@@ -90,7 +93,7 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
                 },
             )
         }
-        Kind::Dense => {
+        BoosterKind::FullRank => {
             let mut part = |name| o.take_or(name, false);
             let parts =
                 Parts { embedding: part("embedding")?, norms: part("norms")?, head: part("head")? };

@@ -15,7 +15,7 @@ use super::set::{Part, Set, Source};
 use super::{Answer, dynamic, placed, refuse, told_map};
 use crate::bail_usage;
 use crate::data::formats::{Lines, Unused};
-use crate::data::{self, Item, Split, look};
+use crate::data::{self, Item, Split, inspect};
 use crate::error::Error;
 use crate::host::Watched;
 use crate::host::context::{Host, host};
@@ -192,7 +192,7 @@ pub(super) mod natives {
             let (part, at) = set.find(i)?;
             let item = part.source.get(at, &part.wording)?;
             let tokenizer = model.with(|m| m.tokenizer.clone());
-            look::show(&item, part.wording.template, tokenizer.as_ref(), &part.wording.options)
+            inspect::show(&item, part.wording.template, tokenizer.as_ref(), &part.wording.options)
         })?;
         if !host.is_replaying() {
             text.lines().for_each(|line| host.console.print(line));
@@ -250,7 +250,7 @@ fn statistics(
         let tokenizer = Watched { guard: &host.guard, tokenizer: tokenizer.as_ref() };
         out.insert(
             name.clone(),
-            Value::Object(look::stats(&splits, wording.template, &tokenizer, &wording.options)?),
+            Value::Object(inspect::stats(&splits, wording.template, &tokenizer, &wording.options)?),
         );
     }
     Ok(out)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-use super::set::Wording;
+use super::set::PromptFormat;
 use crate::bail_usage;
 use crate::data::formats::{Encoding, Format, Layout};
 use crate::data::{EncodeOptions, LossOn, Mapping, Template};
@@ -14,7 +14,7 @@ use crate::host::options::{FromOption, Mismatch, Options};
 /// What a call of `data::load` asks for.
 pub(super) struct Loading {
     pub layout: Layout,
-    pub wording: Arc<Wording>,
+    pub wording: Arc<PromptFormat>,
     /// Names of files by split.
     pub splits: BTreeMap<String, Vec<String>>,
     pub stream: bool,
@@ -73,7 +73,7 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Loading> {
         .unwrap_or_default();
     let stream = o.take_or("stream", false)?;
     let wording =
-        Arc::new(Wording { template, options: EncodeOptions { max_length, loss }, mapping });
+        Arc::new(PromptFormat { template, options: EncodeOptions { max_length, loss }, mapping });
     Ok(Loading { layout, wording, splits, stream })
 }
 

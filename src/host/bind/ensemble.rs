@@ -17,7 +17,7 @@ use crate::host::context::{Host, host};
 use crate::host::door::{self, Effects, Making};
 use crate::host::ledger::Event;
 use crate::host::options::Options;
-use crate::model::base;
+use crate::model::restore;
 use crate::model::save::Digests;
 use crate::run::{Best, Ensemble, Kept, booster_name};
 use crate::{bail_data, bail_usage};
@@ -277,7 +277,7 @@ pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()
         names.extend(Update::load(&path, &m.network)?.tensors());
         host.guard.check()?;
     }
-    base::restore(&mut m.network, &files, &m.digests, &names)?;
+    restore::restore(&mut m.network, &files, &m.digests, &names)?;
     Update::add_files(&wanted.files(&folder), &mut m.network)?;
     host.merges_left(m.index, &m.network);
     Ok(())

@@ -17,7 +17,7 @@ use crate::host::context::Host;
 use crate::host::door::{self, Effects};
 use crate::host::ledger::{Event, Outlook};
 use crate::host::options::Options;
-use crate::model::Overlay;
+use crate::model::Adapter;
 use crate::model::cost::Work;
 use crate::run::{Evaluation, EvaluationTiming};
 use crate::train::memory::step_bytes;
@@ -54,14 +54,14 @@ pub(super) fn measure(
     };
     let metrics =
         door::call(context, host, "model.evaluate", arguments).change(recall, |doing| {
-            let overlay = match &asked.booster {
+            let adapter = match &asked.booster {
                 Some(booster) => booster.with(|b| {
                     b.fresh("evaluate with")?;
                     model.owns(&b.model)?;
                     model.live(|m| b.numbers(host, m))?;
-                    weighed(&b.booster.overlay, asked.eta)
+                    weighed(&b.booster.adapter, asked.eta)
                 })?,
-                None => Overlay::default(),
+                None => Adapter::default(),
             };
             let started = Instant::now();
             let (round, index, metrics, works) = model.live(|m| {
@@ -70,7 +70,7 @@ pub(super) fn measure(
                     let several = if set.parts().len() > 1 { part.task.as_str() } else { "" };
                     tasks.push((
                         part.task.clone(),
-                        task(host, m, split, part, several, (&asked, &overlay), &mut works)?,
+                        task(host, m, split, part, several, (&asked, &adapter), &mut works)?,
                     ));
                 }
                 let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
@@ -116,16 +116,16 @@ pub(super) fn measure(
     Ok(metrics.iter().map(|(k, v)| (k.as_str().into(), dynamic(v))).collect())
 }
 
-/// A booster's overlay with its product multiplied by `eta`. Errors (class usage): another weight
+/// A booster's adapter with its product multiplied by `eta`. Errors (class usage): another weight
 /// than 1 of whole tensors.
-fn weighed(overlay: &Overlay, eta: f64) -> anyhow::Result<Overlay> {
+fn weighed(adapter: &Adapter, eta: f64) -> anyhow::Result<Adapter> {
     if eta == 1.0 {
-        return Ok(overlay.clone());
+        return Ok(adapter.clone());
     }
-    if !overlay.dense().is_empty() {
+    if !adapter.dense().is_empty() {
         return Err(Error::usage("a dense booster is measured as it is; leave out `eta`").into());
     }
-    Ok(overlay.scaled(eta))
+    Ok(adapter.scaled(eta))
 }
 
 fn asked(map: Map) -> anyhow::Result<Asked> {
@@ -151,7 +151,7 @@ fn task(
     split: Split,
     part: &Part,
     name: &str,
-    (asked, overlay): (&Asked, &Overlay),
+    (asked, adapter): (&Asked, &Adapter),
     works: &mut Vec<Work>,
 ) -> anyhow::Result<serde_json::Map<String, Value>> {
     let name = [name, split.name()].join(" ").trim().to_owned();
@@ -210,7 +210,7 @@ fn task(
             false,
         ),
     );
-    let mut metrics = encoded.measure(&m.network, overlay, progress(encoded.len()))?.metrics;
+    let mut metrics = encoded.measure(&m.network, adapter, progress(encoded.len()))?.metrics;
     metrics.insert("template".into(), part.wording.name().into());
     host.console.note(&format!("round {}: {name}: {}", m.round, shown(&metrics)));
     Ok(metrics)

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use rhai::Map;
 
 use super::optimizer::{Optimizer, Rate};
-use crate::boost::{self, Kind};
+use crate::boost::{self, BoosterKind};
 use crate::error::Error;
 use crate::host::options::Options;
-use crate::train::{Factor, FitOptions, Recompute, Rule};
+use crate::train::{Factor, FitOptions, GradientCheckpointing, Rule};
 
 /// Sequences of a step, all of which are laid out before it begins.
 pub(super) const MOST_SEQUENCES: usize = 1 << 16;
@@ -50,7 +50,7 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
     let l2: f64 = o.take_or("l2", 0.0)?;
     o.check("l2", l2 >= 0.0, "0 or more", l2)?;
     let name: String = o.take_or("recompute", "auto".into())?;
-    let Some(recompute) = Recompute::from_name(&name) else {
+    let Some(recompute) = GradientCheckpointing::from_name(&name) else {
         o.check("recompute", false, "\"off\", \"on\" or \"auto\"", format!("{name:?}"))?;
         return Err(Error::usage("unknown `recompute`"));
     };
@@ -101,14 +101,14 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
         lr_ratio,
         freeze,
         active,
-        recompute,
+        gradient_checkpointing: recompute,
     })
 }
 
 /// Errors (class usage): options that this booster cannot follow.
 pub(super) fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<(), Error> {
     let pairs = options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
-    if pairs && booster.kind() == Kind::Dense {
+    if pairs && booster.kind() == BoosterKind::FullRank {
         return Err(Error::usage(
             "`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains whole \
              tensors",

@@ -11,7 +11,7 @@ use crate::host::context::{Host, host};
 use crate::host::door;
 use crate::host::ledger::Event;
 use crate::host::options::Options;
-use crate::model::Overlay;
+use crate::model::Adapter;
 
 fn generation(host: &Host, map: Map) -> Result<Generation, Error> {
     let mut o = Options::new(
@@ -58,7 +58,7 @@ pub(super) fn texts(
             let going = |_| Ok(host.guard.check()?);
             let out = generate(
                 &m.network,
-                &Overlay::default(),
+                &Adapter::default(),
                 &prompts,
                 m.tokenizer.as_ref(),
                 &generation,

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::booster::Booster;
 use super::model::Model;
 use super::{Answer, refuse};
-use crate::boost::{Kind, Update};
+use crate::boost::{BoosterKind, Update};
 use crate::error::Error;
 use crate::host::context::Host;
 use crate::host::door::{self, Effects};
@@ -52,14 +52,14 @@ pub(super) fn merge_by(
         booster.with(|b| {
             b.fresh("merge")?;
             model.owns(&b.model)?;
-            if b.booster.kind() == Kind::Dense {
+            if b.booster.kind() == BoosterKind::FullRank {
                 model.with(|m| m.network.takes_whole_tensors())?;
             }
             if host.outlook().is_some() {
                 let left = model.with(|m| {
                     m.ensemble.push(booster_name(m.kept));
                     (m.kept, m.round) = (m.kept + 1, m.round + 1);
-                    m.network.suppose_merged(&b.booster.overlay)?;
+                    m.network.suppose_merged(&b.booster.adapter)?;
                     anyhow::Ok(host.merges_left(m.index, &m.network))
                 })?;
                 b.merged = Some(model.with(|m| m.round));
@@ -74,7 +74,7 @@ pub(super) fn merge_by(
                 let path = folder.join(&file);
                 let sum = host.keeping(|| update.save(&path))?;
                 m.kept += 1;
-                m.network.captured();
+                m.network.retained_fraction();
                 // What is read from the file later, so that the weights are the same bits then.
                 let start = host.guard.elapsed();
                 update.add(&mut m.network)?;
@@ -89,7 +89,7 @@ pub(super) fn merge_by(
                     steps: b.booster.trained.steps,
                     eta,
                     gain: b.booster.trained.gain,
-                    captured: m.network.captured(),
+                    captured: m.network.retained_fraction(),
                     update_norms: update.norms()?,
                 };
                 m.round += 1;

@@ -14,7 +14,7 @@ use super::create::made;
 use super::evaluate::measure;
 use super::generate::texts;
 use super::merge::{file_digest, merge_by};
-use super::set::{Set, Wording};
+use super::set::{PromptFormat, Set};
 use super::{Answer, ensemble, placed, refuse, suppose, told, told_map};
 use crate::boost::adapter::{self, Weights};
 use crate::boost::{self, DenseSpec, Spec, Update};
@@ -60,7 +60,7 @@ pub(super) struct Open {
     /// Boosters made so far: each draws its start from a stream of its own.
     pub(super) boosters: usize,
     /// How what it was last trained on was worded, by task.
-    pub(super) wording: Vec<(String, Arc<Wording>)>,
+    pub(super) wording: Vec<(String, Arc<PromptFormat>)>,
     /// Where its boosters' files lie, if the run was taken up and they are not added to the weights
     /// yet: `network` is then the base.
     pub(super) owed: Option<PathBuf>,
@@ -177,7 +177,7 @@ impl Open {
         let captured = self
             .base
             .as_ref()
-            .map(|files| model::base::captured(&self.network, files))
+            .map(|files| model::restore::retained_fraction(&self.network, files))
             .transpose()?;
         Ok((self.network.digest()?, captured.flatten()))
     }
@@ -197,7 +197,7 @@ impl Open {
 fn weights_now(host: &Host, model: &Open) -> Weights {
     match (model.ensemble.rounds(), host.outlook()) {
         (0, None) => Weights::Base,
-        (0, Some(_)) => Weights::Hollow,
+        (0, Some(_)) => Weights::Meta,
         _ => Weights::Changed,
     }
 }
@@ -369,7 +369,7 @@ pub(super) mod natives {
                         } else {
                             Numbers::Here
                         };
-                        return Ok((boost::Booster::hollow(&m.network, &spec)?, numbers));
+                        return Ok((boost::Booster::meta(&m.network, &spec)?, numbers));
                     }
                     m.pay()?;
                     Ok((boost::Booster::dense(&m.network, &spec)?, Numbers::Here))
@@ -739,8 +739,8 @@ fn placed_model(
 
 /// What `template.json` says: name and text of the template behind the model, or of each task's
 /// where they differ.
-fn taught(wording: &[(String, Arc<Wording>)], tokenizer: &Tokenizer) -> Option<Value> {
-    let one = |wording: &Wording| {
+fn taught(wording: &[(String, Arc<PromptFormat>)], tokenizer: &Tokenizer) -> Option<Value> {
+    let one = |wording: &PromptFormat| {
         let text = match &wording.mapping {
             Some(mapping) => mapping.text(),
             None => wording.template.text(tokenizer),

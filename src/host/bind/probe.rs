@@ -18,7 +18,7 @@ use crate::host::door;
 use crate::host::ledger::{Event, Outlook};
 use crate::host::options::Options;
 use crate::model::cost::Work;
-use crate::model::{Overlay, Tokens, names};
+use crate::model::{Adapter, Tokens, names};
 use crate::train::memory::step_bytes;
 
 #[export_module]
@@ -285,7 +285,7 @@ fn missed(
             ),
         );
         let scores =
-            choices::score(&m.network, &Overlay::default(), &items, |_| Ok(host.guard.check()?))?;
+            choices::score(&m.network, &Adapter::default(), &items, |_| Ok(host.guard.check()?))?;
         let wrong =
             scores.largest().into_iter().zip(&items).filter(|(found, item)| *found != item.label);
         all.push(wrong.map(|(_, item)| item.index).collect());

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::data::FeedState;
+use crate::data::DataLoaderState;
 use crate::error::Error;
 use crate::host::door::Effects;
 use crate::run::Training;
@@ -18,7 +18,7 @@ pub(super) struct Progress {
     #[serde(default)]
     pub(super) sha256: Option<String>,
     /// Where its data stand.
-    pub(super) feed: FeedState,
+    pub(super) feed: DataLoaderState,
     pub(super) tally: Tally,
     /// What the run has trained so far.
     pub(super) training: Training,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use crate::data::{
-    self, ChoiceItem, ChoiceReport, EncodeOptions, Example, Examples, Feed, FeedState,
+    self, ChoiceItem, ChoiceReport, DataLoader, DataLoaderState, EncodeOptions, Example, Examples,
     GenerationItem, Item, Joined, Mapping, Split, Template, encode_choices, encode_questions,
     encode_train, formats::Lines,
 };
@@ -19,14 +19,14 @@ use crate::seed::Stream;
 use crate::source::Tokenizer;
 
 /// How rows and items of a task are worded for a model.
-pub struct Wording {
+pub struct PromptFormat {
     pub template: Template,
     pub options: EncodeOptions,
     /// The template that the recipe itself gives, for rows.
     pub mapping: Option<Mapping>,
 }
 
-impl Wording {
+impl PromptFormat {
     /// An item as the templates take it: a row becomes what the recipe's template makes of it.
     pub fn convert(&self, item: Item) -> anyhow::Result<Item> {
         match (&self.mapping, item) {
@@ -61,7 +61,7 @@ impl Source {
     }
 
     /// Item `i`, which must be there.
-    pub fn get(&self, i: usize, wording: &Wording) -> anyhow::Result<Item> {
+    pub fn get(&self, i: usize, wording: &PromptFormat) -> anyhow::Result<Item> {
         match self {
             Self::Memory(items) => Ok(items[i].clone()),
             Self::Files { lines, order } => {
@@ -99,7 +99,7 @@ impl Source {
 pub struct Part {
     pub task: String,
     pub source: Source,
-    pub wording: Arc<Wording>,
+    pub wording: Arc<PromptFormat>,
     /// What tokenizers made of the items so far.
     encoded: Arc<Mutex<ByTokenizer<Arc<Vec<Example>>>>>,
     /// What was said of items that were scored: not again with every measurement.
@@ -110,7 +110,7 @@ pub struct Part {
 type ByTokenizer<T> = Vec<(Arc<Tokenizer>, T)>;
 
 impl Part {
-    pub fn new(task: &str, source: Source, wording: Arc<Wording>) -> Self {
+    pub fn new(task: &str, source: Source, wording: Arc<PromptFormat>) -> Self {
         Self {
             task: task.to_owned(),
             source,
@@ -269,7 +269,7 @@ fn watched<'a>(host: &'a Host, tokenizer: &'a Tokenizer) -> Watched<'a> {
 /// Examples that are made when they are asked for: for files larger than memory.
 struct Lazy {
     source: Source,
-    wording: Arc<Wording>,
+    wording: Arc<PromptFormat>,
     tokenizer: Arc<Tokenizer>,
 }
 
@@ -301,9 +301,9 @@ struct Inner {
     /// What was picked out of the task's own items, and how.
     picked: Vec<String>,
     /// Where training goes on, from booster to booster, for each tokenizer: a model has its own.
-    feeds: Mutex<ByTokenizer<Feed>>,
+    feeds: Mutex<ByTokenizer<DataLoader>>,
     /// Where it went on in an earlier process, for those that have no feed yet.
-    places: Mutex<ByTokenizer<FeedState>>,
+    places: Mutex<ByTokenizer<DataLoaderState>>,
 }
 
 impl Set {
@@ -341,7 +341,7 @@ impl Set {
     }
 
     /// How each task is worded, by name.
-    pub fn wording(&self) -> Vec<(String, Arc<Wording>)> {
+    pub fn wording(&self) -> Vec<(String, Arc<PromptFormat>)> {
         self.0.parts.iter().map(|part| (part.task.clone(), part.wording.clone())).collect()
     }
 
@@ -397,7 +397,7 @@ impl Set {
     }
 
     /// Notes where training went on in an earlier process.
-    pub fn remember(&self, tokenizer: &Arc<Tokenizer>, place: FeedState) {
+    pub fn remember(&self, tokenizer: &Arc<Tokenizer>, place: DataLoaderState) {
         let mut places = lock(&self.0.places);
         places.retain(|(t, _)| !Arc::ptr_eq(t, tokenizer));
         places.push((tokenizer.clone(), place));
@@ -408,7 +408,7 @@ impl Set {
         &self,
         host: &Host,
         tokenizer: &Arc<Tokenizer>,
-        body: impl FnOnce(&mut Feed) -> anyhow::Result<T>,
+        body: impl FnOnce(&mut DataLoader) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         let mut feeds = lock(&self.0.feeds);
         let at = match feeds.iter().position(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
@@ -426,7 +426,7 @@ impl Set {
         body(&mut feeds[at].1)
     }
 
-    fn feed(&self, host: &Host, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<Feed> {
+    fn feed(&self, host: &Host, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<DataLoader> {
         let Inner { split, parts, weights, .. } = &**self.0;
         let examples = parts
             .iter()
@@ -435,10 +435,15 @@ impl Set {
         let names: Vec<&str> = parts.iter().map(|p| p.task.as_str()).collect();
         let name = format!("data/{}/{}", names.join("+"), split.name());
         match weights {
-            None => Feed::pooled(host.settings.seed, &name, examples),
+            None => DataLoader::pooled(host.settings.seed, &name, examples),
             Some(weights) => {
                 let names = names.iter().enumerate().map(|(i, n)| format!("{i}/{n}"));
-                Feed::weighted(host.settings.seed, &name, names.zip(examples).collect(), weights)
+                DataLoader::weighted(
+                    host.settings.seed,
+                    &name,
+                    names.zip(examples).collect(),
+                    weights,
+                )
             }
         }
     }

@@ -9,7 +9,7 @@ use super::fit_options::MOST_SEQUENCES;
 use super::probe::{next_batch, weigh};
 use super::set::Set;
 use super::{Answer, refuse, told_map};
-use crate::boost::{Kind, probe};
+use crate::boost::{BoosterKind, probe};
 use crate::error::Error;
 use crate::host::context::{Host, host};
 use crate::host::door::{self, Effects};
@@ -46,10 +46,10 @@ pub(super) mod natives {
                 state.model.clone().live(|m| {
                     state.numbers(&host, m)?;
                     let batch = next_batch(&host, m, &set, size)?;
-                    weigh(&context, &host, m, &batch, state.booster.overlay.lowest().unwrap_or(0))?;
+                    weigh(&context, &host, m, &batch, state.booster.adapter.lowest().unwrap_or(0))?;
                     if host.outlook().is_none() {
-                        state.booster.overlay =
-                            probe::aligned(&m.network, &batch, &state.booster.overlay)?;
+                        state.booster.adapter =
+                            probe::aligned(&m.network, &batch, &state.booster.adapter)?;
                         store(&host, state, &mut doing.effects)?;
                     }
                     Ok(())
@@ -123,7 +123,7 @@ fn untrained(state: &State, what: &str) -> anyhow::Result<()> {
             .hint("do it before the first `fit`")
             .into());
     }
-    if state.booster.kind() == Kind::Dense {
+    if state.booster.kind() == BoosterKind::FullRank {
         return Err(
             Error::usage("a dense booster begins as the weights are: it has no factors").into()
         );

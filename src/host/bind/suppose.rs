@@ -62,10 +62,10 @@ pub(super) fn fitted(
     let work =
         Work { tokens: scale(work.tokens), rows: scale(work.rows), pairs: scale(work.pairs) };
     let network = &open.network;
-    let dense = booster.overlay.dense().values().map(|t| t.elem_count()).sum();
+    let dense = booster.adapter.dense().values().map(|t| t.elem_count()).sum();
     let gradients =
-        gradient_bytes(booster.overlay.parameters(), network.factor_dtype(), options.accumulate);
-    let lowest = booster.overlay.lowest().unwrap_or(network.layers());
+        gradient_bytes(booster.adapter.parameters(), network.factor_dtype(), options.accumulate);
+    let lowest = booster.adapter.lowest().unwrap_or(network.layers());
     let fit = Fit {
         round: open.round,
         layers: booster.layers(),
@@ -76,7 +76,7 @@ pub(super) fn fitted(
         batches,
         work,
         largest,
-        recompute: options.recompute.decide(
+        recompute: options.gradient_checkpointing.decide(
             network,
             largest.tokens,
             largest.rows,

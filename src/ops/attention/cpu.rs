@@ -7,8 +7,8 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::{Attended, Gradients, Mask, Segment};
-use crate::ops::product::{Matrix, Target, Threads, multiply};
-use crate::ops::slice::{exp, f32s, max, sum_by, tensor, vectorized};
+use crate::ops::cpu::gemm::{Matrix, Target, Threads, multiply};
+use crate::ops::cpu::simd::{exp, f32s, max, sum_by, tensor, vectorized};
 
 /// Query rows whose scores exist at a time.
 const BLOCK: usize = 64;
@@ -67,7 +67,7 @@ fn components(segments: &[Segment]) -> Vec<Vec<usize>> {
     let mut out: Vec<(Vec<usize>, Vec<Range<usize>>)> = Vec::new();
     let touch = |a: &Range<usize>, b: &Range<usize>| a.start < b.end && b.start < a.end;
     for (i, segment) in segments.iter().enumerate() {
-        let mine = [segment.context.clone(), segment.own.clone()];
+        let mine = [segment.prefix_keys.clone(), segment.self_keys.clone()];
         let (mut members, mut ranges) = (vec![], mine.to_vec());
         out.retain_mut(|(other, theirs)| {
             let joined = theirs.iter().any(|a| mine.iter().any(|b| touch(a, b)));
@@ -90,7 +90,8 @@ fn tasks(segments: &[Segment], sizes: Sizes) -> Vec<(Vec<usize>, usize)> {
     let work = |part: &Vec<usize>| {
         part.iter()
             .map(|&i| {
-                segments[i].queries.len() * (segments[i].own.len() + segments[i].context.len())
+                segments[i].queries.len()
+                    * (segments[i].self_keys.len() + segments[i].prefix_keys.len())
             })
             .sum::<usize>()
     };
@@ -119,11 +120,11 @@ fn blocks(segment: &Segment, mask: Mask) -> impl Iterator<Item = Block> + '_ {
 /// The one or two contiguous runs of key rows behind a block's keys: (column in the scores, key
 /// row, count).
 fn runs(segment: &Segment, keys: &Range<usize>) -> impl Iterator<Item = (usize, usize, usize)> {
-    let c = segment.context.len();
+    let c = segment.prefix_keys.len();
     let context = keys.start.min(c)..keys.end.min(c);
     let own = keys.start.max(c)..keys.end.max(c);
-    let first = (0, segment.context.start + context.start, context.len());
-    let second = (context.len(), segment.own.start + own.start - c, own.len());
+    let first = (0, segment.prefix_keys.start + context.start, context.len());
+    let second = (context.len(), segment.self_keys.start + own.start - c, own.len());
     [first, second].into_iter().filter(|r| r.2 > 0)
 }
 
@@ -170,7 +171,10 @@ fn seen(mask: Mask, segment: &Segment, block: &Block, i: usize) -> Range<usize> 
 
 /// Scores one block needs at most.
 fn scratch(segments: &[Segment]) -> Vec<f32> {
-    vec![0.0; BLOCK * segments.iter().map(|s| s.context.len() + s.own.len()).max().unwrap_or(0)]
+    vec![
+        0.0;
+        BLOCK * segments.iter().map(|s| s.prefix_keys.len() + s.self_keys.len()).max().unwrap_or(0)
+    ]
 }
 
 pub fn forward(
@@ -376,8 +380,11 @@ mod tests {
     #[test]
     fn segments_that_share_keys_are_one_component() {
         let prompt = Segment::alone(0..4);
-        let choice =
-            |rows: Range<usize>| Segment { queries: rows.clone(), context: 0..4, own: rows };
+        let choice = |rows: Range<usize>| Segment {
+            queries: rows.clone(),
+            prefix_keys: 0..4,
+            self_keys: rows,
+        };
         let other = Segment::alone(9..12);
         assert_eq!(
             components(&[prompt, choice(4..6), choice(6..9), other]),

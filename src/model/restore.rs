@@ -30,15 +30,15 @@ pub fn restore(
 
 /// Of all that was added to a model's 16-bit weights since `files`, the share that the weights
 /// show: ⟨stored change, Σδ⟩/‖Σδ‖². `None` where nothing was rounded.
-pub fn captured(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
-    let names: BTreeSet<String> = model.rests.keys().cloned().collect();
+pub fn retained_fraction(model: &Model, files: &ModelFiles) -> Result<Option<f64>> {
+    let names: BTreeSet<String> = model.compensation.keys().cloned().collect();
     if names.is_empty() {
         return Ok(None);
     }
     let (mut moved, mut added) = (0.0, 0.0);
     each(files, model.config().clone(), |source| {
         for (name, own) in model.tensors().into_iter().filter(|(name, _)| names.contains(name)) {
-            let Some(rest) = model.rests.get(&name) else { continue };
+            let Some(rest) = model.compensation.get(&name) else { continue };
             // Tensors that a file lacks are zeros.
             let base = match source.shape(&name) {
                 Some(_) => {
@@ -106,8 +106,8 @@ fn read(
             bail_data!("the base has changed since it was loaded: `{name}` has other numbers");
         }
         *own = base;
-        model.rests.remove(name);
-        model.clear_beside(name);
+        model.compensation.remove(name);
+        model.clear_unmerged(name);
     }
     Ok(())
 }
@@ -140,7 +140,10 @@ mod tests {
             assert_ne!(model.digest()?, digests.digest);
             // A tensor was doubled: nothing of that is lost.
             let whole = (storage != DType::F32).then_some(1.0);
-            assert_eq!((captured(&model, &micro)?, model.captured()), (whole, whole));
+            assert_eq!(
+                (retained_fraction(&model, &micro)?, model.retained_fraction()),
+                (whole, whole)
+            );
             restore(&mut model, &micro, &digests, &names)?;
             assert_eq!(model.digest()?, digests.digest);
             let other = Digests {

@@ -6,34 +6,34 @@
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
-use super::rounding::{self, Taken};
+use super::rounding::{self, RoundingStats};
+use crate::ops::cpu::gemm::{self, Matrix};
+use crate::ops::cpu::simd;
 use crate::ops::elementwise;
-use crate::ops::linear::Pair;
-use crate::ops::product::{self, Matrix};
-use crate::ops::slice;
+use crate::ops::linear::LoraPair;
 
 /// A change of a weight W.
 #[derive(Clone, Copy)]
-pub enum Change<'a> {
+pub enum WeightUpdate<'a> {
     /// W + step · s · B A, of a weight [out, in].
-    Product(&'a Pair, f64),
+    Product(&'a LoraPair, f64),
     /// W + step · (other − W); with a step of 1 the other, bit for bit.
-    Towards(&'a Tensor, f64),
+    Lerp(&'a Tensor, f64),
     /// W + delta.
     Delta(&'a Tensor),
 }
 
-impl Change<'_> {
+impl WeightUpdate<'_> {
     /// Changes a weight in place; on the CPU in f32 without a temporary of the weight's size.
     pub fn apply(&self, weight: &Tensor) -> Result<()> {
         match *self {
-            Change::Product(pair, step) => {
+            WeightUpdate::Product(pair, step) => {
                 let scale = step * pair.scale;
-                if slice::fast(&[weight, &pair.a, &pair.b]) {
+                if simd::fast(&[weight, &pair.a, &pair.b]) {
                     let ((out, inner), rank) = (weight.dims2()?, pair.a.dim(0)?);
-                    let (a, b) = (slice::f32s(&pair.a)?, slice::f32s(&pair.b)?);
-                    return slice::update(weight, |w| {
-                        product::add(
+                    let (a, b) = (simd::f32s(&pair.a)?, simd::f32s(&pair.b)?);
+                    return simd::update(weight, |w| {
+                        gemm::add(
                             w,
                             Matrix::new(&b, out, rank, rank),
                             Matrix::new(&a, rank, inner, inner),
@@ -42,9 +42,9 @@ impl Change<'_> {
                     });
                 }
             }
-            Change::Towards(other, step) => {
-                if slice::fast(&[weight, other]) {
-                    return elementwise::zip(weight, &slice::f32s(other)?, |w, other| {
+            WeightUpdate::Lerp(other, step) => {
+                if simd::fast(&[weight, other]) {
+                    return elementwise::zip(weight, &simd::f32s(other)?, |w, other| {
                         let own = f64::from(*w);
                         *w = if step == 1.0 {
                             other
@@ -54,9 +54,9 @@ impl Change<'_> {
                     });
                 }
             }
-            Change::Delta(delta) => {
-                if slice::fast(&[weight, delta]) {
-                    return elementwise::zip(weight, &slice::f32s(delta)?, |w, d| *w += d);
+            WeightUpdate::Delta(delta) => {
+                if simd::fast(&[weight, delta]) {
+                    return elementwise::zip(weight, &simd::f32s(delta)?, |w, d| *w += d);
                 }
             }
         }
@@ -72,41 +72,46 @@ impl Change<'_> {
     fn of(&self, weight: &Tensor) -> Result<Tensor> {
         let wide = weight.dtype();
         match *self {
-            Change::Product(pair, step) => {
+            WeightUpdate::Product(pair, step) => {
                 weight
                     + (pair.b.to_dtype(wide)?.matmul(&pair.a.to_dtype(wide)?)?
                         * (step * pair.scale))?
             }
-            Change::Towards(other, 1.0) => other.to_dtype(wide),
-            Change::Towards(other, step) => weight + ((other.to_dtype(wide)? - weight)? * step)?,
-            Change::Delta(delta) => weight + delta.to_dtype(wide)?,
+            WeightUpdate::Lerp(other, 1.0) => other.to_dtype(wide),
+            WeightUpdate::Lerp(other, step) => weight + ((other.to_dtype(wide)? - weight)? * step)?,
+            WeightUpdate::Delta(delta) => weight + delta.to_dtype(wide)?,
         }
     }
 
     /// Changes the sum of a weight of `storage` (f16 or bf16) and what is behind it, in f64, and
     /// rounds it once: both tensors in place. The weight may be held in a wider type; nothing is
     /// kept of a weight without a `rest`, f32.
-    pub fn round(&self, weight: &Tensor, rest: Option<&Tensor>, storage: DType) -> Result<Taken> {
+    pub fn round(
+        &self,
+        weight: &Tensor,
+        rest: Option<&Tensor>,
+        storage: DType,
+    ) -> Result<RoundingStats> {
         self.fits(weight)?;
         let parts: &[&Tensor] = match self {
-            Change::Product(pair, _) => &[&pair.a, &pair.b],
-            Change::Towards(other, _) | Change::Delta(other) => &[other],
+            WeightUpdate::Product(pair, _) => &[&pair.a, &pair.b],
+            WeightUpdate::Lerp(other, _) | WeightUpdate::Delta(other) => &[other],
         };
-        if weight.device().is_cpu() && weight.is_contiguous() && slice::fast(parts) {
+        if weight.device().is_cpu() && weight.is_contiguous() && simd::fast(parts) {
             self.round_on_cpu(weight, rest, storage)
         } else {
-            self.round_plainly(weight, rest, storage)
+            self.round_reference(weight, rest, storage)
         }
     }
 
     /// The definition, on tensors of any device. A sum at the middle of two numbers, but for less
     /// than f32 can hold, may go to the wrong side; the remainder says so.
-    fn round_plainly(
+    fn round_reference(
         &self,
         weight: &Tensor,
         rest: Option<&Tensor>,
         storage: DType,
-    ) -> Result<Taken> {
+    ) -> Result<RoundingStats> {
         let was = weight.to_dtype(DType::F64)?;
         let own = match rest {
             Some(rest) => (&was + rest.to_dtype(DType::F64)?)?,
@@ -120,7 +125,10 @@ impl Change<'_> {
         if let Some(rest) = rest {
             rest.slice_set(&(sum - wide)?.to_dtype(DType::F32)?.contiguous()?, 0, 0)?;
         }
-        Ok(Taken { moved: elementwise::dot(&moved, &added)?, added: elementwise::squares(&added)? })
+        Ok(RoundingStats {
+            moved: elementwise::dot(&moved, &added)?,
+            added: elementwise::squares(&added)?,
+        })
     }
 
     /// The twin over slices, with a few sums in f64 at a time.
@@ -129,10 +137,10 @@ impl Change<'_> {
         weight: &Tensor,
         rest: Option<&Tensor>,
         storage: DType,
-    ) -> Result<Taken> {
+    ) -> Result<RoundingStats> {
         let (first, second) = match *self {
-            Change::Product(pair, _) => (slice::f32s(&pair.a)?, Some(slice::f32s(&pair.b)?)),
-            Change::Towards(other, _) | Change::Delta(other) => (slice::f32s(other)?, None),
+            WeightUpdate::Product(pair, _) => (simd::f32s(&pair.a)?, Some(simd::f32s(&pair.b)?)),
+            WeightUpdate::Lerp(other, _) | WeightUpdate::Delta(other) => (simd::f32s(other)?, None),
         };
         let parts = [&*first, second.as_deref().unwrap_or_default()];
         rounding::update(
@@ -149,7 +157,7 @@ impl Change<'_> {
     #[inline(always)]
     fn on_slice(&self, parts: [&[f32]; 2], from: usize, sums: &mut [f64]) {
         match *self {
-            Change::Product(pair, step) => {
+            WeightUpdate::Product(pair, step) => {
                 let ([a, b], scale) = (parts, step * pair.scale);
                 let rank = pair.a.dims()[0];
                 let inner = a.len() / rank.max(1);
@@ -168,7 +176,7 @@ impl Change<'_> {
                     done += n;
                 }
             }
-            Change::Towards(_, step) => {
+            WeightUpdate::Lerp(_, step) => {
                 for (sum, &other) in sums.iter_mut().zip(&parts[0][from..]) {
                     *sum = if step == 1.0 {
                         f64::from(other)
@@ -177,7 +185,7 @@ impl Change<'_> {
                     };
                 }
             }
-            Change::Delta(_) => {
+            WeightUpdate::Delta(_) => {
                 sums.iter_mut().zip(&parts[0][from..]).for_each(|(sum, &d)| *sum += f64::from(d))
             }
         }
@@ -186,11 +194,11 @@ impl Change<'_> {
     /// Errors where the change is of a weight of another shape.
     fn fits(&self, weight: &Tensor) -> Result<()> {
         let shape = match *self {
-            Change::Product(pair, _) => Shape::from((pair.b.dim(0)?, pair.a.dim(1)?)),
-            Change::Towards(other, _) | Change::Delta(other) => other.shape().clone(),
+            WeightUpdate::Product(pair, _) => Shape::from((pair.b.dim(0)?, pair.a.dim(1)?)),
+            WeightUpdate::Lerp(other, _) | WeightUpdate::Delta(other) => other.shape().clone(),
         };
         if shape != *weight.shape()
-            || matches!(self, Change::Product(pair, _) if pair.a.dim(0)? != pair.b.dim(1)?)
+            || matches!(self, WeightUpdate::Product(pair, _) if pair.a.dim(0)? != pair.b.dim(1)?)
         {
             bail!("a change of shape {shape:?} of a weight of shape {:?}", weight.shape());
         }
@@ -201,7 +209,7 @@ impl Change<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::rounding::{CHUNK, tests::nearest_bf16};
+    use crate::model::merge::rounding::{CHUNK, tests::nearest_bf16};
     use candle_core::Device;
     use half::bf16;
 
@@ -231,7 +239,7 @@ mod tests {
         let mut want: Vec<f64> = base.iter().map(|&x| f64::from(x)).collect();
         for round in 0..300u64 {
             let (a, b) = (numbers(2 * inner, round + 2, 2.0), numbers(2 * out, round + 5, 2e-5));
-            let pair = Pair {
+            let pair = LoraPair {
                 a: Tensor::from_vec(a.clone(), (2, inner), &Device::Cpu)?,
                 b: Tensor::from_vec(b.clone(), (out, 2), &Device::Cpu)?,
                 scale: 0.5,
@@ -244,9 +252,9 @@ mod tests {
                     })
                     .sum::<f64>();
             }
-            let change = Change::Product(&pair, 3.0);
+            let change = WeightUpdate::Product(&pair, 3.0);
             let fast = change.round(&weight, Some(&rest), DType::BF16)?;
-            let slow = change.round_plainly(&plain, Some(&plain_rest), DType::BF16)?;
+            let slow = change.round_reference(&plain, Some(&plain_rest), DType::BF16)?;
             // The definition may round a sum at the middle of two to the other one.
             assert!(
                 (fast.moved / slow.moved - 1.0).abs() < 1e-3
@@ -274,9 +282,9 @@ mod tests {
             for kept in [storage, DType::F32] {
                 let start = t(numbers(n, 11, 1.0))?.to_dtype(storage)?.to_dtype(kept)?;
                 for change in [
-                    Change::Delta(&delta),
-                    Change::Towards(&other, 0.25),
-                    Change::Towards(&other, 1.0),
+                    WeightUpdate::Delta(&delta),
+                    WeightUpdate::Lerp(&other, 0.25),
+                    WeightUpdate::Lerp(&other, 1.0),
                 ] {
                     let fresh = || -> Result<_> {
                         Ok((start.copy()?, start.to_dtype(DType::F32)?.zeros_like()?))
@@ -284,7 +292,7 @@ mod tests {
                     let (a, b) = (fresh()?, fresh()?);
                     let taken = [
                         change.round(&a.0, Some(&a.1), storage)?,
-                        change.round_plainly(&b.0, Some(&b.1), storage)?,
+                        change.round_reference(&b.0, Some(&b.1), storage)?,
                     ];
                     assert!(
                         (taken[0].moved / taken[1].moved - 1.0).abs() < 1e-3
@@ -308,7 +316,7 @@ mod tests {
                         (change.round(&naive, None, storage)?, f64s(&naive)?),
                         (taken[0], f64s(&a.0)?)
                     );
-                    if let Change::Towards(_, 1.0) = change {
+                    if let WeightUpdate::Lerp(_, 1.0) = change {
                         assert_eq!(fast, f64s(&other)?);
                     }
                 }
@@ -317,7 +325,7 @@ mod tests {
         let short = t(numbers(n, 3, 1.0))?.narrow(0, 0, n - 1)?;
         let weight = other.to_dtype(DType::BF16)?;
         assert!(
-            Change::Delta(&short)
+            WeightUpdate::Delta(&short)
                 .round(&weight, None, DType::BF16)
                 .is_err_and(|e| e.to_string().contains("a change of shape"))
         );

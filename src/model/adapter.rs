@@ -8,17 +8,17 @@ use candle_core::Tensor;
 
 use super::block::Norm;
 use super::names::{self, Role};
-use crate::ops::linear::Pair;
+use crate::ops::linear::LoraPair;
 
 /// Low-rank pairs by layer and target, and tensors that stand in for the model's own.
 #[derive(Clone, Debug, Default)]
-pub struct Overlay {
-    pairs: BTreeMap<(usize, Role), Pair>,
+pub struct Adapter {
+    pairs: BTreeMap<(usize, Role), LoraPair>,
     dense: BTreeMap<String, Tensor>,
 }
 
-impl Overlay {
-    pub fn new(pairs: BTreeMap<(usize, Role), Pair>) -> Self {
+impl Adapter {
+    pub fn new(pairs: BTreeMap<(usize, Role), LoraPair>) -> Self {
         Self { pairs, dense: BTreeMap::new() }
     }
 
@@ -28,15 +28,15 @@ impl Overlay {
     }
 
     /// Both; no pair is on a tensor that is replaced.
-    pub fn of(pairs: BTreeMap<(usize, Role), Pair>, dense: BTreeMap<String, Tensor>) -> Self {
+    pub fn of(pairs: BTreeMap<(usize, Role), LoraPair>, dense: BTreeMap<String, Tensor>) -> Self {
         Self { pairs, dense }
     }
 
-    pub fn pairs(&self) -> &BTreeMap<(usize, Role), Pair> {
+    pub fn pairs(&self) -> &BTreeMap<(usize, Role), LoraPair> {
         &self.pairs
     }
 
-    pub fn get(&self, layer: usize, role: Role) -> Option<&Pair> {
+    pub fn get(&self, layer: usize, role: Role) -> Option<&LoraPair> {
         self.pairs.get(&(layer, role))
     }
 
@@ -50,14 +50,14 @@ impl Overlay {
         self.pairs.values().flat_map(|p| [&p.a, &p.b]).chain(self.dense.values()).collect()
     }
 
-    /// The same overlay with other numbers, in the order of [`Overlay::tensors`].
+    /// The same adapter with other numbers, in the order of [`Adapter::tensors`].
     pub fn with_tensors(&self, tensors: Vec<Tensor>) -> Self {
         let mut moved = tensors.into_iter();
         let mut next = |old: &Tensor| moved.next().unwrap_or_else(|| old.clone());
         let pairs = self
             .pairs
             .iter()
-            .map(|(k, p)| (*k, Pair { a: next(&p.a), b: next(&p.b), scale: p.scale }))
+            .map(|(k, p)| (*k, LoraPair { a: next(&p.a), b: next(&p.b), scale: p.scale }))
             .collect();
         Self { pairs, dense: self.dense.iter().map(|(name, t)| (name.clone(), next(t))).collect() }
     }
@@ -67,7 +67,7 @@ impl Overlay {
         let pairs = self
             .pairs
             .iter()
-            .map(|(key, pair)| (*key, Pair { scale: pair.scale * eta, ..pair.clone() }))
+            .map(|(key, pair)| (*key, LoraPair { scale: pair.scale * eta, ..pair.clone() }))
             .collect();
         Self { pairs, dense: self.dense.clone() }
     }
@@ -106,12 +106,12 @@ impl Overlay {
         self.tensors().iter().map(|t| t.elem_count()).sum()
     }
 
-    /// What stands for the tensor called `name`: the overlay's, or `own`.
+    /// What stands for the tensor called `name`: the adapter's, or `own`.
     pub(super) fn or<'a>(&'a self, name: &str, own: &'a Tensor) -> &'a Tensor {
         self.dense.get(name).unwrap_or(own)
     }
 
-    /// As [`Overlay::or`], of a tensor in a layer by its name there.
+    /// As [`Adapter::or`], of a tensor in a layer by its name there.
     pub(super) fn or_in_layer<'a>(
         &'a self,
         layer: usize,
@@ -121,7 +121,7 @@ impl Overlay {
         if self.dense.is_empty() { own } else { self.or(&names::in_layer(layer, name), own) }
     }
 
-    /// The norm called `name` with the overlay's weights.
+    /// The norm called `name` with the adapter's weights.
     pub(super) fn norm<'a>(&self, name: &str, own: &'a Norm) -> Cow<'a, Norm> {
         let part = |part: &str| self.dense.get(&format!("{name}.{part}"));
         match (part("weight"), part("bias")) {
@@ -134,7 +134,7 @@ impl Overlay {
         }
     }
 
-    /// As [`Overlay::norm`], of a norm in a layer by its name there.
+    /// As [`Adapter::norm`], of a norm in a layer by its name there.
     pub(super) fn norm_in_layer<'a>(
         &self,
         layer: usize,

@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::ops::slice::{self, Stored};
+use crate::ops::cpu::simd::{self, Stored};
 
 /// Numbers that a thread takes at a time.
 pub const CHUNK: usize = 1 << 14;
@@ -15,7 +15,7 @@ const LANES: usize = 8;
 
 /// What 16-bit weights took up of a change δ of their sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Taken {
+pub struct RoundingStats {
     /// ⟨stored change, δ⟩
     pub moved: f64,
     /// ‖δ‖²
@@ -142,7 +142,7 @@ pub fn update(
     rest: Option<&Tensor>,
     storage: DType,
     change: impl Fn(usize, &mut [f64]) + Sync,
-) -> Result<Taken> {
+) -> Result<RoundingStats> {
     match weight.dtype() {
         DType::F32 => update_as::<f32>(weight, rest, storage, change),
         DType::BF16 => update_as::<bf16>(weight, rest, storage, change),
@@ -156,8 +156,8 @@ fn update_as<T: Held>(
     rest: Option<&Tensor>,
     storage: DType,
     change: impl Fn(usize, &mut [f64]) + Sync,
-) -> Result<Taken> {
-    let (format, mut all) = (Format::of(storage)?, Taken::default());
+) -> Result<RoundingStats> {
+    let (format, mut all) = (Format::of(storage)?, RoundingStats::default());
     let mut over = |numbers: &mut [T], rests: Option<&mut [f32]>| {
         let chunks = numbers.len().div_ceil(CHUNK);
         let rests: Vec<Option<&mut [f32]>> = match rests {
@@ -165,16 +165,16 @@ fn update_as<T: Held>(
             None => (0..chunks).map(|_| None).collect(),
         };
         let of = |(at, (numbers, rests)): (usize, (&mut [T], Option<&mut [f32]>))| {
-            slice::vectorized(
+            simd::vectorized(
                 #[inline(always)]
                 || chunk(format, numbers, rests, at * CHUNK, &change),
             )
         };
-        let found: Vec<Taken> =
+        let found: Vec<RoundingStats> =
             numbers.par_chunks_mut(CHUNK).zip(rests).enumerate().map(of).collect();
         // In order, so that the sum does not depend on the number of threads.
-        let sum = |of: fn(&Taken) -> f64| found.iter().map(of).sum();
-        all = Taken { moved: sum(|t| t.moved), added: sum(|t| t.added) };
+        let sum = |of: fn(&RoundingStats) -> f64| found.iter().map(of).sum();
+        all = RoundingStats { moved: sum(|t| t.moved), added: sum(|t| t.added) };
     };
     match rest {
         Some(rest) if rest.elem_count() != weight.elem_count() => {
@@ -182,12 +182,12 @@ fn update_as<T: Held>(
         }
         Some(rest) => {
             let mut inner = Ok(());
-            slice::update_as::<T>(weight, |numbers| {
-                inner = slice::update(rest, |rests| over(numbers, Some(rests)))
+            simd::update_as::<T>(weight, |numbers| {
+                inner = simd::update(rest, |rests| over(numbers, Some(rests)))
             })?;
             inner?;
         }
-        None => slice::update_as::<T>(weight, |numbers| over(numbers, None))?,
+        None => simd::update_as::<T>(weight, |numbers| over(numbers, None))?,
     }
     Ok(all)
 }
@@ -199,7 +199,7 @@ fn chunk<T: Held>(
     mut rests: Option<&mut [f32]>,
     from: usize,
     change: &impl Fn(usize, &mut [f64]),
-) -> Taken {
+) -> RoundingStats {
     let (mut none, mut sums, mut lanes) = ([0f32; BLOCK], [0f64; BLOCK], Lanes::default());
     for (block, own) in numbers.chunks_mut(BLOCK).enumerate() {
         let sums = &mut sums[..own.len()];
@@ -220,7 +220,7 @@ fn chunk<T: Held>(
             lanes.keep_all(own, rest, sums, |sum| format.nearest(sum));
         }
     }
-    Taken { moved: lanes.moved.iter().sum(), added: lanes.added.iter().sum() }
+    RoundingStats { moved: lanes.moved.iter().sum(), added: lanes.added.iter().sum() }
 }
 
 /// What was taken up, in lanes.

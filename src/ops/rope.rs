@@ -7,7 +7,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::slice::{f32s, fast, tensor, vectorized};
+use super::cpu::simd::{f32s, fast, tensor, vectorized};
 
 /// cos and sin of every token's angles, each [N, E/2].
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
     if fast(&[x, &angles.cos]) {
         cpu::rotate(x, angles, 1.0)
     } else {
-        plain::rotate(x, angles, 1.0)
+        reference::rotate(x, angles, 1.0)
     }
 }
 
@@ -63,12 +63,12 @@ pub fn backward(dy: &Tensor, angles: &Angles) -> Result<Tensor> {
     if fast(&[dy, &angles.cos]) {
         cpu::rotate(dy, angles, -1.0)
     } else {
-        plain::rotate(dy, angles, -1.0)
+        reference::rotate(dy, angles, -1.0)
     }
 }
 
 /// The definition, on tensors of any device.
-pub mod plain {
+pub mod reference {
     use super::*;
 
     /// Rotates by `direction` (1 or −1) times the angles.

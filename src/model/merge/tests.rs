@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
-use super::{Config, MergeMode, Model, Overlay, Role, testing};
-use crate::ops::linear::Pair;
+use crate::model::{Adapter, Config, MergeMode, Model, Role, testing};
+use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 
 const WIDTH: usize = 768;
@@ -26,7 +26,7 @@ fn model(mode: MergeMode) -> Result<Model> {
     let weights = normal(&mut Stream::new(1, "weights"), WIDTH * WIDTH, 0.02);
     let weights = Tensor::from_vec(weights, (WIDTH, WIDTH), &Device::Cpu)?.to_dtype(DType::BF16)?;
     model.merge(
-        &Overlay::replacing([(NAME.to_owned(), weights.to_dtype(DType::F32)?)].into()),
+        &Adapter::replacing([(NAME.to_owned(), weights.to_dtype(DType::F32)?)].into()),
         1.0,
     )?;
     model.set_merge_mode(mode);
@@ -62,22 +62,22 @@ fn merged(
             normal(&mut stream, WIDTH, 1.0),
             normal(&mut stream, WIDTH, if shared { size * 0.5f64.sqrt() } else { size }),
         ];
-        let mut overlays = vec![];
+        let mut adapters = vec![];
         for [a, b] in std::iter::once(&fresh).chain(shared.then_some(&common)) {
             for (row, b) in wanted.chunks_mut(WIDTH).zip(b) {
                 row.iter_mut().zip(a).for_each(|(sum, a)| *sum += f64::from(*a) * f64::from(*b));
             }
-            overlays.push([
+            adapters.push([
                 Tensor::from_slice(a, (1, WIDTH), &Device::Cpu)?,
                 Tensor::from_slice(b, (WIDTH, 1), &Device::Cpu)?,
             ]);
         }
         let [a, b]: [Vec<Tensor>; 2] =
-            [0, 1].map(|i| overlays.iter().map(|o| o[i].clone()).collect());
+            [0, 1].map(|i| adapters.iter().map(|o| o[i].clone()).collect());
         let pair =
-            Pair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale: 1.0 };
-        let overlay = Overlay::new(BTreeMap::from([((0, Role::Q), pair)]));
-        models.iter_mut().try_for_each(|model| model.merge(&overlay, 1.0))?;
+            LoraPair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale: 1.0 };
+        let adapter = Adapter::new(BTreeMap::from([((0, Role::Q), pair)]));
+        models.iter_mut().try_for_each(|model| model.merge(&adapter, 1.0))?;
     }
     let energy: f64 = wanted.iter().map(|x| x * x).sum();
     let of = |(model, before): (&Model, &Vec<f64>)| {

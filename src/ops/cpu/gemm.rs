@@ -8,7 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::slice::View;
+use super::simd::View;
 
 /// A strided f32 matrix.
 #[derive(Clone, Copy)]
@@ -223,7 +223,7 @@ fn over_rows(weight: &Tensor, mut each: impl FnMut(usize, Matrix)) -> Result<()>
         }
         DType::BF16 => {
             over_wide_rows(&View::<bf16>::new(weight)?, rows, columns, each, |from, to| {
-                super::slice::vectorized(
+                super::simd::vectorized(
                     #[inline(always)]
                     || {
                         to.iter_mut()
@@ -335,12 +335,12 @@ pub fn fast_weight(weight: &Tensor) -> bool {
 }
 
 /// x [N, in] · Wᵀ on tensors of any device, in x's type.
-pub fn plain_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+pub fn reference_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     x.matmul(&weight.to_dtype(x.dtype())?.t()?)
 }
 
 /// dy [N, out] · W on tensors of any device, in dy's type.
-pub fn plain_weight(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
+pub fn reference_weight(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     dy.matmul(&weight.to_dtype(dy.dtype())?)
 }
 
@@ -372,8 +372,8 @@ mod tests {
             let want = want.flatten_all()?.to_vec1::<f32>()?;
             Ok(got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
         };
-        assert!(close(y, plain_transposed(&x, &w)?)? < 1e-3);
-        assert!(close(dx, plain_weight(&dy, &w)?)? < 1e-2);
+        assert!(close(y, reference_transposed(&x, &w)?)? < 1e-3);
+        assert!(close(dx, reference_weight(&dy, &w)?)? < 1e-2);
         Ok(())
     }
 }
