@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use xgbrun::model::load::load;
-use xgbrun::model::{Adapter, Request, Role, Tokens};
+use xgbrun::model::{Adapter, GradRequest, LinearId, Tokens};
 use xgbrun::ops::linear::LoraPair;
 use xgbrun::run::peak_rss_mib;
 use xgbrun::source::{self, Grants};
@@ -27,18 +27,14 @@ fn a_step_takes_what_the_formula_says() -> Result<()> {
         DType::F32,
     )?;
     let (ids, model) = (model.tokenizer.encode(&std::fs::read_to_string(text)?)?, model.model);
-    let pair = |role| -> Result<LoraPair> {
-        let (out, inner) = model.target_shape(role);
-        Ok(LoraPair {
-            a: Tensor::ones((1, inner), DType::F32, &Device::Cpu)?,
-            b: Tensor::zeros((out, 1), DType::F32, &Device::Cpu)?,
-            scale: 1.0,
-        })
+    let pair = |layer: usize, target: &str| -> Result<(LinearId, LoraPair)> {
+        let linear = model.linear(layer, target).context("a module")?;
+        let a = Tensor::ones((1, linear.inner), DType::F32, &Device::Cpu)?;
+        let b = Tensor::zeros((linear.out, 1), DType::F32, &Device::Cpu)?;
+        Ok((linear.clone(), LoraPair { a, b, scale: 1.0 }))
     };
-    let adapter = Adapter::new(BTreeMap::from([
-        ((9, Role::V), pair(Role::V)?),
-        ((20, Role::Down), pair(Role::Down)?),
-    ]));
+    let pairs = [pair(9, "v_proj")?, pair(20, "down_proj")?];
+    let adapter = Adapter::of_pairs(BTreeMap::from(pairs));
     let step = |sequences: usize, recompute| -> Result<(f64, f64)> {
         let n = 128 * sequences;
         let starts: Vec<usize> = (0..=sequences).map(|i| 128 * i).collect();
@@ -50,11 +46,15 @@ fn a_step_takes_what_the_formula_says() -> Result<()> {
             &rows,
             &vec![7; rows.len()],
             1.0,
-            &Request { adapter: &adapter, dense: &BTreeSet::new(), recompute },
+            &GradRequest {
+                adapter: &adapter,
+                full: &BTreeSet::new(),
+                gradient_checkpointing: recompute,
+            },
         )?;
         Ok((
             peak_rss_mib() - before,
-            step_bytes(model.config(), model.compute(), n, rows.len(), 9, recompute) as f64
+            step_bytes(&model.cost(), model.compute(), n, rows.len(), 9, recompute) as f64
                 / (1 << 20) as f64,
         ))
     };

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use super::dense::DenseSpec;
 use crate::data::DataLoader;
 use crate::error::{self, Error};
-use crate::model::{Adapter, Model, Role, save};
+use crate::model::{Adapter, LinearId, Model, ParamId, save};
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 use crate::source::{Safetensors, TensorSource};
@@ -94,28 +94,35 @@ pub(super) fn layers_of(model: &Model, layers: &[usize]) -> Result<Vec<usize>> {
     Ok(sorted)
 }
 
-/// The roles that targets name, each once; all where none is named. Errors (class usage): one that
-/// the model does not have.
-pub(super) fn roles_of(model: &Model, targets: &[String]) -> Result<Vec<Role>> {
-    let known = model.roles();
-    let names: Vec<&str> = known.iter().map(|r| r.name()).collect();
-    let mut roles = Vec::new();
+/// The targets that are named, each once, as a layer computes them; all where none is named. Errors
+/// (class usage): one that the model does not have.
+pub(super) fn targets_of(model: &Model, targets: &[String]) -> Result<Vec<&'static str>> {
+    let known = model.targets();
+    // As PEFT has it, a part of a name after a dot will do: `c_proj` is all of GPT-2's.
+    let is = |known: &str, name: &String| {
+        known.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
     for (i, target) in targets.iter().enumerate() {
-        let Some(role) = Role::from_name(target).filter(|r| known.contains(r)) else {
-            return Err(unknown(&format!("target at `targets[{i}]`:"), target, &names).into());
-        };
-        if !roles.contains(&role) {
-            roles.push(role);
+        if !known.iter().any(|known| is(known, target)) {
+            return Err(unknown(&format!("target at `targets[{i}]`:"), target, &known).into());
         }
     }
-    Ok(if roles.is_empty() { known } else { roles })
+    let named = |known: &&str| targets.is_empty() || targets.iter().any(|name| is(known, name));
+    Ok(known.into_iter().filter(named).collect())
+}
+
+/// The linear modules with these targets in these layers.
+fn linears_of(model: &Model, layers: &[usize], targets: &[&str]) -> BTreeSet<LinearId> {
+    let chosen =
+        |linear: &&LinearId| layers.contains(&linear.layer) && targets.contains(&linear.target);
+    model.linears().filter(chosen).cloned().collect()
 }
 
 /// What a booster of low rank is to be.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// Layers and targets, ascending, each once.
-    pub modules: BTreeSet<(usize, Role)>,
+    pub modules: BTreeSet<LinearId>,
     /// r
     pub rank: usize,
     /// α; the scale of the product is α/r.
@@ -140,10 +147,8 @@ impl Spec {
         if sorted.is_empty() {
             return Err(Error::usage("a booster needs at least one layer in `layers`").into());
         }
-        let roles = roles_of(model, targets)?;
-        let modules =
-            sorted.iter().flat_map(|&layer| roles.iter().map(move |&role| (layer, role))).collect();
-        Self::over(model, modules, rank, alpha, init)
+        let modules = linears_of(model, &sorted, &targets_of(model, targets)?);
+        Self::over(modules, rank, alpha, init)
     }
 
     /// Of single modules, each a layer and a target's name. Errors as [`Spec::new`].
@@ -156,9 +161,11 @@ impl Spec {
     ) -> Result<Self> {
         let mut modules = BTreeSet::new();
         for (layer, target) in pairs {
-            layers_of(model, &[*layer])?;
-            let role = roles_of(model, std::slice::from_ref(target))?[0];
-            if !modules.insert((*layer, role)) {
+            let layers = layers_of(model, &[*layer])?;
+            let targets = targets_of(model, std::slice::from_ref(target))?;
+            let count = modules.len();
+            modules.extend(linears_of(model, &layers, &targets));
+            if modules.len() == count {
                 return Err(Error::usage(format!(
                     "layer {layer} `{target}` is named twice in `pairs`"
                 ))
@@ -168,21 +175,16 @@ impl Spec {
         if modules.is_empty() {
             return Err(Error::usage("a booster needs at least one pair in `pairs`").into());
         }
-        Self::over(model, modules, rank, alpha, init)
+        Self::over(modules, rank, alpha, init)
     }
 
-    fn over(
-        model: &Model,
-        modules: BTreeSet<(usize, Role)>,
-        rank: usize,
-        alpha: f64,
-        init: Init,
-    ) -> Result<Self> {
-        for &(_, role) in &modules {
-            let (out, inner) = model.target_shape(role);
+    fn over(modules: BTreeSet<LinearId>, rank: usize, alpha: f64, init: Init) -> Result<Self> {
+        for linear in &modules {
+            let (out, inner) = linear.shape();
             if rank == 0 || rank > out.min(inner) {
                 return Err(Error::usage(format!(
-                    "`rank` {rank} does not fit `{role}` of {out} × {inner}"
+                    "`rank` {rank} does not fit `{}` of {out} × {inner}",
+                    linear.target
                 ))
                 .hint(format!("from 1 to {}", out.min(inner)))
                 .into());
@@ -216,33 +218,31 @@ impl Booster {
                 .to_dtype(dtype)?
                 .to_device(device)?)
         };
-        for &(layer, role) in &spec.modules {
-            let (out, inner) = model.target_shape(role);
+        for linear in &spec.modules {
+            let (out, inner) = linear.shape();
             let (a, b) = match spec.zero {
                 Factor::B => (drawn(inner)?, Tensor::zeros((out, rank), dtype, device)?),
                 Factor::A => {
                     (Tensor::zeros((rank, inner), dtype, device)?, drawn(out)?.t()?.contiguous()?)
                 }
             };
-            pairs.insert((layer, role), LoraPair { a, b, scale: spec.alpha / rank as f64 });
+            pairs.insert(linear.clone(), LoraPair { a, b, scale: spec.alpha / rank as f64 });
         }
-        Ok(Self::from_adapter(Adapter::new(pairs)))
+        Ok(Self::from_adapter(Adapter::of_pairs(pairs)))
     }
 
     /// A fresh dense booster: copies of the model's tensors.
     pub fn dense(model: &Model, spec: &DenseSpec) -> Result<Self> {
-        Ok(Self::from_adapter(Adapter::replacing(model.copies(&spec.names)?)))
+        Ok(Self::from_adapter(Adapter::of_full(model.copies(&spec.params)?)))
     }
 
     /// A dense booster without numbers, which takes no memory: it can be looked at, and get its
     /// numbers from a file.
     pub fn meta(model: &Model, spec: &DenseSpec) -> Result<Self> {
         let zero = Tensor::zeros(1, model.factor_dtype(), model.device())?;
-        let tensors = model.tensors().into_iter().filter(|(name, _)| spec.names.contains(name));
-        let tensors = tensors
-            .map(|(name, t)| Ok((name, zero.broadcast_as(t.shape())?)))
-            .collect::<Result<_>>()?;
-        Ok(Self::from_adapter(Adapter::replacing(tensors)))
+        let tensor = |id: &ParamId| Ok((id.clone(), zero.broadcast_as(id.shape.as_slice())?));
+        let tensors = spec.params.iter().map(tensor).collect::<Result<_>>()?;
+        Ok(Self::from_adapter(Adapter::of_full(tensors)))
     }
 
     /// A booster from numbers that exist.
@@ -256,7 +256,7 @@ impl Booster {
     }
 
     pub fn kind(&self) -> BoosterKind {
-        if self.adapter.dense().is_empty() { BoosterKind::LowRank } else { BoosterKind::FullRank }
+        if self.adapter.full().is_empty() { BoosterKind::LowRank } else { BoosterKind::FullRank }
     }
 
     /// Writes all that is needed to go on training it, to `path`, whole or not at all.
@@ -293,7 +293,7 @@ impl Booster {
             Some(Factor::A) => pair.b.elem_count(),
             Some(Factor::B) => pair.a.elem_count(),
         };
-        let dense: usize = self.adapter.dense().values().map(|t| t.elem_count()).sum();
+        let dense: usize = self.adapter.full().values().map(|t| t.elem_count()).sum();
         (self.adapter.pairs().values().map(pair).sum::<usize>() + dense) as u64
     }
 

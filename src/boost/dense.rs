@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::booster::{layers_of, roles_of};
+use super::booster::{layers_of, targets_of};
 use crate::error::Error;
-use crate::model::{Model, Role, names};
+use crate::model::{Model, ParamId, ParamKind};
 
 /// What a dense booster is to train beside linear modules.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,8 +23,8 @@ pub struct Parts {
 /// What a dense booster is to be.
 #[derive(Clone, Debug)]
 pub struct DenseSpec {
-    /// Published names of the tensors that it trains.
-    pub(super) names: BTreeSet<String>,
+    /// The parameters that it trains.
+    pub(super) params: BTreeSet<ParamId>,
 }
 
 impl DenseSpec {
@@ -34,8 +34,9 @@ impl DenseSpec {
     /// Errors (class usage): a layer or target that the model does not have, one named twice,
     /// nothing to train, targets without a layer, a head that is the embedding.
     pub fn new(model: &Model, layers: &[usize], targets: &[String], parts: Parts) -> Result<Self> {
-        let (layers, roles) = (layers_of(model, layers)?, roles_of(model, targets)?);
-        if layers.is_empty() && !targets.is_empty() {
+        let named = !targets.is_empty();
+        let (layers, targets) = (layers_of(model, layers)?, targets_of(model, targets)?);
+        if layers.is_empty() && named {
             return Err(Error::usage("`targets` are named, but no layer in `layers`").into());
         }
         if layers.is_empty() && !(parts.embedding || parts.norms || parts.head) {
@@ -50,31 +51,18 @@ impl DenseSpec {
             .hint("`embedding: true` trains it for both")
             .into());
         }
-        let wanted = |name: &str| match name {
-            names::EMBEDDING => parts.embedding,
-            names::HEAD => parts.head,
-            _ => match names::layer_of(name) {
-                None => parts.norms,
-                Some(layer) if !layers.contains(&layer) => false,
-                Some(layer) => match role_of(layer, name) {
-                    Some(role) => roles.contains(&role),
-                    None => parts.norms,
-                },
-            },
+        let chosen = |id: &ParamId| id.layer.is_some_and(|layer| layers.contains(&layer));
+        let wanted = |id: &ParamId| match &id.kind {
+            ParamKind::Embedding => parts.embedding,
+            ParamKind::Head => parts.head,
+            ParamKind::NormWeight => parts.norms && (id.layer.is_none() || chosen(id)),
+            ParamKind::Weight(linear) | ParamKind::Bias(linear) => {
+                chosen(id) && targets.contains(&linear.target)
+            }
         };
-        let names =
-            model.tensors().into_iter().map(|(name, _)| name).filter(|name| wanted(name)).collect();
-        Ok(Self { names })
+        let params = model.params().map(|(id, _)| id).filter(|id| wanted(id)).cloned().collect();
+        Ok(Self { params })
     }
-}
-
-/// The linear module that a tensor in a layer belongs to; None of a norm's.
-fn role_of(layer: usize, name: &str) -> Option<Role> {
-    let module = |role: &Role| {
-        name.strip_prefix(&names::in_layer(layer, role.path()))
-            .is_some_and(|rest| rest.starts_with('.'))
-    };
-    Role::ALL.into_iter().find(module)
 }
 
 #[cfg(test)]
@@ -88,7 +76,7 @@ mod tests {
     use crate::boost::{Booster, BoosterKind};
     use crate::data::{Batch, DataLoader, Example};
     use crate::error;
-    use crate::model::{Adapter, Config, Request, Tokens, testing};
+    use crate::model::{Adapter, GradRequest, Tokens, testing};
     use crate::train::{FitOptions, Rule};
 
     fn targets(names: &[&str]) -> Vec<String> {
@@ -116,18 +104,19 @@ mod tests {
         Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
     }
 
-    fn all(model: &Model) -> Result<BTreeMap<String, Vec<f64>>> {
-        model.tensors().into_iter().map(|(name, t)| Ok((name, numbers(t)?))).collect()
+    fn all(model: &Model) -> Result<BTreeMap<ParamId, Vec<f64>>> {
+        model.params().map(|(id, t)| Ok((id.clone(), numbers(t)?))).collect()
     }
 
     const SGD: Rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
 
     #[test]
     fn exactly_what_is_asked_for_is_trained() -> Result<()> {
-        let biased = Config { qkv_bias: true, head_norms: true, ..testing::config() };
+        let biased = testing::with(|c| (c.qkv_bias, c.qk_norm) = (true, true));
         let model = testing::model(&biased, DType::F64)?;
         let spec = |layers: &[usize], roles: &[&str], parts| -> Result<Vec<String>> {
-            Ok(DenseSpec::new(&model, layers, &targets(roles), parts)?.names.into_iter().collect())
+            let spec = DenseSpec::new(&model, layers, &targets(roles), parts)?;
+            Ok(spec.params.iter().map(|id| id.name.clone()).collect())
         };
         assert_eq!(
             spec(&[1], &["q_proj", "down_proj"], Parts::default())?,
@@ -139,7 +128,7 @@ mod tests {
         );
         assert_eq!(
             spec(&[], &[], Parts { embedding: true, head: true, norms: false })?,
-            [names::HEAD, names::EMBEDDING]
+            ["lm_head.weight", "model.embed_tokens.weight"]
         );
         assert_eq!(
             spec(&[], &[], Parts { norms: true, ..Parts::default() })?,
@@ -150,13 +139,14 @@ mod tests {
             7 + 3 + 4 + 1
         );
         let everything = spec(&[0, 1, 2], &[], Parts { embedding: true, norms: true, head: true })?;
-        assert_eq!(everything.len(), model.tensors().len());
+        assert_eq!(everything.len(), model.params().count());
         Ok(())
     }
 
     #[test]
     fn wrong_wishes_are_refused() -> Result<()> {
-        let tied = testing::model(&Config { tied: true, ..testing::config() }, DType::F32)?;
+        let tied =
+            testing::model(&testing::with(|c| c.common.tie_word_embeddings = true), DType::F32)?;
         let said = |layers: &[usize], roles: &[&str], parts| {
             let error = DenseSpec::new(&tied, layers, &targets(roles), parts).err();
             error
@@ -203,7 +193,8 @@ mod tests {
             ),
             (false, vec![], vec![], Parts { norms: true, ..Parts::default() }),
         ] {
-            let config = Config { tied, qkv_bias: true, ..testing::config() };
+            let config =
+                testing::with(|c| (c.common.tie_word_embeddings, c.qkv_bias) = (tied, true));
             for eta in [1.0, 0.5] {
                 let mut model = testing::model(&config, DType::F64)?;
                 let before = all(&model)?;
@@ -215,9 +206,9 @@ mod tests {
                 );
                 let batch = Batch::pack(&examples().iter().collect::<Vec<_>>())?;
                 let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
-                let request = Request {
+                let request = GradRequest {
                     adapter: &Adapter::default(),
-                    dense: &spec.names,
+                    full: &spec.params,
                     gradient_checkpointing: false,
                 };
                 let weight = 1.0 / batch.rows.len() as f64;
@@ -225,10 +216,10 @@ mod tests {
                     model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
                 fit(&mut booster, &model, &options(SGD, 1))?;
                 assert_eq!(all(&model)?, before, "a booster lies over unchanged weights");
-                let trained = booster.adapter.dense();
-                assert!(trained.keys().eq(&spec.names));
+                let trained = booster.adapter.full();
+                assert!(trained.keys().eq(&spec.params));
                 for (name, tensor) in trained {
-                    let g = numbers(&gradients.dense[name])?;
+                    let g = numbers(&gradients.full[name])?;
                     assert!(g.iter().any(|g| *g != 0.0), "{name}");
                     let new = numbers(tensor)?;
                     let apart = new
@@ -268,7 +259,9 @@ mod tests {
     #[test]
     fn gradients_are_those_of_the_merged_model() -> Result<()> {
         for tied in [true, false] {
-            let config = Config { tied, qkv_bias: true, head_norms: true, ..testing::config() };
+            let config = testing::with(|c| {
+                (c.common.tie_word_embeddings, c.qkv_bias, c.qk_norm) = (tied, true, true);
+            });
             let mut model = testing::model(&config, DType::F64)?;
             let spec = DenseSpec::new(
                 &model,
@@ -282,15 +275,15 @@ mod tests {
             let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
             let run = |model: &Model, adapter: &Adapter| {
                 let request =
-                    Request { adapter, dense: &spec.names, gradient_checkpointing: false };
+                    GradRequest { adapter, full: &spec.params, gradient_checkpointing: false };
                 model.gradients(&tokens, &batch.rows, &batch.targets, 0.1, &request)
             };
             let (over_nll, over) = run(&model, &booster.adapter)?;
             model.merge(&booster.adapter, 1.0)?;
             let (merged_nll, merged) = run(&model, &Adapter::default())?;
             assert_eq!(over_nll, merged_nll);
-            for (name, gradient) in &merged.dense {
-                assert_eq!(numbers(gradient)?, numbers(&over.dense[name])?, "{name}");
+            for (name, gradient) in &merged.full {
+                assert_eq!(numbers(gradient)?, numbers(&over.full[name])?, "{name}");
             }
         }
         Ok(())
@@ -302,11 +295,11 @@ mod tests {
     fn adamw_decays_whole_tensors_and_the_penalty_pulls_them_back() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F64)?;
         let spec = DenseSpec::new(&model, &[1], &targets(&["o_proj"]), Parts::default())?;
-        let name = "model.layers.1.self_attn.o_proj.weight";
+        let name = model.param("model.layers.1.self_attn.o_proj.weight").unwrap();
         let trained = |rule, l2, steps| -> Result<Vec<f64>> {
             let mut booster = Booster::dense(&model, &spec)?;
             fit(&mut booster, &model, &FitOptions { l2, ..options(rule, steps) })?;
-            numbers(&booster.adapter.dense()[name])
+            numbers(&booster.adapter.full()[name])
         };
         let adamw =
             |weight_decay| Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
@@ -334,21 +327,21 @@ mod tests {
         let mut model = testing::model(&testing::config(), dtype)?;
         let spec =
             DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
-        let start = model.copies(&spec.names)?;
-        let goal: BTreeMap<String, Tensor> =
+        let start = model.copies(&spec.params)?;
+        let goal: BTreeMap<ParamId, Tensor> =
             start.iter().map(|(name, t)| Ok((name.clone(), (t + 0.25)?))).collect::<Result<_>>()?;
-        let adapter = Adapter::replacing(goal);
+        let adapter = Adapter::of_full(goal);
         for _ in 0..500 {
             model.merge(&adapter, 1e-3)?;
         }
         let way = 0.25 * (1.0 - 0.999f64.powi(500));
-        for (name, sum) in model.copies(&spec.names)? {
+        for (name, sum) in model.copies(&spec.params)? {
             for (got, from) in numbers(&sum)?.iter().zip(numbers(&start[&name])?) {
                 assert!((got - from - way).abs() < 1e-4, "{name}: {got} from {from}");
             }
         }
-        for (name, tensor) in model.tensors() {
-            if let Some(sum) = model.copies(&spec.names)?.get(&name) {
+        for (name, tensor) in model.params() {
+            if let Some(sum) = model.copies(&spec.params)?.get(name) {
                 assert_eq!(
                     numbers(tensor)?,
                     numbers(&sum.to_dtype(dtype)?)?,

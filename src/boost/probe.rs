@@ -9,23 +9,20 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 
 use crate::data::Batch;
-use crate::model::{Adapter, Model, Request, Role, Tokens, names};
+use crate::model::{Adapter, GradRequest, Gradients, LinearId, Model, ParamId, ParamKind, Tokens};
 use crate::ops::elementwise;
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 
-/// Frobenius norms, by layer and target.
-pub type Norms = BTreeMap<(usize, Role), f64>;
+/// Frobenius norms, by linear module.
+pub type Norms = BTreeMap<LinearId, f64>;
 
 /// Mean loss of `batch` in nats a token, and the norm of its gradient for every weight of `layers`.
 pub fn gradient_norms(model: &Model, batch: &Batch, layers: &[usize]) -> Result<(f64, Norms)> {
-    let modules = layers
-        .iter()
-        .flat_map(|&layer| model.roles().into_iter().map(move |role| (layer, role)))
-        .collect();
+    let linears = model.linears().filter(|linear| layers.contains(&linear.layer)).collect();
     let mut norms = Norms::new();
-    let loss = each_gradient(model, batch, &modules, |module, gradient| {
-        norms.insert(module, elementwise::squares(gradient)?.sqrt());
+    let loss = each_gradient(model, batch, &linears, |linear, gradient| {
+        norms.insert(linear.clone(), elementwise::squares(gradient)?.sqrt());
         Ok(())
     })?;
     Ok((loss, norms))
@@ -34,69 +31,60 @@ pub fn gradient_norms(model: &Model, batch: &Batch, layers: &[usize]) -> Result<
 /// Norms of all weights that a booster can target.
 pub fn weight_norms(model: &Model) -> Result<Norms> {
     let mut norms = Norms::new();
-    for (name, tensor) in model.summed()? {
-        let Some(layer) = names::layer_of(&name) else { continue };
-        let weight =
-            |role: &Role| name == names::in_layer(layer, &format!("{}.weight", role.path()));
-        if let Some(role) = Role::ALL.into_iter().find(weight) {
-            norms.insert((layer, role), elementwise::squares(&tensor)?.sqrt());
+    for (id, tensor) in model.summed()? {
+        if let ParamKind::Weight(linear) = &id.kind {
+            norms.insert(linear.clone(), elementwise::squares(&tensor)?.sqrt());
         }
     }
     Ok(norms)
 }
 
-/// Norm of the tensor of that published name; `None` where there is none.
-pub fn norm(model: &Model, name: &str) -> Result<Option<f64>> {
-    let own = model.tensors().into_iter().find(|(own, _)| own == name);
-    own.map(|(_, tensor)| Ok(elementwise::squares(tensor)?.sqrt())).transpose()
+/// Norm of a parameter; `None` where the model does not have it.
+pub fn norm(model: &Model, id: &ParamId) -> Result<Option<f64>> {
+    model.tensor(id).map(|tensor| Ok(elementwise::squares(tensor)?.sqrt())).transpose()
 }
 
 /// The same pairs with the first right singular vectors of their weights' gradients as A, and B
 /// zero: the first step on this batch is then the best of its rank (LoRA-GA, arXiv 2407.05000,
 /// takes A so). Rows have the length of a Kaiming start.
 pub fn aligned(model: &Model, batch: &Batch, adapter: &Adapter) -> Result<Adapter> {
-    let modules = adapter.pairs().keys().copied().collect();
+    let linears = adapter.pairs().keys().collect();
     let mut pairs = BTreeMap::new();
-    each_gradient(model, batch, &modules, |module, gradient| {
-        if let Some(pair) = adapter.pairs().get(&module) {
+    each_gradient(model, batch, &linears, |linear, gradient| {
+        if let Some(pair) = adapter.pair(linear) {
             let rows = leading_rows(gradient, pair.a.dim(0)?)?;
             let a = (rows / 3f64.sqrt())?.to_dtype(pair.a.dtype())?.to_device(pair.a.device())?;
-            pairs.insert(module, LoraPair { a, b: pair.b.zeros_like()?, scale: pair.scale });
+            let b = pair.b.zeros_like()?;
+            pairs.insert(linear.clone(), LoraPair { a, b, scale: pair.scale });
         }
         Ok(())
     })?;
-    Ok(Adapter::new(pairs))
+    Ok(Adapter::of_pairs(pairs))
 }
 
 /// Calls `look` with the gradient [out, in] of each module's weight; the batch's mean loss.
 fn each_gradient(
     model: &Model,
     batch: &Batch,
-    modules: &BTreeSet<(usize, Role)>,
-    mut look: impl FnMut((usize, Role), &Tensor) -> Result<()>,
+    linears: &BTreeSet<&LinearId>,
+    mut look: impl FnMut(&LinearId, &Tensor) -> Result<()>,
 ) -> Result<f64> {
-    let name =
-        |&(layer, role): &(usize, Role)| names::in_layer(layer, &format!("{}.weight", role.path()));
-    let dense: BTreeSet<String> = modules.iter().map(name).collect();
-    let request =
-        Request { adapter: &Adapter::default(), dense: &dense, gradient_checkpointing: true };
+    let full = linears.iter().filter_map(|linear| model.weight(linear)).cloned().collect();
+    let adapter = &Adapter::default();
+    let request = GradRequest { adapter, full: &full, gradient_checkpointing: true };
     let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
     let weight = 1.0 / batch.rows.len() as f64;
-    let (nll, _) = model.gradients_by_layer(
-        &tokens,
-        &batch.rows,
-        &batch.targets,
-        weight,
-        &request,
-        &mut |layer, found| {
-            for role in model.roles() {
-                if let Some(gradient) = found.dense.remove(&name(&(layer, role))) {
-                    look((layer, role), &gradient)?;
-                }
+    let mut each = |layer: usize, found: &mut Gradients| {
+        for linear in linears.iter().filter(|linear| linear.layer == layer) {
+            let gradient = model.weight(linear).and_then(|weight| found.full.remove(weight));
+            if let Some(gradient) = gradient {
+                look(linear, &gradient)?;
             }
-            Ok(())
-        },
-    )?;
+        }
+        Ok(())
+    };
+    let wanted = (batch.rows.as_slice(), batch.targets.as_slice());
+    let (nll, _) = model.gradients_by_layer(&tokens, wanted, weight, &request, &mut each)?;
     Ok(nll.iter().sum::<f64>() * weight)
 }
 
@@ -168,33 +156,26 @@ mod tests {
     fn norms_are_those_of_the_gradients() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F64)?;
         let batch = batch();
-        let names: BTreeSet<String> = model
-            .tensors()
-            .into_iter()
-            .map(|(name, _)| name)
-            .filter(|n| n.contains("_proj.weight"))
-            .collect();
-        let request =
-            Request { adapter: &Adapter::default(), dense: &names, gradient_checkpointing: false };
+        let names: BTreeSet<ParamId> =
+            model.linears().filter_map(|linear| model.weight(linear)).cloned().collect();
+        let request = GradRequest {
+            adapter: &Adapter::default(),
+            full: &names,
+            gradient_checkpointing: false,
+        };
         let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
         let (nll, all) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
         let (loss, norms) = gradient_norms(&model, &batch, &[0, 1, 2])?;
         assert!((loss - nll.iter().sum::<f64>() / 5.0).abs() < 1e-12);
         assert_eq!(norms.len(), 21);
-        for ((layer, role), norm) in norms {
-            let want =
-                squares(&all.dense[&names::in_layer(layer, &format!("{}.weight", role.path()))])?
-                    .sqrt();
-            assert!(
-                (norm - want).abs() < 1e-12 * (1.0 + want),
-                "layer {layer} {role}: {norm}, not {want}"
-            );
+        for (linear, norm) in norms {
+            let want = squares(&all.full[model.weight(&linear).unwrap()])?.sqrt();
+            assert!((norm - want).abs() < 1e-12 * (1.0 + want), "{linear}: {norm}, not {want}");
         }
         assert_eq!(gradient_norms(&model, &batch, &[2])?.1.len(), 7);
-        for ((layer, role), norm) in weight_norms(&model)? {
-            let name = names::in_layer(layer, &format!("{}.weight", role.path()));
-            let own = model.tensors().into_iter().find(|(n, _)| *n == name).unwrap().1.clone();
-            assert!((norm - squares(&own)?.sqrt()).abs() < 1e-12);
+        for (linear, norm) in weight_norms(&model)? {
+            let own = model.tensor(model.weight(&linear).unwrap()).unwrap();
+            assert!((norm - squares(own)?.sqrt()).abs() < 1e-12);
         }
         Ok(())
     }
@@ -237,9 +218,9 @@ mod tests {
         let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
         let slope = |adapter: &Adapter| -> Result<f64> {
             let none = BTreeSet::new();
-            let request = Request { adapter, dense: &none, gradient_checkpointing: false };
+            let request = GradRequest { adapter, full: &none, gradient_checkpointing: false };
             let (_, g) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
-            let of = |(key, pair): (&(usize, Role), &LoraPair)| {
+            let of = |(key, pair): (&LinearId, &LoraPair)| {
                 Ok(squares(&g.pairs[key].1)? / squares(&pair.a)? / pair.scale.powi(2))
             };
             Ok(adapter.pairs().iter().map(of).collect::<Result<Vec<_>>>()?.iter().sum())

@@ -6,12 +6,12 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use super::update::Update;
-use crate::model::{Adapter, Role};
+use crate::model::{Adapter, LinearId};
 use crate::ops::linear::LoraPair;
 
 /// Factors by layer and target, in the order of their boosters.
 #[derive(Debug, Default)]
-pub struct Stack(BTreeMap<(usize, Role), Vec<LoraPair>>);
+pub struct Stack(BTreeMap<LinearId, Vec<LoraPair>>);
 
 impl Stack {
     /// Adds the factors of a booster, with its step weight.
@@ -25,7 +25,7 @@ impl Stack {
     /// All as one pair a module, of the sum of their ranks; `None` without factors. Scales that are
     /// the same for all of a module are kept as its scale, others go into B.
     pub fn adapter(self) -> Result<Option<Adapter>> {
-        let one = |(key, pairs): ((usize, Role), Vec<LoraPair>)| {
+        let one = |(key, pairs): (LinearId, Vec<LoraPair>)| {
             let common = pairs.first().map_or(1.0, |p| p.scale);
             let scale = if pairs.iter().all(|p| p.scale == common) { common } else { 1.0 };
             let b = |p: &LoraPair| {
@@ -39,7 +39,7 @@ impl Stack {
             ))
         };
         let pairs = self.0.into_iter().map(one).collect::<Result<BTreeMap<_, _>>>()?;
-        Ok((!pairs.is_empty()).then(|| Adapter::new(pairs)))
+        Ok((!pairs.is_empty()).then(|| Adapter::of_pairs(pairs)))
     }
 }
 
@@ -69,12 +69,17 @@ mod tests {
         }
         let adapter = stack.adapter()?.unwrap();
         let ranks = |layer: usize| {
-            adapter.pairs().iter().filter(|(k, _)| k.0 == layer).map(|(_, p)| p.a.dims()[0]).max()
+            adapter
+                .pairs()
+                .iter()
+                .filter(|(k, _)| k.layer == layer)
+                .map(|(_, p)| p.a.dims()[0])
+                .max()
         };
         assert_eq!(ranks(2).zip(ranks(0)).map(|(all, one)| all / one), Some(3));
         let mut again = testing::model(&testing::config(), DType::F64)?;
         again.merge(&adapter, 1.0)?;
-        for ((name, a), (_, b)) in merged.tensors().into_iter().zip(again.tensors()) {
+        for ((name, a), (_, b)) in merged.params().zip(again.params()) {
             let apart: f64 = (a - b)?.abs()?.max_all()?.to_scalar()?;
             assert!(apart < 1e-12, "{name}: {apart:e}");
         }

@@ -16,7 +16,7 @@ use super::adapter::{self, PREFIX, named_factors};
 use super::booster::{Booster, BoosterKind};
 use crate::bail_data;
 use crate::error::Error;
-use crate::model::{Adapter, Model, Role, names, save};
+use crate::model::{Adapter, LinearId, Model, ParamId, save};
 use crate::ops::elementwise;
 use crate::ops::linear::LoraPair;
 use crate::source::{Safetensors, TensorSource};
@@ -35,7 +35,7 @@ pub struct Update {
     /// Pairs only.
     factors: Adapter,
     /// η (W' − W) by published name.
-    deltas: BTreeMap<String, Tensor>,
+    deltas: BTreeMap<ParamId, Tensor>,
 }
 
 /// Metadata of a file. Numbers are texts, which read back as they were.
@@ -57,16 +57,16 @@ impl Update {
     /// What merging `booster` with step weight `eta` adds to `model`.
     pub fn of(model: &Model, booster: &Booster, round: usize, eta: f64) -> Result<Self> {
         let adapter = &booster.adapter;
-        let base = model.copies(&adapter.dense().keys().cloned().collect())?;
-        let delta = |(name, base): (String, Tensor)| {
-            let apart = match adapter.dense().get(&name) {
+        let base = model.copies(&adapter.full().keys().cloned().collect())?;
+        let delta = |(id, base): (ParamId, Tensor)| {
+            let apart = match adapter.full().get(&id) {
                 Some(moved) => elementwise::add_scaled(base, moved, -1.0)?,
                 None => base.zeros_like()?,
             };
-            Ok((name, elementwise::scale(apart, -eta)?))
+            Ok((id, elementwise::scale(apart, -eta)?))
         };
         let deltas = base.into_iter().map(delta).collect::<candle_core::Result<_>>()?;
-        Ok(Self { round, eta, factors: Adapter::new(adapter.pairs().clone()), deltas })
+        Ok(Self { round, eta, factors: Adapter::of_pairs(adapter.pairs().clone()), deltas })
     }
 
     pub fn kind(&self) -> BoosterKind {
@@ -85,20 +85,18 @@ impl Update {
         Ok(self)
     }
 
-    /// Published names of the tensors that it changes.
-    pub fn tensors(&self) -> Vec<String> {
-        let weight = |&(layer, role): &(usize, Role)| {
-            names::in_layer(layer, &format!("{}.weight", role.path()))
-        };
-        self.factors.pairs().keys().map(weight).chain(self.deltas.keys().cloned()).collect()
+    /// The parameters of `model` that it changes.
+    pub fn params(&self, model: &Model) -> Vec<ParamId> {
+        let weight = |linear| model.weight(linear).cloned();
+        let weights = self.factors.pairs().keys().filter_map(weight);
+        weights.chain(self.deltas.keys().cloned()).collect()
     }
 
-    /// The factors with their step weight, by layer and target.
-    pub fn factors(&self) -> impl Iterator<Item = ((usize, Role), LoraPair)> {
-        self.factors
-            .pairs()
-            .iter()
-            .map(|(key, pair)| (*key, LoraPair { scale: pair.scale * self.eta, ..pair.clone() }))
+    /// The factors with their step weight, by linear module.
+    pub fn factors(&self) -> impl Iterator<Item = (LinearId, LoraPair)> {
+        let eta = self.eta;
+        let scaled = move |pair: &LoraPair| LoraPair { scale: pair.scale * eta, ..pair.clone() };
+        self.factors.pairs().iter().map(move |(linear, pair)| (linear.clone(), scaled(pair)))
     }
 
     /// The booster's factors, without the step weight; `None` of a dense booster.
@@ -109,7 +107,7 @@ impl Update {
     /// Layers that it changes, ascending.
     pub fn layers(&self) -> Vec<usize> {
         let mut layers = self.factors.layers();
-        layers.extend(self.deltas.keys().filter_map(|name| names::layer_of(name)));
+        layers.extend(self.deltas.keys().filter_map(|id| id.layer));
         layers.into_iter().collect()
     }
 
@@ -117,12 +115,12 @@ impl Update {
     /// final norm and head are in none. Norms that are no numbers are left out.
     pub fn norms(&self) -> Result<BTreeMap<usize, f64>> {
         let mut squares: BTreeMap<usize, f64> = BTreeMap::new();
-        for (&(layer, _), pair) in self.factors.pairs() {
-            *squares.entry(layer).or_default() +=
+        for (linear, pair) in self.factors.pairs() {
+            *squares.entry(linear.layer).or_default() +=
                 (self.eta * pair.scale).powi(2) * product_squares(pair)?;
         }
-        for (name, delta) in &self.deltas {
-            if let Some(layer) = names::layer_of(name) {
+        for (id, delta) in &self.deltas {
+            if let Some(layer) = id.layer {
                 *squares.entry(layer).or_default() += elementwise::squares(delta)?;
             }
         }
@@ -136,13 +134,12 @@ impl Update {
     /// Writes it to `path`, whole or not at all. Gives the file's SHA-256.
     pub fn save(&self, path: &Path) -> Result<String> {
         let (mut tensors, mut scales) = (vec![], BTreeMap::new());
-        for (&(layer, role), pair) in self.factors.pairs() {
-            let module = names::in_layer(layer, role.path());
-            tensors.extend(named_factors(&module, pair)?);
-            scales.insert(module, pair.scale.to_string());
+        for (linear, pair) in self.factors.pairs() {
+            tensors.extend(named_factors(&linear.name, pair)?);
+            scales.insert(linear.name.clone(), pair.scale.to_string());
         }
-        for (name, delta) in &self.deltas {
-            tensors.push((name.clone(), delta.to_dtype(DType::F32)?));
+        for (id, delta) in &self.deltas {
+            tensors.push((id.name.clone(), delta.to_dtype(DType::F32)?));
         }
         let kind =
             if scales.is_empty() || self.deltas.is_empty() { self.kind().name() } else { MIXED };
@@ -169,10 +166,6 @@ impl Update {
                 header.version
             );
         }
-        let number = |what: &str, text: &str| match text.parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(number),
-            _ => Err(Error::data(format!("{shown}: its {what} `{text}` is no number"))),
-        };
         let (factors, deltas) = match header.kind.as_str() {
             kind if kind == BoosterKind::LowRank.name() => (true, false),
             kind if kind == BoosterKind::FullRank.name() => (false, true),
@@ -182,44 +175,16 @@ impl Update {
                 BoosterKind::NAMES.join(", ")
             ),
         };
+        let scales = if factors { header.scales } else { BTreeMap::new() };
         let mut pairs = BTreeMap::new();
-        for (module, scale) in header.scales.iter().filter(|_| factors) {
-            let (key, [a, b]) = adapter::factors(&tensors, module, model, &shown)?;
-            pairs.insert(key, LoraPair { a, b, scale: number("scale", scale)? });
+        for (module, scale) in &scales {
+            let (linear, [a, b]) = adapter::factors(&tensors, module, model, &shown)?;
+            let scale = number(&shown, "scale", scale)?;
+            pairs.insert(linear, LoraPair { a, b, scale });
         }
-        let shapes: BTreeMap<String, Vec<usize>> =
-            model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
-        let module = |name: &str| {
-            name.strip_prefix(PREFIX)
-                .and_then(|n| n.rsplit_once(".lora_"))
-                .map(|(module, _)| module.to_string())
-        };
-        let mut whole = BTreeMap::new();
-        for name in tensors.names() {
-            if factors && module(name).is_some_and(|module| header.scales.contains_key(&module)) {
-                continue;
-            }
-            if !deltas {
-                bail_data!("{shown} has a tensor `{name}`, which is none of its factors");
-            }
-            let found = tensors.shape(name).unwrap_or_default();
-            match shapes.get(name) {
-                None => {
-                    bail_data!("{shown} is for a tensor `{name}`, which the model does not have")
-                }
-                Some(shape) if shape != found => {
-                    bail_data!(
-                        "{shown} changes `{name}` of shape {found:?}; the model's has {shape:?}"
-                    )
-                }
-                Some(_) => whole.insert(
-                    name.to_string(),
-                    tensors.load(name, model.factor_dtype(), model.device())?,
-                ),
-            };
-        }
-        let eta = number("step weight", &header.eta)?;
-        Ok(Self { round: header.round, eta, factors: Adapter::new(pairs), deltas: whole })
+        let deltas = read_deltas(&tensors, &scales, deltas, model, &shown)?;
+        let eta = number(&shown, "step weight", &header.eta)?;
+        Ok(Self { round: header.round, eta, factors: Adapter::of_pairs(pairs), deltas })
     }
 
     /// Adds it to a model as it was when the update was made. Of low rank the weights become those
@@ -233,7 +198,7 @@ impl Update {
     /// Lets a model without numbers hold what [`Update::add`] would leave.
     pub fn suppose_added(&self, model: &mut Model) -> Result<()> {
         model.suppose_merged(&self.factors)?;
-        self.deltas.keys().try_for_each(|name| model.suppose_changed(name))
+        self.deltas.keys().try_for_each(|id| model.suppose_changed(id))
     }
 
     /// Adds the boosters in `files`, each multiplied by its weight, in their order; one is held at
@@ -243,6 +208,47 @@ impl Update {
             .iter()
             .try_for_each(|(path, weight)| Update::load(path, model)?.scaled(*weight)?.add(model))
     }
+}
+
+/// A number of the metadata. Errors (class data): none, or one that is not finite.
+fn number(shown: &str, what: &str, text: &str) -> Result<f64> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => bail_data!("{shown}: its {what} `{text}` is no number"),
+    }
+}
+
+/// The full tensors of a file, beside the factors of the modules with a scale.
+fn read_deltas(
+    tensors: &Safetensors,
+    scales: &BTreeMap<String, String>,
+    allowed: bool,
+    model: &Model,
+    shown: &str,
+) -> Result<BTreeMap<ParamId, Tensor>> {
+    let is_factor = |name: &str| {
+        let inside = name.strip_prefix(PREFIX).and_then(|name| name.rsplit_once(".lora_"));
+        inside.is_some_and(|(module, _)| scales.contains_key(module))
+    };
+    let mut deltas = BTreeMap::new();
+    for name in tensors.names().into_iter().filter(|name| !is_factor(name)) {
+        if !allowed {
+            bail_data!("{shown} has a tensor `{name}`, which is none of its factors");
+        }
+        let Some(id) = model.param(name) else {
+            bail_data!("{shown} is for a tensor `{name}`, which the model does not have")
+        };
+        let found = tensors.shape(name).unwrap_or_default();
+        if id.shape != found {
+            bail_data!(
+                "{shown} changes `{name}` of shape {found:?}; the model's has {:?}",
+                id.shape
+            );
+        }
+        let delta = tensors.load(name, model.factor_dtype(), model.device())?;
+        deltas.insert(id.clone(), delta);
+    }
+    Ok(deltas)
 }
 
 /// ‖BA‖² = tr((BᵀB)(AAᵀ)), from two r × r matrices in f64; the product itself never exists.
@@ -284,17 +290,14 @@ mod tests {
         for which in 0..2 {
             let mut model = testing::model(&testing::config(), DType::F64)?;
             let booster = boosters(&model)?[which].clone();
-            let before: BTreeMap<String, Tensor> = model
-                .tensors()
-                .into_iter()
-                .map(|(name, t)| Ok((name, t.copy()?)))
-                .collect::<Result<_>>()?;
+            let before: BTreeMap<ParamId, Tensor> =
+                model.params().map(|(id, t)| Ok((id.clone(), t.copy()?))).collect::<Result<_>>()?;
             let update = Update::of(&model, &booster, 3, -0.75)?;
             model.merge(&booster.adapter, -0.75)?;
             let mut want: BTreeMap<usize, f64> = BTreeMap::new();
-            for (name, after) in model.tensors() {
-                if let Some(layer) = names::layer_of(&name) {
-                    *want.entry(layer).or_default() += squares(&(after - &before[&name])?)?;
+            for (id, after) in model.params() {
+                if let Some(layer) = id.layer {
+                    *want.entry(layer).or_default() += squares(&(after - &before[id])?)?;
                 }
             }
             want.retain(|_, sum| *sum > 0.0);
@@ -335,7 +338,7 @@ mod tests {
                 if booster.kind() == BoosterKind::LowRank {
                     assert_eq!(merged.digest()?, again.digest()?);
                 }
-                for ((name, a), (_, b)) in merged.tensors().into_iter().zip(again.tensors()) {
+                for ((name, a), (_, b)) in merged.params().zip(again.params()) {
                     let bound = if dtype == DType::F32 { 1e-12 } else { 1e-4 };
                     let apart = squares(&(a.to_dtype(DType::F64)? - b.to_dtype(DType::F64)?)?)?;
                     assert!(apart <= bound * squares(a)?, "{name}: {apart:e}");
@@ -351,10 +354,8 @@ mod tests {
         let model = testing::model(&testing::config(), DType::F32)?;
         let home = tempfile::tempdir()?;
         let path = home.path().join("0000.safetensors");
-        let small =
-            testing::model(&crate::model::Config { layers: 1, ..testing::config() }, DType::F32)?;
-        let narrow =
-            testing::model(&crate::model::Config { ff: 8, ..testing::config() }, DType::F32)?;
+        let small = testing::model(&testing::with(|c| c.common.num_hidden_layers = 1), DType::F32)?;
+        let narrow = testing::model(&testing::with(|c| c.intermediate_size = 8), DType::F32)?;
         let said = |model: &Model| match Update::load(&path, model) {
             Ok(_) => (Class::Run, "no error".to_string()),
             Err(e) => (class_of(&e), format!("{e:#}")),

@@ -135,7 +135,7 @@ impl Prompt {
         model: &Model,
         max_tokens: usize,
     ) -> Result<Self> {
-        let positions = model.config().max_positions;
+        let positions = model.config().max_position_embeddings;
         let items = [Item::Instruction(question.clone())];
         // Whether it fits is told here, where the answer is not that there is nothing to measure.
         let (mut prompts, _) = encode_questions(&items, template, tokenizer, usize::MAX)?;

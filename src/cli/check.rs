@@ -33,7 +33,7 @@ fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
             Event::Model(m) => lines.push(format!(
                 "reads the model {}: {} layers, {} weights",
                 m.name,
-                m.config.layers,
+                m.cost.blocks.len(),
                 grouped(m.parameters as u64)
             )),
             Event::Data { name, tasks: 1 } => lines.push(format!("reads the data {name}")),

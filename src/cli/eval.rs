@@ -57,7 +57,8 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let (mut tasks, mut tokens, mut items, mut left_out, mut seconds) = (vec![], 0, 0, 0, 0.0);
     for set in &sets {
         let watched = Watched { guard: &guard, tokenizer: &loaded.tokenizer };
-        let ready = set.encode(args, protocol, &watched, network.config().max_positions)?;
+        let ready =
+            set.encode(args, protocol, &watched, network.config().max_position_embeddings)?;
         console.note(&ready.report);
         let encoded = ready.encoded(&loaded.tokenizer);
         let started = Instant::now();

@@ -12,7 +12,7 @@ use super::check::{depends, examined};
 use crate::error::{Class, Error};
 use crate::host::{Event, Fit, Ledger, Opened};
 use crate::model::MergeMode;
-use crate::model::cost::{Rates, Work, backward_flops, forward_flops};
+use crate::model::cost::{NetworkCost, Rates, Work};
 use crate::run::{grouped, resident_bytes};
 use crate::train::memory::{free_memory, step_bytes};
 
@@ -108,8 +108,8 @@ fn calibrate(ledger: &Ledger) -> Result<Option<Rates>> {
     let tokens = (work.tokens / batches.max(1)).clamp(64, 512);
     // Σ length² / 2 over Σ length gives the length that matters to the attention.
     let length = (2 * work.pairs / work.tokens.max(1)).clamp(8, tokens);
-    Rates::measure(&m.config, m.compute, &candle_core::Device::Cpu, tokens, length, CALIBRATION)
-        .map(Some)
+    let device = candle_core::Device::Cpu;
+    Rates::measure(&*m.architecture, m.compute, &device, (tokens, length), CALIBRATION).map(Some)
 }
 
 impl Plan {
@@ -145,7 +145,7 @@ impl Plan {
                 Event::Fit(fit) => {
                     total += fit.parameters;
                     let bytes = step_bytes(
-                        &m.config,
+                        &m.cost,
                         m.compute,
                         fit.largest.tokens,
                         fit.largest.rows,
@@ -161,7 +161,7 @@ impl Plan {
                     self.recompute |= fit.recompute;
                     let round =
                         rounds.entry(fit.round).or_insert_with(|| Round::new(&fit.layers, total));
-                    round.add(fit, total, bytes, &m.config, rates);
+                    round.add(fit, total, bytes, &m.cost, rates);
                 }
                 Event::Merge { left: bytes } | Event::Took { left: bytes } => {
                     left = *bytes as f64 / MIB;
@@ -169,16 +169,16 @@ impl Plan {
                 }
                 Event::Evaluate { passes, work, largest, .. } => {
                     let step = step_bytes(
-                        &m.config,
+                        &m.cost,
                         m.compute,
                         largest.tokens,
                         largest.rows,
-                        m.config.layers,
+                        m.cost.blocks.len(),
                         false,
                     ) as f64
                         / MIB;
                     at(left, factors, step);
-                    self.evaluation += rates.forward_seconds(&m.config, *work, *passes);
+                    self.evaluation += rates.forward_seconds(m.cost.blocks.len(), *work, *passes);
                     self.evaluations += 1;
                 }
                 Event::Generate { prompts, tokens } => {
@@ -187,7 +187,7 @@ impl Plan {
                         rows: prompts * tokens,
                         pairs: prompts * tokens * tokens / 2,
                     };
-                    self.evaluation += rates.forward_seconds(&m.config, work, *tokens);
+                    self.evaluation += rates.forward_seconds(m.cost.blocks.len(), work, *tokens);
                 }
                 _ => {}
             }
@@ -216,7 +216,9 @@ impl Plan {
             let weights = grouped(m.parameters as u64);
             lines.push(format!(
                 "{}: {} layers, {weights} weights, {} bytes each",
-                m.name, m.config.layers, m.weight_bytes
+                m.name,
+                m.cost.blocks.len(),
+                m.weight_bytes
             ));
         }
         if !self.rounds.is_empty() {
@@ -308,23 +310,17 @@ impl Round {
         }
     }
 
-    fn add(
-        &mut self,
-        fit: &Fit,
-        total: u64,
-        step: f64,
-        config: &crate::model::Config,
-        rates: &Rates,
-    ) {
+    fn add(&mut self, fit: &Fit, total: u64, step: f64, cost: &NetworkCost, rates: &Rates) {
         self.steps += fit.steps;
         self.now = fit.parameters;
         self.total = total;
         self.tokens += fit.work.tokens;
-        self.flops += forward_flops(config, fit.work)
-            + backward_flops(config, fit.work, fit.lowest, fit.dense);
+        self.flops +=
+            cost.forward_flops(fit.work) + cost.backward_flops(fit.work, fit.lowest, fit.dense);
         self.step = self.step.max(step);
+        let layers = cost.blocks.len();
         self.seconds +=
-            rates.step_seconds(config, fit.work, fit.batches, fit.lowest, fit.dense > 0);
+            rates.step_seconds(layers, fit.work, fit.batches, fit.lowest, fit.dense > 0);
     }
 
     fn row(&self, i: usize) -> [String; 9] {

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::BATCH_TOKENS;
 use crate::data::ChoiceItem;
 use crate::model::cost::Work;
-use crate::model::{Adapter, Config, Model, Tokens};
+use crate::model::{Adapter, Model, Tokens};
 
 /// Scores of a set.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +51,7 @@ pub fn score(
 ) -> Result<Scores> {
     let mut scores = Scores { sums: Vec::with_capacity(items.len()), tokens: 0 };
     let mut end = 0;
-    for batch in batches(model.config(), items) {
+    for batch in batches(model, items) {
         end += batch.spans.len();
         scores.tokens += batch.tokens.ids.len();
         let nll = model.nll(&batch.tokens, &batch.rows, &batch.targets, adapter)?;
@@ -69,17 +69,17 @@ pub fn score(
 }
 
 /// The items in batches of about [`BATCH_TOKENS`], one after the other.
-fn batches<'a>(config: &'a Config, items: &'a [ChoiceItem]) -> impl Iterator<Item = Packed> + 'a {
+fn batches<'a>(model: &'a Model, items: &'a [ChoiceItem]) -> impl Iterator<Item = Packed> + 'a {
     let mut left = items;
     std::iter::from_fn(move || {
         let (first, rest) = left.split_first()?;
         left = rest;
         let mut batch = Packed::default();
-        batch.push(config, first);
+        batch.push(model, first);
         while let Some((next, rest)) =
             left.split_first().filter(|_| batch.tokens.ids.len() < BATCH_TOKENS)
         {
-            batch.push(config, next);
+            batch.push(model, next);
             left = rest;
         }
         Some(batch)
@@ -87,8 +87,8 @@ fn batches<'a>(config: &'a Config, items: &'a [ChoiceItem]) -> impl Iterator<Ite
 }
 
 /// What scoring them takes: the work of each batch.
-pub fn work(config: &Config, items: &[ChoiceItem]) -> Vec<Work> {
-    batches(config, items).map(|batch| Work::of(&batch.tokens, batch.rows.len())).collect()
+pub fn work(model: &Model, items: &[ChoiceItem]) -> Vec<Work> {
+    batches(model, items).map(|batch| Work::of(&batch.tokens, batch.rows.len())).collect()
 }
 
 /// The index of the largest value, the first of equals.
@@ -107,9 +107,9 @@ struct Packed {
 }
 
 impl Packed {
-    fn push(&mut self, config: &Config, item: &ChoiceItem) {
+    fn push(&mut self, model: &Model, item: &ChoiceItem) {
         let longest = item.choices.iter().map(Vec::len).max().unwrap_or(0);
-        if config.rope_scaling.same(item.prompt.len(), item.prompt.len() + longest) {
+        if model.same_positions(item.prompt.len(), item.prompt.len() + longest) {
             self.shared(item);
         } else {
             self.alone(item);

@@ -8,7 +8,7 @@ use super::protocol::{self, Protocol};
 use super::{choices, nll};
 use crate::data::{ChoiceItem, Example, GenerationItem};
 use crate::model::cost::Work;
-use crate::model::{Adapter, Config, Model};
+use crate::model::{Adapter, Model};
 
 /// Items that are encoded and ready to be measured.
 #[derive(Clone, Copy)]
@@ -67,9 +67,9 @@ impl Encoded<'_> {
 
     /// What measuring takes: the work of each pass. Of generated texts, as if each had
     /// [`Protocol::NEW_TOKENS`] tokens.
-    pub fn work(&self, config: &Config) -> Result<Vec<Work>> {
+    pub fn work(&self, model: &Model) -> Result<Vec<Work>> {
         Ok(match *self {
-            Self::Choices(items) => choices::work(config, items),
+            Self::Choices(items) => choices::work(model, items),
             Self::Sequences(examples) => nll::work(examples)?,
             Self::Questions(items, _) => {
                 let beams = Protocol::BEAMS;

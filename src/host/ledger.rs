@@ -3,8 +3,8 @@
 //! A measured value is a placeholder in such a run: all as good as can be, or all as bad
 //! ([`Outlook`]). Where the two give other notes, what the recipe does depends on what it measures.
 
-use crate::model::cost::Work;
-use crate::model::{Config, MergeMode};
+use crate::model::cost::{NetworkCost, Work};
+use crate::model::{Architecture, MergeMode};
 
 /// What placeholders are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,10 +16,11 @@ pub enum Outlook {
 }
 
 /// A model as it was opened.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Opened {
     pub name: String,
-    pub config: Config,
+    pub architecture: Box<dyn Architecture>,
+    pub cost: NetworkCost,
     /// Weights, tied ones once.
     pub parameters: usize,
     /// Bytes of a weight in memory.
@@ -27,6 +28,15 @@ pub struct Opened {
     /// The type of activations.
     pub compute: candle_core::DType,
     pub merge_mode: MergeMode,
+}
+
+impl PartialEq for Opened {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |o: &Self| {
+            (o.name.clone(), o.cost.clone(), o.parameters, o.weight_bytes, o.compute, o.merge_mode)
+        };
+        of(self) == of(other) && *self.architecture == *other.architecture
+    }
 }
 
 /// A fit.

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
-use super::{Adapter, Config, Model, Request, Role, Tokens, create};
+use super::nn::block::BlockCost;
+use super::{Adapter, Architecture, GradRequest, LinearId, Model, ParamId, Tokens, create};
 use crate::ops::attention::Segment;
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
@@ -52,30 +53,49 @@ impl Work {
     }
 }
 
-/// Weights of a layer's linears.
-pub fn layer_weights(config: &Config) -> usize {
-    let roles = Role::ALL.into_iter().filter(|r| config.gated || *r != Role::Gate);
-    roles.map(|r| config.linear_shape(r)).map(|(out, inner)| out * inner).sum()
+/// What passes through a network cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkCost {
+    pub blocks: Vec<BlockCost>,
+    /// D
+    pub hidden_size: usize,
+    /// V
+    pub vocab_size: usize,
 }
 
-/// Operations of a forward pass: 2 for each weight and token, 4 E H for each pair of a query and a
-/// key, 2 D V for each row of logits.
-pub fn forward_flops(config: &Config, work: Work) -> f64 {
-    let layer =
-        2 * layer_weights(config) * work.tokens + 4 * config.heads * config.head_width * work.pairs;
-    (config.layers * layer) as f64 + (2 * config.width * config.vocabulary * work.rows) as f64
+impl NetworkCost {
+    /// Operations of a forward pass: 2 for each weight and token, 4 for each product of a pair of a
+    /// query and a key, 2 D V for each row of logits.
+    pub fn forward_flops(&self, work: Work) -> f64 {
+        let block = |b: &BlockCost| 2 * b.weights * work.tokens + 4 * b.pair_products * work.pairs;
+        self.blocks.iter().map(block).sum::<usize>() as f64 + self.head_flops(work)
+    }
+
+    /// Operations of a backward pass down to layer `lowest`: those of the forward pass of these
+    /// layers once for the gradient of activations (attention needs twice its own), the gradient of
+    /// the head's input, and 2 for each token and number that `full` tensors hold.
+    pub fn backward_flops(&self, work: Work, lowest: usize, full: usize) -> f64 {
+        let block = |b: &BlockCost| 2 * b.weights * work.tokens + 8 * b.pair_products * work.pairs;
+        let blocks = self.blocks.iter().skip(lowest).map(block).sum::<usize>();
+        blocks as f64 + self.head_flops(work) + (2 * full * work.tokens) as f64
+    }
+
+    fn head_flops(&self, work: Work) -> f64 {
+        (2 * self.hidden_size * self.vocab_size * work.rows) as f64
+    }
 }
 
-/// Operations of a backward pass down to layer `lowest`: those of the forward pass of these layers
-/// once for the gradient of activations (attention needs twice its own), the gradient of the head's
-/// input, and 2 for each token and number that `dense` weights hold.
-pub fn backward_flops(config: &Config, work: Work, lowest: usize, dense: usize) -> f64 {
-    let layers = config.layers.saturating_sub(lowest);
-    let layer =
-        2 * layer_weights(config) * work.tokens + 8 * config.heads * config.head_width * work.pairs;
-    (layers * layer) as f64
-        + (2 * config.width * config.vocabulary * work.rows) as f64
-        + (2 * dense * work.tokens) as f64
+impl Model {
+    /// What passes through it cost.
+    pub fn cost(&self) -> NetworkCost {
+        let config = self.config();
+        let blocks = self.network.blocks.iter().map(|block| block.cost(config.hidden_size));
+        NetworkCost {
+            blocks: blocks.collect(),
+            hidden_size: config.hidden_size,
+            vocab_size: config.vocab_size,
+        }
+    }
 }
 
 /// Seconds that work takes on this machine, taken from a model of the same sizes with two layers.
@@ -90,7 +110,7 @@ pub struct Rates {
     /// And backward, its inputs' gradient.
     backward: f64,
     /// And backward, with the gradients of the layer's weights.
-    dense: f64,
+    full: f64,
     /// A row of logits, forward, with its loss.
     row: f64,
     /// And with the gradient of its input.
@@ -103,61 +123,15 @@ const LAYERS: usize = 2;
 impl Rates {
     /// Times a few passes of `tokens` tokens in sequences of `length`, for about `budget` in all.
     pub fn measure(
-        config: &Config,
+        architecture: &dyn Architecture,
         storage: DType,
         device: &Device,
-        tokens: usize,
-        length: usize,
+        (tokens, length): (usize, usize),
         budget: Duration,
     ) -> Result<Self> {
-        let small = Config { layers: LAYERS.min(config.layers), ..config.clone() };
-        let layers = small.layers;
-        let model = create::filled(small, device, storage)?;
-        let length = length.min(config.max_positions).max(2);
-        let sequences = (tokens / length).max(1);
-        let starts: Vec<usize> = (0..=sequences).map(|i| i * length).collect();
-        let n = sequences * length;
-        let mut stream = Stream::new(0, "calibration");
-        let ids: Vec<u32> = (0..n).map(|_| stream.below(config.vocabulary) as u32).collect();
-        let flat = Tokens::sequences(ids, &starts);
-        let rows: Vec<usize> = (0..n - 1).collect();
-        let many = rows.len().min(n / 4).max(1);
-        let none = Adapter::default();
-        let on_last = adapter(&model, layers - 1)?;
-        let on_first = adapter(&model, 0)?;
-        let dense: BTreeSet<String> = model
-            .tensors()
-            .into_iter()
-            .map(|(name, _)| name)
-            .filter(|n| n.contains(".0.") && n.contains("proj"))
-            .collect();
-        let nothing = BTreeSet::new();
-
-        let forward = |rows: &[usize]| -> Result<()> {
-            model.nll(&flat, rows, &vec![0; rows.len()], &none).map(drop)
-        };
-        let backward =
-            |rows: &[usize], adapter: &Adapter, dense: &BTreeSet<String>| -> Result<()> {
-                let request = Request { adapter, dense, gradient_checkpointing: false };
-                model.gradients(&flat, rows, &vec![0; rows.len()], 1.0, &request).map(drop)
-            };
-        let few = &rows[..1];
-        let tiny = Tokens::one(vec![0, 0]);
-        let jobs: [&dyn Fn() -> Result<()>; 8] = [
-            &|| model.nll(&tiny, &[0], &[0], &none).map(drop),
-            &|| forward(few),
-            &|| forward(&rows[..many]),
-            &|| backward(few, &on_last, &nothing),
-            &|| backward(&rows[..many], &on_last, &nothing),
-            &|| backward(few, &on_first, &nothing),
-            &|| backward(few, &none, &dense),
-            &|| {
-                let request =
-                    Request { adapter: &on_first, dense: &nothing, gradient_checkpointing: false };
-                model.gradients(&tiny, &[0], &[0], 1.0, &request).map(drop)
-            },
-        ];
-        let mut seconds: [Vec<f64>; 8] = Default::default();
+        let bench = Bench::new(architecture, storage, device, (tokens, length))?;
+        let jobs = bench.jobs()?;
+        let mut seconds: [Vec<f64>; JOBS] = Default::default();
         let begun = Instant::now();
         for round in 0.. {
             for (job, seconds) in jobs.iter().zip(&mut seconds) {
@@ -172,41 +146,16 @@ impl Rates {
         }
         // The median: the first rounds meet cold caches, and what disturbs some of them disturbs
         // some steps of a run too.
-        let [
-            pass,
-            few_forward,
-            many_forward,
-            last_back,
-            last_many,
-            first_back,
-            dense_back,
-            tiny_back,
-        ] = seconds.map(|mut seconds| {
+        let median = |mut seconds: Vec<f64>| {
             seconds.sort_by(f64::total_cmp);
             seconds[seconds.len() / 2]
-        });
-        let (n, l, extra) = (n as f64, layers as f64, (many - 1).max(1) as f64);
-        let a_layer = (few_forward - pass).max(0.0) / n / l;
-        let fixed_backward = (tiny_back - pass).max(0.0) / l;
-        let below = if layers > 1 {
-            (first_back - last_back).max(0.0)
-        } else {
-            (first_back - few_forward).max(0.0)
         };
-        Ok(Self {
-            fixed: pass / l,
-            fixed_backward,
-            forward: a_layer,
-            backward: (below - fixed_backward).max(0.0) / n,
-            dense: ((dense_back - few_forward).max(0.0) / n / l).max(below / n),
-            row: (many_forward - few_forward).max(0.0) / extra,
-            row_backward: (last_many - last_back).max(0.0) / extra,
-        })
+        Ok(bench.rates(seconds.map(median)))
     }
 
     /// Seconds of a measurement: forward passes only, in so many batches.
-    pub fn forward_seconds(&self, config: &Config, work: Work, passes: usize) -> f64 {
-        let layers = config.layers as f64;
+    pub fn forward_seconds(&self, layers: usize, work: Work, passes: usize) -> f64 {
+        let layers = layers as f64;
         layers * (self.fixed * passes as f64 + work.tokens as f64 * self.forward)
             + work.rows as f64 * self.row
     }
@@ -215,28 +164,150 @@ impl Rates {
     /// layers are trained.
     pub fn step_seconds(
         &self,
-        config: &Config,
+        layers: usize,
         work: Work,
         passes: usize,
         lowest: usize,
-        dense: bool,
+        full: bool,
     ) -> f64 {
-        let above = config.layers.saturating_sub(lowest) as f64;
-        let backward = if dense { self.dense } else { self.backward };
-        passes as f64 * (self.fixed * config.layers as f64 + self.fixed_backward * above)
-            + work.tokens as f64 * (self.forward * config.layers as f64 + backward * above)
+        let above = layers.saturating_sub(lowest) as f64;
+        let backward = if full { self.full } else { self.backward };
+        passes as f64 * (self.fixed * layers as f64 + self.fixed_backward * above)
+            + work.tokens as f64 * (self.forward * layers as f64 + backward * above)
             + work.rows as f64 * self.row_backward
     }
 }
 
+/// Passes that are timed.
+const JOBS: usize = 8;
+
+/// A small model with the layers of a large one, and the passes that are timed on it.
+struct Bench {
+    model: Model,
+    flat: Tokens,
+    tiny: Tokens,
+    rows: Vec<usize>,
+    /// Rows of a pass with many.
+    many: usize,
+    none: Adapter,
+    on_last: Adapter,
+    on_first: Adapter,
+    /// The weights of the first layer.
+    full: BTreeSet<ParamId>,
+    nothing: BTreeSet<ParamId>,
+}
+
+type Job<'a> = Box<dyn Fn() -> Result<()> + 'a>;
+
+impl Bench {
+    fn new(
+        architecture: &dyn Architecture,
+        storage: DType,
+        device: &Device,
+        (tokens, length): (usize, usize),
+    ) -> Result<Self> {
+        let mut small = architecture.boxed();
+        let config = small.common_mut();
+        config.num_hidden_layers = config.num_hidden_layers.min(LAYERS);
+        let length = length.min(config.max_position_embeddings).max(2);
+        let vocab_size = config.vocab_size;
+        let model = create::filled(small, device, storage)?;
+        let sequences = (tokens / length).max(1);
+        let cu_seqlens: Vec<usize> = (0..=sequences).map(|i| i * length).collect();
+        let n = sequences * length;
+        let mut stream = Stream::new(0, "calibration");
+        let ids: Vec<u32> = (0..n).map(|_| stream.below(vocab_size) as u32).collect();
+        let rows: Vec<usize> = (0..n - 1).collect();
+        let first = model.linears().filter(|linear| linear.layer == 0);
+        let full = first.filter_map(|linear| model.weight(linear)).cloned().collect();
+        Ok(Self {
+            flat: Tokens::sequences(ids, &cu_seqlens),
+            tiny: Tokens::one(vec![0, 0]),
+            many: rows.len().min(n / 4).max(1),
+            rows,
+            none: Adapter::default(),
+            on_last: rank_one(&model, model.layers() - 1)?,
+            on_first: rank_one(&model, 0)?,
+            full,
+            nothing: BTreeSet::new(),
+            model,
+        })
+    }
+
+    fn forward(&self, tokens: &Tokens, rows: usize) -> Result<()> {
+        let rows = &self.rows[..rows];
+        self.model.nll(tokens, rows, &vec![0; rows.len()], &self.none).map(drop)
+    }
+
+    fn backward(
+        &self,
+        tokens: &Tokens,
+        rows: usize,
+        adapter: &Adapter,
+        full: &BTreeSet<ParamId>,
+    ) -> Result<()> {
+        let rows = &self.rows[..rows];
+        let request = GradRequest { adapter, full, gradient_checkpointing: false };
+        self.model.gradients(tokens, rows, &vec![0; rows.len()], 1.0, &request).map(drop)
+    }
+
+    fn jobs(&self) -> Result<[Job<'_>; JOBS]> {
+        let (flat, many, nothing) = (&self.flat, self.many, &self.nothing);
+        Ok([
+            Box::new(|| self.forward(&self.tiny, 1)),
+            Box::new(|| self.forward(flat, 1)),
+            Box::new(move || self.forward(flat, many)),
+            Box::new(|| self.backward(flat, 1, &self.on_last, nothing)),
+            Box::new(move || self.backward(flat, many, &self.on_last, nothing)),
+            Box::new(|| self.backward(flat, 1, &self.on_first, nothing)),
+            Box::new(|| self.backward(flat, 1, &self.none, &self.full)),
+            Box::new(|| self.backward(&self.tiny, 1, &self.on_first, nothing)),
+        ])
+    }
+
+    /// What the seconds of the jobs say.
+    fn rates(&self, seconds: [f64; JOBS]) -> Rates {
+        let [
+            pass,
+            few_forward,
+            many_forward,
+            last_back,
+            last_many,
+            first_back,
+            full_back,
+            tiny_back,
+        ] = seconds;
+        let layers = self.model.layers();
+        let (n, l) = (self.flat.ids.len() as f64, layers as f64);
+        let extra = (self.many - 1).max(1) as f64;
+        let a_layer = (few_forward - pass).max(0.0) / n / l;
+        let fixed_backward = (tiny_back - pass).max(0.0) / l;
+        let below = if layers > 1 {
+            (first_back - last_back).max(0.0)
+        } else {
+            (first_back - few_forward).max(0.0)
+        };
+        Rates {
+            fixed: pass / l,
+            fixed_backward,
+            forward: a_layer,
+            backward: (below - fixed_backward).max(0.0) / n,
+            full: ((full_back - few_forward).max(0.0) / n / l).max(below / n),
+            row: (many_forward - few_forward).max(0.0) / extra,
+            row_backward: (last_many - last_back).max(0.0) / extra,
+        }
+    }
+}
+
 /// Pairs of rank 1 on all targets of a layer.
-fn adapter(model: &Model, layer: usize) -> Result<Adapter> {
-    let pair = |role: Role| -> Result<((usize, Role), LoraPair)> {
-        let (out, inner) = model.target_shape(role);
+fn rank_one(model: &Model, layer: usize) -> Result<Adapter> {
+    let pair = |linear: &LinearId| -> Result<(LinearId, LoraPair)> {
         let zeros = |shape| Tensor::zeros(shape, model.factor_dtype(), model.device());
-        Ok(((layer, role), LoraPair { a: zeros((1, inner))?, b: zeros((out, 1))?, scale: 1.0 }))
+        let (a, b) = (zeros((1, linear.inner))?, zeros((linear.out, 1))?);
+        Ok((linear.clone(), LoraPair { a, b, scale: 1.0 }))
     };
-    Ok(Adapter::new(model.roles().into_iter().map(pair).collect::<Result<BTreeMap<_, _>>>()?))
+    let linears = model.linears().filter(|linear| linear.layer == layer);
+    Ok(Adapter::of_pairs(linears.map(pair).collect::<Result<BTreeMap<_, _>>>()?))
 }
 
 #[cfg(test)]
@@ -245,38 +316,38 @@ mod tests {
     use crate::model::testing;
 
     #[test]
-    fn operations_are_those_counted_by_hand() {
+    fn operations_are_those_counted_by_hand() -> Result<()> {
         // D 12, F 10, H 4, G 2, E 4, V 13, three layers: q 192, k and v 96 each, o 192, gate, up
         // and down 120 each.
-        let config = testing::config();
-        assert_eq!(layer_weights(&config), 192 + 2 * 96 + 192 + 3 * 120);
+        let model = testing::model(&testing::config(), DType::F32)?;
+        let cost = model.cost();
+        assert!(cost.blocks.iter().all(|b| b.weights == 192 + 2 * 96 + 192 + 3 * 120));
         let work = Work::of(&Tokens::sequences(vec![0; 5], &[0, 3, 5]), 2);
         assert_eq!(work, Work { tokens: 5, rows: 2, pairs: 6 + 3 });
         let layer = 2 * 936 * 5 + 4 * 16 * 9;
         let head = 2 * 12 * 13 * 2;
-        assert_eq!(forward_flops(&config, work), (3 * layer + head) as f64);
+        assert_eq!(cost.forward_flops(work), (3 * layer + head) as f64);
         let backward = 2 * 936 * 5 + 8 * 16 * 9;
-        assert_eq!(
-            backward_flops(&config, work, 1, 936),
-            (2 * backward + head + 2 * 936 * 5) as f64
-        );
-        assert_eq!(backward_flops(&config, work, 3, 0), head as f64);
+        assert_eq!(cost.backward_flops(work, 1, 936), (2 * backward + head + 2 * 936 * 5) as f64);
+        assert_eq!(cost.backward_flops(work, 3, 0), head as f64);
+        Ok(())
     }
 
     #[test]
     fn rates_grow_with_the_work() -> Result<()> {
-        let config = Config { max_positions: 1, ..testing::config() };
-        let rates = Rates::measure(&config, DType::F32, &Device::Cpu, 64, 8, Duration::ZERO)?;
+        let config = testing::with(|c| c.common.max_position_embeddings = 1);
+        let rates = Rates::measure(&config, DType::F32, &Device::Cpu, (64, 8), Duration::ZERO)?;
+        let layers = config.common.num_hidden_layers;
         let work = Work { tokens: 100, rows: 10, pairs: 100 };
         let twice = work.and(work);
-        assert!(rates.fixed > 0.0 && rates.forward_seconds(&config, work, 1) >= rates.fixed);
+        assert!(rates.fixed > 0.0 && rates.forward_seconds(layers, work, 1) >= rates.fixed);
         assert!(
-            rates.forward_seconds(&config, twice, 2)
-                >= 2.0 * rates.forward_seconds(&config, work, 1) * 0.999
+            rates.forward_seconds(layers, twice, 2)
+                >= 2.0 * rates.forward_seconds(layers, work, 1) * 0.999
         );
         assert!(
-            rates.step_seconds(&config, work, 1, 0, false)
-                >= rates.step_seconds(&config, work, 1, 2, false)
+            rates.step_seconds(layers, work, 1, 0, false)
+                >= rates.step_seconds(layers, work, 1, 2, false)
         );
         Ok(())
     }

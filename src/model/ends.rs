@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
-use super::config::Config;
+use super::arch::CommonConfig;
 use super::generation_keys::notes_of;
 use crate::bail_data;
 use crate::error::Error;
@@ -29,7 +29,7 @@ pub(super) fn of_folder(
     folder: &ModelFolder,
     json: &Value,
     tokenizer: &Tokenizer,
-    config: &mut Config,
+    config: &mut CommonConfig,
     notes: &mut Vec<String>,
 ) -> Result<()> {
     let path = folder.others.iter().find(|path| path.file_name().is_some_and(|name| name == FILE));
@@ -46,33 +46,37 @@ pub(super) fn of_folder(
             .hint("without it, config.json says how texts end")
     })?;
     notes.extend(notes_of(FILE, own.iter().map(|(key, value)| (key.as_str(), value)), true));
-    let (ends, beyond) = ids(own.get("eos_token_id").unwrap_or(&Value::Null), config.vocabulary)
+    let (ends, beyond) = ids(own.get("eos_token_id").unwrap_or(&Value::Null), config.vocab_size)
         .with_context(|| format!("`{shown}`"))?;
     if !beyond.is_empty() {
         notes.push(format!(
             "{FILE}: `eos_token_id` {} is no token of the vocabulary of {}, so no text ends there",
             beyond.join(", "),
-            config.vocabulary
+            config.vocab_size
         ));
     }
-    let before = std::mem::replace(&mut config.eos, ends);
+    let before = std::mem::replace(&mut config.eos_token_ids, ends);
     within(FILE, tokenizer, config, &before, notes);
     Ok(())
 }
 
 /// Adds the end tokens of a GGUF file beside the one of its config.
-pub(super) fn of_gguf(gguf: &Gguf, config: &mut Config, notes: &mut Vec<String>) -> Result<()> {
+pub(super) fn of_gguf(
+    gguf: &Gguf,
+    config: &mut CommonConfig,
+    notes: &mut Vec<String>,
+) -> Result<()> {
     for key in GGUF_KEYS {
         match gguf
             .optional(key, source::Value::as_u64)?
-            .map(|id| u32::try_from(id).ok().filter(|id| (*id as usize) < config.vocabulary))
+            .map(|id| u32::try_from(id).ok().filter(|id| (*id as usize) < config.vocab_size))
         {
             None => {}
-            Some(Some(id)) if config.eos.contains(&id) => {}
-            Some(Some(id)) => config.eos.push(id),
+            Some(Some(id)) if config.eos_token_ids.contains(&id) => {}
+            Some(Some(id)) => config.eos_token_ids.push(id),
             Some(None) => notes.push(format!(
                 "`{key}` is no token of the vocabulary of {}, so no text ends there",
-                config.vocabulary
+                config.vocab_size
             )),
         }
     }
@@ -111,7 +115,7 @@ fn ids(value: &Value, size: usize) -> Result<(Vec<u32>, Vec<String>)> {
 fn within(
     file: &str,
     tokenizer: &Tokenizer,
-    config: &Config,
+    config: &CommonConfig,
     before: &[u32],
     notes: &mut Vec<String>,
 ) {
@@ -119,7 +123,7 @@ fn within(
         .iter()
         .copied()
         .chain(tokenizer.eos())
-        .filter(|id| !config.eos.contains(id))
+        .filter(|id| !config.eos_token_ids.contains(id))
         .collect();
     left.sort_unstable();
     left.dedup();
@@ -132,10 +136,10 @@ fn within(
     if left.is_empty() {
         return;
     }
-    let which = if config.eos.is_empty() {
+    let which = if config.eos_token_ids.is_empty() {
         "at no token".to_owned()
     } else {
-        format!("at {}", named(&config.eos))
+        format!("at {}", named(&config.eos_token_ids))
     };
     let left = named(&left);
     notes.push(format!(

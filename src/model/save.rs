@@ -9,9 +9,8 @@ use rayon::prelude::*;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::Model;
 use super::load::Extras;
-use super::merge::WeightUpdate;
+use super::{Model, ParamId};
 use crate::ops::cpu::simd::View;
 use crate::ops::linear::UnmergedDelta;
 use crate::source::Tokenizer;
@@ -106,30 +105,12 @@ fn write_weights(folder: &Path, tensors: Vec<(String, Tensor)>, most: usize) -> 
 }
 
 impl Model {
-    /// All tensors by their published names; where something lies beside a weight, their sum in the
-    /// factors' type.
-    pub fn summed(&self) -> Result<Vec<(String, Tensor)>> {
-        let unmerged: BTreeMap<String, &UnmergedDelta> = self
-            .unmerged()
-            .into_iter()
-            .map(|(module, beside)| (format!("{module}.weight"), beside))
-            .collect();
-        let of = |(name, own): (String, &Tensor)| {
-            let Some(beside) = unmerged.get(&name) else { return Ok((name, own.clone())) };
-            let sum = own.to_dtype(self.factor_dtype())?.copy()?;
-            match beside {
-                UnmergedDelta::Factors(pair) => WeightUpdate::Product(pair, 1.0),
-                UnmergedDelta::Sum(sum) => WeightUpdate::Delta(sum),
-            }
-            .apply(&sum)?;
-            Ok((name, sum))
-        };
-        self.tensors().into_iter().map(of).collect()
-    }
-
-    /// As they are stored on disk: everything in the storage type.
+    /// As they are stored on disk, by published name: everything in the storage type.
     fn stored(&self) -> Result<Vec<(String, Tensor)>> {
-        self.summed()?.into_iter().map(|(name, t)| Ok((name, t.to_dtype(self.storage)?))).collect()
+        let one = |(id, tensor): (ParamId, Tensor)| {
+            Ok((id.name.clone(), id.relaid(tensor)?.to_dtype(self.storage)?))
+        };
+        self.summed()?.into_iter().map(one).collect()
     }
 
     /// SHA-256 over names, shapes and the SHA-256 of all tensors' numbers, in the order of the
@@ -140,16 +121,15 @@ impl Model {
 
     /// That digest, with that of each tensor.
     pub fn digests(&self) -> Result<Digests> {
-        let mut tensors = self.tensors();
-        for (module, beside) in self.unmerged() {
-            match beside {
+        let mut tensors: Vec<(String, &Tensor)> =
+            self.params().map(|(id, tensor)| (id.name.clone(), tensor)).collect();
+        for (linear, unmerged) in self.params.all_unmerged() {
+            let name = |part: &str| format!("{}.stacked_{part}", linear.name);
+            match unmerged {
                 UnmergedDelta::Factors(pair) => {
-                    tensors.extend([
-                        (format!("{module}.stacked_a"), &pair.a),
-                        (format!("{module}.stacked_b"), &pair.b),
-                    ]);
+                    tensors.extend([(name("a"), &pair.a), (name("b"), &pair.b)]);
                 }
-                UnmergedDelta::Sum(sum) => tensors.push((format!("{module}.stacked_sum"), sum)),
+                UnmergedDelta::Sum(sum) => tensors.push((name("sum"), sum)),
             }
         }
         let parts = tensors

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
-use super::config::Config;
-use super::names;
+use super::arch::{self, Architecture, Family, HEAD};
+use super::params::ParamKind;
 use crate::bail_data;
 use crate::error::Error;
 use crate::source::{self, ModelFolder, Safetensors, TensorSource, unread};
@@ -24,7 +24,11 @@ const ADAPTER: &str = "adapter_config.json";
 /// The weights of a folder. Errors (class data): those of [`Safetensors::open`]; a tensor of the
 /// model that the index names and no file has, or that another file has with other numbers. Others
 /// that no file has are told in `notes`.
-pub fn open(folder: &ModelFolder, config: &Config, notes: &mut Vec<String>) -> Result<Safetensors> {
+pub fn open(
+    folder: &ModelFolder,
+    architecture: &dyn Architecture,
+    notes: &mut Vec<String>,
+) -> Result<Safetensors> {
     if folder.root.join(ADAPTER).is_file() {
         let error = Error::data(format!(
             "the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter \
@@ -39,12 +43,12 @@ pub fn open(folder: &ModelFolder, config: &Config, notes: &mut Vec<String>) -> R
     }
     let source = Safetensors::open(&folder.weights)?;
     let index = source::weight_map(folder)?;
-    let wanted = wanted(config);
+    let wanted = Wanted::of(architecture)?;
+    let tied = architecture.common().tie_word_embeddings;
     // Of a tied pair one will do.
     let needed = |name: &str| {
-        let name = published(name, &wanted);
-        wanted.contains(&name)
-            && !(config.tied && [names::EMBEDDING, names::HEAD].contains(&name.as_str()))
+        let name = wanted.published(name);
+        wanted.has(&name) && !(tied && [&wanted.embedding, HEAD].contains(&name.as_str()))
     };
     let (absent, spare): (Vec<_>, Vec<_>) = index
         .iter()
@@ -82,9 +86,41 @@ pub fn open(folder: &ModelFolder, config: &Config, notes: &mut Vec<String>) -> R
     Ok(source)
 }
 
-/// The published names that a model of this config may have.
-fn wanted(config: &Config) -> BTreeSet<String> {
-    config.tensors().into_iter().map(|(name, _)| name).chain([names::HEAD.to_owned()]).collect()
+/// The published names that a model may have.
+struct Wanted {
+    names: BTreeSet<String>,
+    embedding: String,
+    family: &'static Family,
+    layers: usize,
+}
+
+impl Wanted {
+    fn of(architecture: &dyn Architecture) -> Result<Self> {
+        let params = arch::params(architecture)?;
+        let names = params.ids().map(|id| id.name.clone()).chain([HEAD.to_owned()]).collect();
+        let embedding = params.ids().find(|id| matches!(id.kind, ParamKind::Embedding));
+        Ok(Self {
+            names,
+            embedding: embedding.map(|id| id.name.clone()).unwrap_or_default(),
+            family: &architecture.entry().family,
+            layers: architecture.common().num_hidden_layers,
+        })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// The name that transformers reads a stored tensor under: with the base model's prefix put
+    /// before or taken away where that gives a name that the model has.
+    fn published(&self, own: &str) -> String {
+        let prefix = self.family.base_model_prefix;
+        if let Some(name) = own.strip_prefix(prefix).filter(|name| self.has(name)) {
+            return name.to_owned();
+        }
+        let longer = format!("{prefix}{own}");
+        if self.has(&longer) { longer } else { own.to_owned() }
+    }
 }
 
 impl Stored {
@@ -93,32 +129,39 @@ impl Stored {
     ///
     /// Errors (class data): two tensors of one name, names that transformers does not know,
     /// quantised weights.
-    pub fn new(source: Safetensors, config: &mut Config, notes: &mut Vec<String>) -> Result<Self> {
-        let wanted = wanted(config);
+    pub fn new(
+        source: Safetensors,
+        architecture: &mut dyn Architecture,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        let wanted = Wanted::of(architecture)?;
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         for own in source.names() {
-            let name = published(own, &wanted);
+            let name = wanted.published(own);
             if let Some(other) = found.insert(name.clone(), own.to_owned()) {
                 bail_data!("the weights have `{other}` and `{own}`, which are both `{name}`");
             }
         }
         let mut stored = Self { source, names: found };
         stored.known_prefix(&wanted)?;
-        stored.pass_over(config.layers, &wanted, notes)?;
-        stored.settle_head(config, notes)?;
+        stored.pass_over(&wanted, notes)?;
+        let tied = &mut architecture.common_mut().tie_word_embeddings;
+        if *tied {
+            *tied = stored.settle_head(&wanted.embedding, notes)?;
+        }
         stored.types(&wanted, notes)?;
         Ok(stored)
     }
 
     /// Errors where no name is known: transformers would begin with random numbers.
-    fn known_prefix(&self, wanted: &BTreeSet<String>) -> Result<()> {
-        if self.names.keys().any(|name| wanted.contains(name)) {
+    fn known_prefix(&self, wanted: &Wanted) -> Result<()> {
+        if self.names.keys().any(|name| wanted.has(name)) {
             return Ok(());
         }
         let prefix = self
             .names
             .keys()
-            .find_map(|name| wanted.iter().find_map(|w| name.strip_suffix(w.as_str())));
+            .find_map(|name| wanted.names.iter().find_map(|w| name.strip_suffix(w.as_str())));
         let Some(prefix) = prefix else { return Ok(()) };
         let error = Error::data(format!(
             "the names of the weights begin with `{prefix}`, which transformers does not know: it \
@@ -128,63 +171,54 @@ impl Stored {
     }
 
     /// Leaves out what changes no numbers, and says so.
-    fn pass_over(
-        &mut self,
-        layers: usize,
-        wanted: &BTreeSet<String>,
-        notes: &mut Vec<String>,
-    ) -> Result<()> {
+    fn pass_over(&mut self, wanted: &Wanted, notes: &mut Vec<String>) -> Result<()> {
         let mut extra: BTreeMap<Extra, Vec<String>> = BTreeMap::new();
-        for (name, own) in self.names.iter().filter(|(name, _)| !wanted.contains(*name)) {
+        for (name, own) in self.names.iter().filter(|(name, _)| !wanted.has(name)) {
             if let Some(method) = quantised(name) {
                 let error = Error::data(format!(
                     "the weights are quantised ({method}): they have a tensor `{own}`"
                 ));
                 return Err(error.hint("give the unquantised model, or a GGUF file").into());
             }
-            if let Some(kind) = Extra::of(name, layers) {
+            if let Some(kind) = Extra::of(name, wanted) {
                 extra.entry(kind).or_default().push(name.clone());
             }
         }
         for (kind, names) in extra {
-            notes.extend(kind.note(&names, layers));
+            notes.extend(kind.note(&names, wanted));
             names.iter().for_each(|name| drop(self.names.remove(name)));
         }
         Ok(())
     }
 
     /// Of a tied pair the file may hold one under either name, or two; different ones are not tied,
-    /// as transformers has it.
-    fn settle_head(&mut self, config: &mut Config, notes: &mut Vec<String>) -> Result<()> {
-        if !config.tied {
-            return Ok(());
-        }
-        match (self.names.get(names::EMBEDDING), self.names.get(names::HEAD)) {
+    /// as transformers has it. Whether they are.
+    fn settle_head(&mut self, tied: &str, notes: &mut Vec<String>) -> Result<bool> {
+        match (self.names.get(tied), self.names.get(HEAD)) {
             (Some(embedding), Some(head)) if self.source.same(embedding, head)? => {
-                drop(self.names.remove(names::HEAD))
+                drop(self.names.remove(HEAD))
             }
             (Some(_), Some(head)) => {
                 notes.push(format!(
                     "`tie_word_embeddings` is true, but `{head}` is another matrix than the \
                      embedding: the model has it as a head of its own, as in transformers"
                 ));
-                config.tied = false;
+                return Ok(false);
             }
             (None, Some(head)) => {
                 notes.push(format!("the embedding is read from `{head}`, to which it is tied"));
-                let head = self.names.remove(names::HEAD);
-                self.names.extend(head.map(|own| (names::EMBEDDING.to_owned(), own)));
+                let head = self.names.remove(HEAD);
+                self.names.extend(head.map(|own| (tied.to_owned(), own)));
             }
             (_, None) => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Errors where weights are no floats; a note where they are floats of 8 bits.
-    fn types(&self, wanted: &BTreeSet<String>, notes: &mut Vec<String>) -> Result<()> {
+    fn types(&self, wanted: &Wanted, notes: &mut Vec<String>) -> Result<()> {
         let mut short: BTreeMap<String, usize> = BTreeMap::new();
-        for own in self.names.iter().filter(|(name, _)| wanted.contains(*name)).map(|(_, own)| own)
-        {
+        for own in self.names.iter().filter(|(name, _)| wanted.has(name)).map(|(_, own)| own) {
             match self.source.dtype_name(own).as_deref() {
                 Some("F64" | "F32" | "F16" | "BF16") | None => {}
                 Some(kind @ ("F8_E4M3" | "F8_E5M2")) => {
@@ -201,16 +235,6 @@ impl Stored {
         }
         Ok(())
     }
-}
-
-/// The name that transformers reads a stored tensor under: with the prefix `model.` put before or
-/// taken away where that gives a name that the model has.
-fn published(own: &str, wanted: &BTreeSet<String>) -> String {
-    if let Some(name) = own.strip_prefix("model.").filter(|name| wanted.contains(*name)) {
-        return name.to_owned();
-    }
-    let longer = format!("model.{own}");
-    if wanted.contains(&longer) { longer } else { own.to_owned() }
 }
 
 /// The method whose weights have such a tensor.
@@ -233,8 +257,8 @@ fn quantised(name: &str) -> Option<&'static str> {
 /// What a file may hold though the model computes without it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Extra {
-    /// Frequencies that are computed.
-    Frequencies,
+    /// What the architecture computes by itself.
+    Buffers,
     /// Layers beyond those of the config.
     Layers,
     /// Scales of a key-value cache in 8 bits.
@@ -244,33 +268,33 @@ enum Extra {
 }
 
 impl Extra {
-    fn of(name: &str, layers: usize) -> Option<Self> {
+    fn of(name: &str, wanted: &Wanted) -> Option<Self> {
         let last = name.rsplit('.').next().unwrap_or_default();
         let head = ["v_head.", "score.", "classifier.", "value_head.", "reward_head.", "mtp."];
         match last {
-            _ if name.contains("rotary_emb.")
-                && matches!(last, "inv_freq" | "cos_cached" | "sin_cached") =>
-            {
-                Some(Self::Frequencies)
-            }
+            _ if (wanted.family.buffer)(name) => Some(Self::Buffers),
             "k_scale" | "v_scale" | "q_scale" | "kv_scale" | "output_scale" => {
                 Some(Self::CacheScales)
             }
-            _ if names::layer_of(name).is_some_and(|layer| layer >= layers) => Some(Self::Layers),
+            _ if wanted.family.layer_of(name).is_some_and(|layer| layer >= wanted.layers) => {
+                Some(Self::Layers)
+            }
             _ if head.iter().any(|head| name.starts_with(head)) => Some(Self::Heads),
             _ => None,
         }
     }
 
-    fn note(self, names: &[String], layers: usize) -> Option<String> {
+    fn note(self, names: &[String], wanted: &Wanted) -> Option<String> {
         let (first, count) = (names.first()?, names.len());
         Some(match self {
-            Self::Frequencies => return None,
+            Self::Buffers => return None,
             Self::Layers => {
-                let held = names.iter().filter_map(|name| names::layer_of(name)).max()? + 1;
+                let of = |name: &String| wanted.family.layer_of(name);
+                let held = names.iter().filter_map(of).max()? + 1;
                 format!(
-                    "the weights have {held} layers, the config asks for the first {layers} of \
-                     them: the others are passed over"
+                    "the weights have {held} layers, the config asks for the first {} of them: the \
+                     others are passed over",
+                    wanted.layers
                 )
             }
             Self::CacheScales => {
@@ -310,10 +334,7 @@ mod tests {
 
     #[test]
     fn prefixes_are_put_and_taken_as_transformers_does() {
-        let wanted: BTreeSet<String> =
-            ["model.norm.weight", "model.layers.0.mlp.up_proj.weight", "lm_head.weight"]
-                .map(String::from)
-                .into();
+        let wanted = Wanted::of(&crate::model::testing::config()).unwrap();
         for (own, want) in [
             ("model.norm.weight", "model.norm.weight"),
             ("norm.weight", "model.norm.weight"),
@@ -324,23 +345,24 @@ mod tests {
             ("module.model.norm.weight", "module.model.norm.weight"),
             ("language_model.norm.weight", "language_model.norm.weight"),
         ] {
-            assert_eq!(published(own, &wanted), want);
+            assert_eq!(wanted.published(own), want);
         }
     }
 
     #[test]
     fn what_changes_numbers_is_no_extra() {
+        let wanted = Wanted::of(&crate::model::testing::config()).unwrap();
         for (name, extra) in [
             ("model.layers.0.self_attn.rotary_emb.inv_freq", true),
             ("model.layers.0.self_attn.k_proj.k_scale", true),
-            ("model.layers.2.mlp.up_proj.weight", true),
+            ("model.layers.3.mlp.up_proj.weight", true),
             ("score.weight", true),
             ("model.layers.0.mlp.up_proj.bias", false),
             ("model.layers.0.self_attn.q_proj.lora_A.weight", false),
             ("model.layers.1.self_attn.q_norm.weight", false),
             ("lm_head.bias", false),
         ] {
-            assert_eq!(Extra::of(name, 2).is_some(), extra, "{name}");
+            assert_eq!(Extra::of(name, &wanted).is_some(), extra, "{name}");
         }
         assert_eq!(quantised("model.layers.0.mlp.up_proj.qweight"), Some("GPTQ or AWQ"));
         assert_eq!(

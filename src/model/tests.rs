@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, ensure};
 use candle_core::{D, DType, Device, Tensor, Var};
 
-use super::block::NormKind;
-use super::config::{Config, RopeScaling};
-use super::rope::{Longrope, Yarn};
-use super::testing::{adapter, config, model, weights};
-use super::{Adapter, MergeMode, Model, Request, Role, Tokens, names};
+use super::arch::llama::Config;
+use super::nn::rope_scaling::{Longrope, RopeScaling, Yarn};
+use super::testing::{adapter, config, model, weights, with};
+use super::{Adapter, GradRequest, LinearId, MergeMode, Model, ParamId, Tokens};
 use crate::ops::activation::Activation;
 use crate::ops::attention::Segment;
 use crate::ops::linear::UnmergedDelta;
@@ -22,11 +21,14 @@ fn batch() -> (Tokens, Vec<usize>, Vec<u32>) {
     (Tokens::sequences(ids, &[0, 5, 9]), rows, targets)
 }
 
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
 /// The network written once more with candle's differentiable ops alone.
 struct Oracle<'a> {
     config: &'a Config,
     vars: BTreeMap<String, Var>,
-    pairs: BTreeMap<(usize, Role), (Var, Var, f64)>,
+    pairs: BTreeMap<String, (Var, Var, f64)>,
 }
 
 impl Oracle<'_> {
@@ -36,26 +38,17 @@ impl Oracle<'_> {
 
     fn norm(&self, x: &Tensor, name: &str) -> candle_core::Result<Tensor> {
         let w = self.var(&format!("{name}.weight"));
-        let x = match self.config.norm {
-            NormKind::Rms => x.clone(),
-            NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
-        };
-        let y = x
-            .broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + self.config.eps)?.sqrt()?)?
-            .broadcast_mul(w)?;
-        match self.config.norm {
-            NormKind::Rms => Ok(y),
-            NormKind::Layer => y.broadcast_add(self.var(&format!("{name}.bias"))),
-        }
+        let square = (x.sqr()?.mean_keepdim(D::Minus1)? + self.config.rms_norm_eps)?;
+        x.broadcast_div(&square.sqrt()?)?.broadcast_mul(w)
     }
 
-    fn linear(&self, x: &Tensor, layer: usize, role: Role) -> candle_core::Result<Tensor> {
-        let name = names::in_layer(layer, role.path());
+    fn linear(&self, x: &Tensor, layer: usize, path: &str) -> candle_core::Result<Tensor> {
+        let name = format!("model.layers.{layer}.{path}");
         let mut y = x.matmul(&self.var(&format!("{name}.weight")).t()?)?;
-        if self.config.has_bias(role) {
-            y = y.broadcast_add(self.var(&format!("{name}.bias")))?;
+        if let Some(bias) = self.vars.get(&format!("{name}.bias")) {
+            y = y.broadcast_add(bias.as_tensor())?;
         }
-        if let Some((a, b, scale)) = self.pairs.get(&(layer, role)) {
+        if let Some((a, b, scale)) = self.pairs.get(&name) {
             y = (y + (x.matmul(&a.t()?)?.matmul(&b.t()?)? * *scale)?)?;
         }
         Ok(y)
@@ -63,7 +56,7 @@ impl Oracle<'_> {
 
     fn rotate(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let (n, _, e) = x.dims3()?;
-        let frequencies = self.config.frequencies(n);
+        let frequencies = self.config.rope_scaling.inv_freq(self.config.rope_theta, e, n);
         let angle: Vec<f64> =
             (0..n).flat_map(|p| frequencies.iter().map(move |f| p as f64 * f)).collect();
         let angle = Tensor::from_vec(angle, (n, 1, e / 2), &Device::Cpu)?;
@@ -77,26 +70,27 @@ impl Oracle<'_> {
 
     fn attention(&self, x: &Tensor, layer: usize) -> candle_core::Result<Tensor> {
         let c = self.config;
-        let (n, e) = (x.dim(0)?, c.head_width);
-        let mut q = self.linear(x, layer, Role::Q)?.reshape((n, c.heads, e))?;
-        let mut k = self.linear(x, layer, Role::K)?.reshape((n, c.groups, e))?;
-        let v = self.linear(x, layer, Role::V)?.reshape((n, c.groups, e))?;
-        if c.head_norms {
-            q = self.norm(&q, &names::in_layer(layer, "self_attn.q_norm"))?;
-            k = self.norm(&k, &names::in_layer(layer, "self_attn.k_norm"))?;
+        let (n, e) = (x.dim(0)?, c.head_dim);
+        let (heads, groups) = (c.num_attention_heads, c.num_key_value_heads);
+        let mut q = self.linear(x, layer, "self_attn.q_proj")?.reshape((n, heads, e))?;
+        let mut k = self.linear(x, layer, "self_attn.k_proj")?.reshape((n, groups, e))?;
+        let v = self.linear(x, layer, "self_attn.v_proj")?.reshape((n, groups, e))?;
+        if c.qk_norm {
+            q = self.norm(&q, &format!("model.layers.{layer}.self_attn.q_norm"))?;
+            k = self.norm(&k, &format!("model.layers.{layer}.self_attn.k_norm"))?;
         }
         let repeat = |t: Tensor| {
             t.unsqueeze(2)?
-                .repeat((1, 1, c.heads / c.groups, 1))?
-                .reshape((n, c.heads, e))?
+                .repeat((1, 1, heads / groups, 1))?
+                .reshape((n, heads, e))?
                 .transpose(0, 1)?
                 .contiguous()
         };
         let q = self.rotate(&q)?.transpose(0, 1)?.contiguous()?;
         let (k, v) = (repeat(self.rotate(&k)?)?, repeat(v)?);
-        let far = |i: usize, j: usize| c.window(layer).is_some_and(|window| i - j >= window);
-        let hidden =
-            |i: usize, j: usize| if c.causal && (j > i || far(i, j)) { -1e30 } else { 0.0 };
+        let window = c.windows.get(layer).copied().flatten();
+        let far = |i: usize, j: usize| window.is_some_and(|window| i - j >= window);
+        let hidden = |i: usize, j: usize| if j > i || far(i, j) { -1e30 } else { 0.0 };
         let bias: Vec<f64> = (0..n).flat_map(|i| (0..n).map(move |j| hidden(i, j))).collect();
         let z = (q.matmul(&k.t()?)? / (e as f64).sqrt())?.broadcast_add(&Tensor::from_vec(
             bias,
@@ -105,11 +99,12 @@ impl Oracle<'_> {
         )?)?;
         let e_z = z.broadcast_sub(&z.max_keepdim(D::Minus1)?.detach())?.exp()?;
         let o = e_z.broadcast_div(&e_z.sum_keepdim(D::Minus1)?)?.matmul(&v)?;
-        self.linear(&o.transpose(0, 1)?.contiguous()?.reshape((n, c.heads * e))?, layer, Role::O)
+        let o = o.transpose(0, 1)?.contiguous()?.reshape((n, heads * e))?;
+        self.linear(&o, layer, "self_attn.o_proj")
     }
 
     fn activate(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        match self.config.activation {
+        match self.config.hidden_act {
             Activation::Silu => x / (x.neg()?.exp()? + 1.0)?,
             Activation::Relu => x.relu(),
             // candle's own gradient of gelu_erf is good to 1e-6 only.
@@ -119,17 +114,16 @@ impl Oracle<'_> {
 
     /// The last block's output of one sequence.
     fn hidden(&self, ids: &[u32]) -> candle_core::Result<Tensor> {
-        let mut x = self.var(names::EMBEDDING).index_select(&Tensor::new(ids, &Device::Cpu)?, 0)?;
-        for layer in 0..self.config.layers {
-            let n1 = self.norm(&x, &names::in_layer(layer, "input_layernorm"))?;
+        let mut x = self.var(EMBEDDING).index_select(&Tensor::new(ids, &Device::Cpu)?, 0)?;
+        for layer in 0..self.config.common.num_hidden_layers {
+            let norm =
+                |x: &Tensor, name: &str| self.norm(x, &format!("model.layers.{layer}.{name}"));
+            let n1 = norm(&x, "input_layernorm")?;
             x = (&x + self.attention(&n1, layer)?)?;
-            let n2 = self.norm(&x, &names::in_layer(layer, "post_attention_layernorm"))?;
-            let up = self.linear(&n2, layer, Role::Up)?;
-            let h = match self.config.gated {
-                true => (self.activate(&self.linear(&n2, layer, Role::Gate)?)? * up)?,
-                false => self.activate(&up)?,
-            };
-            x = (&x + self.linear(&h, layer, Role::Down)?)?;
+            let n2 = norm(&x, "post_attention_layernorm")?;
+            let up = self.linear(&n2, layer, "mlp.up_proj")?;
+            let h = (self.activate(&self.linear(&n2, layer, "mlp.gate_proj")?)? * up)?;
+            x = (&x + self.linear(&h, layer, "mlp.down_proj")?)?;
         }
         Ok(x)
     }
@@ -149,9 +143,9 @@ impl Oracle<'_> {
         let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
         let h = self.norm(
             &Tensor::cat(&parts, 0)?.index_select(&Tensor::new(index, &Device::Cpu)?, 0)?,
-            names::NORM,
+            "model.norm",
         )?;
-        let head = self.var(if self.config.tied { names::EMBEDDING } else { names::HEAD });
+        let head = self.var(if self.config.common.tie_word_embeddings { EMBEDDING } else { HEAD });
         let z = h.matmul(&head.t()?)?;
         let lse = z.exp()?.sum_keepdim(1)?.log()?;
         (lse - z.gather(&Tensor::new(targets, &Device::Cpu)?.unsqueeze(1)?, 1)?)?.sum_all()?
@@ -168,7 +162,11 @@ fn oracle<'a>(config: &'a Config, adapter: &Adapter) -> Result<Oracle<'a>> {
     let pair = |p: &crate::ops::linear::LoraPair| -> Result<_> {
         Ok((Var::from_tensor(&p.a)?, Var::from_tensor(&p.b)?, p.scale))
     };
-    let pairs = adapter.pairs().iter().map(|(k, p)| Ok((*k, pair(p)?))).collect::<Result<_>>()?;
+    let pairs = adapter
+        .pairs()
+        .iter()
+        .map(|(linear, p)| Ok((linear.name.clone(), pair(p)?)))
+        .collect::<Result<_>>()?;
     Ok(Oracle { config, vars, pairs })
 }
 
@@ -184,43 +182,23 @@ fn close(name: &str, got: &Tensor, want: &Tensor, bound: f64) -> Result<()> {
 }
 
 fn variants() -> Vec<(&'static str, Config)> {
-    let base = config();
     let yarn =
         Yarn { factor: 4.0, original: 3.0, attention: 1.2, fast: 32.0, slow: 1.0, truncate: true };
     let longrope =
         Longrope { short: vec![1.0, 2.0], long: vec![3.0, 5.0], original: 4.0, attention: 1.1 };
+    let windows = vec![Some(3), None, Some(2)];
     vec![
-        ("llama", base.clone()),
-        ("tied", Config { tied: true, ..base.clone() }),
-        ("qwen2", Config { model_type: "qwen2".into(), qkv_bias: true, ..base.clone() }),
-        ("qwen3", Config { model_type: "qwen3".into(), head_norms: true, ..base.clone() }),
-        (
-            "windows in some layers",
-            Config { windows: vec![Some(3), None, Some(2)], ..base.clone() },
-        ),
-        ("yarn", Config { rope_scaling: RopeScaling::Yarn(yarn), ..base.clone() }),
-        (
-            "dynamic",
-            Config {
-                rope_scaling: RopeScaling::Dynamic { factor: 2.0, original: 4 },
-                ..base.clone()
-            },
-        ),
-        ("longrope", Config { rope_scaling: RopeScaling::Longrope(longrope), ..base.clone() }),
-        ("all biases", Config { qkv_bias: true, o_bias: true, ff_bias: true, ..base.clone() }),
-        (
-            "encoder parts",
-            Config {
-                norm: NormKind::Layer,
-                activation: Activation::Gelu,
-                gated: false,
-                causal: false,
-                qkv_bias: true,
-                o_bias: true,
-                ff_bias: true,
-                ..base
-            },
-        ),
+        ("llama", config()),
+        ("tied", with(|c| c.common.tie_word_embeddings = true)),
+        ("biases of q, k and v", with(|c| c.qkv_bias = true)),
+        ("q and k norms", with(|c| c.qk_norm = true)),
+        ("windows in some layers", with(|c| c.windows = windows)),
+        ("yarn", with(|c| c.rope_scaling = RopeScaling::Yarn(yarn))),
+        ("dynamic", with(|c| c.rope_scaling = RopeScaling::Dynamic { factor: 2.0, original: 4 })),
+        ("longrope", with(|c| c.rope_scaling = RopeScaling::Longrope(longrope))),
+        ("all biases", with(|c| (c.qkv_bias, c.o_bias, c.mlp_bias) = (true, true, true))),
+        ("relu", with(|c| c.hidden_act = Activation::Relu)),
+        ("gelu", with(|c| c.hidden_act = Activation::Gelu)),
     ]
 }
 
@@ -234,23 +212,24 @@ fn all_gradients_agree_with_autograd() -> Result<()> {
         let weight = 1.0 / rows.len() as f64;
         let truth = oracle.loss(&tokens.ids, &[0, 5, 9], &rows, &targets, weight)?;
         let store = truth.backward()?;
-        let dense: BTreeSet<String> = oracle.vars.keys().cloned().collect();
+        let full: BTreeSet<ParamId> = model.params().map(|(id, _)| id.clone()).collect();
         let (nll, g) = model.gradients(
             &tokens,
             &rows,
             &targets,
             weight,
-            &Request { adapter: &adapter, dense: &dense, gradient_checkpointing: false },
+            &GradRequest { adapter: &adapter, full: &full, gradient_checkpointing: false },
         )?;
         let loss = nll.iter().sum::<f64>() * weight;
         ensure!((loss - truth.to_scalar::<f64>()?).abs() < 1e-10, "{variant}: loss {loss}");
         ensure!(
-            g.dense.len() == dense.len(),
+            g.full.len() == full.len(),
             "{variant}: {} dense gradients, not {}",
-            g.dense.len(),
-            dense.len()
+            g.full.len(),
+            full.len()
         );
-        for (name, gradient) in &g.dense {
+        for (id, gradient) in &g.full {
+            let name = &id.name;
             let want = store
                 .get(oracle.vars[name].as_tensor())
                 .ok_or_else(|| anyhow::anyhow!("{name} has no gradient"))?;
@@ -258,7 +237,7 @@ fn all_gradients_agree_with_autograd() -> Result<()> {
         }
         ensure!(g.pairs.len() == oracle.pairs.len());
         for (key, (da, db)) in &g.pairs {
-            let (a, b, _) = &oracle.pairs[key];
+            let (a, b, _) = &oracle.pairs[&key.name];
             for (part, gradient, var) in [("A", da, a), ("B", db, b)] {
                 let want = store
                     .get(var.as_tensor())
@@ -289,10 +268,10 @@ fn every_choice_of_layers_trains_exactly_its_factors() -> Result<()> {
                     &rows,
                     &targets,
                     1.0,
-                    &Request { adapter: &adapter, dense: &none, gradient_checkpointing: false },
+                    &GradRequest { adapter: &adapter, full: &none, gradient_checkpointing: false },
                 )?;
                 ensure!(
-                    g.dense.is_empty() && g.pairs.keys().eq(adapter.pairs().keys()),
+                    g.full.is_empty() && g.pairs.keys().eq(adapter.pairs().keys()),
                     "{layers:?}: other gradients than asked for"
                 );
                 for (key, (da, db)) in &g.pairs {
@@ -314,11 +293,10 @@ fn one_target_alone_gets_the_gradient_it_gets_among_all() -> Result<()> {
     let model = model(&config(), DType::F64)?;
     let (tokens, rows, targets) = batch();
     let none = BTreeSet::new();
-    let zero = |role: Role| -> Result<Adapter> {
-        let all = adapter(&model, &[1], true)?;
-        Ok(Adapter::new(
-            all.pairs().iter().filter(|(k, _)| k.1 == role).map(|(k, p)| (*k, p.clone())).collect(),
-        ))
+    let zero = |linear: &LinearId| -> Result<Adapter> {
+        let mut pairs = adapter(&model, &[1], true)?.pairs().clone();
+        pairs.retain(|other, _| other == linear);
+        Ok(Adapter::of_pairs(pairs))
     };
     let everything = adapter(&model, &[1], true)?;
     let (_, all) = model.gradients(
@@ -326,18 +304,18 @@ fn one_target_alone_gets_the_gradient_it_gets_among_all() -> Result<()> {
         &rows,
         &targets,
         1.0,
-        &Request { adapter: &everything, dense: &none, gradient_checkpointing: false },
+        &GradRequest { adapter: &everything, full: &none, gradient_checkpointing: false },
     )?;
-    for role in Role::ALL {
-        let alone = zero(role)?;
+    for linear in model.linears().filter(|linear| linear.layer == 1) {
+        let alone = zero(linear)?;
         let (_, g) = model.gradients(
             &tokens,
             &rows,
             &targets,
             1.0,
-            &Request { adapter: &alone, dense: &none, gradient_checkpointing: false },
+            &GradRequest { adapter: &alone, full: &none, gradient_checkpointing: false },
         )?;
-        close(role.name(), &g.pairs[&(1, role)].1, &all.pairs[&(1, role)].1, 1e-12)?;
+        close(linear.target, &g.pairs[linear].1, &all.pairs[linear].1, 1e-12)?;
     }
     Ok(())
 }
@@ -347,14 +325,15 @@ fn recomputing_changes_no_bit() -> Result<()> {
     let model = model(&config(), DType::F32)?;
     let adapter = adapter(&model, &[0, 1], false)?;
     let (tokens, rows, targets) = batch();
-    let dense = BTreeSet::from([names::in_layer(1, "input_layernorm.weight")]);
+    let norm = model.param("model.layers.1.input_layernorm.weight").unwrap();
+    let full = BTreeSet::from([norm.clone()]);
     let run = |gradient_checkpointing| {
         model.gradients(
             &tokens,
             &rows,
             &targets,
             0.1,
-            &Request { adapter: &adapter, dense: &dense, gradient_checkpointing },
+            &GradRequest { adapter: &adapter, full: &full, gradient_checkpointing },
         )
     };
     let ((nll, kept), (nll_again, formed)) = (run(false)?, run(true)?);
@@ -363,7 +342,7 @@ fn recomputing_changes_no_bit() -> Result<()> {
         assert_eq!(a.to_vec2::<f32>()?, formed.pairs[key].0.to_vec2::<f32>()?);
         assert_eq!(b.to_vec2::<f32>()?, formed.pairs[key].1.to_vec2::<f32>()?);
     }
-    assert_eq!(kept.dense.keys().collect::<Vec<_>>(), formed.dense.keys().collect::<Vec<_>>());
+    assert_eq!(kept.full.keys().collect::<Vec<_>>(), formed.full.keys().collect::<Vec<_>>());
     Ok(())
 }
 
@@ -392,10 +371,9 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
         merged.merge(&adapter, eta)?;
         stacked.merge(&adapter, eta)?;
     }
-    for ((name, tensor), (_, before)) in
-        stacked.tensors().into_iter().zip(model(&config(), DType::F64)?.tensors())
+    for ((id, tensor), (_, before)) in stacked.params().zip(model(&config(), DType::F64)?.params())
     {
-        close(&name, tensor, before, 1e-300)?;
+        close(&id.name, tensor, before, 1e-300)?;
     }
     let (trained, none) = (adapter(&merged, &[0, 1], false)?, BTreeSet::new());
     let (tokens, rows, targets) = batch();
@@ -405,7 +383,7 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
             &rows,
             &targets,
             1.0,
-            &Request { adapter: &trained, dense: &none, gradient_checkpointing: false },
+            &GradRequest { adapter: &trained, full: &none, gradient_checkpointing: false },
         )
     };
     let alike = |stacked: &Model, merged: &Model| -> Result<()> {
@@ -422,19 +400,14 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     stacked.merge(&trained, 1.0)?;
     ensure!(now != stacked.digest()?, "what lies beside the weights is in no digest");
     merged.merge(&trained, 1.0)?;
-    for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(merged.tensors()) {
-        close(name, sum, want, 1e-12)?;
+    for ((id, sum), (_, want)) in stacked.summed()?.iter().zip(merged.params()) {
+        close(&id.name, sum, want, 1e-12)?;
     }
     // Factors that would hold more numbers than their sum become that sum, and nothing else
     // changes.
     let factors = |model: &Model| {
-        let beside = model.unmerged();
-        beside
-            .iter()
-            .filter(|(name, beside)| {
-                !name.contains("layers.2.") && matches!(beside, UnmergedDelta::Factors(_))
-            })
-            .count()
+        let unmerged = model.params.all_unmerged().filter(|(linear, _)| linear.layer < 2);
+        unmerged.filter(|(_, unmerged)| matches!(unmerged, UnmergedDelta::Factors(_))).count()
     };
     ensure!(factors(&stacked) == trained.pairs().len());
     for eta in (0..40).map(|i| 0.01 * f64::from(i)) {
@@ -447,12 +420,12 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
     stacked.merge(&trained, 1e-6)?;
     ensure!(now != stacked.digest()?, "a sum beside the weights is in no digest");
     merged.merge(&trained, 1e-6)?;
-    for ((name, sum), (_, want)) in stacked.summed()?.iter().zip(merged.tensors()) {
-        close(name, sum, want, 1e-12)?;
+    for ((id, sum), (_, want)) in stacked.summed()?.iter().zip(merged.params()) {
+        close(&id.name, sum, want, 1e-12)?;
     }
-    let whole = Adapter::replacing(
-        [(names::NORM.to_owned() + ".weight", stacked.norm.weight.clone())].into(),
-    );
+    let norm = stacked.network.norm.weight.clone();
+    let tensor = stacked.params.tensor(&norm).clone();
+    let whole = Adapter::of_full([(norm, tensor)].into());
     ensure!(
         crate::error::class_of(&stacked.merge(&whole, 1.0).unwrap_err())
             == crate::error::Class::Usage,
@@ -472,16 +445,12 @@ fn sums_beside_weights_of_every_type() -> Result<()> {
             stacked.merge(&small, 0.002 * f64::from(i))?;
             want.merge(&small, 0.002 * f64::from(i))?;
         }
-        ensure!(
-            stacked.unmerged().iter().all(|(_, beside)| matches!(beside, UnmergedDelta::Sum(_)))
-        );
-        for ((name, sum), (_, want)) in stacked
-            .summed()?
-            .iter()
-            .zip(want.tensors())
-            .filter(|((name, _), _)| name.contains("proj"))
-        {
-            close(name, &sum.to_dtype(DType::F64)?, &want.to_dtype(DType::F64)?, 1e-5)?;
+        let is_sum = |unmerged: &UnmergedDelta| matches!(unmerged, UnmergedDelta::Sum(_));
+        ensure!(stacked.params.all_unmerged().all(|(_, unmerged)| is_sum(unmerged)));
+        for ((id, sum), (_, want)) in stacked.summed()?.iter().zip(want.params()) {
+            if id.linear().is_some() {
+                close(&id.name, &sum.to_dtype(DType::F64)?, &want.to_dtype(DType::F64)?, 1e-5)?;
+            }
         }
     }
     Ok(())
@@ -500,8 +469,9 @@ fn many_small_merges(dtype: DType) -> Result<()> {
         rounded.merge(&small, 1e-5)?;
         exact.merge(&small, 1e-5)?;
     }
-    for ((name, got), (_, want)) in rounded.tensors().into_iter().zip(exact.tensors()) {
-        if name.contains("proj") {
+    for ((id, got), (_, want)) in rounded.params().zip(exact.params()) {
+        if id.linear().is_some() {
+            let name = &id.name;
             let want = want.to_dtype(dtype)?;
             let same = got.eq(&want)?.to_dtype(DType::F32)?.mean_all()?.to_scalar::<f32>()?;
             ensure!(same == 1.0, "{name}: only {same} of the entries are the rounded sum");
@@ -516,13 +486,13 @@ fn assemble_rounded(dtype: DType, wide: DType) -> Result<Model> {
     for tensor in source.0.values_mut() {
         *tensor = tensor.to_dtype(dtype)?.to_dtype(DType::F64)?;
     }
-    super::load::assemble(config(), &source, &Device::Cpu, wide)
+    super::load::assemble(Box::new(config()), &source, &Device::Cpu, wide)
 }
 
 #[test]
 fn a_cache_goes_on_where_the_whole_sequence_would_be() -> Result<()> {
     for windows in [vec![], vec![Some(3); 3], vec![None, Some(3), Some(2)]] {
-        let model = model(&Config { windows: windows.clone(), ..config() }, DType::F64)?;
+        let model = model(&with(|c| c.windows.clone_from(&windows)), DType::F64)?;
         let ids = [3u32, 1, 4, 1, 5, 9, 2];
         let adapter = adapter(&model, &[1], false)?;
         let mut cache = model.cache(8)?;
@@ -567,8 +537,8 @@ fn continuations_share_their_prompt() -> Result<()> {
 #[test]
 fn a_token_beyond_the_vocabulary_is_named() -> Result<()> {
     let model = model(&config(), DType::F32)?;
-    let error =
-        model.hidden(&Tokens::one(vec![1, 13]), &Adapter::default()).err().map(|e| e.to_string());
+    let tokens = Tokens::one(vec![1, 13]);
+    let error = model.logits(&tokens, &[0], &Adapter::default()).err().map(|e| e.to_string());
     assert_eq!(
         error.as_deref(),
         Some("token id 13 at position 1 is beyond the model's vocabulary of 13")

@@ -12,7 +12,7 @@ use super::optimizer::{Optimizer, Rule};
 use super::state::State;
 use crate::data::{Batch, DataLoader, DataLoaderState};
 use crate::error::Error;
-use crate::model::{Adapter, Gradients, Model, Request, Tokens};
+use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId, Tokens};
 use crate::ops::elementwise;
 
 /// How to train.
@@ -154,7 +154,7 @@ impl<'a> Fit<'a> {
         let mut loss = 0.0;
         let mut sums: Option<Gradients> = None;
         let now = self.taking_part();
-        let dense: BTreeSet<String> = now.dense().keys().cloned().collect();
+        let full: BTreeSet<ParamId> = now.full().keys().cloned().collect();
         let lowest = now.lowest().unwrap_or(self.model.layers());
         let beside =
             gradient_bytes(now.parameters(), self.model.factor_dtype(), self.options.accumulate);
@@ -174,7 +174,7 @@ impl<'a> Fit<'a> {
                 gradient_checkpointing,
                 beside,
             )?;
-            let request = Request { adapter: &now, dense: &dense, gradient_checkpointing };
+            let request = GradRequest { adapter: &now, full: &full, gradient_checkpointing };
             let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
             let (nll, gradients) = self.model.gradients(
                 &flat,
@@ -251,8 +251,8 @@ impl<'a> Fit<'a> {
                 moves.push(gradient.filter(|_| freeze != Some(factor)).map(|g| (g, rate)));
             }
         }
-        for name in self.adapter.dense().keys() {
-            let gradient = if now.dense().contains_key(name) { found.next() } else { None };
+        for id in self.adapter.full().keys() {
+            let gradient = if now.full().contains_key(id) { found.next() } else { None };
             moves.push(gradient.map(|g| (g, lr)));
         }
         moves
@@ -286,10 +286,10 @@ impl<'a> Fit<'a> {
     fn penalised(&self, now: &Adapter, gradients: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let l2 = self.options.l2;
         let factors = now.pairs().values().flat_map(|p| [&p.a, &p.b]).map(|own| (own.clone(), l2));
-        let base = self.model.copies(&now.dense().keys().cloned().collect())?;
+        let base = self.model.copies(&now.full().keys().cloned().collect())?;
         let away = base
             .into_values()
-            .zip(now.dense().values())
+            .zip(now.full().values())
             .map(|(base, own)| elementwise::add_scaled(base, own, -1.0));
         let away = away.map(|t| Ok((t?, -l2))).collect::<candle_core::Result<Vec<_>>>()?;
         let all = gradients.into_iter().zip(factors.chain(away));

@@ -5,8 +5,9 @@ use candle_core::DType;
 
 use crate::error::Error;
 use crate::memory;
-use crate::model::block::Block;
-use crate::model::{Config, Model};
+use crate::model::Model;
+use crate::model::cost::NetworkCost;
+use crate::model::nn::block::BlockCost;
 use crate::ops::cross_entropy;
 
 /// Whether blocks' activations are kept for backward or formed again.
@@ -45,7 +46,7 @@ impl GradientCheckpointing {
             Self::On => true,
             Self::Auto => {
                 let needed =
-                    step_bytes(model.config(), model.compute(), tokens, rows, lowest, false)
+                    step_bytes(&model.cost(), model.compute(), tokens, rows, lowest, false)
                         + gradients;
                 needed > SMALL && free_bytes(model).is_some_and(|free| needed > free / 2)
             }
@@ -68,7 +69,7 @@ pub fn check_room(
     gradients: usize,
 ) -> Result<()> {
     let needed =
-        step_bytes(model.config(), model.compute(), tokens, rows, lowest, gradient_checkpointing)
+        step_bytes(&model.cost(), model.compute(), tokens, rows, lowest, gradient_checkpointing)
             .saturating_add(gradients);
     if needed <= SMALL {
         return Ok(());
@@ -94,10 +95,10 @@ pub fn gradient_bytes(parameters: usize, factors: DType, accumulate: usize) -> u
     parameters * factors.size_in_bytes() * accumulate.min(2)
 }
 
-/// Bytes of a step beside weights, factors, their gradients and optimiser state: what blocks keep
+/// Bytes of a step beside weights, factors, their gradients and optimizer state: what blocks keep
 /// from layer `lowest` up, one block at work, a chunk of logits.
 pub fn step_bytes(
-    config: &Config,
+    cost: &NetworkCost,
     compute: DType,
     tokens: usize,
     rows: usize,
@@ -105,22 +106,17 @@ pub fn step_bytes(
     gradient_checkpointing: bool,
 ) -> usize {
     let size = compute.size_in_bytes();
-    let saved = Block::saved_bytes(
-        (config.heads, config.groups, config.head_width),
-        config.width,
-        config.ff,
-        config.gated,
-        config.head_norms,
-        compute,
-    );
-    let input = config.width * size;
-    let kept_layers = config.layers.saturating_sub(lowest);
-    let kept = kept_layers * tokens * if gradient_checkpointing { input } else { input + saved };
+    let input = cost.hidden_size * size;
+    let of = |block: &BlockCost| {
+        input + if gradient_checkpointing { 0 } else { block.saved_bytes(compute) }
+    };
+    let kept = tokens * cost.blocks.iter().skip(lowest).map(of).sum::<usize>();
     // Backward of one block holds about as much again: gradients of gate, up, h, q, k, v and the
     // residual.
-    let working = tokens * (saved + 4 * input);
-    let chunk = rows.min(cross_entropy::chunk_rows(config.vocabulary));
-    kept + working + chunk * config.vocabulary * size + 3 * rows * input
+    let largest = cost.blocks.iter().map(|block| block.saved_bytes(compute)).max().unwrap_or(0);
+    let working = tokens * (largest + 4 * input);
+    let chunk = rows.min(cross_entropy::chunk_rows(cost.vocab_size));
+    kept + working + chunk * cost.vocab_size * size + 3 * rows * input
 }
 
 /// Free memory where it can be asked for: the CPU's on Linux.

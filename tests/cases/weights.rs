@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use xgbrun::error::{Class, class_of};
 use xgbrun::model::load::{self, Loaded};
-use xgbrun::model::shapes;
+use xgbrun::model::{ParamId, meta};
 use xgbrun::source::{Grants, model as files, resolve};
 
 use crate::harness::{case, eval, made, program, ran, transformers};
@@ -88,17 +88,13 @@ fn shapes_are_those_of_the_weights(home: &Path) {
         let model =
             files(&resolve(home.join(name).to_str().unwrap(), &Grants::everything()).unwrap())
                 .unwrap();
-        let (meta, whole) =
-            (shapes::load(&model, DType::F32).unwrap(), loaded(home, name).unwrap());
+        let (hollow, whole) =
+            (meta::load(&model, DType::F32).unwrap(), loaded(home, name).unwrap());
         let names = |loaded: &Loaded| {
-            loaded
-                .model
-                .tensors()
-                .into_iter()
-                .map(|(name, t)| (name, t.dims().to_vec()))
-                .collect::<Vec<_>>()
+            let shape = |(id, t): (&ParamId, &Tensor)| (id.name.clone(), t.dims().to_vec());
+            loaded.model.params().map(shape).collect::<Vec<_>>()
         };
-        assert_eq!((names(&meta), &meta.notes), (names(&whole), &whole.notes), "{name}");
+        assert_eq!((names(&hollow), &hollow.notes), (names(&whole), &whole.notes), "{name}");
     }
 }
 

@@ -11,7 +11,7 @@ use xgbrun::boost::{Booster, adapter};
 use xgbrun::data::{Batch, DataLoader, Example};
 use xgbrun::eval::generate::{Generation, generate};
 use xgbrun::model::load::{Loaded, load};
-use xgbrun::model::{Adapter, Model, Request, Role, Tokens};
+use xgbrun::model::{Adapter, GradRequest, Model, Tokens};
 use xgbrun::ops::linear::LoraPair;
 use xgbrun::source::{self, Grants};
 use xgbrun::train::{FitOptions, GradientCheckpointing, Rule};
@@ -101,9 +101,10 @@ fn reference_overlay(model: &Model, reference: &Value) -> Result<Adapter> {
     let mut pairs = BTreeMap::new();
     for layer in ids(&reference["layers"]).into_iter().map(|l| l as usize) {
         for (m, target) in reference["targets"].as_array().into_iter().flatten().enumerate() {
-            let role = Role::from_name(target.as_str().unwrap_or_default())
+            let linear = model
+                .linear(layer, target.as_str().unwrap_or_default())
                 .context("a target that is not known")?;
-            let (out, inner) = model.target_shape(role);
+            let (out, inner) = linear.shape();
             let (l, m) = (layer as f64, m as f64);
             let a: Vec<f64> = (0..inner).map(|j| 0.02 * (0.10 * j as f64 + l + m).sin()).collect();
             let b: Vec<f64> = (0..out).map(|i| 0.01 * (0.07 * i as f64 + l - m).cos()).collect();
@@ -111,12 +112,12 @@ fn reference_overlay(model: &Model, reference: &Value) -> Result<Adapter> {
                 Tensor::from_vec(v, shape, &Device::Cpu)?.to_dtype(model.factor_dtype())
             };
             pairs.insert(
-                (layer, role),
+                linear.clone(),
                 LoraPair { a: tensor(a, (rank, inner))?, b: tensor(b, (out, rank))?, scale },
             );
         }
     }
-    Ok(Adapter::new(pairs))
+    Ok(Adapter::of_pairs(pairs))
 }
 
 /// √Σx².
@@ -176,9 +177,9 @@ fn trained_factors_are_those_of_f64() -> Result<()> {
         let start = reference_overlay(&model, &reference)?;
         let rounded = |t: &Tensor| t.to_dtype(DType::F32)?.to_dtype(model.factor_dtype());
         let pairs = start.pairs().iter().map(|(k, p)| {
-            Ok((*k, LoraPair { a: rounded(&p.a)?, b: rounded(&p.b)?, scale: p.scale }))
+            Ok((k.clone(), LoraPair { a: rounded(&p.a)?, b: rounded(&p.b)?, scale: p.scale }))
         });
-        let mut booster = Booster::from_adapter(Adapter::new(pairs.collect::<Result<_>>()?));
+        let mut booster = Booster::from_adapter(Adapter::of_pairs(pairs.collect::<Result<_>>()?));
         let mut feed = DataLoader::pooled(0, "data", vec![std::sync::Arc::new(examples.clone())])?;
         booster.fit(&model, &mut feed, &options).try_for_each(|r| r.map(drop))?;
         Ok(booster.adapter)
@@ -230,9 +231,9 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
         )?;
 
         let mut booster = Booster::from_adapter(reference_overlay(&model, &reference)?);
-        let request = Request {
+        let request = GradRequest {
             adapter: &booster.adapter,
-            dense: &BTreeSet::new(),
+            full: &BTreeSet::new(),
             gradient_checkpointing: false,
         };
         let weight = 1.0 / batch.rows.len() as f64;
@@ -240,7 +241,8 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
             model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
         check_losses("booster_loss", &nll)?;
         let mut worst = 0f64;
-        for ((layer, role), (da, db)) in &gradients.pairs {
+        for (linear, (da, db)) in &gradients.pairs {
+            let (layer, role) = (linear.layer, linear.target);
             let want = &reference["gradients"][format!("layers.{layer}.{role}")];
             for (part, gradient) in [("A", da), ("B", db)] {
                 let apart = relative(norm(gradient)?, number(&want[format!("grad_{part}_norm")]));
@@ -288,9 +290,9 @@ fn a_booster_trains_as_in_pytorch() -> Result<()> {
 
         if let Some(trained) = &trained {
             let theirs = adapter::load(trained, &model, adapter::Weights::Base)?.booster.adapter;
-            for (&(layer, role), pair) in theirs.pairs() {
-                let ours =
-                    booster.adapter.get(layer, role).context("a pair that was not trained")?;
+            for (linear, pair) in theirs.pairs() {
+                let (layer, role) = (linear.layer, linear.target);
+                let ours = booster.adapter.pair(linear).context("a pair that was not trained")?;
                 let apart = distance(ours, pair)?;
                 // Most of this is PyTorch's own distance from the same steps in f64: up to 1e-3
                 // here on AMD, 1.5e-3 on Intel. Ours is bounded by 5e-4 in

@@ -174,7 +174,7 @@ fn exports_are_the_runs_model() {
     let stacked =
         adapter::load(&home.path().join("adapter"), &base, adapter::Weights::Base).unwrap().booster;
     base.merge(&stacked.adapter, 1.0).unwrap();
-    for ((name, a), (_, b)) in base.tensors().into_iter().zip(load("merged-4").tensors()) {
+    for ((name, a), (_, b)) in base.params().zip(load("merged-4").params()) {
         let apart: f32 = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap();
         assert!(apart < 1e-6, "{name}: {apart:e}");
     }

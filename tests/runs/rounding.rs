@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
 use xgbrun::model::load::open;
-use xgbrun::model::{Adapter, MergeMode, Model, Tokens};
+use xgbrun::model::{Adapter, MergeMode, Model, ParamId, Tokens};
 use xgbrun::ops::linear::LoraPair;
 use xgbrun::seed::Stream;
 use xgbrun::source::Grants;
@@ -22,18 +22,20 @@ const BOOSTERS: usize = 200;
 fn booster(model: &Model, stream: &mut Stream) -> Adapter {
     let layers = stream.choose(model.layers(), 2);
     let mut pairs = BTreeMap::new();
-    for role in model.roles() {
-        let (out, inner) = model.target_shape(role);
+    for target in model.targets() {
         for &layer in &layers {
+            let linear = model.linear(layer, target).unwrap();
             let mut numbers = |n: usize, size: f64| -> Vec<f32> {
                 (0..n).map(|_| (stream.normal() * size) as f32).collect()
             };
-            let a = Tensor::from_vec(numbers(inner, 1.0), (1, inner), &Device::Cpu).unwrap();
-            let b = Tensor::from_vec(numbers(out, 1e-4), (out, 1), &Device::Cpu).unwrap();
-            pairs.insert((layer, role), LoraPair { a, b, scale: 1.0 });
+            let a = Tensor::from_vec(numbers(linear.inner, 1.0), (1, linear.inner), &Device::Cpu)
+                .unwrap();
+            let b =
+                Tensor::from_vec(numbers(linear.out, 1e-4), (linear.out, 1), &Device::Cpu).unwrap();
+            pairs.insert(linear.clone(), LoraPair { a, b, scale: 1.0 });
         }
     }
-    Adapter::new(pairs)
+    Adapter::of_pairs(pairs)
 }
 
 /// The nearest of bf16, the even one of two that are as near; `bf16::from_f64` does not look at the
@@ -50,11 +52,11 @@ fn nearest(x: f64) -> bf16 {
 }
 
 fn numbers(model: &Model) -> BTreeMap<String, Vec<bf16>> {
-    let own = |(name, t): (String, &Tensor)| {
+    let own = |(id, t): (&ParamId, &Tensor)| {
         (t.dtype() == DType::BF16)
-            .then(|| (name, t.flatten_all().unwrap().to_vec1::<bf16>().unwrap()))
+            .then(|| (id.name.clone(), t.flatten_all().unwrap().to_vec1::<bf16>().unwrap()))
     };
-    model.tensors().into_iter().filter_map(own).collect()
+    model.params().filter_map(own).collect()
 }
 
 fn nll(model: &Model, ids: &[u32]) -> f64 {
@@ -84,8 +86,8 @@ fn two_hundred_boosters_are_their_sum_rounded_once() {
     let mut stream = Stream::new(1, "boosters");
     for _ in 0..BOOSTERS {
         let adapter = booster(&exact, &mut stream);
-        for (&(layer, role), pair) in adapter.pairs() {
-            let name = format!("model.layers.{layer}.{}.weight", role.path());
+        for (linear, pair) in adapter.pairs() {
+            let name = format!("{}.weight", linear.name);
             let sum = sums
                 .entry(name.clone())
                 .or_insert_with(|| before[&name].iter().map(|x| x.to_f64()).collect());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use serde_json::{Map, Value, json};
-use xgbrun::model::Config;
+use xgbrun::model::arch;
 use xgbrun::seed::Stream;
 
 /// Writes the model as a Hugging Face folder.
@@ -17,15 +17,15 @@ pub fn write(folder: &Path) {
         "num_key_value_heads": 1, "vocab_size": 257, "max_position_embeddings": 512, "tie_word_embeddings": true, "eos_token_id": 256,
     });
     let mut stream = Stream::new(1, "tiny");
-    let tensors = Config::from_json(&config, &mut vec![]).unwrap().tensors().into_iter().map(
-        |(name, shape)| {
-            let middle = if name.contains("norm") { 1.0 } else { 0.0 };
-            let values: Vec<f32> = (0..shape.iter().product())
-                .map(|_| (middle + 0.3 * stream.normal()) as f32)
-                .collect();
-            (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
-        },
-    );
+    let params = arch::params(&*arch::from_json(&config, &mut vec![]).unwrap()).unwrap();
+    let tensors = params.ids().map(|id| {
+        let middle = if id.name.contains("norm") { 1.0 } else { 0.0 };
+        let values: Vec<f32> = (0..id.shape.iter().product())
+            .map(|_| (middle + 0.3 * stream.normal()) as f32)
+            .collect();
+        let tensor = Tensor::from_vec(values, id.shape.as_slice(), &Device::Cpu).unwrap();
+        (id.name.clone(), tensor)
+    });
     candle_core::safetensors::save(&tensors.collect(), folder.join("model.safetensors")).unwrap();
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
     fs::write(folder.join("tokenizer.json"), tokenizer().to_string()).unwrap();

@@ -2,7 +2,7 @@
 //! whole tensors for what is no sum with a product, or belongs to embedding, head, norms and
 //! biases.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
@@ -10,17 +10,18 @@ use candle_core::{Device, Tensor};
 use super::config::{Config, Start};
 use super::start;
 use super::stored::{Part, Stored, transposed};
-use super::{EMBEDDING, HEAD, Weights, place, rank_of};
+use super::{HEAD, Weights, embedding, place, rank_of};
 use crate::bail_data;
 use crate::error::Error;
-use crate::model::{Adapter, Model, Role, names};
+use crate::model::arch::HEAD as HEAD_WEIGHT;
+use crate::model::{Adapter, LinearId, Model, ParamId};
 use crate::ops::linear::LoraPair;
 use crate::source::{Safetensors, TensorSource};
 
 /// Where a module with factors is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    Layer(usize, Role),
+    Linear(LinearId),
     Embedding,
     Head,
 }
@@ -36,7 +37,7 @@ pub(super) struct Carry<'a> {
     pub shapes: BTreeMap<String, Vec<usize>>,
     pub dense: BTreeMap<String, Tensor>,
     pub notes: Vec<String>,
-    pairs: BTreeMap<(usize, Role), LoraPair>,
+    pairs: BTreeMap<LinearId, LoraPair>,
 }
 
 impl<'a> Carry<'a> {
@@ -48,10 +49,9 @@ impl<'a> Carry<'a> {
         weights: Weights,
     ) -> Self {
         let mut shapes: BTreeMap<String, Vec<usize>> =
-            model.tensors().into_iter().map(|(name, t)| (name, t.dims().to_vec())).collect();
+            model.params().map(|(id, _)| (id.name.clone(), id.shape.clone())).collect();
         if model.tied() {
-            let embedding = shapes.get(names::EMBEDDING).cloned().unwrap_or_default();
-            shapes.insert(names::HEAD.into(), embedding);
+            shapes.insert(HEAD_WEIGHT.into(), model.embedding().shape.clone());
         }
         Self {
             config,
@@ -85,18 +85,23 @@ impl<'a> Carry<'a> {
             let names: Vec<&str> = self.dense.keys().map(String::as_str).collect();
             self.notes.push(format!("whole tensors stand in for the model's: {}", some(&names)));
         }
-        Ok((Adapter::of(self.pairs, self.dense), self.notes))
+        let id = |(name, tensor): (String, Tensor)| -> Result<(ParamId, Tensor)> {
+            let id = self.model.param(&name).context("a tensor that the model does not have")?;
+            Ok((id.clone(), tensor))
+        };
+        let full = self.dense.into_iter().map(id).collect::<Result<_>>()?;
+        Ok((Adapter::new(self.pairs, full), self.notes))
     }
 
     /// Adds a module with factors.
     fn module(&mut self, module: &str, parts: &BTreeMap<Part, String>) -> Result<()> {
         let place = match (module, place(module, self.model)) {
-            (EMBEDDING, _) => Place::Embedding,
+            (_, Some(linear)) => Place::Linear(linear.clone()),
             (HEAD, _) => Place::Head,
-            (_, Some((layer, role))) => Place::Layer(layer, role),
+            (module, _) if module == embedding(self.model) => Place::Embedding,
             _ => bail_data!("it is for a module `{module}`, which the model does not have"),
         };
-        if self.model.tied() && !matches!(place, Place::Layer(..)) {
+        if self.model.tied() && !matches!(place, Place::Linear(_)) {
             return Err(self.untied(module));
         }
         if let Some(key) = self.config.targets.leaves_out(module)? {
@@ -104,8 +109,8 @@ impl<'a> Carry<'a> {
                 "it has factors of `{module}`, which `{key}` leaves out: PEFT would not load them"
             );
         }
-        self.fits(module, parts, place)?;
-        let mut pair = self.pair(module, parts, place)?;
+        self.fits(module, parts, &place)?;
+        let mut pair = self.pair(module, parts, &place)?;
         let name = format!("{module}.weight");
         let base = match self.stored.whole.get(&name) {
             Some(whole) if whole.below => {
@@ -121,12 +126,12 @@ impl<'a> Carry<'a> {
         }
         self.bias(module, parts, pair.scale)?;
         match (place, &base, parts.get(&Part::Magnitude)) {
-            (Place::Layer(layer, role), None, None) => drop(self.pairs.insert((layer, role), pair)),
-            (_, _, magnitude) => {
+            (Place::Linear(linear), None, None) => drop(self.pairs.insert(linear, pair)),
+            (place, _, magnitude) => {
                 let base = base.map_or_else(|| self.own(&name), Ok)?;
                 let sum = self.sum(base, &pair)?;
                 let sum = match magnitude {
-                    Some(magnitude) => self.dora(sum, magnitude, place)?,
+                    Some(magnitude) => self.dora(sum, magnitude, &place)?,
                     None => sum,
                 };
                 self.dense.insert(name, sum);
@@ -136,7 +141,7 @@ impl<'a> Carry<'a> {
     }
 
     /// Errors (class data): parts that the config does not speak of, or that are missing.
-    fn fits(&self, module: &str, parts: &BTreeMap<Part, String>, place: Place) -> Result<()> {
+    fn fits(&self, module: &str, parts: &BTreeMap<Part, String>, place: &Place) -> Result<()> {
         for (part, key, asked) in [
             (Part::Magnitude, "use_dora", self.config.dora),
             (Part::Bias, "lora_bias", self.config.lora_bias),
@@ -154,7 +159,7 @@ impl<'a> Carry<'a> {
                 _ => {}
             }
         }
-        let other = if place == Place::Embedding {
+        let other = if *place == Place::Embedding {
             [Part::A, Part::B]
         } else {
             [Part::EmbeddingA, Part::EmbeddingB]
@@ -162,18 +167,23 @@ impl<'a> Carry<'a> {
         if let Some(name) = other.iter().find_map(|part| parts.get(part)) {
             bail_data!(
                 "it has a tensor `{name}`, but `{module}` is {} embedding",
-                if place == Place::Embedding { "an" } else { "no" }
+                if *place == Place::Embedding { "an" } else { "no" }
             );
         }
         Ok(())
     }
 
     /// A and B of a module, B A as its weight lies.
-    fn pair(&self, module: &str, parts: &BTreeMap<Part, String>, place: Place) -> Result<LoraPair> {
+    fn pair(
+        &self,
+        module: &str,
+        parts: &BTreeMap<Part, String>,
+        place: &Place,
+    ) -> Result<LoraPair> {
         let (rank, scale) = self.config.scaled(module)?;
         let shape =
             self.shapes.get(&format!("{module}.weight")).context("a module without a weight")?;
-        let embedding = place == Place::Embedding;
+        let embedding = *place == Place::Embedding;
         // Factors of an embedding are those of its transpose.
         let size = if embedding { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
         let names =
@@ -279,9 +289,9 @@ impl<'a> Carry<'a> {
 
     /// The sum with the length of each output's weights as the magnitude says: m (W + s B A) / ‖W +
     /// s B A‖.
-    fn dora(&self, sum: Tensor, magnitude: &str, place: Place) -> Result<Tensor> {
+    fn dora(&self, sum: Tensor, magnitude: &str, place: &Place) -> Result<Tensor> {
         // Over the inputs of each output; those of an embedding are its tokens.
-        let over = usize::from(place != Place::Embedding);
+        let over = usize::from(*place != Place::Embedding);
         let outputs = sum.dim(1 - over)?;
         let found = self.tensors.shape(magnitude).unwrap_or_default();
         if found.iter().product::<usize>() != outputs || found.is_empty() {
@@ -301,14 +311,12 @@ impl<'a> Carry<'a> {
     /// The tensor called `stored` in the file, which stands for the model's `name`. Errors (class
     /// data): another shape.
     pub fn load(&self, stored: &str, name: &str) -> Result<Tensor> {
-        let (found, want) = (
-            self.tensors.shape(stored).unwrap_or_default(),
-            self.shapes.get(name).map(Vec::as_slice).unwrap_or_default(),
-        );
+        let (found, want) =
+            (self.tensors.shape(stored).unwrap_or_default(), self.published_shape(name));
         if found != want {
             let error =
                 format!("`{stored}` has shape {found:?}, the model's `{name}` has {want:?}");
-            if [names::EMBEDDING, names::HEAD].contains(&name) && found.get(1) == want.get(1) {
+            if self.is_table(name) && found.get(1) == want.get(1) {
                 return Err(Error::data(format!(
                     "{error}: the vocabulary was resized before it was trained"
                 ))
@@ -323,7 +331,24 @@ impl<'a> Carry<'a> {
         if self.weights == Weights::Meta {
             return self.meta(name);
         }
-        self.tensors.load(stored, self.model.factor_dtype(), self.model.device())
+        let tensor = self.tensors.load(stored, self.model.factor_dtype(), self.model.device())?;
+        match self.model.param(name) {
+            Some(id) => Ok(id.relaid(tensor)?),
+            None => Ok(tensor),
+        }
+    }
+
+    /// The shape that published files give the tensor called `name`.
+    fn published_shape(&self, name: &str) -> Vec<usize> {
+        match self.model.param(name) {
+            Some(id) => id.published_shape(),
+            None => self.shapes.get(name).cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Whether a tensor has a row for each token.
+    pub fn is_table(&self, name: &str) -> bool {
+        name == HEAD_WEIGHT || name == self.model.embedding().name
     }
 
     /// A copy of the model's own tensor. Errors (class usage): the model is not the base any more.
@@ -337,7 +362,8 @@ impl<'a> Carry<'a> {
             .hint("load it before the first merge")
             .into()),
             Weights::Base => {
-                let copies = self.model.copies(&BTreeSet::from([name.to_owned()]))?;
+                let wanted = self.model.param(name).cloned().into_iter().collect();
+                let copies = self.model.copies(&wanted)?;
                 Ok(copies
                     .into_values()
                     .next()
@@ -353,12 +379,7 @@ impl<'a> Carry<'a> {
             Weights::Meta => true,
             Weights::Changed => false,
             Weights::Base => {
-                let own = self
-                    .model
-                    .tensors()
-                    .into_iter()
-                    .find(|(own, _)| own == name)
-                    .map(|(_, own)| own);
+                let own = self.model.param(name).and_then(|id| self.model.tensor(id));
                 own.is_some_and(|own| {
                     tensor.to_dtype(own.dtype()).is_ok_and(|tensor| same(&tensor, own))
                 })

@@ -45,6 +45,8 @@ pub(super) struct Config {
     pub rows: Option<Rows>,
     pub dora: bool,
     pub lora_bias: bool,
+    /// Whether it says that weights are [in, out].
+    pub fan_in_fan_out: bool,
     /// Whether embedding and head stay tied, where the model ties them.
     pub tying: bool,
     /// The model that it was trained on.
@@ -83,6 +85,7 @@ impl Config {
             rows: rows(json.get("trainable_token_indices"))?,
             dora: fields.flag("use_dora")?,
             lora_bias: fields.flag("lora_bias")?,
+            fan_in_fan_out: fields.flag("fan_in_fan_out")?,
             tying: fields.flag("ensure_weight_tying")?,
             base: json
                 .get("base_model_name_or_path")
@@ -107,13 +110,6 @@ impl Config {
 
     /// Says what was passed over.
     fn note(&mut self, fields: &Fields) -> Result<(), Error> {
-        if fields.flag("fan_in_fan_out")? {
-            self.notes.push(
-                "`fan_in_fan_out` is true, which says nothing of linear layers; PEFT passes over \
-                 it too"
-                    .into(),
-            );
-        }
         let dropout = fields.or("lora_dropout", 0.0, Value::as_f64)?;
         if dropout != 0.0 {
             self.training.push(format!(

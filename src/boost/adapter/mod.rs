@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use super::booster::{Booster, BoosterKind};
 use crate::bail_data;
 use crate::error::Error;
-use crate::model::{Model, Role, names, save};
+use crate::model::{LinearId, Model, save};
 use crate::ops::linear::LoraPair;
 use crate::source::{Safetensors, TensorSource};
 
@@ -34,8 +34,7 @@ use stored::Stored;
 
 pub(super) const PREFIX: &str = "base_model.model.";
 const CONFIG: &str = "adapter_config.json";
-/// Modules outside the layers.
-const EMBEDDING: &str = "model.embed_tokens";
+/// The head's module.
 const HEAD: &str = "lm_head";
 
 /// Which weights an adapter is laid over.
@@ -84,7 +83,14 @@ impl Loaded {
 pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
     let text = files::config(folder)?;
     let cannot = || format!("cannot use the adapter in `{}`", folder.display());
-    let config = Config::read(&text).with_context(cannot)?;
+    let mut config = Config::read(&text).with_context(cannot)?;
+    config.targets = config.targets.suit(model);
+    if config.fan_in_fan_out {
+        config.notes.push(
+            "`fan_in_fan_out` is true, which says nothing of linear layers; PEFT passes over it too"
+                .into(),
+        );
+    }
     let tensors = files::weights(folder)?;
     let over = || -> Result<Loaded> {
         let stored = Stored::of(&tensors)?;
@@ -120,16 +126,15 @@ pub(super) fn factors(
     module: &str,
     model: &Model,
     what: &str,
-) -> Result<((usize, Role), [Tensor; 2])> {
-    let Some((layer, role)) = place(module, model) else {
+) -> Result<(LinearId, [Tensor; 2])> {
+    let Some(linear) = place(module, model) else {
         bail_data!("{what} is for a module `{module}`, which the model does not have");
     };
     let name = |part: &str| format!("{PREFIX}{module}.lora_{part}.weight");
     let [a, b] = ["A", "B"].map(|part| tensors.shape(&name(part)));
-    rank_of(module, a, b, model.target_shape(role))
-        .map_err(|e| Error::data(format!("{what}: {e}")))?;
+    rank_of(module, a, b, linear.shape()).map_err(|e| Error::data(format!("{what}: {e}")))?;
     let load = |part: &str| tensors.load(&name(part), model.factor_dtype(), model.device());
-    Ok(((layer, role), [load("A")?, load("B")?]))
+    Ok((linear.clone(), [load("A")?, load("B")?]))
 }
 
 /// The rank of factors of these shapes, of a module [out, in]; else what is wrong with them.
@@ -166,11 +171,14 @@ pub(super) fn named_factors(module: &str, pair: &LoraPair) -> Result<[(String, T
     Ok([one("A", &pair.a)?, one("B", &pair.b)?])
 }
 
-/// The layer and target of a module's name.
-fn place(module: &str, model: &Model) -> Option<(usize, Role)> {
-    let (layer, path) = module.strip_prefix("model.layers.")?.split_once('.')?;
-    let layer = layer.parse().ok().filter(|l| *l < model.layers())?;
-    model.roles().into_iter().find(|r| r.path() == path).map(|role| (layer, role))
+/// The linear module of that published name.
+fn place<'a>(module: &str, model: &'a Model) -> Option<&'a LinearId> {
+    model.linears().find(|linear| linear.name == module)
+}
+
+/// The module of the token embedding.
+fn embedding(model: &Model) -> &str {
+    model.embedding().name.trim_end_matches(".weight")
 }
 
 /// Refuses a booster that has no factors to write.
@@ -192,34 +200,38 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
     let pairs = booster.adapter.pairs();
     let mut tensors: Vec<(String, Tensor)> = vec![];
     let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
-    for (&(layer, role), pair) in pairs {
-        let module = names::in_layer(layer, role.path());
-        tensors.extend(named_factors(&module, pair)?);
+    for (linear, pair) in pairs {
+        tensors.extend(named_factors(&linear.name, pair)?);
         let rank = pair.a.dim(0)?;
-        ranks.insert(module.clone(), rank);
-        alphas.insert(module, pair.scale * rank as f64);
+        ranks.insert(linear.name.clone(), rank);
+        alphas.insert(linear.name.clone(), pair.scale * rank as f64);
     }
     let (rank, alpha) = (
         ranks.values().next().copied().unwrap_or(1),
         alphas.values().next().copied().unwrap_or(1.0),
     );
-    let layers: BTreeSet<usize> = pairs.keys().map(|k| k.0).collect();
-    let roles: BTreeSet<&str> = pairs.keys().map(|k| k.1.name()).collect();
+    let layers: BTreeSet<usize> = pairs.keys().map(|linear| linear.layer).collect();
+    let names: BTreeSet<&str> = pairs.keys().map(|linear| linear.target).collect();
     // A module outside layers × targets would be made by peft with random factors: name modules one
     // by one then.
-    let targets: Value = if pairs.len() == layers.len() * roles.len() {
-        json!(roles)
-    } else {
-        json!(ranks.keys().collect::<Vec<_>>())
-    };
-    let full = pairs.len() == layers.len() * roles.len();
+    let full = pairs.len() == layers.len() * names.len();
+    let targets = if full { json!(names) } else { json!(ranks.keys().collect::<Vec<_>>()) };
     ranks.retain(|_, r| *r != rank);
     alphas.retain(|_, a| *a != alpha);
     let config = json!({
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": rank, "lora_alpha": alpha,
-        "lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": false, "target_modules": targets,
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "target_modules": targets,
         "layers_to_transform": if full { json!(layers) } else { Value::Null },
-        "rank_pattern": ranks, "alpha_pattern": alphas, "inference_mode": true,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+        "inference_mode": true,
     });
     save::write_folder(folder, |folder| {
         std::fs::write(folder.join(CONFIG), format!("{config:#}\n"))
@@ -239,13 +251,9 @@ mod tests {
         let model = testing::model(&testing::config(), DType::F32)?;
         let home = tempfile::tempdir()?;
         let all = testing::adapter(&model, &[0, 2], false)?;
-        let some = Adapter::new(
-            all.pairs()
-                .iter()
-                .filter(|(k, _)| **k != (2, Role::V))
-                .map(|(k, p)| (*k, p.clone()))
-                .collect(),
-        );
+        let mut some = all.pairs().clone();
+        some.retain(|linear, _| Some(linear) != model.linear(2, "v_proj"));
+        let some = Adapter::of_pairs(some);
         for (name, adapter) in [("all", all), ("some", some)] {
             let folder = home.path().join(name);
             save(&Booster::from_adapter(adapter.clone()), &folder, "base")?;
@@ -272,10 +280,8 @@ mod tests {
         let folder = home.path().join("a");
         save(&Booster::from_adapter(testing::adapter(&model, &[1], false)?), &folder, "base")?;
         let good = std::fs::read_to_string(folder.join("adapter_config.json"))?;
-        let small =
-            testing::model(&crate::model::Config { layers: 1, ..testing::config() }, DType::F32)?;
-        let other =
-            testing::model(&crate::model::Config { ff: 8, ..testing::config() }, DType::F32)?;
+        let small = testing::model(&testing::with(|c| c.common.num_hidden_layers = 1), DType::F32)?;
+        let other = testing::model(&testing::with(|c| c.intermediate_size = 8), DType::F32)?;
         let said = |model: &Model| {
             load(&folder, model, Weights::Base)
                 .err()

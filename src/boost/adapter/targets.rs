@@ -4,9 +4,9 @@ use fancy_regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use super::keys::shown;
-use super::{EMBEDDING, HEAD};
+use super::{HEAD, embedding};
 use crate::error::Error;
-use crate::model::{Model, names};
+use crate::model::Model;
 
 /// Bytes of a regular expression, at most.
 const LONGEST: usize = 1 << 16;
@@ -87,8 +87,10 @@ impl<T: Copy> ByPattern<T> {
 /// Names of modules, or an expression for them.
 #[derive(Debug)]
 enum Named {
+    /// What PEFT takes for the model's architecture where nothing is said.
+    Default(&'static [&'static str]),
     /// All linear modules but the head.
-    Linear,
+    Linear(Vec<String>),
     Whole(Pattern),
     /// The name, or its end behind a dot.
     Ends(Vec<String>),
@@ -106,7 +108,8 @@ impl Named {
 
     fn has(&self, module: &str) -> Result<bool, Error> {
         match self {
-            Self::Linear => Ok(![EMBEDDING, HEAD].contains(&module)),
+            Self::Default(list) => Ok(list.iter().any(|name| ends_in(module, name))),
+            Self::Linear(list) => Ok(list.iter().any(|name| name == module)),
             Self::Whole(pattern) => pattern.matches(module),
             Self::Ends(list) => Ok(list.iter().any(|name| ends_in(module, name))),
         }
@@ -142,16 +145,14 @@ impl Targets {
     /// Reads them from `adapter_config.json`. Errors (class data): values of another type,
     /// expressions that are not known, keys that contradict each other in PEFT too.
     pub fn read(config: &Map<String, Value>, modules_to_save: &[String]) -> Result<Self, Error> {
-        // What PEFT takes for models of the Llama family where nothing is said.
-        let default = || Named::Ends(["q_proj", "v_proj"].map(str::to_owned).into());
-        let mut named =
-            Named::read("target_modules", config.get("target_modules"))?.unwrap_or_else(default);
+        let mut named = Named::read("target_modules", config.get("target_modules"))?
+            .unwrap_or(Named::Default(&[]));
         if config
             .get("target_modules")
             .and_then(Value::as_str)
             .is_some_and(|text| text.eq_ignore_ascii_case("all-linear"))
         {
-            named = Named::Linear;
+            named = Named::Linear(vec![]);
         }
         let empty = |named: &Named| matches!(named, Named::Ends(list) if list.is_empty());
         let excluded = Named::read("exclude_modules", config.get("exclude_modules"))?
@@ -168,7 +169,7 @@ impl Targets {
         };
         let indexed: Vec<_> = indexed.iter().filter(|text| !text.is_empty()).collect();
         let by_layer = !layers.is_empty() || !indexed.is_empty();
-        if by_layer && !matches!(named, Named::Ends(_)) {
+        if by_layer && !matches!(named, Named::Ends(_) | Named::Default(_)) {
             return Err(Error::data(
                 "`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, \
                  not for a text",
@@ -192,6 +193,16 @@ impl Targets {
             indexed.into_iter().map(one).collect::<Result<_, _>>()?
         };
         Ok(Self { named, excluded, saved, layers, indexed })
+    }
+
+    /// Of that model: what is not named depends on its architecture.
+    pub fn suit(mut self, model: &Model) -> Self {
+        match &mut self.named {
+            Named::Default(list) => *list = model.architecture().entry().family.peft_targets,
+            Named::Linear(list) => list.extend(model.linears().map(|linear| linear.name.clone())),
+            Named::Whole(_) | Named::Ends(_) => {}
+        }
+        self
     }
 
     /// Whether a module has factors. Errors (class data): an expression that does not come to an
@@ -227,14 +238,11 @@ impl Targets {
 
     /// All modules of a model that have factors.
     pub fn of(&self, model: &Model) -> Result<Vec<String>, Error> {
-        let linear = (0..model.layers()).flat_map(|layer| {
-            model.roles().into_iter().map(move |role| names::in_layer(layer, role.path()))
-        });
-        let ends = [EMBEDDING, HEAD].map(str::to_owned);
+        let linear = model.linears().map(|linear| linear.name.as_str());
         let mut found = vec![];
-        for module in linear.chain(ends) {
-            if self.has(&module)? {
-                found.push(module);
+        for module in linear.chain([embedding(model), HEAD]) {
+            if self.has(module)? {
+                found.push(module.to_owned());
             }
         }
         Ok(found)
@@ -260,10 +268,13 @@ fn layers(value: Option<&Value>) -> Result<Vec<i64>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::testing;
     use serde_json::json;
 
     fn targets(config: Value) -> Targets {
-        Targets::read(config.as_object().unwrap(), &[]).unwrap()
+        let model = testing::with(|c| c.common.num_hidden_layers = 12);
+        let model = testing::model(&model, candle_core::DType::F32).unwrap();
+        Targets::read(config.as_object().unwrap(), &[]).unwrap().suit(&model)
     }
 
     #[test]

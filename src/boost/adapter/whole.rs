@@ -5,10 +5,10 @@ use anyhow::Result;
 
 use super::carry::{Carry, same, some};
 use super::config::Rows;
-use super::{EMBEDDING, HEAD};
+use super::{HEAD, embedding};
 use crate::bail_data;
 use crate::error::Error;
-use crate::model::names;
+use crate::model::arch::HEAD as HEAD_WEIGHT;
 use crate::source::TensorSource;
 
 impl Carry<'_> {
@@ -37,8 +37,7 @@ impl Carry<'_> {
                 continue;
             }
             let tensor = self.load(&whole.name, name)?;
-            let tied =
-                self.model.tied() && [names::EMBEDDING, names::HEAD].contains(&name.as_str());
+            let tied = self.model.tied() && self.is_table(name);
             if tied || self.saved(module) || !self.is_own(name, &tensor) {
                 self.dense.insert(name.clone(), tensor);
             }
@@ -61,7 +60,7 @@ impl Carry<'_> {
                 bail_data!("`modules_to_save` names `{saved}`, which the model does not have");
             }
             let follows =
-                |name: &str| self.model.tied() && self.config.tying && name == names::HEAD;
+                |name: &str| self.model.tied() && self.config.tying && name == HEAD_WEIGHT;
             let missing: Vec<&str> = meant
                 .iter()
                 .map(|name| name.as_str())
@@ -89,7 +88,7 @@ impl Carry<'_> {
                 );
             };
             let name = format!("{module}.weight");
-            if ![EMBEDDING, HEAD].contains(&module.as_str()) || self.dense.contains_key(&name) {
+            if !self.is_table(&name) || self.dense.contains_key(&name) {
                 bail_data!(
                     "it has rows of `{module}`, which is no embedding, or is trained as a whole too"
                 );
@@ -134,7 +133,7 @@ impl Carry<'_> {
     /// The tokens whose rows of a module are trained.
     fn ids(&self, module: &str) -> Option<Vec<i64>> {
         match self.config.rows.as_ref()? {
-            Rows::Embedding(ids) => (module == EMBEDDING).then(|| ids.clone()),
+            Rows::Embedding(ids) => (module == embedding(self.model)).then(|| ids.clone()),
             Rows::Of(all) => all
                 .iter()
                 .find(|(name, _)| module.ends_with(name.as_str()))
@@ -145,8 +144,9 @@ impl Carry<'_> {
     /// Errors (class data): `trainable_token_indices` names a module whose rows the file does not
     /// have, or that the model ties to another with other rows.
     fn all_rows(&self) -> Result<()> {
-        let embedding = self.ids(EMBEDDING);
-        for module in [EMBEDDING, HEAD] {
+        let tables = [embedding(self.model), HEAD];
+        let embedding = self.ids(tables[0]);
+        for module in tables {
             let Some(ids) = self.ids(module) else { continue };
             let follows = self.model.tied() && module == HEAD && embedding.as_ref() == Some(&ids);
             if self.model.tied() && module == HEAD && !follows {
@@ -159,9 +159,8 @@ impl Carry<'_> {
             }
         }
         if let Some(Rows::Of(all)) = &self.config.rows
-            && let Some(name) = all.keys().find(|name| {
-                ![EMBEDDING, HEAD].iter().any(|module| module.ends_with(name.as_str()))
-            })
+            && let Some(name) =
+                all.keys().find(|name| !tables.iter().any(|module| module.ends_with(name.as_str())))
         {
             bail_data!(
                 "`trainable_token_indices` names `{name}`, which is no embedding of the model"
@@ -176,27 +175,27 @@ impl Carry<'_> {
         if !self.model.tied() {
             return Ok(());
         }
-        let head = self.dense.remove(names::HEAD);
-        let embedding = self.dense.remove(names::EMBEDDING);
+        let (module, name) = (embedding(self.model), self.model.embedding().name.clone());
+        let head = self.dense.remove(HEAD_WEIGHT);
+        let embedding = self.dense.remove(&name);
         let meta = self.weights == super::Weights::Meta;
         let (one, alone) = match (embedding, head) {
             (None, None) => return Ok(()),
             (Some(embedding), Some(head)) if meta || same(&embedding, &head) => (embedding, None),
             (Some(_), Some(_)) => return Err(self.untied(HEAD)),
             // Rows of an embedding are those of the head too.
-            (Some(embedding), None) => (
-                embedding,
-                Some(EMBEDDING).filter(|module| self.saved(module) && !self.config.tying),
-            ),
+            (Some(embedding), None) => {
+                (embedding, Some(module).filter(|module| self.saved(module) && !self.config.tying))
+            }
             (None, Some(head)) => (head, Some(HEAD).filter(|module| self.saved(module))),
         };
-        let own = self.is_own(names::EMBEDDING, &one);
+        let own = self.is_own(&name, &one);
         match alone {
             _ if own && !meta => Ok(()),
             Some(module) => Err(self.untied(module)),
             None => {
-                if !(meta && !self.saved(EMBEDDING) && self.stored.rows.is_empty()) {
-                    self.dense.insert(names::EMBEDDING.into(), one);
+                if !(meta && !self.saved(module) && self.stored.rows.is_empty()) {
+                    self.dense.insert(name, one);
                 }
                 Ok(())
             }

@@ -15,7 +15,7 @@ use super::likeliest::likeliest;
 use super::{Behind, Rules};
 use crate::bail_usage;
 use crate::eval::BATCH_TOKENS;
-use crate::model::{Adapter, Cache, Model, Tokens};
+use crate::model::{Adapter, KvCache, Model, Tokens};
 use crate::ops::attention::Segment;
 use crate::ops::cpu::simd::f32s;
 use crate::seed::Stream;
@@ -34,7 +34,7 @@ pub fn run(
     mut progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Vec<u32>>> {
     let most = rules.how.max_tokens;
-    let sees = model.config().max_positions;
+    let sees = model.config().max_position_embeddings;
     for (i, prompt) in prompts.iter().enumerate() {
         if prompt.is_empty() {
             bail_usage!("cannot generate from an empty prompt{}", nth(i, prompts.len()));
@@ -53,8 +53,7 @@ pub fn run(
     }
     let beams = rules.how.beams;
     let slot = prompts.iter().map(Vec::len).max().unwrap_or(0) + beams.saturating_mul(most);
-    let c = model.config();
-    let row = 2 * c.layers * c.groups * c.head_width * model.compute().size_in_bytes();
+    let row = model.cache_bytes();
     let slots = (SEQUENCES / beams)
         .min(CACHE_BYTES / slot.saturating_mul(row).max(1))
         .clamp(1, prompts.len());
@@ -252,7 +251,7 @@ impl Running {
         choices: &Choices,
         rows: Range<usize>,
         rules: &Rules,
-        cache: &mut Cache,
+        cache: &mut KvCache,
     ) -> Result<bool> {
         match &mut self.search {
             Search::One { ids, draw } => {
@@ -284,7 +283,7 @@ impl Running {
 
     /// Places for children: the first of a parent keeps its place, the others get a copy of its
     /// rows.
-    fn inherit(&self, parents: &[usize], cached: usize, cache: &mut Cache) -> Result<Vec<usize>> {
+    fn inherit(&self, parents: &[usize], cached: usize, cache: &mut KvCache) -> Result<Vec<usize>> {
         let mut out = vec![None; parents.len()];
         let mut taken =
             vec![false; parents.len().max(self.places.iter().max().map_or(0, |p| p + 1))];

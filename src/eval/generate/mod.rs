@@ -151,7 +151,7 @@ pub fn generate(
 ) -> Result<Vec<Generated>> {
     how.check()?;
     let stops = Stops::of(&how.stop, tokenizer)?;
-    let mut ends = model.config().eos.clone();
+    let mut ends = model.config().eos_token_ids.clone();
     ends.extend(&stops.ids);
     ends.sort_unstable();
     ends.dedup();

@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::{Class, class_of};
-use crate::model::{Config, Tokens, testing};
+use crate::model::{Tokens, testing};
 use candle_core::DType;
 
 /// Token i is the letter at its place in the alphabet; token 12 is special.
@@ -29,7 +29,7 @@ fn all(model: &Model, prompts: &[Vec<u32>], how: &Generation) -> Result<Vec<Gene
 
 /// A model whose texts end with these tokens.
 fn ending(eos: &[u32]) -> Result<Model> {
-    testing::model(&Config { eos: eos.to_vec(), ..testing::config() }, DType::F64)
+    testing::model(&testing::with(|c| c.common.eos_token_ids = eos.to_vec()), DType::F64)
 }
 
 #[test]

@@ -465,7 +465,7 @@ fn expect(
         index,
         network,
         step_bytes(
-            network.config(),
+            &network.cost(),
             network.compute(),
             tokens,
             rows,

@@ -10,9 +10,11 @@ use crate::error::Error;
 use crate::host::context::Host;
 use crate::host::door::Making;
 use crate::host::options::Options;
-use crate::model::create::{Sizes, create};
+use crate::model::arch::llama::{Config, Sizes};
+use crate::model::arch::{self, Architecture};
+use crate::model::create::create;
 use crate::model::load::Extras;
-use crate::model::shapes;
+use crate::model::meta;
 use crate::run::CREATED;
 use crate::seed::Stream;
 use crate::source::Tokenizer;
@@ -35,14 +37,14 @@ fn sizes(map: Map) -> Result<Sizes, Error> {
     let (width, layers, heads) =
         (take("width", None)?, take("layers", None)?, take("heads", None)?);
     Ok(Sizes {
-        width,
-        layers,
-        heads,
-        ff: take("ff", Some(4 * width))?,
-        groups: take("groups", Some(heads))?,
-        head_width: take("head_width", Some(width / heads))?,
-        vocabulary: take("vocabulary", None)?,
-        positions: take("positions", Some(512))?,
+        hidden_size: width,
+        num_hidden_layers: layers,
+        num_attention_heads: heads,
+        intermediate_size: take("ff", Some(4 * width))?,
+        num_key_value_heads: take("groups", Some(heads))?,
+        head_dim: take("head_width", Some(width / heads))?,
+        vocab_size: take("vocabulary", None)?,
+        max_position_embeddings: take("positions", Some(512))?,
     })
 }
 
@@ -51,11 +53,9 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making)
     let mut sizes = sizes(options)?;
     let most = host.settings.limits.created;
     host.count_model()?;
-    let parameters = sizes
-        .config(0)
-        .tensors()
-        .iter()
-        .map(|(_, shape)| shape.iter().product::<usize>())
+    let parameters = arch::params(&Config::new(sizes, 0))?
+        .ids()
+        .map(|id| id.shape.iter().product::<usize>())
         .sum::<usize>();
     if parameters / 1_000_000 >= most {
         return Err(Error::usage(format!(
@@ -97,14 +97,14 @@ pub(super) fn made(host: &Host, options: Map, sets: &Array, making: &mut Making)
         )
         .into());
     }
-    let tokenizer = Tokenizer::train(texts, sizes.vocabulary)?;
+    let tokenizer = Tokenizer::train(texts, sizes.vocab_size)?;
     // Few texts may give fewer tokens than asked for.
-    sizes.vocabulary = tokenizer.vocab_size();
-    let config = sizes.config(tokenizer.eos().unwrap_or_default());
+    sizes.vocab_size = tokenizer.vocab_size();
+    let config = Box::new(Config::new(sizes, tokenizer.eos().unwrap_or_default()));
     let extras = Extras { config: config.to_json(), others: vec![] };
     let (seed, device, dtype) = (host.settings.seed, &host.settings.device, host.settings.dtype);
     let network = match host.outlook() {
-        Some(_) => shapes::of(config, dtype)?,
+        Some(_) => meta::of(config, dtype)?,
         None => create(config, &mut Stream::new(seed, "create"), device, dtype)?,
     };
     let index = match host.outlook() {

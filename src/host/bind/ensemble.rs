@@ -274,7 +274,7 @@ pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()
     // is.
     let mut names = BTreeSet::new();
     for (path, _) in m.ensemble.files(&folder).into_iter().chain(wanted.files(&folder)) {
-        names.extend(Update::load(&path, &m.network)?.tensors());
+        names.extend(Update::load(&path, &m.network)?.params(&m.network));
         host.guard.check()?;
     }
     restore::restore(&mut m.network, &files, &m.digests, &names)?;

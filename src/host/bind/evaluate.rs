@@ -122,7 +122,7 @@ fn weighed(adapter: &Adapter, eta: f64) -> anyhow::Result<Adapter> {
     if eta == 1.0 {
         return Ok(adapter.clone());
     }
-    if !adapter.dense().is_empty() {
+    if !adapter.full().is_empty() {
         return Err(Error::usage("a dense booster is measured as it is; leave out `eta`").into());
     }
     Ok(adapter.scaled(eta))
@@ -168,7 +168,7 @@ fn task(
             Ok(host.guard.check()?)
         }
     };
-    let positions = m.network.config().max_positions;
+    let positions = m.network.config().max_position_embeddings;
     let suits = || {
         anyhow::Ok(if part.has_choices(asked.items)? {
             Protocol::Choices
@@ -192,17 +192,17 @@ fn task(
         }
     };
     if let Some(outlook) = host.outlook() {
-        works.extend(encoded.work(m.network.config())?);
+        works.extend(encoded.work(&m.network)?);
         let mut metrics = encoded.supposed(outlook == Outlook::Good);
         metrics.insert("template".into(), part.wording.name().into());
         return Ok(metrics);
     }
-    let largest = encoded.work(m.network.config())?.into_iter().fold(Work::default(), Work::or);
+    let largest = encoded.work(&m.network)?.into_iter().fold(Work::default(), Work::or);
     host.expect(
         m.index,
         &m.network,
         step_bytes(
-            m.network.config(),
+            &m.network.cost(),
             m.network.compute(),
             largest.tokens,
             largest.rows,

@@ -53,7 +53,7 @@ pub(super) fn merge_by(
             b.fresh("merge")?;
             model.owns(&b.model)?;
             if b.booster.kind() == BoosterKind::FullRank {
-                model.with(|m| m.network.takes_whole_tensors())?;
+                model.with(|m| m.network.takes_full_tensors())?;
             }
             if host.outlook().is_some() {
                 let left = model.with(|m| {

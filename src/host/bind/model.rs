@@ -304,9 +304,7 @@ pub(super) mod natives {
     /// Names of the linear modules in a layer that a booster can train.
     #[rhai_fn(get = "targets", pure)]
     pub fn targets(model: &mut Model) -> Array {
-        model.with(|m| {
-            m.network.roles().into_iter().map(|r| Dynamic::from(r.name().to_string())).collect()
-        })
+        model.with(|m| m.network.targets().into_iter().map(Dynamic::from).collect())
     }
 
     /// Number of weights.
@@ -693,7 +691,7 @@ fn loaded_from(
     let files = source::model(found)?.split_by(pre_tokenizer)?;
     if host.outlook().is_some() {
         return Ok(FromFiles {
-            network: model::shapes::load(&files, host.settings.dtype)?,
+            network: model::meta::load(&files, host.settings.dtype)?,
             digests: Digests::default(),
             files,
         });

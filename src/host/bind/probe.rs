@@ -18,7 +18,7 @@ use crate::host::door;
 use crate::host::ledger::{Event, Outlook};
 use crate::host::options::Options;
 use crate::model::cost::Work;
-use crate::model::{Adapter, Tokens, names};
+use crate::model::{Adapter, Tokens};
 use crate::train::memory::step_bytes;
 
 #[export_module]
@@ -73,8 +73,8 @@ pub(super) mod natives {
         {
             Some(outlook) => model.with(|m| Ok(weights(supposed(m, outlook), 1.0, 1.0, m))),
             None => model.live(|m| {
-                let embedding = probe::norm(&m.network, names::EMBEDDING)?.unwrap_or_default();
-                let head = probe::norm(&m.network, names::HEAD)?.unwrap_or(embedding);
+                let embedding = probe::norm(&m.network, m.network.embedding())?.unwrap_or_default();
+                let head = probe::norm(&m.network, m.network.head())?.unwrap_or_default();
                 Ok(weights(probe::weight_norms(&m.network)?, embedding, head, m))
             }),
         })?;
@@ -146,7 +146,6 @@ pub(super) fn weigh(
     batch: &Batch,
     lowest: usize,
 ) -> anyhow::Result<()> {
-    let config = m.network.config();
     if host.outlook().is_some() {
         let work = Work::of(&Tokens::sequences(batch.ids.clone(), &batch.starts), batch.rows.len());
         let items = batch.starts.len() - 1;
@@ -157,18 +156,13 @@ pub(super) fn weigh(
             Event::Evaluate { split: "probe".into(), items, passes: 3, work: all, largest: work },
         );
     }
-    let layer: usize = m
-        .network
-        .roles()
-        .into_iter()
-        .map(|role| m.network.target_shape(role))
-        .map(|(out, inner)| out * inner)
-        .sum();
+    let cost = m.network.cost();
+    let layer = cost.blocks.iter().map(|block| block.weights).max().unwrap_or(0);
     let gradients = layer * m.network.factor_dtype().size_in_bytes();
     host.expect(
         m.index,
         &m.network,
-        step_bytes(config, m.network.compute(), batch.ids.len(), batch.rows.len(), lowest, true)
+        step_bytes(&cost, m.network.compute(), batch.ids.len(), batch.rows.len(), lowest, true)
             + gradients,
     );
     Ok(())
@@ -196,7 +190,7 @@ fn probed(
                 1.0,
                 supposed(m, outlook)
                     .into_iter()
-                    .filter(|((layer, _), _)| layers.contains(layer))
+                    .filter(|(linear, _)| layers.contains(&linear.layer))
                     .collect(),
             ),
             None => probe::gradient_norms(&m.network, &batch, &layers)?,
@@ -210,31 +204,24 @@ fn probed(
 /// Norms where nothing is computed: all the same, or rising from layer to layer.
 fn supposed(m: &Open, outlook: Outlook) -> Norms {
     let norm = |layer: usize| if outlook == Outlook::Good { 1.0 } else { 1.0 + layer as f64 };
-    let layers = 0..m.network.layers();
-    layers
-        .flat_map(|layer| {
-            m.network.roles().into_iter().map(move |role| ((layer, role), norm(layer)))
-        })
-        .collect()
+    m.network.linears().map(|linear| (linear.clone(), norm(linear.layer))).collect()
 }
 
 fn by_layer_and_target(norms: &Norms, m: &Open) -> serde_json::Map<String, Value> {
     let layers = 0..m.network.layers();
     let squares = |layer: usize| {
-        norms.iter().filter(|((l, _), _)| *l == layer).map(|(_, norm)| norm * norm).sum::<f64>()
+        norms
+            .iter()
+            .filter(|(linear, _)| linear.layer == layer)
+            .map(|(_, norm)| norm * norm)
+            .sum::<f64>()
     };
-    let of = |role| {
-        layers
-            .clone()
-            .map(|layer| norms.get(&(layer, role)).copied().unwrap_or(0.0))
-            .collect::<Vec<_>>()
+    let of = |target: &str| {
+        let norm = |layer| norms.get(m.network.linear(layer, target)?).copied();
+        layers.clone().map(|layer| norm(layer).unwrap_or(0.0)).collect::<Vec<_>>()
     };
-    let targets: serde_json::Map<String, Value> = m
-        .network
-        .roles()
-        .into_iter()
-        .map(|role| (role.name().to_owned(), json!(of(role))))
-        .collect();
+    let targets: serde_json::Map<String, Value> =
+        m.network.targets().into_iter().map(|t| (t.to_owned(), json!(of(t)))).collect();
     let layers: Vec<f64> = layers.clone().map(|layer| squares(layer).sqrt()).collect();
     serde_json::Map::from_iter([
         ("layers".into(), json!(layers)),
@@ -256,11 +243,11 @@ fn missed(
     set: &Set,
     most: Option<usize>,
 ) -> anyhow::Result<Vec<Vec<usize>>> {
-    let positions = m.network.config().max_positions;
+    let positions = m.network.config().max_position_embeddings;
     let mut all = vec![];
     for part in set.parts() {
         let items = part.choices(host, set.split(), &m.tokenizer, most, positions)?;
-        let works = choices::work(m.network.config(), &items);
+        let works = choices::work(&m.network, &items);
         let largest = works.iter().fold(Work::default(), |most, &work| most.or(work));
         if host.outlook().is_some() {
             let work = works.iter().fold(Work::default(), |all, &work| all.and(work));
@@ -276,7 +263,7 @@ fn missed(
             m.index,
             &m.network,
             step_bytes(
-                m.network.config(),
+                &m.network.cost(),
                 m.network.compute(),
                 largest.tokens,
                 largest.rows,

@@ -27,7 +27,8 @@ pub(super) fn opened(
     let network = &open.network;
     let event = Event::Model(Opened {
         name: name.to_owned(),
-        config: network.config().clone(),
+        architecture: network.architecture().boxed(),
+        cost: network.cost(),
         parameters: network.parameters(),
         weight_bytes: host.settings.dtype.size_in_bytes(),
         compute: network.compute(),
@@ -62,7 +63,7 @@ pub(super) fn fitted(
     let work =
         Work { tokens: scale(work.tokens), rows: scale(work.rows), pairs: scale(work.pairs) };
     let network = &open.network;
-    let dense = booster.adapter.dense().values().map(|t| t.elem_count()).sum();
+    let dense = booster.adapter.full().values().map(|t| t.elem_count()).sum();
     let gradients =
         gradient_bytes(booster.adapter.parameters(), network.factor_dtype(), options.accumulate);
     let lowest = booster.adapter.lowest().unwrap_or(network.layers());

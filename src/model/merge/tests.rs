@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
-use crate::model::{Adapter, Config, MergeMode, Model, Role, testing};
+use crate::model::{Adapter, MergeMode, Model, testing};
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 
@@ -14,21 +14,15 @@ const NAME: &str = "model.layers.0.self_attn.q_proj.weight";
 
 /// A model whose query projection is [768, 768], N(0, 0.02²).
 fn model(mode: MergeMode) -> Result<Model> {
-    let config = Config {
-        width: WIDTH,
-        heads: 48,
-        head_width: 16,
-        groups: 2,
-        layers: 1,
-        ..testing::config()
-    };
+    let config = testing::with(|c| {
+        (c.common.hidden_size, c.common.num_hidden_layers) = (WIDTH, 1);
+        (c.num_attention_heads, c.num_key_value_heads, c.head_dim) = (48, 2, 16);
+    });
     let mut model = testing::model(&config, DType::BF16)?;
     let weights = normal(&mut Stream::new(1, "weights"), WIDTH * WIDTH, 0.02);
     let weights = Tensor::from_vec(weights, (WIDTH, WIDTH), &Device::Cpu)?.to_dtype(DType::BF16)?;
-    model.merge(
-        &Adapter::replacing([(NAME.to_owned(), weights.to_dtype(DType::F32)?)].into()),
-        1.0,
-    )?;
+    let query = model.param(NAME).context("no such weight")?.clone();
+    model.merge(&Adapter::of_full([(query, weights.to_dtype(DType::F32)?)].into()), 1.0)?;
     model.set_merge_mode(mode);
     Ok(model)
 }
@@ -38,8 +32,7 @@ fn normal(stream: &mut Stream, n: usize, size: f64) -> Vec<f32> {
 }
 
 fn numbers(model: &Model) -> Result<Vec<f64>> {
-    let all = model.tensors();
-    let (_, own) = all.iter().find(|(name, _)| name == NAME).context("no such weight")?;
+    let own = model.param(NAME).and_then(|id| model.tensor(id)).context("no such weight")?;
     Ok(own.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
@@ -76,7 +69,8 @@ fn merged(
             [0, 1].map(|i| adapters.iter().map(|o| o[i].clone()).collect());
         let pair =
             LoraPair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale: 1.0 };
-        let adapter = Adapter::new(BTreeMap::from([((0, Role::Q), pair)]));
+        let query = models[0].linear(0, "q_proj").context("no such module")?.clone();
+        let adapter = Adapter::of_pairs(BTreeMap::from([(query, pair)]));
         models.iter_mut().try_for_each(|model| model.merge(&adapter, 1.0))?;
     }
     let energy: f64 = wanted.iter().map(|x| x * x).sum();

@@ -4,8 +4,9 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::bail_data;
+use crate::ops::activation::Activation;
 
-pub(super) struct Fields<'a>(pub &'a Value);
+pub struct Fields<'a>(pub &'a Value);
 
 impl Fields<'_> {
     /// The value, also where it is null.
@@ -88,5 +89,42 @@ impl Fields<'_> {
                 .map_or_else(|| self.wrong(key, "a list of token ids"), Ok),
             Some(v) => id(v).map_or_else(|| self.wrong(key, "a token id"), |id| Ok(vec![id])),
         }
+    }
+
+    /// The activation that a name stands for; `default` where the key is missing.
+    pub fn activation(&self, key: &str, default: &str) -> Result<Activation> {
+        let name = self.text(key)?.unwrap_or(default);
+        match Activation::from_name(name) {
+            Some(activation) => Ok(activation),
+            None => bail_data!(
+                "config.json: unknown `{key}` `{name}`; known are silu, gelu, gelu_new, \
+                 gelu_pytorch_tanh, relu"
+            ),
+        }
+    }
+
+    /// Says which sizes a config leaves to transformers' class.
+    pub fn note_missing(&self, keys: &[&str], notes: &mut Vec<String>) {
+        let missing: Vec<String> = keys
+            .iter()
+            .filter(|key| self.raw(key).is_none())
+            .map(|key| format!("`{key}`"))
+            .collect();
+        if !missing.is_empty() {
+            notes.push(format!(
+                "config.json has no {}: transformers' own numbers stand in",
+                missing.join(", ")
+            ));
+        }
+    }
+}
+
+/// As `config.json` names an activation.
+pub fn activation_name(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Silu => "silu",
+        Activation::Gelu => "gelu",
+        Activation::GeluTanh => "gelu_pytorch_tanh",
+        Activation::Relu => "relu",
     }
 }

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::config_fields::Fields;
+use super::fields::Fields;
 use crate::bail_data;
 use crate::error::Error;
 
@@ -18,22 +18,6 @@ const FIRST: i64 = 28;
 enum Kind {
     Full,
     Sliding,
-}
-
-/// The window of each of `layers` layers; empty where none has one.
-pub(super) fn read(
-    f: &Fields,
-    model_type: &str,
-    layers: usize,
-    positions: usize,
-    notes: &mut Vec<String>,
-) -> Result<Vec<Option<usize>>> {
-    let types = types(f, layers)?;
-    match model_type {
-        "mistral" => mistral(f, types, layers, notes),
-        "qwen2" | "qwen3" => qwen(f, types, layers),
-        _ => llama(f, types.as_deref(), positions),
-    }
 }
 
 fn types(f: &Fields, layers: usize) -> Result<Option<Vec<Kind>>> {
@@ -59,7 +43,13 @@ fn types(f: &Fields, layers: usize) -> Result<Option<Vec<Kind>>> {
 
 /// transformers' class attends to all tokens, but its cache would follow these keys when it
 /// generates.
-fn llama(f: &Fields, types: Option<&[Kind]>, positions: usize) -> Result<Vec<Option<usize>>> {
+pub fn llama(
+    f: &Fields,
+    layers: usize,
+    positions: usize,
+    _: &mut Vec<String>,
+) -> Result<Vec<Option<usize>>> {
+    let types = types(f, layers)?;
     let sliding = types.is_some_and(|types| types.contains(&Kind::Sliding));
     let window = f.size("sliding_window")?.filter(|&window| window < positions);
     if let Some(key) = window.map(|_| "sliding_window").or(sliding.then_some("layer_types")) {
@@ -80,12 +70,13 @@ fn llama(f: &Fields, types: Option<&[Kind]>, positions: usize) -> Result<Vec<Opt
 
 /// All layers have the window, or those that `layer_types` says: with that key transformers takes
 /// the model for a Ministral.
-fn mistral(
+pub fn mistral(
     f: &Fields,
-    types: Option<Vec<Kind>>,
     layers: usize,
+    _: usize,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Option<usize>>> {
+    let types = types(f, layers)?;
     let window = match f.raw("sliding_window") {
         Some(Value::Null) => None,
         _ => Some(f.size_or("sliding_window", WINDOW)?),
@@ -105,7 +96,13 @@ fn mistral(
 }
 
 /// `layer_types` says it, else layers from `max_window_layers` on have the window.
-fn qwen(f: &Fields, types: Option<Vec<Kind>>, layers: usize) -> Result<Vec<Option<usize>>> {
+pub fn qwen(
+    f: &Fields,
+    layers: usize,
+    _: usize,
+    _: &mut Vec<String>,
+) -> Result<Vec<Option<usize>>> {
+    let types = types(f, layers)?;
     let used = f.flag_or("use_sliding_window", false)?;
     let first = f.or("max_window_layers", FIRST, "a whole number", Value::as_i64)?;
     let window = match f.raw("sliding_window") {
@@ -140,8 +137,13 @@ mod tests {
     use serde_json::json;
 
     fn of(model_type: &str, config: Value) -> Result<(Vec<Option<usize>>, usize)> {
-        let mut notes = vec![];
-        read(&Fields(&config), model_type, 2, 256, &mut notes).map(|windows| (windows, notes.len()))
+        let (mut notes, f) = (vec![], Fields(&config));
+        let windows = match model_type {
+            "mistral" => mistral(&f, 2, 256, &mut notes),
+            "qwen2" | "qwen3" => qwen(&f, 2, 256, &mut notes),
+            _ => llama(&f, 2, 256, &mut notes),
+        };
+        windows.map(|windows| (windows, notes.len()))
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use anyhow::Result;
 
-use super::config::Config;
 use crate::bail_data;
 use crate::error::Error;
 use crate::source::{Gguf, TensorSource, Value};
@@ -111,10 +110,139 @@ pub(super) fn check_type(gguf: &Gguf) -> Result<()> {
     .into())
 }
 
+/// A file's metadata below its architecture's name.
+pub(super) struct Metadata<'a> {
+    pub gguf: &'a Gguf,
+    pub architecture: &'static str,
+}
+
+impl Metadata<'_> {
+    pub fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    /// A count that fits what a model can have; one that is stated layer by layer is the same in
+    /// all. Errors (class data): a missing or impossible one.
+    pub fn size(&self, name: &str) -> Result<usize> {
+        match self.maybe(name)? {
+            Some(n) => Ok(n),
+            None => {
+                let key = self.key(name);
+                self.within(&key, self.gguf.required(&key, Value::as_u64)?)
+            }
+        }
+    }
+
+    /// As [`Metadata::size`], of one that may be missing.
+    pub fn maybe(&self, name: &str) -> Result<Option<usize>> {
+        let key = self.key(name);
+        same_in_all_layers(self.gguf, &key)?.map(|n| self.within(&key, n)).transpose()
+    }
+
+    fn within(&self, key: &str, n: u64) -> Result<usize> {
+        match usize::try_from(n) {
+            Ok(n) if (1..1 << 31).contains(&n) => Ok(n),
+            _ => bail_data!("`{}`: `{key}` is {n}, which no model has", self.gguf.path().display()),
+        }
+    }
+
+    pub fn number(&self, name: &str) -> Result<Option<f64>> {
+        self.gguf.optional(&self.key(name), Value::as_f64)
+    }
+
+    /// The id of a token that the tokenizer's metadata name.
+    pub fn token(&self, name: &str) -> Result<Option<u32>> {
+        let id = self.gguf.optional(&format!("tokenizer.ggml.{name}"), Value::as_u64)?;
+        Ok(id.and_then(|id| u32::try_from(id).ok()))
+    }
+
+    /// Checks all that they say; what is passed over and worth knowing goes into `notes`. Heads have
+    /// `head_dim` numbers, the model sees `positions` tokens.
+    ///
+    /// Errors (class data): a key that means another computation than this engine's.
+    pub fn check(&self, head_dim: usize, positions: usize, notes: &mut Vec<String>) -> Result<()> {
+        experts(self.gguf, &self.key("expert_count"))?;
+        self.attention(head_dim, positions, notes)?;
+        let (gguf, shown) = (self.gguf, self.gguf.path().display());
+        if gguf.optional(&self.key("pooling_type"), Value::as_u64)?.unwrap_or(0) != 0 {
+            notes.push(format!(
+                "its `{}` makes it a model of embeddings; here it tells the next token",
+                self.key("pooling_type")
+            ));
+        }
+        for (name, usual) in REFUSED {
+            match gguf.get(&self.key(name)) {
+                Some(value) if !is_nothing(value) && value.as_f64() != Some(usual) => {
+                    bail_data!(
+                        "`{shown}`: `{}` is {value}: a model that needs it is not known",
+                        self.key(name)
+                    );
+                }
+                _ => {}
+            }
+        }
+        let known = |name: &str| {
+            READ.contains(&name)
+                || REFUSED.iter().any(|(known, _)| *known == name)
+                || name.starts_with("rope.scaling.")
+                || name.starts_with("expert_")
+        };
+        let own = self.key("");
+        for name in gguf.keys().filter_map(|key| key.strip_prefix(&own)).filter(|name| !known(name))
+        {
+            let key = self.key(name);
+            notes.push(format!("its metadata `{key}` is not known and was passed over"));
+        }
+        Ok(())
+    }
+
+    fn attention(&self, head_dim: usize, positions: usize, notes: &mut Vec<String>) -> Result<()> {
+        let (gguf, shown) = (self.gguf, self.gguf.path().display());
+        for name in ["attention.value_length", "rope.dimension_count"] {
+            if let Some(found) = gguf.optional(&self.key(name), Value::as_u64)?
+                && found != head_dim as u64
+            {
+                bail_data!(
+                    "`{shown}`: `{}` is {found}, and a head has {head_dim} numbers; another size \
+                     is not known",
+                    self.key(name)
+                );
+            }
+        }
+        let key = self.key("attention.causal");
+        if gguf.optional(&key, Value::as_bool)? == Some(false) {
+            bail_data!(
+                "`{shown}`: `{key}` is false: the model is an encoder, which cannot be trained or \
+                 measured here"
+            );
+        }
+        let (usual, key) = (1.0 / (head_dim as f64).sqrt(), self.key("attention.scale"));
+        if let Some(scale) = gguf.optional(&key, Value::as_f64)?
+            && scale != 0.0
+            && (scale / usual - 1.0).abs() > 1e-6
+        {
+            bail_data!(
+                "`{shown}`: `{key}` is {scale}, not the usual {usual}; another scale is not known"
+            );
+        }
+        let key = self.key("attention.sliding_window");
+        if let Some(window) = gguf.optional(&key, Value::as_u64)?
+            && window > 0
+            && window < positions as u64
+        {
+            notes.push(format!(
+                "its `{key}` is {window} and was passed over: attention sees all tokens before, as \
+                 in llama.cpp"
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// A number that is the same in all layers, stated once or layer by layer.
 ///
 /// Errors (class data): it differs from layer to layer, or is no whole number.
-pub(super) fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> {
+fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> {
     let Some(Value::Integers(all)) = gguf.get(key) else {
         return gguf.optional(key, Value::as_u64);
     };
@@ -134,90 +262,6 @@ pub(super) fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> 
             Value::Integers(all.clone())
         ),
     }
-}
-
-/// Checks all that the metadata say below the architecture's name; what is passed over and worth
-/// knowing goes into `notes`.
-///
-/// Errors (class data): a key that means another computation than this engine's.
-pub(super) fn check(
-    gguf: &Gguf,
-    architecture: &str,
-    config: &Config,
-    notes: &mut Vec<String>,
-) -> Result<()> {
-    let shown = gguf.path().display();
-    let key = |name: &str| format!("{architecture}.{name}");
-    experts(gguf, &key("expert_count"))?;
-    for name in ["attention.value_length", "rope.dimension_count"] {
-        if let Some(found) = gguf.optional(&key(name), Value::as_u64)?
-            && found != config.head_width as u64
-        {
-            bail_data!(
-                "`{shown}`: `{}` is {found}, and a head has {} numbers; another size is not known",
-                key(name),
-                config.head_width
-            );
-        }
-    }
-    if gguf.optional(&key("attention.causal"), Value::as_bool)? == Some(false) {
-        bail_data!(
-            "`{shown}`: `{}` is false: the model is an encoder, which cannot be trained or \
-             measured here",
-            key("attention.causal")
-        );
-    }
-    let usual = 1.0 / (config.head_width as f64).sqrt();
-    if let Some(scale) = gguf.optional(&key("attention.scale"), Value::as_f64)?
-        && scale != 0.0
-        && (scale / usual - 1.0).abs() > 1e-6
-    {
-        bail_data!(
-            "`{shown}`: `{}` is {scale}, not the usual {usual}; another scale is not known",
-            key("attention.scale")
-        );
-    }
-    if let Some(window) = gguf.optional(&key("attention.sliding_window"), Value::as_u64)?
-        && window > 0
-        && window < config.max_positions as u64
-    {
-        let key = key("attention.sliding_window");
-        notes.push(format!(
-            "its `{key}` is {window} and was passed over: attention sees all tokens before, as in \
-             llama.cpp"
-        ));
-    }
-    if gguf.optional(&key("pooling_type"), Value::as_u64)?.unwrap_or(0) != 0 {
-        notes.push(format!(
-            "its `{}` makes it a model of embeddings; here it tells the next token",
-            key("pooling_type")
-        ));
-    }
-    for (name, usual) in REFUSED {
-        match gguf.get(&key(name)) {
-            Some(value) if !is_nothing(value) && value.as_f64() != Some(usual) => {
-                bail_data!(
-                    "`{shown}`: `{}` is {value}: a model that needs it is not known",
-                    key(name)
-                );
-            }
-            _ => {}
-        }
-    }
-    let own = key("");
-    let known = |name: &str| {
-        READ.contains(&name)
-            || REFUSED.iter().any(|(known, _)| *known == name)
-            || name.starts_with("rope.scaling.")
-    };
-    for name in gguf
-        .keys()
-        .filter_map(|key| key.strip_prefix(&own))
-        .filter(|name| !known(name) && !name.starts_with("expert_"))
-    {
-        notes.push(format!("its metadata `{}` is not known and was passed over", key(name)));
-    }
-    Ok(())
 }
 
 /// Errors (class data) where the model is a mixture of experts.

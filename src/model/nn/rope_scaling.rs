@@ -56,29 +56,29 @@ pub struct Longrope {
 }
 
 /// The inverse frequencies θ^(-2i/E), [E/2].
-pub fn plain(theta: f64, e: usize) -> Vec<f64> {
+pub fn unscaled(theta: f64, e: usize) -> Vec<f64> {
     (0..e / 2).map(|i| theta.powf(-2.0 * i as f64 / e as f64)).collect()
 }
 
 impl RopeScaling {
     /// The inverse frequencies of a sequence of `length` tokens, [E/2].
-    pub fn frequencies(&self, theta: f64, e: usize, length: usize) -> Vec<f64> {
+    pub fn inv_freq(&self, theta: f64, e: usize, length: usize) -> Vec<f64> {
         let each = |factors: &[f64]| {
-            plain(theta, e).into_iter().zip(factors).map(|(f, factor)| f / factor).collect()
+            unscaled(theta, e).into_iter().zip(factors).map(|(f, factor)| f / factor).collect()
         };
         match self {
-            Self::None => plain(theta, e),
-            Self::Linear(factor) => plain(theta, e).into_iter().map(|f| f / factor).collect(),
-            Self::Llama3 { factor, low, high, original } => plain(theta, e)
+            Self::None => unscaled(theta, e),
+            Self::Linear(factor) => unscaled(theta, e).into_iter().map(|f| f / factor).collect(),
+            Self::Llama3 { factor, low, high, original } => unscaled(theta, e)
                 .into_iter()
                 .map(|f| llama3(f, *factor, *low, *high, *original))
                 .collect(),
-            Self::Dynamic { original, .. } if length <= *original => plain(theta, e),
+            Self::Dynamic { original, .. } if length <= *original => unscaled(theta, e),
             Self::Dynamic { factor, original } => {
                 let grown = factor * length as f64 / *original as f64 - (factor - 1.0);
-                plain(theta * grown.powf(e as f64 / (e as f64 - 2.0)), e)
+                unscaled(theta * grown.powf(e as f64 / (e as f64 - 2.0)), e)
             }
-            Self::Yarn(yarn) => yarn.frequencies(theta, e),
+            Self::Yarn(yarn) => yarn.inv_freq(theta, e),
             Self::Longrope(rope) if length as f64 > rope.original => each(&rope.long),
             Self::Longrope(rope) => each(&rope.short),
             Self::Factors(factors) => each(factors),
@@ -143,7 +143,7 @@ impl Yarn {
         if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 }
     }
 
-    fn frequencies(&self, theta: f64, e: usize) -> Vec<f64> {
+    fn inv_freq(&self, theta: f64, e: usize) -> Vec<f64> {
         // The index of the frequency that turns so often over the original length.
         let index =
             |turns: f64| e as f64 * (self.original / (turns * 2.0 * PI)).ln() / (2.0 * theta.ln());
@@ -159,7 +159,7 @@ impl Yarn {
             let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
             f / self.factor * ramp + f * (1.0 - ramp)
         };
-        plain(theta, e).into_iter().enumerate().map(stretch).collect()
+        unscaled(theta, e).into_iter().enumerate().map(stretch).collect()
     }
 }
 
@@ -193,19 +193,16 @@ mod tests {
             truncate: true,
         };
         near(
-            &RopeScaling::Yarn(yarn.clone()).frequencies(10_000.0, 8, 1),
+            &RopeScaling::Yarn(yarn.clone()).inv_freq(10_000.0, 8, 1),
             &[1.0, 0.0625, 0.0025, 0.00025],
         );
         near(
-            &RopeScaling::Yarn(Yarn { truncate: false, ..yarn }).frequencies(10_000.0, 8, 1),
+            &RopeScaling::Yarn(Yarn { truncate: false, ..yarn }).inv_freq(10_000.0, 8, 1),
             &[1.0, 0.025595249, 0.0025, 0.00025],
         );
         let dynamic = RopeScaling::Dynamic { factor: 2.0, original: 64 };
-        assert_eq!(dynamic.frequencies(10_000.0, 8, 64), plain(10_000.0, 8));
-        near(
-            &dynamic.frequencies(10_000.0, 8, 128),
-            &[1.0, 0.069336124, 0.0048074984, 0.00033333336],
-        );
+        assert_eq!(dynamic.inv_freq(10_000.0, 8, 64), unscaled(10_000.0, 8));
+        near(&dynamic.inv_freq(10_000.0, 8, 128), &[1.0, 0.069336124, 0.0048074984, 0.00033333336]);
         let longrope = Longrope {
             short: vec![1.0, 1.0, 2.0, 2.0],
             long: vec![4.0; 4],
@@ -213,8 +210,8 @@ mod tests {
             attention: 1.0,
         };
         let longrope = RopeScaling::Longrope(longrope);
-        near(&longrope.frequencies(10_000.0, 8, 64), &[1.0, 0.1, 0.005, 0.0005]);
-        near(&longrope.frequencies(10_000.0, 8, 65), &[0.25, 0.025, 0.0025, 0.00025]);
+        near(&longrope.inv_freq(10_000.0, 8, 64), &[1.0, 0.1, 0.005, 0.0005]);
+        near(&longrope.inv_freq(10_000.0, 8, 65), &[0.25, 0.025, 0.0025, 0.00025]);
     }
 
     #[test]

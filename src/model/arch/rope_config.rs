@@ -4,10 +4,10 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::config_fields::Fields;
-use super::rope::{Longrope, RopeScaling, Yarn};
+use super::fields::Fields;
 use crate::bail_data;
 use crate::error::{Error, nearest};
+use crate::model::nn::rope_scaling::{Longrope, RopeScaling, Yarn};
 
 /// The kinds of scaling that are known.
 const KINDS: [&str; 7] =
@@ -419,7 +419,7 @@ mod tests {
         }
         let factors = RopeScaling::Factors(vec![1.0, 2.0, 3.0, 4.0]);
         let (_, again, _) = of(json!({ "rope_scaling": to_json(&factors, 256) }))?;
-        assert_eq!(again.frequencies(100.0, 8, 300), factors.frequencies(100.0, 8, 300));
+        assert_eq!(again.inv_freq(100.0, 8, 300), factors.inv_freq(100.0, 8, 300));
         assert_eq!((again.attention(), again.boundary()), (1.0, None));
         Ok(())
     }

@@ -5,13 +5,14 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::config_fields::Fields;
+use super::Entry;
+use super::fields::Fields;
 use crate::bail_data;
 use crate::error::Error;
 
 /// What becomes of a key.
 enum Rule {
-    /// Its value is looked at here, in `config.rs`, `rope_config.rs` or `windows.rs`.
+    /// Its value is looked at, here or where the architecture's config is read.
     Read,
     /// It says nothing of what the model computes.
     Silent,
@@ -19,45 +20,17 @@ enum Rule {
     Only(fn(&Value) -> bool, &'static str),
 }
 
-/// Types of models whose class has a key; empty where all have it.
-type Types = &'static [&'static str];
-
-const READ: [(Types, &[&str]); 4] = [
-    (
-        &[],
-        &[
-            "model_type",
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "num_key_value_heads",
-            "head_dim",
-            "hidden_act",
-            "rms_norm_eps",
-            "tie_word_embeddings",
-            "max_position_embeddings",
-            "original_max_position_embeddings",
-            "rope_theta",
-            "rope_scaling",
-            "rope_parameters",
-            "partial_rotary_factor",
-            "sliding_window",
-            "layer_types",
-            "bos_token_id",
-            "eos_token_id",
-            "architectures",
-            "attention_dropout",
-            "auto_map",
-            "quantization_config",
-            "compression_config",
-        ],
-    ),
-    (&["llama", "qwen3"], &["attention_bias"]),
-    (&["llama"], &["mlp_bias"]),
-    // mistral's class looks at neither, which `windows.rs` says.
-    (&["qwen2", "qwen3", "mistral"], &["use_sliding_window", "max_window_layers"]),
+/// Keys that are read of all architectures, beside those of their [`Entry`].
+const READ: &[&str] = &[
+    "model_type",
+    "vocab_size",
+    "tie_word_embeddings",
+    "bos_token_id",
+    "eos_token_id",
+    "architectures",
+    "auto_map",
+    "quantization_config",
+    "compression_config",
 ];
 
 /// Keys that say nothing of what the model computes.
@@ -195,11 +168,8 @@ fn nothing(value: &Value) -> bool {
     }
 }
 
-fn rule(model_type: &str, key: &str) -> Option<&'static Rule> {
-    let read = |(types, keys): &(Types, &[&str])| {
-        (types.is_empty() || types.contains(&model_type)) && keys.contains(&key)
-    };
-    if READ.iter().any(read) {
+fn rule(entry: &Entry, key: &str) -> Option<&'static Rule> {
+    if READ.contains(&key) || entry.keys.iter().any(|keys| keys.contains(&key)) {
         return Some(&Rule::Read);
     }
     if key.starts_with("unsloth_") || SILENT.iter().any(|keys| keys.contains(&key)) {
@@ -208,44 +178,32 @@ fn rule(model_type: &str, key: &str) -> Option<&'static Rule> {
     ONLY.iter().find(|(name, _)| *name == key).map(|(_, rule)| rule)
 }
 
-/// The name that transformers' classes for a type of models begin with.
-pub(super) fn class(model_type: &str) -> &'static str {
-    match model_type {
-        "mistral" => "Mistral",
-        "qwen2" => "Qwen2",
-        "qwen3" => "Qwen3",
-        _ => "Llama",
-    }
-}
-
 /// Goes through all keys. Errors (class data): one that would change what the model computes in a
 /// way that is not known here.
-pub(super) fn check(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result<()> {
+pub(super) fn check(f: &Fields, entry: &Entry, notes: &mut Vec<String>) -> Result<()> {
     let mut passed = vec![];
     for (key, value) in f.0.as_object().into_iter().flatten() {
-        match rule(model_type, key) {
+        match rule(entry, key) {
             Some(Rule::Read | Rule::Silent) => {}
             Some(Rule::Only(harmless, meaning)) if !harmless(value) => {
                 bail_data!("config.json: `{key}` is {value}: {meaning} is not known here")
             }
             Some(Rule::Only(..)) => {}
             None if nothing(value) => {}
-            // What such a model has anyway.
-            None if model_type == "qwen2" && key == "attention_bias" => {}
             None => passed.push(format!("`{key}`")),
         }
     }
     if !passed.is_empty() {
-        let class = class(model_type);
         notes.push(format!(
-            "config.json: transformers' `{class}Config` has no use for {}: passed over",
+            "config.json: transformers' `{}` has no use for {}: passed over",
+            entry.config_class,
             passed.join(", ")
         ));
     }
     quantized(f)?;
-    architecture(f, model_type, notes)?;
+    architecture(f, entry.class, notes)?;
     own_code(f, notes);
-    dropout(f, notes)
+    dropout(f, entry.family.dropouts, notes)
 }
 
 fn quantized(f: &Fields) -> Result<()> {
@@ -262,14 +220,15 @@ fn quantized(f: &Fields) -> Result<()> {
 
 /// Which class a model is of is said by `model_type`, as `AutoModelForCausalLM` decides it;
 /// `architectures` may tell of a head that is none of a language model.
-fn architecture(f: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result<()> {
+fn architecture(f: &Fields, own: &str, notes: &mut Vec<String>) -> Result<()> {
     let read = |v: &Value| match v {
         Value::Null => Some(vec![]),
         v => v.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
     };
     let names = f.or("architectures", vec![], "a list of names", read)?;
-    let own = format!("{}ForCausalLM", class(model_type));
-    let Some(first) = names.first().filter(|_| !names.contains(&own)) else { return Ok(()) };
+    let Some(first) = names.first().filter(|_| names.iter().all(|name| name != own)) else {
+        return Ok(());
+    };
     if !["ForCausalLM", "LMHeadModel", "Model"].iter().any(|end| first.ends_with(end)) {
         let error = Error::data(format!(
             "config.json: `architectures` says `{first}`, which is no causal language model"
@@ -301,15 +260,15 @@ fn own_code(f: &Fields, notes: &mut Vec<String>) {
     }
 }
 
-fn dropout(f: &Fields, notes: &mut Vec<String>) -> Result<()> {
+fn dropout(f: &Fields, keys: &[&str], notes: &mut Vec<String>) -> Result<()> {
     let read = |v: &Value| {
         if v.is_null() { Some(0.0) } else { v.as_f64().filter(|p| (0.0..=1.0).contains(p)) }
     };
-    let share = f.or("attention_dropout", 0.0, "a number from 0 to 1", read)?;
-    if share != 0.0 {
-        notes.push(format!(
-            "config.json: `attention_dropout` is {share}; training here drops nothing out"
-        ));
+    for key in keys {
+        let share = f.or(key, 0.0, "a number from 0 to 1", read)?;
+        if share != 0.0 {
+            notes.push(format!("config.json: `{key}` is {share}; training here drops nothing out"));
+        }
     }
     Ok(())
 }
@@ -317,22 +276,27 @@ fn dropout(f: &Fields, notes: &mut Vec<String>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::arch::REGISTRY;
     use serde_json::json;
 
     fn checked(model_type: &str, config: Value) -> Result<Vec<String>> {
         let mut notes = vec![];
-        check(&Fields(&config), model_type, &mut notes).map(|()| notes)
+        let entry = REGISTRY.into_iter().find(|entry| entry.model_type == model_type).unwrap();
+        check(&Fields(&config), entry, &mut notes).map(|()| notes)
     }
 
     #[test]
     fn no_key_has_two_rules() {
-        let mut all: Vec<&str> = READ.iter().flat_map(|(_, keys)| keys.iter().copied()).collect();
-        all.extend(SILENT.iter().flat_map(|keys| keys.iter().copied()));
-        all.extend(ONLY.iter().map(|(key, _)| *key));
-        let count = all.len();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), count);
+        for entry in REGISTRY {
+            let mut all: Vec<&str> = READ.to_vec();
+            all.extend(entry.keys.iter().copied().flatten());
+            all.extend(SILENT.iter().copied().flatten());
+            all.extend(ONLY.iter().map(|(key, _)| *key));
+            let count = all.len();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), count, "{}", entry.model_type);
+        }
     }
 
     #[test]

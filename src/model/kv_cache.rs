@@ -6,19 +6,21 @@ use candle_core::{DType, Device, Result, Tensor};
 
 /// Rows of keys and values, [rows, G, E] each a layer. Who owns which row is the caller's business:
 /// many sequences share one cache.
-pub struct Cache {
+pub struct KvCache {
     layers: Vec<(Tensor, Tensor)>,
 }
 
-impl Cache {
+impl KvCache {
+    /// A layer for each shape (rows, G, E).
     pub(super) fn new(
-        layers: usize,
-        shape: (usize, usize, usize),
+        shapes: impl Iterator<Item = (usize, usize, usize)>,
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let new = || Tensor::zeros(shape, dtype, device);
-        Ok(Self { layers: (0..layers).map(|_| Ok((new()?, new()?))).collect::<Result<_>>()? })
+        let new = |shape| Tensor::zeros(shape, dtype, device);
+        Ok(Self {
+            layers: shapes.map(|shape| Ok((new(shape)?, new(shape)?))).collect::<Result<_>>()?,
+        })
     }
 
     /// All keys and values of a layer.

@@ -1,0 +1,189 @@
+//! Rotary embedding in GGUF files, as llama.cpp understands the metadata and the factors.
+
+use anyhow::Result;
+use candle_core::quantized::gguf_file;
+use candle_core::{DType, Device};
+
+use super::gguf_keys::Metadata;
+use super::llama::Config;
+use crate::model::nn::rope_scaling::{Longrope, RopeScaling, Yarn, unscaled};
+use crate::source::{TensorSource, Value};
+use crate::{bail_data, bail_usage};
+
+/// Llama 3.1's and 3.2's rope scaling: GGUF keeps only the resulting factors.
+const LLAMA3: [f64; 2] = [8.0, 32.0];
+
+/// How rotary frequencies are stretched, as llama.cpp understands the metadata and the factors.
+pub(super) fn read(m: &Metadata, config: &Config) -> Result<RopeScaling> {
+    let shown = m.gguf.path().display();
+    let number = |name: &str| m.number(&format!("rope.scaling.{name}"));
+    let factor = match number("factor")? {
+        Some(factor) => Some(factor),
+        None => m.number("rope.scale_linear")?,
+    };
+    // Zero stands for none.
+    let factor = factor.filter(|factor| *factor != 0.0).unwrap_or(1.0);
+    if !(factor > 0.0 && factor.is_finite()) {
+        bail_data!("`{shown}`: a rope scaling by {factor} cannot be");
+    }
+    let key = m.key("rope.scaling.type");
+    let kind = m.gguf.optional(&key, Value::as_str)?.unwrap_or("linear");
+    let own = rope_factors(m, config)?;
+    match (kind, own) {
+        ("none", own) | ("linear", own) if kind == "none" || factor == 1.0 => {
+            Ok(own.unwrap_or(RopeScaling::None))
+        }
+        ("linear", None) => Ok(RopeScaling::Linear(factor)),
+        ("yarn", None) => Ok(RopeScaling::Yarn(yarn(m, factor, config)?)),
+        ("longrope", None) if factor == 1.0 => {
+            let original = number("original_context_length")?
+                .unwrap_or(config.common.max_position_embeddings as f64);
+            let of = |name: &str| match read_factors(m, name, config)? {
+                Some(factors) => anyhow::Ok(factors),
+                None => bail_data!("`{shown}`: a longrope without `{name}`"),
+            };
+            let (short, long) = (of("rope_factors_short.weight")?, of("rope_factors_long.weight")?);
+            Ok(RopeScaling::Longrope(Longrope {
+                short,
+                long,
+                original,
+                attention: number("attn_factor")?.unwrap_or(1.0),
+            }))
+        }
+        ("linear" | "yarn" | "longrope", _) => {
+            bail_data!(
+                "`{shown}`: a rope scaling `{kind}` by {factor} beside factors of its own is not known"
+            )
+        }
+        (other, _) => bail_data!(
+            "`{shown}`: unknown rope scaling `{other}`; known are none, linear, yarn, longrope"
+        ),
+    }
+}
+
+/// A yarn's parameters.
+fn yarn(m: &Metadata, factor: f64, config: &Config) -> Result<Yarn> {
+    let number = |name: &str| m.number(&format!("rope.scaling.{name}"));
+    for (name, usual) in
+        [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0), ("yarn_attn_factor", 1.0)]
+    {
+        if let Some(x) = number(name)?.filter(|x| *x != usual) {
+            let key = m.key(&format!("rope.scaling.{name}"));
+            bail_data!("`{}`: `{key}` is {x}, which is not known", m.gguf.path().display());
+        }
+    }
+    Ok(Yarn {
+        factor,
+        original: number("original_context_length")?
+            .unwrap_or(config.common.max_position_embeddings as f64),
+        attention: number("attn_factor")?.unwrap_or(1.0) * Yarn::mscale(factor, 1.0),
+        fast: number("yarn_beta_fast")?.unwrap_or(32.0),
+        slow: number("yarn_beta_slow")?.unwrap_or(1.0),
+        truncate: true,
+    })
+}
+
+/// A factor for each frequency.
+fn read_factors(m: &Metadata, name: &str, config: &Config) -> Result<Option<Vec<f64>>> {
+    let (gguf, shown) = (m.gguf, m.gguf.path().display());
+    let Some(shape) = gguf.shape(name) else { return Ok(None) };
+    if *shape != [config.head_dim / 2] {
+        bail_data!(
+            "`{shown}`: `{name}` has the shape {shape:?}, half a head has {} frequencies",
+            config.head_dim / 2
+        );
+    }
+    let factors = gguf.load(name, DType::F64, &Device::Cpu)?.to_vec1::<f64>()?;
+    if !factors.iter().all(|f| *f > 0.0 && f.is_finite()) {
+        bail_data!("`{shown}`: `{name}` holds factors that cannot be");
+    }
+    Ok(Some(factors))
+}
+
+/// The factors in `rope_freqs.weight`: those of a published Llama 3 under its name, any others as
+/// they are.
+fn rope_factors(m: &Metadata, config: &Config) -> Result<Option<RopeScaling>> {
+    let Some(factors) = read_factors(m, "rope_freqs.weight", config)? else { return Ok(None) };
+    let plain = config.rope_scaling.inv_freq(config.rope_theta, config.head_dim, 1);
+    for factor in LLAMA3 {
+        let scaling = RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
+        let found = scaling.inv_freq(config.rope_theta, config.head_dim, 1);
+        if plain
+            .iter()
+            .zip(found)
+            .zip(&factors)
+            .all(|((f, scaled), s)| (scaled * s / f - 1.0).abs() < 1e-3)
+        {
+            return Ok(Some(scaling));
+        }
+    }
+    let none = factors.iter().all(|f| *f == 1.0);
+    Ok(Some(if none { RopeScaling::None } else { RopeScaling::Factors(factors) }))
+}
+
+/// What `rope_freqs.weight` holds, where a scaling has a factor for each frequency.
+pub(super) fn factors(config: &Config) -> Option<Vec<f32>> {
+    let single = config.rope_scaling.boundary().is_none() && config.rope_scaling.attention() == 1.0;
+    match &config.rope_scaling {
+        RopeScaling::Factors(factors) => Some(factors.iter().map(|f| *f as f32).collect()),
+        RopeScaling::Llama3 { .. } | RopeScaling::Longrope(_) if single => {
+            let plain = unscaled(config.rope_theta, config.head_dim);
+            Some(
+                plain
+                    .iter()
+                    .zip(config.rope_scaling.inv_freq(config.rope_theta, config.head_dim, 1))
+                    .map(|(f, scaled)| (f / scaled) as f32)
+                    .collect(),
+            )
+        }
+        _ => None,
+    }
+}
+
+/// What the metadata say of the scaling. Errors (class usage): one that llama.cpp does not compute.
+pub(super) fn metadata(config: &Config) -> Result<Vec<(&'static str, gguf_file::Value)>> {
+    let kind = |kind: &str| ("rope.scaling.type", gguf_file::Value::String(kind.to_owned()));
+    let factor = |x: f64| gguf_file::Value::F32(x as f32);
+    Ok(match &config.rope_scaling {
+        RopeScaling::None | RopeScaling::Llama3 { .. } => vec![],
+        RopeScaling::Factors(factors) if factors.iter().all(|f| f.is_finite()) => vec![],
+        RopeScaling::Longrope(_) if factors(config).is_some() => vec![],
+        RopeScaling::Linear(by) => vec![kind("linear"), ("rope.scaling.factor", factor(*by))],
+        RopeScaling::Yarn(yarn) if yarn.truncate && yarn.original.fract() == 0.0 => {
+            let mut entries = vec![
+                kind("yarn"),
+                ("rope.scaling.factor", factor(yarn.factor)),
+                (
+                    "rope.scaling.original_context_length",
+                    gguf_file::Value::U32(yarn.original as u32),
+                ),
+            ];
+            let more = yarn.attention / Yarn::mscale(yarn.factor, 1.0);
+            for (name, value, usual) in [
+                ("rope.scaling.attn_factor", more, 1.0),
+                ("rope.scaling.yarn_beta_fast", yarn.fast, 32.0),
+                ("rope.scaling.yarn_beta_slow", yarn.slow, 1.0),
+            ] {
+                if (value - usual).abs() > 1e-6 {
+                    entries.push((name, factor(value)));
+                }
+            }
+            entries
+        }
+        RopeScaling::Dynamic { .. } => bail_usage!(
+            "GGUF has no words for a `dynamic` rope scaling, which depends on a text's length"
+        ),
+        RopeScaling::Longrope(_) => {
+            bail_usage!(
+                "this model's `longrope` has other factors for longer texts, which llama.cpp would \
+                 choose by its context, not by the text"
+            )
+        }
+        RopeScaling::Factors(_) => bail_usage!(
+            "GGUF has no words for frequencies that do not turn (`proportional` rope scaling)"
+        ),
+        RopeScaling::Yarn(_) => {
+            bail_usage!("GGUF has no words for a `yarn` rope scaling with `truncate` false")
+        }
+    })
+}

@@ -1,0 +1,263 @@
+//! Architectures: one file each, and the registry of all.
+//!
+//! A file holds what a published model of its type says of itself (`config.json`, GGUF's metadata),
+//! the published names of its tensors, the modules that boosters can target, and how modules of
+//! [`super::nn`] make the network. Nothing outside this folder knows a name of an architecture.
+
+mod builder;
+mod fields;
+mod gguf_keys;
+mod gguf_rope;
+mod keys;
+pub mod llama;
+mod mistral;
+pub(in crate::model) mod qwen2;
+pub(in crate::model) mod qwen3;
+mod rope_config;
+mod windows;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use anyhow::Result;
+use candle_core::quantized::gguf_file;
+use serde_json::{Value, json};
+
+pub use builder::{Builder, Built, Target};
+
+use super::Network;
+use super::params::Params;
+use crate::source::{Gguf, Value as GgufValue};
+use crate::{bail_data, error};
+use fields::Fields;
+
+/// All architectures. A new one is a file and a line here.
+const REGISTRY: [&Entry; 4] = [&llama::ENTRY, &mistral::ENTRY, &qwen2::ENTRY, &qwen3::ENTRY];
+
+/// The published name of a head of its own, in all causal language models of transformers.
+pub const HEAD: &str = "lm_head.weight";
+
+/// What is known of an architecture without a model.
+pub struct Entry {
+    /// As `config.json` names it.
+    pub model_type: &'static str,
+    /// transformers' class of the causal language model.
+    pub class: &'static str,
+    /// transformers' class of its config.
+    pub config_class: &'static str,
+    pub family: Family,
+    /// Keys of `config.json` that this architecture reads, beside those that all read.
+    pub keys: &'static [&'static [&'static str]],
+    pub read: fn(&Fields, &mut Vec<String>) -> Result<Box<dyn Architecture>>,
+    pub gguf: Option<GgufEntry>,
+}
+
+/// What architectures with the same modules have alike.
+pub struct Family {
+    /// What published names may begin with or not, as transformers has it.
+    pub base_model_prefix: &'static str,
+    /// What the names of layers begin with, up to their number.
+    pub layers: &'static str,
+    /// The targets that PEFT takes where an adapter's config names none.
+    pub peft_targets: &'static [&'static str],
+    /// Keys that say how much training drops out.
+    pub dropouts: &'static [&'static str],
+    /// Whether the embedding serves as head where `config.json` does not say.
+    pub tied_by_default: bool,
+    /// Whether a file may hold a tensor of that published name that says nothing.
+    pub buffer: fn(&str) -> bool,
+}
+
+impl Family {
+    /// The layer that a published name belongs to.
+    pub fn layer_of(&self, name: &str) -> Option<usize> {
+        name.strip_prefix(self.layers)?.split_once('.')?.0.parse().ok()
+    }
+}
+
+/// An architecture in GGUF files.
+pub struct GgufEntry {
+    /// As `general.architecture` names it.
+    pub name: &'static str,
+    pub read: fn(&Gguf, &mut Vec<String>) -> Result<Box<dyn Architecture>>,
+}
+
+/// What configs of all architectures say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommonConfig {
+    /// D
+    pub hidden_size: usize,
+    /// L
+    pub num_hidden_layers: usize,
+    /// V
+    pub vocab_size: usize,
+    /// The longest sequence that the model was made for, in tokens.
+    pub max_position_embeddings: usize,
+    /// Whether the embedding serves as head.
+    pub tie_word_embeddings: bool,
+    pub bos_token_id: Option<u32>,
+    /// The tokens that end a generated text.
+    pub eos_token_ids: Vec<u32>,
+}
+
+impl CommonConfig {
+    /// Errors (class data): sizes that cannot be. `heads` is the width of all together.
+    fn check(&self, intermediate_size: usize, heads: usize) -> Result<()> {
+        let numbers = [self.hidden_size, intermediate_size, heads, self.vocab_size];
+        let possible = numbers.iter().all(|n| (1..=1 << 24).contains(n));
+        if self.num_hidden_layers > 10_000 || !possible {
+            bail_data!(
+                "impossible sizes: {} layers, width {}, feed-forward {}, vocabulary {}",
+                self.num_hidden_layers,
+                self.hidden_size,
+                intermediate_size,
+                self.vocab_size
+            );
+        }
+        Ok(())
+    }
+
+    /// The tokens that end a text, as `config.json` names them.
+    fn eos_to_json(&self) -> Value {
+        match self.eos_token_ids.as_slice() {
+            [] => Value::Null,
+            [one] => json!(one),
+            ids => json!(ids),
+        }
+    }
+}
+
+/// Where a GGUF file has a parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GgufTensor {
+    pub name: String,
+    pub layout: GgufLayout,
+}
+
+/// How a GGUF file lays a parameter out, compared with published files.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum GgufLayout {
+    Same,
+    /// The two halves of the rows of each of so many heads in turns.
+    Interleaved(usize),
+}
+
+/// A model's architecture with its sizes and options.
+pub trait Architecture: Debug + Send + Sync {
+    fn entry(&self) -> &'static Entry;
+    fn common(&self) -> &CommonConfig;
+    fn common_mut(&mut self) -> &mut CommonConfig;
+    fn boxed(&self) -> Box<dyn Architecture>;
+
+    /// Errors (class data): sizes that cannot be.
+    fn check(&self) -> Result<()>;
+
+    /// Registers all parameters in the order of the network, and makes its modules.
+    fn build(&self, b: &mut Builder) -> Result<Network>;
+
+    /// As `config.json`, for models that came without one.
+    fn to_json(&self) -> Value;
+
+    /// As `general.architecture` names it in files that are written.
+    fn gguf_name(&self) -> &'static str;
+
+    /// Where a GGUF file has the parameters, by their published names.
+    fn gguf_tensors(&self) -> BTreeMap<String, GgufTensor>;
+
+    /// What a GGUF file says of the model, below the architecture's name. Errors (class usage):
+    /// something that GGUF has no words for.
+    fn gguf_metadata(&self) -> Result<Vec<(&'static str, gguf_file::Value)>>;
+
+    /// The factors of rotary frequencies that a GGUF file holds as a tensor.
+    fn gguf_rope_factors(&self) -> Option<Vec<f32>> {
+        None
+    }
+}
+
+impl Clone for Box<dyn Architecture> {
+    fn clone(&self) -> Self {
+        self.boxed()
+    }
+}
+
+impl PartialEq for dyn Architecture {
+    fn eq(&self, other: &Self) -> bool {
+        self.common() == other.common() && self.to_json() == other.to_json()
+    }
+}
+
+/// Reads a Hugging Face config. Errors (class data): an unknown `model_type`, a missing or
+/// impossible value, an option that is not known here. What a person should know goes into `notes`.
+pub fn from_json(json: &Value, notes: &mut Vec<String>) -> Result<Box<dyn Architecture>> {
+    if !json.is_object() {
+        bail_data!("config.json holds no object");
+    }
+    let known: Vec<&str> = REGISTRY.iter().map(|entry| entry.model_type).collect();
+    let f = Fields(json);
+    let Some(model_type) = f.text("model_type")? else {
+        bail_data!("config.json has no `model_type`; known are {}", known.join(", "))
+    };
+    let Some(entry) = REGISTRY.into_iter().find(|entry| entry.model_type == model_type) else {
+        let near = error::nearest(model_type, known.iter().copied());
+        let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+        bail_data!("unknown architecture `{model_type}`; known are {}{near}", known.join(", "));
+    };
+    keys::check(&f, entry, notes)?;
+    (entry.read)(&f, notes)
+}
+
+/// Reads what a GGUF file's metadata say. Errors and notes as [`from_json`].
+pub fn from_gguf(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Box<dyn Architecture>> {
+    gguf_keys::check_type(gguf)?;
+    let name = gguf.required("general.architecture", GgufValue::as_str)?;
+    let entries: Vec<&GgufEntry> =
+        REGISTRY.iter().filter_map(|entry| entry.gguf.as_ref()).collect();
+    let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
+        let known: Vec<&str> = entries.iter().map(|entry| entry.name).collect();
+        let path = gguf.path().display();
+        bail_data!("`{path}`: unknown architecture `{name}`; known are {}", known.join(", "));
+    };
+    (entry.read)(gguf, notes)
+}
+
+/// All parameters of an architecture, without numbers. Errors (class data): sizes that cannot be.
+pub fn params(architecture: &dyn Architecture) -> Result<Params> {
+    architecture.check()?;
+    let mut builder = Builder::meta(candle_core::DType::F32);
+    architecture.build(&mut builder)?;
+    Ok(builder.finish().params)
+}
+
+/// The `config.json` that an architecture was read from, with what its weights said otherwise:
+/// whether head and embedding are tied, and the class that the model is of.
+pub fn corrected(architecture: &dyn Architecture, mut json: Value) -> Value {
+    let tied = architecture.common().tie_word_embeddings;
+    let said = json.get("tie_word_embeddings").and_then(Value::as_bool);
+    if !tied && said.unwrap_or(architecture.entry().family.tied_by_default) {
+        json["tie_word_embeddings"] = Value::Bool(false);
+    }
+    let class = architecture.entry().class;
+    let other = json
+        .get("architectures")
+        .and_then(Value::as_array)
+        .is_some_and(|names| names.iter().all(|name| *name != class));
+    if other {
+        json["architectures"] = json!([class]);
+    }
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_have_names_of_their_own() {
+        for (i, entry) in REGISTRY.iter().enumerate() {
+            let later = &REGISTRY[i + 1..];
+            assert!(later.iter().all(|other| other.model_type != entry.model_type));
+            let gguf = |entry: &Entry| entry.gguf.as_ref().map(|gguf| gguf.name);
+            assert!(gguf(entry).is_none_or(|name| later.iter().all(|e| gguf(e) != Some(name))));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Self-attention: o(attention(q, k, v)), causal, with grouped key-value heads.
+//!
+//! ```text
+//! q, k, v = linears(x)    q, k = rotary(q_norm(q), k_norm(k))
+//! y = residual + o(softmax(q kᵀ / √E) v)
+//! ```
+
+use candle_core::{Result, Tensor};
+
+use super::linear::input_gradient;
+use super::{ForwardContext, GradRequest, Gradients, Linear, Norm};
+use crate::ops::attention::{self, Attended, Mask};
+use crate::ops::rope;
+
+/// The linears that queries, keys and values come from.
+pub struct Qkv {
+    pub q: Linear,
+    pub k: Linear,
+    pub v: Linear,
+}
+
+pub struct Attention {
+    pub layer: usize,
+    pub qkv: Qkv,
+    /// Norms of every query head and every key head.
+    pub qk_norm: Option<(Norm, Norm)>,
+    pub o: Linear,
+    /// H
+    pub num_heads: usize,
+    /// G
+    pub num_kv_heads: usize,
+    /// E
+    pub head_dim: usize,
+    /// Sliding window, in tokens.
+    pub window: Option<usize>,
+}
+
+/// What backward needs: q [N, H, E], k and v [N, G, E].
+pub struct Activations {
+    /// q and k before their norms, where there are some.
+    before_norms: Option<(Tensor, Tensor)>,
+    /// After the rotation.
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attended: Attended,
+}
+
+impl Attention {
+    fn mask(&self) -> Mask {
+        let scale = 1.0 / (self.head_dim as f64).sqrt();
+        Mask { causal: true, window: self.window, scale }
+    }
+
+    /// Sizes of a token's q, k and v.
+    fn sizes(&self) -> (usize, usize) {
+        (self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim)
+    }
+
+    /// q [N, H, E], k and v [N, G, E] of x [N, D].
+    fn project(&self, x: &Tensor, ctx: &ForwardContext) -> Result<(Tensor, Tensor, Tensor)> {
+        let n = x.dim(0)?;
+        let run = |linear: &Linear| linear.forward(x, ctx, None);
+        let Qkv { q, k, v } = &self.qkv;
+        let (q, k, v) = (run(q)?, run(k)?, run(v)?);
+        let heads = |t: Tensor, count| t.reshape((n, count, self.head_dim));
+        Ok((heads(q, self.num_heads)?, heads(k, self.num_kv_heads)?, heads(v, self.num_kv_heads)?))
+    }
+
+    /// x [N, D] → residual + o(…), and what backward needs. With a cache the tokens' keys and
+    /// values go into its rows, and the segments' keys are rows of the cache.
+    pub fn forward(
+        &self,
+        x: Tensor,
+        ctx: &ForwardContext,
+        residual: &Tensor,
+    ) -> Result<(Tensor, Activations)> {
+        let n = x.dim(0)?;
+        let (mut q, mut k, v) = self.project(&x, ctx)?;
+        drop(x);
+        let mut before_norms = None;
+        if let Some((q_norm, k_norm)) = &self.qk_norm {
+            let (normed_q, normed_k) = (q_norm.forward(&q, ctx)?, k_norm.forward(&k, ctx)?);
+            before_norms =
+                Some((std::mem::replace(&mut q, normed_q), std::mem::replace(&mut k, normed_k)));
+        }
+        if let Some(angles) = &ctx.angles {
+            q = rope::forward(&q, angles)?;
+            k = rope::forward(&k, angles)?;
+        }
+        let attended = match ctx.cache {
+            None => attention::forward(&q, &k, &v, ctx.segments, self.mask())?,
+            Some((cache, at)) => {
+                cache.write(self.layer, &k, &v, at)?;
+                let (keys, values) = cache.layer(self.layer);
+                attention::forward(&q, keys, values, ctx.segments, self.mask())?
+            }
+        };
+        let heads = attended.out.reshape((n, self.sizes().0))?;
+        let y = self.o.forward(&heads, ctx, Some(residual))?;
+        Ok((y, Activations { before_norms, q, k, v, attended }))
+    }
+
+    fn reads_input(&self) -> Vec<&Linear> {
+        vec![&self.qkv.q, &self.qkv.k, &self.qkv.v]
+    }
+
+    /// Whether q, k or v, or their norms, are trained.
+    fn inner_trained(&self, request: &GradRequest) -> bool {
+        let norms = self.qk_norm.iter().flat_map(|(q, k)| [q, k]);
+        self.reads_input().iter().any(|linear| linear.trained(request))
+            || norms.into_iter().any(|norm| norm.trained(request))
+    }
+
+    /// Whether anything of it is trained.
+    pub fn trained(&self, request: &GradRequest) -> bool {
+        self.o.trained(request) || self.inner_trained(request)
+    }
+
+    /// dx [N, D], where it is wanted; `input` forms the forward's input again.
+    pub fn backward(
+        &self,
+        dy: &Tensor,
+        s: &Activations,
+        input: impl FnOnce() -> Result<Tensor>,
+        (ctx, request): (&ForwardContext, &GradRequest),
+        wanted: bool,
+        out: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
+        let n = dy.dim(0)?;
+        if self.o.trained(request) {
+            let heads = s.attended.out.reshape((n, self.sizes().0))?;
+            self.o.backward(dy, &heads, request, out)?;
+        }
+        if !wanted && !self.inner_trained(request) {
+            return Ok(None);
+        }
+        let dout = input_gradient(&[(dy, &self.o)], ctx)?;
+        let dout = dout.reshape((n, self.num_heads, self.head_dim))?;
+        let parts = self.attended_backward(&dout, s, (ctx, request), out)?;
+        let parts: Vec<(&Tensor, &Linear)> = parts.iter().zip(self.reads_input()).collect();
+        if parts.iter().any(|(_, linear)| linear.trained(request)) {
+            let x = input()?;
+            for (d, linear) in &parts {
+                linear.backward(d, &x, request, out)?;
+            }
+        }
+        if !wanted {
+            return Ok(None);
+        }
+        Ok(Some(input_gradient(&parts, ctx)?))
+    }
+
+    /// From do [N, H, E] the gradients of what the linears gave, one for each of them.
+    fn attended_backward(
+        &self,
+        dout: &Tensor,
+        s: &Activations,
+        (ctx, request): (&ForwardContext, &GradRequest),
+        out: &mut Gradients,
+    ) -> Result<Vec<Tensor>> {
+        let (n, (hq, hkv)) = (dout.dim(0)?, self.sizes());
+        let g =
+            attention::backward(dout, &s.q, &s.k, &s.v, &s.attended, ctx.segments, self.mask())?;
+        let (mut dq, mut dk) = (g.dq, g.dk);
+        if let Some(angles) = &ctx.angles {
+            (dq, dk) = (rope::backward(&dq, angles)?, rope::backward(&dk, angles)?);
+        }
+        if let (Some((q_norm, k_norm)), Some((q, k))) = (&self.qk_norm, &s.before_norms) {
+            dq = q_norm.backward(&dq, q, ctx, request, out)?;
+            dk = k_norm.backward(&dk, k, ctx, request, out)?;
+        }
+        Ok(vec![dq.reshape((n, hq))?, dk.reshape((n, hkv))?, g.dv.reshape((n, hkv))?])
+    }
+
+    /// Weights: a multiplication and an addition of a token each.
+    pub fn weights(&self) -> usize {
+        self.reads_input().into_iter().chain([&self.o]).map(Linear::weights).sum()
+    }
+
+    /// Multiplications of a pair of a query and a key in q·k, and as many in p v.
+    pub fn pair_products(&self) -> usize {
+        self.num_heads * self.head_dim
+    }
+
+    /// Numbers a token that [`Activations`] keeps, but for the log-sum-exps.
+    pub fn saved(&self) -> usize {
+        let (q, kv) = self.sizes();
+        let before = if self.qk_norm.is_some() { q + kv } else { 0 };
+        before + (q + kv) + kv + q
+    }
+}

@@ -1,0 +1,100 @@
+//! A pre-norm transformer block: attention and feed-forward part, each around a residual.
+//!
+//! ```text
+//! x₂ = x + attention(norm₁(x))
+//! y = x₂ + mlp(norm₂(x₂))
+//! ```
+
+use candle_core::{DType, Result, Tensor};
+
+use super::{Attention, ForwardContext, GradRequest, Gradients, Mlp, Norm, attention, mlp};
+
+pub struct Block {
+    pub norm1: Norm,
+    pub attention: Attention,
+    pub norm2: Norm,
+    pub mlp: Mlp,
+}
+
+/// What backward needs; norms are formed again.
+pub struct Activations {
+    /// Input [N, D].
+    x: Tensor,
+    attention: attention::Activations,
+    /// Between the two parts [N, D].
+    x2: Tensor,
+    mlp: mlp::Activations,
+}
+
+/// What a token and a pair cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BlockCost {
+    /// Weights: a multiplication and an addition of a token each.
+    pub weights: usize,
+    /// Multiplications of a pair of a query and a key in q·k, and as many in p v.
+    pub pair_products: usize,
+    /// Numbers that [`Activations`] keeps of a token beside the input, in the compute type.
+    pub saved: usize,
+    /// Log-sum-exps of a token, in f32.
+    pub sums: usize,
+}
+
+impl BlockCost {
+    /// Bytes that [`Activations`] keeps of a token, beside the input.
+    pub fn saved_bytes(&self, compute: DType) -> usize {
+        self.saved * compute.size_in_bytes() + self.sums * 4
+    }
+}
+
+impl Block {
+    /// x [N, D] → y [N, D] and what backward needs.
+    pub fn forward(&self, x: &Tensor, ctx: &ForwardContext) -> Result<(Tensor, Activations)> {
+        let n1 = self.norm1.forward(x, ctx)?;
+        let (x2, attention) = self.attention.forward(n1, ctx, x)?;
+        let n2 = self.norm2.forward(&x2, ctx)?;
+        let (y, mlp) = self.mlp.forward(n2, ctx, &x2)?;
+        Ok((y, Activations { x: x.clone(), attention, x2, mlp }))
+    }
+
+    /// From dy [N, D] the gradients asked for; dx [N, D] where it is wanted. It stops as soon as
+    /// nothing below is.
+    pub fn backward(
+        &self,
+        dy: Tensor,
+        s: &Activations,
+        both: (&ForwardContext, &GradRequest),
+        wanted: bool,
+        out: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
+        let (ctx, request) = both;
+        let into_norm1 = wanted || self.norm1.trained(request);
+        let into_attention = into_norm1 || self.attention.trained(request);
+        let into_norm2 = into_attention || self.norm2.trained(request);
+
+        let n2 = || self.norm2.forward(&s.x2, ctx);
+        let Some(dn2) = self.mlp.backward(&dy, &s.mlp, n2, both, into_norm2, out)? else {
+            return Ok(None);
+        };
+        let dx2 = self.norm2.backward(&dn2, &s.x2, ctx, request, out)?;
+        if !into_attention {
+            return Ok(None);
+        }
+        let dx2 = (dy + dx2)?;
+
+        let n1 = || self.norm1.forward(&s.x, ctx);
+        let dn1 = self.attention.backward(&dx2, &s.attention, n1, both, into_norm1, out)?;
+        let Some(dn1) = dn1 else { return Ok(None) };
+        let dx = self.norm1.backward(&dn1, &s.x, ctx, request, out)?;
+        Ok(if wanted { Some((dx2 + dx)?) } else { None })
+    }
+
+    /// What it costs, of hidden states of `hidden_size` numbers.
+    pub fn cost(&self, hidden_size: usize) -> BlockCost {
+        BlockCost {
+            weights: self.attention.weights() + self.mlp.weights(),
+            pair_products: self.attention.pair_products(),
+            saved: self.attention.saved() + hidden_size + self.mlp.saved(),
+            sums: self.attention.num_heads,
+        }
+    }
+}

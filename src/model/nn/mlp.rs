@@ -1,0 +1,93 @@
+//! The feed-forward part: down(f(gate(x)) ∘ up(x)).
+
+use candle_core::{Result, Tensor};
+
+use super::linear::input_gradient;
+use super::{ForwardContext, GradRequest, Gradients, Linear};
+use crate::ops::activation::{self, Activation};
+
+pub struct Mlp {
+    pub gate: Linear,
+    pub up: Linear,
+    pub down: Linear,
+    pub activation: Activation,
+}
+
+/// What backward needs: [N, F] each.
+pub struct Activations {
+    gate: Tensor,
+    up: Tensor,
+}
+
+impl Mlp {
+    /// x [N, D] → residual + mlp(x), and what backward needs.
+    pub fn forward(
+        &self,
+        x: Tensor,
+        ctx: &ForwardContext,
+        residual: &Tensor,
+    ) -> Result<(Tensor, Activations)> {
+        let gate = self.gate.forward(&x, ctx, None)?;
+        let up = self.up.forward(&x, ctx, None)?;
+        drop(x);
+        let saved = Activations { gate, up };
+        let y = self.down.forward(&self.activate(&saved)?, ctx, Some(residual))?;
+        Ok((y, saved))
+    }
+
+    fn activate(&self, s: &Activations) -> Result<Tensor> {
+        activation::forward(self.activation, &s.gate, Some(&s.up))
+    }
+
+    fn reads_input(&self) -> impl Iterator<Item = &Linear> {
+        [&self.gate, &self.up].into_iter()
+    }
+
+    /// Whether anything of it is trained.
+    pub fn trained(&self, request: &GradRequest) -> bool {
+        self.down.trained(request) || self.reads_input().any(|linear| linear.trained(request))
+    }
+
+    /// dx [N, D], where it is wanted; `input` forms the forward's input again.
+    pub fn backward(
+        &self,
+        dy: &Tensor,
+        s: &Activations,
+        input: impl FnOnce() -> Result<Tensor>,
+        (ctx, request): (&ForwardContext, &GradRequest),
+        wanted: bool,
+        out: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
+        if self.down.trained(request) {
+            self.down.backward(dy, &self.activate(s)?, request, out)?;
+        }
+        let inner = self.reads_input().any(|linear| linear.trained(request));
+        if !wanted && !inner {
+            return Ok(None);
+        }
+        let dh = input_gradient(&[(dy, &self.down)], ctx)?;
+        let (dgate, dup) = activation::backward(self.activation, &dh, &s.gate, Some(&s.up))?;
+        let parts = [(dgate, &self.gate), (dup.unwrap_or(dh), &self.up)];
+        if inner {
+            let x = input()?;
+            for (d, linear) in &parts {
+                linear.backward(d, &x, request, out)?;
+            }
+        }
+        if !wanted {
+            return Ok(None);
+        }
+        let parts: Vec<(&Tensor, &Linear)> = parts.iter().map(|(d, linear)| (d, *linear)).collect();
+        Ok(Some(input_gradient(&parts, ctx)?))
+    }
+
+    /// Weights: a multiplication and an addition of a token each.
+    pub fn weights(&self) -> usize {
+        self.reads_input().chain([&self.down]).map(Linear::weights).sum()
+    }
+
+    /// Numbers a token that [`Activations`] keeps.
+    pub fn saved(&self) -> usize {
+        self.reads_input().map(|linear| linear.id.out).sum()
+    }
+}
