@@ -55,7 +55,9 @@ impl DenseSpec {
         let wanted = |id: &ParamId| match &id.kind {
             ParamKind::Embedding => parts.embedding,
             ParamKind::Head => parts.head,
-            ParamKind::NormWeight => parts.norms && (id.layer.is_none() || chosen(id)),
+            ParamKind::NormWeight | ParamKind::NormBias => {
+                parts.norms && (id.layer.is_none() || chosen(id))
+            }
             ParamKind::Weight(linear) | ParamKind::Bias(linear) => {
                 chosen(id) && targets.contains(&linear.target)
             }

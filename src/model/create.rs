@@ -35,7 +35,7 @@ pub fn create(
     for id in params.ids() {
         let count: usize = id.shape.iter().product();
         let values: Vec<f32> = match (&id.kind, id.shape.as_slice()) {
-            (ParamKind::Bias(_), _) => vec![0.0; count],
+            (ParamKind::NormBias | ParamKind::Bias(_), _) => vec![0.0; count],
             (_, [_, inner]) => {
                 let residual = id.linear().is_some_and(|linear| linear.into_residual);
                 let scale = if residual { 1.0 / (2.0 * layers as f64).sqrt() } else { 1.0 };

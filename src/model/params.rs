@@ -91,6 +91,7 @@ pub enum ParamKind {
     /// Of tokens [V, D].
     Embedding,
     NormWeight,
+    NormBias,
     Weight(LinearId),
     Bias(LinearId),
     /// [V, D], of a head that is not the embedding.

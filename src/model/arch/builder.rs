@@ -5,7 +5,7 @@ use candle_core::{DType, Device};
 
 use crate::device;
 use crate::model::meta;
-use crate::model::nn::{Linear, Norm};
+use crate::model::nn::{Linear, Norm, NormKind};
 use crate::model::params::{NewLinear, ParamId, ParamKind, Params};
 use crate::source::TensorSource;
 
@@ -107,10 +107,16 @@ impl<'a> Builder<'a> {
         Ok(id)
     }
 
-    /// A norm with `name.weight`.
-    pub fn norm(&mut self, name: &str, size: usize, eps: f64) -> Result<Norm> {
+    /// A norm with `name.weight` and, of a layer norm, `name.bias`.
+    pub fn norm(&mut self, name: &str, kind: NormKind, size: usize, eps: f64) -> Result<Norm> {
         let weight = self.vector(&format!("{name}.weight"), size, ParamKind::NormWeight)?;
-        Ok(Norm { weight, eps })
+        let bias = match kind {
+            NormKind::Rms => None,
+            NormKind::Layer => {
+                Some(self.vector(&format!("{name}.bias"), size, ParamKind::NormBias)?)
+            }
+        };
+        Ok(Norm { weight, bias, eps })
     }
 
     /// A linear module [out, in] of the layer that is being built.

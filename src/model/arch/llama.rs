@@ -13,7 +13,7 @@ use super::{
     Target, gguf_keys, gguf_rope, rope_config, windows,
 };
 use crate::model::nn::{
-    Attention, Block, Embeddings, LmHead, Mlp, Qkv, RopeScaling, RotaryEmbedding,
+    Attention, Block, Embeddings, LmHead, Mlp, NormKind, Qkv, RopeScaling, RotaryEmbedding,
 };
 use crate::model::{Network, ParamKind};
 use crate::ops::activation::Activation;
@@ -221,7 +221,9 @@ impl Config {
         let (hidden, ff) = (self.common.hidden_size, self.intermediate_size);
         let (hq, hkv) =
             (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
-        let norm = |b: &mut Builder, name: &str, size: usize| b.norm(name, size, self.rms_norm_eps);
+        let norm = |b: &mut Builder, name: &str, size: usize| {
+            b.norm(name, NormKind::Rms, size, self.rms_norm_eps)
+        };
         b.enter(FAMILY.layers, layer);
         let norm1 = norm(b, "input_layernorm", hidden)?;
         let qkv = Qkv {
@@ -323,7 +325,7 @@ impl Architecture for Config {
         let blocks = (0..self.common.num_hidden_layers)
             .map(|layer| self.block(layer, b))
             .collect::<Result<_>>()?;
-        let norm = b.norm("model.norm", hidden, self.rms_norm_eps)?;
+        let norm = b.norm("model.norm", NormKind::Rms, hidden, self.rms_norm_eps)?;
         let weight = match self.common.tie_word_embeddings {
             true => tokens.clone(),
             false => b.matrix(HEAD, (vocab, hidden), ParamKind::Head)?,

@@ -32,7 +32,7 @@ pub use embeddings::Embeddings;
 pub use head::LmHead;
 pub use linear::Linear;
 pub use mlp::Mlp;
-pub use norm::Norm;
+pub use norm::{Norm, NormKind};
 pub use rope_scaling::RopeScaling;
 pub use rotary::RotaryEmbedding;
 
