@@ -12,7 +12,7 @@ use crate::model::{Model, ParamId, ParamKind};
 /// What a dense booster is to train beside linear modules.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Parts {
-    /// The token embedding, which may serve as head too.
+    /// The token embedding, which may serve as head too, and learned positions.
     pub embedding: bool,
     /// All norms of the chosen layers, and the final norm.
     pub norms: bool,
@@ -53,7 +53,7 @@ impl DenseSpec {
         }
         let chosen = |id: &ParamId| id.layer.is_some_and(|layer| layers.contains(&layer));
         let wanted = |id: &ParamId| match &id.kind {
-            ParamKind::Embedding => parts.embedding,
+            ParamKind::Embedding | ParamKind::PositionEmbedding => parts.embedding,
             ParamKind::Head => parts.head,
             ParamKind::NormWeight | ParamKind::NormBias => {
                 parts.norms && (id.layer.is_none() || chosen(id))

@@ -104,5 +104,5 @@ impl Adapter {
 
 /// Whether a parameter lies below all layers.
 pub(super) fn is_embedding(id: &ParamId) -> bool {
-    matches!(id.kind, ParamKind::Embedding)
+    matches!(id.kind, ParamKind::Embedding | ParamKind::PositionEmbedding)
 }

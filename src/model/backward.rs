@@ -97,7 +97,8 @@ impl Model {
             }
         }
         if embeddings {
-            network.embeddings.backward(&dy, &tokens.ids, &mut gradients)?;
+            let rows = (tokens.ids.as_slice(), tokens.positions.as_slice());
+            network.embeddings.backward(&dy, rows, request, &mut gradients)?;
         }
         Ok((nll, gradients))
     }

@@ -3,16 +3,16 @@
 use anyhow::Result;
 use candle_core::Tensor;
 
-use super::Model;
 use super::adapter::Adapter;
 use super::kv_cache::KvCache;
 use super::nn::ForwardContext;
 use super::tokens::Tokens;
+use super::{Model, params::Param};
 use crate::bail_data;
 
 impl Model {
     /// What all modules of a pass share. Errors (class data) where a token id is not in the
-    /// vocabulary.
+    /// vocabulary, or a position has no row.
     pub(super) fn context<'a>(
         &'a self,
         tokens: &'a Tokens,
@@ -25,6 +25,11 @@ impl Model {
             bail_data!(
                 "token id {id} at position {at} is beyond the model's vocabulary of {vocab_size}"
             );
+        }
+        let rows = self.network.embeddings.positions.as_deref().map(|table: &Param| table.shape[0]);
+        let last = tokens.positions.iter().max().map_or(0, |last| *last as usize + 1);
+        if let Some(rows) = rows.filter(|rows| last > *rows) {
+            bail_data!("a sequence of {last} tokens, and the model has positions for {rows}");
         }
         let rotary = self.network.rotary.as_ref();
         let angles = rotary.map(|rotary| rotary.angles(tokens, self.compute, &self.device));
@@ -40,7 +45,7 @@ impl Model {
     /// Embedded tokens [N, D].
     pub(super) fn embed(&self, tokens: &Tokens, ctx: &ForwardContext) -> Result<Tensor> {
         let embeddings = &self.network.embeddings;
-        Ok(embeddings.forward(&tokens.ids, ctx, self.compute)?)
+        Ok(embeddings.forward(&tokens.ids, &tokens.positions, ctx, self.compute)?)
     }
 
     /// The last block's output [N, D], before the final norm.

@@ -90,6 +90,8 @@ impl fmt::Display for LinearId {
 pub enum ParamKind {
     /// Of tokens [V, D].
     Embedding,
+    /// Of positions.
+    PositionEmbedding,
     NormWeight,
     NormBias,
     Weight(LinearId),

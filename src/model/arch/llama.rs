@@ -333,7 +333,7 @@ impl Architecture for Config {
         let rotary =
             RotaryEmbedding::new(self.rope_theta, self.head_dim, self.rope_scaling.clone());
         Ok(Network {
-            embeddings: Embeddings { tokens },
+            embeddings: Embeddings { tokens, positions: None },
             blocks,
             norm,
             head: LmHead { weight },
