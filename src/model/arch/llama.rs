@@ -226,7 +226,7 @@ impl Config {
         };
         b.enter(FAMILY.layers, layer);
         let norm1 = norm(b, "input_layernorm", hidden)?;
-        let qkv = Qkv {
+        let qkv = Qkv::Separate {
             q: b.linear(&Q, (hq, hidden), self.qkv_bias)?,
             k: b.linear(&K, (hkv, hidden), self.qkv_bias)?,
             v: b.linear(&V, (hkv, hidden), self.qkv_bias)?,

@@ -1,7 +1,7 @@
 //! Self-attention: o(attention(q, k, v)), causal, with grouped key-value heads.
 //!
 //! ```text
-//! q, k, v = linears(x)    q, k = rotary(q_norm(q), k_norm(k))
+//! q, k, v = linears(x), or one fused    q, k = rotary(q_norm(q), k_norm(k))
 //! y = residual + o(softmax(q kᵀ / √E) v)
 //! ```
 
@@ -13,10 +13,14 @@ use crate::ops::attention::{self, Attended, Mask};
 use crate::ops::rope;
 
 /// The linears that queries, keys and values come from.
-pub struct Qkv {
-    pub q: Linear,
-    pub k: Linear,
-    pub v: Linear,
+pub enum Qkv {
+    Separate {
+        q: Linear,
+        k: Linear,
+        v: Linear,
+    },
+    /// One linear, whose output is q, then k, then v.
+    Fused(Linear),
 }
 
 pub struct Attention {
@@ -59,10 +63,17 @@ impl Attention {
 
     /// q [N, H, E], k and v [N, G, E] of x [N, D].
     fn project(&self, x: &Tensor, ctx: &ForwardContext) -> Result<(Tensor, Tensor, Tensor)> {
-        let n = x.dim(0)?;
-        let run = |linear: &Linear| linear.forward(x, ctx, None);
-        let Qkv { q, k, v } = &self.qkv;
-        let (q, k, v) = (run(q)?, run(k)?, run(v)?);
+        let (n, (hq, hkv)) = (x.dim(0)?, self.sizes());
+        let (q, k, v) = match &self.qkv {
+            Qkv::Separate { q, k, v } => {
+                (q.forward(x, ctx, None)?, k.forward(x, ctx, None)?, v.forward(x, ctx, None)?)
+            }
+            Qkv::Fused(qkv) => {
+                let y = qkv.forward(x, ctx, None)?;
+                let part = |start, length| y.narrow(1, start, length)?.contiguous();
+                (part(0, hq)?, part(hq, hkv)?, part(hq + hkv, hkv)?)
+            }
+        };
         let heads = |t: Tensor, count| t.reshape((n, count, self.head_dim));
         Ok((heads(q, self.num_heads)?, heads(k, self.num_kv_heads)?, heads(v, self.num_kv_heads)?))
     }
@@ -102,7 +113,10 @@ impl Attention {
     }
 
     fn reads_input(&self) -> Vec<&Linear> {
-        vec![&self.qkv.q, &self.qkv.k, &self.qkv.v]
+        match &self.qkv {
+            Qkv::Separate { q, k, v } => vec![q, k, v],
+            Qkv::Fused(qkv) => vec![qkv],
+        }
     }
 
     /// Whether q, k or v, or their norms, are trained.
@@ -170,7 +184,11 @@ impl Attention {
             dq = q_norm.backward(&dq, q, ctx, request, out)?;
             dk = k_norm.backward(&dk, k, ctx, request, out)?;
         }
-        Ok(vec![dq.reshape((n, hq))?, dk.reshape((n, hkv))?, g.dv.reshape((n, hkv))?])
+        let all = [dq.reshape((n, hq))?, dk.reshape((n, hkv))?, g.dv.reshape((n, hkv))?];
+        Ok(match &self.qkv {
+            Qkv::Separate { .. } => all.into(),
+            Qkv::Fused(_) => vec![Tensor::cat(&all, 1)?],
+        })
     }
 
     /// Weights: a multiplication and an addition of a token each.
