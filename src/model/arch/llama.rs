@@ -233,7 +233,7 @@ impl Config {
         };
         let o = b.linear(&O, (hidden, hq), self.o_bias)?;
         let mlp = Mlp {
-            gate: b.linear(&GATE, (ff, hidden), self.mlp_bias)?,
+            gate: Some(b.linear(&GATE, (ff, hidden), self.mlp_bias)?),
             up: b.linear(&UP, (ff, hidden), self.mlp_bias)?,
             down: b.linear(&DOWN, (hidden, ff), self.mlp_bias)?,
             activation: self.hidden_act,

@@ -1,4 +1,4 @@
-//! The feed-forward part: down(f(gate(x)) ∘ up(x)).
+//! The feed-forward part: down(f(gate(x)) ∘ up(x)), or down(f(up(x))) without a gate.
 
 use candle_core::{Result, Tensor};
 
@@ -7,7 +7,7 @@ use super::{ForwardContext, GradRequest, Gradients, Linear};
 use crate::ops::activation::{self, Activation};
 
 pub struct Mlp {
-    pub gate: Linear,
+    pub gate: Option<Linear>,
     pub up: Linear,
     pub down: Linear,
     pub activation: Activation,
@@ -15,7 +15,7 @@ pub struct Mlp {
 
 /// What backward needs: [N, F] each.
 pub struct Activations {
-    gate: Tensor,
+    gate: Option<Tensor>,
     up: Tensor,
 }
 
@@ -27,7 +27,7 @@ impl Mlp {
         ctx: &ForwardContext,
         residual: &Tensor,
     ) -> Result<(Tensor, Activations)> {
-        let gate = self.gate.forward(&x, ctx, None)?;
+        let gate = self.gate.as_ref().map(|gate| gate.forward(&x, ctx, None)).transpose()?;
         let up = self.up.forward(&x, ctx, None)?;
         drop(x);
         let saved = Activations { gate, up };
@@ -36,11 +36,14 @@ impl Mlp {
     }
 
     fn activate(&self, s: &Activations) -> Result<Tensor> {
-        activation::forward(self.activation, &s.gate, Some(&s.up))
+        match &s.gate {
+            Some(gate) => activation::forward(self.activation, gate, Some(&s.up)),
+            None => activation::forward(self.activation, &s.up, None),
+        }
     }
 
     fn reads_input(&self) -> impl Iterator<Item = &Linear> {
-        [&self.gate, &self.up].into_iter()
+        self.gate.iter().chain([&self.up])
     }
 
     /// Whether anything of it is trained.
@@ -66,8 +69,14 @@ impl Mlp {
             return Ok(None);
         }
         let dh = input_gradient(&[(dy, &self.down)], ctx)?;
-        let (dgate, dup) = activation::backward(self.activation, &dh, &s.gate, Some(&s.up))?;
-        let parts = [(dgate, &self.gate), (dup.unwrap_or(dh), &self.up)];
+        let mut parts = vec![];
+        match (&self.gate, &s.gate) {
+            (Some(gate), Some(kept)) => {
+                let (dgate, dup) = activation::backward(self.activation, &dh, kept, Some(&s.up))?;
+                parts = vec![(dgate, gate), (dup.unwrap_or(dh), &self.up)];
+            }
+            _ => parts.push((activation::backward(self.activation, &dh, &s.up, None)?.0, &self.up)),
+        }
         if inner {
             let x = input()?;
             for (d, linear) in &parts {
