@@ -22,7 +22,10 @@ impl<'a> Published<'a> {
         let mut names = architecture.gguf_tensors();
         names.retain(|_, own| gguf.shape(&own.name).is_some());
         let shape = |own: &GgufTensor| {
-            let shape = gguf.shape(&own.name).unwrap_or_default().to_vec();
+            let mut shape = gguf.shape(&own.name).unwrap_or_default().to_vec();
+            if own.layout == GgufLayout::Transposed {
+                shape.reverse();
+            }
             shape
         };
         let shapes = names.iter().map(|(name, own)| (name.clone(), shape(own))).collect();
@@ -61,6 +64,7 @@ impl TensorSource for Published<'_> {
             GgufLayout::Interleaved(heads) => {
                 halves(load(&Device::Cpu)?, (heads, true))?.to_device(device)?
             }
+            GgufLayout::Transposed => load(device)?.t()?.contiguous()?,
         })
     }
 }
@@ -70,6 +74,7 @@ pub(super) fn laid_out(tensor: Tensor, layout: GgufLayout) -> Result<Tensor> {
     match layout {
         GgufLayout::Same => Ok(tensor),
         GgufLayout::Interleaved(heads) => halves(tensor, (heads, false)),
+        GgufLayout::Transposed => Ok(tensor.t()?.contiguous()?),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct LinearInfo {
     pub inner: usize,
     /// Whether it adds to the residual stream.
     pub into_residual: bool,
+    /// Whether the published weight is [in, out].
+    pub transposed: bool,
     /// Among the linears of its layer, in the order of the computation.
     position: usize,
     /// Among all linears of the model.
@@ -127,14 +129,22 @@ impl Param {
         }
     }
 
+    fn transposed(&self) -> bool {
+        matches!(&self.kind, ParamKind::Weight(linear) if linear.transposed)
+    }
+
     /// The shape that published files give it.
     pub fn published_shape(&self) -> Vec<usize> {
-        self.shape.clone()
+        let mut shape = self.shape.clone();
+        if self.transposed() {
+            shape.reverse();
+        }
+        shape
     }
 
     /// From the layout of published files to that in memory, and the other way round.
     pub fn relaid(&self, tensor: Tensor) -> Result<Tensor> {
-        Ok(tensor)
+        if self.transposed() { tensor.t()?.contiguous() } else { Ok(tensor) }
     }
 }
 
@@ -185,6 +195,7 @@ pub struct NewLinear {
     pub name: String,
     pub shape: (usize, usize),
     pub into_residual: bool,
+    pub transposed: bool,
 }
 
 struct Entry {
@@ -235,7 +246,7 @@ impl Params {
 
     /// Adds a linear module, whose tensors follow.
     pub fn push_linear(&mut self, new: NewLinear) -> LinearId {
-        let NewLinear { layer, target, name, shape: (out, inner), into_residual } = new;
+        let NewLinear { layer, target, name, shape: (out, inner), into_residual, transposed } = new;
         let index = self.linears.len();
         let position =
             self.linears.iter().rev().take_while(|other| other.id.layer == layer).count();
@@ -246,6 +257,7 @@ impl Params {
             out,
             inner,
             into_residual,
+            transposed,
             position,
             index,
         }));

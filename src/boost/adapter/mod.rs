@@ -85,7 +85,7 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
     let cannot = || format!("cannot use the adapter in `{}`", folder.display());
     let mut config = Config::read(&text).with_context(cannot)?;
     config.targets = config.targets.suit(model);
-    if config.fan_in_fan_out {
+    if config.fan_in_fan_out && !model.linears().any(|linear| linear.transposed) {
         config.notes.push(
             "`fan_in_fan_out` is true, which says nothing of linear layers; PEFT passes over it too"
                 .into(),
@@ -216,6 +216,7 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
     // by one then.
     let full = pairs.len() == layers.len() * names.len();
     let targets = if full { json!(names) } else { json!(ranks.keys().collect::<Vec<_>>()) };
+    let transposed = pairs.keys().any(|linear| linear.transposed);
     ranks.retain(|_, r| *r != rank);
     alphas.retain(|_, a| *a != alpha);
     let config = json!({
@@ -226,7 +227,7 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": false,
+        "fan_in_fan_out": transposed,
         "target_modules": targets,
         "layers_to_transform": if full { json!(layers) } else { Value::Null },
         "rank_pattern": ranks,

@@ -18,6 +18,8 @@ pub struct Target {
     pub path: &'static str,
     /// Whether it adds to the residual stream.
     pub into_residual: bool,
+    /// Whether published weights are [in, out].
+    pub transposed: bool,
 }
 
 /// Loads parameters in the order in which an architecture asks for them.
@@ -132,6 +134,7 @@ impl<'a> Builder<'a> {
             name: self.name(target.path),
             shape,
             into_residual: target.into_residual,
+            transposed: target.transposed,
         });
         let name = |part: &str| format!("{}.{part}", target.path);
         let weight = self.matrix(&name("weight"), shape, ParamKind::Weight(id.clone()))?;

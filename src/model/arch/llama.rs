@@ -276,7 +276,7 @@ impl Config {
 }
 
 const fn target(name: &'static str, path: &'static str, into_residual: bool) -> Target {
-    Target { name, path, into_residual }
+    Target { name, path, into_residual, transposed: false }
 }
 
 static Q: Target = target("q_proj", "self_attn.q_proj", false);

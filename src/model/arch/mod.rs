@@ -140,6 +140,7 @@ pub enum GgufLayout {
     Same,
     /// The two halves of the rows of each of so many heads in turns.
     Interleaved(usize),
+    Transposed,
 }
 
 /// A model's architecture with its sizes and options.
