@@ -86,7 +86,7 @@ struct Plan {
     evaluation: f64,
     evaluations: usize,
     /// Whether gradients are formed again in some fit.
-    recompute: bool,
+    gradient_checkpointing: bool,
 }
 
 /// The models that a recipe opens, the run's own first.
@@ -120,7 +120,7 @@ impl Plan {
             parts: vec![("program", held.program), ("data and tokenizer", held.data)],
             evaluation: 0.0,
             evaluations: 0,
-            recompute: false,
+            gradient_checkpointing: false,
         };
         if let (Some(m), Some(rates)) = (plan.model.clone(), rates) {
             let weights: usize = models(ledger).map(|m| m.parameters * m.weight_bytes).sum();
@@ -150,7 +150,7 @@ impl Plan {
                         fit.largest.tokens,
                         fit.largest.rows,
                         fit.lowest,
-                        fit.recompute,
+                        fit.gradient_checkpointing,
                     ) as f64
                         / MIB;
                     // The numbers, their gradients and the optimiser's two moments; dense copies
@@ -158,7 +158,7 @@ impl Plan {
                     factors =
                         factors.max((fit.parameters as f64 * 16.0 + fit.dense as f64 * 4.0) / MIB);
                     at(left, factors, bytes);
-                    self.recompute |= fit.recompute;
+                    self.gradient_checkpointing |= fit.gradient_checkpointing;
                     let round =
                         rounds.entry(fit.round).or_insert_with(|| Round::new(&fit.layers, total));
                     round.add(fit, total, bytes, &m.cost, rates);
@@ -283,8 +283,9 @@ impl Plan {
             }
             "data and tokenizer" => "take fewer items, or `stream: true` for large files",
             "booster and optimizer" => "train fewer layers or a lower rank",
-            _ if !self.recompute => {
-                "lower `batch` (and raise `accumulate`) or `max_length`, or set `recompute: \"on\"`"
+            _ if !self.gradient_checkpointing => {
+                "lower `batch` (and raise `accumulate`) or `max_length`, or set \
+                 `gradient_checkpointing: \"on\"`"
             }
             _ => "lower `batch` or `max_length`, or choose higher layers",
         };

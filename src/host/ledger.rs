@@ -56,7 +56,7 @@ pub struct Fit {
     pub work: Work,
     /// In the largest batch.
     pub largest: Work,
-    pub recompute: bool,
+    pub gradient_checkpointing: bool,
 }
 
 /// Something that takes time or memory, or that has a name worth checking.

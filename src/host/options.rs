@@ -2,6 +2,7 @@
 
 use rhai::{Dynamic, Map};
 
+use super::aliases;
 use crate::error::{Error, nearest};
 
 /// The options of one call. The keys it may have are stated once, so that a misspelt one is told
@@ -10,6 +11,8 @@ pub(super) struct Options {
     /// The native that is called, for messages.
     call: &'static str,
     map: Map,
+    /// Options that were given under an older name: (name, older name).
+    older: Vec<(&'static str, &'static str)>,
 }
 
 /// A key's place, for messages: `layers[0]`, `rank`.
@@ -18,6 +21,7 @@ type Key<'a> = &'a str;
 impl Options {
     /// The options of `call`, whose keys are `keys`.
     pub(super) fn new(call: &'static str, map: Map, keys: &[&'static str]) -> Result<Self, Error> {
+        let (map, older) = aliases::resolved(call, map)?;
         for key in map.keys() {
             if !keys.contains(&key.as_str()) {
                 let near =
@@ -29,7 +33,7 @@ impl Options {
                 return Err(error.hint(format!("one of {}", keys.join(", "))));
             }
         }
-        Ok(Self { call, map })
+        Ok(Self { call, map, older })
     }
 
     /// The value of `key`, which must be there.
@@ -47,7 +51,9 @@ impl Options {
     /// The value of `key`, if it is there.
     pub(super) fn take_opt<T: FromOption>(&mut self, key: &str) -> Result<Option<T>, Error> {
         match self.map.remove(key) {
-            Some(value) => T::from_option(&value, key).map(Some).map_err(|e| self.in_call(e)),
+            Some(value) => {
+                T::from_option(&value, self.written(key)).map(Some).map_err(|e| self.in_call(e))
+            }
             None => Ok(None),
         }
     }
@@ -64,10 +70,16 @@ impl Options {
             Ok(())
         } else {
             Err(Error::usage(format!(
-                "option `{key}` of `{}` must be {what}, found {found}",
+                "option `{}` of `{}` must be {what}, found {found}",
+                self.written(key),
                 self.call
             )))
         }
+    }
+
+    /// The name under which the call has the option `key`.
+    fn written<'a>(&self, key: &'a str) -> &'a str {
+        self.older.iter().find(|(name, _)| *name == key).map_or(key, |(_, older)| older)
     }
 
     fn in_call(&self, mismatch: Mismatch) -> Error {
@@ -191,6 +203,21 @@ mod tests {
     fn options(map: &[(&str, Dynamic)]) -> Result<Options, Error> {
         let map = map.iter().map(|(k, v)| ((*k).into(), v.clone())).collect();
         Options::new("fit", map, &["steps", "lr", "layers", "log", "loss"])
+    }
+
+    #[test]
+    fn an_older_name_is_the_option_and_named_in_errors() {
+        let map = |pairs: &[(&str, i64)]| -> Map {
+            pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+        };
+        let keys = ["hidden_size", "head_dim"];
+        let mut o = Options::new("model::create", map(&[("width", 8)]), &keys).unwrap();
+        let error = o.check("hidden_size", false, "odd", 8).unwrap_err();
+        assert_eq!(error.message, "option `width` of `model::create` must be odd, found 8");
+        assert_eq!(o.take::<usize>("hidden_size").unwrap(), 8);
+        let both = Options::new("model::create", map(&[("width", 8), ("hidden_size", 8)]), &keys);
+        let error = both.err().unwrap().message;
+        assert_eq!(error, "`hidden_size` and `width` of `model::create` are the same option");
     }
 
     #[test]

@@ -21,30 +21,44 @@ use crate::source::Tokenizer;
 
 /// Reads the sizes. Errors (class usage): one that is missing or not a whole number above 0.
 fn sizes(map: Map) -> Result<Sizes, Error> {
-    const KEYS: [&str; 8] =
-        ["width", "ff", "layers", "heads", "groups", "head_width", "vocabulary", "positions"];
+    const KEYS: [&str; 8] = [
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "vocab_size",
+        "max_position_embeddings",
+    ];
     let mut o = Options::new("model::create", map, &KEYS)?;
     let mut take = |key: &str, default: Option<usize>| {
         let value: usize = match default {
             Some(default) => o.take_or(key, default)?,
             None => o.take(key)?,
         };
-        let (most, what) =
-            if key == "layers" { (1024, "from 1 to 1024") } else { (1 << 20, "from 1 to 1048576") };
+        let (most, what) = if key == "num_hidden_layers" {
+            (1024, "from 1 to 1024")
+        } else {
+            (1 << 20, "from 1 to 1048576")
+        };
         o.check(key, (1..=most).contains(&value), what, value)?;
         Ok::<_, Error>(value)
     };
-    let (width, layers, heads) =
-        (take("width", None)?, take("layers", None)?, take("heads", None)?);
+    let (width, layers, heads) = (
+        take("hidden_size", None)?,
+        take("num_hidden_layers", None)?,
+        take("num_attention_heads", None)?,
+    );
     Ok(Sizes {
         hidden_size: width,
         num_hidden_layers: layers,
         num_attention_heads: heads,
-        intermediate_size: take("ff", Some(4 * width))?,
-        num_key_value_heads: take("groups", Some(heads))?,
-        head_dim: take("head_width", Some(width / heads))?,
-        vocab_size: take("vocabulary", None)?,
-        max_position_embeddings: take("positions", Some(512))?,
+        intermediate_size: take("intermediate_size", Some(4 * width))?,
+        num_key_value_heads: take("num_key_value_heads", Some(heads))?,
+        head_dim: take("head_dim", Some(width / heads))?,
+        vocab_size: take("vocab_size", None)?,
+        max_position_embeddings: take("max_position_embeddings", Some(512))?,
     })
 }
 

@@ -28,7 +28,7 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
             "lr_ratio",
             "freeze",
             "active",
-            "recompute",
+            "gradient_checkpointing",
         ],
     )?;
     let steps: usize = o.take("steps")?;
@@ -49,10 +49,15 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
     }
     let l2: f64 = o.take_or("l2", 0.0)?;
     o.check("l2", l2 >= 0.0, "0 or more", l2)?;
-    let name: String = o.take_or("recompute", "auto".into())?;
-    let Some(recompute) = GradientCheckpointing::from_name(&name) else {
-        o.check("recompute", false, "\"off\", \"on\" or \"auto\"", format!("{name:?}"))?;
-        return Err(Error::usage("unknown `recompute`"));
+    let name: String = o.take_or("gradient_checkpointing", "auto".into())?;
+    let Some(gradient_checkpointing) = GradientCheckpointing::from_name(&name) else {
+        o.check(
+            "gradient_checkpointing",
+            false,
+            "\"off\", \"on\" or \"auto\"",
+            format!("{name:?}"),
+        )?;
+        return Err(Error::usage("unknown `gradient_checkpointing`"));
     };
     let (rule, lr) = match optimizer {
         Optimizer::AdamW { lr, beta1, beta2, eps, weight_decay } => {
@@ -101,7 +106,7 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
         lr_ratio,
         freeze,
         active,
-        gradient_checkpointing: recompute,
+        gradient_checkpointing,
     })
 }
 

@@ -267,12 +267,16 @@ pub(super) mod module {
     /// whose embedding is its head. Its tokenizer, byte-level BPE, is trained on the texts of
     /// `sets`.
     ///
-    /// Options: `width` (D), `layers` (L), `heads` (H), `vocabulary` (V, at most), `ff` (F; 4 D),
-    /// `groups` (G; H), `head_width` (E; D/H), `positions` (the longest sequence; 512).
+    /// Options: `hidden_size` (D), `num_hidden_layers` (L), `num_attention_heads` (H), `vocab_size`
+    /// (V, at most), `intermediate_size` (F; 4 D), `num_key_value_heads` (G; H), `head_dim` (E; D/H),
+    /// `max_position_embeddings` (the longest sequence; 512).
     ///
     /// # Example
     /// ```rhai,no_run
-    /// let model = model::create(#{ width: 128, layers: 8, heads: 4, vocabulary: 2048 }, [text.train]);
+    /// let sizes = #{
+    ///     hidden_size: 128, num_hidden_layers: 8, num_attention_heads: 4, vocab_size: 2048,
+    /// };
+    /// let model = model::create(sizes, [text.train]);
     /// ```
     #[rhai_fn(return_raw)]
     pub fn create(context: NativeCallContext, options: Map, sets: Array) -> Answer<Model> {

@@ -77,7 +77,7 @@ pub(super) fn fitted(
         batches,
         work,
         largest,
-        recompute: options.gradient_checkpointing.decide(
+        gradient_checkpointing: options.gradient_checkpointing.decide(
             network,
             largest.tokens,
             largest.rows,
