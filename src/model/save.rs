@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::load::Extras;
 use super::{Model, ParamId};
-use crate::ops::cpu::simd::View;
+use crate::ops::cpu::view::View;
 use crate::ops::linear::UnmergedDelta;
 use crate::source::Tokenizer;
 

@@ -17,7 +17,7 @@ use crate::bail_usage;
 use crate::eval::BATCH_TOKENS;
 use crate::model::{Adapter, KvCache, Model, Tokens};
 use crate::ops::attention::Segment;
-use crate::ops::cpu::simd::f32s;
+use crate::ops::cpu::view::f32s;
 use crate::seed::Stream;
 
 /// Sequences that run at a time.

@@ -4,7 +4,8 @@ use candle_core::{DType, Result, Tensor, bail};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::ops::cpu::simd::{self, Stored};
+use crate::ops::cpu::simd::vectorized;
+use crate::ops::cpu::view::{self, Stored};
 
 /// Numbers that a thread takes at a time.
 pub const CHUNK: usize = 1 << 14;
@@ -165,7 +166,7 @@ fn update_as<T: Held>(
             None => (0..chunks).map(|_| None).collect(),
         };
         let of = |(at, (numbers, rests)): (usize, (&mut [T], Option<&mut [f32]>))| {
-            simd::vectorized(
+            vectorized(
                 #[inline(always)]
                 || chunk(format, numbers, rests, at * CHUNK, &change),
             )
@@ -182,12 +183,12 @@ fn update_as<T: Held>(
         }
         Some(rest) => {
             let mut inner = Ok(());
-            simd::update_as::<T>(weight, |numbers| {
-                inner = simd::update(rest, |rests| over(numbers, Some(rests)))
+            view::update_as::<T>(weight, |numbers| {
+                inner = view::update(rest, |rests| over(numbers, Some(rests)))
             })?;
             inner?;
         }
-        None => simd::update_as::<T>(weight, |numbers| over(numbers, None))?,
+        None => view::update_as::<T>(weight, |numbers| over(numbers, None))?,
     }
     Ok(all)
 }

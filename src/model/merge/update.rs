@@ -8,7 +8,7 @@ use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::rounding::{self, RoundingStats};
 use crate::ops::cpu::gemm::{self, Matrix};
-use crate::ops::cpu::simd;
+use crate::ops::cpu::{simd, view};
 use crate::ops::elementwise;
 use crate::ops::linear::LoraPair;
 
@@ -31,8 +31,8 @@ impl WeightUpdate<'_> {
                 let scale = step * pair.scale;
                 if simd::fast(&[weight, &pair.a, &pair.b]) {
                     let ((out, inner), rank) = (weight.dims2()?, pair.a.dim(0)?);
-                    let (a, b) = (simd::f32s(&pair.a)?, simd::f32s(&pair.b)?);
-                    return simd::update(weight, |w| {
+                    let (a, b) = (view::f32s(&pair.a)?, view::f32s(&pair.b)?);
+                    return view::update(weight, |w| {
                         gemm::add(
                             w,
                             Matrix::new(&b, out, rank, rank),
@@ -44,7 +44,7 @@ impl WeightUpdate<'_> {
             }
             WeightUpdate::Lerp(other, step) => {
                 if simd::fast(&[weight, other]) {
-                    return elementwise::zip(weight, &simd::f32s(other)?, |w, other| {
+                    return elementwise::zip(weight, &view::f32s(other)?, |w, other| {
                         let own = f64::from(*w);
                         *w = if step == 1.0 {
                             other
@@ -56,7 +56,7 @@ impl WeightUpdate<'_> {
             }
             WeightUpdate::Delta(delta) => {
                 if simd::fast(&[weight, delta]) {
-                    return elementwise::zip(weight, &simd::f32s(delta)?, |w, d| *w += d);
+                    return elementwise::zip(weight, &view::f32s(delta)?, |w, d| *w += d);
                 }
             }
         }
@@ -139,8 +139,8 @@ impl WeightUpdate<'_> {
         storage: DType,
     ) -> Result<RoundingStats> {
         let (first, second) = match *self {
-            WeightUpdate::Product(pair, _) => (simd::f32s(&pair.a)?, Some(simd::f32s(&pair.b)?)),
-            WeightUpdate::Lerp(other, _) | WeightUpdate::Delta(other) => (simd::f32s(other)?, None),
+            WeightUpdate::Product(pair, _) => (view::f32s(&pair.a)?, Some(view::f32s(&pair.b)?)),
+            WeightUpdate::Lerp(other, _) | WeightUpdate::Delta(other) => (view::f32s(other)?, None),
         };
         let parts = [&*first, second.as_deref().unwrap_or_default()];
         rounding::update(

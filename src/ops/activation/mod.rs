@@ -5,7 +5,8 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::accumulator;
-use super::cpu::simd::{f32s, fast, sigmoid, tensor, vectorized};
+use super::cpu::simd::{fast, sigmoid, vectorized};
+use super::cpu::view::{f32s, tensor};
 
 /// The function f, by the names that published configs use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

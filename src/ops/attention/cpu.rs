@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::{Attended, Gradients, Mask, Segment};
 use crate::ops::cpu::gemm::{Matrix, Target, Threads, multiply};
-use crate::ops::cpu::simd::{exp, f32s, max, sum_by, tensor, vectorized};
+use crate::ops::cpu::simd::{exp, max, sum_by, vectorized};
+use crate::ops::cpu::view::{f32s, tensor};
 
 /// Query rows whose scores exist at a time.
 const BLOCK: usize = 64;

@@ -8,7 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::simd::View;
+use super::view::View;
 
 /// A strided f32 matrix.
 #[derive(Clone, Copy)]

@@ -1,4 +1,5 @@
-//! What the CPU twins share: products of matrices, and vectorised loops over slices.
+//! What the CPU twins share: slices under tensors, vectorised loops over them, matrix products.
 
 pub mod gemm;
 pub mod simd;
+pub mod view;

@@ -108,7 +108,8 @@ pub mod cpu {
 
     use super::*;
     use crate::ops::cpu::gemm::Matrix;
-    use crate::ops::cpu::simd::{exp, f32s, max, sum_by, tensor, vectorized};
+    use crate::ops::cpu::simd::{exp, max, sum_by, vectorized};
+    use crate::ops::cpu::view::{f32s, tensor};
 
     pub fn forward_backward(
         h: &Tensor,

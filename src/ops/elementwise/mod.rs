@@ -6,7 +6,8 @@
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 
-use super::cpu::simd::{f32s, fast, update};
+use super::cpu::simd::fast;
+use super::cpu::view::{f32s, update};
 
 /// Numbers that a thread takes at a time.
 const CHUNK: usize = 1 << 14;

@@ -8,7 +8,8 @@
 use candle_core::{Result, Tensor};
 
 use super::cpu::gemm::{self, Matrix};
-use super::cpu::simd::{f32s, fast, tensor};
+use super::cpu::simd::fast;
+use super::cpu::view::{f32s, tensor};
 use super::sum_rows;
 
 /// Low-rank factors over a weight [out, in]: A [R, in], B [out, R] and the scale s.

@@ -6,7 +6,8 @@
 use candle_core::{D, Result, Tensor};
 use rayon::prelude::*;
 
-use super::cpu::simd::{f32s, fast, sum_by, tensor, vectorized};
+use super::cpu::simd::{fast, sum_by, vectorized};
+use super::cpu::view::{f32s, tensor};
 use super::{accumulator, sum_rows};
 
 /// x [..., D], w [D] → y [..., D].

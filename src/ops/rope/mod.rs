@@ -7,7 +7,8 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::cpu::simd::{f32s, fast, tensor, vectorized};
+use super::cpu::simd::{fast, vectorized};
+use super::cpu::view::{f32s, tensor};
 
 /// cos and sin of every token's angles, each [N, E/2].
 #[derive(Clone, Debug)]
