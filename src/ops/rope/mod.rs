@@ -1,14 +1,19 @@
 //! Rotary position embedding (Su et al. 2021), in the layout of the published Llama weights: entry
-//! i of a head is paired with entry i + E/2, y = (x₁ cos − x₂ sin, x₂ cos + x₁ sin).
+//! i of a head is paired with entry i + E/2.
+//!
+//! ```text
+//! y₁ = x₁ cos − x₂ sin
+//! y₂ = x₂ cos + x₁ sin
+//! ```
 //!
 //! It is a rotation, and perhaps a multiplication, so backward is the rotation by the negative
 //! angle, multiplied alike.
 
-use candle_core::{D, DType, Device, Result, Tensor};
-use rayon::prelude::*;
+pub mod cpu;
 
-use super::cpu::simd::{fast, vectorized};
-use super::cpu::view::{f32s, tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::Backend;
 
 /// cos and sin of every token's angles, each [N, E/2].
 #[derive(Clone, Debug)]
@@ -18,17 +23,8 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// Angles of tokens at `positions` for the inverse frequencies [E/2].
-    pub fn new(
-        positions: &[u32],
-        frequencies: &[f64],
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Self> {
-        Self::scaled(positions, |_| frequencies, 1.0, dtype, device)
-    }
-
-    /// The same with the frequencies [E/2] of each token; cos and sin are multiplied by `scale`.
+    /// Angles of tokens at `positions`, each with inverse frequencies [E/2] of its own; cos and sin
+    /// are multiplied by `scale`.
     pub fn scaled<'a>(
         positions: &[u32],
         frequencies: impl Fn(usize) -> &'a [f64],
@@ -52,19 +48,17 @@ impl Angles {
 
 /// x [N, H, E] → rotated [N, H, E].
 pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
-    if fast(&[x, &angles.cos]) {
-        cpu::rotate(x, angles, 1.0)
-    } else {
-        reference::rotate(x, angles, 1.0)
+    match Backend::of(&[x, &angles.cos]) {
+        Backend::Cpu => cpu::forward(x, angles),
+        _ => reference::forward(x, angles),
     }
 }
 
 /// dx [N, H, E] from dy [N, H, E].
 pub fn backward(dy: &Tensor, angles: &Angles) -> Result<Tensor> {
-    if fast(&[dy, &angles.cos]) {
-        cpu::rotate(dy, angles, -1.0)
-    } else {
-        reference::rotate(dy, angles, -1.0)
+    match Backend::of(&[dy, &angles.cos]) {
+        Backend::Cpu => cpu::backward(dy, angles),
+        _ => reference::backward(dy, angles),
     }
 }
 
@@ -72,8 +66,16 @@ pub fn backward(dy: &Tensor, angles: &Angles) -> Result<Tensor> {
 pub mod reference {
     use super::*;
 
+    pub fn forward(x: &Tensor, angles: &Angles) -> Result<Tensor> {
+        rotate(x, angles, 1.0)
+    }
+
+    pub fn backward(dy: &Tensor, angles: &Angles) -> Result<Tensor> {
+        rotate(dy, angles, -1.0)
+    }
+
     /// Rotates by `direction` (1 or −1) times the angles.
-    pub fn rotate(x: &Tensor, angles: &Angles, direction: f64) -> Result<Tensor> {
+    fn rotate(x: &Tensor, angles: &Angles, direction: f64) -> Result<Tensor> {
         let half = x.dim(D::Minus1)? / 2;
         let wide = x.to_dtype(angles.cos.dtype())?;
         let (a, b) = (wide.narrow(D::Minus1, 0, half)?, wide.narrow(D::Minus1, half, half)?);
@@ -82,37 +84,5 @@ pub mod reference {
         let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
         let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
         Tensor::cat(&[first, second], D::Minus1)?.to_dtype(x.dtype())
-    }
-}
-
-/// The fused twin.
-pub mod cpu {
-    use super::*;
-
-    pub fn rotate(x: &Tensor, angles: &Angles, direction: f32) -> Result<Tensor> {
-        let (_, heads, e) = x.dims3()?;
-        let (xs, cos, sin) = (f32s(x)?, f32s(&angles.cos)?, f32s(&angles.sin)?);
-        let half = e / 2;
-        let mut y = vec![0f32; xs.len()];
-        let rows = y.par_chunks_mut(heads * e).zip(xs.par_chunks(heads * e));
-        rows.zip(cos.par_chunks(half).zip(sin.par_chunks(half))).for_each(
-            |((y, x), (cos, sin))| {
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for (y, x) in y.chunks_exact_mut(e).zip(x.chunks_exact(e)) {
-                            let (y1, y2) = y.split_at_mut(half);
-                            let (x1, x2) = x.split_at(half);
-                            for i in 0..half {
-                                let s = sin[i] * direction;
-                                y1[i] = x1[i] * cos[i] - x2[i] * s;
-                                y2[i] = x2[i] * cos[i] + x1[i] * s;
-                            }
-                        }
-                    },
-                )
-            },
-        );
-        tensor(y, x.shape())
     }
 }
