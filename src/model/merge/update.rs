@@ -44,7 +44,7 @@ impl WeightUpdate<'_> {
             }
             WeightUpdate::Lerp(other, step) => {
                 if simd::fast(&[weight, other]) {
-                    return elementwise::zip(weight, &view::f32s(other)?, |w, other| {
+                    return elementwise::cpu::zip(weight, &view::f32s(other)?, |w, other| {
                         let own = f64::from(*w);
                         *w = if step == 1.0 {
                             other
@@ -56,7 +56,7 @@ impl WeightUpdate<'_> {
             }
             WeightUpdate::Delta(delta) => {
                 if simd::fast(&[weight, delta]) {
-                    return elementwise::zip(weight, &view::f32s(delta)?, |w, d| *w += d);
+                    return elementwise::cpu::zip(weight, &view::f32s(delta)?, |w, d| *w += d);
                 }
             }
         }
