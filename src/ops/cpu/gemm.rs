@@ -3,7 +3,7 @@
 //!
 //! 16-bit weights are widened a block of rows at a time, so that no wide copy of a matrix exists.
 
-use candle_core::{CpuStorage, DType, Result, Storage, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -324,29 +324,10 @@ pub fn with_weight(dy: &[f32], weight: &Tensor, out: Option<Vec<f32>>) -> Result
     Ok(out)
 }
 
-/// True where a weight can be multiplied by the CPU twins.
-pub fn fast_weight(weight: &Tensor) -> bool {
-    matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16)
-        && weight.is_contiguous()
-        && matches!(
-            &*weight.storage_and_layout().0,
-            Storage::Cpu(CpuStorage::F32(_) | CpuStorage::BF16(_) | CpuStorage::F16(_))
-        )
-}
-
-/// x [N, in] · Wᵀ on tensors of any device, in x's type.
-pub fn reference_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.matmul(&weight.to_dtype(x.dtype())?.t()?)
-}
-
-/// dy [N, out] · W on tensors of any device, in dy's type.
-pub fn reference_weight(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    dy.matmul(&weight.to_dtype(dy.dtype())?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::linear::reference::{times, times_transposed};
     use crate::seed::Stream;
     use candle_core::Device;
 
@@ -372,8 +353,8 @@ mod tests {
             let want = want.flatten_all()?.to_vec1::<f32>()?;
             Ok(got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
         };
-        assert!(close(y, reference_transposed(&x, &w)?)? < 1e-3);
-        assert!(close(dx, reference_weight(&dy, &w)?)? < 1e-2);
+        assert!(close(y, times_transposed(&x, &w)?)? < 1e-3);
+        assert!(close(dx, times(&dy, &w)?)? < 1e-2);
         Ok(())
     }
 }

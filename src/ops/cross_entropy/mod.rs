@@ -1,20 +1,30 @@
 //! Next-token loss over the supervised rows only, with the vocabulary projection inside: logits
 //! exist for a chunk of rows at a time, never for all.
 //!
-//! With z = h Wᵀ: nll = ln Σ e^z − z[target]; dz = weight · (softmax(z) − onehot(target)); dh = dz
-//! W; dW = dzᵀ h.
+//! ```text
+//! nll = ln Σ e^z − z[target]        z = h Wᵀ
+//! ```
+//!
+//! Backward, of Σ weight · nll:
+//!
+//! ```text
+//! dz = weight · (softmax(z) − onehot(target))
+//! dh = dz W
+//! dW = dzᵀ h
+//! ```
+
+pub mod cpu;
 
 use candle_core::{Result, Tensor};
 
-use super::cpu::gemm;
-use super::cpu::simd::fast;
+use super::Backend;
 
 /// What a caller wants beside the losses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Want {
     /// dh [S, D].
     pub input: bool,
-    /// dense dW [V, D] of the projection.
+    /// dW [V, D] of the projection.
     pub weight: bool,
 }
 
@@ -42,19 +52,10 @@ pub fn forward_backward(
     weight: f64,
     want: Want,
 ) -> Result<Loss> {
-    if fast(&[h]) && gemm::fast_weight(head) {
-        cpu::forward_backward(h, head, targets, weight, want)
-    } else {
-        reference::forward_backward(h, head, targets, weight, want)
+    match Backend::of_products(&[h], &[head]) {
+        Backend::Cpu => cpu::forward_backward(h, head, targets, weight, want),
+        _ => reference::forward_backward(h, head, targets, weight, want),
     }
-}
-
-/// Collects chunks of gradients.
-fn sum(total: Option<Tensor>, part: Tensor) -> Result<Option<Tensor>> {
-    Ok(Some(match total {
-        Some(total) => (total + part)?,
-        None => part,
-    }))
 }
 
 /// The definition, on tensors of any device.
@@ -63,6 +64,7 @@ pub mod reference {
 
     use super::*;
     use crate::ops::accumulator;
+    use crate::ops::linear::reference::{times, times_transposed};
 
     pub fn forward_backward(
         h: &Tensor,
@@ -76,7 +78,7 @@ pub mod reference {
         let (mut nll, mut dh, mut dw) = (Vec::with_capacity(targets.len()), vec![], None);
         for (i, targets) in targets.chunks(rows).enumerate() {
             let part = h.narrow(0, i * rows, targets.len())?;
-            let z = gemm::reference_transposed(&part, head)?.to_dtype(acc)?;
+            let z = times_transposed(&part, head)?.to_dtype(acc)?;
             let index = Tensor::new(targets, h.device())?.unsqueeze(1)?;
             let top = z.max_keepdim(D::Minus1)?;
             let e = z.broadcast_sub(&top)?.exp()?;
@@ -91,7 +93,7 @@ pub mod reference {
                 )?;
                 let dz = ((e.broadcast_div(&total)? - hot)? * weight)?;
                 if want.input {
-                    dh.push(gemm::reference_weight(&dz.to_dtype(h.dtype())?, head)?);
+                    dh.push(times(&dz.to_dtype(h.dtype())?, head)?);
                 }
                 if want.weight {
                     dw = sum(dw, dz.t()?.matmul(&part.to_dtype(acc)?)?)?;
@@ -100,76 +102,12 @@ pub mod reference {
         }
         Ok(Loss { nll, dh: if want.input { Some(Tensor::cat(&dh, 0)?) } else { None }, dw })
     }
-}
 
-/// The fused twin: softmax and its gradient in place over the logits.
-pub mod cpu {
-    use rayon::prelude::*;
-
-    use super::*;
-    use crate::ops::cpu::gemm::Matrix;
-    use crate::ops::cpu::simd::{exp, max, sum_by, vectorized};
-    use crate::ops::cpu::view::{f32s, tensor};
-
-    pub fn forward_backward(
-        h: &Tensor,
-        head: &Tensor,
-        targets: &[u32],
-        weight: f64,
-        want: Want,
-    ) -> Result<Loss> {
-        let (vocabulary, d) = head.dims2()?;
-        let hs = f32s(h)?;
-        let rows = chunk_rows(vocabulary);
-        let mut nll = vec![0f64; targets.len()];
-        let mut dh: Vec<f32> = Vec::with_capacity(if want.input { hs.len() } else { 0 });
-        let mut dw: Option<Vec<f32>> = None;
-        let mut z = Vec::new();
-        for ((targets, h), nll) in
-            targets.chunks(rows).zip(hs.chunks(rows * d)).zip(nll.chunks_mut(rows))
-        {
-            let part = Matrix::new(h, targets.len(), d, d);
-            z = gemm::into_transposed(part, head, z)?;
-            z.par_chunks_exact_mut(vocabulary).zip(targets).zip(nll).for_each(
-                |((z, &target), nll)| {
-                    *nll = f64::from(softmax_gradient(z, target as usize, weight as f32));
-                },
-            );
-            if want.input {
-                dh.extend(gemm::with_weight(&z, head, None)?);
-            }
-            if want.weight {
-                let dw = dw.get_or_insert_with(|| vec![0.0; vocabulary * d]);
-                gemm::add(
-                    dw,
-                    Matrix::new(&z, targets.len(), vocabulary, vocabulary).t(),
-                    part,
-                    1.0,
-                );
-            }
-        }
-        let dh = if want.input { Some(tensor(dh, h.shape())?) } else { None };
-        Ok(Loss { nll, dh, dw: dw.map(|dw| tensor(dw, (vocabulary, d))).transpose()? })
-    }
-
-    /// The row's nll; its logits become weight · (softmax − onehot).
-    fn softmax_gradient(z: &mut [f32], target: usize, weight: f32) -> f32 {
-        vectorized(
-            #[inline(always)]
-            || {
-                let top = max(z);
-                let wanted = z[target];
-                for z in z.iter_mut() {
-                    *z = exp(*z - top);
-                }
-                let sum = sum_by(z.len(), |i| z[i]);
-                let scale = weight / sum;
-                for z in z.iter_mut() {
-                    *z *= scale;
-                }
-                z[target] -= weight;
-                sum.ln() + top - wanted
-            },
-        )
+    /// Collects chunks of gradients.
+    fn sum(total: Option<Tensor>, part: Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(match total {
+            Some(total) => (total + part)?,
+            None => part,
+        }))
     }
 }
