@@ -1,18 +1,31 @@
 //! Scaled dot-product attention (Vaswani et al. 2017) with grouped key-value heads, sequence by
-//! sequence over a flat batch without padding; memory grows with N, not N² (Dao et al. 2022: rows
-//! of the score matrix exist a block at a time, backward recomputes them from the row's
-//! log-sum-exp).
+//! sequence over a flat batch without padding:
 //!
-//! A query row i of a [`Segment`] sees the segment's context keys, and of its own keys those up to
-//! its own (causal) or all. With z = s · q·k and p = softmax(z): o = Σ p v, lse = ln Σ e^z.
-//! Backward: dv = Σ p do; with dp = do·v and δ = do·o, dz = p (dp − δ); dq = s Σ dz k; dk = s Σ dz
-//! q.
+//! ```text
+//! o = Σ_j p_j v_j        p = softmax(z)        z_j = s · q·k_j        lse = ln Σ_j e^z_j
+//! ```
+//!
+//! A query row i of a [`Segment`] sees the segment's prefix keys, and of its own keys those up to
+//! its own (causal) or all. Backward, of one query, summed over all that see a key for dk and dv:
+//!
+//! ```text
+//! dv = p · do
+//! dz = p · (do·v − do·o)
+//! dq = s · Σ_j dz_j k_j
+//! dk = s · dz · q
+//! ```
+//!
+//! Memory grows with N, not N² (Dao et al. 2022): twins hold a block of score rows at a time, and
+//! backward forms them again from the row's lse.
+
+mod blocks;
+pub mod cpu;
 
 use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 
-use super::cpu::simd::fast;
+use super::Backend;
 
 /// A run of queries and the keys it sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +63,7 @@ pub struct Mask {
 
 impl Mask {
     /// The first (inclusive) and last (exclusive) of the keys that query i sees, counted through
-    /// context then own.
+    /// prefix then own.
     fn visible(&self, segment: &Segment, i: usize) -> Range<usize> {
         let keys = segment.prefix_keys.len() + segment.self_keys.len();
         let end = if self.causal { keys - segment.queries.len() + i + 1 } else { keys };
@@ -83,10 +96,9 @@ pub fn forward(
     segments: &[Segment],
     mask: Mask,
 ) -> Result<Attended> {
-    if fast(&[q, k, v]) {
-        cpu::forward(q, k, v, segments, mask)
-    } else {
-        reference::forward(q, k, v, segments, mask)
+    match Backend::of(&[q, k, v]) {
+        Backend::Cpu => cpu::forward(q, k, v, segments, mask),
+        _ => reference::forward(q, k, v, segments, mask),
     }
 }
 
@@ -100,10 +112,9 @@ pub fn backward(
     segments: &[Segment],
     mask: Mask,
 ) -> Result<Gradients> {
-    if fast(&[dout, q, k, v, &a.out, &a.lse]) {
-        cpu::backward(dout, q, k, v, a, segments, mask)
-    } else {
-        reference::backward(dout, q, k, v, a, segments, mask)
+    match Backend::of(&[dout, q, k, v, &a.out, &a.lse]) {
+        Backend::Cpu => cpu::backward(dout, q, k, v, a, segments, mask),
+        _ => reference::backward(dout, q, k, v, a, segments, mask),
     }
 }
 
@@ -238,6 +249,3 @@ pub mod reference {
         sum.index_add(&Tensor::new(index, sum.device())?, &grouped, 0)
     }
 }
-
-/// The twin over slices: blocks of query rows, tasks over (connected segments) × (key-value heads).
-pub mod cpu;

@@ -8,6 +8,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::simd::vectorized;
 use super::view::View;
 
 /// A strided f32 matrix.
@@ -49,27 +50,41 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Where a product goes: rows of numbers each `stride` apart.
-///
-/// # Safety `data` must be valid for writes (and, where beta is not 0, initialised) over all rows
-/// and columns of the product, and nobody else may touch those numbers meanwhile.
+/// Rows of f32 numbers, each `stride` apart, that threads write at disjoint places. Whoever writes
+/// to one vouches that the place lies inside the buffer and is nobody else's meanwhile.
 #[derive(Clone, Copy)]
 pub struct Target {
-    pub data: *mut f32,
-    pub stride: usize,
+    data: *mut f32,
+    stride: usize,
 }
 
-// SAFETY: threads get disjoint blocks of a target, see `multiply`.
+// SAFETY: writing is unsafe, and whoever does it vouches that threads write disjoint places.
 unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
 
 impl Target {
+    pub fn new(buffer: &mut [f32], stride: usize) -> Self {
+        Self { data: buffer.as_mut_ptr(), stride }
+    }
+
+    /// What begins at a row and a column.
+    ///
     /// # Safety
-    /// `offset` lies inside the target.
-    unsafe fn at(&self, offset: usize) -> *mut f32 {
-        // SAFETY: the caller vouches for the offset.
-        unsafe { self.data.add(offset) }
+    /// The place lies inside the buffer.
+    pub unsafe fn at(self, row: usize, column: usize) -> Self {
+        // SAFETY: the caller vouches for the place.
+        let data = unsafe { self.data.add(row * self.stride + column) };
+        Self { data, ..self }
+    }
+
+    /// Writes the first number.
+    ///
+    /// # Safety
+    /// It lies inside the buffer, and nobody else touches it meanwhile.
+    pub unsafe fn set(self, value: f32) {
+        // SAFETY: the caller vouches for the place.
+        unsafe { self.data.write(value) }
     }
 }
 
@@ -92,7 +107,8 @@ const SMALL: usize = 1 << 19;
 /// and no thread waits while another packs for all.
 ///
 /// # Safety
-/// As [`Target`] says, for a.rows rows of b.columns numbers.
+/// The target's a.rows rows of b.columns numbers lie inside its buffer, are initialised where beta
+/// is not 0, and nobody else touches them meanwhile.
 pub unsafe fn multiply(
     target: Target,
     a: Matrix,
@@ -115,11 +131,9 @@ pub unsafe fn multiply(
         // SAFETY: the parts are disjoint blocks of what the caller vouches for.
         unsafe {
             if by_rows {
-                let data = target.at(start * target.stride);
-                one(Target { data, ..target }, a.middle_rows(start, count), b, alpha, beta);
+                one(target.at(start, 0), a.middle_rows(start, count), b, alpha, beta);
             } else {
-                let data = target.at(start);
-                one(Target { data, ..target }, a, b.t().middle_rows(start, count).t(), alpha, beta);
+                one(target.at(0, start), a, b.t().middle_rows(start, count).t(), alpha, beta);
             }
         }
     };
@@ -178,14 +192,8 @@ pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
     // SAFETY: the capacity is exactly the product's size, and with beta 0 all of it is written
     // before `set_len`.
     unsafe {
-        multiply(
-            Target { data: out.as_mut_ptr(), stride: b.columns },
-            a,
-            b,
-            alpha,
-            0.0,
-            Threads::All,
-        );
+        let target = Target { data: out.as_mut_ptr(), stride: b.columns };
+        multiply(target, a, b, alpha, 0.0, Threads::All);
         out.set_len(len);
     }
     out
@@ -195,16 +203,7 @@ pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
 pub fn add(out: &mut [f32], a: Matrix, b: Matrix, alpha: f32) {
     assert_eq!(out.len(), a.rows * b.columns, "size of a product's target");
     // SAFETY: `out` is ours alone and exactly large enough.
-    unsafe {
-        multiply(
-            Target { data: out.as_mut_ptr(), stride: b.columns },
-            a,
-            b,
-            alpha,
-            1.0,
-            Threads::All,
-        )
-    }
+    unsafe { multiply(Target::new(out, b.columns), a, b, alpha, 1.0, Threads::All) }
 }
 
 /// Rows of a 16-bit matrix that are widened at a time: about 4 MB of f32.
@@ -223,7 +222,7 @@ fn over_rows(weight: &Tensor, mut each: impl FnMut(usize, Matrix)) -> Result<()>
         }
         DType::BF16 => {
             over_wide_rows(&View::<bf16>::new(weight)?, rows, columns, each, |from, to| {
-                super::simd::vectorized(
+                vectorized(
                     #[inline(always)]
                     || {
                         to.iter_mut()
@@ -287,12 +286,10 @@ pub fn add_transposed(x: Matrix, weight: &Tensor, y: &mut [f32]) -> Result<()> {
 /// # Safety
 /// `data` is valid for N × rows numbers, initialised where beta is not 0.
 unsafe fn by_column_blocks(x: Matrix, weight: &Tensor, data: *mut f32, beta: f32) -> Result<()> {
-    let stride = weight.dim(0)?;
+    let target = Target { data, stride: weight.dim(0)? };
     over_rows(weight, |first, w| {
         // SAFETY: columns first..first+w.rows of the caller's N × rows numbers.
-        unsafe {
-            multiply(Target { data: data.add(first), stride }, x, w.t(), 1.0, beta, Threads::All)
-        }
+        unsafe { multiply(target.at(0, first), x, w.t(), 1.0, beta, Threads::All) }
     })
 }
 
@@ -306,7 +303,7 @@ pub fn with_weight(dy: &[f32], weight: &Tensor, out: Option<Vec<f32>>) -> Result
         None => (Vec::with_capacity(len), 0.0),
     };
     assert!(out.capacity() >= len, "size of a product's target");
-    let data = out.as_mut_ptr();
+    let target = Target { data: out.as_mut_ptr(), stride: columns };
     over_rows(weight, |first, w| {
         let part = Matrix {
             data: &dy[first..],
@@ -316,7 +313,7 @@ pub fn with_weight(dy: &[f32], weight: &Tensor, out: Option<Vec<f32>>) -> Result
             column_stride: 1,
         };
         // SAFETY: `out` is ours and N × columns large; from the second block on it is initialised.
-        unsafe { multiply(Target { data, stride: columns }, part, w, 1.0, beta, Threads::All) };
+        unsafe { multiply(target, part, w, 1.0, beta, Threads::All) };
         beta = 1.0;
     })?;
     // SAFETY: a weight has at least one row, so all of `out` was written.
