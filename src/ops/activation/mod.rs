@@ -1,12 +1,22 @@
-//! Activations of the feed-forward part, with or without a gate: h = f(g) ∘ u (SwiGLU, Shazeer
-//! 2020) or h = f(g).
+//! Activations of the feed-forward part, with a gate (SwiGLU and its kin, Shazeer 2020) or without:
+//!
+//! ```text
+//! h = f(g) ∘ u
+//! h = f(g)
+//! ```
+//!
+//! Backward:
+//!
+//! ```text
+//! dg = dh ∘ u ∘ f'(g)        without a gate dh ∘ f'(g)
+//! du = dh ∘ f(g)
+//! ```
+
+pub mod cpu;
 
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
 
-use super::accumulator;
-use super::cpu::simd::{fast, sigmoid, vectorized};
-use super::cpu::view::{f32s, tensor};
+use super::{Backend, accumulator};
 
 /// The function f, by the names that published configs use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,24 +44,24 @@ impl Activation {
     }
 }
 
-/// gate [N, F], up [N, F] → f(gate) ∘ up; without `up` f(gate).
+/// gate [N, F], up [N, F] → f(gate) ∘ up [N, F]; without `up` f(gate).
 pub fn forward(f: Activation, gate: &Tensor, up: Option<&Tensor>) -> Result<Tensor> {
-    match up {
-        Some(up) if f == Activation::Silu && fast(&[gate, up]) => cpu::forward(gate, up),
-        up => reference::forward(f, gate, up),
+    match Backend::of(&[gate, up.unwrap_or(gate)]) {
+        Backend::Cpu => cpu::forward(f, gate, up),
+        _ => reference::forward(f, gate, up),
     }
 }
 
-/// (dgate, dup) from dh and the forward's inputs; dup where there is an `up`.
+/// (dgate, dup) [N, F] from dh and the forward's inputs; dup where there is an `up`.
 pub fn backward(
     f: Activation,
     dh: &Tensor,
     gate: &Tensor,
     up: Option<&Tensor>,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    match up {
-        Some(up) if f == Activation::Silu && fast(&[dh, gate, up]) => cpu::backward(dh, gate, up),
-        up => reference::backward(f, dh, gate, up),
+    match Backend::of(&[dh, gate, up.unwrap_or(gate)]) {
+        Backend::Cpu => cpu::backward(f, dh, gate, up),
+        _ => reference::backward(f, dh, gate, up),
     }
 }
 
@@ -120,53 +130,5 @@ pub mod reference {
         let dgate = ((&dh * up.to_dtype(acc)?)? * slope)?.to_dtype(gate.dtype())?;
         let dup = (dh * value(f, &wide)?)?.to_dtype(up.dtype())?;
         Ok((dgate, Some(dup)))
-    }
-}
-
-/// The fused twin, for SwiGLU.
-pub mod cpu {
-    use super::*;
-
-    /// Numbers that one task handles.
-    const CHUNK: usize = 1 << 14;
-
-    pub fn forward(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-        let (gs, us) = (f32s(gate)?, f32s(up)?);
-        let mut h = vec![0f32; gs.len()];
-        h.par_chunks_mut(CHUNK).zip(gs.par_chunks(CHUNK).zip(us.par_chunks(CHUNK))).for_each(
-            |(h, (g, u))| {
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for i in 0..h.len() {
-                            h[i] = g[i] * sigmoid(g[i]) * u[i];
-                        }
-                    },
-                )
-            },
-        );
-        tensor(h, gate.shape())
-    }
-
-    pub fn backward(dh: &Tensor, gate: &Tensor, up: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
-        let (ds, gs, us) = (f32s(dh)?, f32s(gate)?, f32s(up)?);
-        let (mut dgate, mut dup) = (vec![0f32; gs.len()], vec![0f32; gs.len()]);
-        let inputs = ds.par_chunks(CHUNK).zip(gs.par_chunks(CHUNK).zip(us.par_chunks(CHUNK)));
-        dgate.par_chunks_mut(CHUNK).zip(dup.par_chunks_mut(CHUNK)).zip(inputs).for_each(
-            |((dg, du), (d, (g, u)))| {
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for i in 0..d.len() {
-                            let s = sigmoid(g[i]);
-                            let silu = g[i] * s;
-                            dg[i] = d[i] * u[i] * (s + silu * (1.0 - s));
-                            du[i] = d[i] * silu;
-                        }
-                    },
-                )
-            },
-        );
-        Ok((tensor(dgate, gate.shape())?, Some(tensor(dup, up.shape())?)))
     }
 }
