@@ -5,7 +5,8 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::ops::cpu::simd::{f32s, fast, update, vectorized};
+use crate::ops::Backend;
+use crate::ops::cpu::simd::{f32s, update, vectorized};
 
 /// Which rule, with its constants. The learning rate comes with every step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +36,7 @@ enum Moments {
 impl Moments {
     fn new(rule: Rule, parameter: &Tensor) -> Result<Self> {
         let adam = matches!(rule, Rule::AdamW { .. });
-        if adam && fast(&[parameter]) {
+        if adam && Backend::of(&[parameter]) == Backend::Cpu {
             let zeros = || vec![0.0; parameter.elem_count()];
             return Ok(Self::Numbers { first: zeros(), second: zeros() });
         }

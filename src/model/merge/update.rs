@@ -8,9 +8,9 @@ use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::rounding::{self, RoundingStats};
 use crate::ops::cpu::gemm::{self, Matrix};
-use crate::ops::cpu::{simd, view};
-use crate::ops::elementwise;
+use crate::ops::cpu::view;
 use crate::ops::linear::LoraPair;
+use crate::ops::{Backend, elementwise};
 
 /// A change of a weight W.
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ impl WeightUpdate<'_> {
         match *self {
             WeightUpdate::Product(pair, step) => {
                 let scale = step * pair.scale;
-                if simd::fast(&[weight, &pair.a, &pair.b]) {
+                if Backend::of(&[weight, &pair.a, &pair.b]) == Backend::Cpu {
                     let ((out, inner), rank) = (weight.dims2()?, pair.a.dim(0)?);
                     let (a, b) = (view::f32s(&pair.a)?, view::f32s(&pair.b)?);
                     return view::update(weight, |w| {
@@ -43,7 +43,7 @@ impl WeightUpdate<'_> {
                 }
             }
             WeightUpdate::Lerp(other, step) => {
-                if simd::fast(&[weight, other]) {
+                if Backend::of(&[weight, other]) == Backend::Cpu {
                     return elementwise::cpu::zip(weight, &view::f32s(other)?, |w, other| {
                         let own = f64::from(*w);
                         *w = if step == 1.0 {
@@ -55,7 +55,7 @@ impl WeightUpdate<'_> {
                 }
             }
             WeightUpdate::Delta(delta) => {
-                if simd::fast(&[weight, delta]) {
+                if Backend::of(&[weight, delta]) == Backend::Cpu {
                     return elementwise::cpu::zip(weight, &view::f32s(delta)?, |w, d| *w += d);
                 }
             }
@@ -97,7 +97,7 @@ impl WeightUpdate<'_> {
             WeightUpdate::Product(pair, _) => &[&pair.a, &pair.b],
             WeightUpdate::Lerp(other, _) | WeightUpdate::Delta(other) => &[other],
         };
-        if weight.device().is_cpu() && weight.is_contiguous() && simd::fast(parts) {
+        if Backend::of_products(parts, &[weight]) == Backend::Cpu {
             self.round_on_cpu(weight, rest, storage)
         } else {
             self.round_reference(weight, rest, storage)

@@ -1,13 +1,6 @@
 //! Vectorised loops over slices, and what they are made of: sums in a fixed order, maxima, e^x.
 
-use candle_core::{DType, Tensor};
-
 pub use super::view::{f32s, update};
-
-/// True where the CPU twins apply: all tensors on the CPU, contiguous, f32.
-pub fn fast(tensors: &[&Tensor]) -> bool {
-    tensors.iter().all(|t| t.device().is_cpu() && t.dtype() == DType::F32 && t.is_contiguous())
-}
 
 /// Runs `body` compiled for the widest vectors this processor has. What it calls must be inlined.
 #[inline(always)]
