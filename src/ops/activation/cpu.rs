@@ -27,8 +27,8 @@ fn gelu(x: f32) -> (f32, f32) {
     (x * phi, phi + x * exp(-0.5 * x * x) * INV_ROOT_2_PI)
 }
 
-/// Φ(x) = ½ erfc(−x/√2) to 2e-7, by Chebyshev's fit of erfc in Press et al., Numerical Recipes in C,
-/// section 6.2.
+/// Φ(x) = ½ erfc(−x/√2) to 2e-7, by the Chebyshev fit of erfc in Press et al., Numerical Recipes in
+/// C, section 6.2.
 #[inline(always)]
 fn normal_cdf(x: f32) -> f32 {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;

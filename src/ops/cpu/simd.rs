@@ -55,7 +55,8 @@ pub fn max(values: &[f32]) -> f32 {
 /// 1e-38.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23: adding it leaves the nearest integer in the low bits
+    // 1.5 · 2^23: adding it leaves the nearest integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
     let x = if x > 88.0 { 88.0 } else { x };
     let x = if x < -87.3 { -87.3 } else { x };
     let t = x * std::f32::consts::LOG2_E + ROUND;
