@@ -65,8 +65,8 @@ impl Stream {
         all
     }
 
-    /// `k` different indices, each draw in proportion to the weights of those left
-    /// (weights finite, none negative, at least `k` above 0).
+    /// `k` different indices, each draw in proportion to the weights of those left (weights finite,
+    /// none negative, at least `k` above 0).
     pub fn weighted(&mut self, weights: &[f64], k: usize) -> Vec<usize> {
         let mut left: Vec<usize> = (0..weights.len()).filter(|&i| weights[i] > 0.0).collect();
         let mut out = Vec::with_capacity(k);

@@ -175,8 +175,8 @@ fn the_script_engine_is_named_in_one_folder() {
 
 #[test]
 fn paths_are_read_as_the_compiler_reads_them() {
-    let code = "use crate::{bail_data, error::{Error, nearest},\n    seed};\nlet x = \
-                crate::ops::slice(y); $crate::run; my_crate::cli";
+    let code = "use crate::{bail_data, error::{Error, nearest},\n    seed};\n\
+                let x = crate::ops::slice(y); $crate::run; my_crate::cli";
     assert_eq!(after(code, "crate::"), ["bail_data", "error", "seed", "ops"]);
     assert_eq!(after("super::super::data::x", "super::super::"), ["data"]);
 }

@@ -276,10 +276,10 @@ fn the_standard_library_does_what_it_says() {
 
 #[test]
 fn thresholds_make_the_exit_code_tell() {
-    let body = "let m = model::load(`builtin:micro`); let t = \
-        data::load(`builtin:microworld/piqa`, #{ template: `cloze` });
-        threshold(`accuracy`, `>= 0`); threshold(`accuracy`, `> 2`); threshold(`validation.nll`, \
-        `< 1`); m.evaluate(t.test, #{ items: 4 });";
+    let body = "let m = model::load(`builtin:micro`);
+        let t = data::load(`builtin:microworld/piqa`, #{ template: `cloze` });
+        threshold(`accuracy`, `>= 0`); threshold(`accuracy`, `> 2`);
+        threshold(`validation.nll`, `< 1`); m.evaluate(t.test, #{ items: 4 });";
     let (home, output) = script(body, &[]);
     let text = said(&output);
     assert_eq!(output.status.code(), Some(4), "{text}");

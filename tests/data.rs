@@ -124,7 +124,8 @@ fn a_task_without_train_says_what_it_has() {
 const RENDER: &str = r####"
 import json, sys
 rows = json.load(open(sys.argv[1], encoding="utf-8"))[:int(sys.argv[2])]
-task = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+task = ("Below is an instruction that describes a task. "
+        "Write a response that appropriately completes the request.")
 def train(row):
         return f"""{task}{'  '}
 
@@ -142,7 +143,8 @@ def test(row):
                 ### Response:
                 """
 def alpaca(row):
-        return "\n".join([task, "", "### Instruction:", row["instruction"], "", "### Response:", ""])
+        instruction = ["### Instruction:", row["instruction"]]
+        return "\n".join([task, "", *instruction, "", "### Response:", ""])
 json.dump([[train(row), test(row), alpaca(row)] for row in rows], sys.stdout)
 "####;
 
@@ -184,9 +186,8 @@ fn an_input_has_a_place_in_alpaca_only() {
     assert_eq!(
         Template::Alpaca.test_prompt(item).unwrap(),
         "Below is an instruction that describes a task, paired with an input that provides further \
-            context. Write a response that \
-         appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### \
-         Response:\n"
+         context. Write a response that appropriately completes the request.\n\n\
+         ### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n"
     );
     let message = "`sums.json` item 1: `input` is not empty, which the template `llm-adapters` has \
                    no place for; `alpaca` has";
@@ -211,11 +212,10 @@ fn broken_files_are_named_with_the_place() {
     let fields = "expected are the strings `instruction`, `input`, `output` and `answer`";
     let row = "expected is `{\"ids\": [token ids], \"mask_first\": number}`";
     let shapes = "possible are {instruction, input, output, answer}, {prompt, completion}, \
-        {messages}, {conversations}, \
-                  {ids, mask_first}, {input_ids, labels} and {text}";
+                  {messages}, {conversations}, {ids, mask_first}, {input_ids, labels} and {text}";
     let endings = "the endings are `.json`, `.jsonl` and `.ndjson` (a list of records, or a record \
-        a line), `.csv`, `.tsv`, `.parquet` \
-                   (rows) and `.txt` (plain text), also with `.gz` or `.zst` behind them";
+                   a line), `.csv`, `.tsv`, `.parquet` (rows) and `.txt` (plain text), also with \
+                   `.gz` or `.zst` behind them";
     let good = r#"{"instruction": "i", "input": "", "output": "o", "answer": "a"}"#;
     let table: Vec<(&str, Vec<u8>, String)> = vec![
         (
@@ -348,7 +348,8 @@ fn missing_files_and_folders_are_named() {
 
 #[test]
 fn marks_and_line_ends_of_other_systems_change_nothing() {
-    let plain = "[\n{\"instruction\": \"q\\n\\nAnswer format: a/b\",\n\"input\": \"\", \"output\": \"b\", \"answer\": \"b\"}]\n";
+    let plain = "[\n{\"instruction\": \"q\\n\\nAnswer format: a/b\",\n\
+                 \"input\": \"\", \"output\": \"b\", \"answer\": \"b\"}]\n";
     let foreign = format!("\u{feff}{}", plain.replace('\n', "\r\n"));
     let read = |text: &str| parse(Path::new("a.json"), text.as_bytes()).unwrap();
     assert_eq!(read(plain), read(&foreign));
@@ -361,7 +362,8 @@ fn marks_and_line_ends_of_other_systems_change_nothing() {
 fn an_answer_outside_the_choices_is_kept_and_counted() {
     let row = |answer: &str| {
         format!(
-            r#"{{"instruction": "q\n\nAnswer format: true/false", "input": "", "output": "the correct answer is {answer}", "answer": "{answer}"}}"#
+            r#"{{"instruction": "q\n\nAnswer format: true/false", "input": "",
+                "output": "the correct answer is {answer}", "answer": "{answer}"}}"#
         )
     };
     let items =

@@ -40,8 +40,10 @@ fn questions(labels: &[usize]) -> String {
     let names = ["answer1", "answer2", "answer3"];
     let item = |(i, &label): (usize, &usize)| {
         let answer = names.get(label).unwrap_or(&"none");
-        json!({ "instruction": format!("Pick {i}.\n\nAnswer format: {}", names.join("/")), "input": "",
-                "output": format!("the correct answer is {answer}"), "answer": answer })
+        json!({
+            "instruction": format!("Pick {i}.\n\nAnswer format: {}", names.join("/")), "input": "",
+            "output": format!("the correct answer is {answer}"), "answer": answer,
+        })
     };
     Value::from_iter(labels.iter().enumerate().map(item)).to_string()
 }

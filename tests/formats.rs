@@ -232,7 +232,8 @@ fn records_are_items_by_their_keys() {
     let items = |file: &str, text: &str| parse(file, text, &Layout::default());
     let alpaca = items(
         "a.jsonl",
-        "{\"instruction\": \"Add.\", \"output\": \"3\"}\n\n{\"instruction\": \"b\", \"input\": null, \"output\": \"c\"}",
+        "{\"instruction\": \"Add.\", \"output\": \"3\"}\n\n\
+         {\"instruction\": \"b\", \"input\": null, \"output\": \"c\"}",
     );
     let Item::Instruction(item) = &alpaca[1] else { panic!() };
     assert_eq!(
@@ -240,10 +241,12 @@ fn records_are_items_by_their_keys() {
         ("`a.jsonl` line 3", "", 0, None)
     );
     // The output says which choice is right where no answer does.
-    let text = "[{\"instruction\": \"q\\n\\nAnswer format: yes/no\", \"output\": \"the correct answer is no\"}]";
-    assert!(
-        matches!(&items("a.json", text)[0], Item::Instruction(item) if item.label == Some(1) && item.names == ["yes", "no"])
-    );
+    let text = "[{\"instruction\": \"q\\n\\nAnswer format: yes/no\", \
+                \"output\": \"the correct answer is no\"}]";
+    assert!(matches!(
+        &items("a.json", text)[0],
+        Item::Instruction(item) if item.label == Some(1) && item.names == ["yes", "no"]
+    ));
     let Item::Instruction(item) = &items("a.csv", "prompt,completion\nq,\"a, b\"\n")[0] else {
         panic!()
     };
@@ -251,12 +254,14 @@ fn records_are_items_by_their_keys() {
         (item.instruction.as_str(), item.answer_text.as_str(), item.label),
         ("q", "a, b", None)
     );
-    let chat = "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"a\", \"name\": null}]}";
+    let chat = "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}, \
+                {\"role\": \"assistant\", \"content\": \"a\", \"name\": null}]}";
     let Item::Chat(chat) = &items("a.jsonl", chat)[0] else { panic!() };
     assert_eq!(chat.messages, [Message::new("user", "q"), Message::new("assistant", "a")]);
-    assert!(
-        matches!(&items("a.json", "[{\"ids\": [1, 2], \"mask_first\": 1}]")[0], Item::Tokens(row) if row.ids == [1, 2])
-    );
+    assert!(matches!(
+        &items("a.json", "[{\"ids\": [1, 2], \"mask_first\": 1}]")[0],
+        Item::Tokens(row) if row.ids == [1, 2]
+    ));
     let Item::Text(text) = &items("a.ndjson", "{\"text\": \"t\", \"url\": \"u\"}")[0] else {
         panic!()
     };
@@ -287,7 +292,8 @@ fn tables_have_headers_quotes_and_physical_lines() {
 #[test]
 fn parquet_has_the_types_of_json() {
     let schema = "message rows {
-        required binary text (UTF8); required binary raw; required int64 n; required double x; required boolean ok;
+        required binary text (UTF8); required binary raw; required int64 n; required double x;
+        required boolean ok;
         optional group list (LIST) { repeated group list { optional int64 element; } }
         required group pair { required int64 a; optional binary b (UTF8); }
     }";
@@ -306,9 +312,14 @@ fn parquet_has_the_types_of_json() {
     {
         let items = parse("a.parquet", parquet(schema, compression, &columns), &rows());
         let expected = [
-            json!({ "text": "é", "raw": "b", "n": i64::MAX, "x": 0.5, "ok": true, "list": [1, null], "pair": { "a": 7, "b": "z" } }),
-            json!({ "text": "", "raw": "c", "n": -1, "x": { "\0": "NaN, which JSON does not \
-                have" }, "ok": false, "list": null, "pair": { "a": 8, "b": null } }),
+            json!({
+                "text": "é", "raw": "b", "n": i64::MAX, "x": 0.5, "ok": true, "list": [1, null],
+                "pair": { "a": 7, "b": "z" },
+            }),
+            json!({
+                "text": "", "raw": "c", "n": -1, "x": { "\0": "NaN, which JSON does not have" },
+                "ok": false, "list": null, "pair": { "a": 8, "b": null },
+            }),
         ];
         assert_eq!(items.iter().map(fields).collect::<Vec<_>>(), expected);
         assert_eq!(items[1].place().to_string(), "`a.parquet` row 2");
@@ -317,9 +328,10 @@ fn parquet_has_the_types_of_json() {
         "message rows { required binary prompt (UTF8); required binary completion (UTF8); }";
     let bytes =
         parquet(shape, Compression::SNAPPY, &[Column::Texts(&["q"]), Column::Texts(&["a"])]);
-    assert!(
-        matches!(&parse("a.parquet", bytes, &Layout::default())[0], Item::Instruction(item) if item.answer_text == "a")
-    );
+    assert!(matches!(
+        &parse("a.parquet", bytes, &Layout::default())[0],
+        Item::Instruction(item) if item.answer_text == "a"
+    ));
 }
 
 #[test]

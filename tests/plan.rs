@@ -8,7 +8,9 @@ use anyhow::{Context, Result, ensure};
 
 /// A recipe that fits one booster on given layers and measures.
 const RECIPE: &str = r#"
-let p = params(#{ model: "builtin:micro", data: "builtin:microworld", layers: [0], batch: 8, steps: 3, items: 20 });
+let p = params(#{
+    model: "builtin:micro", data: "builtin:microworld", layers: [0], batch: 8, steps: 3, items: 20,
+});
 let model = model::load(p.model);
 let task = data::load(p.data, #{ template: "alpaca" });
 model.evaluate(task.test, #{ items: p.items });
@@ -117,19 +119,24 @@ fn fitted(model, task, options) {
 }
 "#;
     // Most is held in the middle, and at the end.
-    let rounds = "for round in 0..4 { model.merge(fitted(model, task, #{ layers: [4 * round, 4 * \
-                  round + 1, 4 * round + 2] })); }";
+    let rounds = "for round in 0..4 {
+            let layers = [4 * round, 4 * round + 1, 4 * round + 2];
+            model.merge(fitted(model, task, #{ layers: layers }));
+        }";
     let beside = "for layer in [3, 9, 15] {
             let booster = model.booster(#{ layers: [layer], rank: 192 });
-            for again in 0..2 { booster.fit(task.train, #{ freeze: \"A\", steps: 2, batch: 2, optimizer: adamw(#{ lr: 1e-3 }) }); }
+            for again in 0..2 {
+                booster.fit(task.train,
+                    #{ freeze: \"A\", steps: 2, batch: 2, optimizer: adamw(#{ lr: 1e-3 }) });
+            }
             model.merge(booster);
         }";
     let chosen = "for layer in 0..6 { fitted(model, task, #{ layers: [layer] }); }
-        model.merge(fitted(model, task, \
-        #{ layers: model.layers, targets: [\"q_proj\", \"v_proj\"] }));";
+        let targets = [\"q_proj\", \"v_proj\"];
+        model.merge(fitted(model, task, #{ layers: model.layers, targets: targets }));";
     let two = "let other = model::load(p.model, #{ merge_mode: p.mode });
-        for m in [model, other] \
-        { m.merge(fitted(m, task, #{ layers: [27, 28, 29, 26, 25, 24] })); }";
+        let layers = [27, 28, 29, 26, 25, 24];
+        for m in [model, other] { m.merge(fitted(m, task, #{ layers: layers })); }";
     let cases = [
         ("rounds", rounds, "exact", "bf16"),
         ("beside", beside, "none", "f32"),

@@ -50,8 +50,8 @@ pub fn run(args: &ApiArgs) -> Result<()> {
     let text = match &args.term {
         Some(term) => about(&entries, term, width)?,
         None => format!(
-            "{}\nBeside these a recipe has the language, with strings, arrays, maps, functions \
-                (https://rhai.rs/book), and `print(value)`.\n\
+            "{}\nBeside these a recipe has the language, \
+             with strings, arrays, maps, functions (https://rhai.rs/book), and `print(value)`.\n\
              `xgbrun api NAME` says all about one of them.\n",
             index(&entries.iter().collect::<Vec<_>>(), width)
         ),
@@ -62,7 +62,7 @@ pub fn run(args: &ApiArgs) -> Result<()> {
 /// One page a noun, and their list.
 fn pages(entries: &[Entry]) -> Vec<(String, String)> {
     let mut list = "# Reference\n\nWhat a recipe can call, from the comments of the program's own \
-                    source; `xgbrun api --reference docs/reference` writes these pages.\n\n"
+                    source;\n`xgbrun api --reference docs/reference` writes these pages.\n\n"
         .to_owned();
     let mut out = vec![];
     for group in entries.chunk_by(|a, b| a.noun == b.noun) {

@@ -23,8 +23,7 @@ Examples:
   xgbrun mine.rhai --device cuda:1 --dtype bf16 --quiet
 
 Ctrl-C ends a run after the training step that it is in; what was done until then stays in the run \
-folder, and \
-`xgbrun --resume RUN` goes on with it.";
+folder, and `xgbrun --resume RUN` goes on with it.";
 
 /// Run a recipe: train as its script says.
 #[derive(Debug, Parser)]
@@ -94,11 +93,10 @@ impl RecipeArgs {
 
 const RESUME_HELP: &str = "\
 The recipe, its parameters, seed, threads and device are those in the run folder; model and data \
-are looked for in the current \
-folder and where they lay when the run was begun. The recipe runs again from its first line; \
-what the run's journal tells of is answered from there, so it goes on where it stopped and ends \
-with the same bytes as if it had \
-never stopped, what a clock measured aside. A run that has ended is left as it is.
+are looked for in the current folder and where they lay when the run was begun. The recipe runs \
+again from its first line; what the run's journal tells of is answered from there, so it goes on \
+where it stopped and ends with the same bytes as if it had never stopped, what a clock measured \
+aside. A run that has ended is left as it is.
 
 Examples:
   xgbrun --resume runs/commonsense-1
@@ -191,10 +189,9 @@ impl ResumeArgs {
 
 const EVAL_HELP: &str = "\
 Questions that name their choices (`.json`) are measured by accuracy: the choice with the largest \
-log-likelihood is the \
-prediction; for accuracy_norm, the largest per character. All else is measured by its mean \
-negative log-likelihood in nats \
-a token and by perplexity: token ids (`.jsonl`), text (`.txt`), questions without choices.
+log-likelihood is the prediction; for accuracy_norm, the largest per character. All else is \
+measured by its mean negative log-likelihood in nats a token and by perplexity: token ids \
+(`.jsonl`), text (`.txt`), questions without choices.
 
 Examples:
   xgbrun eval models/smollm2 --data data/ARC-Easy --items 200
@@ -204,7 +201,13 @@ Examples:
 
 /// Measure a model on data: accuracy of choices, or perplexity of text.
 #[derive(Debug, Parser)]
-#[command(name = "xgbrun eval", bin_name = "xgbrun eval", arg_required_else_help = true, max_term_width = 110, after_help = EVAL_HELP)]
+#[command(
+    name = "xgbrun eval",
+    bin_name = "xgbrun eval",
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = EVAL_HELP
+)]
 pub struct EvalArgs {
     /// A model folder, a GGUF file or a Hugging Face id
     pub model: String,
@@ -254,8 +257,8 @@ pub struct EvalArgs {
 
 const CHECK_HELP: &str = "\
 The recipe runs on shapes: every name, type, option, parameter, layer and data file is looked at, \
-and no weights are read. \
-A mistake is shown with its line; the exit code is 2 for the recipe, 3 for data or model.
+and no weights are read. A mistake is shown with its line; the exit code is 2 for the recipe, 3 \
+for data or model.
 
 Examples:
   xgbrun check recipes/commonsense.rhai
@@ -263,7 +266,13 @@ Examples:
 
 /// Find what is wrong with a recipe, without loading weights.
 #[derive(Debug, Parser)]
-#[command(name = "xgbrun check", bin_name = "xgbrun check", arg_required_else_help = true, max_term_width = 110, after_help = CHECK_HELP)]
+#[command(
+    name = "xgbrun check",
+    bin_name = "xgbrun check",
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = CHECK_HELP
+)]
 pub struct CheckArgs {
     #[command(flatten)]
     pub asked: RecipeArgs,
@@ -271,10 +280,8 @@ pub struct CheckArgs {
 
 const PLAN_HELP: &str = "\
 Memory is what the run will hold at most, by the same formula that training obeys. Time is that of \
-an undisturbed machine, \
-from a calibration of 0.3 s with two layers of the model's sizes. Where the plan needs more memory \
-than is free, the exit code \
-is 4 and the message says what to lower.
+an undisturbed machine, from a calibration of 0.3 s with two layers of the model's sizes. Where \
+the plan needs more memory than is free, the exit code is 4 and the message says what to lower.
 
 Examples:
   xgbrun plan recipes/commonsense.rhai
@@ -282,7 +289,13 @@ Examples:
 
 /// Say what a recipe will need: layers, parameters, operations, memory and time of each round.
 #[derive(Debug, Parser)]
-#[command(name = "xgbrun plan", bin_name = "xgbrun plan", arg_required_else_help = true, max_term_width = 110, after_help = PLAN_HELP)]
+#[command(
+    name = "xgbrun plan",
+    bin_name = "xgbrun plan",
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = PLAN_HELP
+)]
 pub struct PlanArgs {
     #[command(flatten)]
     pub asked: RecipeArgs,
@@ -296,16 +309,13 @@ pub struct PlanArgs {
 
 const ASK_HELP: &str = "\
 The model is the one that the run began with, by the name in its `run.json` or where it lay then; \
-the boosters are those that the run kept. A \
-question names its choices as the commonsense sets do: `Answer1: … Answer2: …` (or Solution, \
-Ending, Option), \"true or \
-false\", or at its end `Answer format: a/b`. Then each choice's share is shown, the softmax of the \
-log-likelihood a token \
-of \"the correct answer is …\", after every round asked for; and, from the answers after every \
-single booster, the first \
-round from which on the answer is always that of the last. Any other question is answered by text, \
-the likeliest token \
-each time; whether answers changed is then told of the rounds asked for only.
+the boosters are those that the run kept. A question names its choices as the commonsense sets do: \
+`Answer1: … Answer2: …` (or Solution, Ending, Option), \"true or false\", or at its end `Answer \
+format: a/b`. Then each choice's share is shown, the softmax of the log-likelihood a token of \
+\"the correct answer is …\", after every round asked for; and, from the answers after every single \
+booster, the first round from which on the answer is always that of the last. Any other question \
+is answered by text, the likeliest token each time; whether answers changed is then told of the \
+rounds asked for only.
 
 Examples:
   xgbrun ask runs/commonsense-1 \"Which is cold? Answer1: fire Answer2: snow\"
@@ -314,7 +324,13 @@ Examples:
 
 /// Ask a run's model a question, as it was before, halfway and after boosting.
 #[derive(Debug, Parser)]
-#[command(name = "xgbrun ask", bin_name = "xgbrun ask", arg_required_else_help = true, max_term_width = 110, after_help = ASK_HELP)]
+#[command(
+    name = "xgbrun ask",
+    bin_name = "xgbrun ask",
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = ASK_HELP
+)]
 pub struct AskArgs {
     /// The folder of a run that has ended
     pub run: PathBuf,
@@ -324,7 +340,12 @@ pub struct AskArgs {
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub rounds: Vec<usize>,
     /// The most tokens of an answer in text
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 32,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub max_tokens: u32,
     /// How the question is worded: alpaca, cloze, llm-adapters, none or chat, the model's own
     /// [default: as in the run]
@@ -342,9 +363,8 @@ pub struct AskArgs {
 
 const EXPORT_HELP: &str = "\
 The model is the base that the run began with and the boosters that its model is the sum of; with \
-`--round N`, the first N \
-of them. An adapter holds the factors of all boosters, stacked: the base with it is the run's \
-model, exactly in f32.
+`--round N`, the first N of them. An adapter holds the factors of all boosters, stacked: the base \
+with it is the run's model, exactly in f32.
 
 Examples:
   xgbrun export runs/commonsense-1 --merged models/tuned
@@ -393,9 +413,8 @@ pub struct ExportArgs {
 
 const REPORT_HELP: &str = "\
 A report is one HTML file that needs nothing else: curves of loss and accuracy, which layers were \
-trained when and what it gained, \
-tasks, parameters, the recipe. A run writes its own when it ends; a run that has not ended has \
-what it recorded so far.
+trained when and what it gained, tasks, parameters, the recipe. A run writes its own when it ends; \
+a run that has not ended has what it recorded so far.
 
 Examples:
   xgbrun report runs/commonsense-1
@@ -473,7 +492,11 @@ impl ComputeArgs {
 #[command(next_help_heading = "Limits on the recipe")]
 pub struct LimitArgs {
     /// Script operations
-    #[arg(long = "limit-operations", value_name = "N", default_value_t = Limits::default().operations)]
+    #[arg(
+        long = "limit-operations",
+        value_name = "N",
+        default_value_t = Limits::default().operations
+    )]
     operations: u64,
     /// Wall time in seconds
     #[arg(long = "limit-seconds", value_name = "N", default_value_t = Limits::default().seconds)]
@@ -494,16 +517,29 @@ pub struct LimitArgs {
     #[arg(long = "limit-map", value_name = "N", default_value_t = Limits::default().map)]
     map: usize,
     /// Variables in scope at once
-    #[arg(long = "limit-variables", value_name = "N", default_value_t = Limits::default().variables)]
+    #[arg(
+        long = "limit-variables",
+        value_name = "N",
+        default_value_t = Limits::default().variables
+    )]
     variables: usize,
     /// Functions defined
-    #[arg(long = "limit-functions", value_name = "N", default_value_t = Limits::default().functions)]
+    #[arg(
+        long = "limit-functions",
+        value_name = "N",
+        default_value_t = Limits::default().functions
+    )]
     functions: usize,
     /// Modules imported
     #[arg(long = "limit-modules", value_name = "N", default_value_t = Limits::default().modules)]
     modules: usize,
     /// MiB that the script's values hold together
-    #[arg(id = "limit_memory", long = "limit-memory", value_name = "MIB", default_value_t = Limits::default().memory)]
+    #[arg(
+        id = "limit_memory",
+        long = "limit-memory",
+        value_name = "MIB",
+        default_value_t = Limits::default().memory
+    )]
     memory: usize,
     /// Models loaded or made
     #[arg(long = "limit-models", value_name = "N", default_value_t = Limits::default().models)]

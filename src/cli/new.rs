@@ -23,7 +23,13 @@ Examples:
 
 /// Write a commented recipe to start from.
 #[derive(Debug, Parser)]
-#[command(name = "xgbrun new", bin_name = "xgbrun new", arg_required_else_help = true, max_term_width = 110, after_help = HELP)]
+#[command(
+    name = "xgbrun new",
+    bin_name = "xgbrun new",
+    arg_required_else_help = true,
+    max_term_width = 110,
+    after_help = HELP
+)]
 pub struct NewArgs {
     /// A file's name or path; `.rhai` is put behind it where it is not there
     #[arg(value_name = "NAME")]

@@ -182,7 +182,10 @@ mod tests {
     #[test]
     fn several_tasks_make_a_table() {
         let with = |round, a: f64, b: f64| {
-            let tasks = serde_json::json!({ "ARC-Easy": { "accuracy": a, "majority": 0.266, "items": 2376 }, "piqa": { "accuracy": b, "items": 9 } });
+            let tasks = serde_json::json!({
+                "ARC-Easy": { "accuracy": a, "majority": 0.266, "items": 2376 },
+                "piqa": { "accuracy": b, "items": 9 },
+            });
             let mut e = evaluation(round, "accuracy", (a + b) / 2.0);
             e.metrics.insert("tasks".into(), tasks);
             e

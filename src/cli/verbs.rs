@@ -194,23 +194,32 @@ mod tests {
     fn the_first_word_decides() {
         for recipe in ["a.rhai", "./eval", "eval/x"] {
             assert!(
-                matches!(parsed(&["xgbrun", recipe]), Ok(Invocation::Run(args)) if args.asked.recipe == *recipe),
+                matches!(
+                    parsed(&["xgbrun", recipe]),
+                    Ok(Invocation::Run(args)) if args.asked.recipe == *recipe
+                ),
                 "{recipe}"
             );
             assert!(
-                matches!(parsed(&["xgbrun", "run", recipe]), Ok(Invocation::Run(args)) if args.asked.recipe == *recipe),
+                matches!(
+                    parsed(&["xgbrun", "run", recipe]),
+                    Ok(Invocation::Run(args)) if args.asked.recipe == *recipe
+                ),
                 "{recipe}"
             );
         }
-        assert!(
-            matches!(parsed(&["xgbrun", "--quiet", "a.rhai"]), Ok(Invocation::Run(args)) if args.asked.compute.quiet)
-        );
-        assert!(
-            matches!(parsed(&["xgbrun", "eval", "m", "--data", "d"]), Ok(Invocation::Eval(args)) if args.model == "m")
-        );
-        assert!(
-            matches!(parsed(&["xgbrun", "--resume", "runs/x", "--from-round", "3"]), Ok(Invocation::Resume(args)) if args.from_round == Some(3))
-        );
+        assert!(matches!(
+            parsed(&["xgbrun", "--quiet", "a.rhai"]),
+            Ok(Invocation::Run(args)) if args.asked.compute.quiet
+        ));
+        assert!(matches!(
+            parsed(&["xgbrun", "eval", "m", "--data", "d"]),
+            Ok(Invocation::Eval(args)) if args.model == "m"
+        ));
+        assert!(matches!(
+            parsed(&["xgbrun", "--resume", "runs/x", "--from-round", "3"]),
+            Ok(Invocation::Resume(args)) if args.from_round == Some(3)
+        ));
         ResumeArgs::command().debug_assert();
         for (words, message) in [
             (&["evla"][..], "unknown command `evla`; did you mean `eval`?"),

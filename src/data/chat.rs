@@ -305,9 +305,11 @@ mod tests {
 
     #[test]
     fn bad_templates_are_refused_in_words() {
-        let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{{ messages }}{% \
-                       endfor %}{% endfor %}";
-        let doubling = "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x | length }}";
+        let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{{ messages }}\
+                       {% endfor %}{% endfor %}";
+        let doubling = "{% set n = namespace(x='a') %}\
+                        {% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}\
+                        {{ n.x | length }}";
         for (template, want) in [
             (
                 "a\n{% if %}",
@@ -316,8 +318,7 @@ mod tests {
             (
                 "{{ strftime_now('%d %b %Y') }}",
                 "`talks.jsonl` line 3: the model's chat template asks for today's date \
-                    (`strftime_now`), so that a run would differ \
-                 from day to day",
+                 (`strftime_now`), so that a run would differ from day to day",
             ),
             (
                 endless,

@@ -187,8 +187,7 @@ fn what_is_cut_or_dropped_is_counted() {
     assert_eq!(
         Report { tokens: 90, unscorable: 3, ..report }.to_string(),
         "2 items gave 1 example of 90 tokens, 2 of them in the loss; cut short at the length \
-            limit: 1; \
-         left out with nothing to learn: 1; answer is none of the choices: 3"
+         limit: 1; left out with nothing to learn: 1; answer is none of the choices: 3"
     );
     let none = encode_train(&items, Template::Alpaca, &bytes, &options(prompt, LossOn::Answer))
         .unwrap_err();
@@ -303,8 +302,8 @@ fn loss_names_are_suggested() {
 
 /// A template that begins with the beginning of sequence and ends each turn with the end of
 /// sequence, as Llama 2's.
-const TURNS: &str = "{{ bos_token }}{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}{{ \
-    eos_token if m.role == 'assistant' }}
+const TURNS: &str = "{{ bos_token }}{% for m in messages %}\
+    {{ m.role[:1] }}:{{ m.content }}{{ eos_token if m.role == 'assistant' }}
 {% endfor %}{% if add_generation_prompt %}a:{% endif %}";
 
 fn chat(turns: &[(&str, &str)]) -> Item {
@@ -384,8 +383,8 @@ fn a_turn_that_the_template_does_not_end_is_ended() {
 fn a_token_that_holds_a_part_of_an_answer_is_learnt() {
     // The prompt's last space joins the answer's first letter: one text to the tokenizer, as in
     // transformers.
-    let spaced = "{% for m in messages %}{{ m.role[:1] }}: {{ m.content }}|{% endfor %}{% if \
-                  add_generation_prompt %}a: {% endif %}";
+    let spaced = "{% for m in messages %}{{ m.role[:1] }}: {{ m.content }}|{% endfor %}\
+                  {% if add_generation_prompt %}a: {% endif %}";
     let tokenizer = Bytes { add_bos: true, chat: Some(spaced) };
     let item = chat(&[("user", "hi"), ("assistant", "yo"), ("user", "x"), ("assistant", "z")]);
     assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), "u: hi|a:[ yo|]u: x|a:[ z|]");
@@ -504,9 +503,11 @@ fn talked(item: &Item, template: &'static str) -> (Vec<String>, Talks) {
 }
 
 /// As Qwen3: the last answer has a block before it that earlier ones have not.
-const LAST_THINKS: &str = "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}\
-    {% for m in messages %}{{ m.role[:1] }}:{% if m.role == 'assistant' and loop.index0 > ns.last \
-    %}({{ m.reasoning_content }}){% endif %}\
+const LAST_THINKS: &str = "{% set ns = namespace(last=0) %}\
+    {% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}\
+    {% endfor %}\
+    {% for m in messages %}{{ m.role[:1] }}:\
+    {% if m.role == 'assistant' and loop.index0 > ns.last %}({{ m.reasoning_content }}){% endif %}\
     {{ m.content.split('|')[-1] }}</s>{% endfor %}{% if add_generation_prompt %}a:{% endif %}";
 
 #[test]
@@ -547,9 +548,9 @@ fn turns_are_found_in_what_is_rendered_once() {
 fn what_is_asked_alone_is_no_part_of_the_prompt() {
     // As DeepSeek-R1: asked, the assistant begins to think; answered, it has not, unless its answer
     // says so.
-    let thinks = "<s>{% for m in messages %}{% if m.role == 'user' %}u:{{ m.content }}{% else \
-        %}a:{{ m.content }}</s>{% endif %}{% endfor %}\
-        {% if add_generation_prompt %}a:<t>{% endif %}";
+    let thinks = "<s>{% for m in messages %}{% if m.role == 'user' %}\
+                  u:{{ m.content }}{% else %}a:{{ m.content }}</s>{% endif %}\
+                  {% endfor %}{% if add_generation_prompt %}a:<t>{% endif %}";
     let item = chat(&[("user", "q"), ("assistant", "<x"), ("user", "r"), ("assistant", "<t>y")]);
     assert_eq!(
         talked(&item, thinks),
@@ -561,7 +562,8 @@ fn what_is_asked_alone_is_no_part_of_the_prompt() {
 fn what_moves_to_the_last_question_is_learnt_from_turn_by_turn() {
     // As Mistral: the system text stands in the last question, and nowhere once that is answered.
     let moves = "<s>{% set system = messages[0].content if messages[0].role == 'system' else '' %}\
-        {% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}({% if loop.last and system %}{{ system }}. {% endif %}{{ m.content }})\
+        {% for m in messages if m.role != 'system' %}{% if m.role == 'user' %}\
+        ({% if loop.last and system %}{{ system }}. {% endif %}{{ m.content }})\
         {% else %} {{ m.content }}</s>{% endif %}{% endfor %}";
     let item = chat(&[
         ("system", "be"),
@@ -619,9 +621,9 @@ fn a_conversation_begins_as_the_template_says() {
 
 #[test]
 fn generation_blocks_say_what_is_learnt() {
-    let marked = "{% for m in messages %}{% if m.role == 'assistant' %}a:{% generation %}{{ \
-                  m.content }}</s>\n{%- endgeneration %}{% else %}{{ m.content }}{% endif %}{% \
-                  endfor %}";
+    let marked = "{% for m in messages %}\
+                  {% if m.role == 'assistant' %}a:{% generation %}{{ m.content }}</s>\n\
+                  {%- endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
     let item = chat(&[("user", "q"), ("assistant", "x"), ("user", "r"), ("assistant", "y")]);
     assert_eq!(talked(&item, marked), (vec!["qa:[x</s>]ra:[y</s>]".into()], Talks::default()));
     let mut one = item.clone();
@@ -633,8 +635,8 @@ fn generation_blocks_say_what_is_learnt() {
 
 #[test]
 fn what_the_template_leaves_out_is_refused() {
-    let users = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}{{ m.role[:1] \
-                 }}:{{ m.content }}</s>{% endif %}{% endfor %}";
+    let users = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}\
+                 {{ m.role[:1] }}:{{ m.content }}</s>{% endif %}{% endfor %}";
     let refused = |item: &Item| {
         let tokenizer = Bytes { add_bos: false, chat: Some(users) };
         encode_train(
@@ -681,8 +683,8 @@ fn what_the_template_leaves_out_is_refused() {
     let tokenizer = Bytes {
         add_bos: false,
         chat: Some(
-            "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}{% if \
-             add_generation_prompt %}a:{% endif %}",
+            "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}\
+             {% if add_generation_prompt %}a:{% endif %}",
         ),
     };
     let want = "s:be</s>u:a</s>a:[b</s>]u:is it?</s>a:[the correct answer is true</s>]";

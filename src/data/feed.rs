@@ -134,8 +134,8 @@ impl DataLoader {
         }
     }
 
-    /// Goes on from where [`DataLoader::state`] said. Errors (class data): a state of other parts, or of
-    /// more examples.
+    /// Goes on from where [`DataLoader::state`] said. Errors (class data): a state of other parts,
+    /// or of more examples.
     pub fn resume(&mut self, state: &DataLoaderState) -> Result<()> {
         let cursors: Vec<&mut Cursor> = match &mut self.order {
             Order::Pooled(cursor) => vec![cursor],

@@ -140,7 +140,10 @@ pub fn stats(
             "items": items.len(),
             "examples": examples,
             "tokens": tokens,
-            "length": { "min": at(0.0), "mean": share(tokens, lengths.len()), "median": at(0.5), "p95": at(0.95), "max": at(1.0) },
+            "length": {
+                "min": at(0.0), "mean": share(tokens, lengths.len()), "median": at(0.5),
+                "p95": at(0.95), "max": at(1.0),
+            },
             "max_length": options.max_length,
             "cut": share(cut, items.len()),
             "left_out": left_out,

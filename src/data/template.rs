@@ -40,8 +40,8 @@ pub const NAMES: [&str; 5] = ["alpaca", "cloze", "llm-adapters", "none", "chat"]
 const TASK: &str = "Below is an instruction that describes a task. Write a response that \
                     appropriately completes the request.";
 const TASK_WITH_INPUT: &str = "Below is an instruction that describes a task, paired with an input \
-    that provides further context. \
-                               Write a response that appropriately completes the request.";
+                               that provides further context. Write a response that appropriately \
+                               completes the request.";
 
 impl Template {
     /// The template of that name; an unknown one is a usage error with the nearest.
@@ -194,8 +194,8 @@ fn question(item: &Instruction) -> String {
 }
 
 /// The question by itself, and the options' texts as they follow it, of an instruction as
-/// LLM-Adapters words them: `Please …:`, what is asked, options as `Answer1: … Answer2: …`, `Answer
-/// format:`; the first may be missing. `None` of any other.
+/// LLM-Adapters words them: `Please …:`, what is asked, options as `Answer1: … Answer2: …`,
+/// `Answer format:`; the first may be missing. `None` of any other.
 fn cloze(item: &Instruction) -> Option<(String, Vec<String>)> {
     item.label?;
     let listed = &item.instruction

@@ -62,11 +62,17 @@ mod tests {
         let tasks = [
             task(
                 "a",
-                json!({ "protocol": "lm-eval", "template": "none", "accuracy": 0.5, "accuracy_norm": 0.4, "standard_error": 0.03, "items": 1000 }),
+                json!({
+                    "protocol": "lm-eval", "template": "none", "accuracy": 0.5,
+                    "accuracy_norm": 0.4, "standard_error": 0.03, "items": 1000,
+                }),
             ),
             task(
                 "b",
-                json!({ "protocol": "lm-eval", "template": "alpaca", "accuracy": 0.8, "standard_error": 0.04, "items": 10 }),
+                json!({
+                    "protocol": "lm-eval", "template": "alpaca", "accuracy": 0.8,
+                    "standard_error": 0.04, "items": 10,
+                }),
             ),
         ];
         let mut average = average(&tasks);
@@ -74,7 +80,10 @@ mod tests {
         assert_eq!(by_task["b"]["accuracy"], json!(0.8));
         assert_eq!(
             Value::Object(average),
-            json!({ "protocol": "lm-eval", "template": "mixed", "accuracy": 0.65, "standard_error": 0.025, "items": 1010 })
+            json!({
+                "protocol": "lm-eval", "template": "mixed", "accuracy": 0.65,
+                "standard_error": 0.025, "items": 1010,
+            })
         );
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn register(engine: &mut Engine, limits: &Limits) {
         }
         Ok(rhai::format_map_as_json(map))
     });
-    engine.register_fn("sort", |context: NativeCallContext, list: &mut Array, compare: FnPtr| -> Answer<()> {
+    let sort = |context: NativeCallContext, list: &mut Array, compare: FnPtr| -> Answer<()> {
         let sorted = sorted(list, &mut |a: &Dynamic, b: &Dynamic| {
             let order: Dynamic = compare.call_within_context(&context, (a.clone(), b.clone()))?;
             match order.as_int() {
@@ -52,7 +52,8 @@ pub(super) fn register(engine: &mut Engine, limits: &Limits) {
         })?;
         *list = sorted;
         Ok(())
-    });
+    };
+    engine.register_fn("sort", sort);
 }
 
 /// Whether a function lies in it; values that are shared are not looked into, since they may be

@@ -125,7 +125,10 @@ impl Sources {
         if let Some((name, text)) = STD.iter().find(|(name, _)| *name == path) {
             return Ok(Source { name: (*name).into(), text: (*text).into(), functions: vec![] });
         }
-        let plain = |c: Component| matches!(c, Component::Normal(part) if part.to_str().is_some_and(|p| !p.contains(['\\', '\0'])));
+        let plain = |c: Component| match c {
+            Component::Normal(part) => part.to_str().is_some_and(|p| !p.contains(['\\', '\0'])),
+            _ => false,
+        };
         if path.is_empty() || !Path::new(path).components().all(plain) {
             let error = Error::usage(format!("module `{path}` is not a plain name"));
             return Err(error.hint("a module is `std/NAME` or lies beside the recipe").into());

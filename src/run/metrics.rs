@@ -152,7 +152,11 @@ mod tests {
             .unwrap();
         let text = std::fs::read_to_string(home.path().join("metrics.jsonl")).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        let first = r#"{"round":0,"step":1,"loss":2.5,"lr":0.001,"gradient_norm":0.5,"tokens":64,"layers":[0,3],"timing":{"seconds":0.5,"step_seconds":0.25,"tokens_per_second":100.0}}"#;
+        let first = concat!(
+            r#"{"round":0,"step":1,"loss":2.5,"lr":0.001,"gradient_norm":0.5,"tokens":64,"#,
+            r#""layers":[0,3],"timing":{"seconds":0.5,"step_seconds":0.25,"#,
+            r#""tokens_per_second":100.0}}"#,
+        );
         assert_eq!(lines[0], first);
         assert!(lines[1].contains(r#""loss":null"#), "{}", lines[1]);
         assert_eq!(lines.len(), 2);

@@ -56,7 +56,7 @@ pub struct Run {
     /// Files of boosters in training, and after how many merges each was written.
     states: BTreeMap<String, usize>,
     merges: usize,
-    /// RoundingStats up from an earlier process, which may have left what its journal does not tell of.
+    /// Taken up from an earlier process, which may have left what its journal does not tell of.
     resumed: bool,
 }
 
@@ -245,7 +245,9 @@ impl Run {
     /// Records a merge, as a line of `metrics.jsonl`; `seconds` is the time since the run began,
     /// `merge_seconds` how long the weights were changed.
     pub fn merged(&mut self, merge: &Merge, seconds: f64, merge_seconds: f64) -> Result<()> {
-        self.metrics.log(&serde_json::json!({ "merge": merge, "timing": { "seconds": seconds, "merge_seconds": merge_seconds } }))
+        self.metrics.log(&serde_json::json!({
+            "merge": merge, "timing": { "seconds": seconds, "merge_seconds": merge_seconds },
+        }))
     }
 
     /// Records which boosters the model is the sum of, where it is no longer that of all, as a line

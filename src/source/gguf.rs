@@ -207,8 +207,7 @@ impl Gguf {
         };
         let error = Error::data(format!(
             "tensor `{name}` in `{}` is stored as {}{more}, which is not read; F32, F16, BF16, \
-                Q4_0 to Q8_0, Q2_K to Q8_K, IQ4_NL, IQ4_XS \
-             and MXFP4 are",
+             Q4_0 to Q8_0, Q2_K to Q8_K, IQ4_NL, IQ4_XS and MXFP4 are",
             self.path.display(),
             self.dtype_name(name).unwrap_or_default()
         ));
@@ -229,8 +228,8 @@ impl Gguf {
         self.metadata.get(key)
     }
 
-    /// A metadata value that may be missing, but not of another type: `optional("llama.vocab_size",
-    /// Value::as_u64)`.
+    /// A metadata value that may be missing, but not of another type:
+    /// `optional("llama.vocab_size", Value::as_u64)`.
     pub fn optional<'a, T>(
         &'a self,
         key: &str,

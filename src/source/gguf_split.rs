@@ -15,8 +15,8 @@ use crate::error::Error;
 const MOST: u64 = 65_535;
 
 const NAMES: &str = "the parts of a split model lie in one folder and are called \
-    NAME-00001-of-00002.gguf and so on, as llama.cpp's \
-                     `gguf-split` names them; its `--merge` makes one file of them";
+                     NAME-00001-of-00002.gguf and so on, as llama.cpp's `gguf-split` names them; \
+                     its `--merge` makes one file of them";
 
 /// Number and count that a part's metadata state, the first being 0; `None` for a file that is
 /// whole.

@@ -306,7 +306,9 @@ mod tests {
         assert_eq!(files.weights, [root.path().join(WEIGHTS)]);
         assert_eq!(files.others, [root.path().join("tokenizer_config.json")]);
 
-        let index = r#"{"weight_map": {"a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"}}"#;
+        let index = r#"{"weight_map": {
+            "a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"
+        }}"#;
         let root = made(&[
             (CONFIG, "{}"),
             (TOKENIZER, "{}"),

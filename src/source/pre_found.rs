@@ -147,9 +147,10 @@ pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
 
 const OTHERWISE: &str =
     "unless `--pre-tokenizer`, in recipes `pre_tokenizer` of `model::load`, names a rule";
-const HINT: &str = "name the rule with `--pre-tokenizer NAME`, in recipes `model::load(NAME, \
-    #{ pre_tokenizer: \"…\" })`, or convert the model \
-                    again by llama.cpp's `convert_hf_to_gguf.py`, which writes it";
+const HINT: &str = "name the rule with `--pre-tokenizer NAME`, \
+                    in recipes `model::load(NAME, #{ pre_tokenizer: \"…\" })`, \
+                    or convert the model again by llama.cpp's `convert_hf_to_gguf.py`, \
+                    which writes it";
 
 fn names(rules: &[&Rule]) -> String {
     rules.iter().map(|rule| format!("`{}`", rule.name())).collect::<Vec<_>>().join(", ")
@@ -225,8 +226,7 @@ fn library(error: tokenizers::Error) -> Error {
 /// The error where neither the file nor its vocabulary says whether a text begins with BOS.
 pub(super) fn undecided_bos() -> Error {
     let message = "it has neither `tokenizer.ggml.add_bos_token` nor a `tokenizer.ggml.pre` that \
-        is known, so whether a text begins with BOS \
-                   is not known";
+                   is known, so whether a text begins with BOS is not known";
     Error::data(message).hint(HINT)
 }
 
@@ -249,8 +249,7 @@ impl Undecided {
                 let shown: String = text.chars().take(60).collect();
                 let message = format!(
                     "the GGUF file does not say how a text is split into words, and of the rules \
-                        that its vocabulary fits, `{}` and \
-                     `{name}` give other tokens for {shown:?}",
+                     that its vocabulary fits, `{}` and `{name}` give other tokens for {shown:?}",
                     self.rule
                 );
                 return Err(Error::data(message).hint(HINT).into());

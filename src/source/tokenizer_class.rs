@@ -26,19 +26,14 @@ pub(super) enum Class {
 
 /// Classes of transformers that build something else, none of it for the models known here.
 const OTHERS: &str = "Albert Bart Barthez Bartpho Bert BertGeneration BertJapanese Bertweet \
-    BigBird BioGpt Blenderbot \
-    BlenderbotSmall ByT5 CLIP CTRL Camembert Canine Clvp CodeGen Cohere ConvBert CpmAnt Cpm \
-    DPRContextEncoder DPRQuestionEncoder \
-    DPRReader Deberta DebertaV2 Dia DistilBert Electra Esm Esmc FNet FSMT FastSpeech2Conformer \
-    Flaubert Funnel GPTNeoXJapanese GPTSw3 \
-    Gemma Herbert Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart50 MBart MLuke MPNet \
-    Marian MarkupLM Mgpstr \
-    MobileBert MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus Perceiver Phobert Pop2Piano \
-    ProphetNet Qwen3_5 Rag \
-    Reformer RemBert RoCBert RoFormer Roberta SeamlessM4T Siglip2 Siglip Speech2Text SpeechT5 \
-    Splinter SqueezeBert T5 \
-    Tapas Tipsv2 Udop VideoPrism Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM \
-    XLNet";
+    BigBird BioGpt Blenderbot BlenderbotSmall ByT5 CLIP CTRL Camembert Canine Clvp CodeGen Cohere \
+    ConvBert CpmAnt Cpm DPRContextEncoder DPRQuestionEncoder DPRReader Deberta DebertaV2 Dia \
+    DistilBert Electra Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoXJapanese \
+    GPTSw3 Gemma Herbert Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart50 MBart MLuke \
+    MPNet Marian MarkupLM Mgpstr MobileBert MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus \
+    Perceiver Phobert Pop2Piano ProphetNet Qwen3_5 Rag Reformer RemBert RoCBert RoFormer Roberta \
+    SeamlessM4T Siglip2 Siglip Speech2Text SpeechT5 Splinter SqueezeBert T5 Tapas Tipsv2 Udop \
+    VideoPrism Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM XLNet";
 
 /// What a person can do where a class is not known here.
 pub(super) const AS_IT_IS: &str = "set `tokenizer_class` to `PreTrainedTokenizerFast` in \
@@ -161,7 +156,12 @@ impl Class {
                 }
             }
         };
-        let bytes = |prefix: bool, regex: bool| json!({"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": regex});
+        let bytes = |prefix: bool, regex: bool| {
+            json!({
+                "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true,
+                "use_regex": regex,
+            })
+        };
         let (mut model, normalizer, pre_tokenizer, decoder) = match self {
             Class::File => return Ok(None),
             Class::Llama | Class::CodeLlama => {
@@ -183,21 +183,33 @@ impl Class {
                 (
                     json!({"type": "BPE", "fuse_unk": true, "byte_fallback": true}),
                     Value::Null,
-                    json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false}),
+                    json!({
+                        "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme,
+                        "split": false,
+                    }),
                     json!({"type": "Sequence", "decoders": steps}),
                 )
             }
             Class::Gpt2 | Class::GptNeoX => (
-                json!({"type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false}),
+                json!({
+                    "type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "",
+                    "fuse_unk": false,
+                }),
                 if self == Class::GptNeoX { json!({"type": "NFC"}) } else { Value::Null },
                 bytes(flag("add_prefix_space", false, None)?, true),
                 bytes(true, true),
             ),
             Class::Qwen2 => (
-                json!({"type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false}),
+                json!({
+                    "type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "",
+                    "fuse_unk": false,
+                }),
                 json!({"type": "NFC"}),
                 json!({"type": "Sequence", "pretokenizers": [
-                    {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": false},
+                    {
+                        "type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated",
+                        "invert": false,
+                    },
                     bytes(flag("add_prefix_space", false, Some(false))?, false),
                 ]}),
                 bytes(true, true),
@@ -213,8 +225,9 @@ impl Class {
         model["vocab"] = vocab;
         model["merges"] = merges;
         Ok(Some(json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": normalizer,
-            "pre_tokenizer": pre_tokenizer, "post_processor": post_processor, "decoder": decoder, "model": model,
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": normalizer, "pre_tokenizer": pre_tokenizer,
+            "post_processor": post_processor, "decoder": decoder, "model": model,
         })))
     }
 }
@@ -305,7 +318,10 @@ mod tests {
         ] {
             assert_eq!(class(model, name, file), want, "{model} {name} {file}");
         }
-        let own = json!({"auto_map": {"AutoTokenizer": ["tokenization_x.XTokenizer", null]}, "tokenizer_class": "XTokenizer"});
+        let own = json!({
+            "auto_map": {"AutoTokenizer": ["tokenization_x.XTokenizer", null]},
+            "tokenizer_class": "XTokenizer",
+        });
         assert!(Class::of(&own, &json!({"model_type": "llama"}), None).is_err());
     }
 

@@ -173,7 +173,10 @@ mod tests {
                 "its `normalizer` is of the kind `FancyNew`, which is newer than",
             ),
             (
-                r#"{"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "Digits"}, {"type": "RegexSplit"}]}}"#,
+                r#"{"pre_tokenizer": {
+                    "type": "Sequence",
+                    "pretokenizers": [{"type": "Digits"}, {"type": "RegexSplit"}]
+                }}"#,
                 "its `pre_tokenizer.pretokenizers[1]` is of the kind `RegexSplit`",
             ),
             (
@@ -189,7 +192,10 @@ mod tests {
         ] {
             assert!(refused(json).contains(want), "{}", refused(json));
         }
-        checked(br#"{"normalizer": null, "model": {"type": "Unigram"}, "decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}]}}"#)
-            .unwrap();
+        let plain = br#"{
+            "normalizer": null, "model": {"type": "Unigram"},
+            "decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}]}
+        }"#;
+        checked(plain).unwrap();
     }
 }

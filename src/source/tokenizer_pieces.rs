@@ -149,7 +149,10 @@ fn by_settings(
                 .collect();
             let unk = usize::try_from(model.unk).ok();
             (
-                json!({"type": "Unigram", "unk_id": unk, "vocab": vocab, "byte_fallback": model.byte_fallback}),
+                json!({
+                    "type": "Unigram", "unk_id": unk, "vocab": vocab,
+                    "byte_fallback": model.byte_fallback,
+                }),
                 tokens,
             )
         }
@@ -166,10 +169,18 @@ fn by_settings(
     own.sort_by_key(|token| std::cmp::Reverse(token.chars().count()));
     let pattern = own.iter().map(|token| regex::escape(token)).collect::<Vec<_>>().join("|");
 
-    let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+    let replace = |pattern: Value, content: &str| {
+        json!({
+            "type": "Replace",
+            "pattern": pattern,
+            "content": content,
+        })
+    };
     let mut normalizers = vec![];
     if !model.charsmap.is_empty() {
-        normalizers.push(json!({"type": "Precompiled", "precompiled_charsmap": charsmap::to_base64(&model.charsmap)}));
+        normalizers.push(json!({
+            "type": "Precompiled", "precompiled_charsmap": charsmap::to_base64(&model.charsmap),
+        }));
     }
     if model.remove_extra_whitespaces {
         normalizers.push(replace(json!({"Regex": r"\A +| +\z"}), ""));
@@ -184,10 +195,14 @@ fn by_settings(
     let mut splits = vec![];
     if model.add_dummy_prefix {
         let scheme = if legacy { "always" } else { "first" };
-        splits.push(json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false}));
+        splits.push(json!({
+            "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false,
+        }));
     }
     if !own.is_empty() {
-        splits.push(json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false}));
+        splits.push(json!({
+            "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false,
+        }));
     }
     let mut decoders = vec![replace(json!({"String": "▁"}), " ")];
     if model.byte_fallback {
@@ -208,7 +223,8 @@ fn by_settings(
     };
     Ok(json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": {"type": "Sequence", "normalizers": normalizers}, "pre_tokenizer": pre_tokenizer, "post_processor": null,
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": pre_tokenizer, "post_processor": null,
         "decoder": {"type": "Sequence", "decoders": decoders}, "model": vocabulary,
     }))
 }
@@ -248,7 +264,10 @@ fn bpe(model: &SentencePiece, names: &BTreeMap<u64, String>) -> Result<(Value, V
     let own = model.pieces.iter().any(|piece| piece.kind == PieceKind::UserDefined);
     let merges: Vec<Value> =
         pairs.into_iter().map(|(_, _, left, right)| json!([left, right])).collect();
-    let json = json!({"type": "BPE", "unk_token": model.unk_piece, "fuse_unk": true, "byte_fallback": model.byte_fallback,
-        "ignore_merges": own, "vocab": vocab, "merges": merges});
+    let json = json!({
+        "type": "BPE", "unk_token": model.unk_piece, "fuse_unk": true,
+        "byte_fallback": model.byte_fallback, "ignore_merges": own, "vocab": vocab,
+        "merges": merges,
+    });
     Ok((json, tokens))
 }

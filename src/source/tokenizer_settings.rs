@@ -159,7 +159,10 @@ impl Settings {
         }
         let mut pair = template.clone();
         pair.push(json!({"Sequence": {"id": "B", "type_id": 1}}));
-        let made = json!({"type": "TemplateProcessing", "single": template, "pair": pair, "special_tokens": special});
+        let made = json!({
+            "type": "TemplateProcessing", "single": template, "pair": pair,
+            "special_tokens": special,
+        });
         inner.with_post_processor(Some(serde_json::from_value::<PostProcessorWrapper>(made)?));
         Ok(())
     }
@@ -189,8 +192,8 @@ impl Settings {
             if told.is_some_and(|told| told == ids.is_empty()) {
                 notes.push(format!(
                     "tokenizer_config.json says `{key}`: {}, and {file} puts {} {side} a text: the \
-                        latter counts, as in transformers 5 \
-                     (version 4 followed the former for LlamaTokenizerFast)",
+                     latter counts, as in transformers 5 (version 4 followed the former for \
+                     LlamaTokenizerFast)",
                     told.unwrap_or_default(),
                     name(ids),
                 ));

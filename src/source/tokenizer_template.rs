@@ -145,7 +145,11 @@ mod tests {
 
     #[test]
     fn files_come_before_settings_and_default_is_a_name() {
-        let list = json!({"chat_template": [{"name": "default", "template": "D"}, {"name": "rag", "template": "R"}]});
+        let list = json!({
+            "chat_template": [
+                {"name": "default", "template": "D"}, {"name": "rag", "template": "R"},
+            ],
+        });
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(found(&[], json!({"chat_template": "T"})), (some("T"), vec![], 0));
         assert_eq!(found(&[], list.clone()), (some("D"), vec!["rag".into()], 0));

@@ -287,8 +287,10 @@ impl Tokens {
 
 impl Token {
     fn json(&self) -> Value {
-        let mut json = json!({"content": self.content, "single_word": self.single_word, "lstrip": self.lstrip,
-            "rstrip": self.rstrip, "special": self.special});
+        let mut json = json!({
+            "content": self.content, "single_word": self.single_word, "lstrip": self.lstrip,
+            "rstrip": self.rstrip, "special": self.special,
+        });
         if let Some(normalized) = self.normalized {
             json["normalized"] = normalized.into();
         }

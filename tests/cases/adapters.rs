@@ -172,7 +172,10 @@ fn what_is_no_adapter_of_peft_is_named() {
     let cases: [Spoilt; 10] = [
         (
             &|folder| {
-                let config = json!({ "fine_tune_type": "lora", "num_layers": 2, "lora_parameters": { "rank": 8, "scale": 20.0 } });
+                let config = json!({
+                    "fine_tune_type": "lora", "num_layers": 2,
+                    "lora_parameters": { "rank": 8, "scale": 20.0 },
+                });
                 fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
                 fs::rename(
                     folder.join("adapter_model.safetensors"),
@@ -240,7 +243,10 @@ fn what_is_no_adapter_of_peft_is_named() {
 
 #[test]
 fn what_a_person_should_know_of_an_adapter_is_said() {
-    let more = json!({ "base_model_name_or_path": "meta/other-7b", "target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"], "next": null });
+    let more = json!({
+        "base_model_name_or_path": "meta/other-7b",
+        "target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"], "next": null,
+    });
     let Some(ran) = changed(|folder| with_config(folder, more.clone())) else { return };
     ran.has_nll(6.10597);
     ran.says(&[
@@ -272,8 +278,8 @@ impl Runs {
 
     fn run(&self, command: &[&str], body: &str, name: &str, adapter: &Path) -> Ran {
         let script = self.home.path().join(format!("{name}.rhai"));
-        let head = "let p = params(#{ model: \"\", data: \"\", adapter: \"\" }); let model = \
-                    model::load(p.model); let task = data::load(p.data, #{});";
+        let head = "let p = params(#{ model: \"\", data: \"\", adapter: \"\" }); \
+                    let model = model::load(p.model); let task = data::load(p.data, #{});";
         fs::write(&script, format!("{head}\n{body}")).unwrap();
         let given = [
             format!("model={}", self.base),
@@ -349,10 +355,10 @@ fn an_adapter_with_a_start_is_saved_as_plain_lora() {
 #[test]
 fn a_run_with_a_loaded_adapter_goes_on_to_the_same_bits() {
     let Some((runs, kinds)) = Runs::new() else { return };
-    let body = "let b = model.load_adapter(p.adapter); b.fit(task.train, \
-        #{ steps: 2, batch: 1, optimizer: adamw(#{ lr: 0.01 }) }); \
-                model.merge(b, 0.5); model.evaluate(task.train); let c = \
-                model.booster(#{ layers: [0] }); \
+    let body = "let b = model.load_adapter(p.adapter); \
+                b.fit(task.train, #{ steps: 2, batch: 1, optimizer: adamw(#{ lr: 0.01 }) }); \
+                model.merge(b, 0.5); \
+                model.evaluate(task.train); let c = model.booster(#{ layers: [0] }); \
                 c.fit(task.train, #{ steps: 1, batch: 1, optimizer: adamw(#{ lr: 0.01 }) }); \
                 model.merge(c); model.evaluate(task.train); \
                 print(model.digest()); model.truncate(1); print(model.digest());";

@@ -93,9 +93,9 @@ fn values_are_written_as_python_does(home: &Path, renders: &Value) {
 fn what_a_template_does_not_word_is_refused_by_its_name() {
     let Some((home, _)) = made("conversations.py") else { return };
     let messages = |more: &str| {
-        format!(
-            r#"{{"messages": [{{"role": "user", "content": "q"}}, {{"role": "assistant", "content": "a"{more}}}]}}"#
-        )
+        let question = r#"{"role": "user", "content": "q"}"#;
+        let answer = format!(r#"{{"role": "assistant", "content": "a"{more}}}"#);
+        format!(r#"{{"messages": [{question}, {answer}]}}"#)
     };
     let calls =
         r#", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]"#;
@@ -197,36 +197,43 @@ fn shown(data: &str, wording: &str) -> Option<String> {
     let (script, file) = (home.path().join("show.rhai"), home.path().join("talk.jsonl"));
     std::fs::write(&file, data).unwrap();
     let text = format!(
-        "let p = params(#{{ model: \"\", data: \"\" }});\nlet m = model::load(p.model);\nlet t = \
-         data::load(p.data, #{{ template: {wording} }});\nt.train.show(m, 0);\n"
+        "let p = params(#{{ model: \"\", data: \"\" }});\nlet m = model::load(p.model);\n\
+         let t = data::load(p.data, #{{ template: {wording} }});\nt.train.show(m, 0);\n"
     );
     std::fs::write(&script, text).unwrap();
     let ran = recipe(&script, &[("model", &model), ("data", &file.display().to_string())], &[]);
     Some(ran.stdout + ran.stderr.as_str())
 }
 
-const SHAREGPT: &str = r#"{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes \"so\""}, {"from": "human", "value": "Why?"}, {"from": "gpt", "value": "No"}], "n": 1}"#;
+const SHAREGPT: &str = concat!(
+    r#"{"conversations": [{"from": "human", "value": "Hi"}, "#,
+    r#"{"from": "gpt", "value": "Yes \"so\""}, "#,
+    r#"{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "No"}], "n": 1}"#,
+);
 
 #[test]
 fn a_template_of_the_recipe_words_conversations() {
-    let text = "`{% for t in conversations %}{% if t.from == 'human' %}Q: {{ t.value }}\nA:{% else \
-                %}{% generation %} {{ t.value }}\n{% endgeneration %}{% endif %}{% endfor %}`";
+    let text = "`{% for t in conversations %}{% if t.from == 'human' %}Q: {{ t.value }}\n\
+                A:{% else %}{% generation %} {{ t.value }}\n\
+                {% endgeneration %}{% endif %}{% endfor %}`";
     let Some(own) = shown(SHAREGPT, &format!("#{{ text: {text} }}")) else { return };
     assert!(own.contains("Q: Hi\nA:⟦ Yes \"so\"\n⟧Q: Why?\nA:⟦ No\n<|end|>⟧\n"), "{own}");
     // The model's own chat template over messages that the recipe makes.
-    let messages = "`[{% for t in conversations %}{\"role\": \"{{ 'user' if t.from == 'human' else \
-                    'assistant' }}\", \"content\": {{ t.value | tojson }}}{{ ',' if not loop.last \
-                    }}{% endfor %}]`";
+    let messages = "`[{% for t in conversations %}\
+                    {\"role\": \"{{ 'user' if t.from == 'human' else 'assistant' }}\", \
+                    \"content\": {{ t.value | tojson }}}{{ ',' if not loop.last }}{% endfor %}]`";
     let own = shown(SHAREGPT, &format!("#{{ messages: {messages} }}")).unwrap();
-    let want = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n⟦Yes \
-                \"so\"<|im_end|>⟧\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n⟦No<|im_end|>⟧\n";
+    let want = "<|im_start|>user\nHi<|im_end|>\n\
+                <|im_start|>assistant\n⟦Yes \"so\"<|im_end|>⟧\n\
+                <|im_start|>user\nWhy?<|im_end|>\n\
+                <|im_start|>assistant\n⟦No<|im_end|>⟧\n";
     assert!(own.contains(want), "{own}");
     let plain = shown(SHAREGPT, "#{ messages: `{{ conversations | tojson }}` }").unwrap();
     assert!(plain.contains(want), "{plain}");
     let odd = r#"{"question": "Hi", "reply": "No", "calls": [{"type": "function"}]}"#;
     let made = "#{ messages: `[{\"role\": \"user\", \"content\": {{ question | tojson }}}, \
-                {\"role\": \"assistant\", \"content\": {{ reply | tojson }}}]`, tools: `{{ calls | \
-                tojson }}` }";
+                {\"role\": \"assistant\", \"content\": {{ reply | tojson }}}]`, \
+                tools: `{{ calls | tojson }}` }";
     let own = shown(odd, made).unwrap();
     assert!(
         own.contains("<|im_start|>tools\n[{\"type\": \"function\"}]\n")

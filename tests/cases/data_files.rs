@@ -78,7 +78,11 @@ fn an_empty_list_of_calls_is_none() {
     };
     let model = models.join("model").display().to_string();
     let template = ["--template", "chat"];
-    let talk = r#"{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is snow?"}, {"role": "assistant", "content": "Snow is white."}]}"#;
+    let talk = concat!(
+        r#"{"messages": [{"role": "system", "content": "Be brief."}, "#,
+        r#"{"role": "user", "content": "What is snow?"}, "#,
+        r#"{"role": "assistant", "content": "Snow is white."}]}"#,
+    );
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("talk.jsonl"), format!("{talk}\n{talk}\n")).unwrap();
     let plain = eval(home.path(), &model, "talk.jsonl", &template).nll();
@@ -140,13 +144,23 @@ fn what_a_file_is_instead_is_named() {
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
     let record = "expected a list of objects, or an object on each line";
     for (name, text, words) in [
-        ("train.parquet", &pointer[..], &["`train.parquet` is a Git LFS pointer", "git lfs \
-            pull"][..]),
+        (
+            "train.parquet",
+            &pointer[..],
+            &["`train.parquet` is a Git LFS pointer", "git lfs pull"][..],
+        ),
         ("train.txt", pointer, &["`train.txt` is a Git LFS pointer"]),
-        ("train.jsonl", b"<!DOCTYPE html>\n<html></html>", &["`train.jsonl` is an HTML or XML \
-            page, no data", "/resolve/"]),
+        (
+            "train.jsonl",
+            b"<!DOCTYPE html>\n<html></html>",
+            &["`train.jsonl` is an HTML or XML page, no data", "/resolve/"],
+        ),
         ("train.csv", b"\n<HTML><body>", &["is an HTML or XML page"]),
-        ("train.jsonl", b"BZh91AY&SY\xd3\x80", &["is compressed with bzip2, which is not read", "gzip or zstd"]),
+        (
+            "train.jsonl",
+            b"BZh91AY&SY\xd3\x80",
+            &["is compressed with bzip2, which is not read", "gzip or zstd"],
+        ),
         ("train.jsonl.xz", b"\xfd7zXZ\0\0", &["is compressed with xz, which is not read"]),
         ("train.zip", b"PK\x03\x04", &["`train.zip` is a ZIP archive"]),
         ("train.json", b"PAR1....PAR1", &["`train.json` is a Parquet file, and is read as json"]),
@@ -158,7 +172,8 @@ fn what_a_file_is_instead_is_named() {
         ("train.json", b"{\"text\": [\"a\", \"b\"]}", &["one object with a table's columns"]),
         (
             "train.jsonl",
-            b"{\"chosen\": [{\"role\": \"user\", \"content\": \"q\"}], \"rejected\": [{\"role\": \"user\", \"content\": \"q\"}]}",
+            b"{\"chosen\": [{\"role\": \"user\", \"content\": \"q\"}], \
+              \"rejected\": [{\"role\": \"user\", \"content\": \"q\"}]}",
             &["`train.jsonl` line 1 is a preference (`chosen`)"],
         ),
         (
@@ -171,10 +186,16 @@ fn what_a_file_is_instead_is_named() {
             b"{\n \"version\": \"1.0\",\n \"rows\": [{\"text\": \"a\"}]\n}",
             &["one object, whose `rows` is the list of records"],
         ),
-        ("train.json", b"{\"text\": NaN}\n", &["`train.json` line 1: `text` is NaN, which JSON \
-                                                does not have"]),
-        ("train.jsonl", b"{\"text\": \"a\"}\n{\"text\": [-Infinity]}\n", &["`train.jsonl` line 2: \
-            `text` is a list"]),
+        (
+            "train.json",
+            b"{\"text\": NaN}\n",
+            &["`train.json` line 1: `text` is NaN, which JSON does not have"],
+        ),
+        (
+            "train.jsonl",
+            b"{\"text\": \"a\"}\n{\"text\": [-Infinity]}\n",
+            &["`train.jsonl` line 2: `text` is a list"],
+        ),
         ("train.data", b"{}", &["is of no data format that is known", "--format"]),
     ] {
         let Some(ran) = of_text(name, text, &[]) else { return };
@@ -214,8 +235,9 @@ fn only_what_a_template_uses_has_to_be_text() {
         write(
             "r.rhai",
             &format!(
-                "let p = params(#{{ data: \"\", model: \"\" }}); model::load(p.model); let t = \
-                 data::load(p.data, #{{ template: {template} {more} }}); print(t.train.len);"
+                "let p = params(#{{ data: \"\", model: \"\" }}); model::load(p.model); \
+                 let t = data::load(p.data, #{{ template: {template} {more} }}); \
+                 print(t.train.len);"
             ),
         )
     };
@@ -240,8 +262,8 @@ fn streams_are_lines_whatever_they_are_called() {
     let Some(model) = model() else { return };
     let home = tempfile::tempdir().unwrap();
     let script = home.path().join("r.rhai");
-    let body = "let p = params(#{ data: \"\", model: \"\" }); model::load(p.model); let t = \
-                data::load(p.data, #{ stream: true }); print(t.train.len);";
+    let body = "let p = params(#{ data: \"\", model: \"\" }); model::load(p.model); \
+                let t = data::load(p.data, #{ stream: true }); print(t.train.len);";
     fs::write(&script, body).unwrap();
     let run = |name: &str, bytes: &[u8]| {
         let data = home.path().join(name);

@@ -150,7 +150,10 @@ fn notes(home: &Path) {
         told(home, "ends0", &[&one]).refused(3, &[words]);
     }
     write(
-        r#"{"eos_token_id": [2, 3], "repetition_penalty": 1.3, "encoder_repetition_penalty": 1.5, "do_sample": true, "top_p": 0.9, "strange": 1}"#,
+        r#"{
+            "eos_token_id": [2, 3], "repetition_penalty": 1.3, "encoder_repetition_penalty": 1.5,
+            "do_sample": true, "top_p": 0.9, "strange": 1
+        }"#,
     );
     told(home, "ends0", &[&one]).says(&[
         "generation_config.json sets `repetition_penalty` 1.3, `encoder_repetition_penalty` 1.5, \

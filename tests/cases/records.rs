@@ -186,7 +186,10 @@ fn ids_are_learnt_as_their_labels_say(home: &Path) {
     for (more, want) in [
         (json!({}), &all),
         (
-            json!({ "labels": [5, 6, 7, 8], "attention_mask": [1, 1, 1, 1], "text": "", "token_type_ids": [0, 0, 0, 0], "length": 4 }),
+            json!({
+                "labels": [5, 6, 7, 8], "attention_mask": [1, 1, 1, 1], "text": "",
+                "token_type_ids": [0, 0, 0, 0], "length": 4,
+            }),
             &all,
         ),
         (json!({ "labels": [-100, -100, 7, 8] }), &last),
@@ -240,14 +243,17 @@ fn shown(data: &str, template: &str) -> Option<Ran> {
 #[test]
 fn keys_that_change_what_is_learnt_are_worded_or_refused() {
     let Some(tools) = shown("tools", "chat") else { return };
-    tools
-        .says(&["<|im_start|>tools\n[{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {}}}]\n", "⟦Yes<|im_end|>⟧"]);
+    tools.says(&[
+        "<|im_start|>tools\n\
+         [{\"type\": \"function\", \"function\": {\"name\": \"f\", \"parameters\": {}}}]\n",
+        "⟦Yes<|im_end|>⟧",
+    ]);
     shown("system", "chat").unwrap().says(&[
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>",
         "⟦Yes<|im_end|>⟧",
     ]);
-    let before = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is \
-                  snow?<|im_end|>\n<|im_start|>assistant\n⟦White.<|im_end|>⟧\n";
+    let before = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n\
+                  What is snow?<|im_end|>\n<|im_start|>assistant\n⟦White.<|im_end|>⟧\n";
     shown("history", "chat").unwrap().says(&[
         before,
         "<|im_start|>user\nAnd fire?<|im_end|>\n<|im_start|>assistant\n⟦Hot.<|im_end|>⟧",
@@ -270,8 +276,8 @@ fn columns_beside_the_used_ones_are_named_once() {
     let home = tempfile::tempdir().unwrap();
     let row = |n: usize| {
         format!(
-            "{{\"instruction\": \"Hi {n}\", \"input\": \"\", \"output\": \"Yes\", \"text\": \
-             \"Below … Yes\", \"id\": {n}, \"mood\": \"x\"}}\n"
+            "{{\"instruction\": \"Hi {n}\", \"input\": \"\", \
+             \"output\": \"Yes\", \"text\": \"Below … Yes\", \"id\": {n}, \"mood\": \"x\"}}\n"
         )
     };
     std::fs::write(home.path().join("train.jsonl"), (0..3).map(row).collect::<String>()).unwrap();

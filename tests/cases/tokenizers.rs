@@ -80,10 +80,9 @@ fn models(home: &Path, right: &Value) {
     ]);
     eval(home, "models/larger", "held.jsonl", &[])
         .refused(3, &["held.jsonl` line 1", "`[PAD]` is token", "rows"]);
-    let train = "let p = params(#{ model: \"\", data: \"\" }); let m = model::load(p.model); let t \
-        = data::load(p.data); \
-                 let b = m.booster(#{ layers: [0] }); b.fit(t.train, \
-                 #{ steps: 1, optimizer: adamw(#{ lr: 0.001 }) });";
+    let train = "let p = params(#{ model: \"\", data: \"\" }); let m = model::load(p.model); \
+                 let t = data::load(p.data); let b = m.booster(#{ layers: [0] }); \
+                 b.fit(t.train, #{ steps: 1, optimizer: adamw(#{ lr: 0.001 }) });";
     std::fs::write(home.join("train.rhai"), train).unwrap();
     let path = |name: &str| home.join(name).display().to_string();
     let trained = recipe(
@@ -197,8 +196,8 @@ fn an_end_token_without_a_row_is_refused() {
         let script = home.path().join("r.rhai");
         let body = format!(
             "let p = params(#{{ model: \"\", data: \"\" }}); let m = model::load(p.model); \
-             let d = data::load(p.data, #{{ template: #{{ {template} }} }}); let b = m.booster(#{{ \
-             layers: [0], rank: 1 }}); \
+             let d = data::load(p.data, #{{ template: #{{ {template} }} }}); \
+             let b = m.booster(#{{ layers: [0], rank: 1 }}); \
              b.fit(d.train, #{{ steps: 1, optimizer: adamw(#{{ lr: 0.001 }}) }});"
         );
         std::fs::write(&script, body).unwrap();
@@ -215,7 +214,8 @@ fn an_end_token_without_a_row_is_refused() {
 fn tokenizer_files_that_cannot_be_read_are_called_what_they_are() {
     let Some(home) = case("refused-tokenizer-files") else { return };
     let newer = "is of the kind `FancyNew`, which is newer than this program knows";
-    let command = "AutoTokenizer.from_pretrained('tokenizer-model-only').save_pretrained('tokenizer-model-only')";
+    let command = "AutoTokenizer.from_pretrained('tokenizer-model-only')\
+                   .save_pretrained('tokenizer-model-only')";
     for (model, words) in [
         ("unknown-normalizer", ["its `normalizer`", newer].as_slice()),
         ("unknown-model", &["its `model`", newer]),
@@ -283,7 +283,10 @@ fn other_formats_are_called_what_they_are() {
                 ("tokenizer.json", file),
                 (
                     "tokenizer_config.json",
-                    r#"{"tokenizer_class": "XTokenizer", "auto_map": {"AutoTokenizer": ["x.X", null]}}"#,
+                    r#"{
+                        "tokenizer_class": "XTokenizer",
+                        "auto_map": {"AutoTokenizer": ["x.X", null]}
+                    }"#,
                 ),
             ],
             &["its tokenizer is code of the repository's own"],
@@ -309,21 +312,27 @@ fn chat_templates_are_found_and_dated() {
         )
         .unwrap();
     }
-    let talk = r#"{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Snow."}]}"#;
+    let talk = concat!(
+        r#"{"messages": [{"role": "user", "content": "Hi"}, "#,
+        r#"{"role": "assistant", "content": "Snow."}]}"#,
+    );
     std::fs::write(home.path().join("talk.jsonl"), talk).unwrap();
-    let worded = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if \
-                  add_generation_prompt %}assistant: {% endif %}";
+    let worded = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+                  {% if add_generation_prompt %}assistant: {% endif %}";
     let settings = |template: Value| {
-        let settings = serde_json::json!({"bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|pad|>", "chat_template": template});
+        let settings = serde_json::json!({
+            "bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|pad|>",
+            "chat_template": template,
+        });
         std::fs::write(model.join("tokenizer_config.json"), settings.to_string()).unwrap();
     };
     let run = |more: &[&str]| {
         eval(home.path(), "m", "talk.jsonl", &[&["--template", "chat"], more].concat())
     };
 
-    settings(
-        serde_json::json!([{"name": "tool_use", "template": "T"}, {"name": "rag", "template": "R"}]),
-    );
+    settings(serde_json::json!([
+        {"name": "tool_use", "template": "T"}, {"name": "rag", "template": "R"},
+    ]));
     run(&[]).refused(3, &["chat templates named `rag`, `tool_use`, and none named `default`"]);
     settings(worded.into());
     let plain = run(&[]).nll();

@@ -80,7 +80,8 @@ fn choices_and_answers_follow_their_prompts_under_every_tokenizer() {
 fn own_template(home: &Path, model: &str) -> Value {
     let script = r#"
         let p = params(#{ model: "", data: "" });
-        let template = #{ prompt: "{{ q }}", label: "label", choices: #{ "0": "{{ a }}", "1": "{{ b }}" } };
+        let choices = #{ "0": "{{ a }}", "1": "{{ b }}" };
+        let template = #{ prompt: "{{ q }}", label: "label", choices: choices };
         let model = model::load(p.model);
         let task = data::load(p.data, #{ template: template });
         for again in 0..2 {

@@ -104,7 +104,9 @@ let p = params(#{ model: "", data: "" });
 let model = model::load(p.model);
 let task = data::load(p.data);
 model.save("before");
-let booster = model.booster(#{ kind: "dense", layers: [], embedding: true, head: p.model.contains("own-head"), norms: true });
+let head = p.model.contains("own-head");
+let booster = model.booster(
+    #{ kind: "dense", layers: [], embedding: true, head: head, norms: true });
 booster.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) });
 model.merge(booster);
 let after = model.digest();

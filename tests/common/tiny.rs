@@ -54,7 +54,8 @@ impl Default for Tiny {
 /// Rope scaling as Llama 3.1 has it, for contexts as short as ours.
 pub fn llama3_rope() -> Value {
     json!({ "rope_scaling": {
-        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
     }})
 }
 
@@ -67,11 +68,13 @@ impl Tiny {
             _ => "LlamaForCausalLM",
         };
         let mut config = json!({
-            "architectures": [architecture], "model_type": self.model_type, "hidden_size": WIDTH, "intermediate_size": FF,
-            "num_hidden_layers": self.layers, "num_attention_heads": HEADS, "num_key_value_heads": GROUPS, "head_dim": HEAD_WIDTH,
-            "vocab_size": tiny_tokenizer::size(), "max_position_embeddings": 512, "rope_theta": 10000.0, "rms_norm_eps": 1e-6,
-            "hidden_act": "silu", "tie_word_embeddings": self.tied, "bos_token_id": null, "eos_token_id": tiny_tokenizer::eos(),
-            "torch_dtype": "float32",
+            "architectures": [architecture], "model_type": self.model_type, "hidden_size": WIDTH,
+            "intermediate_size": FF, "num_hidden_layers": self.layers, "num_attention_heads": HEADS,
+            "num_key_value_heads": GROUPS, "head_dim": HEAD_WIDTH,
+            "vocab_size": tiny_tokenizer::size(), "max_position_embeddings": 512,
+            "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "hidden_act": "silu",
+            "tie_word_embeddings": self.tied, "bos_token_id": null,
+            "eos_token_id": tiny_tokenizer::eos(), "torch_dtype": "float32",
         });
         for (key, value) in self.config.as_object().into_iter().flatten() {
             config[key] = value.clone();

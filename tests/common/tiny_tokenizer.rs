@@ -78,21 +78,30 @@ pub fn json() -> Value {
     json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [{
-            "id": eos(), "content": EOS, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+            "id": eos(), "content": EOS, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
         }],
         "normalizer": null,
-        "pre_tokenizer": { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+        "pre_tokenizer": {
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+        },
         "post_processor": null,
-        "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
+        "decoder": {
+            "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true,
+        },
         "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
-            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocab, "merges": merges,
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "ignore_merges": false, "vocab": vocab, "merges": merges,
         },
     })
 }
 
 pub fn write(folder: &Path) {
     fs::write(folder.join("tokenizer.json"), json().to_string()).unwrap();
-    let config = json!({ "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": EOS, "clean_up_tokenization_spaces": false });
+    let config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": EOS,
+        "clean_up_tokenization_spaces": false,
+    });
     fs::write(folder.join("tokenizer_config.json"), format!("{config:#}\n")).unwrap();
 }

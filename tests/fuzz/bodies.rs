@@ -76,12 +76,11 @@ pub fn readers(bytes: &[u8]) {
         6 => data("items.txt", bytes),
         7 => data("items.parquet", bytes),
         8 => {
+            let config =
+                br#"{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}"#;
             let folder = folder(
                 "adapter",
-                [
-                    ("adapter_config.json", r#"{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}"#.as_bytes()),
-                    ("adapter_model.safetensors", bytes),
-                ],
+                [("adapter_config.json", &config[..]), ("adapter_model.safetensors", bytes)],
             );
             let _ = adapter::load(&folder, &MICRO.model, adapter::Weights::Base);
         }
@@ -105,7 +104,11 @@ pub fn readers(bytes: &[u8]) {
             let _ = Manifest::read(&folder("run", [("run.json", bytes)]));
         }
         _ => {
-            let run = br#"{"engine": "", "recipe": "recipe.rhai", "recipe_sha256": "", "parameters": {}, "seed": 0, "threads": 1, "device": "cpu", "dtype": "f32", "kernels": "", "digests": {}}"#;
+            let run = br#"{
+                "engine": "", "recipe": "recipe.rhai", "recipe_sha256": "", "parameters": {},
+                "seed": 0, "threads": 1, "device": "cpu", "dtype": "f32", "kernels": "",
+                "digests": {}
+            }"#;
             let _ = Left::open(
                 &folder("run", [("run.json", run), ("recipe.rhai", b""), ("journal.jsonl", bytes)]),
                 None,

@@ -45,11 +45,15 @@ fn compare(blocks: Option<usize>, questions: usize) -> Result<()> {
     let scored = Encoded::Choices(&encoded).measure(&model, &none, |_| Ok(()))?.metrics;
 
     let asked = items.iter().map(|item| match item {
-        Item::Instruction(i) => Ok(json!({ "prompt": Template::Alpaca.test_prompt(i)?, "choices": i.choices, "label": i.label })),
+        Item::Instruction(i) => Ok(json!({
+            "prompt": Template::Alpaca.test_prompt(i)?, "choices": i.choices, "label": i.label,
+        })),
         _ => anyhow::bail!("not an instruction"),
     });
     let asked: Vec<Value> = asked.collect::<Result<_>>()?;
-    let job = json!({ "model": folder, "text": text, "block": BLOCK, "blocks": blocks, "questions": asked });
+    let job = json!({
+        "model": folder, "text": text, "block": BLOCK, "blocks": blocks, "questions": asked,
+    });
     let want = ask(&python, "likelihood.py", &job)?;
 
     let number = |value: &Value| value.as_f64().context("a number");

@@ -25,21 +25,29 @@ function measure(frame) {
   const page = frame.contentDocument, view = frame.contentWindow;
   page.querySelectorAll('details').forEach(d => d.open = true);
   const style = e => view.getComputedStyle(e);
-  const ground = e => { while (e && parts(style(e).backgroundColor)[3] < 1) e = e.parentElement; return parts(style(e || page.body).backgroundColor); };
+  const ground = e => {
+    while (e && parts(style(e).backgroundColor)[3] < 1) e = e.parentElement;
+    return parts(style(e || page.body).backgroundColor);
+  };
+  const name = e => e.getAttribute('class') || '';
   let least = 99, where = '', texts = 0;
   for (const e of page.body.querySelectorAll('*')) {
-    if (e.tagName == 'title' || ![...e.childNodes].some(n => n.nodeType == 3 && n.data.trim())) continue;
+    const written = [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim());
+    if (e.tagName == 'title' || !written) continue;
     const color = parts(e instanceof view.SVGElement ? style(e).fill : style(e).color);
     const [a, b] = [luminance(color), luminance(ground(e))];
     const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     texts += 1;
-    if (contrast < least) [least, where] = [contrast, e.tagName + '.' + (e.getAttribute('class') || '') + ' in .' + (e.parentElement.getAttribute('class') || '')];
+    if (contrast < least)
+      [least, where] = [contrast, e.tagName + '.' + name(e) + ' in .' + name(e.parentElement)];
   }
-  return { frame: frame.clientWidth, width: page.documentElement.scrollWidth, view: view.innerWidth, least, where, texts,
+  return { frame: frame.clientWidth, width: page.documentElement.scrollWidth,
+           view: view.innerWidth, least, where, texts,
            ground: luminance(parts(style(page.body).backgroundColor)) };
 }
 addEventListener('load', () => {
-  document.getElementById('found').textContent = JSON.stringify([...document.querySelectorAll('iframe')].map(measure));
+  const found = [...document.querySelectorAll('iframe')].map(measure);
+  document.getElementById('found').textContent = JSON.stringify(found);
 });
 "#;
 

@@ -37,8 +37,13 @@ pub fn gain(round: usize) -> Option<f64> {
 }
 
 pub fn evaluation(split: &str, round: usize, accuracy: f64) -> Value {
-    json!({ "split": split, "round": round, "timing": { "seconds": 2.5 },
-            "metrics": { "protocol": "lm-eval", "accuracy": accuracy, "standard_error": 0.03125, "items": 256, "majority": 0.3 } })
+    json!({
+        "split": split, "round": round, "timing": { "seconds": 2.5 },
+        "metrics": {
+            "protocol": "lm-eval", "accuracy": accuracy, "standard_error": 0.03125, "items": 256,
+            "majority": 0.3,
+        },
+    })
 }
 
 /// What a run of one task logs.
@@ -46,13 +51,23 @@ pub fn lines() -> Vec<Value> {
     let mut lines = vec![evaluation("test", 0, 0.25)];
     for round in 0..ROUNDS {
         for step in round * STEPS + 1..=(round + 1) * STEPS {
-            lines.push(json!({ "round": round, "step": step, "loss": loss(step), "lr": 0.001, "gradient_norm": 0.5, "tokens": step * 64,
-                "layers": layers(round), "timing": { "seconds": 0.5 * step as f64, "step_seconds": 0.5, "tokens_per_second": 128.0 } }));
+            lines.push(json!({
+                "round": round, "step": step, "loss": loss(step), "lr": 0.001,
+                "gradient_norm": 0.5, "tokens": step * 64, "layers": layers(round),
+                "timing": {
+                    "seconds": 0.5 * step as f64, "step_seconds": 0.5, "tokens_per_second": 128.0,
+                },
+            }));
         }
         let norms: serde_json::Map<String, Value> =
             layers(round).iter().map(|l| (l.to_string(), json!(0.25 * (*l + 1) as f64))).collect();
-        lines.push(json!({ "timing": { "seconds": 1.0 }, "merge": { "round": round, "kind": "low_rank", "layers": layers(round),
-            "parameters": 4608, "steps": STEPS, "eta": 1.0, "gain": gain(round), "update_norms": norms } }));
+        lines.push(json!({
+            "timing": { "seconds": 1.0 },
+            "merge": {
+                "round": round, "kind": "low_rank", "layers": layers(round), "parameters": 4608,
+                "steps": STEPS, "eta": 1.0, "gain": gain(round), "update_norms": norms,
+            },
+        }));
         if (round + 1) % 4 == 0 {
             lines.push(evaluation("validation", round + 1, 0.25 + 0.03125 * (round + 1) as f64));
         }
@@ -63,12 +78,21 @@ pub fn lines() -> Vec<Value> {
 
 impl Default for Fixture {
     fn default() -> Self {
-        let manifest = json!({ "engine": "0.1.0", "recipe": "recipes/commonsense.rhai", "recipe_sha256": "ab".repeat(32),
-            "parameters": { "model": "m", "rounds": ROUNDS, "lr": 0.001 }, "seed": 7, "threads": 2, "device": "cpu", "dtype": "f32",
-            "kernels": "x86-v4", "digests": { "m/model.safetensors": "cd".repeat(32) } });
-        let summary = json!({ "base": {}, "tuned": {}, "best_round": 16, "trainable_now": 4608, "trained_in_total": 73728,
-            "weights_digest": "ef".repeat(32),
-            "timing": { "seconds": 83.5, "tokens_per_second": 321.7, "peak_rss_mib": 181.9, "predicted_peak_mib": 171.2 } });
+        let manifest = json!({
+            "engine": "0.1.0", "recipe": "recipes/commonsense.rhai",
+            "recipe_sha256": "ab".repeat(32),
+            "parameters": { "model": "m", "rounds": ROUNDS, "lr": 0.001 },
+            "seed": 7, "threads": 2, "device": "cpu", "dtype": "f32", "kernels": "x86-v4",
+            "digests": { "m/model.safetensors": "cd".repeat(32) },
+        });
+        let summary = json!({
+            "base": {}, "tuned": {}, "best_round": 16, "trainable_now": 4608,
+            "trained_in_total": 73728, "weights_digest": "ef".repeat(32),
+            "timing": {
+                "seconds": 83.5, "tokens_per_second": 321.7, "peak_rss_mib": 181.9,
+                "predicted_peak_mib": 171.2,
+            },
+        });
         Self {
             manifest,
             recipe: "// a <recipe> & more\nlet p = 1;\n".into(),

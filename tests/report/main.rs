@@ -212,8 +212,12 @@ fn tables_hold_what_the_run_recorded() {
 fn several_tasks_are_listed_with_their_average() {
     let mut fixture = Fixture::default();
     let tasks = |a: f64, b: f64| {
-        json!({ "ARC-Easy": { "accuracy": a, "standard_error": 0.01, "majority": 0.26, "items": 2376 },
-                                         "piqa": { "accuracy": b, "items": 9 } })
+        json!({
+            "ARC-Easy": {
+                "accuracy": a, "standard_error": 0.01, "majority": 0.26, "items": 2376,
+            },
+            "piqa": { "accuracy": b, "items": 9 },
+        })
     };
     for (at, (a, b)) in [(0, (0.25, 0.5)), (fixture.lines.len() - 1, (0.5, 0.75))] {
         fixture.lines[at]["metrics"]["tasks"] = tasks(a, b);
@@ -310,14 +314,23 @@ fn what_is_missing_or_broken_is_told() {
     tell(&unmerged, &none);
 
     let mut broken = Fixture::default();
-    let point = |round: Value, loss: Value, layer: Value| json!({ "round": round, "step": 70, "loss": loss, "lr": 1e-3, "layers": [layer] });
+    let point = |round: Value, loss: Value, layer: Value| {
+        json!({
+            "round": round, "step": 70, "loss": loss, "lr": 1e-3, "layers": [layer],
+        })
+    };
     broken.lines.extend([
         point(json!(16), Value::Null, json!(0)),
         point(json!(16), json!(1e300), json!(0)),
         point(json!(u64::MAX), json!(1.0), json!(0)),
         point(json!(16), json!(1.0), json!(u64::MAX)),
         point(json!(-1), json!(1.0), json!(0)),
-        json!({ "merge": { "round": 17, "kind": "low_rank", "layers": [5000], "parameters": 1, "steps": 1, "eta": 1, "update_norms": {} } }),
+        json!({
+            "merge": {
+                "round": 17, "kind": "low_rank", "layers": [5000], "parameters": 1, "steps": 1,
+                "eta": 1, "update_norms": {},
+            },
+        }),
         json!({ "merge": 3 }),
         json!([1, 2]),
         evaluation("test", usize::MAX, 1e300),
@@ -394,7 +407,9 @@ fn the_run_folder_decides_every_byte_and_clocks_only_what_is_marked() {
     let first = page(&Fixture::default());
     assert_eq!(first, page(&Fixture::default()));
     let mut slower = Fixture::default();
-    slower.summary.as_mut().unwrap()["timing"] = json!({ "seconds": 9.0, "tokens_per_second": 1.0, "peak_rss_mib": 7.0, "predicted_peak_mib": 6.0 });
+    slower.summary.as_mut().unwrap()["timing"] = json!({
+        "seconds": 9.0, "tokens_per_second": 1.0, "peak_rss_mib": 7.0, "predicted_peak_mib": 6.0,
+    });
     for line in slower.lines.iter_mut() {
         line["timing"] = json!({ "seconds": 77.0, "step_seconds": 7.0, "tokens_per_second": 7.0 });
     }
@@ -463,8 +478,12 @@ fn a_comparison_lays_runs_over_each_other() {
 
 #[test]
 fn a_long_run_stays_a_page() {
-    let lines =
-        (0..20_000).map(|i| json!({ "round": i / 4, "step": i + 1, "loss": 1.0 / (i + 1) as f64, "lr": 1e-5, "layers": [i / 4 % 40] }));
+    let lines = (0..20_000).map(|i| {
+        json!({
+            "round": i / 4, "step": i + 1, "loss": 1.0 / (i + 1) as f64, "lr": 1e-5,
+            "layers": [i / 4 % 40],
+        })
+    });
     let page = page(&Fixture { lines: lines.collect(), ..Fixture::default() });
     let root = sound(&page);
     assert_eq!(root.card("Training loss").all("table")[0].cells().len(), 400);

@@ -126,8 +126,11 @@ fn kept_boosters_give_the_runs_weights() {
 fn a_merge_is_recorded_with_its_gain() {
     let home = Home::new();
     let body = "fn boost(model, task, steps) { let b = model.booster(#{ layers: [0, 2] }); \
-                    let fit = b.fit(task.train, #{ steps: steps, batch: task.train.len / 2, accumulate: 2, optimizer: adamw(#{ lr: 0.02 }) }); \
-                    print(fit.gain); print(fit.first_loss - fit.last_loss); model.merge(b, 0.25); b } \
+                    let fit = b.fit(task.train, #{ \
+                        steps: steps, batch: task.train.len / 2, accumulate: 2, \
+                        optimizer: adamw(#{ lr: 0.02 }) }); \
+                    print(fit.gain); print(fit.first_loss - fit.last_loss); \
+                    model.merge(b, 0.25); b } \
                 let b = boost(model, task, 6); boost(model, task, 1); print(b.parameters);";
     let run = home.recipe(body, "run", &["-p", "data=text"]).good();
     let lines: Vec<&str> = run.said.lines().collect();

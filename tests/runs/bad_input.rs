@@ -297,7 +297,9 @@ model.save(\"model\");
 fn with_adapter() -> Home {
     let home = Home::new();
     fs::create_dir(home.path().join("adapter")).unwrap();
-    let config = json!({ "peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q_proj"], "bias": "none" });
+    let config = json!({
+        "peft_type": "LORA", "r": 1, "lora_alpha": 2, "target_modules": ["q_proj"], "bias": "none",
+    });
     fs::write(home.path().join("adapter/adapter_config.json"), config.to_string()).unwrap();
     factors("model.layers.1.self_attn.q_proj", [1, 16], [16, 1])(home.path());
     home

@@ -21,10 +21,10 @@ fn refused(run: &Ran, want: &str) {
     assert_eq!((run.code, run.said.contains(want)), (Some(3), true), "{}", run.said);
 }
 
-const TWO: &str = "let late = model.booster(#{ layers: [1] }); late.fit(task.train, \
-    #{ steps: 2, optimizer: adamw(#{ lr: 0.03 }) });
-    let b = model.booster(#{ layers: [0] }); b.fit(task.train, \
-    #{ steps: 2, optimizer: adamw(#{ lr: 0.03 }) }); model.merge(b);
+const TWO: &str = "let late = model.booster(#{ layers: [1] });
+    late.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.03 }) });
+    let b = model.booster(#{ layers: [0] });
+    b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.03 }) }); model.merge(b);
     model.evaluate(task.test); model.merge(late, 0.5); print(model.digest());";
 
 /// Puts back what the run removed as it went on.
@@ -86,8 +86,9 @@ fn an_interrupt_on_the_way_to_where_it_stopped_takes_nothing() {
 fn what_a_run_was_made_of_must_be_the_same_when_it_goes_on() {
     let home = Home::new();
     home.recipe(TWO, "source", &[]).good();
-    let adapter = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 2, \
-                   optimizer: adamw(#{ lr: 0.03 }) }); b.save(\"adapter\");";
+    let adapter = "let b = model.booster(#{ layers: [0] }); \
+                   b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.03 }) }); \
+                   b.save(\"adapter\");";
     home.recipe(adapter, "tuned", &[]).good();
     let change = |name: &str, body: &str, given: &str, change: &dyn Fn(&Path), want: &str| {
         let (run, source) = (

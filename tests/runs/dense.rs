@@ -14,7 +14,8 @@ print(model.evaluate(task.test).nll);
 for round in 0..3 {
     let b = model.booster(#{ kind: \"dense\", layers: [1], embedding: true, norms: true HEAD });
     print(b.layers); print(b.parameters);
-    b.fit(task.train, #{ steps: 4, batch: 4, optimizer: adamw(#{ lr: 0.01, weight_decay: 0.01 }), clip: 1.0 });
+    let optimizer = adamw(#{ lr: 0.01, weight_decay: 0.01 });
+    b.fit(task.train, #{ steps: 4, batch: 4, optimizer: optimizer, clip: 1.0 });
     print(model.evaluate(task.test, #{ booster: b }).nll);
     model.merge(b);
     print(model.evaluate(task.test).nll);
@@ -68,7 +69,8 @@ fn lisa_learns_and_leaves_other_layers_alone() {
 #[test]
 fn full_fine_tuning_is_reproducible() {
     let home = Home::new();
-    let body = "let b = model.booster(#{ kind: \"dense\", layers: model.layers, embedding: true, norms: true, head: true }); \
+    let body = "let b = model.booster(#{ kind: \"dense\", layers: model.layers, \
+                    embedding: true, norms: true, head: true }); \
                 print(b.parameters == model.parameters); \
                 let fit = b.fit(task.train, \
                 #{ steps: 6, batch: 2, accumulate: 2, optimizer: adamw(#{ lr: 0.01 }) }); \

@@ -133,9 +133,10 @@ fn what_there_is_not_is_refused() {
 #[test]
 fn the_best_round_is_by_the_metric_asked_for() {
     let home = Home::new();
-    let body = "for round in 0..3 \
-        { let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 3, optimizer: adamw(#{ lr: 0.02 }) }); \
-                model.merge(b); print(model.evaluate(task.validation).nll); } \
+    let body = "for round in 0..3 { \
+                    let b = model.booster(#{ layers: [0] }); \
+                    b.fit(task.train, #{ steps: 3, optimizer: adamw(#{ lr: 0.02 }) }); \
+                    model.merge(b); print(model.evaluate(task.validation).nll); } \
                 print(model.best_round(#{ metric: \"nll\", direction: \"min\" }));";
     let run = home.recipe(body, "run", &["-p", "data=text"]).good();
     let lines: Vec<&str> = run.said.lines().collect();
@@ -206,12 +207,12 @@ fn boosters_are_held_against_data_that_they_did_not_see() {
         let b = fitted(model, task);
         let losses = [0.0, 0.5, 1.0, 3.0].map(|eta| boost::loss(model, b, task.test, eta));
         print(losses[0] == model.evaluate(task.test, #{ protocol: \"perplexity\" }).nll);
-        print(losses[2] == model.evaluate(task.test, \
-        #{ protocol: \"perplexity\", booster: b }).nll);
+        let laid = #{ protocol: \"perplexity\", booster: b };
+        print(losses[2] == model.evaluate(task.test, laid).nll);
         let best = 0;
         for i in 1..4 { if losses[i] < losses[best] { best = i; } }
-        print(boost::line_search(model, b, task.test, [0.5, 1.0, 3.0]) == [0.0, 0.5, 1.0, \
-        3.0][best]);
+        let found = boost::line_search(model, b, task.test, [0.5, 1.0, 3.0]);
+        print(found == [0.0, 0.5, 1.0, 3.0][best]);
         print(boost::line_search(model, b, task.test, [-1.0]));
         print(boost::accept(model, b, task.test, 100.0)); print(model.round);
         print(boost::accept(model, b, task.test, -100.0)); print(model.round);

@@ -25,8 +25,8 @@ fn exports_are_the_same_model_in_peft_and_transformers() {
     let body = format!(
         "let s = sampler(\"layers\");
         for round in 0..4 {{
-            let b = model.booster(#{{ layers: s.choose(model.layers, 2), rank: 1 + round % 2, \
-            alpha: 2.0 }});
+            let layers = s.choose(model.layers, 2);
+            let b = model.booster(#{{ layers: layers, rank: 1 + round % 2, alpha: 2.0 }});
             b.fit(task.train, #{{ steps: 2, batch: 2, optimizer: adamw(#{{ lr: 0.003 }}) }});
             model.merge(b, 1.0 - 0.25 * round);
         }}
@@ -50,7 +50,8 @@ fn exports_are_the_same_model_in_peft_and_transformers() {
             && !path("merged/model.safetensors").exists()
     );
     let job = json!({
-        "base": base, "adapter": path("adapter"), "merged": path("merged"), "gguf": path("model.gguf"), "text": PROMPT, "tokens": 12,
+        "base": base, "adapter": path("adapter"), "merged": path("merged"),
+        "gguf": path("model.gguf"), "text": PROMPT, "tokens": 12,
     });
     let theirs = harness::python(&python, "exported.py", &job);
 

@@ -69,7 +69,7 @@ fn json(path: PathBuf) -> Value {
 fn the_first_finishes_the_step_and_leaves_a_whole_folder() {
     let home = Home::new();
     let body = "let b = model.booster(#{ layers: [0, 2] }); model.evaluate(task.test);
-        try { b.fit(task.train, #{ steps: 1000000, optimizer: sgd(#{ lr: 0.0 }) }); } catch { } \
+        try { b.fit(task.train, #{ steps: 1000000, optimizer: sgd(#{ lr: 0.0 }) }); } catch { }
         model.save(\"model\");";
     let (child, out) = start(&home, body, "run");
     let lines =
@@ -142,8 +142,8 @@ fn long_natives_notice_it() {
 #[test]
 fn the_second_ends_the_process_at_once() {
     let home = Home::new();
-    let body = "model.booster(#{ layers: [0] }).fit(task.train, #{ steps: 3, batch: 1, accumulate: \
-                60000, optimizer: sgd(#{ lr: 0.0 }) });";
+    let body = "model.booster(#{ layers: [0] }).fit(task.train, \
+                #{ steps: 3, batch: 1, accumulate: 60000, optimizer: sgd(#{ lr: 0.0 }) });";
     let (mut child, out) = start(&home, body, "run");
     wait("the model was not loaded", || out.join("metrics.jsonl").exists());
     std::thread::sleep(Duration::from_millis(500));

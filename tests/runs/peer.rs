@@ -37,7 +37,9 @@ fn saved_models_and_boosters_load_in_transformers_and_peft() {
     for (name, tiny) in variants::all() {
         let home = Home::with(&tiny);
         let (run, printed) = variants::boost(&home, &[]);
-        let body = "let b = model.booster(#{ layers: [1, 0], targets: [\"k_proj\", \"o_proj\", \"up_proj\"], rank: 2, alpha: 3.0 }); \
+        let body = "let targets = [\"k_proj\", \"o_proj\", \"up_proj\"]; \
+                    let b = model.booster(\
+                        #{ layers: [1, 0], targets: targets, rank: 2, alpha: 3.0 }); \
                     b.fit(task.train, #{ steps: 6, optimizer: adamw(#{ lr: 0.05 }) }); \
                     b.save(\"adapter\"); \
                     print(model.evaluate(task.test, #{ booster: b }).nll);";

@@ -88,8 +88,8 @@ fn it_leaves_a_whole_run_whose_model_loads_again() {
 
     // The saved folder is a model: it loads, measures the same, and is saved to the same bytes.
     let model = run.out.join("model").display().to_string();
-    let body = "let task = data::load(p.data, #{ template: `cloze` }); let m = \
-                model.evaluate(task.test); print(m.to_json()); model.save(\"again\");";
+    let body = "let task = data::load(p.data, #{ template: `cloze` }); \
+                let m = model.evaluate(task.test); print(m.to_json()); model.save(\"again\");";
     let again = home.recipe(body, "again", &["-p", &format!("model={model}")]).good();
     let measured: serde_json::Value = serde_json::from_str(again.said.trim()).unwrap();
     assert_eq!(measured, summary["tuned"]);

@@ -103,8 +103,8 @@ pub fn stopped(home: &Home, from: &str, out: &str, count: usize) {
 fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
     let home = Home::new();
     // A run whose booster is cut.
-    let broken = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 1, \
-                  optimizer: sgd(#{ lr: 0.1 }) }); model.merge(b);";
+    let broken = "let b = model.booster(#{ layers: [0] }); \
+                  b.fit(task.train, #{ steps: 1, optimizer: sgd(#{ lr: 0.1 }) }); model.merge(b);";
     let booster = home.recipe(broken, "broken", &[]).good().out.join("boosters/0000.safetensors");
     let bytes = fs::read(&booster).unwrap();
     fs::write(&booster, &bytes[..bytes.len() - 7]).unwrap();
@@ -433,10 +433,13 @@ fn a_run_that_has_ended_is_left_and_from_a_round_it_is_done_anew() {
     assert_eq!(resume(&home, "whole", &[]).code, Some(0), "it is as it was");
 
     // More rounds than it was begun with, as users of XGBoost go on training.
-    let recipe = "let p = params(#{ model: \"\", data: \"\", rounds: 2 }); let model = \
-        model::load(p.model); let task = data::load(p.data, #{ });
-        for round in 0..p.rounds \
-        { let b = model.booster(#{ layers: [round % 3] }); b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) }); model.merge(b); }
+    let recipe = "let p = params(#{ model: \"\", data: \"\", rounds: 2 });
+        let model = model::load(p.model); let task = data::load(p.data, #{ });
+        for round in 0..p.rounds {
+            let b = model.booster(#{ layers: [round % 3] });
+            b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) });
+            model.merge(b);
+        }
         print(model.digest());";
     fs::write(home.path().join("more.rhai"), recipe).unwrap();
     let four = home.file(Path::new("more.rhai"), "four", &["-p", "rounds=4"]).lines();
@@ -452,7 +455,11 @@ fn a_run_keeps_its_modules() {
     fs::write(home.path().join("last.rhai"), "fn said() { \"over\" }").unwrap();
     let recipe = "import \"own/rates\" as rates; let p = params(#{ model: \"\", data: \"\" });
         let model = model::load(p.model); let task = data::load(p.data, #{ });
-        for round in 0..2 { let b = model.booster(#{ layers: [round] }); b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: rates::next(round) }) }); model.merge(b); }
+        for round in 0..2 {
+            let b = model.booster(#{ layers: [round] });
+            b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: rates::next(round) }) });
+            model.merge(b);
+        }
         import \"last\" as last; print(last::said()); print(model.digest());";
     fs::write(home.path().join("modules.rhai"), recipe).unwrap();
     let whole = home.file(Path::new("modules.rhai"), "whole", &[]);
@@ -489,8 +496,8 @@ fn a_run_keeps_its_modules() {
 #[test]
 fn one_process_works_on_a_run() {
     let home = Home::new();
-    let body = "let b = model.booster(#{ layers: [0] }); b.fit(task.train, #{ steps: 1000000, \
-                optimizer: sgd(#{ lr: 0.0 }) });";
+    let body = "let b = model.booster(#{ layers: [0] }); \
+                b.fit(task.train, #{ steps: 1000000, optimizer: sgd(#{ lr: 0.0 }) });";
     fs::write(home.path().join("long.rhai"), format!("{HEAD}{body}")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_xgbrun"));
     command.current_dir(home.path()).args([

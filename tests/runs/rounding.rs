@@ -152,8 +152,11 @@ fn a_run_says_what_rounding_lost_and_naive_runs_are_told_apart() {
         format!(
             "let p = params(#{{ model: \"\", data: \"\" }}); let task = data::load(p.data, #{{ }});
             let m = model::load(p.model, #{{ merge_mode: \"{mode}\" }});
-            for round in 0..12 {{ let b = m.booster(#{{ layers: [0, 1] }}); b.fit(task.train, #{{ \
-            steps: 2, optimizer: adamw(#{{ lr: 1e-4 }}) }}); m.merge(b); }}
+            for round in 0..12 {{
+                let b = m.booster(#{{ layers: [0, 1] }});
+                b.fit(task.train, #{{ steps: 2, optimizer: adamw(#{{ lr: 1e-4 }}) }});
+                m.merge(b);
+            }}
             print(m.digest()); m.replay(); print(m.digest());"
         )
     };

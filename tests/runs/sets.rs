@@ -28,7 +28,9 @@ fn home() -> Home {
 }
 
 const TABLE: &str = r#"let options = #{ splits: #{ train: "train.tsv", test: "dev.tsv" },
-    template: #{ prompt: "{{ sentence }}. True?", label: "label", choices: #{ yes: " yes", no: " no" } } };
+    template: #{
+        prompt: "{{ sentence }}. True?", label: "label", choices: #{ yes: " yes", no: " no" },
+    } };
 "#;
 
 #[test]
@@ -53,7 +55,8 @@ fn parts_are_seeded_and_mixtures_keep_their_shares() {
 print(a.len); print(b.len); print(task.train.shuffle().len);
 a.show(model, 0);
 let mixed = data::mix([a, b], [3, 1]);
-let r = model.booster(#{ layers: [1] }).fit(mixed, #{ steps: 2, batch: 4, optimizer: sgd(#{ lr: 0.0 }) });
+let booster = model.booster(#{ layers: [1] });
+let r = booster.fit(mixed, #{ steps: 2, batch: 4, optimizer: sgd(#{ lr: 0.0 }) });
 print(r.first_loss);"#;
     let [first, again, other] = [("a", "7"), ("b", "7"), ("c", "8")]
         .map(|(out, seed)| home.printed(body, out, &["-p", "data=data", "--seed", seed]));
@@ -77,8 +80,8 @@ model.save("saved");"#
     fs::write(
         &recipe,
         format!(
-            "let p = params(#{{ model: \"\", data: \"\" }});\nlet model = \
-             model::load(p.model);\n{body}"
+            "let p = params(#{{ model: \"\", data: \"\" }});\n\
+             let model = model::load(p.model);\n{body}"
         ),
     )
     .unwrap();
@@ -91,14 +94,18 @@ model.save("saved");"#
     assert_eq!(kept["name"], json!("recipe"));
     assert_eq!(
         kept["text"],
-        json!({ "prompt": "{{ sentence }}. True?", "choices.no": " no", "choices.yes": " yes", "label": "label" })
+        json!({
+            "prompt": "{{ sentence }}. True?", "choices.no": " no", "choices.yes": " yes",
+            "label": "label",
+        })
     );
 }
 
 #[test]
 fn templates_of_a_mixture_are_all_saved() {
     let home = home();
-    let body = r#"let a = data::load(p.data, #{ template: "alpaca" }).train; let b = data::load(p.data, #{ template: "none" }).train;
+    let body = r#"let a = data::load(p.data, #{ template: "alpaca" }).train;
+let b = data::load(p.data, #{ template: "none" }).train;
 let mixed = data::mix([a, b], [1, 1]);
 let booster = model.booster(#{ layers: [1] });
 booster.fit(mixed, #{ steps: 1, optimizer: sgd(#{ lr: 0.0 }) }); model.save("two");
@@ -121,13 +128,14 @@ fn a_measure_of_rows_on_disk_reads_only_what_is_asked_for() {
         (0..20).map(|i| format!("{{\"text\": \"the number {i} is here\"}}\n")).collect();
     fs::write(home.path().join("lines.jsonl"), rows + "broken\n").unwrap();
     let body = r#"let s = data::load(p.data, #{ stream: true }).train; print(s.len);
-print(model.evaluate(s, #{ items: 3 }).tokens); print(model.evaluate(s.take(3)).tokens); model.evaluate(s);"#;
+print(model.evaluate(s, #{ items: 3 }).tokens); print(model.evaluate(s.take(3)).tokens);
+model.evaluate(s);"#;
     let recipe = home.path().join("part.rhai");
     fs::write(
         &recipe,
         format!(
-            "let p = params(#{{ model: \"\", data: \"\" }}); let model = \
-             model::load(p.model);\n{body}"
+            "let p = params(#{{ model: \"\", data: \"\" }}); \
+             let model = model::load(p.model);\n{body}"
         ),
     )
     .unwrap();
@@ -187,9 +195,11 @@ fn rows_on_disk_train_as_rows_in_memory() {
     let body = |stream: bool| {
         format!(
             r#"{TABLE}options.splits.validation = "validation.tsv"; options.stream = {stream};
-let p = params(#{{ model: "", data: "" }}); let model = model::load(p.model); let task = data::load(p.data, options);
+let p = params(#{{ model: "", data: "" }});
+let model = model::load(p.model); let task = data::load(p.data, options);
 print(task.train.len);
-let r = model.booster(#{{ layers: [1] }}).fit(task.train, #{{ steps: 9, batch: 7, optimizer: adamw(#{{ lr: 0.01 }}) }});
+let booster = model.booster(#{{ layers: [1] }});
+let r = booster.fit(task.train, #{{ steps: 9, batch: 7, optimizer: adamw(#{{ lr: 0.01 }}) }});
 print(r.last_loss); print(model.evaluate(task.test).accuracy); print(task.train.sample(3).len);"#
         )
     };
@@ -226,8 +236,8 @@ fn figures_count_labels_and_duplicates() {
     let recipe = home.path().join("stats.rhai");
     let body = format!(
         "{TABLE}let p = params(#{{ model: \"\", data: \"\" }}); let model = model::load(p.model);\n\
-         options.splits.validation = \"dev.tsv\"; options.splits.remove(\"test\");\nlet s = \
-         data::load(p.data, options).stats(model);\n\
+         options.splits.validation = \"dev.tsv\"; options.splits.remove(\"test\");\n\
+         let s = data::load(p.data, options).stats(model);\n\
          print(\"---\"); print(s.table.train.labels.to_json()); \
          print(s.table.validation.duplicates.to_json()); print(s.table.train.duplicates.within);"
     );

@@ -10,10 +10,12 @@ for round in 0..6 {
     let b = model.booster(#{ layers: s.choose(model.layers, 2), rank: 1 });
     let f = b.fit(task.train, #{ steps: 3, optimizer: adamw(#{ lr: 0.03 }) });
     print(`${round} ${f.mean_loss} ${f.gain}`);
-    if round == 2 { late.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.1, momentum: 0.9 }) }); }
-    if round == 3 { late.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.1, momentum: 0.9 }) }); }
+    if round == 2 || round == 3 {
+        late.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.1, momentum: 0.9 }) });
+    }
     print(model.evaluate(task.test, #{ booster: b }).accuracy);
-    try { model.merge(b, if round == 1 { 0.0 / 0.0 } else { 0.5 }); } catch (e) { print(e.message); model.merge(b); }
+    try { model.merge(b, if round == 1 { 0.0 / 0.0 } else { 0.5 }); }
+    catch (e) { print(e.message); model.merge(b); }
     try { model.merge(b); } catch (e) { print(e.message); }
     model.evaluate(task.test);
     if round == 3 { b.save("adapter"); }
@@ -34,14 +36,16 @@ pub const CAUGHT: &str = r#"
 try { model::from_run(p.adapter); } catch (e) { print(e.message); }
 let other = model::load("builtin:micro");
 let all = [];
-try { loop { all.push(other.booster(#{ kind: "dense", layers: other.layers, embedding: true })); } } catch { print(all.len > 10); }
+try { loop { all.push(other.booster(#{ kind: "dense", layers: other.layers, embedding: true })); } }
+catch { print(all.len > 10); }
 all = [];
 let long = data::load(p.data, #{ template: "alpaca", max_length: 3 });
 for round in 0..2 {
     for m in [model, other] {
         let b = m.booster(#{ layers: [round] });
         b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.03 }) });
-        try { b.fit(long.train, #{ steps: 1, optimizer: adamw(#{ lr: 0.03 }) }); } catch (e) { print(e.message); }
+        try { b.fit(long.train, #{ steps: 1, optimizer: adamw(#{ lr: 0.03 }) }); }
+        catch (e) { print(e.message); }
         m.merge(b);
     }
 }
@@ -93,7 +97,8 @@ pub const FAILS: &str = r#"
 let b = model.booster(#{ layers: [0, 2] });
 b.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 0.01 }) });
 let c = model.booster(#{ layers: [1] });
-try { c.fit(task.train, #{ steps: 40, optimizer: sgd(#{ lr: 1e30 }) }); } catch (e) { print(e.message); }
+try { c.fit(task.train, #{ steps: 40, optimizer: sgd(#{ lr: 1e30 }) }); }
+catch (e) { print(e.message); }
 try { data::load("nowhere"); } catch (e) { print(e.message); }
 b.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: 0.01 }) });
 model.merge(b);
@@ -114,7 +119,10 @@ for round in 0..3 {
     if round != 1 { b.align(task.train, #{ batch: 2 }); }
     if round == 2 { b.inherit(before, 0.5); }
     if before != () { model.merge(before); }
-    b.fit(task.train, #{ steps: 3, lr_ratio: 4.0, freeze: if round == 1 { "B" } else { "A" }, active: [[layers[0]], layers, [layers[1]]], optimizer: adamw(#{ lr: 0.02 }) });
+    b.fit(task.train, #{
+        steps: 3, lr_ratio: 4.0, freeze: if round == 1 { "B" } else { "A" },
+        active: [[layers[0]], layers, [layers[1]]], optimizer: adamw(#{ lr: 0.02 }),
+    });
     before = b;
     let hard = model.wrong(task.test, 4);
     print(`${round} ${seen.loss} ${hard.len} ${model.norms().layers}`);

@@ -9,8 +9,8 @@ fn losses(home: &Home, out: &str, options: &str) -> Vec<f64> {
 
 fn fitted(home: &Home, out: &str, options: &str) -> crate::harness::Ran {
     let body = format!(
-        "let b = model.booster(#{{ layers: [0, 2], rank: 2 }}); b.fit(task.train, #{{ steps: 6, \
-         {options} }});"
+        "let b = model.booster(#{{ layers: [0, 2], rank: 2 }}); \
+         b.fit(task.train, #{{ steps: 6, {options} }});"
     );
     home.recipe(&body, out, &["-p", "data=text"]).good()
 }
@@ -101,8 +101,8 @@ fn the_data_go_on_from_booster_to_booster() {
     let home = Home::new();
     let fit = |steps| {
         format!(
-            "model.booster(#{{ layers: [1] }}).fit(task.train, #{{ steps: {steps}, batch: 3, \
-             optimizer: sgd(#{{ lr: 0.0 }}) }});"
+            "model.booster(#{{ layers: [1] }}).fit(task.train, #{{ \
+             steps: {steps}, batch: 3, optimizer: sgd(#{{ lr: 0.0 }}) }});"
         )
     };
     let run = |out, body: String| home.recipe(&body, out, &["-p", "data=text"]).good().losses();
@@ -166,10 +166,11 @@ fn a_model_that_measures_no_number_is_not_passed_on() {
 #[test]
 fn a_booster_saved_is_the_booster() {
     let home = Home::new();
-    let measure = "print(model.evaluate(task.test).nll); print(model.evaluate(task.test, \
-        #{ booster: b }).nll); model.merge(b, 0.5); \
+    let measure = "print(model.evaluate(task.test).nll); \
+                   print(model.evaluate(task.test, #{ booster: b }).nll); model.merge(b, 0.5); \
                    print(model.evaluate(task.test).nll);";
-    let made = "let b = model.booster(#{ layers: [0, 2], targets: [\"q_proj\", \"down_proj\"], rank: 2, alpha: 3.0 }); \
+    let made = "let targets = [\"q_proj\", \"down_proj\"]; \
+                let b = model.booster(#{ layers: [0, 2], targets: targets, rank: 2, alpha: 3.0 }); \
                 b.fit(task.train, #{ steps: 8, optimizer: adamw(#{ lr: 0.05 }) }); \
                 b.save(\"adapter\");";
     let first = home.printed(&format!("{made} {measure}"), "first", &["-p", "data=text"]);

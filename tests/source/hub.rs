@@ -119,7 +119,7 @@ fn serve(path: &str, range: Option<String>, files: &BTreeMap<String, Vec<u8>>) -
     let body = &bytes[from..=to];
     let head = format!(
         "HTTP/1.1 206 Partial Content\r\netag: \"{}-{}\"\r\nx-repo-commit: \
-            {COMMIT}\r\naccept-ranges: bytes\r\n\
+         {COMMIT}\r\naccept-ranges: bytes\r\n\
          content-range: bytes {from}-{to}/{}\r\ncontent-length: {}\r\n\r\n",
         name.replace('.', "-"),
         bytes.len(),

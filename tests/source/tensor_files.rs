@@ -170,7 +170,10 @@ fn hostile_safetensors_are_refused() {
         (with(&entry("F32", "[-1]", 0, 4), 4), "damaged"),
         (
             with(
-                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#,
+                concat!(
+                    r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"#,
+                    r#""b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#,
+                ),
                 6,
             ),
             "damaged",

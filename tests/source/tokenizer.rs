@@ -324,9 +324,8 @@ fn what_a_tokenizer_json_may_not_be() {
     let absent = Tokenizer::from_file(&path).err().unwrap();
     assert!(absent.to_string().contains("cannot read tokenizer"));
     let bpe = |merges: &str| {
-        format!(
-            r#"{{"version":"1.0","added_tokens":[],"model":{{"type":"BPE","vocab":{{"a":0,"b":1,"ab":2}},"merges":{merges}}}}}"#
-        )
+        let model = format!(r#"{{"type":"BPE","vocab":{{"a":0,"b":1,"ab":2}},"merges":{merges}}}"#);
+        format!(r#"{{"version":"1.0","added_tokens":[],"model":{model}}}"#)
     };
     for text in [
         "",
@@ -357,9 +356,11 @@ fn settings_beside_a_tokenizer_json() {
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     write(
         "tokenizer.json",
-        r#"{"version":"1.0","truncation":{"direction":"Right","max_length":2,"strategy":"LongestFirst","stride":0},"padding":null,
-            "added_tokens":[],"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"s","type_id":0}},
-            {"Sequence":{"id":"A","type_id":0}}],"pair":[{"Sequence":{"id":"A","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],
+        r#"{"version":"1.0","truncation":{"direction":"Right","max_length":2,
+            "strategy":"LongestFirst","stride":0},"padding":null,
+            "added_tokens":[],"post_processor":{"type":"TemplateProcessing",
+            "single":[{"SpecialToken":{"id":"s","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],
+            "pair":[{"Sequence":{"id":"A","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],
             "special_tokens":{"s":{"id":"s","ids":[0],"tokens":["s"]}}},
             "model":{"type":"BPE","vocab":{"s":0,"e":1,"a":2},"merges":[]}}"#,
     );
@@ -372,7 +373,8 @@ fn settings_beside_a_tokenizer_json() {
     );
     write(
         "tokenizer_config.json",
-        r#"{"bos_token":{"content":"s"},"eos_token":"e","chat_template":[{"name":"default","template":"T"}]}"#,
+        r#"{"bos_token":{"content":"s"},"eos_token":"e",
+            "chat_template":[{"name":"default","template":"T"}]}"#,
     );
     assert_eq!(
         (read().bos(), read().eos(), read().add_bos(), read().chat_template()),

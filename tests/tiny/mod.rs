@@ -13,8 +13,9 @@ use xgbrun::seed::Stream;
 pub fn write(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let config = json!({
-        "model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "num_key_value_heads": 1, "vocab_size": 257, "max_position_embeddings": 512, "tie_word_embeddings": true, "eos_token_id": 256,
+        "model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 257,
+        "max_position_embeddings": 512, "tie_word_embeddings": true, "eos_token_id": 256,
     });
     let mut stream = Stream::new(1, "tiny");
     let params = arch::params(&*arch::from_json(&config, &mut vec![]).unwrap()).unwrap();
@@ -46,13 +47,20 @@ fn tokenizer() -> Value {
         vocabulary.insert(c.to_string(), byte.into());
     }
     vocabulary.insert("<end>".into(), 256.into());
-    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true });
+    let bytes = json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+    });
     json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "pre_tokenizer": bytes, "post_processor": null,
-        "decoder": bytes,
-        "added_tokens": [{ "id": 256, "content": "<end>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-                           "special": true }],
-        "model": { "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
-                   "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": [] },
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "pre_tokenizer": bytes, "post_processor": null, "decoder": bytes,
+        "added_tokens": [{
+            "id": 256, "content": "<end>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        }],
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "vocab": vocabulary, "merges": [],
+        },
     })
 }

@@ -14,34 +14,35 @@ pub(super) const SILENT: [(&str, &[&str]); 4] = [
         "names the record",
         &[
             "id", "_id", "idx", "index", "uid", "uuid", "guid", "qid", "pid", "row_id", "item_id",
-            "example_id", "sample_id", "prompt_id", "question_id", "conversation_id", "conv_id", "session_id",
-            "message_id", "message_tree_id", "parent_id", "user_id", "hash", "sha256", "md5",
-            "__index_level_0__", "Unnamed: 0",
+            "example_id", "sample_id", "prompt_id", "question_id", "conversation_id", "conv_id",
+            "session_id", "message_id", "message_tree_id", "parent_id", "user_id", "hash", "sha256",
+            "md5", "__index_level_0__", "Unnamed: 0",
         ],
     ),
     (
         "says where the record is from",
         &[
-            "source", "url", "urls", "link", "links", "uri", "dataset", "dataset_name", "data_source",
-            "origin", "license", "author", "file", "filename", "file_name", "path", "repo", "model",
-            "model_name", "generator", "date", "created", "created_at", "timestamp", "dump", "file_path",
-            "warc_file",
+            "source", "url", "urls", "link", "links", "uri", "dataset", "dataset_name",
+            "data_source", "origin", "license", "author", "file", "filename", "file_name", "path",
+            "repo", "model", "model_name", "generator", "date", "created", "created_at",
+            "timestamp", "dump", "file_path", "warc_file",
         ],
     ),
     (
         "says what kind the record is of",
         &[
-            "category", "categories", "task", "task_name", "task_type", "topic", "topics", "tag", "tags",
-            "domain", "subject", "type", "level", "difficulty", "lang", "language", "language_score", "meta",
-            "metadata", "info", "split", "turn", "turns", "num_turns", "title", "height", "width",
+            "category", "categories", "task", "task_name", "task_type", "topic", "topics", "tag",
+            "tags", "domain", "subject", "type", "level", "difficulty", "lang", "language",
+            "language_score", "meta", "metadata", "info", "split", "turn", "turns", "num_turns",
+            "title", "height", "width",
         ],
     ),
     (
         "counts or rates the record",
         &[
-            "score", "scores", "score_chosen", "score_rejected", "rating", "ratings", "quality", "int_score",
-            "length", "len", "num_tokens", "n_tokens", "token_count", "tokens", "word_count", "perplexity",
-            "votes", "likes",
+            "score", "scores", "score_chosen", "score_rejected", "rating", "ratings", "quality",
+            "int_score", "length", "len", "num_tokens", "n_tokens", "token_count", "tokens",
+            "word_count", "perplexity", "votes", "likes",
         ],
     ),
 ];
@@ -60,30 +61,31 @@ pub(super) const MATTERS: [(&str, &[&str]); 10] = [
         ]),
     ("variables of a chat template", &["chat_template_kwargs"]),
     ("answers by preference", &[
-            "chosen", "rejected", "chosen_response", "rejected_response", "preferred", "dispreferred",
-            "kto_tag",
+            "chosen", "rejected", "chosen_response", "rejected_response", "preferred",
+            "dispreferred", "kto_tag",
         ]),
     (
         "a context of the question",
         &[
-            "input", "instruction", "instructions", "context", "contexts", "document", "documents", "passage",
-            "passages", "background", "knowledge", "examples", "demonstrations", "prefix", "suffix",
+            "input", "instruction", "instructions", "context", "contexts", "document", "documents",
+            "passage", "passages", "background", "knowledge", "examples", "demonstrations",
+            "prefix", "suffix",
         ],
     ),
     (
         "thoughts before the answer",
         &[
-            "reasoning", "reasoning_content", "reasoning_trace", "thinking", "think", "thought", "thoughts",
-            "rationale", "chain_of_thought", "cot", "scratchpad",
+            "reasoning", "reasoning_content", "reasoning_trace", "thinking", "think", "thought",
+            "thoughts", "rationale", "chain_of_thought", "cot", "scratchpad",
         ],
     ),
     (
         LOSS,
         &[
             "labels", "mask", "masks", "loss_mask", "loss_masks", "label_mask", "assistant_mask",
-            "assistant_masks", "completion_mask", "prompt_mask", "mask_first", "mask_prompt", "mask_history",
-            "train_on_input", "train_on_inputs", "train_on_prompt", "train_on_turn", "attention_mask",
-            "position_ids", "token_type_ids", "seq_lengths",
+            "assistant_masks", "completion_mask", "prompt_mask", "mask_first", "mask_prompt",
+            "mask_history", "train_on_input", "train_on_inputs", "train_on_prompt", "train_on_turn",
+            "attention_mask", "position_ids", "token_type_ids", "seq_lengths",
         ],
     ),
     ("what is no text", &[
@@ -250,8 +252,8 @@ fn remedy(holds: &str) -> &'static str {
              `data::mix`"
         }
         _ => {
-            "word it with a template of the recipe (`template: #{ prompt: …, answer: … }`), or \
-             leave the column out"
+            "word it with a template of the recipe (`template: #{ prompt: …, answer: … }`), \
+             or leave the column out"
         }
     }
 }

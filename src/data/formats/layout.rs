@@ -13,8 +13,8 @@ use crate::{bail_data, bail_usage};
 
 /// The endings that are read, with what each stands for.
 pub const ENDINGS: &str = "`.json`, `.jsonl` and `.ndjson` (a list of records, or a record a \
-    line), `.csv`, `.tsv`, `.parquet` (rows) and \
-                           `.txt` (plain text), also with `.gz` or `.zst` behind them";
+                           line), `.csv`, `.tsv`, `.parquet` (rows) and `.txt` (plain text), also \
+                           with `.gz` or `.zst` behind them";
 
 /// How a file is laid out. The default leaves all to the ending of its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

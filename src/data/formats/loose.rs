@@ -166,7 +166,11 @@ mod tests {
 
     #[test]
     fn what_python_writes_is_read() {
-        let value = parse(r#"{"a": NaN, "b": [-Infinity, 1], "c": "NaN \"Infinity\" \ud83d\ude00", "d": "x\ud83d", "\udc00": 1}"#).unwrap();
+        let value = parse(concat!(
+            r#"{"a": NaN, "b": [-Infinity, 1], "c": "NaN \"Infinity\" \ud83d\ude00", "#,
+            r#""d": "x\ud83d", "\udc00": 1}"#,
+        ))
+        .unwrap();
         assert_eq!(what(&value["a"]), Some("NaN, which JSON does not have"));
         assert_eq!(what_within(&value["b"]), Some("-Infinity, which JSON does not have"));
         assert_eq!(value["c"], json!("NaN \"Infinity\" 😀"));

@@ -367,16 +367,19 @@ mod tests {
     #[test]
     fn sharegpt_is_read_as_its_roles() {
         let list = json!([
-            { "from": "system", "value": "s" }, { "from": "human", "value": "q" }, { "from": "gpt", "value": "a", "weight": 0 },
-            { "from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}" }, { "from": "observation", "value": "5" },
+            { "from": "system", "value": "s" }, { "from": "human", "value": "q" },
+            { "from": "gpt", "value": "a", "weight": 0 },
+            { "from": "function_call", "value": "{\"name\": \"f\", \"arguments\": {\"x\": 1}}" },
+            { "from": "observation", "value": "5" },
             { "from": "chatgpt", "value": "b", "weight": null },
         ]);
         let got = read(list, false).unwrap();
         let call =
             json!([{ "type": "function", "function": { "name": "f", "arguments": { "x": 1 } } }]);
         let want = json!([
-            { "role": "system", "content": "s" }, { "role": "user", "content": "q" }, { "role": "assistant", "content": "a" },
-            { "role": "assistant", "tool_calls": call }, { "role": "tool", "content": "5" }, { "role": "assistant", "content": "b" },
+            { "role": "system", "content": "s" }, { "role": "user", "content": "q" },
+            { "role": "assistant", "content": "a" }, { "role": "assistant", "tool_calls": call },
+            { "role": "tool", "content": "5" }, { "role": "assistant", "content": "b" },
         ]);
         assert_eq!(fields(&got), want);
         assert_eq!(
@@ -402,18 +405,35 @@ mod tests {
     #[test]
     fn what_says_nothing_is_not_handed_on() {
         let list = json!([
-            { "role": "user", "content": [{ "type": "text", "text": "a", "image": null }, { "type": "text", "text": "b" }], "tool_calls": [] },
-            { "role": "assistant", "content": null, "tool_calls": [{ "function": { "name": "f" } }], "name": null, "weight": 1 },
+            {
+                "role": "user",
+                "content": [
+                    { "type": "text", "text": "a", "image": null }, { "type": "text", "text": "b" },
+                ],
+                "tool_calls": [],
+            },
+            {
+                "role": "assistant", "content": null,
+                "tool_calls": [{ "function": { "name": "f" } }], "name": null, "weight": 1,
+            },
         ]);
-        let want = json!([{ "role": "user", "content": "ab" }, { "role": "assistant", "tool_calls": [{ "function": { "name": "f" } }] }]);
+        let want = json!([
+            { "role": "user", "content": "ab" },
+            { "role": "assistant", "tool_calls": [{ "function": { "name": "f" } }] },
+        ]);
         assert_eq!(fields(&read(list.clone(), false).unwrap()), want);
         assert_eq!(fields(&read(list.to_string().into(), false).unwrap()), want);
     }
 
     #[test]
     fn nulls_of_other_rows_are_left_out_of_parquet() {
-        let list = json!([{ "type": "function", "function": { "name": "f", "parameters": { "x": { "a": [1, null] }, "y": null } } }]);
-        let bare = json!([{ "type": "function", "function": { "name": "f", "parameters": { "x": { "a": [1] } } } }]);
+        let list = json!([{
+            "type": "function",
+            "function": { "name": "f", "parameters": { "x": { "a": [1, null] }, "y": null } },
+        }]);
+        let bare = json!([{
+            "type": "function", "function": { "name": "f", "parameters": { "x": { "a": [1] } } },
+        }]);
         for (unit, want) in [(parquet::ROW, &bare), ("line", &list)] {
             let place = Place { file: Path::new("t").into(), unit, number: 1 };
             assert_eq!(Value::from(tools(&place, list.clone()).unwrap()), *want);
@@ -449,9 +469,11 @@ mod tests {
                 "`messages[0].content[0]` has the key `cache`",
             ),
             (
-                user(
-                    json!({ "tool_calls": [{ "function": { "arguments": { "x": loose::fault("NaN") } } }] }),
-                ),
+                user(json!({
+                    "tool_calls": [{
+                        "function": { "arguments": { "x": loose::fault("NaN") } },
+                    }],
+                })),
                 "`messages[0].tool_calls` holds NaN",
             ),
             (user(json!({ "content": null })), "`messages[0].content` is null, expected a string"),

@@ -14,8 +14,8 @@ use crate::error::{Error, clip, nearest};
 
 /// Records that are items by themselves.
 const SHAPES: &str = "possible are {instruction, input, output, answer}, {prompt, completion}, \
-    {messages}, {conversations}, \
-                      {ids, mask_first}, {input_ids, labels} and {text}";
+                      {messages}, {conversations}, {ids, mask_first}, {input_ids, labels} and \
+                      {text}";
 
 /// Keys named in a message.
 const SHOWN: usize = 12;

@@ -71,7 +71,8 @@ pub(super) mod module {
     /// ```rhai,no_run
     /// let task = data::load(p.data, #{ template: "alpaca", max_length: 256 });
     /// let talks = data::load(p.talks, #{ template: #{
-    ///     text: "{% for t in turns %}{{ t.who }}: {% generation %}{{ t.said }}\n{% endgeneration %}{% endfor %}",
+    ///     text: "{% for t in turns %}{{ t.who }}: " +
+    ///         "{% generation %}{{ t.said }}\n{% endgeneration %}{% endfor %}",
     /// } });
     /// ```
     #[rhai_fn(name = "load", return_raw)]

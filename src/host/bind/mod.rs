@@ -122,7 +122,10 @@ fn told_list(list: Vec<Value>) -> Value {
     match (list.first(), list.last()) {
         (Some(first), Some(last)) if list.len() > LISTED => {
             let text = Value::Array(list.clone()).to_string();
-            json!({ "elements": list.len(), "first": first, "last": last, "sha256": crate::run::digest(text.as_bytes()) })
+            json!({
+                "elements": list.len(), "first": first, "last": last,
+                "sha256": crate::run::digest(text.as_bytes()),
+            })
         }
         _ => Value::Array(list),
     }

@@ -326,12 +326,12 @@ pub(super) mod natives {
     /// A fresh booster, which changes nothing until it is fitted.
     ///
     /// Options: `layers` (a list of indices), `targets` (names; all), `kind` ("low_rank"; "dense"
-    /// trains whole weights). Of low rank: `pairs` (single modules such as `[[3, "q_proj"], [5,
-    /// "up_proj"]]`, in place of layers and targets), `rank` (r, 1), `alpha` (the product is scaled
-    /// by α/r; r, for a scale of 1), `init` of the factor that is drawn ("kaiming" as PEFT,
-    /// "gaussian", "orthogonal"; kaiming), `zero` (the factor that begins as 0: "B"; "A"). Dense:
-    /// `embedding`, `norms` (those of `layers`, and the final one), `head` (each false); `layers`
-    /// may then be empty.
+    /// trains whole weights). Of low rank: `pairs` (single modules such as
+    /// `[[3, "q_proj"], [5, "up_proj"]]`, in place of layers and targets), `rank` (r, 1), `alpha`
+    /// (the product is scaled by α/r; r, for a scale of 1), `init` of the factor that is drawn
+    /// ("kaiming" as PEFT, "gaussian", "orthogonal"; kaiming), `zero` (the factor that begins as 0:
+    /// "B"; "A"). Dense: `embedding`, `norms` (those of `layers`, and the final one), `head` (each
+    /// false); `layers` may then be empty.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -446,7 +446,8 @@ pub(super) mod natives {
     ///
     /// # Example
     /// ```rhai,no_run
-    /// print(model.generate("Once upon a time", #{ max_tokens: 40, temperature: 0.8, top_p: 0.95 }));
+    /// let options = #{ max_tokens: 40, temperature: 0.8, top_p: 0.95 };
+    /// print(model.generate("Once upon a time", options));
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn generate(
@@ -463,7 +464,9 @@ pub(super) mod natives {
     ///
     /// # Example
     /// ```rhai,no_run
-    /// for text in model.generate(["Snow is", "Fire is"], #{ max_tokens: 8, stop: ["."] }) { print(text); }
+    /// for text in model.generate(["Snow is", "Fire is"], #{ max_tokens: 8, stop: ["."] }) {
+    ///     print(text);
+    /// }
     /// ```
     #[rhai_fn(name = "generate", return_raw, pure)]
     pub fn generate_all(
@@ -755,6 +758,12 @@ fn taught(wording: &[(String, Arc<PromptFormat>)], tokenizer: &Tokenizer) -> Opt
     if all.iter().all(|(_, told)| *told == first) {
         return Some(first);
     }
-    let of = |(task, told): (&String, Value)| json!({ "task": task, "name": told["name"], "text": told["text"] });
+    let of = |(task, told): (&String, Value)| {
+        json!({
+            "task": task,
+            "name": told["name"],
+            "text": told["text"],
+        })
+    };
     Some(json!({ "tasks": all.into_iter().map(of).collect::<Vec<_>>() }))
 }

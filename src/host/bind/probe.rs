@@ -32,7 +32,8 @@ pub(super) mod natives {
     /// # Example
     /// ```rhai,no_run
     /// let seen = model.probe(task.train, #{ batch: 16 });
-    /// let layers = sampler("layers").weighted(model.layers, seen.layers.map(|norm| norm * norm), 2);
+    /// let weights = seen.layers.map(|norm| norm * norm);
+    /// let layers = sampler("layers").weighted(model.layers, weights, 2);
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn probe(

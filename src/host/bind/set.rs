@@ -325,7 +325,10 @@ impl Set {
     pub fn told(&self) -> Value {
         let Inner { split, parts, weights, picked, .. } = &**self.0;
         let tasks: Vec<&str> = parts.iter().map(|part| part.task.as_str()).collect();
-        json!({ "split": split.name(), "tasks": tasks, "items": self.len(), "weights": weights, "picked": picked })
+        json!({
+            "split": split.name(), "tasks": tasks, "items": self.len(), "weights": weights,
+            "picked": picked,
+        })
     }
 
     pub fn split(&self) -> Split {

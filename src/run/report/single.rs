@@ -246,10 +246,9 @@ fn capital(text: &str) -> String {
 
 /// How a heat map is read.
 const EXPLAINED: &str = "A cell is a layer that was trained in a round; its colour says by how \
-    much the round's booster lowered the loss on \
-                         the last batch that it saw, measured before it was trained on that batch. \
-                         Layers that were not trained in a round \
-                         are empty.";
+                         much the round's booster lowered the loss on the last batch that it saw, \
+                         measured before it was trained on that batch. Layers that were not \
+                         trained in a round are empty.";
 
 /// The heat map; `limit` is the end of the colour scale, which stands above it with `scale`.
 pub fn layers_by_round(
@@ -351,8 +350,7 @@ fn updates(run: &Recorded) -> Element {
         .map_or(String::new(), |(l, n)| format!("layer {l} with {}", number(*n)));
     let label = format!("Norm of the updates of each layer; the largest is {largest}.");
     let explained = "How far all boosters together have moved the weights of a layer: the root of \
-        the sum over rounds of the squared \
-                     Frobenius norms of what was added.";
+                     the sum over rounds of the squared Frobenius norms of what was added.";
     let numbers = table(
         "norm by layer",
         &heads(["layer", "norm"]),
