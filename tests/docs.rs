@@ -65,8 +65,8 @@ fn run(script: &str) -> (Option<i32>, String) {
 /// Errs unless `script` compiles; it ends before it does anything. Variables that documents take as
 /// given are there.
 fn parses(script: &str) -> Result<(), String> {
-    let given = "throw `compiled`; let p = 0; let model = 0; let booster = 0; let task = 0; let \
-                 sampler = 0; let text = 0;";
+    let given = "throw `compiled`; let p = 0; \
+                 let model = 0; let booster = 0; let task = 0; let sampler = 0; let text = 0;";
     let (_, said) = run(&format!("{given} {script}"));
     if said.starts_with("error: compiled") { Ok(()) } else { Err(said) }
 }
@@ -275,14 +275,21 @@ fn natives() -> (Vec<String>, Vec<String>) {
             let module = module.split("\n}\n").next().unwrap();
             let statics = module.starts_with("pub(super) mod module");
             let mut attribute = String::new();
-            for line in module.lines().map(str::trim) {
+            let mut lines = module.lines().map(str::trim);
+            while let Some(line) = lines.next() {
                 if line.starts_with("#[rhai_fn") {
                     attribute = line.to_owned();
                 }
-                let Some((name, parameters)) =
+                let Some((name, rest)) =
                     line.strip_prefix("pub fn ").and_then(|l| l.split_once('('))
                 else {
                     continue;
+                };
+                // Parameters may have lines of their own.
+                let parameters = if rest.is_empty() {
+                    lines.by_ref().take_while(|l| !l.starts_with(')')).collect::<Vec<_>>().join(" ")
+                } else {
+                    rest.to_owned()
                 };
                 let quoted = |key: &str| {
                     attribute
