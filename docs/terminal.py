@@ -3,8 +3,9 @@
 
     python3 docs/terminal.py OUT.svg [--columns 100] [--rows 40] -- PROGRAM ARGUMENTS...
 
-The standard library is all it needs. Understood are the sequences that xgbrun writes: carriage return, line feed,
-cursor up, erasing to the end of line and screen, and colours of 256 and of 24 bits.
+The standard library is all it needs. Understood are the sequences that xgbrun writes: carriage
+return, line feed, cursor up, erasing to the end of line and screen, and colours of 256 and of 24
+bits.
 """
 
 import argparse
@@ -17,9 +18,12 @@ import struct
 import sys
 import termios
 
-FOREGROUND, BACKGROUND, FONT = "#d8dee9", "#16181d", "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
+FOREGROUND, BACKGROUND = "#d8dee9", "#16181d"
+FONT = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 WIDE, HIGH, SIZE, EDGE = 8.4, 18, 14, 14
-TOKEN = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b.|([\x00-\x1f\x7f])|([^\x00-\x1f\x7f\x1b]+)", re.S)
+TOKEN = re.compile(
+    r"\x1b\[([?0-9;]*)([A-Za-z])|\x1b.|([\x00-\x1f\x7f])|([^\x00-\x1f\x7f\x1b]+)", re.S
+)
 PLAIN = (None, None, False)
 
 
@@ -28,8 +32,13 @@ def palette(n):
     if n >= 232:
         return (8 + 10 * (n - 232),) * 3
     if n >= 16:
-        return tuple(0 if c == 0 else 55 + 40 * c for c in ((n - 16) // 36, (n - 16) // 6 % 6, (n - 16) % 6))
-    return tuple((170 if n < 8 else 255) * (n >> bit & 1) + (85 if n > 7 and not n >> bit & 1 else 0) for bit in range(3))
+        return tuple(
+            0 if c == 0 else 55 + 40 * c for c in ((n - 16) // 36, (n - 16) // 6 % 6, (n - 16) % 6)
+        )
+    return tuple(
+        (170 if n < 8 else 255) * (n >> bit & 1) + (85 if n > 7 and not n >> bit & 1 else 0)
+        for bit in range(3)
+    )
 
 
 class Screen:
@@ -86,7 +95,10 @@ class Screen:
                 dim = True
             elif n in (38, 48) and numbers:
                 kind = numbers.pop(0)
-                value = palette(numbers.pop(0)) if kind == 5 else tuple(numbers.pop(0) for _ in range(3))
+                if kind == 5:
+                    value = palette(numbers.pop(0))
+                else:
+                    value = tuple(numbers.pop(0) for _ in range(3))
                 foreground, background = (value, background) if n == 38 else (foreground, value)
         self.style = (foreground, background, dim)
 
@@ -109,7 +121,8 @@ def svg(screen):
     lines = lines[-screen.rows :]
     width, height = 2 * EDGE + WIDE * screen.columns, 2 * EDGE + HIGH * len(lines)
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
+        f'width="{width:g}" height="{height:g}">',
         f'<rect width="{width:g}" height="{height:g}" rx="6" fill="{BACKGROUND}"/>',
         f'<g font-family="{FONT}" font-size="{SIZE}" fill="{FOREGROUND}">',
     ]
@@ -119,7 +132,10 @@ def svg(screen):
             left, wide = EDGE + WIDE * column, WIDE * len(text)
             if background:
                 color = "#%02x%02x%02x" % background
-                out.append(f'<rect x="{left:g}" y="{top:g}" width="{wide + 0.3:g}" height="{HIGH + 0.3:g}" fill="{color}"/>')
+                out.append(
+                    f'<rect x="{left:g}" y="{top:g}" width="{wide + 0.3:g}" '
+                    f'height="{HIGH + 0.3:g}" fill="{color}"/>'
+                )
             color = ' fill="#%02x%02x%02x"' % foreground if foreground else ""
             faint = ' opacity="0.45"' if dim else ""
             # Viewers differ in what they make of several spaces, so that a text has none.

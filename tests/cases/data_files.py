@@ -1,4 +1,5 @@
-"""Data files as pyarrow, gzip and zstandard write them; `expected.json` lists those that hold the two texts.
+"""Data files as pyarrow, gzip and zstandard write them; `expected.json` lists those that hold the
+two texts.
 
 python data_files.py FOLDER
 """
@@ -48,7 +49,12 @@ put("pretty.jsonl", json.dumps([{"text": text} for text in TEXTS], indent=2))
 put("values.json", "".join(json.dumps({"text": text, "n": [1]}, indent=1) + "\n" for text in TEXTS))
 put("texts.json", json.dumps(TEXTS))
 put("mark.json", "\ufeff" + LINES.replace("\n", "\r\n"))
-put("python.json", json.dumps([{"text": TEXTS[0], "x": float("nan")}, {"text": TEXTS[1], "x": "\ud83d", "y": -float("inf")}]))
+put(
+    "python.json",
+    json.dumps([
+        {"text": TEXTS[0], "x": float("nan")}, {"text": TEXTS[1], "x": "\ud83d", "y": -float("inf")}
+    ]),
+)
 # Compressed ones.
 put("a.jsonl.gz", gzip.compress(LINES.encode()))
 put("members.jsonl.gz", b"".join(gzip.compress(line.encode()) for line in LINES.splitlines(True)))
@@ -95,11 +101,17 @@ odd = {
     "structs": pa.array([[{"a": b"\xff"}], []]),
 }
 parquet("odd.parquet", pa.table(odd))
-parquet("old_stamps.parquet", pa.table({k: odd[k] for k in ["text", "stamp", "decimal"]}), use_deprecated_int96_timestamps=True)
+parquet(
+    "old_stamps.parquet",
+    pa.table({k: odd[k] for k in ["text", "stamp", "decimal"]}),
+    use_deprecated_int96_timestamps=True,
+)
 # What is refused.
 parquet("nan_text.parquet", pa.table({"text": [1.5, float("nan")]}), False)
 parquet("bytes_text.parquet", pa.table({"text": [b"\xff", b"a"]}), False)
-random = "".join(json.dumps({"text": f"{i * 2654435761 % 4294967291} snow"}) + "\n" for i in range(2000))
+random = "".join(
+    json.dumps({"text": f"{i * 2654435761 % 4294967291} snow"}) + "\n" for i in range(2000)
+)
 packed = gzip.compress(random.encode())
 put("cut.jsonl.gz", packed[: len(packed) // 2], False)
 put("damaged.jsonl.gz", packed[:500] + b"\0" * 50 + packed[550:], False)
@@ -107,22 +119,42 @@ put("cut.jsonl.zst", zstd(random)[:2000], False)
 put("utf16.jsonl", LINES.encode("utf-16"), False)
 put("bomb.jsonl.gz", gzip.compress(b" " * (257 << 20), 9), False)
 table = pa.table({"text": TEXTS})
-with pa.OSFile(str(home / "file.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+with pa.OSFile(str(home / "file.arrow"), "wb") as sink, pa.ipc.new_file(
+    sink, table.schema
+) as writer:
     writer.write_table(table)
 for folder in ["disk", "dict/train", "dict/test"]:
     (home / folder).mkdir(parents=True)
-    with pa.OSFile(str(home / folder / "data-00000-of-00001.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+    with pa.OSFile(
+        str(home / folder / "data-00000-of-00001.arrow"), "wb"
+    ) as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     put(f"{folder}/dataset_info.json", "{}", False)
     put(f"{folder}/state.json", "{}", False)
 put("dict/dataset_dict.json", '{"splits": ["train", "test"]}', False)
 chat = [{"role": "user", "content": "What is snow?"}, {"role": "assistant", "content": "White."}]
-calls = pa.struct({"role": pa.string(), "content": pa.string(), "tool_calls": pa.list_(pa.string()), "name": pa.string()})
+calls = pa.struct({
+    "role": pa.string(), "content": pa.string(), "tool_calls": pa.list_(pa.string()),
+    "name": pa.string(),
+})
 put("chat.jsonl", json.dumps({"messages": chat}) + "\n", False)
-parquet("chat.parquet", pa.table({"messages": pa.array([[{**turn, "tool_calls": []} for turn in chat]], pa.list_(calls))}), False)
+parquet(
+    "chat.parquet",
+    pa.table({
+        "messages": pa.array([[{**turn, "tool_calls": []} for turn in chat]], pa.list_(calls))
+    }),
+    False,
+)
 # Functions of other parameters: each row has the keys of all.
-functions = [[{"type": "function", "function": {"name": n, "parameters": {n: {"type": "number"}}}}] for n in "fg"]
-put("tools.jsonl", "".join(json.dumps({"messages": chat, "tools": tools}) + "\n" for tools in functions), False)
+functions = [
+    [{"type": "function", "function": {"name": n, "parameters": {n: {"type": "number"}}}}]
+    for n in "fg"
+]
+put(
+    "tools.jsonl",
+    "".join(json.dumps({"messages": chat, "tools": tools}) + "\n" for tools in functions),
+    False,
+)
 parquet("tools.parquet", pa.table({"messages": [chat] * 2, "tools": functions}), False)
 called = [{**chat[0], "tool_calls": ["f()"]}, chat[1]]
 parquet("called.parquet", pa.table({"messages": pa.array([called], pa.list_(calls))}), False)

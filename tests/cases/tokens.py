@@ -1,5 +1,6 @@
-"""Prompts and what follows them, under tokenizers that treat spaces in three ways; answers by transformers and the rule of
-lm-evaluation-harness (`TemplateLM._encode_pair`)."""
+"""Prompts and what follows them, under tokenizers that treat spaces in three ways; answers by
+transformers and the rule of lm-evaluation-harness (`TemplateLM._encode_pair`).
+"""
 import json
 import pathlib
 import random
@@ -10,8 +11,13 @@ import torch
 from tiny_tokenizers import all_kinds, llama
 
 HOME = pathlib.Path(sys.argv[1])
-TASK = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
-WORDS = "fish seeds meat snow fire sky grass cat fox king Paris France people hot white blue green".split()
+TASK = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)
+WORDS = (
+    "fish seeds meat snow fire sky grass cat fox king Paris France people hot white blue green"
+).split()
 
 
 class Text:
@@ -40,7 +46,9 @@ class Text:
     def trained(self, prompt, answer):
         """White space with tokens of its own is not learnt."""
         before, whole = self.ids(prompt), self.ids(prompt + answer)
-        return (before, whole[len(before):]) if whole[:len(before)] == before else self.pair(prompt, answer)
+        return (before, whole[len(before):]) if whole[:len(before)] == before else self.pair(
+            prompt, answer
+        )
 
     def sum(self, before, after):
         before = self.bos + before
@@ -55,12 +63,16 @@ class Text:
             sums = [self.sum(*pair) for pair in self.scored(prompt, choices)]
             lengths = [len(choice.strip()) for choice in choices]
             best = lambda values: max(range(len(values)), key=lambda i: values[i])
-            plain, normed = plain + (best(sums) == right), normed + (best([s / n for s, n in zip(sums, lengths)]) == right)
+            plain, normed = plain + (best(sums) == right), normed + (
+                best([s / n for s, n in zip(sums, lengths)]) == right
+            )
         return [plain / len(items), normed / len(items)]
 
     def nll(self, pairs):
         """Mean over answers with their end, and how many tokens they have."""
-        pairs = [(before, after + self.eos) for before, after in (self.trained(*pair) for pair in pairs)]
+        pairs = [
+            (before, after + self.eos) for before, after in (self.trained(*pair) for pair in pairs)
+        ]
         tokens = sum(len(after) for _, after in pairs)
         return [-sum(self.sum(*pair) for pair in pairs) / tokens, tokens]
 
@@ -68,25 +80,46 @@ class Text:
 def items():
     random.seed(3)
     for _ in range(16):
-        texts, question, right = random.sample(WORDS, 3), f"Which one does the {random.choice(WORDS)} like?", random.randrange(3)
+        texts = random.sample(WORDS, 3)
+        question = f"Which one does the {random.choice(WORDS)} like?"
+        right = random.randrange(3)
         names = [f"answer{i + 1}" for i in range(3)]
         listed = " ".join(f"Answer{i + 1}: {text}" for i, text in enumerate(texts))
-        instruction = f"Please choose the correct answer to the question: {question}\n\n{listed}\n\nAnswer format: {'/'.join(names)}"
-        yield question, texts, right, instruction, [f"the correct answer is {name}" for name in names]
+        instruction = (
+            f"Please choose the correct answer to the question: {question}\n\n{listed}\n\n"
+            f"Answer format: {'/'.join(names)}"
+        )
+        yield question, texts, right, instruction, [
+            f"the correct answer is {name}" for name in names
+        ]
 
 
 ALL = list(items())
-rows = [{"instruction": i, "input": "", "output": c[right], "answer": f"answer{right + 1}"} for _, _, right, i, c in ALL]
-(HOME / "items.json").write_text(json.dumps(rows))
-# Ends in a line end, in one space and in two, in a letter that the answer goes on, in no text of the vocabulary.
-PAIRS = [
-    ("Question: What is snow?\nAnswer:", " white"), ("True or False?\n", "yes"), ("Question: snow\nAnswer: ", "white"),
-    ("The cat eats  ", "fish"), ("Quest", "ion: is"), ("The fox likes", " 雪 und Käse 🙂"), ("Œuf:\u3000", "fish"), ("sky\n\n", "hot\nblue"),
+rows = [
+    {"instruction": i, "input": "", "output": c[right], "answer": f"answer{right + 1}"}
+    for _, _, right, i, c in ALL
 ]
-(HOME / "pairs.jsonl").write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in PAIRS))
-OWN = [("True or False?", ["\nyes", "\nno"]), ("What is snow? ", ["white", "blue"]), ("The cat eats:\n", ["fish", "seeds"]), ("Sky is", [" blue", " hot"])]
+(HOME / "items.json").write_text(json.dumps(rows))
+# Ends in a line end, in one space and in two, in a letter that the answer goes on, in no text of
+# the vocabulary.
+PAIRS = [
+    ("Question: What is snow?\nAnswer:", " white"), ("True or False?\n", "yes"),
+    ("Question: snow\nAnswer: ", "white"), ("The cat eats  ", "fish"), ("Quest", "ion: is"),
+    ("The fox likes", " 雪 und Käse 🙂"), ("Œuf:\u3000", "fish"), ("sky\n\n", "hot\nblue"),
+]
+(HOME / "pairs.jsonl").write_text(
+    "".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in PAIRS)
+)
+OWN = [
+    ("True or False?", ["\nyes", "\nno"]), ("What is snow? ", ["white", "blue"]),
+    ("The cat eats:\n", ["fish", "seeds"]), ("Sky is", [" blue", " hot"]),
+]
 OWN = [(p, c, i % 2) for i, (p, c) in enumerate(OWN * 2)]
-(HOME / "own.jsonl").write_text("".join(json.dumps({"q": p, "a": c[0], "b": c[1], "label": right}) + "\n" for p, c, right in OWN))
+(HOME / "own.jsonl").write_text(
+    "".join(
+        json.dumps({"q": p, "a": c[0], "b": c[1], "label": right}) + "\n" for p, c, right in OWN
+    )
+)
 
 expected = {}
 for name, tokenizer in all_kinds().items():
@@ -95,9 +128,14 @@ for name, tokenizer in all_kinds().items():
     pad = " " * 16
     published = lambda i: f"{TASK} \n\n{pad}### Instruction:\n{pad}{i}\n\n{pad}### Response:\n{pad}"
     expected[name] = {
-        "cloze": text.accuracy([(f"Question: {q}\nAnswer:", [f" {t}" for t in texts], right) for q, texts, right, _, _ in ALL]),
+        "cloze": text.accuracy([
+            (f"Question: {q}\nAnswer:", [f" {t}" for t in texts], right)
+            for q, texts, right, _, _ in ALL
+        ]),
         "alpaca": text.accuracy([(alpaca(i), choices, right) for _, _, right, i, choices in ALL]),
-        "llm-adapters": text.accuracy([(published(i), choices, right) for _, _, right, i, choices in ALL]),
+        "llm-adapters": text.accuracy([
+            (published(i), choices, right) for _, _, right, i, choices in ALL
+        ]),
         "own": text.accuracy(OWN),
         "pairs": text.nll(PAIRS),
         "trained": text.nll([(alpaca(i), choices[right]) for _, _, right, i, choices in ALL]),

@@ -2,19 +2,31 @@
 
     python architectures.py FOLDER
 
-Writes FOLDER/NAME (a model folder) and FOLDER/NAME.json (`ids`, and `logits` after every token) for each.
+Writes FOLDER/NAME (a model folder) and FOLDER/NAME.json (`ids`, and `logits` after every token) for
+each.
 """
 import json, os, sys
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, decoders
 from transformers import LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, AutoModelForCausalLM
 
-SIZES = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, vocab_size=300,
-             max_position_embeddings=256, eos_token_id=0, bos_token_id=0, pad_token_id=0, initializer_range=0.3)
-LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
+SIZES = dict(
+    hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, vocab_size=300, max_position_embeddings=256, eos_token_id=0,
+    bos_token_id=0, pad_token_id=0, initializer_range=0.3,
+)
+LLAMA3 = dict(
+    rope_type="llama3",
+    factor=8.0,
+    low_freq_factor=1.0,
+    high_freq_factor=4.0,
+    original_max_position_embeddings=32,
+)
 CASES = {
     "llama": LlamaConfig(**SIZES),
-    "llama-tied-biases": LlamaConfig(**SIZES, tie_word_embeddings=True, attention_bias=True, mlp_bias=True),
+    "llama-tied-biases": LlamaConfig(
+        **SIZES, tie_word_embeddings=True, attention_bias=True, mlp_bias=True
+    ),
     "llama3-rope": LlamaConfig(**SIZES, rope_theta=500.0, rope_scaling=LLAMA3),
     "llama-linear-rope": LlamaConfig(**SIZES, rope_scaling=dict(rope_type="linear", factor=4.0)),
     "llama-head-dim": LlamaConfig(**SIZES, head_dim=16),

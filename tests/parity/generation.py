@@ -1,7 +1,7 @@
 """Beam search by transformers.
 
-Reads {"model", "prompts": lists of ids, "beams", "max_tokens"} as JSON from standard input and answers with the
-generated ids of every prompt, without end-of-sequence tokens.
+Reads {"model", "prompts": lists of ids, "beams", "max_tokens"} as JSON from standard input and
+answers with the generated ids of every prompt, without end-of-sequence tokens.
 """
 
 import json

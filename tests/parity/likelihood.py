@@ -1,8 +1,9 @@
 """Perplexity of a text and the log-likelihoods of choices, by transformers.
 
-Reads {"model", "text": path, "block", "blocks": number or null, "questions": list of {"prompt", "choices", "label"}} as
-JSON from standard input. Answers with "perplexity" and "tokens" of the text's first blocks, each block on its own and
-its first token not predicted; and with "sums" of every question's choices, "acc" and "acc_norm".
+Reads {"model", "text": path, "block", "blocks": number or null, "questions": list of {"prompt",
+"choices", "label"}} as JSON from standard input. Answers with "perplexity" and "tokens" of the
+text's first blocks, each block on its own and its first token not predicted; and with "sums" of
+every question's choices, "acc" and "acc_norm".
 """
 
 import json

@@ -1,7 +1,8 @@
 """What transformers and peft make of a run's exports.
 
-Reads {"base", "adapter", "merged", "gguf", "text", "tokens"} as JSON from standard input. Answers with the logits after the text of
-base + adapter and of the merged folder, and the text of the greedy tokens that follow it, by merged folder and GGUF file.
+Reads {"base", "adapter", "merged", "gguf", "text", "tokens"} as JSON from standard input. Answers
+with the logits after the text of base + adapter and of the merged folder, and the text of the
+greedy tokens that follow it, by merged folder and GGUF file.
 """
 
 import json
@@ -30,12 +31,20 @@ def logits(model, ids):
 
 
 def greedy(model, tokenizer, ids):
-    out = model.generate(torch.tensor([ids]), max_new_tokens=job["tokens"], do_sample=False, num_beams=1, repetition_penalty=1.0)
+    out = model.generate(
+        torch.tensor([ids]),
+        max_new_tokens=job["tokens"],
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+    )
     return tokenizer.decode(out[0, len(ids):], skip_special_tokens=True)
 
 
 ids = tokenizer_of(job["base"])(job["text"], add_special_tokens=False)["input_ids"]
-answer = {"ids": ids, "adapter": logits(PeftModel.from_pretrained(load(job["base"]), job["adapter"]), ids)}
+answer = {
+    "ids": ids, "adapter": logits(PeftModel.from_pretrained(load(job["base"]), job["adapter"]), ids)
+}
 merged, tokenizer = load(job["merged"]), tokenizer_of(job["merged"])
 answer["merged"] = logits(merged, ids)
 answer["merged_text"] = greedy(merged, tokenizer, ids)

@@ -1,7 +1,8 @@
 """What transformers and peft make of folders that xgbrun wrote.
 
-Reads a list of {"model", "adapter" or null, "text", "dtype"} as JSON from standard input and answers with a list of
-{"ids", "nll"}: the text's token ids, and the mean negative log-likelihood of all but the first.
+Reads a list of {"model", "adapter" or null, "text", "dtype"} as JSON from standard input and
+answers with a list of {"ids", "nll"}: the text's token ids, and the mean negative log-likelihood of
+all but the first.
 """
 
 import json
@@ -13,7 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 def measure(job):
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    model, loading = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, output_loading_info=True)
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        job["model"], dtype=torch.float32, output_loading_info=True
+    )
     for key in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         assert not loading[key], (job["model"], key, loading[key])
     if job["adapter"]:
