@@ -17,8 +17,10 @@ trap 'rm -rf "$work"' EXIT
 
 # shot NAME SCHEME: 0 is dark, 1 is light.
 shot() {
-    "$browser" --headless=new --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$work/profile" --window-size=1280,1830 \
-        --blink-settings=preferredColorScheme="$2" --screenshot="$work/$1" "file://$work/report.html" 2> /dev/null
+    "$browser" --headless=new --no-sandbox --disable-gpu --hide-scrollbars \
+        --user-data-dir="$work/profile" --window-size=1280,1830 \
+        --blink-settings=preferredColorScheme="$2" --screenshot="$work/$1" \
+        "file://$work/report.html" 2> /dev/null
     mv "$work/$1" "$here/$1"
     echo "$here/$1: $(stat -c %s "$here/$1") bytes"
 }
