@@ -71,8 +71,14 @@ impl Value {
         if let Self::Floats(x) = self { Some(x) } else { None }
     }
 
+    /// An empty array is one of texts too: writers give it any type.
     pub fn as_strings(&self) -> Option<&[String]> {
-        if let Self::Strings(x) = self { Some(x) } else { None }
+        match self {
+            Self::Strings(texts) => Some(texts),
+            Self::Integers(none) if none.is_empty() => Some(&[]),
+            Self::Floats(none) if none.is_empty() => Some(&[]),
+            _ => None,
+        }
     }
 }
 
