@@ -14,7 +14,9 @@ import sys
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+)
 
 transformers.logging.set_verbosity(100)
 transformers.utils.logging.disable_progress_bar()
@@ -26,8 +28,13 @@ BASE = dict(
     num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=64,
     bos_token_id=0, eos_token_id=1, tie_word_embeddings=False,
 )
+GPT2 = dict(
+    vocab_size=VOCABULARY, n_embd=32, n_inner=48, n_layer=3, n_head=4, n_positions=128,
+    bos_token_id=0, eos_token_id=1, tie_word_embeddings=False,
+)
 CLASSES = {
-    "llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config
+    "llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config,
+    "gpt2": GPT2Config,
 }
 torch.manual_seed(0)
 ROWS = [torch.randint(2, VOCABULARY, (n,)).tolist() for n in (90, 40)]
@@ -41,6 +48,13 @@ VALUES = {
     "num_attention_heads": [2, 3],
     "hidden_act": ["gelu", "relu", "gelu_new", "quick_gelu", "swish", "gelu_fast"],
     "rms_norm_eps": [0.1, "1e-5", None],
+    "n_embd": [16, "32", 32.0],
+    "n_inner": [24, None],
+    "n_layer": [2, -3],
+    "n_head": [2, 3],
+    "n_positions": [64, 0],
+    "activation_function": ["gelu", "relu", "quick_gelu", "gelu_pytorch_tanh"],
+    "layer_norm_epsilon": [0.1, "1e-5", None],
     "max_position_embeddings": [256, 0],
     "tie_word_embeddings": [True, None],
     "num_key_value_heads": [4, None],
@@ -228,7 +242,7 @@ def loaded(folder):
 def base(kind):
     folder = f"{HOME}/{kind}"
     torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(CLASSES[kind](**BASE)).eval()
+    model = AutoModelForCausalLM.from_config(CLASSES[kind](**(GPT2 if kind == "gpt2" else BASE))).eval()
     for name, p in model.named_parameters():
         p.data.mul_(8.0 if "norm" not in name else 1.0).add_(torch.randn_like(p), alpha=0.05)
     model.save_pretrained(folder)

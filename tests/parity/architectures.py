@@ -8,7 +8,9 @@ each.
 import json, os, sys
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, decoders
-from transformers import LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, AutoModelForCausalLM
+from transformers import (
+    AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+)
 
 SIZES = dict(
     hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
@@ -22,6 +24,10 @@ LLAMA3 = dict(
     high_freq_factor=4.0,
     original_max_position_embeddings=32,
 )
+GPT2 = dict(
+    n_embd=32, n_layer=3, n_head=4, vocab_size=300, n_positions=256, eos_token_id=0,
+    bos_token_id=0, pad_token_id=0, initializer_range=0.3,
+)
 CASES = {
     "llama": LlamaConfig(**SIZES),
     "llama-tied-biases": LlamaConfig(
@@ -33,6 +39,10 @@ CASES = {
     "mistral-window": MistralConfig(**SIZES, sliding_window=7),
     "qwen2": Qwen2Config(**SIZES),
     "qwen3": Qwen3Config(**SIZES, head_dim=12),
+    "gpt2": GPT2Config(**GPT2),
+    "gpt2-untied": GPT2Config(
+        **GPT2, tie_word_embeddings=False, n_inner=40, activation_function="relu"
+    ),
 }
 
 

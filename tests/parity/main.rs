@@ -5,5 +5,6 @@ mod common;
 
 mod architectures;
 mod generation;
+mod gpt2;
 mod likelihood;
 mod smollm2;

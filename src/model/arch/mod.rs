@@ -8,6 +8,7 @@ mod builder;
 mod fields;
 mod gguf_keys;
 mod gguf_rope;
+mod gpt2;
 mod keys;
 pub mod llama;
 mod mistral;
@@ -32,7 +33,8 @@ use crate::{bail_data, error};
 use fields::Fields;
 
 /// All architectures. A new one is a file and a line here.
-const REGISTRY: [&Entry; 4] = [&llama::ENTRY, &mistral::ENTRY, &qwen2::ENTRY, &qwen3::ENTRY];
+const REGISTRY: [&Entry; 5] =
+    [&llama::ENTRY, &mistral::ENTRY, &qwen2::ENTRY, &qwen3::ENTRY, &gpt2::ENTRY];
 
 /// The published name of a head of its own, in all causal language models of transformers.
 pub const HEAD: &str = "lm_head.weight";
