@@ -198,7 +198,7 @@ pub struct NewLinear {
     pub transposed: bool,
 }
 
-struct Entry {
+struct ParamEntry {
     id: ParamId,
     tensor: Tensor,
     /// Behind a 16-bit weight that was merged into: what rounding left of the sum, in f32 (Kahan's
@@ -215,7 +215,7 @@ struct LinearEntry {
 /// All parameters of a model, in the order of the network.
 #[derive(Default)]
 pub struct Params {
-    entries: Vec<Entry>,
+    entries: Vec<ParamEntry>,
     linears: Vec<LinearEntry>,
     by_name: BTreeMap<String, usize>,
 }
@@ -241,7 +241,7 @@ impl Params {
             entry.weight = Some(id.clone());
         }
         self.by_name.insert(id.name.clone(), id.index);
-        self.entries.push(Entry { id, tensor, compensation: None });
+        self.entries.push(ParamEntry { id, tensor, compensation: None });
     }
 
     /// Adds a linear module, whose tensors follow.
@@ -280,11 +280,11 @@ impl Params {
         self.by_name.get(name).map(|&index| &self.entries[index].id)
     }
 
-    fn entry(&self, id: &ParamId) -> Option<&Entry> {
+    fn entry(&self, id: &ParamId) -> Option<&ParamEntry> {
         self.entries.get(id.index).filter(|entry| entry.id == *id)
     }
 
-    fn entry_mut(&mut self, id: &ParamId) -> Option<&mut Entry> {
+    fn entry_mut(&mut self, id: &ParamId) -> Option<&mut ParamEntry> {
         self.entries.get_mut(id.index).filter(|entry| entry.id == *id)
     }
 
@@ -363,7 +363,7 @@ impl Params {
         wanted: &BTreeSet<ParamId>,
         dtype: DType,
     ) -> Result<BTreeMap<ParamId, Tensor>> {
-        let of = |entry: &Entry| {
+        let of = |entry: &ParamEntry| {
             let wide = entry.tensor.to_dtype(dtype)?;
             let copy = match &entry.compensation {
                 Some(rest) => (wide + rest)?,

@@ -8,10 +8,10 @@ use super::Backend::{self, Reference};
 
 mod rows;
 
-use rows::{Row, rows};
+use rows::{OpCase, rows};
 
 /// Seeded inputs of a row, as f64 on the CPU.
-fn inputs(row: &Row) -> Result<Vec<Tensor>> {
+fn inputs(row: &OpCase) -> Result<Vec<Tensor>> {
     let mut stream = crate::seed::Stream::new(11, row.name);
     let mut random = |shape: &[usize]| -> candle_core::Result<Tensor> {
         let values: Vec<f64> = (0..shape.iter().product()).map(|_| stream.normal()).collect();
@@ -93,7 +93,7 @@ fn the_backward_of_references_agrees_with_finite_differences() -> Result<()> {
 }
 
 /// All results of a row: the output, then the gradients.
-fn results(row: &Row, x: &[Tensor], on: Backend) -> Result<Vec<Tensor>> {
+fn results(row: &OpCase, x: &[Tensor], on: Backend) -> Result<Vec<Tensor>> {
     let y = (row.forward)(x, on)?;
     let d = direction(&y)?;
     let mut out = vec![y];

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 
-use super::config::{Config, Start};
+use super::config::{LoraConfig, Start};
 use super::start;
-use super::stored::{Part, Stored, transposed};
+use super::stored::{AdapterTensors, Part, transposed};
 use super::{HEAD, Weights, embedding, place, rank_of};
 use crate::bail_data;
 use crate::error::Error;
@@ -28,8 +28,8 @@ pub(super) enum Place {
 
 /// An adapter on its way over a model.
 pub(super) struct Carry<'a> {
-    pub config: &'a Config,
-    pub stored: &'a Stored,
+    pub config: &'a LoraConfig,
+    pub stored: &'a AdapterTensors,
     pub tensors: &'a Safetensors,
     pub model: &'a Model,
     pub weights: Weights,
@@ -42,8 +42,8 @@ pub(super) struct Carry<'a> {
 
 impl<'a> Carry<'a> {
     pub fn new(
-        config: &'a Config,
-        stored: &'a Stored,
+        config: &'a LoraConfig,
+        stored: &'a AdapterTensors,
         tensors: &'a Safetensors,
         model: &'a Model,
         weights: Weights,

@@ -38,7 +38,7 @@ pub(super) enum Rows {
 
 /// What is read of `adapter_config.json`.
 #[derive(Debug)]
-pub(super) struct Config {
+pub(super) struct LoraConfig {
     pub start: Start,
     pub targets: Targets,
     pub modules_to_save: Vec<String>,
@@ -61,7 +61,7 @@ pub(super) struct Config {
     rslora: bool,
 }
 
-impl Config {
+impl LoraConfig {
     /// Reads a config's text. Errors (class data): no JSON, another kind of adapter, a key that is
     /// not followed, a value that cannot be.
     pub fn read(text: &str) -> Result<Self, Error> {
@@ -72,7 +72,7 @@ impl Config {
         };
         kind(&json)?;
         keys::check(&json)?;
-        let fields = Fields(&json);
+        let fields = ConfigFields(&json);
         let modules_to_save = json
             .get("modules_to_save")
             .filter(|v| !v.is_null())
@@ -109,7 +109,7 @@ impl Config {
     }
 
     /// Says what was passed over.
-    fn note(&mut self, fields: &Fields) -> Result<(), Error> {
+    fn note(&mut self, fields: &ConfigFields) -> Result<(), Error> {
         let dropout = fields.or("lora_dropout", 0.0, Value::as_f64)?;
         if dropout != 0.0 {
             self.training.push(format!(
@@ -278,9 +278,9 @@ fn rank(value: &Value) -> Option<usize> {
 }
 
 /// The fields of a config, with errors that name them.
-struct Fields<'a>(&'a Map<String, Value>);
+struct ConfigFields<'a>(&'a Map<String, Value>);
 
-impl<'a> Fields<'a> {
+impl<'a> ConfigFields<'a> {
     /// Errors (class data): neither true nor false.
     fn flag(&self, key: &str) -> Result<bool, Error> {
         match self.0.get(key) {
@@ -323,10 +323,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(more: Value) -> Result<Config, Error> {
+    fn read(more: Value) -> Result<LoraConfig, Error> {
         let mut config = json!({ "peft_type": "LORA", "r": 4, "lora_alpha": 8 });
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        Config::read(&config.to_string())
+        LoraConfig::read(&config.to_string())
     }
 
     #[test]
@@ -380,7 +380,7 @@ mod tests {
             (4, 16.0)
         );
         assert_eq!(
-            Config::read(r#"{ "peft_type": "LORA" }"#).unwrap().scaled(q).unwrap(),
+            LoraConfig::read(r#"{ "peft_type": "LORA" }"#).unwrap().scaled(q).unwrap(),
             (8, 1.0)
         );
     }
@@ -411,7 +411,7 @@ mod tests {
             let message = read(more).unwrap_err().message;
             assert!(message.starts_with(want), "{message} does not say {want}");
         }
-        let mlx = Config::read(
+        let mlx = LoraConfig::read(
             r#"{ "fine_tune_type": "lora", "num_layers": 4, "lora_parameters": { "rank": 8 } }"#,
         )
         .unwrap_err();

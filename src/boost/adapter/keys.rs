@@ -7,7 +7,7 @@ use crate::error::{Error, nearest};
 
 /// What is done with a key.
 pub(super) enum Rule {
-    /// [`super::config::Config`] judges its value.
+    /// [`super::config::LoraConfig`] judges its value.
     Read,
     /// It changes no number of an adapter that is loaded.
     Silent,

@@ -29,8 +29,8 @@ use crate::ops::linear::LoraPair;
 use crate::source::{Safetensors, TensorSource};
 
 use carry::Carry;
-use config::Config;
-use stored::Stored;
+use config::LoraConfig;
+use stored::AdapterTensors;
 
 pub(super) const PREFIX: &str = "base_model.model.";
 const CONFIG: &str = "adapter_config.json";
@@ -50,7 +50,7 @@ pub enum Weights {
 
 /// An adapter as a booster.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedAdapter {
     pub booster: Booster,
     /// What a person should know of training on from it.
     pub training: Vec<String>,
@@ -58,7 +58,7 @@ pub struct Loaded {
     base: Option<String>,
 }
 
-impl Loaded {
+impl LoadedAdapter {
     /// What a person should know of it, over the model called `model`.
     pub fn notes(&self, model: &str) -> Vec<String> {
         /// The last part of a path or a name.
@@ -80,10 +80,10 @@ impl Loaded {
 /// Errors (class data): files that are missing or damaged, an adapter of a kind that is not
 /// followed, tensors that do not fit the model or the config; (class usage): an adapter of whole
 /// weights over a model that is not the base any more.
-pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
+pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<LoadedAdapter> {
     let text = files::config(folder)?;
     let cannot = || format!("cannot use the adapter in `{}`", folder.display());
-    let mut config = Config::read(&text).with_context(cannot)?;
+    let mut config = LoraConfig::read(&text).with_context(cannot)?;
     config.targets = config.targets.suit(model);
     if config.fan_in_fan_out && !model.linears().any(|linear| linear.transposed) {
         config.notes.push(
@@ -92,8 +92,8 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
         );
     }
     let tensors = files::weights(folder)?;
-    let over = || -> Result<Loaded> {
-        let stored = Stored::of(&tensors)?;
+    let over = || -> Result<LoadedAdapter> {
+        let stored = AdapterTensors::of(&tensors)?;
         let (adapter, notes) = Carry::new(&config, &stored, &tensors, model, weights).adapter()?;
         let named = stored.adapter.iter().filter(|name| *name != "default");
         let named = named.map(|name| {
@@ -109,7 +109,7 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<Loaded> {
             );
         }
         let notes = config.notes.iter().cloned().chain(named).chain(notes).collect();
-        Ok(Loaded {
+        Ok(LoadedAdapter {
             booster: Booster::from_adapter(adapter),
             training,
             notes,

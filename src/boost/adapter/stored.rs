@@ -34,7 +34,7 @@ pub(super) struct Whole {
 
 /// Names in the file, by what they stand for.
 #[derive(Debug, Default)]
-pub(super) struct Stored {
+pub(super) struct AdapterTensors {
     /// By module.
     pub factors: BTreeMap<String, BTreeMap<Part, String>>,
     /// By the published name of the tensor.
@@ -45,7 +45,7 @@ pub(super) struct Stored {
     pub adapter: Option<String>,
 }
 
-impl Stored {
+impl AdapterTensors {
     /// Sorts all names of a file. Errors (class data): a name that is none of PEFT's, several
     /// adapters in one file.
     pub fn of(tensors: &Safetensors) -> Result<Self, Error> {
@@ -155,14 +155,14 @@ mod tests {
     use super::*;
     use candle_core::{DType, Device};
 
-    fn stored(names: &[&str]) -> Result<Stored, Error> {
+    fn stored(names: &[&str]) -> Result<AdapterTensors, Error> {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a.safetensors");
         let one =
             |name: &&str| (name.to_string(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap());
         crate::model::save::write_safetensors(&path, &names.iter().map(one).collect::<Vec<_>>())
             .unwrap();
-        Stored::of(&Safetensors::open(&[path]).unwrap())
+        AdapterTensors::of(&Safetensors::open(&[path]).unwrap())
     }
 
     #[test]

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use crate::ops::cpu::simd::vectorized;
-use crate::ops::cpu::view::{self, Stored};
+use crate::ops::cpu::view::{self, CpuElement};
 
 /// Numbers that a thread takes at a time.
 pub const CHUNK: usize = 1 << 14;
@@ -87,7 +87,7 @@ impl Format {
 }
 
 /// A type that weights are held in.
-trait Held: Stored + Send + Sync {
+trait Held: CpuElement + Send + Sync {
     fn wide(self) -> f32;
     /// Of a number that the type has.
     fn of(wide: f32) -> Self;

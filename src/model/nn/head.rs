@@ -16,7 +16,7 @@ impl LmHead {
     /// h [S, D] → logits [S, V].
     pub fn forward(&self, h: &Tensor, ctx: &ForwardContext) -> Result<Tensor> {
         let weight = ctx.tensor(&self.weight);
-        let view = linear::Linear { weight, bias: None, pair: None, unmerged: None };
+        let view = linear::LinearView { weight, bias: None, pair: None, unmerged: None };
         linear::forward(h, view, None)
     }
 

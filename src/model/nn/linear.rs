@@ -16,8 +16,8 @@ pub struct Linear {
 
 impl Linear {
     /// The module as the ops see it.
-    fn view<'a>(&self, ctx: &ForwardContext<'a>) -> linear::Linear<'a> {
-        linear::Linear {
+    fn view<'a>(&self, ctx: &ForwardContext<'a>) -> linear::LinearView<'a> {
+        linear::LinearView {
             weight: ctx.tensor(&self.weight),
             bias: self.bias.as_ref().map(|bias| ctx.tensor(bias)),
             pair: ctx.adapter.pair(&self.id),

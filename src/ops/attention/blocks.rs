@@ -60,7 +60,7 @@ fn components(segments: &[Segment]) -> Vec<Vec<usize>> {
 }
 
 /// Some query rows of one segment, and the keys that they need.
-pub struct Block<'a> {
+pub struct ScoreBlock<'a> {
     segment: &'a Segment,
     mask: Mask,
     /// First query row inside the segment.
@@ -81,7 +81,7 @@ pub struct Run {
     pub count: usize,
 }
 
-impl<'a> Block<'a> {
+impl<'a> ScoreBlock<'a> {
     /// The blocks of a segment, in order.
     pub fn of(segment: &'a Segment, mask: Mask) -> impl Iterator<Item = Self> {
         let n = segment.queries.len();

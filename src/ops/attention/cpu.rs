@@ -6,9 +6,9 @@ use std::ops::Range;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::blocks::{Block, Run, Task, most_scores, tasks};
-use super::{Attended, Gradients, Mask, Segment};
-use crate::ops::cpu::gemm::{Matrix, Target, Threads, multiply};
+use super::blocks::{Run, ScoreBlock, Task, most_scores, tasks};
+use super::{Attended, AttentionGradients, Mask, Segment};
+use crate::ops::cpu::gemm::{GemmOutput, Matrix, Threads, multiply};
 use crate::ops::cpu::simd::{exp, max, sum_by, vectorized};
 use crate::ops::cpu::view::{f32s, tensor};
 
@@ -59,19 +59,19 @@ impl Inputs<'_> {
     }
 
     /// Calls `each(block, query head)` over a task, in order.
-    fn over(&self, task: &Task, mut each: impl FnMut(&Block, usize)) {
+    fn over(&self, task: &Task, mut each: impl FnMut(&ScoreBlock, usize)) {
         for segment in &task.segments {
             for head in self.heads(task.group) {
-                Block::of(segment, self.mask).for_each(|block| each(&block, head));
+                ScoreBlock::of(segment, self.mask).for_each(|block| each(&block, head));
             }
         }
     }
 }
 
 /// z = scale · q kᵀ of a block, [rows, keys], where q is the block's.
-fn scores(z: &mut [f32], q: Matrix, k: Heads, group: usize, block: &Block, scale: f32) {
+fn scores(z: &mut [f32], q: Matrix, k: Heads, group: usize, block: &ScoreBlock, scale: f32) {
     assert_eq!(z.len(), block.rows * block.width(), "size of a block's scores");
-    let target = Target::new(z, block.width());
+    let target = GemmOutput::new(z, block.width());
     for run in block.runs() {
         // SAFETY: the run's columns of all rows lie inside `z`, which is ours.
         unsafe {
@@ -93,7 +93,7 @@ pub fn forward(
     let x = Inputs { q: q_heads, k: k_heads, v: Heads::new(&vs, v)?, mask };
     let (n, heads, e) = q.dims3()?;
     let (mut out, mut lse) = (vec![0f32; qs.len()], vec![0f32; n * heads]);
-    let (to_out, to_lse) = (Target::new(&mut out, heads * e), Target::new(&mut lse, heads));
+    let (to_out, to_lse) = (GemmOutput::new(&mut out, heads * e), GemmOutput::new(&mut lse, heads));
     tasks(segments, x.k.heads).par_iter().for_each_init(
         || vec![0.0; most_scores(segments)],
         |z, task| {
@@ -113,11 +113,11 @@ pub fn forward(
 /// The block's rows of the query head in `out` [N, H, E] and `lse` [N, H] are the caller's alone.
 unsafe fn forward_block(
     x: &Inputs,
-    block: &Block,
+    block: &ScoreBlock,
     (head, group): (usize, usize),
     z: &mut [f32],
-    out: Target,
-    lse: Target,
+    out: GemmOutput,
+    lse: GemmOutput,
 ) {
     let (row, width) = (block.query(), block.width());
     let q = x.q.rows(head, row, block.rows);
@@ -172,10 +172,10 @@ struct Outputs<'a> {
 
 /// Where backward writes, in the shapes of q, k and v.
 #[derive(Clone, Copy)]
-struct Targets {
-    dq: Target,
-    dk: Target,
-    dv: Target,
+struct GradientOutputs {
+    dq: GemmOutput,
+    dk: GemmOutput,
+    dv: GemmOutput,
 }
 
 pub fn backward(
@@ -186,7 +186,7 @@ pub fn backward(
     a: &Attended,
     segments: &[Segment],
     mask: Mask,
-) -> Result<Gradients> {
+) -> Result<AttentionGradients> {
     let (qs, ks, vs) = (f32s(q)?, f32s(k)?, f32s(v)?);
     let (ds, os, ls) = (f32s(dout)?, f32s(&a.out)?, f32s(&a.lse)?);
     let (q_heads, k_heads) = (Heads::new(&qs, q)?, Heads::new(&ks, k)?);
@@ -195,10 +195,10 @@ pub fn backward(
     let zeros = |like: &[f32]| vec![0f32; like.len()];
     let (mut dq, mut dk, mut dv) = (zeros(&qs), zeros(&ks), zeros(&vs));
     let (q_stride, k_stride) = (x.q.heads * x.q.e, x.k.heads * x.k.e);
-    let to = Targets {
-        dq: Target::new(&mut dq, q_stride),
-        dk: Target::new(&mut dk, k_stride),
-        dv: Target::new(&mut dv, k_stride),
+    let to = GradientOutputs {
+        dq: GemmOutput::new(&mut dq, q_stride),
+        dk: GemmOutput::new(&mut dk, k_stride),
+        dv: GemmOutput::new(&mut dv, k_stride),
     };
     let most = most_scores(segments);
     tasks(segments, x.k.heads).par_iter().for_each_init(
@@ -213,7 +213,7 @@ pub fn backward(
             })
         },
     );
-    Ok(Gradients {
+    Ok(AttentionGradients {
         dq: tensor(dq, q.shape())?,
         dk: tensor(dk, k.shape())?,
         dv: tensor(dv, v.shape())?,
@@ -228,10 +228,10 @@ pub fn backward(
 unsafe fn backward_block(
     x: &Inputs,
     y: &Outputs,
-    block: &Block,
+    block: &ScoreBlock,
     (head, group): (usize, usize),
     (p, dz): (&mut [f32], &mut [f32]),
-    to: Targets,
+    to: GradientOutputs,
 ) {
     let (row, width, scale) = (block.query(), block.width(), x.mask.scale as f32);
     let q = x.q.rows(head, row, block.rows);

@@ -82,7 +82,7 @@ pub struct Attended {
 }
 
 /// dq [N, H, E], dk and dv [M, G, E].
-pub struct Gradients {
+pub struct AttentionGradients {
     pub dq: Tensor,
     pub dk: Tensor,
     pub dv: Tensor,
@@ -111,7 +111,7 @@ pub fn backward(
     a: &Attended,
     segments: &[Segment],
     mask: Mask,
-) -> Result<Gradients> {
+) -> Result<AttentionGradients> {
     match Backend::of(&[dout, q, k, v, &a.out, &a.lse]) {
         Backend::Cpu => cpu::backward(dout, q, k, v, a, segments, mask),
         _ => reference::backward(dout, q, k, v, a, segments, mask),
@@ -126,7 +126,7 @@ pub mod reference {
     use crate::ops::accumulator;
 
     /// One segment's tensors in the accumulator type, heads first; k and v repeated to H heads.
-    struct Heads {
+    struct HeadFirst {
         q: Tensor,
         k: Tensor,
         v: Tensor,
@@ -156,7 +156,13 @@ pub mod reference {
         x.unsqueeze(1)?.expand((g, times, m, e))?.reshape((g * times, m, e))
     }
 
-    fn heads(q: &Tensor, k: &Tensor, v: &Tensor, segment: &Segment, mask: Mask) -> Result<Heads> {
+    fn heads(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        segment: &Segment,
+        mask: Mask,
+    ) -> Result<HeadFirst> {
         let dtype = accumulator(q.dtype());
         let times = q.dim(1)? / k.dim(1)?;
         let (n, m) = (segment.queries.len(), segment.prefix_keys.len() + segment.self_keys.len());
@@ -166,7 +172,7 @@ pub mod reference {
                 (0..m).map(move |j| if seen.contains(&j) { 0.0 } else { f32::NEG_INFINITY })
             })
             .collect();
-        Ok(Heads {
+        Ok(HeadFirst {
             q: heads_first(&rows(q, &segment.queries)?, dtype)?,
             k: repeat(&heads_first(&keys(k, segment)?, dtype)?, times)?,
             v: repeat(&heads_first(&keys(v, segment)?, dtype)?, times)?,
@@ -174,7 +180,7 @@ pub mod reference {
         })
     }
 
-    fn scores(h: &Heads, mask: Mask) -> Result<Tensor> {
+    fn scores(h: &HeadFirst, mask: Mask) -> Result<Tensor> {
         (h.q.matmul(&h.k.t()?)? * mask.scale)?.broadcast_add(&h.bias)
     }
 
@@ -210,7 +216,7 @@ pub mod reference {
         a: &Attended,
         segments: &[Segment],
         mask: Mask,
-    ) -> Result<Gradients> {
+    ) -> Result<AttentionGradients> {
         let dtype = accumulator(q.dtype());
         let dq = Tensor::zeros(q.shape(), q.dtype(), q.device())?;
         let mut dk = Tensor::zeros(k.shape(), dtype, k.device())?;
@@ -228,7 +234,7 @@ pub mod reference {
             dk = accumulate(dk, &dz.t()?.matmul(&h.q)?, segment)?;
             dv = accumulate(dv, &p.t()?.matmul(&d)?, segment)?;
         }
-        Ok(Gradients { dq, dk: dk.to_dtype(k.dtype())?, dv: dv.to_dtype(v.dtype())? })
+        Ok(AttentionGradients { dq, dk: dk.to_dtype(k.dtype())?, dv: dv.to_dtype(v.dtype())? })
     }
 
     /// Adds per-head gradients [H, keys, E] to the key rows [M, G, E] of a segment.

@@ -5,7 +5,7 @@ use candle_core::{DType, Result, Tensor};
 use crate::ops::Backend::{self, Reference};
 use crate::ops::activation::{self, Activation};
 use crate::ops::attention::{self, Attended, Mask, Segment};
-use crate::ops::linear::{self, Linear, LoraPair, UnmergedDelta};
+use crate::ops::linear::{self, LinearView, LoraPair, UnmergedDelta};
 use crate::ops::{cross_entropy, embedding, layer_norm, rms_norm, rope};
 
 /// An op's function by its reference, or else as its inputs have it.
@@ -21,7 +21,7 @@ pub type Forward = fn(&[Tensor], Backend) -> Result<Tensor>;
 pub type Backward = fn(&[Tensor], &Tensor, Backend) -> Result<Vec<Tensor>>;
 
 /// An op under the contract.
-pub struct Row {
+pub struct OpCase {
     pub name: &'static str,
     pub shapes: &'static [&'static [usize]],
     pub forward: Forward,
@@ -68,16 +68,24 @@ fn frozen(x: &[Tensor]) -> Result<UnmergedDelta> {
 fn adapted(x: &[Tensor], on: Backend) -> Result<Tensor> {
     let pair = LoraPair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
     let unmerged = frozen(x)?;
-    let linear =
-        Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), unmerged: Some(&unmerged) };
+    let linear = LinearView {
+        weight: &x[1],
+        bias: Some(&x[2]),
+        pair: Some(&pair),
+        unmerged: Some(&unmerged),
+    };
     by!(on, linear::forward)(&x[0], linear, Some(&x[5]))
 }
 
 fn adapted_back(x: &[Tensor], d: &Tensor, on: Backend) -> Result<Vec<Tensor>> {
     let pair = LoraPair { a: x[3].clone(), b: x[4].clone(), scale: 2.0 };
     let unmerged = frozen(x)?;
-    let linear =
-        Linear { weight: &x[1], bias: Some(&x[2]), pair: Some(&pair), unmerged: Some(&unmerged) };
+    let linear = LinearView {
+        weight: &x[1],
+        bias: Some(&x[2]),
+        pair: Some(&pair),
+        unmerged: Some(&unmerged),
+    };
     let dx = by!(on, linear::input_gradient)(&[(d, linear)])?;
     let (da, db) = by!(on, linear::factor_gradients)(d, &x[0], &pair)?;
     let dw = by!(on, linear::weight_gradient)(d, &x[0])?;
@@ -95,14 +103,18 @@ fn frozen_sum(weight: &Tensor) -> Result<UnmergedDelta> {
 fn shared_input(x: &[Tensor], on: Backend) -> Result<Tensor> {
     let sum = frozen_sum(&x[1])?;
     let of = |weight, unmerged| {
-        by!(on, linear::forward)(&x[0], Linear { weight, bias: None, pair: None, unmerged }, None)
+        by!(on, linear::forward)(
+            &x[0],
+            LinearView { weight, bias: None, pair: None, unmerged },
+            None,
+        )
     };
     of(&x[1], Some(&sum))? + of(&x[2], None)?
 }
 
 fn shared_input_back(x: &[Tensor], d: &Tensor, on: Backend) -> Result<Vec<Tensor>> {
     let sum = frozen_sum(&x[1])?;
-    let of = |weight, unmerged| (d, Linear { weight, bias: None, pair: None, unmerged });
+    let of = |weight, unmerged| (d, LinearView { weight, bias: None, pair: None, unmerged });
     let dx = by!(on, linear::input_gradient)(&[of(&x[1], Some(&sum)), of(&x[2], None)])?;
     let dw = by!(on, linear::weight_gradient)(d, &x[0])?;
     Ok(vec![dx, dw.clone(), dw])
@@ -123,9 +135,9 @@ fn glu_back(x: &[Tensor], d: &Tensor, on: Backend, f: Activation) -> Result<Vec<
     Ok([Some(dgate), dup].into_iter().flatten().collect())
 }
 
-pub fn rows() -> Vec<Row> {
+pub fn rows() -> Vec<OpCase> {
     vec![
-        Row {
+        OpCase {
             name: "rms_norm",
             shapes: &[&[N, 20], &[20]],
             forward: |x, on| by!(on, rms_norm::forward)(&x[0], &x[1], EPS),
@@ -134,7 +146,7 @@ pub fn rows() -> Vec<Row> {
                 Ok(vec![dx, rms_norm::weight_gradient(d, &x[0], EPS)?])
             },
         },
-        Row {
+        OpCase {
             name: "layer_norm",
             shapes: &[&[N, 70], &[70], &[70]],
             forward: |x, on| by!(on, layer_norm::forward)(&x[0], &x[1], &x[2], EPS),
@@ -143,91 +155,91 @@ pub fn rows() -> Vec<Row> {
                 Ok(vec![g.dx, g.dw, g.db])
             },
         },
-        Row {
+        OpCase {
             name: "rope",
             shapes: &[&[N, 3, 4]],
             forward: |x, on| by!(on, rope::forward)(&x[0], &angles(&x[0])?),
             backward: |x, d, on| Ok(vec![by!(on, rope::backward)(d, &angles(&x[0])?)?]),
         },
-        Row {
+        OpCase {
             name: "linear",
             shapes: &[&[N, 5], &[6, 5], &[6], &[2, 5], &[6, 2], &[N, 6]],
             forward: adapted,
             backward: adapted_back,
         },
-        Row {
+        OpCase {
             name: "linear, shared input",
             shapes: &[&[N, 5], &[6, 5], &[6, 5]],
             forward: shared_input,
             backward: shared_input_back,
         },
-        Row {
+        OpCase {
             name: "attention, causal",
             shapes: &[&[N, 4, 6], &[N, 2, 6], &[N, 2, 6]],
             forward: |x, on| Ok(attend(x, on, CAUSAL)?.out),
             backward: |x, d, on| attend_back(x, d, on, CAUSAL),
         },
-        Row {
+        OpCase {
             name: "attention, full",
             shapes: &[&[N, 4, 6], &[N, 2, 6], &[N, 2, 6]],
             forward: |x, on| Ok(attend(x, on, FULL)?.out),
             backward: |x, d, on| attend_back(x, d, on, FULL),
         },
-        Row {
+        OpCase {
             name: "attention, window",
             shapes: &[&[N, 4, 6], &[N, 4, 6], &[N, 4, 6]],
             forward: |x, on| Ok(attend(x, on, WINDOW)?.out),
             backward: |x, d, on| attend_back(x, d, on, WINDOW),
         },
-        Row {
+        OpCase {
             name: "swiglu",
             shapes: &[&[N, 9], &[N, 9]],
             forward: |x, on| glu(x, on, Activation::Silu),
             backward: |x, d, on| glu_back(x, d, on, Activation::Silu),
         },
-        Row {
+        OpCase {
             name: "silu",
             shapes: &[&[N, 9]],
             forward: |x, on| glu(x, on, Activation::Silu),
             backward: |x, d, on| glu_back(x, d, on, Activation::Silu),
         },
-        Row {
+        OpCase {
             name: "gelu",
             shapes: &[&[N, 9]],
             forward: |x, on| glu(x, on, Activation::Gelu),
             backward: |x, d, on| glu_back(x, d, on, Activation::Gelu),
         },
-        Row {
+        OpCase {
             name: "gelu, gated",
             shapes: &[&[N, 9], &[N, 9]],
             forward: |x, on| glu(x, on, Activation::Gelu),
             backward: |x, d, on| glu_back(x, d, on, Activation::Gelu),
         },
-        Row {
+        OpCase {
             name: "gelu, tanh",
             shapes: &[&[N, 9]],
             forward: |x, on| glu(x, on, Activation::GeluTanh),
             backward: |x, d, on| glu_back(x, d, on, Activation::GeluTanh),
         },
-        Row {
+        OpCase {
             name: "gelu, tanh, gated",
             shapes: &[&[N, 9], &[N, 9]],
             forward: |x, on| glu(x, on, Activation::GeluTanh),
             backward: |x, d, on| glu_back(x, d, on, Activation::GeluTanh),
         },
-        Row {
+        OpCase {
             name: "relu",
             shapes: &[&[N, 9]],
             forward: |x, on| glu(x, on, Activation::Relu),
             backward: |x, d, on| glu_back(x, d, on, Activation::Relu),
         },
-        Row {
+        OpCase {
             name: "relu, gated",
             shapes: &[&[N, 9], &[N, 9]],
             forward: |x, on| glu(x, on, Activation::Relu),
             backward: |x, d, on| glu_back(x, d, on, Activation::Relu),
         },
-        Row {
+        OpCase {
             name: "cross_entropy",
             shapes: &[&[N, 4], &[5, 4]],
             forward: |x, on| {
@@ -243,7 +255,7 @@ pub fn rows() -> Vec<Row> {
                     .collect()
             },
         },
-        Row {
+        OpCase {
             name: "embedding",
             shapes: &[&[5, 4]],
             forward: |x, _| {

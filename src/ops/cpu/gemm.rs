@@ -53,17 +53,17 @@ impl<'a> Matrix<'a> {
 /// Rows of f32 numbers, each `stride` apart, that threads write at disjoint places. Whoever writes
 /// to one vouches that the place lies inside the buffer and is nobody else's meanwhile.
 #[derive(Clone, Copy)]
-pub struct Target {
+pub struct GemmOutput {
     data: *mut f32,
     stride: usize,
 }
 
 // SAFETY: writing is unsafe, and whoever does it vouches that threads write disjoint places.
-unsafe impl Send for Target {}
+unsafe impl Send for GemmOutput {}
 // SAFETY: as above.
-unsafe impl Sync for Target {}
+unsafe impl Sync for GemmOutput {}
 
-impl Target {
+impl GemmOutput {
     pub fn new(buffer: &mut [f32], stride: usize) -> Self {
         Self { data: buffer.as_mut_ptr(), stride }
     }
@@ -110,7 +110,7 @@ const SMALL: usize = 1 << 19;
 /// The target's a.rows rows of b.columns numbers lie inside its buffer, are initialised where beta
 /// is not 0, and nobody else touches them meanwhile.
 pub unsafe fn multiply(
-    target: Target,
+    target: GemmOutput,
     a: Matrix,
     b: Matrix,
     alpha: f32,
@@ -150,7 +150,7 @@ pub unsafe fn multiply(
 ///
 /// # Safety
 /// As for [`multiply`].
-unsafe fn one(target: Target, a: Matrix, b: Matrix, alpha: f32, beta: f32) {
+unsafe fn one(target: GemmOutput, a: Matrix, b: Matrix, alpha: f32, beta: f32) {
     if a.rows == 0 || b.columns == 0 {
         return;
     }
@@ -192,7 +192,7 @@ pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
     // SAFETY: the capacity is exactly the product's size, and with beta 0 all of it is written
     // before `set_len`.
     unsafe {
-        let target = Target { data: out.as_mut_ptr(), stride: b.columns };
+        let target = GemmOutput { data: out.as_mut_ptr(), stride: b.columns };
         multiply(target, a, b, alpha, 0.0, Threads::All);
         out.set_len(len);
     }
@@ -203,7 +203,7 @@ pub fn new(a: Matrix, b: Matrix, alpha: f32) -> Vec<f32> {
 pub fn add(out: &mut [f32], a: Matrix, b: Matrix, alpha: f32) {
     assert_eq!(out.len(), a.rows * b.columns, "size of a product's target");
     // SAFETY: `out` is ours alone and exactly large enough.
-    unsafe { multiply(Target::new(out, b.columns), a, b, alpha, 1.0, Threads::All) }
+    unsafe { multiply(GemmOutput::new(out, b.columns), a, b, alpha, 1.0, Threads::All) }
 }
 
 /// Rows of a 16-bit matrix that are widened at a time: about 4 MB of f32.
@@ -286,7 +286,7 @@ pub fn add_transposed(x: Matrix, weight: &Tensor, y: &mut [f32]) -> Result<()> {
 /// # Safety
 /// `data` is valid for N × rows numbers, initialised where beta is not 0.
 unsafe fn by_column_blocks(x: Matrix, weight: &Tensor, data: *mut f32, beta: f32) -> Result<()> {
-    let target = Target { data, stride: weight.dim(0)? };
+    let target = GemmOutput { data, stride: weight.dim(0)? };
     over_rows(weight, |first, w| {
         // SAFETY: columns first..first+w.rows of the caller's N × rows numbers.
         unsafe { multiply(target.at(0, first), x, w.t(), 1.0, beta, Threads::All) }
@@ -303,7 +303,7 @@ pub fn with_weight(dy: &[f32], weight: &Tensor, out: Option<Vec<f32>>) -> Result
         None => (Vec::with_capacity(len), 0.0),
     };
     assert!(out.capacity() >= len, "size of a product's target");
-    let target = Target { data: out.as_mut_ptr(), stride: columns };
+    let target = GemmOutput { data: out.as_mut_ptr(), stride: columns };
     over_rows(weight, |first, w| {
         let part = Matrix {
             data: &dy[first..],

@@ -52,13 +52,13 @@ pub fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<
 }
 
 /// A type of numbers whose CPU storage can be changed.
-pub trait Stored: WithDType {
+pub trait CpuElement: WithDType {
     fn numbers(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
 macro_rules! stored {
     ($($kind:ty, $storage:ident);*) => {$(
-        impl Stored for $kind {
+        impl CpuElement for $kind {
             fn numbers(storage: &mut CpuStorage) -> Option<&mut [Self]> {
                 match storage {
                     CpuStorage::$storage(numbers) => Some(numbers),
@@ -77,10 +77,10 @@ pub fn update(tensor: &Tensor, change: impl FnMut(&mut [f32])) -> Result<()> {
 }
 
 /// The same of numbers of another type.
-pub fn update_as<T: Stored>(tensor: &Tensor, change: impl FnMut(&mut [T])) -> Result<()> {
+pub fn update_as<T: CpuElement>(tensor: &Tensor, change: impl FnMut(&mut [T])) -> Result<()> {
     // candle hands an operation out as shared, though it runs it once.
-    struct Update<F, T>(RefCell<F>, std::marker::PhantomData<T>);
-    impl<T: Stored, F: FnMut(&mut [T])> candle_core::InplaceOp1 for Update<F, T> {
+    struct InPlace<F, T>(RefCell<F>, std::marker::PhantomData<T>);
+    impl<T: CpuElement, F: FnMut(&mut [T])> candle_core::InplaceOp1 for InPlace<F, T> {
         fn name(&self) -> &'static str {
             "update"
         }
@@ -94,5 +94,5 @@ pub fn update_as<T: Stored>(tensor: &Tensor, change: impl FnMut(&mut [T])) -> Re
             Ok(())
         }
     }
-    tensor.inplace_op1(&Update(RefCell::new(change), std::marker::PhantomData))
+    tensor.inplace_op1(&InPlace(RefCell::new(change), std::marker::PhantomData))
 }

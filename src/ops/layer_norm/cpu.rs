@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::Gradients;
+use super::LayerNormGradients;
 use crate::ops::cpu::simd::{sum_by, vectorized};
 use crate::ops::cpu::view::{f32s, tensor};
 
@@ -12,12 +12,12 @@ const COLUMNS: usize = 64;
 
 /// What normalizes a row: x̂ = (x − mean) · inv.
 #[derive(Clone, Copy, Default)]
-struct Row {
+struct RowMoments {
     mean: f32,
     inv: f32,
 }
 
-impl Row {
+impl RowMoments {
     #[inline(always)]
     fn of(x: &[f32], eps: f64) -> Self {
         let d = x.len() as f32;
@@ -40,7 +40,7 @@ pub fn forward(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
         vectorized(
             #[inline(always)]
             || {
-                let row = Row::of(x, eps);
+                let row = RowMoments::of(x, eps);
                 for i in 0..d {
                     y[i] = row.hat(x[i]) * w[i] + b[i];
                 }
@@ -50,16 +50,16 @@ pub fn forward(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
     tensor(y, x.shape())
 }
 
-pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64) -> Result<Gradients> {
+pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64) -> Result<LayerNormGradients> {
     let (dys, xs, ws) = (f32s(dy)?, f32s(x)?, f32s(w)?);
     let (w, d) = (&*ws, ws.len());
-    let (mut dx, mut rows) = (vec![0f32; xs.len()], vec![Row::default(); xs.len() / d]);
+    let (mut dx, mut rows) = (vec![0f32; xs.len()], vec![RowMoments::default(); xs.len() / d]);
     let inputs = xs.par_chunks(d).zip(dys.par_chunks(d));
     dx.par_chunks_mut(d).zip(&mut rows).zip(inputs).for_each(|((dx, row), (x, dy))| {
         vectorized(
             #[inline(always)]
             || {
-                *row = Row::of(x, eps);
+                *row = RowMoments::of(x, eps);
                 let mean = sum_by(d, |i| dy[i] * w[i]) / d as f32;
                 let along = sum_by(d, |i| dy[i] * w[i] * row.hat(x[i])) / d as f32;
                 for i in 0..d {
@@ -69,11 +69,11 @@ pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64) -> Result<Gradien
         )
     });
     let (dw, db) = sums_over_rows(&dys, &xs, &rows, d);
-    Ok(Gradients { dx: tensor(dx, x.shape())?, dw: tensor(dw, d)?, db: tensor(db, d)? })
+    Ok(LayerNormGradients { dx: tensor(dx, x.shape())?, dw: tensor(dw, d)?, db: tensor(db, d)? })
 }
 
 /// dw and db: f64 sums in the order of the rows, whatever the number of threads.
-fn sums_over_rows(dy: &[f32], x: &[f32], rows: &[Row], d: usize) -> (Vec<f32>, Vec<f32>) {
+fn sums_over_rows(dy: &[f32], x: &[f32], rows: &[RowMoments], d: usize) -> (Vec<f32>, Vec<f32>) {
     let (mut dw, mut db) = (vec![0f32; d], vec![0f32; d]);
     let blocks = dw.par_chunks_mut(COLUMNS).zip(db.par_chunks_mut(COLUMNS)).enumerate();
     blocks.for_each(|(block, (dw, db))| {

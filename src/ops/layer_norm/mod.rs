@@ -19,7 +19,7 @@ use candle_core::{D, Result, Tensor};
 use super::{Backend, accumulator, sum_rows};
 
 /// The gradients of a layer norm: dx [..., D], dw [D], db [D].
-pub struct Gradients {
+pub struct LayerNormGradients {
     pub dx: Tensor,
     pub dw: Tensor,
     pub db: Tensor,
@@ -34,7 +34,7 @@ pub fn forward(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 /// All gradients from dy [..., D] and the forward's input.
-pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64) -> Result<Gradients> {
+pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64) -> Result<LayerNormGradients> {
     match Backend::of(&[dy, x, w]) {
         Backend::Cpu => cpu::backward(dy, x, w, eps),
         _ => reference::backward(dy, x, w, eps),
@@ -61,7 +61,7 @@ pub mod reference {
             .to_dtype(x.dtype())
     }
 
-    pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64) -> Result<Gradients> {
+    pub fn backward(dy: &Tensor, x: &Tensor, w: &Tensor, eps: f64) -> Result<LayerNormGradients> {
         let d = x.dim(D::Minus1)?;
         let (hat, inv) = normalized(x, eps)?;
         let dy = dy.to_dtype(hat.dtype())?;
@@ -72,6 +72,6 @@ pub mod reference {
             (g.broadcast_sub(&mean(&g)?)? - along)?.broadcast_mul(&inv)?.to_dtype(x.dtype())?;
         let dw = sum_rows(&(&dy * &hat)?.reshape(((), d))?)?;
         let db = sum_rows(&dy.reshape(((), d))?)?;
-        Ok(Gradients { dx, dw, db })
+        Ok(LayerNormGradients { dx, dw, db })
     }
 }

@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{Linear, LoraPair};
+use super::{LinearView, LoraPair};
 use crate::ops::cpu::gemm::{self, Matrix};
 use crate::ops::cpu::view::{f32s, tensor};
 
@@ -12,7 +12,7 @@ fn rows<'a>(values: &'a [f32], shape: &Tensor) -> Result<Matrix<'a>> {
     Ok(Matrix::new(values, n, m, m))
 }
 
-pub fn forward(x: &Tensor, linear: Linear, residual: Option<&Tensor>) -> Result<Tensor> {
+pub fn forward(x: &Tensor, linear: LinearView, residual: Option<&Tensor>) -> Result<Tensor> {
     let (n, out) = (x.dim(0)?, linear.weight.dim(0)?);
     let xs = f32s(x)?;
     let x = rows(&xs, x)?;
@@ -41,7 +41,7 @@ pub fn forward(x: &Tensor, linear: Linear, residual: Option<&Tensor>) -> Result<
     tensor(y, (n, out))
 }
 
-pub fn input_gradient(parts: &[(&Tensor, Linear)]) -> Result<Tensor> {
+pub fn input_gradient(parts: &[(&Tensor, LinearView)]) -> Result<Tensor> {
     let mut dx = None;
     let mut shape = (0, 0);
     for (dy, linear) in parts {

@@ -1,4 +1,4 @@
-//! Linear module with an optional low-rank adapter (LoRA, Hu et al. 2021, eq. 3):
+//! A linear module with an optional low-rank adapter (LoRA, Hu et al. 2021, eq. 3):
 //!
 //! ```text
 //! y = x Wᵀ + b + s · (x Aᵀ) Bᵀ
@@ -43,7 +43,7 @@ pub enum UnmergedDelta {
 
 /// A linear module as the ops see it.
 #[derive(Clone, Copy)]
-pub struct Linear<'a> {
+pub struct LinearView<'a> {
     /// W [out, in], in its storage type.
     pub weight: &'a Tensor,
     pub bias: Option<&'a Tensor>,
@@ -53,7 +53,7 @@ pub struct Linear<'a> {
     pub unmerged: Option<&'a UnmergedDelta>,
 }
 
-impl<'a> Linear<'a> {
+impl<'a> LinearView<'a> {
     fn pairs(&self) -> impl Iterator<Item = &'a LoraPair> {
         let factors = match self.unmerged {
             Some(UnmergedDelta::Factors(pair)) => Some(pair),
@@ -72,7 +72,10 @@ impl<'a> Linear<'a> {
 }
 
 /// The backend for activations that pass `linears`.
-fn backend<'a>(activations: &[&'a Tensor], linears: impl Iterator<Item = Linear<'a>>) -> Backend {
+fn backend<'a>(
+    activations: &[&'a Tensor],
+    linears: impl Iterator<Item = LinearView<'a>>,
+) -> Backend {
     let (mut narrow, mut weights) = (activations.to_vec(), vec![]);
     for linear in linears {
         narrow.extend(linear.bias);
@@ -84,7 +87,7 @@ fn backend<'a>(activations: &[&'a Tensor], linears: impl Iterator<Item = Linear<
 }
 
 /// x [N, in] → y [N, out], plus `residual` [N, out] where given.
-pub fn forward(x: &Tensor, linear: Linear, residual: Option<&Tensor>) -> Result<Tensor> {
+pub fn forward(x: &Tensor, linear: LinearView, residual: Option<&Tensor>) -> Result<Tensor> {
     match backend(&[x, residual.unwrap_or(x)], [linear].into_iter()) {
         Backend::Cpu => cpu::forward(x, linear, residual),
         _ => reference::forward(x, linear, residual),
@@ -92,7 +95,7 @@ pub fn forward(x: &Tensor, linear: Linear, residual: Option<&Tensor>) -> Result<
 }
 
 /// dx [N, in]: the sum of what each (dy [N, out], linear) sends back to their common input.
-pub fn input_gradient(parts: &[(&Tensor, Linear)]) -> Result<Tensor> {
+pub fn input_gradient(parts: &[(&Tensor, LinearView)]) -> Result<Tensor> {
     let dys: Vec<&Tensor> = parts.iter().map(|(dy, _)| *dy).collect();
     match backend(&dys, parts.iter().map(|(_, linear)| *linear)) {
         Backend::Cpu => cpu::input_gradient(parts),
@@ -136,7 +139,7 @@ pub mod reference {
         dy.matmul(&weight.to_dtype(dy.dtype())?)
     }
 
-    pub fn forward(x: &Tensor, linear: Linear, residual: Option<&Tensor>) -> Result<Tensor> {
+    pub fn forward(x: &Tensor, linear: LinearView, residual: Option<&Tensor>) -> Result<Tensor> {
         let mut y = times_transposed(x, linear.weight)?;
         if let Some(bias) = linear.bias {
             y = y.broadcast_add(&bias.to_dtype(x.dtype())?)?;
@@ -154,7 +157,7 @@ pub mod reference {
         }
     }
 
-    pub fn input_gradient(parts: &[(&Tensor, Linear)]) -> Result<Tensor> {
+    pub fn input_gradient(parts: &[(&Tensor, LinearView)]) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
         for (dy, linear) in parts {
             let mut dx = times(dy, linear.weight)?;
