@@ -203,7 +203,7 @@ pub struct Booster {
     pub adapter: Adapter,
     /// Steps so far, and what they brought.
     pub trained: Trained,
-    /// Moments, once trained; a booster that is fitted again goes on with them.
+    /// With its state, once trained; a booster that is fitted again goes on with it.
     optimizer: Option<Optimizer>,
 }
 
@@ -309,7 +309,7 @@ impl Booster {
         }
     }
 
-    /// Takes over the moments of another one's optimiser, pruned as [`Optimizer::pruned`] says.
+    /// Takes over the state of another one's optimizer, pruned as [`Optimizer::pruned`] says.
     /// Errors (class usage): it was not trained, or trains tensors of other sizes.
     pub fn inherit(&mut self, other: &Self, keeps: impl FnMut() -> bool) -> Result<()> {
         self.same_sizes(other)?;
@@ -330,10 +330,11 @@ impl Booster {
         feed: &'a mut DataLoader,
         options: &'a FitOptions,
     ) -> Fit<'a> {
-        if self.optimizer.as_ref().is_some_and(|o| o.rule() != options.rule) {
+        let kind = options.optimizer;
+        if self.optimizer.as_ref().is_some_and(|o| o.kind() != kind) {
             self.optimizer = None;
         }
-        let optimizer = self.optimizer.get_or_insert_with(|| Optimizer::new(options.rule));
+        let optimizer = self.optimizer.get_or_insert_with(|| Optimizer::new(kind));
         Fit::new(model, &mut self.adapter, &mut self.trained, optimizer, feed, options)
     }
 }
@@ -382,7 +383,8 @@ mod tests {
     use crate::boost::dense::Parts;
     use crate::data::Example;
     use crate::model::testing;
-    use crate::train::Rule;
+    use crate::train::OptimizerKind;
+    use crate::train::optim::{AdamW, Sgd};
     use candle_core::DType;
 
     fn rows(init: Init, rank: usize, inner: usize) -> Vec<Vec<f64>> {
@@ -434,14 +436,15 @@ mod tests {
         let low_rank = Spec::new(&model, &[0, 2], &[], 2, 2.0, Init::Kaiming)?;
         let dense =
             DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
-        for rule in [
-            Rule::AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 },
-            Rule::Sgd { momentum: 0.5, weight_decay: 0.0 },
-        ] {
+        let optimizers: [OptimizerKind; 2] = [
+            AdamW { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1 }.into(),
+            Sgd { momentum: 0.5, weight_decay: 0.0 }.into(),
+        ];
+        for optimizer in optimizers {
             let options = |steps| FitOptions {
                 batch: 2,
                 clip: Some(1.0),
-                ..FitOptions::new(steps, rule, 0.05)
+                ..FitOptions::new(steps, optimizer, 0.05)
             };
             let fresh = || -> Result<[Booster; 2]> {
                 Ok([

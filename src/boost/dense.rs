@@ -79,7 +79,8 @@ mod tests {
     use crate::data::{Batch, DataLoader, Example};
     use crate::error;
     use crate::model::{Adapter, GradRequest, Tokens, testing};
-    use crate::train::{FitOptions, Rule};
+    use crate::train::optim::{AdamW, Sgd};
+    use crate::train::{FitOptions, OptimizerKind};
 
     fn targets(names: &[&str]) -> Vec<String> {
         names.iter().map(|t| t.to_string()).collect()
@@ -93,8 +94,8 @@ mod tests {
         vec![example(&[3, 1, 4, 1, 5]), example(&[9, 2, 6, 5])]
     }
 
-    fn options(rule: Rule, steps: usize) -> FitOptions {
-        FitOptions { batch: 2, ..FitOptions::new(steps, rule, 0.1) }
+    fn options(optimizer: impl Into<OptimizerKind>, steps: usize) -> FitOptions {
+        FitOptions { batch: 2, ..FitOptions::new(steps, optimizer, 0.1) }
     }
 
     fn fit(booster: &mut Booster, model: &Model, options: &FitOptions) -> Result<()> {
@@ -110,7 +111,7 @@ mod tests {
         model.params().map(|(id, t)| Ok((id.clone(), numbers(t)?))).collect()
     }
 
-    const SGD: Rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
+    const SGD: OptimizerKind = OptimizerKind::Sgd(Sgd { momentum: 0.0, weight_decay: 0.0 });
 
     #[test]
     fn exactly_what_is_asked_for_is_trained() -> Result<()> {
@@ -298,13 +299,14 @@ mod tests {
         let model = testing::model(&testing::config(), DType::F64)?;
         let spec = DenseSpec::new(&model, &[1], &targets(&["o_proj"]), Parts::default())?;
         let name = model.param("model.layers.1.self_attn.o_proj.weight").unwrap();
-        let trained = |rule, l2, steps| -> Result<Vec<f64>> {
+        let trained = |optimizer, l2, steps| -> Result<Vec<f64>> {
             let mut booster = Booster::dense(&model, &spec)?;
-            fit(&mut booster, &model, &FitOptions { l2, ..options(rule, steps) })?;
+            fit(&mut booster, &model, &FitOptions { l2, ..options(optimizer, steps) })?;
             numbers(&booster.adapter.full()[name])
         };
-        let adamw =
-            |weight_decay| Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay };
+        let adamw = |weight_decay| {
+            OptimizerKind::from(AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay })
+        };
         let base = all(&model)?.remove(name).unwrap_or_default();
         let (plain, decayed) = (trained(adamw(0.0), 0.0, 1)?, trained(adamw(0.5), 0.0, 1)?);
         for ((base, plain), decayed) in base.iter().zip(&plain).zip(&decayed) {

@@ -6,6 +6,7 @@ use std::io::{Write, stdout};
 use std::time::Duration;
 
 use anyhow::Result;
+use candle_core::DType;
 
 use super::args::PlanArgs;
 use super::check::{depends, examined};
@@ -14,7 +15,7 @@ use crate::host::{Event, Fit, Ledger, Opened};
 use crate::model::MergeMode;
 use crate::model::cost::{NetworkCost, Rates, Work};
 use crate::run::{grouped, resident_bytes};
-use crate::train::memory::{free_memory, step_bytes};
+use crate::train::memory::{free_memory, step_bytes, trained_bytes};
 
 /// How long the calibration may take.
 const CALIBRATION: Duration = Duration::from_millis(300);
@@ -153,10 +154,9 @@ impl Plan {
                         fit.gradient_checkpointing,
                     ) as f64
                         / MIB;
-                    // The numbers, their gradients and the optimiser's two moments; dense copies
-                    // are merged through a difference.
-                    factors =
-                        factors.max((fit.parameters as f64 * 16.0 + fit.dense as f64 * 4.0) / MIB);
+                    // Dense copies are merged through a difference.
+                    let trained = trained_bytes(fit.parameters as usize, DType::F32, fit.state);
+                    factors = factors.max((trained as f64 + fit.dense as f64 * 4.0) / MIB);
                     at(left, factors, bytes);
                     self.gradient_checkpointing |= fit.gradient_checkpointing;
                     let round =

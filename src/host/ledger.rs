@@ -47,6 +47,8 @@ pub struct Fit {
     pub parameters: u64,
     /// Dense weights among them.
     pub dense: usize,
+    /// Numbers that the optimizer keeps of each parameter.
+    pub state: usize,
     /// Down to which layer gradients go.
     pub lowest: usize,
     pub steps: usize,

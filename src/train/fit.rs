@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::memory::{GradientCheckpointing, check_room, gradient_bytes};
-use super::optimizer::{Optimizer, Rule};
+use super::optim::{Optimizer, OptimizerKind};
 use super::state::State;
 use crate::data::{Batch, DataLoader, DataLoaderState};
 use crate::error::Error;
@@ -24,7 +24,7 @@ pub struct FitOptions {
     pub batch: usize,
     /// Batches whose gradients make one step, weighted by their supervised tokens.
     pub accumulate: usize,
-    pub rule: Rule,
+    pub optimizer: OptimizerKind,
     /// The learning rate of every step; of steps beyond its end the last.
     pub lr: Vec<f64>,
     /// What the learning rate is multiplied by for B (LoRA+, arXiv 2402.12354: λ).
@@ -43,13 +43,13 @@ pub struct FitOptions {
 
 impl FitOptions {
     /// `steps` steps of one sequence at that rate, and nothing else asked for; no recomputing.
-    pub fn new(steps: usize, rule: Rule, lr: f64) -> Self {
+    pub fn new(steps: usize, optimizer: impl Into<OptimizerKind>, lr: f64) -> Self {
         let (active, gradient_checkpointing) = (vec![], GradientCheckpointing::Off);
         Self {
             steps,
             batch: 1,
             accumulate: 1,
-            rule,
+            optimizer: optimizer.into(),
             lr: vec![lr],
             clip: None,
             l2: 0.0,
@@ -258,7 +258,7 @@ impl<'a> Fit<'a> {
         moves
     }
 
-    /// Penalty, clipping and the optimiser's step; the norm before clipping of the gradient of all
+    /// Penalty, clipping and the optimizer's step; the norm before clipping of the gradient of all
     /// that moves.
     fn apply(&mut self, now: Adapter, sums: Gradients, lr: f64) -> Result<f64> {
         let mut gradients = sums.in_order(&now)?;

@@ -95,7 +95,13 @@ pub fn gradient_bytes(parameters: usize, factors: DType, accumulate: usize) -> u
     parameters * factors.size_in_bytes() * accumulate.min(2)
 }
 
-/// Bytes of a step beside weights, factors, their gradients and optimizer state: what blocks keep
+/// Bytes of so many trained numbers, with their gradients and the `state` numbers that an optimizer
+/// keeps of each.
+pub fn trained_bytes(parameters: usize, factors: DType, state: usize) -> usize {
+    parameters * factors.size_in_bytes() * (2 + state)
+}
+
+/// Bytes of a step beside [`trained_bytes`] and weights: what blocks keep
 /// from layer `lowest` up, one block at work, a chunk of logits.
 pub fn step_bytes(
     cost: &NetworkCost,

@@ -1,11 +1,11 @@
-//! Training a booster's factors: steps over batches, an optimiser, the memory it takes.
+//! Training a booster's factors: steps over batches, optimizers, the memory it takes.
 
 pub mod fit;
 pub mod memory;
-pub mod optimizer;
+pub mod optim;
 mod state;
 
 pub use fit::{Factor, Fit, FitOptions, StepRecord, Trained};
 pub use memory::GradientCheckpointing;
-pub use optimizer::{Optimizer, Rule};
+pub use optim::{Optimizer, OptimizerKind};
 pub use state::State;

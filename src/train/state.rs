@@ -1,12 +1,12 @@
-//! A booster in training, between two steps: its numbers and moments as named tensors, and what
-//! goes with them.
+//! A booster in training, between two steps: its numbers and the optimizer's state as named tensors,
+//! and what goes with them.
 
 use anyhow::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::fit::Trained;
-use super::optimizer::{Optimizer, Rule};
+use super::optim::{Optimizer, OptimizerKind};
 use crate::error::Error;
 use crate::model::Adapter;
 
@@ -15,9 +15,9 @@ use crate::model::Adapter;
 pub struct State {
     pub version: u32,
     pub trained: Trained,
-    /// The optimiser's rule, the most steps that a tensor took, and moments a tensor; `None` before
-    /// the first fit.
-    pub optimizer: Option<(Rule, u32, usize)>,
+    /// The optimizer, the most steps that a tensor took, and how many tensors are kept of each;
+    /// `None` before the first fit.
+    pub optimizer: Option<(OptimizerKind, u32, usize)>,
     /// Steps that each tensor took, where they are not all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<u32>,
@@ -25,26 +25,29 @@ pub struct State {
 
 const VERSION: u32 = 1;
 
-/// Names of the `number`-th trained tensor and of its moments.
+/// Names of the `number`-th trained tensor and, as parts from 1, of what the optimizer keeps of it.
 fn name(number: usize, part: usize) -> String {
-    format!("{number:04}.{}", ["number", "first", "second"].get(part).unwrap_or(&"more"))
+    match ["number", "first", "second"].get(part) {
+        Some(name) => format!("{number:04}.{name}"),
+        None => format!("{number:04}.{part}"),
+    }
 }
 
 impl State {
     /// All that is needed to go on: the numbers of [`Adapter::tensors`] in their order, each
-    /// followed by its moments.
+    /// followed by what the optimizer keeps of it.
     pub fn of(
         adapter: &Adapter,
         trained: Trained,
         optimizer: Option<&Optimizer>,
     ) -> Result<(Self, Vec<(String, Tensor)>)> {
-        let (steps, moments) = optimizer.map(Optimizer::state).transpose()?.unwrap_or_default();
-        let each = moments.first().map_or(0, Vec::len);
+        let (steps, kept) = optimizer.map(Optimizer::state).transpose()?.unwrap_or_default();
+        let each = kept.first().map_or(0, Vec::len);
         let mut tensors = vec![];
         for (number, tensor) in adapter.tensors().into_iter().enumerate() {
             tensors.push((name(number, 0), tensor.clone()));
-            for (part, moment) in moments.get(number).into_iter().flatten().enumerate() {
-                tensors.push((name(number, part + 1), moment.clone()));
+            for (part, kept) in kept.get(number).into_iter().flatten().enumerate() {
+                tensors.push((name(number, part + 1), kept.clone()));
             }
         }
         let most = steps.iter().copied().max().unwrap_or(0);
@@ -53,14 +56,14 @@ impl State {
             Self {
                 version: VERSION,
                 trained,
-                optimizer: optimizer.map(|o| (o.rule(), most, each)),
+                optimizer: optimizer.map(|o| (o.kind(), most, each)),
                 steps: apart,
             },
             tensors,
         ))
     }
 
-    /// Gives `adapter` its numbers back and makes the optimiser; `load` gives a tensor by name.
+    /// Gives `adapter` its numbers back and makes the optimizer; `load` gives a tensor by name.
     /// Errors (class data): a later version, tensors of other shapes.
     pub fn restore(
         &self,
@@ -87,10 +90,10 @@ impl State {
             }
         }
         let adapter = adapter.with_tensors(numbers);
-        let Some((rule, steps, each)) = self.optimizer else { return Ok((adapter, None)) };
-        // Before its first step an optimiser has no moments.
+        let Some((kind, steps, each)) = self.optimizer else { return Ok((adapter, None)) };
+        // Before its first step an optimizer keeps nothing.
         let held = if each == 0 { 0 } else { count };
-        let moments = (0..held)
+        let kept = (0..held)
             .map(|i| (1..=each).map(|part| load(&name(i, part))).collect())
             .collect::<Result<_>>()?;
         let steps = match self.steps.len() {
@@ -102,7 +105,7 @@ impl State {
                 );
             }
         };
-        let optimizer = Optimizer::resumed(rule, steps, moments, &adapter.tensors())?;
+        let optimizer = Optimizer::resumed(kind, steps, kept, &adapter.tensors())?;
         Ok((adapter, Some(optimizer)))
     }
 }

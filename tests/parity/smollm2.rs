@@ -14,7 +14,8 @@ use xgbrun::model::load::{Loaded, load};
 use xgbrun::model::{Adapter, GradRequest, Model, Tokens};
 use xgbrun::ops::linear::LoraPair;
 use xgbrun::source::{self, Grants};
-use xgbrun::train::{FitOptions, GradientCheckpointing, Rule};
+use xgbrun::train::optim::AdamW;
+use xgbrun::train::{FitOptions, GradientCheckpointing};
 
 fn open(path: &std::path::Path, dtype: DType) -> Result<Loaded> {
     let name = path.to_str().context("a path that is no text")?;
@@ -150,7 +151,7 @@ fn reference_examples(reference: &Value) -> Vec<Example> {
 
 /// The reference's three full-batch steps.
 fn reference_options(reference: &Value, batch: usize) -> FitOptions {
-    let rule = Rule::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
+    let rule = AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
     FitOptions {
         batch,
         gradient_checkpointing: GradientCheckpointing::Off,

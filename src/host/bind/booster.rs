@@ -25,7 +25,7 @@ use crate::host::options::{FromOption, Mismatch};
 use crate::memory::Apart;
 use crate::model;
 use crate::run::{Ensemble, Point, PointTiming};
-use crate::train::memory::step_bytes;
+use crate::train::memory::{step_bytes, trained_bytes};
 use crate::train::{FitOptions, GradientCheckpointing, StepRecord};
 
 /// A booster; copies are the same.
@@ -244,8 +244,8 @@ pub(super) mod natives {
     /// `mean_loss`, `steps`, `tokens`, `gain` (the loss of the model without the booster on the
     /// last step's batch, less `last_loss`; () after a single step).
     ///
-    /// Options: `steps` (κ), `optimizer` (`adamw(…)` or `sgd(…)`), `batch` (sequences a step, 8),
-    /// `accumulate` (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of
+    /// Options: `steps` (κ), `optimizer` (`adamw(…)` or another of them), `batch` (sequences a step,
+    /// 8), `accumulate` (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of
     /// ½ λ (‖A‖² + ‖B‖²), paper Eq. 7, or of ½ λ ‖W' − W‖² of a dense booster; 0), `recompute`
     /// ("off", "on", "auto": form activations again to save memory; auto); of low rank `lr_ratio`
     /// (the learning rate of B over that of A, LoRA+; 1), `freeze` (the factor that stays as it is,
@@ -331,9 +331,9 @@ fn train(
             let (mut started, mut kept_at) = (Instant::now(), Instant::now());
             let lowest = booster.adapter.lowest().unwrap_or(open.network.layers());
             host.expect(open.index, &open.network, 0);
-            // Numbers, gradients, two moments.
+            let state = options.optimizer.info().state.len();
             let held =
-                4 * booster.adapter.parameters() * open.network.factor_dtype().size_in_bytes();
+                trained_bytes(booster.adapter.parameters(), open.network.factor_dtype(), state);
             let fitted = set.with_feed(host, &open.tokenizer, |feed| {
                 // From here on the journal tells of the fit, even if it fails.
                 worded(host, &mut open.wording, set)?;

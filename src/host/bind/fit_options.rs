@@ -8,7 +8,7 @@ use super::optimizer::{Optimizer, Rate};
 use crate::boost::{self, BoosterKind};
 use crate::error::Error;
 use crate::host::options::Options;
-use crate::train::{Factor, FitOptions, GradientCheckpointing, Rule};
+use crate::train::{Factor, FitOptions, GradientCheckpointing};
 
 /// Sequences of a step, all of which are laid out before it begins.
 pub(super) const MOST_SEQUENCES: usize = 1 << 16;
@@ -33,7 +33,7 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
     )?;
     let steps: usize = o.take("steps")?;
     o.check("steps", (1..=1_000_000_000).contains(&steps), "from 1 to 1000000000", steps)?;
-    let optimizer: Optimizer = o.take("optimizer")?;
+    let Optimizer { kind, lr } = o.take("optimizer")?;
     let batch: usize = o.take_or("batch", 8)?;
     o.check("batch", (1..=MOST_SEQUENCES).contains(&batch), "from 1 to 65536", batch)?;
     let accumulate: usize = o.take_or("accumulate", 1)?;
@@ -58,12 +58,6 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
             format!("{name:?}"),
         )?;
         return Err(Error::usage("unknown `gradient_checkpointing`"));
-    };
-    let (rule, lr) = match optimizer {
-        Optimizer::AdamW { lr, beta1, beta2, eps, weight_decay } => {
-            (Rule::AdamW { beta1, beta2, eps, weight_decay }, lr)
-        }
-        Optimizer::Sgd { lr, momentum, weight_decay } => (Rule::Sgd { momentum, weight_decay }, lr),
     };
     let lr_ratio: f64 = o.take_or("lr_ratio", 1.0)?;
     o.check("lr_ratio", lr_ratio > 0.0, "above 0", lr_ratio)?;
@@ -99,7 +93,7 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
         steps,
         batch,
         accumulate,
-        rule,
+        optimizer: kind,
         lr,
         clip,
         l2,

@@ -46,7 +46,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<ensemble::Snapshot>(TYPES[6]);
     for module in [
         exported_module!(sampler::natives),
-        exported_module!(optimizer::natives),
+        optimizer::natives(),
         exported_module!(params::natives),
         exported_module!(model::natives),
         exported_module!(ensemble::natives),

@@ -1,18 +1,20 @@
-//! `adamw` and `sgd`: how a booster's factors are stepped.
+//! `adamw`, `sgd` and the other optimizers: how a booster's factors are stepped. Each line of the
+//! registry in [`optim`](crate::train::optim) is a function of scripts.
 
-use rhai::plugin::*;
-use rhai::{Dynamic, Map};
+use rhai::{Dynamic, FuncRegistration, Map, Module};
 use serde_json::{Value, json};
 
 use super::{Answer, refuse, told_list};
 use crate::error::Error;
 use crate::host::options::{FromOption, Mismatch, Options};
+use crate::train::OptimizerKind;
+use crate::train::optim::{OPTIMIZERS, OptimizerInfo, Setting};
 
-/// An optimiser and its settings.
+/// An optimizer and its settings.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Optimizer {
-    AdamW { lr: Rate, beta1: f64, beta2: f64, eps: f64, weight_decay: f64 },
-    Sgd { lr: Rate, momentum: f64, weight_decay: f64 },
+pub struct Optimizer {
+    pub(super) kind: OptimizerKind,
+    pub(super) lr: Rate,
 }
 
 /// A learning rate: one for all steps, or one for each.
@@ -25,18 +27,12 @@ pub enum Rate {
 impl Optimizer {
     /// As the journal tells it from others.
     pub fn told(&self) -> Value {
-        let rate = |lr: &Rate| match lr {
+        let lr = match &self.lr {
             Rate::Constant(lr) => json!(lr),
             Rate::PerStep(rates) => told_list(rates.iter().map(|lr| json!(lr)).collect()),
         };
-        match self {
-            Self::AdamW { lr, beta1, beta2, eps, weight_decay } => {
-                json!({ "rule": "adamw", "lr": rate(lr), "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay })
-            }
-            Self::Sgd { lr, momentum, weight_decay } => {
-                json!({ "rule": "sgd", "lr": rate(lr), "momentum": momentum, "weight_decay": weight_decay })
-            }
-        }
+        let head = [("rule".to_owned(), json!(self.kind.info().name)), ("lr".to_owned(), lr)];
+        Value::Object(head.into_iter().chain(self.kind.options()).collect())
     }
 }
 
@@ -53,64 +49,74 @@ impl FromOption for Rate {
 }
 
 impl FromOption for Optimizer {
-    const WHAT: &'static str = "`adamw(…)` or `sgd(…)`";
+    const WHAT: &'static str = "an optimizer, such as `adamw(…)`";
 
     fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
         value.clone().try_cast().ok_or_else(|| Mismatch::new::<Self>(value, key))
     }
 }
 
-#[export_module]
-pub(super) mod natives {
-    /// AdamW (Loshchilov and Hutter, arXiv 1711.05101): decay is multiplied by the learning rate,
-    /// as in PyTorch. Options: `lr` (a number, or one a step), `beta1` (0.9), `beta2` (0.999),
-    /// `eps` (1e-8), `weight_decay` (0, the norm for low-rank fine-tuning, unlike PyTorch's 0.01).
-    ///
-    /// # Example
-    /// ```rhai
-    /// let o = adamw(#{ lr: 1e-3 });
-    /// ```
-    #[rhai_fn(return_raw)]
-    pub fn adamw(options: Map) -> Answer<Optimizer> {
-        read_adamw(options).map_err(refuse)
+/// A function for each line of the registry.
+pub(super) fn natives() -> Module {
+    let mut module = Module::new();
+    for info in OPTIMIZERS {
+        let make = |options: Map| -> Answer<Optimizer> { read(info, options).map_err(refuse) };
+        FuncRegistration::new(info.name)
+            .in_global_namespace()
+            .with_params_info(["options: Map", "Answer<Optimizer>"])
+            .with_comments(reference(info).lines().map(|line| format!("/// {line}")))
+            .set_into_module(&mut module, make);
     }
-
-    /// Stochastic gradient descent, as PyTorch's. Options: `lr` (a number, or one a step),
-    /// `momentum` (0), `weight_decay` (0).
-    ///
-    /// # Example
-    /// ```rhai
-    /// let o = sgd(#{ lr: 0.1, momentum: 0.9 });
-    /// ```
-    #[rhai_fn(return_raw)]
-    pub fn sgd(options: Map) -> Answer<Optimizer> {
-        read_sgd(options).map_err(refuse)
-    }
+    module
 }
 
-fn read_adamw(options: Map) -> Result<Optimizer, Error> {
-    let mut o = Options::new("adamw", options, &["lr", "beta1", "beta2", "eps", "weight_decay"])?;
+/// What the reference says of an optimizer, in Markdown.
+fn reference(info: &OptimizerInfo) -> String {
+    let OptimizerInfo { name, about, example, options, state, .. } = info;
+    let options: String =
+        options.iter().map(|(key, setting)| format!(", `{key}` ({setting})")).collect();
+    let state = state.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+    format!(
+        "{about}\n\n\
+         Options: `lr` (a number, or one a step){options}.\n\
+         It keeps {state} of each number that it trains.\n\n\
+         # Example\n\
+         ```rhai\n\
+         let o = {name}(#{{ {example} }});\n\
+         ```"
+    )
+}
+
+fn read(info: &'static OptimizerInfo, options: Map) -> Result<Optimizer, Error> {
+    let keys: Vec<&str> =
+        std::iter::once("lr").chain(info.options.iter().map(|(key, _)| *key)).collect();
+    let mut o = Options::new(info.name, options, &keys)?;
     let lr = rate(&mut o)?;
-    let (beta1, beta2) = (fraction(&mut o, "beta1", 0.9)?, fraction(&mut o, "beta2", 0.999)?);
-    let eps: f64 = o.take_or("eps", 1e-8)?;
-    o.check("eps", eps > 0.0, "above 0", eps)?;
-    let weight_decay = decay(&mut o)?;
-    Ok(Optimizer::AdamW { lr, beta1, beta2, eps, weight_decay })
+    let values = info
+        .options
+        .iter()
+        .map(|(key, setting)| Ok((key.to_string(), value(&mut o, key, *setting)?)));
+    let kind = (info.build)(values.collect::<Result<_, Error>>()?)
+        .map_err(|e| Error::usage(format!("`{}`: {e}", info.name)))?;
+    Ok(Optimizer { kind, lr })
 }
 
-fn read_sgd(options: Map) -> Result<Optimizer, Error> {
-    let mut o = Options::new("sgd", options, &["lr", "momentum", "weight_decay"])?;
-    Ok(Optimizer::Sgd {
-        lr: rate(&mut o)?,
-        momentum: fraction(&mut o, "momentum", 0.0)?,
-        weight_decay: decay(&mut o)?,
-    })
-}
-
-fn decay(o: &mut Options) -> Result<f64, Error> {
-    let value: f64 = o.take_or("weight_decay", 0.0)?;
-    o.check("weight_decay", value >= 0.0, "0 or more", value)?;
-    Ok(value)
+/// What an option is set to, or its default.
+fn value(o: &mut Options, key: &str, setting: Setting) -> Result<Value, Error> {
+    let (default, holds, what): (f64, fn(f64) -> bool, _) = match setting {
+        Setting::Fraction(x) => (x, |x| (0.0..1.0).contains(&x), "at least 0 and below 1"),
+        Setting::Positive(x) => (x, |x| x > 0.0, "above 0"),
+        Setting::NonNegative(x) => (x, |x| x >= 0.0, "0 or more"),
+        Setting::Flag(on) => return Ok(o.take_or(key, on)?.into()),
+        Setting::Count(n) => {
+            let n: usize = o.take_or(key, n)?;
+            o.check(key, (1..=99).contains(&n), "from 1 to 99", n)?;
+            return Ok(n.into());
+        }
+    };
+    let value: f64 = o.take_or(key, default)?;
+    o.check(key, holds(value), what, value)?;
+    Ok(value.into())
 }
 
 fn rate(o: &mut Options) -> Result<Rate, Error> {
@@ -125,10 +131,4 @@ fn rate(o: &mut Options) -> Result<Rate, Error> {
         }
     }
     Ok(lr)
-}
-
-fn fraction(o: &mut Options, key: &str, default: f64) -> Result<f64, Error> {
-    let value = o.take_or(key, default)?;
-    o.check(key, (0.0..1.0).contains(&value), "at least 0 and below 1", value)?;
-    Ok(value)
 }

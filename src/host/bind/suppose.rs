@@ -72,6 +72,7 @@ pub(super) fn fitted(
         layers: booster.layers(),
         parameters: booster.moved(options.freeze),
         dense,
+        state: options.optimizer.info().state.len(),
         lowest,
         steps: options.steps,
         batches,
