@@ -113,6 +113,8 @@ pub(super) fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<()
              tensors",
         ));
     }
+    let info = options.optimizer.info();
+    info.parameters.check(info.name, &booster.adapter)?;
     let layers = booster.layers();
     for (step, active) in options.active.iter().enumerate() {
         if active.is_empty() {

@@ -5,6 +5,7 @@
 
 mod adamw;
 mod optimizer;
+mod parameters;
 mod sgd;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 
 pub use adamw::AdamW;
 pub use optimizer::Optimizer;
+pub use parameters::Parameters;
 pub use sgd::Sgd;
 
 /// How an optimizer moves one parameter. Its fields are its options; the learning rate comes with
@@ -33,6 +35,8 @@ pub trait UpdateRule: Copy + Sync + DeserializeOwned + Into<OptimizerKind> {
     const OPTIONS: &'static [(&'static str, Setting)];
     /// Tensors that it keeps of a parameter, of its shape and 0 at first, as PyTorch names them.
     const STATE: &'static [&'static str];
+    /// What it can step; a fit of anything else is refused.
+    const PARAMETERS: Parameters = Parameters::All;
     /// [`UpdateRule::step`] in place, over any part of the numbers of a parameter; gives its bits.
     const FUSED: Option<Fused<Self>> = None;
 
@@ -87,6 +91,7 @@ pub struct OptimizerInfo {
     pub options: &'static [(&'static str, Setting)],
     /// Names of the tensors that it keeps of each parameter.
     pub state: &'static [&'static str],
+    pub parameters: Parameters,
     /// Whether it has a pass over f32 on the CPU.
     fused: bool,
     /// Makes it from all of its options.
@@ -101,6 +106,7 @@ impl OptimizerInfo {
             example: R::EXAMPLE,
             options: R::OPTIONS,
             state: R::STATE,
+            parameters: R::PARAMETERS,
             fused: R::FUSED.is_some(),
             build: |options| serde_json::from_value::<R>(Value::Object(options)).map(Into::into),
         }
