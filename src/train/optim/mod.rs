@@ -1,6 +1,6 @@
 //! Optimizers, a file each: options, state, and how a step moves a parameter.
 //!
-//! A new one is a file with an [`UpdateRule`] and a line in [`optimizers!`]. Its function in
+//! A new one is a file with an [`UpdateRule`], its `mod`, and a line in [`optimizers!`]. Its function in
 //! scripts, the reference, checkpoints and memory formulas follow from these.
 
 mod adamw;
@@ -17,10 +17,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use adamw::AdamW;
 pub use optimizer::Optimizer;
 pub use parameters::Parameters;
-pub use sgd::Sgd;
 
 /// How an optimizer moves one parameter. Its fields are its options; the learning rate comes with
 /// every step.
@@ -114,7 +112,9 @@ impl OptimizerInfo {
 }
 
 macro_rules! optimizers {
-    ($($rule:ident,)+) => {
+    ($($module:ident::$rule:ident,)+) => {
+        $(pub use $module::$rule;)+
+
         /// Which optimizer, with its options.
         #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -167,8 +167,8 @@ macro_rules! optimizers {
 }
 
 optimizers! {
-    AdamW,
-    Sgd,
+    adamw::AdamW,
+    sgd::Sgd,
 }
 
 /// The parts of a state, which are as many as the rule has names for.
