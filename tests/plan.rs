@@ -183,6 +183,35 @@ fn a_run_that_goes_on_counts_what_came_before() -> Result<()> {
     Ok(())
 }
 
+/// Numbers, gradients, and what each optimizer keeps; dense copies are merged through a difference.
+#[test]
+fn an_optimizer_that_keeps_less_is_planned_smaller() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let recipe = r#"
+let p = params(#{ optimizer: "" });
+let model = model::load("builtin:micro");
+let task = data::load("builtin:microworld/piqa");
+let booster = model.booster(#{ kind: "dense", layers: model.layers });
+let optimizers = #{ adamw: adamw(#{ lr: 0 }), lion: lion(#{ lr: 0 }), sgd: sgd(#{ lr: 0 }) };
+booster.fit(task.train, #{ steps: 1, batch: 1, optimizer: optimizers[p.optimizer] });
+"#;
+    std::fs::write(home.path().join("r.rhai"), recipe)?;
+    let planned = |optimizer: &str| -> Result<f64> {
+        let parameter = format!("optimizer={optimizer}");
+        let (code, told, said) = xgbrun(home.path(), &["plan", "r.rhai", "-p", &parameter])?;
+        ensure!(code == Some(0), "{said}");
+        let part = told.split_once("booster and optimizer ").context("no such part")?.1;
+        Ok(part.split_whitespace().next().context("a number")?.parse()?)
+    };
+    let adamw = planned("adamw")?;
+    for (optimizer, tensors) in [("lion", 4.0), ("sgd", 4.0)] {
+        let found = planned(optimizer)?;
+        // Both are shown in whole MiB.
+        ensure!((found - adamw * tensors / 5.0).abs() <= 1.0, "{optimizer}: {found} of {adamw}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_plan_that_does_not_fit_says_what_to_lower() -> Result<()> {
     let home = tempfile::tempdir()?;

@@ -146,3 +146,12 @@ for round in 0..3 {
 model.truncate(2);
 print(model.digest());
 "#;
+
+/// Optimizers that no recipe above has.
+pub const OPTIMIZERS: &str = r#"
+let b = model.booster(#{ layers: [0, 2], rank: 2 });
+b.fit(task.train, #{ steps: 3, optimizer: lion(#{ lr: 0.003, weight_decay: 0.1 }) });
+model.merge(b);
+print(model.digest());
+model.save("model");
+"#;

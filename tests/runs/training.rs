@@ -39,6 +39,10 @@ fn every_option_changes_what_happens_but_not_the_first_loss() {
         ("sgd", "batch: 4, optimizer: sgd(#{ lr: 1.0 })"),
         ("momentum", "batch: 4, optimizer: sgd(#{ lr: 1.0, momentum: 0.9 })"),
         ("sgd-decay", "batch: 4, optimizer: sgd(#{ lr: 1.0, weight_decay: 0.1 })"),
+        ("lion", "batch: 4, optimizer: lion(#{ lr: 0.01 })"),
+        ("lion-beta1", "batch: 4, optimizer: lion(#{ lr: 0.01, beta1: 0.5 })"),
+        ("lion-beta2", "batch: 4, optimizer: lion(#{ lr: 0.01, beta2: 0.5 })"),
+        ("lion-decay", "batch: 4, optimizer: lion(#{ lr: 0.01, weight_decay: 1.0 })"),
         ("sgd-clip", "batch: 4, clip: 0.01, optimizer: sgd(#{ lr: 1.0 })"),
     ] {
         let found = losses(&home, name, options);

@@ -4,6 +4,7 @@
 //! scripts, the reference, checkpoints and memory formulas follow from these.
 
 mod adamw;
+mod lion;
 mod optimizer;
 mod parameters;
 mod sgd;
@@ -169,6 +170,7 @@ macro_rules! optimizers {
 optimizers! {
     adamw::AdamW,
     sgd::Sgd,
+    lion::Lion,
 }
 
 /// The parts of a state, which are as many as the rule has names for.
