@@ -1,7 +1,7 @@
 //! Optimizers, a file each: options, state, and how a step moves a parameter.
 //!
-//! A new one is a file with an [`UpdateRule`], its `mod`, and a line in [`optimizers!`]. Its function in
-//! scripts, the reference, checkpoints and memory formulas follow from these.
+//! A new one is a file with an [`UpdateRule`], its `mod`, and a line in `optimizers!`. Its function
+//! in scripts, the reference, checkpoints and memory formulas follow from these.
 
 mod adamw;
 mod lion;
