@@ -152,6 +152,9 @@ pub const OPTIMIZERS: &str = r#"
 let b = model.booster(#{ layers: [0, 2], rank: 2 });
 b.fit(task.train, #{ steps: 3, optimizer: lion(#{ lr: 0.003, weight_decay: 0.1 }) });
 model.merge(b);
+let d = model.booster(#{ kind: "dense", layers: [1] });
+d.fit(task.train, #{ steps: 3, optimizer: muon(#{ lr: 0.003, weight_decay: 0.1 }) });
+model.merge(d);
 print(model.digest());
 model.save("model");
 "#;

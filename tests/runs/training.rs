@@ -59,6 +59,32 @@ fn every_option_changes_what_happens_but_not_the_first_loss() {
 }
 
 #[test]
+fn muon_trains_matrices_by_its_options() {
+    let home = Home::new();
+    let mut all: Vec<(&str, Vec<f64>)> = vec![];
+    for (name, options) in [
+        ("base", "lr: 0.01"),
+        ("momentum", "lr: 0.01, momentum: 0.5"),
+        ("plain", "lr: 0.01, nesterov: false"),
+        ("steps", "lr: 0.01, ns_steps: 1"),
+        ("decay", "lr: 0.01, weight_decay: 1.0"),
+    ] {
+        let body = format!(
+            "let b = model.booster(#{{ kind: \"dense\", layers: [0, 2] }}); \
+             b.fit(task.train, #{{ steps: 6, batch: 4, optimizer: muon(#{{ {options} }}) }});"
+        );
+        let found = home.recipe(&body, name, &["-p", "data=text"]).good().losses();
+        for (other, theirs) in &all {
+            assert_eq!(found[0], theirs[0], "{name}: the first loss is before any step");
+            assert!(apart(&found, theirs) > 1e-5, "{name} does as {other}");
+        }
+        all.push((name, found));
+    }
+    let base = &all[0].1;
+    assert!(base[5] < base[0], "{base:?}");
+}
+
+#[test]
 fn two_batches_of_four_are_one_of_eight() {
     let home = Home::new();
     let one = losses(&home, "one", "batch: 8, optimizer: sgd(#{ lr: 1.0 })");

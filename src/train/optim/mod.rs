@@ -5,6 +5,7 @@
 
 mod adamw;
 mod lion;
+mod muon;
 mod optimizer;
 mod parameters;
 mod sgd;
@@ -171,6 +172,7 @@ optimizers! {
     adamw::AdamW,
     sgd::Sgd,
     lion::Lion,
+    muon::Muon,
 }
 
 /// The parts of a state, which are as many as the rule has names for.

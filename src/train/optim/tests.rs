@@ -43,7 +43,7 @@ fn matrix(columns: usize, seed: usize, dtype: DType) -> Result<Tensor> {
     Tensor::from_vec(values, (3, columns), &Device::Cpu)?.to_dtype(dtype)
 }
 
-fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
     tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
 }
 
