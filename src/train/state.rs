@@ -1,5 +1,5 @@
-//! A booster in training, between two steps: its numbers and the optimizer's state as named tensors,
-//! and what goes with them.
+//! A booster in training, between two steps: its numbers and the optimizer's state as named
+//! tensors, and what goes with them.
 
 use anyhow::Result;
 use candle_core::Tensor;

@@ -152,14 +152,26 @@ macro_rules! optimizers {
             }
 
             /// As [`UpdateRule::step`].
-            fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: Step) -> Result<Tensor> {
+            fn step(
+                &self,
+                p: &Tensor,
+                g: &Tensor,
+                state: &mut [Tensor],
+                at: Step,
+            ) -> Result<Tensor> {
                 match self {
                     $(Self::$rule(rule) => rule.step(p, g, state, at),)+
                 }
             }
 
             /// As [`UpdateRule::FUSED`], over whole parameters.
-            fn fused(&self, p: &Tensor, g: &Tensor, state: &mut [Vec<f32>], at: Step) -> Result<()> {
+            fn fused(
+                &self,
+                p: &Tensor,
+                g: &Tensor,
+                state: &mut [Vec<f32>],
+                at: Step,
+            ) -> Result<()> {
                 match self {
                     $(Self::$rule(rule) => optimizer::in_place(rule, p, g, state, at),)+
                 }
