@@ -82,7 +82,8 @@ mod tests {
         let pair = LoraPair { a: zeros(&[1, 2])?, b: zeros(&[2, 1])?, scale: 1.0 };
         assert_eq!(
             said(&Adapter::new(BTreeMap::from([((3, Role::Up), pair)]))).unwrap(),
-            "`muon` steps whole weight matrices, not factors of low rank, as on `up_proj` of layer 3"
+            "`muon` steps whole weight matrices, not factors of low rank, as on `up_proj` of \
+             layer 3"
         );
         Ok(())
     }
