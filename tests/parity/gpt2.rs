@@ -15,7 +15,8 @@ use xgbrun::model::gguf_save::{self, Storage};
 use xgbrun::model::load::{Loaded, load};
 use xgbrun::model::{Adapter, GradRequest, Gradients, Model, ParamId, Tokens, save};
 use xgbrun::source::{self, Grants, ModelFiles};
-use xgbrun::train::{FitOptions, Rule};
+use xgbrun::train::optim::Sgd;
+use xgbrun::train::{FitOptions, OptimizerKind};
 
 use crate::common;
 
@@ -108,8 +109,8 @@ fn trained(model: &mut Model, ids: &[u32], adapter: &Adapter) -> Result<()> {
     let examples = std::sync::Arc::new(vec![example]);
     let mut feed = DataLoader::pooled(0, "data", vec![examples])?;
     let mut booster = Booster::from_adapter(adapter.clone());
-    let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
-    let options = FitOptions::new(3, rule, 1e-2);
+    let sgd = OptimizerKind::Sgd(Sgd { momentum: 0.0, weight_decay: 0.0 });
+    let options = FitOptions::new(3, sgd, 1e-2);
     let steps = booster.fit(model, &mut feed, &options).collect::<Result<Vec<_>>>()?;
     ensure!(steps[2].loss < steps[0].loss, "{} after {}", steps[2].loss, steps[0].loss);
     let before = logits(model, ids, &booster.adapter)?;

@@ -4,7 +4,8 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::{OptimizerKind, Step, UpdateRule};
-use crate::ops::cpu::simd::{f32s, fast, update};
+use crate::ops::Backend;
+use crate::ops::cpu::view::{f32s, update};
 
 /// What is kept of one parameter.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ enum ParameterState {
 impl ParameterState {
     fn new(kind: OptimizerKind, parameter: &Tensor) -> Result<Self> {
         let info = kind.info();
-        if info.fused && fast(&[parameter]) {
+        if info.fused && Backend::of(&[parameter]) == Backend::Cpu {
             return Ok(Self::Numbers(vec![vec![0.0; parameter.elem_count()]; info.state.len()]));
         }
         Ok(Self::Tensors(info.state.iter().map(|_| parameter.zeros_like()).collect::<Result<_>>()?))

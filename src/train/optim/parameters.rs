@@ -1,9 +1,7 @@
 //! Which tensors an optimizer can step.
 
-use candle_core::Tensor;
-
 use crate::error::Error;
-use crate::model::{Adapter, names};
+use crate::model::{Adapter, ParamKind};
 
 /// The parameters that a rule is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,20 +17,19 @@ impl Parameters {
         if self == Self::All {
             return Ok(());
         }
-        if let Some((layer, role)) = adapter.pairs().keys().next() {
+        if let Some(linear) = adapter.pairs().keys().next() {
             return Err(Error::usage(format!(
-                "`{rule}` steps whole weight matrices, not factors of low rank, as on `{role}` of \
-                 layer {layer}"
+                "`{rule}` steps whole weight matrices, not factors of low rank, as on `{}` of \
+                 layer {}",
+                linear.target, linear.layer
             ))
             .hint("make the booster with `kind: \"dense\"`, or take `adamw`"));
         }
-        let fits =
-            |name: &str, tensor: &Tensor| names::layer_of(name).is_some() && tensor.rank() == 2;
-        match adapter.dense().iter().find(|(name, tensor)| !fits(name, tensor)) {
+        match adapter.full().keys().find(|id| !matches!(id.kind, ParamKind::Weight(_))) {
             None => Ok(()),
-            Some((name, tensor)) => Err(Error::usage(format!(
-                "`{rule}` steps matrices inside layers only, not `{name}` of shape {:?}",
-                tensor.dims()
+            Some(id) => Err(Error::usage(format!(
+                "`{rule}` steps matrices inside layers only, not `{id}` of shape {:?}",
+                id.shape
             ))
             .hint(
                 "leave `norms`, `embedding` and `head` out, name `targets` without biases, or \
@@ -44,46 +41,40 @@ impl Parameters {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use candle_core::{DType, Device, Result};
+    use anyhow::Result;
+    use candle_core::DType;
 
     use super::*;
-    use crate::model::Role;
-    use crate::ops::linear::LoraPair;
+    use crate::model::{ParamId, testing};
 
     #[test]
     fn what_cannot_be_stepped_is_named() -> Result<()> {
-        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+        let model = testing::model(&testing::with(|c| c.qkv_bias = true), DType::F32)?;
         let said = |adapter: &Adapter| {
             assert!(Parameters::All.check("adamw", adapter).is_ok());
             Parameters::HiddenMatrices.check("muon", adapter).err().map(|e| e.message)
         };
-        let dense = |name: &str, shape: &[usize]| -> Result<Option<String>> {
-            let mut tensors = BTreeMap::from([(name.to_owned(), zeros(shape)?)]);
-            let matrix = names::in_layer(2, "mlp.up_proj.weight");
-            tensors.insert(matrix, zeros(&[4, 2])?);
-            Ok(said(&Adapter::replacing(tensors)))
+        let full = |name: &str| -> Result<Option<String>> {
+            let ids = [name, "model.layers.2.mlp.up_proj.weight"];
+            let ids = ids.map(|name| model.param(name).unwrap().clone());
+            let tensor = |id: &ParamId| (id.clone(), model.tensor(id).unwrap().clone());
+            Ok(said(&Adapter::of_full(ids.iter().map(tensor).collect())))
         };
-        assert_eq!(dense("model.layers.1.self_attn.q_proj.weight", &[2, 2])?, None);
+        assert_eq!(full("model.layers.1.self_attn.q_proj.weight")?, None);
         for (name, shape) in [
-            ("model.layers.1.self_attn.q_proj.bias", &[2][..]),
-            ("model.layers.1.input_layernorm.weight", &[2]),
-            (names::EMBEDDING, &[9, 2]),
-            (names::HEAD, &[9, 2]),
+            ("model.layers.1.self_attn.q_proj.bias", &[16][..]),
+            ("model.layers.1.input_layernorm.weight", &[12]),
+            ("model.embed_tokens.weight", &[13, 12]),
+            ("lm_head.weight", &[13, 12]),
         ] {
-            assert_eq!(
-                dense(name, shape)?.unwrap(),
-                format!(
-                    "`muon` steps matrices inside layers only, not `{name}` of shape {shape:?}"
-                )
+            let want = format!(
+                "`muon` steps matrices inside layers only, not `{name}` of shape {shape:?}"
             );
+            assert_eq!(full(name)?.unwrap(), want);
         }
-        let pair = LoraPair { a: zeros(&[1, 2])?, b: zeros(&[2, 1])?, scale: 1.0 };
         assert_eq!(
-            said(&Adapter::new(BTreeMap::from([((3, Role::Up), pair)]))).unwrap(),
-            "`muon` steps whole weight matrices, not factors of low rank, as on `up_proj` of \
-             layer 3"
+            said(&testing::adapter(&model, &[2], false)?).unwrap(),
+            "`muon` steps whole weight matrices, not factors of low rank, as on `q_proj` of layer 2"
         );
         Ok(())
     }
