@@ -125,9 +125,9 @@ pub fn clip(text: &str) -> String {
     }
 }
 
-/// The name in `known` nearest to `word`, where it is near enough to be a slip (at most a third of
-/// its letters differ; a transposition counts once). Of equals, one in which letters were merely
-/// left out comes first.
+/// The name in `known` nearest to `word` by edit distance (optimal string alignment), where it is
+/// near enough to be a slip (at most a third of its letters differ; a transposition counts once).
+/// Of equals, one in which letters were merely left out comes first.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Longer ones are no slips of the pen.
     const LONGEST: usize = 64;
@@ -138,7 +138,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let near = known
         .into_iter()
         .filter(|k| k.len() <= 4 * LONGEST)
-        .map(|k| (distance(word, k), k))
+        .map(|k| (strsim::osa_distance(word, k), k))
         .filter(|(d, _)| *d <= limit);
     near.min_by_key(|(d, k)| (*d, !has_in_order(k, word))).map(|(_, k)| k)
 }
@@ -147,28 +147,6 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 fn has_in_order(name: &str, word: &str) -> bool {
     let mut letters = name.chars();
     word.chars().all(|letter| letters.any(|l| l == letter))
-}
-
-/// Edit distance with adjacent transpositions (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    rows[0] = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            let change = usize::from(a[i - 1] != b[j - 1]);
-            let mut best =
-                (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + change);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
