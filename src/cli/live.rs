@@ -3,12 +3,13 @@
 
 use std::env::var;
 use std::io::stderr;
-use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use terminal_size::{Height, Width, terminal_size_of};
+
 use super::heatmap::{HeatMap, Paint};
-use super::terminal::{answers, asks, complain, size};
+use super::terminal::{answers, asks, complain};
 use crate::host::{Console, Progress, Step};
 use crate::run::{Evaluation, Merge};
 
@@ -121,7 +122,8 @@ impl Live {
             return;
         }
         state.drawn = Some(now);
-        let (columns, rows) = size(stderr().as_raw_fd()).unwrap_or((80, 24));
+        let (columns, rows) = terminal_size_of(stderr())
+            .map_or((80, 24), |(Width(columns), Height(rows))| (columns.into(), rows.into()));
         let mut lines = state.map.lines(columns, rows, self.paint, self.now());
         lines.extend(state.progress.as_ref().map(|p| bar(p, columns)));
         complain(&state.block.draw(above, &lines, columns));

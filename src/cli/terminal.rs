@@ -1,9 +1,11 @@
 //! How a run looks while it goes on: live on a terminal, a plain line now and then elsewhere.
 
-use std::io::{IsTerminal, Write, stderr, stdin};
+use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use terminal_size::{Width, terminal_size_of};
 
 use super::interrupt::INTERRUPTED;
 use super::live::Live;
@@ -60,16 +62,7 @@ pub fn asks(question: &str) -> bool {
 /// Columns to write to on standard output: those of the terminal, up to 110, or 100 where it is
 /// none.
 pub fn stdout_width() -> usize {
-    size(libc::STDOUT_FILENO).map_or(100, |(columns, _)| columns.min(110))
-}
-
-/// Columns and rows of the terminal behind a file descriptor.
-pub fn size(fd: libc::c_int) -> Option<(usize, usize)> {
-    // SAFETY: all-zero bytes are a valid `winsize`.
-    let mut size: libc::winsize = unsafe { std::mem::zeroed() };
-    // SAFETY: `size` is valid for writes of one `winsize`, which is what this request writes.
-    let answered = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) } == 0;
-    (answered && size.ws_col > 0).then_some((size.ws_col.into(), size.ws_row.into()))
+    terminal_size_of(stdout()).map_or(100, |(Width(columns), _)| usize::from(columns).min(110))
 }
 
 /// Says what a person should know of the files of `name`.
