@@ -1,43 +1,47 @@
 //! Ctrl-C: the first asks the run to stop at the next safe point, a second ends the process at
-//! once, by the signal itself (which a shell shows as 130).
+//! once, by the signal itself (which a shell shows as 130). SIGTERM counts as Ctrl-C.
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-/// Set by the first interrupt.
+use anyhow::Result;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
+
+/// Set by the first interrupt, once a person at a terminal was told of it.
 pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether somebody sees what the handler says.
-static SEEN: AtomicBool = AtomicBool::new(false);
+/// Set by the first interrupt within the signal handler: the next one kills.
+static ARMED: AtomicBool = AtomicBool::new(false);
 
 /// Over the terminal's own `^C`, and with no line end: what is drawn next, or said at the end, goes
 /// over it.
 const SAID: &[u8] = b"\rstopping after this step; once more stops at once ";
 
-extern "C" fn on_signal(signal: libc::c_int) {
-    INTERRUPTED.store(true, Ordering::Relaxed);
-    if SEEN.load(Ordering::Relaxed) {
-        // SAFETY: `write` may be called within a handler (POSIX, async-signal-safe), and `SAID` is
-        // valid for reads of its length.
-        unsafe { libc::write(libc::STDERR_FILENO, SAID.as_ptr().cast(), SAID.len()) };
-    }
-    // SAFETY: `signal` may be called within a handler (POSIX, async-signal-safe), and the default
-    // action is a valid handler for the signal that was just received.
-    unsafe { libc::signal(signal, libc::SIG_DFL) };
-}
-
 /// Takes over SIGINT and SIGTERM.
-pub fn install() {
-    SEEN.store(stderr().is_terminal(), Ordering::Relaxed);
-    let handler = on_signal as extern "C" fn(libc::c_int);
-    for signal in [libc::SIGINT, libc::SIGTERM] {
-        // SAFETY: the handler has the signature that `signal` expects and touches nothing but
-        // atomics and standard error.
-        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+pub fn install() -> Result<()> {
+    let handled = [SIGINT, SIGTERM];
+    for signal in handled {
+        // Actions run in the order in which they are registered.
+        flag::register_conditional_default(signal, &ARMED)?;
+        flag::register(signal, &ARMED)?;
     }
+    let mut signals = Signals::new(handled)?;
+    let listen = move || {
+        if signals.forever().next().is_some() {
+            if stderr().is_terminal() {
+                let _ = stderr().write_all(SAID);
+            }
+            INTERRUPTED.store(true, Ordering::Relaxed);
+        }
+    };
+    thread::Builder::new().name("interrupts".to_owned()).spawn(listen)?;
+    Ok(())
 }
 
-/// What puts a line in the place of what the handler said.
+/// What puts a line in the place of what was said at the interrupt.
 pub fn over() -> &'static str {
-    if SEEN.load(Ordering::Relaxed) { "\r\x1b[K" } else { "" }
+    if stderr().is_terminal() { "\r\x1b[K" } else { "" }
 }

@@ -31,9 +31,9 @@ use crate::host::Report;
 /// Does what the command line asks for.
 pub fn main() -> Result<()> {
     let invocation = verbs::parse(std::env::args_os())?;
-    interrupt::install();
-    quiet_panics();
     device::keep_freed_memory();
+    interrupt::install()?;
+    quiet_panics();
     match invocation {
         Invocation::Run(args) => run::run(args),
         Invocation::Resume(args) => resume::run(&args),
