@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use time::OffsetDateTime;
 
 use crate::{bail_usage, error::Error};
 
@@ -75,8 +75,7 @@ impl Folder {
             .chars()
             .map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' })
             .collect();
-        let stamp =
-            utc_stamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()));
+        let stamp = utc_stamp(OffsetDateTime::now_utc());
         for attempt in 1..1000 {
             let suffix = if attempt == 1 { String::new() } else { format!("-{attempt}") };
             let path = parent.join(format!("{name}-{stamp}{suffix}"));
@@ -222,19 +221,11 @@ fn is_plain(c: char) -> bool {
     c.is_alphanumeric() || "-_.".contains(c)
 }
 
-/// Seconds since 1970 as `20261124T142600Z` (civil date from days, after H. Hinnant's `chrono`
-/// algorithms).
-fn utc_stamp(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+/// A moment in UTC as `20261124T142600Z`.
+fn utc_stamp(at: OffsetDateTime) -> String {
+    let (year, month, day) = at.to_calendar_date();
+    let (hour, minute, second) = at.to_hms();
+    format!("{year:04}{:02}{day:02}T{hour:02}{minute:02}{second:02}Z", u8::from(month))
 }
 
 #[cfg(test)]
@@ -243,10 +234,11 @@ mod tests {
 
     #[test]
     fn stamps_are_civil_dates() {
-        assert_eq!(utc_stamp(0), "19700101T000000Z");
-        assert_eq!(utc_stamp(951_782_399), "20000228T235959Z");
-        assert_eq!(utc_stamp(951_782_400), "20000229T000000Z");
-        assert_eq!(utc_stamp(1_795_530_360), "20261124T142600Z");
+        let stamp = |seconds| utc_stamp(OffsetDateTime::from_unix_timestamp(seconds).unwrap());
+        assert_eq!(stamp(0), "19700101T000000Z");
+        assert_eq!(stamp(951_782_399), "20000228T235959Z");
+        assert_eq!(stamp(951_782_400), "20000229T000000Z");
+        assert_eq!(stamp(1_795_530_360), "20261124T142600Z");
     }
 
     #[test]

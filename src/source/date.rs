@@ -1,50 +1,24 @@
 //! A day of the calendar, for chat templates that write one (`strftime_now`).
 
 use anyhow::Result;
+use time::Month;
 
 use crate::error::Error;
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] =
-    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
-
 /// A day, at midnight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Date {
-    year: u32,
-    month: u32,
-    day: u32,
-}
+pub struct Date(time::Date);
 
 impl Date {
     /// A day as `YYYY-MM-DD`. Errors (class usage): another text, or a day that no calendar has.
     pub fn parse(text: &str) -> Result<Self> {
-        let digits = |part: &str, count: usize| {
-            part.parse()
-                .ok()
-                .filter(|_| part.len() == count && part.bytes().all(|b| b.is_ascii_digit()))
-        };
         let mut parts = text.split('-');
-        let mut next = |count| parts.next().and_then(|part| digits(part, count));
-        let date = (next(4), next(2), next(2));
-        if let ((Some(year), Some(month), Some(day)), None) = (date, parts.next()) {
-            let date = Self { year, month, day };
-            if (1..=12).contains(&month) && day >= 1 && day <= date.days_of(month) {
-                return Ok(date);
-            }
+        let date = (digits(parts.next(), 4), digits(parts.next(), 2), digits(parts.next(), 2));
+        if let ((Some(year), Some(month), Some(day)), None) = (date, parts.next())
+            && let Ok(month) = Month::try_from(month as u8)
+            && let Ok(date) = time::Date::from_calendar_date(year.into(), month, day as u8)
+        {
+            return Ok(Self(date));
         }
         Err(Error::usage(format!("`{text}` is no date"))
             .hint("a date is YYYY-MM-DD, as 2026-01-31")
@@ -82,30 +56,31 @@ impl Date {
     }
 
     fn directive(self, directive: char) -> Option<String> {
-        let Self { year, month, day } = self;
-        let (name, weekday) = (MONTHS[month as usize - 1], DAYS[self.weekday()]);
-        let of_year = (1..month).map(|month| self.days_of(month)).sum::<u32>() + day;
+        let Self(date) = self;
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+        let (name, weekday) = (date.month().to_string(), date.weekday());
+        let weekday_name = weekday.to_string();
         Some(match directive {
             'Y' => format!("{year:04}"),
             'y' => format!("{:02}", year % 100),
             'm' => format!("{month:02}"),
             'd' => format!("{day:02}"),
             'e' => format!("{day:>2}"),
-            'j' => format!("{of_year:03}"),
-            'B' => name.to_owned(),
+            'j' => format!("{:03}", date.ordinal()),
+            'B' => name,
             'b' | 'h' => name[..3].to_owned(),
-            'A' => weekday.to_owned(),
-            'a' => weekday[..3].to_owned(),
+            'A' => weekday_name,
+            'a' => weekday_name[..3].to_owned(),
             'F' => format!("{year:04}-{month:02}-{day:02}"),
             'D' | 'x' => format!("{month:02}/{day:02}/{:02}", year % 100),
-            'w' => ((self.weekday() + 1) % 7).to_string(),
-            'u' => (self.weekday() + 1).to_string(),
+            'w' => weekday.number_days_from_sunday().to_string(),
+            'u' => weekday.number_from_monday().to_string(),
             'H' | 'M' | 'S' => "00".to_owned(),
             'I' => "12".to_owned(),
             'p' => "AM".to_owned(),
             'T' | 'X' => "00:00:00".to_owned(),
             'R' => "00:00".to_owned(),
-            'c' => format!("{} {} {day:>2} 00:00:00 {year:04}", &weekday[..3], &name[..3]),
+            'c' => format!("{} {} {day:>2} 00:00:00 {year:04}", &weekday_name[..3], &name[..3]),
             'f' => "000000".to_owned(),
             'z' | 'Z' => String::new(),
             'n' => "\n".to_owned(),
@@ -114,35 +89,12 @@ impl Date {
             _ => return None,
         })
     }
+}
 
-    fn days_of(self, month: u32) -> u32 {
-        let leap = self.year.is_multiple_of(4)
-            && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
-        match month {
-            2 if leap => 29,
-            2 => 28,
-            4 | 6 | 9 | 11 => 30,
-            _ => 31,
-        }
-    }
-
-    /// Days since a Monday, by Zeller's congruence.
-    fn weekday(self) -> usize {
-        // Year 0 has a year before it here.
-        let (year, month) = if self.month < 3 {
-            (self.year + 399, self.month + 12)
-        } else {
-            (self.year + 400, self.month)
-        };
-        let (of_century, century) = (year % 100, year / 100);
-        let saturday = self.day
-            + 13 * (month + 1) / 5
-            + of_century
-            + of_century / 4
-            + century / 4
-            + 5 * century;
-        ((saturday + 5) % 7) as usize
-    }
+/// A number of exactly so many digits.
+fn digits(part: Option<&str>, count: usize) -> Option<u16> {
+    let part = part.filter(|p| p.len() == count && p.bytes().all(|b| b.is_ascii_digit()))?;
+    part.parse().ok()
 }
 
 #[cfg(test)]
