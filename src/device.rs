@@ -55,8 +55,9 @@ pub fn set_threads(threads: Option<usize>) -> anyhow::Result<usize> {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
     let threads = rayon::current_num_threads();
     // candle asks for the number at every product, and counts the machine's cores in /proc where
-    // the variable is not there. SAFETY: Rust's readers of the environment wait for each other, and
-    // no C code that is linked in reads it meanwhile.
+    // the variable is not there.
+    // SAFETY: Rust's readers of the environment wait for each other, and no C code that is linked
+    // in reads it meanwhile.
     unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
     Ok(threads)
 }

@@ -6,10 +6,15 @@
 //! Letters used for shapes everywhere: N tokens, S supervised rows, D width, F feed-forward width,
 //! H query heads, G key-value heads, E head width, R rank, V vocabulary, L layers.
 
-pub mod device;
+#![cfg_attr(not(test), deny(clippy::expect_used, clippy::unwrap_used))]
+
 pub mod error;
-pub mod memory;
 pub mod seed;
+pub mod sys;
+
+pub mod device;
+pub mod io;
+pub mod memory;
 
 pub mod builtin;
 

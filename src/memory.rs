@@ -7,6 +7,8 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicIsize, Ordering};
 
+use crate::sys;
+
 /// The system's allocator, counting.
 pub struct Counting;
 
@@ -76,11 +78,7 @@ impl<T> Drop for Apart<T> {
 /// Bytes that were freed and that the process still holds, to be used again; 0 where the system
 /// does not say.
 pub fn retained() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let mut pages = text.split_whitespace().skip(1).map(|n| n.parse::<isize>().unwrap_or(0));
-    let own = pages.next().unwrap_or(0) - pages.next().unwrap_or(0);
-    // Linux's pages, but for few machines.
-    (own * 4096 - live()).max(0) as usize
+    sys::anonymous_bytes().map_or(0, |own| (own as isize - live()).max(0) as usize)
 }
 
 fn count(bytes: isize) {

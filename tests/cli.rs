@@ -352,10 +352,9 @@ fn at_terminal(body: &str, arguments: &[&str], typed: &str) -> (Option<i32>, Str
     use std::ptr::null_mut;
     let (mut ours, mut theirs) = (0, 0);
     // SAFETY: two valid places for file descriptors; the other arguments may be null.
-    assert_eq!(
-        unsafe { libc::openpty(&mut ours, &mut theirs, null_mut(), null_mut(), null_mut()) },
-        0
-    );
+    let opened =
+        unsafe { libc::openpty(&mut ours, &mut theirs, null_mut(), null_mut(), null_mut()) };
+    assert_eq!(opened, 0);
     // SAFETY: both were just opened and belong to nobody else.
     let (mut ours, theirs) = unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
     let home = tempfile::tempdir().unwrap();

@@ -10,8 +10,8 @@ use candle_core::{DType, Device, Tensor};
 use xgbrun::model::load::load;
 use xgbrun::model::{Adapter, GradRequest, LinearId, Tokens};
 use xgbrun::ops::linear::LoraPair;
-use xgbrun::run::peak_rss_mib;
 use xgbrun::source::{self, Grants};
+use xgbrun::sys::peak_rss_mib;
 use xgbrun::train::memory::step_bytes;
 
 #[test]

@@ -22,6 +22,7 @@ use crate::eval::{Encoded, Protocol, average};
 use crate::host::{Console, Guard, Limits, Progress, Watched};
 use crate::model::{self, Adapter};
 use crate::source::{self, DataFiles, Date, Grants, Tokenizer};
+use crate::sys;
 use crate::{bail_data, bail_usage};
 
 /// Tokens of a sequence, where nobody says: what `data::load` takes in recipes.
@@ -94,7 +95,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             "seconds": seconds,
             "load_seconds": load_seconds,
             "tokens_per_second": tokens as f64 / seconds,
-            "peak_rss_mib": crate::run::peak_rss_mib(),
+            "peak_rss_mib": sys::peak_rss_mib(),
         },
     });
     let text = if args.json { format!("{answer}\n") } else { readable(&answer, &metrics) };

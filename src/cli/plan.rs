@@ -14,8 +14,9 @@ use crate::error::{Class, Error};
 use crate::host::{Event, Fit, Ledger, Opened};
 use crate::model::MergeMode;
 use crate::model::cost::{NetworkCost, Rates, Work};
-use crate::run::{grouped, resident_bytes};
-use crate::train::memory::{free_memory, step_bytes, trained_bytes};
+use crate::run::grouped;
+use crate::sys::{free_bytes, resident_bytes};
+use crate::train::memory::{step_bytes, trained_bytes};
 
 /// How long the calibration may take.
 const CALIBRATION: Duration = Duration::from_millis(300);
@@ -48,7 +49,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
     }
     writeln!(stdout(), "{}", lines.join("\n"))?;
     let available =
-        args.memory.map_or_else(|| free_memory().map(|b| b as f64 / MIB), |mib| Some(mib as f64));
+        args.memory.map_or_else(|| free_bytes().map(|b| b as f64 / MIB), |mib| Some(mib as f64));
     match available {
         Some(available) if plan.peak() > available => Err(plan.too_large(available).into()),
         _ => Ok(()),

@@ -20,9 +20,10 @@ use super::tape::{Next, Tape};
 use crate::error::{Class, Error};
 use crate::model::Model;
 use crate::run::journal::{Asked, Call, Outcome, Record, Timing};
-use crate::run::{Begun, Left, Manifest, Run, Summary, Threshold, digest, resident_bytes};
+use crate::run::{Begun, Left, Manifest, Run, Summary, Threshold, digest};
 use crate::seed::Stream;
 use crate::source::{self, Grants, Name, Places};
+use crate::sys;
 
 /// What the command line decided.
 #[derive(Clone, Debug)]
@@ -262,7 +263,7 @@ impl Host {
     pub(super) fn expect(&self, index: usize, network: &Model, bytes: usize) {
         let left = self.merges_left(index, network);
         let mut expected = lock(&self.expected);
-        expected.held.get_or_insert_with(|| resident_bytes().saturating_sub(left));
+        expected.held.get_or_insert_with(|| sys::resident_bytes().saturating_sub(left));
         expected.most = expected.most.max(left + bytes);
     }
 

@@ -5,7 +5,7 @@
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
@@ -13,6 +13,7 @@ use candle_core::{DType, Device, Tensor};
 use super::arch::{Architecture, GgufTensor};
 use super::{Model, ends, gguf};
 use crate::bail_usage;
+use crate::io::atomic;
 use crate::source::Tokenizer;
 
 /// How numbers are stored.
@@ -81,19 +82,16 @@ pub fn save(
         let factors = Tensor::from_vec(factors, count, &Device::Cpu)?;
         tensors.push(("rope_freqs.weight".into(), QTensor::quantize(&factors, GgmlDType::F32)?));
     }
-    let partial = path.with_extension("partial");
-    let write = || -> Result<()> {
-        let mut file = BufWriter::new(std::fs::File::create(&partial)?);
+    atomic::file(path, |partial| {
+        let mut file = BufWriter::new(std::fs::File::create(partial)?);
         let entries: Vec<(&str, &Value)> =
             entries.iter().map(|(key, value)| (key.as_str(), value)).collect();
         let tensors: Vec<(&str, &QTensor)> =
             tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         gguf_file::write(&mut file, &entries, &tensors)?;
         file.flush()?;
-        file.get_ref().sync_all()?;
-        Ok(std::fs::rename(&partial, path)?)
-    };
-    write().with_context(|| format!("cannot write `{}`", path.display()))
+        Ok(file.get_ref().sync_all()?)
+    })
 }
 
 /// The end tokens beside the tokenizer's own. Errors (class usage): more than GGUF has keys for.

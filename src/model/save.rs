@@ -11,11 +11,12 @@ use sha2::{Digest, Sha256};
 
 use super::load::Extras;
 use super::{Model, ParamId};
+use crate::io::atomic;
 use crate::ops::cpu::view::View;
 use crate::ops::linear::UnmergedDelta;
 use crate::source::Tokenizer;
 
-/// Writes `tensors` as a safetensors file, through a temporary file beside it.
+/// Writes `tensors` as a safetensors file, whole or not at all.
 pub fn write_safetensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     // transformers wants to know which framework wrote the file.
     write(path, tensors, ("format", "pt")).map(|_| ())
@@ -44,30 +45,24 @@ fn write(
     tensors: &[(String, Tensor)],
     (key, value): (&str, &str),
 ) -> Result<Option<Vec<u8>>> {
-    let partial = path.with_extension("partial");
     let cpu: Vec<(&str, Tensor)> = tensors
         .iter()
         .map(|(name, t)| Ok((name.as_str(), t.to_device(&candle_core::Device::Cpu)?.contiguous()?)))
         .collect::<Result<_>>()?;
     let metadata = Some([(key.to_string(), value.to_string())].into());
     let bytes: usize = cpu.iter().map(|(_, t)| t.elem_count() * t.dtype().size_in_bytes()).sum();
-    let write = || {
-        let mut whole = None;
+    atomic::file(path, |partial| {
         if bytes <= SMALL {
             let bytes = safetensors::serialize(cpu, metadata)?;
-            std::fs::write(&partial, &bytes)?;
-            whole = Some(bytes);
-        } else {
-            // It is written through a file that nobody else may read, and this one is to be as
-            // others are.
-            let permissions = std::fs::File::create(&partial)?.metadata()?.permissions();
-            safetensors::serialize_to_file(cpu, metadata, &partial)?;
-            std::fs::set_permissions(&partial, permissions)?;
+            std::fs::write(partial, &bytes)?;
+            return Ok(Some(bytes));
         }
-        std::fs::rename(&partial, path)?;
-        anyhow::Ok(whole)
-    };
-    write().with_context(|| format!("cannot write `{}`", path.display()))
+        // It puts a file in the place that nobody else may read.
+        let permissions = std::fs::metadata(partial)?.permissions();
+        safetensors::serialize_to_file(cpu, metadata, partial)?;
+        std::fs::set_permissions(partial, permissions)?;
+        Ok(None)
+    })
 }
 
 /// Bytes of weights in a file, beyond which there are several: transformers' default.
@@ -191,27 +186,8 @@ fn update<T: Copy, const N: usize>(hash: &mut Sha256, values: &[T], bytes: impl 
     }
 }
 
-/// Makes `folder` with what `write` puts into it: whole, or not at all.
-///
-/// Errors: the folder exists already, or the disk refuses.
-pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    if folder.exists() {
-        crate::bail_usage!("cannot save to `{}`: it exists already", folder.display());
-    }
-    let mut name = folder.file_name().unwrap_or_default().to_os_string();
-    name.push(".partial");
-    let partial = folder.with_file_name(name);
-    // What an earlier process left half done.
-    let _ = std::fs::remove_dir_all(&partial);
-    std::fs::create_dir_all(&partial)
-        .with_context(|| format!("cannot create `{}`", partial.display()))?;
-    write(&partial).inspect_err(|_| drop(std::fs::remove_dir_all(&partial)))?;
-    std::fs::rename(&partial, folder)
-        .with_context(|| format!("cannot create `{}`", folder.display()))
-}
-
 /// Writes `folder`: config.json, weights in files of at most `shard` bytes, the tokenizer, what
-/// came along, and `more` files by name. Errors as [`write_folder`].
+/// came along, and `more` files by name. Errors as [`atomic::folder`].
 pub fn save(
     model: &Model,
     tokenizer: &Tokenizer,
@@ -232,7 +208,7 @@ pub fn save(
     for key in if present.is_empty() { vec!["torch_dtype"] } else { present } {
         config[key] = json!(dtype);
     }
-    write_folder(folder, |folder| {
+    atomic::folder(folder, |folder| {
         std::fs::write(folder.join("config.json"), format!("{config:#}\n"))
             .context("cannot write `config.json`")?;
         write_weights(folder, model.stored()?, shard)?;

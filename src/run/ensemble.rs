@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::folder::write_soon;
 use crate::error::Error;
+use crate::io::atomic;
 use crate::{bail_data, bail_usage};
 
 /// The list's name, beside the boosters.
@@ -92,7 +92,7 @@ impl Ensemble {
         let mut text =
             serde_json::to_string_pretty(&File { version: VERSION, members: self.0.clone() })?;
         text.push('\n');
-        write_soon(&folder.join(NAME), text.as_bytes())
+        atomic::write_soon(&folder.join(NAME), text.as_bytes())
     }
 
     /// Files and weights, in order.

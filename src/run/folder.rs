@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
+use crate::io::atomic;
 use crate::{bail_usage, error::Error};
 
 /// Names at the top of the folder that the run itself writes; a recipe cannot save under them.
@@ -117,7 +118,7 @@ impl Folder {
         if self.dry {
             return Ok(());
         }
-        write_whole(&self.path.join(name), bytes)
+        atomic::write(&self.path.join(name), bytes)
     }
 
     /// Keeps the text of the module that the recipe imports as `path`, a plain relative name.
@@ -129,7 +130,7 @@ impl Folder {
         let folder = path.parent().unwrap_or(&self.path);
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
-        write_whole(&path, text.as_bytes())
+        atomic::write(&path, text.as_bytes())
     }
 
     /// The folder of the boosters that are merged into the run's model `model`, made where it is
@@ -188,33 +189,6 @@ impl Folder {
 /// The name of the file of a booster, by how many were kept before it.
 pub fn booster_name(number: usize) -> String {
     format!("{number:04}.safetensors")
-}
-
-/// Writes a file so that it is there whole or not at all.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    put(path, bytes, true)
-}
-
-/// As [`write_whole`], where a power cut may take it: what is written again from the journal, which
-/// does wait for the disk.
-pub(super) fn write_soon(path: &Path, bytes: &[u8]) -> Result<()> {
-    put(path, bytes, false)
-}
-
-fn put(path: &Path, bytes: &[u8], wait: bool) -> Result<()> {
-    let name = path
-        .file_name()
-        .with_context(|| format!("cannot write `{}`: it names no file", path.display()))?;
-    let temporary = path.with_file_name(format!(".{}.tmp", name.to_string_lossy()));
-    let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        if wait {
-            file.sync_all()?;
-        }
-        fs::rename(&temporary, path)
-    };
-    write().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 fn is_plain(c: char) -> bool {

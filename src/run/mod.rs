@@ -21,7 +21,7 @@ pub use kept::Kept;
 pub use manifest::{Begun, CREATED, Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use resume::Left;
-pub use summary::{Summary, SummaryTiming, peak_rss_mib, resident_bytes};
+pub use summary::{Summary, SummaryTiming};
 pub use threshold::{Outcome, Threshold};
 pub use wording::{duration, grouped};
 
@@ -31,6 +31,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::io::atomic::PARTIAL;
+use crate::sys;
 use journal::Record;
 
 /// An open run: its folder and what has been recorded so far.
@@ -352,7 +354,7 @@ impl Run {
                 seconds,
                 tokens_per_second: (training.seconds > 0.0)
                     .then(|| training.tokens as f64 / training.seconds),
-                peak_rss_mib: peak_rss_mib(),
+                peak_rss_mib: sys::peak_rss_mib(),
                 predicted_peak_mib: training.predicted_peak_mib,
                 keeping_seconds: training.keeping_seconds,
             },
@@ -384,7 +386,7 @@ fn remove_halves(folder: &Path, depth: usize) {
             && ["boosters", "model-"].iter().any(|own| name.starts_with(own))
         {
             remove_halves(&path, depth - 1);
-        } else if path.is_file() && (name.starts_with('.') || name.ends_with(".partial")) {
+        } else if path.is_file() && (name.starts_with('.') || name.ends_with(PARTIAL)) {
             // What stays takes space, no more.
             let _ = std::fs::remove_file(path);
         }

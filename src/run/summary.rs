@@ -56,45 +56,9 @@ impl Summary {
     }
 }
 
-/// The memory that this process holds now, in bytes; 0 where the system does not say.
-pub fn resident_bytes() -> usize {
-    status_kib("VmRSS:").map_or(0, |kib| kib * 1024)
-}
-
-/// A line of Linux's `/proc/self/status`, in KiB.
-fn status_kib(name: &str) -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    text.lines().find(|line| line.starts_with(name))?.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// The most memory this process held at once, in MiB.
-pub fn peak_rss_mib() -> f64 {
-    // What `getrusage` says begins with the memory of the process that started this one, such as
-    // cargo.
-    if let Some(kib) = status_kib("VmHWM:") {
-        return kib as f64 / 1024.0;
-    }
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: `usage` is valid for writes of one `rusage`, and all-zero bytes are a valid `rusage`,
-    // so it is initialised whether or not the call succeeds.
-    let usage = unsafe {
-        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
-        usage.assume_init()
-    };
-    // Linux counts KiB, macOS bytes.
-    let unit = if cfg!(target_os = "macos") { 1.0 } else { 1024.0 };
-    usage.ru_maxrss as f64 * unit / (1024.0 * 1024.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn peak_memory_is_plausible() {
-        let peak = peak_rss_mib();
-        assert!(peak > 1.0 && peak < 1e6, "{peak}");
-    }
 
     #[test]
     fn time_and_memory_are_under_timing() {

@@ -9,6 +9,7 @@ use crate::model::Model;
 use crate::model::cost::NetworkCost;
 use crate::model::nn::block::BlockCost;
 use crate::ops::cross_entropy;
+use crate::sys;
 
 /// Whether blocks' activations are kept for backward or formed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,14 +128,7 @@ pub fn step_bytes(
 
 /// Free memory where it can be asked for: the CPU's on Linux.
 fn free_bytes(model: &Model) -> Option<usize> {
-    if model.device().is_cpu() { free_memory() } else { None }
-}
-
-/// Bytes of memory that programs can still have; `None` where the system does not say.
-pub fn free_memory() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|l| l.starts_with("MemAvailable:"))?;
-    line.split_whitespace().nth(1)?.parse::<usize>().ok()?.checked_mul(1024)
+    if model.device().is_cpu() { sys::free_bytes() } else { None }
 }
 
 #[cfg(test)]
@@ -147,7 +141,7 @@ mod tests {
     fn a_step_that_has_no_room_is_refused() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F32)?;
         check_room(&model, 100, 50, 0, false, 1000)?;
-        if free_memory().is_some() {
+        if sys::free_bytes().is_some() {
             let error = check_room(&model, 1 << 40, 1 << 40, 0, true, 0).unwrap_err();
             assert_eq!(class_of(&error), Class::Run);
             assert!(

@@ -43,9 +43,11 @@ fn wait(what: &str, mut ready: impl FnMut() -> bool) {
 }
 
 pub fn interrupt(child: &Child) {
+    let id = child.id().try_into().unwrap();
     // SAFETY: `kill` touches no memory; the process is a child that has not been waited for, so its
     // id is its own.
-    assert_eq!(unsafe { libc::kill(child.id().try_into().unwrap(), libc::SIGINT) }, 0);
+    let sent = unsafe { libc::kill(id, libc::SIGINT) };
+    assert_eq!(sent, 0);
 }
 
 /// Exit code and what was said.

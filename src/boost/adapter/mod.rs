@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use super::booster::{Booster, BoosterKind};
 use crate::bail_data;
 use crate::error::Error;
+use crate::io::atomic;
 use crate::model::{LinearId, Model, save};
 use crate::ops::linear::LoraPair;
 use crate::source::{Safetensors, TensorSource};
@@ -234,7 +235,7 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
         "alpha_pattern": alphas,
         "inference_mode": true,
     });
-    save::write_folder(folder, |folder| {
+    atomic::folder(folder, |folder| {
         std::fs::write(folder.join(CONFIG), format!("{config:#}\n"))
             .with_context(|| format!("cannot write `{CONFIG}`"))?;
         save::write_safetensors(&folder.join("adapter_model.safetensors"), &tensors)

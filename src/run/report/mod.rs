@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Folder;
+use crate::io::atomic;
 use read::Recorded;
 
 /// The name of the report in a run folder.
@@ -45,7 +46,7 @@ pub fn write(folder: &Folder) -> Result<()> {
 
 /// Writes `html` to `path`, whole or not at all.
 pub fn write_to(path: &Path, html: &str) -> Result<()> {
-    super::folder::write_whole(path, html.as_bytes())
+    atomic::write(path, html.as_bytes())
 }
 
 /// Numbers with commas between.

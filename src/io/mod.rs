@@ -1,0 +1,3 @@
+//! What the disk is to hold whole or not at all.
+
+pub mod atomic;
