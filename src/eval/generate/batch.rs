@@ -7,18 +7,17 @@ use std::ops::Range;
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
-use candle_transformers::generation::LogitsProcessor;
 use rayon::prelude::*;
 
 use super::beams::Beams;
 use super::likeliest::likeliest;
+use super::sample::Sampler;
 use super::{Behind, Rules};
 use crate::bail_usage;
 use crate::eval::BATCH_TOKENS;
 use crate::model::{Adapter, KvCache, Model, Tokens};
 use crate::ops::attention::Segment;
-use crate::ops::cpu::view::f32s;
-use crate::seed::Stream;
+use crate::ops::cpu::view::{View, f32s};
 
 /// Sequences that run at a time.
 const SEQUENCES: usize = 128;
@@ -133,18 +132,18 @@ impl Pass {
 /// What the rows of a pass say about the next token.
 enum Choices<'a> {
     Likeliest(Vec<Vec<(u32, f64)>>),
-    /// [S, V] to draw from.
-    Logits(&'a Tensor),
+    /// [S, V] to draw from, and V.
+    Logits(View<'a, f32>, usize),
 }
 
 impl<'a> Choices<'a> {
     fn of(logits: &'a Tensor, rules: &Rules) -> Result<Self> {
+        let vocabulary = logits.dim(1)?;
         if rules.how.temperature.is_some() {
-            return Ok(Self::Logits(logits));
+            return Ok(Self::Logits(f32s(logits)?, vocabulary));
         }
         let beams = rules.how.beams;
         let most = if beams == 1 { 1 } else { Beams::candidates(beams, rules.ends.len()) };
-        let vocabulary = logits.dim(1)?;
         let most = most.min(vocabulary);
         Ok(Self::Likeliest(
             f32s(logits)?
@@ -157,14 +156,14 @@ impl<'a> Choices<'a> {
     fn likeliest(&self, rows: Range<usize>) -> &[Vec<(u32, f64)>] {
         match self {
             Self::Likeliest(all) => &all[rows],
-            Self::Logits(_) => &[],
+            Self::Logits(..) => &[],
         }
     }
 }
 
 /// What is looked for after a prompt.
 enum Search {
-    One { ids: Vec<u32>, draw: Option<Box<LogitsProcessor>> },
+    One { ids: Vec<u32>, sampler: Option<Box<Sampler>> },
     Beams(Beams),
 }
 
@@ -206,11 +205,8 @@ impl Running {
     fn new(index: usize, base: usize, prompt: &[u32], rules: &Rules) -> Result<Self> {
         let search = match rules.how.beams {
             1 => {
-                let seed = Stream::new(rules.how.seed, &format!("generate/{index}"))
-                    .below(usize::MAX) as u64;
-                let draw =
-                    rules.how.sampling().map(|s| Box::new(LogitsProcessor::from_sampling(seed, s)));
-                Search::One { ids: vec![], draw }
+                let sampler = Sampler::new(rules.how, index).map(Box::new);
+                Search::One { ids: vec![], sampler }
             }
             width => Search::Beams(Beams::new(width)),
         };
@@ -254,10 +250,11 @@ impl Running {
         cache: &mut KvCache,
     ) -> Result<bool> {
         match &mut self.search {
-            Search::One { ids, draw } => {
-                let token = match (choices, draw) {
-                    (Choices::Logits(logits), Some(draw)) => {
-                        Some(draw.sample(&logits.get(rows.start)?)?)
+            Search::One { ids, sampler } => {
+                let token = match (choices, sampler) {
+                    (Choices::Logits(logits, vocabulary), Some(sampler)) => {
+                        let first = rows.start * vocabulary;
+                        Some(sampler.draw(&logits[first..first + vocabulary])?)
                     }
                     _ => choices
                         .likeliest(rows)

@@ -7,10 +7,10 @@ mod batch;
 mod beams;
 mod following;
 mod likeliest;
+mod sample;
 mod stops;
 
 use anyhow::Result;
-use candle_transformers::generation::Sampling;
 pub use following::Behind;
 pub use stops::{Rules, Stops};
 
@@ -90,17 +90,6 @@ impl Generation {
             bail_usage!("`top_p` must be above 0 and at most 1, found {p}");
         }
         Ok(())
-    }
-
-    /// None where the likeliest token is taken.
-    fn sampling(&self) -> Option<Sampling> {
-        let temperature = self.temperature?;
-        Some(match (self.top_k, self.top_p) {
-            (None, None) => Sampling::All { temperature },
-            (Some(k), None) => Sampling::TopK { k, temperature },
-            (None, Some(p)) => Sampling::TopP { p, temperature },
-            (Some(k), Some(p)) => Sampling::TopKThenTopP { k, p, temperature },
-        })
     }
 }
 
