@@ -43,6 +43,28 @@ pub fn open(
     }
     let source = Safetensors::open(&folder.weights)?;
     let index = source::weight_map(folder)?;
+    agrees(&source, &index, architecture, notes)?;
+    for name in source.copies() {
+        let last = source.file_of(name).and_then(|file| file.file_name()).unwrap_or_default();
+        if index.get(name).is_none_or(|file| *last != **file) {
+            bail_data!(
+                "tensor `{name}` is in several files with different numbers: transformers would \
+                 read it from `{}`, which the index does not name for it",
+                last.display()
+            );
+        }
+    }
+    Ok(source)
+}
+
+/// Errors (class data) where the index names a tensor of the model that no file has; others are told
+/// in `notes`.
+fn agrees(
+    source: &Safetensors,
+    index: &BTreeMap<String, String>,
+    architecture: &dyn Architecture,
+    notes: &mut Vec<String>,
+) -> Result<()> {
     let wanted = Wanted::of(architecture)?;
     let tied = architecture.common().tie_word_embeddings;
     // Of a tied pair one will do.
@@ -73,17 +95,7 @@ pub fn open(
              without: passed over"
         ));
     }
-    for name in source.copies() {
-        let last = source.file_of(name).and_then(|file| file.file_name()).unwrap_or_default();
-        if index.get(name).is_none_or(|file| *last != **file) {
-            bail_data!(
-                "tensor `{name}` is in several files with different numbers: transformers would \
-                 read it from `{}`, which the index does not name for it",
-                last.display()
-            );
-        }
-    }
-    Ok(source)
+    Ok(())
 }
 
 /// The published names that a model may have.

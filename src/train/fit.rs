@@ -151,44 +151,8 @@ impl<'a> Fit<'a> {
             .collect::<Result<Vec<_>>>()?;
         let supervised: usize = batches.iter().map(|b| b.rows.len()).sum();
         let tokens = batches.iter().map(|b| b.ids.len()).sum();
-        let mut loss = 0.0;
-        let mut sums: Option<Gradients> = None;
         let now = self.taking_part();
-        let full: BTreeSet<ParamId> = now.full().keys().cloned().collect();
-        let lowest = now.lowest().unwrap_or(self.model.layers());
-        let beside =
-            gradient_bytes(now.parameters(), self.model.factor_dtype(), self.options.accumulate);
-        for batch in &batches {
-            let gradient_checkpointing = self.options.gradient_checkpointing.decide(
-                self.model,
-                batch.ids.len(),
-                batch.rows.len(),
-                lowest,
-                beside,
-            );
-            check_room(
-                self.model,
-                batch.ids.len(),
-                batch.rows.len(),
-                lowest,
-                gradient_checkpointing,
-                beside,
-            )?;
-            let request = GradRequest { adapter: &now, full: &full, gradient_checkpointing };
-            let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
-            let (nll, gradients) = self.model.gradients(
-                &flat,
-                &batch.rows,
-                &batch.targets,
-                1.0 / supervised as f64,
-                &request,
-            )?;
-            loss += nll.iter().sum::<f64>() / supervised as f64;
-            sums = Some(match sums {
-                Some(sums) => sums.plus(gradients)?,
-                None => gradients,
-            });
-        }
+        let (loss, gradients) = self.gradients(&now, &batches, supervised)?;
         if !loss.is_finite() {
             let layers = self.adapter.layers();
             return Err(Error::run(format!(
@@ -197,7 +161,7 @@ impl<'a> Fit<'a> {
             .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
             .into());
         }
-        let gradient_norm = self.apply(now, sums.unwrap_or_default(), lr)?;
+        let gradient_norm = self.apply(now, gradients, lr)?;
         self.done = step;
         let seconds = start.elapsed().as_secs_f64();
         let fresh = self.trained.steps == 0;
@@ -207,6 +171,38 @@ impl<'a> Fit<'a> {
                 Some(self.base_loss(&batches)? - loss).filter(|gain| gain.is_finite());
         }
         Ok(StepRecord { step, loss, lr, tokens, supervised, gradient_norm, seconds })
+    }
+
+    /// The mean loss over the supervised tokens of all batches, and its gradients.
+    fn gradients(
+        &self,
+        now: &Adapter,
+        batches: &[Batch],
+        supervised: usize,
+    ) -> Result<(f64, Gradients)> {
+        let (model, options) = (self.model, self.options);
+        let full: BTreeSet<ParamId> = now.full().keys().cloned().collect();
+        let lowest = now.lowest().unwrap_or(model.layers());
+        let beside = gradient_bytes(now.parameters(), model.factor_dtype(), options.accumulate);
+        let weight = 1.0 / supervised as f64;
+        let mut loss = 0.0;
+        let mut sums: Option<Gradients> = None;
+        for batch in batches {
+            let (tokens, rows) = (batch.ids.len(), batch.rows.len());
+            let gradient_checkpointing =
+                options.gradient_checkpointing.decide(model, tokens, rows, lowest, beside);
+            check_room(model, tokens, rows, lowest, gradient_checkpointing, beside)?;
+            let request = GradRequest { adapter: now, full: &full, gradient_checkpointing };
+            let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
+            let (nll, gradients) =
+                model.gradients(&flat, &batch.rows, &batch.targets, weight, &request)?;
+            loss += nll.iter().sum::<f64>() / supervised as f64;
+            sums = Some(match sums {
+                Some(sums) => sums.plus(gradients)?,
+                None => gradients,
+            });
+        }
+        Ok((loss, sums.unwrap_or_default()))
     }
 
     /// The mean loss of the model without the booster.

@@ -59,28 +59,14 @@ impl AdapterTensors {
                 )));
             };
             if let Some((module, rest)) = inside.split_once(".lora_") {
-                let Some((part, adapter)) = part(rest) else {
-                    if let Some(adapter) = rest
-                        .strip_prefix("magnitude_vector.")
-                        .filter(|adapter| !adapter.contains('.'))
-                    {
-                        return Err(old_magnitude(name, adapter));
-                    }
-                    return Err(Error::data(format!(
-                        "it has a tensor `{name}`, which is no LoRA factor of a linear module or \
-                         an embedding"
-                    )));
-                };
+                let (part, adapter) = part(rest).ok_or_else(|| no_factor(name, rest))?;
                 // PEFT writes magnitudes without the adapter's name too, beside factors that have
                 // it.
                 if part != Part::Magnitude || adapter.is_some() {
                     adapters.insert(adapter.map(str::to_owned));
                 }
-                let other = stored
-                    .factors
-                    .entry(module.to_owned())
-                    .or_default()
-                    .insert(part, name.to_owned());
+                let parts = stored.factors.entry(module.to_owned()).or_default();
+                let other = parts.insert(part, name.to_owned());
                 twice = twice.or(other.map(|other| (other, name.to_owned())));
             } else if let Some((module, rest)) =
                 inside.split_once(".token_adapter.trainable_tokens_delta")
@@ -112,6 +98,17 @@ impl AdapterTensors {
         }
         stored.adapter = adapters.pop_first().flatten();
         Ok(stored)
+    }
+}
+
+/// The error for a tensor whose name is that of no part.
+fn no_factor(name: &str, rest: &str) -> Error {
+    let magnitude = rest.strip_prefix("magnitude_vector.").filter(|name| !name.contains('.'));
+    match magnitude {
+        Some(adapter) => old_magnitude(name, adapter),
+        None => Error::data(format!(
+            "it has a tensor `{name}`, which is no LoRA factor of a linear module or an embedding"
+        )),
     }
 }
 
