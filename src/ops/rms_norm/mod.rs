@@ -12,6 +12,8 @@
 //! ```
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 
 use candle_core::{D, Result, Tensor};
 
@@ -21,6 +23,8 @@ use super::{Backend, accumulator, sum_rows};
 pub fn forward(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
     match Backend::of(&[x, w]) {
         Backend::Cpu => cpu::forward(x, w, eps),
+        #[cfg(feature = "cuda")]
+        Backend::Cuda => cuda::forward(x, w, eps),
         _ => reference::forward(x, w, eps),
     }
 }
