@@ -17,13 +17,13 @@ const OPTIONS: [(&str, &str, &str); 9] = [
     ("model::create", "positions", "max_position_embeddings"),
 ];
 
+/// Options that were given under an older name: (name, older name).
+pub(super) type Older = Vec<(&'static str, &'static str)>;
+
 /// The options of `call` under their names, and those that had older ones, as (name, older name).
 ///
 /// Errors (class usage): an option under both.
-pub(super) fn resolved(
-    call: &str,
-    mut map: Map,
-) -> Result<(Map, Vec<(&'static str, &'static str)>), Error> {
+pub(super) fn resolved(call: &str, mut map: Map) -> Result<(Map, Older), Error> {
     let mut older = vec![];
     for (_, old, new) in OPTIONS.into_iter().filter(|(native, ..)| *native == call) {
         let Some(value) = map.remove(old) else { continue };

@@ -12,7 +12,7 @@ pub(super) struct Options {
     call: &'static str,
     map: Map,
     /// Options that were given under an older name: (name, older name).
-    older: Vec<(&'static str, &'static str)>,
+    older: aliases::Older,
 }
 
 /// A key's place, for messages: `layers[0]`, `rank`.

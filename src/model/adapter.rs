@@ -84,11 +84,7 @@ impl Adapter {
     /// The lowest layer that backward has to reach: 0 with an embedding, None where only the final
     /// norm or a head of its own is trained.
     pub fn lowest(&self) -> Option<usize> {
-        if self.full.keys().any(|id| is_embedding(id)) {
-            Some(0)
-        } else {
-            self.layers().first().copied()
-        }
+        if self.full.keys().any(is_embedding) { Some(0) } else { self.layers().first().copied() }
     }
 
     /// Numbers in all pairs and tensors.

@@ -1,5 +1,8 @@
 //! What a recipe can call: one file per noun. Bindings convert and delegate; they compute nothing.
 
+// What Rhai's macros make of a native unwraps its arguments, whose number and types were matched.
+#![allow(clippy::unwrap_used)]
+
 mod booster;
 mod booster_options;
 mod create;

@@ -39,6 +39,11 @@ const REGISTRY: [&Entry; 5] =
 /// The published name of a head of its own, in all causal language models of transformers.
 pub const HEAD: &str = "lm_head.weight";
 
+/// Reads a config; what a person should know goes into the notes.
+pub type ReadConfig = fn(&Fields, &mut Vec<String>) -> Result<Box<dyn Architecture>>;
+/// The same of a GGUF file's metadata.
+pub type ReadGguf = fn(&Gguf, &mut Vec<String>) -> Result<Box<dyn Architecture>>;
+
 /// What is known of an architecture without a model.
 pub struct Entry {
     /// As `config.json` names it.
@@ -50,7 +55,7 @@ pub struct Entry {
     pub family: Family,
     /// Keys of `config.json` that this architecture reads, beside those that all read.
     pub keys: &'static [&'static [&'static str]],
-    pub read: fn(&Fields, &mut Vec<String>) -> Result<Box<dyn Architecture>>,
+    pub read: ReadConfig,
     pub gguf: Option<GgufEntry>,
 }
 
@@ -81,7 +86,7 @@ impl Family {
 pub struct GgufEntry {
     /// As `general.architecture` names it.
     pub name: &'static str,
-    pub read: fn(&Gguf, &mut Vec<String>) -> Result<Box<dyn Architecture>>,
+    pub read: ReadGguf,
 }
 
 /// What configs of all architectures say.
