@@ -192,9 +192,13 @@ mod tests {
     #[test]
     fn what_changes_nothing_is_not_told() {
         let usual = json!({
-            "_from_model_config": true, "bos_token_id": 1, "eos_token_id": [2, 3], "pad_token_id": 0, "max_length": 4096, "use_cache": true,
-            "transformers_version": "5.24.0", "repetition_penalty": 1.0, "do_sample": false, "temperature": 1.0, "top_k": 50, "top_p": 1,
-            "num_beams": 1, "suppress_tokens": [], "forced_eos_token_id": null, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "encoder_repetition_penalty": 1.0,
+            "_from_model_config": true, "bos_token_id": 1, "eos_token_id": [2, 3],
+            "pad_token_id": 0, "max_length": 4096, "use_cache": true,
+            "transformers_version": "5.24.0", "repetition_penalty": 1.0, "do_sample": false,
+            "temperature": 1.0, "top_k": 50, "top_p": 1,
+            "num_beams": 1, "suppress_tokens": [], "forced_eos_token_id": null,
+            "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0,
+            "encoder_repetition_penalty": 1.0,
         });
         assert_eq!(notes(usual, true), Vec::<String>::new());
         assert_eq!(
@@ -206,7 +210,8 @@ mod tests {
     #[test]
     fn what_would_change_a_text_is_named() {
         let told = notes(
-            json!({ "repetition_penalty": 1.1, "do_sample": true, "top_p": 0.8, "chat_format": "x", "bad_words_ids": [[1]] }),
+            json!({ "repetition_penalty": 1.1, "do_sample": true, "top_p": 0.8, "chat_format": "x",
+                "bad_words_ids": [[1]] }),
             true,
         );
         let want = [

@@ -1,5 +1,5 @@
-//! A model without numbers: everything that its config and its files' headers tell, and tensors that
-//! take no memory.
+//! A model without numbers: everything that its config and its files' headers tell, and tensors
+//! that take no memory.
 
 use anyhow::Result;
 use candle_core::{DType, Device, Shape, Tensor};

@@ -57,8 +57,8 @@ pub fn open(
     Ok(source)
 }
 
-/// Errors (class data) where the index names a tensor of the model that no file has; others are told
-/// in `notes`.
+/// Errors (class data) where the index names a tensor of the model that no file has; others are
+/// told in `notes`.
 fn agrees(
     source: &Safetensors,
     index: &BTreeMap<String, String>,

@@ -242,7 +242,8 @@ def loaded(folder):
 def base(kind):
     folder = f"{HOME}/{kind}"
     torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(CLASSES[kind](**(GPT2 if kind == "gpt2" else BASE))).eval()
+    config = CLASSES[kind](**(GPT2 if kind == "gpt2" else BASE))
+    model = AutoModelForCausalLM.from_config(config).eval()
     for name, p in model.named_parameters():
         p.data.mul_(8.0 if "norm" not in name else 1.0).add_(torch.randn_like(p), alpha=0.05)
     model.save_pretrained(folder)

@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_pass_where_they_say_nothing() {
-        let nothing = json!({ "a": null, "b": false, "c": "", "d": [], "e": {}, "use_qalora": false, "kasa_config": null });
+        let nothing = json!({ "a": null, "b": false, "c": "", "d": [], "e": {},
+            "use_qalora": false, "kasa_config": null });
         assert_eq!(said(nothing), "");
         for value in [json!(true), json!(0), json!("x"), json!([1]), json!({ "x": 1 })] {
             assert!(

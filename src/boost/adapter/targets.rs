@@ -297,11 +297,13 @@ mod tests {
                 [false, true, false],
             ),
             (
-                json!({ "target_modules": ["q_proj", "down_proj"], "layers_to_transform": 1, "layers_pattern": "layers" }),
+                json!({ "target_modules": ["q_proj", "down_proj"], "layers_to_transform": 1,
+                    "layers_pattern": "layers" }),
                 [true, false, false],
             ),
             (
-                json!({ "target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": ["h", "blocks"] }),
+                json!({ "target_modules": ["q_proj"], "layers_to_transform": [1],
+                    "layers_pattern": ["h", "blocks"] }),
                 [false; 3],
             ),
             (
@@ -309,11 +311,13 @@ mod tests {
                 [true, false, true],
             ),
             (
-                json!({ "target_modules": ["q_proj", "down_proj"], "exclude_modules": r".*\.1\..*" }),
+                json!({ "target_modules": ["q_proj", "down_proj"],
+                    "exclude_modules": r".*\.1\..*" }),
                 [false, true, false],
             ),
             (
-                json!({ "target_modules": ["q_proj", "down_proj"], "exclude_modules": ["mlp.down_proj"] }),
+                json!({ "target_modules": ["q_proj", "down_proj"],
+                    "exclude_modules": ["mlp.down_proj"] }),
                 [true, false, false],
             ),
         ] {

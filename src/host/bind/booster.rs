@@ -244,13 +244,13 @@ pub(super) mod natives {
     /// `mean_loss`, `steps`, `tokens`, `gain` (the loss of the model without the booster on the
     /// last step's batch, less `last_loss`; () after a single step).
     ///
-    /// Options: `steps` (κ), `optimizer` (`adamw(…)` or another of them), `batch` (sequences a step,
-    /// 8), `accumulate` (batches a step, 1), `clip` (largest norm of the gradient, none), `l2` (λ of
-    /// ½ λ (‖A‖² + ‖B‖²), paper Eq. 7, or of ½ λ ‖W' − W‖² of a dense booster; 0), `recompute`
-    /// ("off", "on", "auto": form activations again to save memory; auto); of low rank `lr_ratio`
-    /// (the learning rate of B over that of A, LoRA+; 1), `freeze` (the factor that stays as it is,
-    /// "A" or "B"; none), `active` (for each step an array of the layers that take part, others are
-    /// as if they were not there; all).
+    /// Options: `steps` (κ), `optimizer` (`adamw(…)` or another of them), `batch` (sequences a
+    /// step, 8), `accumulate` (batches a step, 1), `clip` (largest norm of the gradient, none),
+    /// `l2` (λ of ½ λ (‖A‖² + ‖B‖²), paper Eq. 7, or of ½ λ ‖W' − W‖² of a dense booster; 0),
+    /// `gradient_checkpointing` ("off", "on", "auto": form activations again to save memory; auto);
+    /// of low rank `lr_ratio` (the learning rate of B over that of A, LoRA+; 1), `freeze` (the
+    /// factor that stays as it is, "A" or "B"; none), `active` (for each step an array of the
+    /// layers that take part, others are as if they were not there; all).
     ///
     /// # Example
     /// ```rhai,no_run

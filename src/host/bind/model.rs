@@ -268,8 +268,8 @@ pub(super) mod module {
     /// `sets`.
     ///
     /// Options: `hidden_size` (D), `num_hidden_layers` (L), `num_attention_heads` (H), `vocab_size`
-    /// (V, at most), `intermediate_size` (F; 4 D), `num_key_value_heads` (G; H), `head_dim` (E; D/H),
-    /// `max_position_embeddings` (the longest sequence; 512).
+    /// (V, at most), `intermediate_size` (F; 4 D), `num_key_value_heads` (G; H), `head_dim` (E;
+    /// D/H), `max_position_embeddings` (the longest sequence; 512).
     ///
     /// # Example
     /// ```rhai,no_run

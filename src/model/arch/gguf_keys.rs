@@ -156,8 +156,8 @@ impl Metadata<'_> {
         Ok(id.and_then(|id| u32::try_from(id).ok()))
     }
 
-    /// Checks all that they say; what is passed over and worth knowing goes into `notes`. Heads have
-    /// `head_dim` numbers, the model sees `positions` tokens.
+    /// Checks all that they say; what is passed over and worth knowing goes into `notes`. Heads
+    /// have `head_dim` numbers, the model sees `positions` tokens.
     ///
     /// Errors (class data): a key that means another computation than this engine's.
     pub fn check(&self, head_dim: usize, positions: usize, notes: &mut Vec<String>) -> Result<()> {

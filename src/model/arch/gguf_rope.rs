@@ -52,7 +52,8 @@ pub(super) fn read(m: &Metadata, config: &Config) -> Result<RopeScaling> {
         }
         ("linear" | "yarn" | "longrope", _) => {
             bail_data!(
-                "`{shown}`: a rope scaling `{kind}` by {factor} beside factors of its own is not known"
+                "`{shown}`: a rope scaling `{kind}` by {factor} beside factors of its own is not \
+                 known"
             )
         }
         (other, _) => bail_data!(

@@ -1,5 +1,6 @@
-//! GPT-2 (Radford et al. 2019): pre-norm blocks with LayerNorm, learned positions, one linear for q,
-//! k and v, and a feed-forward part without a gate. Published linears are `Conv1D`: weights [in, out].
+//! GPT-2 (Radford et al. 2019): pre-norm blocks with LayerNorm, learned positions, one linear for
+//! q, k and v, and a feed-forward part without a gate. Published linears are `Conv1D`: weights [in,
+//! out].
 
 use std::collections::BTreeMap;
 

@@ -310,7 +310,8 @@ mod tests {
             .is_empty()
         );
         // As SmolLM2 and others are published.
-        let published = json!({ "is_llama_config": true, "rope_interleaved": false, "transformers.js_config": { "dtype": "q4" },
+        let published = json!({ "is_llama_config": true, "rope_interleaved": false,
+            "transformers.js_config": { "dtype": "q4" },
             "_model_name_or_path": "SmolLM2" });
         assert!(checked("llama", published).unwrap().is_empty());
         let notes = checked(

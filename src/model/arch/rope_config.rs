@@ -300,16 +300,21 @@ pub(super) fn to_json(scaling: &RopeScaling, positions: usize) -> Value {
         RopeScaling::Linear(factor) => json!({"rope_type": "linear", "factor": factor}),
         RopeScaling::Dynamic { factor, .. } => json!({"rope_type": "dynamic", "factor": factor}),
         RopeScaling::Llama3 { factor, low, high, original } => json!({
-            "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
+            "rope_type": "llama3", "factor": factor, "low_freq_factor": low,
+            "high_freq_factor": high,
             "original_max_position_embeddings": *original as u64,
         }),
         RopeScaling::Yarn(yarn) => json!({
-            "rope_type": "yarn", "factor": yarn.factor, "original_max_position_embeddings": yarn.original as u64,
-            "attention_factor": yarn.attention, "beta_fast": yarn.fast, "beta_slow": yarn.slow, "truncate": yarn.truncate,
+            "rope_type": "yarn", "factor": yarn.factor,
+            "original_max_position_embeddings": yarn.original as u64,
+            "attention_factor": yarn.attention, "beta_fast": yarn.fast, "beta_slow": yarn.slow,
+            "truncate": yarn.truncate,
         }),
         RopeScaling::Longrope(rope) => json!({
-            "rope_type": "longrope", "short_factor": rope.short, "long_factor": rope.long, "factor": 1.0,
-            "original_max_position_embeddings": rope.original as u64, "attention_factor": rope.attention,
+            "rope_type": "longrope", "short_factor": rope.short, "long_factor": rope.long,
+            "factor": 1.0,
+            "original_max_position_embeddings": rope.original as u64,
+            "attention_factor": rope.attention,
         }),
         RopeScaling::Factors(factors) => json!({
             "rope_type": "longrope", "short_factor": factors, "long_factor": factors, "factor": 1.0,
@@ -330,13 +335,14 @@ mod tests {
     #[test]
     fn of_two_dialects_rope_scaling_is_taken() -> Result<()> {
         let (theta, scaling, notes) = of(json!({
-            "rope_parameters": { "rope_type": "default", "rope_theta": 500.0 }, "rope_scaling": { "type": "linear", "factor": 4.0 },
+            "rope_parameters": { "rope_type": "default", "rope_theta": 500.0 },
+            "rope_scaling": { "type": "linear", "factor": 4.0 },
         }))?;
         assert_eq!((theta, scaling), (10_000.0, RopeScaling::Linear(4.0)));
         assert!(notes[0].contains("not 500"), "{notes:?}");
-        let (theta, scaling, notes) = of(
-            json!({ "rope_parameters": { "rope_theta": 500.0 }, "rope_scaling": {}, "rope_theta": 7.0 }),
-        )?;
+        let (theta, scaling, notes) =
+            of(json!({ "rope_parameters": { "rope_theta": 500.0 }, "rope_scaling": {},
+                "rope_theta": 7.0 }))?;
         assert_eq!((theta, scaling, notes.len()), (500.0, RopeScaling::None, 0));
         assert_eq!(of(json!({ "rope_theta": 7.0, "rope_scaling": null }))?.0, 7.0);
         Ok(())
@@ -344,7 +350,8 @@ mod tests {
 
     #[test]
     fn the_original_length_at_the_top_wins() -> Result<()> {
-        let llama3 = json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0 });
+        let llama3 = json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0 });
         let original = |config: Value| match of(config).unwrap().1 {
             RopeScaling::Llama3 { original, .. } => original,
             other => panic!("{other:?}"),
@@ -374,7 +381,8 @@ mod tests {
             ),
             (json!({ "rope_scaling": { "type": "yarn" } }), "no `factor`"),
             (
-                json!({ "rope_scaling": { "type": "longrope", "short_factor": [1.0], "long_factor": [1.0] } }),
+                json!({ "rope_scaling": { "type": "longrope", "short_factor": [1.0],
+                    "long_factor": [1.0] } }),
                 "`short_factor` has 1",
             ),
             (

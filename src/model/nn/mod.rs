@@ -1,7 +1,7 @@
 //! Modules of a transformer: each one's forward beside its backward, and what both cost.
 //!
-//! A module holds ids of its parameters and options; numbers come from the [`ForwardContext`]: those
-//! of the model, or of the adapter that lies over it. Backward gives the gradients that a
+//! A module holds ids of its parameters and options; numbers come from the [`ForwardContext`]:
+//! those of the model, or of the adapter that lies over it. Backward gives the gradients that a
 //! [`GradRequest`] asks for and stops where nothing below is wanted.
 
 pub mod attention;
