@@ -2,7 +2,7 @@
 //! bytes.
 //!
 //! Own code, since it is four lines of two files: `sysinfo` does not tell the peak, and `procfs`,
-//! which does, compiles as long as some twenty times as much.
+//! which does, takes some twenty seconds to compile.
 
 use std::fs::read_to_string;
 
