@@ -31,6 +31,8 @@ pub mod train;
 
 pub mod boost;
 
+pub mod session;
+
 pub mod host;
 
 pub mod cli;

@@ -297,6 +297,36 @@ impl Booster {
         (self.adapter.pairs().values().map(pair).sum::<usize>() + dense) as u64
     }
 
+    /// Errors (class usage): options of a fit that it cannot follow.
+    pub fn suits(&self, options: &FitOptions) -> Result<(), Error> {
+        let pairs =
+            options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
+        if pairs && self.kind() == BoosterKind::FullRank {
+            return Err(Error::usage(
+                "`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains \
+                 whole tensors",
+            ));
+        }
+        let info = options.optimizer.info();
+        info.parameters.check(info.name, &self.adapter)?;
+        let layers = self.layers();
+        for (step, active) in options.active.iter().enumerate() {
+            if active.is_empty() {
+                return Err(Error::usage(format!(
+                    "option `active[{step}]` of `fit` names no layer: each step trains one at least"
+                )));
+            }
+            if let Some(layer) = active.iter().find(|layer| !layers.contains(layer)) {
+                return Err(Error::usage(format!(
+                    "option `active[{step}]` of `fit` names layer {layer}, which the booster does \
+                     not train"
+                ))
+                .hint(format!("it trains {layers:?}")));
+            }
+        }
+        Ok(())
+    }
+
     /// Errors (class usage) unless both train tensors of the same sizes.
     pub fn same_sizes(&self, other: &Self) -> Result<(), Error> {
         let sizes = |booster: &Self| {

@@ -9,6 +9,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 
 use crate::data::Batch;
+use crate::model::meta::Assume;
 use crate::model::{Adapter, GradRequest, Gradients, LinearId, Model, ParamId, ParamKind, Tokens};
 use crate::ops::elementwise;
 use crate::ops::linear::LoraPair;
@@ -19,6 +20,11 @@ pub type Norms = BTreeMap<LinearId, f64>;
 
 /// Mean loss of `batch` in nats a token, and the norm of its gradient for every weight of `layers`.
 pub fn gradient_norms(model: &Model, batch: &Batch, layers: &[usize]) -> Result<(f64, Norms)> {
+    if let Some(assume) = model.assume() {
+        let mut norms = assumed(model, assume);
+        norms.retain(|linear, _| layers.contains(&linear.layer));
+        return Ok((1.0, norms));
+    }
     let linears = model.linears().filter(|linear| layers.contains(&linear.layer)).collect();
     let mut norms = Norms::new();
     let loss = each_gradient(model, batch, &linears, |linear, gradient| {
@@ -28,8 +34,17 @@ pub fn gradient_norms(model: &Model, batch: &Batch, layers: &[usize]) -> Result<
     Ok((loss, norms))
 }
 
+/// Norms of a model without numbers: all the same, or rising from layer to layer.
+fn assumed(model: &Model, assume: Assume) -> Norms {
+    let norm = |layer: usize| if assume == Assume::Best { 1.0 } else { 1.0 + layer as f64 };
+    model.linears().map(|linear| (linear.clone(), norm(linear.layer))).collect()
+}
+
 /// Norms of all weights that a booster can target.
 pub fn weight_norms(model: &Model) -> Result<Norms> {
+    if let Some(assume) = model.assume() {
+        return Ok(assumed(model, assume));
+    }
     let mut norms = Norms::new();
     for (id, tensor) in model.summed()? {
         if let ParamKind::Weight(linear) = &id.kind {
@@ -41,6 +56,9 @@ pub fn weight_norms(model: &Model) -> Result<Norms> {
 
 /// Norm of a parameter; `None` where the model does not have it.
 pub fn norm(model: &Model, id: &ParamId) -> Result<Option<f64>> {
+    if model.is_meta() {
+        return Ok(Some(1.0));
+    }
     model.tensor(id).map(|tensor| Ok(elementwise::squares(tensor)?.sqrt())).transpose()
 }
 
@@ -48,6 +66,9 @@ pub fn norm(model: &Model, id: &ParamId) -> Result<Option<f64>> {
 /// zero: the first step on this batch is then the best of its rank (LoRA-GA, arXiv 2407.05000,
 /// takes A so). Rows have the length of a Kaiming start.
 pub fn aligned(model: &Model, batch: &Batch, adapter: &Adapter) -> Result<Adapter> {
+    if model.is_meta() {
+        return Ok(adapter.clone());
+    }
     let linears = adapter.pairs().keys().collect();
     let mut pairs = BTreeMap::new();
     each_gradient(model, batch, &linears, |linear, gradient| {

@@ -57,6 +57,10 @@ impl Update {
     /// What merging `booster` with step weight `eta` adds to `model`.
     pub fn of(model: &Model, booster: &Booster, round: usize, eta: f64) -> Result<Self> {
         let adapter = &booster.adapter;
+        let factors = Adapter::of_pairs(adapter.pairs().clone());
+        if model.is_meta() {
+            return Ok(Self { round, eta, factors, deltas: adapter.full().clone() });
+        }
         let base = model.copies(&adapter.full().keys().cloned().collect())?;
         let delta = |(id, base): (ParamId, Tensor)| {
             let apart = match adapter.full().get(&id) {
@@ -66,7 +70,7 @@ impl Update {
             Ok((id, elementwise::scale(apart, -eta)?))
         };
         let deltas = base.into_iter().map(delta).collect::<candle_core::Result<_>>()?;
-        Ok(Self { round, eta, factors: Adapter::of_pairs(adapter.pairs().clone()), deltas })
+        Ok(Self { round, eta, factors, deltas })
     }
 
     pub fn kind(&self) -> BoosterKind {
@@ -193,12 +197,6 @@ impl Update {
     pub fn add(&self, model: &mut Model) -> Result<()> {
         model.merge(&self.factors, self.eta)?;
         if self.deltas.is_empty() { Ok(()) } else { model.add(&self.deltas) }
-    }
-
-    /// Lets a model without numbers hold what [`Update::add`] would leave.
-    pub fn suppose_added(&self, model: &mut Model) -> Result<()> {
-        model.suppose_merged(&self.factors)?;
-        self.deltas.keys().try_for_each(|id| model.suppose_changed(id))
     }
 
     /// Adds the boosters in `files`, each multiplied by its weight, in their order; one is held at

@@ -9,8 +9,8 @@ use clap::Parser;
 
 use super::{base, verbs};
 use crate::device;
-use crate::host::{Limits, Settings};
 use crate::run::Manifest;
+use crate::session::{Limits, Settings};
 use crate::source::{Places, expanded};
 use crate::{bail_data, bail_usage};
 

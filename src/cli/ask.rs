@@ -14,9 +14,9 @@ use crate::data::item::Instruction;
 use crate::data::{ChoiceItem, Item, Template, asked, encode_choices, encode_questions};
 use crate::eval::choices::score;
 use crate::eval::generate::{Generation, generate};
-use crate::host::{Guard, Limits, Progress, plain};
 use crate::model::{Adapter, Model};
 use crate::run::Kept;
+use crate::session::{Guard, Limits, Progress, plain};
 use crate::source::{Date, Tokenizer};
 use crate::{bail_data, bail_usage};
 

@@ -6,8 +6,10 @@ use anyhow::Result;
 
 use super::args::{CheckArgs, RecipeArgs};
 use super::interrupt::INTERRUPTED;
-use crate::host::{self, Event, Ledger, Outlook};
+use crate::host;
+use crate::model::meta::Assume;
 use crate::run::grouped;
+use crate::session::{DryRun, Event};
 
 pub fn run(args: CheckArgs) -> Result<()> {
     let (good, bad) = examined(&args.asked)?;
@@ -16,17 +18,17 @@ pub fn run(args: CheckArgs) -> Result<()> {
 }
 
 /// The recipe's notes, with the best and with the worst that it could measure.
-pub(super) fn examined(args: &RecipeArgs) -> Result<(Ledger, Ledger)> {
+pub(super) fn examined(args: &RecipeArgs) -> Result<(DryRun, DryRun)> {
     let settings = args.settings(None)?;
-    let examine = |outlook| host::examine(&args.recipe, settings.clone(), outlook, &INTERRUPTED);
-    Ok((examine(Outlook::Good)?, examine(Outlook::Bad)?))
+    let examine = |assume| host::examine(&args.recipe, settings.clone(), assume, &INTERRUPTED);
+    Ok((examine(Assume::Best)?, examine(Assume::Worst)?))
 }
 
 /// Tells events of a kind.
 type Kind = fn(&Event) -> bool;
 
 /// What was found: names that it asks for, and how much it does.
-fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
+fn lines(recipe: &str, good: &DryRun, bad: &DryRun) -> Vec<String> {
     let mut lines = vec![format!("{recipe}: no mistake found")];
     for note in &good.notes {
         match &note.event {
@@ -45,7 +47,7 @@ fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
         }
     }
     let count =
-        |ledger: &Ledger, what: Kind| ledger.notes.iter().filter(|n| what(&n.event)).count();
+        |dry_run: &DryRun, what: Kind| dry_run.notes.iter().filter(|n| what(&n.event)).count();
     let kinds: [(&str, Kind); 4] = [
         ("fits", |e| matches!(e, Event::Fit(_))),
         ("merges", |e| matches!(e, Event::Merge { .. })),
@@ -55,8 +57,8 @@ fn lines(recipe: &str, good: &Ledger, bad: &Ledger) -> Vec<String> {
     let one = |name: &'static str, n: usize| {
         if n == 1 { name.strip_suffix('s').unwrap_or(name) } else { name }
     };
-    let shown = |ledger: &Ledger, n: usize| {
-        if ledger.endless { format!("more than {n}") } else { n.to_string() }
+    let shown = |dry_run: &DryRun, n: usize| {
+        if dry_run.endless { format!("more than {n}") } else { n.to_string() }
     };
     let all: Vec<String> = kinds
         .into_iter()

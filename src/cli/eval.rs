@@ -19,8 +19,8 @@ use crate::data::{
 };
 use crate::error::nearest;
 use crate::eval::{Encoded, Protocol, average};
-use crate::host::{Console, Guard, Limits, Progress, Watched};
 use crate::model::{self, Adapter};
+use crate::session::{Console, Guard, Limits, Progress, Watched};
 use crate::source::{self, DataFiles, Date, Grants, Tokenizer};
 use crate::sys;
 use crate::{bail_data, bail_usage};

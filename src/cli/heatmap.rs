@@ -1,8 +1,8 @@
 //! The heat map of a run: layers against rounds, by what each booster gained. Lines are a pure
 //! function of what is known.
 
-use crate::host::Step;
 use crate::run::{Evaluation, Merge};
+use crate::session::Step;
 
 /// Rows of the map at most: more layers than that share rows.
 const ROWS: usize = 16;

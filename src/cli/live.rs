@@ -10,8 +10,8 @@ use terminal_size::{Height, Width, terminal_size_of};
 
 use super::heatmap::{HeatMap, Paint};
 use super::terminal::{answers, asks, complain};
-use crate::host::{Console, Progress, Step};
 use crate::run::{Evaluation, Merge};
+use crate::session::{Console, Progress, Step};
 
 /// The least time between two drawings.
 const EVERY: Duration = Duration::from_millis(100);

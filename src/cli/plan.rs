@@ -11,10 +11,10 @@ use candle_core::DType;
 use super::args::PlanArgs;
 use super::check::{depends, examined};
 use crate::error::{Class, Error};
-use crate::host::{Event, Fit, Ledger, Opened};
 use crate::model::MergeMode;
 use crate::model::cost::{NetworkCost, Rates, Work};
 use crate::run::grouped;
+use crate::session::{DryRun, Event, Fit, Opened};
 use crate::sys::{free_bytes, resident_bytes};
 use crate::train::memory::{step_bytes, trained_bytes};
 
@@ -92,15 +92,15 @@ struct Plan {
 }
 
 /// The models that a recipe opens, the run's own first.
-fn models(ledger: &Ledger) -> impl Iterator<Item = &Opened> {
-    ledger.notes.iter().filter_map(|n| if let Event::Model(m) = &n.event { Some(m) } else { None })
+fn models(dry_run: &DryRun) -> impl Iterator<Item = &Opened> {
+    dry_run.notes.iter().filter_map(|n| if let Event::Model(m) = &n.event { Some(m) } else { None })
 }
 
 /// Times the run's model; `None` where there is none.
-fn calibrate(ledger: &Ledger) -> Result<Option<Rates>> {
-    let Some(m) = models(ledger).next() else { return Ok(None) };
+fn calibrate(dry_run: &DryRun) -> Result<Option<Rates>> {
+    let Some(m) = models(dry_run).next() else { return Ok(None) };
     // Batches of the size that most of the work has.
-    let sizes = ledger.notes.iter().filter_map(|n| match &n.event {
+    let sizes = dry_run.notes.iter().filter_map(|n| match &n.event {
         Event::Fit(fit) => Some((fit.work, fit.batches)),
         Event::Evaluate { work, passes, .. } => Some((*work, *passes)),
         _ => None,
@@ -115,9 +115,9 @@ fn calibrate(ledger: &Ledger) -> Result<Option<Rates>> {
 }
 
 impl Plan {
-    fn of(ledger: &Ledger, held: &Held, rates: Option<&Rates>) -> Self {
+    fn of(dry_run: &DryRun, held: &Held, rates: Option<&Rates>) -> Self {
         let mut plan = Self {
-            model: models(ledger).next().cloned(),
+            model: models(dry_run).next().cloned(),
             rounds: vec![],
             parts: vec![("program", held.program), ("data and tokenizer", held.data)],
             evaluation: 0.0,
@@ -125,14 +125,14 @@ impl Plan {
             gradient_checkpointing: false,
         };
         if let (Some(m), Some(rates)) = (plan.model.clone(), rates) {
-            let weights: usize = models(ledger).map(|m| m.parameters * m.weight_bytes).sum();
+            let weights: usize = models(dry_run).map(|m| m.parameters * m.weight_bytes).sum();
             plan.parts.push(("weights", weights as f64 / MIB));
-            plan.fill(&m, ledger, rates);
+            plan.fill(&m, dry_run, rates);
         }
         plan
     }
 
-    fn fill(&mut self, m: &Opened, ledger: &Ledger, rates: &Rates) {
+    fn fill(&mut self, m: &Opened, dry_run: &DryRun, rates: &Rates) {
         let mut rounds: BTreeMap<usize, Round> = BTreeMap::new();
         let (mut total, mut factors, mut left) = (0, 0f64, 0f64);
         // What merges left, boosters, and a step, where the sum is largest.
@@ -142,7 +142,7 @@ impl Plan {
                 most = [left, factors, step];
             }
         };
-        for note in &ledger.notes {
+        for note in &dry_run.notes {
             match &note.event {
                 Event::Fit(fit) => {
                     total += fit.parameters;

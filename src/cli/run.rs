@@ -6,8 +6,9 @@ use super::args::RunArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
 use crate::error::{Class, Error};
-use crate::host::{self, Console, Finished};
+use crate::host::{self, Finished};
 use crate::run::{Evaluation, Outcome, duration, grouped};
+use crate::session::Console;
 
 pub fn run(args: RunArgs) -> Result<()> {
     let settings = args.asked.settings(args.out)?;

@@ -9,8 +9,8 @@ use terminal_size::{Width, terminal_size_of};
 
 use super::interrupt::INTERRUPTED;
 use super::live::Live;
-use crate::host::{Console, Progress};
 use crate::run::Merge;
+use crate::session::{Console, Progress};
 
 /// The least time between two plain lines of progress, and between two of merges.
 const EVERY: Duration = Duration::from_secs(5);

@@ -68,6 +68,22 @@ pub fn score(
     Ok(scores)
 }
 
+/// Of `items` those whose likeliest choice is not the right one, by their index; of a model without
+/// numbers, all. `progress` as in [`score`].
+pub fn wrong(
+    model: &Model,
+    items: &[ChoiceItem],
+    progress: impl FnMut(usize) -> Result<()>,
+) -> Result<Vec<usize>> {
+    if model.is_meta() {
+        return Ok(items.iter().map(|item| item.index).collect());
+    }
+    let scores = score(model, &Adapter::default(), items, progress)?;
+    let wrong =
+        scores.largest().into_iter().zip(items).filter(|(found, item)| *found != item.label);
+    Ok(wrong.map(|(_, item)| item.index).collect())
+}
+
 /// The items in batches of about [`BATCH_TOKENS`], one after the other.
 fn batches<'a>(model: &'a Model, items: &'a [ChoiceItem]) -> impl Iterator<Item = Packed> + 'a {
     let mut left = items;

@@ -8,6 +8,7 @@ use super::protocol::{self, Protocol};
 use super::{choices, nll};
 use crate::data::{ChoiceItem, Example, GenerationItem};
 use crate::model::cost::Work;
+use crate::model::meta::Assume;
 use crate::model::{Adapter, Model};
 
 /// Items that are encoded and ready to be measured.
@@ -96,8 +97,8 @@ impl Encoded<'_> {
 
     /// The metrics of a set that nobody has measured, with the names that measuring it gives: as
     /// good as they can be, or as bad.
-    pub fn supposed(&self, good: bool) -> Map<String, Value> {
-        let one = if good { 1.0 } else { 0.0 };
+    fn assumed(&self, assume: Assume) -> Map<String, Value> {
+        let one = if assume == Assume::Best { 1.0 } else { 0.0 };
         let mut out = Map::new();
         out.insert("protocol".into(), self.protocol().name().into());
         let names: &[&str] = match self {
@@ -132,13 +133,18 @@ impl Encoded<'_> {
         out
     }
 
-    /// Measures all of it; `progress` hears how many are done and may end it with an error.
+    /// Measures all of it; `progress` hears how many are done and may end it with an error. A model
+    /// without numbers gives metrics that are assumed.
     pub fn measure(
         &self,
         model: &Model,
         adapter: &Adapter,
         progress: impl FnMut(usize) -> Result<()>,
     ) -> Result<Measured> {
+        if let Some(assume) = model.assume() {
+            let metrics = self.assumed(assume);
+            return Ok(Measured { metrics, tokens: 0, predictions: vec![] });
+        }
         match *self {
             Self::Choices(items) => protocol::by_choices(model, adapter, items, progress),
             Self::Questions(items, tokenizer) => {

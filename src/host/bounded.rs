@@ -5,10 +5,10 @@ use rhai::{
     Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position,
 };
 
-use super::limits::Limits;
 use super::options::type_name;
 use crate::error::Error;
-use crate::host::door::to_script;
+use crate::host::script_error::to_script;
+use crate::session::Limits;
 
 type Answer<T> = Result<T, Box<EvalAltResult>>;
 

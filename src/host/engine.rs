@@ -8,10 +8,10 @@ use rhai::packages::{
 };
 use rhai::{Dynamic, Engine, OptimizationLevel};
 
-use super::console::plain;
 use super::context::{Host, tag};
 use super::modules::Resolver;
 use super::{bind, bounded, diagnostics};
+use crate::session::{Limits, plain};
 
 /// How many script operations pass between two looks at the clock.
 const CLOCK_EVERY: u64 = 1024;
@@ -34,18 +34,18 @@ pub(super) fn build(host: &Arc<Host>) -> Engine {
     bind::register(&mut engine);
     diagnostics::register(&mut engine);
 
-    bounded::register(&mut engine, &host.settings.limits);
+    bounded::register(&mut engine, &host.session.settings.limits);
     engine.disable_symbol("eval");
     // Errors point at the text as written, and a misspelt name fails before hours of training.
     engine.set_optimization_level(OptimizationLevel::None);
     engine.set_strict_variables(true);
     engine.set_fail_on_invalid_map_property(true);
-    host.settings.limits.apply(&mut engine);
+    apply(&host.session.settings.limits, &mut engine);
 
     // What was printed before a run was taken up is not printed again.
     let print = |host: &Host, text: &str| {
         if !host.is_replaying() {
-            host.console.print(&plain(text));
+            host.session.console.print(&plain(text));
         }
     };
     let printing = host.clone();
@@ -56,13 +56,27 @@ pub(super) fn build(host: &Arc<Host>) -> Engine {
     });
     let guarded = host.clone();
     engine.on_progress(move |operations| {
-        if let Err(full) = guarded.guard.check_memory() {
+        if let Err(full) = guarded.session.guard.check_memory() {
             return Some(Dynamic::from(full));
         }
-        let look = guarded.guard.interrupted() || operations % CLOCK_EVERY == 0;
-        if look { guarded.guard.check().err().map(Dynamic::from) } else { None }
+        let look = guarded.session.guard.interrupted() || operations % CLOCK_EVERY == 0;
+        if look { guarded.session.guard.check().err().map(Dynamic::from) } else { None }
     });
     engine.set_module_resolver(Resolver::new(host.sources.clone()));
     engine.set_default_tag(tag(host.clone()));
     engine
+}
+
+/// Every limit of the engine is stated here; none is left to its defaults.
+fn apply(limits: &Limits, engine: &mut Engine) {
+    engine.set_max_operations(limits.operations);
+    engine.set_max_call_levels(limits.calls);
+    engine.set_max_expr_depths(limits.nesting, limits.nesting);
+    engine.set_max_string_size(limits.string);
+    engine.set_max_array_size(limits.array);
+    engine.set_max_map_size(limits.map);
+    engine.set_max_variables(limits.variables);
+    engine.set_max_functions(limits.functions);
+    engine.set_max_modules(limits.modules);
+    engine.set_max_strings_interned(1_000);
 }

@@ -7,30 +7,20 @@ mod aliases;
 mod api;
 mod bind;
 mod bounded;
-mod console;
 mod context;
 mod diagnostics;
-pub mod door;
 mod engine;
-mod guard;
-mod ledger;
-mod limits;
+mod journaled;
 mod modules;
 mod options;
 mod params;
 mod recipe;
-mod tape;
-mod watched;
+mod replay;
+mod script_error;
 
 pub use api::{Entry, definitions as api_definitions, entries as api_entries};
-pub use console::{Console, Progress, Step, plain};
-pub use context::{Host, Settings};
 pub use diagnostics::Report;
-pub use guard::Guard;
-pub use ledger::{Event, Fit, Ledger, Note, Opened, Outlook};
-pub use limits::Limits;
 pub use recipe::{Finished, examine, resume, run};
-pub use watched::Watched;
 
 #[cfg(test)]
 mod testing {
@@ -40,8 +30,9 @@ mod testing {
     use std::sync::atomic::AtomicBool;
     use std::sync::{Arc, Mutex};
 
-    use super::context::lock;
+    use super::context::Host;
     use super::*;
+    use crate::session::{Console, Guard, Limits, Progress, Settings, lock};
 
     #[derive(Default)]
     pub struct Recorder(Mutex<Vec<String>>);
@@ -69,21 +60,10 @@ mod testing {
         limits: Limits,
         interrupt: &'static AtomicBool,
     ) -> (Arc<Host>, Arc<Recorder>) {
-        let settings = Settings {
-            out: None,
-            params: vec![],
-            seed: 0,
-            threads: 1,
-            device: candle_core::Device::Cpu,
-            dtype: candle_core::DType::F32,
-            allow_hub: false,
-            checkpoint: std::time::Duration::from_secs(60),
-            limits,
-            places: crate::source::Places::default(),
-        };
+        let settings = Settings { threads: 1, limits, ..Settings::default() };
         let console = Arc::new(Recorder::default());
         let guard = Guard::new(&settings.limits, interrupt);
         let sources = Arc::new(modules::Sources::new("test.rhai", text, PathBuf::from("/nowhere")));
-        (Arc::new(Host::new(settings, guard, console.clone(), sources)), console)
+        (Arc::new(Host::new(settings, guard, console.clone(), sources, None)), console)
     }
 }

@@ -12,11 +12,11 @@ use rhai::{
     Shared,
 };
 
-use super::context::lock;
 use super::diagnostics::Signature;
-use super::door::to_script;
+use super::script_error::to_script;
 use crate::error::{Error, nearest};
 use crate::run::digest;
+use crate::session::lock;
 
 /// The standard library: name and text, part of the program.
 const STD: [(&str, &str); 6] = [

@@ -7,16 +7,15 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use rhai::{Engine, Scope};
 
-use super::console::{Console, Silent};
-use super::context::{Host, Settings, lock};
+use super::context::Host;
 use super::diagnostics::{Known, Report};
 use super::engine;
-use super::guard::Guard;
-use super::ledger::{Ledger, Outlook};
 use super::modules::Sources;
 use crate::error::{Class, class_of};
 use crate::memory;
+use crate::model::meta::Assume;
 use crate::run::{Evaluations, Left, Summary, Training};
+use crate::session::{Console, DryRun, Guard, Settings, lock};
 
 /// Stack of the thread that runs a script: room for the deepest values and calls that the limits
 /// allow. It is reserved, not used.
@@ -46,7 +45,7 @@ pub fn run(
     interrupt: &'static AtomicBool,
 ) -> Result<Finished> {
     let guard = Guard::new(&settings.limits, interrupt);
-    conclude(Host::new(settings, guard, console, Arc::new(Sources::read(path)?)))
+    conclude(Host::new(settings, guard, console, Arc::new(Sources::read(path)?), None))
 }
 
 /// Goes on with the run that `left` tells of, as [`run`] would have. Recipe and modules are those
@@ -66,7 +65,7 @@ pub fn resume(
     let folder = then.filter(|then| beside.is_relative() && then.is_dir()).unwrap_or(beside);
     let sources = Sources::new(left.manifest.recipe.clone(), left.recipe.clone(), folder);
     let sources = Arc::new(sources.kept_in(left.modules()));
-    conclude(Host::new(settings, guard, console, sources).after(left))
+    conclude(Host::new(settings, guard, console, sources, Some(left)))
 }
 
 fn conclude(host: Host) -> Result<Finished> {
@@ -80,7 +79,7 @@ fn conclude(host: Host) -> Result<Finished> {
     })?;
     let summary = host.finish()?;
     let recipe = host.sources.recipe().name.clone();
-    host.with_run(|run| {
+    host.session.run.with(|run| {
         let model = run.model().map(str::to_owned);
         let (folder, training, evaluations) =
             (run.folder.path().to_path_buf(), run.training.clone(), run.evaluations.clone());
@@ -90,24 +89,23 @@ fn conclude(host: Host) -> Result<Finished> {
 
 /// Runs the recipe at `path` on shapes: all names, types, options, layers and data files are looked
 /// at as in a run, but no weights are read, nothing is computed and nothing is written. Measured
-/// values are as `outlook` says.
+/// values are as `assume` says.
 ///
 /// A mistake in the recipe comes back as a [`Report`].
 pub fn examine(
     path: &Path,
     settings: Settings,
-    outlook: Outlook,
+    assume: Assume,
     interrupt: &'static AtomicBool,
-) -> Result<Ledger> {
+) -> Result<DryRun> {
     let guard = Guard::new(&settings.limits, interrupt);
-    let host = Host::new(settings, guard, Arc::new(Silent), Arc::new(Sources::read(path)?))
-        .on_shapes(outlook);
-    let host = Arc::new(host);
+    let sources = Arc::new(Sources::read(path)?);
+    let host = Arc::new(Host::on_shapes(settings, guard, sources, assume));
     let done = execute(&host);
-    let ledger = host.take_ledger().context("the recipe was not run on shapes")?;
+    let notes = host.session.take_notes().context("the recipe was not run on shapes")?;
     match done {
-        Err(_) if ledger.endless => Ok(ledger),
-        done => done.map(|()| ledger),
+        Err(_) if notes.endless => Ok(notes),
+        done => done.map(|()| notes),
     }
 }
 
@@ -130,7 +128,7 @@ fn script(host: &Arc<Host>) -> Result<()> {
     let engine = engine::build(host);
     let recipe = host.sources.recipe();
     let report = |known: &Known, e: &rhai::EvalAltResult| {
-        Report::of(e, &host.sources, known, &host.settings.limits)
+        Report::of(e, &host.sources, known, &host.session.settings.limits)
     };
     let mut ast =
         engine.compile(&recipe.text).map_err(|e| report(&known(&engine, None), &e.into()))?;

@@ -43,6 +43,21 @@ impl Work {
         }
     }
 
+    /// All of a run, of which this is the part that `done` of `all` batches made.
+    pub fn extended(self, done: usize, all: usize) -> Self {
+        let of = |n: usize| (n as f64 * all as f64 / done.max(1) as f64) as usize;
+        Self { tokens: of(self.tokens), rows: of(self.rows), pairs: of(self.pairs) }
+    }
+
+    /// What this has more than `other`.
+    pub fn less(self, other: Self) -> Self {
+        Self {
+            tokens: self.tokens.saturating_sub(other.tokens),
+            rows: self.rows.saturating_sub(other.rows),
+            pairs: self.pairs.saturating_sub(other.pairs),
+        }
+    }
+
     /// The larger of each.
     pub fn or(self, other: Self) -> Self {
         Self {

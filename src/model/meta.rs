@@ -1,5 +1,8 @@
 //! A model without numbers: everything that its config and its files' headers tell, and tensors
 //! that take no memory.
+//!
+//! What is done with such a model goes the way of any other, but computes nothing: a merge leaves
+//! what it would leave, a loss is an assumption.
 
 use anyhow::Result;
 use candle_core::{DType, Device, Shape, Tensor};
@@ -9,19 +12,56 @@ use super::arch::{Architecture, Builder};
 use super::load::{Loaded, check, prepare};
 use crate::source::ModelFiles;
 
+/// What is taken for a value that only numbers could give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assume {
+    /// Losses fall to 0 and all answers are right.
+    Best,
+    /// Nothing is learnt.
+    Worst,
+}
+
+impl Assume {
+    /// The loss before a step of so many, in nats a token.
+    pub fn loss(self, step: usize, steps: usize) -> f64 {
+        match self {
+            Self::Best => 1.0 - step as f64 / steps.max(1) as f64,
+            Self::Worst => 10.0,
+        }
+    }
+}
+
 /// Opens a model as [`super::load::load`] does, with the same checks and errors, but reads no
 /// weights: every tensor is a single zero, seen in the right shape.
-pub fn load(files: &ModelFiles, storage: DType) -> Result<Loaded> {
+pub fn load(files: &ModelFiles, storage: DType, assume: Assume) -> Result<Loaded> {
     prepare(files, &mut |architecture, source| {
         check(&*architecture, source)?;
-        Model::build(architecture, Builder::meta(storage))
+        build(architecture, storage, assume)
     })
 }
 
 /// A model without numbers. Errors (class data): sizes that cannot be.
-pub fn of(architecture: Box<dyn Architecture>, storage: DType) -> Result<Model> {
+pub fn of(architecture: Box<dyn Architecture>, storage: DType, assume: Assume) -> Result<Model> {
     architecture.check()?;
-    Model::build(architecture, Builder::meta(storage))
+    build(architecture, storage, assume)
+}
+
+fn build(architecture: Box<dyn Architecture>, storage: DType, assume: Assume) -> Result<Model> {
+    let mut model = Model::build(architecture, Builder::meta(storage))?;
+    model.assume = Some(assume);
+    Ok(model)
+}
+
+impl Model {
+    /// What is taken for values that this model cannot give; `None` of a model with numbers.
+    pub fn assume(&self) -> Option<Assume> {
+        self.assume
+    }
+
+    /// Whether it has no numbers.
+    pub fn is_meta(&self) -> bool {
+        self.assume.is_some()
+    }
 }
 
 /// A tensor of that shape without numbers.

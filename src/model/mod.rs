@@ -41,6 +41,7 @@ pub use params::{LinearId, ParamId, ParamKind};
 pub use tokens::Tokens;
 
 use merge::RoundingStats;
+use meta::Assume;
 use nn::{Block, Embeddings, LmHead, Norm, RotaryEmbedding};
 use params::Params;
 
@@ -64,6 +65,8 @@ pub struct Model {
     mode: MergeMode,
     /// Of what was added to 16-bit weights since somebody asked.
     rounding: RoundingStats,
+    /// Of a model without numbers.
+    assume: Option<Assume>,
 }
 
 impl Model {
@@ -165,6 +168,7 @@ impl Model {
             compute,
             mode: MergeMode::Exact,
             rounding: RoundingStats::default(),
+            assume: None,
         })
     }
 }

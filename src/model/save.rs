@@ -114,8 +114,11 @@ impl Model {
         Ok(self.digests()?.digest)
     }
 
-    /// That digest, with that of each tensor.
+    /// That digest, with that of each tensor; of a model without numbers there is none.
     pub fn digests(&self) -> Result<Digests> {
+        if self.is_meta() {
+            return Ok(Digests::default());
+        }
         let mut tensors: Vec<(String, &Tensor)> =
             self.params().map(|(id, tensor)| (id.name.clone(), tensor)).collect();
         for (linear, unmerged) in self.params.all_unmerged() {
@@ -187,7 +190,8 @@ fn update<T: Copy, const N: usize>(hash: &mut Sha256, values: &[T], bytes: impl 
 }
 
 /// Writes `folder`: config.json, weights in files of at most `shard` bytes, the tokenizer, what
-/// came along, and `more` files by name. Errors as [`atomic::folder`].
+/// came along, and `more` files by name; of a model without numbers, nothing. Errors as
+/// [`atomic::folder`].
 pub fn save(
     model: &Model,
     tokenizer: &Tokenizer,
@@ -196,6 +200,9 @@ pub fn save(
     shard: usize,
     folder: &Path,
 ) -> Result<()> {
+    if model.is_meta() {
+        return Ok(());
+    }
     let mut config = extras.config.clone();
     let dtype = match model.storage {
         DType::BF16 => "bfloat16",

@@ -12,6 +12,8 @@ use super::optim::{Optimizer, OptimizerKind};
 use super::state::State;
 use crate::data::{Batch, DataLoader, DataLoaderState};
 use crate::error::Error;
+use crate::model::cost::Work;
+use crate::model::meta::Assume;
 use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId, Tokens};
 use crate::ops::elementwise;
 
@@ -89,6 +91,10 @@ pub struct StepRecord {
     pub tokens: usize,
     /// Those that counted in the loss.
     pub supervised: usize,
+    /// What all batches together took.
+    pub work: Work,
+    /// The most that a batch took.
+    pub largest: Work,
     /// Global norm of the gradient, before clipping.
     pub gradient_norm: f64,
     pub seconds: f64,
@@ -114,7 +120,12 @@ pub struct Fit<'a> {
     feed: &'a mut DataLoader,
     options: &'a FitOptions,
     done: usize,
+    /// What the steps so far took.
+    work: Work,
 }
+
+/// Batches that a fit of a model without numbers draws; of longer fits these stand for all.
+const LOOKED_AT: usize = 2000;
 
 impl<'a> Fit<'a> {
     pub fn new(
@@ -125,7 +136,8 @@ impl<'a> Fit<'a> {
         feed: &'a mut DataLoader,
         options: &'a FitOptions,
     ) -> Self {
-        Self { model, adapter, trained, optimizer, feed, options, done: 0 }
+        let (done, work) = (0, Work::default());
+        Self { model, adapter, trained, optimizer, feed, options, done, work }
     }
 
     /// With the first `done` steps behind it.
@@ -145,12 +157,14 @@ impl<'a> Fit<'a> {
 
     fn step(&mut self) -> Result<StepRecord> {
         let start = Instant::now();
+        if let Some(assume) = self.model.assume() {
+            return self.dry_step(assume);
+        }
         let (step, lr) = (self.done + 1, self.rate()?);
-        let batches = (0..self.options.accumulate)
-            .map(|_| Batch::pack(&self.feed.next(self.options.batch)?.iter().collect::<Vec<_>>()))
-            .collect::<Result<Vec<_>>>()?;
+        let batches = self.batches()?;
         let supervised: usize = batches.iter().map(|b| b.rows.len()).sum();
         let tokens = batches.iter().map(|b| b.ids.len()).sum();
+        let (work, largest) = work_of(&batches);
         let now = self.taking_part();
         let (loss, gradients) = self.gradients(&now, &batches, supervised)?;
         if !loss.is_finite() {
@@ -170,7 +184,35 @@ impl<'a> Fit<'a> {
             self.trained.gain =
                 Some(self.base_loss(&batches)? - loss).filter(|gain| gain.is_finite());
         }
-        Ok(StepRecord { step, loss, lr, tokens, supervised, gradient_norm, seconds })
+        Ok(StepRecord { step, loss, lr, tokens, supervised, work, largest, gradient_norm, seconds })
+    }
+
+    /// The batches of the step that comes.
+    fn batches(&mut self) -> Result<Vec<Batch>> {
+        (0..self.options.accumulate)
+            .map(|_| Batch::pack(&self.feed.next(self.options.batch)?.iter().collect::<Vec<_>>()))
+            .collect()
+    }
+
+    /// A step of a model without numbers: the batches that it would train on, and a loss that is
+    /// assumed. Behind [`LOOKED_AT`] batches one record stands for all steps that are left.
+    fn dry_step(&mut self, assume: Assume) -> Result<StepRecord> {
+        let FitOptions { steps, accumulate, .. } = *self.options;
+        let (lr, done) = (self.rate()?, self.done);
+        let (work, largest) = if done * accumulate < LOOKED_AT {
+            self.done += 1;
+            work_of(&self.batches()?)
+        } else {
+            self.done = steps;
+            (self.work.extended(done, steps).less(self.work), Work::default())
+        };
+        self.work = self.work.and(work);
+        let step = self.done;
+        let loss = assume.loss(step, steps);
+        let gain = (step == steps && steps > 1).then(|| assume.loss(1, steps) - loss);
+        *self.trained = Trained { steps: self.trained.steps + (step - done) as u64, gain };
+        let (tokens, supervised, gradient_norm, seconds) = (work.tokens, work.rows, 0.0, 0.0);
+        Ok(StepRecord { step, loss, lr, tokens, supervised, work, largest, gradient_norm, seconds })
     }
 
     /// The mean loss over the supervised tokens of all batches, and its gradients.
@@ -293,6 +335,16 @@ impl<'a> Fit<'a> {
             .map(|(g, (t, scale))| elementwise::add_scaled(g, &t, scale))
             .collect::<candle_core::Result<_>>()?)
     }
+}
+
+/// What batches take together, and the most that one of them takes.
+fn work_of(batches: &[Batch]) -> (Work, Work) {
+    let of = |batch: &Batch| {
+        Work::of(&Tokens::sequences(batch.ids.clone(), &batch.starts), batch.rows.len())
+    };
+    let works: Vec<Work> = batches.iter().map(of).collect();
+    let sum = works.iter().copied().fold(Work::default(), Work::and);
+    (sum, works.into_iter().fold(Work::default(), Work::or))
 }
 
 /// √Σ‖g‖², summed in f64.

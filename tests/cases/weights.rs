@@ -88,8 +88,10 @@ fn shapes_are_those_of_the_weights(home: &Path) {
         let model =
             files(&resolve(home.join(name).to_str().unwrap(), &Grants::everything()).unwrap())
                 .unwrap();
-        let (hollow, whole) =
-            (meta::load(&model, DType::F32).unwrap(), loaded(home, name).unwrap());
+        let (hollow, whole) = (
+            meta::load(&model, DType::F32, meta::Assume::Best).unwrap(),
+            loaded(home, name).unwrap(),
+        );
         let names = |loaded: &Loaded| {
             let shape = |(id, t): (&ParamId, &Tensor)| (id.name.clone(), t.dims().to_vec());
             loaded.model.params().map(shape).collect::<Vec<_>>()

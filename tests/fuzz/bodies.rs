@@ -6,15 +6,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 use std::{env, fs, process};
 
 use xgbrun::boost::{Update, adapter};
 use xgbrun::data::{Layout, Task};
 use xgbrun::device;
-use xgbrun::host::{self, Limits, Outlook, Settings};
+use xgbrun::host;
 use xgbrun::model::load::{self, Loaded};
+use xgbrun::model::meta::Assume;
 use xgbrun::run::{Ensemble, Left, Manifest};
+use xgbrun::session::{Limits, Settings};
 use xgbrun::source::{Grants, Safetensors, TensorSource, Tokenizer};
 
 /// A folder of this process.
@@ -35,18 +36,12 @@ pub fn leave() {
 pub fn recipe(bytes: &[u8]) {
     static NEVER: AtomicBool = AtomicBool::new(false);
     let path = put("recipe.rhai", bytes);
-    for outlook in [Outlook::Good, Outlook::Bad] {
+    for assume in [Assume::Best, Assume::Worst] {
         let compute = device::select("cpu").unwrap();
         let settings = Settings {
-            out: None,
-            params: vec![],
-            seed: 0,
             threads: 1,
             dtype: device::storage_dtype("auto", &compute).unwrap(),
             device: compute,
-            allow_hub: false,
-            checkpoint: Duration::from_secs(60),
-            places: Default::default(),
             limits: Limits {
                 operations: 20_000,
                 string: 20_000,
@@ -58,8 +53,9 @@ pub fn recipe(bytes: &[u8]) {
                 seconds: 1,
                 ..Limits::default()
             },
+            ..Settings::default()
         };
-        let _ = host::examine(&path, settings, outlook, &NEVER);
+        let _ = host::examine(&path, settings, assume, &NEVER);
     }
 }
 

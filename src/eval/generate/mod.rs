@@ -111,7 +111,7 @@ impl Decode for Tokenizer {
 }
 
 /// What followed a prompt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Generated {
     /// The tokens, without the one that ended them.
     pub ids: Vec<u32>,
@@ -123,6 +123,8 @@ pub struct Generated {
 /// generation config names, see [`crate::model::ends`]) or a stop that is a special token, before a
 /// stop text, or after `max_tokens`. `progress` hears after every pass how many prompts are done
 /// and may end it with an error.
+///
+/// After a model without numbers nothing follows.
 ///
 /// Beam search is that of Hugging Face transformers with `early_stopping` false and
 /// `length_penalty` 1.
@@ -144,6 +146,9 @@ pub fn generate(
     ends.extend(&stops.ids);
     ends.sort_unstable();
     ends.dedup();
+    if model.is_meta() {
+        return Ok(vec![Generated::default(); prompts.len()]);
+    }
     let rules = Rules { how, ends: &ends, stops: &stops, tokenizer };
     let out = batch::run(model, adapter, prompts, &rules, progress)?;
     let told = |(prompt, ids): (&Vec<u32>, Vec<u32>)| {

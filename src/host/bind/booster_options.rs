@@ -6,25 +6,12 @@ use crate::boost::dense::Parts;
 use crate::boost::{BoosterKind, Init};
 use crate::error::Error;
 use crate::host::options::{FromOption, Mismatch, Options};
+use crate::session::{BoosterOptions, Learner};
 use crate::train::Factor;
-
-/// What `booster` is asked for.
-pub(super) struct Asked {
-    pub(super) layers: Vec<usize>,
-    pub(super) targets: Vec<String>,
-    /// Single modules instead of layers × targets.
-    pub(super) pairs: Option<Vec<(usize, String)>>,
-    pub(super) weak: Weak,
-}
-
-pub(super) enum Weak {
-    LowRank { rank: usize, alpha: Option<f64>, init: Init, zero: Factor },
-    Dense(Parts),
-}
 
 /// Reads them. Errors (class usage): an option of another kind of booster, or one of the wrong
 /// type.
-pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
+pub(super) fn parse(map: Map) -> anyhow::Result<BoosterOptions> {
     let first = |names: &[&'static str]| names.iter().copied().find(|name| map.contains_key(*name));
     let (low_rank, dense) = (
         first(&["pairs", "rank", "alpha", "init", "zero"]),
@@ -66,7 +53,7 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
     }
     let targets = o.take_or("targets", vec![])?;
     let mut pairs = None;
-    let (layers, weak) = match kind {
+    let (layers, learner) = match kind {
         BoosterKind::LowRank => {
             let init = Init::from_name(&o.take_or("init", Init::NAMES[0].to_string())?)?;
             let name: String = o.take_or("zero", "B".into())?;
@@ -85,7 +72,7 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
             let zero = zero.unwrap_or(Factor::B);
             (
                 layers,
-                Weak::LowRank {
+                Learner::LowRank {
                     rank: o.take_or("rank", 1)?,
                     alpha: o.take_opt("alpha")?,
                     init,
@@ -97,10 +84,10 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Asked> {
             let mut part = |name| o.take_or(name, false);
             let parts =
                 Parts { embedding: part("embedding")?, norms: part("norms")?, head: part("head")? };
-            (o.take_or("layers", vec![])?, Weak::Dense(parts))
+            (o.take_or("layers", vec![])?, Learner::Dense(parts))
         }
     };
-    Ok(Asked { layers, targets, pairs, weak })
+    Ok(BoosterOptions { layers, targets, pairs, learner })
 }
 
 /// A layer and a target.

@@ -1,24 +1,14 @@
 //! The options of `data::load`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-use super::set::PromptFormat;
 use crate::bail_usage;
 use crate::data::formats::{Encoding, Format, Layout};
 use crate::data::{EncodeOptions, LossOn, Mapping, Template};
 use crate::host::options::{FromOption, Mismatch, Options};
-
-/// What a call of `data::load` asks for.
-pub(super) struct Loading {
-    pub layout: Layout,
-    pub wording: Arc<PromptFormat>,
-    /// Names of files by split.
-    pub splits: BTreeMap<String, Vec<String>>,
-    pub stream: bool,
-}
+use crate::session::{DataOptions, PromptFormat};
 
 const KEYS: [&str; 11] = [
     "template",
@@ -34,11 +24,11 @@ const KEYS: [&str; 11] = [
     "stream",
 ];
 
-pub(super) fn parse(map: Map) -> anyhow::Result<Loading> {
+pub(super) fn parse(map: Map) -> anyhow::Result<DataOptions> {
     let mut o = Options::new("data::load", map, &KEYS)?;
     let Given { template, mapping } =
         o.take_or("template", Wanted::Name("alpaca".into()))?.read()?;
-    let max_length: usize = o.take_or("max_length", 256)?;
+    let max_length: usize = o.take_or("max_length", DataOptions::MAX_LENGTH)?;
     o.check("max_length", max_length >= 2, "2 or more", max_length)?;
     let loss = match o.take_opt::<String>("loss")? {
         Some(name) => LossOn::parse(&name)?,
@@ -72,9 +62,9 @@ pub(super) fn parse(map: Map) -> anyhow::Result<Loading> {
         .map(|texts| texts.0.into_iter().collect())
         .unwrap_or_default();
     let stream = o.take_or("stream", false)?;
-    let wording =
+    let format =
         Arc::new(PromptFormat { template, options: EncodeOptions { max_length, loss }, mapping });
-    Ok(Loading { layout, wording, splits, stream })
+    Ok(DataOptions { layout, format, splits, stream })
 }
 
 /// The option `template`.

@@ -1,26 +1,17 @@
-//! The boosters that a model is the sum of: taken back, left out, weighed, and taken over from an
-//! earlier run.
-
-use std::collections::BTreeSet;
+//! The boosters that a model is the sum of: taken back, left out, weighed.
 
 use anyhow::Result;
 use rhai::plugin::*;
 use rhai::{FLOAT, INT, Map, NativeCallContext};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::merge::file_digest;
-use super::model::{Model, Open};
 use super::{Answer, refuse};
-use crate::boost::Update;
+use crate::bail_usage;
 use crate::error::Error;
-use crate::host::context::{Host, host};
-use crate::host::door::{self, Effects, Making};
-use crate::host::ledger::Event;
+use crate::host::journaled::journaled;
 use crate::host::options::Options;
-use crate::model::restore;
-use crate::model::save::Digests;
-use crate::run::{Best, Ensemble, Kept, booster_name};
-use crate::{bail_data, bail_usage};
+use crate::run::Best;
+use crate::session::{Effects, Model, Snapshot};
 
 #[export_module]
 pub(super) mod natives {
@@ -34,9 +25,8 @@ pub(super) mod natives {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn truncate(context: NativeCallContext, model: &mut Model, rounds: INT) -> Answer<()> {
-        changed(&context, model, ("truncate", json!({ "rounds": rounds })), |all| {
-            all.slice(0, index(rounds)?)
-        })
+        let arguments = json!({ "rounds": rounds });
+        changed(&context, model, "truncate", arguments, |m| m.truncate(index(rounds)?))
     }
 
     /// Keeps the boosters from `start` on, before `end`, numbered from 0, as XGBoost's slices.
@@ -47,17 +37,15 @@ pub(super) mod natives {
         start: INT,
         end: INT,
     ) -> Answer<()> {
-        changed(&context, model, ("slice", json!({ "start": start, "end": end })), |all| {
-            all.slice(index(start)?, index(end)?)
-        })
+        let arguments = json!({ "start": start, "end": end });
+        changed(&context, model, "slice", arguments, |m| m.slice(index(start)?, index(end)?))
     }
 
     /// Leaves out the booster `number`, counted from 0; those behind it move up.
     #[rhai_fn(name = "drop", return_raw, pure)]
     pub fn leave_out(context: NativeCallContext, model: &mut Model, number: INT) -> Answer<()> {
-        changed(&context, model, ("drop", json!({ "number": number })), |all| {
-            all.without(index(number)?)
-        })
+        let arguments = json!({ "number": number });
+        changed(&context, model, "drop", arguments, |m| m.leave_out(index(number)?))
     }
 
     /// Multiplies what the booster `number`, counted from 0, added to the weights by `eta`; 1 is as
@@ -74,9 +62,8 @@ pub(super) mod natives {
         number: INT,
         eta: FLOAT,
     ) -> Answer<()> {
-        changed(&context, model, ("scale", json!({ "number": number, "eta": eta })), |all| {
-            all.scaled(index(number)?, eta)
-        })
+        let arguments = json!({ "number": number, "eta": eta });
+        changed(&context, model, "scale", arguments, |m| m.scale(index(number)?, eta))
     }
 
     /// The list of boosters that the model is the sum of, to go back to with `restore`.
@@ -89,7 +76,7 @@ pub(super) mod natives {
     /// ```
     #[rhai_fn(pure)]
     pub fn snapshot(model: &mut Model) -> Snapshot {
-        model.with(|m| Snapshot { model: m.index, all: m.ensemble.clone() })
+        model.snapshot()
     }
 
     /// Makes the model the sum of the boosters that it had when `snapshot` was taken, with their
@@ -107,47 +94,33 @@ pub(super) mod natives {
         model: &mut Model,
         snapshot: Snapshot,
     ) -> Answer<()> {
-        let all = &snapshot.all;
-        let members = serde_json::to_vec(all.members()).unwrap_or_default();
-        let own = model.with(|m| m.index) == snapshot.model;
-        changed(
-            &context,
-            model,
-            ("restore", json!({ "rounds": all.rounds(), "sha256": crate::run::digest(&members) })),
-            |_| match own {
-                true => Ok(all.clone()),
-                false => bail_usage!("the snapshot is of another model"),
-            },
-        )
+        let arguments = json!({ "rounds": snapshot.round(), "sha256": snapshot.digest() });
+        changed(&context, model, "restore", arguments, |m| m.restore(&snapshot))
     }
 
     /// How many boosters the model had.
     #[rhai_fn(get = "round", pure)]
     pub fn snapshot_round(snapshot: &mut Snapshot) -> INT {
-        snapshot.all.rounds() as INT
+        snapshot.round() as INT
     }
 
     /// Forms the weights again: the base, and all boosters from their files.
     #[rhai_fn(return_raw, pure)]
     pub fn replay(context: NativeCallContext, model: &mut Model) -> Answer<()> {
-        changed(&context, model, ("replay", json!({})), |all| Ok(all.clone()))
+        changed(&context, model, "replay", json!({}), Model::replay)
     }
 
     /// SHA-256 of the weights, as `weights_digest` in `summary.json`.
     #[rhai_fn(return_raw, pure)]
     pub fn digest(context: NativeCallContext, model: &mut Model) -> Answer<String> {
-        let host = host(&context)?;
-        let arguments = json!({ "model": model.with(|m| m.index) });
-        door::call(&context, &host, "model.digest", arguments).answer(|| match host.outlook() {
-            Some(_) => Ok(String::new()),
-            None => model.live(|m| m.network.digest()),
-        })
+        let arguments = json!({ "model": model.index() });
+        journaled(&context, "model.digest", arguments)?.answer(|| model.digest())
     }
 
     /// The round whose evaluation of `validation` had the highest accuracy, the earliest of equals.
     #[rhai_fn(return_raw, pure)]
     pub fn best_round(context: NativeCallContext, model: &mut Model) -> Answer<INT> {
-        best(&context, model, Map::new())
+        best_round_by(context, model, Map::new())
     }
 
     /// The round whose evaluation of `validation` was best, and what the summary calls so. Options:
@@ -163,15 +136,16 @@ pub(super) mod natives {
         model: &mut Model,
         options: Map,
     ) -> Answer<INT> {
-        best(&context, model, options)
+        let by = best_options(options).map_err(refuse)?;
+        let mut arguments = json!({ "metric": by.metric, "larger": by.larger });
+        if model.index() > 0 {
+            arguments["model"] = model.index().into();
+        }
+        let recall = |_: &Effects| model.recall_best(&by);
+        let round = journaled(&context, "model.best_round", arguments)?
+            .change(recall, || model.best_round(&by))?;
+        Ok(round as INT)
     }
-}
-
-/// The boosters of a model as they were.
-#[derive(Clone)]
-pub struct Snapshot {
-    model: usize,
-    all: Ensemble,
 }
 
 /// A number of a script as an index.
@@ -182,34 +156,17 @@ fn index(number: INT) -> Result<usize> {
     }
 }
 
-fn best(context: &NativeCallContext, model: &Model, options: Map) -> Answer<INT> {
-    let host = host(context)?;
-    let asked = best_options(options).map_err(refuse)?;
-    let index = model.with(|m| m.index);
-    let mut arguments = json!({ "metric": asked.metric, "larger": asked.larger });
-    if index > 0 {
-        arguments["model"] = index.into();
-    }
-    let recall = |_: &Effects| host.note_in_run(|run| run.best = asked.clone());
-    door::call(context, &host, "model.best_round", arguments).change(recall, |_| {
-        if host.outlook().is_some() {
-            return Ok(model.with(|m| m.round) as INT);
-        }
-        host.with_run(|run| {
-            let found = run.evaluations.best_round(&asked, Some(index));
-            let Some(round) = found else {
-                return Err(Error::usage(format!(
-                    "no round is best: `validation` was never evaluated with this model, or has no \
-                     `{}`",
-                    asked.metric
-                ))
-                .hint("evaluate in the loop: `model.evaluate(task.validation);`")
-                .into());
-            };
-            run.best = asked.clone();
-            Ok(round as INT)
-        })
-    })
+/// Changes which boosters the model is the sum of.
+fn changed(
+    context: &NativeCallContext,
+    model: &Model,
+    name: &str,
+    mut arguments: Value,
+    change: impl FnOnce(&Model) -> Result<()>,
+) -> Answer<()> {
+    arguments["model"] = model.index().into();
+    let recall = |effects: &Effects| model.recall_composition(effects);
+    journaled(context, &format!("model.{name}"), arguments)?.change(recall, || change(model))
 }
 
 fn best_options(map: Map) -> Result<Best, Error> {
@@ -223,135 +180,4 @@ fn best_options(map: Map) -> Result<Best, Error> {
         format!("{direction:?}"),
     )?;
     Ok(Best { metric, larger: direction == "max" })
-}
-
-/// Makes the model the sum of what `choose` makes of its boosters.
-fn changed(
-    context: &NativeCallContext,
-    model: &Model,
-    (name, arguments): (&str, serde_json::Value),
-    choose: impl FnOnce(&Ensemble) -> Result<Ensemble>,
-) -> Answer<()> {
-    let host = host(context)?;
-    let mut arguments = arguments;
-    arguments["model"] = model.with(|m| m.index.into());
-    let recall = |effects: &Effects| {
-        let Some(members) = effects.get("boosters") else { return Ok(()) };
-        let wanted = Ensemble::new(serde_json::from_value(members.clone())?);
-        model.with(|m| {
-            let folder = host.with_run(|run| run.folder.boosters(m.index))?;
-            m.round = wanted.rounds();
-            m.ensemble = wanted;
-            m.owe(&host, folder)
-        })
-    };
-    door::call(context, &host, &format!("model.{name}"), arguments).change(recall, |doing| {
-        model.with(|m| {
-            let wanted = choose(&m.ensemble)?;
-            m.based()?;
-            if host.outlook().is_none() {
-                m.pay()?;
-                compose(&host, m, &wanted)?;
-                let folder = host.with_run(|run| run.folder.boosters(m.index))?;
-                host.with_run(|run| {
-                    run.lists(folder, &wanted);
-                    run.composed(&wanted)
-                })?;
-                doing.effects.insert("boosters".into(), serde_json::to_value(wanted.members())?);
-            }
-            m.round = wanted.rounds();
-            m.ensemble = wanted;
-            Ok(())
-        })
-    })
-}
-
-/// Gives the network the sum of its base and the boosters `wanted`; [`Open::ensemble`] stays.
-pub(super) fn compose(host: &Host, m: &mut Open, wanted: &Ensemble) -> Result<()> {
-    let files = m.based()?.clone();
-    let folder = host.with_run(|run| run.folder.boosters(m.index))?;
-    // All files are read before any weight is touched: one that is damaged leaves the model as it
-    // is.
-    let mut names = BTreeSet::new();
-    for (path, _) in m.ensemble.files(&folder).into_iter().chain(wanted.files(&folder)) {
-        names.extend(Update::load(&path, &m.network)?.params(&m.network));
-        host.guard.check()?;
-    }
-    restore::restore(&mut m.network, &files, &m.digests, &names)?;
-    Update::add_files(&wanted.files(&folder), &mut m.network)?;
-    host.merges_left(m.index, &m.network);
-    Ok(())
-}
-
-/// Errors (class data) where the base of a run that is to be gone on with is not `network`, whose
-/// digests are `now`, or a booster is damaged.
-pub(super) fn check(
-    host: &Host,
-    network: &crate::model::Model,
-    now: &Digests,
-    kept: &Kept,
-) -> Result<()> {
-    if host.outlook().is_none() {
-        let then = kept.manifest.digests.get(kept.model()?);
-        if then.is_some_and(|then| *then != now.digest) {
-            bail_data!(
-                "`{}` is not the model that the run began with: its weights are others",
-                kept.model()?
-            );
-        }
-    }
-    for (path, _) in kept.boosters() {
-        host.guard.check()?;
-        Update::load(&path, network)?;
-    }
-    Ok(())
-}
-
-/// Gives a model, just loaded, the boosters of the run that `kept` describes; their files become
-/// this run's.
-pub(super) fn take_over(
-    context: &NativeCallContext,
-    host: &Host,
-    m: &mut Open,
-    kept: &Kept,
-    making: &mut Making,
-) -> Result<()> {
-    if host.outlook().is_none() {
-        let folder = host.with_run(|run| run.folder.boosters(m.index))?;
-        let (mut all, again) = (vec![], making.again);
-        for (number, (path, weight)) in kept.boosters().into_iter().enumerate() {
-            host.guard.check()?;
-            let update = Update::load(&path, &m.network)?.scaled(weight)?;
-            if !again {
-                update.add(&mut m.network)?;
-            }
-            let file = booster_name(number);
-            making.effects.insert(format!("the booster `{file}`"), file_digest(&path)?.into());
-            std::fs::copy(&path, folder.join(&file)).map_err(anyhow::Error::from)?;
-            all.push(crate::run::Member { file, weight });
-        }
-        let all = Ensemble::new(all);
-        making.effects.insert("boosters".into(), serde_json::to_value(all.members())?);
-        m.ensemble = all;
-        host.merges_left(m.index, &m.network);
-        if again {
-            m.owe(host, folder)?;
-        } else {
-            host.with_run(|run| {
-                run.lists(folder, &m.ensemble);
-                run.composed(&m.ensemble)
-            })?;
-        }
-    } else {
-        for (path, _) in kept.boosters() {
-            Update::load(&path, &m.network)?.suppose_added(&mut m.network)?;
-        }
-        host.note(context, Event::Took { left: host.merges_left(m.index, &m.network) })?;
-        m.ensemble = kept.ensemble.clone();
-    }
-    m.round = m.ensemble.rounds();
-    m.kept = m.ensemble.rounds();
-    // Boosters made from here on start from draws of their own.
-    m.boosters = m.ensemble.rounds();
-    Ok(())
 }

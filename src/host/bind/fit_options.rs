@@ -5,13 +5,10 @@ use std::collections::BTreeSet;
 use rhai::Map;
 
 use super::optimizer::{Optimizer, Rate};
-use crate::boost::{self, BoosterKind};
 use crate::error::Error;
 use crate::host::options::Options;
+use crate::session::MOST_SEQUENCES;
 use crate::train::{Factor, FitOptions, GradientCheckpointing};
-
-/// Sequences of a step, all of which are laid out before it begins.
-pub(super) const MOST_SEQUENCES: usize = 1 << 16;
 
 /// Reads them. Errors (class usage) name the option.
 pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
@@ -34,8 +31,7 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
     let steps: usize = o.take("steps")?;
     o.check("steps", (1..=1_000_000_000).contains(&steps), "from 1 to 1000000000", steps)?;
     let Optimizer { kind, lr } = o.take("optimizer")?;
-    let batch: usize = o.take_or("batch", 8)?;
-    o.check("batch", (1..=MOST_SEQUENCES).contains(&batch), "from 1 to 65536", batch)?;
+    let batch = sequences(&mut o)?;
     let accumulate: usize = o.take_or("accumulate", 1)?;
     o.check(
         "accumulate",
@@ -104,31 +100,9 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
     })
 }
 
-/// Errors (class usage): options that this booster cannot follow.
-pub(super) fn suits(booster: &boost::Booster, options: &FitOptions) -> Result<(), Error> {
-    let pairs = options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
-    if pairs && booster.kind() == BoosterKind::FullRank {
-        return Err(Error::usage(
-            "`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains whole \
-             tensors",
-        ));
-    }
-    let info = options.optimizer.info();
-    info.parameters.check(info.name, &booster.adapter)?;
-    let layers = booster.layers();
-    for (step, active) in options.active.iter().enumerate() {
-        if active.is_empty() {
-            return Err(Error::usage(format!(
-                "option `active[{step}]` of `fit` names no layer: each step trains one at least"
-            )));
-        }
-        if let Some(layer) = active.iter().find(|layer| !layers.contains(layer)) {
-            return Err(Error::usage(format!(
-                "option `active[{step}]` of `fit` names layer {layer}, which the booster does not \
-                 train"
-            ))
-            .hint(format!("it trains {layers:?}")));
-        }
-    }
-    Ok(())
+/// The option `batch`: sequences that go through the network together.
+pub(super) fn sequences(o: &mut Options) -> Result<usize, Error> {
+    let batch: usize = o.take_or("batch", 8)?;
+    o.check("batch", (1..=MOST_SEQUENCES).contains(&batch), "from 1 to 65536", batch)?;
+    Ok(batch)
 }

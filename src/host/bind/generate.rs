@@ -1,24 +1,79 @@
 //! `model.generate`: what follows prompts.
 
-use rhai::{Map, NativeCallContext};
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Map, NativeCallContext};
 
-use super::model::Model;
-use super::{Answer, refuse, told_list, told_map};
-use crate::data::opened;
+use super::values::{arguments, list_to_journal};
+use super::{Answer, refuse};
 use crate::error::Error;
-use crate::eval::generate::{Generation, Stops, generate};
-use crate::host::context::{Host, host};
-use crate::host::door;
-use crate::host::ledger::Event;
-use crate::host::options::Options;
-use crate::model::Adapter;
+use crate::eval::generate::Generation;
+use crate::host::journaled::journaled;
+use crate::host::options::{FromOption, Options};
+use crate::session::Model;
 
-fn generation(host: &Host, map: Map) -> Result<Generation, Error> {
-    let mut o = Options::new(
-        "generate",
-        map,
-        &["max_tokens", "beams", "temperature", "top_k", "top_p", "stop"],
-    )?;
+#[export_module]
+pub(super) mod natives {
+    /// The text that follows `prompt`, with the space before its first word where it has one. It
+    /// ends with an end token that the model's generation config names, or else its config.
+    /// Options: `max_tokens` (32), `beams` (1: each token the likeliest; more: beam search),
+    /// `temperature`, `top_k`, `top_p` (tokens are drawn, by the run's seed), `stop` (a list of
+    /// texts, before which it ends; a special token such as "<|im_end|>" is one).
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// let options = #{ max_tokens: 40, temperature: 0.8, top_p: 0.95 };
+    /// print(model.generate("Once upon a time", options));
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn generate(
+        context: NativeCallContext,
+        model: &mut Model,
+        prompt: &str,
+        options: Map,
+    ) -> Answer<String> {
+        Ok(texts(&context, model, &[prompt.to_owned()], options)?.pop().unwrap_or_default())
+    }
+
+    /// The texts that follow several prompts, which go through the network together. Options as for
+    /// a single prompt.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// for text in model.generate(["Snow is", "Fire is"], #{ max_tokens: 8, stop: ["."] }) {
+    ///     print(text);
+    /// }
+    /// ```
+    #[rhai_fn(name = "generate", return_raw, pure)]
+    pub fn generate_all(
+        context: NativeCallContext,
+        model: &mut Model,
+        prompts: Array,
+        options: Map,
+    ) -> Answer<Array> {
+        let prompts = Vec::<String>::from_option(&Dynamic::from_array(prompts), "prompts");
+        let prompts = prompts.map_err(|_| {
+            refuse(Error::usage("`generate` takes a prompt, or an array of prompts"))
+        })?;
+        Ok(texts(&context, model, &prompts, options)?.into_iter().map(Dynamic::from).collect())
+    }
+}
+
+/// What follows each prompt.
+fn texts(
+    context: &NativeCallContext,
+    model: &Model,
+    prompts: &[String],
+    options: Map,
+) -> Answer<Vec<String>> {
+    let told = list_to_journal(prompts.iter().map(|prompt| prompt.as_str().into()).collect());
+    let arguments = arguments(&options, [("prompts", told), ("model", model.index().into())]);
+    let options = parse(model.session().settings.seed, options).map_err(refuse)?;
+    journaled(context, "model.generate", arguments)?.answer(|| model.generate(prompts, &options))
+}
+
+fn parse(seed: u64, map: Map) -> Result<Generation, Error> {
+    let keys = ["max_tokens", "beams", "temperature", "top_k", "top_p", "stop"];
+    let mut o = Options::new("generate", map, &keys)?;
     Ok(Generation {
         max_tokens: o.take_or("max_tokens", 32)?,
         beams: o.take_or("beams", 1)?,
@@ -26,45 +81,6 @@ fn generation(host: &Host, map: Map) -> Result<Generation, Error> {
         top_k: o.take_opt("top_k")?,
         top_p: o.take_opt("top_p")?,
         stop: o.take_or("stop", vec![])?,
-        seed: host.settings.seed,
-    })
-}
-
-/// What follows each prompt.
-pub(super) fn texts(
-    context: &NativeCallContext,
-    model: &Model,
-    prompts: &[String],
-    options: Map,
-) -> Answer<Vec<String>> {
-    let host = &*host(context)?;
-    let mut arguments = told_map(&options);
-    arguments["prompts"] = told_list(prompts.iter().map(|prompt| prompt.as_str().into()).collect());
-    arguments["model"] = model.with(|m| m.index.into());
-    let generation = generation(host, options).map_err(refuse)?;
-    door::call(context, host, "model.generate", arguments).answer(|| {
-        model.live(|m| {
-            let encode =
-                |prompt: &String| Ok(opened(m.tokenizer.as_ref(), m.tokenizer.encode(prompt)?));
-            let prompts = prompts.iter().map(encode).collect::<anyhow::Result<Vec<Vec<u32>>>>()?;
-            if host.outlook().is_some() {
-                Stops::of(&generation.stop, m.tokenizer.as_ref())?;
-                host.note(
-                    context,
-                    Event::Generate { prompts: prompts.len(), tokens: generation.max_tokens },
-                )?;
-                return Ok(vec![String::new(); prompts.len()]);
-            }
-            let going = |_| Ok(host.guard.check()?);
-            let out = generate(
-                &m.network,
-                &Adapter::default(),
-                &prompts,
-                m.tokenizer.as_ref(),
-                &generation,
-                going,
-            )?;
-            Ok(out.into_iter().map(|generated| generated.text).collect())
-        })
+        seed,
     })
 }

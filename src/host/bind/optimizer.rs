@@ -4,7 +4,7 @@
 use rhai::{Dynamic, FuncRegistration, Map, Module};
 use serde_json::{Value, json};
 
-use super::{Answer, refuse, told_list};
+use super::{Answer, refuse};
 use crate::error::Error;
 use crate::host::options::{FromOption, Mismatch, Options};
 use crate::train::OptimizerKind;
@@ -25,12 +25,8 @@ pub enum Rate {
 }
 
 impl Optimizer {
-    /// As the journal tells it from others.
-    pub fn told(&self) -> Value {
-        let lr = match &self.lr {
-            Rate::Constant(lr) => json!(lr),
-            Rate::PerStep(rates) => told_list(rates.iter().map(|lr| json!(lr)).collect()),
-        };
+    /// As the journal tells it from others, with `lr` as it tells the learning rate.
+    pub(super) fn to_journal(&self, lr: Value) -> Value {
         let head = [("rule".to_owned(), json!(self.kind.info().name)), ("lr".to_owned(), lr)];
         Value::Object(head.into_iter().chain(self.kind.options()).collect())
     }

@@ -3,9 +3,8 @@
 use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
 
-use super::Answer;
-use crate::host::context::{host, lock};
-use crate::host::door::to_script;
+use super::{Answer, refuse};
+use crate::host::context::host;
 
 #[export_module]
 pub(super) mod natives {
@@ -21,11 +20,10 @@ pub(super) mod natives {
     #[rhai_fn(return_raw)]
     pub fn params(context: NativeCallContext, defaults: Map) -> Answer<Map> {
         let host = host(&context)?;
-        let values = lock(&host.params).declare(defaults).map_err(|e| to_script(&e))?;
-        if let Some(rounds) =
-            values.get("rounds").and_then(|v| usize::try_from(v.as_int().ok()?).ok())
-        {
-            host.console.rounds(rounds);
+        let values = host.declare(defaults).map_err(refuse)?;
+        let rounds = values.get("rounds").and_then(|v| usize::try_from(v.as_int().ok()?).ok());
+        if let Some(rounds) = rounds {
+            host.session.console.rounds(rounds);
         }
         Ok(values)
     }

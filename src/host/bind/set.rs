@@ -1,453 +1,72 @@
 //! `set`: one split of a task or of several, as training and measuring take it.
 
-use std::borrow::Cow;
-use std::sync::{Arc, Mutex};
+use rhai::plugin::*;
+use rhai::{INT, NativeCallContext};
+use serde_json::json;
 
-use serde_json::{Value, json};
-
-use crate::data::{
-    self, ChoiceItem, ChoiceReport, DataLoader, DataLoaderState, EncodeOptions, Example, Examples,
-    GenerationItem, Item, Joined, Mapping, Split, Template, encode_choices, encode_questions,
-    encode_train, formats::Lines,
-};
+use super::{Answer, refuse};
 use crate::error::Error;
-use crate::eval::Protocol;
-use crate::host::Watched;
-use crate::host::context::{Host, lock};
-use crate::memory::Apart;
-use crate::seed::Stream;
-use crate::source::Tokenizer;
+use crate::host::context::host;
+use crate::host::journaled::journaled;
+use crate::session::{Model, Set};
 
-/// How rows and items of a task are worded for a model.
-pub struct PromptFormat {
-    pub template: Template,
-    pub options: EncodeOptions,
-    /// The template that the recipe itself gives, for rows.
-    pub mapping: Option<Mapping>,
-}
-
-impl PromptFormat {
-    /// An item as the templates take it: a row becomes what the recipe's template makes of it.
-    pub fn convert(&self, item: Item) -> anyhow::Result<Item> {
-        match (&self.mapping, item) {
-            (Some(mapping), Item::Row(row)) => mapping.item(&row),
-            (_, item) => Ok(item),
-        }
+#[export_module]
+pub(super) mod natives {
+    /// Number of items.
+    #[rhai_fn(get = "len", pure)]
+    pub fn len(set: &mut Set) -> INT {
+        set.len() as INT
     }
 
-    pub fn name(&self) -> &'static str {
-        if self.mapping.is_some() { "recipe" } else { self.template.name() }
-    }
-}
-
-/// Where a part's items are.
-#[derive(Clone)]
-pub enum Source {
-    Memory(Arc<Vec<Item>>),
-    /// In their files, read when they are asked for; with an order, those rows in this order.
-    Files {
-        lines: Arc<Vec<Lines>>,
-        order: Option<Arc<Vec<usize>>>,
-    },
-}
-
-impl Source {
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Memory(items) => items.len(),
-            Self::Files { order: Some(order), .. } => order.len(),
-            Self::Files { lines, order: None } => lines.iter().map(Lines::len).sum(),
-        }
+    /// The first `n` items of each task in the set, as a set.
+    #[rhai_fn(pure, return_raw)]
+    pub fn take(set: &mut Set, n: INT) -> Answer<Set> {
+        Ok(set.take(count(n).map_err(refuse)?))
     }
 
-    /// Item `i`, which must be there.
-    pub fn get(&self, i: usize, wording: &PromptFormat) -> anyhow::Result<Item> {
-        match self {
-            Self::Memory(items) => Ok(items[i].clone()),
-            Self::Files { lines, order } => {
-                let mut row = order.as_ref().map_or(i, |order| order[i]);
-                for file in lines.iter() {
-                    if row < file.len() {
-                        return wording.convert(file.get(row)?);
-                    }
-                    row -= file.len();
-                }
-                Err(Error::run(format!("row {i} of a set of {} was asked for", self.len())).into())
-            }
-        }
+    /// `n` items of each task in the set, drawn without replacement by the run's seed, in the order
+    /// of their files.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// model.evaluate(task.validation.sample(50));
+    /// ```
+    #[rhai_fn(pure, return_raw)]
+    pub fn sample(context: NativeCallContext, set: &mut Set, n: INT) -> Answer<Set> {
+        let n = count(n).map_err(refuse)?;
+        Ok(set.sample(host(&context)?.session.settings.seed, n))
     }
 
-    /// The items of these indices.
-    fn pick(&self, indices: Vec<usize>) -> Self {
-        match self {
-            Self::Memory(items) => {
-                Self::Memory(Arc::new(indices.into_iter().map(|i| items[i].clone()).collect()))
-            }
-            Self::Files { lines, order } => {
-                let order = indices
-                    .into_iter()
-                    .map(|i| order.as_ref().map_or(i, |order| order[i]))
-                    .collect();
-                Self::Files { lines: lines.clone(), order: Some(Arc::new(order)) }
-            }
+    /// The items of each task in a random order, by the run's seed. Training needs no such thing:
+    /// it has an order of its own in every epoch.
+    #[rhai_fn(pure, return_raw)]
+    pub fn shuffle(context: NativeCallContext, set: &mut Set) -> Answer<Set> {
+        Ok(set.shuffled(host(&context)?.session.settings.seed))
+    }
+
+    /// Prints item `i` (from 0) as `model` is fed it: its text with the supervised part marked, and
+    /// its tokens.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// task.train.show(model, 0);
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn show(context: NativeCallContext, set: &mut Set, model: Model, i: INT) -> Answer<()> {
+        let arguments = json!({ "item": i, "set": set.to_journal() });
+        let text: String =
+            journaled(&context, "show", arguments)?.answer(|| set.show(&model, i))?;
+        let host = host(&context)?;
+        if !host.is_replaying() {
+            text.lines().for_each(|line| host.session.console.print(line));
         }
+        Ok(())
     }
 }
 
-/// A split of one task.
-#[derive(Clone)]
-pub struct Part {
-    pub task: String,
-    pub source: Source,
-    pub wording: Arc<PromptFormat>,
-    /// What tokenizers made of the items so far.
-    encoded: Arc<Mutex<ByTokenizer<Arc<Vec<Example>>>>>,
-    /// What was said of items that were scored: not again with every measurement.
-    told: Arc<Mutex<Option<ChoiceReport>>>,
-}
-
-/// Something made with a tokenizer, found again by it.
-type ByTokenizer<T> = Vec<(Arc<Tokenizer>, T)>;
-
-impl Part {
-    pub fn new(task: &str, source: Source, wording: Arc<PromptFormat>) -> Self {
-        Self {
-            task: task.to_owned(),
-            source,
-            wording,
-            encoded: Arc::default(),
-            told: Arc::default(),
-        }
-    }
-
-    /// The items, at most the first `most`.
-    pub fn items(&self, most: Option<usize>) -> anyhow::Result<Cow<'_, [Item]>> {
-        let most = most.unwrap_or(usize::MAX).min(self.source.len());
-        match &self.source {
-            Source::Memory(items) => Ok(Cow::Borrowed(&items[..most])),
-            files => Ok(Cow::Owned(
-                (0..most).map(|i| files.get(i, &self.wording)).collect::<anyhow::Result<_>>()?,
-            )),
-        }
-    }
-
-    /// Whether its items name choices, at least one; of a file on disk, one of the first thousand,
-    /// and of the first `most`.
-    pub fn has_choices(&self, most: Option<usize>) -> anyhow::Result<bool> {
-        if let Source::Memory(items) = &self.source {
-            return Ok(items.iter().any(Item::is_scorable));
-        }
-        for i in 0..self.source.len().min(1000).min(most.unwrap_or(1000)) {
-            if self.source.get(i, &self.wording)?.is_scorable() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Examples to be measured, at most the first `most`. Of a file on disk only so many rows are
-    /// read.
-    pub fn measured(
-        &self,
-        host: &Host,
-        split: Split,
-        tokenizer: &Arc<Tokenizer>,
-        most: Option<usize>,
-    ) -> anyhow::Result<Arc<Vec<Example>>> {
-        let examples = match &self.source {
-            Source::Memory(_) => self.examples(host, split, tokenizer)?,
-            Source::Files { .. } => {
-                let out = encode_train(
-                    &self.items(most)?,
-                    self.wording.template,
-                    &watched(host, tokenizer),
-                    &self.wording.options,
-                )?;
-                Arc::new(out.examples)
-            }
-        };
-        Ok(match most {
-            Some(most) if most < examples.len() => Arc::new(examples[..most].to_vec()),
-            _ => examples,
-        })
-    }
-
-    /// All examples in memory; what was cut or left out is told once.
-    fn examples(
-        &self,
-        host: &Host,
-        split: Split,
-        tokenizer: &Arc<Tokenizer>,
-    ) -> anyhow::Result<Arc<Vec<Example>>> {
-        let mut encoded = lock(&self.encoded);
-        if let Some((_, examples)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
-            return Ok(examples.clone());
-        }
-        let out = encode_train(
-            &self.items(None)?,
-            self.wording.template,
-            &watched(host, tokenizer),
-            &self.wording.options,
-        )?;
-        host.console.note(&format!("{} {}: {}", self.task, split.name(), out.report));
-        let examples = Arc::new(out.examples);
-        encoded.push((tokenizer.clone(), examples.clone()));
-        Ok(examples)
-    }
-
-    /// Items to be scored, at most the first `most`; what was left out, or tokenised as one text
-    /// with its prompt, is told.
-    pub fn choices(
-        &self,
-        host: &Host,
-        split: Split,
-        tokenizer: &Tokenizer,
-        most: Option<usize>,
-        positions: usize,
-    ) -> anyhow::Result<Vec<ChoiceItem>> {
-        let (choices, report) = encode_choices(
-            &self.items(most)?,
-            self.wording.template,
-            &watched(host, tokenizer),
-            positions,
-        )?;
-        let worth = report.scored != report.items || report.joined != Joined::default();
-        if worth && lock(&self.told).replace(report) != Some(report) {
-            host.console.note(&format!("{} {}: {report}", self.task, split.name()));
-        }
-        Ok(choices)
-    }
-
-    /// Items to be answered by generation, at most the first `most`; what was left out is told.
-    pub fn questions(
-        &self,
-        host: &Host,
-        split: Split,
-        tokenizer: &Tokenizer,
-        most: Option<usize>,
-        positions: usize,
-    ) -> anyhow::Result<Vec<GenerationItem>> {
-        let longest = positions.saturating_sub(Protocol::NEW_TOKENS);
-        let (questions, report) = encode_questions(
-            &self.items(most)?,
-            self.wording.template,
-            &watched(host, tokenizer),
-            longest,
-        )?;
-        if questions.len() != report.items {
-            host.console.note(&format!("{} {}: {report}", self.task, split.name()));
-        }
-        Ok(questions)
-    }
-
-    /// What training draws from.
-    fn feedable(
-        &self,
-        host: &Host,
-        split: Split,
-        tokenizer: &Arc<Tokenizer>,
-    ) -> anyhow::Result<Arc<dyn Examples>> {
-        match &self.source {
-            Source::Memory(_) => {
-                let examples: Arc<dyn Examples> = self.examples(host, split, tokenizer)?;
-                Ok(examples)
-            }
-            source => Ok(Arc::new(Lazy {
-                source: source.clone(),
-                wording: self.wording.clone(),
-                tokenizer: tokenizer.clone(),
-            })),
-        }
-    }
-}
-
-/// The tokenizer, for as long as the run may go on.
-fn watched<'a>(host: &'a Host, tokenizer: &'a Tokenizer) -> Watched<'a> {
-    Watched { guard: &host.guard, tokenizer }
-}
-
-/// Examples that are made when they are asked for: for files larger than memory.
-struct Lazy {
-    source: Source,
-    wording: Arc<PromptFormat>,
-    tokenizer: Arc<Tokenizer>,
-}
-
-impl Examples for Lazy {
-    fn count(&self) -> usize {
-        self.source.len()
-    }
-
-    fn get(&self, i: usize) -> anyhow::Result<Option<Example>> {
-        let item = self.source.get(i, &self.wording)?;
-        data::encode_one(
-            &item,
-            self.wording.template,
-            self.tokenizer.as_ref(),
-            &self.wording.options,
-        )
-    }
-}
-
-/// One split; copies are the same, and share their place in the data.
-#[derive(Clone)]
-pub struct Set(Arc<Apart<Inner>>);
-
-struct Inner {
-    split: Split,
-    parts: Vec<Part>,
-    /// Given to `data::mix`, one for each part.
-    weights: Option<Vec<f64>>,
-    /// What was picked out of the task's own items, and how.
-    picked: Vec<String>,
-    /// Where training goes on, from booster to booster, for each tokenizer: a model has its own.
-    feeds: Mutex<ByTokenizer<DataLoader>>,
-    /// Where it went on in an earlier process, for those that have no feed yet.
-    places: Mutex<ByTokenizer<DataLoaderState>>,
-}
-
-impl Set {
-    pub fn new(split: Split, parts: Vec<Part>, weights: Option<Vec<f64>>) -> Self {
-        Self::picked(split, parts, weights, vec![])
-    }
-
-    fn picked(
-        split: Split,
-        parts: Vec<Part>,
-        weights: Option<Vec<f64>>,
-        picked: Vec<String>,
-    ) -> Self {
-        let (feeds, places) = Default::default();
-        Self(Arc::new(Apart::new(Inner { split, parts, weights, picked, feeds, places })))
-    }
-
-    /// As the journal tells it from others.
-    pub fn told(&self) -> Value {
-        let Inner { split, parts, weights, picked, .. } = &**self.0;
-        let tasks: Vec<&str> = parts.iter().map(|part| part.task.as_str()).collect();
-        json!({
-            "split": split.name(), "tasks": tasks, "items": self.len(), "weights": weights,
-            "picked": picked,
-        })
-    }
-
-    pub fn split(&self) -> Split {
-        self.0.split
-    }
-
-    pub fn parts(&self) -> &[Part] {
-        &self.0.parts
-    }
-
-    pub fn weights(&self) -> Option<&[f64]> {
-        self.0.weights.as_deref()
-    }
-
-    /// How each task is worded, by name.
-    pub fn wording(&self) -> Vec<(String, Arc<PromptFormat>)> {
-        self.0.parts.iter().map(|part| (part.task.clone(), part.wording.clone())).collect()
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.parts.iter().map(|p| p.source.len()).sum()
-    }
-
-    /// The part of item `i` over all parts, and its index there. Errors (class usage) beyond the
-    /// end.
-    pub fn find(&self, i: i64) -> Result<(&Part, usize), Error> {
-        let mut left = usize::try_from(i).unwrap_or(usize::MAX);
-        for part in &self.0.parts {
-            if left < part.source.len() {
-                return Ok((part, left));
-            }
-            left -= part.source.len();
-        }
-        Err(Error::usage(format!("there is no item {i}; the set has {}, from 0 on", self.len())))
-    }
-
-    /// A set of the items that `choose` names, given the number of items and a stream for each
-    /// part.
-    pub fn pick(
-        &self,
-        seed: u64,
-        verb: &str,
-        mut choose: impl FnMut(usize, &mut Stream) -> Vec<usize>,
-    ) -> Self {
-        let parts = self.0.parts.iter().map(|part| {
-            let mut stream =
-                Stream::new(seed, &format!("{verb}/{}/{}", part.task, self.0.split.name()));
-            Part::new(
-                &part.task,
-                part.source.pick(choose(part.source.len(), &mut stream)),
-                part.wording.clone(),
-            )
-        });
-        let (mut parts, mut picked, mut weights) =
-            (parts.collect::<Vec<_>>(), self.0.picked.clone(), self.0.weights.clone());
-        picked
-            .push(format!("{verb} {}", parts.iter().map(|part| part.source.len()).sum::<usize>()));
-        // A task of which nothing is left has nothing to train on or to measure, unless none has.
-        let left: Vec<bool> = parts.iter().map(|part| part.source.len() > 0).collect();
-        if left.contains(&true) {
-            let mut keep = left.iter();
-            parts.retain(|_| keep.next() == Some(&true));
-            if let Some(weights) = &mut weights {
-                let mut keep = left.iter();
-                weights.retain(|_| keep.next() == Some(&true));
-            }
-        }
-        Self::picked(self.0.split, parts, weights, picked)
-    }
-
-    /// Notes where training went on in an earlier process.
-    pub fn remember(&self, tokenizer: &Arc<Tokenizer>, place: DataLoaderState) {
-        let mut places = lock(&self.0.places);
-        places.retain(|(t, _)| !Arc::ptr_eq(t, tokenizer));
-        places.push((tokenizer.clone(), place));
-    }
-
-    /// Lends the feed, which stays where `body` leaves it.
-    pub fn with_feed<T>(
-        &self,
-        host: &Host,
-        tokenizer: &Arc<Tokenizer>,
-        body: impl FnOnce(&mut DataLoader) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        let mut feeds = lock(&self.0.feeds);
-        let at = match feeds.iter().position(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
-            Some(at) => at,
-            None => {
-                feeds.push((tokenizer.clone(), self.feed(host, tokenizer)?));
-                feeds.len() - 1
-            }
-        };
-        let mut places = lock(&self.0.places);
-        if let Some(place) = places.iter().position(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
-            feeds[at].1.resume(&places.remove(place).1)?;
-        }
-        drop(places);
-        body(&mut feeds[at].1)
-    }
-
-    fn feed(&self, host: &Host, tokenizer: &Arc<Tokenizer>) -> anyhow::Result<DataLoader> {
-        let Inner { split, parts, weights, .. } = &**self.0;
-        let examples = parts
-            .iter()
-            .map(|p| p.feedable(host, *split, tokenizer))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let names: Vec<&str> = parts.iter().map(|p| p.task.as_str()).collect();
-        let name = format!("data/{}/{}", names.join("+"), split.name());
-        match weights {
-            None => DataLoader::pooled(host.settings.seed, &name, examples),
-            Some(weights) => {
-                let names = names.iter().enumerate().map(|(i, n)| format!("{i}/{n}"));
-                DataLoader::weighted(
-                    host.settings.seed,
-                    &name,
-                    names.zip(examples).collect(),
-                    weights,
-                )
-            }
-        }
+fn count(n: INT) -> Result<usize, Error> {
+    match usize::try_from(n) {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(Error::usage(format!("a number of items is 1 or more, found {n}"))),
     }
 }

@@ -3,9 +3,8 @@
 use rhai::NativeCallContext;
 use rhai::plugin::*;
 
-use super::Answer;
-use crate::host::context::{host, lock};
-use crate::host::door::to_script;
+use super::{Answer, refuse};
+use crate::host::context::host;
 use crate::run::Threshold;
 
 #[export_module]
@@ -21,9 +20,8 @@ pub(super) mod natives {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn threshold(context: NativeCallContext, metric: &str, condition: &str) -> Answer<()> {
-        let host = host(&context)?;
-        let asked = Threshold::parse(metric, condition).map_err(|e| to_script(&e))?;
-        lock(&host.thresholds).push(asked);
+        let threshold = Threshold::parse(metric, condition).map_err(refuse)?;
+        host(&context)?.session.threshold(threshold);
         Ok(())
     }
 }

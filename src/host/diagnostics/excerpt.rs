@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Place;
-use crate::host::console::plain;
+use crate::session::plain;
 
 /// How much of a long line is shown.
 const WIDTH: usize = 120;

@@ -8,10 +8,9 @@ use std::fmt;
 
 use rhai::{Engine, EvalAltResult, Position};
 
-use super::console::plain;
-use super::limits::Limits;
 use super::modules::Sources;
 use crate::error::Error;
+use crate::session::{Limits, plain};
 
 pub(super) use known::{Known, Signature, friendly};
 

@@ -6,8 +6,8 @@ use rhai::{Dynamic, EvalAltResult, LexError, ParseErrorType};
 
 use super::known::{self, Known, Signature, friendly};
 use crate::error::{Class, Error, nearest};
-use crate::host::limits::Limits;
 use crate::host::modules::{Source, Sources};
+use crate::session::Limits;
 
 /// How many names a hint lists.
 const LISTED: usize = 12;

@@ -56,6 +56,9 @@ impl Model {
     /// [`MergeMode`] says what else may be. Errors (class usage): full tensors where merges leave
     /// the weights as they are.
     pub fn merge(&mut self, adapter: &Adapter, step: f64) -> Result<()> {
+        if self.is_meta() {
+            return self.dry_merge(adapter);
+        }
         for (linear, pair) in adapter.pairs() {
             let Some(weight) = self.params.weight(linear).cloned() else {
                 return Err(missing(&format!("{}.weight", linear.name)));
@@ -77,6 +80,9 @@ impl Model {
     /// W ← W + delta on every parameter named; sums as in [`Model::merge`].
     pub fn add(&mut self, deltas: &BTreeMap<ParamId, Tensor>) -> Result<()> {
         self.takes_full_tensors()?;
+        if self.is_meta() {
+            return deltas.keys().try_for_each(|id| self.dry_change(id));
+        }
         deltas.iter().try_for_each(|(id, delta)| self.change(id, WeightUpdate::Delta(delta)))
     }
 
@@ -106,6 +112,13 @@ impl Model {
     /// Copies of parameters in the factors' type: of 16-bit weights the sums that they are rounded
     /// from, in f32. Those that the model does not have are left out.
     pub fn copies(&self, wanted: &BTreeSet<ParamId>) -> Result<BTreeMap<ParamId, Tensor>> {
+        if self.is_meta() {
+            let known = wanted.iter().filter(|id| self.params.get(id).is_some());
+            let copy = |id: &ParamId| {
+                Ok((id.clone(), meta::empty(id.shape.as_slice(), self.factor_dtype())?))
+            };
+            return known.map(copy).collect();
+        }
         Ok(self.params.copies(wanted, self.factor_dtype())?)
     }
 
@@ -166,11 +179,11 @@ impl Model {
 
     /// Lets a model without numbers hold what a merge of `adapter` would leave: see
     /// [`Model::left_bytes`].
-    pub fn suppose_merged(&mut self, adapter: &Adapter) -> Result<()> {
+    fn dry_merge(&mut self, adapter: &Adapter) -> Result<()> {
         for (linear, pair) in adapter.pairs() {
             if self.mode != MergeMode::None {
                 if let Some(weight) = self.params.weight(linear).cloned() {
-                    self.suppose_changed(&weight)?;
+                    self.dry_change(&weight)?;
                 }
                 continue;
             }
@@ -189,11 +202,14 @@ impl Model {
             };
             self.params.set_unmerged(linear, unmerged);
         }
-        adapter.full().keys().try_for_each(|id| self.suppose_changed(id))
+        if !adapter.full().is_empty() {
+            self.takes_full_tensors()?;
+        }
+        adapter.full().keys().try_for_each(|id| self.dry_change(id))
     }
 
     /// The same of a parameter that is changed.
-    pub fn suppose_changed(&mut self, id: &ParamId) -> Result<()> {
+    fn dry_change(&mut self, id: &ParamId) -> Result<()> {
         let kept = self.mode == MergeMode::Exact && self.storage.size_in_bytes() == 2;
         if let Some(tensor) = self.params.get(id)
             && kept

@@ -1,7 +1,4 @@
-//! How much a recipe may use. Every limit of the script engine is stated here; none is left to its
-//! defaults.
-
-use rhai::Engine;
+//! How much a run may use: the script that drives it, and the natives that it calls.
 
 /// The bounds of one run; `--limit-NAME` on the command line sets each.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,20 +52,5 @@ impl Default for Limits {
             journal: 1024,
             seconds: 7 * 24 * 3600,
         }
-    }
-}
-
-impl Limits {
-    pub(super) fn apply(&self, engine: &mut Engine) {
-        engine.set_max_operations(self.operations);
-        engine.set_max_call_levels(self.calls);
-        engine.set_max_expr_depths(self.nesting, self.nesting);
-        engine.set_max_string_size(self.string);
-        engine.set_max_array_size(self.array);
-        engine.set_max_map_size(self.map);
-        engine.set_max_variables(self.variables);
-        engine.set_max_functions(self.functions);
-        engine.set_max_modules(self.modules);
-        engine.set_max_strings_interned(1_000);
     }
 }

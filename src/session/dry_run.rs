@@ -1,19 +1,11 @@
 //! What a recipe would do: the notes of a run on shapes, without weights.
 //!
 //! A measured value is a placeholder in such a run: all as good as can be, or all as bad
-//! ([`Outlook`]). Where the two give other notes, what the recipe does depends on what it measures.
+//! ([`Assume`]). Where the two give other notes, what the recipe does depends on what it measures.
 
 use crate::model::cost::{NetworkCost, Work};
+use crate::model::meta::Assume;
 use crate::model::{Architecture, MergeMode};
-
-/// What placeholders are like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outlook {
-    /// Losses fall to 0 and all answers are right.
-    Good,
-    /// Nothing is learnt.
-    Bad,
-}
 
 /// A model as it was opened.
 #[derive(Clone, Debug)]
@@ -107,16 +99,16 @@ const MOST: usize = 20_000;
 
 /// All notes of one run on shapes.
 #[derive(Debug)]
-pub struct Ledger {
-    pub outlook: Outlook,
+pub struct DryRun {
+    pub assume: Assume,
     pub notes: Vec<Note>,
     /// Whether it was ended because it would not end by itself.
     pub endless: bool,
 }
 
-impl Ledger {
-    pub fn new(outlook: Outlook) -> Self {
-        Self { outlook, notes: vec![], endless: false }
+impl DryRun {
+    pub fn new(assume: Assume) -> Self {
+        Self { assume, notes: vec![], endless: false }
     }
 
     /// Takes a note; false where there are too many.

@@ -107,7 +107,7 @@ mod tests {
     fn encoding_ends_with_the_run() {
         static STOP: AtomicBool = AtomicBool::new(false);
         let guard =
-            Guard::new(&crate::host::Limits { seconds: u64::MAX, ..Default::default() }, &STOP);
+            Guard::new(&crate::session::Limits { seconds: u64::MAX, ..Default::default() }, &STOP);
         let watched = Watched { guard: &guard, tokenizer: &Letters };
         assert_eq!(watched.encode("ab").unwrap(), [97, 98]);
         STOP.store(true, Ordering::Relaxed);

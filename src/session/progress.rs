@@ -3,15 +3,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::call::Effects;
 use crate::data::DataLoaderState;
 use crate::error::Error;
-use crate::host::door::Effects;
 use crate::run::Training;
 use crate::train::StepRecord;
 
 /// Where a fit stands, or where it ended.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Progress {
+pub(super) struct FitProgress {
     /// The booster's file in training.
     pub(super) file: String,
     /// The file's SHA-256; runs of earlier versions did not note it.
@@ -24,7 +24,7 @@ pub(super) struct Progress {
     pub(super) training: Training,
 }
 
-impl Progress {
+impl FitProgress {
     pub(super) fn told(&self) -> anyhow::Result<Effects> {
         let mut told = match serde_json::to_value(self)? {
             Value::Object(told) => told,
@@ -36,7 +36,7 @@ impl Progress {
         Ok(told)
     }
 
-    /// Errors (class data): nothing that [`Progress::told`] gave.
+    /// Errors (class data): nothing that [`FitProgress::told`] gave.
     pub(super) fn read(told: &Effects) -> anyhow::Result<Self> {
         let mut told = told.clone();
         let seconds =
@@ -67,7 +67,7 @@ impl Tally {
         }
         self.last = record.loss;
         self.sum += record.loss;
-        self.steps += 1;
+        self.steps = record.step;
         self.tokens += record.tokens as u64;
     }
 

@@ -71,8 +71,8 @@ pub trait Console: Send + Sync {
     fn merged(&self, merge: &Merge, layers: usize);
 }
 
-/// Takes nothing: where a recipe is looked at and not run.
-pub(super) struct Silent;
+/// Says nothing.
+pub struct Silent;
 
 impl Console for Silent {
     fn print(&self, _: &str) {}

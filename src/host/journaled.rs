@@ -1,4 +1,4 @@
-//! The one door: every native whose answer depends on weights, data, device or earlier effects.
+//! Natives whose answer depends on weights, data, device or earlier effects.
 //!
 //! What holds for all such calls is here and nowhere else: the look at clock and interrupt, panics
 //! caught, errors turned into values that a script can catch, and the journal. A run that was taken
@@ -7,82 +7,59 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
+use anyhow::Result;
 use rhai::{Dynamic, EvalAltResult, NativeCallContext, Position};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::context::Host;
-use super::tape::{Next, differs};
-use crate::error::{Class, Error, class_of};
+use super::context::{Host, host};
+use super::replay::{Next, differs};
+use super::script_error::{to_script, value_of};
+use crate::error::{Class, Error};
 use crate::memory::apart;
-use crate::run::journal::{self, Asked, Checkpoint, Outcome, Record};
+use crate::run::journal::{self, Asked, Outcome, Record};
+use crate::session::{Call, Effects};
 
-/// What a call changed, as the journal keeps it.
-pub type Effects = Map<String, Value>;
 type Answer<T> = Result<T, Box<EvalAltResult>>;
 
 /// A native that was called.
-pub struct Call<'a> {
-    context: &'a NativeCallContext<'a>,
-    host: &'a Host,
+pub struct Journaled {
+    host: Arc<Host>,
     asked: Asked,
-}
-
-/// A call that is being done.
-pub struct Doing<'a> {
-    host: &'a Host,
-    asked: &'a Asked,
-    /// What it changes, as far as that is not in files.
-    pub effects: Effects,
-    /// How far it was, where an earlier process began it.
-    pub begun: Option<Effects>,
-}
-
-/// Something that is being made, or made again.
-#[derive(Default)]
-pub struct Making {
-    /// What must be the same each time.
-    pub effects: Effects,
-    /// An earlier process made it; what that wrote is there.
-    pub again: bool,
-}
-
-impl Doing<'_> {
-    /// Keeps how far the call is.
-    pub fn checkpoint(&self, state: Effects) -> anyhow::Result<()> {
-        let asked = self.asked.clone();
-        self.host.record(|timing| Record::Checkpoint(Checkpoint { asked, state, timing }))
-    }
+    /// Where.
+    position: Position,
+    /// Its line, if that is one of the recipe.
+    line: Option<usize>,
 }
 
 /// The call of the native `name`, told from others of that name by `arguments`.
-pub fn call<'a>(
-    context: &'a NativeCallContext,
-    host: &'a Host,
-    name: &str,
-    arguments: Value,
-) -> Call<'a> {
-    Call { context, host, asked: Asked { name: name.to_owned(), arguments } }
+pub fn journaled(context: &NativeCallContext, name: &str, arguments: Value) -> Answer<Journaled> {
+    let (host, position) = (host(context)?, context.call_position());
+    let recipe = &host.sources.recipe().name;
+    let in_recipe = context.call_source().is_none_or(|source| source == recipe);
+    let line = if in_recipe { position.line() } else { None };
+    Ok(Journaled { asked: Asked { name: name.to_owned(), arguments }, host, position, line })
 }
 
-impl Call<'_> {
+impl Journaled {
     /// Answers with what `compute` says, which changes nothing that a later call depends on but
     /// files of its own.
     pub fn answer<T: Serialize + DeserializeOwned>(
         self,
-        compute: impl FnOnce() -> anyhow::Result<T>,
+        compute: impl FnOnce() -> Result<T>,
     ) -> Answer<T> {
-        self.change(|_| Ok(()), |_| compute())
+        self.change(|_| Ok(()), compute)
     }
 
-    /// Answers with what `compute` says; what it changed, `recall` makes of the effects that it
-    /// noted. It may begin where an earlier process kept how far it was.
+    /// Answers with what `compute` says; what it changed, `recall` makes of the effects that the
+    /// session told. It may begin where an earlier process kept how far it was.
     pub fn change<T: Serialize + DeserializeOwned>(
         self,
-        recall: impl FnOnce(&Effects) -> anyhow::Result<()>,
-        compute: impl FnOnce(&mut Doing) -> anyhow::Result<T>,
+        recall: impl FnOnce(&Effects) -> Result<()>,
+        compute: impl FnOnce() -> Result<T>,
     ) -> Answer<T> {
         let begun = match self.next()? {
             Next::Live(begun) => begun,
@@ -96,10 +73,7 @@ impl Call<'_> {
                 return outcome(done.outcome).and_then(read);
             }
         };
-        let mut doing =
-            Doing { host: self.host, asked: &self.asked, effects: Effects::new(), begun };
-        let answer = self.guarded(|| compute(&mut doing));
-        let effects = doing.effects;
+        let (answer, effects) = self.run(Call { begun, ..Call::default() }, compute)?;
         let kept = answer
             .as_ref()
             .map(|answer| serde_json::to_value(answer).unwrap_or_default())
@@ -108,63 +82,62 @@ impl Call<'_> {
         self.over(answer)
     }
 
-    /// Makes something that exists in this process only, and is made again in the next: what `make`
-    /// notes must then be the same.
-    pub fn make<T>(self, make: impl FnOnce(&mut Making) -> anyhow::Result<T>) -> Answer<T> {
-        let mut making = Making::default();
+    /// Makes something that exists in this process only, and is made again in the next: what the
+    /// session tells of it must then be the same.
+    pub fn make<T>(self, make: impl FnOnce() -> Result<T>) -> Answer<T> {
         match self.next()? {
             Next::Live(_) => {
-                let answer = self.guarded(|| make(&mut making));
-                self.keep(answer.as_ref().map(|_| Value::Null).map_err(|e| &**e), making.effects)?;
+                let (answer, effects) = self.run(Call::default(), make)?;
+                self.keep(answer.as_ref().map(|_| Value::Null).map_err(|e| &**e), effects)?;
                 self.over(answer)
             }
             Next::Done(done) => {
                 outcome(done.outcome)?;
-                making.again = true;
-                let made = self.guarded(|| make(&mut making))?;
-                let (then, now) = (Value::Object(done.effects), Value::Object(making.effects));
+                let (made, effects) = self.run(Call { again: true, ..Call::default() }, make)?;
+                let (then, now) = (Value::Object(done.effects), Value::Object(effects));
                 match differs(&then, &now) {
-                    None => Ok(made),
-                    Some(key) => {
-                        let shown = |value: &Value| {
-                            value.pointer(&key).map_or("not there".to_owned(), ToString::to_string)
-                        };
-                        let name =
-                            key.trim_start_matches('/').replace("~1", "/").replace("~0", "~");
-                        let said = format!(
-                            "{} is not what it was: {name} was {} and is {}",
-                            self.asked.name,
-                            shown(&then),
-                            shown(&now)
-                        );
-                        let error = Error::data(said)
-                            .hint("a run goes on with the model and the data that it began with");
-                        Err(self.stop(&error.into()))
-                    }
+                    Some(key) if made.is_ok() => Err(self.stop(&self.changed(&key, &then, &now))),
+                    _ => made,
                 }
             }
         }
     }
 
+    /// What is said where something is made again and is another.
+    fn changed(&self, key: &str, then: &Value, now: &Value) -> anyhow::Error {
+        let shown =
+            |value: &Value| value.pointer(key).map_or("not there".to_owned(), ToString::to_string);
+        let name = key.trim_start_matches('/').replace("~1", "/").replace("~0", "~");
+        let said = format!(
+            "{} is not what it was: {name} was {} and is {}",
+            self.asked.name,
+            shown(then),
+            shown(now)
+        );
+        Error::data(said)
+            .hint("a run goes on with the model and the data that it began with")
+            .into()
+    }
+
     /// What the journal says of it; nothing on shapes.
     fn next(&self) -> Answer<Next> {
-        self.host.guard.check().map_err(|e| self.stop(&e.into()))?;
+        self.host.session.guard.check().map_err(|e| self.stop(&e.into()))?;
         self.host.next(&self.asked).map_err(|e| self.stop(&e.into()))
     }
 
-    /// Runs `body`; its errors are those that a script sees, and so are its panics.
-    fn guarded<T>(&self, body: impl FnOnce() -> anyhow::Result<T>) -> Answer<T> {
+    /// Does the call; its answer, and what it changed. Errors of `body` are those that a script
+    /// sees, and so are its panics.
+    fn run<T>(&self, call: Call, body: impl FnOnce() -> Result<T>) -> Answer<(Answer<T>, Effects)> {
         let Asked { name, arguments } = &self.asked;
+        let current = &self.host.session.call;
+        self.host.keep_modules().map_err(|e| self.stop(&e))?;
+        current.begin(Call { asked: Some(self.asked.clone()), line: self.line, ..call });
         // What a panic leaves half done is dropped with the run, or guarded by `lock`.
-        apart(|| catch_unwind(AssertUnwindSafe(body)))
-            .unwrap_or_else(|payload| {
-                Err(Error::run(format!(
-                    "`{name}` {arguments} failed inside: {}",
-                    panic_text(&*payload)
-                ))
-                .into())
-            })
-            .map_err(|e| to_script(&e))
+        let answer = apart(|| catch_unwind(AssertUnwindSafe(body))).unwrap_or_else(|payload| {
+            let text = panic_text(&*payload);
+            Err(Error::run(format!("`{name}` {arguments} failed inside: {text}")).into())
+        });
+        Ok((answer.map_err(|e| to_script(&e)), current.end()))
     }
 
     /// Writes the call into the journal, unless it ends the script: then it is done again.
@@ -185,19 +158,20 @@ impl Call<'_> {
         };
         let asked = self.asked.clone();
         let call = |timing| Record::Call(journal::Call { asked, outcome, effects, timing });
-        self.host.record(call).map_err(|e| self.stop(&e))
+        let kept = self.host.keep_modules().and_then(|()| self.host.session.record(call));
+        kept.map_err(|e| self.stop(&e))
     }
 
     /// Ends the call, unless the run is to stop.
     fn over<T>(&self, answer: Answer<T>) -> Answer<T> {
         let answer = answer?;
-        self.host.guard.check().map_err(|e| self.stop(&e.into()))?;
+        self.host.session.guard.check().map_err(|e| self.stop(&e.into()))?;
         Ok(answer)
     }
 
     /// An error that a script cannot catch.
     fn stop(&self, error: &anyhow::Error) -> Box<EvalAltResult> {
-        Box::new(EvalAltResult::ErrorTerminated(value_of(error), self.context.call_position()))
+        Box::new(EvalAltResult::ErrorTerminated(value_of(error), self.position))
     }
 }
 
@@ -211,35 +185,6 @@ fn outcome(outcome: Outcome) -> Answer<Value> {
             Err(Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(error), Position::NONE)))
         }
     }
-}
-
-fn value_of(error: &anyhow::Error) -> Dynamic {
-    Dynamic::from(Error::from(error))
-}
-
-/// An error as a script sees it, with class and hint; it can be caught unless going on makes no
-/// sense (interrupt, a disk that takes no more, a file that the run had kept and lost).
-pub fn to_script(error: &anyhow::Error) -> Box<EvalAltResult> {
-    let class = class_of(error);
-    let value = value_of(error);
-    let last =
-        |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<Error>().is_some_and(|e| e.last);
-    Box::new(if class == Class::Interrupted || error.chain().any(|e| no_room(e) || last(e)) {
-        EvalAltResult::ErrorTerminated(value, Position::NONE)
-    } else {
-        EvalAltResult::ErrorRuntime(value, Position::NONE)
-    })
-}
-
-/// Whether a disk does not take what is to be kept: full, over a quota or a limit of file sizes,
-/// read-only, broken.
-fn no_room(e: &(dyn std::error::Error + 'static)) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    const BROKEN: i32 = 5; // EIO
-    e.downcast_ref::<std::io::Error>().is_some_and(|e| {
-        matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem)
-            || cfg!(unix) && e.raw_os_error() == Some(BROKEN)
-    })
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> &str {
@@ -256,14 +201,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::host::{Limits, context, engine, testing};
+    use crate::host::{engine, testing};
+    use crate::session::Limits;
 
     static NEVER: AtomicBool = AtomicBool::new(false);
 
     /// A native that fails as its argument says.
     fn fail(context: NativeCallContext, how: &str) -> Result<i64, Box<EvalAltResult>> {
-        let host = context::host(&context)?;
-        call(&context, &host, "fail", json!({ "how": how })).make(|_| match how {
+        journaled(&context, "fail", json!({ "how": how }))?.make(|| match how {
             "data" => Err(Error::data("cut short").hint("download it again")).context("model.gguf"),
             "panic" => panic!("out of step"),
             "disk" => Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into()),
@@ -317,8 +262,7 @@ mod tests {
     fn an_interrupt_stops_before_and_after_and_cannot_be_caught() {
         static STOP: AtomicBool = AtomicBool::new(false);
         fn stop(context: NativeCallContext) -> Result<(), Box<EvalAltResult>> {
-            let host = context::host(&context)?;
-            call(&context, &host, "stop", Value::Null).make(|_| {
+            journaled(&context, "stop", Value::Null)?.make(|| {
                 STOP.store(true, Ordering::Relaxed);
                 Ok(())
             })

@@ -10,9 +10,9 @@ use crate::run::journal::{Asked, Call, Checkpoint, Record};
 
 /// The records that are left.
 #[derive(Debug, Default)]
-pub struct Tape(VecDeque<Record>);
+pub struct Replay(VecDeque<Record>);
 
-/// What the tape says of the next call.
+/// What is said of the next call.
 #[derive(Debug)]
 pub enum Next {
     /// Nothing: it is to be done; if it was begun, this is how far it was.
@@ -21,7 +21,7 @@ pub enum Next {
     Done(Call),
 }
 
-impl Tape {
+impl Replay {
     pub fn new(records: Vec<Record>) -> Self {
         Self(records.into())
     }
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn calls_are_answered_until_the_end_and_the_last_is_gone_on_with() {
-        let mut tape = Tape::new(vec![
+        let mut replay = Replay::new(vec![
             call("load", json!({ "name": "m" })),
             checkpoint(1),
             call("fit", json!({})),
@@ -145,23 +145,23 @@ mod tests {
             checkpoint(4),
         ]);
         assert!(matches!(
-            tape.next(&asked("load", json!({ "name": "m" }))).unwrap(),
+            replay.next(&asked("load", json!({ "name": "m" }))).unwrap(),
             Next::Done(_)
         ));
-        assert!(tape.is_running());
-        assert!(matches!(tape.next(&asked("fit", json!({}))).unwrap(), Next::Done(_)));
-        assert!(!tape.is_running());
-        let Next::Live(Some(state)) = tape.next(&asked("fit", json!({}))).unwrap() else {
+        assert!(replay.is_running());
+        assert!(matches!(replay.next(&asked("fit", json!({}))).unwrap(), Next::Done(_)));
+        assert!(!replay.is_running());
+        let Next::Live(Some(state)) = replay.next(&asked("fit", json!({}))).unwrap() else {
             panic!()
         };
         assert_eq!(state["step"], 4);
-        assert!(matches!(tape.next(&asked("merge", json!({}))).unwrap(), Next::Live(None)));
+        assert!(matches!(replay.next(&asked("merge", json!({}))).unwrap(), Next::Live(None)));
     }
 
     #[test]
     fn what_differs_is_named() {
         let said =
-            |then: Record, now: Asked| Tape::new(vec![then]).next(&now).unwrap_err().to_string();
+            |then: Record, now: Asked| Replay::new(vec![then]).next(&now).unwrap_err().to_string();
         assert_eq!(
             said(call("model.merge", json!({})), asked("booster.fit", json!({}))),
             "`booster.fit` is called here, but when the run went through this place it called \

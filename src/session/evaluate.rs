@@ -1,0 +1,215 @@
+//! Measuring a model: each task of a set by a protocol, and the average.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde_json::{Map, Value};
+
+use super::booster::Booster;
+use super::console::Progress;
+use super::dry_run::Event;
+use super::model::{Model, State};
+use super::set::{Part, Set};
+use super::{Effects, Session};
+use crate::data::{ChoiceItem, Example, GenerationItem, Split};
+use crate::error::Error;
+use crate::eval::{Encoded, Protocol, average};
+use crate::model::Adapter;
+use crate::model::cost::Work;
+use crate::run::{Evaluation, EvaluationTiming};
+use crate::source::Tokenizer;
+use crate::train::memory::step_bytes;
+
+/// How a set is measured.
+#[derive(Clone)]
+pub struct EvaluateOptions {
+    /// Only the first so many items of each task.
+    pub items: Option<usize>,
+    /// Laid over the model, not merged; then nothing is recorded.
+    pub booster: Option<Booster>,
+    /// η, by which the booster's product is multiplied.
+    pub eta: f64,
+    /// What suits the items, where none is named: `lm-eval` for choices, otherwise `perplexity`.
+    pub protocol: Option<Protocol>,
+}
+
+impl Default for EvaluateOptions {
+    fn default() -> Self {
+        Self { items: None, booster: None, eta: 1.0, protocol: None }
+    }
+}
+
+impl Model {
+    /// Measures the model on `set` and records it under the set's split and the model's round.
+    /// Answers with the metrics; of several tasks these are the unweighted average, with those of
+    /// each task under `tasks`.
+    pub fn evaluate(&self, set: &Set, options: &EvaluateOptions) -> Result<Map<String, Value>> {
+        let adapter = match &options.booster {
+            Some(booster) => self.laid_over(booster, options.eta)?,
+            None => Adapter::default(),
+        };
+        let (session, started) = (self.session(), Instant::now());
+        let m = self.with_weights()?;
+        let run = EvaluationRun { session, m: &m, split: set.split(), options, adapter };
+        let (metrics, works) = run.measure(set)?;
+        session.observe(|| Event::Evaluate {
+            split: set.split().name().into(),
+            items: metrics.get("items").and_then(Value::as_u64).unwrap_or_default() as usize,
+            passes: works.len(),
+            work: works.iter().copied().fold(Work::default(), Work::and),
+            largest: works.iter().copied().fold(Work::default(), Work::or),
+        })?;
+        if options.booster.is_none() {
+            let (split, round, model) = (set.split().name().into(), m.round(), m.index);
+            let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
+            let evaluation = Evaluation { split, round, model, metrics: metrics.clone() };
+            session.console.evaluated(&evaluation);
+            session.call.tell("evaluation", serde_json::to_value(&evaluation)?);
+            session.run.with(|run| run.evaluated(evaluation, timing))?;
+        }
+        Ok(metrics)
+    }
+
+    /// Takes over a measurement of an earlier process.
+    pub fn recall_evaluation(&self, effects: &Effects) -> Result<()> {
+        // Of a booster that is laid over, nothing is recorded.
+        let Some(evaluation) = effects.get("evaluation") else { return Ok(()) };
+        let evaluation: Evaluation = serde_json::from_value(evaluation.clone())?;
+        self.session().console.evaluated(&evaluation);
+        self.session().run.note(|run| run.evaluations.push(evaluation))
+    }
+
+    /// A booster's adapter with its product multiplied by `eta`. Errors (class usage): a booster
+    /// that was merged or is of another model; another weight than 1 of whole tensors.
+    fn laid_over(&self, booster: &Booster, eta: f64) -> Result<Adapter> {
+        let mut b = booster.state();
+        b.unmerged("evaluate with")?;
+        self.owns(booster.model())?;
+        b.materialize(self.session(), &mut *self.with_weights()?)?;
+        let adapter = &b.learner.adapter;
+        if eta == 1.0 {
+            return Ok(adapter.clone());
+        }
+        if !adapter.full().is_empty() {
+            return Err(
+                Error::usage("a dense booster is measured as it is; leave out `eta`").into()
+            );
+        }
+        Ok(adapter.scaled(eta))
+    }
+}
+
+/// A measurement that is under way.
+struct EvaluationRun<'a> {
+    session: &'a Session,
+    m: &'a State,
+    split: Split,
+    options: &'a EvaluateOptions,
+    adapter: Adapter,
+}
+
+impl EvaluationRun<'_> {
+    /// The metrics of a set, and what each pass took.
+    fn measure(&self, set: &Set) -> Result<(Map<String, Value>, Vec<Work>)> {
+        let several = set.parts().len() > 1;
+        let (mut tasks, mut works) = (vec![], vec![]);
+        for part in set.parts() {
+            let name = if several { part.task.as_str() } else { "" };
+            let name = [name, self.split.name()].join(" ").trim().to_owned();
+            let (metrics, work) = self.task(part, &name)?;
+            tasks.push((part.task.clone(), metrics));
+            works.extend(work);
+        }
+        let metrics = if several { average(&tasks) } else { tasks.remove(0).1 };
+        if several {
+            let (round, split) = (self.m.round(), self.split.name());
+            self.session
+                .console
+                .note(&format!("round {round}: {split} average: {}", shown(&metrics)));
+        }
+        Ok((metrics, works))
+    }
+
+    /// Measures one task, which messages call `name`.
+    fn task(&self, part: &Part, name: &str) -> Result<(Map<String, Value>, Vec<Work>)> {
+        let (session, m) = (self.session, self.m);
+        let items = self.encode(part)?;
+        let encoded = items.encoded(&m.tokenizer);
+        let works = encoded.work(&m.network)?;
+        expect_forward(session, m, &works);
+        let total = encoded.len() as u64;
+        let mut metrics = encoded
+            .measure(&m.network, &self.adapter, |done| {
+                let what = format!("round {}: evaluate {name}", m.round());
+                let (done, detail) = (done as u64, String::new());
+                session.console.progress(&Progress { what, done, total, detail });
+                Ok(session.guard.check()?)
+            })?
+            .metrics;
+        metrics.insert("template".into(), part.wording.name().into());
+        self.session.console.note(&format!("round {}: {name}: {}", m.round(), shown(&metrics)));
+        Ok((metrics, works))
+    }
+
+    /// The items of a task, as its protocol takes them.
+    fn encode(&self, part: &Part) -> Result<Items> {
+        let (session, m, split, most) = (self.session, self.m, self.split, self.options.items);
+        let positions = m.network.config().max_position_embeddings;
+        let suits = match self.options.protocol {
+            Some(protocol) => protocol,
+            None if part.has_choices(most)? => Protocol::Choices,
+            None => Protocol::Likelihood,
+        };
+        Ok(match suits {
+            Protocol::Choices => {
+                Items::Choices(part.choices(session, split, &m.tokenizer, most, positions)?)
+            }
+            Protocol::Likelihood => {
+                Items::Sequences(part.measured(session, split, &m.tokenizer, most)?)
+            }
+            Protocol::LlmAdapters => {
+                Items::Questions(part.questions(session, split, &m.tokenizer, most, positions)?)
+            }
+        })
+    }
+}
+
+/// Encoded items of a task.
+enum Items {
+    Choices(Vec<ChoiceItem>),
+    Sequences(std::sync::Arc<Vec<Example>>),
+    Questions(Vec<GenerationItem>),
+}
+
+impl Items {
+    fn encoded<'a>(&'a self, tokenizer: &'a Tokenizer) -> Encoded<'a> {
+        match self {
+            Self::Choices(items) => Encoded::Choices(items),
+            Self::Sequences(examples) => Encoded::Sequences(examples),
+            Self::Questions(items) => Encoded::Questions(items, tokenizer),
+        }
+    }
+}
+
+/// Tells the memory formula of passes forward.
+pub(super) fn expect_forward(session: &Session, m: &State, works: &[Work]) {
+    let largest = works.iter().copied().fold(Work::default(), Work::or);
+    let network = &m.network;
+    let (cost, layers) = (network.cost(), network.layers());
+    let (tokens, rows) = (largest.tokens, largest.rows);
+    let bytes = step_bytes(&cost, network.compute(), tokens, rows, layers, false);
+    session.expect(m.index, network, bytes);
+}
+
+/// Metrics in a line; four digits behind the point are enough to read.
+fn shown(metrics: &Map<String, Value>) -> String {
+    let one = |(key, value): (&String, &Value)| match value {
+        Value::String(text) => Some(format!("{key} {text}")),
+        Value::Number(n) if n.is_f64() => {
+            Some(format!("{key} {:.4}", n.as_f64().unwrap_or(f64::NAN)))
+        }
+        Value::Number(n) => Some(format!("{key} {n}")),
+        _ => None,
+    };
+    metrics.iter().filter_map(one).collect::<Vec<_>>().join(", ")
+}

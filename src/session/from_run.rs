@@ -1,0 +1,133 @@
+//! The model of an earlier run.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::Session;
+use super::dry_run::Event;
+use super::load::FromFiles;
+use super::model::{Model, State, file_digest};
+use crate::bail_data;
+use crate::boost::Update;
+use crate::error::Error;
+use crate::model::MergeMode;
+use crate::run::{Ensemble, Kept, Member, booster_name};
+use crate::source::{self, Date, Name};
+
+impl Session {
+    /// The model of the run in the folder called `path`: its base with all its boosters, to be
+    /// evaluated, taken back or boosted further. `base` says where the model lies that the run
+    /// began with, if not by the name in its `run.json` or where it lay then; `date` as in
+    /// [`LoadOptions`](super::LoadOptions).
+    pub fn from_run(&self, path: &str, base: Option<&str>, date: Option<Date>) -> Result<Model> {
+        let folder = self.names.path(path)?;
+        let kept = Kept::open(&folder)?;
+        let name = kept.model()?;
+        if kept.manifest.dtype != self.settings.dtype.as_str() {
+            return Err(Error::usage(format!(
+                "the run kept its weights in `{}`",
+                kept.manifest.dtype
+            ))
+            .hint(format!("add `--dtype {}`", kept.manifest.dtype))
+            .into());
+        }
+        let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
+        let (mut read, found) = self.base_of(&kept, base)?;
+        read.loaded.tokenizer = read.loaded.tokenizer.with_date(date);
+        // What is wrong with the run is found before this one tells of a model.
+        self.check_kept(&read, &kept)?;
+        let model = self.place_model(name, mode, read)?;
+        self.take_over(&mut model.state(), &kept)?;
+        self.note_place(path, &Name::Path(folder))?;
+        self.note_place(base.unwrap_or(name), &found)?;
+        Ok(model)
+    }
+
+    /// The model that a run began with: `base`, if it is named; else what has its name here, or
+    /// lies where it lay then, if that was given by any name.
+    fn base_of(&self, kept: &Kept, base: Option<&str>) -> Result<(FromFiles, Name)> {
+        self.count_model()?;
+        let name = kept.model()?;
+        let then = kept.manifest.begun.as_ref().and_then(|begun| begun.places.get(name));
+        let found = match (base, then) {
+            (Some(base), _) => self.resolve(base)?,
+            (None, None) => self.resolve(name)?,
+            (None, Some(then)) => {
+                let mut found = if self.names.grants(name).allows(name) {
+                    self.resolve(name).unwrap_or_default()
+                } else {
+                    vec![]
+                };
+                found.retain(|found| matches!(found, Name::Path(_)));
+                found.extend(self.names.given_at(Path::new(then)).map(Name::Path));
+                found
+            }
+        };
+        if let (true, Some(then)) = (found.is_empty(), then) {
+            let error = Error::usage(format!(
+                "the base of the run, `{name}`, was `{then}` when it was begun, which no `-p` gives"
+            ));
+            return Err(error
+                .hint("`-p base=PATH` gives it to `model::from_run(p.run, #{ base: p.base })`")
+                .into());
+        }
+        let digest = kept.manifest.digests.get(name);
+        source::right_one(
+            found,
+            |found| self.read_model(found, kept.manifest.pre_tokenizer.as_deref()),
+            |read| digest == Some(&read.digests.digest),
+        )
+    }
+
+    /// Errors (class data) where `read` is not what a run began with, or a booster is damaged.
+    fn check_kept(&self, read: &FromFiles, kept: &Kept) -> Result<()> {
+        let network = &read.loaded.model;
+        let then = kept.manifest.digests.get(kept.model()?);
+        if !network.is_meta() && then.is_some_and(|then| *then != read.digests.digest) {
+            bail_data!(
+                "`{}` is not the model that the run began with: its weights are others",
+                kept.model()?
+            );
+        }
+        for (path, _) in kept.boosters() {
+            self.guard.check()?;
+            Update::load(&path, network)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a model, just loaded, the boosters of an earlier run; their files become this run's.
+    fn take_over(&self, m: &mut State, kept: &Kept) -> Result<()> {
+        let folder = m.folder(self)?;
+        let (mut all, again) = (vec![], self.call.is_again());
+        for (number, (path, weight)) in kept.boosters().into_iter().enumerate() {
+            self.guard.check()?;
+            let update = Update::load(&path, &m.network)?.scaled(weight)?;
+            if !again {
+                update.add(&mut m.network)?;
+            }
+            let file = booster_name(number);
+            self.call.tell(format!("the booster `{file}`"), file_digest(&path)?);
+            self.write(|| Ok(std::fs::copy(&path, folder.join(&file))?))?;
+            all.push(Member { file, weight });
+        }
+        let all = Ensemble::new(all);
+        self.call.tell("boosters", serde_json::to_value(all.members())?);
+        let rounds = all.rounds();
+        m.boosters.merged = all;
+        m.boosters.kept = rounds;
+        // Boosters made from here on start from draws of their own.
+        m.boosters.made = rounds;
+        let left = self.merges_left(m.index, &m.network);
+        if again {
+            m.defer_merges(self)?;
+        } else {
+            self.run.with(|run| {
+                run.lists(folder, &m.boosters.merged);
+                run.composed(&m.boosters.merged)
+            })?;
+        }
+        self.observe(|| Event::Took { left })
+    }
+}

@@ -1,0 +1,100 @@
+//! The run folder, made at first use: what fails before it has done anything leaves none behind.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::held::lock;
+use crate::error::Error;
+use crate::run::Run;
+use crate::run::journal::{Call, Outcome, Record};
+
+/// Makes the run folder.
+pub type Begin = Box<dyn FnMut() -> Result<Run> + Send>;
+
+/// Calls that may fail before a run folder is made.
+const MOST_FAILED: usize = 1000;
+
+/// A run, once something was done.
+pub struct OpenRun {
+    run: Mutex<Option<Run>>,
+    begin: Mutex<Begin>,
+    /// Records of calls before there was a run folder.
+    waiting: Mutex<Vec<Record>>,
+    /// Time spent on keeping what is done: the journal, boosters' files, checkpoints.
+    keeping: Mutex<Duration>,
+}
+
+impl OpenRun {
+    pub(super) fn new(begin: Begin) -> Self {
+        let (run, waiting, keeping) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { run, begin: Mutex::new(begin), waiting, keeping }
+    }
+
+    /// Does something with the run folder, which is made where there is none yet.
+    pub fn with<T>(&self, body: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+        let mut run = lock(&self.run);
+        let run = match &mut *run {
+            Some(run) => run,
+            none => {
+                let run = none.insert((lock(&self.begin))()?);
+                lock(&self.waiting).drain(..).try_for_each(|record| run.record(&record))?;
+                run
+            }
+        };
+        body(run)
+    }
+
+    /// Notes something in the run.
+    pub fn note(&self, note: impl FnOnce(&mut Run)) -> Result<()> {
+        self.with(|run| {
+            note(run);
+            Ok(())
+        })
+    }
+
+    /// Does something with the run folder, if there is one.
+    pub fn if_open<T>(&self, body: impl FnOnce(&mut Run) -> T) -> Option<T> {
+        lock(&self.run).as_mut().map(body)
+    }
+
+    /// Does what keeps a run, and counts its time.
+    pub(super) fn keeping<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let done = body();
+        *lock(&self.keeping) += start.elapsed();
+        done
+    }
+
+    pub(super) fn keeping_seconds(&self) -> f64 {
+        lock(&self.keeping).as_secs_f64()
+    }
+
+    /// Writes a record into the journal, which may have `most` MiB; `record` gets the length of
+    /// `metrics.jsonl`. Those of calls that fail wait until there is a run folder.
+    pub(super) fn record(&self, most: usize, record: impl FnOnce(u64) -> Record) -> Result<()> {
+        if let Some(run) = &mut *lock(&self.run) {
+            if run.journal_bytes() >> 20 >= most as u64 {
+                let error = Error::usage(format!(
+                    "the run's journal has more than {most} MiB: natives were called too often"
+                ));
+                return Err(error.hint("raise it with `--limit-journal MIB`").into());
+            }
+            let record = record(run.metrics.bytes());
+            return self.keeping(|| run.record(&record));
+        }
+        let record = record(0);
+        let good = matches!(&record, Record::Call(Call { outcome: Outcome::Answer(_), .. }));
+        let mut waiting = lock(&self.waiting);
+        if waiting.len() >= MOST_FAILED {
+            return Err(Error::usage(format!(
+                "{MOST_FAILED} calls have failed, and none has done anything"
+            ))
+            .into());
+        }
+        waiting.push(record);
+        drop(waiting);
+        if good { self.with(|_| Ok(())) } else { Ok(()) }
+    }
+}
