@@ -7,7 +7,7 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::Parser;
 
-use super::{base, verbs};
+use super::{places, verbs};
 use crate::device;
 use crate::run::Manifest;
 use crate::session::{Limits, Settings};
@@ -156,13 +156,13 @@ impl ResumeArgs {
         }
         let threads = device::set_threads(Some(threads))?;
         let dtype = device::storage_dtype(&manifest.dtype, &device)?;
-        let (mut params, mut places) = (manifest.given.clone(), base::places(manifest));
+        let (mut params, mut places) = (manifest.given.clone(), places::of_run(manifest));
         for (name, value) in &self.param {
             // What the run read keeps the name that it had.
             let before =
                 params.iter().find(|(given, _)| given == name).map(|(_, before)| before.clone());
             if let Some(before) = before.filter(|before| {
-                self.from_round != Some(0) && base::is_place(manifest, before, value)
+                self.from_round != Some(0) && places::is_place(manifest, before, value)
             }) {
                 places.moved.insert(before, expanded(value));
                 continue;
@@ -467,7 +467,7 @@ pub struct Compute {
 impl ComputeArgs {
     /// As [`ComputeArgs::open`], with the storage type `kept`. Errors (class usage) also where
     /// another one is asked for.
-    pub fn open_as(&self, kept: &str) -> Result<Compute> {
+    fn open_as(&self, kept: &str) -> Result<Compute> {
         if self.dtype != "auto" && self.dtype != kept {
             bail_usage!(
                 "the run kept its weights in `{kept}`, not in `{}`; leave `--dtype` out",
@@ -478,9 +478,21 @@ impl ComputeArgs {
         Ok(Compute { dtype: device::storage_dtype(kept, &compute.device)?, ..compute })
     }
 
+    /// What a session over the model of a run is started with, whose names lie at `places`.
+    pub fn settings_as(&self, kept: &str, places: Places) -> Result<Settings> {
+        let Compute { device, dtype, threads } = self.open_as(kept)?;
+        Ok(Settings { device, dtype, threads, places, ..Settings::default() })
+    }
+
+    /// What a session that keeps nothing is started with.
+    pub fn settings(&self) -> Result<Settings> {
+        let Compute { device, dtype, threads } = self.open()?;
+        Ok(Settings { device, dtype, threads, ..Settings::default() })
+    }
+
     /// Opens the device and sizes the thread pool. Errors (class usage): a name that is not known,
     /// a device that is not there.
-    pub fn open(&self) -> Result<Compute> {
+    fn open(&self) -> Result<Compute> {
         let device = device::select(&self.device)?;
         let threads = device::set_threads(self.threads.map(|n| n as usize))?;
         Ok(Compute { dtype: device::storage_dtype(&self.dtype, &device)?, device, threads })

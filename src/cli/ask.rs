@@ -6,25 +6,21 @@ use std::io::{Write as _, stdout};
 use anyhow::Result;
 
 use super::args::AskArgs;
-use super::base;
 use super::interrupt::INTERRUPTED;
+use super::places;
 use super::terminal;
-use crate::boost::Update;
+use crate::bail_usage;
 use crate::data::item::Instruction;
-use crate::data::{ChoiceItem, Item, Template, asked, encode_choices, encode_questions};
-use crate::eval::choices::score;
-use crate::eval::generate::{Generation, generate};
-use crate::model::{Adapter, Model};
+use crate::data::{Template, asked};
 use crate::run::Kept;
-use crate::session::{Guard, Limits, Progress, plain};
-use crate::source::{Date, Tokenizer};
-use crate::{bail_data, bail_usage};
+use crate::session::{Answer, Guard, Limits, Progress, Session, plain, winner};
+use crate::source::Date;
 
 pub fn run(args: &AskArgs) -> Result<()> {
-    let guard = Guard::new(&Limits { seconds: u64::MAX, ..Limits::default() }, &INTERRUPTED);
+    let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
     let console = terminal::console(args.compute.quiet);
     let kept = Kept::open(&args.run)?;
-    let places = base::places_of_model(&kept, &args.param)?;
+    let places = places::of_model(&kept, &args.param)?;
     let rounds = rounds(&args.rounds, kept.ensemble.rounds())?;
     let template = match (&args.template, kept.manifest.template.as_deref()) {
         (Some(name), _) => Template::parse(name)?,
@@ -40,19 +36,11 @@ pub fn run(args: &AskArgs) -> Result<()> {
     };
     let question = asked::question(&args.question);
     let boosters = kept.boosters();
-    let compute = args.compute.open_as(&kept.manifest.dtype)?;
     let date = args.date.as_deref().map(Date::parse).transpose()?;
-    let mut loaded = base::open(&kept, &places, &compute)?;
-    loaded.tokenizer = loaded.tokenizer.with_date(date);
-    terminal::notes(&console, kept.model()?, &loaded.notes);
-
-    let prompt = Prompt::new(
-        &question,
-        template,
-        &loaded.tokenizer,
-        &loaded.model,
-        args.max_tokens as usize,
-    )?;
+    let settings = args.compute.settings_as(&kept.manifest.dtype, places)?;
+    let session = Session::unrecorded(settings, guard, console.clone());
+    let model = session.base_of_run(&kept, date)?;
+    let prompt = model.question(&question, template, args.max_tokens as usize)?;
     let last = if question.choices.is_empty() {
         rounds.last().copied().unwrap_or(0)
     } else {
@@ -61,20 +49,15 @@ pub fn run(args: &AskArgs) -> Result<()> {
     let mut answers = vec![];
     let mut layers = vec![];
     for round in 0..=last {
-        guard.check()?;
+        session.guard.check()?;
         if let Some((path, weight)) = round.checked_sub(1).and_then(|i| boosters.get(i)) {
-            let update = Update::load(path, &loaded.model)?.scaled(*weight)?;
-            update.add(&mut loaded.model)?;
-            layers.push(update.layers());
+            layers.push(model.add_booster(path, *weight)?);
             if round == boosters.len() {
-                base::agrees(&kept, &loaded.model)?;
+                model.agrees(&kept)?;
             }
         }
         if !question.choices.is_empty() || rounds.contains(&round) {
-            answers.push((
-                round,
-                prompt.answer(&loaded.model, &loaded.tokenizer, || Ok(guard.check()?))?,
-            ));
+            answers.push((round, model.answer(&prompt)?));
         }
         let (done, total) = (round as u64, last as u64);
         console.progress(&Progress {
@@ -100,108 +83,6 @@ fn rounds(asked: &[usize], boosters: usize) -> Result<Vec<usize>> {
     rounds.sort_unstable();
     rounds.dedup();
     Ok(rounds)
-}
-
-/// A question ready to be asked.
-enum Prompt {
-    Choices(ChoiceItem),
-    Text { ids: Vec<u32>, max_tokens: usize },
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Answer {
-    /// Of each choice; they sum to 1.
-    Shares(Vec<f64>),
-    Text(String),
-}
-
-impl Answer {
-    /// Whether it is the same answer: the same choice, or the same text.
-    fn same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Shares(a), Self::Shares(b)) => winner(a) == winner(b),
-            (a, b) => a == b,
-        }
-    }
-}
-
-impl Prompt {
-    /// Errors: a question that is longer than the model sees (class usage), what the template or
-    /// the tokenizer refuses.
-    fn new(
-        question: &Instruction,
-        template: Template,
-        tokenizer: &Tokenizer,
-        model: &Model,
-        max_tokens: usize,
-    ) -> Result<Self> {
-        let positions = model.config().max_position_embeddings;
-        let items = [Item::Instruction(question.clone())];
-        // Whether it fits is told here, where the answer is not that there is nothing to measure.
-        let (mut prompts, _) = encode_questions(&items, template, tokenizer, usize::MAX)?;
-        let Some(prompt) = prompts.pop() else { bail_data!("the question gives no prompt") };
-        let (length, room) =
-            (prompt.prompt.len(), if question.choices.is_empty() { max_tokens } else { 0 });
-        if length + room > positions {
-            let more = if room > 0 { format!(" and {room} of an answer") } else { String::new() };
-            bail_usage!("the question has {length} tokens{more}; the model sees {positions}");
-        }
-        if question.choices.is_empty() {
-            return Ok(Self::Text { ids: prompt.prompt, max_tokens });
-        }
-        match encode_choices(&items, template, tokenizer, positions)?.0.pop() {
-            Some(item) => Ok(Self::Choices(item)),
-            None => bail_data!("the question gives no choices"),
-        }
-    }
-
-    fn answer(
-        &self,
-        model: &Model,
-        tokenizer: &Tokenizer,
-        going: impl Fn() -> Result<()>,
-    ) -> Result<Answer> {
-        let none = Adapter::default();
-        match self {
-            Self::Choices(item) => {
-                let sums = score(model, &none, std::slice::from_ref(item), |_| Ok(()))?
-                    .sums
-                    .pop()
-                    .unwrap_or_default();
-                let means: Vec<f64> = sums
-                    .iter()
-                    .zip(&item.choices)
-                    .map(|(sum, ids)| sum / ids.len() as f64)
-                    .collect();
-                Ok(Answer::Shares(softmax(&means)))
-            }
-            Self::Text { ids, max_tokens } => {
-                let how = Generation { max_tokens: *max_tokens, ..Generation::default() };
-                let mut texts =
-                    generate(model, &none, std::slice::from_ref(ids), tokenizer, &how, |_| {
-                        going()
-                    })?;
-                Ok(Answer::Text(
-                    texts
-                        .pop()
-                        .map(|generated| generated.text.trim().to_owned())
-                        .unwrap_or_default(),
-                ))
-            }
-        }
-    }
-}
-
-fn softmax(values: &[f64]) -> Vec<f64> {
-    let top = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let exps: Vec<f64> = values.iter().map(|v| (v - top).exp()).collect();
-    let sum: f64 = exps.iter().sum();
-    exps.into_iter().map(|e| e / sum).collect()
-}
-
-/// The largest share, the first of equals.
-fn winner(shares: &[f64]) -> usize {
-    (1..shares.len()).fold(0, |best, i| if shares[i] > shares[best] { i } else { best })
 }
 
 fn label(round: usize) -> String {

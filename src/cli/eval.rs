@@ -11,77 +11,55 @@ use serde_json::{Map, Value, json};
 use super::args::EvalArgs;
 use super::interrupt::INTERRUPTED;
 use super::terminal;
-use crate::boost::adapter::{self, Weights};
 use crate::data::formats::{self, Format, Layout};
-use crate::data::{
-    ChoiceItem, EncodeOptions, Example, GenerationItem, Item, Split, Task, Template,
-    encode_choices, encode_questions, encode_train,
-};
+use crate::data::{EncodeOptions, Item, Split, Task, Template};
 use crate::error::nearest;
-use crate::eval::{Encoded, Protocol, average};
-use crate::model::{self, Adapter};
-use crate::session::{Console, Guard, Limits, Progress, Watched};
-use crate::source::{self, DataFiles, Date, Grants, Tokenizer};
+use crate::eval::{Protocol, average};
+use crate::model::MergeMode;
+use crate::session::{
+    Console, DataOptions, EvaluateOptions, Guard, Limits, LoadOptions, Measurement, Part,
+    PromptFormat, Session, Set, Source,
+};
+use crate::source::{self, DataFiles, Date, Grants};
 use crate::sys;
 use crate::{bail_data, bail_usage};
 
 /// Tokens of a sequence, where nobody says: what `data::load` takes in recipes.
-const MAX_LENGTH: usize = 256;
+const MAX_LENGTH: usize = DataOptions::MAX_LENGTH;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let guard = Guard::new(&Limits { seconds: u64::MAX, ..Limits::default() }, &INTERRUPTED);
+    let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
     let console = terminal::console(args.compute.quiet);
     // The data first: a mistake there should not wait for a model to load.
     let sets = read(args, &console)?;
     let protocol = args.protocol.as_deref().map(Protocol::parse).transpose()?;
-    let compute = args.compute.open()?;
+    let session = Session::unrecorded(args.compute.settings()?, guard, console.clone());
 
     let started = Instant::now();
-    let grants = Grants::everything();
     let date = args.date.as_deref().map(Date::parse).transpose()?;
-    let files = source::model(&source::resolve(&args.model, &grants)?)?
-        .split_by(args.pre_tokenizer.as_deref())?;
-    let mut loaded = model::load::load(&files, &compute.device, compute.dtype)?;
-    loaded.tokenizer = loaded.tokenizer.with_date(date);
-    terminal::notes(&console, &args.model, &loaded.notes);
-    let network = loaded.model;
-    let adapter = match &args.adapter {
-        Some(folder) => {
-            let adapter = adapter::load(&grants.check(folder)?, &network, Weights::Base)?;
-            terminal::notes(&console, folder, &adapter.notes(&args.model));
-            adapter.booster.adapter
-        }
-        None => Adapter::default(),
-    };
+    let (pre_tokenizer, merge_mode) = (args.pre_tokenizer.clone(), MergeMode::default());
+    let options = LoadOptions { merge_mode, pre_tokenizer, date };
+    let model = session.load(&args.model, &options)?;
+    let booster = args.adapter.as_deref().map(|path| model.load_adapter(path)).transpose()?;
     let load_seconds = started.elapsed().as_secs_f64();
 
-    let (mut tasks, mut tokens, mut items, mut left_out, mut seconds) = (vec![], 0, 0, 0, 0.0);
-    for set in &sets {
-        let watched = Watched { guard: &guard, tokenizer: &loaded.tokenizer };
-        let ready =
-            set.encode(args, protocol, &watched, network.config().max_position_embeddings)?;
-        console.note(&ready.report);
-        let encoded = ready.encoded(&loaded.tokenizer);
-        let started = Instant::now();
-        let measured = encoded.measure(&network, &adapter, |done| {
-            let (done, total) = (done as u64, encoded.len() as u64);
-            console.progress(&Progress {
-                what: format!("evaluate {}", set.label()),
-                done,
-                total,
-                detail: String::new(),
-            });
-            Ok(guard.check()?)
-        })?;
-        seconds += started.elapsed().as_secs_f64();
-        tokens += measured.tokens;
-        items += encoded.len();
-        left_out += ready.left_out;
-        tasks.push((set.name.clone(), measured.metrics));
+    let max_length = longest(args, model.max_length())?;
+    let options = EvaluateOptions { booster, protocol, max_length, ..EvaluateOptions::default() };
+    let (mut tasks, mut all) = (vec![], vec![]);
+    for task in &sets {
+        let items = args.items.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        let set = task.set(items, max_length, model.max_length());
+        let one = model.measure(&set, &EvaluateOptions { items, ..options.clone() })?;
+        tasks.push((task.name.clone(), one.metrics.clone()));
+        all.push(one);
     }
+    drop(session);
     drop(console);
 
     let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
+    let sum = |of: fn(&Measurement) -> usize| all.iter().map(of).sum::<usize>();
+    let (tokens, items, left_out) = (sum(|m| m.tokens), sum(|m| m.items), sum(|m| m.left_out));
+    let seconds: f64 = all.iter().map(|m| m.seconds).sum();
     let answer = json!({
         "model": args.model,
         "data": args.data,
@@ -103,7 +81,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 }
 
 /// Items of a task to be measured, and where they are from.
-struct Set {
+struct Measured {
     name: String,
     items: Vec<Item>,
     /// Which part of a folder; `None` for a single file.
@@ -114,7 +92,7 @@ struct Set {
 
 /// The sets that are asked for: one, or one of each task. Errors: a split or template that is not
 /// known or does not apply (class usage); data that cannot be read.
-fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
+fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Measured>> {
     let split = args.split.as_deref().map(parse_split).transpose()?;
     let template = args.template.as_deref().map(Template::parse).transpose()?;
     let layout = layout(args)?;
@@ -147,7 +125,7 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Set>> {
     }
     let set = |(name, split, items): (String, Option<Split>, Vec<Item>)| {
         let template = worded(&items).then(|| template.unwrap_or(Template::Alpaca));
-        Set { name, items, split, template }
+        Measured { name, items, split, template }
     };
     Ok(parts.into_iter().map(set).collect())
 }
@@ -160,102 +138,34 @@ fn layout(args: &EvalArgs) -> Result<Layout> {
     })
 }
 
-impl Set {
-    fn label(&self) -> String {
-        match self.split {
-            Some(split) => format!("{} {}", self.name, split.name()),
-            None => self.name.clone(),
-        }
-    }
-
-    /// Encodes the items for a model that sees `positions` tokens.
-    fn encode(
-        &self,
-        args: &EvalArgs,
-        protocol: Option<Protocol>,
-        tokenizer: &Watched,
-        positions: usize,
-    ) -> Result<Ready> {
-        let most = args.items.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-        let limit = args.max_length.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        if let Some(limit) = limit.filter(|&limit| limit > positions) {
-            bail_usage!(
-                "`--max-length` {limit} is more than the {positions} tokens that the model can see"
-            );
-        }
+impl Measured {
+    /// The items as a session takes them, at most `most`; `positions` are the tokens that the model
+    /// sees.
+    fn set(&self, most: Option<usize>, max_length: Option<usize>, positions: usize) -> Set {
         let template = self.template.unwrap_or(Template::Alpaca);
+        let max_length = max_length.unwrap_or(MAX_LENGTH.min(positions));
+        let options = EncodeOptions { max_length, loss: template.default_loss() };
         // A text is one item but many sequences: those are counted once they are made.
-        let first = if matches!(self.items.first(), Some(Item::Text(_))) {
-            self.items.len()
-        } else {
-            most.min(self.items.len())
+        let first = match (self.items.first(), most) {
+            (Some(Item::Text(_)), _) | (_, None) => self.items.len(),
+            (_, Some(most)) => most.min(self.items.len()),
         };
-        let items = &self.items[..first];
-        let scorable = self.template.is_some() && items.iter().any(Item::is_scorable);
-        match protocol.unwrap_or(if scorable { Protocol::Choices } else { Protocol::Likelihood }) {
-            Protocol::Choices => {
-                let (choices, report) =
-                    encode_choices(items, template, tokenizer, limit.unwrap_or(positions))?;
-                let left_out = report.items - report.scored;
-                Ok(Ready {
-                    what: What::Choices(choices),
-                    left_out,
-                    report: format!("{}: {report}", self.label()),
-                })
-            }
-            Protocol::LlmAdapters => {
-                let (questions, report) = encode_questions(
-                    items,
-                    template,
-                    tokenizer,
-                    limit.unwrap_or(positions).saturating_sub(Protocol::NEW_TOKENS),
-                )?;
-                let left_out = report.items - questions.len();
-                Ok(Ready {
-                    what: What::Questions(questions),
-                    left_out,
-                    report: format!("{}: {report}", self.label()),
-                })
-            }
-            Protocol::Likelihood => {
-                let options = EncodeOptions {
-                    max_length: limit.unwrap_or(MAX_LENGTH.min(positions)),
-                    loss: template.default_loss(),
-                };
-                let mut encoded = encode_train(items, template, tokenizer, &options)?;
-                encoded.examples.truncate(most);
-                let report = format!("{}: {}", self.label(), encoded.report);
-                Ok(Ready {
-                    what: What::Sequences(encoded.examples),
-                    left_out: encoded.report.dropped,
-                    report,
-                })
-            }
-        }
+        let items = Arc::new(self.items[..first].to_vec());
+        let format = PromptFormat { template, options, mapping: None };
+        let part = Part::new(&self.name, Source::Memory(items), Arc::new(format));
+        Set::new(self.split.unwrap_or(Split::Test), vec![part], None)
     }
 }
 
-/// Encoded items, and what became of them.
-struct Ready {
-    what: What,
-    left_out: usize,
-    report: String,
-}
-
-enum What {
-    Choices(Vec<ChoiceItem>),
-    Questions(Vec<GenerationItem>),
-    Sequences(Vec<Example>),
-}
-
-impl Ready {
-    fn encoded<'a>(&'a self, tokenizer: &'a Tokenizer) -> Encoded<'a> {
-        match &self.what {
-            What::Choices(items) => Encoded::Choices(items),
-            What::Questions(items) => Encoded::Questions(items, tokenizer),
-            What::Sequences(examples) => Encoded::Sequences(examples),
-        }
+/// The most tokens of a question or a sequence. Errors (class usage): more than the model sees.
+fn longest(args: &EvalArgs, positions: usize) -> Result<Option<usize>> {
+    let limit = args.max_length.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    if let Some(limit) = limit.filter(|&limit| limit > positions) {
+        bail_usage!(
+            "`--max-length` {limit} is more than the {positions} tokens that the model can see"
+        );
     }
+    Ok(limit)
 }
 
 fn parse_split(name: &str) -> Result<Split> {
@@ -270,7 +180,7 @@ fn parse_split(name: &str) -> Result<Split> {
 }
 
 /// A task's name, which of its splits, and the items.
-type Part = (String, Option<Split>, Vec<Item>);
+type TaskItems = (String, Option<Split>, Vec<Item>);
 
 /// The items of a folder's split, for each task: the one asked for, else test, else validation with
 /// a note.
@@ -280,7 +190,7 @@ fn parts_of(
     split: Option<Split>,
     layout: &Layout,
     console: &Arc<dyn Console>,
-) -> Result<Vec<Part>> {
+) -> Result<Vec<TaskItems>> {
     let wanted = split.unwrap_or(Split::Test);
     let narrow = |files: &mut DataFiles| {
         // Without need the larger files are not read.

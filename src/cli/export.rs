@@ -1,20 +1,17 @@
 //! `xgbrun export RUN`.
 
 use std::io::{Write as _, stdout};
-use std::path::Path;
 
 use anyhow::Result;
-use serde_json::json;
 
 use super::args::ExportArgs;
-use super::base;
+use super::interrupt::INTERRUPTED;
+use super::places;
 use crate::bail_usage;
-use crate::boost::{Booster, BoosterKind, Stack, Update, adapter};
-use crate::data::Template;
-use crate::model::gguf_save::{self, Storage};
-use crate::model::load::Loaded;
-use crate::model::{Model, save};
+use crate::model::gguf_save::Storage;
+use crate::model::save;
 use crate::run::Kept;
+use crate::session::{Guard, Limits, Session, Silent};
 
 pub fn run(args: &ExportArgs) -> Result<()> {
     let kept = Kept::open(&args.run)?;
@@ -24,42 +21,33 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         bail_usage!("the run has no round {rounds}: its model is the sum of {count} boosters");
     }
     let boosters = &kept.boosters()[..rounds];
-    let compute = args.compute.open_as(&kept.manifest.dtype)?;
-    let mut loaded = base::open(&kept, &base::places_of_model(&kept, &args.param)?, &compute)?;
-    let sum = |model: &mut Model| {
-        Update::add_files(boosters, model)?;
-        if rounds == count { base::agrees(&kept, model) } else { Ok(()) }
+    let places = places::of_model(&kept, &args.param)?;
+    let settings = args.compute.settings_as(&kept.manifest.dtype, places)?;
+    let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
+    let session = Session::unrecorded(settings, guard, std::sync::Arc::new(Silent));
+    let model = session.base_of_run(&kept, None)?;
+    let sum = || {
+        boosters
+            .iter()
+            .try_for_each(|(path, weight)| model.add_booster(path, *weight).map(|_| ()))?;
+        if rounds == count { model.agrees(&kept) } else { Ok(()) }
     };
     let written = match (&args.merged, &args.gguf, &args.peft) {
         (Some(folder), ..) => {
-            sum(&mut loaded.model)?;
-            merged(&kept, &loaded, shard(args)?, folder)?;
+            sum()?;
+            model.export_folder(folder, shard(args)?, kept.manifest.template.as_deref())?;
             folder
         }
         (_, Some(file), _) => {
             let storage =
                 Storage::from_name(args.gguf_type.as_deref().unwrap_or(&kept.manifest.dtype))?;
-            sum(&mut loaded.model)?;
-            gguf_save::save(&loaded.model, &loaded.tokenizer, kept.model()?, storage, file)?;
+            sum()?;
+            model.export_gguf(file, storage)?;
             file
         }
         (.., Some(folder)) => {
-            let mut stack = Stack::default();
-            for (path, weight) in boosters {
-                let update = Update::load(path, &loaded.model)?.scaled(*weight)?;
-                if update.kind() == BoosterKind::FullRank {
-                    bail_usage!(
-                        "`{}` is a dense booster, which is no adapter; export with `--merged`",
-                        path.display()
-                    );
-                }
-                stack.push(&update)?;
-            }
-            sum(&mut loaded.model)?;
-            let Some(adapter) = stack.adapter()? else {
-                bail_usage!("an adapter of no boosters has no factors to hold")
-            };
-            adapter::save(&Booster::from_adapter(adapter), folder, kept.model()?)?;
+            sum()?;
+            model.export_adapter(folder, boosters)?;
             folder
         }
         _ => bail_usage!("say what to write: `--merged DIR`, `--peft DIR` or `--gguf FILE`"),
@@ -74,19 +62,4 @@ fn shard(args: &ExportArgs) -> Result<usize> {
         Some(0) => bail_usage!("`--max-shard-mib` must be 1 or more"),
         Some(mib) => Ok(mib.saturating_mul(1 << 20)),
     }
-}
-
-/// Writes weights, tokenizer and what came along with the base.
-fn merged(kept: &Kept, loaded: &Loaded, shard: usize, folder: &Path) -> Result<()> {
-    let template = kept
-        .manifest
-        .template
-        .as_deref()
-        .and_then(|name| Template::parse(name).ok().map(|t| (name, t)));
-    let told = template.map(|(name, t)| {
-        format!("{:#}\n", json!({ "name": name, "text": t.text(&loaded.tokenizer) }))
-    });
-    let more: Vec<(&str, &[u8])> =
-        told.iter().map(|text| ("template.json", text.as_bytes())).collect();
-    save::save(&loaded.model, &loaded.tokenizer, &loaded.extras, &more, shard, folder)
 }

@@ -3,7 +3,6 @@
 mod api;
 mod args;
 mod ask;
-mod base;
 mod check;
 mod eval;
 mod export;
@@ -11,6 +10,7 @@ mod heatmap;
 mod interrupt;
 mod live;
 mod new;
+mod places;
 mod plan;
 mod report;
 mod resume;

@@ -31,11 +31,30 @@ pub struct EvaluateOptions {
     pub eta: f64,
     /// What suits the items, where none is named: `lm-eval` for choices, otherwise `perplexity`.
     pub protocol: Option<Protocol>,
+    /// The most tokens of a question with an answer, where that is less than the model sees.
+    pub max_length: Option<usize>,
+}
+
+/// What a measurement gave.
+#[derive(Clone, Debug)]
+pub struct Measurement {
+    /// Of several tasks the unweighted average, with those of each under `tasks`.
+    pub metrics: Map<String, Value>,
+    /// Tokens that went through the network.
+    pub tokens: usize,
+    /// Items measured.
+    pub items: usize,
+    /// Items that could not be.
+    pub left_out: usize,
+    /// Time in the network.
+    pub seconds: f64,
+    /// What each pass took.
+    works: Vec<Work>,
 }
 
 impl Default for EvaluateOptions {
     fn default() -> Self {
-        Self { items: None, booster: None, eta: 1.0, protocol: None }
+        Self { items: None, booster: None, eta: 1.0, protocol: None, max_length: None }
     }
 }
 
@@ -44,23 +63,22 @@ impl Model {
     /// Answers with the metrics; of several tasks these are the unweighted average, with those of
     /// each task under `tasks`.
     pub fn evaluate(&self, set: &Set, options: &EvaluateOptions) -> Result<Map<String, Value>> {
-        let adapter = match &options.booster {
-            Some(booster) => self.laid_over(booster, options.eta)?,
-            None => Adapter::default(),
+        let (session, started, split) = (self.session(), Instant::now(), set.split().name());
+        let round = format!("round {}: ", self.round());
+        let say = |name: &str, metrics: &Map<String, Value>| {
+            session.console.note(&format!("{round}{name}: {}", shown(metrics)));
         };
-        let (session, started) = (self.session(), Instant::now());
-        let m = self.with_weights()?;
-        let run = EvaluationRun { session, m: &m, split: set.split(), options, adapter };
-        let (metrics, works) = run.measure(set)?;
+        let Measurement { metrics, works, .. } = self.measured(set, options, &round, say)?;
         session.observe(|| Event::Evaluate {
-            split: set.split().name().into(),
+            split: split.into(),
             items: metrics.get("items").and_then(Value::as_u64).unwrap_or_default() as usize,
             passes: works.len(),
             work: works.iter().copied().fold(Work::default(), Work::and),
             largest: works.iter().copied().fold(Work::default(), Work::or),
         })?;
         if options.booster.is_none() {
-            let (split, round, model) = (set.split().name().into(), m.round(), m.index);
+            let m = self.state();
+            let (split, round, model) = (split.into(), m.round(), m.index);
             let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
             let evaluation = Evaluation { split, round, model, metrics: metrics.clone() };
             session.console.evaluated(&evaluation);
@@ -68,6 +86,50 @@ impl Model {
             session.run.with(|run| run.evaluated(evaluation, timing))?;
         }
         Ok(metrics)
+    }
+
+    /// Measures the model on `set` and records nothing.
+    pub fn measure(&self, set: &Set, options: &EvaluateOptions) -> Result<Measurement> {
+        self.measured(set, options, "", |_, _| {})
+    }
+
+    /// Measures the model on `set`; the name of what is measured stands behind `prefix` where
+    /// progress is shown, and `say` hears of each task and of their average.
+    fn measured(
+        &self,
+        set: &Set,
+        options: &EvaluateOptions,
+        prefix: &str,
+        say: impl Fn(&str, &Map<String, Value>),
+    ) -> Result<Measurement> {
+        let adapter = match &options.booster {
+            Some(booster) => self.laid_over(booster, options.eta)?,
+            None => Adapter::default(),
+        };
+        let (session, m, split) = (self.session(), self.with_weights()?, set.split());
+        let run = EvaluationRun { session, m: &m, split, options, adapter, prefix };
+        let several = set.parts().len() > 1;
+        let (mut tasks, mut all) = (vec![], vec![]);
+        for part in set.parts() {
+            let name = if several { part.task.as_str() } else { "" };
+            let name = [name, split.name()].join(" ").trim().to_owned();
+            let one = run.task(part, &name)?;
+            say(&name, &one.metrics);
+            tasks.push((part.task.clone(), one.metrics.clone()));
+            all.push(one);
+        }
+        let metrics = if several { average(&tasks) } else { tasks.remove(0).1 };
+        if several {
+            say(&format!("{} average", split.name()), &metrics);
+        }
+        Ok(Measurement {
+            metrics,
+            tokens: all.iter().map(|one| one.tokens).sum(),
+            items: all.iter().map(|one| one.items).sum(),
+            left_out: all.iter().map(|one| one.left_out).sum(),
+            seconds: all.iter().map(|one| one.seconds).sum(),
+            works: all.into_iter().flat_map(|one| one.works).collect(),
+        })
     }
 
     /// Takes over a measurement of an earlier process.
@@ -106,55 +168,35 @@ struct EvaluationRun<'a> {
     split: Split,
     options: &'a EvaluateOptions,
     adapter: Adapter,
+    prefix: &'a str,
 }
 
 impl EvaluationRun<'_> {
-    /// The metrics of a set, and what each pass took.
-    fn measure(&self, set: &Set) -> Result<(Map<String, Value>, Vec<Work>)> {
-        let several = set.parts().len() > 1;
-        let (mut tasks, mut works) = (vec![], vec![]);
-        for part in set.parts() {
-            let name = if several { part.task.as_str() } else { "" };
-            let name = [name, self.split.name()].join(" ").trim().to_owned();
-            let (metrics, work) = self.task(part, &name)?;
-            tasks.push((part.task.clone(), metrics));
-            works.extend(work);
-        }
-        let metrics = if several { average(&tasks) } else { tasks.remove(0).1 };
-        if several {
-            let (round, split) = (self.m.round(), self.split.name());
-            self.session
-                .console
-                .note(&format!("round {round}: {split} average: {}", shown(&metrics)));
-        }
-        Ok((metrics, works))
-    }
-
     /// Measures one task, which messages call `name`.
-    fn task(&self, part: &Part, name: &str) -> Result<(Map<String, Value>, Vec<Work>)> {
+    fn task(&self, part: &Part, name: &str) -> Result<Measurement> {
         let (session, m) = (self.session, self.m);
-        let items = self.encode(part)?;
+        let (items, left_out) = self.encode(part)?;
         let encoded = items.encoded(&m.tokenizer);
         let works = encoded.work(&m.network)?;
         expect_forward(session, m, &works);
-        let total = encoded.len() as u64;
-        let mut metrics = encoded
-            .measure(&m.network, &self.adapter, |done| {
-                let what = format!("round {}: evaluate {name}", m.round());
-                let (done, detail) = (done as u64, String::new());
-                session.console.progress(&Progress { what, done, total, detail });
-                Ok(session.guard.check()?)
-            })?
-            .metrics;
+        let (total, what) = (encoded.len() as u64, format!("{}evaluate {name}", self.prefix));
+        let started = Instant::now();
+        let measured = encoded.measure(&m.network, &self.adapter, |done| {
+            let (what, done, detail) = (what.clone(), done as u64, String::new());
+            session.console.progress(&Progress { what, done, total, detail });
+            Ok(session.guard.check()?)
+        })?;
+        let seconds = started.elapsed().as_secs_f64();
+        let (mut metrics, tokens, items) = (measured.metrics, measured.tokens, encoded.len());
         metrics.insert("template".into(), part.wording.name().into());
-        self.session.console.note(&format!("round {}: {name}: {}", m.round(), shown(&metrics)));
-        Ok((metrics, works))
+        Ok(Measurement { metrics, tokens, items, left_out, seconds, works })
     }
 
-    /// The items of a task, as its protocol takes them.
-    fn encode(&self, part: &Part) -> Result<Items> {
+    /// The items of a task, as its protocol takes them, and how many are left out.
+    fn encode(&self, part: &Part) -> Result<(Items, usize)> {
         let (session, m, split, most) = (self.session, self.m, self.split, self.options.items);
         let positions = m.network.config().max_position_embeddings;
+        let longest = self.options.max_length.unwrap_or(positions);
         let suits = match self.options.protocol {
             Some(protocol) => protocol,
             None if part.has_choices(most)? => Protocol::Choices,
@@ -162,13 +204,16 @@ impl EvaluationRun<'_> {
         };
         Ok(match suits {
             Protocol::Choices => {
-                Items::Choices(part.choices(session, split, &m.tokenizer, most, positions)?)
+                let (items, out) = part.choices(session, split, &m.tokenizer, most, longest)?;
+                (Items::Choices(items), out)
             }
             Protocol::Likelihood => {
-                Items::Sequences(part.measured(session, split, &m.tokenizer, most)?)
+                let (items, out) = part.measured(session, split, &m.tokenizer, most)?;
+                (Items::Sequences(items), out)
             }
             Protocol::LlmAdapters => {
-                Items::Questions(part.questions(session, split, &m.tokenizer, most, positions)?)
+                let (items, out) = part.questions(session, split, &m.tokenizer, most, longest)?;
+                (Items::Questions(items), out)
             }
         })
     }

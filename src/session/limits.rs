@@ -54,3 +54,10 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// Without an end to the time.
+    pub fn endless() -> Self {
+        Self { seconds: u64::MAX, ..Self::default() }
+    }
+}

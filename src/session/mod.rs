@@ -7,6 +7,7 @@
 //! A session on shapes ([`Session::on_shapes`]) goes the same ways over models without numbers: it
 //! writes nothing, its clock measures nothing, and what it would do is noted as [`Event`]s.
 
+mod ask;
 mod booster;
 mod call;
 mod console;
@@ -16,11 +17,12 @@ mod dry_run;
 mod ensemble;
 mod evaluate;
 mod expected;
+mod export;
 mod fit;
-mod from_run;
 mod generate;
 mod guard;
 mod held;
+mod kept;
 mod limits;
 mod load;
 mod merge;
@@ -44,6 +46,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 
+pub use ask::{Answer, Question, winner};
 pub use booster::{Booster, BoosterOptions, Learner};
 pub use call::{Call, Effects};
 pub use console::{Console, Progress, Silent, Step, plain};
@@ -51,7 +54,7 @@ pub use create::MOST_LAYERS;
 pub use data::{LoadOptions as DataOptions, Task, mix};
 pub use dry_run::{DryRun, Event, Fit, Note, Opened};
 pub use ensemble::Snapshot;
-pub use evaluate::EvaluateOptions;
+pub use evaluate::{EvaluateOptions, Measurement};
 pub use fit::MOST_SEQUENCES;
 pub use guard::Guard;
 pub(crate) use held::lock;
@@ -130,6 +133,15 @@ impl Session {
         let begin = own_run(settings.clone());
         let guard = Guard::new(&settings.limits, guard::never());
         let session = Self::with(settings, guard, Arc::new(Silent), begin);
+        session.names.grant_everything();
+        session
+    }
+
+    /// A session that keeps nothing: for measuring and asking. It reads what it is told to.
+    pub fn unrecorded(settings: Settings, guard: Guard, console: Arc<dyn Console>) -> Self {
+        let own = settings.clone();
+        let begin = Box::new(move || Run::dry(manifest(&own)));
+        let session = Self::with(settings, guard, console, begin);
         session.names.grant_everything();
         session
     }

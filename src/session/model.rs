@@ -111,6 +111,11 @@ impl Model {
         self.state().network.parameters()
     }
 
+    /// The most tokens that it sees.
+    pub fn max_length(&self) -> usize {
+        self.state().network.config().max_position_embeddings
+    }
+
     /// Number of boosters merged.
     pub fn round(&self) -> usize {
         self.state().round()

@@ -103,6 +103,11 @@ impl Names {
         self.places.digests.get(name)
     }
 
+    /// Whether every path and name may be read.
+    pub(super) fn everything(&self) -> bool {
+        matches!(&*lock(&self.granted), Granted::Everything)
+    }
+
     /// Whether a place was given for a name that had another one.
     pub(super) fn is_moved(&self, name: &str) -> bool {
         self.places.moved.contains_key(name)

@@ -71,7 +71,7 @@ impl Model {
     ) -> Result<Vec<usize>> {
         let session = self.session();
         let positions = m.network.config().max_position_embeddings;
-        let items = part.choices(session, set.split(), &m.tokenizer, most, positions)?;
+        let (items, _) = part.choices(session, set.split(), &m.tokenizer, most, positions)?;
         let works = choices::work(&m.network, &items);
         expect_forward(session, m, &works);
         session.observe(|| Event::Evaluate {

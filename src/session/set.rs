@@ -101,8 +101,8 @@ pub struct Part {
     pub task: String,
     pub source: Source,
     pub wording: Arc<PromptFormat>,
-    /// What tokenizers made of the items so far.
-    encoded: Arc<Mutex<ByTokenizer<Arc<Vec<Example>>>>>,
+    /// What tokenizers made of the items so far, and how many they left out.
+    encoded: Arc<Mutex<ByTokenizer<(Arc<Vec<Example>>, usize)>>>,
     /// What was said of items that were scored: not again with every measurement.
     told: Arc<Mutex<Option<ChoiceReport>>>,
 }
@@ -146,16 +146,16 @@ impl Part {
         Ok(false)
     }
 
-    /// Examples to be measured, at most the first `most`. Of a file on disk only so many rows are
-    /// read.
+    /// Examples to be measured, at most the first `most`, and how many items were left out. Of a
+    /// file on disk only so many rows are read.
     pub fn measured(
         &self,
         session: &Session,
         split: Split,
         tokenizer: &Arc<Tokenizer>,
         most: Option<usize>,
-    ) -> anyhow::Result<Arc<Vec<Example>>> {
-        let examples = match &self.source {
+    ) -> anyhow::Result<(Arc<Vec<Example>>, usize)> {
+        let (examples, left_out) = match &self.source {
             Source::Memory(_) => self.examples(session, split, tokenizer)?,
             Source::Files { .. } => {
                 let out = encode_train(
@@ -164,25 +164,26 @@ impl Part {
                     &watched(session, tokenizer),
                     &self.wording.options,
                 )?;
-                Arc::new(out.examples)
+                (Arc::new(out.examples), out.report.dropped)
             }
         };
         Ok(match most {
-            Some(most) if most < examples.len() => Arc::new(examples[..most].to_vec()),
-            _ => examples,
+            Some(most) if most < examples.len() => (Arc::new(examples[..most].to_vec()), left_out),
+            _ => (examples, left_out),
         })
     }
 
-    /// All examples in memory; what was cut or left out is told once.
+    /// All examples in memory, and how many items were left out; what was cut or left out is told
+    /// once.
     fn examples(
         &self,
         session: &Session,
         split: Split,
         tokenizer: &Arc<Tokenizer>,
-    ) -> anyhow::Result<Arc<Vec<Example>>> {
+    ) -> anyhow::Result<(Arc<Vec<Example>>, usize)> {
         let mut encoded = lock(&self.encoded);
-        if let Some((_, examples)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
-            return Ok(examples.clone());
+        if let Some((_, known)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
+            return Ok(known.clone());
         }
         let out = encode_train(
             &self.items(None)?,
@@ -191,12 +192,12 @@ impl Part {
             &self.wording.options,
         )?;
         session.console.note(&format!("{} {}: {}", self.task, split.name(), out.report));
-        let examples = Arc::new(out.examples);
-        encoded.push((tokenizer.clone(), examples.clone()));
-        Ok(examples)
+        let made = (Arc::new(out.examples), out.report.dropped);
+        encoded.push((tokenizer.clone(), made.clone()));
+        Ok(made)
     }
 
-    /// Items to be scored, at most the first `most`; what was left out, or tokenised as one text
+    /// Items to be scored, at most the first `most`, and how many were left out; what was left out, or tokenised as one text
     /// with its prompt, is told.
     pub fn choices(
         &self,
@@ -205,7 +206,7 @@ impl Part {
         tokenizer: &Tokenizer,
         most: Option<usize>,
         positions: usize,
-    ) -> anyhow::Result<Vec<ChoiceItem>> {
+    ) -> anyhow::Result<(Vec<ChoiceItem>, usize)> {
         let (choices, report) = encode_choices(
             &self.items(most)?,
             self.wording.template,
@@ -216,10 +217,11 @@ impl Part {
         if worth && lock(&self.told).replace(report) != Some(report) {
             session.console.note(&format!("{} {}: {report}", self.task, split.name()));
         }
-        Ok(choices)
+        Ok((choices, report.items - report.scored))
     }
 
-    /// Items to be answered by generation, at most the first `most`; what was left out is told.
+    /// Items to be answered by generation, at most the first `most`, and how many were left out,
+    /// which is told.
     pub fn questions(
         &self,
         session: &Session,
@@ -227,7 +229,7 @@ impl Part {
         tokenizer: &Tokenizer,
         most: Option<usize>,
         positions: usize,
-    ) -> anyhow::Result<Vec<GenerationItem>> {
+    ) -> anyhow::Result<(Vec<GenerationItem>, usize)> {
         let longest = positions.saturating_sub(Protocol::NEW_TOKENS);
         let (questions, report) = encode_questions(
             &self.items(most)?,
@@ -238,7 +240,8 @@ impl Part {
         if questions.len() != report.items {
             session.console.note(&format!("{} {}: {report}", self.task, split.name()));
         }
-        Ok(questions)
+        let left_out = report.items - questions.len();
+        Ok((questions, left_out))
     }
 
     /// What training draws from.
@@ -250,7 +253,7 @@ impl Part {
     ) -> anyhow::Result<Arc<dyn Examples>> {
         match &self.source {
             Source::Memory(_) => {
-                let examples: Arc<dyn Examples> = self.examples(session, split, tokenizer)?;
+                let examples: Arc<dyn Examples> = self.examples(session, split, tokenizer)?.0;
                 Ok(examples)
             }
             source => Ok(Arc::new(Lazy {

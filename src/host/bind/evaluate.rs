@@ -62,5 +62,6 @@ fn parse(map: Map) -> anyhow::Result<EvaluateOptions> {
     )?;
     let protocol =
         o.take_opt::<String>("protocol")?.map(|name| Protocol::parse(&name)).transpose()?;
-    Ok(EvaluateOptions { items, booster, eta: eta.unwrap_or(1.0), protocol })
+    let eta = eta.unwrap_or(1.0);
+    Ok(EvaluateOptions { items, booster, eta, protocol, ..EvaluateOptions::default() })
 }

@@ -1,4 +1,4 @@
-//! The model of an earlier run.
+//! The model of an earlier run: its base, and its boosters.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use super::Session;
 use super::dry_run::Event;
 use super::load::FromFiles;
 use super::model::{Model, State, file_digest};
-use crate::bail_data;
 use crate::boost::Update;
 use crate::error::Error;
 use crate::model::MergeMode;
-use crate::run::{Ensemble, Kept, Member, booster_name};
+use crate::run::{Ensemble, Kept, Manifest, Member, booster_name};
 use crate::source::{self, Date, Name};
+use crate::{bail_data, device};
 
 impl Session {
     /// The model of the run in the folder called `path`: its base with all its boosters, to be
@@ -32,27 +32,43 @@ impl Session {
             .hint(format!("add `--dtype {}`", kept.manifest.dtype))
             .into());
         }
-        let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
-        let (mut read, found) = self.base_of(&kept, base)?;
-        read.loaded.tokenizer = read.loaded.tokenizer.with_date(date);
+        let (read, found) = self.base_files(&kept, base)?;
         // What is wrong with the run is found before this one tells of a model.
-        self.check_kept(&read, &kept)?;
-        let model = self.place_model(name, mode, read)?;
+        for (path, _) in kept.boosters() {
+            self.guard.check()?;
+            Update::load(&path, &read.loaded.model)?;
+        }
+        let model = self.place_base(&kept, read, date)?;
         self.take_over(&mut model.state(), &kept)?;
         self.note_place(path, &Name::Path(folder))?;
         self.note_place(base.unwrap_or(name), &found)?;
         Ok(model)
     }
 
+    /// The model that an earlier run began with.
+    pub fn base_of_run(&self, kept: &Kept, date: Option<Date>) -> Result<Model> {
+        let (read, _) = self.base_files(kept, None)?;
+        self.place_base(kept, read, date)
+    }
+
+    /// Gives the base of a run its place in this one, to be merged into as there.
+    fn place_base(&self, kept: &Kept, mut read: FromFiles, date: Option<Date>) -> Result<Model> {
+        let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
+        read.loaded.tokenizer = read.loaded.tokenizer.with_date(date);
+        self.place_model(kept.model()?, mode, read)
+    }
+
     /// The model that a run began with: `base`, if it is named; else what has its name here, or
-    /// lies where it lay then, if that was given by any name.
-    fn base_of(&self, kept: &Kept, base: Option<&str>) -> Result<(FromFiles, Name)> {
+    /// lies where it lay then, if that was given by any name. Errors (class data): its weights are
+    /// no longer those that the run began with.
+    fn base_files(&self, kept: &Kept, base: Option<&str>) -> Result<(FromFiles, Name)> {
         self.count_model()?;
         let name = kept.model()?;
         let then = kept.manifest.begun.as_ref().and_then(|begun| begun.places.get(name));
         let found = match (base, then) {
             (Some(base), _) => self.resolve(base)?,
             (None, None) => self.resolve(name)?,
+            (None, Some(_)) if self.names.everything() => self.resolve(name)?,
             (None, Some(then)) => {
                 let mut found = if self.names.grants(name).allows(name) {
                     self.resolve(name).unwrap_or_default()
@@ -72,29 +88,26 @@ impl Session {
                 .hint("`-p base=PATH` gives it to `model::from_run(p.run, #{ base: p.base })`")
                 .into());
         }
-        let digest = kept.manifest.digests.get(name);
-        source::right_one(
+        let then = kept.manifest.digests.get(name);
+        let (read, found) = source::right_one(
             found,
             |found| self.read_model(found, kept.manifest.pre_tokenizer.as_deref()),
-            |read| digest == Some(&read.digests.digest),
-        )
-    }
-
-    /// Errors (class data) where `read` is not what a run began with, or a booster is damaged.
-    fn check_kept(&self, read: &FromFiles, kept: &Kept) -> Result<()> {
-        let network = &read.loaded.model;
-        let then = kept.manifest.digests.get(kept.model()?);
-        if !network.is_meta() && then.is_some_and(|then| *then != read.digests.digest) {
-            bail_data!(
-                "`{}` is not the model that the run began with: its weights are others",
-                kept.model()?
-            );
+            |read| then == Some(&read.digests.digest),
+        )?;
+        let now = &read.digests.digest;
+        if read.loaded.model.is_meta() || then.is_none_or(|then| then == now) {
+            return Ok((read, found));
         }
-        for (path, _) in kept.boosters() {
-            self.guard.check()?;
-            Update::load(&path, network)?;
-        }
-        Ok(())
+        let place = if found.to_string() == name {
+            String::new()
+        } else {
+            format!(", read from `{found}`,")
+        };
+        Err(Error::data(format!(
+            "`{name}`{place} is not the model that the run began with: its weights are others"
+        ))
+        .hint(format!("SHA-256 is {now}, in `run.json` {}", then.map_or("", String::as_str)))
+        .into())
     }
 
     /// Gives a model, just loaded, the boosters of an earlier run; their files become this run's.
@@ -129,5 +142,37 @@ impl Session {
             })?;
         }
         self.observe(|| Event::Took { left })
+    }
+}
+
+impl Model {
+    /// Adds the booster in the file at `path`, multiplied by `weight`; the layers that it changes.
+    pub fn add_booster(&self, path: &Path, weight: f64) -> Result<Vec<usize>> {
+        let mut m = self.with_weights()?;
+        let update = Update::load(path, &m.network)?.scaled(weight)?;
+        update.add(&mut m.network)?;
+        Ok(update.layers())
+    }
+
+    /// Errors (class data) where the base and all boosters of a run give other weights than it
+    /// ended with, by their digest. A program, device or kernels that are not those of the run may
+    /// give other last bits, so nothing is said then.
+    pub fn agrees(&self, kept: &Kept) -> Result<()> {
+        let Manifest { engine, kernels, device: before, .. } = &kept.manifest;
+        if engine != env!("CARGO_PKG_VERSION")
+            || kernels != device::kernels()
+            || before != "cpu"
+            || !self.session().settings.device.is_cpu()
+        {
+            return Ok(());
+        }
+        let Some(then) = &kept.weights_digest else { return Ok(()) };
+        if *then != self.digest()? {
+            bail_data!(
+                "the run's boosters give other weights than it ended with: one of them or \
+                 `boosters/ensemble.json` was changed, or is damaged"
+            );
+        }
+        Ok(())
     }
 }
