@@ -42,17 +42,17 @@ pub struct Error {
     pub message: String,
     pub hint: Option<String>,
     /// Nothing that a script may catch and go on from.
-    pub last: bool,
+    pub fatal: bool,
 }
 
 impl Error {
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), hint: None, last: false }
+        Self { class, message: message.into(), hint: None, fatal: false }
     }
 
     /// `error`, said in the same words, as one that no script may catch.
-    pub fn last(error: &anyhow::Error) -> Self {
-        Self { last: true, ..Self::from(error) }
+    pub fn fatal(error: &anyhow::Error) -> Self {
+        Self { fatal: true, ..Self::from(error) }
     }
 
     pub fn run(message: impl Into<String>) -> Self {
@@ -89,7 +89,7 @@ impl From<&anyhow::Error> for Error {
             class: class_of(error),
             message: format!("{error:#}"),
             hint: hint_of(error).map(str::to_owned),
-            last: false,
+            fatal: false,
         }
     }
 }

@@ -22,7 +22,7 @@ pub fn live() -> isize {
 thread_local! {
     /// Bytes that are allocated but not by this thread's script.
     static OTHERS: Cell<isize> = const { Cell::new(0) };
-    /// Calls of [`apart`] within one another.
+    /// Calls of [`uncounted`] within one another.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -32,13 +32,13 @@ pub fn begin_script() {
 }
 
 /// Bytes that this thread's script holds: what was allocated since [`begin_script`], but not in
-/// [`apart`].
+/// [`uncounted`].
 pub fn of_script() -> isize {
     live() - OTHERS.get()
 }
 
 /// Does what is not the script's: what it allocates and frees is not counted as the script's.
-pub fn apart<T>(body: impl FnOnce() -> T) -> T {
+pub fn uncounted<T>(body: impl FnOnce() -> T) -> T {
     let before = live();
     DEPTH.set(DEPTH.get() + 1);
     let done = body();
@@ -52,15 +52,15 @@ pub fn apart<T>(body: impl FnOnce() -> T) -> T {
 
 /// Something large that a script holds by its name only. Where the script lets it go, that gives
 /// the script no room.
-pub struct Apart<T>(ManuallyDrop<T>);
+pub struct Uncounted<T>(ManuallyDrop<T>);
 
-impl<T> Apart<T> {
+impl<T> Uncounted<T> {
     pub fn new(inside: T) -> Self {
         Self(ManuallyDrop::new(inside))
     }
 }
 
-impl<T> Deref for Apart<T> {
+impl<T> Deref for Uncounted<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -68,10 +68,10 @@ impl<T> Deref for Apart<T> {
     }
 }
 
-impl<T> Drop for Apart<T> {
+impl<T> Drop for Uncounted<T> {
     fn drop(&mut self) {
         // SAFETY: it is dropped here and nowhere else, and not touched again.
-        apart(|| unsafe { ManuallyDrop::drop(&mut self.0) });
+        uncounted(|| unsafe { ManuallyDrop::drop(&mut self.0) });
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let size = 1 << 28;
         let near = |bytes: usize| (of_script() - bytes as isize).unsigned_abs() < size / 4;
         begin_script();
-        let large = Apart::new(apart(|| apart(|| Vec::<u8>::with_capacity(size))));
+        let large = Uncounted::new(uncounted(|| uncounted(|| Vec::<u8>::with_capacity(size))));
         assert!(near(0) && large.capacity() == size);
         let own: Vec<u8> = Vec::with_capacity(size);
         assert!(near(size));

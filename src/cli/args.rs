@@ -1,4 +1,4 @@
-//! The command line as it is written: what follows a verb.
+//! The command line as it is written: what follows a command.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::Parser;
 
-use super::{places, verbs};
+use super::{commands, places};
 use crate::device;
 use crate::run::Manifest;
 use crate::session::{Limits, Settings};
@@ -600,9 +600,9 @@ impl From<LimitArgs> for Limits {
 }
 
 fn recipe(word: &str) -> Result<PathBuf, String> {
-    if verbs::is_recipe(word) {
+    if commands::is_recipe(word) {
         Ok(word.into())
-    } else if verbs::is_verb(word) {
+    } else if commands::is_command(word) {
         Err(format!("a command comes first: `xgbrun {word} …`"))
     } else {
         Err("a recipe is a path that ends in `.rhai` or holds a `/`".into())

@@ -13,7 +13,7 @@ use crate::bail_usage;
 use crate::data::item::Instruction;
 use crate::data::{Template, asked};
 use crate::run::Kept;
-use crate::session::{Answer, Guard, Limits, Progress, Session, plain, winner};
+use crate::session::{Guard, Limits, Progress, Reply, Session, plain, winner};
 use crate::source::Date;
 
 pub fn run(args: &AskArgs) -> Result<()> {
@@ -96,13 +96,13 @@ fn named(round: usize) -> String {
 
 /// Of choices a table with a column a round, the winners marked by `*`; of texts one below the
 /// other.
-fn table(question: &Instruction, rounds: &[usize], answers: &[(usize, Answer)]) -> String {
-    let shown: Vec<&(usize, Answer)> =
+fn table(question: &Instruction, rounds: &[usize], answers: &[(usize, Reply)]) -> String {
+    let shown: Vec<&(usize, Reply)> =
         answers.iter().filter(|(round, _)| rounds.contains(round)).collect();
     let mut out = String::new();
     if question.choices.is_empty() {
         for (round, answer) in shown {
-            if let Answer::Text(text) = answer {
+            if let Reply::Text(text) = answer {
                 let text = if text.is_empty() {
                     "(nothing)".into()
                 } else {
@@ -118,12 +118,12 @@ fn table(question: &Instruction, rounds: &[usize], answers: &[(usize, Answer)]) 
         shown.iter().map(|(round, _)| format!("{:>10}", label(*round))).collect();
     let _ = writeln!(out, "{:width$}  {}", "", columns.join("  "));
     for (i, name) in question.names.iter().enumerate() {
-        let cell = |(_, answer): &&(usize, Answer)| match answer {
-            Answer::Shares(shares) => {
+        let cell = |(_, answer): &&(usize, Reply)| match answer {
+            Reply::Shares(shares) => {
                 let mark = if winner(shares) == i { "* " } else { "" };
                 format!("{:>10}", format!("{mark}{:.1} %", 100.0 * shares[i]))
             }
-            Answer::Text(_) => String::new(),
+            Reply::Text(_) => String::new(),
         };
         let cells: Vec<String> = shown.iter().map(cell).collect();
         let _ = writeln!(out, "{:<width$}  {}", plain(name), cells.join("  "));
@@ -132,7 +132,7 @@ fn table(question: &Instruction, rounds: &[usize], answers: &[(usize, Answer)]) 
 }
 
 /// From which round on the answer is always that of the last; `layers` are those of each booster.
-fn turn(question: &Instruction, answers: &[(usize, Answer)], layers: &[Vec<usize>]) -> String {
+fn turn(question: &Instruction, answers: &[(usize, Reply)], layers: &[Vec<usize>]) -> String {
     let Some((_, last)) = answers.last() else { return String::new() };
     let kept = answers.iter().rev().take_while(|(_, answer)| answer.same(last)).count();
     let (before, after) = answers.split_at(answers.len() - kept);
@@ -144,7 +144,7 @@ fn turn(question: &Instruction, answers: &[(usize, Answer)], layers: &[Vec<usize
         };
     };
     match (earlier, last) {
-        (Answer::Shares(earlier), Answer::Shares(last)) => {
+        (Reply::Shares(earlier), Reply::Shares(last)) => {
             let name = |shares: &[f64]| {
                 question.names.get(winner(shares)).map(|n| plain(n)).unwrap_or_default()
             };
@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn shares_are_a_table_and_the_turn_is_told() {
         let question = asked::question("Which? Answer1: a Answer2: b");
-        let shares = |a: f64| Answer::Shares(vec![a, 1.0 - a]);
-        let answers: Vec<(usize, Answer)> =
+        let shares = |a: f64| Reply::Shares(vec![a, 1.0 - a]);
+        let answers: Vec<(usize, Reply)> =
             [0.6, 0.4, 0.7, 0.3, 0.2].into_iter().map(shares).enumerate().collect();
         let want = "               base     round 2     round 4\n\
                     answer1    * 60.0 %    * 70.0 %      20.0 %\n\
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn texts_stand_below_each_other_and_steer_no_terminal() {
         let question = asked::question("why?");
-        let text = |text: &str| Answer::Text(text.into());
+        let text = |text: &str| Reply::Text(text.into());
         let answers = [(0, text("")), (2, text("a\n\u{1b}b")), (4, text("a\n\u{1b}b"))];
         let want =
             "base\n    (nothing)\nround 2\n    a\n    \\u{1b}b\nround 4\n    a\n    \\u{1b}b\n";

@@ -17,8 +17,8 @@ use crate::error::nearest;
 use crate::eval::{Protocol, average};
 use crate::model::MergeMode;
 use crate::session::{
-    Console, DataOptions, EvaluateOptions, Guard, Limits, LoadOptions, Measurement, Part,
-    PromptFormat, Session, Set, Source,
+    Console, DataOptions, EvaluateOptions, Guard, ItemSource, Limits, LoadOptions, Measurement,
+    Part, PromptFormat, Session, Set,
 };
 use crate::source::{self, DataFiles, Date, Grants};
 use crate::sys;
@@ -81,7 +81,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
 }
 
 /// Items of a task to be measured, and where they are from.
-struct Measured {
+struct TaskItems {
     name: String,
     items: Vec<Item>,
     /// Which part of a folder; `None` for a single file.
@@ -92,7 +92,7 @@ struct Measured {
 
 /// The sets that are asked for: one, or one of each task. Errors: a split or template that is not
 /// known or does not apply (class usage); data that cannot be read.
-fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Measured>> {
+fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<TaskItems>> {
     let split = args.split.as_deref().map(parse_split).transpose()?;
     let template = args.template.as_deref().map(Template::parse).transpose()?;
     let layout = layout(args)?;
@@ -125,7 +125,7 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<Measured>> {
     }
     let set = |(name, split, items): (String, Option<Split>, Vec<Item>)| {
         let template = worded(&items).then(|| template.unwrap_or(Template::Alpaca));
-        Measured { name, items, split, template }
+        TaskItems { name, items, split, template }
     };
     Ok(parts.into_iter().map(set).collect())
 }
@@ -138,7 +138,7 @@ fn layout(args: &EvalArgs) -> Result<Layout> {
     })
 }
 
-impl Measured {
+impl TaskItems {
     /// The items as a session takes them, at most `most`; `positions` are the tokens that the model
     /// sees.
     fn set(&self, most: Option<usize>, max_length: Option<usize>, positions: usize) -> Set {
@@ -152,7 +152,7 @@ impl Measured {
         };
         let items = Arc::new(self.items[..first].to_vec());
         let format = PromptFormat { template, options, mapping: None };
-        let part = Part::new(&self.name, Source::Memory(items), Arc::new(format));
+        let part = Part::new(&self.name, ItemSource::Memory(items), Arc::new(format));
         Set::new(self.split.unwrap_or(Split::Test), vec![part], None)
     }
 }
@@ -180,7 +180,7 @@ fn parse_split(name: &str) -> Result<Split> {
 }
 
 /// A task's name, which of its splits, and the items.
-type TaskItems = (String, Option<Split>, Vec<Item>);
+type SplitItems = (String, Option<Split>, Vec<Item>);
 
 /// The items of a folder's split, for each task: the one asked for, else test, else validation with
 /// a note.
@@ -190,7 +190,7 @@ fn parts_of(
     split: Option<Split>,
     layout: &Layout,
     console: &Arc<dyn Console>,
-) -> Result<Vec<TaskItems>> {
+) -> Result<Vec<SplitItems>> {
     let wanted = split.unwrap_or(Split::Test);
     let narrow = |files: &mut DataFiles| {
         // Without need the larger files are not read.

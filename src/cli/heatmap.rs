@@ -2,7 +2,7 @@
 //! function of what is known.
 
 use crate::run::{Evaluation, Merge};
-use crate::session::Step;
+use crate::session::TrainingStep;
 
 /// Rows of the map at most: more layers than that share rows.
 const ROWS: usize = 16;
@@ -136,7 +136,7 @@ impl HeatMap {
     }
 
     /// A training step, at `now` seconds.
-    pub fn step(&mut self, step: &Step, now: f64) {
+    pub fn step(&mut self, step: &TrainingStep, now: f64) {
         self.began.get_or_insert(now);
         self.loss.add(step.loss);
         self.tokens.add(step.tokens as f64);
@@ -328,8 +328,15 @@ mod tests {
             (&[2], Some(0.1)),
         ];
         for (i, (layers, gain)) in boosters.into_iter().enumerate() {
-            let step =
-                Step { round: i, layers, step: 1, steps: 1, loss: 2.0, tokens: 500, seconds: 1.0 };
+            let step = TrainingStep {
+                round: i,
+                layers,
+                step: 1,
+                steps: 1,
+                loss: 2.0,
+                tokens: 500,
+                seconds: 1.0,
+            };
             map.step(&step, i as f64 * 10.0);
             map.merge(&merge(layers, gain), 4, (i + 1) as f64 * 10.0);
         }

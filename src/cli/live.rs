@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use terminal_size::{Height, Width, terminal_size_of};
 
 use super::heatmap::{HeatMap, Paint};
-use super::terminal::{answers, asks, complain};
+use super::terminal::{answers, asks, eprint};
 use crate::run::{Evaluation, Merge};
-use crate::session::{Console, Progress, Step};
+use crate::session::{Console, Progress, TrainingStep};
 
 /// The least time between two drawings.
 const EVERY: Duration = Duration::from_millis(100);
@@ -115,7 +115,7 @@ impl Live {
     /// Draws the block, if it is due or something is said above it.
     fn draw(&self, state: &mut State, above: &str) {
         if state.finished {
-            return complain(above);
+            return eprint(above);
         }
         let now = Instant::now();
         if above.is_empty() && state.drawn.is_some_and(|last| now.duration_since(last) < EVERY) {
@@ -126,7 +126,7 @@ impl Live {
             .map_or((80, 24), |(Width(columns), Height(rows))| (columns.into(), rows.into()));
         let mut lines = state.map.lines(columns, rows, self.paint, self.now());
         lines.extend(state.progress.as_ref().map(|p| bar(p, columns)));
-        complain(&state.block.draw(above, &lines, columns));
+        eprint(&state.block.draw(above, &lines, columns));
     }
 }
 
@@ -156,7 +156,7 @@ impl Console for Live {
         self.draw(&mut state, "");
     }
 
-    fn step(&self, step: &Step) {
+    fn step(&self, step: &TrainingStep) {
         let mut state = self.state();
         state.map.step(step, self.now());
         // The loss and the speed stand above already, smoothed.

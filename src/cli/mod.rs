@@ -1,9 +1,10 @@
-//! The command line: one file per verb.
+//! The command line: one file per command.
 
 mod api;
 mod args;
 mod ask;
 mod check;
+mod commands;
 mod eval;
 mod export;
 mod heatmap;
@@ -16,13 +17,12 @@ mod report;
 mod resume;
 mod run;
 mod terminal;
-mod verbs;
 
 use std::io::{ErrorKind, Write, stdout};
 
 use anyhow::Result;
 
-use verbs::Invocation;
+use commands::Invocation;
 
 use crate::device;
 use crate::error::{Class, class_of, hint_of};
@@ -30,7 +30,7 @@ use crate::host::Report;
 
 /// Does what the command line asks for.
 pub fn main() -> Result<()> {
-    let invocation = verbs::parse(std::env::args_os())?;
+    let invocation = commands::parse(std::env::args_os())?;
     device::keep_freed_memory();
     interrupt::install()?;
     quiet_panics();
@@ -67,7 +67,7 @@ pub fn report(error: &anyhow::Error) -> u8 {
         return 0;
     }
     match error.downcast_ref::<Report>() {
-        Some(report) => terminal::complain(&report.to_string()),
+        Some(report) => terminal::eprint(&report.to_string()),
         None => {
             // Who stopped a run knows that it is no error.
             let kind = match class_of(error) {
@@ -75,7 +75,7 @@ pub fn report(error: &anyhow::Error) -> u8 {
                 _ => "error: ",
             };
             let hint = hint_of(error).map(|h| format!("  = {h}\n")).unwrap_or_default();
-            terminal::complain(&format!("{kind}{error:#}\n{hint}"));
+            terminal::eprint(&format!("{kind}{error:#}\n{hint}"));
         }
     }
     class_of(error).code()

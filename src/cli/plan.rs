@@ -14,7 +14,7 @@ use crate::error::{Class, Error};
 use crate::model::MergeMode;
 use crate::model::cost::{NetworkCost, Rates, Work};
 use crate::run::grouped;
-use crate::session::{DryRun, Event, Fit, Opened};
+use crate::session::{DryRun, Event, Opened, PlannedFit};
 use crate::sys::{free_bytes, resident_bytes};
 use crate::train::memory::{step_bytes, trained_bytes};
 
@@ -312,7 +312,7 @@ impl Round {
         }
     }
 
-    fn add(&mut self, fit: &Fit, total: u64, step: f64, cost: &NetworkCost, rates: &Rates) {
+    fn add(&mut self, fit: &PlannedFit, total: u64, step: f64, cost: &NetworkCost, rates: &Rates) {
         self.steps += fit.steps;
         self.now = fit.parameters;
         self.total = total;

@@ -29,7 +29,7 @@ pub fn console(quiet: bool) -> Arc<dyn Console> {
 }
 
 /// Writes to standard error; when nobody reads it, nothing can be said about that.
-pub fn complain(text: &str) {
+pub fn eprint(text: &str) {
     let _ = stderr().write_all(text.as_bytes());
 }
 
@@ -44,13 +44,13 @@ pub fn asks(question: &str) -> bool {
     if !answers() {
         return false;
     }
-    complain(&format!("{question} [y/N] "));
+    eprint(&format!("{question} [y/N] "));
     // The answer is waited for in pieces, so that the first interrupt ends the wait.
     let mut input = libc::pollfd { fd: libc::STDIN_FILENO, events: libc::POLLIN, revents: 0 };
     // SAFETY: `input` is one valid `pollfd`.
     while unsafe { libc::poll(&mut input, 1, 100) } <= 0 {
         if INTERRUPTED.load(Ordering::Relaxed) {
-            complain("\n");
+            eprint("\n");
             return false;
         }
     }
@@ -74,7 +74,7 @@ struct Quiet;
 
 impl Console for Quiet {
     fn print(&self, line: &str) {
-        complain(&format!("{line}\n"));
+        eprint(&format!("{line}\n"));
     }
 
     fn allows(&self, question: &str) -> bool {
@@ -112,7 +112,7 @@ impl Pace {
 
 impl Console for Lines {
     fn print(&self, line: &str) {
-        complain(&format!("{line}\n"));
+        eprint(&format!("{line}\n"));
     }
 
     fn allows(&self, question: &str) -> bool {
@@ -125,7 +125,7 @@ impl Console for Lines {
 
     fn progress(&self, p: &Progress) {
         if self.progress.due(Instant::now()) {
-            complain(&format!(
+            eprint(&format!(
                 "{}\n",
                 format!("{} {}/{} {}", p.what, p.done, p.total, p.detail).trim_end()
             ));
@@ -135,7 +135,7 @@ impl Console for Lines {
     fn merged(&self, merge: &Merge, _: usize) {
         if self.merges.due(Instant::now()) {
             let gain = merge.gain.map_or(String::new(), |gain| format!(", gain {gain:.4}"));
-            complain(&format!(
+            eprint(&format!(
                 "round {}: merged a booster on layers {:?}{gain}\n",
                 merge.round, merge.layers
             ));

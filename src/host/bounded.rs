@@ -7,10 +7,8 @@ use rhai::{
 
 use super::options::type_name;
 use crate::error::Error;
-use crate::host::script_error::to_script;
+use crate::host::script_error::{Answer, to_script};
 use crate::session::Limits;
-
-type Answer<T> = Result<T, Box<EvalAltResult>>;
 
 fn refuse(message: impl Into<String>) -> Box<EvalAltResult> {
     to_script(&Error::usage(message).into())

@@ -17,13 +17,11 @@ use serde_json::Value;
 
 use super::context::{Host, host};
 use super::replay::{Next, differs};
-use super::script_error::{to_script, value_of};
+use super::script_error::{Answer, to_script, value_of};
 use crate::error::{Class, Error};
-use crate::memory::apart;
+use crate::memory::uncounted;
 use crate::run::journal::{self, Asked, Outcome, Record};
-use crate::session::{Call, Effects};
-
-type Answer<T> = Result<T, Box<EvalAltResult>>;
+use crate::session::{CallContext, Effects};
 
 /// A native that was called.
 pub struct Journaled {
@@ -73,7 +71,8 @@ impl Journaled {
                 return outcome(done.outcome).and_then(read);
             }
         };
-        let (answer, effects) = self.run(Call { begun, ..Call::default() }, compute)?;
+        let (answer, effects) =
+            self.run(CallContext { begun, ..CallContext::default() }, compute)?;
         let kept = answer
             .as_ref()
             .map(|answer| serde_json::to_value(answer).unwrap_or_default())
@@ -87,13 +86,14 @@ impl Journaled {
     pub fn make<T>(self, make: impl FnOnce() -> Result<T>) -> Answer<T> {
         match self.next()? {
             Next::Live(_) => {
-                let (answer, effects) = self.run(Call::default(), make)?;
+                let (answer, effects) = self.run(CallContext::default(), make)?;
                 self.keep(answer.as_ref().map(|_| Value::Null).map_err(|e| &**e), effects)?;
                 self.over(answer)
             }
             Next::Done(done) => {
                 outcome(done.outcome)?;
-                let (made, effects) = self.run(Call { again: true, ..Call::default() }, make)?;
+                let (made, effects) =
+                    self.run(CallContext { again: true, ..CallContext::default() }, make)?;
                 let (then, now) = (Value::Object(done.effects), Value::Object(effects));
                 match differs(&then, &now) {
                     Some(key) if made.is_ok() => Err(self.stop(&self.changed(&key, &then, &now))),
@@ -127,13 +127,17 @@ impl Journaled {
 
     /// Does the call; its answer, and what it changed. Errors of `body` are those that a script
     /// sees, and so are its panics.
-    fn run<T>(&self, call: Call, body: impl FnOnce() -> Result<T>) -> Answer<(Answer<T>, Effects)> {
+    fn run<T>(
+        &self,
+        call: CallContext,
+        body: impl FnOnce() -> Result<T>,
+    ) -> Answer<(Answer<T>, Effects)> {
         let Asked { name, arguments } = &self.asked;
         let current = &self.host.session.call;
         self.host.keep_modules().map_err(|e| self.stop(&e))?;
-        current.begin(Call { asked: Some(self.asked.clone()), line: self.line, ..call });
+        current.begin(CallContext { asked: Some(self.asked.clone()), line: self.line, ..call });
         // What a panic leaves half done is dropped with the run, or guarded by `lock`.
-        let answer = apart(|| catch_unwind(AssertUnwindSafe(body))).unwrap_or_else(|payload| {
+        let answer = uncounted(|| catch_unwind(AssertUnwindSafe(body))).unwrap_or_else(|payload| {
             let text = panic_text(&*payload);
             Err(Error::run(format!("`{name}` {arguments} failed inside: {text}")).into())
         });

@@ -4,6 +4,9 @@ use rhai::{Dynamic, EvalAltResult, Position};
 
 use crate::error::{Class, Error, class_of};
 
+/// What a native answers with.
+pub(super) type Answer<T> = Result<T, Box<EvalAltResult>>;
+
 /// The value that a script catches.
 pub(super) fn value_of(error: &anyhow::Error) -> Dynamic {
     Dynamic::from(Error::from(error))
@@ -14,9 +17,9 @@ pub(super) fn value_of(error: &anyhow::Error) -> Dynamic {
 pub(super) fn to_script(error: &anyhow::Error) -> Box<EvalAltResult> {
     let class = class_of(error);
     let value = value_of(error);
-    let last =
-        |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<Error>().is_some_and(|e| e.last);
-    Box::new(if class == Class::Interrupted || error.chain().any(|e| no_room(e) || last(e)) {
+    let fatal =
+        |e: &(dyn std::error::Error + 'static)| e.downcast_ref::<Error>().is_some_and(|e| e.fatal);
+    Box::new(if class == Class::Interrupted || error.chain().any(|e| no_room(e) || fatal(e)) {
         EvalAltResult::ErrorTerminated(value, Position::NONE)
     } else {
         EvalAltResult::ErrorRuntime(value, Position::NONE)

@@ -11,7 +11,7 @@ use crate::model::Adapter;
 use crate::{bail_data, bail_usage};
 
 /// A question ready to be asked.
-pub struct Question(Prompt);
+pub struct EncodedQuestion(Prompt);
 
 enum Prompt {
     Choices(ChoiceItem),
@@ -20,13 +20,13 @@ enum Prompt {
 
 /// What a model says.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum Reply {
     /// Of each choice; they sum to 1.
     Shares(Vec<f64>),
     Text(String),
 }
 
-impl Answer {
+impl Reply {
     /// Whether it is the same answer: the same choice, or the same text.
     pub fn same(&self, other: &Self) -> bool {
         match (self, other) {
@@ -45,7 +45,7 @@ impl Model {
         question: &Instruction,
         template: Template,
         max_tokens: usize,
-    ) -> Result<Question> {
+    ) -> Result<EncodedQuestion> {
         let m = self.state();
         let (positions, tokenizer) =
             (m.network.config().max_position_embeddings, m.tokenizer.as_ref());
@@ -60,16 +60,16 @@ impl Model {
             bail_usage!("the question has {length} tokens{more}; the model sees {positions}");
         }
         if question.choices.is_empty() {
-            return Ok(Question(Prompt::Text { ids: prompt.prompt, max_tokens }));
+            return Ok(EncodedQuestion(Prompt::Text { ids: prompt.prompt, max_tokens }));
         }
         match encode_choices(&items, template, tokenizer, positions)?.0.pop() {
-            Some(item) => Ok(Question(Prompt::Choices(item))),
+            Some(item) => Ok(EncodedQuestion(Prompt::Choices(item))),
             None => bail_data!("the question gives no choices"),
         }
     }
 
     /// What it says to a question.
-    pub fn answer(&self, question: &Question) -> Result<Answer> {
+    pub fn answer(&self, question: &EncodedQuestion) -> Result<Reply> {
         let (m, none) = (self.with_weights()?, Adapter::default());
         match &question.0 {
             Prompt::Choices(item) => {
@@ -78,7 +78,7 @@ impl Model {
                 let sums = sums.unwrap_or_default();
                 let mean = |(sum, ids): (&f64, &Vec<u32>)| sum / ids.len() as f64;
                 let means: Vec<f64> = sums.iter().zip(&item.choices).map(mean).collect();
-                Ok(Answer::Shares(softmax(&means)))
+                Ok(Reply::Shares(softmax(&means)))
             }
             Prompt::Text { ids, max_tokens } => {
                 let how = Generation { max_tokens: *max_tokens, ..Generation::default() };
@@ -86,7 +86,7 @@ impl Model {
                 let going = |_| Ok(self.session().guard.check()?);
                 let text = generate(&m.network, &none, ids, tokenizer, &how, going)?.pop();
                 let text = text.map(|generated| generated.text.trim().to_owned());
-                Ok(Answer::Text(text.unwrap_or_default()))
+                Ok(Reply::Text(text.unwrap_or_default()))
             }
         }
     }

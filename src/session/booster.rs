@@ -9,11 +9,11 @@ use anyhow::Result;
 use super::Session;
 use super::ensemble::compose;
 use super::held::lock;
-use super::model::{self, Model, file_digest};
+use super::model::{Model, ModelState, file_digest};
 use crate::boost::dense::Parts;
 use crate::boost::{self, DenseSpec, Init, Spec, Update};
 use crate::error::Error;
-use crate::memory::Apart;
+use crate::memory::Uncounted;
 use crate::run::Ensemble;
 use crate::seed::Stream;
 use crate::train::Factor;
@@ -22,11 +22,11 @@ use crate::train::Factor;
 #[derive(Clone)]
 pub struct Booster {
     model: Model,
-    state: Arc<Apart<Mutex<State>>>,
+    state: Arc<Uncounted<Mutex<BoosterState>>>,
 }
 
 /// What a booster is at the moment.
-pub(super) struct State {
+pub(super) struct BoosterState {
     pub(super) learner: boost::Booster,
     /// The round that merged it.
     pub(super) merged: Option<usize>,
@@ -35,7 +35,7 @@ pub(super) struct State {
     /// Numbers that its last fit moved; all of a booster that was not fitted.
     pub(super) moved: u64,
     /// Counts its numbers for as long as it is there and not merged.
-    held: Held,
+    held: UnmergedCount,
 }
 
 /// A booster's files in training.
@@ -47,9 +47,9 @@ pub(super) struct TrainingFiles {
 }
 
 /// Numbers of boosters that are not merged, over the run.
-struct Held(Arc<AtomicUsize>, usize);
+struct UnmergedCount(Arc<AtomicUsize>, usize);
 
-impl Drop for Held {
+impl Drop for UnmergedCount {
     fn drop(&mut self) {
         self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
@@ -156,7 +156,7 @@ impl Booster {
         let most = LEAST.max(4 * model.parameters());
         let unmerged = &session.counts.unmerged;
         let before = unmerged.fetch_add(own, Ordering::Relaxed);
-        let held = Held(unmerged.clone(), own);
+        let held = UnmergedCount(unmerged.clone(), own);
         if before.saturating_add(own) > most {
             return Err(Error::usage(format!(
                 "boosters that are not merged would hold {} numbers; at most {most} are allowed",
@@ -166,8 +166,8 @@ impl Booster {
         }
         let files = TrainingFiles { number: session.next_booster(), names: vec![] };
         let (merged, moved) = (None, own as u64);
-        let state = State { learner, merged, numbers, files, moved, held };
-        Ok(Self { model: model.clone(), state: Arc::new(Apart::new(Mutex::new(state))) })
+        let state = BoosterState { learner, merged, numbers, files, moved, held };
+        Ok(Self { model: model.clone(), state: Arc::new(Uncounted::new(Mutex::new(state))) })
     }
 
     /// The model that it is a booster of.
@@ -175,7 +175,7 @@ impl Booster {
         &self.model
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, BoosterState> {
         lock(&self.state)
     }
 
@@ -227,11 +227,11 @@ impl TrainingFiles {
     }
 }
 
-impl State {
+impl BoosterState {
     /// Notes that it is merged, as round `round`: its numbers are no longer counted.
     pub(super) fn set_merged(&mut self, round: usize) {
         self.merged = Some(round);
-        self.held = Held(Arc::default(), 0);
+        self.held = UnmergedCount(Arc::default(), 0);
     }
 
     /// Errors (class usage) once it has been merged.
@@ -258,11 +258,11 @@ impl State {
 
     /// Gets its numbers, where an earlier process made or trained it. That they cannot be had is no
     /// event of the run, so a script cannot catch it.
-    pub(super) fn materialize(&mut self, session: &Session, m: &mut model::State) -> Result<()> {
-        self.get_numbers(session, m).map_err(|e| Error::last(&e).into())
+    pub(super) fn materialize(&mut self, session: &Session, m: &mut ModelState) -> Result<()> {
+        self.get_numbers(session, m).map_err(|e| Error::fatal(&e).into())
     }
 
-    fn get_numbers(&mut self, session: &Session, m: &mut model::State) -> Result<()> {
+    fn get_numbers(&mut self, session: &Session, m: &mut ModelState) -> Result<()> {
         match &self.numbers {
             Numbers::Here => return Ok(()),
             Numbers::File(path, sum) => {
@@ -298,7 +298,7 @@ fn check_sum(path: &Path, sum: Option<&str>) -> Result<()> {
 /// A dense booster of the weights as the boosters `then` made them.
 fn copies(
     session: &Session,
-    m: &mut model::State,
+    m: &mut ModelState,
     spec: &DenseSpec,
     then: &Ensemble,
 ) -> Result<boost::Booster> {

@@ -13,7 +13,7 @@ pub type Effects = Map<String, Value>;
 
 /// A call of a journal.
 #[derive(Default)]
-pub struct Call {
+pub struct CallContext {
     /// Name and arguments; `None` where no journal is kept.
     pub asked: Option<Asked>,
     /// Where the recipe calls it.
@@ -28,11 +28,11 @@ pub struct Call {
 
 /// The one call that is being done.
 #[derive(Default)]
-pub struct CurrentCall(Mutex<Call>);
+pub struct CurrentCall(Mutex<CallContext>);
 
 impl CurrentCall {
     /// Begins a call.
-    pub fn begin(&self, call: Call) {
+    pub fn begin(&self, call: CallContext) {
         *lock(&self.0) = call;
     }
 

@@ -15,7 +15,7 @@ pub struct Progress {
 
 /// One step of a booster's training.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step<'a> {
+pub struct TrainingStep<'a> {
     /// Boosters merged before.
     pub round: usize,
     /// Layers that the booster trains.
@@ -29,7 +29,7 @@ pub struct Step<'a> {
     pub seconds: f64,
 }
 
-impl Step<'_> {
+impl TrainingStep<'_> {
     /// The step as that of any long native.
     pub fn progress(&self) -> Progress {
         Progress {
@@ -54,7 +54,7 @@ pub trait Console: Send + Sync {
     /// A step of a long native.
     fn progress(&self, progress: &Progress);
     /// A training step was done.
-    fn step(&self, step: &Step) {
+    fn step(&self, step: &TrainingStep) {
         self.progress(&step.progress());
     }
     /// The recipe's parameter `rounds`, where it has one.

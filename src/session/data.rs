@@ -9,19 +9,19 @@ use anyhow::Result;
 use super::Session;
 use super::dry_run::Event;
 use super::model::file_digest;
-use super::set::{Part, PromptFormat, Set, Source};
+use super::set::{ItemSource, Part, PromptFormat, Set};
 use crate::bail_usage;
 use crate::data::formats::{Layout, Lines, Unused};
 use crate::data::{self, EncodeOptions, Split, Template};
 use crate::error::Error;
-use crate::memory::Apart;
+use crate::memory::Uncounted;
 use crate::source::{self, DataFiles, Name};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 
 /// How data are read and worded.
 #[derive(Clone)]
-pub struct LoadOptions {
+pub struct DataOptions {
     /// How files are read.
     pub layout: Layout,
     /// How items are worded.
@@ -32,12 +32,12 @@ pub struct LoadOptions {
     pub stream: bool,
 }
 
-impl LoadOptions {
+impl DataOptions {
     /// The longest example in tokens, where nobody says.
     pub const MAX_LENGTH: usize = 256;
 }
 
-impl Default for LoadOptions {
+impl Default for DataOptions {
     /// Questions by the template of Alpaca, at most 256 tokens.
     fn default() -> Self {
         let (template, max_length) = (Template::Alpaca, Self::MAX_LENGTH);
@@ -53,9 +53,9 @@ impl Default for LoadOptions {
 
 /// A data set with its splits, or several; copies are the same.
 #[derive(Clone)]
-pub struct Task(Arc<Apart<Inner>>);
+pub struct Task(Arc<Uncounted<TaskInner>>);
 
-struct Inner {
+struct TaskInner {
     name: String,
     /// Names of the tasks in it.
     tasks: Vec<String>,
@@ -103,13 +103,13 @@ impl Task {
 }
 
 /// A split of a task, and where its items are.
-type Sources = Vec<(Split, Source)>;
+type SplitSources = Vec<(Split, ItemSource)>;
 
 /// What was read of a data set.
 #[derive(Default)]
-struct Read {
+struct ReadData {
     /// By name.
-    tasks: Vec<(String, Sources)>,
+    tasks: Vec<(String, SplitSources)>,
     /// SHA-256 of each file.
     digests: Vec<(PathBuf, String)>,
     /// What a person should know.
@@ -119,9 +119,9 @@ struct Read {
 impl Session {
     /// Loads the data called `path`: `builtin:microworld`, a file, a folder with files for `train`,
     /// `validation` and `test`, a folder of such folders (several tasks), or a data set on the hub.
-    pub fn data(&self, path: &str, options: &LoadOptions) -> Result<Task> {
+    pub fn data(&self, path: &str, options: &DataOptions) -> Result<Task> {
         let (files, found) = self.files_of(path, options)?;
-        let Read { tasks, digests, notes } = if options.stream {
+        let ReadData { tasks, digests, notes } = if options.stream {
             streamed(path, &files, options)?
         } else {
             self.in_memory(path, &files, options)?
@@ -149,12 +149,12 @@ impl Session {
         let tasks: Vec<String> = tasks.into_iter().map(|(task, _)| task).collect();
         self.observe(|| Event::Data { name: path.to_owned(), tasks: tasks.len() })?;
         let name = if tasks.len() == 1 { tasks[0].clone() } else { path.to_owned() };
-        Ok(Task(Arc::new(Apart::new(Inner { name, tasks, sets }))))
+        Ok(Task(Arc::new(Uncounted::new(TaskInner { name, tasks, sets }))))
     }
 
     /// The files of the data set called `path`. In a run that is gone on with it may lie at several
     /// places: the right one is that whose files have the digests that the run noted.
-    fn files_of(&self, path: &str, options: &LoadOptions) -> Result<(DataFiles, Name)> {
+    fn files_of(&self, path: &str, options: &DataOptions) -> Result<(DataFiles, Name)> {
         let read = |found: &Name| Ok((source::data_with(found, &options.splits)?, found.clone()));
         let is_right = |(files, found): &(DataFiles, Name)| {
             files.paths().into_iter().all(|file| {
@@ -164,12 +164,12 @@ impl Session {
         Ok(source::right_one(self.resolve(path)?, read, is_right)?.0)
     }
 
-    fn in_memory(&self, path: &str, files: &DataFiles, options: &LoadOptions) -> Result<Read> {
+    fn in_memory(&self, path: &str, files: &DataFiles, options: &DataOptions) -> Result<ReadData> {
         let convert = |item| {
             self.guard.check()?;
             options.format.convert(item)
         };
-        let (mut read, mut unused) = (Read::default(), Unused::default());
+        let (mut read, mut unused) = (ReadData::default(), Unused::default());
         let seed = self.settings.seed;
         for task in data::Task::open_all(path, files, seed, &options.layout, &convert)? {
             read.digests.extend(task.digests);
@@ -182,7 +182,7 @@ impl Session {
             ];
             let sources = splits
                 .into_iter()
-                .filter_map(|(split, items)| Some((split, Source::Memory(Arc::new(items?)))));
+                .filter_map(|(split, items)| Some((split, ItemSource::Memory(Arc::new(items?)))));
             read.tasks.push((task.name, sources.collect()));
         }
         read.notes.extend(unused_of(path, &unused));
@@ -231,8 +231,8 @@ fn tasks_of(path: &str, files: &DataFiles) -> Result<Vec<(String, SplitFiles)>> 
     })
 }
 
-fn streamed(path: &str, files: &DataFiles, options: &LoadOptions) -> Result<Read> {
-    let (mut read, mut unused) = (Read::default(), Unused::default());
+fn streamed(path: &str, files: &DataFiles, options: &DataOptions) -> Result<ReadData> {
+    let (mut read, mut unused) = (ReadData::default(), Unused::default());
     for (name, splits) in tasks_of(path, files)? {
         let mut sources = vec![];
         for (split, files) in splits {
@@ -245,7 +245,7 @@ fn streamed(path: &str, files: &DataFiles, options: &LoadOptions) -> Result<Read
             let digests = files.iter().zip(&lines);
             let digests = digests.map(|(file, lines)| (file.clone(), lines.digest().to_owned()));
             read.digests.extend(digests);
-            sources.push((split, Source::Files { lines: Arc::new(lines), order: None }));
+            sources.push((split, ItemSource::Files { lines: Arc::new(lines), order: None }));
         }
         read.tasks.push((name, sources));
     }

@@ -33,7 +33,7 @@ impl PartialEq for Opened {
 
 /// A fit.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fit {
+pub struct PlannedFit {
     pub round: usize,
     pub layers: Vec<usize>,
     pub parameters: u64,
@@ -61,7 +61,7 @@ pub enum Event {
         name: String,
         tasks: usize,
     },
-    Fit(Fit),
+    Fit(PlannedFit),
     /// And the bytes that all merges so far have left.
     Merge {
         left: usize,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::model::{Model, State};
+use super::model::{Model, ModelState};
 use super::{Effects, Session};
 use crate::bail_usage;
 use crate::boost::Update;
@@ -130,7 +130,7 @@ impl Model {
 /// model without numbers has no sum.
 ///
 /// [`Boosters::merged`]: super::model::Boosters
-pub(super) fn compose(session: &Session, m: &mut State, wanted: &Ensemble) -> Result<()> {
+pub(super) fn compose(session: &Session, m: &mut ModelState, wanted: &Ensemble) -> Result<()> {
     if m.network.is_meta() {
         return Ok(());
     }
@@ -149,7 +149,7 @@ pub(super) fn compose(session: &Session, m: &mut State, wanted: &Ensemble) -> Re
     Ok(())
 }
 
-impl State {
+impl ModelState {
     fn restore_base(&mut self, names: &BTreeSet<crate::model::ParamId>) -> Result<()> {
         self.base()?;
         let Some(base) = &self.base else { return Ok(()) };

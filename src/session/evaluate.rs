@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::booster::Booster;
 use super::console::Progress;
 use super::dry_run::Event;
-use super::model::{Model, State};
+use super::model::{Model, ModelState};
 use super::set::{Part, Set};
 use super::{Effects, Session};
 use crate::data::{ChoiceItem, Example, GenerationItem, Split};
@@ -164,7 +164,7 @@ impl Model {
 /// A measurement that is under way.
 struct EvaluationRun<'a> {
     session: &'a Session,
-    m: &'a State,
+    m: &'a ModelState,
     split: Split,
     options: &'a EvaluateOptions,
     adapter: Adapter,
@@ -237,7 +237,7 @@ impl Items {
 }
 
 /// Tells the memory formula of passes forward.
-pub(super) fn expect_forward(session: &Session, m: &State, works: &[Work]) {
+pub(super) fn expect_forward(session: &Session, m: &ModelState, works: &[Work]) {
     let largest = works.iter().copied().fold(Work::default(), Work::or);
     let network = &m.network;
     let (cost, layers) = (network.cost(), network.layers());

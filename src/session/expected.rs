@@ -7,16 +7,16 @@ use super::held::lock;
 use crate::model::Model;
 use crate::sys;
 
-/// Bytes that the memory formula knows of.
+/// ExpectedBytes that the memory formula knows of.
 #[derive(Default)]
 pub struct Expected {
-    now: Mutex<Bytes>,
+    now: Mutex<ExpectedBytes>,
     /// What it said in the processes before, in MiB.
     before: OnceLock<f64>,
 }
 
 #[derive(Default)]
-struct Bytes {
+struct ExpectedBytes {
     /// What the process held before the first pass through a network, less what merges had left
     /// then.
     held: Option<usize>,

@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::booster::{Booster, State};
-use super::console::Step;
-use super::dry_run::{self, Event};
+use super::booster::{Booster, BoosterState};
+use super::console::TrainingStep;
+use super::dry_run::{Event, PlannedFit};
 use super::held::lock;
-use super::model;
+use super::model::ModelState;
 use super::progress::{FitProgress, Tally};
 use super::set::Set;
 use super::{Effects, Session};
@@ -73,12 +73,12 @@ impl Booster {
     }
 }
 
-impl State {
+impl BoosterState {
     /// Takes over how far an earlier process trained it.
     fn take_up(
         &mut self,
         session: &Session,
-        m: &model::State,
+        m: &ModelState,
         set: &Set,
         progress: FitProgress,
     ) -> Result<Tally> {
@@ -93,7 +93,7 @@ impl State {
 /// A fit that is under way.
 struct FitRun<'a> {
     session: &'a Session,
-    m: &'a model::State,
+    m: &'a ModelState,
     options: &'a FitOptions,
     /// What the booster trains, ascending.
     layers: Vec<usize>,
@@ -108,7 +108,12 @@ struct FitRun<'a> {
 }
 
 impl<'a> FitRun<'a> {
-    fn new(session: &'a Session, m: &'a model::State, options: &'a FitOptions, b: &State) -> Self {
+    fn new(
+        session: &'a Session,
+        m: &'a ModelState,
+        options: &'a FitOptions,
+        b: &BoosterState,
+    ) -> Self {
         let (network, adapter) = (&m.network, &b.learner.adapter);
         let state = options.optimizer.info().state.len();
         Self {
@@ -126,11 +131,11 @@ impl<'a> FitRun<'a> {
     /// Takes the steps. A fit that fails leaves the booster and the data where they are then.
     fn train(
         mut self,
-        b: &mut State,
+        b: &mut BoosterState,
         loader: &mut DataLoader,
         mut tally: Tally,
     ) -> Result<Map<String, Value>> {
-        let State { learner, files, .. } = b;
+        let BoosterState { learner, files, .. } = b;
         let mut kept_at = Instant::now();
         let mut fitted = Ok(());
         let mut steps = learner.trained.steps;
@@ -182,7 +187,7 @@ impl<'a> FitRun<'a> {
         self.log(round, record)?;
         let StepRecord { step, loss, tokens, seconds, .. } = *record;
         let steps = options.steps;
-        session.console.step(&Step { round, layers, step, steps, loss, tokens, seconds });
+        session.console.step(&TrainingStep { round, layers, step, steps, loss, tokens, seconds });
         Ok(())
     }
 
@@ -242,7 +247,7 @@ impl<'a> FitRun<'a> {
     /// Keeps what came of it.
     fn end(
         mut self,
-        b: &mut State,
+        b: &mut BoosterState,
         feed: DataLoaderState,
         tally: &Tally,
         fitted: Result<()>,
@@ -265,12 +270,12 @@ impl<'a> FitRun<'a> {
     }
 
     /// What a session on shapes notes of it.
-    fn noted(&self, b: &State) -> dry_run::Fit {
+    fn noted(&self, b: &BoosterState) -> PlannedFit {
         let (network, options, (work, largest)) = (&self.m.network, self.options, self.work);
         let adapter = &b.learner.adapter;
         let (parameters, dtype) = (adapter.parameters(), network.factor_dtype());
         let gradients = gradient_bytes(parameters, dtype, options.accumulate);
-        dry_run::Fit {
+        PlannedFit {
             round: self.m.round(),
             layers: self.layers.clone(),
             parameters: b.moved,
@@ -293,7 +298,7 @@ impl<'a> FitRun<'a> {
 }
 
 /// Notes how the data are worded that a model is trained on.
-fn worded(session: &Session, m: &mut model::State, set: &Set) -> Result<()> {
+fn worded(session: &Session, m: &mut ModelState, set: &Set) -> Result<()> {
     m.wording = set.wording();
     session.run.with(|run| {
         set.parts().first().map_or(Ok(()), |part| run.note_template(part.wording.name()))

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::Session;
 use super::dry_run::Event;
 use super::load::FromFiles;
-use super::model::{Model, State, file_digest};
+use super::model::{Model, ModelState, file_digest};
 use crate::boost::Update;
 use crate::error::Error;
 use crate::model::MergeMode;
@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// Gives a model, just loaded, the boosters of an earlier run; their files become this run's.
-    fn take_over(&self, m: &mut State, kept: &Kept) -> Result<()> {
+    fn take_over(&self, m: &mut ModelState, kept: &Kept) -> Result<()> {
         let folder = m.folder(self)?;
         let (mut all, again) = (vec![], self.call.is_again());
         for (number, (path, weight)) in kept.boosters().into_iter().enumerate() {

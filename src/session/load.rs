@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Session;
 use super::dry_run::{Event, Opened};
-use super::model::{Base, Boosters, Model, State};
+use super::model::{Base, Boosters, Model, ModelState};
 use crate::boost::Booster;
 use crate::boost::adapter::{self, Weights};
 use crate::model::load::Loaded;
@@ -121,7 +121,7 @@ impl Session {
     ) -> Model {
         let Loaded { model: network, tokenizer, extras, .. } = loaded;
         let (tokenizer, boosters, wording) = (tokenizer.into(), Boosters::default(), vec![]);
-        let state = State { index, network, tokenizer, extras, base, boosters, wording };
+        let state = ModelState { index, network, tokenizer, extras, base, boosters, wording };
         Model::new(self, name, state)
     }
 

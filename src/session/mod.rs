@@ -46,13 +46,13 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 
-pub use ask::{Answer, Question, winner};
+pub use ask::{EncodedQuestion, Reply, winner};
 pub use booster::{Booster, BoosterOptions, Learner};
-pub use call::{Call, Effects};
-pub use console::{Console, Progress, Silent, Step, plain};
+pub use call::{CallContext, Effects};
+pub use console::{Console, Progress, Silent, TrainingStep, plain};
 pub use create::MOST_LAYERS;
-pub use data::{LoadOptions as DataOptions, Task, mix};
-pub use dry_run::{DryRun, Event, Fit, Note, Opened};
+pub use data::{DataOptions, Task, mix};
+pub use dry_run::{DryRun, Event, Note, Opened, PlannedFit};
 pub use ensemble::Snapshot;
 pub use evaluate::{EvaluateOptions, Measurement};
 pub use fit::MOST_SEQUENCES;
@@ -63,7 +63,7 @@ pub use load::LoadOptions;
 pub use model::Model;
 pub use open_run::Begin;
 pub use sampler::Sampler;
-pub use set::{Part, PromptFormat, Set, Source};
+pub use set::{ItemSource, Part, PromptFormat, Set};
 pub use settings::Settings;
 pub use watched::Watched;
 
@@ -79,10 +79,10 @@ use open_run::OpenRun;
 
 /// One run of boosting; copies are the same.
 #[derive(Clone)]
-pub struct Session(Arc<Parts>);
+pub struct Session(Arc<SessionParts>);
 
 /// What a session is made of.
-pub struct Parts {
+pub struct SessionParts {
     pub settings: Settings,
     pub guard: Guard,
     pub console: Arc<dyn Console>,
@@ -119,9 +119,9 @@ struct Counts {
 type Digest = Box<dyn Fn() -> Result<(String, Option<f64>)> + Send>;
 
 impl Deref for Session {
-    type Target = Parts;
+    type Target = SessionParts;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &SessionParts {
         &self.0
     }
 }
@@ -164,8 +164,8 @@ impl Session {
         console: Arc<dyn Console>,
         begin: Begin,
         dry_run: Option<Mutex<DryRun>>,
-    ) -> Parts {
-        Parts {
+    ) -> SessionParts {
+        SessionParts {
             names: Names::new(&settings),
             run: OpenRun::new(begin),
             call: CurrentCall::default(),

@@ -11,7 +11,7 @@ use super::held::lock;
 use super::set::PromptFormat;
 use crate::boost::Update;
 use crate::error::Error;
-use crate::memory::Apart;
+use crate::memory::Uncounted;
 use crate::model::load::Extras;
 use crate::model::save::Digests;
 use crate::model::{self, MergeMode};
@@ -24,11 +24,11 @@ pub struct Model {
     session: Session,
     /// As it was named.
     name: Arc<str>,
-    state: Arc<Apart<Mutex<State>>>,
+    state: Arc<Uncounted<Mutex<ModelState>>>,
 }
 
 /// What a model is at the moment.
-pub(super) struct State {
+pub(super) struct ModelState {
     /// Models that the run loaded before it.
     pub(super) index: usize,
     pub(super) network: model::Model,
@@ -65,8 +65,8 @@ pub(super) struct Boosters {
 
 impl Model {
     /// A model to which nothing was added yet.
-    pub(super) fn new(session: &Session, name: &str, state: State) -> Self {
-        let state = Arc::new(Apart::new(Mutex::new(state)));
+    pub(super) fn new(session: &Session, name: &str, state: ModelState) -> Self {
+        let state = Arc::new(Uncounted::new(Mutex::new(state)));
         Self { session: session.clone(), name: name.into(), state }
     }
 
@@ -80,12 +80,12 @@ impl Model {
     }
 
     /// The model; its weights may lack what an earlier process added.
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, ModelState> {
         lock(&self.state)
     }
 
     /// The model, with the weights as they are at the moment.
-    pub(super) fn with_weights(&self) -> Result<MutexGuard<'_, State>> {
+    pub(super) fn with_weights(&self) -> Result<MutexGuard<'_, ModelState>> {
         let mut state = self.state();
         state.materialize()?;
         Ok(state)
@@ -159,7 +159,7 @@ impl Model {
     }
 }
 
-impl State {
+impl ModelState {
     pub(super) fn round(&self) -> usize {
         self.boosters.merged.rounds()
     }
@@ -178,7 +178,7 @@ impl State {
         })
     }
 
-    /// Leaves to [`State::materialize`] what an earlier process added.
+    /// Leaves to [`ModelState::materialize`] what an earlier process added.
     pub(super) fn defer_merges(&mut self, session: &Session) -> Result<()> {
         let folder = self.folder(session)?;
         self.boosters.pending = Some(folder.clone());
@@ -188,7 +188,7 @@ impl State {
     /// Adds to the weights what an earlier process added. Errors (class data), which a script
     /// cannot catch: a booster that is missing or damaged.
     pub(super) fn materialize(&mut self) -> Result<()> {
-        self.add_pending().map_err(|e| Error::last(&e).into())
+        self.add_pending().map_err(|e| Error::fatal(&e).into())
     }
 
     fn add_pending(&mut self) -> Result<()> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::Session;
 use super::dry_run::Event;
 use super::evaluate::expect_forward;
-use super::model::{Model, State};
+use super::model::{Model, ModelState};
 use super::set::{Part, Set};
 use crate::boost::probe::{self, Norms};
 use crate::data::Batch;
@@ -64,7 +64,7 @@ impl Model {
 
     fn wrong_of(
         &self,
-        m: &State,
+        m: &ModelState,
         set: &Set,
         part: &Part,
         most: Option<usize>,
@@ -88,7 +88,7 @@ impl Model {
 /// The next batch of a set, which stays the next.
 pub(super) fn next_batch(
     session: &Session,
-    m: &State,
+    m: &ModelState,
     set: &Set,
     sequences: usize,
 ) -> Result<Batch> {
@@ -101,7 +101,7 @@ pub(super) fn next_batch(
 }
 
 /// Notes and expects what a pass forward and back over a batch takes, down to layer `lowest`.
-pub(super) fn weigh(session: &Session, m: &State, batch: &Batch, lowest: usize) -> Result<()> {
+pub(super) fn weigh(session: &Session, m: &ModelState, batch: &Batch, lowest: usize) -> Result<()> {
     let (network, rows) = (&m.network, batch.rows.len());
     session.observe(|| {
         let work = Work::of(&Tokens::sequences(batch.ids.clone(), &batch.starts), rows);
@@ -122,7 +122,7 @@ pub(super) fn weigh(session: &Session, m: &State, batch: &Batch, lowest: usize) 
     Ok(())
 }
 
-fn by_layer_and_target(norms: &Norms, m: &State) -> Map<String, Value> {
+fn by_layer_and_target(norms: &Norms, m: &ModelState) -> Map<String, Value> {
     let layers = 0..m.network.layers();
     let squares = |layer: usize| {
         norms

@@ -15,7 +15,7 @@ use crate::data::{
 };
 use crate::error::Error;
 use crate::eval::Protocol;
-use crate::memory::Apart;
+use crate::memory::Uncounted;
 use crate::seed::Stream;
 use crate::source::Tokenizer;
 
@@ -43,7 +43,7 @@ impl PromptFormat {
 
 /// Where a part's items are.
 #[derive(Clone)]
-pub enum Source {
+pub enum ItemSource {
     Memory(Arc<Vec<Item>>),
     /// In their files, read when they are asked for; with an order, those rows in this order.
     Files {
@@ -52,7 +52,7 @@ pub enum Source {
     },
 }
 
-impl Source {
+impl ItemSource {
     pub fn len(&self) -> usize {
         match self {
             Self::Memory(items) => items.len(),
@@ -99,7 +99,7 @@ impl Source {
 #[derive(Clone)]
 pub struct Part {
     pub task: String,
-    pub source: Source,
+    pub source: ItemSource,
     pub wording: Arc<PromptFormat>,
     /// What tokenizers made of the items so far, and how many they left out.
     encoded: Arc<Mutex<ByTokenizer<(Arc<Vec<Example>>, usize)>>>,
@@ -111,7 +111,7 @@ pub struct Part {
 type ByTokenizer<T> = Vec<(Arc<Tokenizer>, T)>;
 
 impl Part {
-    pub fn new(task: &str, source: Source, wording: Arc<PromptFormat>) -> Self {
+    pub fn new(task: &str, source: ItemSource, wording: Arc<PromptFormat>) -> Self {
         Self {
             task: task.to_owned(),
             source,
@@ -125,7 +125,7 @@ impl Part {
     pub fn items(&self, most: Option<usize>) -> anyhow::Result<Cow<'_, [Item]>> {
         let most = most.unwrap_or(usize::MAX).min(self.source.len());
         match &self.source {
-            Source::Memory(items) => Ok(Cow::Borrowed(&items[..most])),
+            ItemSource::Memory(items) => Ok(Cow::Borrowed(&items[..most])),
             files => Ok(Cow::Owned(
                 (0..most).map(|i| files.get(i, &self.wording)).collect::<anyhow::Result<_>>()?,
             )),
@@ -135,7 +135,7 @@ impl Part {
     /// Whether its items name choices, at least one; of a file on disk, one of the first thousand,
     /// and of the first `most`.
     pub fn has_choices(&self, most: Option<usize>) -> anyhow::Result<bool> {
-        if let Source::Memory(items) = &self.source {
+        if let ItemSource::Memory(items) = &self.source {
             return Ok(items.iter().any(Item::is_scorable));
         }
         for i in 0..self.source.len().min(1000).min(most.unwrap_or(1000)) {
@@ -156,8 +156,8 @@ impl Part {
         most: Option<usize>,
     ) -> anyhow::Result<(Arc<Vec<Example>>, usize)> {
         let (examples, left_out) = match &self.source {
-            Source::Memory(_) => self.examples(session, split, tokenizer)?,
-            Source::Files { .. } => {
+            ItemSource::Memory(_) => self.examples(session, split, tokenizer)?,
+            ItemSource::Files { .. } => {
                 let out = encode_train(
                     &self.items(most)?,
                     self.wording.template,
@@ -252,7 +252,7 @@ impl Part {
         tokenizer: &Arc<Tokenizer>,
     ) -> anyhow::Result<Arc<dyn Examples>> {
         match &self.source {
-            Source::Memory(_) => {
+            ItemSource::Memory(_) => {
                 let examples: Arc<dyn Examples> = self.examples(session, split, tokenizer)?.0;
                 Ok(examples)
             }
@@ -272,7 +272,7 @@ fn watched<'a>(session: &'a Session, tokenizer: &'a Tokenizer) -> Watched<'a> {
 
 /// Examples that are made when they are asked for: for files larger than memory.
 struct Lazy {
-    source: Source,
+    source: ItemSource,
     wording: Arc<PromptFormat>,
     tokenizer: Arc<Tokenizer>,
 }
@@ -295,9 +295,9 @@ impl Examples for Lazy {
 
 /// One split; copies are the same, and share their place in the data.
 #[derive(Clone)]
-pub struct Set(Arc<Apart<Inner>>);
+pub struct Set(Arc<Uncounted<SetInner>>);
 
-struct Inner {
+struct SetInner {
     split: Split,
     parts: Vec<Part>,
     /// Given to `data::mix`, one for each part.
@@ -322,12 +322,12 @@ impl Set {
         picked: Vec<String>,
     ) -> Self {
         let (loaders, places) = Default::default();
-        Self(Arc::new(Apart::new(Inner { split, parts, weights, picked, loaders, places })))
+        Self(Arc::new(Uncounted::new(SetInner { split, parts, weights, picked, loaders, places })))
     }
 
     /// As the journal tells it from others.
     pub fn to_journal(&self) -> Value {
-        let Inner { split, parts, weights, picked, .. } = &**self.0;
+        let SetInner { split, parts, weights, picked, .. } = &**self.0;
         let tasks: Vec<&str> = parts.iter().map(|part| part.task.as_str()).collect();
         json!({
             "split": split.name(), "tasks": tasks, "items": self.len(), "weights": weights,
@@ -468,7 +468,7 @@ impl Set {
         session: &Session,
         tokenizer: &Arc<Tokenizer>,
     ) -> anyhow::Result<DataLoader> {
-        let Inner { split, parts, weights, .. } = &**self.0;
+        let SetInner { split, parts, weights, .. } = &**self.0;
         let examples = parts
             .iter()
             .map(|p| p.feedable(session, *split, tokenizer))

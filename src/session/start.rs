@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::booster::{Booster, State};
+use super::booster::{Booster, BoosterState};
 use super::probe::{next_batch, weigh};
 use super::set::Set;
 use super::{Effects, Session};
@@ -65,7 +65,7 @@ impl Booster {
     }
 }
 
-impl State {
+impl BoosterState {
     /// Errors (class usage): a booster that was trained or merged, or is dense.
     fn untrained(&self, what: &str) -> Result<()> {
         self.unmerged(what)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rhai::Map;
 
-use super::optimizer::{Optimizer, Rate};
+use super::optimizer::{OptimizerOption, Rate};
 use crate::error::Error;
 use crate::host::options::Options;
 use crate::session::MOST_SEQUENCES;
@@ -30,7 +30,7 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
     )?;
     let steps: usize = o.take("steps")?;
     o.check("steps", (1..=1_000_000_000).contains(&steps), "from 1 to 1000000000", steps)?;
-    let Optimizer { kind, lr } = o.take("optimizer")?;
+    let OptimizerOption { kind, lr } = o.take("optimizer")?;
     let batch = sequences(&mut o)?;
     let accumulate: usize = o.take_or("accumulate", 1)?;
     o.check(

@@ -26,20 +26,17 @@ mod values;
 use rhai::plugin::*;
 use rhai::{Engine, EvalAltResult};
 
-use super::script_error::to_script;
+use super::script_error::{Answer, to_script};
 use crate::session::{Booster, Model, Sampler, Set, Snapshot, Task};
 
 /// Types of values that only natives make, as messages name them.
 pub(super) const TYPES: [&str; 7] =
     ["sampler", "optimizer", "model", "booster", "task", "set", "snapshot"];
 
-/// What a native answers with.
-type Answer<T> = Result<T, Box<EvalAltResult>>;
-
 /// Gives the engine all natives.
 pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<Sampler>(TYPES[0]);
-    engine.register_type_with_name::<optimizer::Optimizer>(TYPES[1]);
+    engine.register_type_with_name::<optimizer::OptimizerOption>(TYPES[1]);
     engine.register_type_with_name::<Model>(TYPES[2]);
     engine.register_type_with_name::<Booster>(TYPES[3]);
     engine.register_type_with_name::<Task>(TYPES[4]);

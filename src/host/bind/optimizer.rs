@@ -12,7 +12,7 @@ use crate::train::optim::{OPTIMIZERS, OptimizerInfo, Setting};
 
 /// An optimizer and its settings.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Optimizer {
+pub struct OptimizerOption {
     pub(super) kind: OptimizerKind,
     pub(super) lr: Rate,
 }
@@ -24,7 +24,7 @@ pub enum Rate {
     PerStep(Vec<f64>),
 }
 
-impl Optimizer {
+impl OptimizerOption {
     /// As the journal tells it from others, with `lr` as it tells the learning rate.
     pub(super) fn to_journal(&self, lr: Value) -> Value {
         let head = [("rule".to_owned(), json!(self.kind.info().name)), ("lr".to_owned(), lr)];
@@ -44,7 +44,7 @@ impl FromOption for Rate {
     }
 }
 
-impl FromOption for Optimizer {
+impl FromOption for OptimizerOption {
     const WHAT: &'static str = "an optimizer, such as `adamw(…)`";
 
     fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
@@ -56,10 +56,11 @@ impl FromOption for Optimizer {
 pub(super) fn natives() -> Module {
     let mut module = Module::new();
     for info in OPTIMIZERS {
-        let make = |options: Map| -> Answer<Optimizer> { read(info, options).map_err(refuse) };
+        let make =
+            |options: Map| -> Answer<OptimizerOption> { read(info, options).map_err(refuse) };
         FuncRegistration::new(info.name)
             .in_global_namespace()
-            .with_params_info(["options: Map", "Answer<Optimizer>"])
+            .with_params_info(["options: Map", "Answer<OptimizerOption>"])
             .with_comments(reference(info).lines().map(|line| format!("/// {line}")))
             .set_into_module(&mut module, make);
     }
@@ -83,7 +84,7 @@ fn reference(info: &OptimizerInfo) -> String {
     )
 }
 
-fn read(info: &'static OptimizerInfo, options: Map) -> Result<Optimizer, Error> {
+fn read(info: &'static OptimizerInfo, options: Map) -> Result<OptimizerOption, Error> {
     let keys: Vec<&str> =
         std::iter::once("lr").chain(info.options.iter().map(|(key, _)| *key)).collect();
     let mut o = Options::new(info.name, options, &keys)?;
@@ -94,7 +95,7 @@ fn read(info: &'static OptimizerInfo, options: Map) -> Result<Optimizer, Error> 
         .map(|(key, setting)| Ok((key.to_string(), value(&mut o, key, *setting)?)));
     let kind = (info.build)(values.collect::<Result<_, Error>>()?)
         .map_err(|e| Error::usage(format!("`{}`: {e}", info.name)))?;
-    Ok(Optimizer { kind, lr })
+    Ok(OptimizerOption { kind, lr })
 }
 
 /// What an option is set to, or its default.

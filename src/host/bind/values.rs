@@ -4,7 +4,7 @@ use rhai::{Dynamic, Map, NativeCallContext};
 use serde_json::{Value, json};
 
 use super::Answer;
-use super::optimizer::{Optimizer, Rate};
+use super::optimizer::{OptimizerOption, Rate};
 use crate::session::{Booster, Set};
 
 /// Gives an error the place of the call: Rhai does so itself except for natives in a module
@@ -55,7 +55,7 @@ pub(super) fn to_journal(value: &Dynamic) -> Value {
     if let Some(booster) = value.clone().try_cast::<Booster>() {
         return json!({ "booster": booster.number() });
     }
-    if let Some(optimizer) = value.clone().try_cast::<Optimizer>() {
+    if let Some(optimizer) = value.clone().try_cast::<OptimizerOption>() {
         return optimizer.to_journal(match &optimizer.lr {
             Rate::Constant(lr) => json!(lr),
             Rate::PerStep(rates) => list_to_journal(rates.iter().map(|lr| json!(lr)).collect()),

@@ -1,5 +1,5 @@
 //! The first word of the command line decides: a path that ends in `.rhai` or holds a `/` is a
-//! recipe, anything else names a verb.
+//! recipe, anything else names a command.
 
 use std::ffi::OsString;
 
@@ -11,7 +11,7 @@ use super::args::{
     AskArgs, CheckArgs, EvalArgs, ExportArgs, PlanArgs, ReportArgs, ResumeArgs, RunArgs,
 };
 use super::new::NewArgs;
-use super::terminal::complain;
+use super::terminal::eprint;
 use crate::error::{Error, nearest};
 
 /// What is asked for.
@@ -31,12 +31,12 @@ pub enum Invocation {
     Help(String),
 }
 
-/// A verb: its name, its page, and how the words from it on are read.
+/// A command: its name, its page, and how the words from it on are read.
 type Verb = (&'static str, fn() -> Command, fn(Vec<OsString>) -> Invocation);
 
-/// The verbs, as the first page lists them. A new one is a line here, one in [`Invocation`] and one
+/// The commands, as the first page lists them. A new one is a line here, one in [`Invocation`] and one
 /// in `cli::main`.
-const VERBS: &[Verb] = &[
+const COMMANDS: &[Verb] = &[
     ("run", RunArgs::command, |words| Invocation::Run(RunArgs::parse_from(words))),
     ("new", NewArgs::command, |words| Invocation::New(NewArgs::parse_from(words))),
     ("check", CheckArgs::command, |words| Invocation::Check(CheckArgs::parse_from(words))),
@@ -48,7 +48,7 @@ const VERBS: &[Verb] = &[
     ("api", ApiArgs::command, |words| Invocation::Api(ApiArgs::parse_from(words))),
 ];
 
-/// The verb that shows the page of another.
+/// The command that shows the page of another.
 const HELP: &str = "help";
 
 /// What goes on with a run.
@@ -57,15 +57,15 @@ const RESUME: &str = "--resume";
 /// Reads the command line, whose first word is the program's name; clap answers `--help` and its
 /// own complaints itself.
 ///
-/// Errors (class usage): a first word that is neither a recipe nor a verb.
+/// Errors (class usage): a first word that is neither a recipe nor a command.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
     let mut words: Vec<OsString> = words.into_iter().collect();
     let first = words.get(1).map(|w| w.to_string_lossy().into_owned());
     let Some(first) = first else {
-        complain(&page());
+        eprint(&page());
         std::process::exit(2);
     };
-    if let Some((.., read)) = VERBS.iter().find(|(name, ..)| *name == first) {
+    if let Some((.., read)) = COMMANDS.iter().find(|(name, ..)| *name == first) {
         return Ok(read(words.split_off(1)));
     }
     match first.as_str() {
@@ -84,7 +84,7 @@ fn help(about: &[OsString]) -> Result<Invocation> {
     let word = about.first().map(|w| w.to_string_lossy().into_owned());
     match word.as_deref() {
         None | Some(HELP | "-h" | "--help") => Ok(Invocation::Help(page())),
-        Some(word) => match VERBS.iter().find(|(name, ..)| *name == word) {
+        Some(word) => match COMMANDS.iter().find(|(name, ..)| *name == word) {
             Some((_, command, _)) => Ok(Invocation::Help(command().render_help().to_string())),
             None if word == RESUME || word == &RESUME[2..] => {
                 Ok(Invocation::Help(ResumeArgs::command().render_help().to_string()))
@@ -97,7 +97,7 @@ fn help(about: &[OsString]) -> Result<Invocation> {
 /// The first page: what there is.
 fn page() -> String {
     let line = |name: &str, about: &str| format!("  {name:<6} {about}\n");
-    let verbs = VERBS.iter().map(|(name, command, _)| {
+    let commands = COMMANDS.iter().map(|(name, command, _)| {
         line(name, &command().get_about().map(ToString::to_string).unwrap_or_default())
     });
     format!(
@@ -124,7 +124,7 @@ Examples:
 
 A first word that ends in `.rhai` or holds a `/` is a recipe, and the word `run` may be left out.
 ",
-        verbs.collect::<String>(),
+        commands.collect::<String>(),
         line(HELP, "Say more about a command: `xgbrun help run`"),
     )
 }
@@ -134,14 +134,14 @@ pub fn is_recipe(word: &str) -> bool {
     word.ends_with(".rhai") || word.contains('/')
 }
 
-pub fn is_verb(word: &str) -> bool {
-    word == HELP || VERBS.iter().any(|(name, ..)| *name == word)
+pub fn is_command(word: &str) -> bool {
+    word == HELP || COMMANDS.iter().any(|(name, ..)| *name == word)
 }
 
 fn unknown(word: &str) -> Error {
-    let names = || VERBS.iter().map(|(name, ..)| *name).chain([HELP]);
+    let names = || COMMANDS.iter().map(|(name, ..)| *name).chain([HELP]);
     let begins =
-        |verb: &&str| !word.is_empty() && (word.starts_with(*verb) || verb.starts_with(word));
+        |command: &&str| !word.is_empty() && (word.starts_with(*command) || command.starts_with(word));
     let near = nearest(word, names()).or_else(|| names().find(begins));
     let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
     Error::usage(format!("unknown command `{word}`{near}")).hint(format!(
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn every_verb_is_well_formed_listed_and_has_a_page_with_examples() {
         let page = page();
-        for (name, command, _) in VERBS {
+        for (name, command, _) in COMMANDS {
             command().debug_assert();
             let about = command().get_about().unwrap().to_string();
             assert!(
