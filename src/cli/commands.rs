@@ -140,8 +140,9 @@ pub fn is_command(word: &str) -> bool {
 
 fn unknown(word: &str) -> Error {
     let names = || COMMANDS.iter().map(|(name, ..)| *name).chain([HELP]);
-    let begins =
-        |command: &&str| !word.is_empty() && (word.starts_with(*command) || command.starts_with(word));
+    let begins = |command: &&str| {
+        !word.is_empty() && (word.starts_with(*command) || command.starts_with(word))
+    };
     let near = nearest(word, names()).or_else(|| names().find(begins));
     let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
     Error::usage(format!("unknown command `{word}`{near}")).hint(format!(

@@ -4,10 +4,10 @@
 use anyhow::Result;
 use candle_core::Tensor;
 
-use super::Model;
 use super::adapter::is_embedding;
 use super::nn::{ForwardContext, GradRequest, Gradients, block};
 use super::tokens::Tokens;
+use super::{Model, Network};
 
 /// What backward of a block begins with.
 enum Kept {
@@ -54,53 +54,76 @@ impl Model {
         request: &GradRequest,
         each: &mut EachLayer,
     ) -> Result<(Vec<f64>, Gradients)> {
-        let (ctx, network) = (self.context(tokens, request.adapter)?, &self.network);
+        let (ctx, embeddings) = (self.context(tokens, request.adapter)?, &self.network.embeddings);
         let lowest = self.lowest(request).unwrap_or(self.layers());
-        let (x, mut kept) = self.forward_keeping(tokens, &ctx, lowest, request)?;
-
-        let mut gradients = Gradients::default();
-        let both = (&ctx, request);
-        let last = Self::select(&x, rows)?;
-        let shape = x.shape().clone();
-        drop(x);
-        let h = network.norm.forward(&last, &ctx)?;
-        let wanted = lowest < self.layers() || network.norm.trained(request);
-        let (nll, dh) =
-            network.head.loss_backward(&h, (targets, weight), both, wanted, &mut gradients)?;
-        drop(h);
-        let Some(dh) = dh else { return Ok((nll, gradients)) };
-        let dlast = network.norm.backward(&dh, &last, &ctx, request, &mut gradients)?;
-        if lowest == self.layers() {
-            return Ok((nll, gradients));
-        }
-
-        let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
-        let mut dy = Tensor::zeros(shape, self.compute, &self.device)?.index_add(
-            &Tensor::new(index, &self.device)?,
-            &dlast,
-            0,
-        )?;
-        let embeddings = network.embeddings.trained(request);
-        for layer in (lowest..self.layers()).rev() {
-            let block = &network.blocks[layer];
-            let saved = match kept.pop() {
-                Some(Kept::Activations(saved)) => *saved,
-                Some(Kept::Input(x)) => block.forward(&x, &ctx)?.1,
-                None => break,
-            };
-            let wanted = layer > lowest || embeddings;
-            let dx = block.backward(dy, &saved, both, wanted, &mut gradients)?;
-            each(layer, &mut gradients)?;
-            match dx {
-                Some(dx) => dy = dx,
-                None => return Ok((nll, gradients)),
-            }
-        }
-        if embeddings {
-            let rows = (tokens.ids.as_slice(), tokens.positions.as_slice());
-            network.embeddings.backward(&dy, rows, request, &mut gradients)?;
+        let (x, kept) = self.forward_keeping(tokens, &ctx, lowest, request)?;
+        let (mut gradients, both) = (Gradients::default(), (&ctx, request));
+        let (wanted, loss) = (!kept.is_empty(), (targets, weight));
+        let (nll, dx) = self.head_backward(x, rows, loss, both, wanted, &mut gradients)?;
+        let Some(dx) = dx else { return Ok((nll, gradients)) };
+        let wanted = embeddings.trained(request);
+        let dx = self.blocks_backward(dx, kept, both, wanted, each, &mut gradients)?;
+        if let Some(dx) = dx.filter(|_| wanted) {
+            embeddings.backward(&dx, (&tokens.ids, &tokens.positions), request, &mut gradients)?;
         }
         Ok((nll, gradients))
+    }
+
+    /// Of `rows` of the last block's output x [N, D] the losses [S], and dx [N, D] where it is
+    /// wanted.
+    fn head_backward(
+        &self,
+        x: Tensor,
+        rows: &[usize],
+        loss: (&[u32], f64),
+        (ctx, request): (&ForwardContext, &GradRequest),
+        wanted: bool,
+        out: &mut Gradients,
+    ) -> Result<(Vec<f64>, Option<Tensor>)> {
+        let Network { norm, head, .. } = &self.network;
+        let (last, shape) = (Self::select(&x, rows)?, x.shape().clone());
+        drop(x);
+        let h = norm.forward(&last, ctx)?;
+        let into_norm = wanted || norm.trained(request);
+        let (nll, dh) = head.loss_backward(&h, loss, (ctx, request), into_norm, out)?;
+        drop(h);
+        let Some(dh) = dh else { return Ok((nll, None)) };
+        let dlast = norm.backward(&dh, &last, ctx, request, out)?;
+        if !wanted {
+            return Ok((nll, None));
+        }
+        let index: Vec<u32> = rows.iter().map(|&r| r as u32).collect();
+        let zeros = Tensor::zeros(shape, self.compute, &self.device)?;
+        let dx = zeros.index_add(&Tensor::new(index, &self.device)?, &dlast, 0)?;
+        Ok((nll, Some(dx)))
+    }
+
+    /// From dy [N, D] of the last block dx [N, D] of the lowest one that something was kept of,
+    /// where it is wanted.
+    fn blocks_backward(
+        &self,
+        mut dy: Tensor,
+        kept: Vec<Kept>,
+        both: (&ForwardContext, &GradRequest),
+        wanted: bool,
+        each: &mut EachLayer,
+        out: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
+        let lowest = self.layers() - kept.len();
+        for (layer, kept) in (lowest..self.layers()).zip(kept).rev() {
+            let block = &self.network.blocks[layer];
+            let saved = match kept {
+                Kept::Activations(saved) => *saved,
+                Kept::Input(x) => block.forward(&x, both.0)?.1,
+            };
+            let dx = block.backward(dy, &saved, both, wanted || layer > lowest, out)?;
+            each(layer, out)?;
+            match dx {
+                Some(dx) => dy = dx,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(dy))
     }
 
     /// The last block's output [N, D], and what backward needs of the layers from `lowest` up.

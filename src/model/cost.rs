@@ -145,27 +145,8 @@ impl Rates {
         budget: Duration,
     ) -> Result<Self> {
         let bench = Bench::new(architecture, storage, device, (tokens, length))?;
-        let jobs = bench.jobs()?;
-        let mut seconds: [Vec<f64>; JOBS] = Default::default();
-        let begun = Instant::now();
-        for round in 0.. {
-            for (job, seconds) in jobs.iter().zip(&mut seconds) {
-                let start = Instant::now();
-                job()?;
-                seconds.push(start.elapsed().as_secs_f64());
-            }
-            // One stretch that another program disturbs must not decide.
-            if (round > 3 && begun.elapsed() > budget) || begun.elapsed() > budget * 4 {
-                break;
-            }
-        }
-        // The median: the first rounds meet cold caches, and what disturbs some of them disturbs
-        // some steps of a run too.
-        let median = |mut seconds: Vec<f64>| {
-            seconds.sort_by(f64::total_cmp);
-            seconds[seconds.len() / 2]
-        };
-        Ok(bench.rates(seconds.map(median)))
+        let seconds = timed(&bench.jobs()?, budget)?;
+        Ok(bench.rates(seconds))
     }
 
     /// Seconds of a measurement: forward passes only, in so many batches.
@@ -214,6 +195,37 @@ struct Bench {
 
 type Job<'a> = Box<dyn Fn() -> Result<()> + 'a>;
 
+/// Seconds that each job takes, from rounds of all of them for about `budget`.
+fn timed(jobs: &[Job; JOBS], budget: Duration) -> Result<[f64; JOBS]> {
+    let mut seconds: [Vec<f64>; JOBS] = Default::default();
+    let begun = Instant::now();
+    for round in 0.. {
+        for (job, seconds) in jobs.iter().zip(&mut seconds) {
+            let start = Instant::now();
+            job()?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        // One stretch that another program disturbs must not decide.
+        if (round > 3 && begun.elapsed() > budget) || begun.elapsed() > budget * 4 {
+            break;
+        }
+    }
+    // The median: the first rounds meet cold caches, and what disturbs some of them disturbs some
+    // steps of a run too.
+    let median = |mut seconds: Vec<f64>| {
+        seconds.sort_by(f64::total_cmp);
+        seconds[seconds.len() / 2]
+    };
+    Ok(seconds.map(median))
+}
+
+fn random_tokens(sequences: usize, length: usize, vocab_size: usize) -> Tokens {
+    let cu_seqlens: Vec<usize> = (0..=sequences).map(|i| i * length).collect();
+    let mut stream = Stream::new(0, "calibration");
+    let ids = (0..sequences * length).map(|_| stream.below(vocab_size) as u32).collect();
+    Tokens::sequences(ids, &cu_seqlens)
+}
+
 impl Bench {
     fn new(
         architecture: &dyn Architecture,
@@ -225,18 +237,14 @@ impl Bench {
         let config = small.common_mut();
         config.num_hidden_layers = config.num_hidden_layers.min(LAYERS);
         let length = length.min(config.max_position_embeddings).max(2);
-        let vocab_size = config.vocab_size;
+        let flat = random_tokens((tokens / length).max(1), length, config.vocab_size);
         let model = create::filled(small, device, storage)?;
-        let sequences = (tokens / length).max(1);
-        let cu_seqlens: Vec<usize> = (0..=sequences).map(|i| i * length).collect();
-        let n = sequences * length;
-        let mut stream = Stream::new(0, "calibration");
-        let ids: Vec<u32> = (0..n).map(|_| stream.below(vocab_size) as u32).collect();
+        let n = flat.ids.len();
         let rows: Vec<usize> = (0..n - 1).collect();
         let first = model.linears().filter(|linear| linear.layer == 0);
         let full = first.filter_map(|linear| model.weight(linear)).cloned().collect();
         Ok(Self {
-            flat: Tokens::sequences(ids, &cu_seqlens),
+            flat,
             tiny: Tokens::one(vec![0, 0]),
             many: rows.len().min(n / 4).max(1),
             rows,
@@ -282,34 +290,20 @@ impl Bench {
 
     /// What the seconds of the jobs say.
     fn rates(&self, seconds: [f64; JOBS]) -> Rates {
-        let [
-            pass,
-            few_forward,
-            many_forward,
-            last_back,
-            last_many,
-            first_back,
-            full_back,
-            tiny_back,
-        ] = seconds;
+        let [pass, forward, forward_many, last, last_many, first, full, tiny] = seconds;
         let layers = self.model.layers();
         let (n, l) = (self.flat.ids.len() as f64, layers as f64);
         let extra = (self.many - 1).max(1) as f64;
-        let a_layer = (few_forward - pass).max(0.0) / n / l;
-        let fixed_backward = (tiny_back - pass).max(0.0) / l;
-        let below = if layers > 1 {
-            (first_back - last_back).max(0.0)
-        } else {
-            (first_back - few_forward).max(0.0)
-        };
+        let fixed_backward = (tiny - pass).max(0.0) / l;
+        let below = (first - if layers > 1 { last } else { forward }).max(0.0);
         Rates {
             fixed: pass / l,
             fixed_backward,
-            forward: a_layer,
+            forward: (forward - pass).max(0.0) / n / l,
             backward: (below - fixed_backward).max(0.0) / n,
-            full: ((full_back - few_forward).max(0.0) / n / l).max(below / n),
-            row: (many_forward - few_forward).max(0.0) / extra,
-            row_backward: (last_many - last_back).max(0.0) / extra,
+            full: ((full - forward).max(0.0) / n / l).max(below / n),
+            row: (forward_many - forward).max(0.0) / extra,
+            row_backward: (last_many - last).max(0.0) / extra,
         }
     }
 }

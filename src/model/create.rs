@@ -33,21 +33,26 @@ pub fn create(
     let layers = architecture.common().num_hidden_layers;
     let mut drawn = BTreeMap::new();
     for id in params.ids() {
-        let count: usize = id.shape.iter().product();
-        let values: Vec<f32> = match (&id.kind, id.shape.as_slice()) {
-            (ParamKind::NormBias | ParamKind::Bias(_), _) => vec![0.0; count],
-            (_, [_, inner]) => {
-                let residual = id.linear().is_some_and(|linear| linear.into_residual);
-                let scale = if residual { 1.0 / (2.0 * layers as f64).sqrt() } else { 1.0 };
-                let deviation = scale / (*inner as f64).sqrt();
-                (0..count).map(|_| (stream.normal() * deviation) as f32).collect()
-            }
-            _ => vec![1.0; count],
-        };
-        let tensor = Tensor::from_vec(values, id.shape.as_slice(), &Device::Cpu)?;
+        let numbers = initial(id, layers, stream);
+        let tensor = Tensor::from_vec(numbers, id.shape.as_slice(), &Device::Cpu)?;
         drawn.insert(id.name.clone(), id.relaid(tensor)?);
     }
     assemble(architecture, &InMemory(drawn), device, storage)
+}
+
+/// The first numbers of a parameter, in a model of so many layers.
+fn initial(id: &ParamId, layers: usize, stream: &mut Stream) -> Vec<f32> {
+    let count: usize = id.shape.iter().product();
+    match (&id.kind, id.shape.as_slice()) {
+        (ParamKind::NormBias | ParamKind::Bias(_), _) => vec![0.0; count],
+        (_, [_, inner]) => {
+            let residual = id.linear().is_some_and(|linear| linear.into_residual);
+            let scale = if residual { 1.0 / (2.0 * layers as f64).sqrt() } else { 1.0 };
+            let deviation = scale / (*inner as f64).sqrt();
+            (0..count).map(|_| (stream.normal() * deviation) as f32).collect()
+        }
+        _ => vec![1.0; count],
+    }
 }
 
 /// A model with numbers of no meaning, for timing.
@@ -93,30 +98,33 @@ mod tests {
     use super::*;
     use crate::model::arch::llama::{Config, Sizes};
 
+    const SIZES: Sizes = Sizes {
+        hidden_size: 64,
+        intermediate_size: 128,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 16,
+        vocab_size: 300,
+        max_position_embeddings: 32,
+    };
+
+    fn created(seed: u64) -> Result<Model> {
+        let config = Box::new(Config::new(SIZES, 0));
+        create(config, &mut Stream::new(seed, "create"), &Device::Cpu, DType::F32)
+    }
+
     #[test]
-    fn weights_have_the_stated_spread_and_come_from_the_seed() -> Result<()> {
-        let sizes = Sizes {
-            hidden_size: 64,
-            intermediate_size: 128,
-            num_hidden_layers: 2,
-            num_attention_heads: 4,
-            num_key_value_heads: 2,
-            head_dim: 16,
-            vocab_size: 300,
-            max_position_embeddings: 32,
-        };
-        let made = |seed| {
-            create(
-                Box::new(Config::new(sizes, 0)),
-                &mut Stream::new(seed, "create"),
-                &Device::Cpu,
-                DType::F32,
-            )
-        };
-        let (one, same, other) = (made(1)?, made(1)?, made(2)?);
-        assert_eq!(one.digest()?, same.digest()?);
-        assert_ne!(one.digest()?, other.digest()?);
-        for (id, tensor) in one.params() {
+    fn weights_come_from_the_seed() -> Result<()> {
+        let digest = |seed| created(seed)?.digest();
+        assert_eq!(digest(1)?, digest(1)?);
+        assert_ne!(digest(1)?, digest(2)?);
+        Ok(())
+    }
+
+    #[test]
+    fn weights_have_the_stated_spread() -> Result<()> {
+        for (id, tensor) in created(1)?.params() {
             let name = &id.name;
             let mean_square = tensor.to_dtype(DType::F64)?.sqr()?.mean_all()?.to_scalar::<f64>()?;
             let want = match name.as_str() {

@@ -4,6 +4,8 @@
 //! As in transformers, `generation_config.json` takes the place of what `config.json` says of
 //! generation: where it is there, end tokens are those that it names, and none where it names none.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 
@@ -34,20 +36,14 @@ pub(super) fn of_folder(
 ) -> Result<()> {
     let path = folder.others.iter().find(|path| path.file_name().is_some_and(|name| name == FILE));
     let Some(path) = path else {
-        let keys = json.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value));
-        notes.extend(notes_of("config.json", keys, false));
+        notes.extend(notes_of("config.json", json.as_object().into_iter().flatten(), false));
         within("config.json", tokenizer, config, &[], notes);
         return Ok(());
     };
-    let shown = path.display();
-    let text = source::model::json_text(path)?;
-    let own: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
-        Error::data(format!("`{shown}` is no JSON object: {e}"))
-            .hint("without it, config.json says how texts end")
-    })?;
-    notes.extend(notes_of(FILE, own.iter().map(|(key, value)| (key.as_str(), value)), true));
+    let own = object(path)?;
+    notes.extend(notes_of(FILE, &own, true));
     let (ends, beyond) = ids(own.get("eos_token_id").unwrap_or(&Value::Null), config.vocab_size)
-        .with_context(|| format!("`{shown}`"))?;
+        .with_context(|| format!("`{}`", path.display()))?;
     if !beyond.is_empty() {
         notes.push(format!(
             "{FILE}: `eos_token_id` {} is no token of the vocabulary of {}, so no text ends there",
@@ -58,6 +54,15 @@ pub(super) fn of_folder(
     let before = std::mem::replace(&mut config.eos_token_ids, ends);
     within(FILE, tokenizer, config, &before, notes);
     Ok(())
+}
+
+fn object(path: &Path) -> Result<Map<String, Value>> {
+    let text = source::model::json_text(path)?;
+    let object = serde_json::from_str(&text).map_err(|e| {
+        Error::data(format!("`{}` is no JSON object: {e}", path.display()))
+            .hint("without it, config.json says how texts end")
+    })?;
+    Ok(object)
 }
 
 /// Adds the end tokens of a GGUF file beside the one of its config.
@@ -127,25 +132,27 @@ fn within(
         .collect();
     left.sort_unstable();
     left.dedup();
-    let named = |ids: &[u32]| {
-        let name = |id: &u32| {
-            tokenizer.token(*id).map_or_else(|| id.to_string(), |token| format!("`{token}`"))
-        };
-        ids.iter().map(name).collect::<Vec<_>>().join(", ")
-    };
     if left.is_empty() {
         return;
     }
     let which = if config.eos_token_ids.is_empty() {
         "at no token".to_owned()
     } else {
-        format!("at {}", named(&config.eos_token_ids))
+        format!("at {}", named(&config.eos_token_ids, tokenizer))
     };
-    let left = named(&left);
+    let left = named(&left, tokenizer);
     notes.push(format!(
         "by its {file}, as in transformers, a generated text ends {which}, not at {left}; as a \
          `stop` it ends there too"
     ));
+}
+
+/// Tokens as they are written, or their ids.
+fn named(ids: &[u32], tokenizer: &Tokenizer) -> String {
+    let name = |id: &u32| {
+        tokenizer.token(*id).map_or_else(|| id.to_string(), |token| format!("`{token}`"))
+    };
+    ids.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

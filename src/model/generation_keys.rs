@@ -126,29 +126,42 @@ impl Usual {
     }
 }
 
-/// What a person should know of the keys in `file`, a line each. With `all`, keys that are not
-/// known are told too; `config.json` has others beside those of generation.
-pub(super) fn notes_of<'a>(
-    file: &str,
-    keys: impl Iterator<Item = (&'a str, &'a Value)>,
-    all: bool,
-) -> Vec<String> {
-    let (mut changes, mut sampling, mut unknown) = (vec![], vec![], vec![]);
-    for (key, value) in keys {
+/// Keys that a person should know of, as they are told.
+#[derive(Default)]
+struct Told {
+    changes: Vec<String>,
+    sampling: Vec<String>,
+    unknown: Vec<String>,
+}
+
+impl Told {
+    fn add(&mut self, key: &str, value: &Value) {
         let of = |table: &[(&str, Usual)]| {
             table.iter().find(|(name, _)| *name == key).map(|(_, usual)| usual.is(value))
         };
         let told = format!("`{key}` {}", clip(&value.to_string()));
         match (of(&CHANGES), of(&SAMPLING)) {
             (Some(true), _) | (_, Some(true)) => {}
-            (Some(false), _) => changes.push(told),
-            (_, Some(false)) => sampling.push(told),
-            (None, None) if all && !READ.contains(&key) && !NOTHING.contains(&key) => {
-                unknown.push(format!("`{}`", clip(key)))
+            (Some(false), _) => self.changes.push(told),
+            (_, Some(false)) => self.sampling.push(told),
+            (None, None) if !READ.contains(&key) && !NOTHING.contains(&key) => {
+                self.unknown.push(format!("`{}`", clip(key)))
             }
             (None, None) => {}
         }
     }
+}
+
+/// What a person should know of the keys in `file`, a line each. With `all`, keys that are not
+/// known are told too; `config.json` has others beside those of generation.
+pub(super) fn notes_of<'a>(
+    file: &str,
+    keys: impl IntoIterator<Item = (&'a String, &'a Value)>,
+    all: bool,
+) -> Vec<String> {
+    let mut told = Told::default();
+    keys.into_iter().for_each(|(key, value)| told.add(key, value));
+    let Told { changes, sampling, mut unknown } = told;
     let mut out = vec![];
     if !changes.is_empty() {
         let hint = "generated texts are without; `beams`, `stop` and `max_tokens` are options of \
@@ -163,7 +176,7 @@ pub(super) fn notes_of<'a>(
             "tokens are drawn only where a call gives `temperature`, by the options of that call";
         out.push(format!("{file} sets {} for sampling: {hint}", sampling.join(", ")));
     }
-    if !unknown.is_empty() {
+    if all && !unknown.is_empty() {
         let more = unknown.len().saturating_sub(MOST);
         unknown.truncate(MOST);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -182,11 +195,7 @@ mod tests {
     use super::*;
 
     fn notes(value: Value, all: bool) -> Vec<String> {
-        notes_of(
-            "f.json",
-            value.as_object().unwrap().iter().map(|(key, value)| (key.as_str(), value)),
-            all,
-        )
+        notes_of("f.json", value.as_object().unwrap(), all)
     }
 
     #[test]

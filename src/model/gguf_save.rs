@@ -59,12 +59,18 @@ pub fn save(
     if path.exists() {
         bail_usage!("cannot write `{}`: it exists already", path.display());
     }
-    let (architecture, config) = (model.architecture(), model.config());
-    let (kind, file_type) = storage.ggml();
-    let mut entries = described(architecture, name)?;
+    let (config, (kind, file_type)) = (model.config(), storage.ggml());
+    let mut entries = described(model.architecture(), name)?;
     entries.push(("general.file_type".into(), Value::U32(file_type)));
     entries.extend(tokenizer.gguf(config.vocab_size)?);
     entries.extend(further_ends(&config.eos_token_ids, tokenizer.eos())?);
+    write(path, &entries, &tensors(model, kind)?)
+}
+
+/// The tensors under GGUF's names, matrices stored as `kind`. Errors (class usage): one without a
+/// name.
+fn tensors(model: &Model, kind: GgmlDType) -> Result<Vec<(String, QTensor)>> {
+    let architecture = model.architecture();
     let own = architecture.gguf_tensors();
     let mut tensors = vec![];
     for (id, tensor) in model.summed()? {
@@ -82,13 +88,16 @@ pub fn save(
         let factors = Tensor::from_vec(factors, count, &Device::Cpu)?;
         tensors.push(("rope_freqs.weight".into(), QTensor::quantize(&factors, GgmlDType::F32)?));
     }
+    Ok(tensors)
+}
+
+fn write(path: &Path, entries: &[(String, Value)], tensors: &[(String, QTensor)]) -> Result<()> {
+    fn lent<T>(named: &[(String, T)]) -> Vec<(&str, &T)> {
+        named.iter().map(|(name, value)| (name.as_str(), value)).collect()
+    }
     atomic::file(path, |partial| {
         let mut file = BufWriter::new(std::fs::File::create(partial)?);
-        let entries: Vec<(&str, &Value)> =
-            entries.iter().map(|(key, value)| (key.as_str(), value)).collect();
-        let tensors: Vec<(&str, &QTensor)> =
-            tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
-        gguf_file::write(&mut file, &entries, &tensors)?;
+        gguf_file::write(&mut file, &lent(entries), &lent(tensors))?;
         file.flush()?;
         Ok(file.get_ref().sync_all()?)
     })
@@ -126,16 +135,19 @@ fn described(architecture: &dyn Architecture, name: &str) -> Result<Vec<(String,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::arch::llama::Config;
     use crate::model::arch::{qwen2, qwen3};
     use crate::model::nn::rope_scaling::{RopeScaling, Yarn};
     use crate::model::{load, testing};
     use crate::source::ModelFiles;
 
-    #[test]
-    fn what_is_written_is_read() -> Result<()> {
-        let home = tempfile::tempdir()?;
+    fn tokenizer() -> Result<Tokenizer> {
         let texts = ["the owl eats fish", "snow is cold and white"].map(String::from).to_vec();
-        let tokenizer = Tokenizer::train(texts, 280)?;
+        Tokenizer::train(texts, 280)
+    }
+
+    /// What GGUF says in other words than `config.json`: scalings, and models beside Llama.
+    fn configs() -> [Config; 7] {
         let yarn = Yarn {
             factor: 2.0,
             original: 32.0,
@@ -144,9 +156,8 @@ mod tests {
             slow: 1.0,
             truncate: true,
         };
-        let rows = tokenizer.vocab_size() + 3;
         let llama3 = RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 };
-        let configs = [
+        [
             testing::config(),
             testing::with(|c| {
                 (c.common.tie_word_embeddings, c.rope_scaling) = (true, RopeScaling::Linear(2.0));
@@ -159,11 +170,38 @@ mod tests {
             testing::with(|c| c.rope_scaling = RopeScaling::Yarn(yarn)),
             testing::with(|c| (c.variant, c.qkv_bias) = (&qwen2::VARIANT, true)),
             testing::with(|c| (c.variant, c.qk_norm) = (&qwen3::VARIANT, true)),
-        ];
-        for (number, mut config) in configs.into_iter().enumerate() {
+        ]
+    }
+
+    /// Checks that a file has a model's config, its tokenizer, and its numbers but for a share of
+    /// `bound`.
+    fn holds(path: &Path, model: &Model, tokenizer: &Tokenizer, bound: f32) -> Result<()> {
+        let files = ModelFiles::Gguf { file: path.to_owned(), pre_tokenizer: None };
+        let again = load::load(&files, &Device::Cpu, DType::F32)?;
+        assert_eq!(again.model.config().eos_token_ids, model.config().eos_token_ids);
+        let scaling = |model: &Model| model.architecture().to_json()["rope_scaling"].clone();
+        assert_eq!(scaling(&again.model), scaling(model));
+        assert_eq!(
+            (again.tokenizer.eos(), again.tokenizer.encode("the owl is cold")?),
+            (tokenizer.eos(), tokenizer.encode("the owl is cold")?)
+        );
+        for ((id, a), (other, b)) in model.params().zip(again.model.params()) {
+            assert_eq!(id, other);
+            let (a, b) = (a.flatten_all()?.to_vec1::<f32>()?, b.flatten_all()?.to_vec1::<f32>()?);
+            let near = a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= bound * a.abs());
+            assert!(a.len() == b.len() && near, "{id} {}", path.display());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_written_is_read() -> Result<()> {
+        let (home, tokenizer) = (tempfile::tempdir()?, tokenizer()?);
+        for (number, mut config) in configs().into_iter().enumerate() {
             // The first is the tokenizer's own; a turn and a message have others.
             let eos = tokenizer.eos().into_iter().chain([5, 6].into_iter().take(number)).collect();
-            (config.common.vocab_size, config.common.eos_token_ids) = (rows, eos);
+            config.common.vocab_size = tokenizer.vocab_size() + 3;
+            config.common.eos_token_ids = eos;
             let model = testing::model(&config, DType::F32)?;
             for (storage, name, bound) in [
                 (Storage::F32, "f32", 0.0),
@@ -173,43 +211,19 @@ mod tests {
                 assert_eq!(Storage::from_name(name)?, storage);
                 let path = home.path().join(format!("{number}.{name}.gguf"));
                 save(&model, &tokenizer, "tiny", storage, &path)?;
-                let again = load::load(
-                    &ModelFiles::Gguf { file: path, pre_tokenizer: None },
-                    &Device::Cpu,
-                    DType::F32,
-                )?;
-                let ids = &again.model.config().eos_token_ids;
-                assert_eq!(*ids, config.common.eos_token_ids);
-                let scaling = again.model.architecture().to_json()["rope_scaling"].clone();
-                assert_eq!(scaling, config.to_json()["rope_scaling"]);
-                assert_eq!(
-                    (again.tokenizer.eos(), again.tokenizer.encode("the owl is cold")?),
-                    (tokenizer.eos(), tokenizer.encode("the owl is cold")?)
-                );
-                for ((id, a), (other, b)) in model.params().zip(again.model.params()) {
-                    let name = &id.name;
-                    assert_eq!(id, other);
-                    let (a, b) =
-                        (a.flatten_all()?.to_vec1::<f32>()?, b.flatten_all()?.to_vec1::<f32>()?);
-                    assert!(
-                        a.len() == b.len()
-                            && a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= bound * a.abs()),
-                        "{name} {storage:?}"
-                    );
-                }
+                holds(&path, &model, &tokenizer, bound)?;
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused() -> Result<()> {
         assert!(further_ends(&[1, 2, 3, 4], Some(4)).is_err());
-        assert!(
-            save(
-                &testing::model(&testing::config(), DType::F32)?,
-                &tokenizer,
-                "x",
-                Storage::F32,
-                &home.path().join("0.f32.gguf")
-            )
-            .is_err()
-        );
+        let there = tempfile::NamedTempFile::new()?;
+        let model = testing::model(&testing::config(), DType::F32)?;
+        let error = save(&model, &tokenizer()?, "x", Storage::F32, there.path()).unwrap_err();
+        assert!(error.to_string().contains("it exists already"), "{error}");
         Ok(())
     }
 }

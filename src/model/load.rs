@@ -140,12 +140,7 @@ pub(super) fn check(architecture: &dyn Architecture, source: &dyn TensorSource) 
     let unexpected: Vec<&str> =
         present.iter().copied().filter(|name| params.find(name).is_none()).collect();
     if let Some(first) = missing.first() {
-        let near = error::nearest(&first.name, unexpected.iter().copied());
-        let near = near.map(|n| format!("; there is `{n}`")).unwrap_or_default();
-        let more = and_more(missing.len());
-        let error = Error::data(format!("the weights have no tensor `{}`{more}{near}", first.name));
-        let headless = matches!(first.kind, ParamKind::Head);
-        return Err(if headless { error.hint(HEADLESS) } else { error }.into());
+        return Err(lacking(first, missing.len(), &unexpected).into());
     }
     if let Some(first) = unexpected.first() {
         let error = Error::data(format!(
@@ -169,7 +164,17 @@ pub(super) fn check(architecture: &dyn Architecture, source: &dyn TensorSource) 
     Ok(())
 }
 
-fn and_more(count: usize) -> String {
+/// What is wrong with weights that lack `count` tensors.
+fn lacking(first: &ParamId, count: usize, unexpected: &[&str]) -> Error {
+    let near = error::nearest(&first.name, unexpected.iter().copied());
+    let near = near.map(|n| format!("; there is `{n}`")).unwrap_or_default();
+    let more = and_more(count);
+    let error = Error::data(format!("the weights have no tensor `{}`{more}{near}", first.name));
+    if matches!(first.kind, ParamKind::Head) { error.hint(HEADLESS) } else { error }
+}
+
+/// Behind one of `count` things, how many there are beside it.
+pub(super) fn and_more(count: usize) -> String {
     if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
 }
 

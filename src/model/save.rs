@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::load::Extras;
@@ -50,9 +50,9 @@ fn write(
         .map(|(name, t)| Ok((name.as_str(), t.to_device(&candle_core::Device::Cpu)?.contiguous()?)))
         .collect::<Result<_>>()?;
     let metadata = Some([(key.to_string(), value.to_string())].into());
-    let bytes: usize = cpu.iter().map(|(_, t)| t.elem_count() * t.dtype().size_in_bytes()).sum();
+    let total: usize = cpu.iter().map(|(_, t)| bytes(t)).sum();
     atomic::file(path, |partial| {
-        if bytes <= SMALL {
+        if total <= SMALL {
             let bytes = safetensors::serialize(cpu, metadata)?;
             std::fs::write(partial, &bytes)?;
             return Ok(Some(bytes));
@@ -65,17 +65,35 @@ fn write(
     })
 }
 
+fn bytes(tensor: &Tensor) -> usize {
+    tensor.elem_count() * tensor.dtype().size_in_bytes()
+}
+
 /// Bytes of weights in a file, beyond which there are several: transformers' default.
 pub const SHARD: usize = 5_000_000_000;
 
-/// Writes `tensors` into `folder` as transformers looks for them: `model.safetensors`, or shards of
-/// at most `most` bytes, a larger tensor alone in one, and their index.
+/// Writes `tensors` into `folder` as transformers looks for them: `model.safetensors`, or
+/// [`shards`] of at most `most` bytes, and their index.
 fn write_weights(folder: &Path, tensors: Vec<(String, Tensor)>, most: usize) -> Result<()> {
-    let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
     let total: usize = tensors.iter().map(|(_, t)| bytes(t)).sum();
     if total <= most {
         return write_safetensors(&folder.join("model.safetensors"), &tensors);
     }
+    let shards = shards(tensors, most);
+    let count = shards.len();
+    let mut places = BTreeMap::new();
+    for (number, shard) in shards.iter().enumerate() {
+        let file = format!("model-{:05}-of-{count:05}.safetensors", number + 1);
+        write_safetensors(&folder.join(&file), shard)?;
+        places.extend(shard.iter().map(|(name, _)| (name.clone(), file.clone())));
+    }
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": places });
+    std::fs::write(folder.join("model.safetensors.index.json"), format!("{index:#}\n"))
+        .context("cannot write the index of the shards")
+}
+
+/// Runs of tensors of at most `most` bytes, a larger tensor alone in one.
+fn shards(tensors: Vec<(String, Tensor)>, most: usize) -> Vec<Vec<(String, Tensor)>> {
     let (mut shards, mut shard, mut held) = (vec![], vec![], 0);
     for (name, tensor) in tensors {
         let size = bytes(&tensor);
@@ -87,16 +105,7 @@ fn write_weights(folder: &Path, tensors: Vec<(String, Tensor)>, most: usize) -> 
         shard.push((name, tensor));
     }
     shards.push(shard);
-    let count = shards.len();
-    let mut places = BTreeMap::new();
-    for (number, shard) in shards.iter().enumerate() {
-        let file = format!("model-{:05}-of-{count:05}.safetensors", number + 1);
-        write_safetensors(&folder.join(&file), shard)?;
-        places.extend(shard.iter().map(|(name, _)| (name.clone(), file.clone())));
-    }
-    let index = json!({ "metadata": { "total_size": total }, "weight_map": places });
-    std::fs::write(folder.join("model.safetensors.index.json"), format!("{index:#}\n"))
-        .context("cannot write the index of the shards")
+    shards
 }
 
 impl Model {
@@ -114,11 +123,8 @@ impl Model {
         Ok(self.digests()?.digest)
     }
 
-    /// That digest, with that of each tensor; of a model without numbers there is none.
-    pub fn digests(&self) -> Result<Digests> {
-        if self.is_meta() {
-            return Ok(Digests::default());
-        }
+    /// All numbers, in the order of the network; of what lies beside weights too, behind them.
+    fn numbers(&self) -> Vec<(String, &Tensor)> {
         let mut tensors: Vec<(String, &Tensor)> =
             self.params().map(|(id, tensor)| (id.name.clone(), tensor)).collect();
         for (linear, unmerged) in self.params.all_unmerged() {
@@ -130,6 +136,15 @@ impl Model {
                 UnmergedDelta::Sum(sum) => tensors.push((name("sum"), sum)),
             }
         }
+        tensors
+    }
+
+    /// That digest, with that of each tensor; of a model without numbers there is none.
+    pub fn digests(&self) -> Result<Digests> {
+        if self.is_meta() {
+            return Ok(Digests::default());
+        }
+        let tensors = self.numbers();
         let parts = tensors
             .par_iter()
             .map(|(_, tensor)| numbers_digest(tensor))
@@ -139,14 +154,10 @@ impl Model {
             hash.update(format!("{name}{:?}", tensor.dims()).as_bytes());
             hash.update(part);
         }
-        let digest = hexadecimal(&hash.finalize());
+        let names = tensors.into_iter().map(|(name, _)| name);
         Ok(Digests {
-            digest,
-            tensors: tensors
-                .iter()
-                .map(|(name, _)| name.clone())
-                .zip(parts.into_iter().map(Into::into))
-                .collect(),
+            digest: hexadecimal(&hash.finalize()),
+            tensors: names.zip(parts.into_iter().map(Into::into)).collect(),
         })
     }
 }
@@ -189,6 +200,23 @@ fn update<T: Copy, const N: usize>(hash: &mut Sha256, values: &[T], bytes: impl 
     }
 }
 
+/// The `config.json` that the model came with, with the type of its weights.
+fn config_json(extras: &Extras, storage: DType) -> Value {
+    let mut config = extras.config.clone();
+    let dtype = match storage {
+        DType::BF16 => "bfloat16",
+        DType::F16 => "float16",
+        _ => "float32",
+    };
+    // transformers 5 calls it `dtype`, earlier versions `torch_dtype`.
+    let present: Vec<&str> =
+        ["dtype", "torch_dtype"].into_iter().filter(|key| config.get(key).is_some()).collect();
+    for key in if present.is_empty() { vec!["torch_dtype"] } else { present } {
+        config[key] = json!(dtype);
+    }
+    config
+}
+
 /// Writes `folder`: config.json, weights in files of at most `shard` bytes, the tokenizer, what
 /// came along, and `more` files by name; of a model without numbers, nothing. Errors as
 /// [`atomic::folder`].
@@ -203,18 +231,7 @@ pub fn save(
     if model.is_meta() {
         return Ok(());
     }
-    let mut config = extras.config.clone();
-    let dtype = match model.storage {
-        DType::BF16 => "bfloat16",
-        DType::F16 => "float16",
-        _ => "float32",
-    };
-    // transformers 5 calls it `dtype`, earlier versions `torch_dtype`.
-    let present: Vec<&str> =
-        ["dtype", "torch_dtype"].into_iter().filter(|key| config.get(key).is_some()).collect();
-    for key in if present.is_empty() { vec!["torch_dtype"] } else { present } {
-        config[key] = json!(dtype);
-    }
+    let config = config_json(extras, model.storage);
     atomic::folder(folder, |folder| {
         std::fs::write(folder.join("config.json"), format!("{config:#}\n"))
             .context("cannot write `config.json`")?;

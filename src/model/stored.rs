@@ -7,6 +7,7 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 use super::arch::{self, Architecture, Family, HEAD};
+use super::load::and_more;
 use super::params::ParamKind;
 use crate::bail_data;
 use crate::error::Error;
@@ -29,18 +30,7 @@ pub fn open(
     architecture: &dyn Architecture,
     notes: &mut Vec<String>,
 ) -> Result<Safetensors> {
-    if folder.root.join(ADAPTER).is_file() {
-        let error = Error::data(format!(
-            "the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter \
-             over its base"
-        ));
-        return Err(error
-            .hint(
-                "give the base, and the adapter by `--adapter` or `load_adapter`; or take the \
-                 adapter's files out",
-            )
-            .into());
-    }
+    no_adapter(folder)?;
     let source = Safetensors::open(&folder.weights)?;
     let index = source::weight_map(folder)?;
     agrees(&source, &index, architecture, notes)?;
@@ -57,6 +47,23 @@ pub fn open(
     Ok(source)
 }
 
+/// Errors (class data) where the folder is an adapter's too.
+fn no_adapter(folder: &ModelFolder) -> Result<()> {
+    if !folder.root.join(ADAPTER).is_file() {
+        return Ok(());
+    }
+    let error = Error::data(format!(
+        "the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter \
+         over its base"
+    ));
+    Err(error
+        .hint(
+            "give the base, and the adapter by `--adapter` or `load_adapter`; or take the \
+             adapter's files out",
+        )
+        .into())
+}
+
 /// Errors (class data) where the index names a tensor of the model that no file has; others are
 /// told in `notes`.
 fn agrees(
@@ -67,15 +74,10 @@ fn agrees(
 ) -> Result<()> {
     let wanted = Wanted::of(architecture)?;
     let tied = architecture.common().tie_word_embeddings;
-    // Of a tied pair one will do.
-    let needed = |name: &str| {
-        let name = wanted.published(name);
-        wanted.has(&name) && !(tied && [&wanted.embedding, HEAD].contains(&name.as_str()))
-    };
     let (absent, spare): (Vec<_>, Vec<_>) = index
         .iter()
         .filter(|(name, _)| source.shape(name).is_none())
-        .partition(|(name, _)| needed(name));
+        .partition(|(name, _)| wanted.needs(name, tied));
     if let Some((name, file)) = absent.first() {
         let error = Error::data(format!(
             "the index names the tensor `{name}` in `{file}`, which does not have it"
@@ -85,11 +87,7 @@ fn agrees(
             .into());
     }
     if let Some((name, _)) = spare.first() {
-        let more = if spare.len() > 1 {
-            format!(" (and {} more)", spare.len() - 1)
-        } else {
-            String::new()
-        };
+        let more = and_more(spare.len());
         notes.push(format!(
             "the index names the tensor `{name}`{more}, which no file has and the model does \
              without: passed over"
@@ -121,6 +119,12 @@ impl Wanted {
 
     fn has(&self, name: &str) -> bool {
         self.names.contains(name)
+    }
+
+    /// Whether a stored tensor must be there. Of a tied pair one will do.
+    fn needs(&self, own: &str, tied: bool) -> bool {
+        let name = self.published(own);
+        self.has(&name) && !(tied && [&self.embedding, HEAD].contains(&name.as_str()))
     }
 
     /// The name that transformers reads a stored tensor under: with the base model's prefix put

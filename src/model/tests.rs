@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use super::arch::llama::Config;
 use super::nn::rope_scaling::{Longrope, RopeScaling, Yarn};
 use super::testing::{adapter, config, model, weights, with};
-use super::{Adapter, GradRequest, LinearId, MergeMode, Model, ParamId, Tokens};
+use super::{Adapter, GradRequest, Gradients, MergeMode, Model, ParamId, Tokens};
+use crate::error;
 use crate::ops::activation::Activation;
 use crate::ops::attention::Segment;
 use crate::ops::linear::UnmergedDelta;
@@ -68,6 +70,15 @@ impl Oracle<'_> {
         Tensor::cat(&[first, second], 2)
     }
 
+    /// What is added to scores [n, n]: of keys that a query does not see, almost -∞.
+    fn mask(&self, layer: usize, n: usize) -> candle_core::Result<Tensor> {
+        let window = self.config.windows.get(layer).copied().flatten();
+        let far = |i: usize, j: usize| window.is_some_and(|window| i - j >= window);
+        let hidden = |i: usize, j: usize| if j > i || far(i, j) { -1e30 } else { 0.0 };
+        let mask: Vec<f64> = (0..n).flat_map(|i| (0..n).map(move |j| hidden(i, j))).collect();
+        Tensor::from_vec(mask, (n, n), &Device::Cpu)
+    }
+
     fn attention(&self, x: &Tensor, layer: usize) -> candle_core::Result<Tensor> {
         let c = self.config;
         let (n, e) = (x.dim(0)?, c.head_dim);
@@ -88,15 +99,7 @@ impl Oracle<'_> {
         };
         let q = self.rotate(&q)?.transpose(0, 1)?.contiguous()?;
         let (k, v) = (repeat(self.rotate(&k)?)?, repeat(v)?);
-        let window = c.windows.get(layer).copied().flatten();
-        let far = |i: usize, j: usize| window.is_some_and(|window| i - j >= window);
-        let hidden = |i: usize, j: usize| if j > i || far(i, j) { -1e30 } else { 0.0 };
-        let bias: Vec<f64> = (0..n).flat_map(|i| (0..n).map(move |j| hidden(i, j))).collect();
-        let z = (q.matmul(&k.t()?)? / (e as f64).sqrt())?.broadcast_add(&Tensor::from_vec(
-            bias,
-            (n, n),
-            &Device::Cpu,
-        )?)?;
+        let z = (q.matmul(&k.t()?)? / (e as f64).sqrt())?.broadcast_add(&self.mask(layer, n)?)?;
         let e_z = z.broadcast_sub(&z.max_keepdim(D::Minus1)?.detach())?.exp()?;
         let o = e_z.broadcast_div(&e_z.sum_keepdim(D::Minus1)?)?.matmul(&v)?;
         let o = o.transpose(0, 1)?.contiguous()?.reshape((n, heads * e))?;
@@ -150,6 +153,23 @@ impl Oracle<'_> {
         let lse = z.exp()?.sum_keepdim(1)?.log()?;
         (lse - z.gather(&Tensor::new(targets, &Device::Cpu)?.unsqueeze(1)?, 1)?)?.sum_all()?
             * weight
+    }
+
+    /// Checks gradients against autograd's `truth`.
+    fn check(&self, got: &Gradients, truth: &GradStore) -> Result<()> {
+        let of = |var: &Var| truth.get(var.as_tensor()).context("autograd has no gradient");
+        let (full, pairs) = (got.full.len(), got.pairs.len());
+        ensure!(full == self.vars.len(), "{full} dense gradients, not {}", self.vars.len());
+        for (id, gradient) in &got.full {
+            close(&id.name, gradient, of(&self.vars[&id.name])?, 1e-8)?;
+        }
+        ensure!(pairs == self.pairs.len(), "{pairs} pairs, not {}", self.pairs.len());
+        for (linear, (da, db)) in &got.pairs {
+            let (a, b, _) = &self.pairs[&linear.name];
+            close(&format!("{linear:?} A"), da, of(a)?, 1e-8)?;
+            close(&format!("{linear:?} B"), db, of(b)?, 1e-8)?;
+        }
+        Ok(())
     }
 }
 
@@ -205,82 +225,55 @@ fn variants() -> Vec<(&'static str, Config)> {
 #[test]
 fn all_gradients_agree_with_autograd() -> Result<()> {
     for (variant, config) in variants() {
-        let model = model(&config, DType::F64)?;
-        let adapter = adapter(&model, &[0, 2], false)?;
-        let oracle = oracle(&config, &adapter)?;
-        let (tokens, rows, targets) = batch();
-        let weight = 1.0 / rows.len() as f64;
-        let truth = oracle.loss(&tokens.ids, &[0, 5, 9], &rows, &targets, weight)?;
-        let store = truth.backward()?;
-        let full: BTreeSet<ParamId> = model.params().map(|(id, _)| id.clone()).collect();
-        let (nll, g) = model.gradients(
-            &tokens,
-            &rows,
-            &targets,
-            weight,
-            &GradRequest { adapter: &adapter, full: &full, gradient_checkpointing: false },
-        )?;
-        let loss = nll.iter().sum::<f64>() * weight;
-        ensure!((loss - truth.to_scalar::<f64>()?).abs() < 1e-10, "{variant}: loss {loss}");
-        ensure!(
-            g.full.len() == full.len(),
-            "{variant}: {} dense gradients, not {}",
-            g.full.len(),
-            full.len()
-        );
-        for (id, gradient) in &g.full {
-            let name = &id.name;
-            let want = store
-                .get(oracle.vars[name].as_tensor())
-                .ok_or_else(|| anyhow::anyhow!("{name} has no gradient"))?;
-            close(&format!("{variant}: {name}"), gradient, want, 1e-8)?;
-        }
-        ensure!(g.pairs.len() == oracle.pairs.len());
-        for (key, (da, db)) in &g.pairs {
-            let (a, b, _) = &oracle.pairs[&key.name];
-            for (part, gradient, var) in [("A", da, a), ("B", db, b)] {
-                let want = store
-                    .get(var.as_tensor())
-                    .ok_or_else(|| anyhow::anyhow!("{key:?} {part} has no gradient"))?;
-                close(&format!("{variant}: {key:?} {part}"), gradient, want, 1e-8)?;
-            }
-        }
+        agrees_with_autograd(&config).context(variant)?;
     }
     Ok(())
+}
+
+fn agrees_with_autograd(config: &Config) -> Result<()> {
+    let model = model(config, DType::F64)?;
+    let adapter = adapter(&model, &[0, 2], false)?;
+    let oracle = oracle(config, &adapter)?;
+    let (tokens, rows, targets) = batch();
+    let weight = 1.0 / rows.len() as f64;
+    let truth = oracle.loss(&tokens.ids, &[0, 5, 9], &rows, &targets, weight)?;
+    let full: BTreeSet<ParamId> = model.params().map(|(id, _)| id.clone()).collect();
+    let request = GradRequest { adapter: &adapter, full: &full, gradient_checkpointing: false };
+    let (nll, gradients) = model.gradients(&tokens, &rows, &targets, weight, &request)?;
+    let loss = nll.iter().sum::<f64>() * weight;
+    ensure!((loss - truth.to_scalar::<f64>()?).abs() < 1e-10, "loss {loss}");
+    oracle.check(&gradients, &truth.backward()?)
 }
 
 fn norm(t: &Tensor) -> Result<f64> {
     Ok(t.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt())
 }
 
+/// Losses of the batch, and the gradients of an adapter's pairs.
+fn pair_gradients(model: &Model, adapter: &Adapter) -> Result<(Vec<f64>, Gradients)> {
+    let (tokens, rows, targets) = batch();
+    let full = &BTreeSet::new();
+    let request = GradRequest { adapter, full, gradient_checkpointing: false };
+    model.gradients(&tokens, &rows, &targets, 1.0, &request)
+}
+
 #[test]
 fn every_choice_of_layers_trains_exactly_its_factors() -> Result<()> {
-    let none = BTreeSet::new();
     for dtype in [DType::F64, DType::F32, DType::BF16, DType::F16] {
         let model = model(&config(), dtype)?;
-        let (tokens, rows, targets) = batch();
         for choice in 1..1usize << model.layers() {
             let layers: Vec<usize> = (0..model.layers()).filter(|l| choice >> l & 1 == 1).collect();
             for zero_b in [false, true] {
                 let adapter = adapter(&model, &layers, zero_b)?;
-                let (_, g) = model.gradients(
-                    &tokens,
-                    &rows,
-                    &targets,
-                    1.0,
-                    &GradRequest { adapter: &adapter, full: &none, gradient_checkpointing: false },
-                )?;
+                let (_, g) = pair_gradients(&model, &adapter)?;
                 ensure!(
                     g.full.is_empty() && g.pairs.keys().eq(adapter.pairs().keys()),
                     "{layers:?}: other gradients than asked for"
                 );
                 for (key, (da, db)) in &g.pairs {
                     ensure!(norm(db)? > 0.0, "{layers:?} {key:?}: dB is zero");
-                    ensure!(
-                        (norm(da)? == 0.0) == zero_b,
-                        "{layers:?} {key:?}: dA with B {}",
-                        if zero_b { "zero" } else { "not zero" }
-                    );
+                    let zero_da = norm(da)? == 0.0;
+                    ensure!(zero_da == zero_b, "{layers:?} {key:?}: zero dA {zero_da}, B {zero_b}");
                 }
             }
         }
@@ -291,30 +284,11 @@ fn every_choice_of_layers_trains_exactly_its_factors() -> Result<()> {
 #[test]
 fn one_target_alone_gets_the_gradient_it_gets_among_all() -> Result<()> {
     let model = model(&config(), DType::F64)?;
-    let (tokens, rows, targets) = batch();
-    let none = BTreeSet::new();
-    let zero = |linear: &LinearId| -> Result<Adapter> {
-        let mut pairs = adapter(&model, &[1], true)?.pairs().clone();
-        pairs.retain(|other, _| other == linear);
-        Ok(Adapter::of_pairs(pairs))
-    };
     let everything = adapter(&model, &[1], true)?;
-    let (_, all) = model.gradients(
-        &tokens,
-        &rows,
-        &targets,
-        1.0,
-        &GradRequest { adapter: &everything, full: &none, gradient_checkpointing: false },
-    )?;
-    for linear in model.linears().filter(|linear| linear.layer == 1) {
-        let alone = zero(linear)?;
-        let (_, g) = model.gradients(
-            &tokens,
-            &rows,
-            &targets,
-            1.0,
-            &GradRequest { adapter: &alone, full: &none, gradient_checkpointing: false },
-        )?;
+    let (_, all) = pair_gradients(&model, &everything)?;
+    for (linear, pair) in everything.pairs() {
+        let alone = Adapter::of_pairs([(linear.clone(), pair.clone())].into());
+        let (_, g) = pair_gradients(&model, &alone)?;
         close(linear.target, &g.pairs[linear].1, &all.pairs[linear].1, 1e-12)?;
     }
     Ok(())
@@ -362,8 +336,8 @@ fn a_merge_is_what_the_adapter_was() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
+/// Some boosters merged into the weights of a model, and stacked beside those of another.
+fn merged_and_stacked() -> Result<(Model, Model)> {
     let (mut merged, mut stacked) = (model(&config(), DType::F64)?, model(&config(), DType::F64)?);
     stacked.set_merge_mode(MergeMode::None);
     for (layers, eta) in [(&[0usize, 2][..], 0.3), (&[2], -0.5), (&[1, 2], 1.0)] {
@@ -371,40 +345,50 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
         merged.merge(&adapter, eta)?;
         stacked.merge(&adapter, eta)?;
     }
-    for ((id, tensor), (_, before)) in stacked.params().zip(model(&config(), DType::F64)?.params())
-    {
-        close(&id.name, tensor, before, 1e-300)?;
+    Ok((merged, stacked))
+}
+
+/// Checks that both models have the same losses and gradients under an adapter.
+fn alike(merged: &Model, stacked: &Model, trained: &Adapter) -> Result<()> {
+    let (want, wanted) = pair_gradients(merged, trained)?;
+    let (nll, g) = pair_gradients(stacked, trained)?;
+    ensure!(nll.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-10), "{nll:?}, not {want:?}");
+    for (key, (a, b)) in &g.pairs {
+        close("dA", a, &wanted.pairs[key].0, 1e-9)?;
+        close("dB", b, &wanted.pairs[key].1, 1e-9)?;
     }
-    let (trained, none) = (adapter(&merged, &[0, 1], false)?, BTreeSet::new());
-    let (tokens, rows, targets) = batch();
-    let of = |model: &Model| {
-        model.gradients(
-            &tokens,
-            &rows,
-            &targets,
-            1.0,
-            &GradRequest { adapter: &trained, full: &none, gradient_checkpointing: false },
-        )
-    };
-    let alike = |stacked: &Model, merged: &Model| -> Result<()> {
-        let ((nll, g), (want, wanted)) = (of(stacked)?, of(merged)?);
-        ensure!(nll.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-10), "{nll:?}, not {want:?}");
-        for (key, (a, b)) in &g.pairs {
-            close("dA", a, &wanted.pairs[key].0, 1e-9)?;
-            close("dB", b, &wanted.pairs[key].1, 1e-9)?;
-        }
-        Ok(())
-    };
-    alike(&stacked, &merged)?;
-    let now = stacked.digest()?;
-    stacked.merge(&trained, 1.0)?;
-    ensure!(now != stacked.digest()?, "what lies beside the weights is in no digest");
-    merged.merge(&trained, 1.0)?;
+    Ok(())
+}
+
+/// One more booster for both models: what lies beside the weights is in digests and in sums.
+fn one_more(merged: &mut Model, stacked: &mut Model, adapter: &Adapter, eta: f64) -> Result<()> {
+    let before = stacked.digest()?;
+    stacked.merge(adapter, eta)?;
+    ensure!(before != stacked.digest()?, "what lies beside the weights is in no digest");
+    merged.merge(adapter, eta)?;
     for ((id, sum), (_, want)) in stacked.summed()?.iter().zip(merged.params()) {
         close(&id.name, sum, want, 1e-12)?;
     }
-    // Factors that would hold more numbers than their sum become that sum, and nothing else
-    // changes.
+    Ok(())
+}
+
+#[test]
+fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
+    let (mut merged, mut stacked) = merged_and_stacked()?;
+    let unchanged = model(&config(), DType::F64)?;
+    for ((id, tensor), (_, before)) in stacked.params().zip(unchanged.params()) {
+        close(&id.name, tensor, before, 1e-300)?;
+    }
+    let trained = adapter(&merged, &[0, 1], false)?;
+    alike(&merged, &stacked, &trained)?;
+    one_more(&mut merged, &mut stacked, &trained, 1.0)
+}
+
+/// Factors that would hold more numbers than their sum become that sum, and nothing else changes.
+#[test]
+fn factors_beside_the_weights_become_their_sum() -> Result<()> {
+    let (mut merged, mut stacked) = merged_and_stacked()?;
+    let trained = adapter(&merged, &[0, 1], false)?;
     let factors = |model: &Model| {
         let unmerged = model.params.all_unmerged().filter(|(linear, _)| linear.layer < 2);
         unmerged.filter(|(_, unmerged)| matches!(unmerged, UnmergedDelta::Factors(_))).count()
@@ -415,22 +399,17 @@ fn factors_beside_the_weights_are_what_a_merge_gives() -> Result<()> {
         stacked.merge(&trained, eta)?;
     }
     ensure!(factors(&stacked) == 0);
-    alike(&stacked, &merged)?;
-    let now = stacked.digest()?;
-    stacked.merge(&trained, 1e-6)?;
-    ensure!(now != stacked.digest()?, "a sum beside the weights is in no digest");
-    merged.merge(&trained, 1e-6)?;
-    for ((id, sum), (_, want)) in stacked.summed()?.iter().zip(merged.params()) {
-        close(&id.name, sum, want, 1e-12)?;
-    }
+    alike(&merged, &stacked, &trained)?;
+    one_more(&mut merged, &mut stacked, &trained, 1e-6)
+}
+
+#[test]
+fn whole_tensors_are_refused_beside_the_weights() -> Result<()> {
+    let (_, mut stacked) = merged_and_stacked()?;
     let norm = stacked.network.norm.weight.clone();
     let tensor = stacked.params.tensor(&norm).clone();
-    let whole = Adapter::of_full([(norm, tensor)].into());
-    ensure!(
-        crate::error::class_of(&stacked.merge(&whole, 1.0).unwrap_err())
-            == crate::error::Class::Usage,
-        "whole tensors are refused"
-    );
+    let error = stacked.merge(&Adapter::of_full([(norm, tensor)].into()), 1.0).unwrap_err();
+    ensure!(error::class_of(&error) == error::Class::Usage, "{error}");
     Ok(())
 }
 

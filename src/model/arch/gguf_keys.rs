@@ -150,6 +150,17 @@ impl Metadata<'_> {
         self.gguf.optional(&self.key(name), Value::as_f64)
     }
 
+    /// Tokens of the vocabulary, by the embedding. Errors (class data): no such matrix.
+    pub fn vocab_size(&self) -> Result<usize> {
+        match self.gguf.shape("token_embd.weight") {
+            Some(&[vocab_size, _]) => Ok(vocab_size),
+            _ => bail_data!(
+                "`{}` has no tensor `token_embd.weight` of two dimensions",
+                self.gguf.path().display()
+            ),
+        }
+    }
+
     /// The id of a token that the tokenizer's metadata name.
     pub fn token(&self, name: &str) -> Result<Option<u32>> {
         let id = self.gguf.optional(&format!("tokenizer.ggml.{name}"), Value::as_u64)?;
@@ -162,25 +173,37 @@ impl Metadata<'_> {
     /// Errors (class data): a key that means another computation than this engine's.
     pub fn check(&self, head_dim: usize, positions: usize, notes: &mut Vec<String>) -> Result<()> {
         experts(self.gguf, &self.key("expert_count"))?;
-        self.attention(head_dim, positions, notes)?;
-        let (gguf, shown) = (self.gguf, self.gguf.path().display());
-        if gguf.optional(&self.key("pooling_type"), Value::as_u64)?.unwrap_or(0) != 0 {
+        self.head_sizes(head_dim)?;
+        self.attention(head_dim)?;
+        self.window(positions, notes)?;
+        let pooling = self.key("pooling_type");
+        if self.gguf.optional(&pooling, Value::as_u64)?.unwrap_or(0) != 0 {
             notes.push(format!(
-                "its `{}` makes it a model of embeddings; here it tells the next token",
-                self.key("pooling_type")
+                "its `{pooling}` makes it a model of embeddings; here it tells the next token"
             ));
         }
+        self.refuse()?;
+        self.pass_over(notes);
+        Ok(())
+    }
+
+    /// Errors where a key of [`REFUSED`] says something.
+    fn refuse(&self) -> Result<()> {
         for (name, usual) in REFUSED {
-            match gguf.get(&self.key(name)) {
-                Some(value) if !is_nothing(value) && value.as_f64() != Some(usual) => {
-                    bail_data!(
-                        "`{shown}`: `{}` is {value}: a model that needs it is not known",
-                        self.key(name)
-                    );
-                }
+            let key = self.key(name);
+            match self.gguf.get(&key) {
+                Some(value) if !is_nothing(value) && value.as_f64() != Some(usual) => bail_data!(
+                    "`{}`: `{key}` is {value}: a model that needs it is not known",
+                    self.gguf.path().display()
+                ),
                 _ => {}
             }
         }
+        Ok(())
+    }
+
+    /// Notes keys that are not known.
+    fn pass_over(&self, notes: &mut Vec<String>) {
         let known = |name: &str| {
             READ.contains(&name)
                 || REFUSED.iter().any(|(known, _)| *known == name)
@@ -188,15 +211,13 @@ impl Metadata<'_> {
                 || name.starts_with("expert_")
         };
         let own = self.key("");
-        for name in gguf.keys().filter_map(|key| key.strip_prefix(&own)).filter(|name| !known(name))
-        {
-            let key = self.key(name);
+        let is_unknown = |key: &&str| key.strip_prefix(&own).is_some_and(|name| !known(name));
+        for key in self.gguf.keys().filter(is_unknown) {
             notes.push(format!("its metadata `{key}` is not known and was passed over"));
         }
-        Ok(())
     }
 
-    fn attention(&self, head_dim: usize, positions: usize, notes: &mut Vec<String>) -> Result<()> {
+    fn head_sizes(&self, head_dim: usize) -> Result<()> {
         let (gguf, shown) = (self.gguf, self.gguf.path().display());
         for name in ["attention.value_length", "rope.dimension_count"] {
             if let Some(found) = gguf.optional(&self.key(name), Value::as_u64)?
@@ -209,6 +230,11 @@ impl Metadata<'_> {
                 );
             }
         }
+        Ok(())
+    }
+
+    fn attention(&self, head_dim: usize) -> Result<()> {
+        let (gguf, shown) = (self.gguf, self.gguf.path().display());
         let key = self.key("attention.causal");
         if gguf.optional(&key, Value::as_bool)? == Some(false) {
             bail_data!(
@@ -225,8 +251,13 @@ impl Metadata<'_> {
                 "`{shown}`: `{key}` is {scale}, not the usual {usual}; another scale is not known"
             );
         }
+        Ok(())
+    }
+
+    /// Notes a window that a sequence can outgrow.
+    fn window(&self, positions: usize, notes: &mut Vec<String>) -> Result<()> {
         let key = self.key("attention.sliding_window");
-        if let Some(window) = gguf.optional(&key, Value::as_u64)?
+        if let Some(window) = self.gguf.optional(&key, Value::as_u64)?
             && window > 0
             && window < positions as u64
         {

@@ -15,17 +15,7 @@ const LLAMA3: [f64; 2] = [8.0, 32.0];
 
 /// How rotary frequencies are stretched, as llama.cpp understands the metadata and the factors.
 pub(super) fn read(m: &Metadata, config: &Config) -> Result<RopeScaling> {
-    let shown = m.gguf.path().display();
-    let number = |name: &str| m.number(&format!("rope.scaling.{name}"));
-    let factor = match number("factor")? {
-        Some(factor) => Some(factor),
-        None => m.number("rope.scale_linear")?,
-    };
-    // Zero stands for none.
-    let factor = factor.filter(|factor| *factor != 0.0).unwrap_or(1.0);
-    if !(factor > 0.0 && factor.is_finite()) {
-        bail_data!("`{shown}`: a rope scaling by {factor} cannot be");
-    }
+    let (shown, factor) = (m.gguf.path().display(), factor(m)?);
     let key = m.key("rope.scaling.type");
     let kind = m.gguf.optional(&key, Value::as_str)?.unwrap_or("linear");
     let own = rope_factors(m, config)?;
@@ -35,51 +25,71 @@ pub(super) fn read(m: &Metadata, config: &Config) -> Result<RopeScaling> {
         }
         ("linear", None) => Ok(RopeScaling::Linear(factor)),
         ("yarn", None) => Ok(RopeScaling::Yarn(yarn(m, factor, config)?)),
-        ("longrope", None) if factor == 1.0 => {
-            let original = number("original_context_length")?
-                .unwrap_or(config.common.max_position_embeddings as f64);
-            let of = |name: &str| match read_factors(m, name, config)? {
-                Some(factors) => anyhow::Ok(factors),
-                None => bail_data!("`{shown}`: a longrope without `{name}`"),
-            };
-            let (short, long) = (of("rope_factors_short.weight")?, of("rope_factors_long.weight")?);
-            Ok(RopeScaling::Longrope(Longrope {
-                short,
-                long,
-                original,
-                attention: number("attn_factor")?.unwrap_or(1.0),
-            }))
-        }
-        ("linear" | "yarn" | "longrope", _) => {
-            bail_data!(
-                "`{shown}`: a rope scaling `{kind}` by {factor} beside factors of its own is not \
-                 known"
-            )
-        }
+        ("longrope", None) if factor == 1.0 => Ok(RopeScaling::Longrope(longrope(m, config)?)),
+        ("linear" | "yarn" | "longrope", _) => bail_data!(
+            "`{shown}`: a rope scaling `{kind}` by {factor} beside factors of its own is not known"
+        ),
         (other, _) => bail_data!(
             "`{shown}`: unknown rope scaling `{other}`; known are none, linear, yarn, longrope"
         ),
     }
 }
 
+fn number(m: &Metadata, name: &str) -> Result<Option<f64>> {
+    m.number(&format!("rope.scaling.{name}"))
+}
+
+/// By how much a scaling stretches, 1 where nothing says it.
+fn factor(m: &Metadata) -> Result<f64> {
+    let factor = match number(m, "factor")? {
+        Some(factor) => Some(factor),
+        None => m.number("rope.scale_linear")?,
+    };
+    // Zero stands for none.
+    let factor = factor.filter(|factor| *factor != 0.0).unwrap_or(1.0);
+    if !(factor > 0.0 && factor.is_finite()) {
+        bail_data!("`{}`: a rope scaling by {factor} cannot be", m.gguf.path().display());
+    }
+    Ok(factor)
+}
+
+/// The length before the stretching.
+fn original(m: &Metadata, config: &Config) -> Result<f64> {
+    let stated = number(m, "original_context_length")?;
+    Ok(stated.unwrap_or(config.common.max_position_embeddings as f64))
+}
+
+/// A longrope's parameters and factors.
+fn longrope(m: &Metadata, config: &Config) -> Result<Longrope> {
+    let original = original(m, config)?;
+    let of = |name: &str| match read_factors(m, name, config)? {
+        Some(factors) => anyhow::Ok(factors),
+        None => bail_data!("`{}`: a longrope without `{name}`", m.gguf.path().display()),
+    };
+    Ok(Longrope {
+        short: of("rope_factors_short.weight")?,
+        long: of("rope_factors_long.weight")?,
+        original,
+        attention: number(m, "attn_factor")?.unwrap_or(1.0),
+    })
+}
+
 /// A yarn's parameters.
 fn yarn(m: &Metadata, factor: f64, config: &Config) -> Result<Yarn> {
-    let number = |name: &str| m.number(&format!("rope.scaling.{name}"));
     for (name, usual) in
         [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0), ("yarn_attn_factor", 1.0)]
     {
-        if let Some(x) = number(name)?.filter(|x| *x != usual) {
+        if let Some(x) = number(m, name)?.filter(|x| *x != usual) {
             let key = m.key(&format!("rope.scaling.{name}"));
             bail_data!("`{}`: `{key}` is {x}, which is not known", m.gguf.path().display());
         }
     }
     Ok(Yarn {
         factor,
-        original: number("original_context_length")?
-            .unwrap_or(config.common.max_position_embeddings as f64),
-        attention: number("attn_factor")?.unwrap_or(1.0) * Yarn::mscale(factor, 1.0),
-        fast: number("yarn_beta_fast")?.unwrap_or(32.0),
-        slow: number("yarn_beta_slow")?.unwrap_or(1.0),
+        original: original(m, config)?,
+        attention: number(m, "attn_factor")?.unwrap_or(1.0) * Yarn::mscale(factor, 1.0),
+        fast: number(m, "yarn_beta_fast")?.unwrap_or(32.0),
+        slow: number(m, "yarn_beta_slow")?.unwrap_or(1.0),
         truncate: true,
     })
 }
@@ -109,12 +119,8 @@ fn rope_factors(m: &Metadata, config: &Config) -> Result<Option<RopeScaling>> {
     for factor in LLAMA3 {
         let scaling = RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
         let found = scaling.inv_freq(config.rope_theta, config.head_dim, 1);
-        if plain
-            .iter()
-            .zip(found)
-            .zip(&factors)
-            .all(|((f, scaled), s)| (scaled * s / f - 1.0).abs() < 1e-3)
-        {
+        let mut all = plain.iter().zip(found).zip(&factors);
+        if all.all(|((f, scaled), s)| (scaled * s / f - 1.0).abs() < 1e-3) {
             return Ok(Some(scaling));
         }
     }
@@ -129,57 +135,57 @@ pub(super) fn factors(config: &Config) -> Option<Vec<f32>> {
         RopeScaling::Factors(factors) => Some(factors.iter().map(|f| *f as f32).collect()),
         RopeScaling::Llama3 { .. } | RopeScaling::Longrope(_) if single => {
             let plain = unscaled(config.rope_theta, config.head_dim);
-            Some(
-                plain
-                    .iter()
-                    .zip(config.rope_scaling.inv_freq(config.rope_theta, config.head_dim, 1))
-                    .map(|(f, scaled)| (f / scaled) as f32)
-                    .collect(),
-            )
+            let scaled = config.rope_scaling.inv_freq(config.rope_theta, config.head_dim, 1);
+            Some(plain.iter().zip(scaled).map(|(f, scaled)| (f / scaled) as f32).collect())
         }
         _ => None,
     }
 }
 
+/// An entry of the metadata, below the architecture's name.
+type KeyValue = (&'static str, gguf_file::Value);
+
+fn scaled_by(kind: &str, factor: f64) -> [KeyValue; 2] {
+    [
+        ("rope.scaling.type", gguf_file::Value::String(kind.to_owned())),
+        ("rope.scaling.factor", gguf_file::Value::F32(factor as f32)),
+    ]
+}
+
+fn yarn_metadata(yarn: &Yarn) -> Vec<KeyValue> {
+    let original = gguf_file::Value::U32(yarn.original as u32);
+    let mut entries = scaled_by("yarn", yarn.factor).to_vec();
+    entries.push(("rope.scaling.original_context_length", original));
+    let more = yarn.attention / Yarn::mscale(yarn.factor, 1.0);
+    for (name, value, usual) in [
+        ("rope.scaling.attn_factor", more, 1.0),
+        ("rope.scaling.yarn_beta_fast", yarn.fast, 32.0),
+        ("rope.scaling.yarn_beta_slow", yarn.slow, 1.0),
+    ] {
+        if (value - usual).abs() > 1e-6 {
+            entries.push((name, gguf_file::Value::F32(value as f32)));
+        }
+    }
+    entries
+}
+
 /// What the metadata say of the scaling. Errors (class usage): one that llama.cpp does not compute.
-pub(super) fn metadata(config: &Config) -> Result<Vec<(&'static str, gguf_file::Value)>> {
-    let kind = |kind: &str| ("rope.scaling.type", gguf_file::Value::String(kind.to_owned()));
-    let factor = |x: f64| gguf_file::Value::F32(x as f32);
+pub(super) fn metadata(config: &Config) -> Result<Vec<KeyValue>> {
     Ok(match &config.rope_scaling {
         RopeScaling::None | RopeScaling::Llama3 { .. } => vec![],
         RopeScaling::Factors(factors) if factors.iter().all(|f| f.is_finite()) => vec![],
         RopeScaling::Longrope(_) if factors(config).is_some() => vec![],
-        RopeScaling::Linear(by) => vec![kind("linear"), ("rope.scaling.factor", factor(*by))],
+        RopeScaling::Linear(factor) => scaled_by("linear", *factor).into(),
         RopeScaling::Yarn(yarn) if yarn.truncate && yarn.original.fract() == 0.0 => {
-            let mut entries = vec![
-                kind("yarn"),
-                ("rope.scaling.factor", factor(yarn.factor)),
-                (
-                    "rope.scaling.original_context_length",
-                    gguf_file::Value::U32(yarn.original as u32),
-                ),
-            ];
-            let more = yarn.attention / Yarn::mscale(yarn.factor, 1.0);
-            for (name, value, usual) in [
-                ("rope.scaling.attn_factor", more, 1.0),
-                ("rope.scaling.yarn_beta_fast", yarn.fast, 32.0),
-                ("rope.scaling.yarn_beta_slow", yarn.slow, 1.0),
-            ] {
-                if (value - usual).abs() > 1e-6 {
-                    entries.push((name, factor(value)));
-                }
-            }
-            entries
+            yarn_metadata(yarn)
         }
         RopeScaling::Dynamic { .. } => bail_usage!(
             "GGUF has no words for a `dynamic` rope scaling, which depends on a text's length"
         ),
-        RopeScaling::Longrope(_) => {
-            bail_usage!(
-                "this model's `longrope` has other factors for longer texts, which llama.cpp would \
-                 choose by its context, not by the text"
-            )
-        }
+        RopeScaling::Longrope(_) => bail_usage!(
+            "this model's `longrope` has other factors for longer texts, which llama.cpp would \
+             choose by its context, not by the text"
+        ),
         RopeScaling::Factors(_) => bail_usage!(
             "GGUF has no words for frequencies that do not turn (`proportional` rope scaling)"
         ),

@@ -255,11 +255,8 @@ fn read(f: &Fields, notes: &mut Vec<String>) -> Result<Box<dyn Architecture>> {
 
 /// Reads what a GGUF file's metadata say. Errors (class data): a missing or impossible value.
 fn from_gguf(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Box<dyn Architecture>> {
-    let shown = gguf.path().display();
     let m = gguf_keys::Metadata { gguf, architecture: "gpt2" };
-    let Some(&[vocab_size, _]) = gguf.shape("token_embd.weight") else {
-        bail_data!("`{shown}` has no tensor `token_embd.weight` of two dimensions")
-    };
+    let vocab_size = m.vocab_size()?;
     let config = Config {
         common: CommonConfig {
             hidden_size: m.size("embedding_length")?,
@@ -276,24 +273,28 @@ fn from_gguf(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Box<dyn Architectur
         layer_norm_epsilon: gguf
             .required(&m.key("attention.layer_norm_epsilon"), GgufValue::as_f64)?,
     };
-    config.check().with_context(|| format!("cannot use the model in `{shown}`"))?;
+    let within = || format!("cannot use the model in `{}`", gguf.path().display());
+    config.check().with_context(within)?;
     let head_dim = config.common.hidden_size / config.n_head;
     m.check(head_dim, config.common.max_position_embeddings, notes)?;
     Ok(Box::new(config))
 }
+
+/// What is not in a layer, by its published name and by GGUF's.
+const GGUF_OUTSIDE: [(&str, &str); 5] = [
+    ("transformer.wte.weight", "token_embd.weight"),
+    ("transformer.wpe.weight", "position_embd.weight"),
+    ("transformer.ln_f.weight", "output_norm.weight"),
+    ("transformer.ln_f.bias", "output_norm.bias"),
+    (HEAD, "output.weight"),
+];
 
 fn gguf_tensors(layers: usize) -> BTreeMap<String, GgufTensor> {
     let mut map = BTreeMap::new();
     let mut add = |published: String, name: String, layout: GgufLayout| {
         map.insert(published, GgufTensor { name, layout });
     };
-    for (published, own) in [
-        ("transformer.wte.weight", "token_embd.weight"),
-        ("transformer.wpe.weight", "position_embd.weight"),
-        ("transformer.ln_f.weight", "output_norm.weight"),
-        ("transformer.ln_f.bias", "output_norm.bias"),
-        (HEAD, "output.weight"),
-    ] {
+    for (published, own) in GGUF_OUTSIDE {
         add(published.to_owned(), own.to_owned(), GgufLayout::Same);
     }
     let modules = [

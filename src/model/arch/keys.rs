@@ -300,30 +300,30 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_passed_over_or_refused() {
-        assert!(
-            checked(
-                "llama",
-                json!({ "hidden_size": 8, "use_cache": false, "unsloth_fixed": true, "x": null })
-            )
-            .unwrap()
-            .is_empty()
-        );
+    fn what_is_read_or_says_nothing_is_not_told() {
+        let silent = json!({ "hidden_size": 8, "use_cache": false, "unsloth_fixed": true,
+            "x": null });
         // As SmolLM2 and others are published.
         let published = json!({ "is_llama_config": true, "rope_interleaved": false,
             "transformers.js_config": { "dtype": "q4" },
             "_model_name_or_path": "SmolLM2" });
-        assert!(checked("llama", published).unwrap().is_empty());
-        let notes = checked(
-            "mistral",
-            json!({ "attention_bias": true, "logit_scale": 2.0, "mlp_bias": false }),
-        )
-        .unwrap();
+        for config in [silent, published] {
+            assert!(checked("llama", config).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_the_class_has_no_use_for_is_passed_over() {
+        let config = json!({ "attention_bias": true, "logit_scale": 2.0, "mlp_bias": false });
         assert_eq!(
-            notes,
+            checked("mistral", config).unwrap(),
             ["config.json: transformers' `MistralConfig` has no use for `attention_bias`, \
               `logit_scale`: passed over"]
         );
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
         for (config, words) in [
             (json!({ "is_causal": false }), "`is_causal` is false"),
             (json!({ "text_config": { "hidden_size": 8 } }), "`text_config`"),
@@ -338,6 +338,10 @@ mod tests {
             let error = checked("llama", config).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_done_otherwise_is_told() {
         for (config, words) in [
             (json!({ "architectures": ["MistralForCausalLM"] }), "read as `LlamaForCausalLM`"),
             (json!({ "architectures": ["LlamaModel"] }), "`LlamaModel`"),

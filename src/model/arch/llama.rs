@@ -13,7 +13,7 @@ use super::{
     Target, gguf_keys, gguf_rope, rope_config, windows,
 };
 use crate::model::nn::{
-    Attention, Block, Embeddings, LmHead, Mlp, NormKind, Qkv, RopeScaling, RotaryEmbedding,
+    Attention, Block, Embeddings, LmHead, Mlp, Norm, NormKind, Qkv, RopeScaling, RotaryEmbedding,
 };
 use crate::model::{Network, ParamKind};
 use crate::ops::activation::Activation;
@@ -217,34 +217,42 @@ impl Config {
         }
     }
 
-    fn block(&self, layer: usize, b: &mut Builder) -> Result<Block> {
+    fn norm(&self, b: &mut Builder, name: &str, size: usize) -> Result<Norm> {
+        b.norm(name, NormKind::Rms, size, self.rms_norm_eps)
+    }
+
+    fn mlp(&self, b: &mut Builder) -> Result<Mlp> {
         let (hidden, ff) = (self.common.hidden_size, self.intermediate_size);
+        Ok(Mlp {
+            gate: Some(b.linear(&GATE, (ff, hidden), self.mlp_bias)?),
+            up: b.linear(&UP, (ff, hidden), self.mlp_bias)?,
+            down: b.linear(&DOWN, (hidden, ff), self.mlp_bias)?,
+            activation: self.hidden_act,
+        })
+    }
+
+    fn qk_norms(&self, b: &mut Builder) -> Result<Option<(Norm, Norm)>> {
+        if !self.qk_norm {
+            return Ok(None);
+        }
+        let q_norm = self.norm(b, "self_attn.q_norm", self.head_dim)?;
+        Ok(Some((q_norm, self.norm(b, "self_attn.k_norm", self.head_dim)?)))
+    }
+
+    fn block(&self, layer: usize, b: &mut Builder) -> Result<Block> {
+        let hidden = self.common.hidden_size;
         let (hq, hkv) =
             (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
-        let norm = |b: &mut Builder, name: &str, size: usize| {
-            b.norm(name, NormKind::Rms, size, self.rms_norm_eps)
-        };
         b.enter(FAMILY.layers, layer);
-        let norm1 = norm(b, "input_layernorm", hidden)?;
+        let norm1 = self.norm(b, "input_layernorm", hidden)?;
         let qkv = Qkv::Separate {
             q: b.linear(&Q, (hq, hidden), self.qkv_bias)?,
             k: b.linear(&K, (hkv, hidden), self.qkv_bias)?,
             v: b.linear(&V, (hkv, hidden), self.qkv_bias)?,
         };
         let o = b.linear(&O, (hidden, hq), self.o_bias)?;
-        let mlp = Mlp {
-            gate: Some(b.linear(&GATE, (ff, hidden), self.mlp_bias)?),
-            up: b.linear(&UP, (ff, hidden), self.mlp_bias)?,
-            down: b.linear(&DOWN, (hidden, ff), self.mlp_bias)?,
-            activation: self.hidden_act,
-        };
-        let qk_norm = if self.qk_norm {
-            let q_norm = norm(b, "self_attn.q_norm", self.head_dim)?;
-            Some((q_norm, norm(b, "self_attn.k_norm", self.head_dim)?))
-        } else {
-            None
-        };
-        let norm2 = norm(b, "post_attention_layernorm", hidden)?;
+        let (mlp, qk_norm) = (self.mlp(b)?, self.qk_norms(b)?);
+        let norm2 = self.norm(b, "post_attention_layernorm", hidden)?;
         b.leave();
         let attention = Attention {
             layer,
@@ -257,6 +265,15 @@ impl Config {
             window: self.windows.get(layer).copied().flatten(),
         };
         Ok(Block { norm1, attention, norm2, mlp })
+    }
+
+    /// What `max_position_embeddings` says. Dynamic scaling begins where the files say that the
+    /// model ends.
+    fn stated_positions(&self) -> usize {
+        match self.rope_scaling {
+            RopeScaling::Dynamic { original, .. } => original,
+            _ => self.common.max_position_embeddings,
+        }
     }
 
     /// The keys that say which layers have a window.
@@ -325,7 +342,7 @@ impl Architecture for Config {
         let blocks = (0..self.common.num_hidden_layers)
             .map(|layer| self.block(layer, b))
             .collect::<Result<_>>()?;
-        let norm = b.norm("model.norm", NormKind::Rms, hidden, self.rms_norm_eps)?;
+        let norm = self.norm(b, "model.norm", hidden)?;
         let weight = match self.common.tie_word_embeddings {
             true => tokens.clone(),
             false => b.matrix(HEAD, (vocab, hidden), ParamKind::Head)?,
@@ -342,12 +359,7 @@ impl Architecture for Config {
     }
 
     fn to_json(&self) -> Value {
-        let c = &self.common;
-        // Dynamic scaling begins where the files say that the model ends.
-        let positions = match self.rope_scaling {
-            RopeScaling::Dynamic { original, .. } => original,
-            _ => c.max_position_embeddings,
-        };
+        let (c, positions) = (&self.common, self.stated_positions());
         let mut out = json!({
             "architectures": [self.entry().class],
             "model_type": self.entry().model_type,
@@ -394,6 +406,10 @@ impl Architecture for Config {
     }
 }
 
+/// Sizes that a config should say.
+const SIZES: [&str; 5] =
+    ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
+
 /// Reads a config as transformers' class of the variant does. Errors (class data): a missing or
 /// impossible value, an option that is not known here. What a person should know goes into `notes`.
 pub fn read(
@@ -401,19 +417,34 @@ pub fn read(
     f: &Fields,
     notes: &mut Vec<String>,
 ) -> Result<Box<dyn Architecture>> {
+    let mut config = sizes_and_options(variant, f)?;
+    // What grows with the sizes is read once they are known to be possible.
+    config.check()?;
+    let CommonConfig { num_hidden_layers, max_position_embeddings: stated, .. } = config.common;
+    (config.rope_theta, config.rope_scaling) =
+        rope_config::read(f, config.head_dim, stated, notes)?;
+    config.common.max_position_embeddings = config.rope_scaling.reach(stated);
+    config.windows = (variant.windows)(f, num_hidden_layers, stated, notes)?;
+    f.note_missing(&SIZES, notes);
+    Ok(Box::new(config))
+}
+
+/// Reads all but theta, its scaling and windows.
+fn sizes_and_options(variant: &'static Variant, f: &Fields) -> Result<Config> {
     let default = &variant.defaults;
     let hidden_size = f.size_or("hidden_size", Defaults::HIDDEN_SIZE)?;
     let num_attention_heads = f.size_or("num_attention_heads", Defaults::NUM_ATTENTION_HEADS)?;
-    let layers = f.size_or("num_hidden_layers", Defaults::NUM_HIDDEN_LAYERS)?;
+    let num_hidden_layers = f.size_or("num_hidden_layers", Defaults::NUM_HIDDEN_LAYERS)?;
     let head_dim = head_dim(f, variant, hidden_size, num_attention_heads)?;
-    let positions = f.size_or("max_position_embeddings", default.max_position_embeddings)?;
+    let max_position_embeddings =
+        f.size_or("max_position_embeddings", default.max_position_embeddings)?;
     let said = variant.qkv_bias == Bias::Said && f.flag_or("attention_bias", false)?;
-    let mut config = Config {
+    Ok(Config {
         common: CommonConfig {
             hidden_size,
-            num_hidden_layers: layers,
+            num_hidden_layers,
             vocab_size: f.size_or("vocab_size", default.vocab_size)?,
-            max_position_embeddings: positions,
+            max_position_embeddings,
             tie_word_embeddings: f.flag_or("tie_word_embeddings", false)?,
             bos_token_id: f.ids_or("bos_token_id", default.bos_token_id)?.first().copied(),
             eos_token_ids: f.ids_or("eos_token_id", default.eos_token_id)?,
@@ -432,21 +463,7 @@ pub fn read(
         hidden_act: f.activation("hidden_act", "silu")?,
         windows: vec![],
         variant,
-    };
-    // What grows with the sizes is read once they are known to be possible.
-    config.check()?;
-    (config.rope_theta, config.rope_scaling) = rope_config::read(f, head_dim, positions, notes)?;
-    config.common.max_position_embeddings = config.rope_scaling.reach(positions);
-    config.windows = (variant.windows)(f, layers, positions, notes)?;
-    let sizes = [
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-    ];
-    f.note_missing(&sizes, notes);
-    Ok(Box::new(config))
+    })
 }
 
 fn head_dim(f: &Fields, variant: &Variant, hidden_size: usize, heads: usize) -> Result<usize> {
@@ -479,19 +496,25 @@ pub fn from_gguf(
     gguf: &Gguf,
     notes: &mut Vec<String>,
 ) -> Result<Box<dyn Architecture>> {
-    let shown = gguf.path().display();
     let m = gguf_keys::Metadata { gguf, architecture: variant.gguf };
+    let mut config = gguf_sizes_and_options(variant, &m)?;
+    let within = || format!("cannot use the model in `{}`", gguf.path().display());
+    config.check().with_context(within)?;
+    let positions = config.common.max_position_embeddings;
+    m.check(config.head_dim, positions, notes)?;
+    config.rope_scaling = gguf_rope::read(&m, &config)?;
+    config.common.max_position_embeddings = config.rope_scaling.reach(positions);
+    Ok(Box::new(config))
+}
+
+/// Reads all but the scaling of rotary frequencies.
+fn gguf_sizes_and_options(variant: &'static Variant, m: &gguf_keys::Metadata) -> Result<Config> {
+    let gguf = m.gguf;
     let (hidden_size, heads) = (m.size("embedding_length")?, m.size("attention.head_count")?);
-    let Some(&[vocab_size, _]) = gguf.shape("token_embd.weight") else {
-        bail_data!("`{shown}` has no tensor `token_embd.weight` of two dimensions")
-    };
-    let head_dim = match m.maybe("attention.key_length")? {
-        Some(e) => e,
-        None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
-        None => bail_data!("`{shown}`: width {hidden_size} is no multiple of {heads} heads"),
-    };
+    let vocab_size = m.vocab_size()?;
+    let head_dim = gguf_head_dim(m, hidden_size, heads)?;
     let has = |name: &str| gguf.shape(name).is_some();
-    let mut config = Config {
+    Ok(Config {
         common: CommonConfig {
             hidden_size,
             num_hidden_layers: m.size("block_count")?,
@@ -516,13 +539,53 @@ pub fn from_gguf(
         hidden_act: Activation::Silu,
         windows: vec![],
         variant,
-    };
-    config.check().with_context(|| format!("cannot use the model in `{shown}`"))?;
-    let positions = config.common.max_position_embeddings;
-    m.check(head_dim, positions, notes)?;
-    config.rope_scaling = gguf_rope::read(&m, &config)?;
-    config.common.max_position_embeddings = config.rope_scaling.reach(positions);
-    Ok(Box::new(config))
+    })
+}
+
+fn gguf_head_dim(m: &gguf_keys::Metadata, hidden_size: usize, heads: usize) -> Result<usize> {
+    match m.maybe("attention.key_length")? {
+        Some(e) => Ok(e),
+        None if hidden_size.is_multiple_of(heads) => Ok(hidden_size / heads),
+        None => bail_data!(
+            "`{}`: width {hidden_size} is no multiple of {heads} heads",
+            m.gguf.path().display()
+        ),
+    }
+}
+
+/// What is not in a layer, by its published name and by GGUF's.
+const GGUF_OUTSIDE: [(&str, &str); 3] =
+    [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
+
+/// The norms of a layer.
+const GGUF_NORMS: [(&str, &str); 4] = [
+    ("input_layernorm", "attn_norm"),
+    ("post_attention_layernorm", "ffn_norm"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+];
+
+/// The linears of a layer.
+static GGUF_LINEARS: [(&Target, &str); 7] = [
+    (&Q, "attn_q"),
+    (&K, "attn_k"),
+    (&V, "attn_v"),
+    (&O, "attn_output"),
+    (&GATE, "ffn_gate"),
+    (&UP, "ffn_up"),
+    (&DOWN, "ffn_down"),
+];
+
+fn gguf_layout(config: &Config, target: &Target) -> GgufLayout {
+    match target.name {
+        "q_proj" if config.variant.interleaved => {
+            GgufLayout::Interleaved(config.num_attention_heads)
+        }
+        "k_proj" if config.variant.interleaved => {
+            GgufLayout::Interleaved(config.num_key_value_heads)
+        }
+        _ => GgufLayout::Same,
+    }
 }
 
 fn gguf_tensors(config: &Config) -> BTreeMap<String, GgufTensor> {
@@ -530,36 +593,16 @@ fn gguf_tensors(config: &Config) -> BTreeMap<String, GgufTensor> {
     let mut add = |published: String, name: String, layout: GgufLayout| {
         map.insert(published, GgufTensor { name, layout });
     };
-    for (published, own) in
-        [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")]
-    {
+    for (published, own) in GGUF_OUTSIDE {
         add(format!("{published}.weight"), format!("{own}.weight"), GgufLayout::Same);
     }
-    let norms = [
-        ("input_layernorm", "attn_norm"),
-        ("post_attention_layernorm", "ffn_norm"),
-        ("self_attn.q_norm", "attn_q_norm"),
-        ("self_attn.k_norm", "attn_k_norm"),
-    ];
-    let turned = |heads| match config.variant.interleaved {
-        true => GgufLayout::Interleaved(heads),
-        false => GgufLayout::Same,
-    };
-    let linears = [
-        (&Q, "attn_q", turned(config.num_attention_heads)),
-        (&K, "attn_k", turned(config.num_key_value_heads)),
-        (&V, "attn_v", GgufLayout::Same),
-        (&O, "attn_output", GgufLayout::Same),
-        (&GATE, "ffn_gate", GgufLayout::Same),
-        (&UP, "ffn_up", GgufLayout::Same),
-        (&DOWN, "ffn_down", GgufLayout::Same),
-    ];
     for layer in 0..config.common.num_hidden_layers {
         let published = |path: &str, part: &str| format!("{}{layer}.{path}.{part}", FAMILY.layers);
-        for (path, own) in norms {
+        for (path, own) in GGUF_NORMS {
             add(published(path, "weight"), format!("blk.{layer}.{own}.weight"), GgufLayout::Same);
         }
-        for (target, own, layout) in linears {
+        for (target, own) in GGUF_LINEARS {
+            let layout = gguf_layout(config, target);
             for part in ["weight", "bias"] {
                 add(published(target.path, part), format!("blk.{layer}.{own}.{part}"), layout);
             }
@@ -568,20 +611,27 @@ fn gguf_tensors(config: &Config) -> BTreeMap<String, GgufTensor> {
     map
 }
 
-fn gguf_metadata(config: &Config) -> Result<Vec<(&'static str, gguf_file::Value)>> {
+/// Errors (class usage) where llama.cpp would compute something else.
+fn check_gguf(config: &Config) -> Result<()> {
     let architecture = config.variant.gguf;
     if config.hidden_act != Activation::Silu {
         bail_usage!("GGUF's `{architecture}` has no words for this model's norms or activation");
     }
-    let c = &config.common;
     // A window that no sequence outgrows changes nothing.
+    let positions = config.common.max_position_embeddings;
     let windows = config.windows.iter().flatten();
-    if let Some(window) = windows.copied().find(|window| *window < c.max_position_embeddings) {
+    if let Some(window) = windows.copied().find(|window| *window < positions) {
         bail_usage!(
             "GGUF's `{architecture}` has no words for this model's sliding window of {window} \
              tokens: llama.cpp would attend to all"
         );
     }
+    Ok(())
+}
+
+fn gguf_metadata(config: &Config) -> Result<Vec<(&'static str, gguf_file::Value)>> {
+    check_gguf(config)?;
+    let c = &config.common;
     let size = |n: usize| gguf_file::Value::U32(n as u32);
     let number = |x: f64| gguf_file::Value::F32(x as f32);
     let mut own = vec![

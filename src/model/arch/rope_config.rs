@@ -2,7 +2,7 @@
 //! understands it.
 
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 use crate::bail_data;
@@ -12,6 +12,37 @@ use crate::model::nn::rope_scaling::{Longrope, RopeScaling, Yarn};
 /// The kinds of scaling that are known.
 const KINDS: [&str; 7] =
     ["default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional"];
+
+/// Keys that scalings of every kind may have.
+const ALWAYS: [&str; 4] = ["rope_theta", "rope_type", "type", "partial_rotary_factor"];
+
+/// Keys that a kind of scaling has beside those.
+fn keys_of(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "linear" | "dynamic" | "proportional" => &["factor"],
+        "yarn" => &[
+            "factor",
+            "original_max_position_embeddings",
+            "attention_factor",
+            "beta_fast",
+            "beta_slow",
+            "mscale",
+            "mscale_all_dim",
+            "truncate",
+        ],
+        "longrope" => &[
+            "factor",
+            "original_max_position_embeddings",
+            "attention_factor",
+            "short_factor",
+            "long_factor",
+        ],
+        "llama3" => {
+            &["factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"]
+        }
+        _ => &[],
+    }
+}
 
 /// Theta where nothing says one.
 const THETA: f64 = 10_000.0;
@@ -32,38 +63,43 @@ pub(super) fn read(
         whole_heads(f)?;
         return Ok((f.number_or("rope_theta", THETA)?, RopeScaling::None));
     };
-    let Some(object) = chosen.as_object() else {
-        bail_data!("config.json: the rope scaling is {chosen}, not an object")
-    };
-    if let Some((key, _)) = object.iter().find(|(_, v)| v.is_object()) {
-        let place = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
-        bail_data!(
-            "config.json: `{place}` has parameters for a type of layers (`{key}`), which \
-             transformers' models of this type do not know"
-        );
-    }
+    let place = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
+    let object = of_all_layers(chosen, place)?;
     let s = Fields(chosen);
-    let theta = if s.raw("rope_theta").is_some() {
-        s.number_or("rope_theta", THETA)?
-    } else {
-        f.number_or("rope_theta", THETA)?
-    };
+    let theta = nearer("rope_theta", &s, f).number_or("rope_theta", THETA)?;
     if scaling.is_some()
         && let Some(other) = parameters
     {
         both(chosen, other, theta, notes);
     }
-    let kind = match s.text("rope_type")? {
-        Some(kind) => kind,
-        None => s.text("type")?.unwrap_or("default"),
-    };
+    let key = if s.raw("rope_type").is_some() { "rope_type" } else { "type" };
+    let kind = s.text(key)?.unwrap_or("default");
     let read = Scaling { s: &s, f, e, positions, kind };
     let scaling = read.scaling()?;
     if kind != "proportional" {
-        whole_heads(if s.raw("partial_rotary_factor").is_some() { &s } else { f })?;
+        whole_heads(nearer("partial_rotary_factor", &s, f))?;
     }
     read.unused(object.keys(), notes);
     Ok((theta, scaling))
+}
+
+/// The parameters that a scaling has, one set for all layers.
+fn of_all_layers<'a>(scaling: &'a Value, place: &str) -> Result<&'a Map<String, Value>> {
+    let Some(object) = scaling.as_object() else {
+        bail_data!("config.json: the rope scaling is {scaling}, not an object")
+    };
+    if let Some((key, _)) = object.iter().find(|(_, v)| v.is_object()) {
+        bail_data!(
+            "config.json: `{place}` has parameters for a type of layers (`{key}`), which \
+             transformers' models of this type do not know"
+        );
+    }
+    Ok(object)
+}
+
+/// The first of two places if it has a key, else the second.
+fn nearer<'a, 'v>(key: &str, first: &'a Fields<'v>, second: &'a Fields<'v>) -> &'a Fields<'v> {
+    if first.raw(key).is_some() { first } else { second }
 }
 
 /// Whether a value is one for Python, where nothing, zero and what is empty are not.
@@ -162,8 +198,7 @@ impl Scaling<'_> {
     /// all positions.
     fn original(&self) -> Result<f64> {
         const KEY: &str = "original_max_position_embeddings";
-        let place = if self.f.raw(KEY).is_some() { self.f } else { self.s };
-        place.number_or(KEY, self.positions as f64)
+        nearer(KEY, self.f, self.s).number_or(KEY, self.positions as f64)
     }
 
     /// A factor that may be null, for what the lengths say.
@@ -239,7 +274,7 @@ impl Scaling<'_> {
 
     /// The first frequencies divided, the others none.
     fn proportional(&self) -> Result<Vec<f64>> {
-        let place = if self.s.raw("partial_rotary_factor").is_some() { self.s } else { self.f };
+        let place = nearer("partial_rotary_factor", self.s, self.f);
         let share = place.or("partial_rotary_factor", 1.0, "a number from 0 to 1", |v| {
             v.as_f64().filter(|p| (0.0..=1.0).contains(p))
         })?;
@@ -250,36 +285,9 @@ impl Scaling<'_> {
 
     /// Notes keys that transformers passes over with this kind.
     fn unused<'k>(&self, keys: impl Iterator<Item = &'k String>, notes: &mut Vec<String>) {
-        let used: &[&str] = match self.kind {
-            "linear" | "dynamic" | "proportional" => &["factor"],
-            "yarn" => &[
-                "factor",
-                "original_max_position_embeddings",
-                "attention_factor",
-                "beta_fast",
-                "beta_slow",
-                "mscale",
-                "mscale_all_dim",
-                "truncate",
-            ],
-            "longrope" => &[
-                "factor",
-                "original_max_position_embeddings",
-                "attention_factor",
-                "short_factor",
-                "long_factor",
-            ],
-            "llama3" => &[
-                "factor",
-                "original_max_position_embeddings",
-                "low_freq_factor",
-                "high_freq_factor",
-            ],
-            _ => &[],
-        };
-        let always = ["rope_theta", "rope_type", "type", "partial_rotary_factor"];
+        let used = keys_of(self.kind);
         let more: Vec<String> = keys
-            .filter(|k| !used.contains(&k.as_str()) && !always.contains(&k.as_str()))
+            .filter(|k| !used.contains(&k.as_str()) && !ALWAYS.contains(&k.as_str()))
             .map(|k| format!("`{k}`"))
             .collect();
         if !more.is_empty() {

@@ -146,10 +146,17 @@ mod tests {
         windows.map(|windows| (windows, notes.len()))
     }
 
+    fn check(cases: &[(&str, Value, Vec<Option<usize>>)]) -> Result<()> {
+        for (model_type, config, want) in cases {
+            assert_eq!(of(model_type, config.clone())?, (want.clone(), 0), "{model_type} {config}");
+        }
+        Ok(())
+    }
+
     #[test]
-    fn layers_have_windows_as_transformers_has_them() -> Result<()> {
+    fn qwens_have_windows_where_they_are_used() -> Result<()> {
         let both = ["sliding_attention", "full_attention"];
-        let cases = [
+        check(&[
             ("qwen2", json!({ "use_sliding_window": true, "sliding_window": 16 }), vec![]),
             (
                 "qwen2",
@@ -172,22 +179,27 @@ mod tests {
                 vec![Some(4096); 2],
             ),
             ("qwen3", json!({ "sliding_window": 16, "max_window_layers": 0 }), vec![]),
+        ])
+    }
+
+    #[test]
+    fn all_layers_of_a_mistral_have_windows() -> Result<()> {
+        let both = ["sliding_attention", "full_attention"];
+        check(&[
             ("mistral", json!({ "sliding_window": 16 }), vec![Some(16); 2]),
             ("mistral", json!({}), vec![Some(4096); 2]),
             ("mistral", json!({ "sliding_window": 16, "layer_types": both }), vec![Some(16), None]),
             ("mistral", json!({ "sliding_window": null }), vec![]),
-            (
-                "llama",
-                json!({ "sliding_window": 256, "layer_types": ["full_attention", "attention"] }),
-                vec![],
-            ),
-        ];
-        for (model_type, config, want) in cases {
-            assert_eq!(of(model_type, config.clone())?, (want, 0), "{model_type} {config}");
-        }
+        ])?;
         let unread = of("mistral", json!({ "sliding_window": 16, "use_sliding_window": false }))?;
         assert_eq!(unread, (vec![Some(16); 2], 1));
         Ok(())
+    }
+
+    #[test]
+    fn no_layer_of_a_llama_has_a_window() -> Result<()> {
+        let full = ["full_attention", "attention"];
+        check(&[("llama", json!({ "sliding_window": 256, "layer_types": full }), vec![])])
     }
 
     #[test]

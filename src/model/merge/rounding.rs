@@ -159,24 +159,6 @@ fn update_as<T: Held>(
     change: impl Fn(usize, &mut [f64]) + Sync,
 ) -> Result<RoundingStats> {
     let (format, mut all) = (Format::of(storage)?, RoundingStats::default());
-    let mut over = |numbers: &mut [T], rests: Option<&mut [f32]>| {
-        let chunks = numbers.len().div_ceil(CHUNK);
-        let rests: Vec<Option<&mut [f32]>> = match rests {
-            Some(rests) => rests.chunks_mut(CHUNK).map(Some).collect(),
-            None => (0..chunks).map(|_| None).collect(),
-        };
-        let of = |(at, (numbers, rests)): (usize, (&mut [T], Option<&mut [f32]>))| {
-            vectorized(
-                #[inline(always)]
-                || chunk(format, numbers, rests, at * CHUNK, &change),
-            )
-        };
-        let found: Vec<RoundingStats> =
-            numbers.par_chunks_mut(CHUNK).zip(rests).enumerate().map(of).collect();
-        // In order, so that the sum does not depend on the number of threads.
-        let sum = |of: fn(&RoundingStats) -> f64| found.iter().map(of).sum();
-        all = RoundingStats { moved: sum(|t| t.moved), added: sum(|t| t.added) };
-    };
     match rest {
         Some(rest) if rest.elem_count() != weight.elem_count() => {
             bail!("a rest of {:?} behind {:?}", rest.shape(), weight.shape())
@@ -184,13 +166,42 @@ fn update_as<T: Held>(
         Some(rest) => {
             let mut inner = Ok(());
             view::update_as::<T>(weight, |numbers| {
-                inner = view::update(rest, |rests| over(numbers, Some(rests)))
+                inner = view::update(rest, |rests| {
+                    all = slices(format, numbers, Some(rests), &change);
+                });
             })?;
             inner?;
         }
-        None => view::update_as::<T>(weight, |numbers| over(numbers, None))?,
+        None => view::update_as::<T>(weight, |numbers| {
+            all = slices(format, numbers, None, &change);
+        })?,
     }
     Ok(all)
+}
+
+/// The same of slices, in chunks that threads take.
+fn slices<T: Held>(
+    format: Format,
+    numbers: &mut [T],
+    rests: Option<&mut [f32]>,
+    change: &(impl Fn(usize, &mut [f64]) + Sync),
+) -> RoundingStats {
+    let chunks = numbers.len().div_ceil(CHUNK);
+    let rests: Vec<Option<&mut [f32]>> = match rests {
+        Some(rests) => rests.chunks_mut(CHUNK).map(Some).collect(),
+        None => (0..chunks).map(|_| None).collect(),
+    };
+    let of = |(at, (numbers, rests)): (usize, (&mut [T], Option<&mut [f32]>))| {
+        vectorized(
+            #[inline(always)]
+            || chunk(format, numbers, rests, at * CHUNK, change),
+        )
+    };
+    let found: Vec<RoundingStats> =
+        numbers.par_chunks_mut(CHUNK).zip(rests).enumerate().map(of).collect();
+    // In order, so that the sum does not depend on the number of threads.
+    let sum = |of: fn(&RoundingStats) -> f64| found.iter().map(of).sum();
+    RoundingStats { moved: sum(|t| t.moved), added: sum(|t| t.added) }
 }
 
 #[inline(always)]
@@ -323,25 +334,37 @@ pub(super) mod tests {
         }
     }
 
+    fn formats() -> Result<(Format, Format)> {
+        Ok((Format::of(DType::BF16)?, Format::of(DType::F16)?))
+    }
+
+    /// So little that f32 does not hold it beside a tie.
+    const LITTLE: f64 = 1.0 / (1u64 << 40) as f64;
+
+    /// A tie of bf16, and a little more or less.
     #[test]
-    fn numbers_are_rounded_once_and_to_the_nearest() -> Result<()> {
-        let (b, h) = (Format::of(DType::BF16)?, Format::of(DType::F16)?);
-        // A tie of bf16 and a little more or less, which f32 does not hold.
-        let (one, more) = (1.0 + 2f64.powi(-8), 2f64.powi(-40));
+    fn numbers_are_rounded_once() -> Result<()> {
+        let (bf16, tie) = (Format::of(DType::BF16)?, 1.0 + 2f64.powi(-8));
         for (x, want) in [
-            (one, 1.0),
-            (one + more, 1.0 + 2f64.powi(-7)),
-            (one - more, 1.0),
-            (-one - more, -1.0 - 2f64.powi(-7)),
+            (tie, 1.0),
+            (tie + LITTLE, 1.0 + 2f64.powi(-7)),
+            (tie - LITTLE, 1.0),
+            (-tie - LITTLE, -1.0 - 2f64.powi(-7)),
         ] {
-            assert_eq!(b.nearest(x), want, "{x:?}");
+            assert_eq!(bf16.nearest(x), want, "{x:?}");
         }
-        // Every size, those with fewer bits and those that are too large among them; each number
-        // and the ties around it.
+        Ok(())
+    }
+
+    /// Every size, those with fewer bits and those that are too large among them; each number and
+    /// the ties around it.
+    #[test]
+    fn numbers_are_rounded_to_the_nearest() -> Result<()> {
+        let (b, h) = formats()?;
         for exponent in -140..130 {
             for i in 0..600 {
                 let (sign, i) = (if i % 2 == 0 { 1.0 } else { -1.0 }, f64::from(i));
-                for fraction in [i / 512.0, i / 4096.0, (i * 0.1).fract(), i / 512.0 + more] {
+                for fraction in [i / 512.0, i / 4096.0, (i * 0.1).fract(), i / 512.0 + LITTLE] {
                     let x = sign * (1.0 + fraction) * 2f64.powi(exponent);
                     assert_eq!(
                         (b.nearest(x), h.nearest(x)),
@@ -354,6 +377,12 @@ pub(super) mod tests {
                 }
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_rounded_as_half_does() -> Result<()> {
+        let (b, h) = formats()?;
         let small = [0.0, -0.0, 1e-300, -1e-300, -3e-41];
         let large = [
             65519.0,
@@ -378,6 +407,12 @@ pub(super) mod tests {
                 "f16 of {x:e}"
             );
         }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none() -> Result<()> {
+        let (b, h) = formats()?;
         for nan in [f64::NAN, f64::from_bits(u64::MAX), f64::from_bits(0x7ff0_0000_0000_0001)] {
             assert!(b.nearest(nan).is_nan() && h.nearest(nan).is_nan());
         }

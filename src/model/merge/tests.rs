@@ -1,7 +1,5 @@
 //! What many merges into 16-bit weights lose, by the mode of merging.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
@@ -36,6 +34,37 @@ fn numbers(model: &Model) -> Result<Vec<f64>> {
     Ok(own.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
+/// The columns a and b of a product b aᵀ.
+type Direction = [Vec<f32>; 2];
+
+fn direction(stream: &mut Stream, size: f64) -> Direction {
+    [normal(stream, WIDTH, 1.0), normal(stream, WIDTH, size)]
+}
+
+/// The sum of products as a pair, which is added to `wanted` too.
+fn pair_of(directions: &[&Direction], wanted: &mut [f64]) -> Result<LoraPair> {
+    let (mut a, mut b) = (vec![], vec![]);
+    for [x, y] in directions {
+        for (row, y) in wanted.chunks_mut(WIDTH).zip(y) {
+            row.iter_mut().zip(x).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*y));
+        }
+        a.push(Tensor::from_slice(x, (1, WIDTH), &Device::Cpu)?);
+        b.push(Tensor::from_slice(y, (WIDTH, 1), &Device::Cpu)?);
+    }
+    Ok(LoraPair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale: 1.0 })
+}
+
+/// Relative error and captured share of a change that should have been `wanted`.
+fn shares(before: &[f64], after: &[f64], wanted: &[f64]) -> (f64, f64) {
+    let energy: f64 = wanted.iter().map(|x| x * x).sum();
+    let (mut lost, mut shown) = (0.0, 0.0);
+    for ((now, was), want) in after.iter().zip(before).zip(wanted) {
+        lost += (now - was - want).powi(2);
+        shown += (now - was) * want;
+    }
+    ((lost / energy).sqrt(), shown / energy)
+}
+
 /// Relative error and captured share after so many boosters of rank 1, in each of the modes;
 /// `shared` ones have half their energy in a direction that is common to all.
 fn merged(
@@ -47,41 +76,17 @@ fn merged(
     let mut models = modes.iter().map(|mode| model(*mode)).collect::<Result<Vec<_>>>()?;
     let before = models.iter().map(numbers).collect::<Result<Vec<_>>>()?;
     let mut stream = Stream::new(2, "boosters");
-    let common =
-        [normal(&mut stream, WIDTH, 1.0), normal(&mut stream, WIDTH, size * 0.5f64.sqrt())];
+    let half = size * 0.5f64.sqrt();
+    let common = direction(&mut stream, half);
     let mut wanted = vec![0f64; WIDTH * WIDTH];
     for _ in 0..boosters {
-        let fresh = [
-            normal(&mut stream, WIDTH, 1.0),
-            normal(&mut stream, WIDTH, if shared { size * 0.5f64.sqrt() } else { size }),
-        ];
-        let mut adapters = vec![];
-        for [a, b] in std::iter::once(&fresh).chain(shared.then_some(&common)) {
-            for (row, b) in wanted.chunks_mut(WIDTH).zip(b) {
-                row.iter_mut().zip(a).for_each(|(sum, a)| *sum += f64::from(*a) * f64::from(*b));
-            }
-            adapters.push([
-                Tensor::from_slice(a, (1, WIDTH), &Device::Cpu)?,
-                Tensor::from_slice(b, (WIDTH, 1), &Device::Cpu)?,
-            ]);
-        }
-        let [a, b]: [Vec<Tensor>; 2] =
-            [0, 1].map(|i| adapters.iter().map(|o| o[i].clone()).collect());
-        let pair =
-            LoraPair { a: Tensor::cat(&a, 0)?, b: Tensor::cat(&b, 1)?.contiguous()?, scale: 1.0 };
+        let fresh = direction(&mut stream, if shared { half } else { size });
+        let directions = if shared { vec![&fresh, &common] } else { vec![&fresh] };
         let query = models[0].linear(0, "q_proj").context("no such module")?.clone();
-        let adapter = Adapter::of_pairs(BTreeMap::from([(query, pair)]));
+        let adapter = Adapter::of_pairs([(query, pair_of(&directions, &mut wanted)?)].into());
         models.iter_mut().try_for_each(|model| model.merge(&adapter, 1.0))?;
     }
-    let energy: f64 = wanted.iter().map(|x| x * x).sum();
-    let of = |(model, before): (&Model, &Vec<f64>)| {
-        let (mut lost, mut shown) = (0.0, 0.0);
-        for ((now, was), want) in numbers(model)?.into_iter().zip(before).zip(&wanted) {
-            lost += (now - was - want).powi(2);
-            shown += (now - was) * want;
-        }
-        Ok(((lost / energy).sqrt(), shown / energy))
-    };
+    let of = |(model, before): (&Model, &Vec<f64>)| Ok(shares(before, &numbers(model)?, &wanted));
     models.iter().zip(&before).map(of).collect()
 }
 

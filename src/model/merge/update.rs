@@ -26,46 +26,48 @@ pub enum WeightUpdate<'a> {
 impl WeightUpdate<'_> {
     /// Changes a weight in place; on the CPU in f32 without a temporary of the weight's size.
     pub fn apply(&self, weight: &Tensor) -> Result<()> {
-        match *self {
-            WeightUpdate::Product(pair, step) => {
-                let scale = step * pair.scale;
-                if Backend::of(&[weight, &pair.a, &pair.b]) == Backend::Cpu {
-                    let ((out, inner), rank) = (weight.dims2()?, pair.a.dim(0)?);
-                    let (a, b) = (view::f32s(&pair.a)?, view::f32s(&pair.b)?);
-                    return view::update(weight, |w| {
-                        gemm::add(
-                            w,
-                            Matrix::new(&b, out, rank, rank),
-                            Matrix::new(&a, rank, inner, inner),
-                            scale as f32,
-                        )
-                    });
-                }
-            }
-            WeightUpdate::Lerp(other, step) => {
-                if Backend::of(&[weight, other]) == Backend::Cpu {
-                    return elementwise::cpu::zip(weight, &view::f32s(other)?, |w, other| {
-                        let own = f64::from(*w);
-                        *w = if step == 1.0 {
-                            other
-                        } else {
-                            (own + step * (f64::from(other) - own)) as f32
-                        };
-                    });
-                }
-            }
-            WeightUpdate::Delta(delta) => {
-                if Backend::of(&[weight, delta]) == Backend::Cpu {
-                    return elementwise::cpu::zip(weight, &view::f32s(delta)?, |w, d| *w += d);
-                }
-            }
+        let mut inputs = self.parts();
+        inputs.push(weight);
+        if Backend::of(&inputs) == Backend::Cpu {
+            return self.apply_on_cpu(weight);
         }
         let wide = if weight.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        weight.slice_set(
-            &self.of(&weight.to_dtype(wide)?)?.to_dtype(weight.dtype())?.contiguous()?,
-            0,
-            0,
-        )
+        let changed = self.of(&weight.to_dtype(wide)?)?.to_dtype(weight.dtype())?;
+        weight.slice_set(&changed.contiguous()?, 0, 0)
+    }
+
+    /// The twin over slices of f32.
+    fn apply_on_cpu(&self, weight: &Tensor) -> Result<()> {
+        match *self {
+            WeightUpdate::Product(pair, step) => {
+                let ((out, inner), rank) = (weight.dims2()?, pair.a.dim(0)?);
+                let (a, b) = (view::f32s(&pair.a)?, view::f32s(&pair.b)?);
+                let b = Matrix::new(&b, out, rank, rank);
+                let a = Matrix::new(&a, rank, inner, inner);
+                view::update(weight, |w| gemm::add(w, b, a, (step * pair.scale) as f32))
+            }
+            WeightUpdate::Lerp(other, step) => {
+                elementwise::cpu::zip(weight, &view::f32s(other)?, |w, other| {
+                    let own = f64::from(*w);
+                    *w = if step == 1.0 {
+                        other
+                    } else {
+                        (own + step * (f64::from(other) - own)) as f32
+                    };
+                })
+            }
+            WeightUpdate::Delta(delta) => {
+                elementwise::cpu::zip(weight, &view::f32s(delta)?, |w, d| *w += d)
+            }
+        }
+    }
+
+    /// The tensors that it is made of: A and B of a product, else the other tensor alone.
+    fn parts(&self) -> Vec<&Tensor> {
+        match *self {
+            WeightUpdate::Product(pair, _) => vec![&pair.a, &pair.b],
+            WeightUpdate::Lerp(other, _) | WeightUpdate::Delta(other) => vec![other],
+        }
     }
 
     /// The changed weight, by tensors of the weight's type on any device.
@@ -93,11 +95,7 @@ impl WeightUpdate<'_> {
         storage: DType,
     ) -> Result<RoundingStats> {
         self.fits(weight)?;
-        let parts: &[&Tensor] = match self {
-            WeightUpdate::Product(pair, _) => &[&pair.a, &pair.b],
-            WeightUpdate::Lerp(other, _) | WeightUpdate::Delta(other) => &[other],
-        };
-        if Backend::of_products(parts, &[weight]) == Backend::Cpu {
+        if Backend::of_products(&self.parts(), &[weight]) == Backend::Cpu {
             self.round_on_cpu(weight, rest, storage)
         } else {
             self.round_reference(weight, rest, storage)
@@ -158,23 +156,7 @@ impl WeightUpdate<'_> {
     fn on_slice(&self, parts: [&[f32]; 2], from: usize, sums: &mut [f64]) {
         match *self {
             WeightUpdate::Product(pair, step) => {
-                let ([a, b], scale) = (parts, step * pair.scale);
-                let rank = pair.a.dims()[0];
-                let inner = a.len() / rank.max(1);
-                let mut done = 0;
-                while done < sums.len() {
-                    let (row, column) = ((from + done) / inner, (from + done) % inner);
-                    let n = (inner - column).min(sums.len() - done);
-                    for k in 0..rank {
-                        let factor = scale * f64::from(b[row * rank + k]);
-                        let a = &a[k * inner + column..][..n];
-                        sums[done..done + n]
-                            .iter_mut()
-                            .zip(a)
-                            .for_each(|(sum, &a)| *sum += factor * f64::from(a));
-                    }
-                    done += n;
-                }
+                add_product(parts, pair.a.dims()[0], step * pair.scale, from, sums)
             }
             WeightUpdate::Lerp(_, step) => {
                 for (sum, &other) in sums.iter_mut().zip(&parts[0][from..]) {
@@ -206,6 +188,26 @@ impl WeightUpdate<'_> {
     }
 }
 
+/// Adds to sums, from a place in the product on, scale · B A of A [rank, in] and B [out, rank].
+#[inline(always)]
+fn add_product([a, b]: [&[f32]; 2], rank: usize, scale: f64, from: usize, sums: &mut [f64]) {
+    let inner = a.len() / rank.max(1);
+    let mut done = 0;
+    while done < sums.len() {
+        let (row, column) = ((from + done) / inner, (from + done) % inner);
+        let n = (inner - column).min(sums.len() - done);
+        for k in 0..rank {
+            let factor = scale * f64::from(b[row * rank + k]);
+            let a = &a[k * inner + column..][..n];
+            sums[done..done + n]
+                .iter_mut()
+                .zip(a)
+                .for_each(|(sum, &a)| *sum += factor * f64::from(a));
+        }
+        done += n;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,50 +227,74 @@ mod tests {
         t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
     }
 
+    /// What a weight and its rest are the sum of.
+    fn sums(weight: &Tensor, rest: &Tensor) -> Result<Vec<f64>> {
+        Ok(f64s(weight)?.into_iter().zip(f64s(rest)?).map(|(w, r)| w + r).collect())
+    }
+
+    /// How many numbers differ.
+    fn apart(a: &Tensor, b: &Tensor) -> Result<usize> {
+        Ok(f64s(a)?.into_iter().zip(f64s(b)?).filter(|(a, b)| a != b).count())
+    }
+
+    /// Whether both took up the same, but for sums at the middle of two numbers, which the
+    /// definition may round to the other one.
+    fn alike(fast: RoundingStats, slow: RoundingStats) -> bool {
+        (fast.moved / slow.moved - 1.0).abs() < 1e-3 && (fast.added / slow.added - 1.0).abs() < 1e-6
+    }
+
     /// Hundreds of changes, of weights that they cancel too, are the sum in f64 rounded once, and
     /// both twins say so.
     #[test]
     fn many_changes_are_their_sum_rounded_once() -> Result<()> {
         let (out, inner) = (130, 140);
+        let t = |numbers: &[f32], shape| Tensor::from_slice(numbers, shape, &Device::Cpu);
         let base: Vec<f32> =
             numbers(out * inner, 1, 2e-4).iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
-        let weight =
-            Tensor::from_vec(base.clone(), (out, inner), &Device::Cpu)?.to_dtype(DType::BF16)?;
+        let weight = t(&base, (out, inner))?.to_dtype(DType::BF16)?;
         let rest = Tensor::zeros((out, inner), DType::F32, &Device::Cpu)?;
         let (plain, plain_rest) = (weight.copy()?, rest.copy()?);
         let mut want: Vec<f64> = base.iter().map(|&x| f64::from(x)).collect();
         for round in 0..300u64 {
             let (a, b) = (numbers(2 * inner, round + 2, 2.0), numbers(2 * out, round + 5, 2e-5));
-            let pair = LoraPair {
-                a: Tensor::from_vec(a.clone(), (2, inner), &Device::Cpu)?,
-                b: Tensor::from_vec(b.clone(), (out, 2), &Device::Cpu)?,
-                scale: 0.5,
-            };
             for (i, sum) in want.iter_mut().enumerate() {
                 let (row, column) = (i / inner, i % inner);
-                *sum += (0..2)
-                    .map(|k| {
-                        0.5 * 3.0 * f64::from(b[row * 2 + k]) * f64::from(a[k * inner + column])
-                    })
-                    .sum::<f64>();
+                let term = |k| 1.5 * f64::from(b[row * 2 + k]) * f64::from(a[k * inner + column]);
+                *sum += term(0) + term(1);
             }
+            let pair = LoraPair { a: t(&a, (2, inner))?, b: t(&b, (out, 2))?, scale: 0.5 };
             let change = WeightUpdate::Product(&pair, 3.0);
             let fast = change.round(&weight, Some(&rest), DType::BF16)?;
             let slow = change.round_reference(&plain, Some(&plain_rest), DType::BF16)?;
-            // The definition may round a sum at the middle of two to the other one.
-            assert!(
-                (fast.moved / slow.moved - 1.0).abs() < 1e-3
-                    && (fast.added / slow.added - 1.0).abs() < 1e-6,
-                "round {round}"
-            );
+            assert!(alike(fast, slow), "round {round}");
         }
-        let (got, slow) = (f64s(&weight)?, f64s(&plain)?);
-        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+        for (i, (got, want)) in f64s(&weight)?.iter().zip(&want).enumerate() {
             assert_eq!(*got, nearest_bf16(*want), "{i}: {want}");
         }
-        assert!(got.iter().zip(slow).filter(|(a, b)| **a != *b).count() * 1000 < got.len());
-        let sums = f64s(&weight)?.into_iter().zip(f64s(&rest)?).map(|(w, r)| w + r);
-        assert!(sums.zip(want).all(|(sum, want)| (sum - want).abs() < 1e-2 * 2f64.powi(-30)));
+        assert!(apart(&weight, &plain)? * 1000 < want.len());
+        let mut sums = sums(&weight, &rest)?.into_iter().zip(want);
+        assert!(sums.all(|(sum, want)| (sum - want).abs() < 1e-2 * 2f64.powi(-30)));
+        Ok(())
+    }
+
+    /// Checks that both twins do the same to weights that begin with `start`.
+    fn twins_agree(change: WeightUpdate, start: &Tensor, storage: DType) -> Result<()> {
+        let fresh =
+            || -> Result<_> { Ok((start.copy()?, start.to_dtype(DType::F32)?.zeros_like()?)) };
+        let ((weight, rest), (plain, plain_rest)) = (fresh()?, fresh()?);
+        let fast = change.round(&weight, Some(&rest), storage)?;
+        let slow = change.round_reference(&plain, Some(&plain_rest), storage)?;
+        assert!(alike(fast, slow));
+        let (got, want) = (sums(&weight, &rest)?, sums(&plain, &plain_rest)?);
+        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= a.abs() * 2f64.powi(-32)));
+        let apart = apart(&weight, &plain)?;
+        assert!(apart * 1000 < got.len(), "{apart}");
+        // What nothing is kept of is rounded to the same.
+        let naive = start.copy()?;
+        assert_eq!((change.round(&naive, None, storage)?, f64s(&naive)?), (fast, f64s(&weight)?));
+        if let WeightUpdate::Lerp(other, 1.0) = change {
+            assert_eq!(got, f64s(other)?);
+        }
         Ok(())
     }
 
@@ -281,54 +307,20 @@ mod tests {
             // A norm's weight is held in a wider type than it is stored in.
             for kept in [storage, DType::F32] {
                 let start = t(numbers(n, 11, 1.0))?.to_dtype(storage)?.to_dtype(kept)?;
-                for change in [
-                    WeightUpdate::Delta(&delta),
-                    WeightUpdate::Lerp(&other, 0.25),
-                    WeightUpdate::Lerp(&other, 1.0),
-                ] {
-                    let fresh = || -> Result<_> {
-                        Ok((start.copy()?, start.to_dtype(DType::F32)?.zeros_like()?))
-                    };
-                    let (a, b) = (fresh()?, fresh()?);
-                    let taken = [
-                        change.round(&a.0, Some(&a.1), storage)?,
-                        change.round_reference(&b.0, Some(&b.1), storage)?,
-                    ];
-                    assert!(
-                        (taken[0].moved / taken[1].moved - 1.0).abs() < 1e-3
-                            && (taken[0].added / taken[1].added - 1.0).abs() < 1e-6
-                    );
-                    let sums = |r: &(Tensor, Tensor)| -> Result<Vec<f64>> {
-                        Ok(f64s(&r.0)?.into_iter().zip(f64s(&r.1)?).map(|(w, r)| w + r).collect())
-                    };
-                    let (fast, slow) = (sums(&a)?, sums(&b)?);
-                    assert!(
-                        fast.iter()
-                            .zip(&slow)
-                            .all(|(a, b)| (a - b).abs() <= a.abs() * 2f64.powi(-32))
-                    );
-                    let apart =
-                        f64s(&a.0)?.into_iter().zip(f64s(&b.0)?).filter(|(a, b)| a != b).count();
-                    assert!(apart * 1000 < n, "{apart}");
-                    // What nothing is kept of is rounded to the same.
-                    let naive = start.copy()?;
-                    assert_eq!(
-                        (change.round(&naive, None, storage)?, f64s(&naive)?),
-                        (taken[0], f64s(&a.0)?)
-                    );
-                    if let WeightUpdate::Lerp(_, 1.0) = change {
-                        assert_eq!(fast, f64s(&other)?);
-                    }
-                }
+                twins_agree(WeightUpdate::Delta(&delta), &start, storage)?;
+                twins_agree(WeightUpdate::Lerp(&other, 0.25), &start, storage)?;
+                twins_agree(WeightUpdate::Lerp(&other, 1.0), &start, storage)?;
             }
         }
-        let short = t(numbers(n, 3, 1.0))?.narrow(0, 0, n - 1)?;
-        let weight = other.to_dtype(DType::BF16)?;
-        assert!(
-            WeightUpdate::Delta(&short)
-                .round(&weight, None, DType::BF16)
-                .is_err_and(|e| e.to_string().contains("a change of shape"))
-        );
+        Ok(())
+    }
+
+    #[test]
+    fn changes_of_another_shape_are_refused() -> Result<()> {
+        let weight = Tensor::zeros(5, DType::BF16, &Device::Cpu)?;
+        let short = Tensor::zeros(4, DType::F32, &Device::Cpu)?;
+        let error = WeightUpdate::Delta(&short).round(&weight, None, DType::BF16).unwrap_err();
+        assert!(error.to_string().contains("a change of shape"), "{error}");
         Ok(())
     }
 }

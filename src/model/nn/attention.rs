@@ -7,7 +7,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::linear::input_gradient;
+use super::linear::{backward_shared, input_gradient};
 use super::{ForwardContext, GradRequest, Gradients, Linear, Norm};
 use crate::ops::attention::{self, Attended, Mask};
 use crate::ops::rope;
@@ -99,17 +99,20 @@ impl Attention {
             q = rope::forward(&q, angles)?;
             k = rope::forward(&k, angles)?;
         }
-        let attended = match ctx.cache {
-            None => attention::forward(&q, &k, &v, ctx.segments, self.mask())?,
-            Some((cache, at)) => {
-                cache.write(self.layer, &k, &v, at)?;
-                let (keys, values) = cache.layer(self.layer);
-                attention::forward(&q, keys, values, ctx.segments, self.mask())?
-            }
-        };
+        let attended = self.attend(&q, &k, &v, ctx)?;
         let heads = attended.out.reshape((n, self.sizes().0))?;
         let y = self.o.forward(&heads, ctx, Some(residual))?;
         Ok((y, Activations { before_norms, q, k, v, attended }))
+    }
+
+    /// o [N, H, E] over the pass's own keys and values, or over those of its cache.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, ctx: &ForwardContext) -> Result<Attended> {
+        let Some((cache, at)) = ctx.cache else {
+            return attention::forward(q, k, v, ctx.segments, self.mask());
+        };
+        cache.write(self.layer, k, v, at)?;
+        let (keys, values) = cache.layer(self.layer);
+        attention::forward(q, keys, values, ctx.segments, self.mask())
     }
 
     fn reads_input(&self) -> Vec<&Linear> {
@@ -153,16 +156,7 @@ impl Attention {
         let dout = dout.reshape((n, self.num_heads, self.head_dim))?;
         let parts = self.attended_backward(&dout, s, (ctx, request), out)?;
         let parts: Vec<(&Tensor, &Linear)> = parts.iter().zip(self.reads_input()).collect();
-        if parts.iter().any(|(_, linear)| linear.trained(request)) {
-            let x = input()?;
-            for (d, linear) in &parts {
-                linear.backward(d, &x, request, out)?;
-            }
-        }
-        if !wanted {
-            return Ok(None);
-        }
-        Ok(Some(input_gradient(&parts, ctx)?))
+        backward_shared(&parts, input, (ctx, request), wanted, out)
     }
 
     /// From do [N, H, E] the gradients of what the linears gave, one for each of them.

@@ -68,6 +68,24 @@ impl Linear {
     }
 }
 
+/// Backward of linears that share their input, each with its dy [N, out]: the gradients of their
+/// own numbers, and dx [N, in] where it is wanted. `input` forms the forward's input again.
+pub fn backward_shared(
+    parts: &[(&Tensor, &Linear)],
+    input: impl FnOnce() -> Result<Tensor>,
+    (ctx, request): (&ForwardContext, &GradRequest),
+    wanted: bool,
+    out: &mut Gradients,
+) -> Result<Option<Tensor>> {
+    if parts.iter().any(|(_, linear)| linear.trained(request)) {
+        let x = input()?;
+        for (dy, linear) in parts {
+            linear.backward(dy, &x, request, out)?;
+        }
+    }
+    if wanted { input_gradient(parts, ctx).map(Some) } else { Ok(None) }
+}
+
 /// dx [N, in]: what linears that share their input send back to it, each with its dy [N, out].
 pub fn input_gradient(parts: &[(&Tensor, &Linear)], ctx: &ForwardContext) -> Result<Tensor> {
     let parts: Vec<_> = parts.iter().map(|(dy, linear)| (*dy, linear.view(ctx))).collect();

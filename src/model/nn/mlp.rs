@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::linear::input_gradient;
+use super::linear::{backward_shared, input_gradient};
 use super::{ForwardContext, GradRequest, Gradients, Linear};
 use crate::ops::activation::{self, Activation};
 
@@ -64,30 +64,22 @@ impl Mlp {
         if self.down.trained(request) {
             self.down.backward(dy, &self.activate(s)?, request, out)?;
         }
-        let inner = self.reads_input().any(|linear| linear.trained(request));
-        if !wanted && !inner {
+        if !wanted && !self.reads_input().any(|linear| linear.trained(request)) {
             return Ok(None);
         }
         let dh = input_gradient(&[(dy, &self.down)], ctx)?;
-        let mut parts = vec![];
-        match (&self.gate, &s.gate) {
-            (Some(gate), Some(kept)) => {
-                let (dgate, dup) = activation::backward(self.activation, &dh, kept, Some(&s.up))?;
-                parts = vec![(dgate, gate), (dup.unwrap_or(dh), &self.up)];
-            }
-            _ => parts.push((activation::backward(self.activation, &dh, &s.up, None)?.0, &self.up)),
-        }
-        if inner {
-            let x = input()?;
-            for (d, linear) in &parts {
-                linear.backward(d, &x, request, out)?;
-            }
-        }
-        if !wanted {
-            return Ok(None);
-        }
-        let parts: Vec<(&Tensor, &Linear)> = parts.iter().map(|(d, linear)| (d, *linear)).collect();
-        Ok(Some(input_gradient(&parts, ctx)?))
+        let parts = self.activate_backward(dh, s)?;
+        let parts: Vec<(&Tensor, &Linear)> = parts.iter().zip(self.reads_input()).collect();
+        backward_shared(&parts, input, (ctx, request), wanted, out)
+    }
+
+    /// From dh [N, F] the gradients of what the linears gave, one for each of them.
+    fn activate_backward(&self, dh: Tensor, s: &Activations) -> Result<Vec<Tensor>> {
+        let Some(gate) = &s.gate else {
+            return Ok(vec![activation::backward(self.activation, &dh, &s.up, None)?.0]);
+        };
+        let (dgate, dup) = activation::backward(self.activation, &dh, gate, Some(&s.up))?;
+        Ok(vec![dgate, dup.unwrap_or(dh)])
     }
 
     /// Weights: a multiplication and an addition of a token each.
