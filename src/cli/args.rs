@@ -7,7 +7,7 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::Parser;
 
-use super::{commands, places};
+use super::{places, words};
 use crate::device;
 use crate::run::Manifest;
 use crate::session::{Limits, Settings};
@@ -600,9 +600,9 @@ impl From<LimitArgs> for Limits {
 }
 
 fn recipe(word: &str) -> Result<PathBuf, String> {
-    if commands::is_recipe(word) {
+    if words::is_recipe(word) {
         Ok(word.into())
-    } else if commands::is_command(word) {
+    } else if words::is_command(word) {
         Err(format!("a command comes first: `xgbrun {word} …`"))
     } else {
         Err("a recipe is a path that ends in `.rhai` or holds a `/`".into())

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::args::AskArgs;
 use super::interrupt::INTERRUPTED;
 use super::places;
-use super::terminal;
+use super::console;
 use crate::bail_usage;
 use crate::data::item::Instruction;
 use crate::data::{Template, asked};
@@ -18,7 +18,7 @@ use crate::source::Date;
 
 pub fn run(args: &AskArgs) -> Result<()> {
     let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
-    let console = terminal::console(args.compute.quiet);
+    let console = console::console(args.compute.quiet);
     let kept = Kept::open(&args.run)?;
     let places = places::of_model(&kept, &args.param)?;
     let rounds = rounds(&args.rounds, kept.ensemble.rounds())?;

@@ -12,6 +12,7 @@ use super::args::{
 };
 use super::new::NewArgs;
 use super::terminal::eprint;
+use super::words::{HELP, NAMES, is_recipe};
 use crate::error::{Error, nearest};
 
 /// What is asked for.
@@ -34,8 +35,8 @@ pub enum Invocation {
 /// A command: its name, its page, and how the words from it on are read.
 type Verb = (&'static str, fn() -> Command, fn(Vec<OsString>) -> Invocation);
 
-/// The commands, as the first page lists them. A new one is a line here, one in [`Invocation`] and one
-/// in `cli::main`.
+/// The commands, as the first page lists them. A new one is a line here and in [`NAMES`], one in
+/// [`Invocation`] and one in `cli::main`.
 const COMMANDS: &[Verb] = &[
     ("run", RunArgs::command, |words| Invocation::Run(RunArgs::parse_from(words))),
     ("new", NewArgs::command, |words| Invocation::New(NewArgs::parse_from(words))),
@@ -47,9 +48,6 @@ const COMMANDS: &[Verb] = &[
     ("report", ReportArgs::command, |words| Invocation::Report(ReportArgs::parse_from(words))),
     ("api", ApiArgs::command, |words| Invocation::Api(ApiArgs::parse_from(words))),
 ];
-
-/// The command that shows the page of another.
-const HELP: &str = "help";
 
 /// What goes on with a run.
 const RESUME: &str = "--resume";
@@ -129,17 +127,8 @@ A first word that ends in `.rhai` or holds a `/` is a recipe, and the word `run`
     )
 }
 
-/// Whether a first word is the path of a recipe.
-pub fn is_recipe(word: &str) -> bool {
-    word.ends_with(".rhai") || word.contains('/')
-}
-
-pub fn is_command(word: &str) -> bool {
-    word == HELP || COMMANDS.iter().any(|(name, ..)| *name == word)
-}
-
 fn unknown(word: &str) -> Error {
-    let names = || COMMANDS.iter().map(|(name, ..)| *name).chain([HELP]);
+    let names = || NAMES.into_iter().chain([HELP]);
     let begins = |command: &&str| {
         !word.is_empty() && (word.starts_with(*command) || command.starts_with(word))
     };
@@ -162,6 +151,7 @@ mod tests {
     #[test]
     fn every_verb_is_well_formed_listed_and_has_a_page_with_examples() {
         let page = page();
+        assert!(COMMANDS.iter().map(|(name, ..)| *name).eq(NAMES));
         for (name, command, _) in COMMANDS {
             command().debug_assert();
             let about = command().get_about().unwrap().to_string();

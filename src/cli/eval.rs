@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::EvalArgs;
 use super::interrupt::INTERRUPTED;
-use super::terminal;
+use super::console;
 use crate::data::formats::{self, Format, Layout};
 use crate::data::{EncodeOptions, Item, Split, Task, Template};
 use crate::error::nearest;
@@ -29,7 +29,7 @@ const MAX_LENGTH: usize = DataOptions::MAX_LENGTH;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
-    let console = terminal::console(args.compute.quiet);
+    let console = console::console(args.compute.quiet);
     // The data first: a mistake there should not wait for a model to load.
     let sets = read(args, &console)?;
     let protocol = args.protocol.as_deref().map(Protocol::parse).transpose()?;
@@ -106,7 +106,7 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<TaskItems>> {
             }
             let read = formats::read_noted(&file, &layout)?;
             read.notes.iter().for_each(|note| console.note(note));
-            terminal::notes(console, &args.data, &read.unused.notes());
+            console::notes(console, &args.data, &read.unused.notes());
             vec![(source::stem_of(Path::new(&args.data)), None, read.items)]
         }
         folder => parts_of(args, folder, split, &layout, console)?,
@@ -221,7 +221,7 @@ fn parts_of(
     let mut out = vec![];
     for task in tasks {
         task.notes.iter().for_each(|note| console.note(note));
-        terminal::notes(console, &args.data, &task.unused.notes());
+        console::notes(console, &args.data, &task.unused.notes());
         out.push(match (task.items(wanted), split, task.items(Split::Validation)) {
             (Err(_), None, Ok(items)) => {
                 console.note(&format!(

@@ -5,6 +5,7 @@ mod args;
 mod ask;
 mod check;
 mod commands;
+mod console;
 mod eval;
 mod export;
 mod heatmap;
@@ -17,6 +18,7 @@ mod report;
 mod resume;
 mod run;
 mod terminal;
+mod words;
 
 use std::io::{ErrorKind, Write, stdout};
 

@@ -5,13 +5,13 @@ use anyhow::Result;
 use super::args::ResumeArgs;
 use super::interrupt::INTERRUPTED;
 use super::run::{met, tell};
-use super::terminal;
+use super::console;
 use crate::host;
 use crate::run::{Left, Manifest};
 
 /// Goes on with a run that was stopped; one that has ended is left as it is.
 pub fn run(args: &ResumeArgs) -> Result<()> {
-    let console = terminal::console(args.quiet);
+    let console = console::console(args.quiet);
     let folder = &args.resume;
     let manifest = Manifest::read(folder)?;
     if args.from_round.is_none() && Left::ended(folder) {

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::args::RunArgs;
 use super::interrupt::INTERRUPTED;
-use super::terminal;
+use super::console;
 use crate::error::{Class, Error};
 use crate::host::{self, Finished};
 use crate::run::{Evaluation, Outcome, duration, grouped};
@@ -13,7 +13,7 @@ use crate::session::Console;
 pub fn run(args: RunArgs) -> Result<()> {
     let settings = args.asked.settings(args.out)?;
     let quiet = args.asked.compute.quiet;
-    let console = terminal::console(quiet);
+    let console = console::console(quiet);
     let finished = host::run(&args.asked.recipe, settings, console.clone(), &INTERRUPTED);
     console.finish();
     let finished = finished?;

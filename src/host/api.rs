@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use rhai::{Engine, FuncInfo};
 
 use super::bind;
-use super::diagnostics::{Signature, friendly};
+use super::signature::{Signature, friendly};
 use super::modules;
 
 /// One call or property.

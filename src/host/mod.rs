@@ -17,6 +17,7 @@ mod params;
 mod recipe;
 mod replay;
 mod script_error;
+mod signature;
 
 pub use api::{Entry, definitions as api_definitions, entries as api_entries};
 pub use diagnostics::Report;

@@ -12,8 +12,8 @@ use rhai::{
     Shared,
 };
 
-use super::diagnostics::Signature;
 use super::script_error::to_script;
+use super::signature::Signature;
 use crate::error::{Error, nearest};
 use crate::run::digest;
 use crate::session::lock;

@@ -60,7 +60,7 @@ pub(super) fn natives() -> Module {
             |options: Map| -> Answer<OptimizerOption> { read(info, options).map_err(refuse) };
         FuncRegistration::new(info.name)
             .in_global_namespace()
-            .with_params_info(["options: Map", "Answer<OptimizerOption>"])
+            .with_params_info(["options: Map", "Answer<Optimizer>"])
             .with_comments(reference(info).lines().map(|line| format!("/// {line}")))
             .set_into_module(&mut module, make);
     }

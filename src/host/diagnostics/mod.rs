@@ -12,7 +12,7 @@ use super::modules::Sources;
 use crate::error::Error;
 use crate::session::{Limits, plain};
 
-pub(super) use known::{Known, Signature, friendly};
+pub(super) use known::Known;
 
 /// An error in a script, with the place and the way there.
 #[derive(Debug)]

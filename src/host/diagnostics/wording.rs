@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use rhai::{Dynamic, EvalAltResult, LexError, ParseErrorType};
 
-use super::known::{self, Known, Signature, friendly};
+use super::known::{self, Known};
 use crate::error::{Class, Error, nearest};
 use crate::host::modules::{Source, Sources};
+use crate::host::signature::{Signature, friendly};
 use crate::session::Limits;
 
 /// How many names a hint lists.
