@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 
 use super::dense::DenseSpec;
+use super::vectors::orthogonal;
 use crate::data::DataLoader;
 use crate::error::{self, Error};
 use crate::model::{Adapter, LinearId, Model, ParamId, save};
@@ -359,14 +360,7 @@ fn initial(init: Init, rank: usize, inner: usize, stream: &mut Stream) -> Vec<f6
             let mut rows: Vec<Vec<f64>> = Vec::with_capacity(rank);
             for _ in 0..rank {
                 let mut row: Vec<f64> = (0..inner).map(|_| stream.normal()).collect();
-                // Gram–Schmidt twice: once leaves errors of the size of the cancellation.
-                for _ in 0..2 {
-                    for other in &rows {
-                        let along: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
-                        row.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
-                    }
-                }
-                let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+                let length = orthogonal(&mut row, &rows);
                 row.iter_mut().for_each(|x| *x /= length);
                 rows.push(row);
             }
@@ -381,6 +375,7 @@ mod tests {
 
     use super::*;
     use crate::boost::dense::Parts;
+    use crate::boost::vectors::dot;
     use crate::data::Example;
     use crate::model::testing;
     use crate::train::OptimizerKind;
@@ -392,10 +387,6 @@ mod tests {
             .chunks(inner)
             .map(<[f64]>::to_vec)
             .collect()
-    }
-
-    fn dot(a: &[f64], b: &[f64]) -> f64 {
-        a.iter().zip(b).map(|(a, b)| a * b).sum()
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod dense;
 pub mod probe;
 pub mod stack;
 mod update;
+mod vectors;
 
 pub use booster::{Booster, BoosterKind, Init, Spec, write_state};
 pub use dense::DenseSpec;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 
+use super::vectors::{length, orthogonal};
 use crate::data::Batch;
 use crate::model::{Adapter, GradRequest, Gradients, LinearId, Model, ParamId, ParamKind, Tokens};
 use crate::ops::elementwise;
@@ -111,20 +112,12 @@ fn leading_rows(matrix: &Tensor, rank: usize) -> Result<Tensor> {
 /// Makes rows orthonormal, in their order; one that lies among those before is replaced by a drawn
 /// one.
 fn orthonormal(rows: &mut [Vec<f64>], stream: &mut Stream) {
-    let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
     for i in 0..rows.len() {
         let (before, rest) = rows.split_at_mut(i);
         let row = &mut rest[0];
         loop {
             let start = length(row);
-            // Twice: once leaves errors of the size of the cancellation.
-            for _ in 0..2 {
-                for other in before.iter() {
-                    let along: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
-                    row.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
-                }
-            }
-            let left = length(row);
+            let left = orthogonal(row, before);
             if left > 1e-9 * start && left.is_normal() {
                 row.iter_mut().for_each(|x| *x /= left);
                 break;
@@ -137,6 +130,7 @@ fn orthonormal(rows: &mut [Vec<f64>], stream: &mut Stream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boost::vectors::dot;
     use crate::model::testing;
 
     fn batch() -> Batch {
@@ -197,13 +191,12 @@ mod tests {
             leading_rows(&Tensor::new(values, &candle_core::Device::Cpu)?.reshape(rows)?, 4)?
                 .to_vec2::<f64>()?;
         for k in 0..3 {
-            let along: f64 = found[k].iter().zip(&parts[1][k]).map(|(a, b)| a * b).sum();
+            let along = dot(&found[k], &parts[1][k]);
             assert!((along.abs() - 1.0).abs() < 1e-9, "vector {k}: {along}");
         }
         for (i, row) in found.iter().enumerate() {
             for (j, other) in found.iter().enumerate() {
-                let product: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
-                assert!((product - f64::from(u8::from(i == j))).abs() < 1e-9);
+                assert!((dot(row, other) - f64::from(u8::from(i == j))).abs() < 1e-9);
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::boost::vectors::{dot, length, orthogonal};
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 
@@ -27,9 +28,9 @@ pub(super) fn olora(weight: &Tensor, rank: usize) -> Result<Option<(Tensor, Tens
     let mut rows: Vec<Vec<f64>> = weight.narrow(1, 0, rank)?.t()?.contiguous()?.to_vec2()?;
     for i in 0..rank {
         let (before, rest) = rows.split_at_mut(i);
-        let length = norm(&rest[0]);
+        let whole = length(&rest[0]);
         let left = orthogonal(&mut rest[0], before);
-        if left <= 1e-6 * length || !left.is_normal() {
+        if left <= 1e-6 * whole || !left.is_normal() {
             return Ok(None);
         }
         rest[0].iter_mut().for_each(|x| *x /= left);
@@ -131,26 +132,6 @@ fn drawn(n: usize, others: &[Vec<f64>], stream: &mut Stream) -> Vec<f64> {
             return v;
         }
     }
-}
-
-/// Takes what lies along `others`, of length 1, out of a vector; the length of what is left. Twice:
-/// once leaves errors of the size of the cancellation.
-fn orthogonal(v: &mut [f64], others: &[Vec<f64>]) -> f64 {
-    for _ in 0..2 {
-        for other in others {
-            let along = dot(v, other);
-            v.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
-        }
-    }
-    norm(v)
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn norm(v: &[f64]) -> f64 {
-    dot(v, v).sqrt()
 }
 
 /// Eigenvalues of the symmetric tridiagonal matrix with that diagonal and what lies beside it, and
