@@ -6,6 +6,8 @@ pub mod booster;
 pub mod dense;
 pub mod probe;
 pub mod stack;
+#[cfg(test)]
+mod testing;
 mod update;
 mod vectors;
 

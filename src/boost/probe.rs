@@ -130,6 +130,7 @@ fn orthonormal(rows: &mut [Vec<f64>], stream: &mut Stream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boost::testing::gradients;
     use crate::boost::vectors::dot;
     use crate::model::testing;
 
@@ -152,13 +153,7 @@ mod tests {
         let batch = batch();
         let names: BTreeSet<ParamId> =
             model.linears().filter_map(|linear| model.weight(linear)).cloned().collect();
-        let request = GradRequest {
-            adapter: &Adapter::default(),
-            full: &names,
-            gradient_checkpointing: false,
-        };
-        let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
-        let (nll, all) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
+        let (nll, all) = gradients(&model, &batch, &Adapter::default(), &names)?;
         let (loss, norms) = gradient_norms(&model, &batch, &[0, 1, 2])?;
         assert!((loss - nll.iter().sum::<f64>() / 5.0).abs() < 1e-12);
         assert_eq!(norms.len(), 21);
@@ -208,11 +203,8 @@ mod tests {
         let batch = batch();
         let start = testing::adapter(&model, &[1], true)?;
         let aligned = aligned(&model, &batch, &start)?;
-        let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
         let slope = |adapter: &Adapter| -> Result<f64> {
-            let none = BTreeSet::new();
-            let request = GradRequest { adapter, full: &none, gradient_checkpointing: false };
-            let (_, g) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
+            let (_, g) = gradients(&model, &batch, adapter, &BTreeSet::new())?;
             let of = |(key, pair): (&LinearId, &LoraPair)| {
                 Ok(squares(&g.pairs[key].1)? / squares(&pair.a)? / pair.scale.powi(2))
             };
