@@ -20,6 +20,21 @@ pub struct Parts {
     pub head: bool,
 }
 
+impl Parts {
+    fn any(self) -> bool {
+        self.embedding || self.norms || self.head
+    }
+
+    /// Errors (class usage): a head that is the embedding.
+    fn check(self, model: &Model) -> Result<(), Error> {
+        if self.head && model.tied() {
+            let message = "the model has no head of its own: its embedding serves as head";
+            return Err(Error::usage(message).hint("`embedding: true` trains it for both"));
+        }
+        Ok(())
+    }
+}
+
 /// What a dense booster is to be.
 #[derive(Clone, Debug)]
 pub struct DenseSpec {
@@ -39,18 +54,12 @@ impl DenseSpec {
         if layers.is_empty() && named {
             return Err(Error::usage("`targets` are named, but no layer in `layers`").into());
         }
-        if layers.is_empty() && !(parts.embedding || parts.norms || parts.head) {
+        if layers.is_empty() && !parts.any() {
             return Err(Error::usage("a dense booster has nothing to train")
                 .hint("name `layers`, `embedding`, `norms` or `head`")
                 .into());
         }
-        if parts.head && model.tied() {
-            return Err(Error::usage(
-                "the model has no head of its own: its embedding serves as head",
-            )
-            .hint("`embedding: true` trains it for both")
-            .into());
-        }
+        parts.check(model)?;
         let chosen = |id: &ParamId| id.layer.is_some_and(|layer| layers.contains(&layer));
         let wanted = |id: &ParamId| match &id.kind {
             ParamKind::Embedding | ParamKind::PositionEmbedding => parts.embedding,
@@ -70,15 +79,14 @@ impl DenseSpec {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use candle_core::{DType, Tensor};
 
     use super::*;
+    use crate::boost::testing::{self as shared, ALL_PARTS, gradients};
     use crate::boost::{Booster, BoosterKind};
-    use crate::data::{Batch, DataLoader, Example};
-    use crate::error;
-    use crate::model::{Adapter, GradRequest, Tokens, testing};
+    use crate::data::{Batch, Example};
+    use crate::model::{Adapter, Tokens, testing};
     use crate::train::optim::{AdamW, Sgd};
     use crate::train::{FitOptions, OptimizerKind};
 
@@ -87,11 +95,17 @@ mod tests {
     }
 
     fn examples() -> Vec<Example> {
-        let example = |ids: &[u32]| Example {
-            ids: ids.to_vec(),
-            supervised: (0..ids.len()).map(|i| i > 0).collect(),
-        };
-        vec![example(&[3, 1, 4, 1, 5]), example(&[9, 2, 6, 5])]
+        shared::examples(&[&[3, 1, 4, 1, 5], &[9, 2, 6, 5]])
+    }
+
+    fn batch() -> Result<Batch> {
+        Batch::pack(&examples().iter().collect::<Vec<_>>())
+    }
+
+    fn nll(model: &Model, adapter: &Adapter) -> Result<Vec<f64>> {
+        let batch = batch()?;
+        let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
+        model.nll(&tokens, &batch.rows, &batch.targets, adapter)
     }
 
     fn options(optimizer: impl Into<OptimizerKind>, steps: usize) -> FitOptions {
@@ -99,7 +113,7 @@ mod tests {
     }
 
     fn fit(booster: &mut Booster, model: &Model, options: &FitOptions) -> Result<()> {
-        let mut feed = DataLoader::pooled(0, "data", vec![Arc::new(examples())])?;
+        let mut feed = shared::feed(examples())?;
         booster.fit(model, &mut feed, options).try_for_each(|r| r.map(drop))
     }
 
@@ -121,8 +135,9 @@ mod tests {
             let spec = DenseSpec::new(&model, layers, &targets(roles), parts)?;
             Ok(spec.params.iter().map(|id| id.name.clone()).collect())
         };
+        let none = Parts::default();
         assert_eq!(
-            spec(&[1], &["q_proj", "down_proj"], Parts::default())?,
+            spec(&[1], &["q_proj", "down_proj"], none)?,
             [
                 "model.layers.1.mlp.down_proj.weight",
                 "model.layers.1.self_attn.q_proj.bias",
@@ -130,19 +145,13 @@ mod tests {
             ]
         );
         assert_eq!(
-            spec(&[], &[], Parts { embedding: true, head: true, norms: false })?,
+            spec(&[], &[], Parts { norms: false, ..ALL_PARTS })?,
             ["lm_head.weight", "model.embed_tokens.weight"]
         );
-        assert_eq!(
-            spec(&[], &[], Parts { norms: true, ..Parts::default() })?,
-            ["model.norm.weight"]
-        );
-        assert_eq!(
-            spec(&[0], &[], Parts { norms: true, ..Parts::default() })?.len(),
-            7 + 3 + 4 + 1
-        );
-        let everything = spec(&[0, 1, 2], &[], Parts { embedding: true, norms: true, head: true })?;
-        assert_eq!(everything.len(), model.params().count());
+        let norms = Parts { norms: true, ..none };
+        assert_eq!(spec(&[], &[], norms)?, ["model.norm.weight"]);
+        assert_eq!(spec(&[0], &[], norms)?.len(), 7 + 3 + 4 + 1);
+        assert_eq!(spec(&[0, 1, 2], &[], ALL_PARTS)?.len(), model.params().count());
         Ok(())
     }
 
@@ -151,23 +160,15 @@ mod tests {
         let tied =
             testing::model(&testing::with(|c| c.common.tie_word_embeddings = true), DType::F32)?;
         let said = |layers: &[usize], roles: &[&str], parts| {
-            let error = DenseSpec::new(&tied, layers, &targets(roles), parts).err();
-            error
-                .map(|e| (e.to_string(), error::hint_of(&e).unwrap_or_default().to_string()))
-                .unwrap_or_default()
+            shared::said(DenseSpec::new(&tied, layers, &targets(roles), parts))
         };
         let none = Parts::default();
-        let head = said(&[0], &[], Parts { head: true, ..none });
-        assert_eq!(head.0, "the model has no head of its own: its embedding serves as head");
-        assert_eq!(head.1, "`embedding: true` trains it for both");
-        let nothing = said(&[], &[], none);
-        assert_eq!(
-            nothing,
-            (
-                "a dense booster has nothing to train".into(),
-                "name `layers`, `embedding`, `norms` or `head`".into()
-            )
-        );
+        let (message, hint) = said(&[0], &[], Parts { head: true, ..none });
+        assert_eq!(message, "the model has no head of its own: its embedding serves as head");
+        assert_eq!(hint, "`embedding: true` trains it for both");
+        let (message, hint) = said(&[], &[], none);
+        assert_eq!(message, "a dense booster has nothing to train");
+        assert_eq!(hint, "name `layers`, `embedding`, `norms` or `head`");
         assert_eq!(
             said(&[], &["q_proj"], Parts { norms: true, ..none }).0,
             "`targets` are named, but no layer in `layers`"
@@ -180,77 +181,69 @@ mod tests {
         Ok(())
     }
 
-    /// A step of plain descent against gradients that `model::tests` holds against autograd, then
-    /// merges: the whole way is W', half of it is half way, and what nobody asked for keeps its
-    /// bits.
-    #[test]
-    fn a_step_moves_what_was_asked_for_along_its_gradient() -> Result<()> {
-        let everything = Parts { embedding: true, norms: true, head: false };
-        for (tied, layers, roles, parts) in [
-            (true, vec![1], vec![], everything),
-            (
-                false,
-                vec![0, 2],
-                vec!["v_proj", "up_proj"],
-                Parts { head: true, ..Parts::default() },
-            ),
-            (false, vec![], vec![], Parts { norms: true, ..Parts::default() }),
-        ] {
+    /// Models, what is to be trained of each, and its layers.
+    fn wishes() -> Result<Vec<(Model, DenseSpec, Vec<usize>)>> {
+        let none = Parts::default();
+        let wishes: [(bool, &[usize], &[&str], Parts); 3] = [
+            (true, &[1], &[], Parts { head: false, ..ALL_PARTS }),
+            (false, &[0, 2], &["v_proj", "up_proj"], Parts { head: true, ..none }),
+            (false, &[], &[], Parts { norms: true, ..none }),
+        ];
+        let made = wishes.map(|(tied, layers, roles, parts)| {
             let config =
                 testing::with(|c| (c.common.tie_word_embeddings, c.qkv_bias) = (tied, true));
-            for eta in [1.0, 0.5] {
-                let mut model = testing::model(&config, DType::F64)?;
+            let model = testing::model(&config, DType::F64)?;
+            let spec = DenseSpec::new(&model, layers, &targets(roles), parts)?;
+            Ok((model, spec, layers.to_vec()))
+        });
+        made.into_iter().collect()
+    }
+
+    /// A step of plain descent against gradients that `model::tests` holds against autograd.
+    #[test]
+    fn a_step_moves_what_was_asked_for_along_its_gradient() -> Result<()> {
+        for (model, spec, layers) in wishes()? {
+            let before = all(&model)?;
+            let mut booster = Booster::dense(&model, &spec)?;
+            assert_eq!((booster.kind(), booster.layers()), (BoosterKind::FullRank, layers));
+            let (_, gradients) = gradients(&model, &batch()?, &Adapter::default(), &spec.params)?;
+            fit(&mut booster, &model, &options(SGD, 1))?;
+            assert_eq!(all(&model)?, before, "a booster lies over unchanged weights");
+            let trained = booster.adapter.full();
+            assert!(trained.keys().eq(&spec.params));
+            for (name, tensor) in trained {
+                let g = numbers(&gradients.full[name])?;
+                assert!(g.iter().any(|g| *g != 0.0), "{name}");
+                let want = before[name].iter().zip(g).map(|(old, g)| old - 0.1 * g);
+                let apart = numbers(tensor)?.into_iter().zip(want).map(|(a, b)| (a - b).abs());
+                assert!(apart.fold(0.0, f64::max) < 1e-9, "{name}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The whole way is W', half of it is half way, and what nobody asked for keeps its bits.
+    #[test]
+    fn a_merge_goes_as_far_as_its_step_weight_says() -> Result<()> {
+        for eta in [1.0, 0.5] {
+            for (mut model, spec, _) in wishes()? {
                 let before = all(&model)?;
-                let spec = DenseSpec::new(&model, &layers, &targets(&roles), parts)?;
                 let mut booster = Booster::dense(&model, &spec)?;
-                assert_eq!(
-                    (booster.kind(), booster.layers()),
-                    (BoosterKind::FullRank, layers.clone())
-                );
-                let batch = Batch::pack(&examples().iter().collect::<Vec<_>>())?;
-                let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
-                let request = GradRequest {
-                    adapter: &Adapter::default(),
-                    full: &spec.params,
-                    gradient_checkpointing: false,
-                };
-                let weight = 1.0 / batch.rows.len() as f64;
-                let (_, gradients) =
-                    model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)?;
                 fit(&mut booster, &model, &options(SGD, 1))?;
-                assert_eq!(all(&model)?, before, "a booster lies over unchanged weights");
-                let trained = booster.adapter.full();
-                assert!(trained.keys().eq(&spec.params));
-                for (name, tensor) in trained {
-                    let g = numbers(&gradients.full[name])?;
-                    assert!(g.iter().any(|g| *g != 0.0), "{name}");
-                    let new = numbers(tensor)?;
-                    let apart = new
-                        .iter()
-                        .zip(&before[name])
-                        .zip(g)
-                        .map(|((new, old), g)| (new - (old - 0.1 * g)).abs());
-                    assert!(apart.fold(0.0, f64::max) < 1e-9, "{name}");
-                }
-                let over = model.nll(&tokens, &batch.rows, &batch.targets, &booster.adapter)?;
+                let over = nll(&model, &booster.adapter)?;
                 model.merge(&booster.adapter, eta)?;
                 for (name, after) in all(&model)? {
-                    let want = match trained.get(&name) {
-                        None => before[&name].clone(),
+                    let old = &before[&name];
+                    let half = |(new, old): (f64, &f64)| old + 0.5 * (new - old);
+                    let want = match booster.adapter.full().get(&name) {
+                        None => old.clone(),
                         Some(t) if eta == 1.0 => numbers(t)?,
-                        Some(t) => numbers(t)?
-                            .iter()
-                            .zip(&before[&name])
-                            .map(|(new, old)| old + 0.5 * (new - old))
-                            .collect(),
+                        Some(t) => numbers(t)?.into_iter().zip(old).map(half).collect(),
                     };
                     assert_eq!(after, want, "{name}");
                 }
                 if eta == 1.0 {
-                    assert_eq!(
-                        model.nll(&tokens, &batch.rows, &batch.targets, &Adapter::default())?,
-                        over
-                    );
+                    assert_eq!(nll(&model, &Adapter::default())?, over);
                 }
             }
         }
@@ -266,20 +259,12 @@ mod tests {
                 (c.common.tie_word_embeddings, c.qkv_bias, c.qk_norm) = (tied, true, true);
             });
             let mut model = testing::model(&config, DType::F64)?;
-            let spec = DenseSpec::new(
-                &model,
-                &[0, 1, 2],
-                &[],
-                Parts { embedding: true, norms: true, head: !tied },
-            )?;
+            let parts = Parts { head: !tied, ..ALL_PARTS };
+            let spec = DenseSpec::new(&model, &[0, 1, 2], &[], parts)?;
             let mut booster = Booster::dense(&model, &spec)?;
             fit(&mut booster, &model, &options(SGD, 2))?;
-            let batch = Batch::pack(&examples().iter().collect::<Vec<_>>())?;
-            let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
             let run = |model: &Model, adapter: &Adapter| {
-                let request =
-                    GradRequest { adapter, full: &spec.params, gradient_checkpointing: false };
-                model.gradients(&tokens, &batch.rows, &batch.targets, 0.1, &request)
+                gradients(model, &batch()?, adapter, &spec.params)
             };
             let (over_nll, over) = run(&model, &booster.adapter)?;
             model.merge(&booster.adapter, 1.0)?;
@@ -329,8 +314,7 @@ mod tests {
 
     fn merge_often(dtype: DType) -> Result<()> {
         let mut model = testing::model(&testing::config(), dtype)?;
-        let spec =
-            DenseSpec::new(&model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
+        let spec = DenseSpec::new(&model, &[1], &[], ALL_PARTS)?;
         let start = model.copies(&spec.params)?;
         let goal: BTreeMap<ParamId, Tensor> =
             start.iter().map(|(name, t)| Ok((name.clone(), (t + 0.25)?))).collect::<Result<_>>()?;

@@ -6,7 +6,10 @@ pub mod booster;
 pub mod dense;
 pub mod probe;
 pub mod stack;
+#[cfg(test)]
+mod testing;
 mod update;
+mod vectors;
 
 pub use booster::{Booster, BoosterKind, Init, Spec, write_state};
 pub use dense::DenseSpec;

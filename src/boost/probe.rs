@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 
+use super::vectors::{length, orthogonal};
 use crate::data::Batch;
 use crate::model::meta::Assume;
 use crate::model::{Adapter, GradRequest, Gradients, LinearId, Model, ParamId, ParamKind, Tokens};
@@ -132,20 +133,12 @@ fn leading_rows(matrix: &Tensor, rank: usize) -> Result<Tensor> {
 /// Makes rows orthonormal, in their order; one that lies among those before is replaced by a drawn
 /// one.
 fn orthonormal(rows: &mut [Vec<f64>], stream: &mut Stream) {
-    let length = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
     for i in 0..rows.len() {
         let (before, rest) = rows.split_at_mut(i);
         let row = &mut rest[0];
         loop {
             let start = length(row);
-            // Twice: once leaves errors of the size of the cancellation.
-            for _ in 0..2 {
-                for other in before.iter() {
-                    let along: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
-                    row.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
-                }
-            }
-            let left = length(row);
+            let left = orthogonal(row, before);
             if left > 1e-9 * start && left.is_normal() {
                 row.iter_mut().for_each(|x| *x /= left);
                 break;
@@ -158,6 +151,8 @@ fn orthonormal(rows: &mut [Vec<f64>], stream: &mut Stream) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boost::testing::gradients;
+    use crate::boost::vectors::dot;
     use crate::model::testing;
 
     fn batch() -> Batch {
@@ -179,13 +174,7 @@ mod tests {
         let batch = batch();
         let names: BTreeSet<ParamId> =
             model.linears().filter_map(|linear| model.weight(linear)).cloned().collect();
-        let request = GradRequest {
-            adapter: &Adapter::default(),
-            full: &names,
-            gradient_checkpointing: false,
-        };
-        let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
-        let (nll, all) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
+        let (nll, all) = gradients(&model, &batch, &Adapter::default(), &names)?;
         let (loss, norms) = gradient_norms(&model, &batch, &[0, 1, 2])?;
         assert!((loss - nll.iter().sum::<f64>() / 5.0).abs() < 1e-12);
         assert_eq!(norms.len(), 21);
@@ -218,13 +207,12 @@ mod tests {
             leading_rows(&Tensor::new(values, &candle_core::Device::Cpu)?.reshape(rows)?, 4)?
                 .to_vec2::<f64>()?;
         for k in 0..3 {
-            let along: f64 = found[k].iter().zip(&parts[1][k]).map(|(a, b)| a * b).sum();
+            let along = dot(&found[k], &parts[1][k]);
             assert!((along.abs() - 1.0).abs() < 1e-9, "vector {k}: {along}");
         }
         for (i, row) in found.iter().enumerate() {
             for (j, other) in found.iter().enumerate() {
-                let product: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
-                assert!((product - f64::from(u8::from(i == j))).abs() < 1e-9);
+                assert!((dot(row, other) - f64::from(u8::from(i == j))).abs() < 1e-9);
             }
         }
         Ok(())
@@ -236,11 +224,8 @@ mod tests {
         let batch = batch();
         let start = testing::adapter(&model, &[1], true)?;
         let aligned = aligned(&model, &batch, &start)?;
-        let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
         let slope = |adapter: &Adapter| -> Result<f64> {
-            let none = BTreeSet::new();
-            let request = GradRequest { adapter, full: &none, gradient_checkpointing: false };
-            let (_, g) = model.gradients(&tokens, &batch.rows, &batch.targets, 0.2, &request)?;
+            let (_, g) = gradients(&model, &batch, adapter, &BTreeSet::new())?;
             let of = |(key, pair): (&LinearId, &LoraPair)| {
                 Ok(squares(&g.pairs[key].1)? / squares(&pair.a)? / pair.scale.powi(2))
             };

@@ -24,6 +24,8 @@ use crate::source::{Safetensors, TensorSource};
 /// Where the metadata lie, and of which version they are.
 const KEY: &str = "xgbrun";
 const VERSION: &str = "1";
+/// The kind of a file that holds factors and whole tensors.
+const MIXED: &str = "mixed";
 
 /// What a booster adds to a model's weights.
 #[derive(Clone, Debug)]
@@ -50,8 +52,34 @@ struct Header {
     scales: BTreeMap<String, String>,
 }
 
-/// The kind of a file that holds factors and whole tensors.
-const MIXED: &str = "mixed";
+impl Header {
+    /// Errors (class data): no metadata, or of another version.
+    fn read(text: &str, shown: &str) -> Result<Self> {
+        let header: Self = serde_json::from_str(text)
+            .map_err(|e| Error::data(format!("{shown} has metadata that cannot be read: {e}")))?;
+        if header.version != VERSION {
+            bail_data!(
+                "{shown} is of version `{}`; this program reads version `{VERSION}`",
+                header.version
+            );
+        }
+        Ok(header)
+    }
+
+    /// Whether the file holds factors, and whether it holds whole tensors. Errors (class data): a
+    /// kind that is not known.
+    fn holds(&self, shown: &str) -> Result<(bool, bool)> {
+        match self.kind.as_str() {
+            kind if kind == BoosterKind::LowRank.name() => Ok((true, false)),
+            kind if kind == BoosterKind::FullRank.name() => Ok((false, true)),
+            MIXED => Ok((true, true)),
+            other => bail_data!(
+                "{shown} is of a kind `{other}`; known are {} and {MIXED}",
+                BoosterKind::NAMES.join(", ")
+            ),
+        }
+    }
+}
 
 impl Update {
     /// What merging `booster` with step weight `eta` adds to `model`.
@@ -162,31 +190,16 @@ impl Update {
         let Some(text) = tensors.metadata(KEY) else {
             bail_data!("`{}` is no booster of a run", path.display())
         };
-        let header: Header = serde_json::from_str(text)
-            .map_err(|e| Error::data(format!("{shown} has metadata that cannot be read: {e}")))?;
-        if header.version != VERSION {
-            bail_data!(
-                "{shown} is of version `{}`; this program reads version `{VERSION}`",
-                header.version
-            );
-        }
-        let (factors, deltas) = match header.kind.as_str() {
-            kind if kind == BoosterKind::LowRank.name() => (true, false),
-            kind if kind == BoosterKind::FullRank.name() => (false, true),
-            MIXED => (true, true),
-            other => bail_data!(
-                "{shown} is of a kind `{other}`; known are {} and {MIXED}",
-                BoosterKind::NAMES.join(", ")
-            ),
-        };
-        let scales = if factors { header.scales } else { BTreeMap::new() };
+        let header = Header::read(text, &shown)?;
+        let (has_factors, has_deltas) = header.holds(&shown)?;
+        let scales = if has_factors { header.scales } else { BTreeMap::new() };
         let mut pairs = BTreeMap::new();
         for (module, scale) in &scales {
             let (linear, [a, b]) = adapter::factors(&tensors, module, model, &shown)?;
             let scale = number(&shown, "scale", scale)?;
             pairs.insert(linear, LoraPair { a, b, scale });
         }
-        let deltas = read_deltas(&tensors, &scales, deltas, model, &shown)?;
+        let deltas = read_deltas(&tensors, &scales, has_deltas, model, &shown)?;
         let eta = number(&shown, "step weight", &header.eta)?;
         Ok(Self { round: header.round, eta, factors: Adapter::of_pairs(pairs), deltas })
     }
@@ -224,12 +237,8 @@ fn read_deltas(
     model: &Model,
     shown: &str,
 ) -> Result<BTreeMap<ParamId, Tensor>> {
-    let is_factor = |name: &str| {
-        let inside = name.strip_prefix(PREFIX).and_then(|name| name.rsplit_once(".lora_"));
-        inside.is_some_and(|(module, _)| scales.contains_key(module))
-    };
     let mut deltas = BTreeMap::new();
-    for name in tensors.names().into_iter().filter(|name| !is_factor(name)) {
+    for name in tensors.names().into_iter().filter(|name| !is_factor(name, scales)) {
         if !allowed {
             bail_data!("{shown} has a tensor `{name}`, which is none of its factors");
         }
@@ -249,6 +258,12 @@ fn read_deltas(
     Ok(deltas)
 }
 
+/// Whether a tensor is a factor of one of the modules with a scale.
+fn is_factor(name: &str, scales: &BTreeMap<String, String>) -> bool {
+    let inside = name.strip_prefix(PREFIX).and_then(|name| name.rsplit_once(".lora_"));
+    inside.is_some_and(|(module, _)| scales.contains_key(module))
+}
+
 /// ‖BA‖² = tr((BᵀB)(AAᵀ)), from two r × r matrices in f64; the product itself never exists.
 fn product_squares(pair: &LoraPair) -> Result<f64> {
     let (a, b) = (pair.a.to_dtype(DType::F64)?, pair.b.to_dtype(DType::F64)?);
@@ -259,7 +274,8 @@ fn product_squares(pair: &LoraPair) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boost::dense::{DenseSpec, Parts};
+    use crate::boost::dense::DenseSpec;
+    use crate::boost::testing::ALL_PARTS;
     use crate::error::{Class, class_of};
     use crate::model::testing;
 
@@ -270,9 +286,7 @@ mod tests {
     /// A booster of each kind whose numbers are not those of the start.
     fn boosters(model: &Model) -> Result<[Booster; 2]> {
         let low_rank = Booster::from_adapter(testing::adapter(model, &[0, 2], false)?);
-        let spec =
-            DenseSpec::new(model, &[1], &[], Parts { embedding: true, norms: true, head: true })?;
-        let mut dense = Booster::dense(model, &spec)?;
+        let mut dense = Booster::dense(model, &DenseSpec::new(model, &[1], &[], ALL_PARTS)?)?;
         let moved = dense
             .adapter
             .tensors()
@@ -315,21 +329,16 @@ mod tests {
     #[test]
     fn what_is_kept_can_be_added_again() -> Result<()> {
         let home = tempfile::tempdir()?;
+        let path = home.path().join("0007.safetensors");
         for (dtype, eta) in
             [(DType::F32, 1.0), (DType::F32, 0.3), (DType::BF16, 1.0), (DType::F16, 1.0)]
         {
             for which in 0..2 {
-                let [mut merged, mut again] = [
-                    testing::model(&testing::config(), dtype)?,
-                    testing::model(&testing::config(), dtype)?,
-                ];
+                let mut merged = testing::model(&testing::config(), dtype)?;
                 let booster = boosters(&merged)?[which].clone();
-                let path = home.path().join(format!("{which}.safetensors"));
                 Update::of(&merged, &booster, 7, eta)?.save(&path)?;
-                let bytes = std::fs::read(&path)?;
-                Update::of(&merged, &booster, 7, eta)?.save(&path)?;
-                assert_eq!(bytes, std::fs::read(&path)?, "the same update gives the same bytes");
                 merged.merge(&booster.adapter, eta)?;
+                let mut again = testing::model(&testing::config(), dtype)?;
                 let loaded = Update::load(&path, &again)?;
                 assert_eq!((loaded.round, loaded.eta, loaded.kind()), (7, eta, booster.kind()));
                 loaded.add(&mut again)?;
@@ -343,49 +352,88 @@ mod tests {
                 }
             }
         }
-        assert_eq!(std::fs::read_dir(home.path())?.count(), 2, "no temporary file is left");
         Ok(())
     }
 
     #[test]
-    fn a_file_that_does_not_fit_is_named() -> Result<()> {
-        let model = testing::model(&testing::config(), DType::F32)?;
+    fn the_same_update_gives_the_same_bytes() -> Result<()> {
         let home = tempfile::tempdir()?;
         let path = home.path().join("0000.safetensors");
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let model = testing::model(&testing::config(), dtype)?;
+            for booster in boosters(&model)? {
+                let saved = || -> Result<Vec<u8>> {
+                    Update::of(&model, &booster, 7, 0.3)?.save(&path)?;
+                    Ok(std::fs::read(&path)?)
+                };
+                assert_eq!(saved()?, saved()?);
+            }
+        }
+        assert_eq!(std::fs::read_dir(home.path())?.count(), 1, "no temporary file is left");
+        Ok(())
+    }
+
+    /// Files of both boosters of a model, in `folder`.
+    fn saved(model: &Model, folder: &Path) -> Result<[PathBuf; 2]> {
+        let paths = ["0000", "0001"].map(|name| folder.join(name).with_extension("safetensors"));
+        for (booster, path) in boosters(model)?.iter().zip(&paths) {
+            Update::of(model, booster, 0, 1.0)?.save(path)?;
+        }
+        Ok(paths)
+    }
+
+    /// The error on loading, which is of the class data.
+    fn said(path: &Path, model: &Model) -> String {
+        let error = Update::load(path, model).unwrap_err();
+        assert_eq!(class_of(&error), Class::Data, "{error:#}");
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn a_model_that_does_not_fit_is_named() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        let model = testing::model(&testing::config(), DType::F32)?;
         let small = testing::model(&testing::with(|c| c.common.num_hidden_layers = 1), DType::F32)?;
         let narrow = testing::model(&testing::with(|c| c.intermediate_size = 8), DType::F32)?;
-        let said = |model: &Model| match Update::load(&path, model) {
-            Ok(_) => (Class::Run, "no error".to_string()),
-            Err(e) => (class_of(&e), format!("{e:#}")),
-        };
-        for (which, missing, shape) in [
+        let [low_rank, dense] = saved(&model, home.path())?;
+        for (path, model, want) in [
             (
-                0,
+                &low_rank,
+                &small,
                 "is for a module `model.layers.2.mlp.down_proj`, which the model does not have",
-                "`model.layers.0.mlp.down_proj` have shapes",
             ),
-            (
-                1,
-                "is for a tensor `model.layers.1.input_layernorm.weight`, which",
-                "changes `model.layers.1.mlp.down_proj.weight` of shape",
-            ),
+            (&low_rank, &narrow, "`model.layers.0.mlp.down_proj` have shapes"),
+            (&dense, &small, "is for a tensor `model.layers.1.input_layernorm.weight`, which"),
+            (&dense, &narrow, "changes `model.layers.1.mlp.down_proj.weight` of shape"),
         ] {
-            let update = Update::of(&model, &boosters(&model)?[which], 0, 1.0)?;
-            update.save(&path)?;
-            for (model, want) in [(&small, missing), (&narrow, shape)] {
-                let (class, message) = said(model);
-                assert!(
-                    message.contains(want) && message.contains("0000.safetensors"),
-                    "{message}"
-                );
-                assert_eq!(class, Class::Data);
-            }
+            let message = said(path, model);
+            let file = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(message.contains(want) && message.contains(&file), "{message}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_is_cut_is_damaged_data() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        let model = testing::model(&testing::config(), DType::F32)?;
+        for path in saved(&model, home.path())? {
             let whole = std::fs::read(&path)?;
             for length in [0, 4, 100, whole.len() - 1] {
                 std::fs::write(&path, &whole[..length])?;
-                assert_eq!(said(&model).0, Class::Data, "cut at {length}");
+                said(&path, &model);
             }
-            // Texts of the header, replaced by others of the same length.
+        }
+        Ok(())
+    }
+
+    /// Texts of the header, replaced by others of the same length.
+    #[test]
+    fn a_header_that_cannot_be_read_is_named() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        let model = testing::model(&testing::config(), DType::F32)?;
+        for path in saved(&model, home.path())? {
+            let whole = std::fs::read(&path)?;
             for (old, new, want) in [
                 (
                     r#"\"version\":\"1\""#,
@@ -396,15 +444,13 @@ mod tests {
                 (r#"\"kind\":"#, r#"\"kimd\":"#, "has metadata that cannot be read"),
                 ("\"xgbrun\"", "\"xgbrum\"", "is no booster of a run"),
             ] {
-                let at = whole
-                    .windows(old.len())
-                    .position(|w| w == old.as_bytes())
-                    .unwrap_or_else(|| panic!("no {old}"));
+                let found = whole.windows(old.len()).position(|w| w == old.as_bytes());
+                let at = found.unwrap_or_else(|| panic!("no {old}"));
                 let mut changed = whole.clone();
                 changed[at..at + new.len()].copy_from_slice(new.as_bytes());
                 std::fs::write(&path, changed)?;
-                assert!(said(&model).1.contains(want), "{old}: {}", said(&model).1);
-                assert_eq!(said(&model).0, Class::Data);
+                let message = said(&path, &model);
+                assert!(message.contains(want), "{old}: {message}");
             }
         }
         Ok(())

@@ -45,47 +45,44 @@ fn distance(a: &Tensor, b: &Tensor) -> Result<f64> {
     Ok(worst / size)
 }
 
+/// The slope of `f` along an entry of an input, from both sides.
+fn slope(
+    f: impl Fn(&[Tensor]) -> Result<f64>,
+    x: &[Tensor],
+    which: usize,
+    entry: usize,
+) -> Result<f64> {
+    const H: f64 = 1e-5;
+    let side = |step: f64| -> Result<f64> {
+        let (mut moved, mut x) = (values(&x[which])?, x.to_vec());
+        moved[entry] += step;
+        x[which] = Tensor::from_vec(moved, x[which].shape(), &Device::Cpu)?;
+        f(&x)
+    };
+    Ok((side(H)? - side(-H)?) / (2.0 * H))
+}
+
 #[test]
 fn the_backward_of_references_agrees_with_finite_differences() -> Result<()> {
-    const H: f64 = 1e-5;
     for row in rows() {
         let x = inputs(&row)?;
-        let y = (row.forward)(&x, Reference)?;
-        let d = direction(&y)?;
+        let d = direction(&(row.forward)(&x, Reference)?)?;
         let weights = values(&d)?;
         let objective = |x: &[Tensor]| -> Result<f64> {
-            Ok(values(&(row.forward)(x, Reference)?)?
-                .iter()
-                .zip(&weights)
-                .map(|(a, b)| a * b)
-                .sum())
+            let y = values(&(row.forward)(x, Reference)?)?;
+            Ok(y.iter().zip(&weights).map(|(a, b)| a * b).sum())
         };
         for (which, gradient) in (row.backward)(&x, &d, Reference)?.iter().enumerate() {
-            let (base, got) = (values(&x[which])?, values(gradient)?);
+            let (got, count, name) = (values(gradient)?, x[which].elem_count(), row.name);
             ensure!(
-                got.len() == base.len(),
-                "{}: gradient {which} has {} entries, not {}",
-                row.name,
-                got.len(),
-                base.len()
+                got.len() == count,
+                "{name}: gradient {which} has {} entries, not {count}",
+                got.len()
             );
-            for i in 0..base.len() {
-                let mut sides = [0.0; 2];
-                for (side, step) in sides.iter_mut().zip([H, -H]) {
-                    let mut moved = base.clone();
-                    moved[i] += step;
-                    let mut x = x.clone();
-                    x[which] = Tensor::from_vec(moved, x[which].shape(), &Device::Cpu)?;
-                    *side = objective(&x)?;
-                }
-                let slope = (sides[0] - sides[1]) / (2.0 * H);
-                let error = (got[i] - slope).abs() / slope.abs().max(1.0);
-                ensure!(
-                    error < 1e-7,
-                    "{}: input {which}, entry {i}: {} against {slope}",
-                    row.name,
-                    got[i]
-                );
+            for (i, got) in got.iter().enumerate() {
+                let slope = slope(objective, &x, which, i)?;
+                let error = (got - slope).abs() / slope.abs().max(1.0);
+                ensure!(error < 1e-7, "{name}: input {which}, entry {i}: {got} against {slope}");
             }
         }
     }

@@ -90,9 +90,20 @@ impl State {
             }
         }
         let adapter = adapter.with_tensors(numbers);
-        let Some((kind, steps, each)) = self.optimizer else { return Ok((adapter, None)) };
+        let optimizer = self.resumed(&adapter, load)?;
+        Ok((adapter, optimizer))
+    }
+
+    /// The optimizer as it was, over the tensors of `adapter`; `None` before the first fit.
+    fn resumed(
+        &self,
+        adapter: &Adapter,
+        load: impl Fn(&str) -> Result<Tensor>,
+    ) -> Result<Option<Optimizer>> {
+        let Some((kind, steps, each)) = self.optimizer else { return Ok(None) };
+        let tensors = adapter.tensors();
         // Before its first step an optimizer keeps nothing.
-        let held = if each == 0 { 0 } else { count };
+        let held = if each == 0 { 0 } else { tensors.len() };
         let kept = (0..held)
             .map(|i| (1..=each).map(|part| load(&name(i, part))).collect())
             .collect::<Result<_>>()?;
@@ -105,7 +116,6 @@ impl State {
                 );
             }
         };
-        let optimizer = Optimizer::resumed(kind, steps, kept, &adapter.tensors())?;
-        Ok((adapter, Some(optimizer)))
+        Ok(Some(Optimizer::resumed(kind, steps, kept, &tensors)?))
     }
 }

@@ -26,6 +26,26 @@ pub(super) enum Place {
     Head,
 }
 
+impl Place {
+    /// Errors (class data): a module that the model does not have.
+    fn of(module: &str, model: &Model) -> Result<Self> {
+        Ok(match (module, place(module, model)) {
+            (_, Some(linear)) => Self::Linear(linear.clone()),
+            (HEAD, _) => Self::Head,
+            (module, _) if module == embedding(model) => Self::Embedding,
+            _ => bail_data!("it is for a module `{module}`, which the model does not have"),
+        })
+    }
+
+    /// The parts that are A and B there.
+    fn factors(&self) -> [Part; 2] {
+        match self {
+            Self::Embedding => [Part::EmbeddingA, Part::EmbeddingB],
+            Self::Linear(_) | Self::Head => [Part::A, Part::B],
+        }
+    }
+}
+
 /// An adapter on its way over a model.
 pub(super) struct Carry<'a> {
     pub config: &'a LoraConfig,
@@ -93,14 +113,10 @@ impl<'a> Carry<'a> {
         Ok((Adapter::new(self.pairs, full), self.notes))
     }
 
-    /// Adds a module with factors.
-    fn module(&mut self, module: &str, parts: &BTreeMap<Part, String>) -> Result<()> {
-        let place = match (module, place(module, self.model)) {
-            (_, Some(linear)) => Place::Linear(linear.clone()),
-            (HEAD, _) => Place::Head,
-            (module, _) if module == embedding(self.model) => Place::Embedding,
-            _ => bail_data!("it is for a module `{module}`, which the model does not have"),
-        };
+    /// Where the module is. Errors (class data): the model does not have it or ties it to another,
+    /// or it is none that has factors.
+    fn place(&self, module: &str) -> Result<Place> {
+        let place = Place::of(module, self.model)?;
         if self.model.tied() && !matches!(place, Place::Linear(_)) {
             return Err(self.untied(module));
         }
@@ -109,19 +125,18 @@ impl<'a> Carry<'a> {
                 "it has factors of `{module}`, which `{key}` leaves out: PEFT would not load them"
             );
         }
+        Ok(place)
+    }
+
+    /// Adds a module with factors.
+    fn module(&mut self, module: &str, parts: &BTreeMap<Part, String>) -> Result<()> {
+        let place = self.place(module)?;
         self.fits(module, parts, &place)?;
         let mut pair = self.pair(module, parts, &place)?;
         let name = format!("{module}.weight");
-        let base = match self.stored.whole.get(&name) {
-            Some(whole) if whole.below => {
-                Some(self.load(&whole.name, &name)?).filter(|base| !self.is_own(&name, base))
-            }
-            _ => None,
-        };
-        if base.is_none()
-            && place != Place::Embedding
-            && matches!(self.config.start, Start::Pissa | Start::Olora)
-        {
+        let base = self.base_layer(&name)?;
+        let started = matches!(self.config.start, Start::Pissa | Start::Olora);
+        if started && base.is_none() && place != Place::Embedding {
             pair = self.without_start(module, &name, &pair)?;
         }
         self.bias(module, parts, pair.scale)?;
@@ -140,14 +155,22 @@ impl<'a> Carry<'a> {
         Ok(())
     }
 
+    /// The weight below a module's factors, where the file has one that is not the model's own.
+    fn base_layer(&self, name: &str) -> Result<Option<Tensor>> {
+        match self.stored.whole.get(name) {
+            Some(whole) if whole.below => {
+                Ok(Some(self.load(&whole.name, name)?).filter(|base| !self.is_own(name, base)))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Errors (class data): parts that the config does not speak of, or that are missing.
     fn fits(&self, module: &str, parts: &BTreeMap<Part, String>, place: &Place) -> Result<()> {
-        for (part, key, asked) in [
-            (Part::Magnitude, "use_dora", self.config.dora),
-            (Part::Bias, "lora_bias", self.config.lora_bias),
+        for (part, tensor, key, asked) in [
+            (Part::Magnitude, "lora_magnitude_vector", "use_dora", self.config.dora),
+            (Part::Bias, "lora_B.bias", "lora_bias", self.config.lora_bias),
         ] {
-            let tensor =
-                if part == Part::Magnitude { "lora_magnitude_vector" } else { "lora_B.bias" };
             match (parts.contains_key(&part), asked) {
                 (true, false) => bail_data!(
                     "it has a `{tensor}` of `{module}`, but `{key}` is not set: PEFT would not \
@@ -159,16 +182,12 @@ impl<'a> Carry<'a> {
                 _ => {}
             }
         }
-        let other = if *place == Place::Embedding {
-            [Part::A, Part::B]
-        } else {
-            [Part::EmbeddingA, Part::EmbeddingB]
+        let (a, other) = match place {
+            Place::Embedding => ("an", [Part::A, Part::B]),
+            Place::Linear(_) | Place::Head => ("no", [Part::EmbeddingA, Part::EmbeddingB]),
         };
         if let Some(name) = other.iter().find_map(|part| parts.get(part)) {
-            bail_data!(
-                "it has a tensor `{name}`, but `{module}` is {} embedding",
-                if *place == Place::Embedding { "an" } else { "no" }
-            );
+            bail_data!("it has a tensor `{name}`, but `{module}` is {a} embedding");
         }
         Ok(())
     }
@@ -186,25 +205,17 @@ impl<'a> Carry<'a> {
         let embedding = *place == Place::Embedding;
         // Factors of an embedding are those of its transpose.
         let size = if embedding { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
-        let names =
-            [Part::A, Part::B, Part::EmbeddingA, Part::EmbeddingB].map(|part| parts.get(&part));
-        let [a, b] = if embedding { [names[2], names[3]] } else { [names[0], names[1]] };
-        let shape = |name: Option<&String>| name.and_then(|name| self.tensors.shape(name));
-        let found = rank_of(module, shape(a), shape(b), size).map_err(Error::data)?;
+        let names = place.factors().map(|part| parts.get(&part));
+        let [a, b] = names.map(|name| self.tensors.shape(name?));
+        let found = rank_of(module, a, b, size).map_err(Error::data)?;
         if found != rank {
             bail_data!(
                 "`r` and `rank_pattern` give `{module}` the rank {rank}, its factors have the rank \
                  {found}"
             );
         }
-        let load = |name: Option<&String>| {
-            self.tensors.load(
-                name.context("a factor")?,
-                self.model.factor_dtype(),
-                self.model.device(),
-            )
-        };
-        let (a, b) = (load(a)?, load(b)?);
+        let load = |name: Option<&String>| self.numbers(name.context("a factor")?);
+        let (a, b) = (load(names[0])?, load(names[1])?);
         let (a, b) = if embedding { (transposed(&b)?, transposed(&a)?) } else { (a, b) };
         Ok(LoraPair { a, b, scale })
     }
@@ -224,25 +235,10 @@ impl<'a> Carry<'a> {
             let empty = |shape: (usize, usize)| {
                 Tensor::zeros(1, pair.a.dtype(), pair.a.device())?.broadcast_as(shape)
             };
-            return Ok(LoraPair {
-                a: empty((2 * rank, inner))?,
-                b: empty((out, 2 * rank))?,
-                scale: pair.scale,
-            });
+            let (a, b) = (empty((2 * rank, inner))?, empty((out, 2 * rank))?);
+            return Ok(LoraPair { a, b, scale: pair.scale });
         }
-        let parts = match self.config.start {
-            Start::Pissa if pair.scale > 0.0 => start::pissa(&own, rank, pair.scale)?,
-            Start::Pissa => bail_data!(
-                "`lora_alpha` of `{module}` is not above 0, with which PiSSA has no start"
-            ),
-            _ => match start::olora(&own, rank)? {
-                Some(parts) => parts,
-                None => bail_data!(
-                    "columns of `{module}` depend on each other, so the start that OLoRA took out \
-                     of it cannot be told"
-                ),
-            },
-        };
+        let parts = self.taken_out(module, &own, pair)?;
         let kind = if self.config.start == Start::Pissa { "PiSSA" } else { "OLoRA" };
         let note = format!(
             "its start ({kind}) is taken out of the weights: it is loaded as the LoRA of twice the \
@@ -252,6 +248,24 @@ impl<'a> Carry<'a> {
             self.notes.push(note);
         }
         Ok(start::without(pair, parts)?)
+    }
+
+    /// B₀ and A₀ of a module's start, of its weight as the base has it.
+    fn taken_out(&self, module: &str, own: &Tensor, pair: &LoraPair) -> Result<(Tensor, Tensor)> {
+        let rank = pair.a.dim(0)?;
+        match self.config.start {
+            Start::Pissa if pair.scale > 0.0 => Ok(start::pissa(own, rank, pair.scale)?),
+            Start::Pissa => bail_data!(
+                "`lora_alpha` of `{module}` is not above 0, with which PiSSA has no start"
+            ),
+            _ => match start::olora(own, rank)? {
+                Some(parts) => Ok(parts),
+                None => bail_data!(
+                    "columns of `{module}` depend on each other, so the start that OLoRA took out \
+                     of it cannot be told"
+                ),
+            },
+        }
     }
 
     /// Adds the bias of B, scaled, to the module's own.
@@ -300,10 +314,7 @@ impl<'a> Carry<'a> {
         if self.weights == Weights::Meta {
             return Ok(sum);
         }
-        let magnitude = self
-            .tensors
-            .load(magnitude, self.model.factor_dtype(), self.model.device())?
-            .flatten_all()?;
+        let magnitude = self.numbers(magnitude)?.flatten_all()?;
         let factor = (magnitude / sum.sqr()?.sum(over)?.sqrt()?)?.unsqueeze(over)?;
         Ok(sum.broadcast_mul(&factor)?)
     }
@@ -331,11 +342,16 @@ impl<'a> Carry<'a> {
         if self.weights == Weights::Meta {
             return self.meta(name);
         }
-        let tensor = self.tensors.load(stored, self.model.factor_dtype(), self.model.device())?;
+        let tensor = self.numbers(stored)?;
         match self.model.param(name) {
             Some(id) => Ok(id.relaid(tensor)?),
             None => Ok(tensor),
         }
+    }
+
+    /// The tensor called `stored` in the file, in the type of factors.
+    fn numbers(&self, stored: &str) -> Result<Tensor> {
+        self.tensors.load(stored, self.model.factor_dtype(), self.model.device())
     }
 
     /// The shape that published files give the tensor called `name`.

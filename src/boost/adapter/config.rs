@@ -65,19 +65,12 @@ impl LoraConfig {
     /// Reads a config's text. Errors (class data): no JSON, another kind of adapter, a key that is
     /// not followed, a value that cannot be.
     pub fn read(text: &str) -> Result<Self, Error> {
-        let json: Value = serde_json::from_str(text)
-            .map_err(|e| Error::data(format!("its config is no JSON: {e}")))?;
-        let Value::Object(json) = json else {
-            return Err(Error::data("its config is no JSON object"));
-        };
-        kind(&json)?;
-        keys::check(&json)?;
+        let json = object(text)?;
         let fields = ConfigFields(&json);
-        let modules_to_save = json
-            .get("modules_to_save")
-            .filter(|v| !v.is_null())
-            .map(|v| texts("modules_to_save", v));
-        let modules_to_save = modules_to_save.transpose()?.unwrap_or_default();
+        kind(&fields)?;
+        task(&fields)?;
+        keys::check(&json)?;
+        let modules_to_save = fields.names("modules_to_save")?;
         let mut config = Self {
             start: start(json.get("init_lora_weights"))?,
             targets: Targets::read(&json, &modules_to_save)?,
@@ -87,24 +80,17 @@ impl LoraConfig {
             lora_bias: fields.flag("lora_bias")?,
             fan_in_fan_out: fields.flag("fan_in_fan_out")?,
             tying: fields.flag("ensure_weight_tying")?,
-            base: json
-                .get("base_model_name_or_path")
-                .and_then(Value::as_str)
-                .filter(|name| !name.is_empty())
-                .map(str::to_owned),
+            base: fields.text("base_model_name_or_path").map(str::to_owned),
             notes: vec![],
             training: vec![],
             rank: fields.or("r", 8, rank)?,
-            ranks: ByPattern::new("rank_pattern", fields.patterns("rank_pattern", rank)?)?,
+            ranks: fields.patterns("rank_pattern", rank)?,
             alpha: fields.or("lora_alpha", 8.0, Value::as_f64)?,
-            alphas: ByPattern::new(
-                "alpha_pattern",
-                fields.patterns("alpha_pattern", Value::as_f64)?,
-            )?,
+            alphas: fields.patterns("alpha_pattern", Value::as_f64)?,
             rslora: fields.flag("use_rslora")?,
         };
         config.note(&fields)?;
-        config.agree(&json)?;
+        config.agree(&fields)?;
         Ok(config)
     }
 
@@ -116,7 +102,7 @@ impl LoraConfig {
                 "it was trained with `lora_dropout` {dropout}; training on uses no dropout"
             ));
         }
-        if fields.0.get("velora_config").is_some_and(|value| !value.is_null()) {
+        if fields.given("velora_config").is_some() {
             self.training.push(
                 "it was trained with VeLoRA, which compresses what a step keeps; training on does \
                  not"
@@ -134,19 +120,16 @@ impl LoraConfig {
     }
 
     /// Errors (class data): values that PEFT refuses together, or does not know.
-    fn agree(&self, json: &Map<String, Value>) -> Result<(), Error> {
-        let bias = json.get("bias").filter(|value| !value.is_null());
-        if let Some(bias) = bias.filter(|bias| {
-            !bias.as_str().is_some_and(|b| ["none", "all", "lora_only"].contains(&b))
-        }) {
+    fn agree(&self, fields: &ConfigFields) -> Result<(), Error> {
+        let known = |bias: &Value| matches!(bias.as_str(), Some("none" | "all" | "lora_only"));
+        if let Some(bias) = fields.given("bias").filter(|bias| !known(bias)) {
             return Err(Error::data(format!(
                 "`bias` is {}; known are \"none\", \"all\" and \"lora_only\"",
                 shown(bias)
             )));
         }
-        if self.lora_bias
-            && (self.dora || json.get("init_lora_weights").is_some_and(Value::is_string))
-        {
+        let named = fields.0.get("init_lora_weights").is_some_and(Value::is_string);
+        if self.lora_bias && (self.dora || named) {
             return Err(Error::data(
                 "`lora_bias` is true beside `use_dora` or a named `init_lora_weights`, which PEFT \
                  does not allow",
@@ -163,34 +146,41 @@ impl LoraConfig {
     }
 }
 
-/// Errors (class data): an adapter that is not of LoRA, or not for a language model's next token.
-fn kind(json: &Map<String, Value>) -> Result<(), Error> {
-    let text = |key: &str| json.get(key).filter(|value| !value.is_null());
-    match text("peft_type") {
-        Some(Value::String(kind)) if kind == "LORA" => {}
+/// Errors (class data): a text that is no JSON object.
+fn object(text: &str) -> Result<Map<String, Value>, Error> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(Error::data("its config is no JSON object")),
+        Err(e) => Err(Error::data(format!("its config is no JSON: {e}"))),
+    }
+}
+
+/// Errors (class data): an adapter that is not of LoRA.
+fn kind(fields: &ConfigFields) -> Result<(), Error> {
+    /// Keys of mlx-lm's configs.
+    const MLX: [&str; 3] = ["lora_parameters", "fine_tune_type", "lora_layers"];
+    Err(match fields.given("peft_type") {
+        Some(kind) if kind == "LORA" => return Ok(()),
         Some(kind) => {
             let message = format!("`peft_type` is {}, only \"LORA\" is known", shown(kind));
-            return Err(Error::data(message).hint(format!("if it changes weights, {MERGE}")));
+            Error::data(message).hint(format!("if it changes weights, {MERGE}"))
         }
-        None if ["lora_parameters", "fine_tune_type", "lora_layers"]
-            .iter()
-            .any(|key| json.contains_key(*key)) =>
-        {
-            return Err(Error::data(
-                "it is an adapter of mlx-lm, whose factors lie and are named differently",
-            )
-            .hint(
-                "fuse it with `mlx_lm.fuse --model … --adapter-path … --save-path fused` and give \
-                 the fused model",
-            ));
-        }
-        None => {
-            return Err(Error::data("its config has no `peft_type`, so it is no adapter of PEFT"));
-        }
-    }
-    match text("task_type") {
+        None if MLX.iter().any(|key| fields.0.contains_key(*key)) => Error::data(
+            "it is an adapter of mlx-lm, whose factors lie and are named differently",
+        )
+        .hint(
+            "fuse it with `mlx_lm.fuse --model … --adapter-path … --save-path fused` and give the \
+             fused model",
+        ),
+        None => Error::data("its config has no `peft_type`, so it is no adapter of PEFT"),
+    })
+}
+
+/// Errors (class data): an adapter that is not for a language model's next token.
+fn task(fields: &ConfigFields) -> Result<(), Error> {
+    match fields.given("task_type") {
         None => Ok(()),
-        Some(Value::String(task)) if task == "CAUSAL_LM" => Ok(()),
+        Some(task) if task == "CAUSAL_LM" => Ok(()),
         Some(task) => {
             let message = format!(
                 "`task_type` is {}, but the model predicts next tokens: only \"CAUSAL_LM\" is \
@@ -208,43 +198,44 @@ fn kind(json: &Map<String, Value>) -> Result<(), Error> {
 fn start(value: Option<&Value>) -> Result<Start, Error> {
     let Some(value) = value else { return Ok(Start::Nothing) };
     let name = value.as_str().unwrap_or_default();
-    let why = match (value, name) {
-        (Value::Bool(true), _) => return Ok(Start::Nothing),
-        (Value::Bool(false) | Value::Null, _) => return Ok(Start::Random),
-        (_, "eva" | "orthogonal" | "mica") => return Ok(Start::Nothing),
-        (_, "pissa") => return Ok(Start::Pissa),
-        _ if name.eq_ignore_ascii_case("olora") => return Ok(Start::Olora),
-        _ if name.eq_ignore_ascii_case("gaussian") => return Ok(Start::Nothing),
-        _ if name.starts_with("pissa_niter_") => {
-            "the components that were taken out of the weights are drawn anew each time (fast SVD)"
-        }
-        _ if name.starts_with("corda") => {
+    Ok(match (value, name) {
+        (Value::Bool(true), _) => Start::Nothing,
+        (Value::Bool(false) | Value::Null, _) => Start::Random,
+        (_, "eva" | "orthogonal" | "mica") => Start::Nothing,
+        (_, "pissa") => Start::Pissa,
+        _ if name.eq_ignore_ascii_case("olora") => Start::Olora,
+        _ if name.eq_ignore_ascii_case("gaussian") => Start::Nothing,
+        _ => return Err(no_start(value, name)),
+    })
+}
+
+/// The error for a start that cannot be told from the adapter, or is not known.
+fn no_start(value: &Value, name: &str) -> Error {
+    const STARTS: &str =
+        r#"true, false, "gaussian", "orthogonal", "eva", "mica", "pissa" and "olora""#;
+    let is = format!("`init_lora_weights` is {}", shown(value));
+    let (why, hint) = match name {
+        _ if name.starts_with("pissa_niter_") => (
+            "the components that were taken out of the weights are drawn anew each time (fast SVD)",
+            CONVERT,
+        ),
+        _ if name.starts_with("corda") => (
             "the components that were taken out of the weights depend on data, which the adapter \
-             does not hold"
-        }
-        (_, "lora_ga") => {
+             does not hold",
+            CONVERT,
+        ),
+        "lora_ga" => (
             "what was taken out of the weights depends on gradients, which the adapter does not \
-             hold"
-        }
-        (_, "loftq") => {
-            let error = Error::data(
-                "`init_lora_weights` is \"loftq\": its factors are for weights that LoftQ \
-                 quantised",
-            );
-            return Err(error.hint(
-                "save the quantised base too, and give the adapter `init_lora_weights` true",
-            ));
-        }
-        _ => {
-            let known = "true, false, \"gaussian\", \"orthogonal\", \"eva\", \"mica\", \"pissa\" \
-                         and \"olora\"";
-            return Err(Error::data(format!(
-                "`init_lora_weights` is {}; known are {known}",
-                shown(value)
-            )));
-        }
+             hold",
+            CONVERT,
+        ),
+        "loftq" => (
+            "its factors are for weights that LoftQ quantised",
+            "save the quantised base too, and give the adapter `init_lora_weights` true",
+        ),
+        _ => return Error::data(format!("{is}; known are {STARTS}")),
     };
-    Err(Error::data(format!("`init_lora_weights` is {}: {why}", shown(value))).hint(CONVERT))
+    Error::data(format!("{is}: {why}")).hint(hint)
 }
 
 /// Reads `trainable_token_indices`.
@@ -281,6 +272,21 @@ fn rank(value: &Value) -> Option<usize> {
 struct ConfigFields<'a>(&'a Map<String, Value>);
 
 impl<'a> ConfigFields<'a> {
+    /// A value other than null.
+    fn given(&self, key: &str) -> Option<&'a Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A text that says something; `None` of any other value.
+    fn text(&self, key: &str) -> Option<&'a str> {
+        self.0.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Errors (class data): no list of names.
+    fn names(&self, key: &str) -> Result<Vec<String>, Error> {
+        self.given(key).map_or(Ok(vec![]), |list| texts(key, list))
+    }
+
     /// Errors (class data): neither true nor false.
     fn flag(&self, key: &str) -> Result<bool, Error> {
         match self.0.get(key) {
@@ -300,21 +306,20 @@ impl<'a> ConfigFields<'a> {
     }
 
     /// Numbers by pattern.
-    fn patterns<T>(
+    fn patterns<T: Copy>(
         &self,
         key: &str,
         read: impl Fn(&Value) -> Option<T>,
-    ) -> Result<Vec<(&'a String, T)>, Error> {
+    ) -> Result<ByPattern<T>, Error> {
         let wrong =
             |value: &Value| Error::data(format!("`{key}` holds {}, which it cannot", shown(value)));
-        match self.0.get(key) {
-            None | Some(Value::Null) => Ok(vec![]),
-            Some(Value::Object(fields)) => fields
-                .iter()
-                .map(|(name, value)| Ok((name, read(value).ok_or_else(|| wrong(value))?)))
-                .collect(),
-            Some(value) => Err(wrong(value)),
-        }
+        let one = |(pattern, value)| Ok((pattern, read(value).ok_or_else(|| wrong(value))?));
+        let values = match self.given(key) {
+            None => vec![],
+            Some(Value::Object(fields)) => fields.iter().map(one).collect::<Result<_, Error>>()?,
+            Some(value) => return Err(wrong(value)),
+        };
+        ByPattern::new(key, values)
     }
 }
 
@@ -344,6 +349,10 @@ mod tests {
             assert_eq!(read(json!({ "init_lora_weights": value })).unwrap().start, want);
         }
         assert_eq!(read(json!({})).unwrap().start, Start::Nothing);
+    }
+
+    #[test]
+    fn starts_that_the_adapter_does_not_tell_are_refused() {
         for name in ["pissa_niter_4", "corda", "lora_ga"] {
             let error = read(json!({ "init_lora_weights": name })).unwrap_err();
             assert!(
@@ -411,6 +420,10 @@ mod tests {
             let message = read(more).unwrap_err().message;
             assert!(message.starts_with(want), "{message} does not say {want}");
         }
+    }
+
+    #[test]
+    fn an_adapter_of_mlx_is_told_apart() {
         let mlx = LoraConfig::read(
             r#"{ "fine_tune_type": "lora", "num_layers": 4, "lora_parameters": { "rank": 8 } }"#,
         )

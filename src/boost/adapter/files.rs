@@ -124,23 +124,24 @@ mod tests {
     use super::*;
     use crate::error::{class_of, hint_of};
 
+    /// What reading says of a folder with such files, all of them LFS pointers.
+    fn said(names: &[&str], read: fn(&Path) -> Result<()>) -> Result<String> {
+        let home = tempfile::tempdir()?;
+        for name in names {
+            let path = home.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap())?;
+            std::fs::write(
+                path,
+                "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+            )?;
+        }
+        let error = read(home.path()).unwrap_err();
+        assert_eq!(class_of(&error), crate::error::Class::Data);
+        Ok(format!("{error:#} {}", hint_of(&error).unwrap_or_default()))
+    }
+
     #[test]
-    fn what_stands_in_the_place_of_an_adapter_is_named() {
-        let said = |names: &[&str], read: fn(&Path) -> Result<()>| {
-            let home = tempfile::tempdir().unwrap();
-            for name in names {
-                let path = home.path().join(name);
-                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-                std::fs::write(
-                    path,
-                    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
-                )
-                .unwrap();
-            }
-            let error = read(home.path()).unwrap_err();
-            assert_eq!(class_of(&error), crate::error::Class::Data);
-            format!("{error:#} {}", hint_of(&error).unwrap_or_default())
-        };
+    fn what_stands_in_the_place_of_an_adapter_is_named() -> Result<()> {
         let text: fn(&Path) -> Result<()> = |path| config(path).map(drop);
         let tensors: fn(&Path) -> Result<()> = |path| weights(path).map(drop);
         for (names, read, want) in [
@@ -157,8 +158,9 @@ mod tests {
             (vec!["adapter_model-00001-of-00002.safetensors"], tensors, "in parts"),
             (vec![], tensors, "cannot read"),
         ] {
-            let message = said(&names, read);
+            let message = said(&names, read)?;
             assert!(message.contains(want), "{message} does not say {want}");
         }
+        Ok(())
     }
 }

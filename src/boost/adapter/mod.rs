@@ -93,31 +93,36 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<LoadedAdap
         );
     }
     let tensors = files::weights(folder)?;
-    let over = || -> Result<LoadedAdapter> {
-        let stored = AdapterTensors::of(&tensors)?;
-        let (adapter, notes) = Carry::new(&config, &stored, &tensors, model, weights).adapter()?;
-        let named = stored.adapter.iter().filter(|name| *name != "default");
-        let named = named.map(|name| {
-            format!(
-                "its tensors bear the adapter's name `{name}`; PEFT finds them with \
-                 `adapter_name=\"{name}\"` alone"
-            )
-        });
-        let mut training = config.training.clone();
-        if config.dora {
-            training.push(
-                "training on moves whole weights, where DoRA moved factors and magnitudes".into(),
-            );
-        }
-        let notes = config.notes.iter().cloned().chain(named).chain(notes).collect();
-        Ok(LoadedAdapter {
-            booster: Booster::from_adapter(adapter),
-            training,
-            notes,
-            base: config.base.clone(),
-        })
-    };
-    over().with_context(cannot)
+    laid_over(model, weights, &config, &tensors).with_context(cannot)
+}
+
+/// The booster of an adapter's tensors.
+fn laid_over(
+    model: &Model,
+    weights: Weights,
+    config: &LoraConfig,
+    tensors: &Safetensors,
+) -> Result<LoadedAdapter> {
+    let stored = AdapterTensors::of(tensors)?;
+    let (adapter, notes) = Carry::new(config, &stored, tensors, model, weights).adapter()?;
+    let named = stored.adapter.iter().filter(|name| *name != "default").map(|name| {
+        format!(
+            "its tensors bear the adapter's name `{name}`; PEFT finds them with \
+             `adapter_name=\"{name}\"` alone"
+        )
+    });
+    let mut training = config.training.clone();
+    if config.dora {
+        training.push(
+            "training on moves whole weights, where DoRA moved factors and magnitudes".into(),
+        );
+    }
+    Ok(LoadedAdapter {
+        booster: Booster::from_adapter(adapter),
+        training,
+        notes: config.notes.iter().cloned().chain(named).chain(notes).collect(),
+        base: config.base.clone(),
+    })
 }
 
 /// The place of a module in `model`, and A [r, in] and B [out, r], by the names that a run's files
@@ -200,41 +205,10 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
     check(booster)?;
     let pairs = booster.adapter.pairs();
     let mut tensors: Vec<(String, Tensor)> = vec![];
-    let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
     for (linear, pair) in pairs {
         tensors.extend(named_factors(&linear.name, pair)?);
-        let rank = pair.a.dim(0)?;
-        ranks.insert(linear.name.clone(), rank);
-        alphas.insert(linear.name.clone(), pair.scale * rank as f64);
     }
-    let (rank, alpha) = (
-        ranks.values().next().copied().unwrap_or(1),
-        alphas.values().next().copied().unwrap_or(1.0),
-    );
-    let layers: BTreeSet<usize> = pairs.keys().map(|linear| linear.layer).collect();
-    let names: BTreeSet<&str> = pairs.keys().map(|linear| linear.target).collect();
-    // A module outside layers × targets would be made by peft with random factors: name modules one
-    // by one then.
-    let full = pairs.len() == layers.len() * names.len();
-    let targets = if full { json!(names) } else { json!(ranks.keys().collect::<Vec<_>>()) };
-    let transposed = pairs.keys().any(|linear| linear.transposed);
-    ranks.retain(|_, r| *r != rank);
-    alphas.retain(|_, a| *a != alpha);
-    let config = json!({
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
-        "r": rank,
-        "lora_alpha": alpha,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "fan_in_fan_out": transposed,
-        "target_modules": targets,
-        "layers_to_transform": if full { json!(layers) } else { Value::Null },
-        "rank_pattern": ranks,
-        "alpha_pattern": alphas,
-        "inference_mode": true,
-    });
+    let config = config_of(pairs, base)?;
     atomic::folder(folder, |folder| {
         std::fs::write(folder.join(CONFIG), format!("{config:#}\n"))
             .with_context(|| format!("cannot write `{CONFIG}`"))?;
@@ -242,9 +216,52 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
     })
 }
 
+/// What `adapter_config.json` says of these pairs.
+fn config_of(pairs: &BTreeMap<LinearId, LoraPair>, base: &str) -> Result<Value> {
+    let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
+    for (linear, pair) in pairs {
+        let rank = pair.a.dim(0)?;
+        ranks.insert(&linear.name, rank);
+        alphas.insert(&linear.name, pair.scale * rank as f64);
+    }
+    let rank = ranks.values().next().copied().unwrap_or(1);
+    let alpha = alphas.values().next().copied().unwrap_or(1.0);
+    let (targets, layers) = targets_of(pairs);
+    ranks.retain(|_, r| *r != rank);
+    alphas.retain(|_, a| *a != alpha);
+    Ok(json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": pairs.keys().any(|linear| linear.transposed),
+        "target_modules": targets,
+        "layers_to_transform": layers,
+        "rank_pattern": ranks,
+        "alpha_pattern": alphas,
+        "inference_mode": true,
+    }))
+}
+
+/// `target_modules` and `layers_to_transform` of these pairs. A module outside layers × targets
+/// would be made by peft with random factors: modules are named one by one then.
+fn targets_of(pairs: &BTreeMap<LinearId, LoraPair>) -> (Value, Value) {
+    let layers: BTreeSet<usize> = pairs.keys().map(|linear| linear.layer).collect();
+    let names: BTreeSet<&str> = pairs.keys().map(|linear| linear.target).collect();
+    if pairs.len() == layers.len() * names.len() {
+        return (json!(names), json!(layers));
+    }
+    let modules: BTreeSet<&str> = pairs.keys().map(|linear| linear.name.as_str()).collect();
+    (json!(modules), Value::Null)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Class, class_of};
     use crate::model::{Adapter, testing};
     use candle_core::DType;
 
@@ -275,52 +292,74 @@ mod tests {
         Ok(())
     }
 
-    #[test]
-    fn a_broken_adapter_is_named() -> Result<()> {
+    /// The adapter of a layer, saved to `folder`.
+    fn saved(folder: &Path) -> Result<Model> {
         let model = testing::model(&testing::config(), DType::F32)?;
+        save(&Booster::from_adapter(testing::adapter(&model, &[1], false)?), folder, "base")?;
+        Ok(model)
+    }
+
+    /// The error on loading, which is of the class data.
+    fn said(folder: &Path, model: &Model) -> String {
+        let error = load(folder, model, Weights::Base).unwrap_err();
+        assert_eq!(class_of(&error), Class::Data, "{error:#}");
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn a_config_that_does_not_fit_is_named() -> Result<()> {
         let home = tempfile::tempdir()?;
         let folder = home.path().join("a");
-        save(&Booster::from_adapter(testing::adapter(&model, &[1], false)?), &folder, "base")?;
-        let good = std::fs::read_to_string(folder.join("adapter_config.json"))?;
-        let small = testing::model(&testing::with(|c| c.common.num_hidden_layers = 1), DType::F32)?;
-        let other = testing::model(&testing::with(|c| c.intermediate_size = 8), DType::F32)?;
-        let said = |model: &Model| {
-            load(&folder, model, Weights::Base)
-                .err()
-                .map(|e| (crate::error::class_of(&e), format!("{e:#}")))
-                .unwrap_or((crate::error::Class::Run, "no error".into()))
-        };
-        for (model, text, want) in [
+        let model = saved(&folder)?;
+        let good = std::fs::read_to_string(folder.join(CONFIG))?;
+        for (text, want) in [
+            (good.replace("\"LORA\"", "\"LOHA\""), "only \"LORA\" is known"),
+            (good.replace("\"r\": 2", "\"r\": -2"), "`r` is -2, which it cannot be"),
+            (good.replace("\"r\": 2", "\"r\": 3"), "the rank 3, its factors have the rank 2"),
             (
-                &small,
-                good.clone(),
-                "is for a module `model.layers.1.mlp.down_proj`, which the model does not have",
-            ),
-            (&other, good.clone(), ": factors of `model.layers.1.mlp.down_proj` have shapes"),
-            (&model, good.replace("\"LORA\"", "\"LOHA\""), "only \"LORA\" is known"),
-            (&model, good.replace("\"r\": 2", "\"r\": -2"), "`r` is -2, which it cannot be"),
-            (
-                &model,
-                good.replace("\"r\": 2", "\"r\": 3"),
-                "the rank 3, its factors have the rank 2",
-            ),
-            (
-                &model,
                 good.replace("\"down_proj\",", ""),
                 "factors of `model.layers.1.mlp.down_proj`, which `target_modules` leaves out",
             ),
-            (&model, good[..20].to_string(), "its config is no JSON"),
+            (good[..20].to_string(), "its config is no JSON"),
         ] {
-            std::fs::write(folder.join("adapter_config.json"), text)?;
-            let (class, message) = said(model);
+            std::fs::write(folder.join(CONFIG), text)?;
+            let message = said(&folder, &model);
             assert!(message.contains(want), "{message:?} does not say {want:?}");
-            assert_eq!(class, crate::error::Class::Data);
         }
-        std::fs::write(folder.join("adapter_config.json"), good)?;
-        let weights = std::fs::read(folder.join("adapter_model.safetensors"))?;
-        for length in [0, 4, 100, weights.len() - 1] {
-            std::fs::write(folder.join("adapter_model.safetensors"), &weights[..length])?;
-            assert_eq!(said(&model).0, crate::error::Class::Data, "cut at {length}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_model_that_does_not_fit_is_named() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        let folder = home.path().join("a");
+        saved(&folder)?;
+        for (config, want) in [
+            (
+                testing::with(|c| c.common.num_hidden_layers = 1),
+                "is for a module `model.layers.1.mlp.down_proj`, which the model does not have",
+            ),
+            (
+                testing::with(|c| c.intermediate_size = 8),
+                ": factors of `model.layers.1.mlp.down_proj` have shapes",
+            ),
+        ] {
+            let message = said(&folder, &testing::model(&config, DType::F32)?);
+            assert!(message.contains(want), "{message:?} does not say {want:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tensors_that_are_cut_are_damaged_data() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        let folder = home.path().join("a");
+        let model = saved(&folder)?;
+        let file = folder.join("adapter_model.safetensors");
+        let whole = std::fs::read(&file)?;
+        for length in [0, 4, 100, whole.len() - 1] {
+            std::fs::write(&file, &whole[..length])?;
+            said(&folder, &model);
         }
         Ok(())
     }

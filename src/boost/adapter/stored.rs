@@ -49,56 +49,89 @@ impl AdapterTensors {
     /// Sorts all names of a file. Errors (class data): a name that is none of PEFT's, several
     /// adapters in one file.
     pub fn of(tensors: &Safetensors) -> Result<Self, Error> {
-        let mut stored = Self::default();
-        let mut adapters: BTreeSet<Option<String>> = BTreeSet::new();
-        let mut twice = None;
-        for name in tensors.names() {
-            let Some(inside) = name.strip_prefix(PREFIX) else {
-                return Err(Error::data(format!(
-                    "it has a tensor `{name}`, whose name does not begin with `{PREFIX}`"
-                )));
-            };
-            if let Some((module, rest)) = inside.split_once(".lora_") {
-                let (part, adapter) = part(rest).ok_or_else(|| no_factor(name, rest))?;
-                // PEFT writes magnitudes without the adapter's name too, beside factors that have
-                // it.
-                if part != Part::Magnitude || adapter.is_some() {
-                    adapters.insert(adapter.map(str::to_owned));
-                }
-                let parts = stored.factors.entry(module.to_owned()).or_default();
-                let other = parts.insert(part, name.to_owned());
-                twice = twice.or(other.map(|other| (other, name.to_owned())));
-            } else if let Some((module, rest)) =
-                inside.split_once(".token_adapter.trainable_tokens_delta")
-            {
-                // PEFT never writes the adapter's name behind rows.
-                adapters.extend(rest.strip_prefix('.').map(|adapter| Some(adapter.to_owned())));
-                stored.rows.insert(module.to_owned(), name.to_owned());
-            } else {
-                let below = inside.contains(".base_layer.");
-                let published = inside.replacen(".base_layer.", ".", 1);
-                stored.whole.insert(published, Whole { name: name.to_owned(), below });
-            }
-        }
+        let names = tensors.names().into_iter();
+        let named = names.map(|name| Ok((name, Role::of(name)?)));
+        let roles = named.collect::<Result<Vec<_>, Error>>()?;
+        let mut adapters: BTreeSet<_> =
+            roles.iter().filter_map(|(_, role)| role.adapter()).collect();
         if adapters.len() > 1 {
-            let names: Vec<String> = adapters
-                .iter()
-                .map(|name| name.as_ref().map_or("one without a name".into(), |n| format!("`{n}`")))
-                .collect();
-            return Err(Error::data(format!(
-                "its file holds tensors of several adapters: {}",
-                names.join(", ")
-            ))
-            .hint("write each to a file of its own: `save_pretrained(…, selected_adapters=[…])`"));
+            return Err(several(&adapters));
         }
-        if let Some((one, two)) = twice {
-            return Err(Error::data(format!(
-                "its tensors `{one}` and `{two}` are the same part of a module"
-            )));
+        let adapter = adapters.pop_first().flatten().map(str::to_owned);
+        let mut stored = Self { adapter, ..Self::default() };
+        for (name, role) in roles {
+            stored.add(name, role)?;
         }
-        stored.adapter = adapters.pop_first().flatten();
         Ok(stored)
     }
+
+    /// Errors (class data): a part that is there already.
+    fn add(&mut self, name: &str, role: Role) -> Result<(), Error> {
+        match role {
+            Role::Factor { module, part, .. } => {
+                let parts = self.factors.entry(module.to_owned()).or_default();
+                if let Some(other) = parts.insert(part, name.to_owned()) {
+                    return Err(Error::data(format!(
+                        "its tensors `{other}` and `{name}` are the same part of a module"
+                    )));
+                }
+            }
+            Role::Rows { module, .. } => {
+                self.rows.insert(module.to_owned(), name.to_owned());
+            }
+            Role::Whole { published, below } => {
+                self.whole.insert(published, Whole { name: name.to_owned(), below });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a tensor is, as its name in the file says.
+enum Role<'a> {
+    Factor { module: &'a str, part: Part, adapter: Option<&'a str> },
+    Rows { module: &'a str, adapter: Option<&'a str> },
+    Whole { published: String, below: bool },
+}
+
+impl<'a> Role<'a> {
+    /// Errors (class data): a name that is none of PEFT's.
+    fn of(name: &'a str) -> Result<Self, Error> {
+        let Some(inside) = name.strip_prefix(PREFIX) else {
+            return Err(Error::data(format!(
+                "it has a tensor `{name}`, whose name does not begin with `{PREFIX}`"
+            )));
+        };
+        if let Some((module, rest)) = inside.split_once(".lora_") {
+            let (part, adapter) = part(rest).ok_or_else(|| no_factor(name, rest))?;
+            return Ok(Self::Factor { module, part, adapter });
+        }
+        if let Some((module, rest)) = inside.split_once(".token_adapter.trainable_tokens_delta") {
+            return Ok(Self::Rows { module, adapter: rest.strip_prefix('.') });
+        }
+        let published = inside.replacen(".base_layer.", ".", 1);
+        Ok(Self::Whole { published, below: inside.contains(".base_layer.") })
+    }
+
+    /// The name that the adapter has here, if it has one; `None` where PEFT may leave it out.
+    fn adapter(&self) -> Option<Option<&'a str>> {
+        match *self {
+            // PEFT writes magnitudes without the adapter's name too, beside factors that have it.
+            Self::Factor { part: Part::Magnitude, adapter, .. } => adapter.map(Some),
+            Self::Factor { adapter, .. } => Some(adapter),
+            // PEFT never writes the adapter's name behind rows.
+            Self::Rows { adapter, .. } => adapter.map(Some),
+            Self::Whole { .. } => None,
+        }
+    }
+}
+
+/// The error for a file of several adapters.
+fn several(adapters: &BTreeSet<Option<&str>>) -> Error {
+    let one = |name: &Option<&str>| name.map_or("one without a name".into(), |n| format!("`{n}`"));
+    let names: Vec<String> = adapters.iter().map(one).collect();
+    Error::data(format!("its file holds tensors of several adapters: {}", names.join(", ")))
+        .hint("write each to a file of its own: `save_pretrained(…, selected_adapters=[…])`")
 }
 
 /// The error for a tensor whose name is that of no part.
@@ -192,33 +225,23 @@ mod tests {
 
     #[test]
     fn what_is_no_single_adapter_is_refused() {
-        let q = "base_model.model.model.layers.0.self_attn.q_proj";
-        for (names, want) in [
+        let said = |names: &[&str]| stored(names).unwrap_err().message;
+        let other = said(&["model.layers.0.self_attn.q_proj.lora_A.weight"]);
+        assert!(other.contains("does not begin with `base_model.model.`"), "{other}");
+        for (parts, want) in [
+            (&["lora_C.weight"][..], "which is no LoRA factor"),
+            (&["lora_diag"], "which is no LoRA factor"),
+            (&["lora_A.one.weight", "lora_A.two.weight"], "several adapters: `one`, `two`"),
+            (&["lora_magnitude_vector.default"], "which PEFT 0.21 passes over"),
             (
-                vec!["model.layers.0.self_attn.q_proj.lora_A.weight".to_owned()],
-                "does not begin with `base_model.model.`",
-            ),
-            (vec![format!("{q}.lora_C.weight")], "which is no LoRA factor"),
-            (vec![format!("{q}.lora_diag")], "which is no LoRA factor"),
-            (
-                vec![format!("{q}.lora_A.one.weight"), format!("{q}.lora_A.two.weight")],
-                "several adapters: `one`, `two`",
-            ),
-            (vec![format!("{q}.lora_magnitude_vector.default")], "which PEFT 0.21 passes over"),
-            (
-                vec![
-                    format!("{q}.lora_magnitude_vector"),
-                    format!("{q}.lora_magnitude_vector.weight"),
-                ],
+                &["lora_magnitude_vector", "lora_magnitude_vector.weight"],
                 "are the same part of a module",
             ),
-            (
-                vec![format!("{q}.lora_A.weight"), format!("{q}.lora_B.default.weight")],
-                "one without a name, `default`",
-            ),
+            (&["lora_A.weight", "lora_B.default.weight"], "one without a name, `default`"),
         ] {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let message = stored(&names).unwrap_err().message;
+            let q = "base_model.model.model.layers.0.self_attn.q_proj";
+            let names: Vec<String> = parts.iter().map(|part| format!("{q}.{part}")).collect();
+            let message = said(&names.iter().map(String::as_str).collect::<Vec<_>>());
             assert!(message.contains(want), "{message} does not say {want}");
         }
     }

@@ -106,6 +106,14 @@ impl Named {
         })
     }
 
+    /// What `target_modules` names.
+    fn targets(value: Option<&Value>) -> Result<Self, Error> {
+        match value.and_then(Value::as_str) {
+            Some(text) if text.eq_ignore_ascii_case("all-linear") => Ok(Self::Linear(vec![])),
+            _ => Ok(Self::read("target_modules", value)?.unwrap_or(Self::Default(&[]))),
+        }
+    }
+
     fn has(&self, module: &str) -> Result<bool, Error> {
         match self {
             Self::Default(list) => Ok(list.iter().any(|name| ends_in(module, name))),
@@ -145,15 +153,7 @@ impl Targets {
     /// Reads them from `adapter_config.json`. Errors (class data): values of another type,
     /// expressions that are not known, keys that contradict each other in PEFT too.
     pub fn read(config: &Map<String, Value>, modules_to_save: &[String]) -> Result<Self, Error> {
-        let mut named = Named::read("target_modules", config.get("target_modules"))?
-            .unwrap_or(Named::Default(&[]));
-        if config
-            .get("target_modules")
-            .and_then(Value::as_str)
-            .is_some_and(|text| text.eq_ignore_ascii_case("all-linear"))
-        {
-            named = Named::Linear(vec![]);
-        }
+        let named = Named::targets(config.get("target_modules"))?;
         let empty = |named: &Named| matches!(named, Named::Ends(list) if list.is_empty());
         let excluded = Named::read("exclude_modules", config.get("exclude_modules"))?
             .filter(|named| !empty(named));
@@ -162,37 +162,21 @@ impl Targets {
             .map(|name| Pattern::new("modules_to_save", r"^(?:^|.*\.)(?:", name, r")(?:$|\..*)"));
         let saved = saved.collect::<Result<_, _>>()?;
         let layers = layers(config.get("layers_to_transform"))?;
-        let indexed = match config.get("layers_pattern") {
-            None | Some(Value::Null) => vec![],
-            Some(Value::String(text)) => vec![text.clone()],
-            Some(list) => texts("layers_pattern", list)?,
-        };
-        let indexed: Vec<_> = indexed.iter().filter(|text| !text.is_empty()).collect();
-        let by_layer = !layers.is_empty() || !indexed.is_empty();
+        let above = names_above_layers(config.get("layers_pattern"))?;
+        let by_layer = !layers.is_empty() || !above.is_empty();
         if by_layer && !matches!(named, Named::Ends(_) | Named::Default(_)) {
             return Err(Error::data(
                 "`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, \
                  not for a text",
             ));
         }
-        if layers.is_empty()
-            && !indexed.is_empty()
-            && config.get("layers_to_transform").is_none_or(Value::is_null)
-        {
+        let all_layers = config.get("layers_to_transform").is_none_or(Value::is_null);
+        if all_layers && !above.is_empty() {
             return Err(Error::data(
                 "`layers_pattern` says how layers are found, but `layers_to_transform` names none",
             ));
         }
-        // The first number among a module's names, or that behind a name.
-        let indexed = if indexed.is_empty() {
-            vec![Pattern::new("layers_pattern", "", r"^.*?\.[^.]*\.(?P<index>\d+)\.", "")?]
-        } else {
-            let one = |text: &String| {
-                Pattern::new("layers_pattern", r"^(?:^|.*?\.)(?:", text, r")\.(?P<index>\d+)\.")
-            };
-            indexed.into_iter().map(one).collect::<Result<_, _>>()?
-        };
-        Ok(Self { named, excluded, saved, layers, indexed })
+        Ok(Self { named, excluded, saved, layers, indexed: indexed(&above)? })
     }
 
     /// Of that model: what is not named depends on its architecture.
@@ -265,6 +249,26 @@ fn layers(value: Option<&Value>) -> Result<Vec<i64>, Error> {
     })
 }
 
+/// The names that `layers_pattern` gives to what the layers lie in.
+fn names_above_layers(value: Option<&Value>) -> Result<Vec<String>, Error> {
+    let mut names = match value {
+        None | Some(Value::Null) => vec![],
+        Some(Value::String(text)) => vec![text.clone()],
+        Some(list) => texts("layers_pattern", list)?,
+    };
+    names.retain(|name| !name.is_empty());
+    Ok(names)
+}
+
+/// Expressions for a module's layer: the number behind one of these names, or else the first.
+fn indexed(above: &[String]) -> Result<Vec<Pattern>, Error> {
+    let pattern = |before, text, behind| Pattern::new("layers_pattern", before, text, behind);
+    if above.is_empty() {
+        return Ok(vec![pattern("", r"^.*?\.[^.]*\.(?P<index>\d+)\.", "")?]);
+    }
+    above.iter().map(|name| pattern(r"^(?:^|.*?\.)(?:", name, r")\.(?P<index>\d+)\.")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,52 +281,53 @@ mod tests {
         Targets::read(config.as_object().unwrap(), &[]).unwrap().suit(&model)
     }
 
+    const Q: &str = "model.layers.1.self_attn.q_proj";
+
+    /// Whether a query, a projection down and the head have factors.
+    fn has(config: &Value) -> [bool; 3] {
+        let found = targets(config.clone());
+        [Q, "model.layers.11.mlp.down_proj", "lm_head"].map(|module| found.has(module).unwrap())
+    }
+
     #[test]
     fn names_match_as_in_peft() {
-        let (q, down, head) =
-            ("model.layers.1.self_attn.q_proj", "model.layers.11.mlp.down_proj", "lm_head");
-        for (config, want) in [
-            (json!({}), [true, false, false]),
-            (json!({ "target_modules": ["q_proj", "lm_head"] }), [true, false, true]),
-            (
-                json!({ "target_modules": ["roj", "head", "layers.1.self_attn.q_proj"] }),
-                [true, false, false],
-            ),
-            (json!({ "target_modules": "all-Linear" }), [true, true, false]),
-            (json!({ "target_modules": r".*(?=down).*|lm_\w+" }), [false, true, true]),
-            (json!({ "target_modules": "q_proj" }), [false, false, false]),
-            (json!({ "target_modules": r"^(?!.*mlp).*_proj$" }), [true, false, false]),
-            (
-                json!({ "target_modules": ["q_proj", "down_proj"], "layers_to_transform": [11] }),
-                [false, true, false],
-            ),
-            (
-                json!({ "target_modules": ["q_proj", "down_proj"], "layers_to_transform": 1,
-                    "layers_pattern": "layers" }),
-                [true, false, false],
-            ),
-            (
-                json!({ "target_modules": ["q_proj"], "layers_to_transform": [1],
-                    "layers_pattern": ["h", "blocks"] }),
-                [false; 3],
-            ),
-            (
-                json!({ "target_modules": [q, "lm_head"], "layers_to_transform": [5] }),
-                [true, false, true],
-            ),
-            (
-                json!({ "target_modules": ["q_proj", "down_proj"],
-                    "exclude_modules": r".*\.1\..*" }),
-                [false, true, false],
-            ),
-            (
-                json!({ "target_modules": ["q_proj", "down_proj"],
-                    "exclude_modules": ["mlp.down_proj"] }),
-                [true, false, false],
-            ),
+        for (named, want) in [
+            (Value::Null, [true, false, false]),
+            (json!(["q_proj", "lm_head"]), [true, false, true]),
+            (json!(["roj", "head", "layers.1.self_attn.q_proj"]), [true, false, false]),
+            (json!("all-Linear"), [true, true, false]),
+            (json!(r".*(?=down).*|lm_\w+"), [false, true, true]),
+            (json!("q_proj"), [false, false, false]),
+            (json!(r"^(?!.*mlp).*_proj$"), [true, false, false]),
         ] {
-            let found = targets(config.clone());
-            assert_eq!([q, down, head].map(|module| found.has(module).unwrap()), want, "{config}");
+            assert_eq!(has(&json!({ "target_modules": named })), want, "{named}");
+        }
+        assert_eq!(has(&json!({})), [true, false, false]);
+    }
+
+    #[test]
+    fn layers_match_as_in_peft() {
+        for (named, layers, pattern, want) in [
+            (json!(["q_proj", "down_proj"]), json!([11]), Value::Null, [false, true, false]),
+            (json!(["q_proj", "down_proj"]), json!(1), json!("layers"), [true, false, false]),
+            (json!(["q_proj"]), json!([1]), json!(["h", "blocks"]), [false; 3]),
+            (json!([Q, "lm_head"]), json!([5]), Value::Null, [true, false, true]),
+        ] {
+            let config = json!({ "target_modules": named, "layers_to_transform": layers,
+                "layers_pattern": pattern });
+            assert_eq!(has(&config), want, "{config}");
+        }
+    }
+
+    #[test]
+    fn excluded_modules_have_no_factors() {
+        for (excluded, want) in [
+            (json!(r".*\.1\..*"), [false, true, false]),
+            (json!(["mlp.down_proj"]), [true, false, false]),
+        ] {
+            let config = json!({ "target_modules": ["q_proj", "down_proj"],
+                "exclude_modules": excluded });
+            assert_eq!(has(&config), want, "{config}");
         }
     }
 

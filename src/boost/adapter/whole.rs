@@ -1,6 +1,8 @@
 //! Whole tensors of an adapter: modules that were saved, embeddings of a grown vocabulary, biases,
 //! rows of single tokens, and what all of it means where embedding and head are one.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::carry::{Carry, same, some};
@@ -61,12 +63,9 @@ impl Carry<'_> {
             }
             let follows =
                 |name: &str| self.model.tied() && self.config.tying && name == HEAD_WEIGHT;
-            let missing: Vec<&str> = meant
-                .iter()
-                .map(|name| name.as_str())
-                .filter(|name| !self.stored.whole.contains_key(*name))
-                .collect();
-            let missing: Vec<&str> = missing.into_iter().filter(|name| !follows(name)).collect();
+            let there = |name: &str| self.stored.whole.contains_key(name) || follows(name);
+            let missing: Vec<&str> =
+                meant.iter().map(|name| name.as_str()).filter(|name| !there(name)).collect();
             if !missing.is_empty() {
                 bail_data!(
                     "`modules_to_save` names `{saved}`, but the file does not have {}",
@@ -81,43 +80,11 @@ impl Carry<'_> {
     pub fn rows(&mut self) -> Result<()> {
         self.all_rows()?;
         for (module, stored) in &self.stored.rows {
-            let Some(ids) = self.ids(module) else {
-                bail_data!(
-                    "it has rows of `{module}`, which `trainable_token_indices` does not name: \
-                     PEFT would not load them"
-                );
-            };
-            let name = format!("{module}.weight");
-            if !self.is_table(&name) || self.dense.contains_key(&name) {
-                bail_data!(
-                    "it has rows of `{module}`, which is no embedding, or is trained as a whole too"
-                );
-            }
-            let (found, shape) =
-                (self.tensors.shape(stored).unwrap_or_default(), self.shapes[&name].clone());
-            if found != [ids.len(), shape[1]] {
-                bail_data!(
-                    "`{stored}` has shape {found:?}, `trainable_token_indices` asks for [{}, {}]",
-                    ids.len(),
-                    shape[1]
-                );
-            }
-            let mut sorted = ids.clone();
-            sorted.sort_unstable();
-            sorted.dedup();
-            let beyond = ids.iter().find(|id| !usize::try_from(**id).is_ok_and(|id| id < shape[0]));
-            if let Some(id) = beyond {
-                bail_data!(
-                    "`trainable_token_indices` names the token {id}; the vocabulary has {} tokens",
-                    shape[0]
-                );
-            }
-            if sorted.len() < ids.len() {
-                bail_data!("`trainable_token_indices` names a token twice");
-            }
+            let ids = self.stored_ids(module, stored)?;
             if ids.is_empty() {
                 continue;
             }
+            let name = format!("{module}.weight");
             let own = self.own(&name)?;
             if self.weights != super::Weights::Meta {
                 let rows = self.tensors.load(stored, own.dtype(), own.device())?;
@@ -128,6 +95,33 @@ impl Carry<'_> {
             self.dense.insert(name, own);
         }
         Ok(())
+    }
+
+    /// The tokens whose rows of a module the tensor `stored` holds. Errors (class data): the config
+    /// asks for none or for others, or the model does not have them.
+    fn stored_ids(&self, module: &str, stored: &str) -> Result<Vec<i64>> {
+        let Some(ids) = self.ids(module) else {
+            bail_data!(
+                "it has rows of `{module}`, which `trainable_token_indices` does not name: PEFT \
+                 would not load them"
+            );
+        };
+        let name = format!("{module}.weight");
+        if !self.is_table(&name) || self.dense.contains_key(&name) {
+            bail_data!(
+                "it has rows of `{module}`, which is no embedding, or is trained as a whole too"
+            );
+        }
+        let (found, shape) = (self.tensors.shape(stored).unwrap_or_default(), &self.shapes[&name]);
+        if found != [ids.len(), shape[1]] {
+            bail_data!(
+                "`{stored}` has shape {found:?}, `trainable_token_indices` asks for [{}, {}]",
+                ids.len(),
+                shape[1]
+            );
+        }
+        check_ids(&ids, shape[0])?;
+        Ok(ids)
     }
 
     /// The tokens whose rows of a module are trained.
@@ -207,6 +201,20 @@ impl Carry<'_> {
 fn within(module: &str, saved: &str) -> bool {
     let ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
     !saved.is_empty() && ends.map(|end| &module[..end]).any(|part| part.ends_with(saved))
+}
+
+/// Errors (class data): token ids beyond the vocabulary, or one named twice.
+fn check_ids(ids: &[i64], vocabulary: usize) -> Result<()> {
+    let beyond = |id: &&i64| !usize::try_from(**id).is_ok_and(|id| id < vocabulary);
+    if let Some(id) = ids.iter().find(beyond) {
+        bail_data!(
+            "`trainable_token_indices` names the token {id}; the vocabulary has {vocabulary} tokens"
+        );
+    }
+    if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
+        bail_data!("`trainable_token_indices` names a token twice");
+    }
+    Ok(())
 }
 
 /// The error for a tensor that the model does not have.

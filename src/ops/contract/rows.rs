@@ -16,9 +16,9 @@ macro_rules! by {
 }
 
 /// Inputs → output.
-pub type Forward = fn(&[Tensor], Backend) -> Result<Tensor>;
+pub type Forward = Box<dyn Fn(&[Tensor], Backend) -> Result<Tensor>>;
 /// (inputs, gradient of the output) → gradients of the inputs.
-pub type Backward = fn(&[Tensor], &Tensor, Backend) -> Result<Vec<Tensor>>;
+pub type Backward = Box<dyn Fn(&[Tensor], &Tensor, Backend) -> Result<Vec<Tensor>>>;
 
 /// An op under the contract.
 pub struct OpCase {
@@ -135,135 +135,124 @@ fn glu_back(x: &[Tensor], d: &Tensor, on: Backend, f: Activation) -> Result<Vec<
     Ok([Some(dgate), dup].into_iter().flatten().collect())
 }
 
+fn rms_norm() -> OpCase {
+    OpCase {
+        name: "rms_norm",
+        shapes: &[&[N, 20], &[20]],
+        forward: Box::new(|x, on| by!(on, rms_norm::forward)(&x[0], &x[1], EPS)),
+        backward: Box::new(|x, d, on| {
+            let dx = by!(on, rms_norm::backward)(d, &x[0], &x[1], EPS)?;
+            Ok(vec![dx, rms_norm::weight_gradient(d, &x[0], EPS)?])
+        }),
+    }
+}
+
+fn layer_norm() -> OpCase {
+    OpCase {
+        name: "layer_norm",
+        shapes: &[&[N, 70], &[70], &[70]],
+        forward: Box::new(|x, on| by!(on, layer_norm::forward)(&x[0], &x[1], &x[2], EPS)),
+        backward: Box::new(|x, d, on| {
+            let g = by!(on, layer_norm::backward)(d, &x[0], &x[1], EPS)?;
+            Ok(vec![g.dx, g.dw, g.db])
+        }),
+    }
+}
+
+fn rope() -> OpCase {
+    OpCase {
+        name: "rope",
+        shapes: &[&[N, 3, 4]],
+        forward: Box::new(|x, on| by!(on, rope::forward)(&x[0], &angles(&x[0])?)),
+        backward: Box::new(|x, d, on| Ok(vec![by!(on, rope::backward)(d, &angles(&x[0])?)?])),
+    }
+}
+
+fn linear() -> OpCase {
+    OpCase {
+        name: "linear",
+        shapes: &[&[N, 5], &[6, 5], &[6], &[2, 5], &[6, 2], &[N, 6]],
+        forward: Box::new(adapted),
+        backward: Box::new(adapted_back),
+    }
+}
+
+fn linears_of_one_input() -> OpCase {
+    OpCase {
+        name: "linear, shared input",
+        shapes: &[&[N, 5], &[6, 5], &[6, 5]],
+        forward: Box::new(shared_input),
+        backward: Box::new(shared_input_back),
+    }
+}
+
+fn attention(name: &'static str, shapes: &'static [&'static [usize]], mask: Mask) -> OpCase {
+    OpCase {
+        name,
+        shapes,
+        forward: Box::new(move |x, on| Ok(attend(x, on, mask)?.out)),
+        backward: Box::new(move |x, d, on| attend_back(x, d, on, mask)),
+    }
+}
+
+fn activation(name: &'static str, f: Activation, gated: bool) -> OpCase {
+    OpCase {
+        name,
+        shapes: if gated { &[&[N, 9], &[N, 9]] } else { &[&[N, 9]] },
+        forward: Box::new(move |x, on| glu(x, on, f)),
+        backward: Box::new(move |x, d, on| glu_back(x, d, on, f)),
+    }
+}
+
+fn cross_entropy() -> OpCase {
+    OpCase {
+        name: "cross_entropy",
+        shapes: &[&[N, 4], &[5, 4]],
+        forward: Box::new(|x, on| {
+            let nll: f64 = loss(x, on, cross_entropy::Want::default())?.nll.iter().sum();
+            Tensor::new(nll * 0.3, x[0].device())?.to_dtype(x[0].dtype())?.reshape(1)
+        }),
+        backward: Box::new(|x, d, on| {
+            let g = loss(x, on, cross_entropy::Want { input: true, weight: true })?;
+            let scaled = |t: Tensor| t.broadcast_mul(&d.to_dtype(t.dtype())?);
+            [g.dh, g.dw].into_iter().flatten().map(scaled).collect()
+        }),
+    }
+}
+
+fn embedding() -> OpCase {
+    let ids = |x: &[Tensor]| Tensor::new(&TARGETS, x[0].device());
+    OpCase {
+        name: "embedding",
+        shapes: &[&[5, 4]],
+        forward: Box::new(move |x, _| embedding::forward(&ids(x)?, &x[0], x[0].dtype())),
+        backward: Box::new(move |x, d, _| Ok(vec![embedding::backward(&ids(x)?, d, 5)?])),
+    }
+}
+
+/// Two queries to a key.
+const GROUPED: &[&[usize]] = &[&[N, 4, 6], &[N, 2, 6], &[N, 2, 6]];
+const HEADS: &[&[usize]] = &[&[N, 4, 6], &[N, 4, 6], &[N, 4, 6]];
+
 pub fn rows() -> Vec<OpCase> {
     vec![
-        OpCase {
-            name: "rms_norm",
-            shapes: &[&[N, 20], &[20]],
-            forward: |x, on| by!(on, rms_norm::forward)(&x[0], &x[1], EPS),
-            backward: |x, d, on| {
-                let dx = by!(on, rms_norm::backward)(d, &x[0], &x[1], EPS)?;
-                Ok(vec![dx, rms_norm::weight_gradient(d, &x[0], EPS)?])
-            },
-        },
-        OpCase {
-            name: "layer_norm",
-            shapes: &[&[N, 70], &[70], &[70]],
-            forward: |x, on| by!(on, layer_norm::forward)(&x[0], &x[1], &x[2], EPS),
-            backward: |x, d, on| {
-                let g = by!(on, layer_norm::backward)(d, &x[0], &x[1], EPS)?;
-                Ok(vec![g.dx, g.dw, g.db])
-            },
-        },
-        OpCase {
-            name: "rope",
-            shapes: &[&[N, 3, 4]],
-            forward: |x, on| by!(on, rope::forward)(&x[0], &angles(&x[0])?),
-            backward: |x, d, on| Ok(vec![by!(on, rope::backward)(d, &angles(&x[0])?)?]),
-        },
-        OpCase {
-            name: "linear",
-            shapes: &[&[N, 5], &[6, 5], &[6], &[2, 5], &[6, 2], &[N, 6]],
-            forward: adapted,
-            backward: adapted_back,
-        },
-        OpCase {
-            name: "linear, shared input",
-            shapes: &[&[N, 5], &[6, 5], &[6, 5]],
-            forward: shared_input,
-            backward: shared_input_back,
-        },
-        OpCase {
-            name: "attention, causal",
-            shapes: &[&[N, 4, 6], &[N, 2, 6], &[N, 2, 6]],
-            forward: |x, on| Ok(attend(x, on, CAUSAL)?.out),
-            backward: |x, d, on| attend_back(x, d, on, CAUSAL),
-        },
-        OpCase {
-            name: "attention, full",
-            shapes: &[&[N, 4, 6], &[N, 2, 6], &[N, 2, 6]],
-            forward: |x, on| Ok(attend(x, on, FULL)?.out),
-            backward: |x, d, on| attend_back(x, d, on, FULL),
-        },
-        OpCase {
-            name: "attention, window",
-            shapes: &[&[N, 4, 6], &[N, 4, 6], &[N, 4, 6]],
-            forward: |x, on| Ok(attend(x, on, WINDOW)?.out),
-            backward: |x, d, on| attend_back(x, d, on, WINDOW),
-        },
-        OpCase {
-            name: "swiglu",
-            shapes: &[&[N, 9], &[N, 9]],
-            forward: |x, on| glu(x, on, Activation::Silu),
-            backward: |x, d, on| glu_back(x, d, on, Activation::Silu),
-        },
-        OpCase {
-            name: "silu",
-            shapes: &[&[N, 9]],
-            forward: |x, on| glu(x, on, Activation::Silu),
-            backward: |x, d, on| glu_back(x, d, on, Activation::Silu),
-        },
-        OpCase {
-            name: "gelu",
-            shapes: &[&[N, 9]],
-            forward: |x, on| glu(x, on, Activation::Gelu),
-            backward: |x, d, on| glu_back(x, d, on, Activation::Gelu),
-        },
-        OpCase {
-            name: "gelu, gated",
-            shapes: &[&[N, 9], &[N, 9]],
-            forward: |x, on| glu(x, on, Activation::Gelu),
-            backward: |x, d, on| glu_back(x, d, on, Activation::Gelu),
-        },
-        OpCase {
-            name: "gelu, tanh",
-            shapes: &[&[N, 9]],
-            forward: |x, on| glu(x, on, Activation::GeluTanh),
-            backward: |x, d, on| glu_back(x, d, on, Activation::GeluTanh),
-        },
-        OpCase {
-            name: "gelu, tanh, gated",
-            shapes: &[&[N, 9], &[N, 9]],
-            forward: |x, on| glu(x, on, Activation::GeluTanh),
-            backward: |x, d, on| glu_back(x, d, on, Activation::GeluTanh),
-        },
-        OpCase {
-            name: "relu",
-            shapes: &[&[N, 9]],
-            forward: |x, on| glu(x, on, Activation::Relu),
-            backward: |x, d, on| glu_back(x, d, on, Activation::Relu),
-        },
-        OpCase {
-            name: "relu, gated",
-            shapes: &[&[N, 9], &[N, 9]],
-            forward: |x, on| glu(x, on, Activation::Relu),
-            backward: |x, d, on| glu_back(x, d, on, Activation::Relu),
-        },
-        OpCase {
-            name: "cross_entropy",
-            shapes: &[&[N, 4], &[5, 4]],
-            forward: |x, on| {
-                let nll: f64 = loss(x, on, cross_entropy::Want::default())?.nll.iter().sum();
-                Tensor::new(nll * 0.3, x[0].device())?.to_dtype(x[0].dtype())?.reshape(1)
-            },
-            backward: |x, d, on| {
-                let g = loss(x, on, cross_entropy::Want { input: true, weight: true })?;
-                [g.dh, g.dw]
-                    .into_iter()
-                    .flatten()
-                    .map(|t| t.broadcast_mul(&d.to_dtype(t.dtype())?))
-                    .collect()
-            },
-        },
-        OpCase {
-            name: "embedding",
-            shapes: &[&[5, 4]],
-            forward: |x, _| {
-                embedding::forward(&Tensor::new(&TARGETS, x[0].device())?, &x[0], x[0].dtype())
-            },
-            backward: |x, d, _| {
-                Ok(vec![embedding::backward(&Tensor::new(&TARGETS, x[0].device())?, d, 5)?])
-            },
-        },
+        rms_norm(),
+        layer_norm(),
+        rope(),
+        linear(),
+        linears_of_one_input(),
+        attention("attention, causal", GROUPED, CAUSAL),
+        attention("attention, full", GROUPED, FULL),
+        attention("attention, window", HEADS, WINDOW),
+        activation("swiglu", Activation::Silu, true),
+        activation("silu", Activation::Silu, false),
+        activation("gelu", Activation::Gelu, false),
+        activation("gelu, gated", Activation::Gelu, true),
+        activation("gelu, tanh", Activation::GeluTanh, false),
+        activation("gelu, tanh, gated", Activation::GeluTanh, true),
+        activation("relu", Activation::Relu, false),
+        activation("relu, gated", Activation::Relu, true),
+        cross_entropy(),
+        embedding(),
     ]
 }

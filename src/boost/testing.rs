@@ -1,0 +1,47 @@
+//! What tests of boosters share.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::dense::Parts;
+use crate::data::{Batch, DataLoader, Example};
+use crate::error::hint_of;
+use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId, Tokens};
+
+/// Embedding, norms and head.
+pub const ALL_PARTS: Parts = Parts { embedding: true, norms: true, head: true };
+
+/// Examples of which all tokens but the first are supervised.
+pub fn examples(sequences: &[&[u32]]) -> Vec<Example> {
+    let one = |ids: &&[u32]| Example {
+        ids: ids.to_vec(),
+        supervised: (0..ids.len()).map(|i| i > 0).collect(),
+    };
+    sequences.iter().map(one).collect()
+}
+
+/// Gives these examples, in drawn order.
+pub fn feed(examples: Vec<Example>) -> Result<DataLoader> {
+    DataLoader::pooled(0, "data", vec![Arc::new(examples)])
+}
+
+/// Nats of each supervised token of a batch, and the gradients of their mean.
+pub fn gradients(
+    model: &Model,
+    batch: &Batch,
+    adapter: &Adapter,
+    full: &BTreeSet<ParamId>,
+) -> Result<(Vec<f64>, Gradients)> {
+    let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
+    let request = GradRequest { adapter, full, gradient_checkpointing: false };
+    let weight = 1.0 / batch.rows.len() as f64;
+    model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)
+}
+
+/// Message and hint of an error; empty texts where there is none.
+pub fn said<T>(result: Result<T>) -> (String, String) {
+    let texts = |e: anyhow::Error| (e.to_string(), hint_of(&e).unwrap_or_default().to_owned());
+    result.err().map(texts).unwrap_or_default()
+}
