@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use crate::bail_data;
+use crate::error::Error;
 
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -45,18 +45,7 @@ pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
 
 /// Errors (class data) where a walk through the array could leave it, or the texts that it names.
 pub(super) fn check(bytes: &[u8]) -> Result<()> {
-    let damaged = || crate::error::Error::data("its `precompiled_charsmap` is damaged");
-    let Some((size, rest)) = bytes.split_first_chunk::<4>() else {
-        bail_data!("its `precompiled_charsmap` is damaged")
-    };
-    let size = u32::from_le_bytes(*size) as usize;
-    if size > rest.len() || !size.is_multiple_of(4) {
-        return Err(damaged().into());
-    }
-    let (array, texts) = rest.split_at(size);
-    let array: Vec<u32> =
-        array.as_chunks::<4>().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
-    let texts = std::str::from_utf8(texts).map_err(|_| damaged())?;
+    let (array, texts) = parts(bytes).ok_or_else(damaged)?;
     let offset = |unit: u32| ((unit >> 10) as usize) << ((unit & (1 << 9)) >> 6);
     let root = *array.first().ok_or_else(damaged)?;
     let (mut seen, mut todo) = (BTreeSet::new(), vec![offset(root)]);
@@ -81,6 +70,19 @@ pub(super) fn check(bytes: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The array and the texts of a map.
+fn parts(bytes: &[u8]) -> Option<(Vec<u32>, &str)> {
+    let (size, rest) = bytes.split_first_chunk::<4>()?;
+    let (array, texts) = rest.split_at_checked(u32::from_le_bytes(*size) as usize)?;
+    let (array, []) = array.as_chunks::<4>() else { return None };
+    let array = array.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
+    Some((array, std::str::from_utf8(texts).ok()?))
+}
+
+fn damaged() -> Error {
+    Error::data("its `precompiled_charsmap` is damaged")
 }
 
 #[cfg(test)]

@@ -154,21 +154,24 @@ pub fn data_with(name: &Name, splits: &BTreeMap<String, Vec<String>>) -> Result<
         bail_data!("`splits` names files below a data folder, and `{}` is a file", path.display());
     }
     let root = real(path)?;
-    let file = |name: &String| {
-        let file = path.join(name);
-        if !file.exists() {
-            return Err(no_such_file(path, name).into());
-        }
-        links::inside(&file, &root)?;
-        if !file.is_file() {
-            bail_data!("`{}` is not a file; `splits` takes names of files", file.display());
-        }
-        Ok(file)
-    };
     let files = |(split, names): (&str, Vec<String>)| {
-        Ok((split.to_owned(), names.iter().map(file).collect::<Result<_>>()?))
+        let paths = names.iter().map(|name| below(path, &root, name)).collect::<Result<_>>()?;
+        Ok((split.to_owned(), paths))
     };
     Ok(DataFiles::Folder(wanted.into_iter().map(files).collect::<Result<_>>()?))
+}
+
+/// The file of that name in `folder`, whose real path is `root`.
+fn below(folder: &Path, root: &Path, name: &str) -> Result<PathBuf> {
+    let file = folder.join(name);
+    if !file.exists() {
+        return Err(no_such_file(folder, name).into());
+    }
+    links::inside(&file, root)?;
+    if !file.is_file() {
+        bail_data!("`{}` is not a file; `splits` takes names of files", file.display());
+    }
+    Ok(file)
 }
 
 /// The names of files for each split, under the name that the split has here.
@@ -178,30 +181,19 @@ fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<Wanted> {
     let mut wanted = Wanted::new();
     let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
     for (key, names) in splits {
-        let Some(split) = split_of(key) else {
-            let near = nearest(key, SPLIT_NAMES)
-                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            let message = format!("unknown split `{key}` in `splits`{near}");
-            return Err(Error::usage(message)
-                .hint("splits are `train`, `validation` and `test`")
-                .into());
-        };
+        let split = split_of(key).ok_or_else(|| unknown_split(key))?;
         if names.is_empty() {
             bail_usage!("`splits` names no file for `{key}`");
         }
         for name in names {
-            let path = Path::new(name);
-            if name.contains(['\\', '\0'])
-                || name.is_empty()
-                || !path.components().all(|part| matches!(part, Component::Normal(_)))
-            {
+            if !is_below(name) {
                 bail_data!(
                     "`splits` names `{name}` for `{key}`; expected the name of a file below the \
                      data folder"
                 );
             }
             // What is trained on must not be what is measured.
-            if let Some(other) = seen.insert(path.components().collect(), key) {
+            if let Some(other) = seen.insert(Path::new(name).components().collect(), key) {
                 bail_data!("`splits` names `{name}` twice, for `{other}` and for `{key}`");
             }
         }
@@ -210,6 +202,20 @@ fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<Wanted> {
         }
     }
     Ok(wanted)
+}
+
+/// Whether a text is the name of a file below a folder, on every system.
+fn is_below(name: &str) -> bool {
+    !name.is_empty()
+        && !name.contains(['\\', '\0'])
+        && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+fn unknown_split(key: &str) -> Error {
+    let near =
+        nearest(key, SPLIT_NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    Error::usage(format!("unknown split `{key}` in `splits`{near}"))
+        .hint("splits are `train`, `validation` and `test`")
 }
 
 fn no_such_file(folder: &Path, name: &str) -> Error {
@@ -224,24 +230,7 @@ fn no_such_file(folder: &Path, name: &str) -> Error {
 
 /// The data set behind `builtin:`. Errors (class data): another name than those embedded.
 fn embedded(name: &str) -> Result<DataFiles> {
-    let Some(tasks) = builtin::data(name) else {
-        let known: Vec<String> = builtin::DATA
-            .into_iter()
-            .map(str::to_owned)
-            .chain(builtin::world::TASKS.iter().map(|t| format!("{}/{t}", builtin::DATA[0])))
-            .collect();
-        // A seed behind `@` is no part of what may be misspelt.
-        let plain = name.split('@').next().unwrap_or(name);
-        let near = nearest(plain, known.iter().map(String::as_str))
-            .map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
-        let error = Error::data(format!("there are no embedded data `builtin:{name}`{near}"));
-        return Err(error
-            .hint(format!(
-                "embedded are {}",
-                known.iter().map(|k| format!("`builtin:{k}`")).collect::<Vec<_>>().join(", ")
-            ))
-            .into());
-    };
+    let tasks = builtin::data(name).ok_or_else(|| not_embedded(name))?;
     let task = |task: builtin::Task| Embedded {
         name: task.name,
         splits: task
@@ -251,6 +240,21 @@ fn embedded(name: &str) -> Result<DataFiles> {
             .collect(),
     };
     Ok(DataFiles::Embedded(tasks.into_iter().map(task).collect()))
+}
+
+fn not_embedded(name: &str) -> Error {
+    let known: Vec<String> = builtin::DATA
+        .into_iter()
+        .map(str::to_owned)
+        .chain(builtin::world::TASKS.iter().map(|t| format!("{}/{t}", builtin::DATA[0])))
+        .collect();
+    // A seed behind `@` is no part of what may be misspelt.
+    let plain = name.split('@').next().unwrap_or(name);
+    let near = nearest(plain, known.iter().map(String::as_str))
+        .map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
+    let known: Vec<String> = known.iter().map(|name| format!("`builtin:{name}`")).collect();
+    Error::data(format!("there are no embedded data `builtin:{name}`{near}"))
+        .hint(format!("embedded are {}", known.join(", ")))
 }
 
 fn real(path: &Path) -> Result<PathBuf> {
@@ -336,9 +340,12 @@ mod tests {
         error.to_string()
     }
 
+    fn pair(split: &str, name: &str) -> (String, String) {
+        (split.to_owned(), name.to_owned())
+    }
+
     #[test]
     fn splits_by_stem() {
-        let pair = |split: &str, name: &str| (split.to_owned(), name.to_owned());
         assert_eq!(
             names(&["train.json", "dev.json", "test.json", "README.md", ".hidden"]),
             [
@@ -348,6 +355,19 @@ mod tests {
             ]
         );
         assert_eq!(names(&["valid.txt"]), [pair("validation", "valid.txt")]);
+        let shards = [
+            "train-00001-of-00002.parquet",
+            "train-00000-of-00002.parquet",
+            "test-00000-of-00001-0a1b2c.parquet",
+        ];
+        assert_eq!(
+            names(&shards),
+            [pair("test", shards[2]), pair("train", shards[1]), pair("train", shards[0])]
+        );
+    }
+
+    #[test]
+    fn splits_by_a_word_where_no_stem_is_one() {
         assert_eq!(
             names(&["stsa.binary.train", "stsa.binary.dev"]),
             [pair("train", "stsa.binary.train"), pair("validation", "stsa.binary.dev")]
@@ -360,15 +380,6 @@ mod tests {
         assert_eq!(
             names(&["SICK_train.txt", "SICK_trial.txt", "SICK_test_annotated.txt"]),
             [pair("train", "SICK_train.txt"), pair("validation", "SICK_trial.txt")]
-        );
-        let shards = [
-            "train-00001-of-00002.parquet",
-            "train-00000-of-00002.parquet",
-            "test-00000-of-00001-0a1b2c.parquet",
-        ];
-        assert_eq!(
-            names(&shards),
-            [pair("test", shards[2]), pair("train", shards[1]), pair("train", shards[0])]
         );
     }
 
@@ -396,40 +407,36 @@ mod tests {
         assert!(refused(&["empty/"]).ends_with("/empty` is empty"));
         assert!(refused(&["notes.md"]).ends_with("has no file of a split"));
         assert!(refused(&["a/train.json", "b/notes.md"]).ends_with("/b` has no file of a split"));
-        assert!(
-            refused(&["dev.json", "val.json"])
-                .ends_with("has two files for validation: `dev.json` and `val.json`")
-        );
-        let two = refused(&["train-00000-of-00002.parquet", "train.parquet"]);
-        assert!(
-            two.ends_with(
-                "has two files for train: `train-00000-of-00002.parquet` and `train.parquet`"
-            ),
-            "{two}"
-        );
-        let two = refused(&["train-00000-of-00001.parquet", "train-00000-of-00001.csv"]);
-        assert!(
-            two.ends_with(
-                "has two files for train: `train-00000-of-00001.csv` and \
-                 `train-00000-of-00001.parquet`"
-            ),
-            "{two}"
-        );
-        let lacking = refused(&["train-00000-of-00003.csv", "train-00002-of-00003.csv"]);
-        assert!(
-            lacking.ends_with(
-                "has shards of train (`train-00000-of-00003.csv`), but lacks number 1 of 3, \
-                 counted from 0"
-            ),
-            "{lacking}"
-        );
-        let beyond = refused(&["train-00000-of-00001.csv", "train-00001-of-00001.csv"]);
-        assert!(
-            beyond.ends_with("has a shard too many of train: `train-00001-of-00001.csv`"),
-            "{beyond}"
-        );
         let absent = data(&Name::Path("/no/such/place".into())).unwrap_err();
         assert!(absent.to_string().starts_with("cannot read `/no/such/place`"));
+    }
+
+    #[test]
+    fn files_that_are_not_one_split_are_named() {
+        for (files, message) in [
+            (["dev.json", "val.json"], "has two files for validation: `dev.json` and `val.json`"),
+            (
+                ["train-00000-of-00002.parquet", "train.parquet"],
+                "has two files for train: `train-00000-of-00002.parquet` and `train.parquet`",
+            ),
+            (
+                ["train-00000-of-00001.parquet", "train-00000-of-00001.csv"],
+                "has two files for train: `train-00000-of-00001.csv` and \
+                 `train-00000-of-00001.parquet`",
+            ),
+            (
+                ["train-00000-of-00003.csv", "train-00002-of-00003.csv"],
+                "has shards of train (`train-00000-of-00003.csv`), but lacks number 1 of 3, \
+                 counted from 0",
+            ),
+            (
+                ["train-00000-of-00001.csv", "train-00001-of-00001.csv"],
+                "has a shard too many of train: `train-00001-of-00001.csv`",
+            ),
+        ] {
+            let told = refused(&files);
+            assert!(told.ends_with(message), "{told}");
+        }
     }
 
     fn named(files: &[&str], splits: &[(&str, &[&str])]) -> (tempfile::TempDir, Result<DataFiles>) {

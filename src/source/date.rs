@@ -5,6 +5,20 @@ use time::Month;
 
 use crate::error::Error;
 
+/// Directives of `strftime` that give the same at midnight of any day.
+const CONSTANT: [(&str, &str); 10] = [
+    ("HMS", "00"),
+    ("I", "12"),
+    ("p", "AM"),
+    ("TX", "00:00:00"),
+    ("R", "00:00"),
+    ("f", "000000"),
+    ("zZ", ""),
+    ("n", "\n"),
+    ("t", "\t"),
+    ("%", "%"),
+];
+
 /// A day, at midnight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Date(time::Date);
@@ -56,6 +70,9 @@ impl Date {
     }
 
     fn directive(self, directive: char) -> Option<String> {
+        if let Some((_, text)) = CONSTANT.iter().find(|(known, _)| known.contains(directive)) {
+            return Some((*text).to_owned());
+        }
         let Self(date) = self;
         let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
         let (name, weekday) = (date.month().to_string(), date.weekday());
@@ -75,17 +92,7 @@ impl Date {
             'D' | 'x' => format!("{month:02}/{day:02}/{:02}", year % 100),
             'w' => weekday.number_days_from_sunday().to_string(),
             'u' => weekday.number_from_monday().to_string(),
-            'H' | 'M' | 'S' => "00".to_owned(),
-            'I' => "12".to_owned(),
-            'p' => "AM".to_owned(),
-            'T' | 'X' => "00:00:00".to_owned(),
-            'R' => "00:00".to_owned(),
             'c' => format!("{} {} {day:>2} 00:00:00 {year:04}", &weekday_name[..3], &name[..3]),
-            'f' => "000000".to_owned(),
-            'z' | 'Z' => String::new(),
-            'n' => "\n".to_owned(),
-            't' => "\t".to_owned(),
-            '%' => "%".to_owned(),
             _ => return None,
         })
     }

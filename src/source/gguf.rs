@@ -134,17 +134,26 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Self> {
         let (part, header) = Part::open(path)?;
         let within = || format!("cannot read GGUF file `{}`", path.display());
-        let Some((no, count)) = gguf_split::stated(&header.metadata).with_context(within)? else {
-            let tensors =
-                header.tensors.into_iter().map(|(name, tensor)| (name, (0, tensor))).collect();
-            return Ok(Self {
+        match gguf_split::stated(&header.metadata).with_context(within)? {
+            Some((no, count)) => {
+                drop(part);
+                Self::of_parts(path, no, count)
+            }
+            None => Ok(Self {
                 path: path.to_owned(),
                 parts: vec![part],
                 metadata: header.metadata,
-                tensors,
-            });
-        };
-        drop(part);
+                tensors: header
+                    .tensors
+                    .into_iter()
+                    .map(|(name, tensor)| (name, (0, tensor)))
+                    .collect(),
+            }),
+        }
+    }
+
+    /// All `count` parts of the model that `path` is part `no` of.
+    fn of_parts(path: &Path, no: u64, count: u64) -> Result<Self> {
         let mut all = Self {
             path: path.to_owned(),
             parts: vec![],
@@ -154,16 +163,14 @@ impl Gguf {
         for (at, path) in gguf_split::parts(path, no, count)?.iter().enumerate() {
             all.add(Part::open(path)?, (at as u64, count))?;
         }
+        let held = all.tensors.len();
         let stated = all.optional("split.tensors.count", Value::as_u64)?;
-        if stated.is_some_and(|stated| stated != all.tensors.len() as u64) {
-            bail_data!(
-                "the parts of `{}` hold {} tensors, not {}",
-                path.display(),
-                all.tensors.len(),
-                stated.unwrap_or(0)
-            );
+        match stated.filter(|stated| *stated != held as u64) {
+            None => Ok(all),
+            Some(stated) => {
+                bail_data!("the parts of `{}` hold {held} tensors, not {stated}", path.display())
+            }
         }
-        Ok(all)
     }
 
     /// Takes a part in; the first one's metadata count.
@@ -226,7 +233,7 @@ impl Gguf {
     }
 
     fn encoding(&self, name: &str) -> Option<Encoding> {
-        gguf_header::kind(self.tensors.get(name)?.1.kind)?.3
+        self.tensors.get(name)?.1.kind.encoding()
     }
 
     /// A metadata value, if the file has one of this key.
@@ -279,8 +286,7 @@ impl TensorSource for Gguf {
     }
 
     fn dtype_name(&self, name: &str) -> Option<String> {
-        let (word, ..) = gguf_header::kind(self.tensors.get(name)?.1.kind)?;
-        Some(word.to_owned())
+        Some(self.tensors.get(name)?.1.kind.name.to_owned())
     }
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {

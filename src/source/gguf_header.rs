@@ -34,60 +34,91 @@ pub(super) struct Header {
 #[derive(Debug)]
 pub(super) struct Described {
     pub shape: Vec<usize>,
-    pub kind: u32,
+    pub kind: Kind,
     pub range: Range<usize>,
 }
 
-/// ggml's types by number: name, numbers in a block, bytes of a block, and how to read it where
-/// that is known.
-pub(super) fn kind(number: u32) -> Option<(&'static str, usize, usize, Option<Encoding>)> {
-    let blocks = |name, kind: GgmlDType| {
-        (name, kind.block_size(), kind.type_size(), Some(Encoding::Blocks(kind)))
-    };
-    let own = |name, kind: Blocks| (name, kind.numbers(), kind.size(), Some(Encoding::Own(kind)));
-    Some(match number {
-        0 => ("F32", 1, 4, Some(Encoding::F32)),
-        1 => ("F16", 1, 2, Some(Encoding::F16)),
-        2 => blocks("Q4_0", GgmlDType::Q4_0),
-        3 => blocks("Q4_1", GgmlDType::Q4_1),
-        6 => blocks("Q5_0", GgmlDType::Q5_0),
-        7 => blocks("Q5_1", GgmlDType::Q5_1),
-        8 => blocks("Q8_0", GgmlDType::Q8_0),
-        9 => ("Q8_1", 32, 36, None),
-        10 => blocks("Q2_K", GgmlDType::Q2K),
-        11 => blocks("Q3_K", GgmlDType::Q3K),
-        12 => blocks("Q4_K", GgmlDType::Q4K),
-        13 => blocks("Q5_K", GgmlDType::Q5K),
-        14 => blocks("Q6_K", GgmlDType::Q6K),
-        15 => blocks("Q8_K", GgmlDType::Q8K),
-        16 => ("IQ2_XXS", 256, 66, None),
-        17 => ("IQ2_XS", 256, 74, None),
-        18 => ("IQ3_XXS", 256, 98, None),
-        19 => ("IQ1_S", 256, 50, None),
-        20 => own("IQ4_NL", Blocks::Iq4Nl),
-        21 => ("IQ3_S", 256, 110, None),
-        22 => ("IQ2_S", 256, 82, None),
-        23 => own("IQ4_XS", Blocks::Iq4Xs),
-        24 => ("I8", 1, 1, None),
-        25 => ("I16", 1, 2, None),
-        26 => ("I32", 1, 4, None),
-        27 => ("I64", 1, 8, None),
-        28 => ("F64", 1, 8, None),
-        29 => ("IQ1_M", 256, 56, None),
-        30 => ("BF16", 1, 2, Some(Encoding::BF16)),
-        31 => ("Q4_0_4_4", 32, 18, None),
-        32 => ("Q4_0_4_8", 32, 18, None),
-        33 => ("Q4_0_8_8", 32, 18, None),
-        34 => ("TQ1_0", 256, 54, None),
-        35 => ("TQ2_0", 256, 66, None),
-        36 => ("IQ4_NL_4_4", 32, 18, None),
-        37 => ("IQ4_NL_4_8", 32, 18, None),
-        38 => ("IQ4_NL_8_8", 32, 18, None),
-        39 => own("MXFP4", Blocks::Mxfp4),
-        40 => ("NVFP4", 64, 36, None),
-        41 => ("Q1_0", 128, 18, None),
-        _ => return None,
-    })
+/// How the numbers of a type lie in a file.
+#[derive(Clone, Copy, Debug)]
+enum Numbers {
+    As(Encoding),
+    /// Not read: numbers in a block, bytes of a block.
+    Unread(usize, usize),
+}
+
+/// ggml's types: number, name, layout.
+const KINDS: [(u32, &str, Numbers); 40] = [
+    (0, "F32", Numbers::As(Encoding::F32)),
+    (1, "F16", Numbers::As(Encoding::F16)),
+    (2, "Q4_0", Numbers::As(Encoding::Blocks(GgmlDType::Q4_0))),
+    (3, "Q4_1", Numbers::As(Encoding::Blocks(GgmlDType::Q4_1))),
+    (6, "Q5_0", Numbers::As(Encoding::Blocks(GgmlDType::Q5_0))),
+    (7, "Q5_1", Numbers::As(Encoding::Blocks(GgmlDType::Q5_1))),
+    (8, "Q8_0", Numbers::As(Encoding::Blocks(GgmlDType::Q8_0))),
+    (9, "Q8_1", Numbers::Unread(32, 36)),
+    (10, "Q2_K", Numbers::As(Encoding::Blocks(GgmlDType::Q2K))),
+    (11, "Q3_K", Numbers::As(Encoding::Blocks(GgmlDType::Q3K))),
+    (12, "Q4_K", Numbers::As(Encoding::Blocks(GgmlDType::Q4K))),
+    (13, "Q5_K", Numbers::As(Encoding::Blocks(GgmlDType::Q5K))),
+    (14, "Q6_K", Numbers::As(Encoding::Blocks(GgmlDType::Q6K))),
+    (15, "Q8_K", Numbers::As(Encoding::Blocks(GgmlDType::Q8K))),
+    (16, "IQ2_XXS", Numbers::Unread(256, 66)),
+    (17, "IQ2_XS", Numbers::Unread(256, 74)),
+    (18, "IQ3_XXS", Numbers::Unread(256, 98)),
+    (19, "IQ1_S", Numbers::Unread(256, 50)),
+    (20, "IQ4_NL", Numbers::As(Encoding::Own(Blocks::Iq4Nl))),
+    (21, "IQ3_S", Numbers::Unread(256, 110)),
+    (22, "IQ2_S", Numbers::Unread(256, 82)),
+    (23, "IQ4_XS", Numbers::As(Encoding::Own(Blocks::Iq4Xs))),
+    (24, "I8", Numbers::Unread(1, 1)),
+    (25, "I16", Numbers::Unread(1, 2)),
+    (26, "I32", Numbers::Unread(1, 4)),
+    (27, "I64", Numbers::Unread(1, 8)),
+    (28, "F64", Numbers::Unread(1, 8)),
+    (29, "IQ1_M", Numbers::Unread(256, 56)),
+    (30, "BF16", Numbers::As(Encoding::BF16)),
+    (31, "Q4_0_4_4", Numbers::Unread(32, 18)),
+    (32, "Q4_0_4_8", Numbers::Unread(32, 18)),
+    (33, "Q4_0_8_8", Numbers::Unread(32, 18)),
+    (34, "TQ1_0", Numbers::Unread(256, 54)),
+    (35, "TQ2_0", Numbers::Unread(256, 66)),
+    (36, "IQ4_NL_4_4", Numbers::Unread(32, 18)),
+    (37, "IQ4_NL_4_8", Numbers::Unread(32, 18)),
+    (38, "IQ4_NL_8_8", Numbers::Unread(32, 18)),
+    (39, "MXFP4", Numbers::As(Encoding::Own(Blocks::Mxfp4))),
+    (40, "NVFP4", Numbers::Unread(64, 36)),
+    (41, "Q1_0", Numbers::Unread(128, 18)),
+];
+
+/// A type of ggml.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    pub name: &'static str,
+    numbers: Numbers,
+}
+
+impl Kind {
+    /// The type of that number.
+    fn of(number: u32) -> Option<Self> {
+        let (_, name, numbers) = *KINDS.iter().find(|(known, ..)| *known == number)?;
+        Some(Self { name, numbers })
+    }
+
+    /// How it is read, where that is known.
+    pub fn encoding(self) -> Option<Encoding> {
+        match self.numbers {
+            Numbers::As(encoding) => Some(encoding),
+            Numbers::Unread(..) => None,
+        }
+    }
+
+    /// Numbers in a block, and bytes of a block.
+    fn block(self) -> (usize, usize) {
+        match self.numbers {
+            Numbers::As(encoding) => encoding.block(),
+            Numbers::Unread(numbers, bytes) => (numbers, bytes),
+        }
+    }
 }
 
 /// Reads the header of a whole file given as bytes.
@@ -99,8 +130,21 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header> {
     if cursor.take(4, "the first four bytes")? != b"GGUF" {
         bail_data!("it does not begin with `GGUF`");
     }
-    match cursor.u32("version")? {
-        2 | 3 => {}
+    check_version(cursor.u32("version")?)?;
+    let tensors = cursor.count(MIN_TENSOR, "tensors", 8)?;
+    let entries = cursor.count(MIN_ENTRY, "metadata entries", 0)?;
+    let metadata = cursor.metadata(entries)?;
+    let mut table = Vec::new();
+    for _ in 0..tensors {
+        table.push(cursor.tensor()?);
+    }
+    let alignment = alignment(&metadata)?;
+    Ok(Header { metadata, tensors: place(table, cursor.at, bytes.len(), alignment)? })
+}
+
+fn check_version(version: u32) -> Result<()> {
+    match version {
+        2 | 3 => Ok(()),
         1 => {
             bail_data!("GGUF version 1 is not read; convert the model again (versions 2 and 3 are)")
         }
@@ -109,32 +153,61 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header> {
         }
         version => bail_data!("GGUF version {version} is not known; versions 2 and 3 are read"),
     }
-    let tensors = cursor.count(MIN_TENSOR, "tensors", 8)?;
-    let entries = cursor.count(MIN_ENTRY, "metadata entries", 0)?;
-    let mut metadata = BTreeMap::new();
-    for _ in 0..entries {
-        let key = cursor.name("a metadata key")?;
-        let value = cursor.value(&key)?;
-        if metadata.insert(key.clone(), value).is_some() {
-            bail_data!("metadata key `{key}` is there twice");
-        }
-    }
-    let mut table = Vec::new();
-    for _ in 0..tensors {
-        table.push(cursor.tensor()?);
-    }
-    let alignment = match metadata.get("general.alignment") {
-        None => ALIGNMENT,
-        Some(value) => match value.as_u64() {
-            Some(alignment) if alignment > 0 && alignment % 8 == 0 => alignment,
-            _ => bail_data!("`general.alignment` is {value}, and must be a multiple of 8"),
-        },
-    };
-    Ok(Header { metadata, tensors: place(table, cursor.at, bytes.len(), alignment)? })
 }
 
-/// A row of the tensor table: name, shape, type, bytes, offset from the start of the data.
-type Row = (String, Vec<usize>, u32, u64, u64);
+/// The alignment of tensor data.
+fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64> {
+    let Some(value) = metadata.get("general.alignment") else { return Ok(ALIGNMENT) };
+    match value.as_u64() {
+        Some(alignment) if alignment > 0 && alignment % 8 == 0 => Ok(alignment),
+        _ => bail_data!("`general.alignment` is {value}, and must be a multiple of 8"),
+    }
+}
+
+/// A row of the tensor table.
+struct Row {
+    name: String,
+    shape: Vec<usize>,
+    kind: Kind,
+    /// Bytes.
+    size: u64,
+    /// From the start of the data.
+    offset: u64,
+}
+
+impl Row {
+    /// Errors (class data): an offset that is not aligned, or before the end of the row that is
+    /// `last` so far.
+    fn check_offset(&self, alignment: u64, last: Option<&(String, u64)>) -> Result<()> {
+        let Self { name, offset, .. } = self;
+        if offset % alignment != 0 {
+            bail_data!(
+                "tensor `{name}` lies at offset {offset}, which is not a multiple of the alignment \
+                 {alignment}"
+            );
+        }
+        match last {
+            Some((other, end)) if offset < end => {
+                bail_data!("tensors `{other}` and `{name}` overlap")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Its place in a file of `length` bytes whose data begin at `start`.
+    fn range(&self, start: u64, length: usize) -> Result<Range<usize>> {
+        let Self { name, size, offset, .. } = self;
+        let from = start.checked_add(*offset);
+        let range = from.and_then(|from| Some(from..from.checked_add(*size)?));
+        match range.filter(|range| range.end <= length as u64) {
+            Some(range) => Ok(range.start as usize..range.end as usize),
+            None => bail_data!(
+                "tensor `{name}` ({size} bytes at offset {offset} of the data) lies outside the \
+                 file's {length} bytes"
+            ),
+        }
+    }
+}
 
 /// Turns offsets into ranges of the file, and refuses those outside it, unaligned, or over one
 /// another.
@@ -147,31 +220,15 @@ fn place(
     let Some(start) = (header as u64).checked_next_multiple_of(alignment) else {
         bail_data!("`general.alignment` is {alignment}, more than the file's {length} bytes");
     };
-    table.sort_by_key(|(_, _, _, _, offset)| *offset);
+    table.sort_by_key(|row| row.offset);
     let mut tensors: BTreeMap<String, Described> = BTreeMap::new();
     let mut last: Option<(String, u64)> = None;
-    for (name, shape, kind, size, offset) in table {
-        if offset % alignment != 0 {
-            bail_data!(
-                "tensor `{name}` lies at offset {offset}, which is not a multiple of the alignment \
-                 {alignment}"
-            );
-        }
-        if let Some((other, end)) = &last
-            && offset < *end
-        {
-            bail_data!("tensors `{other}` and `{name}` overlap");
-        }
-        let range = start.checked_add(offset).and_then(|from| Some(from..from.checked_add(size)?));
-        let Some(range) = range.filter(|range| range.end <= length as u64) else {
-            bail_data!(
-                "tensor `{name}` ({size} bytes at offset {offset} of the data) lies outside the \
-                 file's {length} bytes"
-            );
-        };
+    for row in table {
+        row.check_offset(alignment, last.as_ref())?;
+        let range = row.range(start, length)?;
+        let Row { name, shape, kind, size, offset } = row;
         last = Some((name.clone(), offset + size));
-        let described = Described { shape, kind, range: range.start as usize..range.end as usize };
-        if tensors.insert(name.clone(), described).is_some() {
+        if tensors.insert(name.clone(), Described { shape, kind, range }).is_some() {
             bail_data!("tensor `{name}` is there twice");
         }
     }
@@ -244,23 +301,33 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn value(&mut self, key: &str) -> Result<Value> {
-        let kind = self.u32(key)?;
-        if kind != 9 {
-            return self.scalar(kind, key);
+    /// Text that is repaired where it is not UTF-8, as llama.cpp takes any bytes there.
+    fn repaired(&mut self, what: &str) -> Result<String> {
+        Ok(String::from_utf8_lossy(self.text(what)?).into_owned())
+    }
+
+    fn metadata(&mut self, entries: usize) -> Result<BTreeMap<String, Value>> {
+        let mut metadata = BTreeMap::new();
+        for _ in 0..entries {
+            let key = self.name("a metadata key")?;
+            let value = match self.u32(&key)? {
+                9 => self.elements(&key)?,
+                kind => self.scalar(kind, &key)?,
+            };
+            if metadata.insert(key.clone(), value).is_some() {
+                bail_data!("metadata key `{key}` is there twice");
+            }
         }
+        Ok(metadata)
+    }
+
+    /// An array behind its type.
+    fn elements(&mut self, key: &str) -> Result<Value> {
         let kind = self.u32(key)?;
         let Some(size) = scalar_size(kind) else {
             bail_data!("metadata `{key}` is an array of type {kind}, which is not read");
         };
         let count = self.count(size, &format!("elements in `{key}`"), 0)?;
-        // Texts are repaired where they are not UTF-8, as llama.cpp takes any bytes there.
-        if kind == 8 {
-            let texts: Result<_> = (0..count)
-                .map(|_| Ok(String::from_utf8_lossy(self.text(key)?).into_owned()))
-                .collect();
-            return Ok(Value::Strings(texts?));
-        }
         Ok(match kind {
             6 | 12 => {
                 let mut floats = Vec::with_capacity(count);
@@ -269,18 +336,24 @@ impl<'a> Cursor<'a> {
                 }
                 Value::Floats(floats)
             }
+            8 => Value::Strings((0..count).map(|_| self.repaired(key)).collect::<Result<_>>()?),
             _ => {
                 let mut integers = Vec::with_capacity(count);
                 for _ in 0..count {
-                    let element = self.scalar(kind, key)?;
-                    match element.as_i64().or(element.as_bool().map(i64::from)) {
-                        Some(integer) => integers.push(integer),
-                        None => bail_data!("metadata `{key}` holds {element}, more than 63 bits"),
-                    }
+                    integers.push(self.integer(kind, key)?);
                 }
                 Value::Integers(integers)
             }
         })
+    }
+
+    /// An integer, or a boolean as one.
+    fn integer(&mut self, kind: u32, key: &str) -> Result<i64> {
+        let element = self.scalar(kind, key)?;
+        match element.as_i64().or(element.as_bool().map(i64::from)) {
+            Some(integer) => Ok(integer),
+            None => bail_data!("metadata `{key}` holds {element}, more than 63 bits"),
+        }
     }
 
     fn scalar(&mut self, kind: u32, key: &str) -> Result<Value> {
@@ -296,7 +369,7 @@ impl<'a> Cursor<'a> {
                 flag @ (0 | 1) => Value::Bool(flag == 1),
                 other => bail_data!("metadata `{key}` is a boolean of value {other}"),
             },
-            8 => Value::String(String::from_utf8_lossy(self.text(key)?).into_owned()),
+            8 => Value::String(self.repaired(key)?),
             10 => Value::Unsigned(self.u64(key)?),
             11 => Value::Signed(i64::from_le_bytes(self.array(key)?)),
             12 => Value::Float(f64::from_le_bytes(self.array(key)?)),
@@ -318,26 +391,30 @@ impl<'a> Cursor<'a> {
         }
         let number = self.u32(&name)?;
         let offset = self.u64(&name)?;
-        let Some((word, numbers, bytes, _)) = kind(number) else {
+        let Some(kind) = Kind::of(number) else {
             bail_data!("tensor `{name}` has the unknown type {number}");
         };
-        // The first dimension of the file is the innermost one, and blocks lie along it; a tensor
-        // without any is one number.
-        let row = shape.first().copied().unwrap_or(1);
-        if !row.is_multiple_of(numbers as u64) {
-            bail_data!(
-                "tensor `{name}` of type {word} has rows of {row} numbers, not a multiple of \
-                 {numbers}"
-            );
-        }
-        let count =
-            shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension));
-        let Some(size) = count.and_then(|count| (count / numbers as u64).checked_mul(bytes as u64))
-        else {
-            bail_data!("tensor `{name}` claims the impossible shape {shape:?}");
-        };
+        let size = size(&name, kind, &shape)?;
         let shape = shape.iter().rev().map(|dimension| *dimension as usize).collect();
-        Ok((name, shape, number, size, offset))
+        Ok(Row { name, shape, kind, size, offset })
+    }
+}
+
+/// Bytes of a tensor; its `shape` begins with the innermost dimension, as in the file.
+fn size(name: &str, kind: Kind, shape: &[u64]) -> Result<u64> {
+    let (numbers, bytes) = kind.block();
+    // Blocks lie along the innermost dimension; a tensor without any is one number.
+    let row = shape.first().copied().unwrap_or(1);
+    if !row.is_multiple_of(numbers as u64) {
+        bail_data!(
+            "tensor `{name}` of type {} has rows of {row} numbers, not a multiple of {numbers}",
+            kind.name
+        );
+    }
+    let count = shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension));
+    match count.and_then(|count| (count / numbers as u64).checked_mul(bytes as u64)) {
+        Some(size) => Ok(size),
+        None => bail_data!("tensor `{name}` claims the impossible shape {shape:?}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Models (here) and data sets (in `hub_data`) from the Hugging Face hub, or a mirror of it,
 //! through hf-hub's client and its cache.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
@@ -50,52 +50,24 @@ impl Hub {
     ///
     /// Errors (class data): nothing says where the cache is, not even a home folder.
     pub fn from_env() -> Result<Self> {
-        Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
+        Self::of(&Environment {
+            variable: |name: &str| std::env::var(name).ok(),
+            home: std::env::home_dir(),
+        })
     }
 
-    fn from_variables(
-        variable: impl Fn(&str) -> Option<String>,
-        home: Option<PathBuf>,
-    ) -> Result<Self> {
-        let set = |name: &str| {
-            variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
-        };
-        let place = |name: &str| {
-            let text = set(name)?;
-            Some(match (text.strip_prefix("~/"), &home) {
-                (Some(rest), Some(home)) => home.join(rest),
-                _ => PathBuf::from(text),
-            })
-        };
-        let default = || {
-            Some(
-                place("XDG_CACHE_HOME")
-                    .or_else(|| Some(home.as_ref()?.join(".cache")))?
-                    .join("huggingface"),
-            )
-        };
-        let own = place("HF_HOME").or_else(default);
-        let cache = place("HF_HUB_CACHE")
-            .or_else(|| place("HUGGINGFACE_HUB_CACHE"))
+    fn of(environment: &Environment<impl Fn(&str) -> Option<String>>) -> Result<Self> {
+        let own = environment.hf_home();
+        let cache = environment
+            .path("HF_HUB_CACHE")
+            .or_else(|| environment.path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(own.as_ref()?.join("hub")));
         let Some(cache) = cache else {
             bail_data!("no place to keep downloads: set HF_HOME, or pass a local folder");
         };
-        let kept = || {
-            std::fs::read_to_string(
-                place("HF_TOKEN_PATH").or_else(|| Some(own.as_ref()?.join("token")))?,
-            )
-            .ok()
-        };
-        let token = set("HF_TOKEN")
-            .or_else(kept)
-            .map(|token| token.trim().to_owned())
-            .filter(|token| !token.is_empty());
-        let yes = |text: String| ["1", "ON", "YES", "TRUE"].contains(&text.to_uppercase().as_str());
-        let offline =
-            set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE")).is_some_and(yes);
-        let hub = Self::new(set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()), cache, token);
-        Ok(Self { offline, ..hub })
+        let endpoint = environment.text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
+        let hub = Self::new(endpoint, cache, environment.token(own.as_deref()));
+        Ok(Self { offline: environment.offline(), ..hub })
     }
 
     /// The files of the model `id` at `revision` (else `main`), from the cache where they all are,
@@ -132,8 +104,6 @@ impl Hub {
     fn fetch(&self, id: &str, repo: Repo) -> Result<ModelFolder> {
         let remote = self.remote(id, repo)?;
         let has = |name: &str| remote.listed.iter().any(|file| file == name);
-        let get = |name: &str| remote.get(name);
-
         let weights = if has(WEIGHTS) { WEIGHTS } else { INDEX };
         let tokenizer = tokenizer_files::choose(has).unwrap_or(&[TOKENIZER]);
         for name in [CONFIG, tokenizer[0], weights] {
@@ -142,24 +112,17 @@ impl Hub {
                 return Err(remote.lacks(name).into());
             }
         }
-        let config = get(CONFIG)?;
-        let templates = remote
-            .listed
-            .iter()
-            .map(String::as_str)
-            .filter(|name| tokenizer_template::is_additional(name));
-        for name in tokenizer
-            .iter()
-            .copied()
-            .chain(OTHERS.into_iter().filter(|name| has(name)))
-            .chain(templates)
-        {
-            get(name)?;
+        let config = remote.get(CONFIG)?;
+        let others = OTHERS.into_iter().filter(|name| has(name));
+        let templates = remote.listed.iter().map(String::as_str);
+        let templates = templates.filter(|name| tokenizer_template::is_additional(name));
+        for name in tokenizer.iter().copied().chain(others).chain(templates) {
+            remote.get(name)?;
         }
-        let file = get(weights)?;
+        let file = remote.get(weights)?;
         if weights == INDEX {
             for shard in shards(&file)? {
-                get(&shard)?;
+                remote.get(&shard)?;
             }
         }
         folder(config.parent().unwrap_or(&self.cache))
@@ -206,19 +169,7 @@ impl Hub {
         };
         let text = error.to_string();
         match error.into_response().map(|response| response.status()) {
-            Some(status @ (401 | 403)) => {
-                let token = match &self.token {
-                    Some(_) => {
-                        "the token that was sent does not give access to it, or there is no such \
-                         repository"
-                    }
-                    None => "it needs a token, or there is no such repository",
-                };
-                Error::data(format!("{endpoint} refuses {what} (status {status}): {token}")).hint(
-                    "accept the model's terms on its page, then set HF_TOKEN to a token of your \
-                     account",
-                )
-            }
+            Some(status @ (401 | 403)) => self.refused(&what, status),
             Some(404) => Error::data(format!(
                 "{endpoint} has no {what} (status 404): there is no such repository, revision or \
                  file"
@@ -232,6 +183,68 @@ impl Hub {
             ))
             .hint(OFFLINE),
         }
+    }
+
+    fn refused(&self, what: &str, status: u16) -> Error {
+        let token = match &self.token {
+            Some(_) => {
+                "the token that was sent does not give access to it, or there is no such repository"
+            }
+            None => "it needs a token, or there is no such repository",
+        };
+        Error::data(format!("{} refuses {what} (status {status}): {token}", self.endpoint)).hint(
+            "accept the model's terms on its page, then set HF_TOKEN to a token of your account",
+        )
+    }
+}
+
+/// Variables of the environment, and the person's home folder.
+struct Environment<F> {
+    variable: F,
+    home: Option<PathBuf>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Environment<F> {
+    /// A variable that is set to more than spaces.
+    fn text(&self, name: &str) -> Option<String> {
+        (self.variable)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    }
+
+    /// A variable that is a path; `~/` begins one below the home folder.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let text = self.text(name)?;
+        Some(match (text.strip_prefix("~/"), &self.home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => PathBuf::from(text),
+        })
+    }
+
+    /// The home of Hugging Face's programs.
+    fn hf_home(&self) -> Option<PathBuf> {
+        let default = || {
+            let caches =
+                self.path("XDG_CACHE_HOME").or_else(|| Some(self.home.as_ref()?.join(".cache")));
+            Some(caches?.join("huggingface"))
+        };
+        self.path("HF_HOME").or_else(default)
+    }
+
+    /// A token, or the one that is kept in a file, as in the home `own`.
+    fn token(&self, own: Option<&Path>) -> Option<String> {
+        let kept = || {
+            let file = self.path("HF_TOKEN_PATH").or_else(|| Some(own?.join("token")))?;
+            std::fs::read_to_string(file).ok()
+        };
+        self.text("HF_TOKEN")
+            .or_else(kept)
+            .map(|token| token.trim().to_owned())
+            .filter(|token| !token.is_empty())
+    }
+
+    /// Whether the network is to be left alone.
+    fn offline(&self) -> bool {
+        let yes = |text: String| ["1", "ON", "YES", "TRUE"].contains(&text.to_uppercase().as_str());
+        self.text("HF_HUB_OFFLINE").or_else(|| self.text("TRANSFORMERS_OFFLINE")).is_some_and(yes)
     }
 }
 
@@ -269,10 +282,17 @@ mod tests {
     use super::*;
 
     fn hub(variables: &[(&str, &str)], home: Option<&str>) -> Result<Hub> {
-        let get = |name: &str| {
+        let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        Hub::from_variables(get, home.map(PathBuf::from))
+        Hub::of(&Environment { variable, home: home.map(PathBuf::from) })
+    }
+
+    /// A home of Hugging Face's programs with a token in it.
+    fn with_token() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "kept\n").unwrap();
+        folder
     }
 
     #[test]
@@ -281,41 +301,42 @@ mod tests {
         assert_eq!((plain.endpoint.as_str(), plain.token), (ENDPOINT, None));
         assert_eq!(plain.cache, PathBuf::from("/nowhere/.cache/huggingface/hub"));
 
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("token"), "kept\n").unwrap();
+        let folder = with_token();
         let home = folder.path().to_str().unwrap();
         let set =
             hub(&[("HF_HOME", home), ("HF_ENDPOINT", "http://mirror/"), ("HF_TOKEN", "")], None)
                 .unwrap();
         assert_eq!((set.endpoint.as_str(), set.token.as_deref()), ("http://mirror", Some("kept")));
         assert_eq!(set.cache, folder.path().join("hub"));
-        assert_eq!(
-            hub(&[("HF_HOME", home), ("HF_TOKEN", "mine")], None).unwrap().token.as_deref(),
-            Some("mine")
-        );
         assert!(hub(&[], None).unwrap_err().to_string().contains("HF_HOME"));
+    }
 
-        let cache = |variables: &[(&str, &str)]| {
-            hub(variables, Some("/me")).unwrap().cache.display().to_string()
-        };
+    #[test]
+    fn the_cache_is_the_first_that_is_named() {
         let all = [
             ("HF_HUB_CACHE", "~/a"),
             ("HUGGINGFACE_HUB_CACHE", "/b"),
             ("HF_HOME", "/c"),
             ("XDG_CACHE_HOME", "/d"),
         ];
-        for (from, want) in
-            ["/me/a", "/b", "/c/hub", "/d/huggingface/hub", "/me/.cache/huggingface/hub"]
-                .into_iter()
-                .enumerate()
-        {
-            assert_eq!(cache(&all[from..]), want);
+        let wanted = ["/me/a", "/b", "/c/hub", "/d/huggingface/hub", "/me/.cache/huggingface/hub"];
+        for (from, want) in wanted.into_iter().enumerate() {
+            let cache = hub(&all[from..], Some("/me")).unwrap().cache;
+            assert_eq!(cache.display().to_string(), want);
         }
-        // The token stays in the home.
-        assert_eq!(
-            hub(&[("HF_HOME", home), ("HF_HUB_CACHE", "/a")], None).unwrap().token.as_deref(),
-            Some("kept")
-        );
+    }
+
+    #[test]
+    fn a_token_is_given_or_kept_in_the_home() {
+        let folder = with_token();
+        let home = ("HF_HOME", folder.path().to_str().unwrap());
+        let token = |other| hub(&[home, other], None).unwrap().token;
+        assert_eq!(token(("HF_TOKEN", "mine")).as_deref(), Some("mine"));
+        assert_eq!(token(("HF_HUB_CACHE", "/a")).as_deref(), Some("kept"));
+    }
+
+    #[test]
+    fn the_network_is_left_alone_where_asked() {
         let offline = |variables: &[(&str, &str)]| hub(variables, Some("/me")).unwrap().offline;
         assert!(offline(&[("HF_HUB_OFFLINE", "1")]) && offline(&[("TRANSFORMERS_OFFLINE", "yes")]));
         assert!(

@@ -29,6 +29,7 @@ mod tokenizer_gguf;
 mod tokenizer_json;
 mod tokenizer_keys;
 mod tokenizer_pieces;
+mod tokenizer_pipeline;
 mod tokenizer_settings;
 mod tokenizer_template;
 mod tokenizer_tokens;

@@ -101,25 +101,32 @@ pub fn model(name: &Name) -> Result<ModelFiles> {
         Name::Hub { id, revision } => {
             Ok(ModelFiles::Folder(Hub::from_env()?.model(id, revision.as_deref())?))
         }
-        Name::Path(path) if path.is_dir() => match only_gguf(path)? {
-            Some(file) => Ok(ModelFiles::gguf(file)),
-            None => Ok(ModelFiles::Folder(folder(path)?)),
-        },
-        Name::Path(path)
-            if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) =>
-        {
-            if !path.is_file() {
-                bail_data!("there is no file `{}`", path.display());
-            }
-            Ok(ModelFiles::gguf(path.clone()))
-        }
-        Name::Path(path) => Err(Error::data(format!(
-            "`{}` is no model: expected a folder, a GGUF file or a hub id",
-            path.display()
-        ))
-        .hint(LAYOUT)
-        .into()),
+        Name::Path(path) => at(path),
     }
+}
+
+/// The files of a model at a path.
+fn at(path: &Path) -> Result<ModelFiles> {
+    if path.is_dir() {
+        return Ok(match only_gguf(path)? {
+            Some(file) => ModelFiles::gguf(file),
+            None => ModelFiles::Folder(folder(path)?),
+        });
+    }
+    let shown = path.display();
+    if !is_gguf(path) {
+        let message = format!("`{shown}` is no model: expected a folder, a GGUF file or a hub id");
+        return Err(Error::data(message).hint(LAYOUT).into());
+    }
+    if !path.is_file() {
+        bail_data!("there is no file `{shown}`");
+    }
+    Ok(ModelFiles::gguf(path.to_owned()))
+}
+
+/// Whether a path ends as one of a GGUF file does.
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
 }
 
 /// The GGUF file of a folder that holds no other model; of a model that was split, the first part.
@@ -144,13 +151,10 @@ fn only_gguf(root: &Path) -> Result<Option<PathBuf>> {
 
 /// The GGUF files of a folder, sorted, but for later parts of split ones.
 fn gguf_files(root: &Path) -> Vec<PathBuf> {
-    let is_gguf = |path: &PathBuf| {
-        path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf")) && path.is_file()
-    };
     let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.path())
-        .filter(|path| is_gguf(path) && !is_later_part(path))
+        .filter(|path| is_gguf(path) && path.is_file() && !is_later_part(path))
         .collect();
     files.sort();
     files
@@ -158,38 +162,34 @@ fn gguf_files(root: &Path) -> Vec<PathBuf> {
 
 /// Finds the files of a local model folder.
 pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
-    let lacks = |what: &str| {
-        let hint = gguf_files(root).first().map_or(LAYOUT.to_owned(), |file| {
-            format!("{LAYOUT}; there is the GGUF file `{}`", file.display())
-        });
-        Error::data(format!("model folder `{}` has no {what}", root.display())).hint(hint)
-    };
     let file = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
-    let config = file(CONFIG).ok_or_else(|| lacks(CONFIG))?;
+    let config = file(CONFIG).ok_or_else(|| lacks(root, CONFIG))?;
     let weights = match (file(WEIGHTS), file(INDEX)) {
         (Some(weights), _) => vec![weights],
         (None, Some(index)) => {
-            let mut weights = Vec::new();
-            for name in shards(&index)? {
-                weights.push(
-                    file(&name)
-                        .ok_or_else(|| lacks(&format!("{name}, which its {INDEX} names")))?,
-                );
-            }
-            weights
+            let shard = |name: String| {
+                file(&name).ok_or_else(|| lacks(root, &format!("{name}, which its {INDEX} names")))
+            };
+            shards(&index)?.into_iter().map(shard).collect::<Result<_, _>>()?
         }
         (None, None) if file("pytorch_model.bin").is_some() => {
-            return Err(lacks(&format!(
-                "{WEIGHTS}, only pytorch_model.bin: pickled weights are not read"
-            ))
-            .into());
+            let what = format!("{WEIGHTS}, only pytorch_model.bin: pickled weights are not read");
+            return Err(lacks(root, &what).into());
         }
-        (None, None) => return Err(lacks(WEIGHTS).into()),
+        (None, None) => return Err(lacks(root, WEIGHTS).into()),
     };
     let tokenizer = tokenizer_files::find(root)?;
     let kept = |name: &&str| tokenizer.ends_with(TOKENIZER) || !WRITTEN_ANEW.contains(name);
     let others = OTHERS.into_iter().filter(kept).filter_map(file).collect();
     Ok(ModelFolder { root: root.to_owned(), config, weights, tokenizer, others })
+}
+
+/// The error for a model folder without a file that must be there.
+fn lacks(root: &Path, what: &str) -> Error {
+    let hint = gguf_files(root).first().map_or(LAYOUT.to_owned(), |file| {
+        format!("{LAYOUT}; there is the GGUF file `{}`", file.display())
+    });
+    Error::data(format!("model folder `{}` has no {what}", root.display())).hint(hint)
 }
 
 /// Which file holds which tensor, where the weights of a folder are several and an index says so;
@@ -292,37 +292,35 @@ mod tests {
         format!("{error:#}").replace(&root.path().display().to_string(), "ROOT")
     }
 
+    fn found(root: &tempfile::TempDir) -> ModelFolder {
+        match model(&Name::Path(root.path().into())).unwrap() {
+            ModelFiles::Folder(folder) => folder,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
-    fn a_folder_with_one_file_or_shards() {
+    fn a_folder_with_one_file() {
         let root = made(&[
             (CONFIG, "{}"),
             (TOKENIZER, "{}"),
             (WEIGHTS, ""),
             ("tokenizer_config.json", "{}"),
         ]);
-        let ModelFiles::Folder(files) = model(&Name::Path(root.path().into())).unwrap() else {
-            panic!()
-        };
+        let files = found(&root);
         assert_eq!(files.weights, [root.path().join(WEIGHTS)]);
         assert_eq!(files.others, [root.path().join("tokenizer_config.json")]);
+    }
 
+    #[test]
+    fn a_folder_with_shards() {
         let index = r#"{"weight_map": {
             "a": "m-2.safetensors", "b": "m-1.safetensors", "c": "m-2.safetensors"
         }}"#;
-        let root = made(&[
-            (CONFIG, "{}"),
-            (TOKENIZER, "{}"),
-            (INDEX, index),
-            ("m-1.safetensors", ""),
-            ("m-2.safetensors", ""),
-        ]);
-        let ModelFiles::Folder(files) = model(&Name::Path(root.path().into())).unwrap() else {
-            panic!()
-        };
-        assert_eq!(
-            files.weights,
-            [root.path().join("m-1.safetensors"), root.path().join("m-2.safetensors")]
-        );
+        let shards = ["m-1.safetensors", "m-2.safetensors"];
+        let [one, two] = shards.map(|name| (name, ""));
+        let root = made(&[(CONFIG, "{}"), (TOKENIZER, "{}"), (INDEX, index), one, two]);
+        assert_eq!(found(&root).weights, shards.map(|name| root.path().join(name)));
     }
 
     #[test]
@@ -383,20 +381,7 @@ mod tests {
             ("README.md", ""),
         ]);
         let file = root.path().join("m-00001-of-00002.gguf");
-        let files = model(&Name::Path(root.path().into())).unwrap();
-        assert_eq!(files, ModelFiles::gguf(file.clone()));
-        assert_eq!(
-            files.split_by(Some("qwen2")).unwrap(),
-            ModelFiles::Gguf { file: file.clone(), pre_tokenizer: Some("qwen2".into()) }
-        );
-        assert_eq!(
-            class_of(&ModelFiles::gguf(file.clone()).split_by(Some("qwen")).unwrap_err()),
-            Class::Usage
-        );
-        assert_eq!(
-            class_of(&ModelFiles::Embedded(&MICRO).split_by(Some("qwen2")).unwrap_err()),
-            Class::Usage
-        );
+        assert_eq!(model(&Name::Path(root.path().into())).unwrap(), ModelFiles::gguf(file));
 
         std::fs::write(root.path().join("n.gguf"), "").unwrap();
         let error = model(&Name::Path(root.path().into())).unwrap_err();
@@ -406,6 +391,18 @@ mod tests {
             refused(&[(CONFIG, "{}"), ("m.gguf", "")]),
             "model folder `ROOT` has no model.safetensors"
         );
+    }
+
+    #[test]
+    fn a_pre_tokenizer_is_named_for_a_gguf_file() {
+        let file = || PathBuf::from("m.gguf");
+        assert_eq!(
+            ModelFiles::gguf(file()).split_by(Some("qwen2")).unwrap(),
+            ModelFiles::Gguf { file: file(), pre_tokenizer: Some("qwen2".into()) }
+        );
+        let refused = |files: ModelFiles, name| class_of(&files.split_by(Some(name)).unwrap_err());
+        assert_eq!(refused(ModelFiles::gguf(file()), "qwen"), Class::Usage);
+        assert_eq!(refused(ModelFiles::Embedded(&MICRO), "qwen2"), Class::Usage);
     }
 
     #[test]

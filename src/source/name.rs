@@ -69,14 +69,7 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
     }
     match hub_id(name) {
         Some(hub) if grants.hub => Ok(hub),
-        Some(_) => {
-            let error = Error::usage(format!(
-                "`{name}` would be fetched from the hub, which the recipe may not ask for by itself"
-            ));
-            Err(error
-                .hint(format!("give it with `-p NAME={name}`, or allow all with `--allow-hub`"))
-                .into())
-        }
+        Some(_) => Err(not_granted(name).into()),
         None => {
             bail_data!(
                 "`{name}` names nothing that is there: expected `builtin:…`, a path that exists (a \
@@ -85,6 +78,14 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
             )
         }
     }
+}
+
+/// The error for a hub id where the hub is not granted.
+fn not_granted(name: &str) -> Error {
+    Error::usage(format!(
+        "`{name}` would be fetched from the hub, which the recipe may not ask for by itself"
+    ))
+    .hint(format!("give it with `-p NAME={name}`, or allow all with `--allow-hub`"))
 }
 
 /// Whether a text is written as a path is: it is none of the hub then.

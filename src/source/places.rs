@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::grants::{Grants, expanded};
 use super::name::{Name, resolve};
+use crate::bail_data;
 use crate::error::Error;
 
 /// Names of a run and where they lie. The default knows of none: names are paths from the current
@@ -38,11 +39,8 @@ impl Places {
         }
         if let Some(moved) = self.moved.get(name) {
             if !moved.exists() {
-                return Err(Error::data(format!(
-                    "there is no file or folder `{}`, given for `{name}`",
-                    moved.display()
-                ))
-                .into());
+                let shown = moved.display();
+                bail_data!("there is no file or folder `{shown}`, given for `{name}`");
             }
             return Ok(vec![Name::Path(moved.clone())]);
         }
@@ -50,13 +48,7 @@ impl Places {
             return Ok(vec![resolve(name, grants).map_err(|e| self.lost(name, e))?]);
         };
         let here = expanded(name);
-        let mut found: Vec<&Path> =
-            [here.as_path(), then].into_iter().filter(|path| path.exists()).collect();
-        if let [a, b] = found[..]
-            && a.canonicalize().ok() == b.canonicalize().ok()
-        {
-            found.pop();
-        }
+        let found = there(&here, then);
         if found.is_empty() {
             let error = Error::data(format!("there is no file or folder `{name}`"));
             return Err(self.lost(name, error.into()));
@@ -99,6 +91,17 @@ impl Places {
     }
 }
 
+/// Those of two paths at which there is something, once if it is the same.
+fn there<'a>(here: &'a Path, then: &'a Path) -> Vec<&'a Path> {
+    let mut found: Vec<&Path> = [here, then].into_iter().filter(|path| path.exists()).collect();
+    if let [a, b] = found[..]
+        && a.canonicalize().ok() == b.canonicalize().ok()
+    {
+        found.pop();
+    }
+    found
+}
+
 /// Reads what a name may stand for, and gives the first thing that `is_right`, with its place. A
 /// single one is what it is; where none of several is right, it is the first that can be read, so
 /// that what it is instead can be said.
@@ -130,55 +133,56 @@ mod tests {
     use super::*;
     use crate::error::hint_of;
 
-    #[test]
-    fn a_name_is_looked_for_here_and_where_it_was() {
+    /// A folder with a folder `there` in it, and the places of a run that was begun in it.
+    fn begun() -> (tempfile::TempDir, Places) {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
         std::fs::create_dir(path("there")).unwrap();
+        let at = |name: &str, place: &str| (name.to_owned(), path(place));
+        let option = |name: &str, option: &str| (name.to_owned(), option.to_owned());
         let places = Places {
             folder: Some(home.path().into()),
-            then: [
-                ("src".to_owned(), path("there")),
-                ("gone".to_owned(), path("gone")),
-                ("a/b".to_owned(), path("there")),
-            ]
-            .into(),
-            moved: [("model".to_owned(), path("there")), ("lost".to_owned(), path("nowhere"))]
-                .into(),
-            options: [
-                ("gone".to_owned(), "-p data=PATH".to_owned()),
-                ("none".to_owned(), "-p x=PATH".to_owned()),
-            ]
-            .into(),
+            then: [at("src", "there"), at("gone", "gone"), at("a/b", "there")].into(),
+            moved: [at("model", "there"), at("lost", "nowhere")].into(),
+            options: [option("gone", "-p data=PATH"), option("none", "-p x=PATH")].into(),
             ..Places::default()
         };
-        let found = |name: &str| places.resolve(name, &Grants::everything());
+        (home, places)
+    }
+
+    #[test]
+    fn a_name_is_looked_for_here_and_where_it_was() {
+        let (home, places) = begun();
+        let there = home.path().join("there");
+        let found = |name: &str| places.resolve(name, &Grants::everything()).unwrap();
         // `src` is a folder where tests run.
-        assert_eq!(found("src").unwrap(), [Name::Path("src".into()), Name::Path(path("there"))]);
-        assert_eq!(places.path("src", &Grants::everything()).unwrap(), path("there"));
+        assert_eq!(found("src"), [Name::Path("src".into()), Name::Path(there.clone())]);
+        assert_eq!(places.path("src", &Grants::everything()).unwrap(), there);
         // It looks like one of the hub, and was a path.
-        assert_eq!(found("a/b").unwrap(), [Name::Path(path("there"))]);
-        assert_eq!(found("model").unwrap(), [Name::Path(path("there"))]);
-        assert_eq!(found("builtin:micro").unwrap(), [Name::Builtin("micro".into())]);
-        assert!(found("lost").unwrap_err().to_string().ends_with("nowhere`, given for `lost`"));
-        let error = found("gone").unwrap_err();
+        assert_eq!(found("a/b"), [Name::Path(there.clone())]);
+        assert_eq!(found("model"), [Name::Path(there)]);
+        assert_eq!(found("builtin:micro"), [Name::Builtin("micro".into())]);
+        assert!(places.resolve("src", &Grants::none()).is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_lost_is_told_with_its_place_and_its_option() {
+        let (home, places) = begun();
+        let lost = |name: &str| places.resolve(name, &Grants::everything()).unwrap_err();
+        assert!(lost("lost").to_string().ends_with("nowhere`, given for `lost`"));
+        let error = lost("gone");
         let shown = home.path().display();
         let message = format!(
             "there is no file or folder `gone`: the run was begun in `{shown}`, and `gone` was \
              `{}` then",
-            path("gone").display()
+            home.path().join("gone").display()
         );
         assert_eq!(
             (error.to_string(), hint_of(&error)),
             (message, Some("`-p data=PATH` says where it is now"))
         );
-        assert!(
-            found("none")
-                .unwrap_err()
-                .to_string()
-                .ends_with(&format!("; the run was begun in `{shown}`"))
-        );
-        assert!(places.resolve("src", &Grants::none()).is_err());
+        let end = format!("; the run was begun in `{shown}`");
+        assert!(lost("none").to_string().ends_with(&end));
     }
 
     #[test]

@@ -99,15 +99,7 @@ pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
     if let Some(rule) = stated.and_then(Rule::of).filter(|rule| !rule.is_default()) {
         return Ok(Found { rules: vec![rule], note: None });
     }
-    let lacks = match stated {
-        None => {
-            "it has no `tokenizer.ggml.pre`, which says how a text is split into words".to_owned()
-        }
-        Some("default") => "its `tokenizer.ggml.pre` is `default`, which does not say how a text \
-                            is split into words"
-            .to_owned(),
-        Some(other) => unknown("its pre-tokenizer", other),
-    };
+    let lacks = lacks(stated);
     if let Some((family, rule)) = of_published(told)? {
         let note = format!(
             "{lacks}; the vocabulary is that of {family}, so `{}` is taken, {OTHERWISE}",
@@ -118,31 +110,51 @@ pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
     if stated.is_some_and(|name| Rule::of(name).is_none()) {
         return Err(Error::data(lacks).hint(HINT).into());
     }
+    let rules = fitting(told)?;
+    if rules.is_empty() {
+        let message = format!("{lacks}, and the vocabulary fits no rule that is known");
+        return Err(Error::data(message).hint(HINT).into());
+    }
+    let note = Some(format!("{lacks}; {}, {OTHERWISE}", fit(&rules)));
+    Ok(Found { rules, note })
+}
+
+/// What `tokenizer.ggml.pre` does not say, the beginning of a message.
+fn lacks(stated: Option<&str>) -> String {
+    match stated {
+        None => {
+            "it has no `tokenizer.ggml.pre`, which says how a text is split into words".to_owned()
+        }
+        Some("default") => "its `tokenizer.ggml.pre` is `default`, which does not say how a text \
+                            is split into words"
+            .to_owned(),
+        Some(other) => unknown("its pre-tokenizer", other),
+    }
+}
+
+/// The rules that split no token of the vocabulary.
+fn fitting(told: &Told) -> Result<Vec<&'static Rule>> {
     let mut rules = vec![];
     for rule in RULES.iter().filter(|rule| !rule.elsewhere) {
         if splits(rule, told.merges.iter(), 0)? == 0 {
             rules.push(rule);
         }
     }
-    let names = names(&rules);
-    let note = match rules[..] {
-        [] => {
-            return Err(Error::data(format!(
-                "{lacks}, and the vocabulary fits no rule that is known"
-            ))
-            .hint(HINT)
-            .into());
+    Ok(rules)
+}
+
+/// What the rules that are left mean, for a note.
+fn fit(rules: &[&Rule]) -> String {
+    let names = rules.iter().map(|rule| format!("`{}`", rule.name())).collect::<Vec<_>>();
+    match &names[..] {
+        [name] => {
+            format!("of the rules that are known the vocabulary fits {name} alone, which is taken")
         }
-        [_] => format!(
-            "{lacks}; of the rules that are known the vocabulary fits {names} alone, which is \
-             taken, {OTHERWISE}"
+        names => format!(
+            "the vocabulary fits {}: a text is refused where these do not give the same tokens",
+            names.join(", ")
         ),
-        _ => format!(
-            "{lacks}; the vocabulary fits {names}: a text is refused where these do not give the \
-             same tokens, {OTHERWISE}"
-        ),
-    };
-    Ok(Found { rules, note: Some(note) })
+    }
 }
 
 const OTHERWISE: &str =
@@ -151,10 +163,6 @@ const HINT: &str = "name the rule with `--pre-tokenizer NAME`, \
                     in recipes `model::load(NAME, #{ pre_tokenizer: \"…\" })`, \
                     or convert the model again by llama.cpp's `convert_hf_to_gguf.py`, \
                     which writes it";
-
-fn names(rules: &[&Rule]) -> String {
-    rules.iter().map(|rule| format!("`{}`", rule.name())).collect::<Vec<_>>().join(", ")
-}
 
 /// The published vocabulary that it is, by its tokens; its merges must fit the rule, but for a few.
 fn of_published(told: &Told) -> Result<Option<(&'static str, &'static Rule)>> {

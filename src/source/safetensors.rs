@@ -17,6 +17,9 @@ use crate::error::{Error, nearest};
 /// The header's length comes first, in this many bytes.
 const LENGTH: usize = 8;
 
+/// What helps where a file is not whole.
+const AGAIN: &str = "copy or download it again";
+
 /// Open `.safetensors` files: a map of each, and where each tensor lies.
 pub struct Safetensors {
     shards: Vec<(PathBuf, Bytes)>,
@@ -128,6 +131,7 @@ impl Safetensors {
 /// A tensor of a header: name, type, shape and place in the file.
 type Described = (String, Dtype, Vec<usize>, Range<usize>);
 
+/// Tensors and texts of a file's header, checked.
 fn header(bytes: &[u8], path: &Path) -> Result<(Vec<Described>, BTreeMap<String, String>)> {
     let shown = path.display();
     let Some(length) = bytes.first_chunk::<LENGTH>() else {
@@ -142,34 +146,29 @@ fn header(bytes: &[u8], path: &Path) -> Result<(Vec<Described>, BTreeMap<String,
             "`{shown}` is cut short, or not a safetensors file: header of {length} bytes, {rest} \
              in the file"
         ))
-        .hint("copy or download it again")
+        .hint(AGAIN)
         .into());
     }
-    let (length, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| {
-        let what = match e {
-            SafeTensorError::MetadataIncompleteBuffer => {
-                format!("is cut short, or has bytes that are no tensor's: {} in all", bytes.len())
-            }
-            e => format!("is damaged: {e}"),
-        };
-        Error::data(format!("`{shown}` {what}")).hint("copy or download it again")
-    })?;
+    let (length, metadata) =
+        SafeTensors::read_metadata(bytes).map_err(|e| damaged(path, bytes.len(), e))?;
     let start = LENGTH + length;
-    let texts = metadata
-        .metadata()
-        .iter()
-        .flatten()
-        .map(|(key, text)| (key.clone(), text.clone()))
-        .collect();
+    let texts = metadata.metadata().clone().into_iter().flatten().collect();
     let place = |(name, info): (String, &TensorInfo)| {
-        (
-            name,
-            info.dtype,
-            info.shape.clone(),
-            start + info.data_offsets.0..start + info.data_offsets.1,
-        )
+        let (from, to) = info.data_offsets;
+        (name, info.dtype, info.shape.clone(), start + from..start + to)
     };
     Ok((metadata.tensors().into_iter().map(place).collect(), texts))
+}
+
+/// The error for a file of that many bytes whose header is damaged, or does not fit its bytes.
+fn damaged(path: &Path, size: usize, error: SafeTensorError) -> Error {
+    let what = match error {
+        SafeTensorError::MetadataIncompleteBuffer => {
+            format!("is cut short, or has bytes that are no tensor's: {size} in all")
+        }
+        error => format!("is damaged: {error}"),
+    };
+    Error::data(format!("`{}` {what}", path.display())).hint(AGAIN)
 }
 
 impl TensorSource for Safetensors {

@@ -131,21 +131,7 @@ impl SentencePiece {
         if bytes.len() > LARGEST {
             bail_data!("it has {} bytes; SentencePiece models have at most {LARGEST}", bytes.len());
         }
-        let mut model = Self {
-            pieces: vec![],
-            kind: Kind::Unigram,
-            byte_fallback: false,
-            unk: 0,
-            bos: 1,
-            eos: 2,
-            unk_piece: "<unk>".into(),
-            bos_piece: "<s>".into(),
-            eos_piece: "</s>".into(),
-            charsmap: vec![],
-            add_dummy_prefix: true,
-            remove_extra_whitespaces: true,
-            escape_whitespaces: true,
-        };
+        let mut model = Self::empty();
         for field in fields(bytes) {
             match field? {
                 (1, Wire::Bytes(piece)) => model.piece(piece)?,
@@ -166,6 +152,25 @@ impl SentencePiece {
             super::charsmap::check(&model.charsmap)?;
         }
         Ok(model)
+    }
+
+    /// A model without pieces, with SentencePiece's own values.
+    fn empty() -> Self {
+        Self {
+            pieces: vec![],
+            kind: Kind::Unigram,
+            byte_fallback: false,
+            unk: 0,
+            bos: 1,
+            eos: 2,
+            unk_piece: "<unk>".into(),
+            bos_piece: "<s>".into(),
+            eos_piece: "</s>".into(),
+            charsmap: vec![],
+            add_dummy_prefix: true,
+            remove_extra_whitespaces: true,
+            escape_whitespaces: true,
+        }
     }
 
     fn piece(&mut self, bytes: &[u8]) -> Result<()> {

@@ -105,18 +105,7 @@ pub(super) fn splits(folder: &str, listing: &Listing) -> Result<Splits> {
     if !named.is_empty() {
         return Ok(named);
     }
-    let mut found = Splits::new();
-    for (name, files) in &listing.folders {
-        let Some(split) = split_of(name).filter(|_| files.keys().any(|file| is_data(file))) else {
-            continue;
-        };
-        if found
-            .insert(split.to_owned(), parts(&format!("{folder}/{name}"), split, files)?)
-            .is_some()
-        {
-            bail_data!("data folder `{folder}` has two folders for {split}, one of them `{name}`");
-        }
-    }
+    let mut found = by_folder(folder, &listing.folders)?;
     if found.is_empty() {
         let numbered: Named = listing
             .files
@@ -126,6 +115,21 @@ pub(super) fn splits(folder: &str, listing: &Listing) -> Result<Splits> {
             .collect();
         if !numbered.is_empty() {
             found.insert("train".into(), parts(folder, "train", &numbered)?);
+        }
+    }
+    Ok(found)
+}
+
+/// A file belongs to the split that its folder is named for.
+fn by_folder(folder: &str, folders: &BTreeMap<String, Named>) -> Result<Splits> {
+    let mut found = Splits::new();
+    for (name, files) in folders {
+        let Some(split) = split_of(name).filter(|_| files.keys().any(|file| is_data(file))) else {
+            continue;
+        };
+        let files = parts(&format!("{folder}/{name}"), split, files)?;
+        if found.insert(split.to_owned(), files).is_some() {
+            bail_data!("data folder `{folder}` has two folders for {split}, one of them `{name}`");
         }
     }
     Ok(found)
@@ -159,10 +163,16 @@ fn parts(folder: &str, split: &str, files: &Named) -> Result<Vec<PathBuf>> {
             pair[1].0
         );
     }
+    numbered(folder, &files)
+}
+
+/// Files by the numbers that are their names, which have to begin at 0 and leave none out; in the
+/// order of their names where one has no number.
+fn numbered(folder: &str, files: &[(&str, &PathBuf)]) -> Result<Vec<PathBuf>> {
     let mut numbers: Vec<_> =
         files.iter().filter_map(|(name, path)| Some((number(name)?, *path))).collect();
     if numbers.len() < files.len() {
-        return Ok(files.into_iter().map(|(_, path)| path.clone()).collect());
+        return Ok(files.iter().map(|(_, path)| (*path).clone()).collect());
     }
     numbers.sort();
     if let Some((i, _)) = numbers.iter().enumerate().find(|(i, (number, _))| i != number) {
@@ -211,41 +221,55 @@ fn pick(
 
 /// The one file of a split, or all its shards.
 fn ordered(folder: &str, split: &str, files: Vec<(&str, &PathBuf)>) -> Result<Vec<PathBuf>> {
-    let key = |name: &str| {
-        let (stem, ending) = parted(name);
-        shard(stem)
-            .map(|shard| (shard.base.to_owned(), ending.to_owned(), shard.count, shard.index))
-    };
-    let mut shards: Vec<_> =
-        files.iter().filter_map(|(name, path)| Some((key(name)?, *name, *path))).collect();
+    let mut shards: Vec<_> = files.iter().filter_map(|(name, path)| part(name, path)).collect();
     if shards.is_empty() && files.len() == 1 {
         return Ok(vec![files[0].1.clone()]);
     }
-    shards.sort_by(|a, b| a.0.cmp(&b.0));
+    shards.sort_by_key(|part| (part.set, part.index));
     let two = |a: &str, b: &str| -> Result<Vec<PathBuf>> {
         bail_data!("data folder `{folder}` has two files for {split}: `{a}` and `{b}`")
     };
     if shards.len() < files.len() {
         return two(files[0].0, files[1].0);
     }
-    if let Some(pair) = shards.windows(2).find(|pair| {
-        let ((a, b, c, i), (x, y, z, j)) = (&pair[0].0, &pair[1].0);
-        (a, b, c) != (x, y, z) || i == j
-    }) {
-        return two(pair[0].1, pair[1].1);
+    let apart = |a: &Part, b: &Part| a.set != b.set || a.index == b.index;
+    if let Some(pair) = shards.windows(2).find(|pair| apart(&pair[0], &pair[1])) {
+        return two(pair[0].name, pair[1].name);
     }
-    let count = shards[0].0.2;
-    if let Some(missing) = (0..count).find(|i| shards.get(*i).is_none_or(|shard| shard.0.3 != *i)) {
-        let first = shards[0].1;
+    check_whole(folder, split, &shards)?;
+    Ok(shards.into_iter().map(|part| part.path.clone()).collect())
+}
+
+/// A file that is a shard.
+struct Part<'a> {
+    /// What shards of one set have in common: base, ending and count.
+    set: (&'a str, &'a str, usize),
+    index: usize,
+    name: &'a str,
+    path: &'a PathBuf,
+}
+
+fn part<'a>(name: &'a str, path: &'a PathBuf) -> Option<Part<'a>> {
+    let (stem, ending) = parted(name);
+    let Shard { base, index, count } = shard(stem)?;
+    Some(Part { set: (base, ending, count), index, name, path })
+}
+
+/// Errors (class data): shards of one set, sorted, that lack one or have one too many.
+fn check_whole(folder: &str, split: &str, shards: &[Part]) -> Result<()> {
+    let (first, (_, _, count)) = (shards[0].name, shards[0].set);
+    let lacks = |index: &usize| shards.get(*index).is_none_or(|part| part.index != *index);
+    if let Some(missing) = (0..count).find(lacks) {
         bail_data!(
             "data folder `{folder}` has shards of {split} (`{first}`), but lacks number {missing} \
              of {count}, counted from 0"
         );
     }
     if shards.len() > count {
-        bail_data!("data folder `{folder}` has a shard too many of {split}: `{}`", shards[count].1);
+        let beyond = shards[count].name;
+        bail_data!("data folder `{folder}` has a shard too many of {split}: `{beyond}`");
     }
-    Ok(shards.into_iter().map(|(_, _, path)| path.clone()).collect())
+    Ok(())
 }
 
 #[cfg(test)]

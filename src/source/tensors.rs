@@ -125,23 +125,18 @@ pub(super) fn read(
         bail_data!("it is empty: its shape is {shape:?}");
     }
     Ok(match dtype {
-        DType::F32 => Tensor::from_vec(convert(map, range, encoding, 0f32, |x| x)?, shape, device)?,
+        DType::F32 => Tensor::from_vec(convert(map, range, encoding, |x| x)?, shape, device)?,
         DType::F64 if encoding == Encoding::F64 => {
             Tensor::from_vec(doubles(&map[range]), shape, device)?
         }
-        DType::F64 => {
-            Tensor::from_vec(convert(map, range, encoding, 0f64, f64::from)?, shape, device)?
+        DType::F64 => Tensor::from_vec(convert(map, range, encoding, f64::from)?, shape, device)?,
+        DType::BF16 => {
+            Tensor::from_vec(convert(map, range, encoding, bf16::from_f32)?, shape, device)?
         }
-        DType::BF16 => Tensor::from_vec(
-            convert(map, range, encoding, bf16::ZERO, bf16::from_f32)?,
-            shape,
-            device,
-        )?,
-        DType::F16 => Tensor::from_vec(
-            in_range(convert(map, range, encoding, f16::ZERO, f16::from_f32)?)?,
-            shape,
-            device,
-        )?,
+        DType::F16 => {
+            let numbers = in_range(convert(map, range, encoding, f16::from_f32)?)?;
+            Tensor::from_vec(numbers, shape, device)?
+        }
         other => {
             bail_usage!("weights are read as f32, f64, bf16 or f16, not as {}", other.as_str())
         }
@@ -174,15 +169,14 @@ fn in_range(numbers: Vec<f16>) -> Result<Vec<f16>> {
     Ok(numbers)
 }
 
-fn convert<T: Copy + Send + Sync>(
+fn convert<T: Copy + Default + Send + Sync>(
     map: &Bytes,
     range: Range<usize>,
     encoding: Encoding,
-    zero: T,
     from: impl Fn(f32) -> T + Sync,
 ) -> Result<Vec<T>> {
     let (numbers, size) = encoding.block();
-    let mut values = vec![zero; range.len() / size * numbers];
+    let mut values = vec![T::default(); range.len() / size * numbers];
     let mut start = range.start;
     for stretch in values.chunks_mut(STRETCH) {
         let bytes = start..start + stretch.len() / numbers * size;
@@ -205,32 +199,13 @@ fn decode<T: Copy>(
     from: impl Fn(f32) -> T,
 ) -> Result<()> {
     match encoding {
-        Encoding::F64 => {
-            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                *o = from(f64::from_le_bytes(*b) as f32);
-            }
-        }
-        Encoding::F32 => {
-            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *o = from(f32::from_le_bytes(*b));
-            }
-        }
-        Encoding::F16 => {
-            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *o = from(f16::from_le_bytes(*b).to_f32());
-            }
-        }
-        Encoding::BF16 => {
-            for (o, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
-                *o = from(bf16::from_le_bytes(*b).to_f32());
-            }
-        }
-        Encoding::E4M3 => out.iter_mut().zip(bytes).for_each(|(o, b)| *o = from(e4m3(*b))),
+        Encoding::F64 => each(bytes, out, |b| from(f64::from_le_bytes(b) as f32)),
+        Encoding::F32 => each(bytes, out, |b| from(f32::from_le_bytes(b))),
+        Encoding::F16 => each(bytes, out, |b| from(f16::from_le_bytes(b).to_f32())),
+        Encoding::BF16 => each(bytes, out, |b| from(bf16::from_le_bytes(b).to_f32())),
+        Encoding::E4M3 => each(bytes, out, |[b]| from(e4m3(b))),
         // The upper half of an f16.
-        Encoding::E5M2 => out
-            .iter_mut()
-            .zip(bytes)
-            .for_each(|(o, b)| *o = from(f16::from_bits(u16::from(*b) << 8).to_f32())),
+        Encoding::E5M2 => each(bytes, out, |[b]| from(f16::from_le_bytes([0, b]).to_f32())),
         Encoding::Blocks(kind) => {
             let decoded = kind.from_data(bytes.into()).dequantize(out.len())?;
             for (o, x) in out.iter_mut().zip(decoded.as_slice::<f32>()?) {
@@ -240,6 +215,13 @@ fn decode<T: Copy>(
         Encoding::Own(kind) => kind.decode(bytes, |at, number| out[at] = from(number)),
     }
     Ok(())
+}
+
+/// Decodes numbers of `N` bytes.
+fn each<T, const N: usize>(bytes: &[u8], out: &mut [T], decode: impl Fn([u8; N]) -> T) {
+    for (o, b) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
+        *o = decode(*b);
+    }
 }
 
 /// Tells the kernel that mapped pages were read for the last time, for now.

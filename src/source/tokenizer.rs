@@ -303,45 +303,14 @@ impl Tokenizer {
     /// loads: the original files, or for one out of another kind of file `tokenizer.json` and
     /// `tokenizer_config.json`.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let write = |name: &str, text: &str| {
-            let path = folder.join(name);
-            std::fs::write(&path, text)
-                .with_context(|| format!("cannot write `{}`", path.display()))
-        };
         self.decided()?;
-        let Some(original) = &self.folder else {
-            let text = self
-                .inner
-                .to_string(false)
-                .map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")))?;
-            write(TOKENIZER, &text)?;
-            return write(CONFIG, &serde_json::to_string_pretty(&self.config())?);
-        };
-        for name in std::iter::once(TOKENIZER)
-            .chain(OTHERS.into_iter().filter(|name| *name != "generation_config.json"))
-        {
-            let (from, to) = (original.join(name), folder.join(name));
-            // Copying a file onto itself would empty it.
-            let same =
-                to.canonicalize().is_ok_and(|to| from.canonicalize().is_ok_and(|from| from == to));
-            if from.is_file() && !same {
-                std::fs::copy(&from, &to).with_context(|| {
-                    format!("cannot copy `{}` to `{}`", from.display(), to.display())
-                })?;
+        match &self.folder {
+            Some(original) => copy_files(original, folder),
+            None => {
+                write(&folder.join(TOKENIZER), &self.json()?)?;
+                write(&folder.join(CONFIG), &serde_json::to_string_pretty(&self.config())?)
             }
         }
-        let more = folder.join(tokenizer_template::FOLDER);
-        for from in tokenizer_template::more(original)? {
-            let to = more.join(from.file_name().unwrap_or_default());
-            if !to.exists() {
-                std::fs::create_dir_all(&more)
-                    .with_context(|| format!("cannot create `{}`", more.display()))?;
-                std::fs::copy(&from, &to).with_context(|| {
-                    format!("cannot copy `{}` to `{}`", from.display(), to.display())
-                })?;
-            }
-        }
-        Ok(())
     }
 
     /// `tokenizer_config.json` of a tokenizer whose own files are not copied.
@@ -361,6 +330,41 @@ impl Tokenizer {
         }
         Value::Object(config)
     }
+}
+
+/// Copies the files of a tokenizer; templates that are there already stay.
+fn copy_files(original: &Path, folder: &Path) -> Result<()> {
+    for name in std::iter::once(TOKENIZER)
+        .chain(OTHERS.into_iter().filter(|name| *name != "generation_config.json"))
+    {
+        let (from, to) = (original.join(name), folder.join(name));
+        // Copying a file onto itself would empty it.
+        let same =
+            to.canonicalize().is_ok_and(|to| from.canonicalize().is_ok_and(|from| from == to));
+        if from.is_file() && !same {
+            copy(&from, &to)?;
+        }
+    }
+    let more = folder.join(tokenizer_template::FOLDER);
+    for from in tokenizer_template::more(original)? {
+        let to = more.join(from.file_name().unwrap_or_default());
+        if !to.exists() {
+            std::fs::create_dir_all(&more)
+                .with_context(|| format!("cannot create `{}`", more.display()))?;
+            copy(&from, &to)?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to)
+        .with_context(|| format!("cannot copy `{}` to `{}`", from.display(), to.display()))?;
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// One more than the highest id.

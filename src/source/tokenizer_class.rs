@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::pre_tokenizer::QWEN2;
+use super::tokenizer_pipeline::{Pipeline, byte_level, metaspace, spaces, split, strip};
 use crate::bail_data;
 use crate::error::Error;
 
@@ -23,6 +24,10 @@ pub(super) enum Class {
     GptNeoX,
     Qwen2,
 }
+
+/// Names of classes of transformers that take tokenizer.json as it is.
+const BASE: [&str; 4] =
+    ["PreTrainedTokenizer", "TokenizersBackend", "PythonBackend", "BloomTokenizer"];
 
 /// Classes of transformers that build something else, none of it for the models known here.
 const OTHERS: &str = "Albert Bart Barthez Bartpho Bert BertGeneration BertJapanese Bertweet \
@@ -50,9 +55,7 @@ impl Class {
         let name =
             settings["tokenizer_class"].as_str().or_else(|| config["tokenizer_class"].as_str());
         let name = name.map(|name| name.strip_suffix("Fast").unwrap_or(name));
-        let own_code = !settings["auto_map"].is_null()
-            && !settings["auto_map"]["AutoTokenizer"].is_null()
-            || settings["auto_map"].is_array();
+        let own_code = has_own_code(settings);
         let byte_level =
             file.is_some_and(|bytes| bytes.windows(11).any(|window| window == b"\"ByteLevel\""));
         Ok(match (model, name) {
@@ -65,34 +68,9 @@ impl Class {
             (_, Some("GPT2Tokenizer")) => Class::Gpt2,
             (_, Some("GPTNeoXTokenizer")) => Class::GptNeoX,
             (_, Some("Qwen2Tokenizer")) => Class::Qwen2,
-            (_, Some(name))
-                if OTHERS.split(' ').any(|other| name.strip_suffix("Tokenizer") == Some(other)) =>
-            {
-                return Err(Error::data(format!(
-                    "tokenizer_config.json names the class `{name}`, whose rules are not known here"
-                ))
-                .hint(AS_IT_IS)
-                .into());
-            }
-            (
-                _,
-                Some(
-                    "PreTrainedTokenizer"
-                    | "TokenizersBackend"
-                    | "PythonBackend"
-                    | "BloomTokenizer",
-                ),
-            ) => Class::File,
-            _ if own_code => {
-                return Err(Error::data(
-                    "its tokenizer is code of the repository's own (`auto_map` in \
-                     tokenizer_config.json), which is not run",
-                )
-                .hint(
-                    "take `auto_map` out of tokenizer_config.json to take tokenizer.json as it is",
-                )
-                .into());
-            }
+            (_, Some(name)) if is_other(name) => return Err(other_class(name).into()),
+            (_, Some(name)) if BASE.contains(&name) => Class::File,
+            _ if own_code => return Err(own_class().into()),
             _ => Class::File,
         })
     }
@@ -146,89 +124,116 @@ impl Class {
         post_processor: Value,
         settings: &Value,
     ) -> Result<Option<Value>> {
-        let flag = |key: &str, usual: bool, null: Option<bool>| -> Result<bool> {
-            match (settings.get(key), null) {
-                (None, _) => Ok(usual),
-                (Some(Value::Bool(flag)), _) => Ok(*flag),
-                (Some(Value::Null), Some(null)) => Ok(null),
-                (Some(other), _) => {
-                    bail_data!("tokenizer_config.json: `{key}` is {other}, neither true nor false")
-                }
-            }
-        };
-        let bytes = |prefix: bool, regex: bool| {
-            json!({
-                "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true,
-                "use_regex": regex,
-            })
-        };
-        let (mut model, normalizer, pre_tokenizer, decoder) = match self {
+        let mut pipeline = match self {
             Class::File => return Ok(None),
-            Class::Llama | Class::CodeLlama => {
-                let prefix = flag("add_prefix_space", true, Some(true))?;
-                let scheme =
-                    match (prefix, self == Class::Llama && flag("legacy", false, Some(false))?) {
-                        (false, _) => "never",
-                        (true, true) => "always",
-                        (true, false) => "first",
-                    };
-                let mut steps = vec![
-                    json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
-                    json!({"type": "ByteFallback"}),
-                    json!({"type": "Fuse"}),
-                ];
-                if prefix || self == Class::CodeLlama {
-                    steps.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-                }
-                (
-                    json!({"type": "BPE", "fuse_unk": true, "byte_fallback": true}),
-                    Value::Null,
-                    json!({
-                        "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme,
-                        "split": false,
-                    }),
-                    json!({"type": "Sequence", "decoders": steps}),
-                )
-            }
-            Class::Gpt2 | Class::GptNeoX => (
-                json!({
-                    "type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "",
-                    "fuse_unk": false,
-                }),
-                if self == Class::GptNeoX { json!({"type": "NFC"}) } else { Value::Null },
-                bytes(flag("add_prefix_space", false, None)?, true),
-                bytes(true, true),
-            ),
-            Class::Qwen2 => (
-                json!({
-                    "type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "",
-                    "fuse_unk": false,
-                }),
-                json!({"type": "NFC"}),
-                json!({"type": "Sequence", "pretokenizers": [
-                    {
-                        "type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated",
-                        "invert": false,
-                    },
-                    bytes(flag("add_prefix_space", false, Some(false))?, false),
-                ]}),
-                bytes(true, true),
-            ),
+            Class::Llama | Class::CodeLlama => self.llama(settings)?,
+            Class::Gpt2 | Class::GptNeoX => self.gpt2(settings)?,
+            Class::Qwen2 => qwen2(settings)?,
         };
+        pipeline.model["vocab"] = vocab;
+        pipeline.model["merges"] = merges;
+        pipeline.post_processor = post_processor;
+        Ok(Some(pipeline.file()))
+    }
+
+    /// SentencePiece's BPE, as the classes of Llama and Code Llama build it.
+    fn llama(self, settings: &Value) -> Result<Pipeline> {
+        let prefix = flag(settings, "add_prefix_space", true, Some(true))?;
+        let legacy = self == Class::Llama && flag(settings, "legacy", false, Some(false))?;
+        let scheme = match (prefix, legacy) {
+            (false, _) => "never",
+            (true, true) => "always",
+            (true, false) => "first",
+        };
+        let mut model = json!({"type": "BPE", "fuse_unk": true, "byte_fallback": true});
         if self == Class::CodeLlama {
-            model["unk_token"] = settings["unk_token"]["content"]
-                .as_str()
-                .or_else(|| settings["unk_token"].as_str())
-                .unwrap_or("<unk>")
-                .into();
+            let unk = &settings["unk_token"];
+            let unk = unk["content"].as_str().or_else(|| unk.as_str());
+            model["unk_token"] = unk.unwrap_or("<unk>").into();
         }
-        model["vocab"] = vocab;
-        model["merges"] = merges;
-        Ok(Some(json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-            "normalizer": normalizer, "pre_tokenizer": pre_tokenizer,
-            "post_processor": post_processor, "decoder": decoder, "model": model,
-        })))
+        let mut decoders = vec![spaces(), json!({"type": "ByteFallback"}), json!({"type": "Fuse"})];
+        if prefix || self == Class::CodeLlama {
+            decoders.push(strip());
+        }
+        Ok(Pipeline {
+            normalizer: Value::Null,
+            pre_tokenizer: metaspace(scheme),
+            model,
+            post_processor: Value::Null,
+            decoder: json!({"type": "Sequence", "decoders": decoders}),
+        })
+    }
+
+    /// Byte-level BPE of GPT-2's words, as the classes of GPT-2 and GPT-NeoX build it.
+    fn gpt2(self, settings: &Value) -> Result<Pipeline> {
+        Ok(Pipeline {
+            normalizer: if self == Class::GptNeoX { json!({"type": "NFC"}) } else { Value::Null },
+            pre_tokenizer: byte_level(flag(settings, "add_prefix_space", false, None)?, true),
+            ..byte_level_bpe()
+        })
+    }
+}
+
+/// Whether the tokenizer's class is code of the repository's own.
+fn has_own_code(settings: &Value) -> bool {
+    let map = &settings["auto_map"];
+    !map["AutoTokenizer"].is_null() || map.is_array()
+}
+
+fn own_class() -> Error {
+    Error::data(
+        "its tokenizer is code of the repository's own (`auto_map` in tokenizer_config.json), \
+         which is not run",
+    )
+    .hint("take `auto_map` out of tokenizer_config.json to take tokenizer.json as it is")
+}
+
+/// Whether it is one of [`OTHERS`].
+fn is_other(name: &str) -> bool {
+    OTHERS.split(' ').any(|other| name.strip_suffix("Tokenizer") == Some(other))
+}
+
+fn other_class(name: &str) -> Error {
+    Error::data(format!(
+        "tokenizer_config.json names the class `{name}`, whose rules are not known here"
+    ))
+    .hint(AS_IT_IS)
+}
+
+/// Byte-level BPE of Qwen2's words.
+fn qwen2(settings: &Value) -> Result<Pipeline> {
+    let bytes = byte_level(flag(settings, "add_prefix_space", false, Some(false))?, false);
+    Ok(Pipeline {
+        normalizer: json!({"type": "NFC"}),
+        pre_tokenizer: json!({"type": "Sequence", "pretokenizers": [split(QWEN2), bytes]}),
+        ..byte_level_bpe()
+    })
+}
+
+/// Byte-level BPE that does not split texts.
+fn byte_level_bpe() -> Pipeline {
+    Pipeline {
+        normalizer: Value::Null,
+        pre_tokenizer: Value::Null,
+        model: json!({
+            "type": "BPE", "continuing_subword_prefix": "", "end_of_word_suffix": "",
+            "fuse_unk": false,
+        }),
+        post_processor: Value::Null,
+        decoder: byte_level(true, true),
+    }
+}
+
+/// A flag of tokenizer_config.json: `usual` where it is not there, `null` where it is null, if the
+/// class takes that.
+fn flag(settings: &Value, key: &str, usual: bool, null: Option<bool>) -> Result<bool> {
+    match (settings.get(key), null) {
+        (None, _) => Ok(usual),
+        (Some(Value::Bool(flag)), _) => Ok(*flag),
+        (Some(Value::Null), Some(null)) => Ok(null),
+        (Some(other), _) => {
+            bail_data!("tokenizer_config.json: `{key}` is {other}, neither true nor false")
+        }
     }
 }
 

@@ -133,53 +133,40 @@ impl Parts<'_> {
         let name = self.path.file_name().unwrap_or_default();
         let is_file = name != SENTENCEPIECE && name != VOCAB;
         let class = Class::of(self.settings, self.config, is_file.then_some(self.bytes))?;
-        let mut notes = vec![];
+        let file = if is_file { Some(tokenizer_json::checked(self.bytes)?) } else { None };
         let mut files = Files {
             settings: self.settings,
             map: self.map,
             added: self.added,
-            file: None,
+            file: file.as_ref(),
             pieces: None,
         };
-        let file = if is_file { Some(tokenizer_json::checked(self.bytes)?) } else { None };
-        let mut inner = match &file {
-            Some(file) => {
-                files.file = Some(file);
-                self.of_file(file, class, &mut notes)?
-            }
+        let mut notes = vec![];
+        let inner = match &file {
+            Some(file) => self.of_file(file, class, &mut notes)?,
             None if name == SENTENCEPIECE => self.of_pieces(class, &mut files, &mut notes)?,
             None => self.of_vocabulary(class)?,
         };
-        let settings = Settings::read(
-            self.settings,
-            self.config,
-            class,
-            file.as_ref(),
-            inner.get_vocab_size(true),
-        )?;
-        let tokens = Tokens::read(&files, class)?;
-        let new = tokens.add(&mut inner, class)?;
-        if !new.is_empty() {
-            notes.push(new_tokens(&new, self.path));
-        }
-        for (token, told, id) in tokens.moved(&inner).into_iter().take(3) {
-            notes.push(format!(
-                "the files beside {} give `{token}` the id {told}; it has {id}, as in transformers \
-                 5",
-                shown(self.path)
-            ));
-        }
+        self.completed(inner, class, &files, notes)
+    }
+
+    /// A tokenizer with all that the files say beside it.
+    fn completed(
+        &self,
+        mut inner: tokenizers::Tokenizer,
+        class: Class,
+        files: &Files,
+        mut notes: Vec<String>,
+    ) -> Result<Read> {
+        let size = inner.get_vocab_size(true);
+        let settings = Settings::read(self.settings, self.config, class, files.file, size)?;
+        let tokens = Tokens::read(files, class)?;
+        notes.extend(self.add(&tokens, class, &mut inner)?);
         inner.set_encode_special_tokens(settings.split_special_tokens);
-        let id = |role: &str| inner.token_to_id(tokens.role(role)?);
-        let special = Special {
-            bos: id("bos_token"),
-            eos: id("eos_token"),
-            unk: id("unk_token"),
-            pad: id("pad_token"),
-        };
         settings.post_process(&mut inner, &tokens)?;
         let around = tokenizer_settings::around(&inner)?;
-        notes.extend(settings.notes(&around, special, &inner, shown(self.path)));
+        let special = special(&tokens, &inner);
+        notes.extend(settings.notes(&around, special, &inner, &shown(self.path)));
         let templates = tokenizer_template::find(self.folder, self.settings, &mut notes)?;
         Ok(Read {
             special,
@@ -188,9 +175,28 @@ impl Parts<'_> {
             begin: around.before,
             clean_up: settings.clean_up,
             notes,
-            folder: is_file.then(|| self.folder.to_owned()),
+            folder: files.file.map(|_| self.folder.to_owned()),
             inner,
         })
+    }
+
+    /// Adds special and added tokens. Returns what a person should know of them.
+    fn add(
+        &self,
+        tokens: &Tokens,
+        class: Class,
+        inner: &mut tokenizers::Tokenizer,
+    ) -> Result<Vec<String>> {
+        let new = tokens.add(inner, class)?;
+        let new = (!new.is_empty()).then(|| new_tokens(&new, self.path));
+        let moved = tokens.moved(inner).into_iter().take(3).map(|(token, told, id)| {
+            format!(
+                "the files beside {} give `{token}` the id {told}; it has {id}, as in transformers \
+                 5",
+                shown(self.path)
+            )
+        });
+        Ok(new.into_iter().chain(moved).collect())
     }
 
     /// A tokenizer.json as it is, or built anew by a class that does so.
@@ -205,12 +211,7 @@ impl Parts<'_> {
         }
         let kind = file["model"]["type"].as_str().unwrap_or("BPE");
         if kind != "BPE" {
-            return Err(Error::data(format!(
-                "{CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
-                class.name()
-            ))
-            .hint(tokenizer_class::AS_IT_IS)
-            .into());
+            return Err(not_bpe(class, kind).into());
         }
         let (vocab, merges) = tokenizer_class::vocabulary(file);
         let rebuilt = class
@@ -244,18 +245,7 @@ impl Parts<'_> {
         }
         let model = SentencePiece::read(self.bytes)
             .map_err(|e| only(self.folder, &format!("{SENTENCEPIECE}: {e}")))?;
-        let mut names = BTreeMap::new();
-        let added = self.settings["added_tokens_decoder"].as_object();
-        for (id, token) in added.into_iter().flatten() {
-            if let (Ok(id), Some(token)) = (id.parse(), token["content"].as_str()) {
-                names.insert(id, token.to_owned());
-            }
-        }
-        if added.is_none() {
-            let pairs = self.added.and_then(Value::as_object).into_iter().flatten();
-            names.extend(pairs.filter_map(|(token, id)| Some((id.as_u64()?, token.clone()))));
-        }
-        let built = tokenizer_pieces::build(&model, class, self.settings, &names)?;
+        let built = tokenizer_pieces::build(&model, class, self.settings, &self.names())?;
         notes.extend(built.notes);
         files.pieces = Some(Pieces {
             marked: built.marked,
@@ -263,6 +253,18 @@ impl Parts<'_> {
             raw: class == Class::File && model.add_dummy_prefix,
         });
         tokenizer_json::built(&serde_json::to_vec(&built.json)?)
+    }
+
+    /// The tokens that tokenizer_config.json, or else added_tokens.json, puts at ids.
+    fn names(&self) -> BTreeMap<u64, String> {
+        let Some(decoder) = self.settings["added_tokens_decoder"].as_object() else {
+            let added = self.added.and_then(Value::as_object).into_iter().flatten();
+            return added.filter_map(|(token, id)| Some((id.as_u64()?, token.clone()))).collect();
+        };
+        let name = |(id, token): (&String, &Value)| {
+            Some((id.parse().ok()?, token["content"].as_str()?.to_owned()))
+        };
+        decoder.iter().filter_map(name).collect()
     }
 
     /// `vocab.json` and `merges.txt`, as the classes of GPT-2 and Qwen2 read them.
@@ -285,6 +287,26 @@ impl Parts<'_> {
         let bytes = serde_json::to_vec(&rebuilt)?;
         tokenizer_json::checked(&bytes)?;
         tokenizer_json::built(&bytes)
+    }
+}
+
+/// The error for a class of BPE where tokenizer.json is of another kind.
+fn not_bpe(class: Class, kind: &str) -> Error {
+    Error::data(format!(
+        "{CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
+        class.name()
+    ))
+    .hint(tokenizer_class::AS_IT_IS)
+}
+
+/// The ids of the tokens that have a role.
+fn special(tokens: &Tokens, inner: &tokenizers::Tokenizer) -> Special {
+    let id = |role: &str| inner.token_to_id(tokens.role(role)?);
+    Special {
+        bos: id("bos_token"),
+        eos: id("eos_token"),
+        unk: id("unk_token"),
+        pad: id("pad_token"),
     }
 }
 

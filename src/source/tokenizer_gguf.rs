@@ -10,7 +10,7 @@ use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as Decoders;
 use tokenizers::decoders::strip::Strip;
-use tokenizers::models::bpe::BPE;
+use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
@@ -20,11 +20,9 @@ use super::pre_found::{self, Found, Told, Undecided};
 use super::pre_tokenizer::{self, Rule};
 use super::tokenizer::Special;
 use super::tokenizer_keys;
+use super::tokenizer_pipeline::SPACE;
 use crate::error::Error;
 use crate::{bail_data, bail_usage};
-
-/// SentencePiece writes a space as this.
-const SPACE: &str = "▁";
 
 /// Bytes of the longest token from which merges are derived; the longest ones known have some
 /// hundred.
@@ -85,7 +83,7 @@ impl<'a> Vocabulary<'a> {
         self.types.map_or(NORMAL, |types| types[id])
     }
 
-    fn owned(&self) -> Vec<(String, u32)> {
+    fn owned(&self) -> Vocab {
         self.ids.iter().map(|(token, id)| ((*token).to_owned(), *id)).collect()
     }
 
@@ -128,35 +126,24 @@ pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Built> {
     let mut notes = vec![];
     tokenizer_keys::check(gguf, kind, &mut notes)?;
     let stated = gguf.optional("tokenizer.ggml.add_bos_token", Value::as_bool)?;
-    let made = match kind {
+    let Made { mut inner, add_bos, undecided } = match kind {
         "gpt2" => {
-            let undecided_bos = stated.is_none() && special.bos.is_some();
-            byte_level(gguf, &vocabulary, pre_tokenizer, undecided_bos, &mut notes)?
+            let bos_by_rule = stated.is_none() && special.bos.is_some();
+            byte_level(gguf, &vocabulary, pre_tokenizer, bos_by_rule, &mut notes)?
         }
         _ if pre_tokenizer.is_some() => bail_usage!(
             "a pre-tokenizer is for byte-level BPE, and the file's vocabulary is SentencePiece's"
         ),
-        _ => {
-            let prefix =
-                gguf.optional("tokenizer.ggml.add_space_prefix", Value::as_bool)?.unwrap_or(true);
-            // What llama.cpp assumes where the file does not say.
-            Made {
-                inner: sentence_piece(gguf, &vocabulary, special.unk, prefix)?,
-                add_bos: true,
-                undecided: Undecided::default(),
-            }
-        }
+        _ => sentence_piece(gguf, &vocabulary, special.unk)?,
     };
-    let Made { mut inner, add_bos, undecided } = made;
-    let add_bos = stated.unwrap_or(add_bos) && special.bos.is_some();
-    if add_bos
-        && let Some(bos) = special.bos
+    let bos = special.bos.filter(|_| stated.unwrap_or(add_bos));
+    if let Some(bos) = bos
         && let Some(template) = begin(&vocabulary.tokens[bos as usize], bos)
     {
         inner.with_post_processor(Some(template));
     }
     let chat_template = gguf.optional("tokenizer.chat_template", Value::as_str)?.map(str::to_owned);
-    Ok(Built { inner, special, chat_template, add_bos, undecided, notes })
+    Ok(Built { inner, special, chat_template, add_bos: bos.is_some(), undecided, notes })
 }
 
 /// The tokens that have a role; llama.cpp's of SentencePiece where the file does not say.
@@ -201,6 +188,23 @@ fn byte_level(
     bos_by_rule: bool,
     notes: &mut Vec<String>,
 ) -> Result<Made> {
+    let merges = stated_merges(gguf, vocabulary)?;
+    let Found { rules, note } = rules(gguf, vocabulary, &merges, named)?;
+    notes.extend(note);
+    let add_bos = rules[0].add_bos;
+    if bos_by_rule && rules.iter().any(|rule| rule.add_bos != add_bos) {
+        return Err(pre_found::undecided_bos().into());
+    }
+    let mut made = rules
+        .into_iter()
+        .map(|rule| Ok((rule.name(), split_by(rule, vocabulary, &merges)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let (rule, inner) = made.remove(0);
+    Ok(Made { inner, add_bos, undecided: Undecided { rule, others: made } })
+}
+
+/// The merges of the file, in pairs.
+fn stated_merges(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
     let mut merges = Vec::new();
     for (row, merge) in
         gguf.required("tokenizer.ggml.merges", Value::as_strings)?.iter().enumerate()
@@ -215,26 +219,25 @@ fn byte_level(
             _ => bail_data!("merge {row} (`{merge}`) does not give a token of the vocabulary"),
         }
     }
+    Ok(merges)
+}
+
+/// The rules by which texts may be split: that of the name, or what the file leaves.
+fn rules(
+    gguf: &Gguf,
+    vocabulary: &Vocabulary,
+    merges: &[(String, String)],
+    named: Option<&str>,
+) -> Result<Found> {
     let stated = gguf.optional("tokenizer.ggml.pre", Value::as_str)?;
-    let id = |token: &str| vocabulary.ids.get(token).copied();
-    let Found { rules, note } = match named.map(|name| (name, Rule::of(name))) {
-        Some((_, Some(rule))) => Found { rules: vec![rule], note: other_rule(stated, rule) },
-        Some((name, None)) => bail_usage!("{}", pre_tokenizer::unknown("the pre-tokenizer", name)),
-        None => {
-            pre_found::find(stated, &Told { tokens: vocabulary.tokens, id: &id, merges: &merges })?
-        }
+    let Some(name) = named else {
+        let id = |token: &str| vocabulary.ids.get(token).copied();
+        return pre_found::find(stated, &Told { tokens: vocabulary.tokens, id: &id, merges });
     };
-    notes.extend(note);
-    let add_bos = rules[0].add_bos;
-    if bos_by_rule && rules.iter().any(|rule| rule.add_bos != add_bos) {
-        return Err(pre_found::undecided_bos().into());
+    match Rule::of(name) {
+        Some(rule) => Ok(Found { rules: vec![rule], note: other_rule(stated, rule) }),
+        None => bail_usage!("{}", pre_tokenizer::unknown("the pre-tokenizer", name)),
     }
-    let mut made = rules
-        .into_iter()
-        .map(|rule| Ok((rule.name(), split_by(rule, vocabulary, &merges)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let (rule, inner) = made.remove(0);
-    Ok(Made { inner, add_bos, undecided: Undecided { rule, others: made } })
 }
 
 /// What a person should know where the rule that was named is not the one the file states.
@@ -252,10 +255,7 @@ fn split_by(
     merges: &[(String, String)],
 ) -> Result<tokenizers::Tokenizer> {
     let bpe = BPE::builder()
-        .vocab_and_merges(
-            vocabulary.owned().into_iter().collect::<tokenizers::models::bpe::Vocab>(),
-            merges.to_vec(),
-        )
+        .vocab_and_merges(vocabulary.owned(), merges.to_vec())
         .ignore_merges(rule.ignore_merges)
         .build()
         .map_err(library)?;
@@ -266,31 +266,10 @@ fn split_by(
     Ok(inner)
 }
 
-/// SentencePiece BPE: merges ranked by the score of their result, unknown characters as bytes.
-fn sentence_piece(
-    gguf: &Gguf,
-    vocabulary: &Vocabulary,
-    unk: Option<u32>,
-    prefix: bool,
-) -> Result<tokenizers::Tokenizer> {
-    let scores = gguf.required("tokenizer.ggml.scores", Value::as_floats)?;
-    if scores.len() != vocabulary.tokens.len() {
-        bail_data!("there are {} tokens but {} scores", vocabulary.tokens.len(), scores.len());
-    }
-    let mut builder = BPE::builder()
-        .vocab_and_merges(
-            vocabulary.owned().into_iter().collect::<tokenizers::models::bpe::Vocab>(),
-            merges(vocabulary, scores)?,
-        )
-        .byte_fallback(true)
-        .fuse_unk(true);
-    if let Some(unk) = unk.or_else(|| {
-        (0..vocabulary.tokens.len()).find(|id| vocabulary.kind(*id) == UNKNOWN).map(|id| id as u32)
-    }) {
-        builder = builder.unk_token(vocabulary.tokens[unk as usize].clone());
-    }
-    let mut inner = tokenizers::Tokenizer::new(builder.build().map_err(library)?);
-
+/// SentencePiece BPE, with what llama.cpp assumes where the file does not say.
+fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary, unk: Option<u32>) -> Result<Made> {
+    let prefix = gguf.optional("tokenizer.ggml.add_space_prefix", Value::as_bool)?.unwrap_or(true);
+    let mut inner = tokenizers::Tokenizer::new(by_scores(gguf, vocabulary, unk)?);
     let spaces = Replace::new(" ", SPACE).map_err(library)?;
     let mut decoders = vec![
         Replace::new(SPACE, " ").map_err(library)?.into(),
@@ -306,7 +285,24 @@ fn sentence_piece(
     inner.with_normalizer(Some(Normalizers::new(normalizers))).map_err(library)?;
     inner.with_decoder(Some(Decoders::new(decoders)));
     inner.add_tokens(vocabulary.added(true)).map_err(library)?;
-    Ok(inner)
+    Ok(Made { inner, add_bos: true, undecided: Undecided::default() })
+}
+
+/// BPE with merges ranked by the score of their result, and unknown characters as bytes.
+fn by_scores(gguf: &Gguf, vocabulary: &Vocabulary, unk: Option<u32>) -> Result<BPE> {
+    let scores = gguf.required("tokenizer.ggml.scores", Value::as_floats)?;
+    if scores.len() != vocabulary.tokens.len() {
+        bail_data!("there are {} tokens but {} scores", vocabulary.tokens.len(), scores.len());
+    }
+    let mut builder = BPE::builder()
+        .vocab_and_merges(vocabulary.owned(), merges(vocabulary, scores)?)
+        .byte_fallback(true)
+        .fuse_unk(true);
+    let first = || (0..vocabulary.tokens.len()).find(|id| vocabulary.kind(*id) == UNKNOWN);
+    if let Some(unk) = unk.map(|id| id as usize).or_else(first) {
+        builder = builder.unk_token(vocabulary.tokens[unk].clone());
+    }
+    Ok(builder.build().map_err(library)?)
 }
 
 /// All pairs of tokens whose join is a token, best score of the join first.

@@ -192,6 +192,10 @@ mod tests {
         ] {
             assert!(refused(json).contains(want), "{}", refused(json));
         }
+    }
+
+    #[test]
+    fn known_kinds_pass() {
         let plain = br#"{
             "normalizer": null, "model": {"type": "Unigram"},
             "decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}]}

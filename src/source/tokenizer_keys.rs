@@ -59,50 +59,67 @@ pub(super) fn check(gguf: &Gguf, kind: &str, notes: &mut Vec<String>) -> Result<
     if !matches!(kind, "gpt2" | "llama") {
         return Err(other_kind(kind).into());
     }
-    let on = |key: &str| -> Result<bool> {
-        Ok(gguf.optional(&format!("tokenizer.ggml.{key}"), Value::as_bool)?.unwrap_or(false))
-    };
-    if on("add_eos_token")? {
+    if on(gguf, "add_eos_token")? {
         notes.push(
             "its `tokenizer.ggml.add_eos_token` is true; a text ends with EOS only where its \
              template or data set says so"
                 .into(),
         );
     }
-    if on("add_sep_token")? {
+    if on(gguf, "add_sep_token")? {
         bail_data!(
             "its `tokenizer.ggml.add_sep_token` is true: a separator behind each text, as encoders \
              want it, is not known here"
         );
     }
-    if kind == "gpt2" && on("add_space_prefix")? {
+    if kind == "llama" {
+        check_sentence_piece(gguf)?;
+    } else if on(gguf, "add_space_prefix")? {
         notes.push(
             "its `tokenizer.ggml.add_space_prefix` is true; no space is put before a text, as \
              llama.cpp puts none in byte-level BPE"
                 .into(),
         );
     }
-    if kind == "llama" && on("remove_extra_whitespaces")? {
+    notes.extend(unknown(gguf));
+    Ok(())
+}
+
+/// Whether the file says yes to a key.
+fn on(gguf: &Gguf, key: &str) -> Result<bool> {
+    Ok(gguf.optional(&format!("tokenizer.ggml.{key}"), Value::as_bool)?.unwrap_or(false))
+}
+
+/// Errors (class data): SentencePiece's rewriting of a text before it is split.
+fn check_sentence_piece(gguf: &Gguf) -> Result<()> {
+    if on(gguf, "remove_extra_whitespaces")? {
         bail_data!(
             "its `tokenizer.ggml.remove_extra_whitespaces` is true: a tokenizer that drops spaces \
              is not read"
         );
     }
     let charsmap = gguf.get("tokenizer.ggml.precompiled_charsmap").and_then(Value::as_integers);
-    if kind == "llama" && charsmap.is_some_and(|map| !map.is_empty()) {
+    if charsmap.is_some_and(|map| !map.is_empty()) {
         bail_data!(
             "it has a `tokenizer.ggml.precompiled_charsmap`: a tokenizer that rewrites characters \
              first is not read"
         );
     }
-    for key in gguf.keys().filter(|key| key.starts_with(NAMESPACE) && !KNOWN.contains(key)) {
-        if !key.starts_with("tokenizer.chat_template.") {
-            let near =
-                nearest(key, KNOWN).map_or(String::new(), |near| format!("; is `{near}` meant?"));
-            notes.push(format!("its metadata `{key}` is not known and was passed over{near}"));
-        }
-    }
     Ok(())
+}
+
+/// Notes of the keys that are not known.
+fn unknown(gguf: &Gguf) -> impl Iterator<Item = String> {
+    let is_unknown = |key: &&str| {
+        key.starts_with(NAMESPACE)
+            && !KNOWN.contains(key)
+            && !key.starts_with("tokenizer.chat_template.")
+    };
+    gguf.keys().filter(is_unknown).map(|key| {
+        let near =
+            nearest(key, KNOWN).map_or(String::new(), |near| format!("; is `{near}` meant?"));
+        format!("its metadata `{key}` is not known and was passed over{near}")
+    })
 }
 
 fn other_kind(kind: &str) -> Error {

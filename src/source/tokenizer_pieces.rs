@@ -8,8 +8,9 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::charsmap;
-use super::sentencepiece::{Kind, PieceKind, SentencePiece};
+use super::sentencepiece::{Kind, Piece, PieceKind, SentencePiece};
 use super::tokenizer_class::Class;
+use super::tokenizer_pipeline::{Pipeline, SPACE, metaspace, replace, spaces, split, strip};
 use super::tokenizer_tokens::Token;
 use crate::bail_data;
 use crate::error::Error;
@@ -35,79 +36,89 @@ pub(super) fn build(
     settings: &Value,
     names: &BTreeMap<u64, String>,
 ) -> Result<Built> {
-    let marked: Vec<Token> = model
+    match class {
+        Class::File => base(model, settings, names),
+        Class::Llama | Class::CodeLlama if model.kind == Kind::Bpe => llama(model, class, settings),
+        _ => Err(not_read(model.kind, class).into()),
+    }
+}
+
+/// As the base class builds it: by the model's own settings.
+fn base(model: &SentencePiece, settings: &Value, names: &BTreeMap<u64, String>) -> Result<Built> {
+    let legacy = settings["legacy"].as_bool().unwrap_or(settings.get("legacy").is_none());
+    let role = |name, id: i32, piece: &String| (id >= 0).then(|| (name, piece.clone()));
+    let roles = [
+        role("bos_token", model.bos, &model.bos_piece),
+        role("eos_token", model.eos, &model.eos_piece),
+        role("unk_token", model.unk, &model.unk_piece),
+    ];
+    Ok(Built {
+        json: by_settings(model, legacy, names)?,
+        marked: marked(model).filter(|token| token.special).collect(),
+        roles: roles.into_iter().flatten().collect(),
+        notes: vec![],
+    })
+}
+
+/// As the class of Llama builds it: of the pieces and their order.
+fn llama(model: &SentencePiece, class: Class, settings: &Value) -> Result<Built> {
+    let vocab: Map<String, Value> = model
+        .pieces
+        .iter()
+        .enumerate()
+        .map(|(id, piece)| (piece.text.clone(), json!(id)))
+        .collect();
+    let ranks: BTreeMap<&str, f64> =
+        vocab.iter().map(|(text, id)| (text.as_str(), -id.as_f64().unwrap_or_default())).collect();
+    let merges: Vec<Value> =
+        merges(&ranks)?.into_iter().map(|(_, left, right)| json!([left, right])).collect();
+    let json = class
+        .rebuilt(Value::Object(vocab), merges.into(), Value::Null, settings)?
+        .unwrap_or_default();
+    let notes = passed_over(model, class).into_iter().collect();
+    Ok(Built { json, marked: marked(model).collect(), roles: vec![], notes })
+}
+
+/// Tokens that the model marks: control pieces, which are special, and those of a person's own.
+fn marked(model: &SentencePiece) -> impl Iterator<Item = Token> {
+    model
         .pieces
         .iter()
         .filter(|piece| matches!(piece.kind, PieceKind::Control | PieceKind::UserDefined))
         .map(|piece| Token::new(&piece.text, piece.kind == PieceKind::Control, Some(false)))
-        .collect();
-    match class {
-        Class::File => {
-            let own = model.pieces.iter().any(|piece| piece.kind == PieceKind::UserDefined);
-            let marked = marked.into_iter().filter(|token| !own || token.special).collect();
-            let role = |name, id: i32, piece: &String| (id >= 0).then(|| (name, piece.clone()));
-            let roles = [
-                role("bos_token", model.bos, &model.bos_piece),
-                role("eos_token", model.eos, &model.eos_piece),
-                role("unk_token", model.unk, &model.unk_piece),
-            ];
-            let legacy = settings["legacy"].as_bool().unwrap_or(settings.get("legacy").is_none());
-            Ok(Built {
-                json: by_settings(model, legacy, names)?,
-                marked,
-                roles: roles.into_iter().flatten().collect(),
-                notes: vec![],
-            })
-        }
-        Class::Llama | Class::CodeLlama if model.kind == Kind::Bpe => {
-            let vocab: Map<String, Value> = model
-                .pieces
-                .iter()
-                .enumerate()
-                .map(|(id, piece)| (piece.text.clone(), json!(id)))
-                .collect();
-            let ids: BTreeMap<&str, f64> = vocab
-                .iter()
-                .map(|(text, id)| (text.as_str(), -id.as_f64().unwrap_or_default()))
-                .collect();
-            let merges: Vec<Value> =
-                merges(&ids)?.into_iter().map(|(_, left, right)| json!([left, right])).collect();
-            let json = class
-                .rebuilt(Value::Object(vocab), merges.into(), Value::Null, settings)?
-                .unwrap_or_default();
-            let mut passed = vec![];
-            if !model.charsmap.is_empty() {
-                passed.push("precompiled_charsmap");
-            }
-            if model.remove_extra_whitespaces {
-                passed.push("remove_extra_whitespaces");
-            }
-            let notes = match passed.is_empty() {
-                true => vec![],
-                false => vec![format!(
-                    "tokenizer.model asks for {}, which the class {} does not follow, as in \
-                     transformers 5",
-                    passed.join(" and "),
-                    class.name()
-                )],
-            };
-            Ok(Built { json, marked, roles: vec![], notes })
-        }
-        _ => Err(Error::data(format!(
-            "tokenizer.model is a SentencePiece model of the kind {}, which the class {} does not \
-             read",
-            match model.kind {
-                Kind::Bpe => "BPE",
-                Kind::Unigram => "Unigram",
-            },
+}
+
+/// What the model asks for and the class of Llama does not follow, for a note.
+fn passed_over(model: &SentencePiece, class: Class) -> Option<String> {
+    let asked = [
+        ("precompiled_charsmap", !model.charsmap.is_empty()),
+        ("remove_extra_whitespaces", model.remove_extra_whitespaces),
+    ];
+    let asked: Vec<&str> = asked.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
+    (!asked.is_empty()).then(|| {
+        format!(
+            "tokenizer.model asks for {}, which the class {} does not follow, as in transformers 5",
+            asked.join(" and "),
             class.name()
-        ))
-        .hint(
-            "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to read \
-             it by its own settings",
         )
-        .into()),
-    }
+    })
+}
+
+/// The error for a class that makes nothing of a model of that kind.
+fn not_read(kind: Kind, class: Class) -> Error {
+    let kind = match kind {
+        Kind::Bpe => "BPE",
+        Kind::Unigram => "Unigram",
+    };
+    Error::data(format!(
+        "tokenizer.model is a SentencePiece model of the kind {kind}, which the class {} does not \
+         read",
+        class.name()
+    ))
+    .hint(
+        "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to read it by \
+         its own settings",
+    )
 }
 
 /// All pairs of pieces whose join is a piece: the best join first, then the shorter left piece.
@@ -140,93 +151,85 @@ fn by_settings(
     names: &BTreeMap<u64, String>,
 ) -> Result<Value> {
     let (vocabulary, tokens) = match model.kind {
-        Kind::Unigram => {
-            let tokens: Vec<String> = model.pieces.iter().map(|piece| piece.text.clone()).collect();
-            let vocab: Vec<Value> = model
-                .pieces
-                .iter()
-                .map(|piece| json!([piece.text, f64::from(piece.score)]))
-                .collect();
-            let unk = usize::try_from(model.unk).ok();
-            (
-                json!({
-                    "type": "Unigram", "unk_id": unk, "vocab": vocab,
-                    "byte_fallback": model.byte_fallback,
-                }),
-                tokens,
-            )
-        }
+        Kind::Unigram => unigram(model),
         Kind::Bpe => bpe(model, names)?,
     };
+    let pipeline = Pipeline {
+        normalizer: normalizer(model, legacy),
+        pre_tokenizer: pre_tokenizer(model, legacy, &tokens),
+        model: vocabulary,
+        post_processor: Value::Null,
+        decoder: decoder(model),
+    };
+    Ok(pipeline.file())
+}
+
+fn normalizer(model: &SentencePiece, legacy: bool) -> Value {
+    let mut steps = vec![];
+    if !model.charsmap.is_empty() {
+        let map = charsmap::to_base64(&model.charsmap);
+        steps.push(json!({"type": "Precompiled", "precompiled_charsmap": map}));
+    }
+    if model.remove_extra_whitespaces {
+        steps.push(replace(json!({"Regex": r"\A +| +\z"}), ""));
+        steps.push(replace(json!({"Regex": " {2,}"}), " "));
+    }
+    if model.escape_whitespaces {
+        steps.push(replace(json!({"String": " "}), SPACE));
+    }
+    if model.add_dummy_prefix && legacy {
+        steps.push(replace(json!({"Regex": r"\A▁"}), "▁▁"));
+    }
+    json!({"type": "Sequence", "normalizers": steps})
+}
+
+fn pre_tokenizer(model: &SentencePiece, legacy: bool, tokens: &[String]) -> Value {
+    let mut steps = vec![];
+    if model.add_dummy_prefix {
+        steps.push(metaspace(if legacy { "always" } else { "first" }));
+    }
     let mut own: Vec<&String> = model
         .pieces
         .iter()
-        .zip(&tokens)
+        .zip(tokens)
         .filter(|(piece, _)| piece.kind == PieceKind::UserDefined)
         .map(|(_, token)| token)
         .collect();
-    // The longest first: the first that fits is taken.
-    own.sort_by_key(|token| std::cmp::Reverse(token.chars().count()));
-    let pattern = own.iter().map(|token| regex::escape(token)).collect::<Vec<_>>().join("|");
-
-    let replace = |pattern: Value, content: &str| {
-        json!({
-            "type": "Replace",
-            "pattern": pattern,
-            "content": content,
-        })
-    };
-    let mut normalizers = vec![];
-    if !model.charsmap.is_empty() {
-        normalizers.push(json!({
-            "type": "Precompiled", "precompiled_charsmap": charsmap::to_base64(&model.charsmap),
-        }));
-    }
-    if model.remove_extra_whitespaces {
-        normalizers.push(replace(json!({"Regex": r"\A +| +\z"}), ""));
-        normalizers.push(replace(json!({"Regex": " {2,}"}), " "));
-    }
-    if model.escape_whitespaces {
-        normalizers.push(replace(json!({"String": " "}), "▁"));
-    }
-    if model.add_dummy_prefix && legacy {
-        normalizers.push(replace(json!({"Regex": r"\A▁"}), "▁▁"));
-    }
-    let mut splits = vec![];
-    if model.add_dummy_prefix {
-        let scheme = if legacy { "always" } else { "first" };
-        splits.push(json!({
-            "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false,
-        }));
-    }
     if !own.is_empty() {
-        splits.push(json!({
-            "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false,
-        }));
+        // The longest first: the first that fits is taken.
+        own.sort_by_key(|token| std::cmp::Reverse(token.chars().count()));
+        let own: Vec<String> = own.into_iter().map(|token| regex::escape(token)).collect();
+        steps.push(split(&own.join("|")));
     }
-    let mut decoders = vec![replace(json!({"String": "▁"}), " ")];
+    match steps[..] {
+        [] => Value::Null,
+        _ => json!({"type": "Sequence", "pretokenizers": steps}),
+    }
+}
+
+fn decoder(model: &SentencePiece) -> Value {
+    let mut steps = vec![spaces()];
     if model.byte_fallback {
-        decoders.push(json!({"type": "ByteFallback"}));
+        steps.push(json!({"type": "ByteFallback"}));
+    }
+    if model.add_dummy_prefix || model.byte_fallback {
+        steps.push(json!({"type": "Fuse"}));
     }
     if model.add_dummy_prefix {
-        decoders.extend([
-            json!({"type": "Fuse"}),
-            json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}),
-        ]);
-    } else if model.byte_fallback {
-        decoders.push(json!({"type": "Fuse"}));
+        steps.push(strip());
     }
-    let pre_tokenizer = if splits.is_empty() {
-        Value::Null
-    } else {
-        json!({"type": "Sequence", "pretokenizers": splits})
-    };
-    Ok(json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
-        "pre_tokenizer": pre_tokenizer, "post_processor": null,
-        "decoder": {"type": "Sequence", "decoders": decoders}, "model": vocabulary,
-    }))
+    json!({"type": "Sequence", "decoders": steps})
+}
+
+/// A Unigram vocabulary, and the token of each piece.
+fn unigram(model: &SentencePiece) -> (Value, Vec<String>) {
+    let vocab: Vec<Value> =
+        model.pieces.iter().map(|piece| json!([piece.text, f64::from(piece.score)])).collect();
+    let json = json!({
+        "type": "Unigram", "unk_id": usize::try_from(model.unk).ok(), "vocab": vocab,
+        "byte_fallback": model.byte_fallback,
+    });
+    (json, model.pieces.iter().map(|piece| piece.text.clone()).collect())
 }
 
 /// BPE with merges ranked by the scores of normal pieces, and the token of each piece.
@@ -234,40 +237,52 @@ fn bpe(model: &SentencePiece, names: &BTreeMap<u64, String>) -> Result<(Value, V
     // A piece that is there twice counts at its last place.
     let ids: BTreeMap<&str, usize> =
         model.pieces.iter().enumerate().map(|(id, piece)| (piece.text.as_str(), id)).collect();
-    let kept: BTreeSet<&str> = ids
-        .iter()
-        .filter(|(_, id)| !names.contains_key(&(**id as u64)))
-        .map(|(text, _)| *text)
-        .collect();
-    let mut tokens: Vec<String> = vec![];
+    let tokens = renamed(model, &ids, names);
     let mut vocab = Map::new();
-    let (mut ranks, mut at) = (BTreeMap::new(), BTreeMap::new());
-    for (id, piece) in model.pieces.iter().enumerate() {
-        let name = names.get(&(id as u64)).filter(|name| !kept.contains(name.as_str()));
-        tokens.push(name.unwrap_or(&piece.text).clone());
-    }
+    let mut normal = BTreeMap::new();
     for (id, piece) in
         model.pieces.iter().enumerate().filter(|(id, piece)| ids[piece.text.as_str()] == *id)
     {
         vocab.insert(tokens[id].clone(), json!(id));
         if piece.kind == PieceKind::Normal {
             // Zero has one sign in comparisons.
-            ranks.insert(tokens[id].as_str(), f64::from(piece.score) + 0.0);
-            at.insert(tokens[id].as_str(), id);
+            normal.insert(tokens[id].as_str(), (f64::from(piece.score) + 0.0, id));
         }
     }
-    let mut pairs: Vec<(f64, usize, &str, &str)> = vec![];
-    for (rank, left, right) in merges(&ranks)? {
-        pairs.push((-rank, at[format!("{left}{right}").as_str()], left, right));
-    }
-    pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
     let own = model.pieces.iter().any(|piece| piece.kind == PieceKind::UserDefined);
-    let merges: Vec<Value> =
-        pairs.into_iter().map(|(_, _, left, right)| json!([left, right])).collect();
     let json = json!({
         "type": "BPE", "unk_token": model.unk_piece, "fuse_unk": true,
         "byte_fallback": model.byte_fallback, "ignore_merges": own, "vocab": vocab,
-        "merges": merges,
+        "merges": by_score(&normal)?,
     });
     Ok((json, tokens))
+}
+
+/// The token of each piece: the name at its id, unless that is a piece without one.
+fn renamed(
+    model: &SentencePiece,
+    ids: &BTreeMap<&str, usize>,
+    names: &BTreeMap<u64, String>,
+) -> Vec<String> {
+    let kept: BTreeSet<&str> = ids
+        .iter()
+        .filter(|(_, id)| !names.contains_key(&(**id as u64)))
+        .map(|(text, _)| *text)
+        .collect();
+    let token = |(id, piece): (usize, &Piece)| {
+        let name = names.get(&(id as u64)).filter(|name| !kept.contains(name.as_str()));
+        name.unwrap_or(&piece.text).clone()
+    };
+    model.pieces.iter().enumerate().map(token).collect()
+}
+
+/// The merges of pieces with these scores and ids: the best score first, then the lowest id.
+fn by_score(pieces: &BTreeMap<&str, (f64, usize)>) -> Result<Vec<Value>> {
+    let ranks = pieces.iter().map(|(text, (score, _))| (*text, *score)).collect();
+    let mut pairs: Vec<(f64, usize, &str, &str)> = vec![];
+    for (rank, left, right) in merges(&ranks)? {
+        pairs.push((-rank, pieces[format!("{left}{right}").as_str()].1, left, right));
+    }
+    pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
+    Ok(pairs.into_iter().map(|(_, _, left, right)| json!([left, right])).collect())
 }

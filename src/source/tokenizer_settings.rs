@@ -52,87 +52,23 @@ impl Settings {
         file: Option<&Value>,
         size: usize,
     ) -> Result<Self> {
-        for (key, what) in REFUSED {
-            if settings
-                .get(key)
-                .is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty()))
-            {
-                bail_data!("tokenizer_config.json: `{key}` ({what}) is not read");
-            }
-        }
-        let versions = settings["fast_tokenizer_files"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str);
-        if let Some(other) = versions.into_iter().find(|name| *name != "tokenizer.json") {
-            return Err(Error::data(format!(
-                "tokenizer_config.json: `fast_tokenizer_files` names `{other}` for some versions \
-                 of transformers"
-            ))
-            .hint(
-                "keep the file that is meant as tokenizer.json, and take `fast_tokenizer_files` \
-                 out",
-            )
-            .into());
-        }
-        for key in ["padding_side", "truncation_side"] {
-            if settings
-                .get(key)
-                .is_some_and(|side| !matches!(side.as_str(), Some("left" | "right")))
-            {
-                bail_data!(
-                    "tokenizer_config.json: `{key}` is {}; sides are `left` and `right`",
-                    settings[key]
-                );
-            }
-        }
+        check_refused(settings)?;
+        check_versions(settings)?;
+        check_sides(settings)?;
         let on = |key: &str| settings[key].as_bool().unwrap_or(false);
         if on("fix_mistral_regex") && size > LARGE && may_be_mistral(config) {
-            return Err(Error::data(
-                "tokenizer_config.json: `fix_mistral_regex` asks for another regex than that of \
-                 tokenizer.json",
-            )
-            .hint(
-                "load it with transformers and save it with `save_pretrained`: its tokenizer.json \
-                 then has the regex",
-            )
-            .into());
+            return Err(other_regex().into());
         }
         let bpe = file.is_none_or(|file| file["model"]["type"].as_str().unwrap_or("BPE") == "BPE");
         let forced = on("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output");
         let flag = |key: &str| settings.get(key).map(|value| value.as_bool().unwrap_or(false));
         let told = (flag("add_bos_token"), flag("add_eos_token"));
-        let none = file.is_none_or(|file| file["post_processor"].is_null());
-        let ends = match (class, file) {
-            // The flags in the file are taken out where there is a tokenizer.json, and the class
-            // has its own.
-            (Class::CodeLlama, Some(_)) => Some((true, false)),
-            (Class::CodeLlama, None) => Some((told.0.unwrap_or(true), told.1.unwrap_or(false))),
-            (Class::GptNeoX, Some(_)) => Some((false, false)),
-            (_, None) => Some((told.0.unwrap_or(false), told.1.unwrap_or(false))),
-            (_, Some(_)) if none => Some((false, false)),
-            _ => None,
-        };
-        let mut notes = vec![];
-        let prefix = settings["add_prefix_space"].as_bool();
-        if let (Class::File, Some(prefix), Some(theirs)) = (
-            class,
-            prefix,
-            file.and_then(|file| file["pre_tokenizer"]["add_prefix_space"].as_bool()),
-        ) && prefix != theirs
-        {
-            notes.push(format!(
-                "tokenizer_config.json says `add_prefix_space`: {prefix}, tokenizer.json {theirs}; \
-                 the latter counts, as in transformers 5 (version 4 followed the former)"
-            ));
-        }
         Ok(Self {
             split_special_tokens: on("split_special_tokens"),
             clean_up: on("clean_up_tokenization_spaces") && (!bpe || forced),
-            ends,
+            ends: ends(class, file, told),
             told: if file.is_some() { told } else { (None, None) },
-            notes,
+            notes: other_prefix(settings, class, file).into_iter().collect(),
         })
     }
 
@@ -167,57 +103,147 @@ impl Settings {
         Ok(())
     }
 
-    /// What a person should know of the ends of texts.
+    /// What a person should know of the ends of texts; `file` is the name of the tokenizer's file.
     pub fn notes(
         &self,
         around: &Around,
         special: Special,
         inner: &tokenizers::Tokenizer,
-        file: impl std::fmt::Display,
+        file: &str,
     ) -> Vec<String> {
-        let name = |ids: &[u32]| match ids {
-            [] => "none".to_owned(),
-            ids => ids
-                .iter()
-                .map(|id| format!("`{}`", inner.id_to_token(*id).unwrap_or_default()))
-                .collect::<Vec<_>>()
-                .join(" "),
-        };
         let mut notes = self.notes.clone();
-        let sides = [
-            ("add_bos_token", self.told.0, &around.before, "before"),
-            ("add_eos_token", self.told.1, &around.after, "after"),
-        ];
-        for (key, told, ids, side) in sides {
-            if told.is_some_and(|told| told == ids.is_empty()) {
-                notes.push(format!(
-                    "tokenizer_config.json says `{key}`: {}, and {file} puts {} {side} a text: the \
-                     latter counts, as in transformers 5 (version 4 followed the former for \
-                     LlamaTokenizerFast)",
-                    told.unwrap_or_default(),
-                    name(ids),
-                ));
-            }
-        }
-        if !around.before.is_empty()
-            && around.before.first() != special.bos.as_ref()
-            && special.bos.is_some()
+        notes.extend(self.not_followed(around, inner, file));
+        if let Some(bos) = special.bos
+            && around.before.first().is_some_and(|first| *first != bos)
         {
-            let bos = name(&special.bos.into_iter().collect::<Vec<_>>());
             notes.push(format!(
-                "{file} puts {} before a text, though the token that begins one is {bos}",
-                name(&around.before)
+                "{file} puts {} before a text, though the token that begins one is {}",
+                quoted(&around.before, inner),
+                quoted(&[bos], inner)
             ));
         }
         if !around.after.is_empty() {
             notes.push(format!(
                 "{file} puts {} after each text; here a text to train on ends with the model's end \
                  token, and one to go on with does not",
-                name(&around.after)
+                quoted(&around.after, inner)
             ));
         }
         notes
     }
+
+    /// What tokenizer_config.json says of the ends of texts, and the tokenizer's file otherwise.
+    fn not_followed(
+        &self,
+        around: &Around,
+        inner: &tokenizers::Tokenizer,
+        file: &str,
+    ) -> Vec<String> {
+        let sides = [
+            ("add_bos_token", self.told.0, &around.before, "before"),
+            ("add_eos_token", self.told.1, &around.after, "after"),
+        ];
+        let note = |(key, told, ids, side): (&str, Option<bool>, &Vec<u32>, &str)| {
+            let told = told.filter(|told| *told == ids.is_empty())?;
+            Some(format!(
+                "tokenizer_config.json says `{key}`: {told}, and {file} puts {} {side} a text: the \
+                 latter counts, as in transformers 5 (version 4 followed the former for \
+                 LlamaTokenizerFast)",
+                quoted(ids, inner),
+            ))
+        };
+        sides.into_iter().filter_map(note).collect()
+    }
+}
+
+/// Errors (class data): a key that asks for another file or another class.
+fn check_refused(settings: &Value) -> Result<()> {
+    for (key, what) in REFUSED {
+        if settings
+            .get(key)
+            .is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty()))
+        {
+            bail_data!("tokenizer_config.json: `{key}` ({what}) is not read");
+        }
+    }
+    Ok(())
+}
+
+/// Errors (class data): another file for some versions of transformers.
+fn check_versions(settings: &Value) -> Result<()> {
+    let versions = settings["fast_tokenizer_files"].as_array().into_iter().flatten();
+    let other = versions.filter_map(Value::as_str).find(|name| *name != "tokenizer.json");
+    let Some(other) = other else { return Ok(()) };
+    Err(Error::data(format!(
+        "tokenizer_config.json: `fast_tokenizer_files` names `{other}` for some versions of \
+         transformers"
+    ))
+    .hint("keep the file that is meant as tokenizer.json, and take `fast_tokenizer_files` out")
+    .into())
+}
+
+/// Errors (class data): a side that is neither left nor right.
+fn check_sides(settings: &Value) -> Result<()> {
+    for key in ["padding_side", "truncation_side"] {
+        if let Some(side) = settings.get(key)
+            && !matches!(side.as_str(), Some("left" | "right"))
+        {
+            bail_data!("tokenizer_config.json: `{key}` is {side}; sides are `left` and `right`");
+        }
+    }
+    Ok(())
+}
+
+/// The error for Mistral's regex where the file has another.
+fn other_regex() -> Error {
+    Error::data(
+        "tokenizer_config.json: `fix_mistral_regex` asks for another regex than that of \
+         tokenizer.json",
+    )
+    .hint(
+        "load it with transformers and save it with `save_pretrained`: its tokenizer.json then has \
+         the regex",
+    )
+}
+
+/// Whether BOS and EOS are in the template of a class that makes its own; `told` are the flags of
+/// tokenizer_config.json.
+fn ends(
+    class: Class,
+    file: Option<&Value>,
+    told: (Option<bool>, Option<bool>),
+) -> Option<(bool, bool)> {
+    match (class, file) {
+        // The flags in the file are taken out where there is a tokenizer.json, and the class has
+        // its own.
+        (Class::CodeLlama, Some(_)) => Some((true, false)),
+        (Class::CodeLlama, None) => Some((told.0.unwrap_or(true), told.1.unwrap_or(false))),
+        (Class::GptNeoX, Some(_)) => Some((false, false)),
+        (_, None) => Some((told.0.unwrap_or(false), told.1.unwrap_or(false))),
+        (_, Some(file)) if file["post_processor"].is_null() => Some((false, false)),
+        _ => None,
+    }
+}
+
+/// The note where tokenizer_config.json and tokenizer.json disagree on a space before the text.
+fn other_prefix(settings: &Value, class: Class, file: Option<&Value>) -> Option<String> {
+    let prefix = settings["add_prefix_space"].as_bool()?;
+    let theirs = file?["pre_tokenizer"]["add_prefix_space"].as_bool()?;
+    (class == Class::File && prefix != theirs).then(|| {
+        format!(
+            "tokenizer_config.json says `add_prefix_space`: {prefix}, tokenizer.json {theirs}; the \
+             latter counts, as in transformers 5 (version 4 followed the former)"
+        )
+    })
+}
+
+/// Tokens as a message shows them.
+fn quoted(ids: &[u32], inner: &tokenizers::Tokenizer) -> String {
+    if ids.is_empty() {
+        return "none".to_owned();
+    }
+    let token = |id: &u32| format!("`{}`", inner.id_to_token(*id).unwrap_or_default());
+    ids.iter().map(token).collect::<Vec<_>>().join(" ")
 }
 
 /// What the post-processor puts before and after a text.

@@ -29,38 +29,11 @@ pub(super) struct Templates {
 ///
 /// Errors (class data): a file that cannot be read, or is no template.
 pub(super) fn find(folder: &Path, settings: &Value, notes: &mut Vec<String>) -> Result<Templates> {
-    let mut named: BTreeMap<String, String> = BTreeMap::new();
-    if folder.join(FILE).is_file() {
-        named.insert("default".into(), model::text(&folder.join(FILE))?);
-    }
-    for path in more(folder)? {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        named.insert(name, model::text(&path)?);
-    }
+    let mut named = in_files(folder)?;
     if named.is_empty() {
         named = in_settings(&settings["chat_template"])?;
     }
-    let processor = folder.join(PROCESSOR);
-    if processor.is_file() {
-        let json = model::json(&processor)?;
-        let theirs = in_settings(&json["chat_template"])?;
-        match (named.get("default"), theirs.get("default")) {
-            (None, Some(template)) if named.is_empty() => {
-                notes.push(format!(
-                    "the chat template is that of {PROCESSOR}, which transformers reads with a \
-                     processor, not with a tokenizer"
-                ));
-                named.insert("default".into(), template.clone());
-            }
-            (Some(mine), Some(template)) if mine != template => {
-                notes.push(format!(
-                    "{PROCESSOR} holds another chat template, which is passed over, as \
-                     transformers' tokenizers do"
-                ));
-            }
-            _ => {}
-        }
-    }
+    look_at_processor(folder, &mut named, notes)?;
     let default = named.remove("default");
     if default.as_ref().is_some_and(|template| template.contains("strftime_now is defined")) {
         notes.push(
@@ -70,6 +43,47 @@ pub(super) fn find(folder: &Path, settings: &Value, notes: &mut Vec<String>) -> 
         );
     }
     Ok(Templates { default, others: named.into_keys().collect() })
+}
+
+/// The templates that have files of their own, by name.
+fn in_files(folder: &Path) -> Result<BTreeMap<String, String>> {
+    let mut named = BTreeMap::new();
+    if folder.join(FILE).is_file() {
+        named.insert("default".into(), model::text(&folder.join(FILE))?);
+    }
+    for path in more(folder)? {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        named.insert(name, model::text(&path)?);
+    }
+    Ok(named)
+}
+
+/// Takes the template of a processor where there is no other.
+fn look_at_processor(
+    folder: &Path,
+    named: &mut BTreeMap<String, String>,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let path = folder.join(PROCESSOR);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let mut theirs = in_settings(&model::json(&path)?["chat_template"])?;
+    match (named.get("default"), theirs.remove("default")) {
+        (None, Some(template)) if named.is_empty() => {
+            notes.push(format!(
+                "the chat template is that of {PROCESSOR}, which transformers reads with a \
+                 processor, not with a tokenizer"
+            ));
+            named.insert("default".into(), template);
+        }
+        (Some(mine), Some(template)) if *mine != template => notes.push(format!(
+            "{PROCESSOR} holds another chat template, which is passed over, as transformers' \
+             tokenizers do"
+        )),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The files of additional templates, sorted.

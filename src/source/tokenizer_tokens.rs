@@ -15,6 +15,10 @@ use crate::bail_data;
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
+/// The key of special tokens without a role, and the one that it has in version 4 of transformers.
+const EXTRA: &str = "extra_special_tokens";
+const ADDITIONAL: &str = "additional_special_tokens";
+
 /// What the files say.
 pub(super) struct Files<'a> {
     /// `tokenizer_config.json`.
@@ -35,6 +39,19 @@ pub(super) struct Pieces {
     pub roles: Vec<(&'static str, String)>,
     /// Added tokens are found in the text as it is written, before it is normalized.
     pub raw: bool,
+}
+
+impl Pieces {
+    /// Puts them where no file says otherwise.
+    fn put(&self, said: &mut Map<String, Value>, added: &mut BTreeMap<u64, Token>) {
+        if self.raw {
+            added.values_mut().for_each(|token| token.normalized = Some(false));
+        }
+        said.insert(ADDITIONAL.into(), self.marked.iter().map(Token::json).collect());
+        for (role, token) in &self.roles {
+            said.entry(*role).or_insert_with(|| json!(token));
+        }
+    }
 }
 
 /// A token with its flags; those that are not given follow from whether it is special.
@@ -92,6 +109,17 @@ impl Token {
             .rstrip(self.rstrip)
             .normalized(self.normalized.unwrap_or(!self.special))
     }
+
+    fn json(&self) -> Value {
+        let mut json = json!({
+            "content": self.content, "single_word": self.single_word, "lstrip": self.lstrip,
+            "rstrip": self.rstrip, "special": self.special,
+        });
+        if let Some(normalized) = self.normalized {
+            json["normalized"] = normalized.into();
+        }
+        json
+    }
 }
 
 /// A value of a role or a list: a token as text, or with its flags.
@@ -118,6 +146,14 @@ impl Said {
             Said::Token(token) => &token.content,
         }
     }
+
+    /// The token, special unless its flags say otherwise.
+    fn token(&self) -> Token {
+        match self {
+            Said::Text(text) => Token::new(text, true, None),
+            Said::Token(token) => token.clone(),
+        }
+    }
 }
 
 /// The tokens of a tokenizer beside its vocabulary.
@@ -134,86 +170,49 @@ impl Tokens {
     /// Errors (class data): a value that is no token.
     pub fn read(files: &Files, class: Class) -> Result<Self> {
         let mut said = files.settings.as_object().cloned().unwrap_or_default();
-        let truthy = |value: Option<&Value>| {
-            value.is_some_and(|v| {
-                !v.is_null()
-                    && v.as_array().is_none_or(|a| !a.is_empty())
-                    && v.as_object().is_none_or(|o| !o.is_empty())
-            })
-        };
-        if said.contains_key("additional_special_tokens")
-            && !truthy(said.get("extra_special_tokens"))
-        {
-            let old = said.remove("additional_special_tokens").unwrap_or_default();
-            said.insert("extra_special_tokens".into(), old);
+        if !truthy(said.get(EXTRA)) {
+            rename_additional(&mut said);
         }
         let mut own = named(&mut said);
-        own.extend(
-            said.remove("model_specific_special_tokens")
-                .and_then(|map| map.as_object().cloned())
-                .unwrap_or_default(),
-        );
+        own.extend(take_map(&mut said, "model_specific_special_tokens"));
         let mut added = added(files, &mut said, &mut own)?;
-
-        if let Some(Pieces { marked, roles, raw }) = &files.pieces {
-            added.values_mut().filter(|_| *raw).for_each(|token| token.normalized = Some(false));
-            said.insert(
-                "additional_special_tokens".into(),
-                marked.iter().map(Token::json).collect(),
-            );
-            for (role, token) in roles {
-                said.entry((*role).to_owned()).or_insert_with(|| json!(token));
-            }
+        if let Some(pieces) = &files.pieces {
+            pieces.put(&mut said, &mut added);
         }
-        if said.contains_key("additional_special_tokens")
-            && !said.contains_key("extra_special_tokens")
-        {
-            let old = said.remove("additional_special_tokens").unwrap_or_default();
-            said.insert("extra_special_tokens".into(), old);
+        if !said.contains_key(EXTRA) {
+            rename_additional(&mut said);
         }
         if let Some(token) = files.file.and_then(|file| file["padding"]["pad_token"].as_str()) {
-            said.entry("pad_token".to_owned()).or_insert_with(|| json!(token));
+            said.entry("pad_token").or_insert_with(|| json!(token));
         }
         for (role, token) in class.tokens() {
-            said.entry((*role).to_owned()).or_insert_with(|| json!(token));
+            said.entry(*role).or_insert_with(|| json!(token));
         }
-        let by_content: BTreeMap<&str, &Token> =
-            added.values().map(|token| (token.content.as_str(), token)).collect();
-        let mut roles = vec![];
-        for role in ROLES {
-            let token = said
-                .get(role)
-                .filter(|value| !value.is_null())
-                .map(|value| Said::read(value, &format!("`{role}`")))
-                .transpose()?;
-            let known = token.as_ref().and_then(|said| by_content.get(said.content()));
-            roles.push((
-                role.to_owned(),
-                known.map(|token| Said::Token((*token).clone())).or(token),
-            ));
-        }
-        let mut more: Map<String, Value> = said
-            .iter()
-            .filter(|(key, value)| {
-                is_named(key) && (value.is_string() || value["content"].is_string())
-            })
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        more.extend(own);
-        for (role, value) in &more {
-            roles.push((role.clone(), Some(Said::read(value, &format!("`{role}`"))?)));
-        }
-        let extra = match said.get("extra_special_tokens") {
-            None | Some(Value::Null) => vec![],
-            Some(Value::Array(list)) => list
-                .iter()
-                .map(|value| Said::read(value, "`extra_special_tokens`"))
-                .collect::<Result<_>>()?,
-            Some(other) => {
-                bail_data!("`extra_special_tokens` is {other}, neither a list nor a map of tokens")
+        Ok(Self { roles: roles(&said, own, &added)?, extra: extra(&said)?, added })
+    }
+
+    /// The tokens with a role, then those without.
+    fn special(&self) -> impl Iterator<Item = &Said> {
+        self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra)
+    }
+
+    /// All tokens, in the order in which they are added to those that the tokenizer knows.
+    fn all(&self, inner: &tokenizers::Tokenizer) -> Vec<Token> {
+        let mut known: BTreeSet<String> =
+            inner.get_added_tokens_decoder().values().map(|token| token.content.clone()).collect();
+        let mut tokens: Vec<Token> = self.added.values().cloned().collect();
+        known.extend(tokens.iter().map(|token| token.content.clone()));
+        for said in self.special() {
+            if known.insert(said.content().to_owned()) {
+                tokens.push(said.token());
             }
-        };
-        Ok(Self { roles, extra, added })
+        }
+        let with_role: BTreeSet<&str> =
+            self.roles.iter().filter_map(|(_, said)| Some(said.as_ref()?.content())).collect();
+        for token in &mut tokens {
+            token.special |= with_role.contains(token.content.as_str());
+        }
+        tokens
     }
 
     /// Adds the tokens that the vocabulary lacks, and gives those that it has their flags. Returns
@@ -223,23 +222,7 @@ impl Tokens {
         inner: &mut tokenizers::Tokenizer,
         class: Class,
     ) -> Result<Vec<(String, u32)>> {
-        let mut known: BTreeSet<String> =
-            inner.get_added_tokens_decoder().values().map(|token| token.content.clone()).collect();
-        let mut tokens: Vec<Token> = self.added.values().cloned().collect();
-        known.extend(tokens.iter().map(|token| token.content.clone()));
-        for said in self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra) {
-            if known.insert(said.content().to_owned()) {
-                tokens.push(match said {
-                    Said::Text(text) => Token::new(text, true, None),
-                    Said::Token(token) => token.clone(),
-                });
-            }
-        }
-        let with_role: BTreeSet<&str> =
-            self.roles.iter().filter_map(|(_, said)| Some(said.as_ref()?.content())).collect();
-        tokens
-            .iter_mut()
-            .for_each(|token| token.special |= with_role.contains(token.content.as_str()));
+        let tokens = self.all(inner);
         let new: Vec<String> = tokens
             .iter()
             .map(|token| token.content.clone())
@@ -250,16 +233,11 @@ impl Tokens {
         };
         inner.add_tokens(tokens.iter().map(Token::built)).map_err(library)?;
         if class == Class::Qwen2 {
-            let special =
-                self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra);
-            inner
-                .add_tokens(special.map(|said| Token::new(said.content(), true, None).built()))
-                .map_err(library)?;
+            let special = self.special().map(|said| Token::new(said.content(), true, None).built());
+            inner.add_tokens(special).map_err(library)?;
         }
-        Ok(new
-            .into_iter()
-            .filter_map(|token| inner.token_to_id(&token).map(|id| (token, id)))
-            .collect())
+        let id = |token: String| inner.token_to_id(&token).map(|id| (token, id));
+        Ok(new.into_iter().filter_map(id).collect())
     }
 
     /// The tokens of which a file gives another id than the vocabulary does: token, id of the file,
@@ -285,22 +263,38 @@ impl Tokens {
     }
 }
 
-impl Token {
-    fn json(&self) -> Value {
-        let mut json = json!({
-            "content": self.content, "single_word": self.single_word, "lstrip": self.lstrip,
-            "rstrip": self.rstrip, "special": self.special,
-        });
-        if let Some(normalized) = self.normalized {
-            json["normalized"] = normalized.into();
-        }
-        json
-    }
-}
-
 /// Whether a key names a token of a role that only some models have.
 fn is_named(key: &str) -> bool {
     key.ends_with("_token") && !ROLES.contains(&key)
+}
+
+/// Whether a value is neither null nor an empty list or map.
+fn truthy(value: Option<&Value>) -> bool {
+    value.is_some_and(|v| {
+        !v.is_null()
+            && v.as_array().is_none_or(|a| !a.is_empty())
+            && v.as_object().is_none_or(|o| !o.is_empty())
+    })
+}
+
+/// Puts what stands under the key of version 4 under that of version 5.
+fn rename_additional(said: &mut Map<String, Value>) {
+    if let Some(old) = said.remove(ADDITIONAL) {
+        said.insert(EXTRA.into(), old);
+    }
+}
+
+/// Takes a map out of the settings; it is empty where they hold none.
+fn take_map(said: &mut Map<String, Value>, key: &str) -> Map<String, Value> {
+    match said.remove(key) {
+        Some(Value::Object(map)) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Takes the map of special tokens by role, where there is one and no list, out of the settings.
+fn take_extra(said: &mut Map<String, Value>) -> Map<String, Value> {
+    if said.get(EXTRA).is_some_and(Value::is_object) { take_map(said, EXTRA) } else { Map::new() }
 }
 
 /// Takes the tokens of such roles out of the settings.
@@ -312,13 +306,7 @@ fn named(said: &mut Map<String, Value>) -> Map<String, Value> {
         .collect();
     let mut own: Map<String, Value> =
         keys.into_iter().filter_map(|key| said.remove_entry(&key)).collect();
-    if said.get("extra_special_tokens").is_some_and(Value::is_object) {
-        own.extend(
-            said.remove("extra_special_tokens")
-                .and_then(|map| map.as_object().cloned())
-                .unwrap_or_default(),
-        );
-    }
+    own.extend(take_extra(said));
     own
 }
 
@@ -329,51 +317,15 @@ fn added(
     said: &mut Map<String, Value>,
     own: &mut Map<String, Value>,
 ) -> Result<BTreeMap<u64, Token>> {
-    let mut added = BTreeMap::new();
     if let Some(decoder) = said.get("added_tokens_decoder") {
-        let Some(decoder) = decoder.as_object() else {
-            bail_data!("`added_tokens_decoder` is no map")
-        };
-        for (id, value) in decoder {
-            match (id.parse(), Token::read(value, "`added_tokens_decoder`")?) {
-                (Ok(id), Some(token)) => drop(added.insert(id, token)),
-                _ => {
-                    bail_data!("`added_tokens_decoder`: `{id}` is {value}, not an id with a token")
-                }
-            }
-        }
-        return Ok(added);
+        return by_id(decoder);
     }
     for (key, value) in files.map.and_then(Value::as_object).into_iter().flatten() {
-        let mut value = value.clone();
-        if key == "extra_special_tokens" && value.is_array() {
-            let mut all = said.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-            let new: Vec<Value> = value
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter(|token| !all.contains(token))
-                .cloned()
-                .collect();
-            all.extend(new);
-            value = all.into();
-        } else if value["content"].is_string() {
-            value["special"] = true.into();
-        }
-        said.insert(key.clone(), value);
+        override_by(said, key, value.clone());
     }
-    if said.get("extra_special_tokens").is_some_and(Value::is_object) {
-        own.extend(
-            said.remove("extra_special_tokens")
-                .and_then(|map| map.as_object().cloned())
-                .unwrap_or_default(),
-        );
-    }
-    let content =
-        |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
-    let extra = said.get("extra_special_tokens").and_then(Value::as_array).into_iter().flatten();
-    let special: BTreeSet<String> =
-        ROLES.iter().filter_map(|role| said.get(*role)).chain(extra).filter_map(content).collect();
+    own.extend(take_extra(said));
+    let special = special(said);
+    let mut added = BTreeMap::new();
     for (token, id) in files.added.and_then(Value::as_object).into_iter().flatten() {
         let Some(id) = id.as_u64() else {
             bail_data!("added_tokens.json: the id of `{token}` is {id}")
@@ -389,4 +341,82 @@ fn added(
         }
     }
     Ok(added)
+}
+
+/// The tokens of `added_tokens_decoder`.
+fn by_id(decoder: &Value) -> Result<BTreeMap<u64, Token>> {
+    let Some(decoder) = decoder.as_object() else { bail_data!("`added_tokens_decoder` is no map") };
+    let mut added = BTreeMap::new();
+    for (id, value) in decoder {
+        match (id.parse(), Token::read(value, "`added_tokens_decoder`")?) {
+            (Ok(id), Some(token)) => drop(added.insert(id, token)),
+            _ => bail_data!("`added_tokens_decoder`: `{id}` is {value}, not an id with a token"),
+        }
+    }
+    Ok(added)
+}
+
+/// Puts what special_tokens_map.json says of a key in the place of what tokenizer_config.json says;
+/// a list of further tokens adds to its list.
+fn override_by(said: &mut Map<String, Value>, key: &str, mut value: Value) {
+    if let Some(list) = value.as_array().filter(|_| key == EXTRA) {
+        let mut all = said.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        let new: Vec<Value> = list.iter().filter(|token| !all.contains(token)).cloned().collect();
+        all.extend(new);
+        value = all.into();
+    } else if value["content"].is_string() {
+        value["special"] = true.into();
+    }
+    said.insert(key.to_owned(), value);
+}
+
+/// The contents of the special tokens that the settings name.
+fn special(said: &Map<String, Value>) -> BTreeSet<String> {
+    let extra = said.get(EXTRA).and_then(Value::as_array).into_iter().flatten();
+    let content =
+        |value: &Value| value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
+    ROLES.iter().filter_map(|role| said.get(*role)).chain(extra).filter_map(content).collect()
+}
+
+/// The tokens by role: the usual ones with the flags that an added token has, those of the settings
+/// beside them, and those that are the model's `own`.
+fn roles(
+    said: &Map<String, Value>,
+    own: Map<String, Value>,
+    added: &BTreeMap<u64, Token>,
+) -> Result<Vec<(String, Option<Said>)>> {
+    let read = |role: &str, value: &Value| Said::read(value, &format!("`{role}`"));
+    let by_content: BTreeMap<&str, &Token> =
+        added.values().map(|token| (token.content.as_str(), token)).collect();
+    let mut roles = vec![];
+    for role in ROLES {
+        let value = said.get(role).filter(|value| !value.is_null());
+        let token = value.map(|value| read(role, value)).transpose()?;
+        let known = token.as_ref().and_then(|said| by_content.get(said.content()));
+        roles.push((role.to_owned(), known.map(|token| Said::Token((*token).clone())).or(token)));
+    }
+    let is_token = |value: &Value| value.is_string() || value["content"].is_string();
+    let mut more: Map<String, Value> = said
+        .iter()
+        .filter(|(key, value)| is_named(key) && is_token(value))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    more.extend(own);
+    for (role, value) in &more {
+        roles.push((role.clone(), Some(read(role, value)?)));
+    }
+    Ok(roles)
+}
+
+/// The special tokens without a role.
+fn extra(said: &Map<String, Value>) -> Result<Vec<Said>> {
+    match said.get(EXTRA) {
+        None | Some(Value::Null) => Ok(vec![]),
+        Some(Value::Array(list)) => {
+            list.iter().map(|value| Said::read(value, "`extra_special_tokens`")).collect()
+        }
+        Some(other) => {
+            bail_data!("`extra_special_tokens` is {other}, neither a list nor a map of tokens")
+        }
+    }
 }
