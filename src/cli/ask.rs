@@ -6,9 +6,9 @@ use std::io::{Write as _, stdout};
 use anyhow::Result;
 
 use super::args::AskArgs;
+use super::console;
 use super::interrupt::INTERRUPTED;
 use super::places;
-use super::console;
 use crate::bail_usage;
 use crate::data::item::Instruction;
 use crate::data::{Template, asked};

@@ -9,8 +9,8 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::args::EvalArgs;
-use super::interrupt::INTERRUPTED;
 use super::console;
+use super::interrupt::INTERRUPTED;
 use crate::data::formats::{self, Format, Layout};
 use crate::data::{EncodeOptions, Item, Split, Task, Template};
 use crate::error::nearest;
@@ -49,7 +49,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     for task in &sets {
         let items = args.items.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let set = task.set(items, max_length, model.max_length());
-        let one = model.measure(&set, &EvaluateOptions { items, ..options.clone() })?;
+        let mut one = model.measure(&set, &EvaluateOptions { items, ..options.clone() })?;
+        // It stands beside the metrics.
+        one.metrics.remove("template");
         tasks.push((task.name.clone(), one.metrics.clone()));
         all.push(one);
     }

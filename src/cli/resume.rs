@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::args::ResumeArgs;
+use super::console;
 use super::interrupt::INTERRUPTED;
 use super::run::{met, tell};
-use super::console;
 use crate::host;
 use crate::run::{Left, Manifest};
 

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::args::RunArgs;
-use super::interrupt::INTERRUPTED;
 use super::console;
+use super::interrupt::INTERRUPTED;
 use crate::error::{Class, Error};
 use crate::host::{self, Finished};
 use crate::run::{Evaluation, Outcome, duration, grouped};

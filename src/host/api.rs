@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use rhai::{Engine, FuncInfo};
 
 use super::bind;
-use super::signature::{Signature, friendly};
 use super::modules;
+use super::signature::{Signature, friendly};
 
 /// One call or property.
 #[derive(Clone, Debug, PartialEq, Eq)]
