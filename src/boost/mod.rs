@@ -4,6 +4,7 @@
 pub mod adapter;
 pub mod booster;
 pub mod dense;
+mod overlap;
 pub mod probe;
 pub mod stack;
 #[cfg(test)]
@@ -13,5 +14,6 @@ mod vectors;
 
 pub use booster::{Booster, BoosterKind, Init, Spec, write_state};
 pub use dense::DenseSpec;
+pub use overlap::Overlap;
 pub use stack::Stack;
 pub use update::Update;

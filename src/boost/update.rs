@@ -35,9 +35,9 @@ pub struct Update {
     /// η
     pub eta: f64,
     /// Pairs only.
-    factors: Adapter,
+    pub(super) factors: Adapter,
     /// η (W' − W) by published name.
-    deltas: BTreeMap<ParamId, Tensor>,
+    pub(super) deltas: BTreeMap<ParamId, Tensor>,
 }
 
 /// Metadata of a file. Numbers are texts, which read back as they were.
