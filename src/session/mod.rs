@@ -35,6 +35,7 @@ mod sampler;
 mod save;
 mod set;
 mod settings;
+mod similarity;
 mod start;
 mod stats;
 mod watched;

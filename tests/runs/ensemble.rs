@@ -23,6 +23,26 @@ for round in 0..4 { boost(model, task, round % 2); }
 ";
 
 #[test]
+fn boosters_are_as_similar_as_their_updates() {
+    let home = Home::new();
+    let body = format!(
+        "{BOOST}
+        let own = model.similarity(1, 1); print(own.all); print(own.targets.q_proj);
+        let both = model.similarity(0, 1); print(both.all == model.similarity(1, 0).all);
+        print(both.all > -1.0 && both.all < 1.0); print(both.targets.len() == model.targets.len());
+        try {{ model.similarity(0, 4); }} catch (e) {{ print(e.message); }}
+        try {{ model.similarity(-1, 0); }} catch (e) {{ print(e.message); }}"
+    );
+    let lines = home.printed(&body, "f32", &["--dtype", "f32"]);
+    let found: Vec<&str> = lines[5..].iter().map(String::as_str).collect();
+    let near = |text: &str| (text.parse::<f64>().unwrap() - 1.0).abs() < 1e-12;
+    assert!(near(found[0]) && near(found[1]), "{found:?}");
+    let none = "there is no booster 4; the model has 4";
+    let below = "boosters are numbered from 0, found -1";
+    assert_eq!(found[2..], ["true", "true", "true", none, below]);
+}
+
+#[test]
 fn taking_back_gives_the_very_weights() {
     let home = Home::new();
     for dtype in ["f32", "bf16", "f16"] {

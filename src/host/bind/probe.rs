@@ -62,6 +62,28 @@ pub(super) mod natives {
         Ok(to_map(&found))
     }
 
+    /// The cosine between what two merged boosters, counted from 0, added to the weights: `all`, and
+    /// `targets` (a map by target); () where one of them changed nothing. Near 1 they do the same,
+    /// at 0 they have nothing in common.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// print(model.similarity(0, 1).all);
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn similarity(
+        context: NativeCallContext,
+        model: &mut Model,
+        a: INT,
+        b: INT,
+    ) -> Answer<Map> {
+        let [first, second] = [number(a)?, number(b)?];
+        let arguments = json!({ "model": model.index(), "a": a, "b": b });
+        let found = journaled(&context, "model.similarity", arguments)?
+            .answer(|| model.similarity(first, second))?;
+        Ok(to_map(&found))
+    }
+
     /// The items of `set` that the model gets wrong by choices, as a set to train on (as BoostLoRA
     /// does); of each task the first `items` are looked at, 0 for all.
     ///
@@ -85,6 +107,12 @@ pub(super) mod natives {
             .answer(|| model.wrong(&set, Some(most).filter(|&n| n > 0)))?;
         Ok(set.of_parts("wrong", indices))
     }
+}
+
+/// The number of a booster.
+fn number(number: INT) -> Answer<usize> {
+    usize::try_from(number)
+        .map_err(|_| refuse(Error::usage(format!("boosters are numbered from 0, found {number}"))))
 }
 
 /// Sequences of the batch, and layers to look at.
