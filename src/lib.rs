@@ -3,6 +3,32 @@
 //! The crate's table of contents, lowest first; a module knows only those above it, as
 //! docs/architecture.md lists and a test checks.
 //!
+//! Recipes run as `xgbrun RECIPE`; [`session`] is the same for Rust. A recipe's loop:
+//!
+//! ```
+//! use xgbrun::data::Split;
+//! use xgbrun::session::{BoosterOptions, DataOptions, LoadOptions, Session, Settings};
+//! use xgbrun::train::{FitOptions, optim::AdamW};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! # let home = tempfile::tempdir()?;
+//! # let settings = Settings { out: Some(home.path().join("run")), ..Settings::default() };
+//! let session = Session::new(settings);
+//! let model = session.load("builtin:micro", &LoadOptions::default())?;
+//! let task = session.data("builtin:microworld/piqa", &DataOptions::default())?;
+//! let (train, layers) = (task.split(Split::Train)?, session.sampler("layers")?);
+//! for _round in 0..2 {
+//!     let chosen = layers.choose(model.layers().len(), 2)?;
+//!     let booster = model.booster(&BoosterOptions::low_rank(chosen, 1))?;
+//!     booster.fit(&train, &FitOptions::new(4, AdamW::default(), 1e-3))?;
+//!     model.merge(&booster, 1.0)?;
+//! }
+//! # assert_eq!(model.round(), 2);
+//! println!("{}", session.finish()?.weights_digest.unwrap_or_default());
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Letters used for shapes everywhere: N tokens, S supervised rows, D width, F feed-forward width,
 //! H query heads, G key-value heads, E head width, R rank, V vocabulary, L layers.
 

@@ -16,6 +16,12 @@ pub struct AdamW {
     pub weight_decay: f64,
 }
 
+impl Default for AdamW {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 impl UpdateRule for AdamW {
     const NAME: &'static str = "adamw";
     const ABOUT: &'static str = "\
@@ -23,10 +29,10 @@ AdamW (Loshchilov and Hutter, arXiv 1711.05101): decay is multiplied by the lear
 PyTorch. Without `weight_decay` there is none, the norm for low-rank fine-tuning (PyTorch: 0.01).";
     const EXAMPLE: &'static str = "lr: 1e-3";
     const OPTIONS: &'static [(&'static str, Setting)] = &[
-        ("beta1", Setting::Fraction(0.9)),
-        ("beta2", Setting::Fraction(0.999)),
-        ("eps", Setting::Positive(1e-8)),
-        ("weight_decay", Setting::NonNegative(0.0)),
+        ("beta1", Setting::Fraction(Self::DEFAULT.beta1)),
+        ("beta2", Setting::Fraction(Self::DEFAULT.beta2)),
+        ("eps", Setting::Positive(Self::DEFAULT.eps)),
+        ("weight_decay", Setting::NonNegative(Self::DEFAULT.weight_decay)),
     ];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
     const FUSED: Option<Fused<Self>> = Some(Self::pass);
@@ -43,6 +49,9 @@ PyTorch. Without `weight_decay` there is none, the norm for low-rank fine-tuning
 }
 
 impl AdamW {
+    /// PyTorch's, without decay.
+    const DEFAULT: Self = Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
+
     fn pass(&self, p: &mut [f32], g: &[f32], state: &mut [&mut [f32]], at: Step) -> Result<()> {
         let [exp_avg, exp_avg_sq] = parts(state)?;
         let keep = (1.0 - at.lr * self.weight_decay) as f32;
