@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::Effects;
-use super::booster::{Booster, Numbers};
+use super::booster::{Booster, BoosterState, Numbers};
 use super::dry_run::Event;
-use super::model::Model;
+use super::model::{Model, ModelState};
 use crate::boost::{BoosterKind, Update};
 use crate::error::Error;
 use crate::run::{Merge, booster_name};
@@ -33,8 +33,7 @@ impl Model {
         }
         let mut m = self.with_weights()?;
         b.materialize(session, &mut m)?;
-        let round = m.round();
-        let update = Update::of(&m.network, &b.learner, round, eta)?;
+        let update = Update::of(&m.network, &b.learner, m.round(), eta)?;
         let (folder, file) = (m.folder(session)?, booster_name(m.boosters.kept));
         let path = folder.join(&file);
         let sum = session.keep(|| update.save(&path))?;
@@ -45,18 +44,8 @@ impl Model {
         update.add(&mut m.network)?;
         let merge_seconds = (session.guard.elapsed() - start).as_secs_f64();
         let left = session.merges_left(m.index, &m.network);
+        let merge = record(&update, &b, &mut m)?;
         m.boosters.merged.push(file);
-        let merge = Merge {
-            round,
-            kind: update.kind().name().into(),
-            layers: b.learner.layers(),
-            parameters: b.moved,
-            steps: b.learner.trained.steps,
-            eta,
-            gain: b.learner.trained.gain,
-            captured: m.network.retained_fraction(),
-            update_norms: if m.network.is_meta() { Default::default() } else { update.norms()? },
-        };
         b.set_merged(m.round());
         session.call.tell_all(Effects::from_iter([
             ("model".into(), m.index.into()),
@@ -95,6 +84,21 @@ impl Model {
         session.console.merged(&merge, m.network.layers());
         session.run.note(|run| run.note_merge())
     }
+}
+
+/// What is told of a merge that was just made.
+fn record(update: &Update, b: &BoosterState, m: &mut ModelState) -> Result<Merge> {
+    Ok(Merge {
+        round: update.round,
+        kind: update.kind().name().into(),
+        layers: b.learner.layers(),
+        parameters: b.moved,
+        steps: b.learner.trained.steps,
+        eta: update.eta,
+        gain: b.learner.trained.gain,
+        captured: m.network.retained_fraction(),
+        update_norms: if m.network.is_meta() { Default::default() } else { update.norms()? },
+    })
 }
 
 impl Booster {
