@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::booster::{layers_of, targets_of};
+use super::chosen::{layers_of, targets_of};
 use crate::error::Error;
 use crate::model::{Model, ParamId, ParamKind};
 

@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod booster;
+mod chosen;
 pub mod dense;
 pub mod probe;
 pub mod stack;
