@@ -276,6 +276,12 @@ impl Config {
         }
     }
 
+    /// What GGUF's scaling of rotary frequencies depends on.
+    fn gguf_rope(&self) -> gguf_rope::Rope {
+        let positions = self.common.max_position_embeddings;
+        gguf_rope::Rope { theta: self.rope_theta, head_dim: self.head_dim, positions }
+    }
+
     /// The keys that say which layers have a window.
     fn windows_to_json(&self, out: &mut Value) {
         let window = self.windows.iter().flatten().next();
@@ -402,7 +408,7 @@ impl Architecture for Config {
     }
 
     fn gguf_rope_factors(&self) -> Option<Vec<f32>> {
-        gguf_rope::factors(self)
+        gguf_rope::factors(&self.gguf_rope(), &self.rope_scaling)
     }
 }
 
@@ -502,7 +508,7 @@ pub fn from_gguf(
     config.check().with_context(within)?;
     let positions = config.common.max_position_embeddings;
     m.check(config.head_dim, positions, notes)?;
-    config.rope_scaling = gguf_rope::read(&m, &config)?;
+    config.rope_scaling = gguf_rope::read(&m, &config.gguf_rope())?;
     config.common.max_position_embeddings = config.rope_scaling.reach(positions);
     Ok(Box::new(config))
 }
@@ -648,6 +654,6 @@ fn gguf_metadata(config: &Config) -> Result<Vec<(&'static str, gguf_file::Value)
         ("rope.freq_base", number(config.rope_theta)),
         ("vocab_size", size(c.vocab_size)),
     ];
-    own.extend(gguf_rope::metadata(config)?);
+    own.extend(gguf_rope::metadata(&config.gguf_rope(), &config.rope_scaling)?);
     Ok(own)
 }
