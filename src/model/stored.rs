@@ -7,10 +7,9 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 use super::arch::{self, Architecture, Family, HEAD};
-use super::load::and_more;
 use super::params::ParamKind;
 use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, and_more};
 use crate::source::{self, ModelFolder, Safetensors, TensorSource, unread};
 
 /// Stored tensors by published name; those without one keep their own.

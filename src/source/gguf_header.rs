@@ -9,8 +9,8 @@ use std::ops::Range;
 use anyhow::Result;
 use candle_core::quantized::GgmlDType;
 
-use super::gguf::Value;
 use super::gguf_blocks::Blocks;
+use super::gguf_value::Value;
 use super::tensors::Encoding;
 use crate::bail_data;
 

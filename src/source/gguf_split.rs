@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::gguf::Value;
+use super::gguf_value::Value;
 use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, and_more};
 
 /// As many as llama.cpp can count.
 const MOST: u64 = 65_535;
@@ -59,11 +59,7 @@ pub(super) fn parts(path: &Path, no: u64, count: u64) -> Result<Vec<PathBuf>> {
         (0..count).map(|no| path.with_file_name(format!("{prefix}{}{ending}", part(no)))).collect();
     let missing: Vec<&PathBuf> = all.iter().filter(|path| !path.is_file()).collect();
     if let Some(first) = missing.first() {
-        let more = if missing.len() > 1 {
-            format!(" (and {} more)", missing.len() - 1)
-        } else {
-            String::new()
-        };
+        let more = and_more(missing.len());
         return Err(Error::data(format!("{this}, and `{}` is missing{more}", first.display()))
             .hint(NAMES)
             .into());

@@ -7,23 +7,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::model::{self, TOKENIZER};
+use super::file_names::{
+    ADDED_TOKENS, CONFIG, MERGES, SENTENCEPIECE, SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG,
+    VOCAB,
+};
 use super::sentencepiece::SentencePiece;
-use super::tokenizer::Special;
 use super::tokenizer_class::{self, Class};
 use super::tokenizer_settings::{self, Settings};
+use super::tokenizer_special::Special;
 use super::tokenizer_template::{self, Templates};
 use super::tokenizer_tokens::{Files, Pieces, Tokens};
-use super::{lfs, tokenizer_json, tokenizer_pieces};
+use super::{lfs, text_file, tokenizer_json, tokenizer_pieces};
 use crate::bail_data;
 use crate::error::Error;
-
-pub(super) const CONFIG: &str = "tokenizer_config.json";
-const MAP: &str = "special_tokens_map.json";
-const ADDED: &str = "added_tokens.json";
-const SENTENCEPIECE: &str = "tokenizer.model";
-const VOCAB: &str = "vocab.json";
-const MERGES: &str = "merges.txt";
 
 /// A tokenizer and what its files say beside it.
 pub(super) struct Read {
@@ -96,11 +92,11 @@ pub(super) fn read(path: &Path) -> Result<Read> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let beside = |name: &str| -> Result<Option<Value>> {
         let path = folder.join(name);
-        if path.is_file() { model::json(&path).map(Some) } else { Ok(None) }
+        if path.is_file() { text_file::json(&path).map(Some) } else { Ok(None) }
     };
-    let settings = beside(CONFIG)?.unwrap_or_else(|| json!({}));
-    let config = beside("config.json")?.unwrap_or_default();
-    let (map, added) = (beside(MAP)?, beside(ADDED)?);
+    let settings = beside(TOKENIZER_CONFIG)?.unwrap_or_else(|| json!({}));
+    let config = beside(CONFIG)?.unwrap_or_default();
+    let (map, added) = (beside(SPECIAL_TOKENS_MAP)?, beside(ADDED_TOKENS)?);
     let place = || format!("tokenizer `{shown}`");
     let parts = Parts {
         path,
@@ -128,7 +124,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn read(&self) -> Result<Read> {
         if !self.settings.is_object() {
-            bail_data!("{CONFIG} is no map");
+            bail_data!("{TOKENIZER_CONFIG} is no map");
         }
         let name = self.path.file_name().unwrap_or_default();
         let is_file = name != SENTENCEPIECE && name != VOCAB;
@@ -279,7 +275,7 @@ impl Parts<'_> {
         }
         let vocab: Value = serde_json::from_slice(self.bytes)
             .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
-        let merges = model::text(&self.folder.join(MERGES))?;
+        let merges = text_file::text(&self.folder.join(MERGES))?;
         let merges: Vec<&str> =
             merges.lines().filter(|line| !line.starts_with("#version")).collect();
         let rebuilt =
@@ -293,7 +289,7 @@ impl Parts<'_> {
 /// The error for a class of BPE where tokenizer.json is of another kind.
 fn not_bpe(class: Class, kind: &str) -> Error {
     Error::data(format!(
-        "{CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
+        "{TOKENIZER_CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
         class.name()
     ))
     .hint(tokenizer_class::AS_IT_IS)

@@ -15,12 +15,13 @@ use tokenizers::normalizers::{Prepend, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
 
-use super::gguf::{Gguf, Value};
+use super::gguf::Gguf;
+use super::gguf_value::Value;
 use super::pre_found::{self, Found, Told, Undecided};
 use super::pre_tokenizer::{self, Rule};
-use super::tokenizer::Special;
 use super::tokenizer_keys;
 use super::tokenizer_pipeline::SPACE;
+use super::tokenizer_special::Special;
 use crate::error::Error;
 use crate::{bail_data, bail_usage};
 

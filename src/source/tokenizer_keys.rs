@@ -4,7 +4,8 @@
 
 use anyhow::Result;
 
-use super::gguf::{Gguf, Value};
+use super::gguf::Gguf;
+use super::gguf_value::Value;
 use crate::bail_data;
 use crate::error::{Error, nearest};
 

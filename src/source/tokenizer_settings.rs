@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tokenizers::PostProcessorWrapper;
 
-use super::tokenizer::Special;
 use super::tokenizer_class::Class;
+use super::tokenizer_special::Special;
 use super::tokenizer_tokens::Tokens;
 use crate::bail_data;
 use crate::error::Error;

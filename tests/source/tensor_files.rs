@@ -195,7 +195,7 @@ fn hostile_safetensors_are_refused() {
 
 #[test]
 fn gguf_is_read() {
-    use xgbrun::source::gguf::Value;
+    use xgbrun::source::gguf_value::Value;
     let files = Files::new();
     let file = files.gguf(&small_gguf()).unwrap();
     assert_eq!(file.required("llama.block_count", Value::as_u64).unwrap(), 1);
