@@ -16,7 +16,7 @@ use crate::model::{Adapter, LinearId, Model, ParamId, save};
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 use crate::source::{Safetensors, TensorSource};
-use crate::train::{Factor, Fit, FitOptions, Optimizer, State, Trained};
+use crate::train::{Factor, Fit, FitOptions, Optimizer, Trained, TrainingState};
 
 /// How A starts; B starts at 0, so that a new booster changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +214,8 @@ impl Booster {
 
     /// Writes all that is needed to go on training it, to `path`, whole or not at all.
     pub fn save_state(&self, path: &Path) -> Result<String> {
-        let (state, tensors) = State::of(&self.adapter, self.trained, self.optimizer.as_ref())?;
+        let (state, tensors) =
+            TrainingState::of(&self.adapter, self.trained, self.optimizer.as_ref())?;
         write_state(path, &state, &tensors)
     }
 
@@ -223,7 +224,7 @@ impl Booster {
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         let damaged = || format!("the booster in training in `{}`", path.display());
         let tensors = Safetensors::open(&[path.to_path_buf()])?;
-        let state: Option<State> =
+        let state: Option<TrainingState> =
             tensors.metadata(STATE).and_then(|text| serde_json::from_str(text).ok());
         let state = state
             .ok_or_else(|| Error::data("it has no state that can be read"))
@@ -326,7 +327,11 @@ impl Booster {
 const STATE: &str = "xgbrun-training";
 
 /// Writes a booster between two steps, as [`Booster::load_state`] reads it.
-pub fn write_state(path: &Path, state: &State, tensors: &[(String, Tensor)]) -> Result<String> {
+pub fn write_state(
+    path: &Path,
+    state: &TrainingState,
+    tensors: &[(String, Tensor)],
+) -> Result<String> {
     save::write_safetensors_summed(path, tensors, (STATE, &serde_json::to_string(state)?))
 }
 

@@ -73,7 +73,7 @@ pub(super) fn of_gguf(
 ) -> Result<()> {
     for key in GGUF_KEYS {
         match gguf
-            .optional(key, source::Value::as_u64)?
+            .optional(key, source::GgufValue::as_u64)?
             .map(|id| u32::try_from(id).ok().filter(|id| (*id as usize) < config.vocab_size))
         {
             None => {}

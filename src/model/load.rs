@@ -122,7 +122,7 @@ fn of_gguf(
     let tokenizer = Tokenizer::from_gguf_split(&gguf, pre_tokenizer)?.with_rows(config.vocab_size);
     let tokenizer = tokenizer.with_context(within)?;
     let extras = Extras { config: architecture.to_json(), others: vec![] };
-    let weights = gguf::Published::new(&gguf, &*architecture);
+    let weights = gguf::PublishedTensors::new(&gguf, &*architecture);
     let model = make(architecture, &weights).with_context(within)?;
     Ok(Loaded { model, tokenizer, extras, notes: vec![] })
 }

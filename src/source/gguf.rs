@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 
-use super::gguf_header::{self, Described, Header};
-use super::gguf_value::Value;
-use super::tensors::{Bytes, Encoding, TensorSource, map, read};
+use super::gguf_header::{self, GgufHeader, GgufTensorInfo};
+use super::gguf_value::GgufValue;
+use super::tensors::{FileBytes, TensorEncoding, TensorSource, map, read};
 use super::{gguf_split, lfs};
 use crate::bail_data;
 use crate::error::{Error, nearest};
@@ -16,21 +16,21 @@ use crate::error::{Error, nearest};
 /// An open GGUF file, or several that hold one model.
 pub struct Gguf {
     path: PathBuf,
-    parts: Vec<Part>,
-    metadata: BTreeMap<String, Value>,
+    parts: Vec<GgufPart>,
+    metadata: BTreeMap<String, GgufValue>,
     /// With the part that each lies in.
-    tensors: BTreeMap<String, (usize, Described)>,
+    tensors: BTreeMap<String, (usize, GgufTensorInfo)>,
 }
 
 /// A file, and its bytes.
-struct Part {
+struct GgufPart {
     path: PathBuf,
-    map: Bytes,
+    map: FileBytes,
 }
 
-impl Part {
-    fn open(path: &Path) -> Result<(Self, Header)> {
-        let map = Bytes::Mapped(map(path)?);
+impl GgufPart {
+    fn open(path: &Path) -> Result<(Self, GgufHeader)> {
+        let map = FileBytes::Mapped(map(path)?);
         if lfs::is_pointer(&map) {
             return Err(lfs::pointer_error(path).into());
         }
@@ -47,7 +47,7 @@ impl Gguf {
     /// Errors (class data): a file is missing, cut short, damaged, or of a version that is not
     /// read.
     pub fn open(path: &Path) -> Result<Self> {
-        let (part, header) = Part::open(path)?;
+        let (part, header) = GgufPart::open(path)?;
         let within = || format!("cannot read GGUF file `{}`", path.display());
         match gguf_split::stated(&header.metadata).with_context(within)? {
             Some((no, count)) => {
@@ -76,10 +76,10 @@ impl Gguf {
             tensors: BTreeMap::new(),
         };
         for (at, path) in gguf_split::parts(path, no, count)?.iter().enumerate() {
-            all.add(Part::open(path)?, (at as u64, count))?;
+            all.add(GgufPart::open(path)?, (at as u64, count))?;
         }
         let held = all.tensors.len();
-        let stated = all.optional("split.tensors.count", Value::as_u64)?;
+        let stated = all.optional("split.tensors.count", GgufValue::as_u64)?;
         match stated.filter(|stated| *stated != held as u64) {
             None => Ok(all),
             Some(stated) => {
@@ -89,7 +89,7 @@ impl Gguf {
     }
 
     /// Takes a part in; the first one's metadata count.
-    fn add(&mut self, (part, header): (Part, Header), place: (u64, u64)) -> Result<()> {
+    fn add(&mut self, (part, header): (GgufPart, GgufHeader), place: (u64, u64)) -> Result<()> {
         let (at, shown) = (self.parts.len(), part.path.display().to_string());
         if gguf_split::stated(&header.metadata)? != Some(place) {
             bail_data!(
@@ -147,21 +147,21 @@ impl Gguf {
             .into())
     }
 
-    fn encoding(&self, name: &str) -> Option<Encoding> {
+    fn encoding(&self, name: &str) -> Option<TensorEncoding> {
         self.tensors.get(name)?.1.kind.encoding()
     }
 
     /// A metadata value, if the file has one of this key.
-    pub fn get(&self, key: &str) -> Option<&Value> {
+    pub fn get(&self, key: &str) -> Option<&GgufValue> {
         self.metadata.get(key)
     }
 
     /// A metadata value that may be missing, but not of another type:
-    /// `optional("llama.vocab_size", Value::as_u64)`.
+    /// `optional("llama.vocab_size", GgufValue::as_u64)`.
     pub fn optional<'a, T>(
         &'a self,
         key: &str,
-        read: fn(&'a Value) -> Option<T>,
+        read: fn(&'a GgufValue) -> Option<T>,
     ) -> Result<Option<T>> {
         let Some(value) = self.metadata.get(key) else { return Ok(None) };
         match read(value) {
@@ -173,8 +173,8 @@ impl Gguf {
         }
     }
 
-    /// A metadata value that must be there: `required("llama.block_count", Value::as_u64)`.
-    pub fn required<'a, T>(&'a self, key: &str, read: fn(&'a Value) -> Option<T>) -> Result<T> {
+    /// A metadata value that must be there: `required("llama.block_count", GgufValue::as_u64)`.
+    pub fn required<'a, T>(&'a self, key: &str, read: fn(&'a GgufValue) -> Option<T>) -> Result<T> {
         match self.optional(key, read)? {
             Some(value) => Ok(value),
             None => {

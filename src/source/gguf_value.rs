@@ -6,7 +6,7 @@ use crate::error::clip;
 
 /// A metadata value; integers and floats of all widths are widened.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum GgufValue {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
@@ -18,7 +18,7 @@ pub enum Value {
     Strings(Vec<String>),
 }
 
-impl Value {
+impl GgufValue {
     /// An integer that is not negative.
     pub fn as_u64(&self) -> Option<u64> {
         match self {
@@ -74,7 +74,7 @@ impl Value {
 }
 
 /// As messages show it: short.
-impl fmt::Display for Value {
+impl fmt::Display for GgufValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsigned(x) => write!(f, "{x}"),

@@ -44,7 +44,7 @@ mod tokenizer_write;
 pub use data::{DataFiles, Embedded, data, data_with};
 pub use date::Date;
 pub use gguf::Gguf;
-pub use gguf_value::Value;
+pub use gguf_value::GgufValue;
 pub use grants::{Grants, expanded};
 pub use model::{ModelFiles, model};
 pub use model_folder::{ModelFolder, weight_map};

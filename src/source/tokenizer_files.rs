@@ -12,11 +12,11 @@ use super::file_names::{
     VOCAB,
 };
 use super::sentencepiece::SentencePiece;
-use super::tokenizer_class::{self, Class};
-use super::tokenizer_settings::{self, Settings};
+use super::tokenizer_class::{self, TokenizerClass};
+use super::tokenizer_settings::{self, TokenizerSettings};
 use super::tokenizer_special::Special;
 use super::tokenizer_template::{self, Templates};
-use super::tokenizer_tokens::{Files, Pieces, Tokens};
+use super::tokenizer_tokens::{AddedTokens, Files, MarkedTokens};
 use super::{lfs, text_file, tokenizer_json, tokenizer_pieces};
 use crate::bail_data;
 use crate::error::Error;
@@ -98,7 +98,7 @@ pub(super) fn read(path: &Path) -> Result<Read> {
     let config = beside(CONFIG)?.unwrap_or_default();
     let (map, added) = (beside(SPECIAL_TOKENS_MAP)?, beside(ADDED_TOKENS)?);
     let place = || format!("tokenizer `{shown}`");
-    let parts = Parts {
+    let parts = TokenizerParts {
         path,
         bytes: &bytes,
         folder,
@@ -111,7 +111,7 @@ pub(super) fn read(path: &Path) -> Result<Read> {
 }
 
 /// What is read, on the way.
-struct Parts<'a> {
+struct TokenizerParts<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     folder: &'a Path,
@@ -121,14 +121,14 @@ struct Parts<'a> {
     added: Option<&'a Value>,
 }
 
-impl Parts<'_> {
+impl TokenizerParts<'_> {
     fn read(&self) -> Result<Read> {
         if !self.settings.is_object() {
             bail_data!("{TOKENIZER_CONFIG} is no map");
         }
         let name = self.path.file_name().unwrap_or_default();
         let is_file = name != SENTENCEPIECE && name != VOCAB;
-        let class = Class::of(self.settings, self.config, is_file.then_some(self.bytes))?;
+        let class = TokenizerClass::of(self.settings, self.config, is_file.then_some(self.bytes))?;
         let file = if is_file { Some(tokenizer_json::checked(self.bytes)?) } else { None };
         let mut files = Files {
             settings: self.settings,
@@ -150,13 +150,14 @@ impl Parts<'_> {
     fn completed(
         &self,
         mut inner: tokenizers::Tokenizer,
-        class: Class,
+        class: TokenizerClass,
         files: &Files,
         mut notes: Vec<String>,
     ) -> Result<Read> {
         let size = inner.get_vocab_size(true);
-        let settings = Settings::read(self.settings, self.config, class, files.file, size)?;
-        let tokens = Tokens::read(files, class)?;
+        let settings =
+            TokenizerSettings::read(self.settings, self.config, class, files.file, size)?;
+        let tokens = AddedTokens::read(files, class)?;
         notes.extend(self.add(&tokens, class, &mut inner)?);
         inner.set_encode_special_tokens(settings.split_special_tokens);
         settings.post_process(&mut inner, &tokens)?;
@@ -179,8 +180,8 @@ impl Parts<'_> {
     /// Adds special and added tokens. Returns what a person should know of them.
     fn add(
         &self,
-        tokens: &Tokens,
-        class: Class,
+        tokens: &AddedTokens,
+        class: TokenizerClass,
         inner: &mut tokenizers::Tokenizer,
     ) -> Result<Vec<String>> {
         let new = tokens.add(inner, class)?;
@@ -199,10 +200,10 @@ impl Parts<'_> {
     fn of_file(
         &self,
         file: &Value,
-        class: Class,
+        class: TokenizerClass,
         notes: &mut Vec<String>,
     ) -> Result<tokenizers::Tokenizer> {
-        if class == Class::File {
+        if class == TokenizerClass::File {
             return tokenizer_json::built(self.bytes);
         }
         let kind = file["model"]["type"].as_str().unwrap_or("BPE");
@@ -228,7 +229,7 @@ impl Parts<'_> {
     /// A SentencePiece model.
     fn of_pieces(
         &self,
-        class: Class,
+        class: TokenizerClass,
         files: &mut Files,
         notes: &mut Vec<String>,
     ) -> Result<tokenizers::Tokenizer> {
@@ -243,10 +244,10 @@ impl Parts<'_> {
             .map_err(|e| only(self.folder, &format!("{SENTENCEPIECE}: {e}")))?;
         let built = tokenizer_pieces::build(&model, class, self.settings, &self.names())?;
         notes.extend(built.notes);
-        files.pieces = Some(Pieces {
+        files.pieces = Some(MarkedTokens {
             marked: built.marked,
             roles: built.roles,
-            raw: class == Class::File && model.add_dummy_prefix,
+            raw: class == TokenizerClass::File && model.add_dummy_prefix,
         });
         tokenizer_json::built(&serde_json::to_vec(&built.json)?)
     }
@@ -264,8 +265,8 @@ impl Parts<'_> {
     }
 
     /// `vocab.json` and `merges.txt`, as the classes of GPT-2 and Qwen2 read them.
-    fn of_vocabulary(&self, class: Class) -> Result<tokenizers::Tokenizer> {
-        if !matches!(class, Class::Gpt2 | Class::Qwen2) {
+    fn of_vocabulary(&self, class: TokenizerClass) -> Result<tokenizers::Tokenizer> {
+        if !matches!(class, TokenizerClass::Gpt2 | TokenizerClass::Qwen2) {
             let what = format!(
                 "{VOCAB} and {MERGES}, which do not say how texts are split; the class {} does not \
                  read them",
@@ -287,7 +288,7 @@ impl Parts<'_> {
 }
 
 /// The error for a class of BPE where tokenizer.json is of another kind.
-fn not_bpe(class: Class, kind: &str) -> Error {
+fn not_bpe(class: TokenizerClass, kind: &str) -> Error {
     Error::data(format!(
         "{TOKENIZER_CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
         class.name()
@@ -296,7 +297,7 @@ fn not_bpe(class: Class, kind: &str) -> Error {
 }
 
 /// The ids of the tokens that have a role.
-fn special(tokens: &Tokens, inner: &tokenizers::Tokenizer) -> Special {
+fn special(tokens: &AddedTokens, inner: &tokenizers::Tokenizer) -> Special {
     let id = |role: &str| inner.token_to_id(tokens.role(role)?);
     Special {
         bos: id("bos_token"),

@@ -67,14 +67,14 @@ fn look_at_processor(
     match (named.get("default"), theirs.remove("default")) {
         (None, Some(template)) if named.is_empty() => {
             notes.push(format!(
-                "the chat template is that of {PROCESSOR_TEMPLATE}, which transformers reads with a \
-                 processor, not with a tokenizer"
+                "the chat template is that of {PROCESSOR_TEMPLATE}, which transformers reads with \
+                 a processor, not with a tokenizer"
             ));
             named.insert("default".into(), template);
         }
         (Some(mine), Some(template)) if *mine != template => notes.push(format!(
-            "{PROCESSOR_TEMPLATE} holds another chat template, which is passed over, as transformers' \
-             tokenizers do"
+            "{PROCESSOR_TEMPLATE} holds another chat template, which is passed over, as \
+             transformers' tokenizers do"
         )),
         _ => {}
     }

@@ -8,7 +8,7 @@ use candle_core::Tensor;
 
 use super::memory::{GradientCheckpointing, check_room, gradient_bytes};
 use super::optim::{Optimizer, OptimizerKind};
-use super::state::{State, Trained};
+use super::state::{Trained, TrainingState};
 use crate::data::{Batch, DataLoader, DataLoaderState};
 use crate::error::Error;
 use crate::model::cost::Work;
@@ -139,8 +139,8 @@ impl<'a> Fit<'a> {
     }
 
     /// The booster as it is between two steps.
-    pub fn state(&self) -> Result<(State, Vec<(String, Tensor)>)> {
-        State::of(self.adapter, *self.trained, Some(self.optimizer))
+    pub fn state(&self) -> Result<(TrainingState, Vec<(String, Tensor)>)> {
+        TrainingState::of(self.adapter, *self.trained, Some(self.optimizer))
     }
 
     fn step(&mut self) -> Result<StepRecord> {

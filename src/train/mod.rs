@@ -8,4 +8,4 @@ mod state;
 pub use fit::{Factor, Fit, FitOptions, StepRecord};
 pub use memory::GradientCheckpointing;
 pub use optim::{Optimizer, OptimizerKind};
-pub use state::{State, Trained};
+pub use state::{Trained, TrainingState};

@@ -22,7 +22,7 @@ pub struct Trained {
 
 /// What goes with the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct TrainingState {
     pub version: u32,
     pub trained: Trained,
     /// The optimizer, the most steps that a tensor took, and how many tensors are kept of each;
@@ -43,7 +43,7 @@ fn name(number: usize, part: usize) -> String {
     }
 }
 
-impl State {
+impl TrainingState {
     /// All that is needed to go on: the numbers of [`Adapter::tensors`] in their order, each
     /// followed by what the optimizer keeps of it.
     pub fn of(

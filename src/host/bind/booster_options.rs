@@ -2,7 +2,7 @@
 
 use rhai::{Dynamic, Map};
 
-use crate::boost::dense::Parts;
+use crate::boost::dense::DenseParts;
 use crate::boost::{BoosterKind, Init};
 use crate::error::Error;
 use crate::host::options::{FromOption, Mismatch, Options};
@@ -82,8 +82,11 @@ pub(super) fn parse(map: Map) -> anyhow::Result<BoosterOptions> {
         }
         BoosterKind::FullRank => {
             let mut part = |name| o.take_or(name, false);
-            let parts =
-                Parts { embedding: part("embedding")?, norms: part("norms")?, head: part("head")? };
+            let parts = DenseParts {
+                embedding: part("embedding")?,
+                norms: part("norms")?,
+                head: part("head")?,
+            };
             (o.take_or("layers", vec![])?, Learner::Dense(parts))
         }
     };

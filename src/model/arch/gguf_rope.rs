@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 
 use super::gguf_keys::Metadata;
 use crate::model::nn::rope_scaling::{Longrope, RopeScaling, Yarn};
-use crate::source::{TensorSource, Value};
+use crate::source::{GgufValue, TensorSource};
 use crate::{bail_data, bail_usage};
 
 /// Llama 3.1's and 3.2's rope scaling: GGUF keeps only the resulting factors.
@@ -31,7 +31,7 @@ impl Rope {
 pub(super) fn read(m: &Metadata, rope: &Rope) -> Result<RopeScaling> {
     let (shown, factor) = (m.gguf.path().display(), factor(m)?);
     let key = m.key("rope.scaling.type");
-    let kind = m.gguf.optional(&key, Value::as_str)?.unwrap_or("linear");
+    let kind = m.gguf.optional(&key, GgufValue::as_str)?.unwrap_or("linear");
     let own = rope_factors(m, rope)?;
     match (kind, own) {
         ("none", own) | ("linear", own) if kind == "none" || factor == 1.0 => {
