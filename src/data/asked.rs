@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::formats::instruction::choice_names;
-use super::item::{Before, Instruction, Place};
+use super::item::{Instruction, Place};
 
 /// How the commonsense sets number their choices, and what stands before `Answer format:` there.
 const NUMBERED: [(&str, &str); 4] =
@@ -28,17 +28,8 @@ pub fn question(text: &str) -> Instruction {
     }
     let choices = names.iter().map(|name| format!("the correct answer is {name}")).collect();
     let place = Place { file: Arc::from(Path::new("question")), unit: "item", number: 1 };
-    Instruction {
-        place,
-        instruction,
-        input: String::new(),
-        answer_text: String::new(),
-        choices,
-        names,
-        label: Some(0),
-        target: None,
-        before: Before::default(),
-    }
+    let label = Some(0);
+    Instruction { choices, names, label, ..Instruction::new(place, instruction, String::new()) }
 }
 
 /// Choices of a question that does not end in their names, and what is put before these.
@@ -58,37 +49,36 @@ fn unnamed(question: &str) -> Option<(Vec<String>, &'static str)> {
 mod tests {
     use super::*;
 
+    /// Questions, the names of their choices, and how their instructions end.
+    const ASKED: [(&str, &[&str], &str); 7] = [
+        ("Is it?\n\nAnswer format: yes/no", &["yes", "no"], "Is it?\n\nAnswer format: yes/no"),
+        (
+            "Which? Answer1: a Answer2: b Answer3: c",
+            &["answer1", "answer2", "answer3"],
+            "c\n\nAnswer format: answer1/answer2/answer3",
+        ),
+        (
+            "How? solution1: a Solution2: b ",
+            &["solution1", "solution2"],
+            "b\n\nAnswer format: solution1/solution2",
+        ),
+        (
+            "He _. Option1: a Option2: b",
+            &["option1", "option2"],
+            "b Answer format: option1/option2",
+        ),
+        (
+            "Answer with true or false: is snow cold?",
+            &["true", "false"],
+            "cold?\n\nAnswer format: true/false",
+        ),
+        ("Why is snow cold?", &[], "Why is snow cold?"),
+        ("Answer1: alone", &[], "Answer1: alone"),
+    ];
+
     #[test]
     fn choices_are_found_as_the_sets_name_them() {
-        for (asked, names, ends) in [
-            (
-                "Is it?\n\nAnswer format: yes/no",
-                &["yes", "no"][..],
-                "Is it?\n\nAnswer format: yes/no",
-            ),
-            (
-                "Which? Answer1: a Answer2: b Answer3: c",
-                &["answer1", "answer2", "answer3"],
-                "c\n\nAnswer format: answer1/answer2/answer3",
-            ),
-            (
-                "How? solution1: a Solution2: b ",
-                &["solution1", "solution2"],
-                "b\n\nAnswer format: solution1/solution2",
-            ),
-            (
-                "He _. Option1: a Option2: b",
-                &["option1", "option2"],
-                "b Answer format: option1/option2",
-            ),
-            (
-                "Answer with true or false: is snow cold?",
-                &["true", "false"],
-                "cold?\n\nAnswer format: true/false",
-            ),
-            ("Why is snow cold?", &[], "Why is snow cold?"),
-            ("Answer1: alone", &[], "Answer1: alone"),
-        ] {
+        for (asked, names, ends) in ASKED {
             let item = question(asked);
             assert_eq!(item.names, names, "{asked}");
             assert!(item.instruction.ends_with(ends), "{asked}: {}", item.instruction);

@@ -31,21 +31,10 @@ impl Batch {
             targets: Vec::new(),
         };
         for (e, example) in examples.iter().enumerate() {
-            let Example { ids, supervised } = example;
-            ensure!(!ids.is_empty(), "example {e} of a batch has no tokens");
-            ensure!(
-                ids.len() == supervised.len(),
-                "example {e} of a batch has {} tokens, {} marks",
-                ids.len(),
-                supervised.len()
-            );
-            let start = batch.ids.len();
-            for i in (1..ids.len()).filter(|&i| supervised[i]) {
-                batch.rows.push(start + i - 1);
-                batch.targets.push(ids[i]);
-            }
-            batch.ids.extend_from_slice(ids);
-            batch.starts.push(batch.ids.len());
+            let (tokens, marks) = (example.ids.len(), example.supervised.len());
+            ensure!(tokens > 0, "example {e} of a batch has no tokens");
+            ensure!(tokens == marks, "example {e} of a batch has {tokens} tokens, {marks} marks");
+            batch.push(example);
         }
         ensure!(
             !batch.rows.is_empty(),
@@ -53,6 +42,16 @@ impl Batch {
             examples.len()
         );
         Ok(batch)
+    }
+
+    fn push(&mut self, Example { ids, supervised }: &Example) {
+        let start = self.ids.len();
+        for i in (1..ids.len()).filter(|&i| supervised[i]) {
+            self.rows.push(start + i - 1);
+            self.targets.push(ids[i]);
+        }
+        self.ids.extend_from_slice(ids);
+        self.starts.push(self.ids.len());
     }
 }
 

@@ -9,7 +9,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::data::encode::Encode;
-use crate::data::item::{Chat, Instruction, Message, Piece};
+use crate::data::item::{Chat, Instruction, Message, Piece, Place};
 use crate::data::jinja;
 use crate::error::Error;
 
@@ -43,20 +43,7 @@ impl ChatTemplate {
     /// The template of the model behind `tokenizer`. Errors (class data) where it has none, or none
     /// that is valid.
     pub fn of(tokenizer: &dyn Encode) -> Result<Self> {
-        let Some(text) = tokenizer.chat_template() else {
-            let none = match tokenizer.other_templates() {
-                [] => "the model has no chat template".to_owned(),
-                names => format!(
-                    "the model has chat templates named `{}`, and none named `default`",
-                    names.join("`, `")
-                ),
-            };
-            return Err(Error::data(none)
-                .hint(format!(
-                    "instructions are worded by `alpaca`, `llm-adapters` and `none` too; {OWN}"
-                ))
-                .into());
-        };
+        let text = tokenizer.chat_template().ok_or_else(|| missing(tokenizer.other_templates()))?;
         let roles = tokenizer.roles();
         let bos = roles.iter().find(|(role, _)| role == "bos_token").map_or("", |(_, token)| token);
         let eos = tokenizer.eos().and_then(|id| tokenizer.token(id)).unwrap_or_default();
@@ -85,27 +72,7 @@ impl ChatTemplate {
                 reason(&e)
             ))
         };
-        let mut environment = Environment::new();
-        // As transformers sets them.
-        environment.set_syntax(
-            SyntaxConfig::builder()
-                .trim_blocks(true)
-                .lstrip_blocks(true)
-                .build()
-                .map_err(damaged)?,
-        );
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> Result<String, minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
-        jinja::like_python(&mut environment);
-        mark_generation(&mut environment);
+        let mut environment = environment().map_err(damaged)?;
         let [plain, marked] = generation_tags(text)?;
         let marks = plain != marked;
         environment.add_template_owned(NAME, plain).map_err(damaged)?;
@@ -144,7 +111,6 @@ impl ChatTemplate {
     }
 
     fn text(&self, template: &str, messages: &[Value], ask: bool, chat: &Chat) -> Result<String> {
-        let place = &chat.place;
         let tools = if chat.tools.is_empty() { Value::Null } else { chat.tools.clone().into() };
         let rendered = self.environment.get_template(template).and_then(|template| {
             let context = context! {
@@ -159,31 +125,54 @@ impl ChatTemplate {
             };
             template.render(context)
         });
-        let refused =
-            |what: String| Error::data(format!("{place}: the model's chat template {what}"));
-        match rendered {
-            Ok(text) => Ok(text),
-            Err(e) if e.kind() == ErrorKind::OutOfFuel => {
-                Err(refused("does not come to an end on the conversation".into()).into())
-            }
-            Err(e)
-                if e.kind() == ErrorKind::UnknownFunction
-                    && reason(&e).contains("strftime_now") =>
-            {
-                let error = refused(
-                    "asks for today's date (`strftime_now`), so that a run would differ from day \
-                     to day"
-                        .into(),
-                );
-                Err(error
-                    .hint(
-                        "give the day: `date: \"2026-01-31\"` in the options of `model::load`, or \
-                         `--date 2026-01-31`",
-                    )
-                    .into())
-            }
-            Err(e) => Err(refused(format!("refuses the conversation: {}", reason(&e))).into()),
-        }
+        rendered.map_err(|e| refused(&chat.place, &e).into())
+    }
+}
+
+/// The error of a model without a chat template for all uses; `others` are those for some.
+fn missing(others: &[String]) -> Error {
+    let none = match others {
+        [] => "the model has no chat template".to_owned(),
+        names => format!(
+            "the model has chat templates named `{}`, and none named `default`",
+            names.join("`, `")
+        ),
+    };
+    Error::data(none)
+        .hint(format!("instructions are worded by `alpaca`, `llm-adapters` and `none` too; {OWN}"))
+}
+
+/// What compiles a chat template, as transformers sets it.
+fn environment() -> Result<Environment<'static>, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function(
+        "raise_exception",
+        |message: String| -> Result<String, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        },
+    );
+    jinja::like_python(&mut environment);
+    mark_generation(&mut environment);
+    Ok(environment)
+}
+
+/// Why a template makes no text of a conversation.
+fn refused(place: &Place, e: &minijinja::Error) -> Error {
+    let refused = |what: &str| Error::data(format!("{place}: the model's chat template {what}"));
+    match e.kind() {
+        ErrorKind::OutOfFuel => refused("does not come to an end on the conversation"),
+        ErrorKind::UnknownFunction if reason(e).contains("strftime_now") => refused(
+            "asks for today's date (`strftime_now`), so that a run would differ from day to day",
+        )
+        .hint(
+            "give the day: `date: \"2026-01-31\"` in the options of `model::load`, or `--date \
+             2026-01-31`",
+        ),
+        _ => refused(&format!("refuses the conversation: {}", reason(e))),
     }
 }
 
@@ -269,7 +258,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::data::item::Place;
     use crate::error::{Class, class_of};
 
     fn render(template: &str) -> Result<String> {
@@ -303,39 +291,40 @@ mod tests {
         }
     }
 
+    fn refuses(template: &str, want: &str) {
+        let error = render(template).unwrap_err();
+        assert_eq!(
+            (error.to_string().as_str(), class_of(&error)),
+            (want, Class::Data),
+            "{template}"
+        );
+    }
+
     #[test]
     fn bad_templates_are_refused_in_words() {
+        refuses(
+            "a\n{% if %}",
+            "the model's chat template cannot be read, line 2: unexpected end of block",
+        );
+        refuses(
+            "{{ strftime_now('%d %b %Y') }}",
+            "`talks.jsonl` line 3: the model's chat template asks for today's date \
+             (`strftime_now`), so that a run would differ from day to day",
+        );
+    }
+
+    #[test]
+    fn templates_without_end_are_refused() {
         let endless = "{% for i in range(99999) %}{% for j in range(99999) %}{{ messages }}\
                        {% endfor %}{% endfor %}";
         let doubling = "{% set n = namespace(x='a') %}\
                         {% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}\
                         {{ n.x | length }}";
-        for (template, want) in [
-            (
-                "a\n{% if %}",
-                "the model's chat template cannot be read, line 2: unexpected end of block",
-            ),
-            (
-                "{{ strftime_now('%d %b %Y') }}",
-                "`talks.jsonl` line 3: the model's chat template asks for today's date \
-                 (`strftime_now`), so that a run would differ from day to day",
-            ),
-            (
-                endless,
+        for template in [endless, doubling] {
+            refuses(
+                template,
                 "`talks.jsonl` line 3: the model's chat template does not come to an end on the \
                  conversation",
-            ),
-            (
-                doubling,
-                "`talks.jsonl` line 3: the model's chat template does not come to an end on the \
-                 conversation",
-            ),
-        ] {
-            let error = render(template).unwrap_err();
-            assert_eq!(
-                (error.to_string().as_str(), class_of(&error)),
-                (want, Class::Data),
-                "{template}"
             );
         }
         // Calls without end come to one.

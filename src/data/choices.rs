@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::continuation::{self, Joined, White, continued};
+use crate::data::continuation::{Continued, Joined};
 use crate::data::encode::{Encode, Words, count, unworded};
 use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
@@ -95,21 +95,13 @@ pub fn encode_choices(
     for (index, item) in items.iter().enumerate() {
         let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
         let texts = words.choices(instruction);
-        let parts = continued(
-            tokenizer,
-            &words.test_prompt(instruction)?,
-            &texts,
-            White::Text,
-            &instruction.place,
-        )?;
-        continuation::scorable(&parts, &instruction.place)?;
-        let (prompt, choices) = (parts.prompt, parts.texts);
+        let Continued { prompt, texts: choices, border } = words.scored(instruction, &texts)?;
         let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
         if prompt.len() + longest > max_length {
             report.too_long += 1;
             continue;
         }
-        report.joined.add(parts.border);
+        report.joined.add(border);
         let choice_chars = texts.iter().map(|text| text.trim_start().chars().count()).collect();
         let (names, target) = (instruction.names.clone(), instruction.target);
         out.push(ChoiceItem { prompt, choices, choice_chars, names, label, index, target });

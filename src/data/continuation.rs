@@ -108,18 +108,20 @@ pub(super) fn continued(
         rests.push(match whole.get(before.len()..) {
             _ if alone.is_empty() => vec![],
             Some(rest) if !rest.is_empty() => rest.to_vec(),
-            _ => {
-                let error = Error::data(format!(
-                    "{place}: behind its prompt the text {:?} leaves no token of its own",
-                    text.as_ref()
-                ));
-                let hint = "the tokenizer joins it with the prompt's last letters; end the prompt \
-                            in a space or a line end";
-                return Err(error.hint(hint).into());
-            }
+            _ => return Err(swallowed(text.as_ref(), place).into()),
         });
     }
     Ok(bounded(tokenizer, before, rests, border))
+}
+
+/// The error of a text without a token of its own.
+fn swallowed(text: &str, place: &Place) -> Error {
+    let message =
+        format!("{place}: behind its prompt the text {text:?} leaves no token of its own");
+    Error::data(message).hint(
+        "the tokenizer joins it with the prompt's last letters; end the prompt in a space or a \
+         line end",
+    )
 }
 
 /// With the beginning-of-sequence token where the model wants it: before the prompt, unless that
@@ -238,40 +240,41 @@ mod tests {
         (all.collect::<Vec<_>>().join("|"), found.border)
     }
 
+    /// A prompt with texts behind it; whether a space goes before each text; whether a sequence
+    /// begins with a token; the tokens in scoring, and the border.
+    type Case = (&'static str, &'static [&'static str], bool, bool, &'static str, Border);
+
+    const CASES: [Case; 12] = [
+        // The same together as apart: nothing moves, not even a space at the end.
+        ("q:", &[" x", " y"], false, true, "^q:|_x|_y", Border::Apart),
+        ("q:\n", &["x", "y"], false, false, "q:\n|x|y", Border::Apart),
+        ("q: ", &["1"], false, false, "q: |1", Border::Apart),
+        ("^q:", &[" x"], false, true, "^q:|_x", Border::Apart),
+        // A space before each text.
+        ("q:", &[" x", " y"], true, true, "^_q:|_x|_y", Border::Joined),
+        ("q:\n", &["x", "y"], true, true, "^_q:|\nx|\ny", Border::Spaces),
+        // A space that joins the next letter, and a choice for which it does not.
+        ("q: ", &["x", "1"], false, false, "q:|_x| 1", Border::Spaces),
+        ("q:\u{3000}\u{1f} ", &["x"], false, false, "q:|\u{3000}\u{1f}_x", Border::Spaces),
+        // Letters that join over the border: as many tokens as the prompt has alone are before it.
+        ("qa", &["bc", "d"], false, false, "qa|c|d", Border::Joined),
+        // Nothing before the texts.
+        ("", &["x", "^x"], false, true, "^|x|x", Border::Apart),
+        (" ", &["x"], false, true, "^|_x", Border::Spaces),
+        (" ", &["x"], false, false, "|_x", Border::Spaces),
+    ];
+
     #[test]
     fn the_border_is_that_of_the_harness_where_tokens_differ() {
-        use Border::{Apart, Joined, Spaces};
-        for (prompt, texts, prepend, add_bos, want, border) in [
-            // The same together as apart: nothing moves, not even a space at the end.
-            ("q:", &[" x", " y"][..], false, true, "^q:|_x|_y", Apart),
-            ("q:\n", &["x", "y"], false, false, "q:\n|x|y", Apart),
-            ("q: ", &["1"], false, false, "q: |1", Apart),
-            ("^q:", &[" x"], false, true, "^q:|_x", Apart),
-            // A space before each text.
-            ("q:", &[" x", " y"], true, true, "^_q:|_x|_y", Joined),
-            ("q:\n", &["x", "y"], true, true, "^_q:|\nx|\ny", Spaces),
-            // A space that joins the next letter, and a choice for which it does not.
-            ("q: ", &["x", "1"], false, false, "q:|_x| 1", Spaces),
-            ("q:\u{3000}\u{1f} ", &["x"], false, false, "q:|\u{3000}\u{1f}_x", Spaces),
-            // Letters that join over the border: as many tokens as the prompt has alone are before
-            // it.
-            ("qa", &["bc", "d"], false, false, "qa|c|d", Joined),
-            // Nothing before the texts.
-            ("", &["x", "^x"], false, true, "^|x|x", Apart),
-            (" ", &["x"], false, true, "^|_x", Spaces),
-            (" ", &["x"], false, false, "|_x", Spaces),
-        ] {
+        for (prompt, texts, prepend, add_bos, want, border) in CASES {
             let letters = Letters { prepend, add_bos };
-            assert_eq!(
-                shown(prompt, texts, &letters, White::Text),
-                (want.to_owned(), border),
-                "{prompt:?} {texts:?}"
-            );
+            let scored = shown(prompt, texts, &letters, White::Text);
+            assert_eq!(scored, (want.to_owned(), border), "{prompt:?} {texts:?}");
             // In training only white space with tokens of its own makes a difference.
             let trained = if prompt == "q:\n" && prepend {
-                ("^_q:\n|x|y".to_owned(), Joined)
+                ("^_q:\n|x|y".to_owned(), Border::Joined)
             } else {
-                (want.to_owned(), border)
+                scored
             };
             assert_eq!(
                 shown(prompt, texts, &letters, White::Prompt),

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context, Result};
 
 use crate::data::chat::{ChatTemplate, OWN, conversation};
-use crate::data::continuation::{Border, Joined, White, continued};
+use crate::data::continuation::{self, Border, Continued, Joined, White, continued};
 use crate::data::item::{Chat, Document, Instruction, Item, Piece, Place, Row, TokenRow};
 use crate::data::talks::Talks;
 use crate::data::template::Template;
@@ -22,6 +22,12 @@ pub trait Encode {
     /// Whether the model wants its beginning-of-sequence token before a text.
     fn add_bos(&self) -> bool;
     fn vocab_size(&self) -> usize;
+    /// The Jinja template that words conversations for the model.
+    fn chat_template(&self) -> Option<&str>;
+    /// The token of an id, as the vocabulary writes it.
+    fn token(&self, id: u32) -> Option<String>;
+    /// The text of ids, special tokens included.
+    fn decode(&self, ids: &[u32]) -> Result<String>;
     /// The tokens that stand before each text.
     fn begin(&self) -> Vec<u32> {
         self.bos().filter(|_| self.add_bos()).into_iter().collect()
@@ -48,12 +54,6 @@ pub trait Encode {
     fn date(&self) -> Option<Date> {
         None
     }
-    /// The Jinja template that words conversations for the model.
-    fn chat_template(&self) -> Option<&str>;
-    /// The token of an id, as the vocabulary writes it.
-    fn token(&self, id: u32) -> Option<String>;
-    /// The text of ids, special tokens included.
-    fn decode(&self, ids: &[u32]) -> Result<String>;
 }
 
 /// A sequence to train on.
@@ -279,50 +279,29 @@ impl<'a> Words<'a> {
     pub fn choices<'b>(&self, item: &'b Instruction) -> std::borrow::Cow<'b, [String]> {
         self.template.choices(item)
     }
+
+    /// The prompt with them behind it, in tokens. Errors where one of them gives no token, or the
+    /// prompt.
+    pub fn scored(&self, item: &Instruction, choices: &[String]) -> Result<Continued> {
+        let prompt = self.test_prompt(item)?;
+        let parts = continued(self.tokenizer, &prompt, choices, White::Text, &item.place)?;
+        continuation::scorable(&parts, &item.place)?;
+        Ok(parts)
+    }
 }
 
 impl Encoded {
     /// Adds what one item gives.
     fn add(&mut self, item: &Item, words: &Words, options: &EncodeOptions) -> Result<()> {
-        let Words { template, tokenizer, chat } = words;
+        let tokenizer = words.tokenizer;
         match item {
-            Item::Instruction(instruction) => {
-                self.report.unscorable +=
-                    usize::from(instruction.label.is_none() && !instruction.choices.is_empty());
-                match chat {
-                    Some(template) => self.add_chat(
-                        &conversation(instruction, true),
-                        template,
-                        *tokenizer,
-                        options,
-                    )?,
-                    None => {
-                        let (ids, first, border) =
-                            encode_instruction(instruction, *template, *tokenizer, options)?;
-                        self.report.joined.add(border);
-                        self.push_from(ids, first, options.max_length);
-                    }
-                }
-            }
+            Item::Instruction(instruction) => self.add_instruction(instruction, words, options)?,
             Item::Chat(Chat { worded: Some(pieces), place, .. }) => {
-                let (ids, mut supervised) = encode_pieces(pieces, place, *tokenizer, options)?;
-                let mut ids = opened(*tokenizer, ids);
-                supervised.splice(0..0, vec![false; ids.len() - supervised.len()]);
-                // An answer at the end of a text that the recipe words is ended, as elsewhere.
-                if pieces
-                    .iter()
-                    .rfind(|piece| !piece.text.is_empty())
-                    .is_some_and(|last| last.supervised)
-                    && let Some(eos) = ending(*tokenizer, &ids)?
-                {
-                    ids.push(eos);
-                    supervised.push(true);
-                }
-                self.push(ids, supervised, options.max_length);
+                self.add_worded(pieces, place, tokenizer, options)?;
             }
-            Item::Chat(talk) => match chat {
-                Some(template) => self.add_chat(talk, template, *tokenizer, options)?,
-                None => return Err(unworded_talk(talk, *template)),
+            Item::Chat(talk) => match &words.chat {
+                Some(template) => self.add_chat(talk, template, tokenizer, options)?,
+                None => return Err(unworded_talk(talk, words.template)),
             },
             Item::Row(row) => return Err(unworded(row)),
             Item::Tokens(row) => {
@@ -330,11 +309,51 @@ impl Encoded {
                 self.push(row.ids.clone(), row.supervised.clone(), options.max_length);
             }
             Item::Text(document) => {
-                for block in encode_text(document, *tokenizer)?.chunks(options.max_length) {
+                for block in encode_text(document, tokenizer)?.chunks(options.max_length) {
                     self.push_from(block.to_vec(), 0, options.max_length);
                 }
             }
         }
+        Ok(())
+    }
+
+    fn add_instruction(
+        &mut self,
+        item: &Instruction,
+        words: &Words,
+        options: &EncodeOptions,
+    ) -> Result<()> {
+        self.report.unscorable += usize::from(item.label.is_none() && !item.choices.is_empty());
+        if let Some(template) = &words.chat {
+            return self.add_chat(&conversation(item, true), template, words.tokenizer, options);
+        }
+        let (ids, first, border) =
+            encode_instruction(item, words.template, words.tokenizer, options)?;
+        self.report.joined.add(border);
+        self.push_from(ids, first, options.max_length);
+        Ok(())
+    }
+
+    /// Adds a text that a recipe's own template has worded.
+    fn add_worded(
+        &mut self,
+        pieces: &[Piece],
+        place: &Place,
+        tokenizer: &dyn Encode,
+        options: &EncodeOptions,
+    ) -> Result<()> {
+        let (ids, mut supervised) = encode_pieces(pieces, place, tokenizer, options)?;
+        let mut ids = opened(tokenizer, ids);
+        supervised.splice(0..0, vec![false; ids.len() - supervised.len()]);
+        // An answer at its end is ended, as elsewhere.
+        let last = pieces.iter().rfind(|piece| !piece.text.is_empty());
+        if last.is_some_and(|last| last.supervised)
+            && let Some(eos) = ending(tokenizer, &ids)?
+        {
+            ids.push(eos);
+            supervised.push(true);
+        }
+        self.push(ids, supervised, options.max_length);
         Ok(())
     }
 

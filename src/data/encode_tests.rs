@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::data::choices::{ChoiceReport, encode_choices};
-use crate::data::item::{Before, Message};
+use crate::data::item::Message;
 use crate::data::questions::encode_questions;
 use crate::error::{Class, class_of};
 
@@ -78,24 +78,23 @@ fn place(number: usize) -> Place {
 }
 
 fn question(number: usize, label: Option<usize>) -> Item {
-    let choices =
-        ["the correct answer is true", "the correct answer is no"].map(String::from).to_vec();
-    let answer_text = "the correct answer is true".to_owned();
-    Item::Instruction(Instruction {
-        place: place(number),
-        instruction: "is it?".into(),
-        input: String::new(),
-        answer_text,
-        names: choices.clone(),
-        choices,
-        label,
-        target: None,
-        before: Before::default(),
-    })
+    let choices = [ANSWER, "the correct answer is no"].map(String::from).to_vec();
+    let item = Instruction::new(place(number), "is it?".into(), ANSWER.into());
+    Item::Instruction(Instruction { names: choices.clone(), choices, label, ..item })
 }
 
 fn options(max_length: usize, loss: LossOn) -> EncodeOptions {
     EncodeOptions { max_length, loss }
+}
+
+/// Encodes one item, with the loss on its answer.
+fn train_one(item: &Item, template: Template, tokenizer: &Bytes) -> Result<Encoded> {
+    encode_train(std::slice::from_ref(item), template, tokenizer, &options(999, LossOn::Answer))
+}
+
+/// Why an item cannot be encoded.
+fn refused(item: &Item, template: Template, tokenizer: &Bytes) -> String {
+    train_one(item, template, tokenizer).unwrap_err().to_string()
 }
 
 fn supervised(example: &Example) -> Vec<u32> {
@@ -160,20 +159,22 @@ fn llm_adapters_is_one_text_with_the_end_where_there_is_room() {
     assert_eq!(supervised(&run(1000, LossOn::Answer).examples[0]), joined);
 }
 
-#[test]
-fn what_is_cut_or_dropped_is_counted() {
-    let bytes = Bytes { add_bos: false, chat: None };
+/// Two questions, the second of which is longer, and the tokens of the first one's prompt.
+fn short_and_longer() -> ([Item; 2], usize) {
     let (scored, _) =
-        encode_choices(&[question(1, Some(0))], Template::Alpaca, &bytes, 1000).unwrap();
-    let prompt = scored[0].prompt.len();
+        encode_choices(&[question(1, Some(0))], Template::Alpaca, &Bytes::default(), 1000).unwrap();
     let mut longer = question(2, Some(0));
     if let Item::Instruction(item) = &mut longer {
         item.instruction.push_str("abc");
     }
-    let items = [question(1, Some(0)), longer];
-    let encoded =
-        encode_train(&items, Template::Alpaca, &bytes, &options(prompt + 2, LossOn::Answer))
-            .unwrap();
+    ([question(1, Some(0)), longer], scored[0].prompt.len())
+}
+
+#[test]
+fn what_is_cut_or_dropped_is_counted() {
+    let (items, prompt) = short_and_longer();
+    let answer = options(prompt + 2, LossOn::Answer);
+    let encoded = encode_train(&items, Template::Alpaca, &Bytes::default(), &answer).unwrap();
     let report = Report {
         items: 2,
         examples: 1,
@@ -189,16 +190,21 @@ fn what_is_cut_or_dropped_is_counted() {
         "2 items gave 1 example of 90 tokens, 2 of them in the loss; cut short at the length \
          limit: 1; left out with nothing to learn: 1; answer is none of the choices: 3"
     );
-    let none = encode_train(&items, Template::Alpaca, &bytes, &options(prompt, LossOn::Answer))
-        .unwrap_err();
+}
+
+#[test]
+fn a_limit_that_leaves_nothing_to_learn_is_refused() {
+    let (items, prompt) = short_and_longer();
+    let refused =
+        |options| encode_train(&items, Template::Alpaca, &Bytes::default(), &options).unwrap_err();
+    let none = refused(options(prompt, LossOn::Answer));
     assert_eq!(class_of(&none), Class::Data);
     assert!(
         none.to_string()
             .starts_with(&format!("no example is left to train on within {prompt} tokens: ")),
         "{none}"
     );
-    let limit =
-        encode_train(&items, Template::Alpaca, &bytes, &options(1, LossOn::All)).unwrap_err();
+    let limit = refused(options(1, LossOn::All));
     assert_eq!(
         (class_of(&limit), limit.to_string()),
         (
@@ -208,22 +214,21 @@ fn what_is_cut_or_dropped_is_counted() {
     );
 }
 
+fn token_row(number: usize, ids: &[u32], mask_first: usize) -> Item {
+    let supervised = (0..ids.len()).map(|i| i >= mask_first).collect();
+    Item::Tokens(TokenRow { place: place(number), ids: ids.to_vec(), supervised })
+}
+
 #[test]
-fn token_rows_are_checked_against_the_vocabulary() {
-    let row = |number, ids: &[u32], mask_first| {
-        let supervised = (0..ids.len()).map(|i| i >= mask_first).collect();
-        Item::Tokens(TokenRow { place: place(number), ids: ids.to_vec(), supervised })
-    };
+fn token_rows_are_taken_as_they_are() {
+    let rows = [
+        token_row(1, &[7, 8, 9], 0),
+        token_row(2, &[7, 8, 9, 10, 11], 3),
+        token_row(3, &[7, 8], 2),
+        token_row(4, &[], 0),
+    ];
     let bytes = Bytes { add_bos: true, chat: None };
-    let run =
-        |items: &[Item]| encode_train(items, Template::Alpaca, &bytes, &options(4, LossOn::All));
-    let encoded = run(&[
-        row(1, &[7, 8, 9], 0),
-        row(2, &[7, 8, 9, 10, 11], 3),
-        row(3, &[7, 8], 2),
-        row(4, &[], 0),
-    ])
-    .unwrap();
+    let encoded = encode_train(&rows, Template::Alpaca, &bytes, &options(4, LossOn::All)).unwrap();
     assert_eq!(
         encoded.examples[0],
         Example { ids: vec![7, 8, 9], supervised: vec![false, true, true] }
@@ -237,7 +242,13 @@ fn token_rows_are_checked_against_the_vocabulary() {
         (report.examples, report.supervised_tokens, report.cut, report.dropped),
         (2, 3, 1, 2)
     );
-    let error = run(&[row(1, &[7, 8], 0), row(2, &[7, 800], 0)]).unwrap_err();
+}
+
+#[test]
+fn token_rows_are_checked_against_the_vocabulary() {
+    let rows = [token_row(1, &[7, 8], 0), token_row(2, &[7, 800], 0)];
+    let options = options(4, LossOn::All);
+    let error = encode_train(&rows, Template::Alpaca, &Bytes::default(), &options).unwrap_err();
     assert_eq!(
         (class_of(&error), error.to_string()),
         (Class::Data, "`a.json` item 2: id 800 is beyond the vocabulary of 800 tokens".into())
@@ -314,14 +325,7 @@ fn chat(turns: &[(&str, &str)]) -> Item {
 }
 
 fn encoded(item: &Item, template: Template, tokenizer: &Bytes) -> Example {
-    let all = encode_train(
-        std::slice::from_ref(item),
-        template,
-        tokenizer,
-        &options(999, LossOn::Answer),
-    )
-    .unwrap();
-    all.examples.into_iter().next().unwrap()
+    train_one(item, template, tokenizer).unwrap().examples.into_iter().next().unwrap()
 }
 
 /// The tokens as text, those in the loss in brackets.
@@ -413,45 +417,44 @@ fn neither_end_nor_beginning_is_doubled_or_missed() {
 }
 
 #[test]
-fn what_no_template_words_is_refused() {
-    let all = |item: Item, template, tokenizer: &Bytes| {
-        encode_train(&[item], template, tokenizer, &options(99, LossOn::Answer))
-            .unwrap_err()
-            .to_string()
-    };
+fn a_conversation_that_no_template_words_is_refused() {
     let talk = chat(&[("user", "hi"), ("assistant", "yo")]);
     assert_eq!(
-        all(talk.clone(), Template::Alpaca, &Bytes::default()),
+        refused(&talk, Template::Alpaca, &Bytes::default()),
         "`a.json` item 1 is a conversation, which the template `alpaca` does not word"
     );
-    assert_eq!(
-        all(talk.clone(), Template::Chat, &Bytes::default()),
-        "the model has no chat template"
-    );
-    let silent =
-        all(chat(&[("user", "hi")]), Template::Chat, &Bytes { add_bos: true, chat: Some(TURNS) });
-    assert_eq!(
-        silent,
-        "`a.json` item 1: no turn of the conversation is the assistant's, so nothing is to be \
-         learnt"
-    );
-    let refusing =
-        Bytes { add_bos: true, chat: Some("{{ raise_exception('roles must alternate') }}") };
-    assert_eq!(
-        all(talk.clone(), Template::Chat, &refusing),
-        "`a.json` item 1: the model's chat template refuses the conversation: roles must alternate"
-    );
-    let sizes = Bytes {
-        add_bos: true,
-        chat: Some(
-            "{{ messages | length }}{% for m in messages %}{{ m.content | length }}{% endfor %}",
+    assert_eq!(refused(&talk, Template::Chat, &Bytes::default()), "the model has no chat template");
+    let silent = chat(&[("user", "hi")]);
+    let refusing = "{{ raise_exception('roles must alternate') }}";
+    let sizes =
+        "{{ messages | length }}{% for m in messages %}{{ m.content | length }}{% endfor %}";
+    for (item, template, message) in [
+        (
+            &silent,
+            TURNS,
+            "`a.json` item 1: no turn of the conversation is the assistant's, so nothing is to be \
+             learnt",
         ),
-    };
-    assert_eq!(
-        all(talk, Template::Chat, &sizes),
-        "`a.json` item 1: under the model's chat template turn 2 changes what stands before it, \
-         and cannot be told from it"
-    );
+        (
+            &talk,
+            refusing,
+            "`a.json` item 1: the model's chat template refuses the conversation: roles must \
+             alternate",
+        ),
+        (
+            &talk,
+            sizes,
+            "`a.json` item 1: under the model's chat template turn 2 changes what stands before \
+             it, and cannot be told from it",
+        ),
+    ] {
+        let tokenizer = Bytes { add_bos: true, chat: Some(template) };
+        assert_eq!(refused(item, Template::Chat, &tokenizer), message);
+    }
+}
+
+#[test]
+fn a_record_that_no_template_words_is_refused() {
     let row = Item::Row(Row {
         place: place(4),
         fields: serde_json::Map::from_iter([("a".into(), 1.into()), ("b".into(), 2.into())]),
@@ -463,7 +466,7 @@ fn what_no_template_words_is_refused() {
             .to_string(),
         unworded
     );
-    assert_eq!(all(row, Template::None, &Bytes::default()), unworded);
+    assert_eq!(refused(&row, Template::None, &Bytes::default()), unworded);
 }
 
 #[test]
@@ -492,14 +495,16 @@ fn questions_are_the_prompts_of_choices() {
 /// What each example of a conversation shows, and what the report counts.
 fn talked(item: &Item, template: &'static str) -> (Vec<String>, Talks) {
     let tokenizer = Bytes { add_bos: false, chat: Some(template) };
-    let all = encode_train(
-        std::slice::from_ref(item),
-        Template::Chat,
-        &tokenizer,
-        &options(999, LossOn::Answer),
-    )
-    .unwrap();
+    let all = train_one(item, Template::Chat, &tokenizer).unwrap();
     (all.examples.iter().map(shown).collect(), all.report.talks)
+}
+
+/// The conversation, of whose answers the first is not to be learnt.
+fn unlearnt(mut item: Item) -> Item {
+    if let Item::Chat(talk) = &mut item {
+        talk.messages[1].learnt = false;
+    }
+    item
 }
 
 /// As Qwen3: the last answer has a block before it that earlier ones have not.
@@ -537,11 +542,10 @@ fn turns_are_found_in_what_is_rendered_once() {
         (vec!["u:b</s>a:[()b</s>]".into()], Talks { altered: 1, ..Talks::default() })
     );
     // A turn that is not to be learnt is there all the same.
-    let mut one = two.clone();
-    if let Item::Chat(talk) = &mut one {
-        talk.messages[1].learnt = false;
-    }
-    assert_eq!(talked(&one, LAST_THINKS), (vec!["u:b</s>a:b</s>u:b</s>a:[()b</s>]".into()], found));
+    assert_eq!(
+        talked(&unlearnt(two), LAST_THINKS),
+        (vec!["u:b</s>a:b</s>u:b</s>a:[()b</s>]".into()], found)
+    );
 }
 
 #[test]
@@ -605,13 +609,7 @@ fn a_conversation_begins_as_the_template_says() {
     let plain = "{% for m in messages %}{{ m.content }}</s>{% endfor %}";
     for (add_bos, unbegun) in [(true, 1), (false, 0)] {
         let tokenizer = Bytes { add_bos, chat: Some(plain) };
-        let all = encode_train(
-            std::slice::from_ref(&item),
-            Template::Chat,
-            &tokenizer,
-            &options(99, LossOn::Answer),
-        )
-        .unwrap();
+        let all = train_one(&item, Template::Chat, &tokenizer).unwrap();
         assert_eq!(
             (shown(&all.examples[0]).as_str(), all.report.talks),
             ("q</s>[x</s>]", Talks { unbegun, ..Talks::default() })
@@ -626,28 +624,15 @@ fn generation_blocks_say_what_is_learnt() {
                   {%- endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
     let item = chat(&[("user", "q"), ("assistant", "x"), ("user", "r"), ("assistant", "y")]);
     assert_eq!(talked(&item, marked), (vec!["qa:[x</s>]ra:[y</s>]".into()], Talks::default()));
-    let mut one = item.clone();
-    if let Item::Chat(talk) = &mut one {
-        talk.messages[1].learnt = false;
-    }
-    assert_eq!(talked(&one, marked).0, ["qa:x</s>ra:[y</s>]"]);
+    assert_eq!(talked(&unlearnt(item), marked).0, ["qa:x</s>ra:[y</s>]"]);
 }
 
 #[test]
 fn what_the_template_leaves_out_is_refused() {
     let users = "{% for m in messages %}{% if m.role in ['user', 'assistant'] %}\
                  {{ m.role[:1] }}:{{ m.content }}</s>{% endif %}{% endfor %}";
-    let refused = |item: &Item| {
-        let tokenizer = Bytes { add_bos: false, chat: Some(users) };
-        encode_train(
-            std::slice::from_ref(item),
-            Template::Chat,
-            &tokenizer,
-            &options(99, LossOn::Answer),
-        )
-        .unwrap_err()
-        .to_string()
-    };
+    let tokenizer = Bytes { add_bos: false, chat: Some(users) };
+    let refused = |item: &Item| refused(item, Template::Chat, &tokenizer);
     let item = chat(&[("system", "q"), ("user", "q"), ("assistant", "x")]);
     let said = "`a.json` item 1: the model's chat template leaves out message 1 of the \
                 conversation, which is of the role `system`";
@@ -663,30 +648,25 @@ fn what_the_template_leaves_out_is_refused() {
     let said = "`a.json` item 1: the model's chat template leaves out `tool_calls` of message 2 of \
                 the conversation";
     assert_eq!(refused(&Item::Chat(talk)), said);
-    let Item::Instruction(mut before) = question(1, None) else { unreachable!() };
-    before.before.history = vec![("a".into(), "b".into())];
-    before.before.system = "be".into();
+}
+
+#[test]
+fn what_stands_before_a_question_is_worded_by_chat_templates_alone() {
+    let Item::Instruction(mut item) = question(1, None) else { unreachable!() };
+    item.before.history = vec![("a".into(), "b".into())];
+    item.before.system = "be".into();
+    let item = Item::Instruction(item);
     for template in [Template::Alpaca, Template::Cloze, Template::None, Template::LlmAdapters] {
-        let error = encode_train(
-            &[Item::Instruction(before.clone())],
-            template,
-            &Bytes::default(),
-            &options(99, LossOn::Answer),
-        )
-        .unwrap_err();
+        let error = train_one(&item, template, &Bytes::default()).unwrap_err();
         let said = format!(
             "`a.json` item 1 has `system` and `history`, which the template `{}` has no place for",
             template.name()
         );
         assert_eq!((class_of(&error), error.to_string()), (Class::Data, said));
     }
-    let tokenizer = Bytes {
-        add_bos: false,
-        chat: Some(
-            "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}\
-             {% if add_generation_prompt %}a:{% endif %}",
-        ),
-    };
+    let turns = "{% for m in messages %}{{ m.role[:1] }}:{{ m.content }}</s>{% endfor %}\
+                 {% if add_generation_prompt %}a:{% endif %}";
+    let tokenizer = Bytes { add_bos: false, chat: Some(turns) };
     let want = "s:be</s>u:a</s>a:[b</s>]u:is it?</s>a:[the correct answer is true</s>]";
-    assert_eq!(shown(&encoded(&Item::Instruction(before), Template::Chat, &tokenizer)), want);
+    assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), want);
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use crate::data::encode::{Encode, EncodeOptions, Example, Words, encode_all, encode_with};
-use crate::data::item::{Chat, Item};
+use crate::data::item::{Chat, Instruction, Item};
 use crate::data::talks::Talks;
 use crate::data::template::Template;
 
@@ -30,25 +30,34 @@ pub fn show(
     }
     for example in &examples {
         out += &format!(
-            "training text, {} tokens, in the loss ⟦what stands so⟧:\n{}\n",
+            "training text, {} tokens, in the loss ⟦what stands so⟧:\n{}\ntokens:{}\n",
             example.ids.len(),
-            marked(example, tokenizer)?
+            marked(example, tokenizer)?,
+            listed(example, tokenizer)
         );
-        out += "tokens:";
-        for (id, counts) in example.ids.iter().zip(&example.supervised) {
-            let token = tokenizer.token(*id).unwrap_or_default();
-            out += &format!(" {}{id}:{token:?}", if *counts { "*" } else { "" });
-        }
-        out.push('\n');
     }
     if let Item::Instruction(instruction) = item {
-        out += &format!("test prompt:\n{}⏎\n", words.test_prompt(instruction)?);
-        for (i, choice) in words.choices(instruction).iter().enumerate() {
-            out +=
-                &format!("{} {choice:?}\n", if instruction.label == Some(i) { "✓" } else { "·" });
-        }
+        out += &scored(instruction, &words)?;
     }
     Ok(out)
+}
+
+/// The prompt of a question with the choices that are scored behind it, the right one marked.
+fn scored(item: &Instruction, words: &Words) -> Result<String> {
+    let mut out = format!("test prompt:\n{}⏎\n", words.test_prompt(item)?);
+    for (i, choice) in words.choices(item).iter().enumerate() {
+        out += &format!("{} {choice:?}\n", if item.label == Some(i) { "✓" } else { "·" });
+    }
+    Ok(out)
+}
+
+/// The tokens of an example by id and text, with a `*` at those that count in the loss.
+fn listed(example: &Example, tokenizer: &dyn Encode) -> String {
+    let token = |(id, counts): (&u32, &bool)| {
+        let text = tokenizer.token(*id).unwrap_or_default();
+        format!(" {}{id}:{text:?}", if *counts { "*" } else { "" })
+    };
+    example.ids.iter().zip(&example.supervised).map(token).collect()
 }
 
 /// The text of an example with runs of supervised tokens between ⟦ and ⟧.
@@ -85,85 +94,117 @@ pub fn stats(
     tokenizer: &dyn Encode,
     options: &EncodeOptions,
 ) -> Result<Map<String, Value>> {
-    let mut out = Map::new();
     let words = Words::new(template, tokenizer)?;
     let mut seen: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut out = Map::new();
     for (split, items) in splits {
-        let (mut lengths, mut supervised, mut examples, mut cut, mut left_out, mut unscorable) =
-            (vec![], 0, 0, 0, 0, 0);
-        let (mut labels, mut talks) = (BTreeMap::<String, usize>::new(), Talks::default());
-        let (mut twice, mut elsewhere) = (0, BTreeMap::<&str, usize>::new());
-        // A limit that nothing reaches tells what the real one cuts.
-        let whole = EncodeOptions { max_length: usize::MAX, ..*options };
+        let mut figures = Figures { items: items.len(), ..Figures::default() };
         for item in *items {
             if let Some(question) = question(item) {
-                let places = seen.entry(question).or_default();
-                if places.contains(split) {
-                    twice += 1;
-                } else {
-                    places.iter().for_each(|other| *elsewhere.entry(other).or_default() += 1);
-                    places.push(split);
-                }
+                figures.repeat(split, seen.entry(question).or_default());
             }
-            if let Item::Instruction(instruction) = item {
-                match instruction.label.and_then(|label| instruction.names.get(label)) {
-                    Some(name) => *labels.entry(name.clone()).or_default() += 1,
-                    None => unscorable += usize::from(!instruction.choices.is_empty()),
-                }
-            }
-            let encoded = encode_all(item, &words, &whole)?;
-            talks.add(&encoded.report.talks);
-            left_out += encoded.report.dropped;
-            for example in encoded.examples {
-                // A text is divided, not cut; a last block of one token teaches nothing.
-                let (tokens, most) = (example.ids.len(), options.max_length);
-                let given = match item {
-                    Item::Text(_) => tokens / most + usize::from(tokens % most > 1),
-                    _ => usize::from(example.supervised.iter().take(most).any(|s| *s)),
-                };
-                examples += given;
-                left_out += usize::from(given == 0);
-                cut += usize::from(tokens > most && !matches!(item, Item::Text(_)));
-                supervised += example.supervised.iter().filter(|s| **s).count();
-                lengths.push(example.ids.len());
-            }
+            figures.label(item);
+            figures.encode(item, &words, options)?;
         }
-        lengths.sort_unstable();
-        let tokens: usize = lengths.iter().sum();
-        let at = |share: f64| {
-            lengths
-                .get(((lengths.len().saturating_sub(1)) as f64 * share).round() as usize)
-                .copied()
-        };
-        let share = |part: usize, of: usize| if of == 0 { 0.0 } else { part as f64 / of as f64 };
-        let mut figures = json!({
-            "items": items.len(),
-            "examples": examples,
-            "tokens": tokens,
-            "length": {
-                "min": at(0.0), "mean": share(tokens, lengths.len()), "median": at(0.5),
-                "p95": at(0.95), "max": at(1.0),
-            },
-            "max_length": options.max_length,
-            "cut": share(cut, items.len()),
-            "left_out": left_out,
-            "supervised": share(supervised, tokens),
-            "labels": labels,
-            "unscorable": unscorable,
-            "duplicates": { "within": twice, "in": elsewhere },
-        });
-        let told = talks
-            .told()
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(what, count)| (what.to_owned(), count.into()));
-        let told: Map<String, Value> = told.collect();
-        if !told.is_empty() {
-            figures["notes"] = told.into();
-        }
-        out.insert((*split).to_owned(), figures);
+        out.insert((*split).to_owned(), figures.json(options.max_length));
     }
     Ok(out)
+}
+
+/// What [`stats`] counts of a split.
+#[derive(Default)]
+struct Figures<'a> {
+    items: usize,
+    examples: usize,
+    /// Of each example, before the limit.
+    lengths: Vec<usize>,
+    supervised: usize,
+    cut: usize,
+    left_out: usize,
+    labels: BTreeMap<String, usize>,
+    unscorable: usize,
+    /// Items that an earlier one of the same split is like.
+    twice: usize,
+    /// The same by each earlier split.
+    elsewhere: BTreeMap<&'a str, usize>,
+    talks: Talks,
+}
+
+impl<'a> Figures<'a> {
+    /// Counts an item of `split` among those that are the same, which `places` has by their splits.
+    fn repeat(&mut self, split: &'a str, places: &mut Vec<&'a str>) {
+        if places.contains(&split) {
+            self.twice += 1;
+        } else {
+            places.iter().for_each(|other| *self.elsewhere.entry(other).or_default() += 1);
+            places.push(split);
+        }
+    }
+
+    fn label(&mut self, item: &Item) {
+        let Item::Instruction(item) = item else { return };
+        match item.label.and_then(|label| item.names.get(label)) {
+            Some(name) => *self.labels.entry(name.clone()).or_default() += 1,
+            None => self.unscorable += usize::from(!item.choices.is_empty()),
+        }
+    }
+
+    fn encode(&mut self, item: &Item, words: &Words, options: &EncodeOptions) -> Result<()> {
+        // A limit that nothing reaches tells what the real one cuts.
+        let whole = EncodeOptions { max_length: usize::MAX, ..*options };
+        let encoded = encode_all(item, words, &whole)?;
+        self.talks.add(&encoded.report.talks);
+        self.left_out += encoded.report.dropped;
+        for example in encoded.examples {
+            // A text is divided, not cut; a last block of one token teaches nothing.
+            let (tokens, most) = (example.ids.len(), options.max_length);
+            let given = match item {
+                Item::Text(_) => tokens / most + usize::from(tokens % most > 1),
+                _ => usize::from(example.supervised.iter().take(most).any(|s| *s)),
+            };
+            self.examples += given;
+            self.left_out += usize::from(given == 0);
+            self.cut += usize::from(tokens > most && !matches!(item, Item::Text(_)));
+            self.supervised += example.supervised.iter().filter(|s| **s).count();
+            self.lengths.push(tokens);
+        }
+        Ok(())
+    }
+
+    fn json(mut self, max_length: usize) -> Value {
+        self.lengths.sort_unstable();
+        let tokens: usize = self.lengths.iter().sum();
+        let share = |part: usize, of: usize| if of == 0 { 0.0 } else { part as f64 / of as f64 };
+        let mut figures = json!({
+            "items": self.items,
+            "examples": self.examples,
+            "tokens": tokens,
+            "length": {
+                "min": quantile(&self.lengths, 0.0), "mean": share(tokens, self.lengths.len()),
+                "median": quantile(&self.lengths, 0.5), "p95": quantile(&self.lengths, 0.95),
+                "max": quantile(&self.lengths, 1.0),
+            },
+            "max_length": max_length,
+            "cut": share(self.cut, self.items),
+            "left_out": self.left_out,
+            "supervised": share(self.supervised, tokens),
+            "labels": self.labels,
+            "unscorable": self.unscorable,
+            "duplicates": { "within": self.twice, "in": self.elsewhere },
+        });
+        let counts = self.talks.told().into_iter().filter(|(_, count)| *count > 0);
+        let notes: Map<String, Value> =
+            counts.map(|(what, count)| (what.to_owned(), count.into())).collect();
+        if !notes.is_empty() {
+            figures["notes"] = notes.into();
+        }
+        figures
+    }
+}
+
+/// Of sorted numbers, the nearest to where `share` of them are smaller.
+fn quantile(sorted: &[usize], share: f64) -> Option<usize> {
+    sorted.get((sorted.len().saturating_sub(1) as f64 * share).round() as usize).copied()
 }
 
 /// What makes an item the same as another: what it asks or says.

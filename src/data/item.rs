@@ -55,6 +55,15 @@ pub struct Instruction {
     pub before: Before,
 }
 
+impl Instruction {
+    /// A question with its answer, and nothing else.
+    pub fn new(place: Place, instruction: String, answer_text: String) -> Self {
+        let (input, choices, names, before) = Default::default();
+        let (label, target) = (None, None);
+        Self { place, instruction, input, answer_text, choices, names, label, target, before }
+    }
+}
+
 /// What stands before the question of an instruction.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Before {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::data::chat::{self, FUEL};
 use crate::data::formats::loose::what_within;
 use crate::data::formats::{Unused, messages};
-use crate::data::item::{Before, Chat, Instruction, Item, Row};
+use crate::data::item::{Chat, Instruction, Item, Row};
 use crate::data::jinja;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
@@ -42,6 +42,14 @@ enum Talk {
 /// What every record can be called in a text, whatever its fields' names.
 const ROW: &str = "row";
 
+/// Faults of a text, whatever the record.
+const UNKNOWN: [ErrorKind; 4] = [
+    ErrorKind::UnknownFilter,
+    ErrorKind::UnknownTest,
+    ErrorKind::UnknownFunction,
+    ErrorKind::UnknownMethod,
+];
+
 impl Mapping {
     /// Compiles the texts. `choices` are texts by the value that stands for them in the column
     /// `label`; `target` is a column with the number that the choices, named by numbers, estimate.
@@ -55,51 +63,19 @@ impl Mapping {
         label: Option<&str>,
         target: Option<&str>,
     ) -> Result<Self> {
-        if choices.is_empty() && answer.is_none() {
-            bail_usage!(
-                "option `answer` of `template` is needed where there are no `choices`: it is what \
-                 is trained"
-            );
-        }
-        if choices.is_empty() && (label.is_some() || target.is_some()) {
-            bail_usage!("options `label` and `target` of `template` need `choices`");
-        }
-        if !choices.is_empty() && label.is_none() && target.is_none() {
-            bail_usage!(
-                "option `label` of `template` is needed beside `choices`: the column that says \
-                 which is right"
-            );
-        }
-        if target.is_some()
-            && let Some((name, _)) =
-                choices.iter().find(|(name, _)| name.trim().parse::<f64>().is_err())
-        {
-            bail_usage!(
-                "the choices of a `target` are named by the numbers they stand for; `{name}` is \
-                 none"
-            );
-        }
-        if let Some((name, _)) = choices
-            .iter()
-            .enumerate()
-            .find_map(|(i, c)| choices[..i].iter().find(|other| other.0 == c.0))
-        {
-            bail_usage!("option `choices` of `template` has `{name}` twice");
-        }
+        complete(answer, &choices, label, target)?;
+        well_named(&choices, target)?;
         let mut environment = environment()?;
         let mut texts = vec![("prompt".to_owned(), prompt.to_owned())];
         texts.extend(answer.map(|answer| ("answer".to_owned(), answer.to_owned())));
         texts.extend(choices.iter().map(|(name, text)| (format!("choices.{name}"), text.clone())));
         texts.iter().try_for_each(|(name, text)| compile(&mut environment, name, text.clone()))?;
-        let names = choices.into_iter().map(|(name, _)| name).collect();
         Ok(Self {
-            environment,
-            texts,
-            names,
+            names: choices.into_iter().map(|(name, _)| name).collect(),
             label: label.map(str::to_owned),
             target: target.map(str::to_owned),
             answered: answer.is_some(),
-            talk: None,
+            ..Self::bare(environment, texts)
         })
     }
 
@@ -112,15 +88,7 @@ impl Mapping {
         let mut texts = vec![("messages".to_owned(), messages.to_owned())];
         texts.extend(tools.map(|tools| ("tools".to_owned(), tools.to_owned())));
         texts.iter().try_for_each(|(name, text)| compile(&mut environment, name, text.clone()))?;
-        Ok(Self {
-            environment,
-            texts,
-            names: vec![],
-            label: None,
-            target: None,
-            answered: true,
-            talk: Some(Talk::Messages),
-        })
+        Ok(Self { talk: Some(Talk::Messages), ..Self::bare(environment, texts) })
     }
 
     /// A conversation, or anything else, by its whole text; what stands in `{% generation %}`
@@ -142,15 +110,13 @@ impl Mapping {
         }
         compile(&mut environment, "text", marked)?;
         let texts = vec![("text".to_owned(), text.to_owned())];
-        Ok(Self {
-            environment,
-            texts,
-            names: vec![],
-            label: None,
-            target: None,
-            answered: true,
-            talk: Some(Talk::Text),
-        })
+        Ok(Self { talk: Some(Talk::Text), ..Self::bare(environment, texts) })
+    }
+
+    /// Texts without choices.
+    fn bare(environment: Environment<'static>, texts: Vec<(String, String)>) -> Self {
+        let (names, label, target) = Default::default();
+        Self { environment, texts, names, label, target, answered: true, talk: None }
     }
 
     /// Whether its items are worded by the model's own chat template.
@@ -161,7 +127,18 @@ impl Mapping {
     /// What the record becomes: an instruction, or a conversation. Errors as those of
     /// [`Self::apply`].
     pub fn item(&self, row: &Row) -> Result<Item> {
-        let Some(talk) = self.talk else { return self.apply(row).map(Item::Instruction) };
+        match self.talk {
+            None => self.apply(row).map(Item::Instruction),
+            Some(Talk::Messages) => self.chat(row).map(Item::Chat),
+            Some(Talk::Text) => {
+                let worded = Some(chat::by_marks(&self.renderer(row)("text")?));
+                Ok(Item::Chat(Chat { worded, ..Chat::new(row.place.clone(), vec![]) }))
+            }
+        }
+    }
+
+    /// The conversation whose messages and tools the texts make.
+    fn chat(&self, row: &Row) -> Result<Chat> {
         let render = self.renderer(row);
         let place = &row.place;
         let json = |name: &str| -> Result<Value> {
@@ -172,31 +149,11 @@ impl Mapping {
                 error.hint("`{{ column | tojson }}` writes a list or a text as JSON").into()
             })
         };
-        Ok(Item::Chat(match talk {
-            Talk::Messages => {
-                let list = messages::messages(
-                    place,
-                    "messages",
-                    json("messages")?,
-                    true,
-                    &mut Unused::default(),
-                )?;
-                let tools = self
-                    .texts
-                    .iter()
-                    .any(|(name, _)| name == "tools")
-                    .then(|| json("tools"))
-                    .transpose()?;
-                Chat {
-                    tools: messages::tools(place, tools.unwrap_or_default())?,
-                    ..Chat::new(place.clone(), list)
-                }
-            }
-            Talk::Text => Chat {
-                worded: Some(chat::by_marks(&render("text")?)),
-                ..Chat::new(place.clone(), vec![])
-            },
-        }))
+        let list = json("messages")?;
+        let list = messages::messages(place, "messages", list, true, &mut Unused::default())?;
+        let has_tools = self.texts.iter().any(|(name, _)| name == "tools");
+        let tools = if has_tools { json("tools")? } else { Value::Null };
+        Ok(Chat { tools: messages::tools(place, tools)?, ..Chat::new(place.clone(), list) })
     }
 
     /// What the record becomes.
@@ -205,19 +162,7 @@ impl Mapping {
     /// that is no number, each with file and row. Class usage: a text that cannot be made of any
     /// record.
     pub fn apply(&self, row: &Row) -> Result<Instruction> {
-        if let Some(column) =
-            self.label.iter().chain(&self.target).find(|column| !row.fields.contains_key(*column))
-        {
-            return Err(no_column(row, column));
-        }
-        if let Some((column, what)) = self
-            .label
-            .iter()
-            .chain(&self.target)
-            .find_map(|column| Some((column, what_within(&row.fields[column])?)))
-        {
-            return Err(unusable(row, column, what));
-        }
+        self.check_columns(row)?;
         let render = self.renderer(row);
         let target = self.target.as_ref().map(|column| number(row, column)).transpose()?;
         let label = match (&self.label, target) {
@@ -235,17 +180,21 @@ impl Mapping {
             Some(label) => choices[label].clone(),
             None => String::new(),
         };
-        Ok(Instruction {
-            place: row.place.clone(),
-            instruction: render("prompt")?,
-            input: String::new(),
-            answer_text,
-            choices,
-            names: self.names.clone(),
-            label,
-            target,
-            before: Before::default(),
-        })
+        let names = self.names.clone();
+        let item = Instruction::new(row.place.clone(), render("prompt")?, answer_text);
+        Ok(Instruction { choices, names, label, target, ..item })
+    }
+
+    /// Errors (class data) where the column of the label or the target is not there, or holds what
+    /// no text can be made of.
+    fn check_columns(&self, row: &Row) -> Result<()> {
+        let columns = || self.label.iter().chain(&self.target);
+        if let Some(column) = columns().find(|column| !row.fields.contains_key(*column)) {
+            return Err(no_column(row, column));
+        }
+        let unusable_in =
+            |column: &String| Some(unusable(row, column, what_within(&row.fields[column])?));
+        columns().find_map(unusable_in).map_or(Ok(()), Err)
     }
 
     /// Makes the texts, by name, of a record.
@@ -275,12 +224,6 @@ impl Mapping {
     /// Why the text called `name` could not be made.
     fn fault(&self, row: &Row, name: &str, fields: &Fields, e: &minijinja::Error) -> anyhow::Error {
         let function = |name: &str| self.environment.globals().any(|(global, _)| global == name);
-        let unknown = [
-            ErrorKind::UnknownFilter,
-            ErrorKind::UnknownTest,
-            ErrorKind::UnknownFunction,
-            ErrorKind::UnknownMethod,
-        ];
         let place = &row.place;
         if e.kind() == ErrorKind::UndefinedError
             && let Some(column) = last(&fields.missed).filter(|column| !function(column))
@@ -295,7 +238,7 @@ impl Mapping {
                 ));
                 error.hint(format!("`{{{{ {column} or '' }}}}` writes nothing in its place")).into()
             }
-            _ if unknown.contains(&e.kind()) => {
+            _ if UNKNOWN.contains(&e.kind()) => {
                 Error::usage(format!("option `{name}` of `template`: {}", reason(e))).into()
             }
             _ => Error::data(format!(
@@ -339,6 +282,51 @@ impl Mapping {
         out.extend(self.target.as_ref().map(|target| ("target".into(), target.clone().into())));
         Value::Object(out)
     }
+}
+
+/// Errors (class usage) where an option is given without one that it needs.
+fn complete(
+    answer: Option<&str>,
+    choices: &[(String, String)],
+    label: Option<&str>,
+    target: Option<&str>,
+) -> Result<()> {
+    let chosen_by = label.or(target);
+    match (choices, chosen_by, answer) {
+        ([], _, None) => bail_usage!(
+            "option `answer` of `template` is needed where there are no `choices`: it is what is \
+             trained"
+        ),
+        ([], Some(_), _) => {
+            bail_usage!("options `label` and `target` of `template` need `choices`")
+        }
+        ([_, ..], None, _) => bail_usage!(
+            "option `label` of `template` is needed beside `choices`: the column that says which \
+             is right"
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Errors (class usage) where the choices of a target are not named by numbers, or two have one
+/// name.
+fn well_named(choices: &[(String, String)], target: Option<&str>) -> Result<()> {
+    let no_number = |(name, _): &&(String, String)| name.trim().parse::<f64>().is_err();
+    if target.is_some()
+        && let Some((name, _)) = choices.iter().find(no_number)
+    {
+        bail_usage!(
+            "the choices of a `target` are named by the numbers they stand for; `{name}` is none"
+        );
+    }
+    if let Some((name, _)) = choices
+        .iter()
+        .enumerate()
+        .find_map(|(i, c)| choices[..i].iter().find(|other| other.0 == c.0))
+    {
+        bail_usage!("option `choices` of `template` has `{name}` twice");
+    }
+    Ok(())
 }
 
 /// What compiles the texts of a recipe.
@@ -469,6 +457,11 @@ mod tests {
         pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
     }
 
+    /// A template whose answer says nothing of the record.
+    fn prompt(text: &str) -> Mapping {
+        Mapping::new(text, Some("x"), vec![], None, None).unwrap()
+    }
+
     #[test]
     fn a_record_becomes_prompt_choices_and_answer() {
         let sst = choices(&[("0", " negative"), ("1", " positive")]);
@@ -504,10 +497,7 @@ mod tests {
             "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
             "{{ 'x' * 999999999 }}",
         ] {
-            let error = Mapping::new(text, Some("x"), vec![], None, None)
-                .unwrap()
-                .apply(&row(json!({ "a": "1" })))
-                .unwrap_err();
+            let error = prompt(text).apply(&row(json!({ "a": "1" }))).unwrap_err();
             assert!(
                 error
                     .to_string()
@@ -519,9 +509,8 @@ mod tests {
 
     #[test]
     fn a_null_is_not_written_as_a_word() {
-        let mapping = |text| Mapping::new(text, Some("x"), vec![], None, None).unwrap();
         let null = row(json!({ "a": null, "b": "1" }));
-        let error = mapping("{{ b }} {{ a }}").apply(&null).unwrap_err();
+        let error = prompt("{{ b }} {{ a }}").apply(&null).unwrap_err();
         assert_eq!(
             error.to_string(),
             "`dev.tsv` line 7: column `a` is null, which `prompt` of the template cannot write"
@@ -530,7 +519,7 @@ mod tests {
             (class_of(&error), hint_of(&error)),
             (Class::Data, Some("`{{ a or '' }}` writes nothing in its place"))
         );
-        assert_eq!(mapping("{{ b }} {{ a or '' }}").apply(&null).unwrap().instruction, "1 ");
+        assert_eq!(prompt("{{ b }} {{ a or '' }}").apply(&null).unwrap().instruction, "1 ");
     }
 
     #[test]
@@ -553,104 +542,103 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
+    fn a_column_that_is_not_there_is_named() {
+        let missed = "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?";
         let sst = choices(&[("0", " negative"), ("1", " positive")]);
-        let mapping =
-            Mapping::new("{{ sentense }}", None, sst.clone(), Some("label"), None).unwrap();
+        let mapping = Mapping::new("{{ sentense }}", None, sst, Some("label"), None).unwrap();
         let error = mapping.apply(&row(json!({ "label": "1", "sentence": "a" }))).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?"
-        );
+        assert_eq!(error.to_string(), missed);
         assert_eq!(
             (hint_of(&error), class_of(&error)),
             (Some("its columns are `label`, `sentence`"), Class::Data)
         );
-        let mapping =
-            Mapping::new("{{ sentence }}", None, sst.clone(), Some("label"), None).unwrap();
+        for text in ["{{ row['sentense'] }}", "{{ row.sentense }}", "{% if sentense %}x{% endif %}"]
+        {
+            let error = prompt(text).apply(&row(json!({ "sentence": "a" }))).unwrap_err();
+            assert_eq!(error.to_string(), missed, "{text}");
+        }
+        let optional = prompt("{{ title if title is defined }}.");
+        assert_eq!(optional.apply(&row(json!({ "a": 1 }))).unwrap().instruction, ".");
+    }
+
+    #[test]
+    fn a_label_among_no_choices_is_named() {
+        let sst = choices(&[("0", " negative"), ("1", " positive")]);
+        let mapping = Mapping::new("{{ sentence }}", None, sst, Some("label"), None).unwrap();
         let error = mapping.apply(&row(json!({ "label": 2, "sentence": "a" }))).unwrap_err();
         assert_eq!(
             error.to_string(),
             "`dev.tsv` line 7: the label `2` in column `label` is none of the choices"
         );
         assert_eq!(hint_of(&error), Some("the choices are `0`, `1`"));
-        for text in ["{{ row['sentense'] }}", "{{ row.sentense }}", "{% if sentense %}x{% endif %}"]
-        {
-            let mapping = Mapping::new(text, Some("x"), vec![], None, None).unwrap();
-            let error = mapping.apply(&row(json!({ "sentence": "a" }))).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                "`dev.tsv` line 7 has no column `sentense`; did you mean `sentence`?",
-                "{text}"
-            );
-        }
+    }
+
+    #[test]
+    fn what_json_does_not_have_is_named_where_it_is_used() {
+        let read = crate::data::formats::parse(
+            Path::new("a.jsonl"),
+            b"{\"score\": [NaN], \"a\": 1}",
+            &crate::data::Layout { rows: true, ..Default::default() },
+        );
+        let Item::Row(row) = &read.unwrap()[0] else { panic!() };
         for text in
             ["{{ row.score }}", "{{ score or '' }}", "{{ score is defined }}", "{{ row | tojson }}"]
         {
-            let mapping = Mapping::new(text, Some("x"), vec![], None, None).unwrap();
-            let read = crate::data::formats::parse(
-                Path::new("a.jsonl"),
-                b"{\"score\": [NaN], \"a\": 1}",
-                &crate::data::Layout { rows: true, ..Default::default() },
-            );
-            let crate::data::Item::Row(row) = &read.unwrap()[0] else { panic!() };
-            let error = mapping.apply(row).unwrap_err();
+            let error = prompt(text).apply(row).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 "`a.jsonl` line 1: column `score` holds NaN, which JSON does not have",
                 "{text}"
             );
-            assert_eq!(
-                Mapping::new("{{ a }}", Some("x"), vec![], None, None)
-                    .unwrap()
-                    .apply(row)
-                    .unwrap()
-                    .instruction,
-                "1"
-            );
         }
-        let optional =
-            Mapping::new("{{ title if title is defined }}.", Some("x"), vec![], None, None)
-                .unwrap();
-        assert_eq!(optional.apply(&row(json!({ "a": 1 }))).unwrap().instruction, ".");
-        let unknown = Mapping::new("{{ a | uper }}", Some("x"), vec![], None, None)
-            .unwrap()
-            .apply(&row(json!({ "a": 1 })))
-            .unwrap_err();
+        assert_eq!(prompt("{{ a }}").apply(row).unwrap().instruction, "1");
+    }
+
+    #[test]
+    fn a_filter_that_is_not_known_is_a_usage_error() {
+        let unknown = prompt("{{ a | uper }}").apply(&row(json!({ "a": 1 }))).unwrap_err();
         assert_eq!(class_of(&unknown), Class::Usage);
         assert!(
             unknown.to_string().starts_with("option `prompt` of `template`: unknown filter"),
             "{unknown}"
         );
-        for (error, message) in [
+    }
+
+    #[test]
+    fn options_that_do_not_go_together_are_refused() {
+        let xy = |x: &str, y: &str| choices(&[(x, "1"), (y, "2")]);
+        for (answer, choices, label, target, message) in [
+            (None, xy("x", "x"), Some("l"), None, "option `choices` of `template` has `x` twice"),
+            (None, vec![], None, None, "option `answer` of `template` is needed"),
+            (None, xy("0", "1"), None, None, "option `label` of `template` is needed"),
             (
-                Mapping::new("a", None, choices(&[("x", "1"), ("x", "2")]), Some("l"), None),
-                "option `choices` of `template` has `x` twice",
-            ),
-            (
-                Mapping::new("a\n{{ b", Some("x"), vec![], None, None),
-                "option `prompt` of `template`, line 2: syntax error",
-            ),
-            (
-                Mapping::new("a", None, vec![], None, None),
-                "option `answer` of `template` is needed",
-            ),
-            (
-                Mapping::new("a", None, sst.clone(), None, None),
-                "option `label` of `template` is needed",
-            ),
-            (
-                Mapping::new("a", Some("b"), vec![], Some("label"), None),
+                Some("b"),
+                vec![],
+                Some("label"),
+                None,
                 "options `label` and `target` of `template` need `choices`",
             ),
             (
-                Mapping::new("a", None, choices(&[("x", "y")]), None, Some("n")),
+                None,
+                xy("0", "y"),
+                None,
+                Some("n"),
                 "the choices of a `target` are named by the numbers",
             ),
         ] {
-            let error = error.err().unwrap();
+            let error = Mapping::new("a", answer, choices, label, target).err().unwrap();
             assert!(error.to_string().starts_with(message), "{error}");
             assert_eq!(class_of(&error), Class::Usage);
         }
+    }
+
+    #[test]
+    fn a_text_that_is_no_jinja_is_named_with_its_line() {
+        let error = Mapping::new("a\n{{ b", Some("x"), vec![], None, None).err().unwrap();
+        assert!(
+            error.to_string().starts_with("option `prompt` of `template`, line 2: syntax error"),
+            "{error}"
+        );
+        assert_eq!(class_of(&error), Class::Usage);
     }
 }

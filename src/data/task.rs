@@ -87,16 +87,12 @@ impl Task {
                 Self::embedded(&tasks[0], seed, layout, convert)
             }
             DataFiles::Embedded(tasks) => {
-                let names: Vec<&str> = tasks.iter().map(|t| t.name.as_str()).collect();
-                Err(Error::data(format!("`{name}` holds several tasks: {}", names.join(", ")))
-                    .hint("add `/` and the name of one")
-                    .into())
+                let names = tasks.iter().map(|task| task.name.as_str());
+                Err(several(name, names).hint("add `/` and the name of one").into())
             }
             DataFiles::Tasks(tasks) => {
-                let names: Vec<&str> = tasks.keys().map(String::as_str).collect();
-                Err(Error::data(format!("`{name}` holds several tasks: {}", names.join(", ")))
-                    .hint("give the folder of one of them")
-                    .into())
+                let names = tasks.keys().map(String::as_str);
+                Err(several(name, names).hint("give the folder of one of them").into())
             }
         }
     }
@@ -171,27 +167,7 @@ impl Task {
         layout: &Layout,
         convert: Convert,
     ) -> Result<Self> {
-        let mut found: Vec<(Split, &[PathBuf])> = Vec::new();
-        for (key, paths) in files {
-            let Some(first) = paths.first() else { continue };
-            let Some(split) = Split::parse(key) else {
-                let near = nearest(key, SPLIT_NAMES)
-                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                let message = format!("`{}` is for no split that is known{near}", first.display());
-                return Err(Error::data(message)
-                    .hint("splits are `train`, `validation` and `test`")
-                    .into());
-            };
-            if let Some((_, other)) = found.iter().find(|(seen, _)| *seen == split) {
-                bail_data!(
-                    "`{}` and `{}` are both for the split `{}`",
-                    other[0].display(),
-                    first.display(),
-                    split.name()
-                );
-            }
-            found.push((split, paths));
-        }
+        let found = by_split(files)?;
         let mut told = Told::default();
         let mut read = |split| {
             let files = found.iter().find(|(s, _)| *s == split).map(|(_, files)| files);
@@ -288,6 +264,37 @@ impl Task {
             .into()
         })
     }
+}
+
+fn several<'a>(name: &str, tasks: impl Iterator<Item = &'a str>) -> Error {
+    let tasks = tasks.collect::<Vec<_>>().join(", ");
+    Error::data(format!("`{name}` holds several tasks: {tasks}"))
+}
+
+/// The files of each split. Errors (class data): a name that is no split, two names for one.
+fn by_split(files: &BTreeMap<String, Vec<PathBuf>>) -> Result<Vec<(Split, &[PathBuf])>> {
+    let mut found: Vec<(Split, &[PathBuf])> = Vec::new();
+    for (key, paths) in files {
+        let Some(first) = paths.first() else { continue };
+        let Some(split) = Split::parse(key) else {
+            let near = nearest(key, SPLIT_NAMES)
+                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let message = format!("`{}` is for no split that is known{near}", first.display());
+            return Err(Error::data(message)
+                .hint("splits are `train`, `validation` and `test`")
+                .into());
+        };
+        if let Some((_, other)) = found.iter().find(|(seen, _)| *seen == split) {
+            bail_data!(
+                "`{}` and `{}` are both for the split `{}`",
+                other[0].display(),
+                first.display(),
+                split.name()
+            );
+        }
+        found.push((split, paths));
+    }
+    Ok(found)
 }
 
 /// What is told of files beside their items.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bail_data;
 use crate::data::encode::{Encode, LossOn};
-use crate::data::item::{Before, Instruction, Place};
+use crate::data::item::{Instruction, Place};
 use crate::error::{Error, nearest};
 
 /// A wording of instruction, context and answer.
@@ -90,15 +90,8 @@ impl Template {
         }
         let place = Place { file: Arc::from(Path::new("")), unit: "item", number: 1 };
         let item = |input: &str| Instruction {
-            place: place.clone(),
-            instruction: "{instruction}".into(),
             input: input.into(),
-            answer_text: "{output}".into(),
-            choices: vec![],
-            names: vec![],
-            label: None,
-            target: None,
-            before: Before::default(),
+            ..Instruction::new(place.clone(), "{instruction}".into(), "{output}".into())
         };
         let train = |item: &Instruction| {
             self.train_text(item).map(|(prompt, answer)| format!("{prompt}{answer}")).ok()
@@ -200,17 +193,7 @@ fn cloze(item: &Instruction) -> Option<(String, Vec<String>)> {
     item.label?;
     let listed = &item.instruction
         [..item.instruction.rfind("Answer format:").filter(|_| item.input.is_empty())?];
-    let mark = |name: &String| {
-        let mut letters = name.chars();
-        letters.next().map(|first| format!("{}{}: ", first.to_uppercase(), letters.as_str()))
-    };
-    let mut places = vec![];
-    for mark in item.names.iter().filter_map(mark) {
-        let from = places.last().map_or(0, |&(_, end)| end);
-        if let Some(at) = listed[from..].find(&mark) {
-            places.push((from + at, from + at + mark.len()));
-        }
-    }
+    let places = marks(listed, &item.names);
     let (end, texts) = match places.first() {
         None => (listed.len(), item.names.iter().map(|name| format!(" {name}")).collect()),
         Some(_) if places.len() < item.names.len() => return None,
@@ -231,6 +214,23 @@ fn cloze(item: &Instruction) -> Option<(String, Vec<String>)> {
     }
     .trim();
     (!question.is_empty()).then(|| (question.to_owned(), texts))
+}
+
+/// From where to where the names stand in `listed` as marks of options (`Answer1: `), as far as
+/// they are there in order.
+fn marks(listed: &str, names: &[String]) -> Vec<(usize, usize)> {
+    let mark = |name: &String| {
+        let mut letters = name.chars();
+        letters.next().map(|first| format!("{}{}: ", first.to_uppercase(), letters.as_str()))
+    };
+    let mut places = vec![];
+    for mark in names.iter().filter_map(mark) {
+        let from = places.last().map_or(0, |&(_, end)| end);
+        if let Some(at) = listed[from..].find(&mark) {
+            places.push((from + at, from + at + mark.len()));
+        }
+    }
+    places
 }
 
 fn alpaca(item: &Instruction) -> String {
@@ -271,49 +271,48 @@ mod tests {
     use super::*;
     use crate::error::{Class, class_of};
 
+    /// An instruction whose answer is the second of `names`.
+    fn choice(instruction: &str, names: [&str; 2]) -> Instruction {
+        let place = Place { file: Arc::from(Path::new("t")), unit: "item", number: 1 };
+        let choices = names.map(|name| format!("the correct answer is {name}")).to_vec();
+        let answer = choices[1].clone();
+        let (names, label) = (names.map(str::to_owned).to_vec(), Some(1));
+        Instruction { choices, names, label, ..Instruction::new(place, instruction.into(), answer) }
+    }
+
+    /// Instructions of the commonsense sets with their names, the question, and the options' texts.
+    const ASKED: [(&str, [&str; 2], &str, [&str; 2]); 4] = [
+        (
+            "Please do: Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: answer1/answer2",
+            ["answer1", "answer2"],
+            "Which?",
+            ["a b", "c: d"],
+        ),
+        (
+            "Please do: How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: \
+             solution1/solution2",
+            ["solution1", "solution2"],
+            "How?",
+            ["x.", "y."],
+        ),
+        (
+            "A: _.\n\nOption1: a Option2: b Answer format: option1/option2",
+            ["option1", "option2"],
+            "A: _.",
+            ["a", "b"],
+        ),
+        (
+            "Please do, question: is it so?\n\nAnswer format: true/false",
+            ["true", "false"],
+            "is it so?",
+            ["true", "false"],
+        ),
+    ];
+
     #[test]
     fn a_question_stands_without_its_options() {
-        let item = |instruction: &str, names: &[&str]| Instruction {
-            place: Place { file: Arc::from(Path::new("t")), unit: "item", number: 1 },
-            instruction: instruction.into(),
-            input: String::new(),
-            answer_text: format!("the correct answer is {}", names[1]),
-            choices: names.iter().map(|name| format!("the correct answer is {name}")).collect(),
-            names: names.iter().map(ToString::to_string).collect(),
-            label: Some(1),
-            target: None,
-            before: Before::default(),
-        };
-        let two = ["answer1", "answer2"];
-        for (instruction, names, question, want) in [
-            (
-                "Please do: Which? \n\nAnswer1: a b Answer2: c: d\n\nAnswer format: \
-                 answer1/answer2",
-                two,
-                "Which?",
-                ["a b", "c: d"],
-            ),
-            (
-                "Please do: How?\n\nSolution1: x.\n\nSolution2: y.\n\nAnswer format: \
-                 solution1/solution2",
-                ["solution1", "solution2"],
-                "How?",
-                ["x.", "y."],
-            ),
-            (
-                "A: _.\n\nOption1: a Option2: b Answer format: option1/option2",
-                ["option1", "option2"],
-                "A: _.",
-                ["a", "b"],
-            ),
-            (
-                "Please do, question: is it so?\n\nAnswer format: true/false",
-                ["true", "false"],
-                "is it so?",
-                ["true", "false"],
-            ),
-        ] {
-            let item = item(instruction, &names);
+        for (instruction, names, question, want) in ASKED {
+            let item = choice(instruction, names);
             let want = want.map(|text| format!(" {text}"));
             let prompt = format!("Question: {question}\nAnswer:");
             assert_eq!(Template::Cloze.choices(&item).into_owned(), want, "{instruction}");
@@ -324,6 +323,10 @@ mod tests {
                 (item.choices.clone(), item.answer_text.as_str().into())
             );
         }
+    }
+
+    #[test]
+    fn what_is_no_question_with_all_its_options_is_worded_as_in_alpaca() {
         // Options that are not all there, in order and with a text; no question, or no end.
         for instruction in [
             "Please do: q Answer1: a Answer2:  Answer format: answer1/answer2",
@@ -331,7 +334,7 @@ mod tests {
             "Please do: Answer1: a Answer2: b Answer format: answer1/answer2",
             "Please do: one? Answer1: a Answer2: b",
         ] {
-            let item = item(instruction, &two);
+            let item = choice(instruction, ["answer1", "answer2"]);
             assert_eq!(Template::Cloze.choices(&item).into_owned(), item.choices, "{instruction}");
             assert_eq!(
                 Template::Cloze.train_text(&item).unwrap(),

@@ -59,8 +59,10 @@ impl ChatTemplate {
     pub fn ask(&self, chat: &Chat) -> Result<String> {
         let talk = Talk { template: self, chat, messages: seen(&chat.messages) };
         let text = talk.text(talk.messages.len(), true)?;
-        talk.honours(talk.messages.len(), true, &text, false)?
-            .map_or(Ok(text), |lost| Err(talk.lost(&lost).into()))
+        match talk.honours(talk.messages.len(), true, &text, false) {
+            None => Ok(text),
+            Some(lost) => Err(talk.lost(&lost).into()),
+        }
     }
 }
 
@@ -102,32 +104,21 @@ impl Talk<'_> {
             .into());
         };
         let whole = self.text(last + 1, false)?;
-        let lost = self.honours(last + 1, false, &whole, true)?;
+        let lost = self.honours(last + 1, false, &whole, true);
         if self.template.marks && lost.is_none() {
-            return self.worded(vec![self.marked(&answers)?], How::Stable);
+            return Ok(self.worded(vec![self.marked(&answers)?], How::Stable));
         }
         let turns = answers.iter().map(|&at| self.turn(at)).collect::<Result<Vec<_>>>()?;
         if lost.is_none() {
             if let Some(pieces) = self.stable(&turns) {
-                return self.worded(vec![pieces], How::Stable);
+                return Ok(self.worded(vec![pieces], How::Stable));
             }
-            if let Some(pieces) = self.found(&turns)? {
-                return self.worded(vec![pieces], How::Found);
+            if let Some(pieces) = self.found(&turns) {
+                return Ok(self.worded(vec![pieces], How::Found));
             }
         }
-        let learnt = turns.iter().filter(|turn| self.message(turn.at).learnt);
-        let mut each = learnt.map(|turn| self.alone(turn)).collect::<Result<Vec<_>>>()?;
-        let last = each.pop().flatten();
-        match (each.into_iter().collect::<Option<Vec<_>>>(), last) {
-            (Some(mut each), Some(last)) => {
-                each.push(last);
-                self.worded(each, How::Each)
-            }
-            (None, Some(last)) => self.worded(vec![last], How::Last),
-            (_, None) => Err(lost
-                .map_or_else(|| self.untold(last_of(&turns)), |lost| self.lost(&lost))
-                .into()),
-        }
+        let untold = || lost.map_or_else(|| self.untold(last_of(&turns)), |lost| self.lost(&lost));
+        self.each(&turns).ok_or_else(|| untold().into())
     }
 
     fn message(&self, i: usize) -> &Message {
@@ -207,6 +198,21 @@ impl Talk<'_> {
             .unwrap_or(0)
     }
 
+    /// An example for each turn that is learnt, or for the last one, if that can be told from what
+    /// stands before it and others cannot.
+    fn each(&self, turns: &[Turn]) -> Option<Worded> {
+        let learnt = turns.iter().filter(|turn| self.message(turn.at).learnt);
+        let mut each: Vec<Option<Vec<Piece>>> = learnt.map(|turn| self.alone(turn)).collect();
+        let last = each.pop().flatten()?;
+        Some(match each.into_iter().collect::<Option<Vec<_>>>() {
+            Some(mut each) => {
+                each.push(last);
+                self.worded(each, How::Each)
+            }
+            None => self.worded(vec![last], How::Last),
+        })
+    }
+
     /// The whole in pieces, where each turn adds to what stands before it.
     fn stable(&self, turns: &[Turn]) -> Option<Vec<Piece>> {
         let (mut pieces, mut done) = (vec![], "");
@@ -238,26 +244,24 @@ impl Talk<'_> {
     /// The whole in pieces, where its earlier turns are not what they were when they were the last:
     /// each is sought where the whole changes with its content. `None` unless all that is learnt is
     /// there, and each turn begins and ends as it did.
-    fn found(&self, turns: &[Turn]) -> Result<Option<Vec<Piece>>> {
+    fn found(&self, turns: &[Turn]) -> Option<Vec<Piece>> {
         let last = last_of(turns);
-        let Some(start) = last.start else { return Ok(None) };
-        let whole = &last.answered;
+        let (start, whole) = (last.start?, &last.answered);
         let mut spans = vec![];
         for turn in &turns[..turns.len() - 1] {
-            let Some(span) = self.span(turn, last.at + 1, whole) else { return Ok(None) };
-            spans.push((turn.at, span));
+            spans.push((turn.at, self.span(turn, last.at + 1, whole)?));
         }
         spans.push((last.at, (start, whole.len())));
         let (mut pieces, mut done) = (vec![], 0);
         for (at, (start, end)) in spans {
             if start < done || end < start {
-                return Ok(None);
+                return None;
             }
             push(&mut pieces, &whole[done..start], false);
             self.said(&mut pieces, &whole[start..end], at);
             done = end;
         }
-        Ok(Some(pieces))
+        Some(pieces)
     }
 
     /// Where an earlier turn stands in the whole.
@@ -289,25 +293,24 @@ impl Talk<'_> {
     }
 
     /// A turn by itself, behind its own prompt; `None` where it cannot be told from that.
-    fn alone(&self, turn: &Turn) -> Result<Option<Vec<Piece>>> {
+    fn alone(&self, turn: &Turn) -> Option<Vec<Piece>> {
         let mut pieces = vec![];
-        let lost = self.honours(turn.at + 1, false, &turn.answered, false)?;
+        let lost = self.honours(turn.at + 1, false, &turn.answered, false);
         if let (None, Some(start)) = (&lost, turn.start) {
             push(&mut pieces, &turn.answered[..start], false);
             self.said(&mut pieces, &turn.answered[start..], turn.at);
-            return Ok(Some(pieces));
+            return Some(pieces);
         }
         // What the answer itself loses, no prompt gives back.
-        if matches!(lost, Some(Lost::Message(i) | Lost::Key(i, _)) if i == turn.at) {
-            return Ok(None);
+        if matches!(lost, Some(Lost::Message(i) | Lost::Key(i, _)) if i == turn.at)
+            || self.honours(turn.at, true, &turn.asked, false).is_some()
+        {
+            return None;
         }
-        if self.honours(turn.at, true, &turn.asked, false)?.is_some() {
-            return Ok(None);
-        }
-        let Some((prompt, said)) = self.composed(turn) else { return Ok(None) };
+        let (prompt, said) = self.composed(turn)?;
         push(&mut pieces, &prompt, false);
         self.said(&mut pieces, &said, turn.at);
-        Ok(Some(pieces))
+        Some(pieces)
     }
 
     /// The prompt that is asked, and the turn as the answered text has it behind the message
@@ -366,45 +369,38 @@ impl Talk<'_> {
 
     /// The first thing that the text, of the first `upto` messages, does not word. Thoughts of
     /// turns that are not `learnt` in this text, as of earlier ones, are left out by design.
-    fn honours(&self, upto: usize, ask: bool, text: &str, learnt: bool) -> Result<Option<Lost>> {
-        let differs = |other: Option<String>| other.is_none_or(|other| other != text);
-        if !self.chat.tools.is_empty() {
+    fn honours(&self, upto: usize, ask: bool, text: &str, learnt: bool) -> Option<Lost> {
+        let without_tools = || {
             let bare = Chat { tools: vec![], ..self.chat.clone() };
-            if !differs(self.template.plain(&self.messages[..upto], ask, &bare).ok()) {
-                return Ok(Some(Lost::Tools));
-            }
+            self.template.plain(&self.messages[..upto], ask, &bare).ok()
+        };
+        if !self.chat.tools.is_empty() && without_tools().is_some_and(|bare| bare == text) {
+            return Some(Lost::Tools);
         }
+        // Whether the text is the same with another message `i`.
+        let same = |i: usize, change: &dyn Fn(&mut Value)| {
+            self.probed(upto, ask, |m| change(&mut m[i])).is_some_and(|other| other == text)
+        };
         for i in 0..upto {
             let message = self.message(i);
             let content = message.content().trim();
-            let certain = content.len() >= CERTAIN && text.contains(content);
-            if !content.is_empty()
-                && !certain
-                && !differs(
-                    self.probed(upto, ask, |m| {
-                        set_content(&mut m[i], &format!("{content}{PROBE}"))
-                    }),
-                )
-            {
-                return Ok(Some(Lost::Message(i)));
+            let certain =
+                content.is_empty() || (content.len() >= CERTAIN && text.contains(content));
+            if !certain && same(i, &|m| set_content(m, &format!("{content}{PROBE}"))) {
+                return Some(Lost::Message(i));
             }
-            for key in WORDED.into_iter().filter(|key| message.fields.contains_key(*key)) {
-                let thought = THOUGHTS.contains(&key);
-                let wanted = !thought
-                    || (learnt && message.learnt && message.is_answer())
-                    || (i + 1 == upto && !ask);
-                let without = |m: &mut Vec<Value>| {
-                    let keys = if thought { &THOUGHTS[..] } else { &[key][..] };
-                    keys.iter().for_each(|key| {
-                        drop(m[i].as_object_mut().and_then(|fields| fields.shift_remove(*key)))
-                    });
-                };
-                if wanted && !differs(self.probed(upto, ask, without)) {
-                    return Ok(Some(Lost::Key(i, key)));
-                }
+            let thinks =
+                (learnt && message.learnt && message.is_answer()) || (i + 1 == upto && !ask);
+            let lost = |key: &&'static str| match THOUGHTS.contains(key) {
+                true => thinks && same(i, &|m| remove(m, &THOUGHTS)),
+                false => same(i, &|m| remove(m, &[*key])),
+            };
+            let mut keys = WORDED.into_iter().filter(|key| message.fields.contains_key(*key));
+            if let Some(key) = keys.find(lost) {
+                return Some(Lost::Key(i, key));
             }
         }
-        Ok(None)
+        None
     }
 
     fn lost(&self, lost: &Lost) -> Error {
@@ -432,7 +428,7 @@ impl Talk<'_> {
         Error::data(format!("{}: {what}, and cannot be told from it", self.chat.place)).hint(OWN)
     }
 
-    fn worded(&self, examples: Vec<Vec<Piece>>, how: How) -> Result<Worded> {
+    fn worded(&self, examples: Vec<Vec<Piece>>, how: How) -> Worded {
         let texts: Vec<String> = examples
             .iter()
             .map(|pieces| pieces.iter().map(|piece| piece.text.as_str()).collect())
@@ -443,18 +439,19 @@ impl Talk<'_> {
             && answers
                 .into_iter()
                 .any(|m| !texts.iter().any(|text| text.contains(m.content().trim())));
-        let named = (0..self.messages.len()).filter(|&i| {
+        Worded { examples, how, altered, unnamed: self.unnamed() }
+    }
+
+    /// Whether the template leaves out the name of a message.
+    fn unnamed(&self) -> bool {
+        let upto = self.messages.len();
+        let mut named = (0..upto).filter(|&i| {
             self.message(i).fields.contains_key("name") && self.message(i).role() != "tool"
         });
-        let upto = self.messages.len();
-        let mut unnamed = false;
-        for i in named {
-            let bare = self.probed(upto, false, |m| {
-                drop(m[i].as_object_mut().and_then(|fields| fields.shift_remove("name")))
-            });
-            unnamed |= bare.is_some_and(|bare| Some(bare) == self.text(upto, false).ok());
-        }
-        Ok(Worded { examples, how, altered, unnamed })
+        named.any(|i| {
+            let bare = self.probed(upto, false, |m| remove(&mut m[i], &["name"]));
+            bare.is_some_and(|bare| Some(bare) == self.text(upto, false).ok())
+        })
     }
 }
 
@@ -471,6 +468,12 @@ fn push(pieces: &mut Vec<Piece>, text: &str, supervised: bool) {
 fn set_content(message: &mut Value, content: &str) {
     if let Some(fields) = message.as_object_mut() {
         fields.insert("content".into(), content.into());
+    }
+}
+
+fn remove(message: &mut Value, keys: &[&str]) {
+    if let Some(fields) = message.as_object_mut() {
+        keys.iter().for_each(|key| drop(fields.shift_remove(*key)));
     }
 }
 

@@ -92,13 +92,9 @@ pub fn by_choices(
         .count();
     let extra = ("accuracy_norm", (normalized as f64 / items.len() as f64).into());
     let mut results = judged(extra, items.iter().map(|item| item.names.as_slice()), &predictions);
-    let targets: Option<Vec<f64>> = items.iter().map(|item| item.target).collect();
-    if let Some(targets) = targets {
-        let estimates = items
-            .iter()
-            .zip(&scores.sums)
-            .map(|(item, sums)| estimate(item, sums))
-            .collect::<Result<Vec<f64>>>()?;
+    if let Some(targets) = items.iter().map(|item| item.target).collect::<Option<Vec<f64>>>() {
+        let estimates = items.iter().zip(&scores.sums).map(|(item, sums)| estimate(item, sums));
+        let estimates = estimates.collect::<Result<Vec<f64>>>()?;
         results.push(("pearson", metrics::pearson(&estimates, &targets).into()));
         results.push(("spearman", metrics::spearman(&estimates, &targets).into()));
     }
@@ -257,14 +253,17 @@ mod tests {
         Ok(())
     }
 
+    fn generated(text: &str) -> Generated {
+        Generated { ids: vec![], text: text.into() }
+    }
+
     #[test]
     fn texts_are_judged_by_their_first_name() -> Result<()> {
         let item =
             |label| GenerationItem { prompt: vec![1], names: names(&["true", "false"]), label };
         let items = [0, 0, 1, 1, 1].map(item);
-        let texts = [" true.", "false", "\nfalse true", "none", "true"];
-        let texts = texts.map(|text| Generated { ids: vec![], text: text.into() }).to_vec();
-        let (metrics, predictions) = answers(&items, texts.clone())?;
+        let texts = [" true.", "false", "\nfalse true", "none", "true"].map(generated).to_vec();
+        let (metrics, predictions) = answers(&items, texts)?;
         assert_eq!(
             keys(&metrics),
             [
@@ -291,39 +290,45 @@ mod tests {
             predictions.iter().map(|p| p.predicted).collect::<Vec<_>>(),
             [Some(0), Some(1), Some(1), None, Some(0)]
         );
-        // A published name that the item has not is an answer, but wrong.
+        Ok(())
+    }
+
+    #[test]
+    fn a_published_name_that_the_item_has_not_is_a_wrong_answer() -> Result<()> {
         let other =
             [GenerationItem { prompt: vec![1], names: names(&["answer1", "answer2"]), label: 0 }];
-        let (metrics, predictions) =
-            answers(&other, vec![Generated { ids: vec![], text: "answer4".into() }])?;
+        let (metrics, predictions) = answers(&other, vec![generated("answer4")])?;
         assert_eq!((metrics["unparsed"].as_f64(), predictions[0].predicted), (Some(0.0), None));
         Ok(())
     }
+
+    /// Two choices called by `called`, of a token each.
+    fn choice(label: usize, called: [&str; 2], target: Option<f64>) -> ChoiceItem {
+        ChoiceItem {
+            index: 0,
+            prompt: vec![3, 1 + label as u32],
+            choices: vec![vec![4], vec![5]],
+            choice_chars: vec![1; 2],
+            names: names(&called),
+            label,
+            target,
+        }
+    }
+
+    /// The metrics of all choices.
+    const COMMON: [&str; 6] =
+        ["protocol", "accuracy", "accuracy_norm", "standard_error", "items", "majority"];
 
     #[test]
     fn choices_give_what_their_sums_say() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F64)?;
         let none = Adapter::default();
-        let item = |label, called: &[&str], target| ChoiceItem {
-            index: 0,
-            prompt: vec![3, 1 + label as u32],
-            choices: (0..called.len() as u32).map(|i| vec![4 + i]).collect(),
-            choice_chars: vec![1; called.len()],
-            names: names(called),
-            label,
-            target,
-        };
-        let items = [
-            item(0, &["1", "2.5"], Some(1.0)),
-            item(1, &["1", "2.5"], Some(2.0)),
-            item(1, &["1", "2.5"], Some(2.5)),
-        ];
+        let items = [(0, 1.0), (1, 2.0), (1, 2.5)]
+            .map(|(label, target)| choice(label, ["1", "2.5"], Some(target)));
         let found = by_choices(&model, &none, &items, |_| Ok(()))?;
-        let common =
-            ["protocol", "accuracy", "accuracy_norm", "standard_error", "items", "majority"];
         assert_eq!(
             keys(&found.metrics),
-            [&common[..], &["f1", "matthews", "pearson", "spearman"]].concat()
+            [&COMMON[..], &["f1", "matthews", "pearson", "spearman"]].concat()
         );
         assert_eq!(found.metrics["majority"].as_f64(), Some(2.0 / 3.0));
         let right = found.predictions.iter().filter(|p| p.predicted == Some(p.label)).count();
@@ -334,15 +339,17 @@ mod tests {
             sums.iter().map(|s| 1.0 + 1.5 / (1.0 + (s[0] - s[1]).exp())).collect();
         let want = metrics::pearson(&estimates, &[1.0, 2.0, 2.5]);
         assert!((found.metrics["pearson"].as_f64().unwrap_or(f64::NAN) - want).abs() < 1e-12);
+        Ok(())
+    }
 
-        let mixed = by_choices(
-            &model,
-            &none,
-            &[item(0, &["a", "b"], None), item(1, &["a", "c"], Some(1.0))],
-            |_| Ok(()),
-        )?;
-        assert_eq!(keys(&mixed.metrics), common);
-        assert!(by_choices(&model, &none, &[item(0, &["a", "2"], Some(1.0))], |_| Ok(())).is_err());
+    #[test]
+    fn metrics_are_those_that_all_items_allow() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F64)?;
+        let measured =
+            |items: &[ChoiceItem]| by_choices(&model, &Adapter::default(), items, |_| Ok(()));
+        let mixed = measured(&[choice(0, ["a", "b"], None), choice(1, ["a", "c"], Some(1.0))])?;
+        assert_eq!(keys(&mixed.metrics), COMMON);
+        assert!(measured(&[choice(0, ["a", "2"], Some(1.0))]).is_err());
         Ok(())
     }
 

@@ -99,37 +99,29 @@ impl Encoded<'_> {
     /// good as they can be, or as bad.
     fn assumed(&self, assume: Assume) -> Map<String, Value> {
         let one = if assume == Assume::Best { 1.0 } else { 0.0 };
-        let mut out = Map::new();
-        out.insert("protocol".into(), self.protocol().name().into());
-        let names: &[&str] = match self {
-            Self::Sequences(_) => &["nll", "perplexity"],
-            _ => &[
-                "accuracy",
-                "accuracy_norm",
-                "majority",
-                "standard_error",
-                "unparsed",
-                "f1",
-                "matthews",
-                "pearson",
-                "spearman",
-            ],
+        let (metrics, count) = match self {
+            Self::Sequences(_) => {
+                let nll = 10.0 * (1.0 - one);
+                (vec![("nll", nll), ("perplexity", f64::exp(nll))], "tokens")
+            }
+            _ => {
+                let metrics = vec![
+                    ("accuracy", one),
+                    ("accuracy_norm", one),
+                    ("majority", 0.5),
+                    ("standard_error", 0.0),
+                    ("unparsed", 1.0 - one),
+                    ("f1", one),
+                    ("matthews", one),
+                    ("pearson", one),
+                    ("spearman", one),
+                ];
+                (metrics, "items")
+            }
         };
-        for name in names {
-            let value = match *name {
-                "nll" => 10.0 * (1.0 - one),
-                "perplexity" => f64::exp(10.0 * (1.0 - one)),
-                "majority" => 0.5,
-                "standard_error" => 0.0,
-                "unparsed" => 1.0 - one,
-                _ => one,
-            };
-            out.insert((*name).into(), value.into());
-        }
-        out.insert(
-            if matches!(self, Self::Sequences(_)) { "tokens" } else { "items" }.into(),
-            self.len().into(),
-        );
+        let mut out = Map::from_iter([("protocol".to_owned(), self.protocol().name().into())]);
+        out.extend(metrics.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
+        out.insert(count.into(), self.len().into());
         out
     }
 

@@ -40,7 +40,7 @@ const BEGINNINGS: [(&[u8], &str, &str); 13] = [
         "is a SQLite database, which is not read",
         "write a table of it as CSV or JSON lines",
     ),
-    (b"%PDF-", "is a PDF, which is not read", "write its text as `.txt`"),
+    (PDF, "is a PDF, which is not read", "write its text as `.txt`"),
     (
         b"GGUF",
         "is a GGUF model, no data",
@@ -48,6 +48,7 @@ const BEGINNINGS: [(&[u8], &str, &str); 13] = [
     ),
 ];
 
+const PDF: &[u8] = b"%PDF-";
 const UNPACK: &str = "unpack it, or compress it with gzip or zstd, which are read";
 const ARROW: &str = "datasets converts it: `Dataset.from_file(FILE).to_parquet(\"train.parquet\")`";
 
@@ -84,6 +85,8 @@ const ENDINGS: [(&str, &str, &str); 13] = [
 const PAGE: &str = "of a file on the hub, the address with `/resolve/` gives the file, that with \
                     `/blob/` a page about it";
 
+const LINK: &str = "holds the path of a link, not what it leads to: it was copied as a text";
+
 /// What a file is, if its ending is that of a format that is known and not read.
 pub(super) fn by_ending(path: &Path) -> Option<Error> {
     let ending = path.extension()?.to_str()?.to_ascii_lowercase();
@@ -97,25 +100,14 @@ pub(super) fn by_content(path: &Path, bytes: &[u8], format: Format) -> Option<Er
         return Some(lfs::pointer_error(path));
     }
     if is_link(path, bytes) {
-        let message = format!(
-            "`{}` holds the path of a link, not what it leads to: it was copied as a text",
-            path.display()
-        );
-        return Some(
-            Error::data(message).hint("copy the folder with `cp -RL`, or download the file again"),
-        );
+        return Some(told(path, LINK, "copy the folder with `cp -RL`, or download the file again"));
     }
     let refused = |what: &str, hint: &str| Some(told(path, what, hint));
     let text = format != Format::Parquet;
-    if let Some((_, what, hint)) = BEGINNINGS.iter().find(|(begins, ..)| bytes.starts_with(begins))
-    {
+    if let Some((begins, what, hint)) = BEGINNINGS.iter().find(|(b, ..)| bytes.starts_with(b)) {
         // A text may begin with a word in capitals.
         let word = bytes.iter().take(64).all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
-        return if text && word && !bytes.starts_with(b"%PDF-") {
-            None
-        } else {
-            refused(what, hint)
-        };
+        return if text && word && *begins != PDF { None } else { refused(what, hint) };
     }
     if bytes.get(257..262) == Some(b"ustar") {
         return refused("is a tar archive, which is not read", "unpack it and give the file in it");

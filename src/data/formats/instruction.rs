@@ -28,35 +28,16 @@ pub(super) fn item(fields: &mut Fields) -> Result<Instruction> {
         Some(answer) => names.iter().position(|name| *name == answer),
         None => choices.iter().position(|choice| *choice == answer_text),
     };
-    Ok(Instruction {
-        place: fields.place.clone(),
-        instruction,
-        input,
-        answer_text,
-        choices,
-        names,
-        label,
-        target: None,
-        before,
-    })
+    let item = Instruction::new(fields.place.clone(), instruction, answer_text);
+    Ok(Instruction { input, choices, names, label, before, ..item })
 }
 
 /// A record with `prompt` and `completion`: nothing to choose from.
 pub(super) fn completion(fields: &mut Fields) -> Result<Instruction> {
     let (instruction, answer_text) = (fields.text("prompt")?, fields.text("completion")?);
     let before = before(fields)?;
-    let (input, choices, names) = Default::default();
-    Ok(Instruction {
-        place: fields.place.clone(),
-        instruction,
-        input,
-        answer_text,
-        choices,
-        names,
-        label: None,
-        target: None,
-        before,
-    })
+    let item = Instruction::new(fields.place.clone(), instruction, answer_text);
+    Ok(Instruction { before, ..item })
 }
 
 /// `system`, `history` (a list of questions with their answers) and `tools`, as LLaMA-Factory's

@@ -163,11 +163,19 @@ fn only(file: &Path, value: &Value, records: &Records) -> Result<()> {
         bail_data!("`{}` holds {}; {RECORDS}", file.display(), kind(value));
     };
     // Messages are no rows, whatever their key is: the record has a fault of its own.
-    let message = |value: &Value| ["role", "from"].iter().any(|key| value.get(key).is_some());
-    let messages = |value: &Value| value.as_array().is_some_and(|list| list.iter().any(message));
-    if records.takes(fields) || fields.values().any(messages) {
+    if records.takes(fields) || fields.values().any(has_messages) {
         return Ok(());
     }
+    no_table(file, fields)
+}
+
+fn has_messages(value: &Value) -> bool {
+    let message = |value: &Value| ["role", "from"].iter().any(|key| value.get(key).is_some());
+    value.as_array().is_some_and(|list| list.iter().any(message))
+}
+
+/// Errors (class data) where an object holds the rows or the columns of a table.
+fn no_table(file: &Path, fields: &Map<String, Value>) -> Result<()> {
     let rows = |value: &Value| {
         value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object))
     };
@@ -237,42 +245,45 @@ mod tests {
         );
     }
 
+    /// Broken texts, with how their errors begin.
+    const BROKEN: [(&str, &str); 13] = [
+        ("7", "`a.json` holds a number; expected a list of objects, or an object on each line"),
+        ("[1]\n[2]", "`a.json` line 1 is a list, expected an object"),
+        (
+            "{\"text\": \"x\"}\n{\"text\": }",
+            "`a.json` line 2 column 10: not valid JSON: expected value",
+        ),
+        ("{\n\"text\": \"x\"\n}\n{\"text\": 1 2}", "`a.json` line 4 column 12: not valid JSON"),
+        ("{\n\"text\": \"x\"", "`a.json` line 2 column 11: the JSON is cut short"),
+        ("{\"text\": \"x\"", "`a.json` line 1 column 12: the JSON is cut short"),
+        ("[{\"text\": \"x\"},\n{]", "`a.json` line 2 column 2: not valid JSON"),
+        (
+            "{\"text\": NaN}",
+            "`a.json` line 1: `text` is NaN, which JSON does not have, expected a string",
+        ),
+        (
+            "{\"text\": \"a\\ud83d\"}",
+            "`a.json` line 1: `text` is a text with half of a surrogate pair (`\\ud83d`)",
+        ),
+        (
+            "{\"data\": [{\"text\": \"x\"}]}",
+            "`a.json` holds one object, whose `data` is the list of records",
+        ),
+        (
+            "{\"version\": 1,\n\"data\": [{\"text\": \"x\"}]}",
+            "`a.json` holds one object, whose `data` is the list of records",
+        ),
+        (
+            "{\"text\": {\"0\": \"x\"}}",
+            "`a.json` holds one object with a table's columns, as pandas' `to_json` writes \
+                 them",
+        ),
+        ("{\"text\": [\"x\", \"y\"]}", "`a.json` holds one object with a table's columns"),
+    ];
+
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
-        for (text, message) in [
-            ("7", "`a.json` holds a number; expected a list of objects, or an object on each line"),
-            ("[1]\n[2]", "`a.json` line 1 is a list, expected an object"),
-            (
-                "{\"text\": \"x\"}\n{\"text\": }",
-                "`a.json` line 2 column 10: not valid JSON: expected value",
-            ),
-            ("{\n\"text\": \"x\"\n}\n{\"text\": 1 2}", "`a.json` line 4 column 12: not valid JSON"),
-            ("{\n\"text\": \"x\"", "`a.json` line 2 column 11: the JSON is cut short"),
-            ("{\"text\": \"x\"", "`a.json` line 1 column 12: the JSON is cut short"),
-            ("[{\"text\": \"x\"},\n{]", "`a.json` line 2 column 2: not valid JSON"),
-            (
-                "{\"text\": NaN}",
-                "`a.json` line 1: `text` is NaN, which JSON does not have, expected a string",
-            ),
-            (
-                "{\"text\": \"a\\ud83d\"}",
-                "`a.json` line 1: `text` is a text with half of a surrogate pair (`\\ud83d`)",
-            ),
-            (
-                "{\"data\": [{\"text\": \"x\"}]}",
-                "`a.json` holds one object, whose `data` is the list of records",
-            ),
-            (
-                "{\"version\": 1,\n\"data\": [{\"text\": \"x\"}]}",
-                "`a.json` holds one object, whose `data` is the list of records",
-            ),
-            (
-                "{\"text\": {\"0\": \"x\"}}",
-                "`a.json` holds one object with a table's columns, as pandas' `to_json` writes \
-                 them",
-            ),
-            ("{\"text\": [\"x\", \"y\"]}", "`a.json` holds one object with a table's columns"),
-        ] {
+        for (text, message) in BROKEN {
             let error = texts(text).unwrap_err();
             assert!(error.to_string().starts_with(message), "{error}, expected {message}");
             assert_eq!(class_of(&error), Class::Data);

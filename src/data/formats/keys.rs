@@ -9,7 +9,7 @@ use crate::error::{Error, clip, nearest};
 
 /// Keys that say nothing of what is to be learnt, by why.
 #[rustfmt::skip]
-pub(super) const SILENT: [(&str, &[&str]); 4] = [
+const SILENT: [(&str, &[&str]); 4] = [
     (
         "names the record",
         &[
@@ -53,7 +53,7 @@ const WEIGHT: &str = "how much the record weighs";
 /// Keys that would change what is learnt, by what they hold. A kind of record that words one of
 /// them takes it out before.
 #[rustfmt::skip]
-pub(super) const MATTERS: [(&str, &[&str]); 10] = [
+const MATTERS: [(&str, &[&str]); 10] = [
     ("a system text", &["system", "system_prompt", "system_message"]),
     ("turns before the question", &["history"]),
     ("functions that the model may call", &[
@@ -91,10 +91,13 @@ pub(super) const MATTERS: [(&str, &[&str]); 10] = [
     ("what is no text", &[
             "image", "images", "video", "videos", "audio", "audios", "pixel_values",
         ]),
-    (WEIGHT, &[
-            "weight", "weights", "sample_weight", "example_weight", "loss_weight",
-        ]),
+    (WEIGHT, &WEIGHTS),
 ];
+
+const WEIGHTS: [&str; 5] = ["weight", "weights", "sample_weight", "example_weight", "loss_weight"];
+
+/// Keys of unpaired preference (KTO), which say whether an answer is a good one.
+const DESIRABLE: [&str; 3] = ["label", "kto_tag", "desirable"];
 
 /// Keys whose slips of the pen are told from other keys.
 const SLIPS: [&str; 5] = ["system", "history", "tools", "label", "weight"];
@@ -170,10 +173,7 @@ pub(super) fn is_empty(value: &Value) -> bool {
 ///
 /// Errors: as [`pass`].
 pub(super) fn pass_beside_text(key: &str, value: &Value, unused: &mut Unused) -> Result<(), Error> {
-    let of_the_loss = |holds: &str| holds == LOSS || holds == WEIGHT;
-    if key == "label"
-        || MATTERS.iter().any(|(holds, keys)| keys.contains(&key) && !of_the_loss(holds))
-    {
+    if key == "label" || matters(key).is_some_and(|holds| holds != LOSS && holds != WEIGHT) {
         if !is_empty(value) {
             unused.column(key);
         }
@@ -195,28 +195,17 @@ pub(super) fn pass(
     if is_empty(value) || why_silent(key).is_some() {
         return Ok(());
     }
-    match (key, truth(value)) {
-        // Of unpaired preference (KTO): a good answer is an answer.
-        ("label" | "kto_tag" | "desirable", Some(true)) => return Ok(()),
-        ("label" | "kto_tag" | "desirable", Some(false)) => {
-            let what = "is false, which marks an answer that is not to be learnt (unpaired \
-                        preference, KTO)";
-            let error = Error::data(format!("`{key}` {what}"));
-            return Err(error.hint(format!(
-                "leave out the records whose `{key}` is false, or the column where it means \
-                 something else"
-            )));
-        }
-        ("weight" | "weights" | "sample_weight" | "example_weight" | "loss_weight", Some(true)) => {
-            return Ok(());
-        }
+    match truth(value) {
+        // A good answer is an answer.
+        Some(true) if DESIRABLE.contains(&key) || WEIGHTS.contains(&key) => return Ok(()),
+        Some(false) if DESIRABLE.contains(&key) => return Err(undesirable(key)),
         _ => {}
     }
     // An earlier record had it; looking for what it may be a slip for takes longer than the rest.
     if unused.columns.contains(key) {
         return Ok(());
     }
-    if let Some((holds, _)) = MATTERS.iter().find(|(_, keys)| keys.contains(&key)) {
+    if let Some(holds) = matters(key) {
         let error = Error::data(format!("`{key}` holds {holds}, which would be left out"));
         return Err(error.hint(remedy(holds)));
     }
@@ -231,9 +220,24 @@ pub(super) fn pass(
     }
 }
 
+fn undesirable(key: &str) -> Error {
+    let error = Error::data(format!(
+        "`{key}` is false, which marks an answer that is not to be learnt (unpaired preference, \
+         KTO)"
+    ));
+    error.hint(format!(
+        "leave out the records whose `{key}` is false, or the column where it means something else"
+    ))
+}
+
 /// Why a key says nothing of what is to be learnt.
 pub(super) fn why_silent(key: &str) -> Option<&'static str> {
     SILENT.iter().find(|(_, keys)| keys.contains(&key)).map(|(why, _)| *why)
+}
+
+/// What a key holds that would change what is learnt.
+pub(super) fn matters(key: &str) -> Option<&'static str> {
+    MATTERS.iter().find(|(_, keys)| keys.contains(&key)).map(|(holds, _)| *holds)
 }
 
 /// What can be done about a key that is refused.
@@ -296,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_is_silent_noted_or_refused_by_its_name() {
+    fn a_key_that_matters_is_refused_unless_it_is_empty() {
         let mut unused = Unused::default();
         for key in MATTERS.iter().flat_map(|(_, keys)| *keys) {
             let error = pass(key, &json!("x"), &[], &mut unused).unwrap_err();
@@ -309,6 +313,11 @@ mod tests {
             }
         }
         assert!(unused.notes().is_empty());
+    }
+
+    #[test]
+    fn other_keys_are_noted() {
+        let mut unused = Unused::default();
         for (key, value) in [
             ("persona", json!("x")),
             ("label", json!("entailment")),
@@ -323,6 +332,10 @@ mod tests {
             pass("label", &json!(false), &[], &mut unused).is_err()
                 && pass("persona", &json!("y"), &[], &mut unused).is_ok()
         );
+    }
+
+    #[test]
+    fn slips_are_told_with_the_nearest_key() {
         for (key, near) in [
             ("sytem", "system"),
             ("histroy", "history"),
@@ -330,9 +343,13 @@ mod tests {
             ("wieght", "weight"),
             ("inputs", "input"),
         ] {
-            let error = pass(key, &json!("x"), &["input"], &mut unused).unwrap_err();
+            let error = pass(key, &json!("x"), &["input"], &mut Unused::default()).unwrap_err();
             assert_eq!(error.message, format!("unknown key `{key}`; did you mean `{near}`?"));
         }
+    }
+
+    #[test]
+    fn beside_a_text_a_key_is_noted_unless_it_weighs() {
         let mut beside = Unused::default();
         for (key, fine) in [
             ("image", true),
@@ -344,23 +361,24 @@ mod tests {
             assert_eq!(pass_beside_text(key, &json!(0), &mut beside).is_ok(), fine, "{key}");
         }
         assert_eq!(beside.notes(), ["columns not used: `image`, `label`, `tools`"]);
-        for (value, fine) in [
-            (json!(1), true),
-            (json!(1.0), true),
-            (json!("1"), true),
-            (json!(0), false),
-            (json!(0.5), false),
+    }
+
+    #[test]
+    fn a_weight_is_one_and_a_label_is_true() {
+        for (key, value, fine) in [
+            ("weight", json!(1), true),
+            ("weight", json!(1.0), true),
+            ("weight", json!("1"), true),
+            ("weight", json!(0), false),
+            ("weight", json!(0.5), false),
+            ("label", json!(true), true),
+            ("label", json!(1), true),
+            ("label", json!(false), false),
+            ("label", json!("False"), false),
+            ("label", json!(0), false),
         ] {
-            assert_eq!(pass("weight", &value, &[], &mut unused).is_ok(), fine, "{value}");
-        }
-        for (value, fine) in [
-            (json!(true), true),
-            (json!(1), true),
-            (json!(false), false),
-            (json!("False"), false),
-            (json!(0), false),
-        ] {
-            assert_eq!(pass("label", &value, &[], &mut unused).is_ok(), fine, "{value}");
+            let passed = pass(key, &value, &[], &mut Unused::default());
+            assert_eq!(passed.is_ok(), fine, "{key} {value}");
         }
     }
 }

@@ -160,16 +160,10 @@ impl Layout {
                 format.name()
             )
         };
-        if !matches!(format, Format::Csv | Format::Tsv) {
-            let given = [
-                ("columns", self.columns.is_some()),
-                ("header", self.header.is_some()),
-                ("delimiter", self.delimiter.is_some()),
-                ("quote", self.quote.is_some()),
-            ];
-            if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
-                return refuse(option, "csv and tsv");
-            }
+        if !matches!(format, Format::Csv | Format::Tsv)
+            && let Some(option) = self.of_tables()
+        {
+            return refuse(option, "csv and tsv");
         }
         match format {
             Format::Json | Format::Jsonl => Ok(Kind::Json),
@@ -189,6 +183,17 @@ impl Layout {
             Format::Csv => Ok(Kind::Table(self.table(b',')?)),
             Format::Tsv => Ok(Kind::Table(self.table(b'\t')?)),
         }
+    }
+
+    /// An option for tables, if one is given.
+    fn of_tables(&self) -> Option<&'static str> {
+        let given = [
+            ("columns", self.columns.is_some()),
+            ("header", self.header.is_some()),
+            ("delimiter", self.delimiter.is_some()),
+            ("quote", self.quote.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(option, _)| option)
     }
 
     fn table(&self, usual: u8) -> Result<Table> {
@@ -244,53 +249,56 @@ mod tests {
         );
     }
 
+    fn names(names: &[&str]) -> Option<Vec<String>> {
+        Some(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    fn refused(layout: Layout, file: &str, message: &str) {
+        let error = layout.kind(Path::new(file)).unwrap_err();
+        assert_eq!((error.to_string().as_str(), class_of(&error)), (message, Class::Usage));
+    }
+
     #[test]
-    fn options_that_do_not_fit_are_refused() {
-        let names = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
-        let default = Layout::default;
-        let cases = [
-            (
-                Layout { columns: names(&["a"]), ..default() },
-                "a.json",
-                "the option `columns` is for csv and tsv, and `a.json` is read as json",
-            ),
-            (
-                Layout { quote: Some(true), ..default() },
-                "a.txt",
-                "the option `quote` is for csv and tsv, and `a.txt` is read as text",
-            ),
-            (
-                Layout { encoding: Encoding::Latin1, ..default() },
-                "a.parquet",
-                "the option `encoding` is for text files, and `a.parquet` is read as parquet",
-            ),
-            (
-                Layout { columns: names(&["a", "b", "a"]), ..default() },
-                "a.csv",
-                "`columns` names `a` twice",
-            ),
-            (Layout { columns: names(&[]), ..default() }, "a.csv", "`columns` is empty"),
-            (
-                Layout { delimiter: Some(b'\n'), ..default() },
-                "a.csv",
-                "`delimiter` cannot be '\\n'; expected a letter of ASCII that is no quote and no \
-                 line end",
-            ),
-            (
-                Layout { delimiter: Some(b' '), quote: Some(true), ..default() },
-                "a.csv",
-                "`quote` cannot be true where a space divides: the last column takes the rest of \
-                 its line",
-            ),
-            (
-                Layout { delimiter: Some(b' '), ..default() },
-                "a",
-                "where a space divides, `columns` has to say how many there are",
-            ),
-        ];
-        for (layout, file, message) in cases {
-            let error = layout.kind(Path::new(file)).unwrap_err();
-            assert_eq!((error.to_string().as_str(), class_of(&error)), (message, Class::Usage));
-        }
+    fn options_of_another_format_are_refused() {
+        refused(
+            Layout { columns: names(&["a"]), ..Layout::default() },
+            "a.json",
+            "the option `columns` is for csv and tsv, and `a.json` is read as json",
+        );
+        refused(
+            Layout { quote: Some(true), ..Layout::default() },
+            "a.txt",
+            "the option `quote` is for csv and tsv, and `a.txt` is read as text",
+        );
+        refused(
+            Layout { encoding: Encoding::Latin1, ..Layout::default() },
+            "a.parquet",
+            "the option `encoding` is for text files, and `a.parquet` is read as parquet",
+        );
+    }
+
+    #[test]
+    fn options_of_tables_that_do_not_fit_are_refused() {
+        let columns = |columns: &[&str]| Layout { columns: names(columns), ..Layout::default() };
+        refused(columns(&["a", "b", "a"]), "a.csv", "`columns` names `a` twice");
+        refused(columns(&[]), "a.csv", "`columns` is empty");
+        let divided = |by: u8| Layout { delimiter: Some(by), ..Layout::default() };
+        refused(
+            divided(b'\n'),
+            "a.csv",
+            "`delimiter` cannot be '\\n'; expected a letter of ASCII that is no quote and no line \
+             end",
+        );
+        refused(
+            Layout { quote: Some(true), ..divided(b' ') },
+            "a.csv",
+            "`quote` cannot be true where a space divides: the last column takes the rest of its \
+             line",
+        );
+        refused(
+            divided(b' '),
+            "a",
+            "where a space divides, `columns` has to say how many there are",
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! A file of rows that stays on disk: only where each row begins is kept.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,31 +12,23 @@ use super::packed::Packing;
 use super::record::{Rule, place};
 use super::table::{Head, Table, only_a_header};
 use super::{Encoding, Unused, decode, digest, foreign, json, mark};
+use crate::bail_data;
 use crate::data::item::{Item, Place};
 use crate::error::Error;
 use crate::source::tensors::map;
-use crate::{bail_data, bail_usage};
 
 /// The rows of a file whose rows are lines: JSON lines, and tables without quotes. Items and errors
 /// are those of [`super::parse`], each when its row is asked for.
 #[derive(Debug)]
 pub struct Lines {
-    file: Arc<Path>,
-    map: Mmap,
-    encoding: Encoding,
+    text: Text,
     form: Form,
     rule: Rule,
     /// Keys of the first row that nothing is made of.
     unused: Unused,
-    /// Where each row begins in the file.
-    starts: Vec<u64>,
-    /// The line of every [`STRIDE`]th row; between them, lines are counted anew.
-    lines: Vec<u64>,
+    index: Index,
     digest: String,
 }
-
-/// Rows from one kept line number to the next.
-const STRIDE: usize = 16;
 
 #[derive(Debug)]
 enum Form {
@@ -49,100 +42,32 @@ impl Lines {
     /// Errors: the file cannot be read, has no rows, or its first row is broken (class data); its
     /// rows are not lines (class usage).
     pub fn open(path: &Path, layout: &Layout) -> Result<Self> {
-        let kind = layout.kind(path)?;
-        let (table, field) = match kind {
-            Kind::Json => (None, "key"),
-            Kind::Table(table) if !table.quote => (Some(table), "column"),
-            Kind::Table(_) => bail_usage!(
-                "`{}` cannot be streamed: quoted cells may hold line ends; set `quote: false`",
-                path.display()
-            ),
-            _ => bail_usage!(
-                "`{}` cannot be streamed: only JSON lines and tables without quotes can",
-                path.display()
-            ),
-        };
+        let table = table(path, layout)?;
         let map = map(path)?;
-        if let Some(packing) = Packing::of(&map) {
-            let error = Error::usage(format!(
-                "`{}` cannot be streamed: it is compressed with {}",
-                path.display(),
-                packing.name()
-            ));
-            return Err(error
-                .hint("unpack it, or leave out `stream`, which reads it into memory")
-                .into());
-        }
-        if let Some(error) = foreign::by_content(path, &map, layout.format(path)?) {
-            return Err(error.into());
-        }
-        let (mut starts, mut lines, mut header) = (Vec::new(), Vec::new(), None);
-        let wants_header = table.as_ref().is_some_and(|table| table.header);
-        let (mut at, mut line) = (mark(&map, layout.encoding), 0);
-        while at < map.len() {
-            line += 1;
-            let end = end_of_line(&map, at);
-            let body = &map[at..end];
-            let blank = if table.is_some() {
-                matches!(body, [] | b"\r")
-            } else {
-                body.trim_ascii().is_empty()
-            };
-            if !blank && wants_header && header.is_none() {
-                header = Some((at, line));
-            } else if !blank {
-                if starts.len() % STRIDE == 0 {
-                    lines.push(line as u64);
-                }
-                starts.push(at as u64);
-            }
-            at = end + 1;
-        }
-        starts.shrink_to_fit();
-        lines.shrink_to_fit();
-        let file: Arc<Path> = Arc::from(path);
-        let Some(&first) = starts.first() else {
+        check(path, &map, layout)?;
+        let (index, header) = Index::of(&map, mark(&map, layout.encoding), table.as_ref());
+        let Some(&first) = index.starts.first() else {
             return Err(match header {
                 Some(_) => only_a_header(path),
                 None => Error::data(format!("`{}` is empty", path.display())).into(),
             });
         };
-        let form = match table {
-            None if map[first as usize..].trim_ascii_start().starts_with(b"[") => {
-                let error = Error::usage(format!(
-                    "`{}` cannot be streamed: it holds a JSON list, which is read whole",
-                    path.display()
-                ));
-                return Err(error
-                    .hint(
-                        "write a record on each line, or leave out `stream`, which reads it into \
-                         memory",
-                    )
-                    .into());
+        let text = Text { file: Arc::from(path), map, encoding: layout.encoding };
+        let (form, field) = match table {
+            None => {
+                no_list(path, &text.map[first as usize..])?;
+                (Form::Json, "key")
             }
-            None => Form::Json,
             Some(table) => {
-                let (start, line) = header.unwrap_or((first as usize, lines[0] as usize));
-                let place = place(&file, "line", line);
-                let text =
-                    decode(path, &map, start..end_of_row(&map, start), layout.encoding, line)?;
-                let head = Head::new(&table, &place, &table.cells(&place, &text)?)?;
-                Form::Table(table, head)
+                let (start, line) = header.unwrap_or((first as usize, index.lines[0] as usize));
+                let (place, row) = text.row(start, line)?;
+                let head = Head::new(&table, &place, &table.cells(&place, &row)?)?;
+                (Form::Table(table, head), "column")
             }
         };
         let (rule, unused) = (Rule::new(layout.rows, field), Unused::default());
-        let digest = digest(&map);
-        let mut rows = Self {
-            file,
-            map,
-            encoding: layout.encoding,
-            form,
-            rule,
-            unused,
-            starts,
-            lines,
-            digest,
-        };
+        let digest = digest(&text.map);
+        let mut rows = Self { text, form, rule, unused, index, digest };
         let (place, value) = rows.value(0)?;
         rows.rule.next(place, value, &mut rows.unused)?;
         Ok(rows)
@@ -151,7 +76,7 @@ impl Lines {
     /// Number of rows; at least one.
     #[expect(clippy::len_without_is_empty, reason = "a file without rows is refused")]
     pub fn len(&self) -> usize {
-        self.starts.len()
+        self.index.starts.len()
     }
 
     /// Row `i`, counted from 0. Errors (class data): the row is broken, or there is no such row.
@@ -177,36 +102,132 @@ impl Lines {
             Form::Json => 0,
             Form::Table(_, head) => head.kept(),
         };
-        size_of::<Self>()
-            + (self.starts.capacity() + self.lines.capacity()) * size_of::<u64>()
-            + head
+        size_of::<Self>() + self.index.kept() + head
     }
 
     fn value(&self, i: usize) -> Result<(Place, serde_json::Value)> {
-        let Some(&start) = self.starts.get(i) else {
+        let Some(&start) = self.index.starts.get(i) else {
             bail_data!(
                 "`{}` has {} rows; there is no row {i}, counted from 0",
-                self.file.display(),
+                self.text.file.display(),
                 self.len()
             );
         };
-        let start = start as usize;
-        let from = self.starts[i / STRIDE * STRIDE] as usize;
-        let line = self.lines[i / STRIDE] as usize
-            + self.map[from..start].iter().filter(|&&b| b == b'\n').count();
-        let place = place(&self.file, "line", line);
-        let text = decode(
-            &self.file,
-            &self.map,
-            start..end_of_row(&self.map, start),
-            self.encoding,
-            line,
-        )?;
+        let (place, row) = self.text.row(start as usize, self.index.line(i, &self.text.map))?;
         let value = match &self.form {
-            Form::Json => json::value(&place, &text)?,
-            Form::Table(table, head) => head.record(&place, &table.cells(&place, &text)?)?,
+            Form::Json => json::value(&place, &row)?,
+            Form::Table(table, head) => head.record(&place, &table.cells(&place, &row)?)?,
         };
         Ok((place, value))
+    }
+}
+
+/// The table that a file is; `None` for JSON lines. Errors (class usage): its rows are not lines.
+fn table(path: &Path, layout: &Layout) -> Result<Option<Table>> {
+    let why = match layout.kind(path)? {
+        Kind::Json => return Ok(None),
+        Kind::Table(table) if !table.quote => return Ok(Some(table)),
+        Kind::Table(_) => "quoted cells may hold line ends; set `quote: false`",
+        _ => "only JSON lines and tables without quotes can",
+    };
+    Err(unstreamable(path, why).into())
+}
+
+/// Errors where a file is compressed (class usage), or of another kind than its format (data).
+fn check(path: &Path, bytes: &[u8], layout: &Layout) -> Result<()> {
+    if let Some(packing) = Packing::of(bytes) {
+        let why = format!("it is compressed with {}", packing.name());
+        return Err(unstreamable(path, &why)
+            .hint("unpack it, or leave out `stream`, which reads it into memory")
+            .into());
+    }
+    foreign::by_content(path, bytes, layout.format(path)?).map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Errors (class usage) where the rows of a file begin as a JSON list does.
+fn no_list(path: &Path, rows: &[u8]) -> Result<()> {
+    if !rows.trim_ascii_start().starts_with(b"[") {
+        return Ok(());
+    }
+    let hint = "write a record on each line, or leave out `stream`, which reads it into memory";
+    Err(unstreamable(path, "it holds a JSON list, which is read whole").hint(hint).into())
+}
+
+fn unstreamable(path: &Path, why: &str) -> Error {
+    Error::usage(format!("`{}` cannot be streamed: {why}", path.display()))
+}
+
+/// The text of a file that is mapped into memory.
+#[derive(Debug)]
+struct Text {
+    file: Arc<Path>,
+    map: Mmap,
+    encoding: Encoding,
+}
+
+impl Text {
+    /// The row that begins at `start`, in `line`.
+    fn row(&self, start: usize, line: usize) -> Result<(Place, Cow<'_, str>)> {
+        let part = start..end_of_row(&self.map, start);
+        let text = decode(&self.file, &self.map, part, self.encoding, line)?;
+        Ok((place(&self.file, "line", line), text))
+    }
+}
+
+/// Where rows are in a file.
+#[derive(Debug, Default)]
+struct Index {
+    /// Where each row begins.
+    starts: Vec<u64>,
+    /// The line of every [`STRIDE`]th row; between them, lines are counted anew.
+    lines: Vec<u64>,
+}
+
+/// Rows from one kept line number to the next.
+const STRIDE: usize = 16;
+
+impl Index {
+    /// The rows of `bytes` from `at` on; of a table with a header, where that begins, and its line.
+    fn of(bytes: &[u8], mut at: usize, table: Option<&Table>) -> (Self, Option<(usize, usize)>) {
+        let wants_header = table.is_some_and(|table| table.header);
+        let (mut index, mut header, mut line) = (Self::default(), None, 0);
+        while at < bytes.len() {
+            line += 1;
+            let end = end_of_line(bytes, at);
+            let body = &bytes[at..end];
+            let blank = if table.is_some() {
+                matches!(body, [] | b"\r")
+            } else {
+                body.trim_ascii().is_empty()
+            };
+            if !blank && wants_header && header.is_none() {
+                header = Some((at, line));
+            } else if !blank {
+                index.push(at, line);
+            }
+            at = end + 1;
+        }
+        index.starts.shrink_to_fit();
+        index.lines.shrink_to_fit();
+        (index, header)
+    }
+
+    fn push(&mut self, start: usize, line: usize) {
+        if self.starts.len().is_multiple_of(STRIDE) {
+            self.lines.push(line as u64);
+        }
+        self.starts.push(start as u64);
+    }
+
+    /// The line of row `i` of `bytes`.
+    fn line(&self, i: usize, bytes: &[u8]) -> usize {
+        let (from, to) = (self.starts[i / STRIDE * STRIDE], self.starts[i]);
+        let between = &bytes[from as usize..to as usize];
+        self.lines[i / STRIDE] as usize + between.iter().filter(|&&b| b == b'\n').count()
+    }
+
+    fn kept(&self) -> usize {
+        (self.starts.capacity() + self.lines.capacity()) * size_of::<u64>()
     }
 }
 

@@ -11,6 +11,9 @@ use serde_json::Value;
 /// The key of the object that stands for a value that cannot be used.
 const KEY: &str = "\0";
 
+/// Numbers of Python that JSON does not have.
+const NUMBERS: [&str; 3] = ["NaN", "Infinity", "-Infinity"];
+
 /// A value that cannot be used, and what it is.
 pub(super) fn fault(what: impl Into<String>) -> Value {
     Value::Object([(KEY.to_owned(), Value::String(what.into()))].into_iter().collect())
@@ -92,34 +95,33 @@ fn odd(text: &str) -> Vec<Odd> {
     while at < bytes.len() {
         if bytes[at] == b'"' {
             let end = end_of_string(bytes, at);
-            if let Some(&half) = lone(&text[at..end], at).first() {
-                let what = format!(
-                    "a text with half of a surrogate pair (`{}`), which is no Unicode",
-                    &text[half..half + 6]
-                );
-                let key = bytes[end..].iter().find(|b| !b.is_ascii_whitespace()) == Some(&b':');
-                found.push(Odd { part: at..end, what, key });
-            }
+            found.extend(odd_string(text, at..end));
             at = end;
             continue;
         }
         let behind_a_word = at > 0 && bytes[at - 1].is_ascii_alphanumeric();
-        match ["NaN", "Infinity", "-Infinity"]
-            .into_iter()
-            .find(|word| text.as_bytes()[at..].starts_with(word.as_bytes()))
-        {
+        match NUMBERS.into_iter().find(|word| bytes[at..].starts_with(word.as_bytes())) {
             Some(word) if !behind_a_word => {
-                found.push(Odd {
-                    part: at..at + word.len(),
-                    what: format!("{word}, which JSON does not have"),
-                    key: false,
-                });
-                at += word.len();
+                let (part, what) =
+                    (at..at + word.len(), format!("{word}, which JSON does not have"));
+                at = part.end;
+                found.push(Odd { part, what, key: false });
             }
             _ => at += 1,
         }
     }
     found
+}
+
+/// The string that is `part` of a text, if it holds half of a pair.
+fn odd_string(text: &str, part: Range<usize>) -> Option<Odd> {
+    let half = *lone(&text[part.clone()], part.start).first()?;
+    let what = format!(
+        "a text with half of a surrogate pair (`{}`), which is no Unicode",
+        &text[half..half + 6]
+    );
+    let key = text[part.end..].bytes().find(|b| !b.is_ascii_whitespace()) == Some(b':');
+    Some(Odd { part, what, key })
 }
 
 /// The end of the string that begins at `start`, behind its quote.

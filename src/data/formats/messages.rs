@@ -156,8 +156,6 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn message(mut self, spoken: bool, unused: &mut Unused) -> Result<Message> {
-        let Self { place, at, .. } = &self;
-        let (place, at) = (*place, at.clone());
         // What is null, or an empty list, is not there, for templates too: many write it out where
         // they find it.
         self.fields.retain(|key, value| {
@@ -165,12 +163,20 @@ impl Reader<'_> {
         });
         let spoken = self.says_from(spoken);
         let learnt = self.learnt()?;
-        let role = self.role(spoken)?;
-        if role == CALL {
+        if self.role(spoken)? == CALL {
             self.call()?;
         } else {
             self.content()?;
         }
+        self.check_content()?;
+        self.others(unused)?;
+        Ok(Message { fields: self.fields, learnt })
+    }
+
+    /// Errors (class data) unless the content is a text, or missing where functions are called
+    /// without a word.
+    fn check_content(&mut self) -> Result<()> {
+        let (place, at) = (self.place, &self.at);
         let answers = self.fields.get("role").is_some_and(|role| role == "assistant");
         let calls =
             self.fields.contains_key("tool_calls") || self.fields.contains_key("function_call");
@@ -185,8 +191,7 @@ impl Reader<'_> {
                 kind(other)
             ),
         }
-        self.others(unused)?;
-        Ok(Message { fields: self.fields, learnt })
+        Ok(())
     }
 
     /// Turns `from` and `value` into `role` and `content`; whether the words of ShareGPT may stand
@@ -255,42 +260,39 @@ impl Reader<'_> {
     /// Parts that are all text become one text, as templates that know parts write them: one behind
     /// the other.
     fn content(&mut self) -> Result<()> {
-        let (place, at) = (self.place, &self.at);
         let Some(Value::Array(parts)) = self.fields.get("content") else { return Ok(()) };
-        let mut whole = String::new();
-        for (i, part) in parts.iter().enumerate() {
-            let kind_of =
-                part.get("type").and_then(Value::as_str).map_or_else(|| kind(part), Into::into);
-            let other = || {
-                part.as_object().and_then(|fields| {
-                    fields.iter().find(|(key, v)| *key != "type" && *key != "text" && !is_empty(v))
-                })
-            };
-            match (kind_of.as_ref(), part.get("text"), other()) {
-                ("text", Some(Value::String(text)), None) => whole += text,
-                ("text", _, Some((key, _))) => {
-                    bail_data!(
-                        "{place}: `{at}.content[{i}]` has the key `{}`, which would be left out",
-                        clip(key)
-                    )
-                }
-                ("text", ..) => bail_data!("{place}: `{at}.content[{i}]` has no `text`"),
-                (other, ..) => {
-                    let error = Error::data(format!(
-                        "{place}: `{at}.content[{i}]` is a part of the type `{}`, which is no text",
-                        clip(other)
-                    ));
-                    return Err(error
-                        .hint(
-                            "the models here read text only: parts are `{\"type\": \"text\", \
-                             \"text\": …}`",
-                        )
-                        .into());
-                }
-            }
-        }
+        let texts = parts.iter().enumerate().map(|(i, part)| self.text(i, part));
+        let whole = texts.collect::<Result<String>>()?;
         self.fields.insert("content".into(), whole.into());
         Ok(())
+    }
+
+    /// The text of part `i` of the content. Errors (class data): it is of another type, or holds
+    /// more than its text.
+    fn text<'b>(&self, i: usize, part: &'b Value) -> Result<&'b str> {
+        let (place, at) = (self.place, &self.at);
+        let kind_of =
+            part.get("type").and_then(Value::as_str).map_or_else(|| kind(part), Into::into);
+        let other = part.as_object().and_then(|fields| {
+            fields.iter().find(|(key, v)| *key != "type" && *key != "text" && !is_empty(v))
+        });
+        match (kind_of.as_ref(), part.get("text"), other) {
+            ("text", Some(Value::String(text)), None) => Ok(text),
+            ("text", _, Some((key, _))) => bail_data!(
+                "{place}: `{at}.content[{i}]` has the key `{}`, which would be left out",
+                clip(key)
+            ),
+            ("text", ..) => bail_data!("{place}: `{at}.content[{i}]` has no `text`"),
+            (other, ..) => {
+                let error = Error::data(format!(
+                    "{place}: `{at}.content[{i}]` is a part of the type `{}`, which is no text",
+                    clip(other)
+                ));
+                let hint = "the models here read text only: parts are `{\"type\": \"text\", \
+                            \"text\": …}`";
+                Err(error.hint(hint).into())
+            }
+        }
     }
 
     /// A turn that is the JSON of a call (LLaMA-Factory's `function_call`), or of several, becomes
@@ -331,9 +333,7 @@ impl Reader<'_> {
             if known || keys::why_silent(key).is_some() || unused.has_of_message(key) {
                 continue;
             }
-            if let Some((holds, _)) =
-                keys::MATTERS.iter().find(|(_, keys)| keys.contains(&key.as_str()))
-            {
+            if let Some(holds) = keys::matters(key) {
                 bail_data!("{place}: `{at}.{key}` holds {holds}, which would be left out");
             }
             let slips = WORDED.into_iter().chain(["weight", "name", "content", "role"]);
@@ -386,6 +386,10 @@ mod tests {
             got.iter().map(|m| m.learnt).collect::<Vec<_>>(),
             [true, true, false, true, true, true]
         );
+    }
+
+    #[test]
+    fn speakers_are_roles_where_they_may_stand_for_them() {
         let spoken =
             json!([{ "role": "human", "content": "q" }, { "role": "gpt", "content": "a" }]);
         assert_eq!(
@@ -453,30 +457,36 @@ mod tests {
             message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             json!([message])
         };
-        for (list, want) in [
-            (user(json!({ "weight": 0.5 })), "`messages[0].weight` is 0.5, expected 0 or 1"),
-            (user(json!({ "images": ["x"] })), "`messages[0].images` holds what is no text"),
+        let arguments = json!({ "x": loose::fault("NaN") });
+        for (more, want) in [
+            (json!({ "weight": 0.5 }), "`messages[0].weight` is 0.5, expected 0 or 1"),
+            (json!({ "images": ["x"] }), "`messages[0].images` holds what is no text"),
             (
-                user(json!({ "tool_cals": [1] })),
+                json!({ "tool_cals": [1] }),
                 "unknown key `tool_cals` in `messages[0]`; did you mean `tool_calls`?",
             ),
             (
-                user(json!({ "content": [{ "type": "image_url", "image_url": "x" }] })),
+                json!({ "content": [{ "type": "image_url", "image_url": "x" }] }),
                 "`messages[0].content[0]` is a part of the type `image_url`",
             ),
             (
-                user(json!({ "content": [{ "type": "text", "text": "x", "cache": 1 }] })),
+                json!({ "content": [{ "type": "text", "text": "x", "cache": 1 }] }),
                 "`messages[0].content[0]` has the key `cache`",
             ),
             (
-                user(json!({
-                    "tool_calls": [{
-                        "function": { "arguments": { "x": loose::fault("NaN") } },
-                    }],
-                })),
+                json!({ "tool_calls": [{ "function": { "arguments": arguments } }] }),
                 "`messages[0].tool_calls` holds NaN",
             ),
-            (user(json!({ "content": null })), "`messages[0].content` is null, expected a string"),
+            (json!({ "content": null }), "`messages[0].content` is null, expected a string"),
+        ] {
+            let error = read(user(more), false).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_messages_is_refused() {
+        for (list, want) in [
             (
                 json!([{ "from": "function_call", "value": "f(x)" }]),
                 "`messages[0]` is a call that is no JSON",

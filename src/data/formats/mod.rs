@@ -134,21 +134,19 @@ fn decode<'a>(
     line: usize,
 ) -> Result<Cow<'a, str>> {
     let body = &bytes[part.clone()];
-    let place = |at: usize| {
+    let fault = |at: usize, what: &str, utf16: bool| {
         let line = line + body[..at].iter().filter(|&&b| b == b'\n').count();
-        format!(
-            "`{}` line {line}: byte 0x{:02x} at offset {}",
-            file.display(),
-            body[at],
-            part.start + at
-        )
+        let (name, byte, offset) = (file.display(), body[at], part.start + at);
+        let guess = if utf16 { "; it looks like UTF-16" } else { "" };
+        Error::data(format!(
+            "`{name}` line {line}: byte 0x{byte:02x} at offset {offset} is {what}{guess}"
+        ))
+        .hint("save the file as UTF-8")
     };
-    let guess = |utf16: bool| if utf16 { "; it looks like UTF-16" } else { "" };
     let text = match encoding {
         Encoding::Utf8 => std::str::from_utf8(body).map(Cow::Borrowed).map_err(|e| {
             let utf16 = bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff");
-            Error::data(format!("{} is not UTF-8{}", place(e.valid_up_to()), guess(utf16)))
-                .hint("save the file as UTF-8")
+            fault(e.valid_up_to(), "not UTF-8", utf16)
         })?,
         Encoding::Latin1 => Cow::Owned(body.iter().map(|&b| char::from(b)).collect()),
     };
@@ -156,9 +154,7 @@ fn decode<'a>(
         // ASCII in UTF-16 has a zero beside each letter.
         let near = &body[at.saturating_sub(8)..(at + 8).min(body.len())];
         let utf16 = near.iter().filter(|&&b| b == 0).count() * 3 >= near.len();
-        return Err(Error::data(format!("{} is no text{}", place(at), guess(utf16)))
-            .hint("save the file as UTF-8")
-            .into());
+        return Err(fault(at, "no text", utf16).into());
     }
     Ok(text)
 }

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::{Arc, Once};
 
 use ::parquet::errors::{ParquetError, Result as Parquet};
+use ::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use ::parquet::file::reader::{ChunkReader, FileReader, SerializedFileReader};
-use ::parquet::record::Field;
+use ::parquet::record::{Field, Row};
 use anyhow::Result;
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
 use super::loose;
 use super::packed::{most, too_much};
@@ -50,51 +51,15 @@ fn rows(
     mut records: Records,
     at: &Cell<usize>,
 ) -> Result<Vec<Item>> {
-    let fault = |error: ParquetError| match error {
-        ParquetError::General(what) if what.contains("Disabled feature") => {
-            let message =
-                format!("`{}` is compressed in a way that is not read ({what})", file.display());
-            Error::data(message)
-                .hint("write it again with zstd, snappy or gzip, or without compression")
-        }
-        error => damaged(file, at.get(), &error.to_string()),
-    };
+    let fault = |error| fault(file, at.get(), error);
     let reader =
         SerializedFileReader::new(owned(File::get_bytes, bytes.to_vec())).map_err(fault)?;
-    let metadata = reader.metadata();
-    if metadata.file_metadata().schema_descr().num_columns() == 0 {
-        bail_data!("`{}` has no columns", file.display());
-    }
-    let mut unpacked = 0usize;
-    for group in metadata.row_groups() {
-        for column in group.columns() {
-            let (start, length) = (
-                column.dictionary_page_offset().unwrap_or(column.data_page_offset()),
-                column.compressed_size(),
-            );
-            if start < 0 || length < 0 || start.saturating_add(length) as u64 > bytes.len() as u64 {
-                return Err(damaged(
-                    file,
-                    0,
-                    &format!("column `{}` lies outside the file", column.column_path()),
-                )
-                .into());
-            }
-            unpacked =
-                unpacked.saturating_add(usize::try_from(column.uncompressed_size()).unwrap_or(0));
-        }
-    }
-    if unpacked > most(bytes.len()) {
-        return Err(too_much(file, bytes.len()).into());
-    }
+    check(file, bytes.len(), reader.metadata())?;
     let mut items = Vec::new();
     for row in reader.get_row_iter(None).map_err(fault)? {
         let row = row.map_err(fault)?;
         at.set(items.len() + 1);
-        let place = place(file, ROW, at.get());
-        let fields: Map<_, _> =
-            row.into_columns().into_iter().map(|(column, field)| (column, json(field))).collect();
-        items.push(records.next(place, Value::Object(fields))?);
+        items.push(records.next(place(file, ROW, at.get()), object(row))?);
     }
     if items.is_empty() {
         bail_data!("`{}` has no rows", file.display());
@@ -102,10 +67,46 @@ fn rows(
     Ok(items)
 }
 
+/// Errors (class data) where a file of `length` bytes has no columns, one that lies outside of it,
+/// or more in them than it can hold.
+fn check(file: &Path, length: usize, metadata: &ParquetMetaData) -> Result<()> {
+    if metadata.file_metadata().schema_descr().num_columns() == 0 {
+        bail_data!("`{}` has no columns", file.display());
+    }
+    let mut unpacked = 0usize;
+    for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
+        let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+        let packed = column.compressed_size();
+        if start < 0 || packed < 0 || start.saturating_add(packed) as u64 > length as u64 {
+            let what = format!("column `{}` lies outside the file", column.column_path());
+            return Err(damaged(file, 0, &what).into());
+        }
+        unpacked =
+            unpacked.saturating_add(usize::try_from(column.uncompressed_size()).unwrap_or(0));
+    }
+    if unpacked > most(length) {
+        return Err(too_much(file, length).into());
+    }
+    Ok(())
+}
+
 /// Bytes as the library wants them: its type for them, known here only as what it reads from a
 /// file.
 fn owned<T: From<Vec<u8>>>(_: fn(&File, u64, usize) -> Parquet<T>, bytes: Vec<u8>) -> T {
     bytes.into()
+}
+
+/// What the library says of a file, after `row`.
+fn fault(file: &Path, row: usize, error: ParquetError) -> Error {
+    match error {
+        ParquetError::General(what) if what.contains("Disabled feature") => {
+            let message =
+                format!("`{}` is compressed in a way that is not read ({what})", file.display());
+            Error::data(message)
+                .hint("write it again with zstd, snappy or gzip, or without compression")
+        }
+        error => damaged(file, row, &error.to_string()),
+    }
 }
 
 fn damaged(file: &Path, row: usize, what: &str) -> Error {
@@ -137,26 +138,27 @@ fn json(field: Field) -> Value {
             Ok(text) => text.into(),
             Err(_) => loose::fault("bytes that are no text"),
         },
-        Field::Group(row) => Value::Object(
-            row.into_columns().into_iter().map(|(name, field)| (name, json(field))).collect(),
-        ),
+        Field::Group(row) => object(row),
         Field::ListInternal(list) => {
             Value::Array(list.elements().iter().cloned().map(json).collect())
         }
         Field::MapInternal(map) => {
-            let key = |key: Field| match json(key) {
-                Value::String(key) => key,
-                other => other.to_string(),
-            };
-            Value::Object(
-                map.entries()
-                    .iter()
-                    .cloned()
-                    .map(|(name, value)| (key(name), json(value)))
-                    .collect(),
-            )
+            let entry = |(name, value)| (key(name), json(value));
+            Value::Object(map.entries().iter().cloned().map(entry).collect())
         }
         other => other.to_string().into(),
+    }
+}
+
+fn object(row: Row) -> Value {
+    Value::Object(row.into_columns().into_iter().map(|(name, field)| (name, json(field))).collect())
+}
+
+/// The name of an entry of a map.
+fn key(field: Field) -> String {
+    match json(field) {
+        Value::String(key) => key,
+        other => other.to_string(),
     }
 }
 

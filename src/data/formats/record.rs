@@ -74,6 +74,21 @@ impl Shape {
         }
     }
 
+    /// The item of a record of this kind; what nothing is made of is left in `fields`.
+    fn item(self, fields: &mut Fields, unused: &mut Unused) -> Result<Item> {
+        Ok(match self {
+            Shape::Instruction => Item::Instruction(instruction::item(fields)?),
+            Shape::Completion => Item::Instruction(instruction::completion(fields)?),
+            Shape::Chat => Item::Chat(conversation::chat(fields, unused)?),
+            Shape::Turns => Item::Chat(conversation::turns(fields, unused)?),
+            Shape::Tokens => Item::Tokens(tokens::tokens(fields)?),
+            Shape::Text => {
+                let text = fields.text("text")?;
+                Item::Text(Document { place: fields.place.clone(), text, ended: true })
+            }
+        })
+    }
+
     /// Keys that one of no kind may be a slip of the pen for.
     fn slips(self) -> &'static [&'static str] {
         match self {
@@ -160,17 +175,7 @@ impl Rule {
             );
         }
         let mut fields = Fields { place: &place, fields, expected: shape.expected() };
-        let item = match shape {
-            Shape::Instruction => Item::Instruction(instruction::item(&mut fields)?),
-            Shape::Completion => Item::Instruction(instruction::completion(&mut fields)?),
-            Shape::Chat => Item::Chat(conversation::chat(&mut fields, unused)?),
-            Shape::Turns => Item::Chat(conversation::turns(&mut fields, unused)?),
-            Shape::Tokens => Item::Tokens(tokens::tokens(&mut fields)?),
-            Shape::Text => {
-                let text = fields.text("text")?;
-                Item::Text(Document { place: place.clone(), text, ended: true })
-            }
-        };
+        let item = shape.item(&mut fields, unused)?;
         fields.rest(shape, unused)?;
         Ok(item)
     }

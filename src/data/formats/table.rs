@@ -74,17 +74,21 @@ impl Table {
         })
     }
 
+    fn reader<'a>(&self, text: &'a str) -> csv::Reader<&'a [u8]> {
+        csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .delimiter(self.delimiter)
+            .from_reader(text.as_bytes())
+    }
+
     fn quoted(
         &self,
         file: &Arc<Path>,
         text: &str,
         row: &mut dyn FnMut(Place, &[&str]) -> Result<()>,
     ) -> Result<()> {
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(self.delimiter)
-            .from_reader(text.as_bytes());
+        let mut reader = self.reader(text);
         let mut record = csv::StringRecord::new();
         let (mut start, mut line) = (0, 1);
         while reader
@@ -125,46 +129,39 @@ fn short_enough(place: &Place, row: &str) -> Result<()> {
     Ok(())
 }
 
+/// A place in a cell; of a quoted one, with the line where its quote opened.
+enum At {
+    Start,
+    Plain,
+    Quoted(usize),
+    Closed(usize),
+}
+
 /// Checks that each quoted cell of a row ends where its quote is closed.
 fn check_quotes(file: &Path, row: &str, delimiter: u8, mut line: usize) -> Result<()> {
-    enum At {
-        Start,
-        Plain,
-        Quoted,
-        Closed,
-    }
+    let fault = |opened: usize, what: &str| {
+        let place = format!("`{}` line {opened}", file.display());
+        Error::data(format!("{place}: the quote that opens here {what}")).hint(QUOTES)
+    };
     let mut at = At::Start;
-    let mut opened = line;
     for byte in row.bytes() {
         at = match (at, byte) {
-            (At::Start, b'"') => {
-                opened = line;
-                At::Quoted
-            }
-            (At::Quoted, b'"') => At::Closed,
-            (At::Quoted, _) => At::Quoted,
-            (At::Closed, b'"') => At::Quoted,
+            (At::Start, b'"') => At::Quoted(line),
+            (At::Quoted(opened), b'"') => At::Closed(opened),
+            (At::Closed(opened), b'"') | (At::Quoted(opened), _) => At::Quoted(opened),
             (_, byte) if byte == delimiter || byte == b'\n' || byte == b'\r' => At::Start,
-            (At::Closed, _) => {
-                let message = format!(
-                    "`{}` line {opened}: the quote that opens here is closed in line {line}, where \
-                     text follows it",
-                    file.display()
-                );
-                return Err(Error::data(message).hint(QUOTES).into());
+            (At::Closed(opened), _) => {
+                let what = format!("is closed in line {line}, where text follows it");
+                return Err(fault(opened, &what).into());
             }
             (At::Start | At::Plain, _) => At::Plain,
         };
         line += usize::from(byte == b'\n');
     }
-    if let At::Quoted = at {
-        let message = format!(
-            "`{}` line {opened}: the quote that opens here is never closed",
-            file.display()
-        );
-        return Err(Error::data(message).hint(QUOTES).into());
+    match at {
+        At::Quoted(opened) => Err(fault(opened, "is never closed").into()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 const QUOTES: &str =

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
+use super::record::place;
 use crate::bail_data;
-use crate::data::item::{Document, Item, Place};
+use crate::data::item::{Document, Item};
 
 const MARK: &str = "<|endoftext|>";
 
@@ -17,22 +18,30 @@ const LOOKED_AT: usize = 20;
 
 pub(super) fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Item>> {
     let text = text.replace("\r\n", "\n");
-    let mut items = Vec::new();
-    let mut push = |text: &str, ended: bool| {
-        let place = Place { file: file.clone(), unit: "document", number: items.len() + 1 };
-        items.push(Item::Text(Document { place, text: text.to_owned(), ended }));
-    };
-    if !text.lines().any(|line| line == MARK) {
-        push(&text, false);
-        return Ok(items);
+    let documents = documents(&text);
+    if documents.is_empty() {
+        bail_data!("`{}` holds `{MARK}` only, and no text", file.display());
     }
+    let item = |(i, (text, ended)): (usize, (&str, bool))| {
+        let place = place(file, "document", i + 1);
+        Item::Text(Document { place, text: text.to_owned(), ended })
+    };
+    Ok(documents.into_iter().enumerate().map(item).collect())
+}
+
+/// The documents of a text, each with whether a mark ends it.
+fn documents(text: &str) -> Vec<(&str, bool)> {
+    if !text.lines().any(|line| line == MARK) {
+        return vec![(text, false)];
+    }
+    let mut found = vec![];
     // Empty lines around a mark belong to the layout of the file and not to its documents.
     let (mut start, mut at) = (0, 0);
     for line in text.split_inclusive('\n') {
         if line.trim_end_matches('\n') == MARK {
             let document = text[start..at].trim_matches('\n');
             if !document.is_empty() {
-                push(document, true);
+                found.push((document, true));
             }
             start = at + line.len();
         }
@@ -40,12 +49,9 @@ pub(super) fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Item>> {
     }
     let rest = text[start..].trim_matches('\n');
     if !rest.is_empty() {
-        push(rest, false);
+        found.push((rest, false));
     }
-    if items.is_empty() {
-        bail_data!("`{}` holds `{MARK}` only, and no text", file.display());
-    }
-    Ok(items)
+    found
 }
 
 /// What a text that was read as one looks like, if that is a table or lines of JSON.

@@ -36,20 +36,13 @@ pub(super) fn tokens(fields: &mut Fields) -> Result<TokenRow> {
         .collect::<Result<Vec<u32>>>()?;
     let mut supervised = vec![true; ids.len()];
     supervised[..mask_first(fields, ids.len())?].fill(false);
-    if let Some(labels) = numbers(fields, "labels", ids.len())? {
-        for (i, (label, id)) in labels.iter().zip(&ids).enumerate() {
-            if *label != IGNORED && *label != i64::from(*id) {
-                bail_data!(
-                    "{place}: `labels[{i}]` is {label}, expected `{key}[{i}]`, which is {id}, or \
-                     {IGNORED}"
-                );
-            }
-            supervised[i] &= *label != IGNORED;
-        }
-    }
-    for mask in ["completion_mask", "assistant_masks"] {
-        let Some(list) = flags(fields, mask, ids.len())? else { continue };
-        supervised.iter_mut().zip(list).for_each(|(counts, one)| *counts &= one);
+    let masks = [
+        labels(fields, key, &ids)?,
+        flags(fields, "completion_mask", ids.len())?,
+        flags(fields, "assistant_masks", ids.len())?,
+    ];
+    for mask in masks.into_iter().flatten() {
+        supervised.iter_mut().zip(mask).for_each(|(counts, one)| *counts &= one);
     }
     if let Some(seen) = flags(fields, "attention_mask", ids.len())? {
         let (start, end) = unpadded(&place, &seen, &supervised)?;
@@ -118,6 +111,21 @@ fn mask_first(fields: &mut Fields, length: usize) -> Result<usize> {
         Some(n) => bail_data!("{place}: `mask_first` is {n}, more than the row has ids ({length})"),
         None => bail_data!("{place}: `mask_first` is {value}, expected a whole number"),
     }
+}
+
+/// Which tokens have a label: their id once more, which the record has under `key`.
+fn labels(fields: &mut Fields, key: &str, ids: &[u32]) -> Result<Option<Vec<bool>>> {
+    let place = fields.place;
+    let Some(labels) = numbers(fields, "labels", ids.len())? else { return Ok(None) };
+    for (i, (label, id)) in labels.iter().zip(ids).enumerate() {
+        if *label != IGNORED && *label != i64::from(*id) {
+            bail_data!(
+                "{place}: `labels[{i}]` is {label}, expected `{key}[{i}]`, which is {id}, or \
+                 {IGNORED}"
+            );
+        }
+    }
+    Ok(Some(labels.iter().map(|label| *label != IGNORED).collect()))
 }
 
 /// A list of whole numbers, as many as there are ids.

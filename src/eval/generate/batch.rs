@@ -3,7 +3,9 @@
 //!
 //! A prompt owns a slot of the cache: rows for its tokens, then rows for the tokens of every beam.
 
+use std::iter::Enumerate;
 use std::ops::Range;
+use std::slice::Iter;
 
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
@@ -33,7 +35,24 @@ pub fn run(
     mut progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Vec<u32>>> {
     let most = rules.how.max_tokens;
-    let sees = model.config().max_position_embeddings;
+    check(prompts, most, model.config().max_position_embeddings)?;
+    if most == 0 || prompts.is_empty() {
+        return Ok(vec![Vec::new(); prompts.len()]);
+    }
+    let mut queue = Queue::new(model, prompts, rules)?;
+    while queue.done < prompts.len() {
+        let pass = queue.pass(rules)?;
+        let logits = model.step(&pass.tokens, &pass.at, &mut queue.cache, &pass.rows, adapter)?;
+        let logits = logits.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.contiguous()?;
+        queue.advance(&Choices::of(&logits, rules)?, rules)?;
+        progress(queue.done)?;
+    }
+    Ok(queue.out)
+}
+
+/// Errors (class usage) where a prompt is empty, or has no room for `most` tokens behind it in what
+/// the model sees.
+fn check(prompts: &[Vec<u32>], most: usize, sees: usize) -> Result<()> {
     for (i, prompt) in prompts.iter().enumerate() {
         if prompt.is_empty() {
             bail_usage!("cannot generate from an empty prompt{}", nth(i, prompts.len()));
@@ -46,59 +65,74 @@ pub fn run(
             );
         }
     }
-    let mut out = vec![Vec::new(); prompts.len()];
-    if most == 0 || prompts.is_empty() {
-        return Ok(out);
-    }
-    let beams = rules.how.beams;
-    let slot = prompts.iter().map(Vec::len).max().unwrap_or(0) + beams.saturating_mul(most);
-    let row = model.cache_bytes();
-    let slots = (SEQUENCES / beams)
-        .min(CACHE_BYTES / slot.saturating_mul(row).max(1))
-        .clamp(1, prompts.len());
-    let mut cache = model.cache(slot * slots)?;
-    let mut free: Vec<usize> = (0..slots).rev().map(|i| i * slot).collect();
-
-    let mut running: Vec<Running> = vec![];
-    let mut waiting = prompts.iter().enumerate();
-    let mut done = 0;
-    while done < prompts.len() {
-        let mut pass = Pass::default();
-        running.iter().for_each(|r| r.lay(&mut pass));
-        while pass.tokens.ids.len() < BATCH_TOKENS
-            && let Some(base) = free.pop()
-        {
-            let Some((index, prompt)) = waiting.next() else { break };
-            let started = Running::new(index, base, prompt, rules)?;
-            pass.push(prompt, 0, base, base..base, base);
-            running.push(started);
-        }
-        let logits = model.step(&pass.tokens, &pass.at, &mut cache, &pass.rows, adapter)?;
-        let logits = logits.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.contiguous()?;
-        let choices = Choices::of(&logits, rules)?;
-
-        let mut first = 0;
-        let mut still = Vec::with_capacity(running.len());
-        for mut r in running {
-            let rows = first..first + r.search.sequences().len();
-            first = rows.end;
-            if r.advance(&choices, rows, rules, &mut cache)? {
-                still.push(r);
-            } else {
-                free.push(r.base);
-                out[r.index] = r.search.best();
-                done += 1;
-            }
-        }
-        running = still;
-        progress(done)?;
-    }
-    Ok(out)
+    Ok(())
 }
 
 /// Which of several prompts is meant.
 fn nth(index: usize, of: usize) -> String {
     if of == 1 { String::new() } else { format!(" (number {})", index + 1) }
+}
+
+/// Prompts that wait, run and are done.
+struct Queue<'a> {
+    waiting: Enumerate<Iter<'a, Vec<u32>>>,
+    running: Vec<Running>,
+    /// What follows each prompt that is done.
+    out: Vec<Vec<u32>>,
+    done: usize,
+    cache: KvCache,
+    /// The first rows of slots that nobody owns.
+    free: Vec<usize>,
+}
+
+impl<'a> Queue<'a> {
+    fn new(model: &Model, prompts: &'a [Vec<u32>], rules: &Rules) -> Result<Self> {
+        let beams = rules.how.beams;
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let slot = longest + beams.saturating_mul(rules.how.max_tokens);
+        let slots = (SEQUENCES / beams)
+            .min(CACHE_BYTES / slot.saturating_mul(model.cache_bytes()).max(1))
+            .clamp(1, prompts.len());
+        Ok(Self {
+            waiting: prompts.iter().enumerate(),
+            running: vec![],
+            out: vec![Vec::new(); prompts.len()],
+            done: 0,
+            cache: model.cache(slot * slots)?,
+            free: (0..slots).rev().map(|i| i * slot).collect(),
+        })
+    }
+
+    /// The next token of all that run, and prompts that begin to.
+    fn pass(&mut self, rules: &Rules) -> Result<Pass> {
+        let mut pass = Pass::default();
+        self.running.iter().for_each(|running| running.lay(&mut pass));
+        while pass.tokens.ids.len() < BATCH_TOKENS
+            && let Some(base) = self.free.pop()
+        {
+            let Some((index, prompt)) = self.waiting.next() else { break };
+            self.running.push(Running::new(index, base, prompt, rules)?);
+            pass.push(prompt, 0, base, base..base, base);
+        }
+        Ok(pass)
+    }
+
+    /// Takes what the pass says of all that run; who is finished frees a slot.
+    fn advance(&mut self, choices: &Choices, rules: &Rules) -> Result<()> {
+        let mut first = 0;
+        for mut running in std::mem::take(&mut self.running) {
+            let rows = first..first + running.search.sequences().len();
+            first = rows.end;
+            if running.advance(choices, rows, rules, &mut self.cache)? {
+                self.running.push(running);
+            } else {
+                self.free.push(running.base);
+                self.out[running.index] = running.search.best();
+                self.done += 1;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What goes through the network at once.
@@ -158,6 +192,16 @@ impl<'a> Choices<'a> {
             Self::Likeliest(all) => &all[rows],
             Self::Logits(..) => &[],
         }
+    }
+
+    /// The token after the sequence of `row`: drawn where there is a sampler, else the likeliest.
+    fn token(&self, row: usize, sampler: Option<&mut Sampler>) -> Result<Option<u32>> {
+        if let (Self::Logits(logits, vocabulary), Some(sampler)) = (self, sampler) {
+            let first = row * vocabulary;
+            return sampler.draw(&logits[first..first + vocabulary]).map(Some);
+        }
+        let likeliest = self.likeliest(row..row + 1).first().and_then(|tokens| tokens.first());
+        Ok(likeliest.map(|best| best.0))
     }
 }
 
@@ -251,17 +295,7 @@ impl Running {
     ) -> Result<bool> {
         match &mut self.search {
             Search::One { ids, sampler } => {
-                let token = match (choices, sampler) {
-                    (Choices::Logits(logits, vocabulary), Some(sampler)) => {
-                        let first = rows.start * vocabulary;
-                        Some(sampler.draw(&logits[first..first + vocabulary])?)
-                    }
-                    _ => choices
-                        .likeliest(rows)
-                        .first()
-                        .and_then(|row| row.first())
-                        .map(|best| best.0),
-                };
+                let token = choices.token(rows.start, sampler.as_deref_mut())?;
                 match token.filter(|token| !rules.ends.contains(token)) {
                     Some(token) => ids.push(token),
                     None => return Ok(false),

@@ -46,13 +46,7 @@ impl Beams {
         rules: &Rules,
         behind: Option<&Behind>,
     ) -> Result<Vec<usize>> {
-        let mut candidates: Vec<(usize, u32, f64)> = Vec::new();
-        for (parent, (beam, tokens)) in self.running.iter().zip(likeliest).enumerate() {
-            candidates.extend(tokens.iter().map(|&(token, p)| (parent, token, beam.sum + p)));
-        }
-        candidates.sort_by(|a, b| b.2.total_cmp(&a.2));
-        candidates.truncate(Self::candidates(self.width, rules.ends.len()));
-
+        let candidates = self.continued(likeliest, rules.ends.len());
         let length = self.running.first().map_or(0, |beam| beam.ids.len()) + 1;
         let (mut running, mut parents) = (Vec::new(), Vec::new());
         for (rank, (parent, token, sum)) in candidates.into_iter().enumerate() {
@@ -76,19 +70,31 @@ impl Beams {
         // Stable: of equals the older stays.
         self.finished.sort_by(|a, b| b.0.total_cmp(&a.0));
         self.finished.truncate(self.width);
-        let worst = if self.finished.len() == self.width {
-            self.finished.last().map(|f| f.0)
-        } else {
-            None
-        };
-        let improvable = running
-            .first()
-            .is_some_and(|best| worst.is_none_or(|worst| best.sum / length as f64 > worst));
-        if !improvable {
+        self.running = running;
+        if !self.improvable(length) {
             parents.clear();
         }
-        self.running = running;
         Ok(parents)
+    }
+
+    /// The candidates: parent, token and sum, best first.
+    fn continued(&self, likeliest: &[Vec<(u32, f64)>], ends: usize) -> Vec<(usize, u32, f64)> {
+        let mut candidates: Vec<(usize, u32, f64)> = Vec::new();
+        for (parent, (beam, tokens)) in self.running.iter().zip(likeliest).enumerate() {
+            candidates.extend(tokens.iter().map(|&(token, p)| (parent, token, beam.sum + p)));
+        }
+        candidates.sort_by(|a, b| b.2.total_cmp(&a.2));
+        candidates.truncate(Self::candidates(self.width, ends));
+        candidates
+    }
+
+    /// Whether a beam runs that may become better than the worst of enough finished hypotheses.
+    fn improvable(&self, length: usize) -> bool {
+        let full = self.finished.len() == self.width;
+        let worst = self.finished.last().filter(|_| full).map(|f| f.0);
+        self.running
+            .first()
+            .is_some_and(|best| worst.is_none_or(|worst| best.sum / length as f64 > worst))
     }
 
     /// The best hypothesis, once the search is over.

@@ -10,15 +10,7 @@ const BLOCK: usize = 64;
 /// The `most` likeliest tokens with their log-probabilities in nats, best first; of equals the
 /// lower id. Errors (class run) where a logit is no number.
 pub fn likeliest(logits: &[f32], most: usize) -> Result<Vec<(u32, f64)>> {
-    let top = vectorized(
-        #[inline(always)]
-        || max(logits),
-    );
-    let sum = vectorized(
-        #[inline(always)]
-        || sum_by(logits.len(), |i| exp(logits[i] - top)),
-    );
-    let total = f64::from(top) + f64::from(sum).ln();
+    let total = log_sum_exp(logits);
     crate::eval::finite(total)?;
     let mut best: Vec<(u32, f32)> = Vec::with_capacity(most + 1);
     for (block, values) in logits.chunks(BLOCK).enumerate() {
@@ -42,6 +34,18 @@ pub fn likeliest(logits: &[f32], most: usize) -> Result<Vec<(u32, f64)>> {
         }
     }
     Ok(best.into_iter().map(|(id, value)| (id, f64::from(value) - total)).collect())
+}
+
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let top = vectorized(
+        #[inline(always)]
+        || max(logits),
+    );
+    let sum = vectorized(
+        #[inline(always)]
+        || sum_by(logits.len(), |i| exp(logits[i] - top)),
+    );
+    f64::from(top) + f64::from(sum).ln()
 }
 
 #[cfg(test)]

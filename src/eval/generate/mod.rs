@@ -71,6 +71,10 @@ impl Generation {
             }
             return Ok(());
         };
+        self.check_sampling(temperature)
+    }
+
+    fn check_sampling(&self, temperature: f64) -> Result<()> {
         if !(1e-3..=1e3).contains(&temperature) {
             let error = Error::usage(format!(
                 "`temperature` must be from 0.001 to 1000, found {temperature}"

@@ -76,43 +76,42 @@ fn greedy_takes_the_likeliest_of_whole_sequences() -> Result<()> {
     Ok(())
 }
 
+/// The text with the best score a token of all that have three tokens, or end before.
+fn best_of_all(model: &Model, prompt: &[u32], eos: Option<u32>) -> Result<Vec<u32>> {
+    let adapter = testing::adapter(model, &[1], false)?;
+    let (mut best, mut open) = ((f64::NEG_INFINITY, vec![]), vec![(0.0, Vec::<u32>::new())]);
+    for length in 1..=3 {
+        let mut next = vec![];
+        for (sum, ids) in open {
+            let whole = Tokens::one([prompt, &ids].concat());
+            let last = whole.ids.len() - 1;
+            for token in 0..13u32 {
+                let sum = sum - model.nll(&whole, &[last], &[token], &adapter)?[0];
+                let ended = Some(token) == eos;
+                let ids = if ended { ids.clone() } else { [&ids[..], &[token]].concat() };
+                let score = sum / length as f64;
+                if (ended || length == 3) && score > best.0 {
+                    best = (score, ids.clone());
+                }
+                if !ended {
+                    next.push((sum, ids));
+                }
+            }
+        }
+        open = next;
+    }
+    Ok(best.1)
+}
+
 /// With as many beams as there are texts, beam search finds the best of all texts.
 #[test]
 fn wide_beams_find_the_best_of_all_texts() -> Result<()> {
     for (eos, prompt) in [(None, 0), (Some(7u32), 1), (Some(4), 2), (Some(0), 3)] {
         let prompt = &prompts()[prompt];
         let model = ending(&eos.into_iter().collect::<Vec<_>>())?;
-        let adapter = testing::adapter(&model, &[1], false)?;
-        // All texts of three tokens, or that end before.
-        let (mut best, mut open) = ((f64::NEG_INFINITY, vec![]), vec![(0.0, Vec::<u32>::new())]);
-        for length in 1..=3 {
-            let mut next = vec![];
-            for (sum, ids) in open {
-                let whole: Vec<u32> = prompt.iter().chain(&ids).copied().collect();
-                for token in 0..13u32 {
-                    let p = -model.nll(
-                        &Tokens::one(whole.clone()),
-                        &[whole.len() - 1],
-                        &[token],
-                        &adapter,
-                    )?[0];
-                    let mut ids = ids.clone();
-                    if Some(token) != eos {
-                        ids.push(token);
-                    }
-                    let score = (sum + p) / length as f64;
-                    if (Some(token) == eos || length == 3) && score > best.0 {
-                        best = (score, ids.clone());
-                    }
-                    if Some(token) != eos {
-                        next.push((sum + p, ids));
-                    }
-                }
-            }
-            open = next;
-        }
         let how = Generation { max_tokens: 3, beams: 169, ..Generation::default() };
-        assert_eq!(all(&model, std::slice::from_ref(prompt), &how)?[0].ids, best.1, "ends {eos:?}");
+        let found = all(&model, std::slice::from_ref(prompt), &how)?;
+        assert_eq!(found[0].ids, best_of_all(&model, prompt, eos)?, "ends {eos:?}");
     }
     Ok(())
 }
@@ -246,51 +245,56 @@ fn what_is_drawn_depends_on_the_seed_alone() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn wrong_options_are_told() -> Result<()> {
+fn told(how: Generation, message: &str) -> Result<()> {
     let model = testing::model(&testing::config(), DType::F32)?;
+    let Err(error) = all(&model, &prompts(), &how) else { panic!("{message}") };
+    assert_eq!(class_of(&error), Class::Usage);
+    assert!(error.to_string().starts_with(message), "{error}");
+    Ok(())
+}
+
+#[test]
+fn wrong_options_of_a_search_are_told() -> Result<()> {
     let base = Generation::default;
+    told(Generation { beams: 0, ..base() }, "`beams` must be from 1 to 1024, found 0")?;
+    told(Generation { stop: vec![String::new()], ..base() }, "a text in `stop` is empty")?;
+    told(
+        Generation { max_tokens: 60, ..base() },
+        "the model sees 64 tokens: too few for a prompt of 5 (number 1) and 60 new ones",
+    )?;
+    told(Generation { max_tokens: usize::MAX, ..base() }, "the model sees 64 tokens")
+}
+
+#[test]
+fn wrong_options_of_sampling_are_told() -> Result<()> {
+    let at = |temperature| Generation { temperature: Some(temperature), ..Generation::default() };
     for (how, message) in [
-        (Generation { beams: 0, ..base() }, "`beams` must be from 1 to 1024, found 0"),
+        (Generation { beams: 4, ..at(0.1) }, "`beams` above 1 search for the likeliest text"),
+        (at(0.0), "`temperature` must be from 0.001 to 1000, found 0"),
+        (at(f64::NAN), "`temperature` must be from 0.001 to 1000, found NaN"),
         (
-            Generation { beams: 4, temperature: Some(0.1), ..base() },
-            "`beams` above 1 search for the likeliest text",
-        ),
-        (
-            Generation { temperature: Some(0.0), ..base() },
-            "`temperature` must be from 0.001 to 1000, found 0",
-        ),
-        (
-            Generation { temperature: Some(f64::NAN), ..base() },
-            "`temperature` must be from 0.001 to 1000, found NaN",
-        ),
-        (
-            Generation { top_k: Some(3), ..base() },
+            Generation { top_k: Some(3), ..Generation::default() },
             "`top_k` is for sampling, which wants a `temperature`",
         ),
         (
-            Generation { top_p: Some(0.5), ..base() },
+            Generation { top_p: Some(0.5), ..Generation::default() },
             "`top_p` is for sampling, which wants a `temperature`",
         ),
+        (Generation { top_k: Some(0), ..at(1.0) }, "`top_k` must be 1 at least"),
         (
-            Generation { temperature: Some(1.0), top_k: Some(0), ..base() },
-            "`top_k` must be 1 at least",
-        ),
-        (
-            Generation { temperature: Some(1.0), top_p: Some(1.5), ..base() },
+            Generation { top_p: Some(1.5), ..at(1.0) },
             "`top_p` must be above 0 and at most 1, found 1.5",
         ),
-        (Generation { stop: vec![String::new()], ..base() }, "a text in `stop` is empty"),
-        (
-            Generation { max_tokens: 60, ..base() },
-            "the model sees 64 tokens: too few for a prompt of 5 (number 1) and 60 new ones",
-        ),
-        (Generation { max_tokens: usize::MAX, ..base() }, "the model sees 64 tokens"),
     ] {
-        let Err(error) = all(&model, &prompts(), &how) else { panic!("{message}") };
-        assert_eq!(class_of(&error), Class::Usage);
-        assert!(error.to_string().starts_with(message), "{error}");
+        told(how, message)?;
     }
+    Ok(())
+}
+
+#[test]
+fn an_empty_prompt_is_told_and_nothing_follows_where_nothing_is_wanted() -> Result<()> {
+    let model = testing::model(&testing::config(), DType::F32)?;
+    let base = Generation::default;
     let Err(error) = all(&model, &[vec![1], vec![]], &base()) else { panic!("an empty prompt") };
     assert_eq!(error.to_string(), "cannot generate from an empty prompt (number 2)");
     let none = Generation { max_tokens: 0, ..base() };
