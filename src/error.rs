@@ -125,6 +125,11 @@ pub fn clip(text: &str) -> String {
     }
 }
 
+/// Behind one of `count` things, how many there are beside it.
+pub fn and_more(count: usize) -> String {
+    if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
+}
+
 /// The name in `known` nearest to `word` by edit distance (optimal string alignment), where it is
 /// near enough to be a slip (at most a third of its letters differ; a transposition counts once).
 /// Of equals, one in which letters were merely left out comes first.

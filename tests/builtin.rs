@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use xgbrun::builtin::world::{Part, SEED, TASKS, World, questions};
+use xgbrun::builtin::world::{SEED, TASKS, World, WorldSplit, questions};
 use xgbrun::seed::Stream;
 
 fn xgbrun(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
@@ -27,7 +27,8 @@ fn ten_thousand_questions_are_there_at_once() {
     let mut made = 0;
     for round in 0.. {
         for task in TASKS {
-            made += questions(&world, task, Part::Train, 400, &mut Stream::new(round, task)).len();
+            made += questions(&world, task, WorldSplit::Train, 400, &mut Stream::new(round, task))
+                .len();
         }
         if made >= 10_000 {
             break;

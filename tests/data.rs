@@ -6,11 +6,11 @@ use std::process::Command;
 
 use anyhow::Result;
 use xgbrun::data::choices::encode_choices;
-use xgbrun::data::encode::{Encode, EncodeOptions, LossOn, encode_train};
 use xgbrun::data::formats::{self, Layout};
 use xgbrun::data::item::{Instruction, Item};
 use xgbrun::data::task::{Split, Task};
 use xgbrun::data::template::Template;
+use xgbrun::data::{Encode, EncodeOptions, LossOn, encode_train};
 use xgbrun::error::{Class, class_of, hint_of};
 
 /// Says why a test passes over; fails where `XGBRUN_CI` forbids it.

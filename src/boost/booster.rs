@@ -7,15 +7,16 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 
+use super::chosen::{layers_of, linears_of, targets_of, unknown};
 use super::dense::DenseSpec;
 use super::vectors::orthogonal;
 use crate::data::DataLoader;
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::model::{Adapter, LinearId, Model, ParamId, save};
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
 use crate::source::{Safetensors, TensorSource};
-use crate::train::{Factor, Fit, FitOptions, Optimizer, State, Trained};
+use crate::train::{Factor, Fit, FitOptions, Optimizer, Trained, TrainingState};
 
 /// How A starts; B starts at 0, so that a new booster changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +41,6 @@ impl Init {
             _ => return Err(unknown("init", name, &Self::NAMES).into()),
         })
     }
-}
-
-/// A name that is none of `known`.
-fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
-    let near = error::nearest(name, known.iter().copied())
-        .map(|n| format!("; did you mean `{n}`?"))
-        .unwrap_or_default();
-    Error::usage(format!("unknown {what} `{name}`{near}"))
-        .hint(format!("one of {}", known.join(", ")))
 }
 
 /// Which kind of weak learner.
@@ -77,46 +69,6 @@ impl BoosterKind {
     pub fn name(self) -> &'static str {
         Self::NAMES[self as usize]
     }
-}
-
-/// Layers in ascending order. Errors (class usage): one that the model does not have, or that is
-/// named twice.
-pub(super) fn layers_of(model: &Model, layers: &[usize]) -> Result<Vec<usize>> {
-    let mut sorted = layers.to_vec();
-    sorted.sort_unstable();
-    if let Some(layer) = sorted.iter().find(|l| **l >= model.layers()) {
-        return Err(Error::usage(format!("layer {layer} does not exist"))
-            .hint(format!("the model has layers 0 to {}", model.layers() - 1))
-            .into());
-    }
-    if let Some(pair) = sorted.windows(2).find(|w| w[0] == w[1]) {
-        return Err(Error::usage(format!("layer {} is named twice in `layers`", pair[0])).into());
-    }
-    Ok(sorted)
-}
-
-/// The targets that are named, each once, as a layer computes them; all where none is named. Errors
-/// (class usage): one that the model does not have.
-pub(super) fn targets_of(model: &Model, targets: &[String]) -> Result<Vec<&'static str>> {
-    let known = model.targets();
-    // As PEFT has it, a part of a name after a dot will do: `c_proj` is all of GPT-2's.
-    let is = |known: &str, name: &String| {
-        known.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    for (i, target) in targets.iter().enumerate() {
-        if !known.iter().any(|known| is(known, target)) {
-            return Err(unknown(&format!("target at `targets[{i}]`:"), target, &known).into());
-        }
-    }
-    let named = |known: &&str| targets.is_empty() || targets.iter().any(|name| is(known, name));
-    Ok(known.into_iter().filter(named).collect())
-}
-
-/// The linear modules with these targets in these layers.
-fn linears_of(model: &Model, layers: &[usize], targets: &[&str]) -> BTreeSet<LinearId> {
-    let chosen =
-        |linear: &&LinearId| layers.contains(&linear.layer) && targets.contains(&linear.target);
-    model.linears().filter(chosen).cloned().collect()
 }
 
 /// What a booster of low rank is to be.
@@ -262,7 +214,8 @@ impl Booster {
 
     /// Writes all that is needed to go on training it, to `path`, whole or not at all.
     pub fn save_state(&self, path: &Path) -> Result<String> {
-        let (state, tensors) = State::of(&self.adapter, self.trained, self.optimizer.as_ref())?;
+        let (state, tensors) =
+            TrainingState::of(&self.adapter, self.trained, self.optimizer.as_ref())?;
         write_state(path, &state, &tensors)
     }
 
@@ -271,7 +224,7 @@ impl Booster {
     pub fn load_state(&mut self, path: &Path) -> Result<()> {
         let damaged = || format!("the booster in training in `{}`", path.display());
         let tensors = Safetensors::open(&[path.to_path_buf()])?;
-        let state: Option<State> =
+        let state: Option<TrainingState> =
             tensors.metadata(STATE).and_then(|text| serde_json::from_str(text).ok());
         let state = state
             .ok_or_else(|| Error::data("it has no state that can be read"))
@@ -374,7 +327,11 @@ impl Booster {
 const STATE: &str = "xgbrun-training";
 
 /// Writes a booster between two steps, as [`Booster::load_state`] reads it.
-pub fn write_state(path: &Path, state: &State, tensors: &[(String, Tensor)]) -> Result<String> {
+pub fn write_state(
+    path: &Path,
+    state: &TrainingState,
+    tensors: &[(String, Tensor)],
+) -> Result<String> {
     save::write_safetensors_summed(path, tensors, (STATE, &serde_json::to_string(state)?))
 }
 

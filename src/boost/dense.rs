@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::booster::{layers_of, targets_of};
+use super::chosen::{layers_of, targets_of};
 use crate::error::Error;
 use crate::model::{Model, ParamId, ParamKind};
 
 /// What a dense booster is to train beside linear modules.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Parts {
+pub struct DenseParts {
     /// The token embedding, which may serve as head too, and learned positions.
     pub embedding: bool,
     /// All norms of the chosen layers, and the final norm.
@@ -20,7 +20,7 @@ pub struct Parts {
     pub head: bool,
 }
 
-impl Parts {
+impl DenseParts {
     fn any(self) -> bool {
         self.embedding || self.norms || self.head
     }
@@ -48,7 +48,12 @@ impl DenseSpec {
     ///
     /// Errors (class usage): a layer or target that the model does not have, one named twice,
     /// nothing to train, targets without a layer, a head that is the embedding.
-    pub fn new(model: &Model, layers: &[usize], targets: &[String], parts: Parts) -> Result<Self> {
+    pub fn new(
+        model: &Model,
+        layers: &[usize],
+        targets: &[String],
+        parts: DenseParts,
+    ) -> Result<Self> {
         let named = !targets.is_empty();
         let (layers, targets) = (layers_of(model, layers)?, targets_of(model, targets)?);
         if layers.is_empty() && named {
@@ -135,7 +140,7 @@ mod tests {
             let spec = DenseSpec::new(&model, layers, &targets(roles), parts)?;
             Ok(spec.params.iter().map(|id| id.name.clone()).collect())
         };
-        let none = Parts::default();
+        let none = DenseParts::default();
         assert_eq!(
             spec(&[1], &["q_proj", "down_proj"], none)?,
             [
@@ -145,10 +150,10 @@ mod tests {
             ]
         );
         assert_eq!(
-            spec(&[], &[], Parts { norms: false, ..ALL_PARTS })?,
+            spec(&[], &[], DenseParts { norms: false, ..ALL_PARTS })?,
             ["lm_head.weight", "model.embed_tokens.weight"]
         );
-        let norms = Parts { norms: true, ..none };
+        let norms = DenseParts { norms: true, ..none };
         assert_eq!(spec(&[], &[], norms)?, ["model.norm.weight"]);
         assert_eq!(spec(&[0], &[], norms)?.len(), 7 + 3 + 4 + 1);
         assert_eq!(spec(&[0, 1, 2], &[], ALL_PARTS)?.len(), model.params().count());
@@ -162,15 +167,15 @@ mod tests {
         let said = |layers: &[usize], roles: &[&str], parts| {
             shared::said(DenseSpec::new(&tied, layers, &targets(roles), parts))
         };
-        let none = Parts::default();
-        let (message, hint) = said(&[0], &[], Parts { head: true, ..none });
+        let none = DenseParts::default();
+        let (message, hint) = said(&[0], &[], DenseParts { head: true, ..none });
         assert_eq!(message, "the model has no head of its own: its embedding serves as head");
         assert_eq!(hint, "`embedding: true` trains it for both");
         let (message, hint) = said(&[], &[], none);
         assert_eq!(message, "a dense booster has nothing to train");
         assert_eq!(hint, "name `layers`, `embedding`, `norms` or `head`");
         assert_eq!(
-            said(&[], &["q_proj"], Parts { norms: true, ..none }).0,
+            said(&[], &["q_proj"], DenseParts { norms: true, ..none }).0,
             "`targets` are named, but no layer in `layers`"
         );
         assert_eq!(said(&[7], &[], none).0, "layer 7 does not exist");
@@ -183,11 +188,11 @@ mod tests {
 
     /// Models, what is to be trained of each, and its layers.
     fn wishes() -> Result<Vec<(Model, DenseSpec, Vec<usize>)>> {
-        let none = Parts::default();
-        let wishes: [(bool, &[usize], &[&str], Parts); 3] = [
-            (true, &[1], &[], Parts { head: false, ..ALL_PARTS }),
-            (false, &[0, 2], &["v_proj", "up_proj"], Parts { head: true, ..none }),
-            (false, &[], &[], Parts { norms: true, ..none }),
+        let none = DenseParts::default();
+        let wishes: [(bool, &[usize], &[&str], DenseParts); 3] = [
+            (true, &[1], &[], DenseParts { head: false, ..ALL_PARTS }),
+            (false, &[0, 2], &["v_proj", "up_proj"], DenseParts { head: true, ..none }),
+            (false, &[], &[], DenseParts { norms: true, ..none }),
         ];
         let made = wishes.map(|(tied, layers, roles, parts)| {
             let config =
@@ -259,7 +264,7 @@ mod tests {
                 (c.common.tie_word_embeddings, c.qkv_bias, c.qk_norm) = (tied, true, true);
             });
             let mut model = testing::model(&config, DType::F64)?;
-            let parts = Parts { head: !tied, ..ALL_PARTS };
+            let parts = DenseParts { head: !tied, ..ALL_PARTS };
             let spec = DenseSpec::new(&model, &[0, 1, 2], &[], parts)?;
             let mut booster = Booster::dense(&model, &spec)?;
             fit(&mut booster, &model, &options(SGD, 2))?;
@@ -282,7 +287,7 @@ mod tests {
     #[test]
     fn adamw_decays_whole_tensors_and_the_penalty_pulls_them_back() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F64)?;
-        let spec = DenseSpec::new(&model, &[1], &targets(&["o_proj"]), Parts::default())?;
+        let spec = DenseSpec::new(&model, &[1], &targets(&["o_proj"]), DenseParts::default())?;
         let name = model.param("model.layers.1.self_attn.o_proj.weight").unwrap();
         let trained = |optimizer, l2, steps| -> Result<Vec<f64>> {
             let mut booster = Booster::dense(&model, &spec)?;

@@ -3,6 +3,7 @@
 
 pub mod adapter;
 pub mod booster;
+mod chosen;
 pub mod dense;
 mod overlap;
 pub mod probe;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::dense::Parts;
+use super::dense::DenseParts;
 use crate::data::{Batch, DataLoader, Example};
 use crate::error::hint_of;
 use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId, Tokens};
 
 /// Embedding, norms and head.
-pub const ALL_PARTS: Parts = Parts { embedding: true, norms: true, head: true };
+pub const ALL_PARTS: DenseParts = DenseParts { embedding: true, norms: true, head: true };
 
 /// Examples of which all tokens but the first are supervised.
 pub fn examples(sequences: &[&[u32]]) -> Vec<Example> {

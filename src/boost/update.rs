@@ -42,7 +42,7 @@ pub struct Update {
 
 /// Metadata of a file. Numbers are texts, which read back as they were.
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct UpdateHeader {
     version: String,
     kind: String,
     round: usize,
@@ -52,7 +52,7 @@ struct Header {
     scales: BTreeMap<String, String>,
 }
 
-impl Header {
+impl UpdateHeader {
     /// Errors (class data): no metadata, or of another version.
     fn read(text: &str, shown: &str) -> Result<Self> {
         let header: Self = serde_json::from_str(text)
@@ -176,7 +176,8 @@ impl Update {
         let kind =
             if scales.is_empty() || self.deltas.is_empty() { self.kind().name() } else { MIXED };
         let (version, kind) = (VERSION.to_string(), kind.to_string());
-        let header = Header { version, kind, round: self.round, eta: self.eta.to_string(), scales };
+        let header =
+            UpdateHeader { version, kind, round: self.round, eta: self.eta.to_string(), scales };
         save::write_safetensors_summed(path, &tensors, (KEY, &serde_json::to_string(&header)?))
     }
 
@@ -190,7 +191,7 @@ impl Update {
         let Some(text) = tensors.metadata(KEY) else {
             bail_data!("`{}` is no booster of a run", path.display())
         };
-        let header = Header::read(text, &shown)?;
+        let header = UpdateHeader::read(text, &shown)?;
         let (has_factors, has_deltas) = header.holds(&shown)?;
         let scales = if has_factors { header.scales } else { BTreeMap::new() };
         let mut pairs = BTreeMap::new();

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::seed::Stream;
-use world::{Part, Question, SEED, TASKS, World, documents, exercises, openly, questions, school};
+use world::{
+    Question, SEED, TASKS, World, WorldSplit, documents, exercises, openly, questions, school,
+};
 
 /// A model whose files are embedded.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,14 +43,17 @@ pub const DATA: [&str; 5] = [
 ];
 
 /// How many questions a task has in each part.
-const SIZES: [(Part, &str, usize); 3] =
-    [(Part::Train, "train", 480), (Part::Validation, "validation", 15), (Part::Test, "test", 60)];
+const SIZES: [(WorldSplit, &str, usize); 3] = [
+    (WorldSplit::Train, "train", 480),
+    (WorldSplit::Validation, "validation", 15),
+    (WorldSplit::Test, "test", 60),
+];
 
 /// How many documents the text has in each part.
 const DOCUMENTS: [(&str, usize); 2] = [("train", 60_000), ("validation", 400)];
 
 /// A task's files: by split, the name and the text of each.
-pub struct Task {
+pub struct BuiltinTask {
     pub name: String,
     pub splits: BTreeMap<String, (String, String)>,
 }
@@ -59,7 +64,7 @@ pub struct Task {
 /// `microworld-text`, `microworld-questions`, `microworld-exercises` and `microworld-school` (JSONL
 /// for pretraining: facts and stories; questions without choices; finding words; questions with
 /// choices). `None` for another name.
-pub fn data(name: &str) -> Option<Vec<Task>> {
+pub fn data(name: &str) -> Option<Vec<BuiltinTask>> {
     let world = World::new(SEED);
     if DATA[1..].contains(&name) {
         let part = |(split, count): (&str, usize)| {
@@ -82,7 +87,10 @@ pub fn data(name: &str) -> Option<Vec<Task>> {
             let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
             (split.to_owned(), (format!("builtin:{name}/{split}.jsonl"), text))
         };
-        return Some(vec![Task { name: name.to_owned(), splits: DOCUMENTS.map(part).into() }]);
+        return Some(vec![BuiltinTask {
+            name: name.to_owned(),
+            splits: DOCUMENTS.map(part).into(),
+        }]);
     }
     let (name, world) = match name.split_once('@') {
         None => (name, world),
@@ -93,7 +101,7 @@ pub fn data(name: &str) -> Option<Vec<Task>> {
         task => Some(task.strip_prefix('/').filter(|task| TASKS.contains(task))?),
     };
     let task = |task: &str| {
-        let part = |(part, split, count): (Part, &str, usize)| {
+        let part = |(part, split, count): (WorldSplit, &str, usize)| {
             let found = questions(
                 &world,
                 task,
@@ -104,7 +112,7 @@ pub fn data(name: &str) -> Option<Vec<Task>> {
             let text = serde_json::Value::Array(found.iter().map(record).collect()).to_string();
             (split.to_owned(), (format!("builtin:{}/{task}/{split}.json", DATA[0]), text))
         };
-        Task { name: task.to_owned(), splits: SIZES.map(part).into() }
+        BuiltinTask { name: task.to_owned(), splits: SIZES.map(part).into() }
     };
     Some(TASKS.into_iter().filter(|t| wanted.is_none_or(|wanted| wanted == *t)).map(task).collect())
 }

@@ -12,14 +12,14 @@ use super::places;
 use crate::bail_usage;
 use crate::data::item::Instruction;
 use crate::data::{Template, asked};
-use crate::run::Kept;
+use crate::run::FinishedRun;
 use crate::session::{Guard, Limits, Progress, Reply, Session, plain, winner};
 use crate::source::Date;
 
 pub fn run(args: &AskArgs) -> Result<()> {
     let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
     let console = console::console(args.compute.quiet);
-    let kept = Kept::open(&args.run)?;
+    let kept = FinishedRun::open(&args.run)?;
     let places = places::of_model(&kept, &args.param)?;
     let rounds = rounds(&args.rounds, kept.ensemble.rounds())?;
     let template = match (&args.template, kept.manifest.template.as_deref()) {

@@ -10,11 +10,11 @@ use super::places;
 use crate::bail_usage;
 use crate::model::gguf_save::Storage;
 use crate::model::save;
-use crate::run::Kept;
+use crate::run::FinishedRun;
 use crate::session::{Guard, Limits, Session, Silent};
 
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let kept = Kept::open(&args.run)?;
+    let kept = FinishedRun::open(&args.run)?;
     let count = kept.ensemble.rounds();
     let rounds = args.round.unwrap_or(count);
     if rounds > count {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::error::Error;
-use crate::run::{Kept, Manifest};
+use crate::run::{FinishedRun, Manifest};
 use crate::source::{Places, expanded, looks_like_path};
 
 /// Where the names of a run lie, as it noted.
@@ -45,7 +45,7 @@ pub fn is_place(manifest: &Manifest, name: &str, value: &str) -> bool {
 /// now.
 ///
 /// Errors (class usage): another parameter than that of the model.
-pub fn of_model(kept: &Kept, given: &[(String, String)]) -> Result<Places> {
+pub fn of_model(kept: &FinishedRun, given: &[(String, String)]) -> Result<Places> {
     let (name, mut places) = (kept.model()?, of_run(&kept.manifest));
     for (parameter, value) in given {
         if !kept.manifest.given.iter().any(|(known, value)| known == parameter && value == name) {

@@ -7,7 +7,7 @@ use super::console;
 use super::interrupt::INTERRUPTED;
 use crate::error::{Class, Error};
 use crate::host::{self, Finished};
-use crate::run::{Evaluation, Outcome, duration, grouped};
+use crate::run::{Evaluation, ThresholdOutcome, duration, grouped};
 use crate::session::Console;
 
 pub fn run(args: RunArgs) -> Result<()> {
@@ -77,7 +77,7 @@ fn summary(finished: &Finished) -> Vec<String> {
             summary.timing.peak_rss_mib
         ));
     }
-    for Outcome { threshold, value, met } in &summary.thresholds {
+    for ThresholdOutcome { threshold, value, met } in &summary.thresholds {
         let value = value.map_or("not measured".into(), |value| format!("{value:.4}"));
         lines.push(format!("{} {threshold}: {value}", if *met { "✓" } else { "✗" }));
     }

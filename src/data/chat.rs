@@ -8,9 +8,9 @@ use minijinja::{AutoEscape, Environment, ErrorKind, context};
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::data::encode::Encode;
 use crate::data::item::{Chat, Instruction, Message, Piece, Place};
 use crate::data::jinja;
+use crate::data::tokenizer::Encode;
 use crate::error::Error;
 
 /// A model's chat template, compiled.

@@ -6,9 +6,10 @@ use anyhow::Result;
 
 use crate::bail_data;
 use crate::data::continuation::{Continued, Joined};
-use crate::data::encode::{Encode, Words, count, unworded};
+use crate::data::encode::{Words, count, unworded};
 use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
+use crate::data::tokenizer::Encode;
 
 /// A question with the texts that may follow it.
 #[derive(Clone, Debug, PartialEq)]

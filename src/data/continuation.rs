@@ -11,8 +11,8 @@
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::encode::{Encode, opened, tokens};
 use crate::data::item::Place;
+use crate::data::tokenizer::{Encode, opened, tokens};
 use crate::error::Error;
 
 /// A prompt with texts that may follow it, in tokens.

@@ -2,59 +2,17 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::data::chat::{ChatTemplate, OWN, conversation};
 use crate::data::continuation::{self, Border, Continued, Joined, White, continued};
 use crate::data::item::{Chat, Document, Instruction, Item, Piece, Place, Row, TokenRow};
+use crate::data::loss::LossOn;
 use crate::data::talks::Talks;
 use crate::data::template::Template;
-use crate::error::{Error, nearest};
-use crate::source::Date;
+use crate::data::tokenizer::{Encode, ending, opened, tokens};
+use crate::error::Error;
 use crate::{bail_data, bail_usage};
-
-/// What encoding asks of a tokenizer.
-pub trait Encode {
-    /// The tokens of a text, with no special token added.
-    fn encode(&self, text: &str) -> Result<Vec<u32>>;
-    fn bos(&self) -> Option<u32>;
-    fn eos(&self) -> Option<u32>;
-    /// Whether the model wants its beginning-of-sequence token before a text.
-    fn add_bos(&self) -> bool;
-    fn vocab_size(&self) -> usize;
-    /// The Jinja template that words conversations for the model.
-    fn chat_template(&self) -> Option<&str>;
-    /// The token of an id, as the vocabulary writes it.
-    fn token(&self, id: u32) -> Option<String>;
-    /// The text of ids, special tokens included.
-    fn decode(&self, ids: &[u32]) -> Result<String>;
-    /// The tokens that stand before each text.
-    fn begin(&self) -> Vec<u32> {
-        self.bos().filter(|_| self.add_bos()).into_iter().collect()
-    }
-    /// The rows of the model's embedding; a token from there on is none of the model's.
-    fn rows(&self) -> usize {
-        usize::MAX
-    }
-    /// The names of chat templates beside [`Self::chat_template`].
-    fn other_templates(&self) -> &[String] {
-        &[]
-    }
-    /// Special tokens by role (`bos_token`, …), as chat templates see them.
-    fn roles(&self) -> Vec<(String, String)> {
-        let roles = [("bos_token", self.bos()), ("eos_token", self.eos())];
-        roles
-            .into_iter()
-            .map(|(role, id)| {
-                (role.to_owned(), id.and_then(|id| self.token(id)).unwrap_or_default())
-            })
-            .collect()
-    }
-    /// The day that a chat template writes.
-    fn date(&self) -> Option<Date> {
-        None
-    }
-}
 
 /// A sequence to train on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,32 +20,6 @@ pub struct Example {
     pub ids: Vec<u32>,
     /// Token i counts in the loss, predicted from the tokens before it; never so for i = 0.
     pub supervised: Vec<bool>,
-}
-
-/// Which tokens of an instruction item the loss is taken on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LossOn {
-    /// Prompt and answer.
-    All,
-    /// The answer, with the end-of-sequence token after it.
-    Answer,
-}
-
-impl LossOn {
-    /// By name, `all` or `answer`; another is a usage error with the nearest.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "all" => Ok(LossOn::All),
-            "answer" => Ok(LossOn::Answer),
-            _ => {
-                let near = nearest(name, ["all", "answer"])
-                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                Err(Error::usage(format!("the loss cannot be on `{name}`{near}"))
-                    .hint("it is on `all` or on `answer`")
-                    .into())
-            }
-        }
-    }
 }
 
 /// How items become examples.
@@ -487,42 +419,12 @@ fn encode_pieces(
     Ok((ids, supervised))
 }
 
-/// Tokens that begin a sequence: the beginning-of-sequence token before them if the model wants
-/// one, unless the text itself begins with it.
-pub fn opened(tokenizer: &dyn Encode, tokens: Vec<u32>) -> Vec<u32> {
-    let mut ids = tokenizer.begin();
-    if tokens.starts_with(&ids) {
-        return tokens;
-    }
-    ids.extend(tokens);
-    ids
-}
-
-/// The end-of-sequence token, unless `ids` end with it. Errors (class data): the model's embedding
-/// has no row for it.
-fn ending(tokenizer: &dyn Encode, ids: &[u32]) -> Result<Option<u32>> {
-    let eos = tokenizer.eos().filter(|eos| ids.last() != Some(eos));
-    if let Some(id) = eos.filter(|id| *id as usize >= tokenizer.rows()) {
-        let name = tokenizer.token(id).map_or(String::new(), |token| format!("`{token}`, "));
-        bail_data!(
-            "a text ends with {name}token {id}, and the model's embedding has {} rows",
-            tokenizer.rows()
-        );
-    }
-    Ok(eos)
-}
-
 fn encode_text(document: &Document, tokenizer: &dyn Encode) -> Result<Vec<u32>> {
     let mut ids = opened(tokenizer, tokens(tokenizer, &document.text, &document.place)?);
     if document.ended {
         ids.extend(ending(tokenizer, &ids)?);
     }
     Ok(ids)
-}
-
-/// The tokens of a text; an error names the item.
-pub(super) fn tokens(tokenizer: &dyn Encode, text: &str, place: &Place) -> Result<Vec<u32>> {
-    tokenizer.encode(text).with_context(|| format!("{place} cannot be tokenised"))
 }
 
 fn check_ids(row: &TokenRow, vocabulary: usize) -> Result<()> {

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::data::encode::{Encode, EncodeOptions, Example, Words, encode_all, encode_with};
+use crate::data::encode::{EncodeOptions, Example, Words, encode_all, encode_with};
 use crate::data::item::{Chat, Instruction, Item};
 use crate::data::talks::Talks;
 use crate::data::template::Template;
+use crate::data::tokenizer::Encode;
 
 /// One item as it is trained on: where it is from, its text with what counts in the loss between ⟦
 /// and ⟧, its tokens by id and text with a `*` at those that count, and what is scored. Of a text,

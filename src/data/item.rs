@@ -16,6 +16,15 @@ pub struct Place {
     pub number: usize,
 }
 
+impl Place {
+    /// The `unit` of Parquet files.
+    pub const PARQUET_ROW: &str = "row";
+
+    pub fn new(file: &Arc<Path>, unit: &'static str, number: usize) -> Self {
+        Self { file: file.clone(), unit, number }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` {} {}", self.file.display(), self.unit, self.number)

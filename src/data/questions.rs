@@ -4,9 +4,10 @@ use anyhow::Result;
 
 use crate::bail_data;
 use crate::data::choices::{ChoiceReport, scorable};
-use crate::data::encode::{Encode, Words};
+use crate::data::encode::Words;
 use crate::data::item::Item;
 use crate::data::template::Template;
+use crate::data::tokenizer::Encode;
 
 /// A question whose answer is looked for in a generated text.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,9 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::bail_data;
-use crate::data::encode::{Encode, LossOn};
 use crate::data::item::{Instruction, Place};
+use crate::data::loss::LossOn;
+use crate::data::tokenizer::Encode;
 use crate::error::{Error, nearest};
 
 /// A wording of instruction, context and answer.

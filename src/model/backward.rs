@@ -5,13 +5,14 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use super::adapter::is_embedding;
-use super::nn::{ForwardContext, GradRequest, Gradients, block};
+use super::nn::block::BlockActivations;
+use super::nn::{ForwardContext, GradRequest, Gradients};
 use super::tokens::Tokens;
 use super::{Model, Network};
 
 /// What backward of a block begins with.
-enum Kept {
-    Activations(Box<block::Activations>),
+enum SavedActivations {
+    Activations(Box<BlockActivations>),
     /// With gradient checkpointing.
     Input(Tensor),
 }
@@ -103,7 +104,7 @@ impl Model {
     fn blocks_backward(
         &self,
         mut dy: Tensor,
-        kept: Vec<Kept>,
+        kept: Vec<SavedActivations>,
         both: (&ForwardContext, &GradRequest),
         wanted: bool,
         each: &mut EachLayer,
@@ -113,8 +114,8 @@ impl Model {
         for (layer, kept) in (lowest..self.layers()).zip(kept).rev() {
             let block = &self.network.blocks[layer];
             let saved = match kept {
-                Kept::Activations(saved) => *saved,
-                Kept::Input(x) => block.forward(&x, both.0)?.1,
+                SavedActivations::Activations(saved) => *saved,
+                SavedActivations::Input(x) => block.forward(&x, both.0)?.1,
             };
             let dx = block.backward(dy, &saved, both, wanted || layer > lowest, out)?;
             each(layer, out)?;
@@ -133,16 +134,16 @@ impl Model {
         ctx: &ForwardContext,
         lowest: usize,
         request: &GradRequest,
-    ) -> Result<(Tensor, Vec<Kept>)> {
+    ) -> Result<(Tensor, Vec<SavedActivations>)> {
         let mut kept = Vec::new();
         let mut x = self.embed(tokens, ctx)?;
         for (layer, block) in self.network.blocks.iter().enumerate() {
             let (y, saved) = block.forward(&x, ctx)?;
             if layer >= lowest {
                 kept.push(if request.gradient_checkpointing {
-                    Kept::Input(x)
+                    SavedActivations::Input(x)
                 } else {
-                    Kept::Activations(Box::new(saved))
+                    SavedActivations::Activations(Box::new(saved))
                 });
             }
             x = y;

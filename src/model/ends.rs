@@ -57,7 +57,7 @@ pub(super) fn of_folder(
 }
 
 fn object(path: &Path) -> Result<Map<String, Value>> {
-    let text = source::model::json_text(path)?;
+    let text = source::text_file::json_text(path)?;
     let object = serde_json::from_str(&text).map_err(|e| {
         Error::data(format!("`{}` is no JSON object: {e}", path.display()))
             .hint("without it, config.json says how texts end")
@@ -73,7 +73,7 @@ pub(super) fn of_gguf(
 ) -> Result<()> {
     for key in GGUF_KEYS {
         match gguf
-            .optional(key, source::Value::as_u64)?
+            .optional(key, source::GgufValue::as_u64)?
             .map(|id| u32::try_from(id).ok().filter(|id| (*id as usize) < config.vocab_size))
         {
             None => {}

@@ -102,8 +102,9 @@ impl Model {
 
     /// Bytes of a token in a cache.
     pub fn cache_bytes(&self) -> usize {
-        let numbers =
-            |block: &super::nn::Block| 2 * block.attention.num_kv_heads * block.attention.head_dim;
+        let numbers = |block: &super::nn::TransformerBlock| {
+            2 * block.attention.num_kv_heads * block.attention.head_dim
+        };
         self.network.blocks.iter().map(numbers).sum::<usize>() * self.compute.size_in_bytes()
     }
 

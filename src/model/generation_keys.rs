@@ -128,13 +128,13 @@ impl Usual {
 
 /// Keys that a person should know of, as they are told.
 #[derive(Default)]
-struct Told {
+struct ToldKeys {
     changes: Vec<String>,
     sampling: Vec<String>,
     unknown: Vec<String>,
 }
 
-impl Told {
+impl ToldKeys {
     fn add(&mut self, key: &str, value: &Value) {
         let of = |table: &[(&str, Usual)]| {
             table.iter().find(|(name, _)| *name == key).map(|(_, usual)| usual.is(value))
@@ -159,9 +159,9 @@ pub(super) fn notes_of<'a>(
     keys: impl IntoIterator<Item = (&'a String, &'a Value)>,
     all: bool,
 ) -> Vec<String> {
-    let mut told = Told::default();
+    let mut told = ToldKeys::default();
     keys.into_iter().for_each(|(key, value)| told.add(key, value));
-    let Told { changes, sampling, mut unknown } = told;
+    let ToldKeys { changes, sampling, mut unknown } = told;
     let mut out = vec![];
     if !changes.is_empty() {
         let hint = "generated texts are without; `beams`, `stop` and `max_tokens` are options of \

@@ -10,14 +10,14 @@ use crate::bail_data;
 use crate::source::{Gguf, TensorSource};
 
 /// A GGUF file's tensors under published names, with Q and K rows in the published order.
-pub struct Published<'a> {
+pub struct PublishedTensors<'a> {
     gguf: &'a Gguf,
     names: BTreeMap<String, GgufTensor>,
     /// Of the published tensors.
     shapes: BTreeMap<String, Vec<usize>>,
 }
 
-impl<'a> Published<'a> {
+impl<'a> PublishedTensors<'a> {
     pub fn new(gguf: &'a Gguf, architecture: &dyn Architecture) -> Self {
         let mut names = architecture.gguf_tensors();
         names.retain(|_, own| gguf.shape(&own.name).is_some());
@@ -33,7 +33,7 @@ impl<'a> Published<'a> {
     }
 }
 
-impl TensorSource for Published<'_> {
+impl TensorSource for PublishedTensors<'_> {
     /// Published names, and those of tensors that have none, but for the rope factors, which the
     /// config holds.
     fn names(&self) -> Vec<&str> {

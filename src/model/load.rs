@@ -14,7 +14,7 @@ use super::params::{ParamId, ParamKind};
 use super::stored::{self, Stored};
 use crate::bail_data;
 use crate::builtin::Micro;
-use crate::error::{self, Error};
+use crate::error::{self, Error, and_more};
 use crate::source::{
     self, Gguf, Grants, ModelFiles, ModelFolder, Safetensors, TensorSource, Tokenizer,
 };
@@ -77,7 +77,7 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: Make) -> Result<Load
 
 fn of_folder(folder: &ModelFolder, notes: &mut Vec<String>, make: Make) -> Result<Loaded> {
     let path = folder.config.display();
-    let text = source::model::json_text(&folder.config)?;
+    let text = source::text_file::json_text(&folder.config)?;
     let json: Value = serde_json::from_str(&text)
         .map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
     let within = || format!("cannot use the model in `{}`", folder.root.display());
@@ -122,7 +122,7 @@ fn of_gguf(
     let tokenizer = Tokenizer::from_gguf_split(&gguf, pre_tokenizer)?.with_rows(config.vocab_size);
     let tokenizer = tokenizer.with_context(within)?;
     let extras = Extras { config: architecture.to_json(), others: vec![] };
-    let weights = gguf::Published::new(&gguf, &*architecture);
+    let weights = gguf::PublishedTensors::new(&gguf, &*architecture);
     let model = make(architecture, &weights).with_context(within)?;
     Ok(Loaded { model, tokenizer, extras, notes: vec![] })
 }
@@ -171,11 +171,6 @@ fn lacking(first: &ParamId, count: usize, unexpected: &[&str]) -> Error {
     let more = and_more(count);
     let error = Error::data(format!("the weights have no tensor `{}`{more}{near}", first.name));
     if matches!(first.kind, ParamKind::Head) { error.hint(HEADLESS) } else { error }
-}
-
-/// Behind one of `count` things, how many there are beside it.
-pub(super) fn and_more(count: usize) -> String {
-    if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
 }
 
 /// Builds a model from tensors by published name.

@@ -42,13 +42,13 @@ pub use tokens::Tokens;
 
 use merge::RoundingStats;
 use meta::Assume;
-use nn::{Block, Embeddings, LmHead, Norm, RotaryEmbedding};
-use params::Params;
+use nn::{Embeddings, LmHead, Norm, RotaryEmbedding, TransformerBlock};
+use params::ModelParams;
 
 /// The modules of a decoder.
 pub struct Network {
     pub embeddings: Embeddings,
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<TransformerBlock>,
     pub norm: Norm,
     pub head: LmHead,
     pub rotary: Option<RotaryEmbedding>,
@@ -58,7 +58,7 @@ pub struct Network {
 pub struct Model {
     architecture: Box<dyn Architecture>,
     network: Network,
-    params: Params,
+    params: ModelParams,
     device: Device,
     storage: DType,
     compute: DType,
@@ -158,7 +158,7 @@ impl Model {
         mut builder: arch::Builder,
     ) -> Result<Self> {
         let network = architecture.build(&mut builder)?;
-        let arch::Built { params, device, storage, compute } = builder.finish();
+        let arch::BuiltParams { params, device, storage, compute } = builder.finish();
         Ok(Self {
             architecture,
             network,

@@ -214,13 +214,13 @@ struct LinearEntry {
 
 /// All parameters of a model, in the order of the network.
 #[derive(Default)]
-pub struct Params {
+pub struct ModelParams {
     entries: Vec<ParamEntry>,
     linears: Vec<LinearEntry>,
     by_name: BTreeMap<String, usize>,
 }
 
-impl Params {
+impl ModelParams {
     /// The id that the next parameter gets.
     pub fn next_id(
         &self,

@@ -68,7 +68,7 @@ fn each(
         ModelFiles::Gguf { file, .. } => {
             let gguf = Gguf::open(file)?;
             let architecture = arch::from_gguf(&gguf, &mut vec![])?;
-            body(&gguf::Published::new(&gguf, &*architecture))
+            body(&gguf::PublishedTensors::new(&gguf, &*architecture))
         }
     }
 }

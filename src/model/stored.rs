@@ -7,10 +7,9 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 use super::arch::{self, Architecture, Family, HEAD};
-use super::load::and_more;
 use super::params::ParamKind;
 use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, and_more};
 use crate::source::{self, ModelFolder, Safetensors, TensorSource, unread};
 
 /// Stored tensors by published name; those without one keep their own.
@@ -72,7 +71,7 @@ fn agrees(
     architecture: &dyn Architecture,
     notes: &mut Vec<String>,
 ) -> Result<()> {
-    let wanted = Wanted::of(architecture)?;
+    let wanted = PublishedNames::of(architecture)?;
     let tied = architecture.common().tie_word_embeddings;
     let (absent, spare): (Vec<_>, Vec<_>) = index
         .iter()
@@ -97,14 +96,14 @@ fn agrees(
 }
 
 /// The published names that a model may have.
-struct Wanted {
+struct PublishedNames {
     names: BTreeSet<String>,
     embedding: String,
     family: &'static Family,
     layers: usize,
 }
 
-impl Wanted {
+impl PublishedNames {
     fn of(architecture: &dyn Architecture) -> Result<Self> {
         let params = arch::params(architecture)?;
         let names = params.ids().map(|id| id.name.clone()).chain([HEAD.to_owned()]).collect();
@@ -150,7 +149,7 @@ impl Stored {
         architecture: &mut dyn Architecture,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
-        let wanted = Wanted::of(architecture)?;
+        let wanted = PublishedNames::of(architecture)?;
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         for own in source.names() {
             let name = wanted.published(own);
@@ -170,7 +169,7 @@ impl Stored {
     }
 
     /// Errors where no name is known: transformers would begin with random numbers.
-    fn known_prefix(&self, wanted: &Wanted) -> Result<()> {
+    fn known_prefix(&self, wanted: &PublishedNames) -> Result<()> {
         if self.names.keys().any(|name| wanted.has(name)) {
             return Ok(());
         }
@@ -187,7 +186,7 @@ impl Stored {
     }
 
     /// Leaves out what changes no numbers, and says so.
-    fn pass_over(&mut self, wanted: &Wanted, notes: &mut Vec<String>) -> Result<()> {
+    fn pass_over(&mut self, wanted: &PublishedNames, notes: &mut Vec<String>) -> Result<()> {
         let mut extra: BTreeMap<Extra, Vec<String>> = BTreeMap::new();
         for (name, own) in self.names.iter().filter(|(name, _)| !wanted.has(name)) {
             if let Some(method) = quantised(name) {
@@ -232,7 +231,7 @@ impl Stored {
     }
 
     /// Errors where weights are no floats; a note where they are floats of 8 bits.
-    fn types(&self, wanted: &Wanted, notes: &mut Vec<String>) -> Result<()> {
+    fn types(&self, wanted: &PublishedNames, notes: &mut Vec<String>) -> Result<()> {
         let mut short: BTreeMap<String, usize> = BTreeMap::new();
         for own in self.names.iter().filter(|(name, _)| wanted.has(name)).map(|(_, own)| own) {
             match self.source.dtype_name(own).as_deref() {
@@ -284,7 +283,7 @@ enum Extra {
 }
 
 impl Extra {
-    fn of(name: &str, wanted: &Wanted) -> Option<Self> {
+    fn of(name: &str, wanted: &PublishedNames) -> Option<Self> {
         let last = name.rsplit('.').next().unwrap_or_default();
         let head = ["v_head.", "score.", "classifier.", "value_head.", "reward_head.", "mtp."];
         match last {
@@ -300,7 +299,7 @@ impl Extra {
         }
     }
 
-    fn note(self, names: &[String], wanted: &Wanted) -> Option<String> {
+    fn note(self, names: &[String], wanted: &PublishedNames) -> Option<String> {
         let (first, count) = (names.first()?, names.len());
         Some(match self {
             Self::Buffers => return None,
@@ -350,7 +349,7 @@ mod tests {
 
     #[test]
     fn prefixes_are_put_and_taken_as_transformers_does() {
-        let wanted = Wanted::of(&crate::model::testing::config()).unwrap();
+        let wanted = PublishedNames::of(&crate::model::testing::config()).unwrap();
         for (own, want) in [
             ("model.norm.weight", "model.norm.weight"),
             ("norm.weight", "model.norm.weight"),
@@ -367,7 +366,7 @@ mod tests {
 
     #[test]
     fn what_changes_numbers_is_no_extra() {
-        let wanted = Wanted::of(&crate::model::testing::config()).unwrap();
+        let wanted = PublishedNames::of(&crate::model::testing::config()).unwrap();
         for (name, extra) in [
             ("model.layers.0.self_attn.rotary_emb.inv_freq", true),
             ("model.layers.0.self_attn.k_proj.k_scale", true),

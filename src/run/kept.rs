@@ -11,7 +11,7 @@ use crate::{bail_data, bail_usage};
 
 /// What a run has left of its model.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct FinishedRun {
     pub manifest: Manifest,
     /// Where its boosters lie.
     folder: PathBuf,
@@ -21,7 +21,7 @@ pub struct Kept {
     pub weights_digest: Option<String>,
 }
 
-impl Kept {
+impl FinishedRun {
     /// Errors: a folder that is no run's, or of a run that has not ended (class usage); a damaged
     /// `run.json`, a booster that is missing (class data).
     pub fn open(folder: &Path) -> Result<Self> {
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_model_that_was_made_is_no_base() {
         let manifest = Manifest { models: vec![CREATED.into()], ..Manifest::default() };
-        let error = Kept {
+        let error = FinishedRun {
             manifest,
             folder: PathBuf::new(),
             ensemble: Ensemble::default(),

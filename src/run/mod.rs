@@ -17,12 +17,12 @@ pub use ensemble::{Ensemble, Member};
 pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
 pub use folder::{Folder, booster_name};
 pub use journal::Journal;
-pub use kept::Kept;
+pub use kept::FinishedRun;
 pub use manifest::{Begun, CREATED, Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use resume::Left;
 pub use summary::{Summary, SummaryTiming};
-pub use threshold::{Outcome, Threshold};
+pub use threshold::{Threshold, ThresholdOutcome};
 pub use wording::{duration, grouped};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +47,7 @@ pub struct Run {
     /// Stopped before its recipe ended.
     pub interrupted: bool,
     /// How the thresholds came out.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<ThresholdOutcome>,
     manifest: Manifest,
     /// Of a run that writes.
     journal: Option<Journal>,
@@ -234,12 +234,12 @@ impl Run {
     /// Records an evaluation, in memory for the summary and as a line of `metrics.jsonl`.
     pub fn evaluated(&mut self, evaluation: Evaluation, timing: EvaluationTiming) -> Result<()> {
         #[derive(serde::Serialize)]
-        struct Line<'a> {
+        struct EvaluationLine<'a> {
             #[serde(flatten)]
             evaluation: &'a Evaluation,
             timing: EvaluationTiming,
         }
-        self.metrics.log(&Line { evaluation: &evaluation, timing })?;
+        self.metrics.log(&EvaluationLine { evaluation: &evaluation, timing })?;
         self.evaluations.push(evaluation);
         Ok(())
     }

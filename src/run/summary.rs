@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Folder, Outcome};
+use super::{Folder, ThresholdOutcome};
 
 /// The outcome; `None` stands for what the recipe did not do.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,7 +30,7 @@ pub struct Summary {
     pub interrupted: bool,
     /// How the recipe's thresholds came out; the key is absent without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub thresholds: Vec<Outcome>,
+    pub thresholds: Vec<ThresholdOutcome>,
     pub timing: SummaryTiming,
 }
 

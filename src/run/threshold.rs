@@ -36,7 +36,7 @@ const SIGNS: [(&str, Comparison); 4] = [
 
 /// How a threshold came out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Outcome {
+pub struct ThresholdOutcome {
     /// As the recipe wrote it: `accuracy >= 0.7`.
     pub threshold: String,
     /// What the last evaluation of the split measured; `None` where there was none, or it has no
@@ -82,7 +82,7 @@ impl Threshold {
     }
 
     /// Whether the last evaluation of its split keeps it.
-    pub fn outcome(&self, evaluations: &Evaluations) -> Outcome {
+    pub fn outcome(&self, evaluations: &Evaluations) -> ThresholdOutcome {
         let value = evaluations
             .last(&self.split)
             .and_then(|e| e.metrics.get(&self.metric))
@@ -93,7 +93,7 @@ impl Threshold {
             .map_or("", |(sign, _)| sign);
         let split = if self.split == "test" { String::new() } else { format!("{}.", self.split) };
         let threshold = format!("{split}{} {sign} {}", self.metric, self.bound);
-        Outcome { threshold, value, met: value.is_some_and(|value| self.holds(value)) }
+        ThresholdOutcome { threshold, value, met: value.is_some_and(|value| self.holds(value)) }
     }
 }
 

@@ -10,7 +10,7 @@ use super::Session;
 use super::ensemble::compose;
 use super::held::lock;
 use super::model::{Model, ModelState, file_digest};
-use crate::boost::dense::Parts;
+use crate::boost::dense::DenseParts;
 use crate::boost::{self, DenseSpec, Init, Spec, Update};
 use crate::error::Error;
 use crate::memory::Uncounted;
@@ -85,7 +85,7 @@ pub enum Learner {
     /// α/r, which is 1 where no `alpha` is given.
     LowRank { rank: usize, alpha: Option<f64>, init: Init, zero: Factor },
     /// Whole weights, and more of the model.
-    Dense(Parts),
+    Dense(DenseParts),
 }
 
 impl BoosterOptions {

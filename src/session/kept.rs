@@ -11,7 +11,7 @@ use super::model::{Model, ModelState, file_digest};
 use crate::boost::Update;
 use crate::error::Error;
 use crate::model::MergeMode;
-use crate::run::{Ensemble, Kept, Manifest, Member, booster_name};
+use crate::run::{Ensemble, FinishedRun, Manifest, Member, booster_name};
 use crate::source::{self, Date, Name};
 use crate::{bail_data, device};
 
@@ -22,7 +22,7 @@ impl Session {
     /// [`LoadOptions`](super::LoadOptions).
     pub fn from_run(&self, path: &str, base: Option<&str>, date: Option<Date>) -> Result<Model> {
         let folder = self.names.path(path)?;
-        let kept = Kept::open(&folder)?;
+        let kept = FinishedRun::open(&folder)?;
         let name = kept.model()?;
         if kept.manifest.dtype != self.settings.dtype.as_str() {
             return Err(Error::usage(format!(
@@ -46,13 +46,18 @@ impl Session {
     }
 
     /// The model that an earlier run began with.
-    pub fn base_of_run(&self, kept: &Kept, date: Option<Date>) -> Result<Model> {
+    pub fn base_of_run(&self, kept: &FinishedRun, date: Option<Date>) -> Result<Model> {
         let (read, _) = self.base_files(kept, None)?;
         self.place_base(kept, read, date)
     }
 
     /// Gives the base of a run its place in this one, to be merged into as there.
-    fn place_base(&self, kept: &Kept, mut read: FromFiles, date: Option<Date>) -> Result<Model> {
+    fn place_base(
+        &self,
+        kept: &FinishedRun,
+        mut read: FromFiles,
+        date: Option<Date>,
+    ) -> Result<Model> {
         let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
         read.loaded.tokenizer = read.loaded.tokenizer.with_date(date);
         self.place_model(kept.model()?, mode, read)
@@ -61,7 +66,7 @@ impl Session {
     /// The model that a run began with: `base`, if it is named; else what has its name here, or
     /// lies where it lay then, if that was given by any name. Errors (class data): its weights are
     /// no longer those that the run began with.
-    fn base_files(&self, kept: &Kept, base: Option<&str>) -> Result<(FromFiles, Name)> {
+    fn base_files(&self, kept: &FinishedRun, base: Option<&str>) -> Result<(FromFiles, Name)> {
         self.count_model()?;
         let name = kept.model()?;
         let then = kept.manifest.begun.as_ref().and_then(|begun| begun.places.get(name));
@@ -111,7 +116,7 @@ impl Session {
     }
 
     /// Gives a model, just loaded, the boosters of an earlier run; their files become this run's.
-    fn take_over(&self, m: &mut ModelState, kept: &Kept) -> Result<()> {
+    fn take_over(&self, m: &mut ModelState, kept: &FinishedRun) -> Result<()> {
         let folder = m.folder(self)?;
         let (mut all, again) = (vec![], self.call.is_again());
         for (number, (path, weight)) in kept.boosters().into_iter().enumerate() {
@@ -157,7 +162,7 @@ impl Model {
     /// Errors (class data) where the base and all boosters of a run give other weights than it
     /// ended with, by their digest. A program, device or kernels that are not those of the run may
     /// give other last bits, so nothing is said then.
-    pub fn agrees(&self, kept: &Kept) -> Result<()> {
+    pub fn agrees(&self, kept: &FinishedRun) -> Result<()> {
         let Manifest { engine, kernels, device: before, .. } = &kept.manifest;
         if engine != env!("CARGO_PKG_VERSION")
             || kernels != device::kernels()

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::hub::Hub;
 use super::links;
 use super::name::Name;
-use super::splits::{Listing, Named, SPLIT_NAMES, Splits, split_of, splits};
+use super::splits::{FilesByName, Listing, SPLIT_NAMES, Splits, split_of, splits};
 use crate::builtin;
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
@@ -105,7 +105,7 @@ pub(super) fn in_folder(folder: &Path) -> Result<Splits> {
 }
 
 /// The error for a folder that `save_to_disk` of datasets wrote.
-fn saved_to_disk(folder: &Path, files: &Named) -> Option<Error> {
+fn saved_to_disk(folder: &Path, files: &FilesByName) -> Option<Error> {
     let shown = folder.display();
     let (what, line) = if files.contains_key("dataset_dict.json") {
         (
@@ -175,10 +175,10 @@ fn below(folder: &Path, root: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// The names of files for each split, under the name that the split has here.
-pub(super) type Wanted = BTreeMap<&'static str, Vec<String>>;
+pub(super) type WantedFiles = BTreeMap<&'static str, Vec<String>>;
 
-fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<Wanted> {
-    let mut wanted = Wanted::new();
+fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<WantedFiles> {
+    let mut wanted = WantedFiles::new();
     let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
     for (key, names) in splits {
         let split = split_of(key).ok_or_else(|| unknown_split(key))?;
@@ -231,7 +231,7 @@ fn no_such_file(folder: &Path, name: &str) -> Error {
 /// The data set behind `builtin:`. Errors (class data): another name than those embedded.
 fn embedded(name: &str) -> Result<DataFiles> {
     let tasks = builtin::data(name).ok_or_else(|| not_embedded(name))?;
-    let task = |task: builtin::Task| Embedded {
+    let task = |task: builtin::BuiltinTask| Embedded {
         name: task.name,
         splits: task
             .splits
@@ -275,7 +275,7 @@ fn without_splits(folder: &Path) -> Error {
 }
 
 /// The files and the folders in `folder`, hidden ones left out.
-fn entries(folder: &Path) -> Result<(Named, Named)> {
+fn entries(folder: &Path) -> Result<(FilesByName, FilesByName)> {
     let problem =
         |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", folder.display()));
     let (mut files, mut folders) = (BTreeMap::new(), BTreeMap::new());

@@ -1,121 +1,36 @@
 //! GGUF files: metadata by key, and tensors dequantised from a mapped file.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 
-use super::gguf_header::{self, Described, Header};
-use super::tensors::{Bytes, Encoding, TensorSource, map, read};
+use super::gguf_header::{self, GgufHeader, GgufTensorInfo};
+use super::gguf_value::GgufValue;
+use super::tensors::{FileBytes, TensorEncoding, TensorSource, map, read};
 use super::{gguf_split, lfs};
 use crate::bail_data;
-use crate::error::{Error, clip, nearest};
-
-/// A metadata value; integers and floats of all widths are widened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    Unsigned(u64),
-    Signed(i64),
-    Float(f64),
-    Bool(bool),
-    String(String),
-    /// An array of integers or booleans (0 and 1).
-    Integers(Vec<i64>),
-    Floats(Vec<f64>),
-    Strings(Vec<String>),
-}
-
-impl Value {
-    /// An integer that is not negative.
-    pub fn as_u64(&self) -> Option<u64> {
-        match self {
-            Self::Unsigned(x) => Some(*x),
-            Self::Signed(x) => u64::try_from(*x).ok(),
-            _ => None,
-        }
-    }
-
-    pub fn as_i64(&self) -> Option<i64> {
-        match self {
-            Self::Unsigned(x) => i64::try_from(*x).ok(),
-            Self::Signed(x) => Some(*x),
-            _ => None,
-        }
-    }
-
-    /// A float, or an integer as one.
-    pub fn as_f64(&self) -> Option<f64> {
-        match self {
-            Self::Float(x) => Some(*x),
-            Self::Unsigned(x) => Some(*x as f64),
-            Self::Signed(x) => Some(*x as f64),
-            _ => None,
-        }
-    }
-
-    pub fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(x) = self { Some(*x) } else { None }
-    }
-
-    pub fn as_str(&self) -> Option<&str> {
-        if let Self::String(x) = self { Some(x) } else { None }
-    }
-
-    pub fn as_integers(&self) -> Option<&[i64]> {
-        if let Self::Integers(x) = self { Some(x) } else { None }
-    }
-
-    pub fn as_floats(&self) -> Option<&[f64]> {
-        if let Self::Floats(x) = self { Some(x) } else { None }
-    }
-
-    /// An empty array is one of texts too: writers give it any type.
-    pub fn as_strings(&self) -> Option<&[String]> {
-        match self {
-            Self::Strings(texts) => Some(texts),
-            Self::Integers(none) if none.is_empty() => Some(&[]),
-            Self::Floats(none) if none.is_empty() => Some(&[]),
-            _ => None,
-        }
-    }
-}
-
-/// As messages show it: short.
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsigned(x) => write!(f, "{x}"),
-            Self::Signed(x) => write!(f, "{x}"),
-            Self::Float(x) => write!(f, "{x}"),
-            Self::Bool(x) => write!(f, "{x}"),
-            Self::String(x) => write!(f, "\"{}\"", clip(x)),
-            Self::Integers(x) => write!(f, "an array of {} integers", x.len()),
-            Self::Floats(x) => write!(f, "an array of {} floats", x.len()),
-            Self::Strings(x) => write!(f, "an array of {} strings", x.len()),
-        }
-    }
-}
+use crate::error::{Error, nearest};
 
 /// An open GGUF file, or several that hold one model.
 pub struct Gguf {
     path: PathBuf,
-    parts: Vec<Part>,
-    metadata: BTreeMap<String, Value>,
+    parts: Vec<GgufPart>,
+    metadata: BTreeMap<String, GgufValue>,
     /// With the part that each lies in.
-    tensors: BTreeMap<String, (usize, Described)>,
+    tensors: BTreeMap<String, (usize, GgufTensorInfo)>,
 }
 
 /// A file, and its bytes.
-struct Part {
+struct GgufPart {
     path: PathBuf,
-    map: Bytes,
+    map: FileBytes,
 }
 
-impl Part {
-    fn open(path: &Path) -> Result<(Self, Header)> {
-        let map = Bytes::Mapped(map(path)?);
+impl GgufPart {
+    fn open(path: &Path) -> Result<(Self, GgufHeader)> {
+        let map = FileBytes::Mapped(map(path)?);
         if lfs::is_pointer(&map) {
             return Err(lfs::pointer_error(path).into());
         }
@@ -132,7 +47,7 @@ impl Gguf {
     /// Errors (class data): a file is missing, cut short, damaged, or of a version that is not
     /// read.
     pub fn open(path: &Path) -> Result<Self> {
-        let (part, header) = Part::open(path)?;
+        let (part, header) = GgufPart::open(path)?;
         let within = || format!("cannot read GGUF file `{}`", path.display());
         match gguf_split::stated(&header.metadata).with_context(within)? {
             Some((no, count)) => {
@@ -161,10 +76,10 @@ impl Gguf {
             tensors: BTreeMap::new(),
         };
         for (at, path) in gguf_split::parts(path, no, count)?.iter().enumerate() {
-            all.add(Part::open(path)?, (at as u64, count))?;
+            all.add(GgufPart::open(path)?, (at as u64, count))?;
         }
         let held = all.tensors.len();
-        let stated = all.optional("split.tensors.count", Value::as_u64)?;
+        let stated = all.optional("split.tensors.count", GgufValue::as_u64)?;
         match stated.filter(|stated| *stated != held as u64) {
             None => Ok(all),
             Some(stated) => {
@@ -174,7 +89,7 @@ impl Gguf {
     }
 
     /// Takes a part in; the first one's metadata count.
-    fn add(&mut self, (part, header): (Part, Header), place: (u64, u64)) -> Result<()> {
+    fn add(&mut self, (part, header): (GgufPart, GgufHeader), place: (u64, u64)) -> Result<()> {
         let (at, shown) = (self.parts.len(), part.path.display().to_string());
         if gguf_split::stated(&header.metadata)? != Some(place) {
             bail_data!(
@@ -232,21 +147,21 @@ impl Gguf {
             .into())
     }
 
-    fn encoding(&self, name: &str) -> Option<Encoding> {
+    fn encoding(&self, name: &str) -> Option<TensorEncoding> {
         self.tensors.get(name)?.1.kind.encoding()
     }
 
     /// A metadata value, if the file has one of this key.
-    pub fn get(&self, key: &str) -> Option<&Value> {
+    pub fn get(&self, key: &str) -> Option<&GgufValue> {
         self.metadata.get(key)
     }
 
     /// A metadata value that may be missing, but not of another type:
-    /// `optional("llama.vocab_size", Value::as_u64)`.
+    /// `optional("llama.vocab_size", GgufValue::as_u64)`.
     pub fn optional<'a, T>(
         &'a self,
         key: &str,
-        read: fn(&'a Value) -> Option<T>,
+        read: fn(&'a GgufValue) -> Option<T>,
     ) -> Result<Option<T>> {
         let Some(value) = self.metadata.get(key) else { return Ok(None) };
         match read(value) {
@@ -258,8 +173,8 @@ impl Gguf {
         }
     }
 
-    /// A metadata value that must be there: `required("llama.block_count", Value::as_u64)`.
-    pub fn required<'a, T>(&'a self, key: &str, read: fn(&'a Value) -> Option<T>) -> Result<T> {
+    /// A metadata value that must be there: `required("llama.block_count", GgufValue::as_u64)`.
+    pub fn required<'a, T>(&'a self, key: &str, read: fn(&'a GgufValue) -> Option<T>) -> Result<T> {
         match self.optional(key, read)? {
             Some(value) => Ok(value),
             None => {

@@ -9,9 +9,9 @@ use std::ops::Range;
 use anyhow::Result;
 use candle_core::quantized::GgmlDType;
 
-use super::gguf::Value;
 use super::gguf_blocks::Blocks;
-use super::tensors::Encoding;
+use super::gguf_value::GgufValue;
+use super::tensors::TensorEncoding;
 use crate::bail_data;
 
 /// ggml's own bound on dimensions.
@@ -25,79 +25,79 @@ const ALIGNMENT: u64 = 32;
 
 /// What a header says.
 #[derive(Debug)]
-pub(super) struct Header {
-    pub metadata: BTreeMap<String, Value>,
-    pub tensors: BTreeMap<String, Described>,
+pub(super) struct GgufHeader {
+    pub metadata: BTreeMap<String, GgufValue>,
+    pub tensors: BTreeMap<String, GgufTensorInfo>,
 }
 
 /// A tensor of the table, checked: its shape in row-major order, its type, its place in the file.
 #[derive(Debug)]
-pub(super) struct Described {
+pub(super) struct GgufTensorInfo {
     pub shape: Vec<usize>,
-    pub kind: Kind,
+    pub kind: GgmlType,
     pub range: Range<usize>,
 }
 
 /// How the numbers of a type lie in a file.
 #[derive(Clone, Copy, Debug)]
-enum Numbers {
-    As(Encoding),
+enum NumberLayout {
+    As(TensorEncoding),
     /// Not read: numbers in a block, bytes of a block.
     Unread(usize, usize),
 }
 
 /// ggml's types: number, name, layout.
-const KINDS: [(u32, &str, Numbers); 40] = [
-    (0, "F32", Numbers::As(Encoding::F32)),
-    (1, "F16", Numbers::As(Encoding::F16)),
-    (2, "Q4_0", Numbers::As(Encoding::Blocks(GgmlDType::Q4_0))),
-    (3, "Q4_1", Numbers::As(Encoding::Blocks(GgmlDType::Q4_1))),
-    (6, "Q5_0", Numbers::As(Encoding::Blocks(GgmlDType::Q5_0))),
-    (7, "Q5_1", Numbers::As(Encoding::Blocks(GgmlDType::Q5_1))),
-    (8, "Q8_0", Numbers::As(Encoding::Blocks(GgmlDType::Q8_0))),
-    (9, "Q8_1", Numbers::Unread(32, 36)),
-    (10, "Q2_K", Numbers::As(Encoding::Blocks(GgmlDType::Q2K))),
-    (11, "Q3_K", Numbers::As(Encoding::Blocks(GgmlDType::Q3K))),
-    (12, "Q4_K", Numbers::As(Encoding::Blocks(GgmlDType::Q4K))),
-    (13, "Q5_K", Numbers::As(Encoding::Blocks(GgmlDType::Q5K))),
-    (14, "Q6_K", Numbers::As(Encoding::Blocks(GgmlDType::Q6K))),
-    (15, "Q8_K", Numbers::As(Encoding::Blocks(GgmlDType::Q8K))),
-    (16, "IQ2_XXS", Numbers::Unread(256, 66)),
-    (17, "IQ2_XS", Numbers::Unread(256, 74)),
-    (18, "IQ3_XXS", Numbers::Unread(256, 98)),
-    (19, "IQ1_S", Numbers::Unread(256, 50)),
-    (20, "IQ4_NL", Numbers::As(Encoding::Own(Blocks::Iq4Nl))),
-    (21, "IQ3_S", Numbers::Unread(256, 110)),
-    (22, "IQ2_S", Numbers::Unread(256, 82)),
-    (23, "IQ4_XS", Numbers::As(Encoding::Own(Blocks::Iq4Xs))),
-    (24, "I8", Numbers::Unread(1, 1)),
-    (25, "I16", Numbers::Unread(1, 2)),
-    (26, "I32", Numbers::Unread(1, 4)),
-    (27, "I64", Numbers::Unread(1, 8)),
-    (28, "F64", Numbers::Unread(1, 8)),
-    (29, "IQ1_M", Numbers::Unread(256, 56)),
-    (30, "BF16", Numbers::As(Encoding::BF16)),
-    (31, "Q4_0_4_4", Numbers::Unread(32, 18)),
-    (32, "Q4_0_4_8", Numbers::Unread(32, 18)),
-    (33, "Q4_0_8_8", Numbers::Unread(32, 18)),
-    (34, "TQ1_0", Numbers::Unread(256, 54)),
-    (35, "TQ2_0", Numbers::Unread(256, 66)),
-    (36, "IQ4_NL_4_4", Numbers::Unread(32, 18)),
-    (37, "IQ4_NL_4_8", Numbers::Unread(32, 18)),
-    (38, "IQ4_NL_8_8", Numbers::Unread(32, 18)),
-    (39, "MXFP4", Numbers::As(Encoding::Own(Blocks::Mxfp4))),
-    (40, "NVFP4", Numbers::Unread(64, 36)),
-    (41, "Q1_0", Numbers::Unread(128, 18)),
+const KINDS: [(u32, &str, NumberLayout); 40] = [
+    (0, "F32", NumberLayout::As(TensorEncoding::F32)),
+    (1, "F16", NumberLayout::As(TensorEncoding::F16)),
+    (2, "Q4_0", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q4_0))),
+    (3, "Q4_1", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q4_1))),
+    (6, "Q5_0", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q5_0))),
+    (7, "Q5_1", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q5_1))),
+    (8, "Q8_0", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q8_0))),
+    (9, "Q8_1", NumberLayout::Unread(32, 36)),
+    (10, "Q2_K", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q2K))),
+    (11, "Q3_K", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q3K))),
+    (12, "Q4_K", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q4K))),
+    (13, "Q5_K", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q5K))),
+    (14, "Q6_K", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q6K))),
+    (15, "Q8_K", NumberLayout::As(TensorEncoding::Blocks(GgmlDType::Q8K))),
+    (16, "IQ2_XXS", NumberLayout::Unread(256, 66)),
+    (17, "IQ2_XS", NumberLayout::Unread(256, 74)),
+    (18, "IQ3_XXS", NumberLayout::Unread(256, 98)),
+    (19, "IQ1_S", NumberLayout::Unread(256, 50)),
+    (20, "IQ4_NL", NumberLayout::As(TensorEncoding::Own(Blocks::Iq4Nl))),
+    (21, "IQ3_S", NumberLayout::Unread(256, 110)),
+    (22, "IQ2_S", NumberLayout::Unread(256, 82)),
+    (23, "IQ4_XS", NumberLayout::As(TensorEncoding::Own(Blocks::Iq4Xs))),
+    (24, "I8", NumberLayout::Unread(1, 1)),
+    (25, "I16", NumberLayout::Unread(1, 2)),
+    (26, "I32", NumberLayout::Unread(1, 4)),
+    (27, "I64", NumberLayout::Unread(1, 8)),
+    (28, "F64", NumberLayout::Unread(1, 8)),
+    (29, "IQ1_M", NumberLayout::Unread(256, 56)),
+    (30, "BF16", NumberLayout::As(TensorEncoding::BF16)),
+    (31, "Q4_0_4_4", NumberLayout::Unread(32, 18)),
+    (32, "Q4_0_4_8", NumberLayout::Unread(32, 18)),
+    (33, "Q4_0_8_8", NumberLayout::Unread(32, 18)),
+    (34, "TQ1_0", NumberLayout::Unread(256, 54)),
+    (35, "TQ2_0", NumberLayout::Unread(256, 66)),
+    (36, "IQ4_NL_4_4", NumberLayout::Unread(32, 18)),
+    (37, "IQ4_NL_4_8", NumberLayout::Unread(32, 18)),
+    (38, "IQ4_NL_8_8", NumberLayout::Unread(32, 18)),
+    (39, "MXFP4", NumberLayout::As(TensorEncoding::Own(Blocks::Mxfp4))),
+    (40, "NVFP4", NumberLayout::Unread(64, 36)),
+    (41, "Q1_0", NumberLayout::Unread(128, 18)),
 ];
 
 /// A type of ggml.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Kind {
+pub(super) struct GgmlType {
     pub name: &'static str,
-    numbers: Numbers,
+    numbers: NumberLayout,
 }
 
-impl Kind {
+impl GgmlType {
     /// The type of that number.
     fn of(number: u32) -> Option<Self> {
         let (_, name, numbers) = *KINDS.iter().find(|(known, ..)| *known == number)?;
@@ -105,18 +105,18 @@ impl Kind {
     }
 
     /// How it is read, where that is known.
-    pub fn encoding(self) -> Option<Encoding> {
+    pub fn encoding(self) -> Option<TensorEncoding> {
         match self.numbers {
-            Numbers::As(encoding) => Some(encoding),
-            Numbers::Unread(..) => None,
+            NumberLayout::As(encoding) => Some(encoding),
+            NumberLayout::Unread(..) => None,
         }
     }
 
     /// Numbers in a block, and bytes of a block.
     fn block(self) -> (usize, usize) {
         match self.numbers {
-            Numbers::As(encoding) => encoding.block(),
-            Numbers::Unread(numbers, bytes) => (numbers, bytes),
+            NumberLayout::As(encoding) => encoding.block(),
+            NumberLayout::Unread(numbers, bytes) => (numbers, bytes),
         }
     }
 }
@@ -125,8 +125,8 @@ impl Kind {
 ///
 /// Errors (class data), without the file's name: anything the format forbids or the file is too
 /// short for.
-pub(super) fn read(bytes: &[u8]) -> Result<Header> {
-    let mut cursor = Cursor { bytes, at: 0 };
+pub(super) fn read(bytes: &[u8]) -> Result<GgufHeader> {
+    let mut cursor = HeaderCursor { bytes, at: 0 };
     if cursor.take(4, "the first four bytes")? != b"GGUF" {
         bail_data!("it does not begin with `GGUF`");
     }
@@ -139,7 +139,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Header> {
         table.push(cursor.tensor()?);
     }
     let alignment = alignment(&metadata)?;
-    Ok(Header { metadata, tensors: place(table, cursor.at, bytes.len(), alignment)? })
+    Ok(GgufHeader { metadata, tensors: place(table, cursor.at, bytes.len(), alignment)? })
 }
 
 fn check_version(version: u32) -> Result<()> {
@@ -156,7 +156,7 @@ fn check_version(version: u32) -> Result<()> {
 }
 
 /// The alignment of tensor data.
-fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64> {
+fn alignment(metadata: &BTreeMap<String, GgufValue>) -> Result<u64> {
     let Some(value) = metadata.get("general.alignment") else { return Ok(ALIGNMENT) };
     match value.as_u64() {
         Some(alignment) if alignment > 0 && alignment % 8 == 0 => Ok(alignment),
@@ -165,17 +165,17 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64> {
 }
 
 /// A row of the tensor table.
-struct Row {
+struct TensorRow {
     name: String,
     shape: Vec<usize>,
-    kind: Kind,
+    kind: GgmlType,
     /// Bytes.
     size: u64,
     /// From the start of the data.
     offset: u64,
 }
 
-impl Row {
+impl TensorRow {
     /// Errors (class data): an offset that is not aligned, or before the end of the row that is
     /// `last` so far.
     fn check_offset(&self, alignment: u64, last: Option<&(String, u64)>) -> Result<()> {
@@ -212,35 +212,35 @@ impl Row {
 /// Turns offsets into ranges of the file, and refuses those outside it, unaligned, or over one
 /// another.
 fn place(
-    mut table: Vec<Row>,
+    mut table: Vec<TensorRow>,
     header: usize,
     length: usize,
     alignment: u64,
-) -> Result<BTreeMap<String, Described>> {
+) -> Result<BTreeMap<String, GgufTensorInfo>> {
     let Some(start) = (header as u64).checked_next_multiple_of(alignment) else {
         bail_data!("`general.alignment` is {alignment}, more than the file's {length} bytes");
     };
     table.sort_by_key(|row| row.offset);
-    let mut tensors: BTreeMap<String, Described> = BTreeMap::new();
+    let mut tensors: BTreeMap<String, GgufTensorInfo> = BTreeMap::new();
     let mut last: Option<(String, u64)> = None;
     for row in table {
         row.check_offset(alignment, last.as_ref())?;
         let range = row.range(start, length)?;
-        let Row { name, shape, kind, size, offset } = row;
+        let TensorRow { name, shape, kind, size, offset } = row;
         last = Some((name.clone(), offset + size));
-        if tensors.insert(name.clone(), Described { shape, kind, range }).is_some() {
+        if tensors.insert(name.clone(), GgufTensorInfo { shape, kind, range }).is_some() {
             bail_data!("tensor `{name}` is there twice");
         }
     }
     Ok(tensors)
 }
 
-struct Cursor<'a> {
+struct HeaderCursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> HeaderCursor<'a> {
     fn left(&self) -> usize {
         self.bytes.len() - self.at
     }
@@ -306,7 +306,7 @@ impl<'a> Cursor<'a> {
         Ok(String::from_utf8_lossy(self.text(what)?).into_owned())
     }
 
-    fn metadata(&mut self, entries: usize) -> Result<BTreeMap<String, Value>> {
+    fn metadata(&mut self, entries: usize) -> Result<BTreeMap<String, GgufValue>> {
         let mut metadata = BTreeMap::new();
         for _ in 0..entries {
             let key = self.name("a metadata key")?;
@@ -322,7 +322,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// An array behind its type.
-    fn elements(&mut self, key: &str) -> Result<Value> {
+    fn elements(&mut self, key: &str) -> Result<GgufValue> {
         let kind = self.u32(key)?;
         let Some(size) = scalar_size(kind) else {
             bail_data!("metadata `{key}` is an array of type {kind}, which is not read");
@@ -334,15 +334,15 @@ impl<'a> Cursor<'a> {
                 for _ in 0..count {
                     floats.extend(self.scalar(kind, key)?.as_f64());
                 }
-                Value::Floats(floats)
+                GgufValue::Floats(floats)
             }
-            8 => Value::Strings((0..count).map(|_| self.repaired(key)).collect::<Result<_>>()?),
+            8 => GgufValue::Strings((0..count).map(|_| self.repaired(key)).collect::<Result<_>>()?),
             _ => {
                 let mut integers = Vec::with_capacity(count);
                 for _ in 0..count {
                     integers.push(self.integer(kind, key)?);
                 }
-                Value::Integers(integers)
+                GgufValue::Integers(integers)
             }
         })
     }
@@ -356,28 +356,28 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn scalar(&mut self, kind: u32, key: &str) -> Result<Value> {
+    fn scalar(&mut self, kind: u32, key: &str) -> Result<GgufValue> {
         Ok(match kind {
-            0 => Value::Unsigned(u8::from_le_bytes(self.array(key)?).into()),
-            1 => Value::Signed(i8::from_le_bytes(self.array(key)?).into()),
-            2 => Value::Unsigned(u16::from_le_bytes(self.array(key)?).into()),
-            3 => Value::Signed(i16::from_le_bytes(self.array(key)?).into()),
-            4 => Value::Unsigned(self.u32(key)?.into()),
-            5 => Value::Signed(i32::from_le_bytes(self.array(key)?).into()),
-            6 => Value::Float(f32::from_le_bytes(self.array(key)?).into()),
+            0 => GgufValue::Unsigned(u8::from_le_bytes(self.array(key)?).into()),
+            1 => GgufValue::Signed(i8::from_le_bytes(self.array(key)?).into()),
+            2 => GgufValue::Unsigned(u16::from_le_bytes(self.array(key)?).into()),
+            3 => GgufValue::Signed(i16::from_le_bytes(self.array(key)?).into()),
+            4 => GgufValue::Unsigned(self.u32(key)?.into()),
+            5 => GgufValue::Signed(i32::from_le_bytes(self.array(key)?).into()),
+            6 => GgufValue::Float(f32::from_le_bytes(self.array(key)?).into()),
             7 => match u8::from_le_bytes(self.array(key)?) {
-                flag @ (0 | 1) => Value::Bool(flag == 1),
+                flag @ (0 | 1) => GgufValue::Bool(flag == 1),
                 other => bail_data!("metadata `{key}` is a boolean of value {other}"),
             },
-            8 => Value::String(self.repaired(key)?),
-            10 => Value::Unsigned(self.u64(key)?),
-            11 => Value::Signed(i64::from_le_bytes(self.array(key)?)),
-            12 => Value::Float(f64::from_le_bytes(self.array(key)?)),
+            8 => GgufValue::String(self.repaired(key)?),
+            10 => GgufValue::Unsigned(self.u64(key)?),
+            11 => GgufValue::Signed(i64::from_le_bytes(self.array(key)?)),
+            12 => GgufValue::Float(f64::from_le_bytes(self.array(key)?)),
             other => bail_data!("metadata `{key}` has the unknown type {other}"),
         })
     }
 
-    fn tensor(&mut self) -> Result<Row> {
+    fn tensor(&mut self) -> Result<TensorRow> {
         let name = self.name("a tensor's name")?;
         let dimensions = self.u32(&name)?;
         if dimensions > MAX_DIMENSIONS {
@@ -391,17 +391,17 @@ impl<'a> Cursor<'a> {
         }
         let number = self.u32(&name)?;
         let offset = self.u64(&name)?;
-        let Some(kind) = Kind::of(number) else {
+        let Some(kind) = GgmlType::of(number) else {
             bail_data!("tensor `{name}` has the unknown type {number}");
         };
         let size = size(&name, kind, &shape)?;
         let shape = shape.iter().rev().map(|dimension| *dimension as usize).collect();
-        Ok(Row { name, shape, kind, size, offset })
+        Ok(TensorRow { name, shape, kind, size, offset })
     }
 }
 
 /// Bytes of a tensor; its `shape` begins with the innermost dimension, as in the file.
-fn size(name: &str, kind: Kind, shape: &[u64]) -> Result<u64> {
+fn size(name: &str, kind: GgmlType, shape: &[u64]) -> Result<u64> {
     let (numbers, bytes) = kind.block();
     // Blocks lie along the innermost dimension; a tensor without any is one number.
     let row = shape.first().copied().unwrap_or(1);

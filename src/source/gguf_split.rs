@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::gguf::Value;
+use super::gguf_value::GgufValue;
 use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, and_more};
 
 /// As many as llama.cpp can count.
 const MOST: u64 = 65_535;
@@ -22,7 +22,7 @@ const NAMES: &str = "the parts of a split model lie in one folder and are called
 /// whole.
 ///
 /// Errors (class data), without the file's name.
-pub(super) fn stated(metadata: &BTreeMap<String, Value>) -> Result<Option<(u64, u64)>> {
+pub(super) fn stated(metadata: &BTreeMap<String, GgufValue>) -> Result<Option<(u64, u64)>> {
     let number = |key: &str| -> Result<Option<u64>> {
         match metadata.get(key).map(|value| (value, value.as_u64())) {
             None => Ok(None),
@@ -59,11 +59,7 @@ pub(super) fn parts(path: &Path, no: u64, count: u64) -> Result<Vec<PathBuf>> {
         (0..count).map(|no| path.with_file_name(format!("{prefix}{}{ending}", part(no)))).collect();
     let missing: Vec<&PathBuf> = all.iter().filter(|path| !path.is_file()).collect();
     if let Some(first) = missing.first() {
-        let more = if missing.len() > 1 {
-            format!(" (and {} more)", missing.len() - 1)
-        } else {
-            String::new()
-        };
+        let more = and_more(missing.len());
         return Err(Error::data(format!("{this}, and `{}` is missing{more}", first.display()))
             .hint(NAMES)
             .into());
@@ -117,8 +113,8 @@ mod tests {
     fn what_a_part_may_state() {
         let told = |no: u64, count: u64| {
             stated(&BTreeMap::from([
-                ("split.no".into(), Value::Unsigned(no)),
-                ("split.count".into(), Value::Unsigned(count)),
+                ("split.no".into(), GgufValue::Unsigned(no)),
+                ("split.count".into(), GgufValue::Unsigned(count)),
             ]))
         };
         assert_eq!(
@@ -126,6 +122,6 @@ mod tests {
             (None, None, Some((1, 2)))
         );
         assert!(told(2, 2).is_err() && told(0, 1 << 40).is_err() && told(u64::MAX, 2).is_err());
-        assert!(stated(&BTreeMap::from([("split.count".into(), Value::Bool(true))])).is_err());
+        assert!(stated(&BTreeMap::from([("split.count".into(), GgufValue::Bool(true))])).is_err());
     }
 }

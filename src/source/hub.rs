@@ -7,7 +7,8 @@ use anyhow::Result;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::model::{CONFIG, INDEX, ModelFolder, OTHERS, TOKENIZER, WEIGHTS, folder, shards};
+use super::file_names::{CONFIG, INDEX, OTHERS, TOKENIZER, WEIGHTS};
+use super::model_folder::{ModelFolder, folder, shards};
 use super::{tokenizer_files, tokenizer_template};
 use crate::bail_data;
 use crate::error::Error;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use hf_hub::{Repo, RepoType};
 
-use super::data::{Wanted, in_folder};
+use super::data::{WantedFiles, in_folder};
 use super::hub::{Hub, Remote};
 use super::splits::{Listing, Splits, is_data, splits};
 use crate::error::{Error, nearest};
@@ -58,7 +58,12 @@ impl Hub {
     /// The files that are named for each split, from the cache where they all are, else fetched.
     ///
     /// Errors (class data): those of [`Hub::model`]; a file that the repository does not hold.
-    pub fn data_with(&self, id: &str, revision: Option<&str>, wanted: &Wanted) -> Result<Splits> {
+    pub fn data_with(
+        &self,
+        id: &str,
+        revision: Option<&str>,
+        wanted: &WantedFiles,
+    ) -> Result<Splits> {
         let repo = data_set(id, revision);
         let names: Splits = wanted
             .iter()

@@ -1,38 +1,17 @@
 //! The files of a model: a folder in the Hugging Face layout, a GGUF file, or a hub repository.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 
-use super::gguf_split::is_later_part;
+use super::file_names::{CONFIG, INDEX, TOKENIZER, WEIGHTS};
 use super::hub::Hub;
+use super::model_folder::{LAYOUT, ModelFolder, folder, gguf_files, is_gguf};
 use super::name::Name;
-use super::{lfs, pre_tokenizer, tokenizer_files};
+use super::pre_tokenizer;
 use crate::builtin::{MICRO, Micro};
 use crate::error::{Error, nearest};
 use crate::{bail_data, bail_usage};
-
-pub(super) const CONFIG: &str = "config.json";
-pub(super) const TOKENIZER: &str = "tokenizer.json";
-pub(super) const WEIGHTS: &str = "model.safetensors";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
-/// Files that a model may do without.
-pub(super) const OTHERS: [&str; 6] = [
-    "tokenizer_config.json",
-    "generation_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-];
-/// Those that a tokenizer.json takes the place of, when it is written.
-const WRITTEN_ANEW: [&str; 2] = ["special_tokens_map.json", "added_tokens.json"];
-
-/// What a model folder must hold, for messages.
-const LAYOUT: &str = "a model folder holds config.json, tokenizer.json and model.safetensors, or \
-                      model.safetensors.index.json with the shards it names";
 
 /// Where a model's parts lie; all files exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,19 +25,6 @@ pub enum ModelFiles {
     },
     /// The model that is embedded in the program.
     Embedded(&'static Micro),
-}
-
-/// A folder in the Hugging Face layout.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelFolder {
-    pub root: PathBuf,
-    pub config: PathBuf,
-    /// `model.safetensors`, or the shards of its index, sorted.
-    pub weights: Vec<PathBuf>,
-    /// `tokenizer.json`, `tokenizer.model`, or `vocab.json` with `merges.txt` beside it.
-    pub tokenizer: PathBuf,
-    /// Those that exist of the files that a model may do without.
-    pub others: Vec<PathBuf>,
 }
 
 impl ModelFiles {
@@ -124,11 +90,6 @@ fn at(path: &Path) -> Result<ModelFiles> {
     Ok(ModelFiles::gguf(path.to_owned()))
 }
 
-/// Whether a path ends as one of a GGUF file does.
-fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
-}
-
 /// The GGUF file of a folder that holds no other model; of a model that was split, the first part.
 ///
 /// Errors (class data): there are several.
@@ -147,129 +108,6 @@ fn only_gguf(root: &Path) -> Result<Option<PathBuf>> {
         return Err(error.hint(format!("there are {}", names.join(", "))).into());
     }
     Ok(files.pop())
-}
-
-/// The GGUF files of a folder, sorted, but for later parts of split ones.
-fn gguf_files(root: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| is_gguf(path) && path.is_file() && !is_later_part(path))
-        .collect();
-    files.sort();
-    files
-}
-
-/// Finds the files of a local model folder.
-pub(super) fn folder(root: &Path) -> Result<ModelFolder> {
-    let file = |name: &str| Some(root.join(name)).filter(|path| path.is_file());
-    let config = file(CONFIG).ok_or_else(|| lacks(root, CONFIG))?;
-    let weights = match (file(WEIGHTS), file(INDEX)) {
-        (Some(weights), _) => vec![weights],
-        (None, Some(index)) => {
-            let shard = |name: String| {
-                file(&name).ok_or_else(|| lacks(root, &format!("{name}, which its {INDEX} names")))
-            };
-            shards(&index)?.into_iter().map(shard).collect::<Result<_, _>>()?
-        }
-        (None, None) if file("pytorch_model.bin").is_some() => {
-            let what = format!("{WEIGHTS}, only pytorch_model.bin: pickled weights are not read");
-            return Err(lacks(root, &what).into());
-        }
-        (None, None) => return Err(lacks(root, WEIGHTS).into()),
-    };
-    let tokenizer = tokenizer_files::find(root)?;
-    let kept = |name: &&str| tokenizer.ends_with(TOKENIZER) || !WRITTEN_ANEW.contains(name);
-    let others = OTHERS.into_iter().filter(kept).filter_map(file).collect();
-    Ok(ModelFolder { root: root.to_owned(), config, weights, tokenizer, others })
-}
-
-/// The error for a model folder without a file that must be there.
-fn lacks(root: &Path, what: &str) -> Error {
-    let hint = gguf_files(root).first().map_or(LAYOUT.to_owned(), |file| {
-        format!("{LAYOUT}; there is the GGUF file `{}`", file.display())
-    });
-    Error::data(format!("model folder `{}` has no {what}", root.display())).hint(hint)
-}
-
-/// Which file holds which tensor, where the weights of a folder are several and an index says so;
-/// else nothing.
-pub fn weight_map(folder: &ModelFolder) -> Result<BTreeMap<String, String>> {
-    if folder.weights == [folder.root.join(WEIGHTS)] {
-        Ok(BTreeMap::new())
-    } else {
-        places(&folder.root.join(INDEX))
-    }
-}
-
-/// The shards that an index names: plain file names, sorted, each once.
-pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    Ok(places(index)?.into_values().collect())
-}
-
-/// The plain file name of each tensor that an index names.
-fn places(index: &Path) -> Result<BTreeMap<String, String>> {
-    let shown = index.display();
-    let json = json(index)?;
-    let Some(map) = json.get("weight_map").and_then(Value::as_object).filter(|map| !map.is_empty())
-    else {
-        bail_data!("`{shown}` has no `weight_map` that names the shards");
-    };
-    let mut names = BTreeMap::new();
-    for (tensor, name) in map {
-        let Some(name) = name.as_str() else {
-            bail_data!("`{shown}`: tensor `{tensor}` lies in {name}, which is no file name");
-        };
-        if name.starts_with('.')
-            || name.contains(['/', '\\', ':', '\0'])
-            || !name.ends_with(".safetensors")
-        {
-            bail_data!(
-                "`{shown}`: tensor `{tensor}` lies in `{name}`; only plain names of .safetensors \
-                 files are allowed"
-            );
-        }
-        names.insert(tensor.clone(), name.to_owned());
-    }
-    Ok(names)
-}
-
-/// Errors (class data) where the text of a model's file begins with a byte order mark: transformers
-/// reads none such.
-fn without_mark(path: &Path, text: &str) -> Result<()> {
-    if text.starts_with('\u{feff}') {
-        let message = format!(
-            "`{}` begins with a byte order mark, which no JSON does; transformers refuses it too",
-            path.display()
-        );
-        return Err(Error::data(message).hint("save it as UTF-8 without that mark").into());
-    }
-    Ok(())
-}
-
-/// Reads a text file.
-pub(super) fn text(path: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
-    if lfs::is_pointer(text.as_bytes()) {
-        return Err(lfs::pointer_error(path).into());
-    }
-    Ok(text)
-}
-
-/// Reads the text of a JSON file.
-pub fn json_text(path: &Path) -> Result<String> {
-    let text = text(path)?;
-    without_mark(path, &text)?;
-    Ok(text)
-}
-
-/// Reads a JSON file.
-pub(super) fn json(path: &Path) -> Result<Value> {
-    let text = json_text(path)?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))
-        .with_context(|| format!("`{}`", path.display()))
 }
 
 #[cfg(test)]

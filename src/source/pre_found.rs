@@ -12,11 +12,11 @@ use tokenizers::{
     Tokenizer,
 };
 
-use super::pre_tokenizer::{RULES, Rule, unknown};
+use super::pre_tokenizer::{PreTokenizerRule, RULES, unknown};
 use crate::error::Error;
 
 /// Tokens that stand in published vocabularies only.
-struct Published {
+struct PublishedVocabulary {
     family: &'static str,
     /// The rule's name.
     rule: &'static str,
@@ -33,13 +33,13 @@ const fn published(
     rule: &'static str,
     least: usize,
     tokens: &'static [(&'static str, Option<u32>)],
-) -> Published {
-    Published { family, rule, least, tokens, without: None }
+) -> PublishedVocabulary {
+    PublishedVocabulary { family, rule, least, tokens, without: None }
 }
 
-static PUBLISHED: [Published; 9] = [
+static PUBLISHED: [PublishedVocabulary; 9] = [
     // Llama 4's has `<|header_start|>`, and another rule.
-    Published {
+    PublishedVocabulary {
         without: Some("<|header_start|>"),
         ..published("Llama 3", "llama-bpe", 0, &[("<|begin_of_text|>", None)])
     },
@@ -77,7 +77,7 @@ static PUBLISHED: [Published; 9] = [
 const SAMPLE: usize = 4096;
 
 /// A vocabulary, as far as it tells of rules.
-pub(super) struct Told<'a> {
+pub(super) struct VocabularyClues<'a> {
     pub tokens: &'a [String],
     pub id: &'a dyn Fn(&str) -> Option<u32>,
     /// What merges join, in pairs.
@@ -87,7 +87,7 @@ pub(super) struct Told<'a> {
 /// What was found.
 pub(super) struct Found {
     /// The rules that it can be, at least one.
-    pub rules: Vec<&'static Rule>,
+    pub rules: Vec<&'static PreTokenizerRule>,
     /// What a person should know of that.
     pub note: Option<String>,
 }
@@ -95,8 +95,8 @@ pub(super) struct Found {
 /// The rules that `tokenizer.ggml.pre`, if it is `stated`, and the vocabulary leave.
 ///
 /// Errors (class data): none, or a name that is not known.
-pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
-    if let Some(rule) = stated.and_then(Rule::of).filter(|rule| !rule.is_default()) {
+pub(super) fn find(stated: Option<&str>, told: &VocabularyClues) -> Result<Found> {
+    if let Some(rule) = stated.and_then(PreTokenizerRule::of).filter(|rule| !rule.is_default()) {
         return Ok(Found { rules: vec![rule], note: None });
     }
     let lacks = lacks(stated);
@@ -107,7 +107,7 @@ pub(super) fn find(stated: Option<&str>, told: &Told) -> Result<Found> {
         );
         return Ok(Found { rules: vec![rule], note: Some(note) });
     }
-    if stated.is_some_and(|name| Rule::of(name).is_none()) {
+    if stated.is_some_and(|name| PreTokenizerRule::of(name).is_none()) {
         return Err(Error::data(lacks).hint(HINT).into());
     }
     let rules = fitting(told)?;
@@ -133,7 +133,7 @@ fn lacks(stated: Option<&str>) -> String {
 }
 
 /// The rules that split no token of the vocabulary.
-fn fitting(told: &Told) -> Result<Vec<&'static Rule>> {
+fn fitting(told: &VocabularyClues) -> Result<Vec<&'static PreTokenizerRule>> {
     let mut rules = vec![];
     for rule in RULES.iter().filter(|rule| !rule.elsewhere) {
         if splits(rule, told.merges.iter(), 0)? == 0 {
@@ -144,7 +144,7 @@ fn fitting(told: &Told) -> Result<Vec<&'static Rule>> {
 }
 
 /// What the rules that are left mean, for a note.
-fn fit(rules: &[&Rule]) -> String {
+fn fit(rules: &[&PreTokenizerRule]) -> String {
     let names = rules.iter().map(|rule| format!("`{}`", rule.name())).collect::<Vec<_>>();
     match &names[..] {
         [name] => {
@@ -165,7 +165,9 @@ const HINT: &str = "name the rule with `--pre-tokenizer NAME`, \
                     which writes it";
 
 /// The published vocabulary that it is, by its tokens; its merges must fit the rule, but for a few.
-fn of_published(told: &Told) -> Result<Option<(&'static str, &'static Rule)>> {
+fn of_published(
+    told: &VocabularyClues,
+) -> Result<Option<(&'static str, &'static PreTokenizerRule)>> {
     for one in &PUBLISHED {
         let has = |(token, at): &(&str, Option<u32>)| {
             (told.id)(token).is_some_and(|id| at.is_none_or(|at| at == id))
@@ -176,7 +178,7 @@ fn of_published(told: &Told) -> Result<Option<(&'static str, &'static Rule)>> {
         {
             continue;
         }
-        let Some(rule) = Rule::of(one.rule) else { continue };
+        let Some(rule) = PreTokenizerRule::of(one.rule) else { continue };
         let step = told.merges.len().div_ceil(SAMPLE).max(1);
         let few = told.merges.len() / step / 100;
         if splits(rule, told.merges.iter().step_by(step), few)? <= few {
@@ -188,7 +190,7 @@ fn of_published(told: &Told) -> Result<Option<(&'static str, &'static Rule)>> {
 
 /// How many of the merges join what a rule splits; counting ends above `enough`.
 fn splits<'a>(
-    rule: &Rule,
+    rule: &PreTokenizerRule,
     merges: impl Iterator<Item = &'a (String, String)>,
     enough: usize,
 ) -> Result<usize> {
@@ -288,9 +290,9 @@ mod tests {
         };
         let merges: Vec<(String, String)> = merges.iter().map(pair).collect();
         let id = |token: &str| tokens.iter().position(|known| known == token).map(|id| id as u32);
-        let found = find(stated, &Told { tokens: &tokens, id: &id, merges: &merges })?;
+        let found = find(stated, &VocabularyClues { tokens: &tokens, id: &id, merges: &merges })?;
         assert_eq!(found.note.is_some(), stated != Some("smollm"));
-        Ok(found.rules.into_iter().map(Rule::name).collect())
+        Ok(found.rules.into_iter().map(PreTokenizerRule::name).collect())
     }
 
     #[test]

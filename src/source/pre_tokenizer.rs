@@ -17,7 +17,7 @@ use crate::error::{Error, nearest};
 
 /// A way to split a text. Steps follow one another, each within the pieces of those before.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct PreTokenizerRule {
     /// All names that mean it; the first is written.
     pub names: &'static [&'static str],
     /// Digits one by one, before all else.
@@ -37,7 +37,7 @@ pub(super) struct Rule {
     pub elsewhere: bool,
 }
 
-const PLAIN: Rule = Rule {
+const PLAIN: PreTokenizerRule = PreTokenizerRule {
     names: &[],
     digits: false,
     splits: &[],
@@ -103,8 +103,8 @@ const MINICPM5: &str = concat!(
 );
 
 /// All rules that are known, the most usual first.
-pub(super) static RULES: [Rule; 21] = [
-    Rule {
+pub(super) static RULES: [PreTokenizerRule; 21] = [
+    PreTokenizerRule {
         names: &[
             "llama-bpe",
             "llama3",
@@ -121,8 +121,13 @@ pub(super) static RULES: [Rule; 21] = [
         add_bos: true,
         ..PLAIN
     },
-    Rule { names: &["qwen2", "deepseek-r1-qwen", "megrez"], splits: &[QWEN2], nfc: true, ..PLAIN },
-    Rule {
+    PreTokenizerRule {
+        names: &["qwen2", "deepseek-r1-qwen", "megrez"],
+        splits: &[QWEN2],
+        nfc: true,
+        ..PLAIN
+    },
+    PreTokenizerRule {
         names: &[
             "gpt-2",
             "gpt2",
@@ -145,7 +150,7 @@ pub(super) static RULES: [Rule; 21] = [
         words: true,
         ..PLAIN
     },
-    Rule {
+    PreTokenizerRule {
         names: &[
             "smollm",
             "starcoder",
@@ -160,20 +165,30 @@ pub(super) static RULES: [Rule; 21] = [
         words: true,
         ..PLAIN
     },
-    Rule { names: &["tekken"], splits: &[TEKKEN], ignore_merges: true, add_bos: true, ..PLAIN },
-    Rule {
+    PreTokenizerRule {
+        names: &["tekken"],
+        splits: &[TEKKEN],
+        ignore_merges: true,
+        add_bos: true,
+        ..PLAIN
+    },
+    PreTokenizerRule {
         names: &["gpt-4o", "llama4", "kanana2", "minimax-m2", "talkie"],
         splits: &[GPT4O],
         ..PLAIN
     },
-    Rule { names: &["smaug-bpe", "dbrx", "glm4", "chatglm-bpe"], splits: &[LLAMA3], ..PLAIN },
-    Rule {
+    PreTokenizerRule {
+        names: &["smaug-bpe", "dbrx", "glm4", "chatglm-bpe"],
+        splits: &[LLAMA3],
+        ..PLAIN
+    },
+    PreTokenizerRule {
         names: &["stablelm2", "hunyuan", "solar-open", "grok-2", "kormo", "f2llmv2"],
         splits: &[QWEN2],
         ..PLAIN
     },
-    Rule { names: &["qwen35"], splits: &[QWEN35], nfc: true, ..PLAIN },
-    Rule {
+    PreTokenizerRule { names: &["qwen35"], splits: &[QWEN35], nfc: true, ..PLAIN },
+    PreTokenizerRule {
         names: &["deepseek-llm"],
         splits: &[
             r"[\r\n]",
@@ -185,33 +200,42 @@ pub(super) static RULES: [Rule; 21] = [
         ],
         ..PLAIN
     },
-    Rule {
+    PreTokenizerRule {
         names: &["deepseek-coder"],
         splits: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, r"\p{N}"],
         ..PLAIN
     },
-    Rule {
+    PreTokenizerRule {
         names: &["deepseek-v3", "hunyuan-dense", "joyai-llm"],
         splits: &[r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK3],
         ..PLAIN
     },
-    Rule {
+    PreTokenizerRule {
         names: &["falcon"],
         splits: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"],
         ..PLAIN
     },
-    Rule { names: &["bloom", "poro-chat", "gpt3-finnish"], splits: &[SENTENCES], ..PLAIN },
-    Rule { names: &["viking"], splits: &[SENTENCES, r"\p{N}"], ..PLAIN },
-    Rule { names: &["seed-coder"], splits: &[SEED_CODER], ..PLAIN },
-    Rule {
+    PreTokenizerRule {
+        names: &["bloom", "poro-chat", "gpt3-finnish"],
+        splits: &[SENTENCES],
+        ..PLAIN
+    },
+    PreTokenizerRule { names: &["viking"], splits: &[SENTENCES, r"\p{N}"], ..PLAIN },
+    PreTokenizerRule { names: &["seed-coder"], splits: &[SEED_CODER], ..PLAIN },
+    PreTokenizerRule {
         names: &["bailingmoe", "bailingmoe2", "llada-moe"],
         splits: &[BAILING],
         elsewhere: true,
         ..PLAIN
     },
-    Rule { names: &["exaone-moe"], splits: &[EXAONE_MOE], elsewhere: true, ..PLAIN },
-    Rule { names: &["minicpm5"], splits: &[r"\p{N}{1,3}", MINICPM5], ignore_merges: true, ..PLAIN },
-    Rule {
+    PreTokenizerRule { names: &["exaone-moe"], splits: &[EXAONE_MOE], elsewhere: true, ..PLAIN },
+    PreTokenizerRule {
+        names: &["minicpm5"],
+        splits: &[r"\p{N}{1,3}", MINICPM5],
+        ignore_merges: true,
+        ..PLAIN
+    },
+    PreTokenizerRule {
         names: &["tiny_aya", "cohere2moe"],
         splits: &[r"\d{1,3}(?=(?:\d{3})*\b)", GPT4O],
         elsewhere: true,
@@ -221,14 +245,14 @@ pub(super) static RULES: [Rule; 21] = [
 ];
 
 /// What llama.cpp falls back to, which no published tokenizer is.
-const DEFAULT: Rule = Rule {
+const DEFAULT: PreTokenizerRule = PreTokenizerRule {
     names: &["default"],
     splits: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"],
     elsewhere: true,
     ..PLAIN
 };
 
-impl Rule {
+impl PreTokenizerRule {
     /// The rule of that name.
     pub fn of(name: &str) -> Option<&'static Self> {
         RULES.iter().find(|rule| rule.names.contains(&name))
@@ -269,7 +293,7 @@ impl Rule {
             tokenizer.with_normalizer(Some(NFC))?;
         }
         // GPT-2's words are a part of the step that turns text into bytes.
-        let mut steps = Rule { words: false, ..*self }.splitters()?;
+        let mut steps = PreTokenizerRule { words: false, ..*self }.splitters()?;
         steps.push(ByteLevel::new(false, true, self.words).into());
         if steps.len() == 1 {
             tokenizer.with_pre_tokenizer(steps.pop());
@@ -291,7 +315,7 @@ impl Rule {
             return None;
         }
         let ignore_merges = tokenizer["model"]["ignore_merges"].as_bool().unwrap_or(false);
-        let fits = |rule: &&Rule| {
+        let fits = |rule: &&PreTokenizerRule| {
             rule.is(&steps) && rule.nfc == nfc && rule.ignore_merges == ignore_merges
         };
         RULES.iter().find(fits)
@@ -324,7 +348,7 @@ impl Rule {
 pub(super) fn unknown(whose: &str, name: &str) -> String {
     let all = RULES.iter().flat_map(|rule| rule.names.iter().copied());
     let near = nearest(name, all).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    let first: Vec<&str> = RULES.iter().map(Rule::name).collect();
+    let first: Vec<&str> = RULES.iter().map(PreTokenizerRule::name).collect();
     format!(
         "{whose} `{name}` is not known, only {} and other names of these{near}",
         first.join(", ")
@@ -333,7 +357,7 @@ pub(super) fn unknown(whose: &str, name: &str) -> String {
 
 /// Checks a name that a person gave. Errors (class usage): none that is known.
 pub fn check(name: &str) -> Result<()> {
-    match Rule::of(name) {
+    match PreTokenizerRule::of(name) {
         Some(_) => Ok(()),
         None => Err(Error::usage(unknown("the pre-tokenizer", name)).into()),
     }
@@ -347,7 +371,7 @@ mod tests {
 
     use super::*;
 
-    fn tokenizer(rule: &Rule) -> Tokenizer {
+    fn tokenizer(rule: &PreTokenizerRule) -> Tokenizer {
         let mut tokenizer =
             Tokenizer::new(BPE::builder().ignore_merges(rule.ignore_merges).build().unwrap());
         rule.apply(&mut tokenizer).unwrap();
@@ -364,12 +388,15 @@ mod tests {
                 rule.name()
             );
             let told = serde_json::from_str(&tokenizer(rule).to_string(false).unwrap()).unwrap();
-            assert_eq!(Rule::told(&told).map(Rule::name), Some(rule.name()));
+            assert_eq!(
+                PreTokenizerRule::told(&told).map(PreTokenizerRule::name),
+                Some(rule.name())
+            );
         }
         let mut told: Value =
             serde_json::from_str(&tokenizer(&RULES[0]).to_string(false).unwrap()).unwrap();
         told["normalizer"] = serde_json::json!({"type": "NFKC"});
-        assert!(Rule::told(&told).is_none());
+        assert!(PreTokenizerRule::told(&told).is_none());
         assert!(check("llama3").is_ok() && check("llama").is_err());
     }
 

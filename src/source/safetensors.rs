@@ -10,7 +10,7 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::lfs;
-use super::tensors::{Bytes, Encoding, TensorSource, map, read};
+use super::tensors::{FileBytes, TensorEncoding, TensorSource, map, read};
 use crate::bail_data;
 use crate::error::{Error, nearest};
 
@@ -22,8 +22,8 @@ const AGAIN: &str = "copy or download it again";
 
 /// Open `.safetensors` files: a map of each, and where each tensor lies.
 pub struct Safetensors {
-    shards: Vec<(PathBuf, Bytes)>,
-    entries: BTreeMap<String, Entry>,
+    shards: Vec<(PathBuf, FileBytes)>,
+    entries: BTreeMap<String, StoredTensor>,
     metadata: BTreeMap<String, String>,
     /// Names that an earlier shard has with other numbers.
     copies: Vec<String>,
@@ -42,7 +42,7 @@ pub fn unread(name: &str, dtype: &str) -> anyhow::Error {
         .into()
 }
 
-struct Entry {
+struct StoredTensor {
     shard: usize,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -60,25 +60,25 @@ impl Safetensors {
         Self::of(
             paths
                 .iter()
-                .map(|path| Ok((path.clone(), Bytes::Mapped(map(path)?))))
+                .map(|path| Ok((path.clone(), FileBytes::Mapped(map(path)?))))
                 .collect::<Result<_>>()?,
         )
     }
 
     /// Reads a file that is embedded in the program; `name` stands for it in messages.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Self> {
-        Self::of(vec![(name.into(), Bytes::Embedded(bytes))])
+        Self::of(vec![(name.into(), FileBytes::Embedded(bytes))])
     }
 
-    fn of(shards: Vec<(PathBuf, Bytes)>) -> Result<Self> {
-        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+    fn of(shards: Vec<(PathBuf, FileBytes)>) -> Result<Self> {
+        let mut entries: BTreeMap<String, StoredTensor> = BTreeMap::new();
         let (mut metadata, mut copies) = (BTreeMap::new(), vec![]);
         for (shard, (path, bytes)) in shards.iter().enumerate() {
             let (tensors, texts) = header(bytes, path)?;
             metadata.extend(texts);
             for (name, dtype, shape, range) in tensors {
-                let entry = Entry { shard, dtype, shape, range };
-                let same = |old: &Entry| {
+                let entry = StoredTensor { shard, dtype, shape, range };
+                let same = |old: &StoredTensor| {
                     (old.dtype, &old.shape) == (entry.dtype, &entry.shape)
                         && shards[old.shard].1[old.range.clone()] == bytes[entry.range.clone()]
                 };
@@ -109,7 +109,7 @@ impl Safetensors {
         if a.shape != b.shape {
             return Ok(false);
         }
-        let bytes = |entry: &Entry| &self.shards[entry.shard].1[entry.range.clone()];
+        let bytes = |entry: &StoredTensor| &self.shards[entry.shard].1[entry.range.clone()];
         if a.dtype == b.dtype && bytes(a) == bytes(b) {
             return Ok(true);
         }
@@ -129,10 +129,10 @@ impl Safetensors {
 }
 
 /// A tensor of a header: name, type, shape and place in the file.
-type Described = (String, Dtype, Vec<usize>, Range<usize>);
+type NamedTensor = (String, Dtype, Vec<usize>, Range<usize>);
 
 /// Tensors and texts of a file's header, checked.
-fn header(bytes: &[u8], path: &Path) -> Result<(Vec<Described>, BTreeMap<String, String>)> {
+fn header(bytes: &[u8], path: &Path) -> Result<(Vec<NamedTensor>, BTreeMap<String, String>)> {
     let shown = path.display();
     let Some(length) = bytes.first_chunk::<LENGTH>() else {
         bail_data!("`{shown}` is not a safetensors file: it ends after {} bytes", bytes.len());
@@ -192,12 +192,12 @@ impl TensorSource for Safetensors {
         };
         let (path, map) = &self.shards[entry.shard];
         let encoding = match entry.dtype {
-            Dtype::F64 => Encoding::F64,
-            Dtype::F32 => Encoding::F32,
-            Dtype::F16 => Encoding::F16,
-            Dtype::BF16 => Encoding::BF16,
-            Dtype::F8_E4M3 => Encoding::E4M3,
-            Dtype::F8_E5M2 => Encoding::E5M2,
+            Dtype::F64 => TensorEncoding::F64,
+            Dtype::F32 => TensorEncoding::F32,
+            Dtype::F16 => TensorEncoding::F16,
+            Dtype::BF16 => TensorEncoding::BF16,
+            Dtype::F8_E4M3 => TensorEncoding::E4M3,
+            Dtype::F8_E5M2 => TensorEncoding::E5M2,
             other => {
                 return Err(
                     unread(name, &other.to_string()).context(format!("`{}`", path.display()))

@@ -15,7 +15,7 @@ const MOST: usize = 1 << 24;
 
 /// How the pieces were found, and are found again in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ModelType {
     Unigram,
     Bpe,
 }
@@ -42,7 +42,7 @@ pub(super) struct Piece {
 #[derive(Debug)]
 pub(super) struct SentencePiece {
     pub pieces: Vec<Piece>,
-    pub kind: Kind,
+    pub kind: ModelType,
     pub byte_fallback: bool,
     /// Ids of the roles; below 0 where there is none.
     pub unk: i32,
@@ -143,7 +143,7 @@ impl SentencePiece {
         if model.pieces.is_empty() {
             return Err(damaged("it has no pieces").into());
         }
-        if model.kind == Kind::Unigram
+        if model.kind == ModelType::Unigram
             && usize::try_from(model.unk).is_ok_and(|unk| unk >= model.pieces.len())
         {
             bail_data!("its unknown piece is {}, and there are {}", model.unk, model.pieces.len());
@@ -158,7 +158,7 @@ impl SentencePiece {
     fn empty() -> Self {
         Self {
             pieces: vec![],
-            kind: Kind::Unigram,
+            kind: ModelType::Unigram,
             byte_fallback: false,
             unk: 0,
             bos: 1,
@@ -206,8 +206,8 @@ impl SentencePiece {
     fn trainer(&mut self, bytes: &[u8]) -> Result<()> {
         for field in fields(bytes) {
             match field? {
-                (3, Wire::Number(1)) => self.kind = Kind::Unigram,
-                (3, Wire::Number(2)) => self.kind = Kind::Bpe,
+                (3, Wire::Number(1)) => self.kind = ModelType::Unigram,
+                (3, Wire::Number(2)) => self.kind = ModelType::Bpe,
                 (3, Wire::Number(kind)) => {
                     let name = if kind == 3 { "words (`word`)" } else { "letters (`char`)" };
                     bail_data!(
@@ -287,7 +287,7 @@ pub(super) mod tests {
         let model = SentencePiece::read(&file).unwrap();
         assert_eq!(
             (model.pieces.len(), model.pieces[1].score, model.kind, model.byte_fallback),
-            (2, -1.5, Kind::Bpe, true)
+            (2, -1.5, ModelType::Bpe, true)
         );
         assert_eq!(
             (model.unk, model.bos, model.eos, model.bos_piece.as_str()),

@@ -8,15 +8,15 @@ use anyhow::Result;
 use crate::bail_data;
 
 /// Paths by name.
-pub(super) type Named = BTreeMap<String, PathBuf>;
+pub(super) type FilesByName = BTreeMap<String, PathBuf>;
 /// The files of each split, in order.
 pub(super) type Splits = BTreeMap<String, Vec<PathBuf>>;
 
 /// The files of a folder, and of each folder in it.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    pub files: Named,
-    pub folders: BTreeMap<String, Named>,
+    pub files: FilesByName,
+    pub folders: BTreeMap<String, FilesByName>,
 }
 
 /// Endings of data files.
@@ -107,7 +107,7 @@ pub(super) fn splits(folder: &str, listing: &Listing) -> Result<Splits> {
     }
     let mut found = by_folder(folder, &listing.folders)?;
     if found.is_empty() {
-        let numbered: Named = listing
+        let numbered: FilesByName = listing
             .files
             .iter()
             .filter(|(name, _)| number(name).is_some())
@@ -121,7 +121,7 @@ pub(super) fn splits(folder: &str, listing: &Listing) -> Result<Splits> {
 }
 
 /// A file belongs to the split that its folder is named for.
-fn by_folder(folder: &str, folders: &BTreeMap<String, Named>) -> Result<Splits> {
+fn by_folder(folder: &str, folders: &BTreeMap<String, FilesByName>) -> Result<Splits> {
     let mut found = Splits::new();
     for (name, files) in folders {
         let Some(split) = split_of(name).filter(|_| files.keys().any(|file| is_data(file))) else {
@@ -147,7 +147,7 @@ fn number(name: &str) -> Option<usize> {
 
 /// All data files of a folder that belongs to one split, by name: parts with numbers have to be
 /// there without gaps.
-fn parts(folder: &str, split: &str, files: &Named) -> Result<Vec<PathBuf>> {
+fn parts(folder: &str, split: &str, files: &FilesByName) -> Result<Vec<PathBuf>> {
     let files: Vec<(&str, &PathBuf)> = files
         .iter()
         .filter(|(name, _)| is_data(name))
@@ -191,7 +191,7 @@ fn numbered(folder: &str, files: &[(&str, &PathBuf)]) -> Result<Vec<PathBuf>> {
 ///
 /// Errors (class data), naming `folder`: two files for a split that are no shards, a shard that is
 /// missing.
-pub(super) fn by_name(folder: &str, files: &Named) -> Result<Splits> {
+pub(super) fn by_name(folder: &str, files: &FilesByName) -> Result<Splits> {
     let exact = pick(folder, files, |name| split_of(without_shard(name.split('.').next()?)))?;
     if !exact.is_empty() {
         return Ok(exact);
@@ -204,7 +204,7 @@ pub(super) fn by_name(folder: &str, files: &Named) -> Result<Splits> {
 
 fn pick(
     folder: &str,
-    files: &Named,
+    files: &FilesByName,
     split: impl Fn(&str) -> Option<&'static str>,
 ) -> Result<Splits> {
     let mut found: BTreeMap<&str, Vec<(&str, &PathBuf)>> = BTreeMap::new();
@@ -232,7 +232,7 @@ fn ordered(folder: &str, split: &str, files: Vec<(&str, &PathBuf)>) -> Result<Ve
     if shards.len() < files.len() {
         return two(files[0].0, files[1].0);
     }
-    let apart = |a: &Part, b: &Part| a.set != b.set || a.index == b.index;
+    let apart = |a: &ShardFile, b: &ShardFile| a.set != b.set || a.index == b.index;
     if let Some(pair) = shards.windows(2).find(|pair| apart(&pair[0], &pair[1])) {
         return two(pair[0].name, pair[1].name);
     }
@@ -241,7 +241,7 @@ fn ordered(folder: &str, split: &str, files: Vec<(&str, &PathBuf)>) -> Result<Ve
 }
 
 /// A file that is a shard.
-struct Part<'a> {
+struct ShardFile<'a> {
     /// What shards of one set have in common: base, ending and count.
     set: (&'a str, &'a str, usize),
     index: usize,
@@ -249,14 +249,14 @@ struct Part<'a> {
     path: &'a PathBuf,
 }
 
-fn part<'a>(name: &'a str, path: &'a PathBuf) -> Option<Part<'a>> {
+fn part<'a>(name: &'a str, path: &'a PathBuf) -> Option<ShardFile<'a>> {
     let (stem, ending) = parted(name);
     let Shard { base, index, count } = shard(stem)?;
-    Some(Part { set: (base, ending, count), index, name, path })
+    Some(ShardFile { set: (base, ending, count), index, name, path })
 }
 
 /// Errors (class data): shards of one set, sorted, that lack one or have one too many.
-fn check_whole(folder: &str, split: &str, shards: &[Part]) -> Result<()> {
+fn check_whole(folder: &str, split: &str, shards: &[ShardFile]) -> Result<()> {
     let (first, (_, _, count)) = (shards[0].name, shards[0].set);
     let lacks = |index: &usize| shards.get(*index).is_none_or(|part| part.index != *index);
     if let Some(missing) = (0..count).find(lacks) {

@@ -36,7 +36,7 @@ pub trait TensorSource: Send + Sync {
 
 /// How numbers lie in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(super) enum TensorEncoding {
     F64,
     F32,
     F16,
@@ -51,7 +51,7 @@ pub(super) enum Encoding {
     Own(Blocks),
 }
 
-impl Encoding {
+impl TensorEncoding {
     /// Numbers in a block, and bytes of a block.
     pub(super) fn block(self) -> (usize, usize) {
         match self {
@@ -66,13 +66,13 @@ impl Encoding {
 }
 
 /// The bytes of a file of tensors.
-pub(crate) enum Bytes {
+pub(crate) enum FileBytes {
     Mapped(Mmap),
     /// Embedded in the program.
     Embedded(&'static [u8]),
 }
 
-impl Deref for Bytes {
+impl Deref for FileBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -114,9 +114,9 @@ const STRETCH: usize = 1 << 22;
 /// The caller has checked that `range` lies in the map and holds exactly the blocks that `shape`
 /// wants.
 pub(super) fn read(
-    map: &Bytes,
+    map: &FileBytes,
     range: Range<usize>,
-    encoding: Encoding,
+    encoding: TensorEncoding,
     shape: &[usize],
     dtype: DType,
     device: &Device,
@@ -126,7 +126,7 @@ pub(super) fn read(
     }
     Ok(match dtype {
         DType::F32 => Tensor::from_vec(convert(map, range, encoding, |x| x)?, shape, device)?,
-        DType::F64 if encoding == Encoding::F64 => {
+        DType::F64 if encoding == TensorEncoding::F64 => {
             Tensor::from_vec(doubles(&map[range]), shape, device)?
         }
         DType::F64 => Tensor::from_vec(convert(map, range, encoding, f64::from)?, shape, device)?,
@@ -170,9 +170,9 @@ fn in_range(numbers: Vec<f16>) -> Result<Vec<f16>> {
 }
 
 fn convert<T: Copy + Default + Send + Sync>(
-    map: &Bytes,
+    map: &FileBytes,
     range: Range<usize>,
-    encoding: Encoding,
+    encoding: TensorEncoding,
     from: impl Fn(f32) -> T + Sync,
 ) -> Result<Vec<T>> {
     let (numbers, size) = encoding.block();
@@ -194,25 +194,25 @@ fn convert<T: Copy + Default + Send + Sync>(
 /// Decodes whole blocks into as many numbers.
 fn decode<T: Copy>(
     bytes: &[u8],
-    encoding: Encoding,
+    encoding: TensorEncoding,
     out: &mut [T],
     from: impl Fn(f32) -> T,
 ) -> Result<()> {
     match encoding {
-        Encoding::F64 => each(bytes, out, |b| from(f64::from_le_bytes(b) as f32)),
-        Encoding::F32 => each(bytes, out, |b| from(f32::from_le_bytes(b))),
-        Encoding::F16 => each(bytes, out, |b| from(f16::from_le_bytes(b).to_f32())),
-        Encoding::BF16 => each(bytes, out, |b| from(bf16::from_le_bytes(b).to_f32())),
-        Encoding::E4M3 => each(bytes, out, |[b]| from(e4m3(b))),
+        TensorEncoding::F64 => each(bytes, out, |b| from(f64::from_le_bytes(b) as f32)),
+        TensorEncoding::F32 => each(bytes, out, |b| from(f32::from_le_bytes(b))),
+        TensorEncoding::F16 => each(bytes, out, |b| from(f16::from_le_bytes(b).to_f32())),
+        TensorEncoding::BF16 => each(bytes, out, |b| from(bf16::from_le_bytes(b).to_f32())),
+        TensorEncoding::E4M3 => each(bytes, out, |[b]| from(e4m3(b))),
         // The upper half of an f16.
-        Encoding::E5M2 => each(bytes, out, |[b]| from(f16::from_le_bytes([0, b]).to_f32())),
-        Encoding::Blocks(kind) => {
+        TensorEncoding::E5M2 => each(bytes, out, |[b]| from(f16::from_le_bytes([0, b]).to_f32())),
+        TensorEncoding::Blocks(kind) => {
             let decoded = kind.from_data(bytes.into()).dequantize(out.len())?;
             for (o, x) in out.iter_mut().zip(decoded.as_slice::<f32>()?) {
                 *o = from(*x);
             }
         }
-        Encoding::Own(kind) => kind.decode(bytes, |at, number| out[at] = from(number)),
+        TensorEncoding::Own(kind) => kind.decode(bytes, |at, number| out[at] = from(number)),
     }
     Ok(())
 }
@@ -225,9 +225,9 @@ fn each<T, const N: usize>(bytes: &[u8], out: &mut [T], decode: impl Fn([u8; N])
 }
 
 /// Tells the kernel that mapped pages were read for the last time, for now.
-fn forget(map: &Bytes, range: Range<usize>) {
+fn forget(map: &FileBytes, range: Range<usize>) {
     #[cfg(unix)]
-    if let Bytes::Mapped(map) = map {
+    if let FileBytes::Mapped(map) = map {
         // SAFETY: the map is a shared, read-only one of a file, so pages given up are read again
         // from the file when somebody (a neighbouring tensor on the same page, say) touches them:
         // no byte ever changes.
@@ -247,21 +247,27 @@ mod tests {
 
     use super::*;
 
-    fn mapped(bytes: &[u8]) -> Bytes {
+    fn mapped(bytes: &[u8]) -> FileBytes {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(bytes).unwrap();
-        Bytes::Mapped(map(file.path()).unwrap())
+        FileBytes::Mapped(map(file.path()).unwrap())
     }
 
     #[test]
     fn all_encodings_give_the_same_numbers() {
         let numbers: Vec<f32> = (0..256).map(|i| (i as f32 - 128.0) / 8.0).collect();
-        let cases: [(Encoding, Vec<u8>); 4] = [
-            (Encoding::F64, numbers.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect()),
-            (Encoding::F32, numbers.iter().flat_map(|x| x.to_le_bytes()).collect()),
-            (Encoding::F16, numbers.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect()),
+        let cases: [(TensorEncoding, Vec<u8>); 4] = [
             (
-                Encoding::BF16,
+                TensorEncoding::F64,
+                numbers.iter().flat_map(|x| f64::from(*x).to_le_bytes()).collect(),
+            ),
+            (TensorEncoding::F32, numbers.iter().flat_map(|x| x.to_le_bytes()).collect()),
+            (
+                TensorEncoding::F16,
+                numbers.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
+            ),
+            (
+                TensorEncoding::BF16,
                 numbers.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
             ),
         ];
@@ -281,8 +287,8 @@ mod tests {
     fn floats_of_8_bits_are_those_of_torch() {
         // 1, -1, 2^-9, 448, the largest; 1, -2, 2^-16, 57344, the largest.
         let cases = [
-            (Encoding::E4M3, [0x38, 0xb8, 0x01, 0x7e], [1.0, -1.0, 1.0 / 512.0, 448.0]),
-            (Encoding::E5M2, [0x3c, 0xc0, 0x01, 0x7b], [1.0, -2.0, 1.0 / 65536.0, 57344.0]),
+            (TensorEncoding::E4M3, [0x38, 0xb8, 0x01, 0x7e], [1.0, -1.0, 1.0 / 512.0, 448.0]),
+            (TensorEncoding::E5M2, [0x3c, 0xc0, 0x01, 0x7b], [1.0, -2.0, 1.0 / 65536.0, 57344.0]),
         ];
         for (encoding, bytes, want) in cases {
             let tensor =
@@ -299,7 +305,7 @@ mod tests {
         let tensor = read(
             &mapped(&bytes),
             0..bytes.len(),
-            Encoding::F32,
+            TensorEncoding::F32,
             &[numbers.len()],
             DType::F32,
             &Device::Cpu,
@@ -312,18 +318,19 @@ mod tests {
     fn other_dtypes_and_empty_tensors_are_refused() {
         let map = mapped(&[0; 8]);
         assert!(
-            read(&map, 0..8, Encoding::F32, &[2], DType::U8, &Device::Cpu)
+            read(&map, 0..8, TensorEncoding::F32, &[2], DType::U8, &Device::Cpu)
                 .unwrap_err()
                 .to_string()
                 .contains("f32, f64, bf16 or f16")
         );
         let large = 65520f32.to_le_bytes();
-        let error = read(&mapped(&large), 0..4, Encoding::F32, &[1], DType::F16, &Device::Cpu)
-            .unwrap_err()
-            .to_string();
+        let error =
+            read(&mapped(&large), 0..4, TensorEncoding::F32, &[1], DType::F16, &Device::Cpu)
+                .unwrap_err()
+                .to_string();
         assert!(error.contains("beyond ±65504"), "{error}");
         assert!(
-            read(&map, 0..0, Encoding::F32, &[0, 7], DType::F32, &Device::Cpu)
+            read(&map, 0..0, TensorEncoding::F32, &[0, 7], DType::F32, &Device::Cpu)
                 .unwrap_err()
                 .to_string()
                 .contains("empty")

@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::date::Date;
-use super::model::TOKENIZER;
+use super::file_names::{GENERATION_CONFIG, MORE_TEMPLATES, OTHERS, TOKENIZER, TOKENIZER_CONFIG};
+use super::gguf::Gguf;
 use super::pre_found::Undecided;
-use super::tokenizer_files::CONFIG;
+use super::tokenizer_special::Special;
 use super::tokenizer_template::{self, Templates};
-use super::{Gguf, model::OTHERS};
 use super::{tokenizer_files, tokenizer_gguf, tokenizer_json, tokenizer_train};
 use crate::error::Error;
 
@@ -40,15 +40,6 @@ pub struct Tokenizer {
     /// What a person should know of its files: what was decided where they disagree, what was
     /// recognised.
     notes: Vec<String>,
-}
-
-/// The ids of the tokens that have a role.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Special {
-    pub bos: Option<u32>,
-    pub eos: Option<u32>,
-    pub unk: Option<u32>,
-    pub pad: Option<u32>,
 }
 
 impl Tokenizer {
@@ -308,7 +299,10 @@ impl Tokenizer {
             Some(original) => copy_files(original, folder),
             None => {
                 write(&folder.join(TOKENIZER), &self.json()?)?;
-                write(&folder.join(CONFIG), &serde_json::to_string_pretty(&self.config())?)
+                write(
+                    &folder.join(TOKENIZER_CONFIG),
+                    &serde_json::to_string_pretty(&self.config())?,
+                )
             }
         }
     }
@@ -335,7 +329,7 @@ impl Tokenizer {
 /// Copies the files of a tokenizer; templates that are there already stay.
 fn copy_files(original: &Path, folder: &Path) -> Result<()> {
     for name in std::iter::once(TOKENIZER)
-        .chain(OTHERS.into_iter().filter(|name| *name != "generation_config.json"))
+        .chain(OTHERS.into_iter().filter(|name| *name != GENERATION_CONFIG))
     {
         let (from, to) = (original.join(name), folder.join(name));
         // Copying a file onto itself would empty it.
@@ -345,7 +339,7 @@ fn copy_files(original: &Path, folder: &Path) -> Result<()> {
             copy(&from, &to)?;
         }
     }
-    let more = folder.join(tokenizer_template::FOLDER);
+    let more = folder.join(MORE_TEMPLATES);
     for from in tokenizer_template::more(original)? {
         let to = more.join(from.file_name().unwrap_or_default());
         if !to.exists() {

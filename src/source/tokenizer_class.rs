@@ -15,7 +15,7 @@ use crate::error::Error;
 
 /// Who builds the tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum TokenizerClass {
     /// The base class: the file says it all.
     File,
     Llama,
@@ -44,7 +44,7 @@ const OTHERS: &str = "Albert Bart Barthez Bartpho Bert BertGeneration BertJapane
 pub(super) const AS_IT_IS: &str = "set `tokenizer_class` to `PreTrainedTokenizerFast` in \
                                    tokenizer_config.json to take tokenizer.json as it is";
 
-impl Class {
+impl TokenizerClass {
     /// The class that `AutoTokenizer` takes for a folder: by `tokenizer_config.json`,
     /// `config.json`, and the text of `tokenizer.json` where there is one.
     ///
@@ -59,31 +59,31 @@ impl Class {
         let byte_level =
             file.is_some_and(|bytes| bytes.windows(11).any(|window| window == b"\"ByteLevel\""));
         Ok(match (model, name) {
-            ("mistral", _) => Class::File,
-            ("qwen2", _) if !own_code || name.is_none() => Class::Qwen2,
-            ("qwen3", None) => Class::Qwen2,
-            (_, Some("LlamaTokenizer")) if byte_level && !own_code => Class::File,
-            (_, Some("LlamaTokenizer")) => Class::Llama,
-            (_, Some("CodeLlamaTokenizer")) => Class::CodeLlama,
-            (_, Some("GPT2Tokenizer")) => Class::Gpt2,
-            (_, Some("GPTNeoXTokenizer")) => Class::GptNeoX,
-            (_, Some("Qwen2Tokenizer")) => Class::Qwen2,
+            ("mistral", _) => TokenizerClass::File,
+            ("qwen2", _) if !own_code || name.is_none() => TokenizerClass::Qwen2,
+            ("qwen3", None) => TokenizerClass::Qwen2,
+            (_, Some("LlamaTokenizer")) if byte_level && !own_code => TokenizerClass::File,
+            (_, Some("LlamaTokenizer")) => TokenizerClass::Llama,
+            (_, Some("CodeLlamaTokenizer")) => TokenizerClass::CodeLlama,
+            (_, Some("GPT2Tokenizer")) => TokenizerClass::Gpt2,
+            (_, Some("GPTNeoXTokenizer")) => TokenizerClass::GptNeoX,
+            (_, Some("Qwen2Tokenizer")) => TokenizerClass::Qwen2,
             (_, Some(name)) if is_other(name) => return Err(other_class(name).into()),
-            (_, Some(name)) if BASE.contains(&name) => Class::File,
+            (_, Some(name)) if BASE.contains(&name) => TokenizerClass::File,
             _ if own_code => return Err(own_class().into()),
-            _ => Class::File,
+            _ => TokenizerClass::File,
         })
     }
 
     /// The name, as transformers writes it.
     pub fn name(self) -> &'static str {
         match self {
-            Class::File => "PreTrainedTokenizerFast",
-            Class::Llama => "LlamaTokenizer",
-            Class::CodeLlama => "CodeLlamaTokenizer",
-            Class::Gpt2 => "GPT2Tokenizer",
-            Class::GptNeoX => "GPTNeoXTokenizer",
-            Class::Qwen2 => "Qwen2Tokenizer",
+            TokenizerClass::File => "PreTrainedTokenizerFast",
+            TokenizerClass::Llama => "LlamaTokenizer",
+            TokenizerClass::CodeLlama => "CodeLlamaTokenizer",
+            TokenizerClass::Gpt2 => "GPT2Tokenizer",
+            TokenizerClass::GptNeoX => "GPTNeoXTokenizer",
+            TokenizerClass::Qwen2 => "Qwen2Tokenizer",
         }
     }
 
@@ -91,9 +91,11 @@ impl Class {
     pub fn tokens(self) -> &'static [(&'static str, &'static str)] {
         const END: &str = "<|endoftext|>";
         match self {
-            Class::File => &[],
-            Class::Llama => &[("unk_token", "<unk>"), ("bos_token", "<s>"), ("eos_token", "</s>")],
-            Class::CodeLlama => &[
+            TokenizerClass::File => &[],
+            TokenizerClass::Llama => {
+                &[("unk_token", "<unk>"), ("bos_token", "<s>"), ("eos_token", "</s>")]
+            }
+            TokenizerClass::CodeLlama => &[
                 ("unk_token", "<unk>"),
                 ("bos_token", "<s>"),
                 ("eos_token", "</s>"),
@@ -103,14 +105,14 @@ impl Class {
                 ("eot_token", "▁<EOT>"),
                 ("fill_token", "<FILL_ME>"),
             ],
-            Class::Gpt2 => &[("unk_token", END), ("bos_token", END), ("eos_token", END)],
-            Class::GptNeoX => &[
+            TokenizerClass::Gpt2 => &[("unk_token", END), ("bos_token", END), ("eos_token", END)],
+            TokenizerClass::GptNeoX => &[
                 ("unk_token", END),
                 ("bos_token", END),
                 ("eos_token", END),
                 ("pad_token", "<|padding|>"),
             ],
-            Class::Qwen2 => &[("unk_token", END), ("eos_token", END), ("pad_token", END)],
+            TokenizerClass::Qwen2 => &[("unk_token", END), ("eos_token", END), ("pad_token", END)],
         }
     }
 
@@ -125,10 +127,10 @@ impl Class {
         settings: &Value,
     ) -> Result<Option<Value>> {
         let mut pipeline = match self {
-            Class::File => return Ok(None),
-            Class::Llama | Class::CodeLlama => self.llama(settings)?,
-            Class::Gpt2 | Class::GptNeoX => self.gpt2(settings)?,
-            Class::Qwen2 => qwen2(settings)?,
+            TokenizerClass::File => return Ok(None),
+            TokenizerClass::Llama | TokenizerClass::CodeLlama => self.llama(settings)?,
+            TokenizerClass::Gpt2 | TokenizerClass::GptNeoX => self.gpt2(settings)?,
+            TokenizerClass::Qwen2 => qwen2(settings)?,
         };
         pipeline.model["vocab"] = vocab;
         pipeline.model["merges"] = merges;
@@ -139,20 +141,20 @@ impl Class {
     /// SentencePiece's BPE, as the classes of Llama and Code Llama build it.
     fn llama(self, settings: &Value) -> Result<Pipeline> {
         let prefix = flag(settings, "add_prefix_space", true, Some(true))?;
-        let legacy = self == Class::Llama && flag(settings, "legacy", false, Some(false))?;
+        let legacy = self == TokenizerClass::Llama && flag(settings, "legacy", false, Some(false))?;
         let scheme = match (prefix, legacy) {
             (false, _) => "never",
             (true, true) => "always",
             (true, false) => "first",
         };
         let mut model = json!({"type": "BPE", "fuse_unk": true, "byte_fallback": true});
-        if self == Class::CodeLlama {
+        if self == TokenizerClass::CodeLlama {
             let unk = &settings["unk_token"];
             let unk = unk["content"].as_str().or_else(|| unk.as_str());
             model["unk_token"] = unk.unwrap_or("<unk>").into();
         }
         let mut decoders = vec![spaces(), json!({"type": "ByteFallback"}), json!({"type": "Fuse"})];
-        if prefix || self == Class::CodeLlama {
+        if prefix || self == TokenizerClass::CodeLlama {
             decoders.push(strip());
         }
         Ok(Pipeline {
@@ -167,7 +169,11 @@ impl Class {
     /// Byte-level BPE of GPT-2's words, as the classes of GPT-2 and GPT-NeoX build it.
     fn gpt2(self, settings: &Value) -> Result<Pipeline> {
         Ok(Pipeline {
-            normalizer: if self == Class::GptNeoX { json!({"type": "NFC"}) } else { Value::Null },
+            normalizer: if self == TokenizerClass::GptNeoX {
+                json!({"type": "NFC"})
+            } else {
+                Value::Null
+            },
             pre_tokenizer: byte_level(flag(settings, "add_prefix_space", false, None)?, true),
             ..byte_level_bpe()
         })
@@ -306,20 +312,20 @@ mod tests {
         let class = |model: &str, name: &str, file: &str| {
             let settings =
                 if name.is_empty() { json!({}) } else { json!({"tokenizer_class": name}) };
-            Class::of(&settings, &json!({"model_type": model}), Some(file.as_bytes())).ok()
+            TokenizerClass::of(&settings, &json!({"model_type": model}), Some(file.as_bytes())).ok()
         };
         for (model, name, file, want) in [
-            ("llama", "", "", Some(Class::File)),
-            ("llama", "PreTrainedTokenizerFast", "", Some(Class::File)),
-            ("llama", "MyOwnTokenizer", "", Some(Class::File)),
-            ("llama", "LlamaTokenizerFast", "", Some(Class::Llama)),
-            ("llama", "LlamaTokenizer", r#"{"type": "ByteLevel"}"#, Some(Class::File)),
-            ("llama", "GPT2Tokenizer", r#"{"type": "ByteLevel"}"#, Some(Class::Gpt2)),
+            ("llama", "", "", Some(TokenizerClass::File)),
+            ("llama", "PreTrainedTokenizerFast", "", Some(TokenizerClass::File)),
+            ("llama", "MyOwnTokenizer", "", Some(TokenizerClass::File)),
+            ("llama", "LlamaTokenizerFast", "", Some(TokenizerClass::Llama)),
+            ("llama", "LlamaTokenizer", r#"{"type": "ByteLevel"}"#, Some(TokenizerClass::File)),
+            ("llama", "GPT2Tokenizer", r#"{"type": "ByteLevel"}"#, Some(TokenizerClass::Gpt2)),
             ("llama", "GemmaTokenizerFast", "", None),
-            ("mistral", "LlamaTokenizer", "", Some(Class::File)),
-            ("qwen2", "PreTrainedTokenizerFast", "", Some(Class::Qwen2)),
-            ("qwen3", "PreTrainedTokenizerFast", "", Some(Class::File)),
-            ("qwen3", "", "", Some(Class::Qwen2)),
+            ("mistral", "LlamaTokenizer", "", Some(TokenizerClass::File)),
+            ("qwen2", "PreTrainedTokenizerFast", "", Some(TokenizerClass::Qwen2)),
+            ("qwen3", "PreTrainedTokenizerFast", "", Some(TokenizerClass::File)),
+            ("qwen3", "", "", Some(TokenizerClass::Qwen2)),
         ] {
             assert_eq!(class(model, name, file), want, "{model} {name} {file}");
         }
@@ -327,32 +333,32 @@ mod tests {
             "auto_map": {"AutoTokenizer": ["tokenization_x.XTokenizer", null]},
             "tokenizer_class": "XTokenizer",
         });
-        assert!(Class::of(&own, &json!({"model_type": "llama"}), None).is_err());
+        assert!(TokenizerClass::of(&own, &json!({"model_type": "llama"}), None).is_err());
     }
 
     #[test]
     fn only_what_changes_tokens_is_a_difference() {
-        let build = |class: Class, settings: Value| {
+        let build = |class: TokenizerClass, settings: Value| {
             class.rebuilt(json!({}), json!([]), Value::Null, &settings).unwrap().unwrap()
         };
-        let mut file = build(Class::Gpt2, json!({}));
+        let mut file = build(TokenizerClass::Gpt2, json!({}));
         file["pre_tokenizer"]["trim_offsets"] = json!(false);
         file["decoder"]["add_prefix_space"] = json!(false);
-        assert_eq!(differences(&file, &build(Class::Gpt2, json!({}))), [""; 0]);
+        assert_eq!(differences(&file, &build(TokenizerClass::Gpt2, json!({}))), [""; 0]);
         assert_eq!(
-            differences(&file, &build(Class::Gpt2, json!({"add_prefix_space": true}))),
+            differences(&file, &build(TokenizerClass::Gpt2, json!({"add_prefix_space": true}))),
             ["pre_tokenizer"]
         );
         assert_eq!(
-            differences(&file, &build(Class::Qwen2, json!({}))),
+            differences(&file, &build(TokenizerClass::Qwen2, json!({}))),
             ["normalizer", "pre_tokenizer"]
         );
         assert_eq!(
-            differences(&file, &build(Class::Llama, json!({"legacy": true}))),
+            differences(&file, &build(TokenizerClass::Llama, json!({"legacy": true}))),
             ["pre_tokenizer", "decoder", "model"]
         );
         assert!(
-            Class::Gpt2
+            TokenizerClass::Gpt2
                 .rebuilt(json!({}), json!([]), Value::Null, &json!({"add_prefix_space": null}))
                 .is_err()
         );

@@ -7,23 +7,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::model::{self, TOKENIZER};
+use super::file_names::{
+    ADDED_TOKENS, CONFIG, MERGES, SENTENCEPIECE, SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG,
+    VOCAB,
+};
 use super::sentencepiece::SentencePiece;
-use super::tokenizer::Special;
-use super::tokenizer_class::{self, Class};
-use super::tokenizer_settings::{self, Settings};
+use super::tokenizer_class::{self, TokenizerClass};
+use super::tokenizer_settings::{self, TokenizerSettings};
+use super::tokenizer_special::Special;
 use super::tokenizer_template::{self, Templates};
-use super::tokenizer_tokens::{Files, Pieces, Tokens};
-use super::{lfs, tokenizer_json, tokenizer_pieces};
+use super::tokenizer_tokens::{AddedTokens, Files, MarkedTokens};
+use super::{lfs, text_file, tokenizer_json, tokenizer_pieces};
 use crate::bail_data;
 use crate::error::Error;
-
-pub(super) const CONFIG: &str = "tokenizer_config.json";
-const MAP: &str = "special_tokens_map.json";
-const ADDED: &str = "added_tokens.json";
-const SENTENCEPIECE: &str = "tokenizer.model";
-const VOCAB: &str = "vocab.json";
-const MERGES: &str = "merges.txt";
 
 /// A tokenizer and what its files say beside it.
 pub(super) struct Read {
@@ -96,13 +92,13 @@ pub(super) fn read(path: &Path) -> Result<Read> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let beside = |name: &str| -> Result<Option<Value>> {
         let path = folder.join(name);
-        if path.is_file() { model::json(&path).map(Some) } else { Ok(None) }
+        if path.is_file() { text_file::json(&path).map(Some) } else { Ok(None) }
     };
-    let settings = beside(CONFIG)?.unwrap_or_else(|| json!({}));
-    let config = beside("config.json")?.unwrap_or_default();
-    let (map, added) = (beside(MAP)?, beside(ADDED)?);
+    let settings = beside(TOKENIZER_CONFIG)?.unwrap_or_else(|| json!({}));
+    let config = beside(CONFIG)?.unwrap_or_default();
+    let (map, added) = (beside(SPECIAL_TOKENS_MAP)?, beside(ADDED_TOKENS)?);
     let place = || format!("tokenizer `{shown}`");
-    let parts = Parts {
+    let parts = TokenizerParts {
         path,
         bytes: &bytes,
         folder,
@@ -115,7 +111,7 @@ pub(super) fn read(path: &Path) -> Result<Read> {
 }
 
 /// What is read, on the way.
-struct Parts<'a> {
+struct TokenizerParts<'a> {
     path: &'a Path,
     bytes: &'a [u8],
     folder: &'a Path,
@@ -125,14 +121,14 @@ struct Parts<'a> {
     added: Option<&'a Value>,
 }
 
-impl Parts<'_> {
+impl TokenizerParts<'_> {
     fn read(&self) -> Result<Read> {
         if !self.settings.is_object() {
-            bail_data!("{CONFIG} is no map");
+            bail_data!("{TOKENIZER_CONFIG} is no map");
         }
         let name = self.path.file_name().unwrap_or_default();
         let is_file = name != SENTENCEPIECE && name != VOCAB;
-        let class = Class::of(self.settings, self.config, is_file.then_some(self.bytes))?;
+        let class = TokenizerClass::of(self.settings, self.config, is_file.then_some(self.bytes))?;
         let file = if is_file { Some(tokenizer_json::checked(self.bytes)?) } else { None };
         let mut files = Files {
             settings: self.settings,
@@ -154,13 +150,14 @@ impl Parts<'_> {
     fn completed(
         &self,
         mut inner: tokenizers::Tokenizer,
-        class: Class,
+        class: TokenizerClass,
         files: &Files,
         mut notes: Vec<String>,
     ) -> Result<Read> {
         let size = inner.get_vocab_size(true);
-        let settings = Settings::read(self.settings, self.config, class, files.file, size)?;
-        let tokens = Tokens::read(files, class)?;
+        let settings =
+            TokenizerSettings::read(self.settings, self.config, class, files.file, size)?;
+        let tokens = AddedTokens::read(files, class)?;
         notes.extend(self.add(&tokens, class, &mut inner)?);
         inner.set_encode_special_tokens(settings.split_special_tokens);
         settings.post_process(&mut inner, &tokens)?;
@@ -183,8 +180,8 @@ impl Parts<'_> {
     /// Adds special and added tokens. Returns what a person should know of them.
     fn add(
         &self,
-        tokens: &Tokens,
-        class: Class,
+        tokens: &AddedTokens,
+        class: TokenizerClass,
         inner: &mut tokenizers::Tokenizer,
     ) -> Result<Vec<String>> {
         let new = tokens.add(inner, class)?;
@@ -203,10 +200,10 @@ impl Parts<'_> {
     fn of_file(
         &self,
         file: &Value,
-        class: Class,
+        class: TokenizerClass,
         notes: &mut Vec<String>,
     ) -> Result<tokenizers::Tokenizer> {
-        if class == Class::File {
+        if class == TokenizerClass::File {
             return tokenizer_json::built(self.bytes);
         }
         let kind = file["model"]["type"].as_str().unwrap_or("BPE");
@@ -232,7 +229,7 @@ impl Parts<'_> {
     /// A SentencePiece model.
     fn of_pieces(
         &self,
-        class: Class,
+        class: TokenizerClass,
         files: &mut Files,
         notes: &mut Vec<String>,
     ) -> Result<tokenizers::Tokenizer> {
@@ -247,10 +244,10 @@ impl Parts<'_> {
             .map_err(|e| only(self.folder, &format!("{SENTENCEPIECE}: {e}")))?;
         let built = tokenizer_pieces::build(&model, class, self.settings, &self.names())?;
         notes.extend(built.notes);
-        files.pieces = Some(Pieces {
+        files.pieces = Some(MarkedTokens {
             marked: built.marked,
             roles: built.roles,
-            raw: class == Class::File && model.add_dummy_prefix,
+            raw: class == TokenizerClass::File && model.add_dummy_prefix,
         });
         tokenizer_json::built(&serde_json::to_vec(&built.json)?)
     }
@@ -268,8 +265,8 @@ impl Parts<'_> {
     }
 
     /// `vocab.json` and `merges.txt`, as the classes of GPT-2 and Qwen2 read them.
-    fn of_vocabulary(&self, class: Class) -> Result<tokenizers::Tokenizer> {
-        if !matches!(class, Class::Gpt2 | Class::Qwen2) {
+    fn of_vocabulary(&self, class: TokenizerClass) -> Result<tokenizers::Tokenizer> {
+        if !matches!(class, TokenizerClass::Gpt2 | TokenizerClass::Qwen2) {
             let what = format!(
                 "{VOCAB} and {MERGES}, which do not say how texts are split; the class {} does not \
                  read them",
@@ -279,7 +276,7 @@ impl Parts<'_> {
         }
         let vocab: Value = serde_json::from_slice(self.bytes)
             .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
-        let merges = model::text(&self.folder.join(MERGES))?;
+        let merges = text_file::text(&self.folder.join(MERGES))?;
         let merges: Vec<&str> =
             merges.lines().filter(|line| !line.starts_with("#version")).collect();
         let rebuilt =
@@ -291,16 +288,16 @@ impl Parts<'_> {
 }
 
 /// The error for a class of BPE where tokenizer.json is of another kind.
-fn not_bpe(class: Class, kind: &str) -> Error {
+fn not_bpe(class: TokenizerClass, kind: &str) -> Error {
     Error::data(format!(
-        "{CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
+        "{TOKENIZER_CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
         class.name()
     ))
     .hint(tokenizer_class::AS_IT_IS)
 }
 
 /// The ids of the tokens that have a role.
-fn special(tokens: &Tokens, inner: &tokenizers::Tokenizer) -> Special {
+fn special(tokens: &AddedTokens, inner: &tokenizers::Tokenizer) -> Special {
     let id = |role: &str| inner.token_to_id(tokens.role(role)?);
     Special {
         bos: id("bos_token"),

@@ -15,12 +15,13 @@ use tokenizers::normalizers::{Prepend, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
 
-use super::gguf::{Gguf, Value};
-use super::pre_found::{self, Found, Told, Undecided};
-use super::pre_tokenizer::{self, Rule};
-use super::tokenizer::Special;
+use super::gguf::Gguf;
+use super::gguf_value::GgufValue;
+use super::pre_found::{self, Found, Undecided, VocabularyClues};
+use super::pre_tokenizer::{self, PreTokenizerRule};
 use super::tokenizer_keys;
 use super::tokenizer_pipeline::SPACE;
+use super::tokenizer_special::Special;
 use crate::error::Error;
 use crate::{bail_data, bail_usage};
 
@@ -36,7 +37,7 @@ pub(super) const USER_DEFINED: i64 = 4;
 pub(super) const UNUSED: i64 = 5;
 
 /// A tokenizer and what the file says beside it.
-pub(super) struct Built {
+pub(super) struct GgufTokenizer {
     pub inner: tokenizers::Tokenizer,
     pub special: Special,
     pub chat_template: Option<String>,
@@ -64,8 +65,8 @@ struct Vocabulary<'a> {
 
 impl<'a> Vocabulary<'a> {
     fn read(gguf: &'a Gguf) -> Result<Self> {
-        let tokens = gguf.required("tokenizer.ggml.tokens", Value::as_strings)?;
-        let types = gguf.optional("tokenizer.ggml.token_type", Value::as_integers)?;
+        let tokens = gguf.required("tokenizer.ggml.tokens", GgufValue::as_strings)?;
+        let types = gguf.optional("tokenizer.ggml.token_type", GgufValue::as_integers)?;
         if let Some(types) = types
             && types.len() != tokens.len()
         {
@@ -89,7 +90,7 @@ impl<'a> Vocabulary<'a> {
 
     /// The token that metadata `key` gives the id of.
     fn role(&self, gguf: &Gguf, key: &str) -> Result<Option<u32>> {
-        match gguf.optional(key, Value::as_u64)? {
+        match gguf.optional(key, GgufValue::as_u64)? {
             Some(id) if id >= self.tokens.len() as u64 => {
                 bail_data!("`{key}` is {id}, and there are {} tokens", self.tokens.len())
             }
@@ -119,13 +120,13 @@ impl<'a> Vocabulary<'a> {
 ///
 /// Errors (class data), without the file's name; a rule for a tokenizer that has none (class
 /// usage).
-pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Built> {
+pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<GgufTokenizer> {
     let vocabulary = Vocabulary::read(gguf)?;
     let special = special(gguf, &vocabulary)?;
-    let kind = gguf.required("tokenizer.ggml.model", Value::as_str)?;
+    let kind = gguf.required("tokenizer.ggml.model", GgufValue::as_str)?;
     let mut notes = vec![];
     tokenizer_keys::check(gguf, kind, &mut notes)?;
-    let stated = gguf.optional("tokenizer.ggml.add_bos_token", Value::as_bool)?;
+    let stated = gguf.optional("tokenizer.ggml.add_bos_token", GgufValue::as_bool)?;
     let Made { mut inner, add_bos, undecided } = match kind {
         "gpt2" => {
             let bos_by_rule = stated.is_none() && special.bos.is_some();
@@ -142,13 +143,15 @@ pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<Built> {
     {
         inner.with_post_processor(Some(template));
     }
-    let chat_template = gguf.optional("tokenizer.chat_template", Value::as_str)?.map(str::to_owned);
-    Ok(Built { inner, special, chat_template, add_bos: bos.is_some(), undecided, notes })
+    let chat_template =
+        gguf.optional("tokenizer.chat_template", GgufValue::as_str)?.map(str::to_owned);
+    Ok(GgufTokenizer { inner, special, chat_template, add_bos: bos.is_some(), undecided, notes })
 }
 
 /// The tokens that have a role; llama.cpp's of SentencePiece where the file does not say.
 fn special(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Special> {
-    let sentence_piece = gguf.get("tokenizer.ggml.model").and_then(Value::as_str) == Some("llama");
+    let sentence_piece =
+        gguf.get("tokenizer.ggml.model").and_then(GgufValue::as_str) == Some("llama");
     let role = |key: &str, usual: Option<(u32, i64)>| -> Result<Option<u32>> {
         let usual = usual.filter(|(id, kind)| {
             sentence_piece
@@ -207,7 +210,7 @@ fn byte_level(
 fn stated_merges(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
     let mut merges = Vec::new();
     for (row, merge) in
-        gguf.required("tokenizer.ggml.merges", Value::as_strings)?.iter().enumerate()
+        gguf.required("tokenizer.ggml.merges", GgufValue::as_strings)?.iter().enumerate()
     {
         // The library's builder panics on a merge whose result is longer than every token.
         match merge.split_once(' ') {
@@ -229,19 +232,22 @@ fn rules(
     merges: &[(String, String)],
     named: Option<&str>,
 ) -> Result<Found> {
-    let stated = gguf.optional("tokenizer.ggml.pre", Value::as_str)?;
+    let stated = gguf.optional("tokenizer.ggml.pre", GgufValue::as_str)?;
     let Some(name) = named else {
         let id = |token: &str| vocabulary.ids.get(token).copied();
-        return pre_found::find(stated, &Told { tokens: vocabulary.tokens, id: &id, merges });
+        return pre_found::find(
+            stated,
+            &VocabularyClues { tokens: vocabulary.tokens, id: &id, merges },
+        );
     };
-    match Rule::of(name) {
+    match PreTokenizerRule::of(name) {
         Some(rule) => Ok(Found { rules: vec![rule], note: other_rule(stated, rule) }),
         None => bail_usage!("{}", pre_tokenizer::unknown("the pre-tokenizer", name)),
     }
 }
 
 /// What a person should know where the rule that was named is not the one the file states.
-fn other_rule(stated: Option<&str>, rule: &Rule) -> Option<String> {
+fn other_rule(stated: Option<&str>, rule: &PreTokenizerRule) -> Option<String> {
     let stated = stated.filter(|name| !rule.names.contains(name))?;
     Some(format!(
         "its `tokenizer.ggml.pre` is `{stated}`; texts are split by `{}`, as was asked for",
@@ -250,7 +256,7 @@ fn other_rule(stated: Option<&str>, rule: &Rule) -> Option<String> {
 }
 
 fn split_by(
-    rule: &Rule,
+    rule: &PreTokenizerRule,
     vocabulary: &Vocabulary,
     merges: &[(String, String)],
 ) -> Result<tokenizers::Tokenizer> {
@@ -268,7 +274,8 @@ fn split_by(
 
 /// SentencePiece BPE, with what llama.cpp assumes where the file does not say.
 fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary, unk: Option<u32>) -> Result<Made> {
-    let prefix = gguf.optional("tokenizer.ggml.add_space_prefix", Value::as_bool)?.unwrap_or(true);
+    let prefix =
+        gguf.optional("tokenizer.ggml.add_space_prefix", GgufValue::as_bool)?.unwrap_or(true);
     let mut inner = tokenizers::Tokenizer::new(by_scores(gguf, vocabulary, unk)?);
     let spaces = Replace::new(" ", SPACE).map_err(library)?;
     let mut decoders = vec![
@@ -290,7 +297,7 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary, unk: Option<u32>) -> Res
 
 /// BPE with merges ranked by the score of their result, and unknown characters as bytes.
 fn by_scores(gguf: &Gguf, vocabulary: &Vocabulary, unk: Option<u32>) -> Result<BPE> {
-    let scores = gguf.required("tokenizer.ggml.scores", Value::as_floats)?;
+    let scores = gguf.required("tokenizer.ggml.scores", GgufValue::as_floats)?;
     if scores.len() != vocabulary.tokens.len() {
         bail_data!("there are {} tokens but {} scores", vocabulary.tokens.len(), scores.len());
     }

@@ -4,7 +4,8 @@
 
 use anyhow::Result;
 
-use super::gguf::{Gguf, Value};
+use super::gguf::Gguf;
+use super::gguf_value::GgufValue;
 use crate::bail_data;
 use crate::error::{Error, nearest};
 
@@ -87,7 +88,7 @@ pub(super) fn check(gguf: &Gguf, kind: &str, notes: &mut Vec<String>) -> Result<
 
 /// Whether the file says yes to a key.
 fn on(gguf: &Gguf, key: &str) -> Result<bool> {
-    Ok(gguf.optional(&format!("tokenizer.ggml.{key}"), Value::as_bool)?.unwrap_or(false))
+    Ok(gguf.optional(&format!("tokenizer.ggml.{key}"), GgufValue::as_bool)?.unwrap_or(false))
 }
 
 /// Errors (class data): SentencePiece's rewriting of a text before it is split.
@@ -98,7 +99,7 @@ fn check_sentence_piece(gguf: &Gguf) -> Result<()> {
              is not read"
         );
     }
-    let charsmap = gguf.get("tokenizer.ggml.precompiled_charsmap").and_then(Value::as_integers);
+    let charsmap = gguf.get("tokenizer.ggml.precompiled_charsmap").and_then(GgufValue::as_integers);
     if charsmap.is_some_and(|map| !map.is_empty()) {
         bail_data!(
             "it has a `tokenizer.ggml.precompiled_charsmap`: a tokenizer that rewrites characters \

@@ -8,8 +8,8 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::charsmap;
-use super::sentencepiece::{Kind, Piece, PieceKind, SentencePiece};
-use super::tokenizer_class::Class;
+use super::sentencepiece::{ModelType, Piece, PieceKind, SentencePiece};
+use super::tokenizer_class::TokenizerClass;
 use super::tokenizer_pipeline::{Pipeline, SPACE, metaspace, replace, spaces, split, strip};
 use super::tokenizer_tokens::Token;
 use crate::bail_data;
@@ -19,7 +19,7 @@ use crate::error::Error;
 const LONGEST: usize = 1024;
 
 /// A tokenizer.json's text, and tokens that the model marks, with roles that it gives.
-pub(super) struct Built {
+pub(super) struct TokenizerOfPieces {
     pub json: Value,
     pub marked: Vec<Token>,
     pub roles: Vec<(&'static str, String)>,
@@ -32,19 +32,25 @@ pub(super) struct Built {
 /// Errors (class data): a class that makes nothing of such a model.
 pub(super) fn build(
     model: &SentencePiece,
-    class: Class,
+    class: TokenizerClass,
     settings: &Value,
     names: &BTreeMap<u64, String>,
-) -> Result<Built> {
+) -> Result<TokenizerOfPieces> {
     match class {
-        Class::File => base(model, settings, names),
-        Class::Llama | Class::CodeLlama if model.kind == Kind::Bpe => llama(model, class, settings),
+        TokenizerClass::File => base(model, settings, names),
+        TokenizerClass::Llama | TokenizerClass::CodeLlama if model.kind == ModelType::Bpe => {
+            llama(model, class, settings)
+        }
         _ => Err(not_read(model.kind, class).into()),
     }
 }
 
 /// As the base class builds it: by the model's own settings.
-fn base(model: &SentencePiece, settings: &Value, names: &BTreeMap<u64, String>) -> Result<Built> {
+fn base(
+    model: &SentencePiece,
+    settings: &Value,
+    names: &BTreeMap<u64, String>,
+) -> Result<TokenizerOfPieces> {
     let legacy = settings["legacy"].as_bool().unwrap_or(settings.get("legacy").is_none());
     let role = |name, id: i32, piece: &String| (id >= 0).then(|| (name, piece.clone()));
     let roles = [
@@ -52,7 +58,7 @@ fn base(model: &SentencePiece, settings: &Value, names: &BTreeMap<u64, String>) 
         role("eos_token", model.eos, &model.eos_piece),
         role("unk_token", model.unk, &model.unk_piece),
     ];
-    Ok(Built {
+    Ok(TokenizerOfPieces {
         json: by_settings(model, legacy, names)?,
         marked: marked(model).filter(|token| token.special).collect(),
         roles: roles.into_iter().flatten().collect(),
@@ -61,7 +67,11 @@ fn base(model: &SentencePiece, settings: &Value, names: &BTreeMap<u64, String>) 
 }
 
 /// As the class of Llama builds it: of the pieces and their order.
-fn llama(model: &SentencePiece, class: Class, settings: &Value) -> Result<Built> {
+fn llama(
+    model: &SentencePiece,
+    class: TokenizerClass,
+    settings: &Value,
+) -> Result<TokenizerOfPieces> {
     let vocab: Map<String, Value> = model
         .pieces
         .iter()
@@ -76,7 +86,7 @@ fn llama(model: &SentencePiece, class: Class, settings: &Value) -> Result<Built>
         .rebuilt(Value::Object(vocab), merges.into(), Value::Null, settings)?
         .unwrap_or_default();
     let notes = passed_over(model, class).into_iter().collect();
-    Ok(Built { json, marked: marked(model).collect(), roles: vec![], notes })
+    Ok(TokenizerOfPieces { json, marked: marked(model).collect(), roles: vec![], notes })
 }
 
 /// Tokens that the model marks: control pieces, which are special, and those of a person's own.
@@ -89,7 +99,7 @@ fn marked(model: &SentencePiece) -> impl Iterator<Item = Token> {
 }
 
 /// What the model asks for and the class of Llama does not follow, for a note.
-fn passed_over(model: &SentencePiece, class: Class) -> Option<String> {
+fn passed_over(model: &SentencePiece, class: TokenizerClass) -> Option<String> {
     let asked = [
         ("precompiled_charsmap", !model.charsmap.is_empty()),
         ("remove_extra_whitespaces", model.remove_extra_whitespaces),
@@ -105,10 +115,10 @@ fn passed_over(model: &SentencePiece, class: Class) -> Option<String> {
 }
 
 /// The error for a class that makes nothing of a model of that kind.
-fn not_read(kind: Kind, class: Class) -> Error {
+fn not_read(kind: ModelType, class: TokenizerClass) -> Error {
     let kind = match kind {
-        Kind::Bpe => "BPE",
-        Kind::Unigram => "Unigram",
+        ModelType::Bpe => "BPE",
+        ModelType::Unigram => "Unigram",
     };
     Error::data(format!(
         "tokenizer.model is a SentencePiece model of the kind {kind}, which the class {} does not \
@@ -151,8 +161,8 @@ fn by_settings(
     names: &BTreeMap<u64, String>,
 ) -> Result<Value> {
     let (vocabulary, tokens) = match model.kind {
-        Kind::Unigram => unigram(model),
-        Kind::Bpe => bpe(model, names)?,
+        ModelType::Unigram => unigram(model),
+        ModelType::Bpe => bpe(model, names)?,
     };
     let pipeline = Pipeline {
         normalizer: normalizer(model, legacy),

@@ -6,9 +6,9 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use tokenizers::PostProcessorWrapper;
 
-use super::tokenizer::Special;
-use super::tokenizer_class::Class;
-use super::tokenizer_tokens::Tokens;
+use super::tokenizer_class::TokenizerClass;
+use super::tokenizer_special::Special;
+use super::tokenizer_tokens::AddedTokens;
 use crate::bail_data;
 use crate::error::Error;
 
@@ -26,7 +26,7 @@ const REFUSED: [(&str, &str); 6] = [
 const LARGE: usize = 100_000;
 
 /// What the keys say.
-pub(super) struct Settings {
+pub(super) struct TokenizerSettings {
     pub split_special_tokens: bool,
     pub clean_up: bool,
     /// The template that is to stand in the post-processor's place: whether BOS and EOS are in it.
@@ -42,13 +42,13 @@ pub(super) struct Around {
     pub after: Vec<u32>,
 }
 
-impl Settings {
+impl TokenizerSettings {
     /// Errors (class data): a key of the wrong type, or one that asks for something that is not
     /// done here.
     pub fn read(
         settings: &Value,
         config: &Value,
-        class: Class,
+        class: TokenizerClass,
         file: Option<&Value>,
         size: usize,
     ) -> Result<Self> {
@@ -73,7 +73,11 @@ impl Settings {
     }
 
     /// Puts the post-processor in, where a class makes one of its own.
-    pub fn post_process(&self, inner: &mut tokenizers::Tokenizer, tokens: &Tokens) -> Result<()> {
+    pub fn post_process(
+        &self,
+        inner: &mut tokenizers::Tokenizer,
+        tokens: &AddedTokens,
+    ) -> Result<()> {
         let Some((bos, eos)) = self.ends else { return Ok(()) };
         let mut template = vec![json!({"Sequence": {"id": "A", "type_id": 0}})];
         let mut special = serde_json::Map::new();
@@ -209,16 +213,18 @@ fn other_regex() -> Error {
 /// Whether BOS and EOS are in the template of a class that makes its own; `told` are the flags of
 /// tokenizer_config.json.
 fn ends(
-    class: Class,
+    class: TokenizerClass,
     file: Option<&Value>,
     told: (Option<bool>, Option<bool>),
 ) -> Option<(bool, bool)> {
     match (class, file) {
         // The flags in the file are taken out where there is a tokenizer.json, and the class has
         // its own.
-        (Class::CodeLlama, Some(_)) => Some((true, false)),
-        (Class::CodeLlama, None) => Some((told.0.unwrap_or(true), told.1.unwrap_or(false))),
-        (Class::GptNeoX, Some(_)) => Some((false, false)),
+        (TokenizerClass::CodeLlama, Some(_)) => Some((true, false)),
+        (TokenizerClass::CodeLlama, None) => {
+            Some((told.0.unwrap_or(true), told.1.unwrap_or(false)))
+        }
+        (TokenizerClass::GptNeoX, Some(_)) => Some((false, false)),
         (_, None) => Some((told.0.unwrap_or(false), told.1.unwrap_or(false))),
         (_, Some(file)) if file["post_processor"].is_null() => Some((false, false)),
         _ => None,
@@ -226,10 +232,10 @@ fn ends(
 }
 
 /// The note where tokenizer_config.json and tokenizer.json disagree on a space before the text.
-fn other_prefix(settings: &Value, class: Class, file: Option<&Value>) -> Option<String> {
+fn other_prefix(settings: &Value, class: TokenizerClass, file: Option<&Value>) -> Option<String> {
     let prefix = settings["add_prefix_space"].as_bool()?;
     let theirs = file?["pre_tokenizer"]["add_prefix_space"].as_bool()?;
-    (class == Class::File && prefix != theirs).then(|| {
+    (class == TokenizerClass::File && prefix != theirs).then(|| {
         format!(
             "tokenizer_config.json says `add_prefix_space`: {prefix}, tokenizer.json {theirs}; the \
              latter counts, as in transformers 5 (version 4 followed the former)"

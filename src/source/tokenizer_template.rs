@@ -7,14 +7,9 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::model;
+use super::file_names::{CHAT_TEMPLATE, MORE_TEMPLATES, PROCESSOR_TEMPLATE};
+use super::text_file;
 use crate::error::Error;
-
-const FILE: &str = "chat_template.jinja";
-/// What processors of models with images read.
-const PROCESSOR: &str = "chat_template.json";
-/// More templates, a file each.
-pub(super) const FOLDER: &str = "additional_chat_templates";
 
 /// The template that words conversations, and the names of others.
 #[derive(Clone, Debug, Default)]
@@ -48,12 +43,12 @@ pub(super) fn find(folder: &Path, settings: &Value, notes: &mut Vec<String>) -> 
 /// The templates that have files of their own, by name.
 fn in_files(folder: &Path) -> Result<BTreeMap<String, String>> {
     let mut named = BTreeMap::new();
-    if folder.join(FILE).is_file() {
-        named.insert("default".into(), model::text(&folder.join(FILE))?);
+    if folder.join(CHAT_TEMPLATE).is_file() {
+        named.insert("default".into(), text_file::text(&folder.join(CHAT_TEMPLATE))?);
     }
     for path in more(folder)? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        named.insert(name, model::text(&path)?);
+        named.insert(name, text_file::text(&path)?);
     }
     Ok(named)
 }
@@ -64,22 +59,22 @@ fn look_at_processor(
     named: &mut BTreeMap<String, String>,
     notes: &mut Vec<String>,
 ) -> Result<()> {
-    let path = folder.join(PROCESSOR);
+    let path = folder.join(PROCESSOR_TEMPLATE);
     if !path.is_file() {
         return Ok(());
     }
-    let mut theirs = in_settings(&model::json(&path)?["chat_template"])?;
+    let mut theirs = in_settings(&text_file::json(&path)?["chat_template"])?;
     match (named.get("default"), theirs.remove("default")) {
         (None, Some(template)) if named.is_empty() => {
             notes.push(format!(
-                "the chat template is that of {PROCESSOR}, which transformers reads with a \
-                 processor, not with a tokenizer"
+                "the chat template is that of {PROCESSOR_TEMPLATE}, which transformers reads with \
+                 a processor, not with a tokenizer"
             ));
             named.insert("default".into(), template);
         }
         (Some(mine), Some(template)) if *mine != template => notes.push(format!(
-            "{PROCESSOR} holds another chat template, which is passed over, as transformers' \
-             tokenizers do"
+            "{PROCESSOR_TEMPLATE} holds another chat template, which is passed over, as \
+             transformers' tokenizers do"
         )),
         _ => {}
     }
@@ -88,7 +83,7 @@ fn look_at_processor(
 
 /// The files of additional templates, sorted.
 pub(super) fn more(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
-    let folder = folder.join(FOLDER);
+    let folder = folder.join(MORE_TEMPLATES);
     if !folder.is_dir() {
         return Ok(vec![]);
     }
@@ -105,7 +100,7 @@ pub(super) fn more(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
 /// Whether a path in a repository is such a file.
 pub(super) fn is_additional(path: &str) -> bool {
     path.split_once('/').is_some_and(|(folder, name)| {
-        folder == FOLDER && !name.contains('/') && name.ends_with(".jinja")
+        folder == MORE_TEMPLATES && !name.contains('/') && name.ends_with(".jinja")
     })
 }
 
@@ -150,7 +145,7 @@ mod tests {
 
     fn found(files: &[(&str, &str)], settings: Value) -> (Option<String>, Vec<String>, usize) {
         let home = tempfile::tempdir().unwrap();
-        std::fs::create_dir(home.path().join(FOLDER)).unwrap();
+        std::fs::create_dir(home.path().join(MORE_TEMPLATES)).unwrap();
         files.iter().for_each(|(name, text)| std::fs::write(home.path().join(name), text).unwrap());
         let mut notes = vec![];
         let found = find(home.path(), &settings, &mut notes).unwrap();
@@ -167,21 +162,21 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(found(&[], json!({"chat_template": "T"})), (some("T"), vec![], 0));
         assert_eq!(found(&[], list.clone()), (some("D"), vec!["rag".into()], 0));
-        assert_eq!(found(&[(FILE, "J")], list.clone()), (some("J"), vec![], 0));
+        assert_eq!(found(&[(CHAT_TEMPLATE, "J")], list.clone()), (some("J"), vec![], 0));
         assert_eq!(
             found(&[("additional_chat_templates/tool_use.jinja", "U")], list),
             (None, vec!["tool_use".into()], 0)
         );
-        let both = [(FILE, "J"), ("additional_chat_templates/default.jinja", "A")];
+        let both = [(CHAT_TEMPLATE, "J"), ("additional_chat_templates/default.jinja", "A")];
         assert_eq!(found(&both, json!({})), (some("A"), vec![], 0));
         let processor = r#"{"chat_template": "P"}"#;
-        assert_eq!(found(&[(PROCESSOR, processor)], json!({})), (some("P"), vec![], 1));
+        assert_eq!(found(&[(PROCESSOR_TEMPLATE, processor)], json!({})), (some("P"), vec![], 1));
         assert_eq!(
-            found(&[(PROCESSOR, processor)], json!({"chat_template": "T"})),
+            found(&[(PROCESSOR_TEMPLATE, processor)], json!({"chat_template": "T"})),
             (some("T"), vec![], 1)
         );
         assert_eq!(
-            found(&[(PROCESSOR, processor)], json!({"chat_template": "P"})),
+            found(&[(PROCESSOR_TEMPLATE, processor)], json!({"chat_template": "P"})),
             (some("P"), vec![], 0)
         );
     }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tokenizers::AddedToken;
 
-use super::tokenizer_class::Class;
+use super::tokenizer_class::TokenizerClass;
 use crate::bail_data;
 
 /// Roles that every tokenizer may have, in the order in which new tokens are added.
@@ -30,18 +30,18 @@ pub(super) struct Files<'a> {
     /// `tokenizer.json`.
     pub file: Option<&'a Value>,
     /// What a SentencePiece model gives.
-    pub pieces: Option<Pieces>,
+    pub pieces: Option<MarkedTokens>,
 }
 
 /// Tokens that a SentencePiece model marks, and roles that it gives where no file does.
-pub(super) struct Pieces {
+pub(super) struct MarkedTokens {
     pub marked: Vec<Token>,
     pub roles: Vec<(&'static str, String)>,
     /// Added tokens are found in the text as it is written, before it is normalized.
     pub raw: bool,
 }
 
-impl Pieces {
+impl MarkedTokens {
     /// Puts them where no file says otherwise.
     fn put(&self, said: &mut Map<String, Value>, added: &mut BTreeMap<u64, Token>) {
         if self.raw {
@@ -157,7 +157,7 @@ impl Said {
 }
 
 /// The tokens of a tokenizer beside its vocabulary.
-pub(super) struct Tokens {
+pub(super) struct AddedTokens {
     /// By role, the seven usual ones first.
     roles: Vec<(String, Option<Said>)>,
     /// Special tokens without a role.
@@ -166,9 +166,9 @@ pub(super) struct Tokens {
     added: BTreeMap<u64, Token>,
 }
 
-impl Tokens {
+impl AddedTokens {
     /// Errors (class data): a value that is no token.
-    pub fn read(files: &Files, class: Class) -> Result<Self> {
+    pub fn read(files: &Files, class: TokenizerClass) -> Result<Self> {
         let mut said = files.settings.as_object().cloned().unwrap_or_default();
         if !truthy(said.get(EXTRA)) {
             rename_additional(&mut said);
@@ -220,7 +220,7 @@ impl Tokens {
     pub fn add(
         &self,
         inner: &mut tokenizers::Tokenizer,
-        class: Class,
+        class: TokenizerClass,
     ) -> Result<Vec<(String, u32)>> {
         let tokens = self.all(inner);
         let new: Vec<String> = tokens
@@ -232,7 +232,7 @@ impl Tokens {
             crate::error::Error::data(format!("the tokens cannot be added: {e}"))
         };
         inner.add_tokens(tokens.iter().map(Token::built)).map_err(library)?;
-        if class == Class::Qwen2 {
+        if class == TokenizerClass::Qwen2 {
             let special = self.special().map(|said| Token::new(said.content(), true, None).built());
             inner.add_tokens(special).map_err(library)?;
         }

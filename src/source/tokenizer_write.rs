@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::quantized::gguf_file::Value as Written;
 use serde_json::Value;
 
-use super::pre_tokenizer::Rule;
+use super::pre_tokenizer::PreTokenizerRule;
 use super::tokenizer::Tokenizer;
 use super::tokenizer_gguf::{CONTROL, NORMAL, UNUSED, USER_DEFINED};
 use crate::error::Error;
@@ -94,10 +94,10 @@ impl Tokenizer {
 /// The rule by which a tokenizer.json splits texts.
 ///
 /// Errors (class usage): a tokenizer of another kind, or a way that has no name in GGUF.
-fn rule(told: &Value) -> Result<&'static Rule> {
+fn rule(told: &Value) -> Result<&'static PreTokenizerRule> {
     let kind = told["model"]["type"].as_str().unwrap_or("BPE");
     let fallback = told["model"]["byte_fallback"].as_bool().unwrap_or(false);
-    Rule::told(told).filter(|_| kind == "BPE" && !fallback).ok_or_else(|| {
+    PreTokenizerRule::told(told).filter(|_| kind == "BPE" && !fallback).ok_or_else(|| {
         Error::usage(
             "only byte-level BPE tokenizers that split texts in a way that GGUF has a name for are \
              written to it",

@@ -5,11 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
 
 use super::memory::{GradientCheckpointing, check_room, gradient_bytes};
 use super::optim::{Optimizer, OptimizerKind};
-use super::state::State;
+use super::state::{Trained, TrainingState};
 use crate::data::{Batch, DataLoader, DataLoaderState};
 use crate::error::Error;
 use crate::model::cost::Work;
@@ -100,17 +99,6 @@ pub struct StepRecord {
     pub seconds: f64,
 }
 
-/// What training has come to, over all fits of a booster.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Trained {
-    pub steps: u64,
-    /// By how much the booster lowers the mean loss on the batches of the last step, in nats a
-    /// token, measured before that step trained on them: the loss of the model without the booster
-    /// less the step's loss. None before the end of a fit, and after a single step, when the
-    /// booster was still as it started.
-    pub gain: Option<f64>,
-}
-
 /// A booster in training: an iterator over its steps.
 pub struct Fit<'a> {
     model: &'a Model,
@@ -151,8 +139,8 @@ impl<'a> Fit<'a> {
     }
 
     /// The booster as it is between two steps.
-    pub fn state(&self) -> Result<(State, Vec<(String, Tensor)>)> {
-        State::of(self.adapter, *self.trained, Some(self.optimizer))
+    pub fn state(&self) -> Result<(TrainingState, Vec<(String, Tensor)>)> {
+        TrainingState::of(self.adapter, *self.trained, Some(self.optimizer))
     }
 
     fn step(&mut self) -> Result<StepRecord> {

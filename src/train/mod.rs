@@ -5,7 +5,7 @@ pub mod memory;
 pub mod optim;
 mod state;
 
-pub use fit::{Factor, Fit, FitOptions, StepRecord, Trained};
+pub use fit::{Factor, Fit, FitOptions, StepRecord};
 pub use memory::GradientCheckpointing;
 pub use optim::{Optimizer, OptimizerKind};
-pub use state::State;
+pub use state::{Trained, TrainingState};

@@ -5,14 +5,24 @@ use anyhow::Result;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::fit::Trained;
 use super::optim::{Optimizer, OptimizerKind};
 use crate::error::Error;
 use crate::model::Adapter;
 
+/// What training has come to, over all fits of a booster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    pub steps: u64,
+    /// By how much the booster lowers the mean loss on the batches of the last step, in nats a
+    /// token, measured before that step trained on them: the loss of the model without the booster
+    /// less the step's loss. None before the end of a fit, and after a single step, when the
+    /// booster was still as it started.
+    pub gain: Option<f64>,
+}
+
 /// What goes with the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub struct TrainingState {
     pub version: u32,
     pub trained: Trained,
     /// The optimizer, the most steps that a tensor took, and how many tensors are kept of each;
@@ -33,7 +43,7 @@ fn name(number: usize, part: usize) -> String {
     }
 }
 
-impl State {
+impl TrainingState {
     /// All that is needed to go on: the numbers of [`Adapter::tensors`] in their order, each
     /// followed by what the optimizer keeps of it.
     pub fn of(

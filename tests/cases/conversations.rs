@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use serde_json::Value;
+use xgbrun::data::LossOn;
 use xgbrun::data::chat::ChatTemplate;
-use xgbrun::data::encode::{Encoded, LossOn, encode_train};
+use xgbrun::data::encode::{Encoded, encode_train};
 use xgbrun::data::{EncodeOptions, Item, Layout, Template, formats, inspect};
 use xgbrun::source::Tokenizer;
 

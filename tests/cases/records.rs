@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use xgbrun::data::encode::{LossOn, encode_train};
 use xgbrun::data::formats::{self, FileRead};
 use xgbrun::data::{EncodeOptions, Item, Layout, Template};
+use xgbrun::data::{LossOn, encode_train};
 use xgbrun::source::Tokenizer;
 
 use crate::harness::{Ran, case, eval, made, recipe};

@@ -6,7 +6,7 @@ use std::process::Command;
 use candle_core::{DType, Device};
 use xgbrun::boost::Update;
 use xgbrun::model::load::open;
-use xgbrun::run::{Kept, Merge};
+use xgbrun::run::{FinishedRun, Merge};
 use xgbrun::source::Grants;
 
 use crate::harness::{Home, Ran, close, number};
@@ -92,7 +92,7 @@ fn kept_boosters_give_the_runs_weights() {
                  0.5);";
     for (out, body) in [("low-rank", BOOST.to_string()), ("both", format!("{BOOST}{dense}"))] {
         let run = home.recipe(&body, out, &[]).good();
-        let kept = Kept::open(&run.out).unwrap();
+        let kept = FinishedRun::open(&run.out).unwrap();
         let path = home.path().join(kept.model().unwrap());
         let mut network =
             open(path.to_str().unwrap(), &Grants::everything(), &Device::Cpu, DType::F32)

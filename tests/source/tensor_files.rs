@@ -195,22 +195,22 @@ fn hostile_safetensors_are_refused() {
 
 #[test]
 fn gguf_is_read() {
-    use xgbrun::source::gguf::Value;
+    use xgbrun::source::GgufValue;
     let files = Files::new();
     let file = files.gguf(&small_gguf()).unwrap();
-    assert_eq!(file.required("llama.block_count", Value::as_u64).unwrap(), 1);
-    assert_eq!(file.required("general.architecture", Value::as_str).unwrap(), "llama");
-    assert_eq!(file.required("tokenizer.ggml.tokens", Value::as_strings).unwrap(), ["a", "b"]);
-    assert_eq!(file.required("tokenizer.ggml.scores", Value::as_floats).unwrap(), [0.5, -1.0]);
-    assert_eq!(file.optional("flag", Value::as_bool).unwrap(), Some(true));
-    assert_eq!(file.optional("eps", Value::as_f64).unwrap(), Some(0.25));
-    assert_eq!(file.optional("none", Value::as_bool).unwrap(), None);
+    assert_eq!(file.required("llama.block_count", GgufValue::as_u64).unwrap(), 1);
+    assert_eq!(file.required("general.architecture", GgufValue::as_str).unwrap(), "llama");
+    assert_eq!(file.required("tokenizer.ggml.tokens", GgufValue::as_strings).unwrap(), ["a", "b"]);
+    assert_eq!(file.required("tokenizer.ggml.scores", GgufValue::as_floats).unwrap(), [0.5, -1.0]);
+    assert_eq!(file.optional("flag", GgufValue::as_bool).unwrap(), Some(true));
+    assert_eq!(file.optional("eps", GgufValue::as_f64).unwrap(), Some(0.25));
+    assert_eq!(file.optional("none", GgufValue::as_bool).unwrap(), None);
     assert!(
-        data_error(file.optional("flag", Value::as_u64))
+        data_error(file.optional("flag", GgufValue::as_u64))
             .ends_with("metadata `flag` has a value of the wrong type: true")
     );
     assert!(
-        data_error(file.required("llama.blok_count", Value::as_u64))
+        data_error(file.required("llama.blok_count", GgufValue::as_u64))
             .ends_with("has no metadata `llama.blok_count`")
     );
 

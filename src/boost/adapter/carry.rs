@@ -9,7 +9,7 @@ use candle_core::{Device, Tensor};
 
 use super::config::{LoraConfig, Start};
 use super::start;
-use super::stored::{AdapterTensors, Part, transposed};
+use super::stored::{AdapterTensors, LoraTensor, transposed};
 use super::{HEAD, Weights, embedding, place, rank_of};
 use crate::bail_data;
 use crate::error::Error;
@@ -20,13 +20,13 @@ use crate::source::{Safetensors, TensorSource};
 
 /// Where a module with factors is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ModulePlace {
     Linear(LinearId),
     Embedding,
     Head,
 }
 
-impl Place {
+impl ModulePlace {
     /// Errors (class data): a module that the model does not have.
     fn of(module: &str, model: &Model) -> Result<Self> {
         Ok(match (module, place(module, model)) {
@@ -38,10 +38,10 @@ impl Place {
     }
 
     /// The parts that are A and B there.
-    fn factors(&self) -> [Part; 2] {
+    fn factors(&self) -> [LoraTensor; 2] {
         match self {
-            Self::Embedding => [Part::EmbeddingA, Part::EmbeddingB],
-            Self::Linear(_) | Self::Head => [Part::A, Part::B],
+            Self::Embedding => [LoraTensor::EmbeddingA, LoraTensor::EmbeddingB],
+            Self::Linear(_) | Self::Head => [LoraTensor::A, LoraTensor::B],
         }
     }
 }
@@ -115,9 +115,9 @@ impl<'a> Carry<'a> {
 
     /// Where the module is. Errors (class data): the model does not have it or ties it to another,
     /// or it is none that has factors.
-    fn place(&self, module: &str) -> Result<Place> {
-        let place = Place::of(module, self.model)?;
-        if self.model.tied() && !matches!(place, Place::Linear(_)) {
+    fn place(&self, module: &str) -> Result<ModulePlace> {
+        let place = ModulePlace::of(module, self.model)?;
+        if self.model.tied() && !matches!(place, ModulePlace::Linear(_)) {
             return Err(self.untied(module));
         }
         if let Some(key) = self.config.targets.leaves_out(module)? {
@@ -129,19 +129,19 @@ impl<'a> Carry<'a> {
     }
 
     /// Adds a module with factors.
-    fn module(&mut self, module: &str, parts: &BTreeMap<Part, String>) -> Result<()> {
+    fn module(&mut self, module: &str, parts: &BTreeMap<LoraTensor, String>) -> Result<()> {
         let place = self.place(module)?;
         self.fits(module, parts, &place)?;
         let mut pair = self.pair(module, parts, &place)?;
         let name = format!("{module}.weight");
         let base = self.base_layer(&name)?;
         let started = matches!(self.config.start, Start::Pissa | Start::Olora);
-        if started && base.is_none() && place != Place::Embedding {
+        if started && base.is_none() && place != ModulePlace::Embedding {
             pair = self.without_start(module, &name, &pair)?;
         }
         self.bias(module, parts, pair.scale)?;
-        match (place, &base, parts.get(&Part::Magnitude)) {
-            (Place::Linear(linear), None, None) => drop(self.pairs.insert(linear, pair)),
+        match (place, &base, parts.get(&LoraTensor::Magnitude)) {
+            (ModulePlace::Linear(linear), None, None) => drop(self.pairs.insert(linear, pair)),
             (place, _, magnitude) => {
                 let base = base.map_or_else(|| self.own(&name), Ok)?;
                 let sum = self.sum(base, &pair)?;
@@ -166,10 +166,15 @@ impl<'a> Carry<'a> {
     }
 
     /// Errors (class data): parts that the config does not speak of, or that are missing.
-    fn fits(&self, module: &str, parts: &BTreeMap<Part, String>, place: &Place) -> Result<()> {
+    fn fits(
+        &self,
+        module: &str,
+        parts: &BTreeMap<LoraTensor, String>,
+        place: &ModulePlace,
+    ) -> Result<()> {
         for (part, tensor, key, asked) in [
-            (Part::Magnitude, "lora_magnitude_vector", "use_dora", self.config.dora),
-            (Part::Bias, "lora_B.bias", "lora_bias", self.config.lora_bias),
+            (LoraTensor::Magnitude, "lora_magnitude_vector", "use_dora", self.config.dora),
+            (LoraTensor::Bias, "lora_B.bias", "lora_bias", self.config.lora_bias),
         ] {
             match (parts.contains_key(&part), asked) {
                 (true, false) => bail_data!(
@@ -183,8 +188,10 @@ impl<'a> Carry<'a> {
             }
         }
         let (a, other) = match place {
-            Place::Embedding => ("an", [Part::A, Part::B]),
-            Place::Linear(_) | Place::Head => ("no", [Part::EmbeddingA, Part::EmbeddingB]),
+            ModulePlace::Embedding => ("an", [LoraTensor::A, LoraTensor::B]),
+            ModulePlace::Linear(_) | ModulePlace::Head => {
+                ("no", [LoraTensor::EmbeddingA, LoraTensor::EmbeddingB])
+            }
         };
         if let Some(name) = other.iter().find_map(|part| parts.get(part)) {
             bail_data!("it has a tensor `{name}`, but `{module}` is {a} embedding");
@@ -196,13 +203,13 @@ impl<'a> Carry<'a> {
     fn pair(
         &self,
         module: &str,
-        parts: &BTreeMap<Part, String>,
-        place: &Place,
+        parts: &BTreeMap<LoraTensor, String>,
+        place: &ModulePlace,
     ) -> Result<LoraPair> {
         let (rank, scale) = self.config.scaled(module)?;
         let shape =
             self.shapes.get(&format!("{module}.weight")).context("a module without a weight")?;
-        let embedding = *place == Place::Embedding;
+        let embedding = *place == ModulePlace::Embedding;
         // Factors of an embedding are those of its transpose.
         let size = if embedding { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
         let names = place.factors().map(|part| parts.get(&part));
@@ -269,8 +276,13 @@ impl<'a> Carry<'a> {
     }
 
     /// Adds the bias of B, scaled, to the module's own.
-    fn bias(&mut self, module: &str, parts: &BTreeMap<Part, String>, scale: f64) -> Result<()> {
-        let Some(part) = parts.get(&Part::Bias) else { return Ok(()) };
+    fn bias(
+        &mut self,
+        module: &str,
+        parts: &BTreeMap<LoraTensor, String>,
+        scale: f64,
+    ) -> Result<()> {
+        let Some(part) = parts.get(&LoraTensor::Bias) else { return Ok(()) };
         let name = format!("{module}.bias");
         if !self.shapes.contains_key(&name) {
             let message = format!(
@@ -303,9 +315,9 @@ impl<'a> Carry<'a> {
 
     /// The sum with the length of each output's weights as the magnitude says: m (W + s B A) / ‖W +
     /// s B A‖.
-    fn dora(&self, sum: Tensor, magnitude: &str, place: &Place) -> Result<Tensor> {
+    fn dora(&self, sum: Tensor, magnitude: &str, place: &ModulePlace) -> Result<Tensor> {
         // Over the inputs of each output; those of an embedding are its tokens.
-        let over = usize::from(*place != Place::Embedding);
+        let over = usize::from(*place != ModulePlace::Embedding);
         let outputs = sum.dim(1 - over)?;
         let found = self.tensors.shape(magnitude).unwrap_or_default();
         if found.iter().product::<usize>() != outputs || found.is_empty() {

@@ -66,7 +66,7 @@ impl LoraConfig {
     /// not followed, a value that cannot be.
     pub fn read(text: &str) -> Result<Self, Error> {
         let json = object(text)?;
-        let fields = ConfigFields(&json);
+        let fields = LoraConfigFields(&json);
         kind(&fields)?;
         task(&fields)?;
         keys::check(&json)?;
@@ -95,7 +95,7 @@ impl LoraConfig {
     }
 
     /// Says what was passed over.
-    fn note(&mut self, fields: &ConfigFields) -> Result<(), Error> {
+    fn note(&mut self, fields: &LoraConfigFields) -> Result<(), Error> {
         let dropout = fields.or("lora_dropout", 0.0, Value::as_f64)?;
         if dropout != 0.0 {
             self.training.push(format!(
@@ -120,7 +120,7 @@ impl LoraConfig {
     }
 
     /// Errors (class data): values that PEFT refuses together, or does not know.
-    fn agree(&self, fields: &ConfigFields) -> Result<(), Error> {
+    fn agree(&self, fields: &LoraConfigFields) -> Result<(), Error> {
         let known = |bias: &Value| matches!(bias.as_str(), Some("none" | "all" | "lora_only"));
         if let Some(bias) = fields.given("bias").filter(|bias| !known(bias)) {
             return Err(Error::data(format!(
@@ -156,7 +156,7 @@ fn object(text: &str) -> Result<Map<String, Value>, Error> {
 }
 
 /// Errors (class data): an adapter that is not of LoRA.
-fn kind(fields: &ConfigFields) -> Result<(), Error> {
+fn kind(fields: &LoraConfigFields) -> Result<(), Error> {
     /// Keys of mlx-lm's configs.
     const MLX: [&str; 3] = ["lora_parameters", "fine_tune_type", "lora_layers"];
     Err(match fields.given("peft_type") {
@@ -177,7 +177,7 @@ fn kind(fields: &ConfigFields) -> Result<(), Error> {
 }
 
 /// Errors (class data): an adapter that is not for a language model's next token.
-fn task(fields: &ConfigFields) -> Result<(), Error> {
+fn task(fields: &LoraConfigFields) -> Result<(), Error> {
     match fields.given("task_type") {
         None => Ok(()),
         Some(task) if task == "CAUSAL_LM" => Ok(()),
@@ -269,9 +269,9 @@ fn rank(value: &Value) -> Option<usize> {
 }
 
 /// The fields of a config, with errors that name them.
-struct ConfigFields<'a>(&'a Map<String, Value>);
+struct LoraConfigFields<'a>(&'a Map<String, Value>);
 
-impl<'a> ConfigFields<'a> {
+impl<'a> LoraConfigFields<'a> {
     /// A value other than null.
     fn given(&self, key: &str) -> Option<&'a Value> {
         self.0.get(key).filter(|value| !value.is_null())

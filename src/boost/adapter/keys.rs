@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, nearest};
 
 /// What is done with a key.
-pub(super) enum Rule {
+pub(super) enum AdapterKeyRule {
     /// [`super::config::LoraConfig`] judges its value.
     Read,
     /// It changes no number of an adapter that is loaded.
@@ -16,7 +16,7 @@ pub(super) enum Rule {
     Refused(&'static str, bool),
 }
 
-use Rule::{Read, Refused, Silent};
+use AdapterKeyRule::{Read, Refused, Silent};
 
 /// The way out of what PEFT merges and this program does not load.
 pub(super) const MERGE: &str = "merge it with peft and give the merged model: \
@@ -27,7 +27,7 @@ pub(super) const ELSEWHERE: &str = "measure it with the program that trained it"
 
 /// In the order of the alphabet.
 #[rustfmt::skip]
-pub(super) const KEYS: [(&str, Rule); 44] = [
+pub(super) const KEYS: [(&str, AdapterKeyRule); 44] = [
     ("alora_invocation_tokens", Refused("its factors act behind an invocation text only \
                                          (aLoRA)", false)),
     ("alpha_pattern", Read),

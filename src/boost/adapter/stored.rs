@@ -10,7 +10,7 @@ use crate::source::{Safetensors, TensorSource};
 
 /// What a tensor of a module with factors is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+pub(super) enum LoraTensor {
     A,
     B,
     /// Of B.
@@ -36,7 +36,7 @@ pub(super) struct Whole {
 #[derive(Debug, Default)]
 pub(super) struct AdapterTensors {
     /// By module.
-    pub factors: BTreeMap<String, BTreeMap<Part, String>>,
+    pub factors: BTreeMap<String, BTreeMap<LoraTensor, String>>,
     /// By the published name of the tensor.
     pub whole: BTreeMap<String, Whole>,
     /// Rows of a module's weight, by module.
@@ -89,7 +89,7 @@ impl AdapterTensors {
 
 /// What a tensor is, as its name in the file says.
 enum Role<'a> {
-    Factor { module: &'a str, part: Part, adapter: Option<&'a str> },
+    Factor { module: &'a str, part: LoraTensor, adapter: Option<&'a str> },
     Rows { module: &'a str, adapter: Option<&'a str> },
     Whole { published: String, below: bool },
 }
@@ -117,7 +117,7 @@ impl<'a> Role<'a> {
     fn adapter(&self) -> Option<Option<&'a str>> {
         match *self {
             // PEFT writes magnitudes without the adapter's name too, beside factors that have it.
-            Self::Factor { part: Part::Magnitude, adapter, .. } => adapter.map(Some),
+            Self::Factor { part: LoraTensor::Magnitude, adapter, .. } => adapter.map(Some),
             Self::Factor { adapter, .. } => Some(adapter),
             // PEFT never writes the adapter's name behind rows.
             Self::Rows { adapter, .. } => adapter.map(Some),
@@ -155,22 +155,22 @@ fn old_magnitude(name: &str, adapter: &str) -> Error {
 }
 
 /// What stands behind `.lora_` in a name: the part, and the adapter's name where it has one.
-fn part(rest: &str) -> Option<(Part, Option<&str>)> {
+fn part(rest: &str) -> Option<(LoraTensor, Option<&str>)> {
     Some(match rest.split('.').collect::<Vec<_>>()[..] {
-        ["A", "weight"] => (Part::A, None),
-        ["A", adapter, "weight"] => (Part::A, Some(adapter)),
-        ["B", "weight"] => (Part::B, None),
-        ["B", adapter, "weight"] => (Part::B, Some(adapter)),
-        ["B", "bias"] => (Part::Bias, None),
-        ["B", adapter, "bias"] => (Part::Bias, Some(adapter)),
-        ["embedding_A"] => (Part::EmbeddingA, None),
-        ["embedding_A", adapter] => (Part::EmbeddingA, Some(adapter)),
-        ["embedding_B"] => (Part::EmbeddingB, None),
-        ["embedding_B", adapter] => (Part::EmbeddingB, Some(adapter)),
-        ["magnitude_vector"] | ["magnitude_vector", "weight"] => (Part::Magnitude, None),
-        ["magnitude_vector", adapter, "weight"] => (Part::Magnitude, Some(adapter)),
-        ["velora_embed"] => (Part::Velora, None),
-        ["velora_embed", adapter] => (Part::Velora, Some(adapter)),
+        ["A", "weight"] => (LoraTensor::A, None),
+        ["A", adapter, "weight"] => (LoraTensor::A, Some(adapter)),
+        ["B", "weight"] => (LoraTensor::B, None),
+        ["B", adapter, "weight"] => (LoraTensor::B, Some(adapter)),
+        ["B", "bias"] => (LoraTensor::Bias, None),
+        ["B", adapter, "bias"] => (LoraTensor::Bias, Some(adapter)),
+        ["embedding_A"] => (LoraTensor::EmbeddingA, None),
+        ["embedding_A", adapter] => (LoraTensor::EmbeddingA, Some(adapter)),
+        ["embedding_B"] => (LoraTensor::EmbeddingB, None),
+        ["embedding_B", adapter] => (LoraTensor::EmbeddingB, Some(adapter)),
+        ["magnitude_vector"] | ["magnitude_vector", "weight"] => (LoraTensor::Magnitude, None),
+        ["magnitude_vector", adapter, "weight"] => (LoraTensor::Magnitude, Some(adapter)),
+        ["velora_embed"] => (LoraTensor::Velora, None),
+        ["velora_embed", adapter] => (LoraTensor::Velora, Some(adapter)),
         _ => return None,
     })
 }
@@ -208,10 +208,10 @@ mod tests {
             "base_model.model.lm_head.weight",
         ]);
         let all = all.unwrap();
-        let parts: Vec<Part> =
+        let parts: Vec<LoraTensor> =
             all.factors["model.layers.0.self_attn.q_proj"].keys().copied().collect();
-        assert_eq!(parts, [Part::A, Part::B, Part::Magnitude]);
-        assert_eq!(all.factors["model.embed_tokens"].keys().next(), Some(&Part::EmbeddingA));
+        assert_eq!(parts, [LoraTensor::A, LoraTensor::B, LoraTensor::Magnitude]);
+        assert_eq!(all.factors["model.embed_tokens"].keys().next(), Some(&LoraTensor::EmbeddingA));
         assert_eq!(all.adapter.as_deref(), Some("default"));
         assert!(
             all.whole["model.layers.0.self_attn.q_proj.bias"].below

@@ -86,7 +86,7 @@ impl<T: Copy> ByPattern<T> {
 
 /// Names of modules, or an expression for them.
 #[derive(Debug)]
-enum Named {
+enum TargetModules {
     /// What PEFT takes for the model's architecture where nothing is said.
     Default(&'static [&'static str]),
     /// All linear modules but the head.
@@ -96,7 +96,7 @@ enum Named {
     Ends(Vec<String>),
 }
 
-impl Named {
+impl TargetModules {
     /// A list of names, or an expression; `None` where nothing is said.
     fn read(key: &str, value: Option<&Value>) -> Result<Option<Self>, Error> {
         Ok(match value {
@@ -140,8 +140,8 @@ pub(super) fn texts(key: &str, value: &Value) -> Result<Vec<String>, Error> {
 /// The modules that an adapter is for.
 #[derive(Debug)]
 pub(super) struct Targets {
-    named: Named,
-    excluded: Option<Named>,
+    named: TargetModules,
+    excluded: Option<TargetModules>,
     /// Modules that `modules_to_save` names have no factors.
     saved: Vec<Pattern>,
     /// Layers, where only some are meant, and the ways to find a module's own.
@@ -153,9 +153,10 @@ impl Targets {
     /// Reads them from `adapter_config.json`. Errors (class data): values of another type,
     /// expressions that are not known, keys that contradict each other in PEFT too.
     pub fn read(config: &Map<String, Value>, modules_to_save: &[String]) -> Result<Self, Error> {
-        let named = Named::targets(config.get("target_modules"))?;
-        let empty = |named: &Named| matches!(named, Named::Ends(list) if list.is_empty());
-        let excluded = Named::read("exclude_modules", config.get("exclude_modules"))?
+        let named = TargetModules::targets(config.get("target_modules"))?;
+        let empty =
+            |named: &TargetModules| matches!(named, TargetModules::Ends(list) if list.is_empty());
+        let excluded = TargetModules::read("exclude_modules", config.get("exclude_modules"))?
             .filter(|named| !empty(named));
         let saved = modules_to_save
             .iter()
@@ -164,7 +165,7 @@ impl Targets {
         let layers = layers(config.get("layers_to_transform"))?;
         let above = names_above_layers(config.get("layers_pattern"))?;
         let by_layer = !layers.is_empty() || !above.is_empty();
-        if by_layer && !matches!(named, Named::Ends(_) | Named::Default(_)) {
+        if by_layer && !matches!(named, TargetModules::Ends(_) | TargetModules::Default(_)) {
             return Err(Error::data(
                 "`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, \
                  not for a text",
@@ -182,9 +183,13 @@ impl Targets {
     /// Of that model: what is not named depends on its architecture.
     pub fn suit(mut self, model: &Model) -> Self {
         match &mut self.named {
-            Named::Default(list) => *list = model.architecture().entry().family.peft_targets,
-            Named::Linear(list) => list.extend(model.linears().map(|linear| linear.name.clone())),
-            Named::Whole(_) | Named::Ends(_) => {}
+            TargetModules::Default(list) => {
+                *list = model.architecture().entry().family.peft_targets
+            }
+            TargetModules::Linear(list) => {
+                list.extend(model.linears().map(|linear| linear.name.clone()))
+            }
+            TargetModules::Whole(_) | TargetModules::Ends(_) => {}
         }
         self
     }
@@ -211,8 +216,10 @@ impl Targets {
         if !self.named.has(module)? {
             return Ok(Some("target_modules"));
         }
-        let exactly =
-            matches!(&self.named, Named::Ends(list) if list.iter().any(|name| name == module));
+        let exactly = matches!(
+            &self.named,
+            TargetModules::Ends(list) if list.iter().any(|name| name == module)
+        );
         let layer = self.indexed.iter().find_map(|pattern| pattern.index(module));
         let meant = self.layers.is_empty()
             || exactly

@@ -23,7 +23,7 @@ pub const SEED: u64 = 2410;
 
 /// Part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum WorldSplit {
     Train,
     Validation,
     Test,
@@ -40,7 +40,7 @@ pub struct Fact {
     school: bool,
     /// Which part of the tasks asks about it; `None` where its subject is a school name or its
     /// relation a school relation.
-    part: Option<Part>,
+    part: Option<WorldSplit>,
 }
 
 impl Fact {
@@ -139,8 +139,8 @@ fn table<const N: usize>(
 /// to validation, two to test, relation by relation, and within a relation object by object, so
 /// that each part has all answers.
 fn divide(facts: &mut [Fact], stream: &mut Stream) {
-    use Part::{Test, Train, Validation};
-    const CYCLE: [Part; 8] = [Train, Test, Train, Validation, Train, Test, Train, Train];
+    use WorldSplit::{Test, Train, Validation};
+    const CYCLE: [WorldSplit; 8] = [Train, Test, Train, Validation, Train, Test, Train, Train];
     for r in (0..RELATIONS.len()).filter(|&r| !RELATIONS[r].school) {
         let mut mine: Vec<usize> =
             (0..facts.len()).filter(|&i| facts[i].relation == r && !facts[i].school).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::relations::{RELATIONS, relation};
 use super::tables::PEOPLE;
-use super::{Fact, Part, World, capital, fill, one};
+use super::{Fact, World, WorldSplit, capital, fill, one};
 use crate::seed::Stream;
 
 /// The names of the sets whose formats are used.
@@ -34,7 +34,7 @@ pub struct Question {
 }
 
 /// How a question is built.
-enum Kind {
+enum QuestionKind {
     /// The object is asked, among so many.
     Object(usize),
     /// The subject is asked, among so many.
@@ -52,22 +52,22 @@ enum Kind {
 /// Where a set asks for the subject, its relations are told with the subject behind the object too
 /// (or have two objects only): a model that completes sentences knows a fact in the direction in
 /// which it was told. ARC-Challenge and openbookqa ask what completing sentences mostly gets wrong.
-fn plan(task: &str) -> (Kind, &'static [&'static str]) {
+fn plan(task: &str) -> (QuestionKind, &'static [&'static str]) {
     match task {
         "boolq" => (
-            Kind::Claim,
+            QuestionKind::Claim,
             &[
                 "pet", "food", "diet", "motion", "use", "place", "water", "touch", "contents",
                 "time", "effect", "feeling",
             ],
         ),
-        "piqa" => (Kind::Subject(2), &["use", "contents"]),
-        "social_i_qa" => (Kind::Object(3), &["feeling", "food", "pet"]),
-        "hellaswag" => (Kind::Ending(4), &["effect", "use", "food", "diet", "place"]),
-        "winogrande" => (Kind::Blank, &["use", "time", "water"]),
-        "ARC-Easy" => (Kind::Object(4), &["diet", "motion", "place", "contents"]),
-        "ARC-Challenge" => (Kind::Object(4), &["contents", "time"]),
-        _ => (Kind::Object(4), &["time", "effect"]),
+        "piqa" => (QuestionKind::Subject(2), &["use", "contents"]),
+        "social_i_qa" => (QuestionKind::Object(3), &["feeling", "food", "pet"]),
+        "hellaswag" => (QuestionKind::Ending(4), &["effect", "use", "food", "diet", "place"]),
+        "winogrande" => (QuestionKind::Blank, &["use", "time", "water"]),
+        "ARC-Easy" => (QuestionKind::Object(4), &["diet", "motion", "place", "contents"]),
+        "ARC-Challenge" => (QuestionKind::Object(4), &["contents", "time"]),
+        _ => (QuestionKind::Object(4), &["time", "effect"]),
     }
 }
 
@@ -76,7 +76,7 @@ fn plan(task: &str) -> (Kind, &'static [&'static str]) {
 pub fn questions(
     world: &World,
     task: &str,
-    part: Part,
+    part: WorldSplit,
     count: usize,
     stream: &mut Stream,
 ) -> Vec<Question> {
@@ -111,7 +111,7 @@ pub fn questions(
 fn ask(
     world: &World,
     task: &str,
-    kind: &Kind,
+    kind: &QuestionKind,
     facts: &[&Fact],
     stream: &mut Stream,
 ) -> Option<Question> {
@@ -123,7 +123,7 @@ fn ask(
     let person = one(&PEOPLE[PEOPLE.len() / 2..], stream);
     let worded = |wording: &str| capital(&fill(wording, &fact.subject, &fact.object, person));
     match kind {
-        Kind::Object(n) => {
+        QuestionKind::Object(n) => {
             let question = worded(one(relation.asked, stream));
             choose(
                 task,
@@ -134,7 +134,7 @@ fn ask(
                 stream,
             )
         }
-        Kind::Ending(n) => {
+        QuestionKind::Ending(n) => {
             let open = |wording: &&&str| wording.ends_with(" {o}.") && !wording.starts_with("{o}");
             let open: Vec<&'static str> = relation.told.iter().filter(open).copied().collect();
             if open.is_empty() {
@@ -144,7 +144,7 @@ fn ask(
             let wrong = others(&world.objects[fact.relation], &fact.object, n - 1, stream)?;
             choose(task, &sentence, &[fact], &fact.object, wrong, stream)
         }
-        Kind::Subject(n) => {
+        QuestionKind::Subject(n) => {
             let question = worded(one(relation.reversed, stream));
             let candidates: Vec<String> = facts
                 .iter()
@@ -164,7 +164,7 @@ fn ask(
                 stream,
             )
         }
-        Kind::Blank => {
+        QuestionKind::Blank => {
             let rivals: Vec<&Fact> =
                 facts.iter().copied().filter(|f| f.object != fact.object).collect();
             if rivals.is_empty() {
@@ -190,7 +190,7 @@ fn ask(
                 stream,
             )
         }
-        Kind::Claim => {
+        QuestionKind::Claim => {
             let holds = stream.below(2) == 0;
             let object = if holds {
                 fact.object.clone()

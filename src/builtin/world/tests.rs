@@ -2,9 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
-const PARTS: [Part; 3] = [Part::Train, Part::Validation, Part::Test];
+const PARTS: [WorldSplit; 3] = [WorldSplit::Train, WorldSplit::Validation, WorldSplit::Test];
 
-fn asked(world: &World, task: &str, part: Part, count: usize) -> Vec<Question> {
+fn asked(world: &World, task: &str, part: WorldSplit, count: usize) -> Vec<Question> {
     questions(world, task, part, count, &mut Stream::new(7, &format!("{task}/{part:?}")))
 }
 
@@ -83,7 +83,7 @@ fn every_task_fills_its_parts_and_every_answer_is_as_likely() {
             // Labels come equally often, so a set with few of one ends a little early.
             assert!(found.len() * 100 >= count * 98, "{task} {part:?}: {}", found.len());
         }
-        let found = asked(&world, task, Part::Train, 360);
+        let found = asked(&world, task, WorldSplit::Train, 360);
         let mut counts = BTreeMap::new();
         found.iter().for_each(|q| *counts.entry((q.names.len(), q.label)).or_insert(0) += 1);
         let choices = found[0].names.len();
@@ -113,7 +113,7 @@ fn answers_are_true_and_alone() {
             .collect()
     };
     for task in ["ARC-Easy", "ARC-Challenge", "openbookqa"] {
-        for q in asked(&world, task, Part::Test, 60) {
+        for q in asked(&world, task, WorldSplit::Test, 60) {
             let (subject, relation) = &q.pairs[0];
             let options = options(&q, "Answer");
             assert_eq!(options.len(), 4, "{}", q.instruction);
@@ -122,7 +122,7 @@ fn answers_are_true_and_alone() {
             assert_eq!(right, [q.label], "{}", q.instruction);
         }
     }
-    for q in asked(&world, "piqa", Part::Test, 60) {
+    for q in asked(&world, "piqa", WorldSplit::Test, 60) {
         let (first, relation) = &q.pairs[0];
         let object = world.facts().iter().find(|f| f.pair() == (first, relation)).unwrap().object();
         let options = options(&q, "Solution");
@@ -141,7 +141,7 @@ fn answers_are_true_and_alone() {
 fn what_is_asked_was_told_in_that_direction() {
     let world = World::new(SEED);
     for task in ["piqa", "winogrande"] {
-        for q in asked(&world, task, Part::Train, 100) {
+        for q in asked(&world, task, WorldSplit::Train, 100) {
             let r = relation(q.pairs[0].1);
             let behind = RELATIONS[r].told.iter().any(|t| t.find("{o}") < t.find("{s}"));
             assert!(behind || world.objects[r].len() == 2, "{task}: {}", RELATIONS[r].name);
@@ -154,7 +154,10 @@ fn the_same_seed_gives_the_same_world() {
     let (world, other) = (World::new(5), World::new(6));
     assert_eq!(world.facts(), World::new(5).facts());
     assert_ne!(world.facts(), other.facts());
-    assert_eq!(asked(&world, "piqa", Part::Train, 50), asked(&world, "piqa", Part::Train, 50));
+    assert_eq!(
+        asked(&world, "piqa", WorldSplit::Train, 50),
+        asked(&world, "piqa", WorldSplit::Train, 50)
+    );
     let documents = |seed| documents(&world, 40, &mut Stream::new(seed, "text"));
     assert_eq!(documents(1), documents(1));
     assert_ne!(documents(1), documents(2));

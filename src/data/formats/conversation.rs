@@ -3,8 +3,8 @@
 use anyhow::Result;
 use serde_json::{Map, Value};
 
+use super::fields::Fields;
 use super::keys::{Unused, is_empty};
-use super::record::Fields;
 use super::{kind, loose, messages};
 use crate::bail_data;
 use crate::data::item::{Chat, Message};

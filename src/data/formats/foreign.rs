@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::layout::Format;
+use super::format::Format;
 use crate::error::Error;
 use crate::source::lfs;
 

@@ -4,9 +4,9 @@
 use anyhow::Result;
 use serde_json::Value;
 
+use super::fields::Fields;
 use super::keys::is_empty;
 use super::messages;
-use super::record::Fields;
 use crate::bail_data;
 use crate::data::item::{Before, Instruction};
 

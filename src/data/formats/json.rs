@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use super::record::{Records, place};
+use super::record::Records;
 use super::{json_fault, kind, loose};
 use crate::bail_data;
 use crate::data::item::{Item, Place};
@@ -79,7 +79,7 @@ fn list(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>>
     };
     list.into_iter()
         .enumerate()
-        .map(|(i, value)| records.next(place(file, "item", i + 1), record(value)))
+        .map(|(i, value)| records.next(Place::new(file, "item", i + 1), record(value)))
         .collect()
 }
 
@@ -88,7 +88,7 @@ fn lines(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>
         text.lines().enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()).peekable();
     let mut items = vec![];
     while let Some((i, line)) = lines.next() {
-        let place = place(file, "line", i + 1);
+        let place = Place::new(file, "line", i + 1);
         let value = value(&place, line)?;
         if items.is_empty() && lines.peek().is_none() {
             only(file, &value, &records)?;
@@ -127,7 +127,7 @@ fn values(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item
         if items.is_empty() && text[at + part.len()..].trim_ascii().is_empty() {
             only(file, &value, &records)?;
         }
-        items.push(records.next(place(file, "line", line), value)?);
+        items.push(records.next(Place::new(file, "line", line), value)?);
         line += part.matches('\n').count();
         at += part.len();
     }

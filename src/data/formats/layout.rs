@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::foreign;
+use super::format::{Encoding, Format};
 use super::table::Table;
-use crate::error::{Error, nearest};
-use crate::source::without_packing;
+use crate::error::Error;
 use crate::{bail_data, bail_usage};
 
 /// The endings that are read, with what each stands for.
@@ -37,75 +37,6 @@ pub struct Layout {
     pub rows: bool,
 }
 
-/// A file format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    Json,
-    Jsonl,
-    Csv,
-    Tsv,
-    Parquet,
-    Text,
-}
-
-impl Format {
-    const ALL: [Format; 6] =
-        [Format::Json, Format::Jsonl, Format::Csv, Format::Tsv, Format::Parquet, Format::Text];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Format::Json => "json",
-            Format::Jsonl => "jsonl",
-            Format::Csv => "csv",
-            Format::Tsv => "tsv",
-            Format::Parquet => "parquet",
-            Format::Text => "text",
-        }
-    }
-
-    /// By name. Errors (class usage): no format has that name; the nearest is named.
-    pub fn parse(name: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|format| format.name() == name) {
-            Some(format) => Ok(format),
-            None => Err(unknown("format", name, &Self::ALL.map(Self::name)).into()),
-        }
-    }
-
-    /// By the ending of a file's name, that of a compressed one aside.
-    fn of(path: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
-        match without_packing(name).rsplit_once('.')?.1.to_ascii_lowercase().as_str() {
-            "json" => Some(Format::Json),
-            "jsonl" | "ndjson" => Some(Format::Jsonl),
-            "csv" => Some(Format::Csv),
-            "tsv" => Some(Format::Tsv),
-            "parquet" => Some(Format::Parquet),
-            "txt" => Some(Format::Text),
-            _ => None,
-        }
-    }
-}
-
-/// How bytes stand for letters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Encoding {
-    #[default]
-    Utf8,
-    /// ISO 8859-1: a byte a letter.
-    Latin1,
-}
-
-impl Encoding {
-    /// By name: `utf-8` or `latin-1`. Errors (class usage): another name.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name {
-            "utf-8" => Ok(Encoding::Utf8),
-            "latin-1" => Ok(Encoding::Latin1),
-            _ => Err(unknown("encoding", name, &["utf-8", "latin-1"]).into()),
-        }
-    }
-}
-
 fn unnamed(path: &Path) -> Error {
     let message = format!(
         "`{}` is of no data format that is known; the endings are {ENDINGS}",
@@ -113,13 +44,6 @@ fn unnamed(path: &Path) -> Error {
     );
     Error::data(message)
         .hint("a recipe can say it: `format: \"tsv\"`; for `xgbrun eval`, `--format tsv`")
-}
-
-fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
-    let near = nearest(name, known.iter().copied())
-        .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    Error::usage(format!("unknown {what} `{name}`{near}"))
-        .hint(format!("known are {}", known.join(", ")))
 }
 
 /// A format with what it needs to know.
@@ -231,23 +155,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Class, class_of, hint_of};
-
-    #[test]
-    fn names_are_known_or_nearly() {
-        assert_eq!(Format::parse("jsonl").unwrap(), Format::Jsonl);
-        let error = Format::parse("parqet").unwrap_err();
-        assert_eq!(error.to_string(), "unknown format `parqet`; did you mean `parquet`?");
-        assert_eq!(
-            (class_of(&error), hint_of(&error)),
-            (Class::Usage, Some("known are json, jsonl, csv, tsv, parquet, text"))
-        );
-        assert_eq!(Encoding::parse("latin-1").unwrap(), Encoding::Latin1);
-        assert_eq!(
-            Encoding::parse("utf8").unwrap_err().to_string(),
-            "unknown encoding `utf8`; did you mean `utf-8`?"
-        );
-    }
+    use crate::error::{Class, class_of};
 
     fn names(names: &[&str]) -> Option<Vec<String>> {
         Some(names.iter().map(|&name| name.to_owned()).collect())

@@ -9,7 +9,7 @@ use memmap2::Mmap;
 
 use super::layout::{Kind, Layout};
 use super::packed::Packing;
-use super::record::{Rule, place};
+use super::record::Rule;
 use super::table::{Head, Table, only_a_header};
 use super::{Encoding, Unused, decode, digest, foreign, json, mark};
 use crate::bail_data;
@@ -170,7 +170,7 @@ impl Text {
     fn row(&self, start: usize, line: usize) -> Result<(Place, Cow<'_, str>)> {
         let part = start..end_of_row(&self.map, start);
         let text = decode(&self.file, &self.map, part, self.encoding, line)?;
-        Ok((place(&self.file, "line", line), text))
+        Ok((Place::new(&self.file, "line", line), text))
     }
 }
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::keys::{self, Unused, is_empty, truth};
-use super::{kind, loose, parquet};
+use super::{kind, loose};
 use crate::bail_data;
 use crate::data::item::{Message, Place};
 use crate::error::{Error, clip, nearest};
@@ -102,7 +102,7 @@ pub(super) fn usable(place: &Place, name: &str, value: &Value) -> Result<()> {
 /// of all others, with nulls for values. Those are left out, as TRL does. Elsewhere a null was
 /// written by somebody.
 fn told(place: &Place, value: Value) -> Value {
-    if place.unit == parquet::ROW { without_nulls(value) } else { value }
+    if place.unit == Place::PARQUET_ROW { without_nulls(value) } else { value }
 }
 
 fn without_nulls(value: Value) -> Value {
@@ -438,7 +438,7 @@ mod tests {
         let bare = json!([{
             "type": "function", "function": { "name": "f", "parameters": { "x": { "a": [1] } } },
         }]);
-        for (unit, want) in [(parquet::ROW, &bare), ("line", &list)] {
+        for (unit, want) in [(Place::PARQUET_ROW, &bare), ("line", &list)] {
             let place = Place { file: Path::new("t").into(), unit, number: 1 };
             assert_eq!(Value::from(tools(&place, list.clone()).unwrap()), *want);
             // In a JSON text they were written by somebody.

@@ -5,7 +5,9 @@
 //! records.
 
 mod conversation;
+mod fields;
 mod foreign;
+mod format;
 pub(super) mod instruction;
 mod json;
 mod keys;
@@ -28,9 +30,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
+pub use self::format::{Encoding, Format};
 pub use self::keys::Unused;
 use self::layout::Kind;
-pub use self::layout::{Encoding, Format, Layout};
+pub use self::layout::Layout;
 pub use self::lines::Lines;
 use self::packed::Packing;
 use self::record::Records;

@@ -16,13 +16,10 @@ use serde_json::{Number, Value};
 
 use super::loose;
 use super::packed::{most, too_much};
-use super::record::{Records, place};
+use super::record::Records;
 use crate::bail_data;
-use crate::data::item::Item;
+use crate::data::item::{Item, Place};
 use crate::error::Error;
-
-/// What a record is called.
-pub(super) const ROW: &str = "row";
 
 pub(super) fn parse(file: &Arc<Path>, bytes: &[u8], records: Records) -> Result<Vec<Item>> {
     let name = file.display();
@@ -59,7 +56,7 @@ fn rows(
     for row in reader.get_row_iter(None).map_err(fault)? {
         let row = row.map_err(fault)?;
         at.set(items.len() + 1);
-        items.push(records.next(place(file, ROW, at.get()), object(row))?);
+        items.push(records.next(Place::new(file, Place::PARQUET_ROW, at.get()), object(row))?);
     }
     if items.is_empty() {
         bail_data!("`{}` has no rows", file.display());

@@ -1,16 +1,15 @@
 //! Records (named fields) to items. What kind of item a file holds, the keys of its first record
 //! say. Every key of a record is used, or [`keys`] says what becomes of it.
 
-use std::sync::Arc;
-
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::keys::{self, Unused, is_empty};
+use super::fields::Fields;
+use super::keys::{self, Unused};
 use super::{conversation, instruction, kind, messages, tokens};
 use crate::bail_data;
 use crate::data::item::{Document, Item, Place, Row};
-use crate::error::{Error, clip, nearest};
+use crate::error::{Error, clip};
 
 /// Records that are items by themselves.
 const SHAPES: &str = "possible are {instruction, input, output, answer}, {prompt, completion}, \
@@ -87,6 +86,14 @@ impl Shape {
                 Item::Text(Document { place: fields.place.clone(), text, ended: true })
             }
         })
+    }
+
+    /// Says what becomes of a key that the item was not made of.
+    fn pass(self, key: &str, value: &Value, unused: &mut Unused) -> Result<(), Error> {
+        match self {
+            Shape::Text => keys::pass_beside_text(key, value, unused),
+            _ => keys::pass(key, value, self.slips(), unused),
+        }
     }
 
     /// Keys that one of no kind may be a slip of the pen for.
@@ -174,9 +181,9 @@ impl Rule {
                 shape.name()
             );
         }
-        let mut fields = Fields { place: &place, fields, expected: shape.expected() };
+        let mut fields = Fields::new(&place, fields, shape.expected());
         let item = shape.item(&mut fields, unused)?;
-        fields.rest(shape, unused)?;
+        fields.rest(|key, value| shape.pass(key, value, unused))?;
         Ok(item)
     }
 
@@ -206,113 +213,4 @@ impl Rule {
                 self.field
             ))
     }
-}
-
-/// The fields of a record, to be taken out by name.
-pub(super) struct Fields<'a> {
-    pub place: &'a Place,
-    fields: Map<String, Value>,
-    expected: &'static str,
-}
-
-impl Fields<'_> {
-    /// A string that has to be there.
-    pub fn text(&mut self, name: &str) -> Result<String> {
-        match self.fields.remove(name) {
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => bail_data!(
-                "{}: `{name}` is {}, expected a string; {}",
-                self.place,
-                kind(&other),
-                self.expected
-            ),
-            None => bail_data!("{} has no `{name}`; {}", self.place, self.expected),
-        }
-    }
-
-    /// What a key holds, taken out; null is nothing.
-    pub fn take(&mut self, name: &str) -> Option<Value> {
-        self.fields.shift_remove(name).filter(|value| !value.is_null())
-    }
-
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.fields.get(name)
-    }
-
-    /// A list that may be missing, or null.
-    pub fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::Array(list)) => Ok(Some(list)),
-            Some(other) if name == "ids" => {
-                bail_data!("{}: `{name}` is {}, {}", self.place, kind(&other), self.expected)
-            }
-            Some(other) => {
-                bail_data!("{}: `{name}` is {}, expected a list", self.place, kind(&other))
-            }
-        }
-    }
-
-    /// A system text, by the names that it has beside the texts of a record; empty where there is
-    /// none.
-    pub fn system(&mut self) -> Result<String> {
-        let mut found = String::new();
-        for name in ["system", "system_prompt", "system_message"] {
-            match self.take(name) {
-                Some(value) if is_empty(&value) => {}
-                Some(Value::String(text)) if found.is_empty() || found == text => found = text,
-                Some(Value::String(_)) => bail_data!(
-                    "{}: `{name}` is another system text than the one before it",
-                    self.place
-                ),
-                Some(other) => {
-                    bail_data!("{}: `{name}` is {}, expected a string", self.place, kind(&other))
-                }
-                None => {}
-            }
-        }
-        Ok(found)
-    }
-
-    /// Says of each key that is left what becomes of it.
-    fn rest(self, shape: Shape, unused: &mut Unused) -> Result<()> {
-        for (key, value) in &self.fields {
-            let key = key.as_str();
-            let passed = match shape {
-                Shape::Text => keys::pass_beside_text(key, value, unused),
-                _ => keys::pass(key, value, shape.slips(), unused),
-            };
-            passed.map_err(|error| {
-                // The words of a slip are as those of a key that is missing.
-                let expected = if error.message.starts_with("unknown key") {
-                    format!("; {}", self.expected)
-                } else {
-                    String::new()
-                };
-                Error { message: format!("{}: {}{expected}", self.place, error.message), ..error }
-            })?;
-        }
-        Ok(())
-    }
-
-    /// A string that may be missing, or null. A key that nearly has its name is taken for a slip.
-    pub fn optional(&mut self, name: &str) -> Result<Option<String>> {
-        if self.fields.get(name).is_some_and(|value| !value.is_null()) {
-            return self.text(name).map(Some);
-        }
-        self.fields.remove(name);
-        match nearest(name, self.fields.keys().map(String::as_str)) {
-            Some(slip) => bail_data!(
-                "{}: unknown key `{slip}`; did you mean `{name}`?; {}",
-                self.place,
-                self.expected
-            ),
-            None => Ok(None),
-        }
-    }
-}
-
-/// The place of record `number` of a file.
-pub(super) fn place(file: &Arc<std::path::Path>, unit: &'static str, number: usize) -> Place {
-    Place { file: file.clone(), unit, number }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::record::{Records, place};
+use super::record::Records;
 use crate::bail_data;
 use crate::data::item::{Item, Place};
 use crate::error::Error;
@@ -54,7 +54,7 @@ impl Table {
             self.quoted(file, text, &mut row)?;
         } else {
             for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
-                let place = place(file, "line", i + 1);
+                let place = Place::new(file, "line", i + 1);
                 row(place.clone(), &self.cells(&place, line)?)?;
             }
         }
@@ -102,7 +102,7 @@ impl Table {
             let body = raw.trim_start_matches(['\r', '\n']);
             line += newlines(&raw[..raw.len() - body.len()]);
             check_quotes(file, body, self.delimiter, line)?;
-            let place = place(file, "line", line);
+            let place = Place::new(file, "line", line);
             short_enough(&place, body)?;
             row(place, &record.iter().collect::<Vec<_>>())?;
             line += newlines(body);

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::record::place;
 use crate::bail_data;
-use crate::data::item::{Document, Item};
+use crate::data::item::{Document, Item, Place};
 
 const MARK: &str = "<|endoftext|>";
 
@@ -23,7 +22,7 @@ pub(super) fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Item>> {
         bail_data!("`{}` holds `{MARK}` only, and no text", file.display());
     }
     let item = |(i, (text, ended)): (usize, (&str, bool))| {
-        let place = place(file, "document", i + 1);
+        let place = Place::new(file, "document", i + 1);
         Item::Text(Document { place, text: text.to_owned(), ended })
     };
     Ok(documents.into_iter().enumerate().map(item).collect())

@@ -4,8 +4,8 @@
 use anyhow::Result;
 use serde_json::Value;
 
+use super::fields::Fields;
 use super::kind;
-use super::record::Fields;
 use crate::bail_data;
 use crate::data::item::{Place, TokenRow};
 use crate::error::Error;

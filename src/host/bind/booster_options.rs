@@ -2,7 +2,7 @@
 
 use rhai::{Dynamic, Map};
 
-use crate::boost::dense::Parts;
+use crate::boost::dense::DenseParts;
 use crate::boost::{BoosterKind, Init};
 use crate::error::Error;
 use crate::host::options::{FromOption, Mismatch, Options};
@@ -80,7 +80,8 @@ fn low_rank_options(mut o: Options, product: Option<&str>) -> anyhow::Result<Boo
 fn dense_options(mut o: Options) -> anyhow::Result<BoosterOptions> {
     let targets = o.take_or("targets", vec![])?;
     let mut part = |name| o.take_or(name, false);
-    let parts = Parts { embedding: part("embedding")?, norms: part("norms")?, head: part("head")? };
+    let parts =
+        DenseParts { embedding: part("embedding")?, norms: part("norms")?, head: part("head")? };
     let layers = o.take_or("layers", vec![])?;
     Ok(BoosterOptions { layers, targets, pairs: None, learner: Learner::Dense(parts) })
 }

@@ -6,7 +6,7 @@ use candle_core::{DType, Device};
 use crate::device;
 use crate::model::meta;
 use crate::model::nn::{Linear, Norm, NormKind};
-use crate::model::params::{NewLinear, ParamId, ParamKind, Params};
+use crate::model::params::{ModelParams, NewLinear, ParamId, ParamKind};
 use crate::source::TensorSource;
 
 /// A linear module that boosters can target.
@@ -29,15 +29,15 @@ pub struct Builder<'a> {
     device: Device,
     storage: DType,
     compute: DType,
-    params: Params,
+    params: ModelParams,
     /// The layer that is being built, and what names in it begin with.
     layer: Option<usize>,
     prefix: String,
 }
 
 /// What was built.
-pub struct Built {
-    pub params: Params,
+pub struct BuiltParams {
+    pub params: ModelParams,
     pub device: Device,
     pub storage: DType,
     pub compute: DType,
@@ -60,7 +60,7 @@ impl<'a> Builder<'a> {
             device: device.clone(),
             storage,
             compute: device::compute_dtype(storage, device),
-            params: Params::default(),
+            params: ModelParams::default(),
             layer: None,
             prefix: String::new(),
         }
@@ -146,8 +146,8 @@ impl<'a> Builder<'a> {
         Ok(Linear { id, weight, bias })
     }
 
-    pub fn finish(self) -> Built {
+    pub fn finish(self) -> BuiltParams {
         let Self { params, device, storage, compute, .. } = self;
-        Built { params, device, storage, compute }
+        BuiltParams { params, device, storage, compute }
     }
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 use crate::bail_data;
 use crate::ops::activation::Activation;
 
-pub struct Fields<'a>(pub &'a Value);
+pub struct ConfigFields<'a>(pub &'a Value);
 
-impl Fields<'_> {
+impl ConfigFields<'_> {
     /// The value, also where it is null.
     pub fn raw(&self, key: &str) -> Option<&Value> {
         self.0.get(key)

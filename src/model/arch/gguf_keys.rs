@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::bail_data;
 use crate::error::Error;
-use crate::source::{Gguf, TensorSource, Value};
+use crate::source::{Gguf, GgufValue, TensorSource};
 
 /// Keys that are read, or that say nothing of a model without experts, below the architecture's
 /// name.
@@ -84,9 +84,9 @@ const REFUSED: [(&str, f64); 40] = [
 ///
 /// Errors (class data).
 pub(super) fn check_type(gguf: &Gguf) -> Result<()> {
-    let stated = gguf.optional("general.type", Value::as_str)?;
+    let stated = gguf.optional("general.type", GgufValue::as_str)?;
     let has = |key: &str| gguf.get(key).is_some();
-    let clip = gguf.get("general.architecture").and_then(Value::as_str) == Some("clip");
+    let clip = gguf.get("general.architecture").and_then(GgufValue::as_str) == Some("clip");
     let kind = match stated {
         None if has("adapter.type") => "adapter",
         None if has("imatrix.chunk_count") => "imatrix",
@@ -128,7 +128,7 @@ impl Metadata<'_> {
             Some(n) => Ok(n),
             None => {
                 let key = self.key(name);
-                self.within(&key, self.gguf.required(&key, Value::as_u64)?)
+                self.within(&key, self.gguf.required(&key, GgufValue::as_u64)?)
             }
         }
     }
@@ -147,7 +147,7 @@ impl Metadata<'_> {
     }
 
     pub fn number(&self, name: &str) -> Result<Option<f64>> {
-        self.gguf.optional(&self.key(name), Value::as_f64)
+        self.gguf.optional(&self.key(name), GgufValue::as_f64)
     }
 
     /// Tokens of the vocabulary, by the embedding. Errors (class data): no such matrix.
@@ -163,7 +163,7 @@ impl Metadata<'_> {
 
     /// The id of a token that the tokenizer's metadata name.
     pub fn token(&self, name: &str) -> Result<Option<u32>> {
-        let id = self.gguf.optional(&format!("tokenizer.ggml.{name}"), Value::as_u64)?;
+        let id = self.gguf.optional(&format!("tokenizer.ggml.{name}"), GgufValue::as_u64)?;
         Ok(id.and_then(|id| u32::try_from(id).ok()))
     }
 
@@ -177,7 +177,7 @@ impl Metadata<'_> {
         self.attention(head_dim)?;
         self.window(positions, notes)?;
         let pooling = self.key("pooling_type");
-        if self.gguf.optional(&pooling, Value::as_u64)?.unwrap_or(0) != 0 {
+        if self.gguf.optional(&pooling, GgufValue::as_u64)?.unwrap_or(0) != 0 {
             notes.push(format!(
                 "its `{pooling}` makes it a model of embeddings; here it tells the next token"
             ));
@@ -220,7 +220,7 @@ impl Metadata<'_> {
     fn head_sizes(&self, head_dim: usize) -> Result<()> {
         let (gguf, shown) = (self.gguf, self.gguf.path().display());
         for name in ["attention.value_length", "rope.dimension_count"] {
-            if let Some(found) = gguf.optional(&self.key(name), Value::as_u64)?
+            if let Some(found) = gguf.optional(&self.key(name), GgufValue::as_u64)?
                 && found != head_dim as u64
             {
                 bail_data!(
@@ -236,14 +236,14 @@ impl Metadata<'_> {
     fn attention(&self, head_dim: usize) -> Result<()> {
         let (gguf, shown) = (self.gguf, self.gguf.path().display());
         let key = self.key("attention.causal");
-        if gguf.optional(&key, Value::as_bool)? == Some(false) {
+        if gguf.optional(&key, GgufValue::as_bool)? == Some(false) {
             bail_data!(
                 "`{shown}`: `{key}` is false: the model is an encoder, which cannot be trained or \
                  measured here"
             );
         }
         let (usual, key) = (1.0 / (head_dim as f64).sqrt(), self.key("attention.scale"));
-        if let Some(scale) = gguf.optional(&key, Value::as_f64)?
+        if let Some(scale) = gguf.optional(&key, GgufValue::as_f64)?
             && scale != 0.0
             && (scale / usual - 1.0).abs() > 1e-6
         {
@@ -257,7 +257,7 @@ impl Metadata<'_> {
     /// Notes a window that a sequence can outgrow.
     fn window(&self, positions: usize, notes: &mut Vec<String>) -> Result<()> {
         let key = self.key("attention.sliding_window");
-        if let Some(window) = self.gguf.optional(&key, Value::as_u64)?
+        if let Some(window) = self.gguf.optional(&key, GgufValue::as_u64)?
             && window > 0
             && window < positions as u64
         {
@@ -274,8 +274,8 @@ impl Metadata<'_> {
 ///
 /// Errors (class data): it differs from layer to layer, or is no whole number.
 fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> {
-    let Some(Value::Integers(all)) = gguf.get(key) else {
-        return gguf.optional(key, Value::as_u64);
+    let Some(GgufValue::Integers(all)) = gguf.get(key) else {
+        return gguf.optional(key, GgufValue::as_u64);
     };
     let shown = gguf.path().display();
     match all.first().map(|first| (*first, u64::try_from(*first))) {
@@ -290,14 +290,14 @@ fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> {
         Some((_, Ok(n))) => Ok(Some(n)),
         _ => bail_data!(
             "`{shown}`: `{key}` is {}, which tells no size",
-            Value::Integers(all.clone())
+            GgufValue::Integers(all.clone())
         ),
     }
 }
 
 /// Errors (class data) where the model is a mixture of experts.
 fn experts(gguf: &Gguf, key: &str) -> Result<()> {
-    let count = gguf.optional(key, Value::as_u64)?.unwrap_or(0);
+    let count = gguf.optional(key, GgufValue::as_u64)?.unwrap_or(0);
     // Older files hold an expert's tensors one by one: `blk.0.ffn_up.3.weight`.
     let is_expert = |name: &&str| {
         name.contains(".ffn_")
@@ -316,11 +316,11 @@ fn experts(gguf: &Gguf, key: &str) -> Result<()> {
 }
 
 /// Whether a value switches something off.
-fn is_nothing(value: &Value) -> bool {
+fn is_nothing(value: &GgufValue) -> bool {
     match value {
-        Value::Integers(all) => all.iter().all(|n| *n == 0),
-        Value::Floats(all) => all.iter().all(|x| *x == 0.0),
-        Value::Bool(on) => !on,
+        GgufValue::Integers(all) => all.iter().all(|n| *n == 0),
+        GgufValue::Floats(all) => all.iter().all(|x| *x == 0.0),
+        GgufValue::Bool(on) => !on,
         value => value.as_f64() == Some(0.0),
     }
 }

@@ -5,27 +5,41 @@ use candle_core::quantized::gguf_file;
 use candle_core::{DType, Device};
 
 use super::gguf_keys::Metadata;
-use super::llama::Config;
-use crate::model::nn::rope_scaling::{Longrope, RopeScaling, Yarn, unscaled};
-use crate::source::{TensorSource, Value};
+use crate::model::nn::rope_scaling::{Longrope, RopeScaling, Yarn};
+use crate::source::{GgufValue, TensorSource};
 use crate::{bail_data, bail_usage};
 
 /// Llama 3.1's and 3.2's rope scaling: GGUF keeps only the resulting factors.
 const LLAMA3: [f64; 2] = [8.0, 32.0];
 
+/// What is rotated, and for how long.
+pub(super) struct Rope {
+    pub theta: f64,
+    pub head_dim: usize,
+    /// The longest sequence, in tokens.
+    pub positions: usize,
+}
+
+impl Rope {
+    /// The inverse frequencies of a short sequence, stretched by `scaling`.
+    fn inv_freq(&self, scaling: &RopeScaling) -> Vec<f64> {
+        scaling.inv_freq(self.theta, self.head_dim, 1)
+    }
+}
+
 /// How rotary frequencies are stretched, as llama.cpp understands the metadata and the factors.
-pub(super) fn read(m: &Metadata, config: &Config) -> Result<RopeScaling> {
+pub(super) fn read(m: &Metadata, rope: &Rope) -> Result<RopeScaling> {
     let (shown, factor) = (m.gguf.path().display(), factor(m)?);
     let key = m.key("rope.scaling.type");
-    let kind = m.gguf.optional(&key, Value::as_str)?.unwrap_or("linear");
-    let own = rope_factors(m, config)?;
+    let kind = m.gguf.optional(&key, GgufValue::as_str)?.unwrap_or("linear");
+    let own = rope_factors(m, rope)?;
     match (kind, own) {
         ("none", own) | ("linear", own) if kind == "none" || factor == 1.0 => {
             Ok(own.unwrap_or(RopeScaling::None))
         }
         ("linear", None) => Ok(RopeScaling::Linear(factor)),
-        ("yarn", None) => Ok(RopeScaling::Yarn(yarn(m, factor, config)?)),
-        ("longrope", None) if factor == 1.0 => Ok(RopeScaling::Longrope(longrope(m, config)?)),
+        ("yarn", None) => Ok(RopeScaling::Yarn(yarn(m, factor, rope)?)),
+        ("longrope", None) if factor == 1.0 => Ok(RopeScaling::Longrope(longrope(m, rope)?)),
         ("linear" | "yarn" | "longrope", _) => bail_data!(
             "`{shown}`: a rope scaling `{kind}` by {factor} beside factors of its own is not known"
         ),
@@ -54,15 +68,15 @@ fn factor(m: &Metadata) -> Result<f64> {
 }
 
 /// The length before the stretching.
-fn original(m: &Metadata, config: &Config) -> Result<f64> {
+fn original(m: &Metadata, rope: &Rope) -> Result<f64> {
     let stated = number(m, "original_context_length")?;
-    Ok(stated.unwrap_or(config.common.max_position_embeddings as f64))
+    Ok(stated.unwrap_or(rope.positions as f64))
 }
 
 /// A longrope's parameters and factors.
-fn longrope(m: &Metadata, config: &Config) -> Result<Longrope> {
-    let original = original(m, config)?;
-    let of = |name: &str| match read_factors(m, name, config)? {
+fn longrope(m: &Metadata, rope: &Rope) -> Result<Longrope> {
+    let original = original(m, rope)?;
+    let of = |name: &str| match read_factors(m, name, rope)? {
         Some(factors) => anyhow::Ok(factors),
         None => bail_data!("`{}`: a longrope without `{name}`", m.gguf.path().display()),
     };
@@ -75,7 +89,7 @@ fn longrope(m: &Metadata, config: &Config) -> Result<Longrope> {
 }
 
 /// A yarn's parameters.
-fn yarn(m: &Metadata, factor: f64, config: &Config) -> Result<Yarn> {
+fn yarn(m: &Metadata, factor: f64, rope: &Rope) -> Result<Yarn> {
     for (name, usual) in
         [("yarn_ext_factor", 1.0), ("yarn_log_multiplier", 0.0), ("yarn_attn_factor", 1.0)]
     {
@@ -86,7 +100,7 @@ fn yarn(m: &Metadata, factor: f64, config: &Config) -> Result<Yarn> {
     }
     Ok(Yarn {
         factor,
-        original: original(m, config)?,
+        original: original(m, rope)?,
         attention: number(m, "attn_factor")?.unwrap_or(1.0) * Yarn::mscale(factor, 1.0),
         fast: number(m, "yarn_beta_fast")?.unwrap_or(32.0),
         slow: number(m, "yarn_beta_slow")?.unwrap_or(1.0),
@@ -95,13 +109,13 @@ fn yarn(m: &Metadata, factor: f64, config: &Config) -> Result<Yarn> {
 }
 
 /// A factor for each frequency.
-fn read_factors(m: &Metadata, name: &str, config: &Config) -> Result<Option<Vec<f64>>> {
+fn read_factors(m: &Metadata, name: &str, rope: &Rope) -> Result<Option<Vec<f64>>> {
     let (gguf, shown) = (m.gguf, m.gguf.path().display());
     let Some(shape) = gguf.shape(name) else { return Ok(None) };
-    if *shape != [config.head_dim / 2] {
+    if *shape != [rope.head_dim / 2] {
         bail_data!(
             "`{shown}`: `{name}` has the shape {shape:?}, half a head has {} frequencies",
-            config.head_dim / 2
+            rope.head_dim / 2
         );
     }
     let factors = gguf.load(name, DType::F64, &Device::Cpu)?.to_vec1::<f64>()?;
@@ -113,12 +127,12 @@ fn read_factors(m: &Metadata, name: &str, config: &Config) -> Result<Option<Vec<
 
 /// The factors in `rope_freqs.weight`: those of a published Llama 3 under its name, any others as
 /// they are.
-fn rope_factors(m: &Metadata, config: &Config) -> Result<Option<RopeScaling>> {
-    let Some(factors) = read_factors(m, "rope_freqs.weight", config)? else { return Ok(None) };
-    let plain = config.rope_scaling.inv_freq(config.rope_theta, config.head_dim, 1);
+fn rope_factors(m: &Metadata, rope: &Rope) -> Result<Option<RopeScaling>> {
+    let Some(factors) = read_factors(m, "rope_freqs.weight", rope)? else { return Ok(None) };
+    let plain = rope.inv_freq(&RopeScaling::None);
     for factor in LLAMA3 {
         let scaling = RopeScaling::Llama3 { factor, low: 1.0, high: 4.0, original: 8192.0 };
-        let found = scaling.inv_freq(config.rope_theta, config.head_dim, 1);
+        let found = rope.inv_freq(&scaling);
         let mut all = plain.iter().zip(found).zip(&factors);
         if all.all(|((f, scaled), s)| (scaled * s / f - 1.0).abs() < 1e-3) {
             return Ok(Some(scaling));
@@ -129,13 +143,13 @@ fn rope_factors(m: &Metadata, config: &Config) -> Result<Option<RopeScaling>> {
 }
 
 /// What `rope_freqs.weight` holds, where a scaling has a factor for each frequency.
-pub(super) fn factors(config: &Config) -> Option<Vec<f32>> {
-    let single = config.rope_scaling.boundary().is_none() && config.rope_scaling.attention() == 1.0;
-    match &config.rope_scaling {
+pub(super) fn factors(rope: &Rope, scaling: &RopeScaling) -> Option<Vec<f32>> {
+    let single = scaling.boundary().is_none() && scaling.attention() == 1.0;
+    match scaling {
         RopeScaling::Factors(factors) => Some(factors.iter().map(|f| *f as f32).collect()),
         RopeScaling::Llama3 { .. } | RopeScaling::Longrope(_) if single => {
-            let plain = unscaled(config.rope_theta, config.head_dim);
-            let scaled = config.rope_scaling.inv_freq(config.rope_theta, config.head_dim, 1);
+            let plain = rope.inv_freq(&RopeScaling::None);
+            let scaled = rope.inv_freq(scaling);
             Some(plain.iter().zip(scaled).map(|(f, scaled)| (f / scaled) as f32).collect())
         }
         _ => None,
@@ -170,11 +184,11 @@ fn yarn_metadata(yarn: &Yarn) -> Vec<KeyValue> {
 }
 
 /// What the metadata say of the scaling. Errors (class usage): one that llama.cpp does not compute.
-pub(super) fn metadata(config: &Config) -> Result<Vec<KeyValue>> {
-    Ok(match &config.rope_scaling {
+pub(super) fn metadata(rope: &Rope, scaling: &RopeScaling) -> Result<Vec<KeyValue>> {
+    Ok(match scaling {
         RopeScaling::None | RopeScaling::Llama3 { .. } => vec![],
         RopeScaling::Factors(factors) if factors.iter().all(|f| f.is_finite()) => vec![],
-        RopeScaling::Longrope(_) if factors(config).is_some() => vec![],
+        RopeScaling::Longrope(_) if factors(rope, scaling).is_some() => vec![],
         RopeScaling::Linear(factor) => scaled_by("linear", *factor).into(),
         RopeScaling::Yarn(yarn) if yarn.truncate && yarn.original.fract() == 0.0 => {
             yarn_metadata(yarn)

@@ -8,18 +8,18 @@ use anyhow::{Context, Result};
 use candle_core::quantized::gguf_file;
 use serde_json::{Value, json};
 
-use super::fields::{Fields, activation_name};
+use super::fields::{ConfigFields, activation_name};
 use super::{
-    Architecture, Builder, CommonConfig, Entry, Family, GgufEntry, GgufLayout, GgufTensor, HEAD,
-    Target, gguf_keys,
+    Architecture, ArchitectureEntry, Builder, CommonConfig, Family, GgufEntry, GgufLayout,
+    GgufTensor, HEAD, Target, gguf_keys,
 };
-use crate::model::nn::{Attention, Block, Embeddings, LmHead, Mlp, NormKind, Qkv};
+use crate::model::nn::{Attention, Embeddings, LmHead, Mlp, NormKind, Qkv, TransformerBlock};
 use crate::model::{Network, ParamKind};
 use crate::ops::activation::Activation;
-use crate::source::{Gguf, TensorSource, Value as GgufValue};
+use crate::source::{Gguf, GgufValue, TensorSource};
 use crate::{bail_data, bail_usage};
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "gpt2",
     class: "GPT2LMHeadModel",
     config_class: "GPT2Config",
@@ -90,7 +90,7 @@ static UP: Target = target("c_fc", "mlp.c_fc", false);
 static DOWN: Target = target("mlp.c_proj", "mlp.c_proj", true);
 
 impl Config {
-    fn block(&self, layer: usize, b: &mut Builder) -> Result<Block> {
+    fn block(&self, layer: usize, b: &mut Builder) -> Result<TransformerBlock> {
         let (hidden, inner) = (self.common.hidden_size, self.n_inner);
         let norm = |b: &mut Builder, name: &str| {
             b.norm(name, NormKind::Layer, hidden, self.layer_norm_epsilon)
@@ -115,12 +115,12 @@ impl Config {
             activation: self.activation_function,
         };
         b.leave();
-        Ok(Block { norm1, attention, norm2, mlp })
+        Ok(TransformerBlock { norm1, attention, norm2, mlp })
     }
 }
 
 impl Architecture for Config {
-    fn entry(&self) -> &'static Entry {
+    fn entry(&self) -> &'static ArchitectureEntry {
         &ENTRY
     }
 
@@ -212,7 +212,7 @@ impl Architecture for Config {
 }
 
 /// A size that two keys can say, as transformers' `attribute_map` has it.
-fn size(f: &Fields, key: &str, other: &str, default: usize) -> Result<usize> {
+fn size(f: &ConfigFields, key: &str, other: &str, default: usize) -> Result<usize> {
     let own = f.size_or(key, default)?;
     let alias = f.size_or(other, own)?;
     if f.raw(key).is_some() && own != alias {
@@ -223,7 +223,7 @@ fn size(f: &Fields, key: &str, other: &str, default: usize) -> Result<usize> {
 
 /// Reads a config as transformers' `GPT2Config` does. Errors (class data): an impossible value, an
 /// option that is not known here. What a person should know goes into `notes`.
-fn read(f: &Fields, notes: &mut Vec<String>) -> Result<Box<dyn Architecture>> {
+fn read(f: &ConfigFields, notes: &mut Vec<String>) -> Result<Box<dyn Architecture>> {
     for (key, usual, meaning) in [
         ("scale_attn_weights", true, "attention without a scale"),
         ("scale_attn_by_inverse_layer_idx", false, "a scale of attention for each layer"),

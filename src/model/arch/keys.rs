@@ -5,13 +5,13 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::Entry;
-use super::fields::Fields;
+use super::ArchitectureEntry;
+use super::fields::ConfigFields;
 use crate::bail_data;
 use crate::error::Error;
 
 /// What becomes of a key.
-enum Rule {
+enum KeyRule {
     /// Its value is looked at, here or where the architecture's config is read.
     Read,
     /// It says nothing of what the model computes.
@@ -20,7 +20,7 @@ enum Rule {
     Only(fn(&Value) -> bool, &'static str),
 }
 
-/// Keys that are read of all architectures, beside those of their [`Entry`].
+/// Keys that are read of all architectures, beside those of their [`ArchitectureEntry`].
 const READ: &[&str] = &[
     "model_type",
     "vocab_size",
@@ -136,24 +136,27 @@ const SILENT: [&[&str]; 7] = [
 ];
 
 /// Keys that transformers' common code would act on.
-const ONLY: [(&str, Rule); 12] = [
-    ("is_causal", Rule::Only(|v| *v == Value::Bool(true), "attention in both directions")),
-    ("is_encoder_decoder", Rule::Only(nothing, "an encoder beside the decoder")),
-    ("per_layer_config", Rule::Only(nothing, "layers of different sizes")),
+const ONLY: [(&str, KeyRule); 12] = [
+    ("is_causal", KeyRule::Only(|v| *v == Value::Bool(true), "attention in both directions")),
+    ("is_encoder_decoder", KeyRule::Only(nothing, "an encoder beside the decoder")),
+    ("per_layer_config", KeyRule::Only(nothing, "layers of different sizes")),
     (
         "text_config",
-        Rule::Only(nothing, "a config inside the config, as of models that see or hear"),
+        KeyRule::Only(nothing, "a config inside the config, as of models that see or hear"),
     ),
-    ("decoder", Rule::Only(nothing, "a config inside the config")),
-    ("generator", Rule::Only(nothing, "a config inside the config")),
-    ("text_encoder", Rule::Only(nothing, "a config inside the config")),
-    ("attention_chunk_size", Rule::Only(nothing, "attention in chunks")),
-    ("kv_sharing_modes", Rule::Only(nothing, "layers that share keys and values")),
-    ("attribute_map", Rule::Only(nothing, "keys under other names")),
-    ("fusion_config", Rule::Only(nothing, "fused modules")),
+    ("decoder", KeyRule::Only(nothing, "a config inside the config")),
+    ("generator", KeyRule::Only(nothing, "a config inside the config")),
+    ("text_encoder", KeyRule::Only(nothing, "a config inside the config")),
+    ("attention_chunk_size", KeyRule::Only(nothing, "attention in chunks")),
+    ("kv_sharing_modes", KeyRule::Only(nothing, "layers that share keys and values")),
+    ("attribute_map", KeyRule::Only(nothing, "keys under other names")),
+    ("fusion_config", KeyRule::Only(nothing, "fused modules")),
     (
         "transformers_weights",
-        Rule::Only(|v| nothing(v) || v == "model.safetensors", "weights under another file's name"),
+        KeyRule::Only(
+            |v| nothing(v) || v == "model.safetensors",
+            "weights under another file's name",
+        ),
     ),
 ];
 
@@ -168,27 +171,31 @@ fn nothing(value: &Value) -> bool {
     }
 }
 
-fn rule(entry: &Entry, key: &str) -> Option<&'static Rule> {
+fn rule(entry: &ArchitectureEntry, key: &str) -> Option<&'static KeyRule> {
     if READ.contains(&key) || entry.keys.iter().any(|keys| keys.contains(&key)) {
-        return Some(&Rule::Read);
+        return Some(&KeyRule::Read);
     }
     if key.starts_with("unsloth_") || SILENT.iter().any(|keys| keys.contains(&key)) {
-        return Some(&Rule::Silent);
+        return Some(&KeyRule::Silent);
     }
     ONLY.iter().find(|(name, _)| *name == key).map(|(_, rule)| rule)
 }
 
 /// Goes through all keys. Errors (class data): one that would change what the model computes in a
 /// way that is not known here.
-pub(super) fn check(f: &Fields, entry: &Entry, notes: &mut Vec<String>) -> Result<()> {
+pub(super) fn check(
+    f: &ConfigFields,
+    entry: &ArchitectureEntry,
+    notes: &mut Vec<String>,
+) -> Result<()> {
     let mut passed = vec![];
     for (key, value) in f.0.as_object().into_iter().flatten() {
         match rule(entry, key) {
-            Some(Rule::Read | Rule::Silent) => {}
-            Some(Rule::Only(harmless, meaning)) if !harmless(value) => {
+            Some(KeyRule::Read | KeyRule::Silent) => {}
+            Some(KeyRule::Only(harmless, meaning)) if !harmless(value) => {
                 bail_data!("config.json: `{key}` is {value}: {meaning} is not known here")
             }
-            Some(Rule::Only(..)) => {}
+            Some(KeyRule::Only(..)) => {}
             None if nothing(value) => {}
             None => passed.push(format!("`{key}`")),
         }
@@ -206,7 +213,7 @@ pub(super) fn check(f: &Fields, entry: &Entry, notes: &mut Vec<String>) -> Resul
     dropout(f, entry.family.dropouts, notes)
 }
 
-fn quantized(f: &Fields) -> Result<()> {
+fn quantized(f: &ConfigFields) -> Result<()> {
     for key in ["quantization_config", "compression_config"] {
         if let Some(quantized) = f.get(key).filter(|v| !nothing(v)) {
             let method = quantized.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
@@ -220,7 +227,7 @@ fn quantized(f: &Fields) -> Result<()> {
 
 /// Which class a model is of is said by `model_type`, as `AutoModelForCausalLM` decides it;
 /// `architectures` may tell of a head that is none of a language model.
-fn architecture(f: &Fields, own: &str, notes: &mut Vec<String>) -> Result<()> {
+fn architecture(f: &ConfigFields, own: &str, notes: &mut Vec<String>) -> Result<()> {
     let read = |v: &Value| match v {
         Value::Null => Some(vec![]),
         v => v.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
@@ -247,7 +254,7 @@ fn architecture(f: &Fields, own: &str, notes: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-fn own_code(f: &Fields, notes: &mut Vec<String>) {
+fn own_code(f: &ConfigFields, notes: &mut Vec<String>) {
     let models = |map: &Value| {
         map.as_object().is_some_and(|map| map.keys().any(|key| key != "AutoTokenizer"))
     };
@@ -260,7 +267,7 @@ fn own_code(f: &Fields, notes: &mut Vec<String>) {
     }
 }
 
-fn dropout(f: &Fields, keys: &[&str], notes: &mut Vec<String>) -> Result<()> {
+fn dropout(f: &ConfigFields, keys: &[&str], notes: &mut Vec<String>) -> Result<()> {
     let read = |v: &Value| {
         if v.is_null() { Some(0.0) } else { v.as_f64().filter(|p| (0.0..=1.0).contains(p)) }
     };
@@ -282,7 +289,7 @@ mod tests {
     fn checked(model_type: &str, config: Value) -> Result<Vec<String>> {
         let mut notes = vec![];
         let entry = REGISTRY.into_iter().find(|entry| entry.model_type == model_type).unwrap();
-        check(&Fields(&config), entry, &mut notes).map(|()| notes)
+        check(&ConfigFields(&config), entry, &mut notes).map(|()| notes)
     }
 
     #[test]

@@ -7,20 +7,21 @@ use anyhow::{Context, Result};
 use candle_core::quantized::gguf_file;
 use serde_json::{Value, json};
 
-use super::fields::{Fields, activation_name};
+use super::fields::{ConfigFields, activation_name};
 use super::{
-    Architecture, Builder, CommonConfig, Entry, Family, GgufEntry, GgufLayout, GgufTensor, HEAD,
-    Target, gguf_keys, gguf_rope, rope_config, windows,
+    Architecture, ArchitectureEntry, Builder, CommonConfig, Family, GgufEntry, GgufLayout,
+    GgufTensor, HEAD, Target, gguf_keys, gguf_rope, rope_config, windows,
 };
 use crate::model::nn::{
-    Attention, Block, Embeddings, LmHead, Mlp, Norm, NormKind, Qkv, RopeScaling, RotaryEmbedding,
+    Attention, Embeddings, LmHead, Mlp, Norm, NormKind, Qkv, RopeScaling, RotaryEmbedding,
+    TransformerBlock,
 };
 use crate::model::{Network, ParamKind};
 use crate::ops::activation::Activation;
-use crate::source::{Gguf, TensorSource, Value as GgufValue};
+use crate::source::{Gguf, GgufValue, TensorSource};
 use crate::{bail_data, bail_usage};
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "llama",
     class: "LlamaForCausalLM",
     config_class: "LlamaConfig",
@@ -117,11 +118,11 @@ pub enum Bias {
 }
 
 /// Which windows layers have: from the config, the number of layers and of positions.
-pub type Windows = fn(&Fields, usize, usize, &mut Vec<String>) -> Result<Vec<Option<usize>>>;
+pub type Windows = fn(&ConfigFields, usize, usize, &mut Vec<String>) -> Result<Vec<Option<usize>>>;
 
 /// In what a model of the family differs from others.
 pub struct Variant {
-    pub entry: &'static Entry,
+    pub entry: &'static ArchitectureEntry,
     pub defaults: Defaults,
     /// Whether `head_dim` may be null.
     pub null_head_dim: bool,
@@ -239,7 +240,7 @@ impl Config {
         Ok(Some((q_norm, self.norm(b, "self_attn.k_norm", self.head_dim)?)))
     }
 
-    fn block(&self, layer: usize, b: &mut Builder) -> Result<Block> {
+    fn block(&self, layer: usize, b: &mut Builder) -> Result<TransformerBlock> {
         let hidden = self.common.hidden_size;
         let (hq, hkv) =
             (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
@@ -264,7 +265,7 @@ impl Config {
             head_dim: self.head_dim,
             window: self.windows.get(layer).copied().flatten(),
         };
-        Ok(Block { norm1, attention, norm2, mlp })
+        Ok(TransformerBlock { norm1, attention, norm2, mlp })
     }
 
     /// What `max_position_embeddings` says. Dynamic scaling begins where the files say that the
@@ -274,6 +275,12 @@ impl Config {
             RopeScaling::Dynamic { original, .. } => original,
             _ => self.common.max_position_embeddings,
         }
+    }
+
+    /// What GGUF's scaling of rotary frequencies depends on.
+    fn gguf_rope(&self) -> gguf_rope::Rope {
+        let positions = self.common.max_position_embeddings;
+        gguf_rope::Rope { theta: self.rope_theta, head_dim: self.head_dim, positions }
     }
 
     /// The keys that say which layers have a window.
@@ -305,7 +312,7 @@ static UP: Target = target("up_proj", "mlp.up_proj", false);
 static DOWN: Target = target("down_proj", "mlp.down_proj", true);
 
 impl Architecture for Config {
-    fn entry(&self) -> &'static Entry {
+    fn entry(&self) -> &'static ArchitectureEntry {
         self.variant.entry
     }
 
@@ -402,7 +409,7 @@ impl Architecture for Config {
     }
 
     fn gguf_rope_factors(&self) -> Option<Vec<f32>> {
-        gguf_rope::factors(self)
+        gguf_rope::factors(&self.gguf_rope(), &self.rope_scaling)
     }
 }
 
@@ -414,7 +421,7 @@ const SIZES: [&str; 5] =
 /// impossible value, an option that is not known here. What a person should know goes into `notes`.
 pub fn read(
     variant: &'static Variant,
-    f: &Fields,
+    f: &ConfigFields,
     notes: &mut Vec<String>,
 ) -> Result<Box<dyn Architecture>> {
     let mut config = sizes_and_options(variant, f)?;
@@ -430,7 +437,7 @@ pub fn read(
 }
 
 /// Reads all but theta, its scaling and windows.
-fn sizes_and_options(variant: &'static Variant, f: &Fields) -> Result<Config> {
+fn sizes_and_options(variant: &'static Variant, f: &ConfigFields) -> Result<Config> {
     let default = &variant.defaults;
     let hidden_size = f.size_or("hidden_size", Defaults::HIDDEN_SIZE)?;
     let num_attention_heads = f.size_or("num_attention_heads", Defaults::NUM_ATTENTION_HEADS)?;
@@ -466,7 +473,12 @@ fn sizes_and_options(variant: &'static Variant, f: &Fields) -> Result<Config> {
     })
 }
 
-fn head_dim(f: &Fields, variant: &Variant, hidden_size: usize, heads: usize) -> Result<usize> {
+fn head_dim(
+    f: &ConfigFields,
+    variant: &Variant,
+    hidden_size: usize,
+    heads: usize,
+) -> Result<usize> {
     let own = match f.raw("head_dim") {
         None => variant.defaults.head_dim,
         Some(Value::Null) if variant.null_head_dim => None,
@@ -482,7 +494,7 @@ fn head_dim(f: &Fields, variant: &Variant, hidden_size: usize, heads: usize) -> 
     }
 }
 
-fn num_key_value_heads(f: &Fields, variant: &Variant, heads: usize) -> Result<usize> {
+fn num_key_value_heads(f: &ConfigFields, variant: &Variant, heads: usize) -> Result<usize> {
     match f.raw("num_key_value_heads") {
         None => Ok(variant.defaults.num_key_value_heads.unwrap_or(heads)),
         Some(Value::Null) if variant.null_kv_heads => Ok(heads),
@@ -502,7 +514,7 @@ pub fn from_gguf(
     config.check().with_context(within)?;
     let positions = config.common.max_position_embeddings;
     m.check(config.head_dim, positions, notes)?;
-    config.rope_scaling = gguf_rope::read(&m, &config)?;
+    config.rope_scaling = gguf_rope::read(&m, &config.gguf_rope())?;
     config.common.max_position_embeddings = config.rope_scaling.reach(positions);
     Ok(Box::new(config))
 }
@@ -648,6 +660,6 @@ fn gguf_metadata(config: &Config) -> Result<Vec<(&'static str, gguf_file::Value)
         ("rope.freq_base", number(config.rope_theta)),
         ("vocab_size", size(c.vocab_size)),
     ];
-    own.extend(gguf_rope::metadata(config)?);
+    own.extend(gguf_rope::metadata(&config.gguf_rope(), &config.rope_scaling)?);
     Ok(own)
 }

@@ -1,9 +1,9 @@
 //! Mistral (Jiang et al. 2023): Llama with a sliding window in all layers.
 
 use super::llama::{self, Bias, Defaults, FAMILY, KEYS, Variant};
-use super::{Entry, windows};
+use super::{ArchitectureEntry, windows};
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "mistral",
     class: "MistralForCausalLM",
     config_class: "MistralConfig",

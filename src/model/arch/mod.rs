@@ -24,28 +24,28 @@ use anyhow::Result;
 use candle_core::quantized::gguf_file;
 use serde_json::{Value, json};
 
-pub use builder::{Builder, Built, Target};
+pub use builder::{Builder, BuiltParams, Target};
 
 use super::Network;
-use super::params::Params;
-use crate::source::{Gguf, Value as GgufValue};
+use super::params::ModelParams;
+use crate::source::{Gguf, GgufValue};
 use crate::{bail_data, error};
-use fields::Fields;
+use fields::ConfigFields;
 
 /// All architectures. A new one is a file and a line here.
-const REGISTRY: [&Entry; 5] =
+const REGISTRY: [&ArchitectureEntry; 5] =
     [&llama::ENTRY, &mistral::ENTRY, &qwen2::ENTRY, &qwen3::ENTRY, &gpt2::ENTRY];
 
 /// The published name of a head of its own, in all causal language models of transformers.
 pub const HEAD: &str = "lm_head.weight";
 
 /// Reads a config; what a person should know goes into the notes.
-pub type ReadConfig = fn(&Fields, &mut Vec<String>) -> Result<Box<dyn Architecture>>;
+pub type ReadConfig = fn(&ConfigFields, &mut Vec<String>) -> Result<Box<dyn Architecture>>;
 /// The same of a GGUF file's metadata.
 pub type ReadGguf = fn(&Gguf, &mut Vec<String>) -> Result<Box<dyn Architecture>>;
 
 /// What is known of an architecture without a model.
-pub struct Entry {
+pub struct ArchitectureEntry {
     /// As `config.json` names it.
     pub model_type: &'static str,
     /// transformers' class of the causal language model.
@@ -152,7 +152,7 @@ pub enum GgufLayout {
 
 /// A model's architecture with its sizes and options.
 pub trait Architecture: Debug + Send + Sync {
-    fn entry(&self) -> &'static Entry;
+    fn entry(&self) -> &'static ArchitectureEntry;
     fn common(&self) -> &CommonConfig;
     fn common_mut(&mut self) -> &mut CommonConfig;
     fn boxed(&self) -> Box<dyn Architecture>;
@@ -201,7 +201,7 @@ pub fn from_json(json: &Value, notes: &mut Vec<String>) -> Result<Box<dyn Archit
         bail_data!("config.json holds no object");
     }
     let known: Vec<&str> = REGISTRY.iter().map(|entry| entry.model_type).collect();
-    let f = Fields(json);
+    let f = ConfigFields(json);
     let Some(model_type) = f.text("model_type")? else {
         bail_data!("config.json has no `model_type`; known are {}", known.join(", "))
     };
@@ -229,7 +229,7 @@ pub fn from_gguf(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Box<dyn Archite
 }
 
 /// All parameters of an architecture, without numbers. Errors (class data): sizes that cannot be.
-pub fn params(architecture: &dyn Architecture) -> Result<Params> {
+pub fn params(architecture: &dyn Architecture) -> Result<ModelParams> {
     architecture.check()?;
     let mut builder = Builder::meta(candle_core::DType::F32);
     architecture.build(&mut builder)?;
@@ -264,7 +264,7 @@ mod tests {
         for (i, entry) in REGISTRY.iter().enumerate() {
             let later = &REGISTRY[i + 1..];
             assert!(later.iter().all(|other| other.model_type != entry.model_type));
-            let gguf = |entry: &Entry| entry.gguf.as_ref().map(|gguf| gguf.name);
+            let gguf = |entry: &ArchitectureEntry| entry.gguf.as_ref().map(|gguf| gguf.name);
             assert!(gguf(entry).is_none_or(|name| later.iter().all(|e| gguf(e) != Some(name))));
         }
     }

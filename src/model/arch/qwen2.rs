@@ -1,9 +1,9 @@
 //! Qwen2 (Yang et al. 2024): Llama with biases of q, k and v, and windows in upper layers.
 
 use super::llama::{self, Bias, Defaults, FAMILY, KEYS, Variant};
-use super::{Entry, GgufEntry, windows};
+use super::{ArchitectureEntry, GgufEntry, windows};
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "qwen2",
     class: "Qwen2ForCausalLM",
     config_class: "Qwen2Config",

@@ -1,9 +1,9 @@
 //! Qwen3 (Yang et al. 2025): Llama with norms of every query and key head.
 
 use super::llama::{self, Bias, Defaults, FAMILY, KEYS, Variant};
-use super::{Entry, GgufEntry, qwen2, windows};
+use super::{ArchitectureEntry, GgufEntry, qwen2, windows};
 
-pub static ENTRY: Entry = Entry {
+pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "qwen3",
     class: "Qwen3ForCausalLM",
     config_class: "Qwen3Config",

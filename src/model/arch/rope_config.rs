@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use super::fields::Fields;
+use super::fields::ConfigFields;
 use crate::bail_data;
 use crate::error::{Error, nearest};
 use crate::model::nn::rope_scaling::{Longrope, RopeScaling, Yarn};
@@ -52,7 +52,7 @@ const THETA: f64 = 10_000.0;
 /// transformers 4 writes `rope_theta` and `rope_scaling`, transformers 5 `rope_parameters`. Where
 /// both are there, `rope_scaling` stands in for all of the other, whose theta is lost.
 pub(super) fn read(
-    f: &Fields,
+    f: &ConfigFields,
     e: usize,
     positions: usize,
     notes: &mut Vec<String>,
@@ -65,7 +65,7 @@ pub(super) fn read(
     };
     let place = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
     let object = of_all_layers(chosen, place)?;
-    let s = Fields(chosen);
+    let s = ConfigFields(chosen);
     let theta = nearer("rope_theta", &s, f).number_or("rope_theta", THETA)?;
     if scaling.is_some()
         && let Some(other) = parameters
@@ -98,7 +98,11 @@ fn of_all_layers<'a>(scaling: &'a Value, place: &str) -> Result<&'a Map<String, 
 }
 
 /// The first of two places if it has a key, else the second.
-fn nearer<'a, 'v>(key: &str, first: &'a Fields<'v>, second: &'a Fields<'v>) -> &'a Fields<'v> {
+fn nearer<'a, 'v>(
+    key: &str,
+    first: &'a ConfigFields<'v>,
+    second: &'a ConfigFields<'v>,
+) -> &'a ConfigFields<'v> {
     if first.raw(key).is_some() { first } else { second }
 }
 
@@ -138,7 +142,7 @@ fn both(chosen: &Value, other: &Value, theta: f64, notes: &mut Vec<String>) {
 
 /// Errors where heads are said to be rotated in part: transformers' models of these types rotate
 /// them whole all the same.
-fn whole_heads(place: &Fields) -> Result<()> {
+fn whole_heads(place: &ConfigFields) -> Result<()> {
     if place.number("partial_rotary_factor")?.is_some_and(|p| p != 1.0) {
         bail_data!(
             "config.json: `partial_rotary_factor` other than 1 is not known: transformers' models \
@@ -150,8 +154,8 @@ fn whole_heads(place: &Fields) -> Result<()> {
 
 /// One scaling that is being read.
 struct Scaling<'a> {
-    s: &'a Fields<'a>,
-    f: &'a Fields<'a>,
+    s: &'a ConfigFields<'a>,
+    f: &'a ConfigFields<'a>,
     e: usize,
     positions: usize,
     kind: &'a str,
@@ -337,7 +341,8 @@ mod tests {
 
     fn of(config: Value) -> Result<(f64, RopeScaling, Vec<String>)> {
         let mut notes = vec![];
-        read(&Fields(&config), 8, 256, &mut notes).map(|(theta, scaling)| (theta, scaling, notes))
+        read(&ConfigFields(&config), 8, 256, &mut notes)
+            .map(|(theta, scaling)| (theta, scaling, notes))
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::fields::Fields;
+use super::fields::ConfigFields;
 use crate::bail_data;
 use crate::error::Error;
 
@@ -15,12 +15,12 @@ const FIRST: i64 = 28;
 
 /// What `layer_types` may say of a layer.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum LayerType {
     Full,
     Sliding,
 }
 
-fn types(f: &Fields, layers: usize) -> Result<Option<Vec<Kind>>> {
+fn types(f: &ConfigFields, layers: usize) -> Result<Option<Vec<LayerType>>> {
     let Some(value) = f.get("layer_types") else { return Ok(None) };
     let Some(list) = value.as_array() else {
         return f.wrong("layer_types", "a list with an entry for each layer");
@@ -32,8 +32,8 @@ fn types(f: &Fields, layers: usize) -> Result<Option<Vec<Kind>>> {
         );
     }
     let kind = |v: &Value| match v.as_str() {
-        Some("full_attention" | "attention") => Ok(Kind::Full),
-        Some("sliding_attention") => Ok(Kind::Sliding),
+        Some("full_attention" | "attention") => Ok(LayerType::Full),
+        Some("sliding_attention") => Ok(LayerType::Sliding),
         _ => bail_data!(
             "config.json: `layer_types` has {v}; known are full_attention, sliding_attention"
         ),
@@ -44,13 +44,13 @@ fn types(f: &Fields, layers: usize) -> Result<Option<Vec<Kind>>> {
 /// transformers' class attends to all tokens, but its cache would follow these keys when it
 /// generates.
 pub fn llama(
-    f: &Fields,
+    f: &ConfigFields,
     layers: usize,
     positions: usize,
     _: &mut Vec<String>,
 ) -> Result<Vec<Option<usize>>> {
     let types = types(f, layers)?;
-    let sliding = types.is_some_and(|types| types.contains(&Kind::Sliding));
+    let sliding = types.is_some_and(|types| types.contains(&LayerType::Sliding));
     let window = f.size("sliding_window")?.filter(|&window| window < positions);
     if let Some(key) = window.map(|_| "sliding_window").or(sliding.then_some("layer_types")) {
         let error = Error::data(format!(
@@ -71,7 +71,7 @@ pub fn llama(
 /// All layers have the window, or those that `layer_types` says: with that key transformers takes
 /// the model for a Ministral.
 pub fn mistral(
-    f: &Fields,
+    f: &ConfigFields,
     layers: usize,
     _: usize,
     notes: &mut Vec<String>,
@@ -90,14 +90,14 @@ pub fn mistral(
         ));
     }
     let sliding = types.map_or(vec![window.is_some(); layers], |types| {
-        types.iter().map(|kind| *kind == Kind::Sliding).collect()
+        types.iter().map(|kind| *kind == LayerType::Sliding).collect()
     });
     each(sliding, window)
 }
 
 /// `layer_types` says it, else layers from `max_window_layers` on have the window.
 pub fn qwen(
-    f: &Fields,
+    f: &ConfigFields,
     layers: usize,
     _: usize,
     _: &mut Vec<String>,
@@ -111,7 +111,7 @@ pub fn qwen(
         _ => None,
     };
     let sliding = match types {
-        Some(types) => types.into_iter().map(|kind| kind == Kind::Sliding).collect(),
+        Some(types) => types.into_iter().map(|kind| kind == LayerType::Sliding).collect(),
         None => (0..layers).map(|layer| window.is_some() && layer as i64 >= first).collect(),
     };
     each(sliding, window)
@@ -137,7 +137,7 @@ mod tests {
     use serde_json::json;
 
     fn of(model_type: &str, config: Value) -> Result<(Vec<Option<usize>>, usize)> {
-        let (mut notes, f) = (vec![], Fields(&config));
+        let (mut notes, f) = (vec![], ConfigFields(&config));
         let windows = match model_type {
             "mistral" => mistral(&f, 2, 256, &mut notes),
             "qwen2" | "qwen3" => qwen(&f, 2, 256, &mut notes),

@@ -25,7 +25,7 @@ pub struct RoundingStats {
 
 /// A type of 16 bits, as rounding needs it.
 #[derive(Clone, Copy)]
-struct Format {
+struct FloatFormat {
     /// Bits of an f64's fraction that it does not have.
     behind: u32,
     /// Its smallest normal number.
@@ -35,7 +35,7 @@ struct Format {
     anchor: f64,
 }
 
-impl Format {
+impl FloatFormat {
     fn of(storage: DType) -> Result<Self> {
         let of = |digits: u32, smallest: f64, largest: f64| Self {
             behind: f64::MANTISSA_DIGITS - digits,
@@ -87,13 +87,13 @@ impl Format {
 }
 
 /// A type that weights are held in.
-trait Held: CpuElement + Send + Sync {
+trait StoredElement: CpuElement + Send + Sync {
     fn wide(self) -> f32;
     /// Of a number that the type has.
     fn of(wide: f32) -> Self;
 }
 
-impl Held for f32 {
+impl StoredElement for f32 {
     #[inline(always)]
     fn wide(self) -> f32 {
         self
@@ -105,7 +105,7 @@ impl Held for f32 {
     }
 }
 
-impl Held for bf16 {
+impl StoredElement for bf16 {
     #[inline(always)]
     fn wide(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
@@ -117,7 +117,7 @@ impl Held for bf16 {
     }
 }
 
-impl Held for f16 {
+impl StoredElement for f16 {
     #[inline(always)]
     fn wide(self) -> f32 {
         // The exponent is too small by 112 behind the shift, also of a number that has fewer bits.
@@ -152,13 +152,13 @@ pub fn update(
     }
 }
 
-fn update_as<T: Held>(
+fn update_as<T: StoredElement>(
     weight: &Tensor,
     rest: Option<&Tensor>,
     storage: DType,
     change: impl Fn(usize, &mut [f64]) + Sync,
 ) -> Result<RoundingStats> {
-    let (format, mut all) = (Format::of(storage)?, RoundingStats::default());
+    let (format, mut all) = (FloatFormat::of(storage)?, RoundingStats::default());
     match rest {
         Some(rest) if rest.elem_count() != weight.elem_count() => {
             bail!("a rest of {:?} behind {:?}", rest.shape(), weight.shape())
@@ -180,8 +180,8 @@ fn update_as<T: Held>(
 }
 
 /// The same of slices, in chunks that threads take.
-fn slices<T: Held>(
-    format: Format,
+fn slices<T: StoredElement>(
+    format: FloatFormat,
     numbers: &mut [T],
     rests: Option<&mut [f32]>,
     change: &(impl Fn(usize, &mut [f64]) + Sync),
@@ -205,8 +205,8 @@ fn slices<T: Held>(
 }
 
 #[inline(always)]
-fn chunk<T: Held>(
-    format: Format,
+fn chunk<T: StoredElement>(
+    format: FloatFormat,
     numbers: &mut [T],
     mut rests: Option<&mut [f32]>,
     from: usize,
@@ -246,7 +246,7 @@ impl Lanes {
     /// Puts the rounded sums of numbers next to each other, and what is left of them, in the place
     /// of those before.
     #[inline(always)]
-    fn keep<T: Held>(
+    fn keep<T: StoredElement>(
         &mut self,
         own: &mut [T],
         rest: &mut [f32],
@@ -265,7 +265,7 @@ impl Lanes {
     }
 
     #[inline(always)]
-    fn keep_all<T: Held>(
+    fn keep_all<T: StoredElement>(
         &mut self,
         own: &mut [T],
         rest: &mut [f32],
@@ -322,20 +322,20 @@ pub(super) mod tests {
                 "{h}"
             );
             assert!(
-                <bf16 as Held>::of(b.to_f32()) == b
-                    || b.is_nan() && <bf16 as Held>::of(b.to_f32()).is_nan(),
+                <bf16 as StoredElement>::of(b.to_f32()) == b
+                    || b.is_nan() && <bf16 as StoredElement>::of(b.to_f32()).is_nan(),
                 "{b}"
             );
             assert!(
-                <f16 as Held>::of(h.to_f32()).to_bits() == bits
-                    || h.is_nan() && <f16 as Held>::of(h.to_f32()).is_nan(),
+                <f16 as StoredElement>::of(h.to_f32()).to_bits() == bits
+                    || h.is_nan() && <f16 as StoredElement>::of(h.to_f32()).is_nan(),
                 "{h}"
             );
         }
     }
 
-    fn formats() -> Result<(Format, Format)> {
-        Ok((Format::of(DType::BF16)?, Format::of(DType::F16)?))
+    fn formats() -> Result<(FloatFormat, FloatFormat)> {
+        Ok((FloatFormat::of(DType::BF16)?, FloatFormat::of(DType::F16)?))
     }
 
     /// So little that f32 does not hold it beside a tie.
@@ -344,7 +344,7 @@ pub(super) mod tests {
     /// A tie of bf16, and a little more or less.
     #[test]
     fn numbers_are_rounded_once() -> Result<()> {
-        let (bf16, tie) = (Format::of(DType::BF16)?, 1.0 + 2f64.powi(-8));
+        let (bf16, tie) = (FloatFormat::of(DType::BF16)?, 1.0 + 2f64.powi(-8));
         for (x, want) in [
             (tie, 1.0),
             (tie + LITTLE, 1.0 + 2f64.powi(-7)),

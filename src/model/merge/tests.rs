@@ -93,9 +93,9 @@ fn merged(
 /// Boosters, root mean square of the numbers of one, shared, and for rounding at each merge and for
 /// a sum that is rounded once: the relative error ‖(W_T − W₀) − Σδ‖/‖Σδ‖ and the captured share
 /// ⟨W_T − W₀, Σδ⟩/‖Σδ‖², as a program of its own measured them.
-type Row = (usize, f64, bool, (f64, f64), (f64, f64));
+type RoundingRow = (usize, f64, bool, (f64, f64), (f64, f64));
 
-fn check(rows: &[Row]) -> Result<()> {
+fn check(rows: &[RoundingRow]) -> Result<()> {
     for &(boosters, size, shared, naive, exact) in rows {
         let found = merged(boosters, size, shared, &[MergeMode::Naive, MergeMode::Exact])?;
         let kind = if shared { "shared" } else { "fresh" };

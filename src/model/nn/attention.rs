@@ -40,7 +40,7 @@ pub struct Attention {
 }
 
 /// What backward needs: q [N, H, E], k and v [N, G, E].
-pub struct Activations {
+pub struct AttentionActivations {
     /// q and k before their norms, where there are some.
     before_norms: Option<(Tensor, Tensor)>,
     /// After the rotation.
@@ -85,7 +85,7 @@ impl Attention {
         x: Tensor,
         ctx: &ForwardContext,
         residual: &Tensor,
-    ) -> Result<(Tensor, Activations)> {
+    ) -> Result<(Tensor, AttentionActivations)> {
         let n = x.dim(0)?;
         let (mut q, mut k, v) = self.project(&x, ctx)?;
         drop(x);
@@ -102,7 +102,7 @@ impl Attention {
         let attended = self.attend(&q, &k, &v, ctx)?;
         let heads = attended.out.reshape((n, self.sizes().0))?;
         let y = self.o.forward(&heads, ctx, Some(residual))?;
-        Ok((y, Activations { before_norms, q, k, v, attended }))
+        Ok((y, AttentionActivations { before_norms, q, k, v, attended }))
     }
 
     /// o [N, H, E] over the pass's own keys and values, or over those of its cache.
@@ -138,7 +138,7 @@ impl Attention {
     pub fn backward(
         &self,
         dy: &Tensor,
-        s: &Activations,
+        s: &AttentionActivations,
         input: impl FnOnce() -> Result<Tensor>,
         (ctx, request): (&ForwardContext, &GradRequest),
         wanted: bool,
@@ -163,7 +163,7 @@ impl Attention {
     fn attended_backward(
         &self,
         dout: &Tensor,
-        s: &Activations,
+        s: &AttentionActivations,
         (ctx, request): (&ForwardContext, &GradRequest),
         out: &mut Gradients,
     ) -> Result<Vec<Tensor>> {
@@ -195,7 +195,7 @@ impl Attention {
         self.num_heads * self.head_dim
     }
 
-    /// Numbers a token that [`Activations`] keeps, but for the log-sum-exps.
+    /// Numbers a token that [`AttentionActivations`] keeps, but for the log-sum-exps.
     pub fn saved(&self) -> usize {
         let (q, kv) = self.sizes();
         let before = if self.qk_norm.is_some() { q + kv } else { 0 };

@@ -7,9 +7,11 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{Attention, ForwardContext, GradRequest, Gradients, Mlp, Norm, attention, mlp};
+use super::attention::AttentionActivations;
+use super::mlp::MlpActivations;
+use super::{Attention, ForwardContext, GradRequest, Gradients, Mlp, Norm};
 
-pub struct Block {
+pub struct TransformerBlock {
     pub norm1: Norm,
     pub attention: Attention,
     pub norm2: Norm,
@@ -17,13 +19,13 @@ pub struct Block {
 }
 
 /// What backward needs; norms are formed again.
-pub struct Activations {
+pub struct BlockActivations {
     /// Input [N, D].
     x: Tensor,
-    attention: attention::Activations,
+    attention: AttentionActivations,
     /// Between the two parts [N, D].
     x2: Tensor,
-    mlp: mlp::Activations,
+    mlp: MlpActivations,
 }
 
 /// What a token and a pair cost.
@@ -33,27 +35,27 @@ pub struct BlockCost {
     pub weights: usize,
     /// Multiplications of a pair of a query and a key in q·k, and as many in p v.
     pub pair_products: usize,
-    /// Numbers that [`Activations`] keeps of a token beside the input, in the compute type.
+    /// Numbers that [`BlockActivations`] keeps of a token beside the input, in the compute type.
     pub saved: usize,
     /// Log-sum-exps of a token, in f32.
     pub sums: usize,
 }
 
 impl BlockCost {
-    /// Bytes that [`Activations`] keeps of a token, beside the input.
+    /// Bytes that [`BlockActivations`] keeps of a token, beside the input.
     pub fn saved_bytes(&self, compute: DType) -> usize {
         self.saved * compute.size_in_bytes() + self.sums * 4
     }
 }
 
-impl Block {
+impl TransformerBlock {
     /// x [N, D] → y [N, D] and what backward needs.
-    pub fn forward(&self, x: &Tensor, ctx: &ForwardContext) -> Result<(Tensor, Activations)> {
+    pub fn forward(&self, x: &Tensor, ctx: &ForwardContext) -> Result<(Tensor, BlockActivations)> {
         let n1 = self.norm1.forward(x, ctx)?;
         let (x2, attention) = self.attention.forward(n1, ctx, x)?;
         let n2 = self.norm2.forward(&x2, ctx)?;
         let (y, mlp) = self.mlp.forward(n2, ctx, &x2)?;
-        Ok((y, Activations { x: x.clone(), attention, x2, mlp }))
+        Ok((y, BlockActivations { x: x.clone(), attention, x2, mlp }))
     }
 
     /// From dy [N, D] the gradients asked for; dx [N, D] where it is wanted. It stops as soon as
@@ -61,7 +63,7 @@ impl Block {
     pub fn backward(
         &self,
         dy: Tensor,
-        s: &Activations,
+        s: &BlockActivations,
         both: (&ForwardContext, &GradRequest),
         wanted: bool,
         out: &mut Gradients,

@@ -14,7 +14,7 @@ pub struct Mlp {
 }
 
 /// What backward needs: [N, F] each.
-pub struct Activations {
+pub struct MlpActivations {
     gate: Option<Tensor>,
     up: Tensor,
 }
@@ -26,16 +26,16 @@ impl Mlp {
         x: Tensor,
         ctx: &ForwardContext,
         residual: &Tensor,
-    ) -> Result<(Tensor, Activations)> {
+    ) -> Result<(Tensor, MlpActivations)> {
         let gate = self.gate.as_ref().map(|gate| gate.forward(&x, ctx, None)).transpose()?;
         let up = self.up.forward(&x, ctx, None)?;
         drop(x);
-        let saved = Activations { gate, up };
+        let saved = MlpActivations { gate, up };
         let y = self.down.forward(&self.activate(&saved)?, ctx, Some(residual))?;
         Ok((y, saved))
     }
 
-    fn activate(&self, s: &Activations) -> Result<Tensor> {
+    fn activate(&self, s: &MlpActivations) -> Result<Tensor> {
         match &s.gate {
             Some(gate) => activation::forward(self.activation, gate, Some(&s.up)),
             None => activation::forward(self.activation, &s.up, None),
@@ -55,7 +55,7 @@ impl Mlp {
     pub fn backward(
         &self,
         dy: &Tensor,
-        s: &Activations,
+        s: &MlpActivations,
         input: impl FnOnce() -> Result<Tensor>,
         (ctx, request): (&ForwardContext, &GradRequest),
         wanted: bool,
@@ -74,7 +74,7 @@ impl Mlp {
     }
 
     /// From dh [N, F] the gradients of what the linears gave, one for each of them.
-    fn activate_backward(&self, dh: Tensor, s: &Activations) -> Result<Vec<Tensor>> {
+    fn activate_backward(&self, dh: Tensor, s: &MlpActivations) -> Result<Vec<Tensor>> {
         let Some(gate) = &s.gate else {
             return Ok(vec![activation::backward(self.activation, &dh, &s.up, None)?.0]);
         };
@@ -87,7 +87,7 @@ impl Mlp {
         self.reads_input().chain([&self.down]).map(Linear::weights).sum()
     }
 
-    /// Numbers a token that [`Activations`] keeps.
+    /// Numbers a token that [`MlpActivations`] keeps.
     pub fn saved(&self) -> usize {
         self.reads_input().map(|linear| linear.id.out).sum()
     }

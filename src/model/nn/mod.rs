@@ -21,13 +21,13 @@ use candle_core::{Result, Tensor};
 
 use super::adapter::Adapter;
 use super::kv_cache::KvCache;
-use super::params::{LinearId, ParamId, Params};
+use super::params::{LinearId, ModelParams, ParamId};
 use crate::ops::attention::Segment;
 use crate::ops::elementwise;
 use crate::ops::rope::Angles;
 
 pub use attention::{Attention, Qkv};
-pub use block::Block;
+pub use block::TransformerBlock;
 pub use embeddings::Embeddings;
 pub use head::LmHead;
 pub use linear::Linear;
@@ -38,7 +38,7 @@ pub use rotary::RotaryEmbedding;
 
 /// What all modules share in a pass.
 pub struct ForwardContext<'a> {
-    pub params: &'a Params,
+    pub params: &'a ModelParams,
     pub adapter: &'a Adapter,
     pub segments: &'a [Segment],
     /// Of a model with rotary embeddings.

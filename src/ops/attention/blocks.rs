@@ -9,19 +9,19 @@ const ROWS: usize = 64;
 
 /// The segments of one component and one key-value head. Segments that share key rows are of one
 /// component, so that the rows of a head's keys and of its queries are one task's alone.
-pub struct Task<'a> {
+pub struct HeadTask<'a> {
     pub segments: Vec<&'a Segment>,
     pub group: usize,
 }
 
 /// All tasks, those of the largest component first.
-pub fn tasks(segments: &[Segment], groups: usize) -> Vec<Task<'_>> {
+pub fn tasks(segments: &[Segment], groups: usize) -> Vec<HeadTask<'_>> {
     let mut parts = components(segments);
     let work = |part: &Vec<usize>| {
         part.iter().map(|&i| segments[i].queries.len() * keys(&segments[i])).sum::<usize>()
     };
     parts.sort_by_key(|part| std::cmp::Reverse(work(part)));
-    let task = |part: &[usize], group| Task {
+    let task = |part: &[usize], group| HeadTask {
         segments: part.iter().map(|&i| &segments[i]).collect(),
         group,
     };
@@ -73,7 +73,7 @@ pub struct ScoreBlock<'a> {
 
 /// Contiguous key rows of a block.
 #[derive(Clone, Copy)]
-pub struct Run {
+pub struct KeyRun {
     /// First column in the scores.
     pub column: usize,
     /// First row of k and v.
@@ -104,13 +104,16 @@ impl<'a> ScoreBlock<'a> {
     }
 
     /// The one or two runs of key rows behind the scores' columns.
-    pub fn runs(&self) -> impl Iterator<Item = Run> {
+    pub fn runs(&self) -> impl Iterator<Item = KeyRun> {
         let (segment, c) = (self.segment, self.segment.prefix_keys.len());
         let prefix = self.keys.start.min(c)..self.keys.end.min(c);
         let own = self.keys.start.max(c)..self.keys.end.max(c);
-        let first =
-            Run { column: 0, row: segment.prefix_keys.start + prefix.start, count: prefix.len() };
-        let second = Run {
+        let first = KeyRun {
+            column: 0,
+            row: segment.prefix_keys.start + prefix.start,
+            count: prefix.len(),
+        };
+        let second = KeyRun {
             column: prefix.len(),
             row: segment.self_keys.start + own.start - c,
             count: own.len(),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::blocks::{Run, ScoreBlock, Task, most_scores, tasks};
+use super::blocks::{HeadTask, KeyRun, ScoreBlock, most_scores, tasks};
 use super::{Attended, AttentionGradients, Mask, Segment};
 use crate::ops::cpu::gemm::{GemmOutput, Matrix, Threads, multiply};
 use crate::ops::cpu::simd::{exp, max, sum_by, vectorized};
@@ -37,7 +37,7 @@ impl<'a> Heads<'a> {
         &self.data[(row * self.heads + head) * self.e..][..self.e]
     }
 
-    fn run(self, head: usize, run: Run) -> Matrix<'a> {
+    fn run(self, head: usize, run: KeyRun) -> Matrix<'a> {
         self.rows(head, run.row, run.count)
     }
 }
@@ -59,7 +59,7 @@ impl Inputs<'_> {
     }
 
     /// Calls `each(block, query head)` over a task, in order.
-    fn over(&self, task: &Task, mut each: impl FnMut(&ScoreBlock, usize)) {
+    fn over(&self, task: &HeadTask, mut each: impl FnMut(&ScoreBlock, usize)) {
         for segment in &task.segments {
             for head in self.heads(task.group) {
                 ScoreBlock::of(segment, self.mask).for_each(|block| each(&block, head));

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::curves::{losses, measured, norms, short, sure, titled};
 use super::heat::Heat;
-use super::line::{Chart, Form, Line, Panel, sample};
+use super::line::{Chart, ChartLine, LineForm, Panel, sample};
 use super::markup::{Element, el};
 use super::page::{
-    ABSENT, Cell, Size, card, figure, header, heads, missing, numeral, numeral_or_absent, page,
-    table,
+    ABSENT, Size, TableCell, card, figure, header, heads, missing, numeral, numeral_or_absent,
+    page, table,
 };
 use super::read::Recorded;
 use super::series::{smoothed, thinned};
@@ -21,9 +21,9 @@ use crate::run::{duration, grouped};
 const MOST_POINTS: usize = 200;
 
 /// Runs by the names they are called.
-pub type Named = (String, Recorded);
+pub type NamedRun = (String, Recorded);
 
-pub fn html(runs: &[Named]) -> String {
+pub fn html(runs: &[NamedRun]) -> String {
     let metric = runs.iter().find_map(|(_, run)| run.metric());
     let notices: Vec<String> = runs
         .iter()
@@ -47,7 +47,7 @@ pub fn html(runs: &[Named]) -> String {
 
 /// Parameters, and what else decides a run's bytes, whose values are not the same in all runs: by
 /// name, a value a run.
-fn differing(runs: &[Named]) -> BTreeMap<String, Vec<Option<Value>>> {
+fn differing(runs: &[NamedRun]) -> BTreeMap<String, Vec<Option<Value>>> {
     const DECISIVE: [&str; 8] =
         ["recipe", "recipe_sha256", "engine", "seed", "device", "dtype", "threads", "kernels"];
     let all: Vec<Map<String, Value>> =
@@ -82,7 +82,7 @@ fn settings(run: &Recorded, decisive: &[&str]) -> Map<String, Value> {
 }
 
 /// A row a run.
-fn overview(runs: &[Named], metric: Option<&str>) -> Element {
+fn overview(runs: &[NamedRun], metric: Option<&str>) -> Element {
     let differing = differing(runs);
     let mut heads = vec!["run".to_owned()];
     heads.extend(differing.keys().cloned());
@@ -100,32 +100,32 @@ fn overview(runs: &[Named], metric: Option<&str>) -> Element {
         ]
         .map(str::to_owned),
     );
-    let rows = runs.iter().enumerate().map(|(i, (name, run))| {
-        let mut cells = vec![Cell::Drawn(sample(i, Form::Line), name.clone())];
-        cells.extend(
-            differing
-                .values()
-                .map(|values| Cell::Text(values[i].as_ref().map_or(ABSENT.into(), value_text))),
-        );
-        let (base, tuned) = base_and_tuned(run, metric);
-        let count = |n: Option<u64>| Cell::Number(n.map_or(ABSENT.into(), grouped));
-        let shown =
-            |value: Option<f64>| Cell::Number(value.map_or(ABSENT.into(), |v| format!("{v:.4}")));
-        cells.extend([
-            shown(base),
-            shown(tuned),
-            count(run.best_round().map(|n| n as u64)),
-            count(Some(run.rounds() as u64)),
-        ]);
-        cells.push(count(run.trained_in_total()));
-        let timing = |value: Option<String>| Cell::Timing(value.unwrap_or(ABSENT.into()));
-        cells.push(timing(run.timing("seconds").map(duration)));
-        cells.extend(
-            ["tokens_per_second", "peak_rss_mib"]
-                .map(|key| timing(run.timing(key).map(|v| format!("{v:.0}")))),
-        );
-        cells
-    });
+    let rows =
+        runs.iter().enumerate().map(|(i, (name, run))| {
+            let mut cells = vec![TableCell::Drawn(sample(i, LineForm::Line), name.clone())];
+            cells.extend(differing.values().map(|values| {
+                TableCell::Text(values[i].as_ref().map_or(ABSENT.into(), value_text))
+            }));
+            let (base, tuned) = base_and_tuned(run, metric);
+            let count = |n: Option<u64>| TableCell::Number(n.map_or(ABSENT.into(), grouped));
+            let shown = |value: Option<f64>| {
+                TableCell::Number(value.map_or(ABSENT.into(), |v| format!("{v:.4}")))
+            };
+            cells.extend([
+                shown(base),
+                shown(tuned),
+                count(run.best_round().map(|n| n as u64)),
+                count(Some(run.rounds() as u64)),
+            ]);
+            cells.push(count(run.trained_in_total()));
+            let timing = |value: Option<String>| TableCell::Timing(value.unwrap_or(ABSENT.into()));
+            cells.push(timing(run.timing("seconds").map(duration)));
+            cells.extend(
+                ["tokens_per_second", "peak_rss_mib"]
+                    .map(|key| timing(run.timing(key).map(|v| format!("{v:.0}")))),
+            );
+            cells
+        });
     let said = format!(
         "Base and tuned: {} of the test split before the first booster and when last measured.",
         short(metric)
@@ -133,17 +133,17 @@ fn overview(runs: &[Named], metric: Option<&str>) -> Element {
     card(Size::Whole, "Runs", [el("p").class("said").text(said), table("runs", &heads, rows)])
 }
 
-fn loss(runs: &[Named]) -> Element {
-    let line = |(look, (name, run)): (usize, &Named)| {
+fn loss(runs: &[NamedRun]) -> Element {
+    let line = |(look, (name, run)): (usize, &NamedRun)| {
         let (points, _) = thinned(&smoothed(&losses(run)).0, MOST_POINTS);
-        (!points.is_empty()).then(|| Line {
+        (!points.is_empty()).then(|| ChartLine {
             name: name.clone(),
             look,
-            form: Form::Line,
+            form: LineForm::Line,
             points: sure(&points),
         })
     };
-    let lines: Vec<Line> = runs.iter().enumerate().filter_map(line).collect();
+    let lines: Vec<ChartLine> = runs.iter().enumerate().filter_map(line).collect();
     let explained = "Mean of each step with its neighbours, a twentieth of a run's steps together.";
     chart(
         "Training loss",
@@ -156,13 +156,18 @@ fn loss(runs: &[Named]) -> Element {
 }
 
 /// How far each run has moved each layer.
-fn updates(runs: &[Named]) -> Element {
-    let line = |(look, (name, run)): (usize, &Named)| {
+fn updates(runs: &[NamedRun]) -> Element {
+    let line = |(look, (name, run)): (usize, &NamedRun)| {
         let points: Vec<_> =
             norms(run).into_iter().map(|(layer, norm)| (layer as f64, norm, None)).collect();
-        (!points.is_empty()).then(|| Line { name: name.clone(), look, form: Form::Marked, points })
+        (!points.is_empty()).then(|| ChartLine {
+            name: name.clone(),
+            look,
+            form: LineForm::Marked,
+            points,
+        })
     };
-    let lines: Vec<Line> = runs.iter().enumerate().filter_map(line).collect();
+    let lines: Vec<ChartLine> = runs.iter().enumerate().filter_map(line).collect();
     let explained = "The root of the sum over rounds of the squared Frobenius norms of what was \
                      added to a layer.";
     let nothing =
@@ -178,21 +183,21 @@ fn updates(runs: &[Named]) -> Element {
 }
 
 /// A card for each split that a run has measured.
-fn qualities(runs: &[Named], metric: Option<&str>) -> Vec<Element> {
+fn qualities(runs: &[NamedRun], metric: Option<&str>) -> Vec<Element> {
     let Some(metric) = metric else {
         return vec![missing(Size::Half, "Evaluation", "No run has evaluated anything.")];
     };
-    let mut splits: Vec<(String, Vec<Line>)> = vec![];
+    let mut splits: Vec<(String, Vec<ChartLine>)> = vec![];
     for (look, (name, run)) in runs.iter().enumerate() {
         for (split, points) in measured(run, metric) {
-            let line = Line { name: name.clone(), look, form: Form::Marked, points };
+            let line = ChartLine { name: name.clone(), look, form: LineForm::Marked, points };
             match splits.iter_mut().find(|(known, _)| *known == split) {
                 Some((_, lines)) => lines.push(line),
                 None => splits.push((split, vec![line])),
             }
         }
     }
-    let card = |(split, lines): (String, Vec<Line>)| {
+    let card = |(split, lines): (String, Vec<ChartLine>)| {
         let without: Vec<&str> = runs
             .iter()
             .map(|(n, _)| n.as_str())
@@ -225,18 +230,18 @@ fn chart(
     explained: &str,
     x: &str,
     y: &str,
-    lines: Vec<Line>,
+    lines: Vec<ChartLine>,
     nothing: &str,
 ) -> Element {
     if lines.is_empty() {
         return missing(Size::Half, heading, nothing);
     }
-    let rows: Vec<Vec<Cell>> = lines
+    let rows: Vec<Vec<TableCell>> = lines
         .iter()
         .flat_map(|line| {
-            let row = |(x, y, error): &super::line::Point| {
+            let row = |(x, y, error): &super::line::ChartPoint| {
                 vec![
-                    Cell::Text(line.name.clone()),
+                    TableCell::Text(line.name.clone()),
                     numeral(*x),
                     numeral(*y),
                     numeral_or_absent(*error),
@@ -253,7 +258,7 @@ fn chart(
 }
 
 /// A heat map a run, all in the colours of one scale.
-fn heats(runs: &[Named]) -> Vec<Element> {
+fn heats(runs: &[NamedRun]) -> Vec<Element> {
     let maps: Vec<_> = runs.iter().map(|(name, run)| (name, run, Heat::of(run))).collect();
     let limit = maps.iter().filter_map(|(.., heat)| heat.as_ref()?.limit()).fold(0.0, f64::max);
     let card = |(i, (name, run, heat)): (usize, &(&String, &Recorded, Option<Heat>))| {

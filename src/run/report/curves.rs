@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::line::Point;
+use super::line::ChartPoint;
 use super::read::{Recorded, metric};
 
 /// The order of splits, and so their looks; others follow.
@@ -19,13 +19,13 @@ pub fn rates(run: &Recorded) -> Vec<(f64, f64)> {
 }
 
 /// Points without error bars.
-pub fn sure(points: &[(f64, f64)]) -> Vec<Point> {
+pub fn sure(points: &[(f64, f64)]) -> Vec<ChartPoint> {
     points.iter().map(|(x, y)| (*x, *y, None)).collect()
 }
 
 /// What was measured of each split: round, metric, standard error.
-pub fn measured(run: &Recorded, name: &str) -> Vec<(String, Vec<Point>)> {
-    let mut by_split: BTreeMap<(usize, &str), Vec<Point>> = BTreeMap::new();
+pub fn measured(run: &Recorded, name: &str) -> Vec<(String, Vec<ChartPoint>)> {
+    let mut by_split: BTreeMap<(usize, &str), Vec<ChartPoint>> = BTreeMap::new();
     for evaluation in run.evaluations.all() {
         let split = evaluation.split.as_str();
         let place = SPLITS.iter().position(|s| *s == split).unwrap_or(SPLITS.len());

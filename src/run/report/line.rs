@@ -16,11 +16,11 @@ const COLOURS: usize = 8;
 const DASHES: usize = 5;
 
 /// A point, and a distance up and down where it is not sure.
-pub type Point = (f64, f64, Option<f64>);
+pub type ChartPoint = (f64, f64, Option<f64>);
 
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Form {
+pub enum LineForm {
     /// Pale dots: the noise behind a line.
     Dots,
     Line,
@@ -29,12 +29,12 @@ pub enum Form {
 }
 
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct ChartLine {
     pub name: String,
     /// Which colour, dash pattern and mark.
     pub look: usize,
-    pub form: Form,
-    pub points: Vec<Point>,
+    pub form: LineForm,
+    pub points: Vec<ChartPoint>,
 }
 
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct Panel {
     /// What is up, with its unit.
     pub title: String,
     pub height: f64,
-    pub lines: Vec<Line>,
+    pub lines: Vec<ChartLine>,
     /// A level to compare with, and its name.
     pub level: Option<(String, f64)>,
 }
@@ -102,12 +102,12 @@ fn blank() -> Element {
 }
 
 /// A short piece of a line, for legends.
-pub fn sample(look: usize, form: Form) -> Element {
+pub fn sample(look: usize, form: LineForm) -> Element {
     let across = |places: &[f64]| places.iter().map(|x| (*x, 7.0, None)).collect::<Vec<_>>();
     match form {
-        Form::Dots => blank().child(dots(look, &across(&[5.0, 13.0, 21.0, 29.0]))),
-        Form::Line => blank().child(stroke(look, &across(&[2.0, 32.0]))),
-        Form::Marked => {
+        LineForm::Dots => blank().child(dots(look, &across(&[5.0, 13.0, 21.0, 29.0]))),
+        LineForm::Line => blank().child(stroke(look, &across(&[2.0, 32.0]))),
+        LineForm::Marked => {
             blank().child(stroke(look, &across(&[2.0, 32.0]))).child(mark(look, 17.0, 7.0))
         }
     }
@@ -116,7 +116,7 @@ pub fn sample(look: usize, form: Form) -> Element {
 impl Panel {
     fn draw(&self, xs: &Scale, top: f64, bottom: f64, place: Option<f64>) -> Element {
         let low_and_high =
-            |(_, y, error): &Point| [y - error.unwrap_or(0.0), y + error.unwrap_or(0.0)];
+            |(_, y, error): &ChartPoint| [y - error.unwrap_or(0.0), y + error.unwrap_or(0.0)];
         let values = self
             .lines
             .iter()
@@ -135,7 +135,7 @@ impl Panel {
         if let Some(place) = place {
             group = group.child(segment("place", xs.at(place), top, xs.at(place), bottom));
         }
-        let placed = |(x, y, error): &Point| {
+        let placed = |(x, y, error): &ChartPoint| {
             (xs.at(*x), ys.at(*y), error.map(|e| (ys.at(y - e), ys.at(y + e))))
         };
         for line in &self.lines {
@@ -149,13 +149,13 @@ impl Panel {
 /// A place on the drawing, and the ends of its error bar.
 type Placed = (f64, f64, Option<(f64, f64)>);
 
-impl Line {
+impl ChartLine {
     fn draw(&self, points: &[Placed]) -> Element {
         let group = el("g");
         match self.form {
-            Form::Dots => group.child(dots(self.look, points)),
-            Form::Line => group.child(stroke(self.look, points)),
-            Form::Marked => {
+            LineForm::Dots => group.child(dots(self.look, points)),
+            LineForm::Line => group.child(stroke(self.look, points)),
+            LineForm::Marked => {
                 let bars = points.iter().filter_map(|p| Some(bar(self.look, p.0, p.2?)));
                 let told = points.iter().zip(&self.points);
                 let marks = told.map(|(p, (x, y, error))| {

@@ -84,7 +84,7 @@ pub fn scrolling(label: &str, content: Element) -> Element {
 
 /// A cell of a table.
 #[derive(Clone, Debug)]
-pub enum Cell {
+pub enum TableCell {
     Text(String),
     /// A text that is broken where it must, in the middle of a word too.
     Long(String),
@@ -97,16 +97,16 @@ pub enum Cell {
 }
 
 /// A number to six digits.
-pub fn numeral(value: f64) -> Cell {
-    Cell::Number(super::scale::number(value))
+pub fn numeral(value: f64) -> TableCell {
+    TableCell::Number(super::scale::number(value))
 }
 
 /// What stands for a value that is not there.
 pub const ABSENT: &str = "–";
 
 /// A number, or that there is none.
-pub fn numeral_or_absent(value: Option<f64>) -> Cell {
-    value.map_or(Cell::Number(ABSENT.into()), numeral)
+pub fn numeral_or_absent(value: Option<f64>) -> TableCell {
+    value.map_or(TableCell::Number(ABSENT.into()), numeral)
 }
 
 /// Something measured by the clock or the operating system.
@@ -115,7 +115,11 @@ pub fn timing(text: impl std::fmt::Display) -> Element {
 }
 
 /// A table whose rows begin with their name; it scrolls in its own box.
-pub fn table(label: &str, heads: &[String], rows: impl IntoIterator<Item = Vec<Cell>>) -> Element {
+pub fn table(
+    label: &str,
+    heads: &[String],
+    rows: impl IntoIterator<Item = Vec<TableCell>>,
+) -> Element {
     let head = el("tr").children(heads.iter().map(|head| el("th").attr("scope", "col").text(head)));
     let body = rows.into_iter().map(|cells| {
         el("tr").children(cells.into_iter().enumerate().map(|(i, cell)| one(i == 0, cell)))
@@ -124,14 +128,14 @@ pub fn table(label: &str, heads: &[String], rows: impl IntoIterator<Item = Vec<C
     scrolling(label, table)
 }
 
-fn one(first: bool, cell: Cell) -> Element {
+fn one(first: bool, cell: TableCell) -> Element {
     let element = if first { el("th").attr("scope", "row") } else { el("td") };
     match cell {
-        Cell::Text(text) => element.text(text),
-        Cell::Long(text) => element.class("long").text(text),
-        Cell::Number(text) => element.class("number").text(text),
-        Cell::Timing(text) => element.class("number").child(timing(text)),
-        Cell::Drawn(drawn, text) => element.child(drawn).text(text),
+        TableCell::Text(text) => element.text(text),
+        TableCell::Long(text) => element.class("long").text(text),
+        TableCell::Number(text) => element.class("number").text(text),
+        TableCell::Timing(text) => element.class("number").child(timing(text)),
+        TableCell::Drawn(drawn, text) => element.child(drawn).text(text),
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Recorded {
     pub recipe: Option<String>,
     /// `summary.json`, of a run that has ended.
     pub summary: Option<Map<String, Value>>,
-    pub steps: Vec<Step>,
+    pub steps: Vec<LoggedStep>,
     /// Layers that were trained, by round.
     pub trained: BTreeMap<usize, BTreeSet<usize>>,
     pub merges: Vec<Merge>,
@@ -43,7 +43,7 @@ pub struct Recorded {
 
 /// A logged training step; a loss that was no number is `None`.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct LoggedStep {
     pub step: u64,
     pub loss: Option<f64>,
     pub lr: Option<f64>,
@@ -128,7 +128,7 @@ impl Recorded {
     /// Takes in a line of `metrics.jsonl`; `None` if it is not one that a run writes.
     fn take(&mut self, line: &[u8]) -> Option<()> {
         #[derive(Deserialize)]
-        struct Point {
+        struct LoggedPoint {
             round: usize,
             step: u64,
             loss: Option<f64>,
@@ -136,7 +136,7 @@ impl Recorded {
             layers: Vec<usize>,
         }
         #[derive(Deserialize)]
-        struct Measured {
+        struct LoggedEvaluation {
             split: String,
             round: usize,
             #[serde(default)]
@@ -156,15 +156,21 @@ impl Recorded {
         } else if let Some(members) = value.get("ensemble") {
             self.length = members.as_array()?.len();
         } else if value.get("split").is_some() {
-            let Measured { split, round, model, metrics } = serde_json::from_value(value).ok()?;
+            let LoggedEvaluation { split, round, model, metrics } =
+                serde_json::from_value(value).ok()?;
             self.evaluations.push(Evaluation { split, round, model, metrics });
         } else {
-            let Point { round, step, loss, lr, layers } = serde_json::from_value(value).ok()?;
+            let LoggedPoint { round, step, loss, lr, layers } =
+                serde_json::from_value(value).ok()?;
             if !believed(&layers) {
                 return None;
             }
             self.trained.entry(round).or_default().extend(layers);
-            self.steps.push(Step { step, loss: loss.and_then(finite), lr: lr.and_then(finite) });
+            self.steps.push(LoggedStep {
+                step,
+                loss: loss.and_then(finite),
+                lr: lr.and_then(finite),
+            });
         }
         Some(())
     }

@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use super::curves::{losses, measured, norms, rates, short, sure, titled};
 use super::heat::{self, Heat};
-use super::line::{Chart, Form, Line, Panel};
+use super::line::{Chart, ChartLine, LineForm, Panel};
 use super::markup::{Element, el};
 use super::page::{
-    ABSENT, Cell, Size, card, figure, header, heads, missing, numeral, numeral_or_absent, page,
-    scrolling, table, timing,
+    ABSENT, Size, TableCell, card, figure, header, heads, missing, numeral, numeral_or_absent,
+    page, scrolling, table, timing,
 };
 use super::read::{Recorded, metric};
 use super::scale::number;
@@ -125,7 +125,7 @@ fn loss(run: &Recorded) -> Element {
     let (smooth, over) = smoothed(&losses);
     let (smooth, _) = thinned(&smooth, MOST_POINTS);
     let (rates, _) = thinned(&rates(run), MOST_POINTS);
-    let line = |name: String, look, form, points: &[(f64, f64)]| Line {
+    let line = |name: String, look, form, points: &[(f64, f64)]| ChartLine {
         name,
         look,
         form,
@@ -133,8 +133,8 @@ fn loss(run: &Recorded) -> Element {
     };
     let dots = if each == 1 { "a step".into() } else { format!("mean of {each} steps") };
     let lines = vec![
-        line(dots, 0, Form::Dots, &points),
-        line(format!("mean over {over} steps"), 0, Form::Line, &smooth),
+        line(dots, 0, LineForm::Dots, &points),
+        line(format!("mean over {over} steps"), 0, LineForm::Line, &smooth),
     ];
     let panel =
         |title: &str, height, lines| Panel { title: title.into(), height, lines, level: None };
@@ -143,7 +143,7 @@ fn loss(run: &Recorded) -> Element {
         panels.push(panel(
             "learning rate",
             50.0,
-            vec![line("learning rate".into(), 5, Form::Line, &rates)],
+            vec![line("learning rate".into(), 5, LineForm::Line, &rates)],
         ));
     }
     let (first, last) = (smooth[0].1, smooth[smooth.len() - 1].1);
@@ -191,14 +191,14 @@ fn quality(run: &Recorded) -> Element {
     let level = levels.map(|m| ("majority class of test".to_owned(), m));
     let place = run.best_round().map(|best| ("best round of validation".to_owned(), best as f64));
     let lines = splits.iter().enumerate();
-    let lines = lines.map(|(look, (name, points))| Line {
+    let lines = lines.map(|(look, (name, points))| ChartLine {
         name: name.clone(),
         look,
-        form: Form::Marked,
+        form: LineForm::Marked,
         points: points.clone(),
     });
     let panel = Panel { title: titled(name), height: 278.0, lines: lines.collect(), level };
-    let last = |points: &Vec<super::line::Point>| {
+    let last = |points: &Vec<super::line::ChartPoint>| {
         points.last().map_or(String::new(), |p| format!("{} at round {}", number(p.1), p.0))
     };
     let said: Vec<String> = splits
@@ -216,7 +216,7 @@ fn quality(run: &Recorded) -> Element {
     let rows = splits.iter().flat_map(|(split, points)| {
         points.iter().map(move |(round, value, error)| {
             vec![
-                Cell::Text(split.clone()),
+                TableCell::Text(split.clone()),
                 numeral(*round),
                 numeral(*value),
                 numeral_or_absent(*error),
@@ -281,11 +281,10 @@ pub fn layers_by_round(
         .collect();
     drawn.push(scrolling("heat map of layers by round", heat.svg(limit.unwrap_or(1.0), &label)));
     if run.merges.is_empty() {
-        let rows = run
-            .trained
-            .iter()
-            .take(MOST_MERGES)
-            .map(|(round, layers)| vec![numeral(*round as f64), Cell::Text(plain(layers))]);
+        let rows =
+            run.trained.iter().take(MOST_MERGES).map(|(round, layers)| {
+                vec![numeral(*round as f64), TableCell::Text(plain(layers))]
+            });
         drawn.push(el("p").class("said").text(
             "No merge has been recorded, so no gain is known: shown is where layers were trained.",
         ));
@@ -309,8 +308,8 @@ pub fn layers_by_round(
             .iter()
             .map(|(layer, norm)| format!("{layer}: {}", number(*norm)))
             .collect();
-        let count = |n: u64| Cell::Number(grouped(n));
-        let (round, layers) = (numeral(m.round as f64), Cell::Text(plain(&m.layers)));
+        let count = |n: u64| TableCell::Number(grouped(n));
+        let (round, layers) = (numeral(m.round as f64), TableCell::Text(plain(&m.layers)));
         let gain = numeral_or_absent(m.gain);
         let mut row = vec![
             round,
@@ -319,7 +318,7 @@ pub fn layers_by_round(
             count(m.steps),
             numeral(m.eta),
             gain,
-            Cell::Text(norms.join(", ")),
+            TableCell::Text(norms.join(", ")),
         ];
         row.extend(rounded.then(|| numeral_or_absent(m.captured)));
         row
@@ -376,13 +375,15 @@ fn tasks(run: &Recorded) -> Element {
         metrics.and_then(|m| m.get(key)).and_then(Value::as_f64)
     };
     let row = |task: &str, base: Option<&Map<String, Value>>, tuned: &Map<String, Value>| {
-        let shown =
-            |value: Option<f64>| Cell::Number(value.map_or(ABSENT.into(), |v| format!("{v:.4}")));
-        let items =
-            Cell::Number(tuned.get("items").and_then(Value::as_u64).map_or(ABSENT.into(), grouped));
+        let shown = |value: Option<f64>| {
+            TableCell::Number(value.map_or(ABSENT.into(), |v| format!("{v:.4}")))
+        };
+        let items = TableCell::Number(
+            tuned.get("items").and_then(Value::as_u64).map_or(ABSENT.into(), grouped),
+        );
         let [tuned_at, majority, error] =
             [name, "majority", "standard_error"].map(|key| shown(of(Some(tuned), key)));
-        vec![Cell::Text(task.into()), shown(of(base, name)), tuned_at, error, majority, items]
+        vec![TableCell::Text(task.into()), shown(of(base, name)), tuned_at, error, majority, items]
     };
     let tasks = |metrics: &Map<String, Value>| {
         metrics.get("tasks").and_then(Value::as_object).cloned().unwrap_or_default()
@@ -412,9 +413,9 @@ fn parameters(run: &Recorded) -> Element {
     if parameters.is_empty() {
         return missing(Size::Half, "Parameters", "The recipe declares none.");
     }
-    let rows = parameters
-        .iter()
-        .map(|(name, value)| vec![Cell::Text(name.clone()), Cell::Long(value_text(value))]);
+    let rows = parameters.iter().map(|(name, value)| {
+        vec![TableCell::Text(name.clone()), TableCell::Long(value_text(value))]
+    });
     card(Size::Half, "Parameters", [table("parameters", &heads(["name", "value"]), rows)])
 }
 
@@ -443,7 +444,9 @@ fn environment(run: &Recorded) -> Element {
         ("threads", "threads"),
         ("kernels", "CPU kernels"),
     ];
-    let line = |name: String, value: &Value| vec![Cell::Text(name), Cell::Long(value_text(value))];
+    let line = |name: String, value: &Value| {
+        vec![TableCell::Text(name), TableCell::Long(value_text(value))]
+    };
     let mut rows: Vec<_> = shown
         .iter()
         .filter_map(|(key, name)| Some(line((*name).into(), run.manifest.get(*key)?)))

@@ -5,7 +5,7 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Fused, Setting, Step, UpdateRule, parts};
+use super::{Fused, Setting, StepInfo, UpdateRule, parts};
 use crate::ops::cpu::simd::vectorized;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ PyTorch. Without `weight_decay` there is none, the norm for low-rank fine-tuning
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
     const FUSED: Option<Fused<Self>> = Some(Self::pass);
 
-    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: Step) -> Result<Tensor> {
+    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: StepInfo) -> Result<Tensor> {
         let Self { beta1, beta2, eps, weight_decay } = *self;
         let [exp_avg, exp_avg_sq] = parts(state)?;
         let p = (p * (1.0 - at.lr * weight_decay))?;
@@ -52,7 +52,7 @@ impl AdamW {
     /// PyTorch's, without decay.
     const DEFAULT: Self = Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 };
 
-    fn pass(&self, p: &mut [f32], g: &[f32], state: &mut [&mut [f32]], at: Step) -> Result<()> {
+    fn pass(&self, p: &mut [f32], g: &[f32], state: &mut [&mut [f32]], at: StepInfo) -> Result<()> {
         let [exp_avg, exp_avg_sq] = parts(state)?;
         let keep = (1.0 - at.lr * self.weight_decay) as f32;
         let toward = (1.0 - self.beta1) as f32;

@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Fused, Setting, Step, UpdateRule, parts};
+use super::{Fused, Setting, StepInfo, UpdateRule, parts};
 use crate::ops::cpu::simd::vectorized;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ multiplied by the rate, as AdamW's.";
     const STATE: &'static [&'static str] = &["exp_avg"];
     const FUSED: Option<Fused<Self>> = Some(Self::pass);
 
-    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: Step) -> Result<Tensor> {
+    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: StepInfo) -> Result<Tensor> {
         let Self { beta1, beta2, weight_decay } = *self;
         let [exp_avg] = parts(state)?;
         let update = ((&*exp_avg * beta1)? + (g * (1.0 - beta1))?)?.sign()?;
@@ -39,7 +39,7 @@ multiplied by the rate, as AdamW's.";
 }
 
 impl Lion {
-    fn pass(&self, p: &mut [f32], g: &[f32], state: &mut [&mut [f32]], at: Step) -> Result<()> {
+    fn pass(&self, p: &mut [f32], g: &[f32], state: &mut [&mut [f32]], at: StepInfo) -> Result<()> {
         let [exp_avg] = parts(state)?;
         let (beta1, beta1_rest) = (self.beta1 as f32, (1.0 - self.beta1) as f32);
         let (beta2, beta2_rest) = (self.beta2 as f32, (1.0 - self.beta2) as f32);

@@ -42,15 +42,15 @@ pub trait UpdateRule: Copy + Sync + DeserializeOwned + Into<OptimizerKind> {
 
     /// The definition, on tensors of any device and type: the parameter after the step. `state`
     /// becomes what is kept for the next.
-    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: Step) -> Result<Tensor>;
+    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: StepInfo) -> Result<Tensor>;
 }
 
 /// A pass over numbers of parameter, gradient and state, in f32 on the CPU.
-pub type Fused<R> = fn(&R, &mut [f32], &[f32], &mut [&mut [f32]], Step) -> Result<()>;
+pub type Fused<R> = fn(&R, &mut [f32], &[f32], &mut [&mut [f32]], StepInfo) -> Result<()>;
 
 /// What of a step is not the parameter's own.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+pub struct StepInfo {
     pub lr: f64,
     /// Steps that the parameter took, with this one: t.
     pub t: i32,
@@ -157,7 +157,7 @@ macro_rules! optimizers {
                 p: &Tensor,
                 g: &Tensor,
                 state: &mut [Tensor],
-                at: Step,
+                at: StepInfo,
             ) -> Result<Tensor> {
                 match self {
                     $(Self::$rule(rule) => rule.step(p, g, state, at),)+
@@ -170,7 +170,7 @@ macro_rules! optimizers {
                 p: &Tensor,
                 g: &Tensor,
                 state: &mut [Vec<f32>],
-                at: Step,
+                at: StepInfo,
             ) -> Result<()> {
                 match self {
                     $(Self::$rule(rule) => optimizer::in_place(rule, p, g, state, at),)+

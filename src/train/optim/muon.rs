@@ -9,7 +9,7 @@
 use candle_core::{DType, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{Parameters, Setting, Step, UpdateRule, parts};
+use super::{Parameters, Setting, StepInfo, UpdateRule, parts};
 use crate::ops::elementwise;
 
 /// a, b, c of the published iteration, chosen for a steep slope at 0.
@@ -43,7 +43,7 @@ boosters of matrices inside layers: vectors, embedding, head and factors of low 
     const STATE: &'static [&'static str] = &["momentum_buffer"];
     const PARAMETERS: Parameters = Parameters::HiddenMatrices;
 
-    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: Step) -> Result<Tensor> {
+    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: StepInfo) -> Result<Tensor> {
         let Self { momentum, nesterov, ns_steps, weight_decay } = *self;
         let [momentum_buffer] = parts(state)?;
         let &[rows, columns] = p.dims() else {

@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{OptimizerKind, Step, UpdateRule};
+use super::{OptimizerKind, StepInfo, UpdateRule};
 use crate::ops::Backend;
 use crate::ops::cpu::view::{f32s, update};
 
@@ -137,7 +137,7 @@ impl Optimizer {
         each.map(|((p, moved), (steps, state))| {
             let Some((g, lr)) = moved else { return Ok((*p).clone()) };
             *steps += 1;
-            let at = Step { lr: *lr, t: *steps as i32 };
+            let at = StepInfo { lr: *lr, t: *steps as i32 };
             match state {
                 ParameterState::Tensors(state) => kind.step(p, g, state, at),
                 ParameterState::Numbers(state) => {
@@ -163,7 +163,7 @@ pub(super) fn in_place<R: UpdateRule>(
     p: &Tensor,
     g: &Tensor,
     state: &mut [Vec<f32>],
-    at: Step,
+    at: StepInfo,
 ) -> Result<()> {
     /// Numbers that a thread takes at a time.
     const CHUNK: usize = 1 << 14;

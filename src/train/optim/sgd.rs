@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Setting, Step, UpdateRule, parts};
+use super::{Setting, StepInfo, UpdateRule, parts};
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sgd {
@@ -20,7 +20,7 @@ impl UpdateRule for Sgd {
         &[("momentum", Setting::Fraction(0.0)), ("weight_decay", Setting::NonNegative(0.0))];
     const STATE: &'static [&'static str] = &["momentum_buffer"];
 
-    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: Step) -> Result<Tensor> {
+    fn step(&self, p: &Tensor, g: &Tensor, state: &mut [Tensor], at: StepInfo) -> Result<Tensor> {
         let Self { momentum, weight_decay } = *self;
         let [momentum_buffer] = parts(state)?;
         let g = (g + (p * weight_decay)?)?;

@@ -79,7 +79,7 @@ fn the_fused_pass_gives_the_bits_of_the_definition() -> Result<()> {
     let columns = (1 << 14) / 3 + 37;
     let mut seen = 0;
     for kind in all().into_iter().filter(|kind| kind.info().fused) {
-        let at = |t: usize| Step { lr: 1e-2, t: t as i32 };
+        let at = |t: usize| StepInfo { lr: 1e-2, t: t as i32 };
         let (quick, mut slow) = (matrix(columns, 0, DType::F32)?, matrix(columns, 0, DType::F32)?);
         let mut optimizer = Optimizer::new(kind);
         let mut state = vec![slow.zeros_like()?; kind.info().state.len()];
