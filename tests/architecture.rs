@@ -1,4 +1,5 @@
-//! Who knows whom: the table in docs/architecture.md against the paths that the source names.
+//! Who knows whom: the table in docs/architecture.md against the paths that the source names, and
+//! its pictures against the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,9 +17,13 @@ fn home() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+fn page() -> String {
+    fs::read_to_string(home().join("docs/architecture.md")).unwrap()
+}
+
 /// The rows of the table, top to bottom.
 fn table() -> Vec<(String, BTreeSet<String>)> {
-    let text = fs::read_to_string(home().join("docs/architecture.md")).unwrap();
+    let text = page();
     let names =
         |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
     let rows = text
@@ -165,6 +170,110 @@ fn the_table_says_who_knows_whom() {
     let listed: BTreeSet<&String> = table.iter().map(|(part, _)| part).collect();
     wrong.extend(found.keys().filter(|p| !listed.contains(p)).map(|p| format!("`{p}` has no row")));
     assert!(wrong.is_empty(), "docs/architecture.md and src disagree:\n{}", wrong.join("\n"));
+}
+
+/// The first fenced block below a heading.
+fn picture(heading: &str) -> String {
+    let text = page();
+    let below = text.lines().skip_while(|l| *l != heading);
+    let block = below.skip_while(|l| !l.starts_with("```")).skip(1);
+    block.take_while(|l| *l != "```").collect::<Vec<_>>().join("\n")
+}
+
+/// The part of the crate that a path below src lies in.
+fn part_of(path: &str) -> String {
+    path.split('/').next().unwrap().to_owned()
+}
+
+/// What is wrong with a way that is drawn from top to bottom: stops are paths below src at the
+/// beginning of a line, with an arrow before each; one line leads back to the top.
+fn wrong_way(drawn: &str, rows: &Edges) -> Vec<String> {
+    let firsts = || drawn.lines().filter_map(|line| line.split_whitespace().next());
+    let stops: Vec<&str> = firsts().filter(|word| word.contains('/')).collect();
+    let mut wrong = vec![];
+    for stop in &stops {
+        if !home().join("src").join(stop).exists() {
+            wrong.push(format!("`{stop}` is not under src"));
+        }
+    }
+    for pair in stops.windows(2) {
+        let [from, to] = [pair[0], pair[1]].map(part_of);
+        if from != to && !rows.get(&from).is_some_and(|known| known.contains(&to)) {
+            wrong.push(format!("`{from}` does not know `{to}`"));
+        }
+    }
+    if stops.len() > 8 {
+        wrong.push(format!("{} stops", stops.len()));
+    }
+    // Each line is a stop or an arrow, in turns, below the line of the script.
+    let turns = firsts().skip(1).enumerate();
+    let odd =
+        turns.filter(|(i, word)| if i % 2 == 0 { *word != "▼" } else { !stops.contains(word) });
+    wrong.extend(odd.map(|(_, word)| format!("`{word}` is neither a stop nor an arrow")));
+    for mark in ['◄', '┐', '┘'] {
+        if drawn.matches(mark).count() != 1 {
+            wrong.push("not one way back".to_owned());
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_way_of_a_fit_goes_down_the_table() {
+    let rows: Edges = table().into_iter().collect();
+    let way = picture("## The way of `booster.fit`");
+    assert_eq!(wrong_way(&way, &rows), [""; 0], "{way}");
+    assert!(way.contains("\nhost/bind/booster.rs ") && way.contains("\nops/cpu/gemm.rs "), "{way}");
+    // What the test is for.
+    for (old, new, want) in [
+        ("train/fit.rs", "train/fits.rs", "`train/fits.rs` is not under src"),
+        ("session/fit.rs", "cli/run.rs", "`host` does not know `cli`"),
+        ("ops/linear ", "ops/linear\n   ▼\nops/rope", "9 stops"),
+        ("   ▼", "    ", "is neither a stop nor an arrow"),
+        ("◄", "◄◄", "not one way back"),
+    ] {
+        let found = wrong_way(&way.replacen(old, new, 1), &rows);
+        assert!(found.iter().any(|wrong| wrong.contains(want)), "{new}: {found:?}");
+    }
+}
+
+/// What is wrong with a flowchart of data: nodes without a text of their own are parts, and of two
+/// that an arrow joins one knows the other.
+fn wrong_flow(drawn: &str, rows: &Edges) -> Vec<String> {
+    let arrows = drawn.lines().filter_map(|line| {
+        let (from, to) = line.rsplit_once("--> ")?;
+        let (from, _) = from.split_once(" -- ").unwrap_or((from, ""));
+        Some([from.trim(), to.trim()])
+    });
+    let mut wrong = vec![];
+    for nodes in arrows {
+        if nodes.iter().any(|node| node.contains('[')) {
+            continue;
+        }
+        for node in nodes.iter().filter(|node| !rows.contains_key(**node)) {
+            wrong.push(format!("`{node}` is no part"));
+        }
+        let [from, to] = nodes;
+        let knows = |a: &str, b: &str| rows.get(a).is_some_and(|known| known.contains(b));
+        if !knows(from, to) && !knows(to, from) {
+            wrong.push(format!("`{from}` and `{to}` do not know each other"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn data_go_between_parts_that_know_each_other() {
+    let rows: Edges = table().into_iter().collect();
+    let flow = picture("## How a run goes");
+    assert!(flow.matches("-->").count() > 10, "{flow}");
+    assert_eq!(wrong_flow(&flow, &rows), [""; 0]);
+    for (arrow, want) in [
+        ("nobody --> cli", "`nobody` is no part"),
+        ("ops -- \"x\" --> data", "`ops` and `data` do not know each other"),
+    ] {
+        assert!(wrong_flow(arrow, &rows).iter().any(|wrong| wrong == want), "{arrow}");
+    }
 }
 
 #[test]

@@ -5,16 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const DOCUMENTS: [&str; 8] = [
-    "README.md",
-    "CHANGELOG.md",
-    "docs/architecture.md",
-    "docs/experiments.md",
-    "docs/files.md",
-    "docs/guide.md",
-    "docs/recipes.md",
-    "docs/report.md",
-];
+/// Pages made from comments. Tests of the comments look at what they show.
+const REFERENCE: &str = "docs/reference";
 
 fn home() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -22,6 +14,21 @@ fn home() -> &'static Path {
 
 fn read(path: &str) -> String {
     fs::read_to_string(home().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// README, changelog and all pages below docs but those made from comments.
+fn documents() -> Vec<String> {
+    let mut found = vec!["README.md".to_owned(), "CHANGELOG.md".to_owned()];
+    let mut left = vec!["docs".to_owned()];
+    while let Some(folder) = left.pop() {
+        found.extend(files(&folder, "md"));
+        let entries = fs::read_dir(home().join(&folder)).unwrap().map(|e| e.unwrap());
+        let folders = entries.filter(|e| e.file_type().unwrap().is_dir());
+        let folders = folders.map(|e| format!("{folder}/{}", e.file_name().to_str().unwrap()));
+        left.extend(folders.filter(|folder| folder != REFERENCE));
+    }
+    assert!(found.len() > 50, "{found:?}");
+    found
 }
 
 /// Fenced blocks of `text`: what stands behind the fence, and the content.
@@ -83,8 +90,8 @@ fn the_readme_shows_the_recipe_as_it_is() {
 
 #[test]
 fn commands_name_what_exists() {
-    for document in DOCUMENTS {
-        for command in blocks(&read(document))
+    for document in documents() {
+        for command in blocks(&read(&document))
             .iter()
             .filter(|(kind, _)| *kind == "sh")
             .flat_map(|(_, text)| text.lines())
@@ -121,8 +128,8 @@ fn commands_name_what_exists() {
 #[test]
 fn scripts_in_documents_run() {
     let mut seen = 0;
-    for document in DOCUMENTS {
-        for (kind, script) in blocks(&read(document)) {
+    for document in documents() {
+        for (kind, script) in blocks(&read(&document)) {
             match kind {
                 "rhai" => {
                     assert_eq!(run(&script).0, Some(0), "{document}:\n{script}{}", run(&script).1)
@@ -195,7 +202,7 @@ fn written(option: &str) -> std::collections::BTreeMap<String, String> {
 #[test]
 fn the_reference_is_what_the_comments_say() {
     let wanted = written("--reference");
-    let folder = home().join("docs/reference");
+    let folder = home().join(REFERENCE);
     if std::env::var_os("XGBRUN_BLESS").is_some() {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
@@ -204,10 +211,10 @@ fn the_reference_is_what_the_comments_say() {
     let found =
         fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
     let found: std::collections::BTreeMap<String, String> =
-        found.map(|name| (name.clone(), read(&format!("docs/reference/{name}")))).collect();
+        found.map(|name| (name.clone(), read(&format!("{REFERENCE}/{name}")))).collect();
     assert!(
         found == wanted,
-        "docs/reference is stale: XGBRUN_BLESS=1 cargo test --release --test docs"
+        "{REFERENCE} is stale: XGBRUN_BLESS=1 cargo test --release --test docs"
     );
     assert!(wanted.len() > 8 && wanted["booster.md"].contains("`lr_ratio`"));
 }
@@ -237,27 +244,117 @@ fn recipes_parse() {
     assert!(parses("let a = ;").is_err() && parses("nobody;").is_err());
 }
 
+/// The name under which GitHub links to a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// Lines of `text` outside of fenced blocks.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut fenced = false;
+    text.lines().filter(move |line| {
+        let fence = line.starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    })
+}
+
 #[test]
 fn links_lead_somewhere() {
-    for document in DOCUMENTS {
-        let text = read(document);
+    let mut seen = 0;
+    for document in documents().into_iter().chain(files(REFERENCE, "md")) {
+        let text = prose(&read(&document)).collect::<Vec<_>>().join("\n");
         for link in
             text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link)
         {
-            if !link.starts_with("http") && !link.starts_with('#') {
-                let file = link.split('#').next().unwrap();
-                let target = home().join(document).parent().unwrap().join(file);
-                assert!(target.exists(), "{document} links to `{link}`");
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, place) = link.split_once('#').unwrap_or((link, ""));
+            let own = home().join(&document);
+            let target = if file.is_empty() { own } else { own.parent().unwrap().join(file) };
+            assert!(target.exists(), "{document} links to `{link}`");
+            let headings = |text: String| {
+                prose(&text).any(|line| line.starts_with('#') && anchor(line) == place)
+            };
+            assert!(
+                place.is_empty() || headings(fs::read_to_string(target).unwrap()),
+                "{document} links to `{link}`, which has no such heading"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen} links were found");
+    assert_eq!(anchor("## The way of `booster.fit`"), "the-way-of-boosterfit");
+}
+
+#[test]
+fn paths_in_documents_exist() {
+    let mut seen = 0;
+    let endings = [".rs", ".rhai", ".py", ".sh"];
+    for document in documents().into_iter().filter(|d| d != "CHANGELOG.md") {
+        let text = prose(&read(&document)).collect::<Vec<_>>().join("\n");
+        let code = text.split("\n\n").flat_map(|part| part.split('`').skip(1).step_by(2));
+        for word in code.flat_map(str::split_whitespace) {
+            let word = word.split("::").next().unwrap();
+            let path = word.contains('/') && endings.iter().any(|ending| word.ends_with(ending));
+            if path && !word.chars().any(|c| c.is_uppercase()) {
+                let roots = ["", "src"].map(|root| home().join(root).join(word));
+                assert!(roots.iter().any(|p| p.exists()), "{document} names `{word}`");
+                seen += 1;
             }
         }
     }
+    assert!(seen > 30, "{seen} paths were found");
+}
+
+#[test]
+fn prose_is_a_hundred_columns_wide() {
+    for document in documents().into_iter().filter(|d| d != "CHANGELOG.md") {
+        let text = read(&document);
+        for line in prose(&text).filter(|line| !line.starts_with('|')) {
+            assert!(line.chars().count() <= 100, "{document}: {line}");
+        }
+    }
+}
+
+#[test]
+fn an_index_lists_its_pages() {
+    for folder in ["docs/decisions", "docs/experiments", REFERENCE] {
+        let index = read(&format!("{folder}/README.md"));
+        for page in files(folder, "md") {
+            let name = page.rsplit('/').next().unwrap();
+            assert!(
+                name == "README.md" || index.contains(&format!("]({name})")),
+                "{folder}/README.md does not list {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_decision_has_a_context_and_a_consequence_on_one_page() {
+    let mut numbers = vec![];
+    for page in files("docs/decisions", "md").iter().filter(|page| !page.ends_with("README.md")) {
+        let text = read(page);
+        let headings: Vec<&str> = prose(&text).filter(|line| line.starts_with('#')).collect();
+        let (title, parts) = headings.split_first().unwrap();
+        let number = &page.rsplit('/').next().unwrap()[..3];
+        assert!(title.starts_with(&format!("# {number}. ")), "{page}: {title}");
+        assert_eq!(parts, ["## Context", "## Decision", "## Consequence"], "{page}");
+        assert!(text.lines().count() <= 60, "{page} is longer than a page");
+        numbers.push(number.parse::<usize>().unwrap());
+    }
+    assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
 }
 
 #[test]
 fn no_document_names_a_folder_of_one_machine() {
     let more =
         [files("recipes", "rhai"), files("stdlib", "rhai"), files("benches", "rhai")].concat();
-    for document in DOCUMENTS.into_iter().chain([".ci/run"]).map(str::to_owned).chain(more) {
+    for document in documents().into_iter().chain([".ci/run".to_owned()]).chain(more) {
         for folder in ["root", "home", "work", "Users"].map(|f| format!("/{f}/")) {
             let text = read(&document);
             let named = text
@@ -268,15 +365,20 @@ fn no_document_names_a_folder_of_one_machine() {
     }
 }
 
-/// How a recipe writes each native that the bindings register, and each option they take.
-fn natives() -> (Vec<String>, Vec<String>) {
-    let (mut calls, mut options) = (vec![], vec![]);
+/// How the reference writes each native that the bindings register.
+fn natives() -> Vec<String> {
+    let mut calls = vec![];
+    let register = read("src/host/bind/mod.rs");
     for file in files("src/host/bind", "rs") {
         let noun = file.rsplit('/').next().unwrap().trim_end_matches(".rs").to_owned();
         let text = read(&file);
         for module in text.split("#[export_module]\n").skip(1) {
             let module = module.split("\n}\n").next().unwrap();
-            let statics = module.starts_with("pub(super) mod module");
+            let statics = module.starts_with("pub(super) mod module").then(|| {
+                let place = format!(", exported_module!({noun}::module)");
+                let before = register.split(&place).next().unwrap();
+                before.rsplit('"').nth(1).unwrap()
+            });
             let mut attribute = String::new();
             let mut lines = module.lines().map(str::trim);
             while let Some(line) = lines.next() {
@@ -306,36 +408,60 @@ fn natives() -> (Vec<String>, Vec<String>) {
                     .filter(|p| p.contains(": &mut "));
                 let object = own.map(|p| p.split(':').next().unwrap());
                 let name = quoted("name = ").unwrap_or_else(|| name.to_owned());
-                calls.push(match (quoted("get = "), object) {
-                    (Some(property), Some(object)) => format!("`{object}.{property}`"),
-                    (_, Some(object)) => format!("`{object}.{name}("),
-                    _ if statics => format!("`{noun}::{name}("),
+                calls.push(match (quoted("get = "), object, statics) {
+                    (Some(property), Some(object), _) => format!("`{object}.{property} →"),
+                    (_, Some(object), _) => format!("`{object}.{name}("),
+                    (_, _, Some(namespace)) => format!("`{namespace}::{name}("),
                     _ => format!("`{name}("),
                 });
                 attribute.clear();
             }
         }
-        for keys in text
-            .split("Options::new(")
-            .skip(1)
-            .filter_map(|r| r.split_once("&[")?.1.split_once(']'))
-        {
-            options.extend(keys.0.split('"').skip(1).step_by(2).map(|key| format!("`{key}`")));
+    }
+    calls.extend(xgbrun::train::optim::OPTIMIZERS.iter().map(|info| format!("`{}(", info.name)));
+    calls
+}
+
+/// The natives that take options, and the options of each.
+fn options() -> Vec<(String, Vec<String>)> {
+    let mut found = vec![];
+    let list = |text: &str| -> Vec<String> {
+        let inside = text.split(']').next().unwrap();
+        inside.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    for file in files("src/host/bind", "rs") {
+        let text = read(&file);
+        for call in text.split("Options::new(").skip(1) {
+            // Those of an optimizer are in its registry.
+            let Some(native) = call.trim_start().strip_prefix('"') else { continue };
+            let (native, rest) = native.split_once('"').unwrap();
+            let (_, keys) = rest.split_once('&').unwrap();
+            let options = match keys.strip_prefix('[') {
+                Some(keys) => list(keys),
+                None => {
+                    let name = keys.split(')').next().unwrap();
+                    let constant = text.split_once(&format!("const {name}: "));
+                    let constant = constant.and_then(|(_, rest)| rest.split_once("= "));
+                    let stated = constant.or_else(|| text.split_once(&format!("let {name} = ")));
+                    list(stated.unwrap().1)
+                }
+            };
+            assert!(!options.is_empty(), "{file}: no options of `{native}` were found");
+            found.push((native.to_owned(), options));
         }
     }
     for info in xgbrun::train::optim::OPTIMIZERS {
-        calls.push(format!("`{}(", info.name));
-        options.extend(info.options.iter().map(|(key, _)| format!("`{key}`")));
+        let options = info.options.iter().map(|(key, _)| (*key).to_owned());
+        found.push((info.name.to_owned(), options.collect()));
     }
-    (calls, options)
+    found
 }
 
 #[test]
 fn the_reference_lists_every_native_option_and_function() {
-    let reference = read("docs/recipes.md");
-    let (calls, options) = natives();
-    assert!(calls.len() > 25 && options.len() > 20, "{calls:?} {options:?}");
-    let mut wanted = [calls, options].concat();
+    let pages = files(REFERENCE, "md").iter().map(|page| read(page)).collect::<String>();
+    let mut wanted = natives();
+    assert!(wanted.len() > 25, "{wanted:?}");
     for file in files("stdlib", "rhai") {
         let module = file.rsplit('/').next().unwrap().trim_end_matches(".rhai").to_owned();
         let functions = read(&file);
@@ -345,6 +471,21 @@ fn the_reference_lists_every_native_option_and_function() {
             .map(|(head, _)| head.trim().to_owned());
         wanted.extend(functions.map(|head| format!("`{module}::{head}`")));
     }
-    let missing: Vec<&String> = wanted.iter().filter(|w| !reference.contains(w.as_str())).collect();
-    assert!(missing.is_empty(), "docs/recipes.md lacks {missing:?}");
+    wanted.retain(|call| !pages.contains(&format!("\n## {call}")));
+    assert!(wanted.is_empty(), "{REFERENCE} lacks {wanted:?}");
+
+    let options = options();
+    assert!(options.len() > 10, "{options:?}");
+    for (native, options) in options {
+        // What words records is told with what reads them.
+        let native = if native == "template" { "data::load" } else { &native };
+        let of_native = |section: &&str| {
+            let heading = section.lines().next().unwrap();
+            [".", "`"].iter().any(|before| heading.contains(&format!("{before}{native}(")))
+        };
+        let told: String = pages.split("\n## ").filter(of_native).collect();
+        let missing: Vec<_> =
+            options.iter().filter(|key| !told.contains(&format!("`{key}`"))).collect();
+        assert!(missing.is_empty(), "{REFERENCE} does not tell of {missing:?} of `{native}`");
+    }
 }
