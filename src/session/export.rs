@@ -32,7 +32,8 @@ impl Model {
         gguf_save::save(&m.network, &m.tokenizer, self.name(), storage, file)
     }
 
-    /// Writes the boosters in files, each multiplied by its weight, as one PEFT adapter. Errors (class usage): a dense booster, or none.
+    /// Writes the boosters in files, each multiplied by its weight, as one PEFT adapter. Errors
+    /// (class usage): a dense booster, or none.
     pub fn export_adapter(&self, folder: &Path, boosters: &[(PathBuf, f64)]) -> Result<()> {
         let mut stack = Stack::default();
         let m = self.with_weights()?;

@@ -15,8 +15,8 @@ impl Model {
     /// Merges the booster with step weight `eta` (paper Eq. 8): W ← W + η·s·BA; of a dense booster
     /// W ← W + η (W' − W). The run keeps it as a file below `boosters/`.
     ///
-    /// Errors (class usage): a booster that was merged already or is of another model, an `eta` that
-    /// is no finite number.
+    /// Errors (class usage): a booster that was merged already or is of another model, an `eta`
+    /// that is no finite number.
     pub fn merge(&self, booster: &Booster, eta: f64) -> Result<()> {
         if !eta.is_finite() {
             return Err(Error::usage(format!(

@@ -197,8 +197,8 @@ impl Part {
         Ok(made)
     }
 
-    /// Items to be scored, at most the first `most`, and how many were left out; what was left out, or tokenised as one text
-    /// with its prompt, is told.
+    /// Items to be scored, at most the first `most`, and how many were left out; what was left out,
+    /// or tokenised as one text with its prompt, is told.
     pub fn choices(
         &self,
         session: &Session,

@@ -62,9 +62,9 @@ pub(super) mod natives {
         Ok(to_map(&found))
     }
 
-    /// The cosine between what two merged boosters, counted from 0, added to the weights: `all`, and
-    /// `targets` (a map by target); () where one of them changed nothing. Near 1 they do the same,
-    /// at 0 they have nothing in common.
+    /// The cosine between what two merged boosters, counted from 0, added to the weights: `all`,
+    /// and `targets` (a map by target); () where one of them changed nothing. Near 1 they do the
+    /// same, at 0 they have nothing in common.
     ///
     /// # Example
     /// ```rhai,no_run
