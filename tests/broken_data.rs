@@ -3,15 +3,14 @@
 //!
 //! `XGBRUN_BLESS=1 cargo test --release --test broken_data` writes the texts anew; read the diff.
 
-#[path = "common/tiny_parquet.rs"]
-mod tiny_parquet;
+mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use common::tiny_parquet::{Column, parquet};
 use parquet::basic::Compression;
-use tiny_parquet::{Column, parquet};
 use xgbrun::data::Task;
 use xgbrun::data::formats::{Encoding, Format, Layout};
 use xgbrun::error::{class_of, hint_of};

@@ -1,5 +1,7 @@
 //! The data layer on real files, on broken ones, and against independent renderings.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,22 +15,9 @@ use xgbrun::data::template::Template;
 use xgbrun::data::{Encode, EncodeOptions, LossOn, encode_train};
 use xgbrun::error::{Class, class_of, hint_of};
 
-/// Says why a test passes over; fails where `XGBRUN_CI` forbids it.
-fn skip(why: &str) {
-    assert!(std::env::var_os("XGBRUN_CI").is_none(), "{why}, and XGBRUN_CI forbids to skip");
-    eprintln!("skipped: {why}");
-}
-
-/// A file of the shared real data, or None with the reason printed.
+/// A file of the shared real data.
 fn shared(path: &str) -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let root = std::env::var_os("XGBRUN_SHARED").map_or(beside, PathBuf::from);
-    let path = root.join("data").join(path);
-    if !path.exists() {
-        skip(&format!("no `{}`", path.display()));
-        return None;
-    }
-    Some(path)
+    common::shared(&format!("data/{path}"))
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Item>> {
@@ -156,7 +145,7 @@ fn prompts_equal_an_independent_rendering() {
             match Command::new("python3").args(["-c", RENDER]).arg(&path).arg("50").output() {
                 Ok(output) => output,
                 Err(error) => {
-                    skip(&format!("no python3: {error}"));
+                    common::skip(&format!("no python3: {error}"));
                     return;
                 }
             };
@@ -504,13 +493,8 @@ impl Encode for Published {
 #[test]
 fn real_items_through_a_real_tokenizer() {
     let Some(path) = shared("commonsense/ARC-Easy/test.json") else { return };
-    let cache = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/xgbrun"));
-    let models = std::env::var_os("XGBRUN_MODELS").map(PathBuf::from).or(cache).unwrap_or_default();
-    let file = models.join("smollm2-135m/tokenizer.json");
-    if !file.exists() {
-        skip(&format!("no `{}`", file.display()));
-        return;
-    }
+    let Some(folder) = common::model(common::FOLDER) else { return };
+    let file = folder.join("tokenizer.json");
     let tokenizer = Published(tokenizers::Tokenizer::from_file(&file).unwrap());
     let items = &formats::read(&path, &Layout::default()).unwrap()[..200];
     let text = |ids: &[u32]| tokenizer.0.decode(ids, false).unwrap();

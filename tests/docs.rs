@@ -107,8 +107,9 @@ fn commands_name_what_exists() {
             }
             for pair in words.windows(2).filter(|p| p[0] == "--bench" || p[0] == "--test") {
                 let folder = if pair[0] == "--bench" { "benches" } else { "tests" };
+                let file = [format!("{}.rs", pair[1]), format!("{}/main.rs", pair[1])];
                 assert!(
-                    home().join(folder).join(format!("{}.rs", pair[1])).exists(),
+                    file.iter().any(|file| home().join(folder).join(file).exists()),
                     "{document}: `{command}`"
                 );
             }
@@ -348,6 +349,30 @@ fn a_decision_has_a_context_and_a_consequence_on_one_page() {
         numbers.push(number.parse::<usize>().unwrap());
     }
     assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+}
+
+/// Files below `tests` that are programs of tests, or hold some.
+fn test_files() -> Vec<String> {
+    let folders = fs::read_dir(home().join("tests")).unwrap().map(|e| e.unwrap().path());
+    let folders = folders.filter(|path| path.join("main.rs").exists());
+    let folders: Vec<String> =
+        folders.map(|path| path.strip_prefix(home()).unwrap().display().to_string()).collect();
+    let inside = folders.iter().flat_map(|folder| files(folder, "rs"));
+    files("tests", "rs")
+        .into_iter()
+        .chain(inside.filter(|f| f.ends_with("/main.rs") || read(f).contains("#[test]")))
+        .collect()
+}
+
+/// That what it names exists is seen with the links of all documents.
+#[test]
+fn the_index_of_tests_is_whole() {
+    let index = read("docs/tests.md");
+    let files = test_files();
+    assert!(files.len() > 50, "{files:?}");
+    for file in files {
+        assert_eq!(index.matches(&format!("](../{file}) |")).count(), 1, "docs/tests.md: {file}");
+    }
 }
 
 #[test]

@@ -6,18 +6,20 @@
 //! 2). `MODEL` in the arguments stands for a tiny model's folder, and in the text for where that
 //! was. `XGBRUN_BLESS=1 cargo test --release --test errors` writes the texts anew; read the diff.
 
-mod tiny;
+mod common;
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use common::tiny::Tiny;
+
 #[test]
 fn every_wrong_script_is_told_what_is_wrong() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     let model = tempfile::tempdir().unwrap();
-    tiny::write(model.path());
+    Tiny { layers: 2, tied: true, ..Tiny::default() }.write(model.path());
     let model = model.path().display().to_string();
     let mut scripts: Vec<_> = fs::read_dir(home.join("tests/errors"))
         .unwrap()

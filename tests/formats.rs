@@ -1,36 +1,19 @@
 //! Every format on files that are right: the real ones as they are published, and small ones of
 //! each shape.
 
-#[path = "common/tiny_parquet.rs"]
-mod tiny_parquet;
+mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use common::tiny_parquet::{Column, parquet};
 use parquet::basic::{Compression, ZstdLevel};
 use serde_json::{Value, json};
-use tiny_parquet::{Column, parquet};
 use xgbrun::data::formats::{self, Encoding, Format, Layout, Lines};
 use xgbrun::data::item::{Item, Message};
 use xgbrun::data::{Split, Task};
 use xgbrun::error::{Class, class_of, hint_of};
 use xgbrun::source::{DataFiles, Name, data, data_with};
-
-/// The folder of real data, if it is there.
-fn shared() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let path = std::env::var_os("XGBRUN_SHARED").map_or_else(beside, PathBuf::from).join("data");
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(
-        std::env::var_os("XGBRUN_CI").is_none(),
-        "`{}` is not there, and XGBRUN_CI forbids to skip",
-        path.display()
-    );
-    println!("skipped: no `{}` (set XGBRUN_SHARED)", path.display());
-    None
-}
 
 fn columns(names: &str) -> Option<Vec<String>> {
     Some(names.split(' ').map(str::to_owned).collect())
@@ -120,7 +103,7 @@ fn real() -> Vec<(String, Layout, usize)> {
 
 #[test]
 fn every_real_file_has_the_rows_of_its_readme() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = common::shared("data") else { return };
     for (file, layout, rows) in real() {
         let items =
             formats::read(&shared.join(&file), &layout).unwrap_or_else(|e| panic!("{file}: {e:#}"));
@@ -138,7 +121,7 @@ fn fields(item: &Item) -> Value {
 
 #[test]
 fn real_rows_are_what_their_readme_shows() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = common::shared("data") else { return };
     let row = |file: &str, layout: &Layout, i: usize| {
         fields(&formats::read(&shared.join(file), layout).unwrap()[i])
     };
@@ -180,7 +163,7 @@ fn real_rows_are_what_their_readme_shows() {
 
 #[test]
 fn a_folder_as_it_is_published() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = common::shared("data") else { return };
     let folder = Name::Path(shared.join("glue/SICK"));
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
     let splits = [
@@ -403,7 +386,7 @@ fn rows_on_disk_are_the_rows_in_memory() {
         );
         assert!(lines.get(lines.len()).unwrap_err().to_string().contains("there is no row"));
     }
-    let Some(shared) = shared() else { return };
+    let Some(shared) = common::shared("data") else { return };
     for (file, layout, rows) in real() {
         if let Ok(lines) = Lines::open(&shared.join(&file), &layout) {
             let items = formats::read(&shared.join(&file), &layout).unwrap();

@@ -437,5 +437,4 @@ fn check_ids(row: &TokenRow, vocabulary: usize) -> Result<()> {
 }
 
 #[cfg(test)]
-#[path = "encode_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! The script host: the only folder that names Rhai.
 //!
 //! A recipe is untrusted input. It has no file system, network, process or clock of its own; all it
-//! can reach are the natives in `bind`, and these reach everything through one handle, [`Host`].
+//! can reach are the natives in `bind`, and these reach everything through one handle, `Host`.
 
 mod aliases;
 mod api;

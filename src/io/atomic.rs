@@ -25,7 +25,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     put(path, bytes, true)
 }
 
-/// As [`write`], but a power cut may take the file.
+/// As [`write()`], but a power cut may take the file.
 pub fn write_soon(path: &Path, bytes: &[u8]) -> Result<()> {
     put(path, bytes, false)
 }

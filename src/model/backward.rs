@@ -32,8 +32,8 @@ impl Model {
         [full, pair].into_iter().flatten().min()
     }
 
-    /// Losses [S] in nats of targets[i] after the token of rows[i], and the gradients of Σ weight ·
-    /// nll.
+    /// Losses `[S]` in nats of `targets[i]` after the token of `rows[i]`, and the gradients of
+    /// Σ weight · nll.
     pub fn gradients(
         &self,
         tokens: &Tokens,

@@ -68,7 +68,7 @@ impl Model {
         Ok(x.index_select(&Tensor::new(rows, x.device())?, 0)?)
     }
 
-    /// Negative log-likelihood in nats of targets[i] after the token of rows[i], [S].
+    /// Negative log-likelihood in nats of `targets[i]` after the token of `rows[i]`, `[S]`.
     pub fn nll(
         &self,
         tokens: &Tokens,

@@ -5,9 +5,9 @@ use crate::ops::attention::Segment;
 /// A flat run of tokens without padding, and who sees whom.
 #[derive(Clone, Debug, Default)]
 pub struct Tokens {
-    /// [N]
+    /// `[N]`
     pub ids: Vec<u32>,
-    /// Position of every token in its sequence, [N].
+    /// Position of every token in its sequence, `[N]`.
     pub positions: Vec<u32>,
     pub segments: Vec<Segment>,
 }

@@ -147,7 +147,7 @@ impl Session {
         session
     }
 
-    /// A session whose run folder `begin` makes at first use. It may read what [`Names::grant`]
+    /// A session whose run folder `begin` makes at first use. It may read what `Names::grant`
     /// grants.
     pub fn with(settings: Settings, guard: Guard, console: Arc<dyn Console>, begin: Begin) -> Self {
         Self(Arc::new(Self::parts(settings, guard, console, begin, None)))

@@ -8,8 +8,8 @@ use candle_transformers::models::{llama, mistral, qwen2, qwen3};
 use serde_json::{Value, json};
 use xgbrun::model::{Adapter, Tokens};
 
+use crate::common::tiny::{Tiny, llama3_rope};
 use crate::generation::open;
-use crate::tiny::{Tiny, llama3_rope};
 
 /// Logits after each token, one row behind the other.
 type Oracle = fn(Value, VarBuilder, &[u32]) -> Result<Vec<f32>>;

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::common::skip;
 use crate::fixture::Fixture;
-use crate::skip::skip;
 use crate::{comparison, page};
 
 /// Measures the page in a frame, with all details open: the width of what is in it, the least

@@ -1,11 +1,12 @@
 //! Reports: what they show is what the run folder holds, nothing in a run can write into the page,
 //! and whatever is missing or broken is told.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod browser;
 mod fixture;
 mod markup;
-#[path = "../common/skip.rs"]
-mod skip;
 
 use std::fs;
 use std::path::Path;

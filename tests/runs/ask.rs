@@ -190,7 +190,8 @@ fn what_cannot_be_asked_is_told() {
         "{err}"
     );
     home.recipe(BOOST, "other", &[]).good();
-    crate::tiny::Tiny { seed: 2, ..crate::tiny::Tiny::default() }.write(&home.path().join("model"));
+    crate::common::tiny::Tiny { seed: 2, ..crate::common::tiny::Tiny::default() }
+        .write(&home.path().join("model"));
     let (code, _, err) = ask(home.path(), &["other", QUESTION]);
     assert_eq!(code, Some(3), "{err}");
     assert!(err.starts_with("error: `model` is not the model that the run began with"), "{err}");

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::common::tiny::{Tensor, Tiny, write_safetensors};
+use crate::common::{tiny_gguf, tiny_tokenizer};
 use crate::harness::{Home, files};
-use crate::tiny::{Tensor, Tiny, write_safetensors};
-use crate::{tiny_gguf, tiny_tokenizer};
 
 /// What breaks the files of a good home; the argument is the folder that holds `model/`, `data/`
 /// and `adapter/`.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use safetensors::SafeTensors;
 
+use crate::common::tiny::Tiny;
 use crate::harness::{HEAD, Home, Ran, number};
-use crate::tiny::Tiny;
 
 /// LISA's way: embedding, norms and head always, one layer in turn.
 const LISA: &str = "

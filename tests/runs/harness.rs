@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::tiny::{self, Tiny};
+use crate::common::tiny::{self, Tiny};
 
 /// What most recipes here begin with.
 pub const HEAD: &str = r#"

@@ -3,14 +3,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../common/gguf.rs"]
-mod gguf;
-#[path = "../common/tiny.rs"]
-mod tiny;
-#[path = "../common/tiny_gguf.rs"]
-mod tiny_gguf;
-#[path = "../common/tiny_tokenizer.rs"]
-mod tiny_tokenizer;
 
 mod ask;
 mod bad_input;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::common;
+use crate::common::tiny::TEXT;
 use crate::harness::{self, Home, close, number};
-use crate::tiny::TEXT;
 use crate::variants;
 
 /// The interpreter that has torch, transformers and peft.

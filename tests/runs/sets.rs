@@ -5,8 +5,8 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::common::tiny;
 use crate::harness::Home;
-use crate::tiny;
 
 /// Two tasks of unlike size in `tasks/`, and a table in `table/`.
 fn home() -> Home {

@@ -4,8 +4,8 @@
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
+use crate::common::tiny::{self, Tiny};
 use crate::harness::{Home, Ran, number};
-use crate::tiny::{self, Tiny};
 
 /// Every variant by name.
 pub fn all() -> Vec<(&'static str, Tiny)> {

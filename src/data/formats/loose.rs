@@ -1,7 +1,7 @@
 //! JSON as Python's `json` writes it: NaN, Infinity and halves of surrogate pairs, which JSON and
 //! Unicode do not have.
 //!
-//! A value that holds such a thing is read as a [`fault`]: it passes where nobody uses it, and is
+//! A value that holds such a thing is read as a `fault`: it passes where nobody uses it, and is
 //! named where somebody does.
 
 use std::ops::Range;

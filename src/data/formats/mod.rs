@@ -1,7 +1,7 @@
 //! Data files, one format per file of this folder. The ending of a name says the format, or a
 //! [`Layout`] does.
 //!
-//! Formats make records (named fields) or, for plain text, documents; [`record`] makes items of
+//! Formats make records (named fields) or, for plain text, documents; `record` makes items of
 //! records.
 
 mod conversation;

@@ -23,7 +23,7 @@ impl Embeddings {
         std::iter::once((&self.tokens, ids)).chain(positions)
     }
 
-    /// x [N, D], in `compute`, of tokens at their positions [N].
+    /// x [N, D], in `compute`, of tokens at their positions `[N]`.
     pub fn forward(
         &self,
         ids: &[u32],

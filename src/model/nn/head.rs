@@ -20,7 +20,7 @@ impl LmHead {
         linear::forward(h, view, None)
     }
 
-    /// Negative log-likelihoods [S] of `targets`, in nats.
+    /// Negative log-likelihoods `[S]` of `targets`, in nats.
     pub fn loss(&self, h: &Tensor, targets: &[u32], ctx: &ForwardContext) -> Result<Vec<f64>> {
         let weight = ctx.tensor(&self.weight);
         Ok(cross_entropy::forward_backward(h, weight, targets, 1.0, Want::default())?.nll)

@@ -10,7 +10,7 @@ pub struct Linear {
     pub id: LinearId,
     /// [out, in], in the storage type.
     pub weight: ParamId,
-    /// [out], in the compute type.
+    /// `[out]`, in the compute type.
     pub bias: Option<ParamId>,
 }
 

@@ -14,9 +14,9 @@ pub enum NormKind {
 }
 
 pub struct Norm {
-    /// [D]
+    /// `[D]`
     pub weight: ParamId,
-    /// [D], of a layer norm; an RMSNorm has none.
+    /// `[D]`, of a layer norm; an RMSNorm has none.
     pub bias: Option<ParamId>,
     pub eps: f64,
 }

@@ -30,7 +30,7 @@ pub struct Want {
 
 /// Losses and the gradients asked for.
 pub struct Loss {
-    /// Negative log-likelihood of every row in nats, [S], not weighted.
+    /// Negative log-likelihood of every row in nats, `[S]`, not weighted.
     pub nll: Vec<f64>,
     pub dh: Option<Tensor>,
     pub dw: Option<Tensor>,
@@ -44,7 +44,7 @@ pub fn chunk_rows(vocabulary: usize) -> usize {
     (CHUNK / vocabulary.max(1)).clamp(16, 512)
 }
 
-/// h [S, D], head W [V, D], targets [S]; gradients are of Σ weight · nll.
+/// h [S, D], head W [V, D], targets `[S]`; gradients are of Σ weight · nll.
 pub fn forward_backward(
     h: &Tensor,
     head: &Tensor,

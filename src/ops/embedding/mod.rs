@@ -18,7 +18,7 @@ pub mod reference {
 
     use crate::ops::accumulator;
 
-    /// ids [N] (u32), table [V, D] → x [N, D] in `dtype`.
+    /// ids `[N]` (u32), table [V, D] → x [N, D] in `dtype`.
     pub fn forward(ids: &Tensor, table: &Tensor, dtype: DType) -> Result<Tensor> {
         table.index_select(ids, 0)?.to_dtype(dtype)
     }

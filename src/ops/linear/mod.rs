@@ -119,7 +119,7 @@ pub fn weight_gradient(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// db [out], in the accumulator type.
+/// db `[out]`, in the accumulator type.
 pub fn bias_gradient(dy: &Tensor) -> Result<Tensor> {
     sum_rows(dy)
 }

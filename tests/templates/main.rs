@@ -1,6 +1,6 @@
-//! The strings of the commonsense protocol, byte for byte, against a rendering that knows nothing
-//! of this program; and chat templates against transformers, SmolLM2's own and two that ask for
-//! more of Jinja.
+//! Templates of the commonsense protocol, byte for byte, against a rendering that knows nothing of
+//! this program; and chat templates against transformers, SmolLM2's own and two that ask for more of
+//! Jinja.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,7 +17,7 @@ use xgbrun::data::{
 use xgbrun::source::{Gguf, Tokenizer};
 
 fn python(program: &Path, script: &str, arguments: &[String]) -> Option<Value> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/strings").join(script);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates").join(script);
     let output = match Command::new(program).arg(script).args(arguments).output() {
         Ok(output) => output,
         Err(e) => {
@@ -88,7 +88,7 @@ fn place() -> Place {
 /// What transformers makes of six conversations, and the tokenizer of the same model.
 fn peer() -> Option<(Vec<Value>, Tokenizer)> {
     let (folder, program) = (common::model(common::FOLDER)?, common::model("peer/bin/python")?);
-    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/strings");
+    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates");
     let templates =
         ["headers.jinja", "thinking.jinja"].map(|name| templates.join(name).display().to_string());
     let want = python(
