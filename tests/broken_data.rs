@@ -11,7 +11,7 @@ use std::path::Path;
 
 use common::tiny_parquet::{Column, parquet};
 use parquet::basic::Compression;
-use xgbrun::data::Task;
+use xgbrun::data::Dataset;
 use xgbrun::data::formats::{Encoding, Format, Layout};
 use xgbrun::error::{class_of, hint_of};
 use xgbrun::source::{Name, data_with};
@@ -277,8 +277,8 @@ fn error(case: &Case) -> Result<String, String> {
         .map(|(split, file)| ((*split).to_owned(), vec![(*file).to_owned()]))
         .collect();
     let name = Name::Path(home.path().into());
-    let read =
-        data_with(&name, &splits).and_then(|files| Task::open("t", &files, 0, &case.layout, &Ok));
+    let read = data_with(&name, &splits)
+        .and_then(|files| Dataset::open("t", &files, 0, &case.layout, &Ok));
     let Err(error) = read else { return Err(format!("{}: was accepted", case.name)) };
     let code = class_of(&error).code();
     if code != 3 {

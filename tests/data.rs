@@ -10,7 +10,7 @@ use anyhow::Result;
 use xgbrun::data::choices::encode_choices;
 use xgbrun::data::formats::{self, Layout};
 use xgbrun::data::item::{Instruction, Item};
-use xgbrun::data::task::{Split, Task};
+use xgbrun::data::task::{Dataset, Split};
 use xgbrun::data::template::Template;
 use xgbrun::data::{Encode, EncodeOptions, LossOn, encode_train};
 use xgbrun::error::{Class, class_of, hint_of};
@@ -81,7 +81,7 @@ fn a_task_from_files_holds_validation_out_of_train() {
     let test = train.with_file_name("test.json");
     let files =
         BTreeMap::from([("train".to_owned(), vec![train]), ("test".to_owned(), vec![test])]);
-    let task = Task::from_files("ARC-Easy", &files, 1, &Layout::default(), &Ok).unwrap();
+    let task = Dataset::from_files("ARC-Easy", &files, 1, &Layout::default(), &Ok).unwrap();
     let (kept, held) = (task.items(Split::Train).unwrap(), task.items(Split::Validation).unwrap());
     assert_eq!((kept.len(), held.len(), task.items(Split::Test).unwrap().len()), (2131, 120, 2376));
     let numbers = |items: &[Item]| items.iter().map(|item| item.place().number).collect::<Vec<_>>();
@@ -90,7 +90,7 @@ fn a_task_from_files_holds_validation_out_of_train() {
     all.sort_unstable();
     assert_eq!(all, (1..=2251).collect::<Vec<_>>());
     let again = |seed| {
-        Task::from_files("ARC-Easy", &files, seed, &Layout::default(), &Ok)
+        Dataset::from_files("ARC-Easy", &files, seed, &Layout::default(), &Ok)
             .unwrap()
             .validation
             .unwrap()
@@ -102,7 +102,7 @@ fn a_task_from_files_holds_validation_out_of_train() {
 #[test]
 fn a_task_without_train_says_what_it_has() {
     let Some(path) = shared("commonsense/piqa/test.json") else { return };
-    let piqa = Task::from_file(&path, 1, &Layout::default(), &Ok).unwrap();
+    let piqa = Dataset::from_file(&path, 1, &Layout::default(), &Ok).unwrap();
     assert_eq!(piqa.items(Split::Test).unwrap().len(), 1838);
     let error = piqa.items(Split::Train).unwrap_err();
     assert_eq!(error.to_string(), "the task `test` has no split `train`; it has `test`");
@@ -406,7 +406,7 @@ fn splits_are_named_and_single() {
         (path.file_stem().unwrap().to_string_lossy().into_owned(), vec![path])
     };
     let of = |names: &[&str]| {
-        Task::from_files(
+        Dataset::from_files(
             "t",
             &names.iter().map(|name| path(name)).collect(),
             1,
@@ -446,7 +446,7 @@ fn a_single_file_is_train_unless_its_name_says_otherwise() {
     let single = |name: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, "{\"ids\": [1, 2]}\n").unwrap();
-        Task::from_file(&path, 1, &Layout::default(), &Ok).unwrap()
+        Dataset::from_file(&path, 1, &Layout::default(), &Ok).unwrap()
     };
     let test = single("test.jsonl");
     assert!(test.train.is_none() && test.validation.is_none() && test.test.is_some());

@@ -9,9 +9,9 @@ use std::path::Path;
 use common::tiny_parquet::{Column, parquet};
 use parquet::basic::{Compression, ZstdLevel};
 use serde_json::{Value, json};
-use xgbrun::data::formats::{self, Encoding, Format, Layout, Lines};
+use xgbrun::data::formats::{self, Encoding, Format, Layout, LineFile};
 use xgbrun::data::item::{Item, Message};
-use xgbrun::data::{Split, Task};
+use xgbrun::data::{Dataset, Split};
 use xgbrun::error::{Class, class_of, hint_of};
 use xgbrun::source::{DataFiles, Name, data, data_with};
 
@@ -172,7 +172,8 @@ fn a_folder_as_it_is_published() {
         ("test", "SICK_test_annotated.txt"),
     ];
     let splits = splits.map(|(split, file)| (split.to_owned(), names(&[file]))).into();
-    let task = Task::open("SICK", &data_with(&folder, &splits).unwrap(), 0, &sick(), &Ok).unwrap();
+    let task =
+        Dataset::open("SICK", &data_with(&folder, &splits).unwrap(), 0, &sick(), &Ok).unwrap();
     let sizes = [Split::Train, Split::Validation, Split::Test]
         .map(|split| task.items(split).unwrap().len());
     assert_eq!((task.name.as_str(), sizes), ("SICK", [4500, 500, 4927]));
@@ -183,14 +184,14 @@ fn a_folder_as_it_is_published() {
         ("train".to_owned(), names(&["in_domain_train.tsv"])),
         ("validation".to_owned(), names(&["in_domain_dev.tsv", "out_of_domain_dev.tsv"])),
     ];
-    let task =
-        Task::open("CoLA", &data_with(&folder, &splits.into()).unwrap(), 0, &cola(), &Ok).unwrap();
+    let task = Dataset::open("CoLA", &data_with(&folder, &splits.into()).unwrap(), 0, &cola(), &Ok)
+        .unwrap();
     assert_eq!(task.items(Split::Validation).unwrap().len(), 1043);
     assert_eq!(task.digests.len(), 3);
 
     let files = data(&Name::Path(shared.join("commonsense"))).unwrap();
     assert!(matches!(&files, DataFiles::Tasks(tasks) if tasks.len() == 5));
-    let tasks = Task::open_all("commonsense", &files, 0, &Layout::default(), &Ok).unwrap();
+    let tasks = Dataset::open_all("commonsense", &files, 0, &Layout::default(), &Ok).unwrap();
     let held: Vec<_> = tasks
         .iter()
         .map(|task| (task.name.as_str(), task.validation.as_ref().map(Vec::len)))
@@ -344,10 +345,15 @@ fn damaged_parquet_ends_in_an_error() {
 }
 
 /// Writes a file and reads it whole and by line.
-fn both(folder: &Path, name: &str, bytes: impl AsRef<[u8]>, layout: &Layout) -> (Lines, Vec<Item>) {
+fn both(
+    folder: &Path,
+    name: &str,
+    bytes: impl AsRef<[u8]>,
+    layout: &Layout,
+) -> (LineFile, Vec<Item>) {
     let path = folder.join(name);
     fs::write(&path, bytes).unwrap();
-    let lines = Lines::open(&path, layout).unwrap_or_else(|e| panic!("{name}: {e:#}"));
+    let lines = LineFile::open(&path, layout).unwrap_or_else(|e| panic!("{name}: {e:#}"));
     let formats::FileRead { items, digest, .. } = formats::read_noted(&path, layout).unwrap();
     assert_eq!(lines.digest(), digest);
     (lines, items)
@@ -388,7 +394,7 @@ fn rows_on_disk_are_the_rows_in_memory() {
     }
     let Some(shared) = common::shared("data") else { return };
     for (file, layout, rows) in real() {
-        if let Ok(lines) = Lines::open(&shared.join(&file), &layout) {
+        if let Ok(lines) = LineFile::open(&shared.join(&file), &layout) {
             let items = formats::read(&shared.join(&file), &layout).unwrap();
             assert_eq!((lines.len(), items.len()), (rows, rows), "{file}");
             assert!(
@@ -420,14 +426,14 @@ fn broken_rows_on_disk_give_the_errors_of_the_file() {
     for (name, bytes, layout) in cases {
         let path = home.path().join(name);
         fs::write(&path, bytes).unwrap();
-        let lines = Lines::open(&path, layout).unwrap();
+        let lines = LineFile::open(&path, layout).unwrap();
         let (one, whole) = (lines.get(1).unwrap_err(), formats::read(&path, layout).unwrap_err());
         assert_eq!((one.to_string(), hint_of(&one)), (whole.to_string(), hint_of(&whole)));
     }
     let opened = |name: &str, text: &str| {
         let path = home.path().join(name);
         fs::write(&path, text).unwrap();
-        Lines::open(&path, &rows()).unwrap_err()
+        LineFile::open(&path, &rows()).unwrap_err()
     };
     assert_eq!(class_of(&opened("q.csv", "a\n1\n")), Class::Usage);
     assert!(
@@ -459,7 +465,7 @@ fn shards_are_one_split_and_files_are_read_once() {
         fs::write(home.path().join(name), text).unwrap();
     }
     let files = data(&Name::Path(home.path().into())).unwrap();
-    let task = Task::open("t", &files, 0, &Layout::default(), &Ok).unwrap();
+    let task = Dataset::open("t", &files, 0, &Layout::default(), &Ok).unwrap();
     let texts: Vec<_> = task
         .train
         .iter()
@@ -484,7 +490,8 @@ fn what_a_conversion_refuses_has_its_place() {
         Some("3") => Err(xgbrun::error::Error::data("no such label").hint("labels are 1").into()),
         _ => Ok(item),
     };
-    let error = Task::open("t", &DataFiles::File(path.clone()), 0, &rows(), &refuse).unwrap_err();
+    let error =
+        Dataset::open("t", &DataFiles::File(path.clone()), 0, &rows(), &refuse).unwrap_err();
     assert_eq!(error.to_string(), format!("`{}` line 3: no such label", path.display()));
     assert_eq!((class_of(&error), hint_of(&error)), (Class::Data, Some("labels are 1")));
 }
@@ -498,8 +505,9 @@ fn each_of_several_tasks_holds_out_by_a_stream_of_its_own() {
         fs::write(home.path().join(task).join("train.jsonl"), &text).unwrap();
     }
     let held = |folder: &Path, layout: &Layout| -> Vec<Vec<usize>> {
-        let tasks = Task::open_all("t", &data(&Name::Path(folder.into())).unwrap(), 3, layout, &Ok)
-            .unwrap();
+        let tasks =
+            Dataset::open_all("t", &data(&Name::Path(folder.into())).unwrap(), 3, layout, &Ok)
+                .unwrap();
         tasks
             .iter()
             .map(|task| {

@@ -12,7 +12,7 @@ use super::args::EvalArgs;
 use super::console;
 use super::interrupt::INTERRUPTED;
 use crate::data::formats::{self, Format, Layout};
-use crate::data::{EncodeOptions, Item, Split, Task, Template};
+use crate::data::{Dataset, EncodeOptions, Item, Split, Template};
 use crate::error::nearest;
 use crate::eval::{Protocol, average};
 use crate::model::MergeMode;
@@ -219,7 +219,7 @@ fn parts_of(
         );
     }
     // Where no validation file is, the items are those that a run with seed 0 holds out.
-    let tasks = Task::open_all(&args.data, &files, 0, layout, &Ok)?;
+    let tasks = Dataset::open_all(&args.data, &files, 0, layout, &Ok)?;
     let mut out = vec![];
     for task in tasks {
         task.notes.iter().for_each(|note| console.note(note));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::formats::instruction::choice_names;
-use super::item::{Instruction, Place};
+use super::item::{Instruction, ItemPlace};
 
 /// How the commonsense sets number their choices, and what stands before `Answer format:` there.
 const NUMBERED: [(&str, &str); 4] =
@@ -27,7 +27,7 @@ pub fn question(text: &str) -> Instruction {
         names = found;
     }
     let choices = names.iter().map(|name| format!("the correct answer is {name}")).collect();
-    let place = Place { file: Arc::from(Path::new("question")), unit: "item", number: 1 };
+    let place = ItemPlace { file: Arc::from(Path::new("question")), unit: "item", number: 1 };
     let label = Some(0);
     Instruction { choices, names, label, ..Instruction::new(place, instruction, String::new()) }
 }

@@ -8,7 +8,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, context};
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::data::item::{Chat, Instruction, Message, Piece, Place};
+use crate::data::item::{Chat, Instruction, ItemPlace, Message, TextPiece};
 use crate::data::jinja;
 use crate::data::tokenizer::Encode;
 use crate::error::Error;
@@ -96,7 +96,7 @@ impl ChatTemplate {
 
     /// The text in pieces: what stands in `{% generation %}` blocks is supervised, as in
     /// transformers' `return_assistant_tokens_mask`.
-    pub(super) fn marked(&self, messages: &[Value], chat: &Chat) -> Result<Vec<Piece>> {
+    pub(super) fn marked(&self, messages: &[Value], chat: &Chat) -> Result<Vec<TextPiece>> {
         let marked = self.text(MARKED, messages, false, chat)?;
         let plain = self.text(NAME, messages, false, chat)?;
         let pieces = by_marks(&marked);
@@ -161,7 +161,7 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
 }
 
 /// Why a template makes no text of a conversation.
-fn refused(place: &Place, e: &minijinja::Error) -> Error {
+fn refused(place: &ItemPlace, e: &minijinja::Error) -> Error {
     let refused = |what: &str| Error::data(format!("{place}: the model's chat template {what}"));
     match e.kind() {
         ErrorKind::OutOfFuel => refused("does not come to an end on the conversation"),
@@ -223,12 +223,12 @@ pub(super) fn mark_generation(environment: &mut Environment) {
 }
 
 /// A text with marks in pieces: what stands between them is supervised.
-pub(super) fn by_marks(marked: &str) -> Vec<Piece> {
+pub(super) fn by_marks(marked: &str) -> Vec<TextPiece> {
     let (mut pieces, mut supervised) = (vec![], false);
     for text in marked.split_inclusive(MARKS) {
         let end = text.chars().next_back().filter(|last| MARKS.contains(last));
         let text = end.map_or(text, |mark| &text[..text.len() - mark.len_utf8()]);
-        pieces.push(Piece { text: text.to_owned(), supervised });
+        pieces.push(TextPiece { text: text.to_owned(), supervised });
         supervised = end == Some(MARKS[0]);
     }
     pieces
@@ -261,7 +261,7 @@ mod tests {
     use crate::error::{Class, class_of};
 
     fn render(template: &str) -> Result<String> {
-        let place = Place { file: Path::new("talks.jsonl").into(), unit: "line", number: 3 };
+        let place = ItemPlace { file: Path::new("talks.jsonl").into(), unit: "line", number: 3 };
         let hi = Message::new("user", "<b> & \"é\"");
         ChatTemplate::new(template, "<s>", "</s>")?.render(&Chat::new(place, vec![hi]), true)
     }

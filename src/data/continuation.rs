@@ -11,7 +11,7 @@
 use anyhow::Result;
 
 use crate::bail_data;
-use crate::data::item::Place;
+use crate::data::item::ItemPlace;
 use crate::data::tokenizer::{Encode, opened, tokens};
 use crate::error::Error;
 
@@ -81,7 +81,7 @@ pub(super) fn continued(
     prompt: &str,
     texts: &[impl AsRef<str>],
     white: White,
-    place: &Place,
+    place: &ItemPlace,
 ) -> Result<Continued> {
     let encode = |text: &str| tokens(tokenizer, text, place);
     let before = encode(prompt)?;
@@ -115,7 +115,7 @@ pub(super) fn continued(
 }
 
 /// The error of a text without a token of its own.
-fn swallowed(text: &str, place: &Place) -> Error {
+fn swallowed(text: &str, place: &ItemPlace) -> Error {
     let message =
         format!("{place}: behind its prompt the text {text:?} leaves no token of its own");
     Error::data(message).hint(
@@ -143,7 +143,7 @@ fn bounded(
 }
 
 /// Errors (class data) where a text to be scored gives no token, or nothing is before it.
-pub(super) fn scorable(continued: &Continued, place: &Place) -> Result<()> {
+pub(super) fn scorable(continued: &Continued, place: &ItemPlace) -> Result<()> {
     if continued.texts.iter().any(Vec::is_empty) {
         bail_data!("{place}: the tokenizer makes nothing of a choice");
     }
@@ -221,8 +221,8 @@ mod tests {
         }
     }
 
-    fn place(number: usize) -> Place {
-        Place { file: Arc::from(Path::new("t")), unit: "item", number }
+    fn place(number: usize) -> ItemPlace {
+        ItemPlace { file: Arc::from(Path::new("t")), unit: "item", number }
     }
 
     /// Tokens as text: a letter with the space before it `_x`, the pair `[ab]`; sequences by a bar.
@@ -242,9 +242,9 @@ mod tests {
 
     /// A prompt with texts behind it; whether a space goes before each text; whether a sequence
     /// begins with a token; the tokens in scoring, and the border.
-    type Case = (&'static str, &'static [&'static str], bool, bool, &'static str, Border);
+    type BorderCase = (&'static str, &'static [&'static str], bool, bool, &'static str, Border);
 
-    const CASES: [Case; 12] = [
+    const CASES: [BorderCase; 12] = [
         // The same together as apart: nothing moves, not even a space at the end.
         ("q:", &[" x", " y"], false, true, "^q:|_x|_y", Border::Apart),
         ("q:\n", &["x", "y"], false, false, "q:\n|x|y", Border::Apart),

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::data::chat::{ChatTemplate, OWN, conversation};
 use crate::data::continuation::{self, Border, Continued, Joined, White, continued};
-use crate::data::item::{Chat, Document, Instruction, Item, Piece, Place, Row, TokenRow};
+use crate::data::item::{Chat, Document, Instruction, Item, ItemPlace, Row, TextPiece, TokenRow};
 use crate::data::loss::LossOn;
 use crate::data::talks::Talks;
 use crate::data::template::Template;
@@ -35,12 +35,12 @@ pub struct EncodeOptions {
 #[derive(Clone, Debug)]
 pub struct Encoded {
     pub examples: Vec<Example>,
-    pub report: Report,
+    pub report: EncodeReport,
 }
 
 /// What became of the items in encoding. [`fmt::Display`] says it in a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct EncodeReport {
     pub items: usize,
     /// Examples kept.
     pub examples: usize,
@@ -61,7 +61,7 @@ pub struct Report {
     pub talks: Talks,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for EncodeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (items, examples) = (count(self.items, "item"), count(self.examples, "example"));
         let tokens = count(self.tokens, "token");
@@ -96,7 +96,7 @@ pub(super) fn count(n: usize, noun: &str) -> String {
 ///
 /// * `alpaca`: beginning-of-sequence token if the model wants one, prompt, answer, end of sequence.
 ///   Where the two give other tokens as one text than apart, they are encoded as one, as in scoring
-///   ([`Report::joined`] counts them).
+///   ([`EncodeReport::joined`] counts them).
 /// * `llm-adapters`: the whole text is tokenised at once and the end-of-sequence token added if
 ///   there is room, as published. For [`LossOn::Answer`] as many tokens as the prompt has alone are
 ///   left out of the loss, the published rule (`train_on_inputs` false); where the last spaces of
@@ -129,7 +129,7 @@ pub fn encode_train(
     }
     let mut out = Encoded {
         examples: Vec::with_capacity(items.len()),
-        report: Report { items: items.len(), ..Report::default() },
+        report: EncodeReport { items: items.len(), ..EncodeReport::default() },
     };
     let words = Words::new(template, tokenizer)?;
     for item in items {
@@ -167,7 +167,8 @@ pub(super) fn encode_with(
 
 /// All that one item gives.
 pub(super) fn encode_all(item: &Item, words: &Words, options: &EncodeOptions) -> Result<Encoded> {
-    let mut out = Encoded { examples: vec![], report: Report { items: 1, ..Report::default() } };
+    let mut out =
+        Encoded { examples: vec![], report: EncodeReport { items: 1, ..EncodeReport::default() } };
     out.add(item, words, options)?;
     Ok(out)
 }
@@ -269,8 +270,8 @@ impl Encoded {
     /// Adds a text that a recipe's own template has worded.
     fn add_worded(
         &mut self,
-        pieces: &[Piece],
-        place: &Place,
+        pieces: &[TextPiece],
+        place: &ItemPlace,
         tokenizer: &dyn Encode,
         options: &EncodeOptions,
     ) -> Result<()> {
@@ -392,8 +393,8 @@ fn encode_instruction(
 /// The tokens of a conversation and which count in the loss: each that holds a part of what is
 /// supervised.
 fn encode_pieces(
-    pieces: &[Piece],
-    place: &Place,
+    pieces: &[TextPiece],
+    place: &ItemPlace,
     tokenizer: &dyn Encode,
     options: &EncodeOptions,
 ) -> Result<(Vec<u32>, Vec<bool>)> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 /// Where an item stands in its file, for messages: `` `train.json` item 3 ``.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ItemPlace {
     pub file: Arc<Path>,
     /// What the file counts: item, line or document.
     pub unit: &'static str,
@@ -16,7 +16,7 @@ pub struct Place {
     pub number: usize,
 }
 
-impl Place {
+impl ItemPlace {
     /// The `unit` of Parquet files.
     pub const PARQUET_ROW: &str = "row";
 
@@ -25,7 +25,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ItemPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` {} {}", self.file.display(), self.unit, self.number)
     }
@@ -44,7 +44,7 @@ pub enum Item {
 /// An instruction with the answer to be trained and, where it is a choice, what to score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instruction {
-    pub place: Place,
+    pub place: ItemPlace,
     pub instruction: String,
     /// Further context; empty in the commonsense sets.
     pub input: String,
@@ -66,7 +66,7 @@ pub struct Instruction {
 
 impl Instruction {
     /// A question with its answer, and nothing else.
-    pub fn new(place: Place, instruction: String, answer_text: String) -> Self {
+    pub fn new(place: ItemPlace, instruction: String, answer_text: String) -> Self {
         let (input, choices, names, before) = Default::default();
         let (label, target) = (None, None);
         Self { place, instruction, input, answer_text, choices, names, label, target, before }
@@ -99,7 +99,7 @@ impl Before {
 /// A conversation, worded by the model's own chat template.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chat {
-    pub place: Place,
+    pub place: ItemPlace,
     pub messages: Vec<Message>,
     /// JSON schemas of functions that the model may call.
     pub tools: Vec<Value>,
@@ -107,18 +107,18 @@ pub struct Chat {
     pub variables: Map<String, Value>,
     /// The text where a recipe's own template has worded the conversation; no chat template is
     /// asked then.
-    pub worded: Option<Vec<Piece>>,
+    pub worded: Option<Vec<TextPiece>>,
 }
 
 impl Chat {
-    pub fn new(place: Place, messages: Vec<Message>) -> Self {
+    pub fn new(place: ItemPlace, messages: Vec<Message>) -> Self {
         Self { place, messages, tools: vec![], variables: Map::new(), worded: None }
     }
 }
 
 /// A piece of a text, and whether it is what the model has to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct TextPiece {
     pub text: String,
     pub supervised: bool,
 }
@@ -157,7 +157,7 @@ impl Message {
 /// A record with named fields, which a recipe's own template words.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    pub place: Place,
+    pub place: ItemPlace,
     /// By column, in the file's order; columns of a file without header are called `1`, `2`, ….
     pub fields: Map<String, Value>,
 }
@@ -165,7 +165,7 @@ pub struct Row {
 /// A row that comes as token ids.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenRow {
-    pub place: Place,
+    pub place: ItemPlace,
     pub ids: Vec<u32>,
     /// Which of them count in the loss.
     pub supervised: Vec<bool>,
@@ -174,14 +174,14 @@ pub struct TokenRow {
 /// A plain text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    pub place: Place,
+    pub place: ItemPlace,
     pub text: String,
     /// An end-of-text marker follows it in the file, so its end can be learnt too.
     pub ended: bool,
 }
 
 impl Item {
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &ItemPlace {
         match self {
             Item::Instruction(item) => &item.place,
             Item::Chat(chat) => &chat.place,

@@ -27,12 +27,12 @@ pub struct Mapping {
     label: Option<String>,
     target: Option<String>,
     answered: bool,
-    talk: Option<Talk>,
+    talk: Option<ChatWording>,
 }
 
 /// What the texts make of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Talk {
+enum ChatWording {
     /// A JSON list of messages, which the model's own chat template words.
     Messages,
     /// The whole text; what stands in `{% generation %}` blocks is learnt.
@@ -88,7 +88,7 @@ impl Mapping {
         let mut texts = vec![("messages".to_owned(), messages.to_owned())];
         texts.extend(tools.map(|tools| ("tools".to_owned(), tools.to_owned())));
         texts.iter().try_for_each(|(name, text)| compile(&mut environment, name, text.clone()))?;
-        Ok(Self { talk: Some(Talk::Messages), ..Self::bare(environment, texts) })
+        Ok(Self { talk: Some(ChatWording::Messages), ..Self::bare(environment, texts) })
     }
 
     /// A conversation, or anything else, by its whole text; what stands in `{% generation %}`
@@ -110,7 +110,7 @@ impl Mapping {
         }
         compile(&mut environment, "text", marked)?;
         let texts = vec![("text".to_owned(), text.to_owned())];
-        Ok(Self { talk: Some(Talk::Text), ..Self::bare(environment, texts) })
+        Ok(Self { talk: Some(ChatWording::Text), ..Self::bare(environment, texts) })
     }
 
     /// Texts without choices.
@@ -121,7 +121,7 @@ impl Mapping {
 
     /// Whether its items are worded by the model's own chat template.
     pub fn asks_chat(&self) -> bool {
-        self.talk == Some(Talk::Messages)
+        self.talk == Some(ChatWording::Messages)
     }
 
     /// What the record becomes: an instruction, or a conversation. Errors as those of
@@ -129,8 +129,8 @@ impl Mapping {
     pub fn item(&self, row: &Row) -> Result<Item> {
         match self.talk {
             None => self.apply(row).map(Item::Instruction),
-            Some(Talk::Messages) => self.chat(row).map(Item::Chat),
-            Some(Talk::Text) => {
+            Some(ChatWording::Messages) => self.chat(row).map(Item::Chat),
+            Some(ChatWording::Text) => {
                 let worded = Some(chat::by_marks(&self.renderer(row)("text")?));
                 Ok(Item::Chat(Chat { worded, ..Chat::new(row.place.clone(), vec![]) }))
             }
@@ -199,13 +199,13 @@ impl Mapping {
 
     /// Makes the texts, by name, of a record.
     fn renderer<'a>(&'a self, row: &'a Row) -> impl Fn(&str) -> Result<String> + 'a {
-        let fields = Arc::new(Fields {
+        let fields = Arc::new(RowFields {
             fields: row.fields.clone(),
             missed: Mutex::default(),
             null: Mutex::default(),
             unusable: Mutex::default(),
         });
-        let context = minijinja::Value::from_object(Names(fields.clone()));
+        let context = minijinja::Value::from_object(RowVariables(fields.clone()));
         move |name: &str| {
             let rendered =
                 self.environment.get_template(name).and_then(|template| template.render(&context));
@@ -222,7 +222,13 @@ impl Mapping {
     }
 
     /// Why the text called `name` could not be made.
-    fn fault(&self, row: &Row, name: &str, fields: &Fields, e: &minijinja::Error) -> anyhow::Error {
+    fn fault(
+        &self,
+        row: &Row,
+        name: &str,
+        fields: &RowFields,
+        e: &minijinja::Error,
+    ) -> anyhow::Error {
         let function = |name: &str| self.environment.globals().any(|(global, _)| global == name);
         let place = &row.place;
         if e.kind() == ErrorKind::UndefinedError
@@ -359,14 +365,14 @@ fn compile(environment: &mut Environment, name: &str, text: String) -> Result<()
 /// A record's fields, and the last that were asked for in vain, held null or what no text can be
 /// made of: what an error is about.
 #[derive(Debug)]
-struct Fields {
+struct RowFields {
     fields: Map<String, Value>,
     missed: Mutex<Option<String>>,
     null: Mutex<Option<String>>,
     unusable: Mutex<Option<String>>,
 }
 
-impl Object for Fields {
+impl Object for RowFields {
     fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
         let name = key.as_str()?;
         let value = self.fields.get(name);
@@ -387,9 +393,9 @@ impl Object for Fields {
 
 /// The variables of a text: a record's fields, and the record itself.
 #[derive(Debug)]
-struct Names(Arc<Fields>);
+struct RowVariables(Arc<RowFields>);
 
-impl Object for Names {
+impl Object for RowVariables {
     fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
         if key.as_str() == Some(ROW) {
             Some(minijinja::Value::from_dyn_object(self.0.clone()))
@@ -445,11 +451,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::data::item::Place;
+    use crate::data::item::ItemPlace;
     use crate::error::{Class, class_of, hint_of};
 
     fn row(fields: Value) -> Row {
-        let place = Place { file: Arc::from(Path::new("dev.tsv")), unit: "line", number: 7 };
+        let place = ItemPlace { file: Arc::from(Path::new("dev.tsv")), unit: "line", number: 7 };
         Row { place, fields: fields.as_object().unwrap().clone() }
     }
 

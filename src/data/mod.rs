@@ -39,6 +39,6 @@ pub use item::Item;
 pub use loss::LossOn;
 pub use mapping::Mapping;
 pub use questions::{GenerationItem, encode_questions};
-pub use task::{Split, Task};
+pub use task::{Dataset, Split};
 pub use template::Template;
 pub use tokenizer::{Encode, opened};

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::bail_data;
 use crate::data::formats::{self, FileRead, Layout, Unused};
-use crate::data::item::{Item, Place};
+use crate::data::item::{Item, ItemPlace};
 use crate::error::{Error, nearest};
 use crate::seed::Stream;
 use crate::source::{DataFiles, Embedded, SPLIT_NAMES, split_of, stem_of, without_shard};
@@ -52,7 +52,7 @@ pub type Convert<'a> = &'a dyn Fn(Item) -> Result<Item>;
 
 /// A data set with its splits; a split that is there has at least one item.
 #[derive(Clone, Debug)]
-pub struct Task {
+pub struct Dataset {
     pub name: String,
     pub train: Option<Vec<Item>>,
     pub validation: Option<Vec<Item>>,
@@ -65,7 +65,7 @@ pub struct Task {
     pub unused: Unused,
 }
 
-impl Task {
+impl Dataset {
     /// Reads the files of a data set called `name`. Errors: those of [`Self::from_files`]; a folder
     /// of several tasks (class data).
     pub fn open(
@@ -168,14 +168,14 @@ impl Task {
         convert: Convert,
     ) -> Result<Self> {
         let found = by_split(files)?;
-        let mut told = Told::default();
+        let mut told = FileNotes::default();
         let mut read = |split| {
             let files = found.iter().find(|(s, _)| *s == split).map(|(_, files)| files);
             files.map(|files| items_of(files, layout, convert, &mut told)).transpose()
         };
         let (train, validation, test) =
             (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
-        let Told { digests, notes, unused } = told;
+        let FileNotes { digests, notes, unused } = told;
         Ok(Self {
             digests,
             notes,
@@ -299,7 +299,7 @@ fn by_split(files: &BTreeMap<String, Vec<PathBuf>>) -> Result<Vec<(Split, &[Path
 
 /// What is told of files beside their items.
 #[derive(Default)]
-struct Told {
+struct FileNotes {
     digests: Vec<(PathBuf, String)>,
     notes: Vec<String>,
     unused: Unused,
@@ -310,7 +310,7 @@ fn items_of(
     files: &[PathBuf],
     layout: &Layout,
     convert: Convert,
-    told: &mut Told,
+    told: &mut FileNotes,
 ) -> Result<Vec<Item>> {
     let mut all: Vec<Item> = Vec::new();
     for path in files {
@@ -338,7 +338,7 @@ fn items_of(
 }
 
 /// An error with the place of its item in front.
-fn placed(place: &Place, error: anyhow::Error) -> Error {
+fn placed(place: &ItemPlace, error: anyhow::Error) -> Error {
     let message = format!("{error:#}");
     let message =
         if message.contains(&place.to_string()) { message } else { format!("{place}: {message}") };

@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::bail_data;
-use crate::data::item::{Instruction, Place};
+use crate::data::item::{Instruction, ItemPlace};
 use crate::data::loss::LossOn;
 use crate::data::tokenizer::Encode;
 use crate::error::{Error, nearest};
@@ -89,7 +89,7 @@ impl Template {
         if self == Template::Chat {
             return tokenizer.chat_template().into();
         }
-        let place = Place { file: Arc::from(Path::new("")), unit: "item", number: 1 };
+        let place = ItemPlace { file: Arc::from(Path::new("")), unit: "item", number: 1 };
         let item = |input: &str| Instruction {
             input: input.into(),
             ..Instruction::new(place.clone(), "{instruction}".into(), "{output}".into())
@@ -274,7 +274,7 @@ mod tests {
 
     /// An instruction whose answer is the second of `names`.
     fn choice(instruction: &str, names: [&str; 2]) -> Instruction {
-        let place = Place { file: Arc::from(Path::new("t")), unit: "item", number: 1 };
+        let place = ItemPlace { file: Arc::from(Path::new("t")), unit: "item", number: 1 };
         let choices = names.map(|name| format!("the correct answer is {name}")).to_vec();
         let answer = choices[1].clone();
         let (names, label) = (names.map(str::to_owned).to_vec(), Some(1));

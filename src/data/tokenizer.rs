@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::bail_data;
-use crate::data::item::Place;
+use crate::data::item::ItemPlace;
 use crate::source::{Date, Tokenizer};
 
 /// What encoding asks of a tokenizer.
@@ -92,7 +92,7 @@ impl Encode for Tokenizer {
 }
 
 /// The tokens of a text; an error names the item.
-pub(super) fn tokens(tokenizer: &dyn Encode, text: &str, place: &Place) -> Result<Vec<u32>> {
+pub(super) fn tokens(tokenizer: &dyn Encode, text: &str, place: &ItemPlace) -> Result<Vec<u32>> {
     tokenizer.encode(text).with_context(|| format!("{place} cannot be tokenised"))
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::data::chat::{ChatTemplate, OWN, THOUGHTS, seen};
 use crate::data::formats::messages::WORDED;
-use crate::data::item::{Chat, Message, Piece};
+use crate::data::item::{Chat, Message, TextPiece};
 use crate::error::Error;
 
 /// How the turns of a conversation were told from each other.
@@ -30,7 +30,7 @@ pub enum How {
 #[derive(Clone, Debug)]
 pub struct Worded {
     /// One text in pieces, or one for each turn.
-    pub examples: Vec<Vec<Piece>>,
+    pub examples: Vec<Vec<TextPiece>>,
     pub how: How,
     /// An answer is not worded as it stands: the template leaves out a part of it.
     pub altered: bool,
@@ -52,12 +52,12 @@ impl ChatTemplate {
     /// Errors (class data): no such turn; a message, or functions, that the template does not word;
     /// turns that cannot be told from what stands before them.
     pub fn word(&self, chat: &Chat) -> Result<Worded> {
-        Talk { template: self, chat, messages: seen(&chat.messages) }.word()
+        RenderedChat { template: self, chat, messages: seen(&chat.messages) }.word()
     }
 
     /// The text after which the assistant speaks next. Errors as those of [`Self::word`].
     pub fn ask(&self, chat: &Chat) -> Result<String> {
-        let talk = Talk { template: self, chat, messages: seen(&chat.messages) };
+        let talk = RenderedChat { template: self, chat, messages: seen(&chat.messages) };
         let text = talk.text(talk.messages.len(), true)?;
         match talk.honours(talk.messages.len(), true, &text, false) {
             None => Ok(text),
@@ -67,7 +67,7 @@ impl ChatTemplate {
 }
 
 /// A conversation on its way through a template.
-struct Talk<'a> {
+struct RenderedChat<'a> {
     template: &'a ChatTemplate,
     chat: &'a Chat,
     /// As the template sees them.
@@ -91,7 +91,7 @@ enum Lost {
     Key(usize, &'static str),
 }
 
-impl Talk<'_> {
+impl RenderedChat<'_> {
     fn word(&self) -> Result<Worded> {
         let place = &self.chat.place;
         let answers: Vec<usize> =
@@ -202,7 +202,7 @@ impl Talk<'_> {
     /// stands before it and others cannot.
     fn each(&self, turns: &[Turn]) -> Option<Worded> {
         let learnt = turns.iter().filter(|turn| self.message(turn.at).learnt);
-        let mut each: Vec<Option<Vec<Piece>>> = learnt.map(|turn| self.alone(turn)).collect();
+        let mut each: Vec<Option<Vec<TextPiece>>> = learnt.map(|turn| self.alone(turn)).collect();
         let last = each.pop().flatten()?;
         Some(match each.into_iter().collect::<Option<Vec<_>>>() {
             Some(mut each) => {
@@ -214,7 +214,7 @@ impl Talk<'_> {
     }
 
     /// The whole in pieces, where each turn adds to what stands before it.
-    fn stable(&self, turns: &[Turn]) -> Option<Vec<Piece>> {
+    fn stable(&self, turns: &[Turn]) -> Option<Vec<TextPiece>> {
         let (mut pieces, mut done) = (vec![], "");
         for turn in turns {
             let start = turn
@@ -228,7 +228,7 @@ impl Talk<'_> {
     }
 
     /// A turn as it stands in a text, its end among what is supervised.
-    fn said(&self, pieces: &mut Vec<Piece>, turn: &str, at: usize) {
+    fn said(&self, pieces: &mut Vec<TextPiece>, turn: &str, at: usize) {
         let (message, eos) = (self.message(at), &self.template.eos);
         // What separates turns is layout, not something to say; a turn that the template does not
         // end is ended here.
@@ -244,7 +244,7 @@ impl Talk<'_> {
     /// The whole in pieces, where its earlier turns are not what they were when they were the last:
     /// each is sought where the whole changes with its content. `None` unless all that is learnt is
     /// there, and each turn begins and ends as it did.
-    fn found(&self, turns: &[Turn]) -> Option<Vec<Piece>> {
+    fn found(&self, turns: &[Turn]) -> Option<Vec<TextPiece>> {
         let last = last_of(turns);
         let (start, whole) = (last.start?, &last.answered);
         let mut spans = vec![];
@@ -293,7 +293,7 @@ impl Talk<'_> {
     }
 
     /// A turn by itself, behind its own prompt; `None` where it cannot be told from that.
-    fn alone(&self, turn: &Turn) -> Option<Vec<Piece>> {
+    fn alone(&self, turn: &Turn) -> Option<Vec<TextPiece>> {
         let mut pieces = vec![];
         let lost = self.honours(turn.at + 1, false, &turn.answered, false);
         if let (None, Some(start)) = (&lost, turn.start) {
@@ -343,7 +343,7 @@ impl Talk<'_> {
     }
 
     /// What `{% generation %}` blocks hold.
-    fn marked(&self, answers: &[usize]) -> Result<Vec<Piece>> {
+    fn marked(&self, answers: &[usize]) -> Result<Vec<TextPiece>> {
         let mut pieces =
             self.template.marked(&self.messages[..=answers[answers.len() - 1]], self.chat)?;
         let blocks = pieces.iter_mut().filter(|piece| piece.supervised).collect::<Vec<_>>();
@@ -428,7 +428,7 @@ impl Talk<'_> {
         Error::data(format!("{}: {what}, and cannot be told from it", self.chat.place)).hint(OWN)
     }
 
-    fn worded(&self, examples: Vec<Vec<Piece>>, how: How) -> Worded {
+    fn worded(&self, examples: Vec<Vec<TextPiece>>, how: How) -> Worded {
         let texts: Vec<String> = examples
             .iter()
             .map(|pieces| pieces.iter().map(|piece| piece.text.as_str()).collect())
@@ -459,9 +459,9 @@ fn last_of(turns: &[Turn]) -> &Turn {
     &turns[turns.len() - 1]
 }
 
-fn push(pieces: &mut Vec<Piece>, text: &str, supervised: bool) {
+fn push(pieces: &mut Vec<TextPiece>, text: &str, supervised: bool) {
     if !text.is_empty() {
-        pieces.push(Piece { text: text.to_owned(), supervised });
+        pieces.push(TextPiece { text: text.to_owned(), supervised });
     }
 }
 

@@ -11,7 +11,7 @@ pub mod set;
 
 pub use average::average;
 pub use protocol::Protocol;
-pub use set::{Encoded, Measured, Prediction};
+pub use set::{EncodedSet, Measured, Prediction};
 
 /// Tokens that go through the network at a time.
 const BATCH_TOKENS: usize = 1024;

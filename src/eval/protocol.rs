@@ -355,8 +355,8 @@ mod tests {
 
     #[test]
     fn generated_answers_are_measured_as_a_set() -> Result<()> {
-        struct Names;
-        impl Decode for Names {
+        struct AnswerNames;
+        impl Decode for AnswerNames {
             fn decode(&self, ids: &[u32]) -> Result<String> {
                 Ok(format!("{} option1", ids.len()))
             }
@@ -370,7 +370,7 @@ mod tests {
             names: names(&["option1", "option2"]),
             label,
         });
-        let found = by_answers(&model, &Adapter::default(), &items, &Names, |_| Ok(()))?;
+        let found = by_answers(&model, &Adapter::default(), &items, &AnswerNames, |_| Ok(()))?;
         assert_eq!((found.metrics["accuracy"].as_f64(), found.tokens), (Some(0.5), 68));
         assert_eq!(found.predictions[1].text.as_deref(), Some("32 option1"));
         Ok(())

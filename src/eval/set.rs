@@ -13,7 +13,7 @@ use crate::model::{Adapter, Model};
 
 /// Items that are encoded and ready to be measured.
 #[derive(Clone, Copy)]
-pub enum Encoded<'a> {
+pub enum EncodedSet<'a> {
     /// By [`Protocol::Choices`].
     Choices(&'a [ChoiceItem]),
     /// By [`Protocol::LlmAdapters`].
@@ -45,7 +45,7 @@ pub struct Measured {
     pub predictions: Vec<Prediction>,
 }
 
-impl Encoded<'_> {
+impl EncodedSet<'_> {
     pub fn protocol(&self) -> Protocol {
         match self {
             Self::Choices(_) => Protocol::Choices,

@@ -11,7 +11,7 @@ use super::dry_run::Event;
 use super::model::file_digest;
 use super::set::{ItemSource, Part, PromptFormat, Set};
 use crate::bail_usage;
-use crate::data::formats::{Layout, Lines, Unused};
+use crate::data::formats::{Layout, LineFile, Unused};
 use crate::data::{self, EncodeOptions, Split, Template};
 use crate::error::Error;
 use crate::memory::Uncounted;
@@ -171,7 +171,7 @@ impl Session {
         };
         let (mut read, mut unused) = (ReadData::default(), Unused::default());
         let seed = self.settings.seed;
-        for task in data::Task::open_all(path, files, seed, &options.layout, &convert)? {
+        for task in data::Dataset::open_all(path, files, seed, &options.layout, &convert)? {
             read.digests.extend(task.digests);
             read.notes.extend(task.notes);
             unused.add(&task.unused);
@@ -239,7 +239,7 @@ fn streamed(path: &str, files: &DataFiles, options: &DataOptions) -> Result<Read
             let Some(split) = Split::parse(&split) else { continue };
             let lines = files
                 .iter()
-                .map(|file| Lines::open(file, &options.layout))
+                .map(|file| LineFile::open(file, &options.layout))
                 .collect::<Result<Vec<_>>>()?;
             lines.iter().for_each(|lines| unused.add(lines.unused()));
             let digests = files.iter().zip(&lines);

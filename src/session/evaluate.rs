@@ -13,7 +13,7 @@ use super::set::{Part, Set};
 use super::{Effects, Session};
 use crate::data::{ChoiceItem, Example, GenerationItem, Split};
 use crate::error::Error;
-use crate::eval::{Encoded, Protocol, average};
+use crate::eval::{EncodedSet, Protocol, average};
 use crate::model::Adapter;
 use crate::model::cost::Work;
 use crate::run::{Evaluation, EvaluationTiming};
@@ -227,11 +227,11 @@ enum Items {
 }
 
 impl Items {
-    fn encoded<'a>(&'a self, tokenizer: &'a Tokenizer) -> Encoded<'a> {
+    fn encoded<'a>(&'a self, tokenizer: &'a Tokenizer) -> EncodedSet<'a> {
         match self {
-            Self::Choices(items) => Encoded::Choices(items),
-            Self::Sequences(examples) => Encoded::Sequences(examples),
-            Self::Questions(items) => Encoded::Questions(items, tokenizer),
+            Self::Choices(items) => EncodedSet::Choices(items),
+            Self::Sequences(examples) => EncodedSet::Sequences(examples),
+            Self::Questions(items) => EncodedSet::Questions(items, tokenizer),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::watched::Watched;
 use crate::data::{
     self, ChoiceItem, ChoiceReport, DataLoader, DataLoaderState, EncodeOptions, Example, Examples,
     GenerationItem, Item, Joined, Mapping, Split, Template, encode_choices, encode_questions,
-    encode_train, formats::Lines,
+    encode_train, formats::LineFile,
 };
 use crate::error::Error;
 use crate::eval::Protocol;
@@ -47,7 +47,7 @@ pub enum ItemSource {
     Memory(Arc<Vec<Item>>),
     /// In their files, read when they are asked for; with an order, those rows in this order.
     Files {
-        lines: Arc<Vec<Lines>>,
+        lines: Arc<Vec<LineFile>>,
         order: Option<Arc<Vec<usize>>>,
     },
 }
@@ -57,7 +57,7 @@ impl ItemSource {
         match self {
             Self::Memory(items) => items.len(),
             Self::Files { order: Some(order), .. } => order.len(),
-            Self::Files { lines, order: None } => lines.iter().map(Lines::len).sum(),
+            Self::Files { lines, order: None } => lines.iter().map(LineFile::len).sum(),
         }
     }
 

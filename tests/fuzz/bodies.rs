@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::{env, fs, process};
 
 use xgbrun::boost::{Update, adapter};
-use xgbrun::data::{Layout, Task};
+use xgbrun::data::{Dataset, Layout};
 use xgbrun::device;
 use xgbrun::host;
 use xgbrun::model::load::{self, Loaded};
@@ -124,7 +124,7 @@ fn safetensors(path: &Path) {
 }
 
 fn data(name: &str, bytes: &[u8]) {
-    if let Ok(task) = Task::from_file(&put(name, bytes), 0, &Layout::default(), &Ok) {
+    if let Ok(task) = Dataset::from_file(&put(name, bytes), 0, &Layout::default(), &Ok) {
         let _ = task.train.map(|items| items.len());
     }
 }

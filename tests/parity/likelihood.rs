@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use xgbrun::data::{
     EncodeOptions, Item, Layout, LossOn, Template, encode_choices, encode_train, formats,
 };
-use xgbrun::eval::{Encoded, choices};
+use xgbrun::eval::{EncodedSet, choices};
 use xgbrun::model::Adapter;
 use xgbrun::model::load::Loaded;
 
@@ -36,13 +36,13 @@ fn compare(blocks: Option<usize>, questions: usize) -> Result<()> {
     )?
     .examples;
     examples.truncate(blocks.unwrap_or(usize::MAX));
-    let found = Encoded::Sequences(&examples).measure(&model, &none, |_| Ok(()))?.metrics;
+    let found = EncodedSet::Sequences(&examples).measure(&model, &none, |_| Ok(()))?.metrics;
 
     let items = formats::read(&data, &Layout::default())?;
     let items = &items[..questions];
     let (encoded, _) = encode_choices(items, Template::Alpaca, &tokenizer, 2048)?;
     let sums = choices::score(&model, &none, &encoded, |_| Ok(()))?.sums;
-    let scored = Encoded::Choices(&encoded).measure(&model, &none, |_| Ok(()))?.metrics;
+    let scored = EncodedSet::Choices(&encoded).measure(&model, &none, |_| Ok(()))?.metrics;
 
     let asked = items.iter().map(|item| match item {
         Item::Instruction(i) => Ok(json!({

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use xgbrun::data::chat::ChatTemplate;
-use xgbrun::data::item::{Chat, Message, Place};
+use xgbrun::data::item::{Chat, ItemPlace, Message};
 use xgbrun::data::{
     Encode, EncodeOptions, Item, Layout, LossOn, Template, encode_one, formats, inspect,
 };
@@ -81,8 +81,8 @@ fn messages(case: &Value) -> Vec<Message> {
         .collect()
 }
 
-fn place() -> Place {
-    Place { file: Path::new("chat").into(), unit: "item", number: 1 }
+fn place() -> ItemPlace {
+    ItemPlace { file: Path::new("chat").into(), unit: "item", number: 1 }
 }
 
 /// What transformers makes of six conversations, and the tokenizer of the same model.

@@ -73,8 +73,8 @@ impl Encode for Bytes {
     }
 }
 
-fn place(number: usize) -> Place {
-    Place { file: Arc::from(Path::new("a.json")), unit: "item", number }
+fn place(number: usize) -> ItemPlace {
+    ItemPlace { file: Arc::from(Path::new("a.json")), unit: "item", number }
 }
 
 fn question(number: usize, label: Option<usize>) -> Item {
@@ -175,18 +175,18 @@ fn what_is_cut_or_dropped_is_counted() {
     let (items, prompt) = short_and_longer();
     let answer = options(prompt + 2, LossOn::Answer);
     let encoded = encode_train(&items, Template::Alpaca, &Bytes::default(), &answer).unwrap();
-    let report = Report {
+    let report = EncodeReport {
         items: 2,
         examples: 1,
         tokens: prompt + 2,
         supervised_tokens: 2,
         cut: 1,
         dropped: 1,
-        ..Report::default()
+        ..EncodeReport::default()
     };
     assert_eq!(encoded.report, report);
     assert_eq!(
-        Report { tokens: 90, unscorable: 3, ..report }.to_string(),
+        EncodeReport { tokens: 90, unscorable: 3, ..report }.to_string(),
         "2 items gave 1 example of 90 tokens, 2 of them in the loss; cut short at the length \
          limit: 1; left out with nothing to learn: 1; answer is none of the choices: 3"
     );

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::fields::Fields;
+use super::fields::RecordFields;
 use super::keys::{Unused, is_empty};
 use super::{kind, loose, messages};
 use crate::bail_data;
@@ -30,7 +30,7 @@ const TAKEN: [&str; 8] = [
 
 /// A record with a list of messages; with `system`, `tools` and `chat_template_kwargs` beside it,
 /// where it has them.
-pub(super) fn chat(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
+pub(super) fn chat(fields: &mut RecordFields, unused: &mut Unused) -> Result<Chat> {
     let place = fields.place;
     let Some((key, value)) = KEYS.into_iter().find_map(|key| Some((key, fields.take(key)?))) else {
         bail_data!("{place} has no `messages`; {}", messages::EXPECTED);
@@ -56,9 +56,9 @@ pub(super) fn chat(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
 
 /// A record with `prompt` and `completion` as lists of messages (TRL): of both, the answers in the
 /// second are learnt.
-pub(super) fn turns(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
+pub(super) fn turns(fields: &mut RecordFields, unused: &mut Unused) -> Result<Chat> {
     let place = fields.place;
-    let mut list = |key: &str, fields: &mut Fields| match fields.take(key) {
+    let mut list = |key: &str, fields: &mut RecordFields| match fields.take(key) {
         Some(value @ Value::Array(_)) => messages::messages(place, key, value, false, unused),
         Some(other) => bail_data!(
             "{place}: `{key}` is {}, and its counterpart a list; both are texts, or both lists",
@@ -76,7 +76,7 @@ pub(super) fn turns(fields: &mut Fields, unused: &mut Unused) -> Result<Chat> {
 
 /// Takes what says nothing new beside `messages`: the question once more, and a preferred answer
 /// that is the conversation.
-fn same(fields: &mut Fields, list: &Value, unused: &mut Unused) {
+fn same(fields: &mut RecordFields, list: &Value, unused: &mut Unused) {
     let asked = |prompt: &Value| {
         list.as_array()
             .is_some_and(|list| list.iter().any(|message| message.get("content") == Some(prompt)))
@@ -93,7 +93,7 @@ fn same(fields: &mut Fields, list: &Value, unused: &mut Unused) {
 }
 
 /// The conversation with what stands beside its messages.
-fn around(fields: &mut Fields, mut messages: Vec<Message>) -> Result<Chat> {
+fn around(fields: &mut RecordFields, mut messages: Vec<Message>) -> Result<Chat> {
     let place = fields.place;
     let system = fields.system()?;
     match messages.first().filter(|first| first.role() == "system").map(Message::content) {

@@ -6,18 +6,18 @@ use serde_json::{Map, Value};
 use super::keys::is_empty;
 use super::kind;
 use crate::bail_data;
-use crate::data::item::Place;
+use crate::data::item::ItemPlace;
 use crate::error::{Error, nearest};
 
 /// The fields of a record, to be taken out by name.
-pub(super) struct Fields<'a> {
-    pub place: &'a Place,
+pub(super) struct RecordFields<'a> {
+    pub place: &'a ItemPlace,
     fields: Map<String, Value>,
     expected: &'static str,
 }
 
-impl<'a> Fields<'a> {
-    pub fn new(place: &'a Place, fields: Map<String, Value>, expected: &'static str) -> Self {
+impl<'a> RecordFields<'a> {
+    pub fn new(place: &'a ItemPlace, fields: Map<String, Value>, expected: &'static str) -> Self {
         Self { place, fields, expected }
     }
 

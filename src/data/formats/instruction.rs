@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::fields::Fields;
+use super::fields::RecordFields;
 use super::keys::is_empty;
 use super::messages;
 use crate::bail_data;
@@ -15,7 +15,7 @@ pub(super) const EXPECTED: &str =
 
 /// A record with `instruction` and `output`; `input` and `answer` may be missing. Where there is no
 /// answer, the output says which choice is right if it is worded as a choice is.
-pub(super) fn item(fields: &mut Fields) -> Result<Instruction> {
+pub(super) fn item(fields: &mut RecordFields) -> Result<Instruction> {
     let instruction = fields.text("instruction")?;
     let answer_text = fields.text("output")?;
     let input = fields.optional("input")?.unwrap_or_default();
@@ -33,7 +33,7 @@ pub(super) fn item(fields: &mut Fields) -> Result<Instruction> {
 }
 
 /// A record with `prompt` and `completion`: nothing to choose from.
-pub(super) fn completion(fields: &mut Fields) -> Result<Instruction> {
+pub(super) fn completion(fields: &mut RecordFields) -> Result<Instruction> {
     let (instruction, answer_text) = (fields.text("prompt")?, fields.text("completion")?);
     let before = before(fields)?;
     let item = Instruction::new(fields.place.clone(), instruction, answer_text);
@@ -42,7 +42,7 @@ pub(super) fn completion(fields: &mut Fields) -> Result<Instruction> {
 
 /// `system`, `history` (a list of questions with their answers) and `tools`, as LLaMA-Factory's
 /// files have them.
-fn before(fields: &mut Fields) -> Result<Before> {
+fn before(fields: &mut RecordFields) -> Result<Before> {
     let system = fields.system()?;
     let tools =
         fields.take("tools").map_or(Ok(vec![]), |value| messages::tools(fields.place, value))?;

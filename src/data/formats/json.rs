@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 use super::record::Records;
 use super::{json_fault, kind, loose};
 use crate::bail_data;
-use crate::data::item::{Item, Place};
+use crate::data::item::{Item, ItemPlace};
 use crate::error::Error;
 
 const RECORDS: &str = "expected a list of objects, or an object on each line";
 
 /// How records stand in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum JsonForm {
     /// One list of all records.
     List,
     /// A record on each line.
@@ -27,7 +27,7 @@ pub(super) enum Form {
     Values,
 }
 
-impl Form {
+impl JsonForm {
     /// The form of a text, by its first line.
     pub fn of(text: &str) -> Self {
         let text = text.trim_start();
@@ -35,13 +35,17 @@ impl Form {
         if first.starts_with('[') {
             // Lines of lists are no records, and are named as such.
             let next = text[first.len()..].trim_start().starts_with('[');
-            return if first.trim_end().ends_with(']') && next { Form::Lines } else { Form::List };
+            return if first.trim_end().ends_with(']') && next {
+                JsonForm::Lines
+            } else {
+                JsonForm::List
+            };
         }
         match loose::parse(first) {
             // One that ends too early goes on below; behind one that is whole, there is another.
-            Err(error) if error.is_eof() && text.len() > first.len() => Form::Values,
-            Err(_) if first.starts_with('{') && begins_with_a_value(first) => Form::Values,
-            _ => Form::Lines,
+            Err(error) if error.is_eof() && text.len() > first.len() => JsonForm::Values,
+            Err(_) if first.starts_with('{') && begins_with_a_value(first) => JsonForm::Values,
+            _ => JsonForm::Lines,
         }
     }
 }
@@ -54,10 +58,10 @@ fn begins_with_a_value(text: &str) -> bool {
 }
 
 pub(super) fn parse(file: &Arc<Path>, text: &str, records: Records) -> Result<Vec<Item>> {
-    match Form::of(text) {
-        Form::List => list(file, text, records),
-        Form::Lines => lines(file, text, records),
-        Form::Values => values(file, text, records),
+    match JsonForm::of(text) {
+        JsonForm::List => list(file, text, records),
+        JsonForm::Lines => lines(file, text, records),
+        JsonForm::Values => values(file, text, records),
     }
 }
 
@@ -79,7 +83,7 @@ fn list(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>>
     };
     list.into_iter()
         .enumerate()
-        .map(|(i, value)| records.next(Place::new(file, "item", i + 1), record(value)))
+        .map(|(i, value)| records.next(ItemPlace::new(file, "item", i + 1), record(value)))
         .collect()
 }
 
@@ -88,7 +92,7 @@ fn lines(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>
         text.lines().enumerate().filter(|(_, line)| !line.trim_ascii().is_empty()).peekable();
     let mut items = vec![];
     while let Some((i, line)) = lines.next() {
-        let place = Place::new(file, "line", i + 1);
+        let place = ItemPlace::new(file, "line", i + 1);
         let value = value(&place, line)?;
         if items.is_empty() && lines.peek().is_none() {
             only(file, &value, &records)?;
@@ -99,7 +103,7 @@ fn lines(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>
 }
 
 /// The record of a line.
-pub(super) fn value(place: &Place, line: &str) -> Result<Value> {
+pub(super) fn value(place: &ItemPlace, line: &str) -> Result<Value> {
     Ok(loose::parse(line)
         .map_err(|e| Error::data(format!("{place} column {}: {}", e.column(), json_fault(&e))))?)
 }
@@ -127,7 +131,7 @@ fn values(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item
         if items.is_empty() && text[at + part.len()..].trim_ascii().is_empty() {
             only(file, &value, &records)?;
         }
-        items.push(records.next(Place::new(file, "line", line), value)?);
+        items.push(records.next(ItemPlace::new(file, "line", line), value)?);
         line += part.matches('\n').count();
         at += part.len();
     }

@@ -48,7 +48,7 @@ fn unnamed(path: &Path) -> Error {
 
 /// A format with what it needs to know.
 #[derive(Debug)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     /// A list of records or lines of them: which, the content says.
     Json,
     Table(Table),
@@ -75,9 +75,9 @@ impl Layout {
     /// How to read the file `path`.
     ///
     /// Errors: those of [`Self::format`]; options that do not fit the format (class usage).
-    pub(super) fn kind(&self, path: &Path) -> Result<Kind> {
+    pub(super) fn kind(&self, path: &Path) -> Result<FileKind> {
         let format = self.format(path)?;
-        let refuse = |option: &str, for_what: &str| -> Result<Kind> {
+        let refuse = |option: &str, for_what: &str| -> Result<FileKind> {
             bail_usage!(
                 "the option `{option}` is for {for_what}, and `{}` is read as {}",
                 path.display(),
@@ -90,11 +90,11 @@ impl Layout {
             return refuse(option, "csv and tsv");
         }
         match format {
-            Format::Json | Format::Jsonl => Ok(Kind::Json),
+            Format::Json | Format::Jsonl => Ok(FileKind::Json),
             Format::Parquet if self.encoding != Encoding::default() => {
                 refuse("encoding", "text files")
             }
-            Format::Parquet => Ok(Kind::Parquet),
+            Format::Parquet => Ok(FileKind::Parquet),
             // There are no fields that a template could name.
             Format::Text if self.rows => {
                 bail_data!(
@@ -103,9 +103,9 @@ impl Layout {
                     path.display()
                 )
             }
-            Format::Text => Ok(Kind::Text),
-            Format::Csv => Ok(Kind::Table(self.table(b',')?)),
-            Format::Tsv => Ok(Kind::Table(self.table(b'\t')?)),
+            Format::Text => Ok(FileKind::Text),
+            Format::Csv => Ok(FileKind::Table(self.table(b',')?)),
+            Format::Tsv => Ok(FileKind::Table(self.table(b'\t')?)),
         }
     }
 

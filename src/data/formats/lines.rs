@@ -7,23 +7,23 @@ use std::sync::Arc;
 use anyhow::Result;
 use memmap2::Mmap;
 
-use super::layout::{Kind, Layout};
+use super::layout::{FileKind, Layout};
 use super::packed::Packing;
-use super::record::Rule;
+use super::record::RecordRule;
 use super::table::{Head, Table, only_a_header};
 use super::{Encoding, Unused, decode, digest, foreign, json, mark};
 use crate::bail_data;
-use crate::data::item::{Item, Place};
+use crate::data::item::{Item, ItemPlace};
 use crate::error::Error;
 use crate::source::tensors::map;
 
 /// The rows of a file whose rows are lines: JSON lines, and tables without quotes. Items and errors
 /// are those of [`super::parse`], each when its row is asked for.
 #[derive(Debug)]
-pub struct Lines {
+pub struct LineFile {
     text: Text,
-    form: Form,
-    rule: Rule,
+    form: RowForm,
+    rule: RecordRule,
     /// Keys of the first row that nothing is made of.
     unused: Unused,
     index: Index,
@@ -31,12 +31,12 @@ pub struct Lines {
 }
 
 #[derive(Debug)]
-enum Form {
+enum RowForm {
     Json,
     Table(Table, Head),
 }
 
-impl Lines {
+impl LineFile {
     /// Finds the rows of a file, and reads the first one, which says what the others have to be.
     ///
     /// Errors: the file cannot be read, has no rows, or its first row is broken (class data); its
@@ -56,16 +56,16 @@ impl Lines {
         let (form, field) = match table {
             None => {
                 no_list(path, &text.map[first as usize..])?;
-                (Form::Json, "key")
+                (RowForm::Json, "key")
             }
             Some(table) => {
                 let (start, line) = header.unwrap_or((first as usize, index.lines[0] as usize));
                 let (place, row) = text.row(start, line)?;
                 let head = Head::new(&table, &place, &table.cells(&place, &row)?)?;
-                (Form::Table(table, head), "column")
+                (RowForm::Table(table, head), "column")
             }
         };
-        let (rule, unused) = (Rule::new(layout.rows, field), Unused::default());
+        let (rule, unused) = (RecordRule::new(layout.rows, field), Unused::default());
         let digest = digest(&text.map);
         let mut rows = Self { text, form, rule, unused, index, digest };
         let (place, value) = rows.value(0)?;
@@ -99,13 +99,13 @@ impl Lines {
     /// system holds and can drop.
     pub fn kept(&self) -> usize {
         let head = match &self.form {
-            Form::Json => 0,
-            Form::Table(_, head) => head.kept(),
+            RowForm::Json => 0,
+            RowForm::Table(_, head) => head.kept(),
         };
         size_of::<Self>() + self.index.kept() + head
     }
 
-    fn value(&self, i: usize) -> Result<(Place, serde_json::Value)> {
+    fn value(&self, i: usize) -> Result<(ItemPlace, serde_json::Value)> {
         let Some(&start) = self.index.starts.get(i) else {
             bail_data!(
                 "`{}` has {} rows; there is no row {i}, counted from 0",
@@ -115,8 +115,8 @@ impl Lines {
         };
         let (place, row) = self.text.row(start as usize, self.index.line(i, &self.text.map))?;
         let value = match &self.form {
-            Form::Json => json::value(&place, &row)?,
-            Form::Table(table, head) => head.record(&place, &table.cells(&place, &row)?)?,
+            RowForm::Json => json::value(&place, &row)?,
+            RowForm::Table(table, head) => head.record(&place, &table.cells(&place, &row)?)?,
         };
         Ok((place, value))
     }
@@ -125,9 +125,9 @@ impl Lines {
 /// The table that a file is; `None` for JSON lines. Errors (class usage): its rows are not lines.
 fn table(path: &Path, layout: &Layout) -> Result<Option<Table>> {
     let why = match layout.kind(path)? {
-        Kind::Json => return Ok(None),
-        Kind::Table(table) if !table.quote => return Ok(Some(table)),
-        Kind::Table(_) => "quoted cells may hold line ends; set `quote: false`",
+        FileKind::Json => return Ok(None),
+        FileKind::Table(table) if !table.quote => return Ok(Some(table)),
+        FileKind::Table(_) => "quoted cells may hold line ends; set `quote: false`",
         _ => "only JSON lines and tables without quotes can",
     };
     Err(unstreamable(path, why).into())
@@ -167,10 +167,10 @@ struct Text {
 
 impl Text {
     /// The row that begins at `start`, in `line`.
-    fn row(&self, start: usize, line: usize) -> Result<(Place, Cow<'_, str>)> {
+    fn row(&self, start: usize, line: usize) -> Result<(ItemPlace, Cow<'_, str>)> {
         let part = start..end_of_row(&self.map, start);
         let text = decode(&self.file, &self.map, part, self.encoding, line)?;
-        Ok((Place::new(&self.file, "line", line), text))
+        Ok((ItemPlace::new(&self.file, "line", line), text))
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::keys::{self, Unused, is_empty, truth};
 use super::{kind, loose};
 use crate::bail_data;
-use crate::data::item::{Message, Place};
+use crate::data::item::{ItemPlace, Message};
 use crate::error::{Error, clip, nearest};
 
 pub(super) const EXPECTED: &str =
@@ -62,7 +62,7 @@ const NAMES: [&str; 3] = ["name", "tool_call_id", "id"];
 ///
 /// Errors (class data), with the place.
 pub(in crate::data) fn messages(
-    place: &Place,
+    place: &ItemPlace,
     key: &str,
     value: Value,
     spoken: bool,
@@ -91,7 +91,7 @@ pub(in crate::data) fn messages(
 }
 
 /// Errors (class data) where a value holds what JSON or Unicode do not have, deep in it.
-pub(super) fn usable(place: &Place, name: &str, value: &Value) -> Result<()> {
+pub(super) fn usable(place: &ItemPlace, name: &str, value: &Value) -> Result<()> {
     match loose::what_within(value) {
         Some(what) => bail_data!("{place}: `{name}` holds {what}"),
         None => Ok(()),
@@ -101,8 +101,8 @@ pub(super) fn usable(place: &Place, name: &str, value: &Value) -> Result<()> {
 /// What a record of a Parquet file says: rows share their structs there, so that each has the keys
 /// of all others, with nulls for values. Those are left out, as TRL does. Elsewhere a null was
 /// written by somebody.
-fn told(place: &Place, value: Value) -> Value {
-    if place.unit == Place::PARQUET_ROW { without_nulls(value) } else { value }
+fn told(place: &ItemPlace, value: Value) -> Value {
+    if place.unit == ItemPlace::PARQUET_ROW { without_nulls(value) } else { value }
 }
 
 fn without_nulls(value: Value) -> Value {
@@ -120,7 +120,7 @@ fn without_nulls(value: Value) -> Value {
 }
 
 /// JSON schemas of functions: a list, or a JSON text of one.
-pub(in crate::data) fn tools(place: &Place, value: Value) -> Result<Vec<Value>> {
+pub(in crate::data) fn tools(place: &ItemPlace, value: Value) -> Result<Vec<Value>> {
     if is_empty(&value) {
         return Ok(vec![]);
     }
@@ -148,7 +148,7 @@ pub(in crate::data) fn tools(place: &Place, value: Value) -> Result<Vec<Value>> 
 
 /// A message on its way to what a template sees.
 struct Reader<'a> {
-    place: &'a Place,
+    place: &'a ItemPlace,
     /// What messages call it: `messages[0]`.
     at: String,
     fields: Map<String, Value>,
@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     fn read(value: Value, spoken: bool) -> Result<Vec<Message>> {
-        let place = Place { file: Path::new("t.jsonl").into(), unit: "line", number: 1 };
+        let place = ItemPlace { file: Path::new("t.jsonl").into(), unit: "line", number: 1 };
         messages(&place, "messages", value, spoken, &mut Unused::default())
     }
 
@@ -438,8 +438,8 @@ mod tests {
         let bare = json!([{
             "type": "function", "function": { "name": "f", "parameters": { "x": { "a": [1] } } },
         }]);
-        for (unit, want) in [(Place::PARQUET_ROW, &bare), ("line", &list)] {
-            let place = Place { file: Path::new("t").into(), unit, number: 1 };
+        for (unit, want) in [(ItemPlace::PARQUET_ROW, &bare), ("line", &list)] {
+            let place = ItemPlace { file: Path::new("t").into(), unit, number: 1 };
             assert_eq!(Value::from(tools(&place, list.clone()).unwrap()), *want);
             // In a JSON text they were written by somebody.
             assert_eq!(Value::from(tools(&place, list.to_string().into()).unwrap()), list);

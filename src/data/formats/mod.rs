@@ -32,9 +32,9 @@ use sha2::{Digest, Sha256};
 
 pub use self::format::{Encoding, Format};
 pub use self::keys::Unused;
-use self::layout::Kind;
+use self::layout::FileKind;
 pub use self::layout::Layout;
-pub use self::lines::Lines;
+pub use self::lines::LineFile;
 use self::packed::Packing;
 use self::record::Records;
 use crate::bail_data;
@@ -87,9 +87,9 @@ fn parse_noted(
     let file = Arc::from(path);
     let kind = layout.kind(path)?;
     let bytes = content(path, bytes, layout)?;
-    let field = if let Kind::Json = kind { "key" } else { "column" };
+    let field = if let FileKind::Json = kind { "key" } else { "column" };
     let records = Records::new(layout.rows, field, unused);
-    if let Kind::Parquet = kind {
+    if let FileKind::Parquet = kind {
         return Ok((parquet::parse(&file, &bytes, records)?, None));
     }
     let text =
@@ -98,9 +98,9 @@ fn parse_noted(
         bail_data!("`{}` is empty", path.display());
     }
     let items = match kind {
-        Kind::Json => json::parse(&file, &text, records)?,
-        Kind::Table(table) => table.parse(&file, &text, records)?,
-        Kind::Text | Kind::Parquet => {
+        FileKind::Json => json::parse(&file, &text, records)?,
+        FileKind::Table(table) => table.parse(&file, &text, records)?,
+        FileKind::Text | FileKind::Parquet => {
             return Ok((text::parse(&file, &text)?, text::looks_like(path, &text)));
         }
     };

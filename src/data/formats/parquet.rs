@@ -18,7 +18,7 @@ use super::loose;
 use super::packed::{most, too_much};
 use super::record::Records;
 use crate::bail_data;
-use crate::data::item::{Item, Place};
+use crate::data::item::{Item, ItemPlace};
 use crate::error::Error;
 
 pub(super) fn parse(file: &Arc<Path>, bytes: &[u8], records: Records) -> Result<Vec<Item>> {
@@ -56,7 +56,9 @@ fn rows(
     for row in reader.get_row_iter(None).map_err(fault)? {
         let row = row.map_err(fault)?;
         at.set(items.len() + 1);
-        items.push(records.next(Place::new(file, Place::PARQUET_ROW, at.get()), object(row))?);
+        items.push(
+            records.next(ItemPlace::new(file, ItemPlace::PARQUET_ROW, at.get()), object(row))?,
+        );
     }
     if items.is_empty() {
         bail_data!("`{}` has no rows", file.display());

@@ -4,11 +4,11 @@
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::fields::Fields;
+use super::fields::RecordFields;
 use super::keys::{self, Unused};
 use super::{conversation, instruction, kind, messages, tokens};
 use crate::bail_data;
-use crate::data::item::{Document, Item, Place, Row};
+use crate::data::item::{Document, Item, ItemPlace, Row};
 use crate::error::{Error, clip};
 
 /// Records that are items by themselves.
@@ -74,7 +74,7 @@ impl Shape {
     }
 
     /// The item of a record of this kind; what nothing is made of is left in `fields`.
-    fn item(self, fields: &mut Fields, unused: &mut Unused) -> Result<Item> {
+    fn item(self, fields: &mut RecordFields, unused: &mut Unused) -> Result<Item> {
         Ok(match self {
             Shape::Instruction => Item::Instruction(instruction::item(fields)?),
             Shape::Completion => Item::Instruction(instruction::completion(fields)?),
@@ -109,14 +109,14 @@ impl Shape {
 /// Makes items of a file's records.
 #[derive(Debug)]
 pub(super) struct Records<'a> {
-    rule: Rule,
+    rule: RecordRule,
     /// Keys that no item is made of.
     unused: &'a mut Unused,
 }
 
 impl<'a> Records<'a> {
     pub fn new(rows: bool, field: &'static str, unused: &'a mut Unused) -> Self {
-        Self { rule: Rule::new(rows, field), unused }
+        Self { rule: RecordRule::new(rows, field), unused }
     }
 
     /// Whether fields are a record by themselves, or for a recipe's template.
@@ -131,14 +131,14 @@ impl<'a> Records<'a> {
     }
 
     /// The next item. The first one decides what those after it have to be.
-    pub fn next(&mut self, place: Place, value: Value) -> Result<Item> {
+    pub fn next(&mut self, place: ItemPlace, value: Value) -> Result<Item> {
         self.rule.next(place, value, self.unused)
     }
 }
 
 /// What the records of a file have to be.
 #[derive(Clone, Debug)]
-pub(super) struct Rule {
+pub(super) struct RecordRule {
     /// All records become rows as they are.
     rows: bool,
     /// Of the first record.
@@ -147,13 +147,13 @@ pub(super) struct Rule {
     field: &'static str,
 }
 
-impl Rule {
+impl RecordRule {
     pub fn new(rows: bool, field: &'static str) -> Self {
         Self { rows, shape: None, field }
     }
 
     /// The next item. The first one decides what those after it have to be.
-    pub fn next(&mut self, place: Place, value: Value, unused: &mut Unused) -> Result<Item> {
+    pub fn next(&mut self, place: ItemPlace, value: Value, unused: &mut Unused) -> Result<Item> {
         if !self.rows && self.shape.is_none() {
             let Value::Object(fields) = &value else {
                 bail_data!("{place} is {}, expected an object; {SHAPES}", kind(&value));
@@ -164,7 +164,7 @@ impl Rule {
     }
 
     /// An item of the kind that is decided.
-    pub fn item(&self, place: Place, value: Value, unused: &mut Unused) -> Result<Item> {
+    pub fn item(&self, place: ItemPlace, value: Value, unused: &mut Unused) -> Result<Item> {
         let (fields, shape) = match (value, self.shape) {
             (Value::Object(fields), Some(shape)) => (fields, shape),
             (Value::Object(fields), None) => return Ok(Item::Row(Row { place, fields })),
@@ -181,13 +181,13 @@ impl Rule {
                 shape.name()
             );
         }
-        let mut fields = Fields::new(&place, fields, shape.expected());
+        let mut fields = RecordFields::new(&place, fields, shape.expected());
         let item = shape.item(&mut fields, unused)?;
         fields.rest(|key, value| shape.pass(key, value, unused))?;
         Ok(item)
     }
 
-    fn unknown(&self, place: &Place, fields: &Map<String, Value>) -> Error {
+    fn unknown(&self, place: &ItemPlace, fields: &Map<String, Value>) -> Error {
         let shown: Vec<String> =
             fields.keys().take(SHOWN).map(|key| format!("`{}`", clip(key))).collect();
         if let Some(key) = ["chosen", "rejected"].into_iter().find(|key| fields.contains_key(*key))

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::record::Records;
 use crate::bail_data;
-use crate::data::item::{Item, Place};
+use crate::data::item::{Item, ItemPlace};
 use crate::error::Error;
 
 /// Bytes of the longest row. A longer one is a sign of another format.
@@ -35,7 +35,7 @@ pub(super) struct Table {
 impl Table {
     pub fn parse(&self, file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>> {
         let (mut head, mut items) = (None, Vec::new());
-        let mut row = |place: Place, cells: &[&str]| -> Result<()> {
+        let mut row = |place: ItemPlace, cells: &[&str]| -> Result<()> {
             let head = match &head {
                 Some(head) => head,
                 None => {
@@ -54,7 +54,7 @@ impl Table {
             self.quoted(file, text, &mut row)?;
         } else {
             for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
-                let place = Place::new(file, "line", i + 1);
+                let place = ItemPlace::new(file, "line", i + 1);
                 row(place.clone(), &self.cells(&place, line)?)?;
             }
         }
@@ -65,7 +65,7 @@ impl Table {
     }
 
     /// The cells of a line without quotes.
-    pub fn cells<'a>(&self, place: &Place, line: &'a str) -> Result<Vec<&'a str>> {
+    pub fn cells<'a>(&self, place: &ItemPlace, line: &'a str) -> Result<Vec<&'a str>> {
         short_enough(place, line)?;
         let delimiter = char::from(self.delimiter);
         Ok(match &self.columns {
@@ -86,7 +86,7 @@ impl Table {
         &self,
         file: &Arc<Path>,
         text: &str,
-        row: &mut dyn FnMut(Place, &[&str]) -> Result<()>,
+        row: &mut dyn FnMut(ItemPlace, &[&str]) -> Result<()>,
     ) -> Result<()> {
         let mut reader = self.reader(text);
         let mut record = csv::StringRecord::new();
@@ -102,7 +102,7 @@ impl Table {
             let body = raw.trim_start_matches(['\r', '\n']);
             line += newlines(&raw[..raw.len() - body.len()]);
             check_quotes(file, body, self.delimiter, line)?;
-            let place = Place::new(file, "line", line);
+            let place = ItemPlace::new(file, "line", line);
             short_enough(&place, body)?;
             row(place, &record.iter().collect::<Vec<_>>())?;
             line += newlines(body);
@@ -122,7 +122,7 @@ fn newlines(text: &str) -> usize {
     text.bytes().filter(|&b| b == b'\n').count()
 }
 
-fn short_enough(place: &Place, row: &str) -> Result<()> {
+fn short_enough(place: &ItemPlace, row: &str) -> Result<()> {
     if row.len() > LONGEST {
         bail_data!("{place} has {} bytes, more than a row may have ({LONGEST})", row.len());
     }
@@ -176,7 +176,7 @@ pub(super) struct Head {
 
 impl Head {
     /// From the cells of the first row, be it a header or not.
-    pub fn new(table: &Table, place: &Place, cells: &[&str]) -> Result<Self> {
+    pub fn new(table: &Table, place: &ItemPlace, cells: &[&str]) -> Result<Self> {
         let names = match &table.columns {
             Some(columns) => columns.clone(),
             None if table.header => {
@@ -193,7 +193,7 @@ impl Head {
         Ok(head)
     }
 
-    pub fn record(&self, place: &Place, cells: &[&str]) -> Result<Value> {
+    pub fn record(&self, place: &ItemPlace, cells: &[&str]) -> Result<Value> {
         self.check(place, cells)?;
         let pairs = self
             .names
@@ -208,7 +208,7 @@ impl Head {
         self.names.iter().map(|name| name.capacity() + size_of::<String>()).sum()
     }
 
-    fn check(&self, place: &Place, cells: &[&str]) -> Result<()> {
+    fn check(&self, place: &ItemPlace, cells: &[&str]) -> Result<()> {
         if cells.len() == self.names.len() {
             return Ok(());
         }

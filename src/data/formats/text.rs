@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 
 use crate::bail_data;
-use crate::data::item::{Document, Item, Place};
+use crate::data::item::{Document, Item, ItemPlace};
 
 const MARK: &str = "<|endoftext|>";
 
@@ -22,7 +22,7 @@ pub(super) fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Item>> {
         bail_data!("`{}` holds `{MARK}` only, and no text", file.display());
     }
     let item = |(i, (text, ended)): (usize, (&str, bool))| {
-        let place = Place::new(file, "document", i + 1);
+        let place = ItemPlace::new(file, "document", i + 1);
         Item::Text(Document { place, text: text.to_owned(), ended })
     };
     Ok(documents.into_iter().enumerate().map(item).collect())

@@ -4,10 +4,10 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::fields::Fields;
+use super::fields::RecordFields;
 use super::kind;
 use crate::bail_data;
-use crate::data::item::{Place, TokenRow};
+use crate::data::item::{ItemPlace, TokenRow};
 use crate::error::Error;
 
 pub(super) const EXPECTED: &str = "expected is `{\"ids\": [token ids], \"mask_first\": number}`";
@@ -21,7 +21,7 @@ const IGNORED: i64 = -100;
 /// `mask_first`, 0 where it is missing, says how many tokens at the front count in no loss;
 /// `labels` are the ids once more, or -100 where a token does not count; `completion_mask` and
 /// `assistant_masks` are 1 where it does. Several masks are one: what all of them leave.
-pub(super) fn tokens(fields: &mut Fields) -> Result<TokenRow> {
+pub(super) fn tokens(fields: &mut RecordFields) -> Result<TokenRow> {
     let place = fields.place.clone();
     let (key, list) = match (fields.list("ids")?, fields.list("input_ids")?) {
         (Some(_), Some(_)) => bail_data!("{place} has `ids` and `input_ids`; {EXPECTED}"),
@@ -53,7 +53,7 @@ pub(super) fn tokens(fields: &mut Fields) -> Result<TokenRow> {
 }
 
 /// From where to where tokens are seen. What is padded must not be learnt, since it is left out.
-fn unpadded(place: &Place, seen: &[bool], supervised: &[bool]) -> Result<(usize, usize)> {
+fn unpadded(place: &ItemPlace, seen: &[bool], supervised: &[bool]) -> Result<(usize, usize)> {
     let start = seen.iter().position(|seen| *seen).unwrap_or(seen.len());
     let end = seen.iter().rposition(|seen| *seen).map_or(start, |last| last + 1);
     if let Some(hole) = seen[start..end].iter().position(|seen| !seen) {
@@ -76,7 +76,7 @@ fn unpadded(place: &Place, seen: &[bool], supervised: &[bool]) -> Result<(usize,
 }
 
 /// Keys that say how rows were packed: a row is one sequence here.
-fn packed(fields: &mut Fields, length: usize) -> Result<()> {
+fn packed(fields: &mut RecordFields, length: usize) -> Result<()> {
     let place = fields.place;
     let whole = |list: &[i64]| list.iter().enumerate().all(|(i, at)| usize::try_from(*at) == Ok(i));
     if let Some(list) = fields.list("position_ids")?
@@ -103,7 +103,7 @@ fn packed(fields: &mut Fields, length: usize) -> Result<()> {
     fields.list("special_tokens_mask").map(|_| ())
 }
 
-fn mask_first(fields: &mut Fields, length: usize) -> Result<usize> {
+fn mask_first(fields: &mut RecordFields, length: usize) -> Result<usize> {
     let Some(value) = fields.take("mask_first") else { return Ok(0) };
     let place = fields.place;
     match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
@@ -114,7 +114,7 @@ fn mask_first(fields: &mut Fields, length: usize) -> Result<usize> {
 }
 
 /// Which tokens have a label: their id once more, which the record has under `key`.
-fn labels(fields: &mut Fields, key: &str, ids: &[u32]) -> Result<Option<Vec<bool>>> {
+fn labels(fields: &mut RecordFields, key: &str, ids: &[u32]) -> Result<Option<Vec<bool>>> {
     let place = fields.place;
     let Some(labels) = numbers(fields, "labels", ids.len())? else { return Ok(None) };
     for (i, (label, id)) in labels.iter().zip(ids).enumerate() {
@@ -129,7 +129,7 @@ fn labels(fields: &mut Fields, key: &str, ids: &[u32]) -> Result<Option<Vec<bool
 }
 
 /// A list of whole numbers, as many as there are ids.
-fn numbers(fields: &mut Fields, key: &str, length: usize) -> Result<Option<Vec<i64>>> {
+fn numbers(fields: &mut RecordFields, key: &str, length: usize) -> Result<Option<Vec<i64>>> {
     let Some(list) = fields.list(key)? else { return Ok(None) };
     let place = fields.place;
     if list.len() != length {
@@ -138,7 +138,7 @@ fn numbers(fields: &mut Fields, key: &str, length: usize) -> Result<Option<Vec<i
     integers(place, key, &list).map(Some)
 }
 
-fn integers(place: &Place, key: &str, list: &[Value]) -> Result<Vec<i64>> {
+fn integers(place: &ItemPlace, key: &str, list: &[Value]) -> Result<Vec<i64>> {
     let number = |(i, value): (usize, &Value)| match value.as_i64() {
         Some(number) => Ok(number),
         None => bail_data!("{place}: `{key}[{i}]` is {}, expected a whole number", kind(value)),
@@ -146,7 +146,7 @@ fn integers(place: &Place, key: &str, list: &[Value]) -> Result<Vec<i64>> {
     list.iter().enumerate().map(number).collect()
 }
 
-fn flags(fields: &mut Fields, key: &str, length: usize) -> Result<Option<Vec<bool>>> {
+fn flags(fields: &mut RecordFields, key: &str, length: usize) -> Result<Option<Vec<bool>>> {
     let place = fields.place;
     let Some(numbers) = numbers(fields, key, length)? else { return Ok(None) };
     let flag = |(i, number): (usize, &i64)| match number {
@@ -156,7 +156,7 @@ fn flags(fields: &mut Fields, key: &str, length: usize) -> Result<Option<Vec<boo
     numbers.iter().enumerate().map(flag).collect::<Result<_>>().map(Some)
 }
 
-fn id(place: &Place, key: &str, i: usize, value: &Value) -> Result<u32> {
+fn id(place: &ItemPlace, key: &str, i: usize, value: &Value) -> Result<u32> {
     match value.as_u64().and_then(|id| u32::try_from(id).ok()) {
         Some(id) => Ok(id),
         None if value.is_number() => bail_data!(

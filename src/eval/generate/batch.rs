@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::beams::Beams;
 use super::likeliest::likeliest;
-use super::sample::Sampler;
+use super::sample::TokenSampler;
 use super::{Behind, Rules};
 use crate::bail_usage;
 use crate::eval::BATCH_TOKENS;
@@ -195,7 +195,7 @@ impl<'a> Choices<'a> {
     }
 
     /// The token after the sequence of `row`: drawn where there is a sampler, else the likeliest.
-    fn token(&self, row: usize, sampler: Option<&mut Sampler>) -> Result<Option<u32>> {
+    fn token(&self, row: usize, sampler: Option<&mut TokenSampler>) -> Result<Option<u32>> {
         if let (Self::Logits(logits, vocabulary), Some(sampler)) = (self, sampler) {
             let first = row * vocabulary;
             return sampler.draw(&logits[first..first + vocabulary]).map(Some);
@@ -207,7 +207,7 @@ impl<'a> Choices<'a> {
 
 /// What is looked for after a prompt.
 enum Search {
-    One { ids: Vec<u32>, sampler: Option<Box<Sampler>> },
+    One { ids: Vec<u32>, sampler: Option<Box<TokenSampler>> },
     Beams(Beams),
 }
 
@@ -249,7 +249,7 @@ impl Running {
     fn new(index: usize, base: usize, prompt: &[u32], rules: &Rules) -> Result<Self> {
         let search = match rules.how.beams {
             1 => {
-                let sampler = Sampler::new(rules.how, index).map(Box::new);
+                let sampler = TokenSampler::new(rules.how, index).map(Box::new);
                 Search::One { ids: vec![], sampler }
             }
             width => Search::Beams(Beams::new(width)),

@@ -17,14 +17,14 @@ use crate::seed::Stream;
 
 /// Draws the tokens that follow a prompt, from a stream of its own.
 #[derive(Debug)]
-pub struct Sampler {
+pub struct TokenSampler {
     temperature: f64,
     top_k: Option<usize>,
     top_p: Option<f64>,
     stream: Stream,
 }
 
-impl Sampler {
+impl TokenSampler {
     /// Of the prompt with number `index`; None where the likeliest token is taken.
     pub fn new(how: &Generation, index: usize) -> Option<Self> {
         Some(Self {
@@ -111,10 +111,10 @@ fn nucleus(left: &mut Vec<(u32, f64)>, p: f64) {
 mod tests {
     use super::*;
 
-    fn sampler(temperature: f64, top_k: Option<usize>, top_p: Option<f64>) -> Sampler {
+    fn sampler(temperature: f64, top_k: Option<usize>, top_p: Option<f64>) -> TokenSampler {
         let how =
             Generation { temperature: Some(temperature), top_k, top_p, ..Generation::default() };
-        Sampler::new(&how, 0).unwrap()
+        TokenSampler::new(&how, 0).unwrap()
     }
 
     fn logits(probabilities: &[f64]) -> Vec<f32> {
@@ -199,12 +199,12 @@ mod tests {
         let z = vec![0.0; 100];
         let drawn = |seed, index| -> Vec<u32> {
             let how = Generation { temperature: Some(1.0), seed, ..Generation::default() };
-            let mut sampler = Sampler::new(&how, index).unwrap();
+            let mut sampler = TokenSampler::new(&how, index).unwrap();
             (0..8).map(|_| sampler.draw(&z).unwrap()).collect()
         };
         assert_eq!(drawn(1, 0), drawn(1, 0));
         assert!(drawn(1, 0) != drawn(1, 1) && drawn(1, 0) != drawn(2, 0));
-        assert!(Sampler::new(&Generation::default(), 0).is_none());
+        assert!(TokenSampler::new(&Generation::default(), 0).is_none());
     }
 
     #[test]
