@@ -1,5 +1,5 @@
-//! Who knows whom: the table in docs/architecture.md against the paths that the source names, and
-//! its pictures against the table.
+//! Who knows whom: the table in docs/architecture.md against the paths that the source names, its
+//! pictures against the table, and files against each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -274,6 +274,137 @@ fn data_go_between_parts_that_know_each_other() {
     ] {
         assert!(wrong_flow(arrow, &rows).iter().any(|wrong| wrong == want), "{arrow}");
     }
+}
+
+/// A file as a module: the names that lead to it from the crate.
+type Module = Vec<String>;
+
+/// The modules of the crate with their code, comments and tests aside.
+fn modules() -> BTreeMap<Module, String> {
+    let src = home().join("src");
+    let mut files = vec![];
+    sources(&src, &mut files);
+    let module = |file: &PathBuf| {
+        let path = file.strip_prefix(&src).unwrap().with_extension("");
+        let names = path.iter().map(|name| name.to_str().unwrap().to_owned());
+        let names: Module = names.filter(|name| name != "mod").collect();
+        let last = names.last()?;
+        let apart = ["lib", "main", "tests", "testing"].contains(&last.as_str());
+        let code = code(file);
+        let code = code.split("#[cfg(test)]\nmod ").next().unwrap().to_owned();
+        (!apart).then_some((names, code))
+    };
+    files.iter().filter_map(module).collect()
+}
+
+/// What a path or the tree of a `use` names, each by the names behind `before`.
+fn leaves(text: &str, before: &[String], out: &mut Vec<Module>) {
+    let text = text.trim_start();
+    if let Some(group) = text.strip_prefix('{') {
+        let (mut depth, mut start) = (0, 0);
+        for (i, c) in group.char_indices() {
+            let ends = depth == 0 && (c == ',' || c == '}');
+            if ends && !group[start..i].trim().is_empty() {
+                leaves(&group[start..i], before, out);
+            }
+            match c {
+                '}' if depth == 0 => return,
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => start = i + 1,
+                _ => {}
+            }
+        }
+        return;
+    }
+    let name = word(text);
+    let path: Module = before.iter().cloned().chain([name.to_owned()]).collect();
+    match text[name.len()..].strip_prefix("::") {
+        Some(rest) => leaves(rest, &path, out),
+        None => out.push(path),
+    }
+}
+
+/// The modules that the code of `own` names, those above and below it aside.
+fn named(own: &Module, code: &str, all: &BTreeMap<Module, String>) -> BTreeSet<Module> {
+    let mut found = vec![];
+    for (at, start) in code.match_indices("crate::").chain(code.match_indices("super::")) {
+        // Words that end like this, `$crate` in a macro, and a further `super` of the same path.
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$' || c == ':') {
+            continue;
+        }
+        let (mut rest, mut above) = (&code[at..], own.clone());
+        if start == "crate::" {
+            (rest, above) = (&rest[start.len()..], vec![]);
+        }
+        while let Some(behind) = rest.strip_prefix("super::") {
+            above.pop();
+            rest = behind;
+        }
+        leaves(rest, &above, &mut found);
+    }
+    let module = |path: Module| {
+        (1..=path.len()).rev().map(|n| path[..n].to_vec()).find(|m| all.contains_key(m))
+    };
+    let related = |m: &Module| m.starts_with(own) || own.starts_with(m);
+    found.into_iter().filter_map(module).filter(|m| !related(m)).collect()
+}
+
+/// A cycle among modules, if there is one.
+fn cycle(edges: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<&Module>> {
+    fn visit<'a>(
+        at: &'a Module,
+        edges: &'a BTreeMap<Module, BTreeSet<Module>>,
+        way: &mut Vec<&'a Module>,
+        done: &mut BTreeSet<&'a Module>,
+    ) -> bool {
+        if let Some(first) = way.iter().position(|m| *m == at) {
+            way.drain(..first);
+            return true;
+        }
+        if done.contains(at) {
+            return false;
+        }
+        way.push(at);
+        if edges.get(at).into_iter().flatten().any(|next| visit(next, edges, way, done)) {
+            return true;
+        }
+        way.pop();
+        done.insert(at);
+        false
+    }
+    let (mut way, mut done) = (vec![], BTreeSet::new());
+    edges.keys().any(|module| visit(module, edges, &mut way, &mut done)).then_some(way)
+}
+
+#[test]
+fn files_know_each_other_in_one_direction() {
+    let all = modules();
+    let known = |(own, code): (&Module, &String)| (own.clone(), named(own, code, &all));
+    let edges: BTreeMap<Module, BTreeSet<Module>> = all.iter().map(known).collect();
+    assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 500);
+    let found = cycle(&edges)
+        .map(|way| way.iter().map(|module| module.join("::")).collect::<Vec<_>>().join(" -> "));
+    assert_eq!(found, None, "these files know each other");
+}
+
+#[test]
+fn a_cycle_of_files_is_found() {
+    let module = |path: &str| path.split("::").map(str::to_owned).collect::<Module>();
+    let all: BTreeMap<Module, String> = [
+        ("a", "pub mod x;"),
+        ("a::x", "use super::y::{Y, deep::{Z}}; use super::A;"),
+        ("a::y", "fn f() { crate::a::z::g() }"),
+        ("a::z", "use super::super::a::x;"),
+    ]
+    .map(|(path, code)| (module(path), code.to_owned()))
+    .into();
+    let edges: BTreeMap<Module, BTreeSet<Module>> =
+        all.iter().map(|(own, code)| (own.clone(), named(own, code, &all))).collect();
+    assert_eq!(edges[&module("a")], BTreeSet::new());
+    assert_eq!(edges[&module("a::x")], BTreeSet::from([module("a::y")]));
+    let way = cycle(&edges).unwrap();
+    assert_eq!(way, [&module("a::x"), &module("a::y"), &module("a::z")]);
 }
 
 #[test]
