@@ -55,7 +55,7 @@ impl Session {
     /// Errors (class usage): more parameters than a recipe may make.
     fn check_created(&self, sizes: &Sizes) -> Result<()> {
         let most = self.settings.limits.created;
-        let parameters = arch::params(&Config::new(sizes.clone(), 0))?
+        let parameters = arch::params(&Config::new(*sizes, 0))?
             .ids()
             .map(|id| id.shape.iter().product::<usize>())
             .sum::<usize>();

@@ -61,6 +61,10 @@ impl ItemSource {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Item `i`, which must be there.
     pub fn get(&self, i: usize, wording: &PromptFormat) -> anyhow::Result<Item> {
         match self {
@@ -102,10 +106,13 @@ pub struct Part {
     pub source: ItemSource,
     pub wording: Arc<PromptFormat>,
     /// What tokenizers made of the items so far, and how many they left out.
-    encoded: Arc<Mutex<ByTokenizer<(Arc<Vec<Example>>, usize)>>>,
+    encoded: Arc<Mutex<ByTokenizer<EncodedPart>>>,
     /// What was said of items that were scored: not again with every measurement.
     told: Arc<Mutex<Option<ChoiceReport>>>,
 }
+
+/// Examples, and how many items were left out of them.
+type EncodedPart = (Arc<Vec<Example>>, usize);
 
 /// Something made with a tokenizer, found again by it.
 type ByTokenizer<T> = Vec<(Arc<Tokenizer>, T)>;
@@ -154,7 +161,7 @@ impl Part {
         split: Split,
         tokenizer: &Arc<Tokenizer>,
         most: Option<usize>,
-    ) -> anyhow::Result<(Arc<Vec<Example>>, usize)> {
+    ) -> anyhow::Result<EncodedPart> {
         let (examples, left_out) = match &self.source {
             ItemSource::Memory(_) => self.examples(session, split, tokenizer)?,
             ItemSource::Files { .. } => {
@@ -180,7 +187,7 @@ impl Part {
         session: &Session,
         split: Split,
         tokenizer: &Arc<Tokenizer>,
-    ) -> anyhow::Result<(Arc<Vec<Example>>, usize)> {
+    ) -> anyhow::Result<EncodedPart> {
         let mut encoded = lock(&self.encoded);
         if let Some((_, known)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
             return Ok(known.clone());
@@ -356,6 +363,10 @@ impl Set {
         self.0.parts.iter().map(|p| p.source.len()).sum()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The part of item `i` over all parts, and its index there. Errors (class usage) beyond the
     /// end.
     pub fn find(&self, i: i64) -> Result<(&Part, usize), Error> {
@@ -420,7 +431,7 @@ impl Set {
         picked
             .push(format!("{verb} {}", parts.iter().map(|part| part.source.len()).sum::<usize>()));
         // A task of which nothing is left has nothing to train on or to measure, unless none has.
-        let left: Vec<bool> = parts.iter().map(|part| part.source.len() > 0).collect();
+        let left: Vec<bool> = parts.iter().map(|part| !part.source.is_empty()).collect();
         if left.contains(&true) {
             let mut keep = left.iter();
             parts.retain(|_| keep.next() == Some(&true));
