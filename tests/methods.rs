@@ -1,5 +1,5 @@
-//! The recipes of published methods, in their quick form on what is embedded: what makes each method
-//! what it is.
+//! The recipes of published methods, in their quick form on what is embedded: what makes each
+//! method what it is.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -26,8 +26,8 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     existing(root.join(path))
 }
 
-/// A file or folder of the model cache, which is `XGBRUN_MODELS`, or `~/.cache/xgbrun`; `None`, said
-/// aloud, where it is absent.
+/// A file or folder of the model cache, which is `XGBRUN_MODELS`, or `~/.cache/xgbrun`; `None`,
+/// said aloud, where it is absent.
 pub fn model(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("XGBRUN_MODELS")
         .map(PathBuf::from)

@@ -1,6 +1,6 @@
 //! Templates of the commonsense protocol, byte for byte, against a rendering that knows nothing of
-//! this program; and chat templates against transformers, SmolLM2's own and two that ask for more of
-//! Jinja.
+//! this program; and chat templates against transformers, SmolLM2's own and two that ask for more
+//! of Jinja.
 
 #[path = "../common/mod.rs"]
 mod common;
