@@ -118,7 +118,11 @@ impl Model {
             tasks.push((part.task.clone(), one.metrics.clone()));
             all.push(one);
         }
-        let metrics = if several { average(&tasks) } else { tasks.remove(0).1 };
+        let metrics = match &tasks[..] {
+            [] => return Err(Error::usage("a set without a task cannot be measured").into()),
+            [(_, metrics)] => metrics.clone(),
+            several => average(several),
+        };
         if several {
             say(&format!("{} average", split.name()), &metrics);
         }
