@@ -7,8 +7,11 @@ pub mod journal;
 mod kept;
 mod manifest;
 mod metrics;
+mod noted;
 pub mod report;
 mod resume;
+mod saved;
+mod states;
 mod summary;
 mod threshold;
 mod wording;
@@ -21,17 +24,18 @@ pub use kept::FinishedRun;
 pub use manifest::{Begun, CREATED, Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use resume::Left;
+pub use saved::SavedPaths;
+pub use states::BoosterStates;
 pub use summary::{Summary, SummaryTiming};
 pub use threshold::{Threshold, ThresholdOutcome};
 pub use wording::{duration, grouped};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::io::atomic::PARTIAL;
 use crate::sys;
 use journal::Record;
 
@@ -44,22 +48,23 @@ pub struct Run {
     /// Which evaluation of `validation` wins.
     pub best: Best,
     pub training: Training,
-    /// Stopped before its recipe ended.
-    pub interrupted: bool,
-    /// How the thresholds came out.
-    pub outcomes: Vec<ThresholdOutcome>,
+    pub states: BoosterStates,
+    pub saved: SavedPaths,
+    pub ending: Ending,
     manifest: Manifest,
     /// Of a run that writes.
     journal: Option<Journal>,
     /// Which boosters models are the sum of, by the boosters' folder; not written yet.
     lists: BTreeMap<PathBuf, Ensemble>,
-    /// What the recipe saved, below the folder.
-    saved: BTreeSet<PathBuf>,
-    /// Files of boosters in training, and after how many merges each was written.
-    states: BTreeMap<String, usize>,
-    merges: usize,
-    /// Taken up from an earlier process, which may have left what its journal does not tell of.
-    resumed: bool,
+}
+
+/// How a run came to its end.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// Stopped before its recipe ended.
+    pub interrupted: bool,
+    /// How the thresholds came out.
+    pub outcomes: Vec<ThresholdOutcome>,
 }
 
 /// What has been trained, summed over the run.
@@ -111,51 +116,32 @@ impl Run {
         journal: Option<Journal>,
         metrics: u64,
     ) -> Result<Self> {
-        let metrics = Metrics::open(&folder, metrics)?;
-        let (evaluations, best, training, lists, saved, states, merges) = Default::default();
-        let (interrupted, resumed, outcomes) = (false, false, vec![]);
         Ok(Self {
+            metrics: Metrics::open(&folder, metrics)?,
             folder,
-            metrics,
-            evaluations,
-            best,
-            training,
-            interrupted,
-            outcomes,
+            evaluations: Evaluations::default(),
+            best: Best::default(),
+            training: Training::default(),
+            states: BoosterStates::default(),
+            saved: SavedPaths::default(),
+            ending: Ending::default(),
             manifest,
             journal,
-            lists,
-            saved,
-            states,
-            merges,
-            resumed,
+            lists: BTreeMap::new(),
         })
     }
 
     /// The path of the file `name` of a booster in training, which is kept until
     /// [`Run::drop_state`].
     pub fn keep_state(&mut self, name: &str) -> Result<PathBuf> {
-        self.states.insert(name.to_owned(), self.merges);
+        self.states.keep(name);
         self.folder.training(name)
     }
 
     /// Removes a booster's file: there is a newer one, or it is merged. One that was the newest
     /// while another booster was merged stays, since the run may be done anew from there.
     pub fn drop_state(&mut self, name: &str, merged: bool) {
-        if self.states.get(name) == Some(&(self.merges - usize::from(merged))) {
-            self.states.remove(name);
-            self.remove_state(name);
-        }
-    }
-
-    fn remove_state(&self, name: &str) {
-        // What is left behind takes space, no more.
-        let _ = self.folder.training(name).and_then(|path| Ok(std::fs::remove_file(path)?));
-    }
-
-    /// Counts a merge.
-    pub fn note_merge(&mut self) {
-        self.merges += 1;
+        self.states.drop(&self.folder, name, merged);
     }
 
     /// Keeps a module from beside the recipe.
@@ -214,21 +200,12 @@ impl Run {
 
     /// Notes what the recipe saved as `name` before the run was taken up.
     pub fn has_saved(&mut self, name: &str) {
-        self.saved.extend(self.folder.child(name));
+        self.saved.note(&self.folder, name);
     }
 
-    /// The path of something that the recipe saves as `name` (see [`Folder::child`]). Of a run that
-    /// was taken up, what lies there and nobody told of is removed: a process that ended before it
-    /// could tell left it.
+    /// The path of something that the recipe saves as `name` (see [`SavedPaths::add`]).
     pub fn saves(&mut self, name: &str) -> Result<PathBuf> {
-        let path = self.folder.child(name)?;
-        let told = self.saved.iter().any(|saved| saved.starts_with(&path));
-        if self.resumed && !self.folder.is_dry() && !told && path.is_dir() {
-            std::fs::remove_dir_all(&path)
-                .with_context(|| format!("cannot remove `{}`", path.display()))?;
-        }
-        self.saved.insert(path.clone());
-        Ok(path)
+        self.saved.add(&self.folder, name)
     }
 
     /// Records an evaluation, in memory for the summary and as a line of `metrics.jsonl`.
@@ -258,83 +235,6 @@ impl Run {
         self.metrics.log(&serde_json::json!({ "ensemble": ensemble.members() }))
     }
 
-    /// Notes the SHA-256 of something that was read, in `run.json`.
-    pub fn note_digest(
-        &mut self,
-        name: impl Into<String>,
-        digest: impl Into<String>,
-    ) -> Result<()> {
-        self.manifest.digests.insert(name.into(), digest.into());
-        self.manifest.save(&self.folder)
-    }
-
-    /// Notes where the file or folder `name` lies, in `run.json`; one that is noted stays unless it
-    /// was `moved`.
-    pub fn note_place(&mut self, name: &str, path: &Path, moved: bool) -> Result<()> {
-        let Some(begun) = &mut self.manifest.begun else { return Ok(()) };
-        if begun.places.contains_key(name) && !moved {
-            return Ok(());
-        }
-        // Where that cannot be said, the name has to do.
-        let above = path.components().any(|part| part == std::path::Component::ParentDir);
-        let place = if above { path.canonicalize() } else { std::path::absolute(path) };
-        let Some(place) = place.ok().and_then(|place| place.to_str().map(str::to_owned)) else {
-            return Ok(());
-        };
-        begun.places.insert(name.to_owned(), place);
-        self.manifest.save(&self.folder)
-    }
-
-    /// Notes a model that was loaded, and the SHA-256 of its weights, in `run.json`; its index, 0
-    /// for the run's own.
-    pub fn note_model(&mut self, name: &str, digest: impl Into<String>) -> Result<usize> {
-        self.manifest.models.push(name.into());
-        self.note_digest(name, digest)?;
-        Ok(self.manifest.models.len() - 1)
-    }
-
-    /// Notes what merges do with the weights, in `run.json`.
-    pub fn note_merge_mode(&mut self, mode: &str) -> Result<()> {
-        self.manifest.merge_mode = mode.to_owned();
-        self.manifest.save(&self.folder)
-    }
-
-    /// Notes the rule by which the tokenizer of the run's own model splits texts, in `run.json`.
-    pub fn note_pre_tokenizer(&mut self, name: &str) -> Result<()> {
-        self.manifest.pre_tokenizer = Some(name.to_owned());
-        self.manifest.save(&self.folder)
-    }
-
-    /// The run's own model, by the name that the recipe gave it.
-    pub fn model(&self) -> Option<&str> {
-        self.manifest.models.first().map(String::as_str)
-    }
-
-    /// Notes the template of what is trained on, in `run.json`.
-    pub fn note_template(&mut self, name: &str) -> Result<()> {
-        if self.manifest.template.as_deref() == Some(name) {
-            return Ok(());
-        }
-        self.manifest.template = Some(name.into());
-        self.manifest.save(&self.folder)
-    }
-
-    /// Removes files of boosters in training that nothing tells of: an earlier process left them.
-    fn tidy(&self) {
-        let folder = self.folder.path().join("boosters/training");
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !self.states.contains_key(&name) {
-                self.remove_state(&name);
-            }
-        }
-        // It goes if it is empty.
-        let _ = std::fs::remove_dir(folder);
-        if self.resumed {
-            remove_halves(self.folder.path(), 2);
-        }
-    }
-
     /// Writes `summary.json` and, of all that is then in the folder, `report.html`; `seconds` is
     /// the time that the run took. Until a run that was taken up is `through` what it did before,
     /// its files may be needed yet.
@@ -348,8 +248,8 @@ impl Run {
             trained_in_total: training.trained_in_total,
             captured: training.captured,
             weights_digest: training.weights_digest.clone(),
-            interrupted: self.interrupted,
-            thresholds: self.outcomes.clone(),
+            interrupted: self.ending.interrupted,
+            thresholds: self.ending.outcomes.clone(),
             timing: SummaryTiming {
                 seconds,
                 tokens_per_second: (training.seconds > 0.0)
@@ -361,7 +261,8 @@ impl Run {
         };
         self.sync()?;
         if through {
-            self.tidy();
+            self.states.tidy(&self.folder);
+            self.saved.tidy(&self.folder);
         }
         summary.save(&self.folder)?;
         let folder = self.folder.path().display();
@@ -373,23 +274,6 @@ impl Run {
         };
         report::write(&self.folder).with_context(again)?;
         Ok(summary)
-    }
-}
-
-/// Removes files that a process which was killed had not written to their end, `depth` folders
-/// deep: what is being written has a name with a point before it, or one that ends in `.partial`.
-fn remove_halves(folder: &Path, depth: usize) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        if path.is_dir()
-            && depth > 0
-            && ["boosters", "model-"].iter().any(|own| name.starts_with(own))
-        {
-            remove_halves(&path, depth - 1);
-        } else if path.is_file() && (name.starts_with('.') || name.ends_with(PARTIAL)) {
-            // What stays takes space, no more.
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 

@@ -136,7 +136,7 @@ impl Left {
             }
         }
         let mut run = Run::begin(folder, now, Some(self.journal), self.metrics)?;
-        run.resumed = true;
+        run.saved.resumed = true;
         Ok(run)
     }
 }

@@ -57,7 +57,7 @@ impl Model {
         session.run.with(|run| {
             run.tells_of(path);
             run.lists(folder, &m.boosters.merged);
-            run.note_merge();
+            run.states.note_merge();
             run.merged(&merge, seconds, merge_seconds)
         })?;
         session.console.merged(&merge, m.network.layers());
@@ -82,7 +82,7 @@ impl Model {
         b.set_merged(m.round());
         b.numbers = Numbers::Merged(path);
         session.console.merged(&merge, m.network.layers());
-        session.run.note(|run| run.note_merge())
+        session.run.note(|run| run.states.note_merge())
     }
 }
 

@@ -200,7 +200,7 @@ impl Session {
                 (run.training.weights_digest, run.training.captured) = (Some(digest), captured);
             }
             run.training.predicted_peak_mib = predicted;
-            run.outcomes = lock(&self.thresholds)
+            run.ending.outcomes = lock(&self.thresholds)
                 .iter()
                 .map(|threshold| threshold.outcome(&run.evaluations))
                 .collect();
@@ -216,7 +216,7 @@ impl Session {
         let said = |text: String| Error::new(Class::Interrupted, text);
         let seconds = self.guard.elapsed().as_secs_f64();
         let closed = self.run.if_open(|run| {
-            run.interrupted = true;
+            run.ending.interrupted = true;
             let (folder, steps) = (run.folder.path().display().to_string(), run.training.steps);
             let steps = format!("{steps} training step{}", if steps == 1 { "" } else { "s" });
             let error = match run.finish(seconds, through) {
