@@ -366,7 +366,7 @@ impl ModelParams {
         let of = |entry: &ParamEntry| {
             let wide = entry.tensor.to_dtype(dtype)?;
             let copy = match &entry.compensation {
-                Some(rest) => (wide + rest)?,
+                Some(compensation) => (wide + compensation)?,
                 // A tensor of that type already is shared by the conversion.
                 None if entry.tensor.dtype() == wide.dtype() => wide.copy()?,
                 None => wide,

@@ -9,7 +9,7 @@ use super::arch::{self, Architecture};
 use super::save::{Digests, numbers_digest};
 use super::stored::{self, Stored};
 use super::{Model, ParamId, gguf};
-use crate::bail_data;
+use crate::error::bail;
 use crate::ops::elementwise;
 use crate::source::{Gguf, ModelFiles, Safetensors, TensorSource};
 
@@ -37,12 +37,12 @@ pub fn retained_fraction(model: &Model, files: &ModelFiles) -> Result<Option<f64
     }
     let (mut moved, mut added) = (0.0, 0.0);
     each(files, model.architecture().boxed(), |source| {
-        for (id, rest) in model.params.compensated() {
+        for (id, compensation) in model.params.compensated() {
             let base = id.relaid(source.load(&id.name, model.storage, &model.device)?)?;
             // Of weights next to each other the difference is exact.
             let own = model.params.tensor(id).to_dtype(DType::F32)?;
             let stored = (own - base.to_dtype(DType::F32)?)?;
-            let total = (&stored + rest)?;
+            let total = (&stored + compensation)?;
             moved += elementwise::dot(&stored, &total)?;
             added += elementwise::squares(&total)?;
         }
@@ -84,14 +84,15 @@ fn read(
         let own = own.with_context(|| format!("the model has no tensor `{}`", id.name))?;
         let (name, kind) = (&id.name, own.dtype());
         if source.shape(name) != Some(&id.published_shape()) {
-            bail_data!(
+            bail!(
+                Data,
                 "the base has changed since it was loaded: it has no `{name}` of that shape"
             );
         }
         let base = id.relaid(source.load(name, model.storage, &model.device)?)?.to_dtype(kind)?;
         let same = |digest: &[u8; 32]| numbers_digest(&base).is_ok_and(|now| now[..] == digest[..]);
         if digests.tensors.get(name).is_some_and(|digest| !same(digest)) {
-            bail_data!("the base has changed since it was loaded: `{name}` has other numbers");
+            bail!(Data, "the base has changed since it was loaded: `{name}` has other numbers");
         }
         model.params.replace(id, base);
     }

@@ -50,7 +50,7 @@ impl FloatFormat {
             DType::F16 => {
                 Ok(of(f16::MANTISSA_DIGITS, f16::MIN_POSITIVE.to_f64(), f16::MAX.to_f64()))
             }
-            other => bail!("{other:?} has no remainders"),
+            other => bail!("{other:?} has no compensation"),
         }
     }
 
@@ -135,39 +135,39 @@ impl StoredElement for f16 {
     }
 }
 
-/// Changes sums in f64, of which a CPU tensor holds what was rounded to `storage`, and `rest`,
-/// where there is one, what that left. `change` is given a part of the sums and its place; they are
-/// rounded again, in place. `rest` is f32 and, like the weight, contiguous.
+/// Changes sums in f64, of which a CPU tensor holds what was rounded to `storage`, and
+/// `compensation`, where there is one, what that left. `change` is given a part of the sums and its
+/// place; they are rounded again, in place. `compensation` is f32 and, like the weight, contiguous.
 pub fn update(
     weight: &Tensor,
-    rest: Option<&Tensor>,
+    compensation: Option<&Tensor>,
     storage: DType,
     change: impl Fn(usize, &mut [f64]) + Sync,
 ) -> Result<RoundingStats> {
     match weight.dtype() {
-        DType::F32 => update_as::<f32>(weight, rest, storage, change),
-        DType::BF16 => update_as::<bf16>(weight, rest, storage, change),
-        DType::F16 => update_as::<f16>(weight, rest, storage, change),
+        DType::F32 => update_as::<f32>(weight, compensation, storage, change),
+        DType::BF16 => update_as::<bf16>(weight, compensation, storage, change),
+        DType::F16 => update_as::<f16>(weight, compensation, storage, change),
         other => bail!("a weight to be rounded to {storage:?} is in {other:?}"),
     }
 }
 
 fn update_as<T: StoredElement>(
     weight: &Tensor,
-    rest: Option<&Tensor>,
+    compensation: Option<&Tensor>,
     storage: DType,
     change: impl Fn(usize, &mut [f64]) + Sync,
 ) -> Result<RoundingStats> {
     let (format, mut all) = (FloatFormat::of(storage)?, RoundingStats::default());
-    match rest {
-        Some(rest) if rest.elem_count() != weight.elem_count() => {
-            bail!("a rest of {:?} behind {:?}", rest.shape(), weight.shape())
+    match compensation {
+        Some(compensation) if compensation.elem_count() != weight.elem_count() => {
+            bail!("a compensation of {:?} behind {:?}", compensation.shape(), weight.shape())
         }
-        Some(rest) => {
+        Some(compensation) => {
             let mut inner = Ok(());
             view::update_as::<T>(weight, |numbers| {
-                inner = view::update(rest, |rests| {
-                    all = slices(format, numbers, Some(rests), &change);
+                inner = view::update(compensation, |compensations| {
+                    all = slices(format, numbers, Some(compensations), &change);
                 });
             })?;
             inner?;
@@ -183,22 +183,22 @@ fn update_as<T: StoredElement>(
 fn slices<T: StoredElement>(
     format: FloatFormat,
     numbers: &mut [T],
-    rests: Option<&mut [f32]>,
+    compensations: Option<&mut [f32]>,
     change: &(impl Fn(usize, &mut [f64]) + Sync),
 ) -> RoundingStats {
     let chunks = numbers.len().div_ceil(CHUNK);
-    let rests: Vec<Option<&mut [f32]>> = match rests {
-        Some(rests) => rests.chunks_mut(CHUNK).map(Some).collect(),
+    let compensations: Vec<Option<&mut [f32]>> = match compensations {
+        Some(compensations) => compensations.chunks_mut(CHUNK).map(Some).collect(),
         None => (0..chunks).map(|_| None).collect(),
     };
-    let of = |(at, (numbers, rests)): (usize, (&mut [T], Option<&mut [f32]>))| {
+    let of = |(at, (numbers, compensations)): (usize, (&mut [T], Option<&mut [f32]>))| {
         vectorized(
             #[inline(always)]
-            || chunk(format, numbers, rests, at * CHUNK, change),
+            || chunk(format, numbers, compensations, at * CHUNK, change),
         )
     };
     let found: Vec<RoundingStats> =
-        numbers.par_chunks_mut(CHUNK).zip(rests).enumerate().map(of).collect();
+        numbers.par_chunks_mut(CHUNK).zip(compensations).enumerate().map(of).collect();
     // In order, so that the sum does not depend on the number of threads.
     let sum = |of: fn(&RoundingStats) -> f64| found.iter().map(of).sum();
     RoundingStats { moved: sum(|t| t.moved), added: sum(|t| t.added) }
@@ -208,28 +208,28 @@ fn slices<T: StoredElement>(
 fn chunk<T: StoredElement>(
     format: FloatFormat,
     numbers: &mut [T],
-    mut rests: Option<&mut [f32]>,
+    mut compensations: Option<&mut [f32]>,
     from: usize,
     change: &impl Fn(usize, &mut [f64]),
 ) -> RoundingStats {
     let (mut none, mut sums, mut lanes) = ([0f32; BLOCK], [0f64; BLOCK], Lanes::default());
     for (block, own) in numbers.chunks_mut(BLOCK).enumerate() {
         let sums = &mut sums[..own.len()];
-        let rest = match &mut rests {
-            Some(rests) => &mut rests[block * BLOCK..][..own.len()],
+        let compensation = match &mut compensations {
+            Some(compensations) => &mut compensations[block * BLOCK..][..own.len()],
             None => {
                 none.fill(0.0);
                 &mut none[..own.len()]
             }
         };
-        for ((sum, own), rest) in sums.iter_mut().zip(&*own).zip(&*rest) {
-            *sum = f64::from(own.wide()) + f64::from(*rest);
+        for ((sum, own), compensation) in sums.iter_mut().zip(&*own).zip(&*compensation) {
+            *sum = f64::from(own.wide()) + f64::from(*compensation);
         }
         change(from + block * BLOCK, sums);
         if format.is_plain(sums) {
-            lanes.keep_all(own, rest, sums, |sum| format.nearest_plain(sum));
+            lanes.keep_all(own, compensation, sums, |sum| format.nearest_plain(sum));
         } else {
-            lanes.keep_all(own, rest, sums, |sum| format.nearest(sum));
+            lanes.keep_all(own, compensation, sums, |sum| format.nearest(sum));
         }
     }
     RoundingStats { moved: lanes.moved.iter().sum(), added: lanes.added.iter().sum() }
@@ -249,18 +249,18 @@ impl Lanes {
     fn keep<T: StoredElement>(
         &mut self,
         own: &mut [T],
-        rest: &mut [f32],
+        compensation: &mut [f32],
         sums: &[f64],
         nearest: impl Fn(f64) -> f64,
     ) {
         let n = own.len().min(LANES);
         for lane in 0..n {
             let (was, sum) = (f64::from(own[lane].wide()), sums[lane]);
-            let (now, delta) = (nearest(sum), sum - (was + f64::from(rest[lane])));
+            let (now, delta) = (nearest(sum), sum - (was + f64::from(compensation[lane])));
             self.moved[lane] += (now - was) * delta;
             self.added[lane] += delta * delta;
             own[lane] = T::of(now as f32);
-            rest[lane] = (sum - now) as f32;
+            compensation[lane] = (sum - now) as f32;
         }
     }
 
@@ -268,17 +268,20 @@ impl Lanes {
     fn keep_all<T: StoredElement>(
         &mut self,
         own: &mut [T],
-        rest: &mut [f32],
+        compensation: &mut [f32],
         sums: &[f64],
         nearest: impl Fn(f64) -> f64,
     ) {
-        let (mut owns, mut rests, whole) =
-            (own.chunks_exact_mut(LANES), rest.chunks_exact_mut(LANES), sums.chunks_exact(LANES));
+        let (mut owns, mut compensations, whole) = (
+            own.chunks_exact_mut(LANES),
+            compensation.chunks_exact_mut(LANES),
+            sums.chunks_exact(LANES),
+        );
         let tail = whole.remainder();
-        for ((own, rest), sums) in (&mut owns).zip(&mut rests).zip(whole) {
-            self.keep(own, rest, sums, &nearest);
+        for ((own, compensation), sums) in (&mut owns).zip(&mut compensations).zip(whole) {
+            self.keep(own, compensation, sums, &nearest);
         }
-        self.keep(owns.into_remainder(), rests.into_remainder(), tail, nearest);
+        self.keep(owns.into_remainder(), compensations.into_remainder(), tail, nearest);
     }
 }
 

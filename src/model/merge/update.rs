@@ -1,8 +1,8 @@
 //! What a merge does to one weight, and what 16-bit weights keep of it.
 //!
-//! A 16-bit weight w that was merged into has a remainder r in f32 behind it: w + r is the sum of
-//! all merges, w that sum rounded once. |r| is at most half a unit of w, so the pair holds 33 bits
-//! or more, and whatever cancels does so in f64.
+//! A 16-bit weight w that was merged into has a compensation r in f32 behind it: w + r is the sum
+//! of all merges, w that sum rounded once. |r| is at most half a unit of w, so the pair holds 33
+//! bits or more, and whatever cancels does so in f64.
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
@@ -87,32 +87,32 @@ impl WeightUpdate<'_> {
 
     /// Changes the sum of a weight of `storage` (f16 or bf16) and what is behind it, in f64, and
     /// rounds it once: both tensors in place. The weight may be held in a wider type; nothing is
-    /// kept of a weight without a `rest`, f32.
+    /// kept of a weight without a `compensation`, f32.
     pub fn round(
         &self,
         weight: &Tensor,
-        rest: Option<&Tensor>,
+        compensation: Option<&Tensor>,
         storage: DType,
     ) -> Result<RoundingStats> {
         self.fits(weight)?;
         if Backend::of_products(&self.parts(), &[weight]) == Backend::Cpu {
-            self.round_on_cpu(weight, rest, storage)
+            self.round_on_cpu(weight, compensation, storage)
         } else {
-            self.round_reference(weight, rest, storage)
+            self.round_reference(weight, compensation, storage)
         }
     }
 
     /// The definition, on tensors of any device. A sum at the middle of two numbers, but for less
-    /// than f32 can hold, may go to the wrong side; the remainder says so.
+    /// than f32 can hold, may go to the wrong side; the compensation says so.
     fn round_reference(
         &self,
         weight: &Tensor,
-        rest: Option<&Tensor>,
+        compensation: Option<&Tensor>,
         storage: DType,
     ) -> Result<RoundingStats> {
         let was = weight.to_dtype(DType::F64)?;
-        let own = match rest {
-            Some(rest) => (&was + rest.to_dtype(DType::F64)?)?,
+        let own = match compensation {
+            Some(compensation) => (&was + compensation.to_dtype(DType::F64)?)?,
             None => was.clone(),
         };
         let sum = self.of(&own)?;
@@ -120,8 +120,8 @@ impl WeightUpdate<'_> {
         let wide = rounded.to_dtype(DType::F64)?;
         let (added, moved) = ((&sum - own)?, (&wide - was)?);
         weight.slice_set(&rounded.to_dtype(weight.dtype())?.contiguous()?, 0, 0)?;
-        if let Some(rest) = rest {
-            rest.slice_set(&(sum - wide)?.to_dtype(DType::F32)?.contiguous()?, 0, 0)?;
+        if let Some(compensation) = compensation {
+            compensation.slice_set(&(sum - wide)?.to_dtype(DType::F32)?.contiguous()?, 0, 0)?;
         }
         Ok(RoundingStats {
             moved: elementwise::dot(&moved, &added)?,
@@ -133,7 +133,7 @@ impl WeightUpdate<'_> {
     fn round_on_cpu(
         &self,
         weight: &Tensor,
-        rest: Option<&Tensor>,
+        compensation: Option<&Tensor>,
         storage: DType,
     ) -> Result<RoundingStats> {
         let (first, second) = match *self {
@@ -143,7 +143,7 @@ impl WeightUpdate<'_> {
         let parts = [&*first, second.as_deref().unwrap_or_default()];
         rounding::update(
             weight,
-            rest,
+            compensation,
             storage,
             #[inline(always)]
             |from, sums| self.on_slice(parts, from, sums),
@@ -227,9 +227,9 @@ mod tests {
         t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
     }
 
-    /// What a weight and its rest are the sum of.
-    fn sums(weight: &Tensor, rest: &Tensor) -> Result<Vec<f64>> {
-        Ok(f64s(weight)?.into_iter().zip(f64s(rest)?).map(|(w, r)| w + r).collect())
+    /// What a weight and its compensation are the sum of.
+    fn sums(weight: &Tensor, compensation: &Tensor) -> Result<Vec<f64>> {
+        Ok(f64s(weight)?.into_iter().zip(f64s(compensation)?).map(|(w, r)| w + r).collect())
     }
 
     /// How many numbers differ.
@@ -252,8 +252,8 @@ mod tests {
         let base: Vec<f32> =
             numbers(out * inner, 1, 2e-4).iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
         let weight = t(&base, (out, inner))?.to_dtype(DType::BF16)?;
-        let rest = Tensor::zeros((out, inner), DType::F32, &Device::Cpu)?;
-        let (plain, plain_rest) = (weight.copy()?, rest.copy()?);
+        let compensation = Tensor::zeros((out, inner), DType::F32, &Device::Cpu)?;
+        let (plain, plain_compensation) = (weight.copy()?, compensation.copy()?);
         let mut want: Vec<f64> = base.iter().map(|&x| f64::from(x)).collect();
         for round in 0..300u64 {
             let (a, b) = (numbers(2 * inner, round + 2, 2.0), numbers(2 * out, round + 5, 2e-5));
@@ -264,15 +264,15 @@ mod tests {
             }
             let pair = LoraPair { a: t(&a, (2, inner))?, b: t(&b, (out, 2))?, scale: 0.5 };
             let change = WeightUpdate::Product(&pair, 3.0);
-            let fast = change.round(&weight, Some(&rest), DType::BF16)?;
-            let slow = change.round_reference(&plain, Some(&plain_rest), DType::BF16)?;
+            let fast = change.round(&weight, Some(&compensation), DType::BF16)?;
+            let slow = change.round_reference(&plain, Some(&plain_compensation), DType::BF16)?;
             assert!(alike(fast, slow), "round {round}");
         }
         for (i, (got, want)) in f64s(&weight)?.iter().zip(&want).enumerate() {
             assert_eq!(*got, nearest_bf16(*want), "{i}: {want}");
         }
         assert!(apart(&weight, &plain)? * 1000 < want.len());
-        let mut sums = sums(&weight, &rest)?.into_iter().zip(want);
+        let mut sums = sums(&weight, &compensation)?.into_iter().zip(want);
         assert!(sums.all(|(sum, want)| (sum - want).abs() < 1e-2 * 2f64.powi(-30)));
         Ok(())
     }
@@ -281,11 +281,11 @@ mod tests {
     fn twins_agree(change: WeightUpdate, start: &Tensor, storage: DType) -> Result<()> {
         let fresh =
             || -> Result<_> { Ok((start.copy()?, start.to_dtype(DType::F32)?.zeros_like()?)) };
-        let ((weight, rest), (plain, plain_rest)) = (fresh()?, fresh()?);
-        let fast = change.round(&weight, Some(&rest), storage)?;
-        let slow = change.round_reference(&plain, Some(&plain_rest), storage)?;
+        let ((weight, compensation), (plain, plain_compensation)) = (fresh()?, fresh()?);
+        let fast = change.round(&weight, Some(&compensation), storage)?;
+        let slow = change.round_reference(&plain, Some(&plain_compensation), storage)?;
         assert!(alike(fast, slow));
-        let (got, want) = (sums(&weight, &rest)?, sums(&plain, &plain_rest)?);
+        let (got, want) = (sums(&weight, &compensation)?, sums(&plain, &plain_compensation)?);
         assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= a.abs() * 2f64.powi(-32)));
         let apart = apart(&weight, &plain)?;
         assert!(apart * 1000 < got.len(), "{apart}");
