@@ -1,8 +1,7 @@
 //! Where the numbers live (CPU or CUDA), in which storage type, and with how many threads.
 
+use crate::error::{bail, error};
 use candle_core::{DType, Device};
-
-use crate::bail_usage;
 
 /// Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device.
 pub fn select(name: &str) -> anyhow::Result<Device> {
@@ -12,17 +11,17 @@ pub fn select(name: &str) -> anyhow::Result<Device> {
         "auto" | "cuda" => 0,
         other => match other.strip_prefix("cuda:").map(str::parse) {
             Some(Ok(index)) => index,
-            _ => bail_usage!("unknown device `{name}`: one of auto, cpu, cuda, cuda:N"),
+            _ => bail!(Usage, "unknown device `{name}`: one of auto, cpu, cuda, cuda:N"),
         },
     };
     if !candle_core::utils::cuda_is_available() {
-        bail_usage!(
+        bail!(
+            Usage,
             "device `{name}` asked for, but this xgbrun was built without CUDA (cargo build \
              --features cuda)"
         );
     }
-    Device::new_cuda(index)
-        .map_err(|e| crate::error::Error::run(format!("device `{name}`: {e}")).into())
+    Device::new_cuda(index).map_err(|e| error!(Run, "device `{name}`: {e}").into())
 }
 
 /// Turns `auto`, `f32`, `bf16` or `f16` into the storage type of weights: auto is f32 on the CPU,
@@ -33,7 +32,7 @@ pub fn storage_dtype(name: &str, device: &Device) -> anyhow::Result<DType> {
         "auto" | "bf16" => DType::BF16,
         "f32" => DType::F32,
         "f16" => DType::F16,
-        _ => bail_usage!("unknown dtype `{name}`: one of auto, f32, bf16, f16"),
+        _ => bail!(Usage, "unknown dtype `{name}`: one of auto, f32, bf16, f16"),
     })
 }
 

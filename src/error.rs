@@ -104,17 +104,30 @@ pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
     error.chain().find_map(|e| e.downcast_ref::<Error>()).and_then(|e| e.hint.as_deref())
 }
 
-/// Ends the function with an [`Error`] of class data.
-#[macro_export]
-macro_rules! bail_data {
-    ($($arg:tt)*) => { return Err($crate::error::Error::data(format!($($arg)*)).into()) };
+/// An [`Error`]: its class, a message as for [`format!`] and, behind a semicolon, what would be
+/// right.
+///
+/// `error!(Data, "`{path}` is empty")`,
+/// `error!(Usage, "rank {rank} is too high"; hint: "from 1 to {}", highest)`.
+macro_rules! error {
+    ($class:ident, $message:literal $(, $arg:expr)* ; hint: $hint:literal $(, $of:expr)* $(,)?) => {
+        $crate::error::Error::new(
+            $crate::error::Class::$class,
+            format!($message $(, $arg)*),
+        )
+        .hint(format!($hint $(, $of)*))
+    };
+    ($class:ident, $message:literal $(, $arg:expr)* $(,)?) => {
+        $crate::error::Error::new($crate::error::Class::$class, format!($message $(, $arg)*))
+    };
 }
 
-/// Ends the function with an [`Error`] of class usage.
-#[macro_export]
-macro_rules! bail_usage {
-    ($($arg:tt)*) => { return Err($crate::error::Error::usage(format!($($arg)*)).into()) };
+/// Ends the function with an error, said as to [`error!`].
+macro_rules! bail {
+    ($($said:tt)*) => { return Err($crate::error::error!($($said)*).into()) };
 }
+
+pub(crate) use {bail, error};
 
 /// The beginning of a text that may be anything, for messages.
 pub fn clip(text: &str) -> String {
@@ -146,6 +159,11 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|k| (strsim::osa_distance(word, k), k))
         .filter(|(d, _)| *d <= limit);
     near.min_by_key(|(d, k)| (*d, !has_in_order(k, word))).map(|(_, k)| k)
+}
+
+/// What a message says of a slip, behind the rest: the nearest of `known`, or nothing.
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }
 
 /// Whether `word` is what is left of `name` without some of its letters.

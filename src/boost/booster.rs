@@ -11,7 +11,7 @@ use super::chosen::{layers_of, linears_of, targets_of, unknown};
 use super::dense::DenseSpec;
 use super::vectors::orthogonal;
 use crate::data::DataLoader;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 use crate::model::{Adapter, LinearId, Model, ParamId, save};
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
@@ -98,7 +98,7 @@ impl Spec {
     ) -> Result<Self> {
         let sorted = layers_of(model, layers)?;
         if sorted.is_empty() {
-            return Err(Error::usage("a booster needs at least one layer in `layers`").into());
+            bail!(Usage, "a booster needs at least one layer in `layers`");
         }
         let modules = linears_of(model, &sorted, &targets_of(model, targets)?);
         Self::over(modules, rank, alpha, init)
@@ -119,14 +119,11 @@ impl Spec {
             let count = modules.len();
             modules.extend(linears_of(model, &layers, &targets));
             if modules.len() == count {
-                return Err(Error::usage(format!(
-                    "layer {layer} `{target}` is named twice in `pairs`"
-                ))
-                .into());
+                bail!(Usage, "layer {layer} `{target}` is named twice in `pairs`");
             }
         }
         if modules.is_empty() {
-            return Err(Error::usage("a booster needs at least one pair in `pairs`").into());
+            bail!(Usage, "a booster needs at least one pair in `pairs`");
         }
         Self::over(modules, rank, alpha, init)
     }
@@ -135,16 +132,17 @@ impl Spec {
         for linear in &modules {
             let (out, inner) = linear.shape();
             if rank == 0 || rank > out.min(inner) {
-                return Err(Error::usage(format!(
+                bail!(
+                    Usage,
                     "`rank` {rank} does not fit `{}` of {out} × {inner}",
-                    linear.target
-                ))
-                .hint(format!("from 1 to {}", out.min(inner)))
-                .into());
+                    linear.target;
+                    hint: "from 1 to {}",
+                    out.min(inner)
+                );
             }
         }
         if !(alpha.is_finite() && alpha > 0.0) {
-            return Err(Error::usage(format!("`alpha` must be above 0, found {alpha}")).into());
+            bail!(Usage, "`alpha` must be above 0, found {alpha}");
         }
         Ok(Self { modules, rank, alpha, init, zero: Factor::B })
     }
@@ -227,7 +225,7 @@ impl Booster {
         let state: Option<TrainingState> =
             tensors.metadata(STATE).and_then(|text| serde_json::from_str(text).ok());
         let state = state
-            .ok_or_else(|| Error::data("it has no state that can be read"))
+            .ok_or_else(|| error!(Data, "it has no state that can be read"))
             .with_context(damaged)?;
         let (dtype, device) = match self.adapter.tensors().first() {
             Some(t) => (t.dtype(), t.device().clone()),
@@ -256,9 +254,10 @@ impl Booster {
         let pairs =
             options.lr_ratio != 1.0 || options.freeze.is_some() || !options.active.is_empty();
         if pairs && self.kind() == BoosterKind::FullRank {
-            return Err(Error::usage(
+            return Err(error!(
+                Usage,
                 "`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains \
-                 whole tensors",
+                 whole tensors"
             ));
         }
         let info = options.optimizer.info();
@@ -266,16 +265,18 @@ impl Booster {
         let layers = self.layers();
         for (step, active) in options.active.iter().enumerate() {
             if active.is_empty() {
-                return Err(Error::usage(format!(
+                return Err(error!(
+                    Usage,
                     "option `active[{step}]` of `fit` names no layer: each step trains one at least"
-                )));
+                ));
             }
             if let Some(layer) = active.iter().find(|layer| !layers.contains(layer)) {
-                return Err(Error::usage(format!(
+                return Err(error!(
+                    Usage,
                     "option `active[{step}]` of `fit` names layer {layer}, which the booster does \
-                     not train"
-                ))
-                .hint(format!("it trains {layers:?}")));
+                     not train";
+                    hint: "it trains {layers:?}"
+                ));
             }
         }
         Ok(())
@@ -289,7 +290,7 @@ impl Booster {
         if sizes(self) == sizes(other) {
             Ok(())
         } else {
-            Err(Error::usage("the boosters train tensors of other sizes"))
+            Err(error!(Usage, "the boosters train tensors of other sizes"))
         }
     }
 
@@ -298,10 +299,7 @@ impl Booster {
     pub fn inherit(&mut self, other: &Self, keeps: impl FnMut() -> bool) -> Result<()> {
         self.same_sizes(other)?;
         let Some(optimizer) = &other.optimizer else {
-            return Err(Error::usage(
-                "the other booster was never trained, so its optimiser remembers nothing",
-            )
-            .into());
+            bail!(Usage, "the other booster was never trained, so its optimiser remembers nothing");
         };
         self.optimizer = Some(optimizer.pruned(keeps)?);
         Ok(())

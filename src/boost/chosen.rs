@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use crate::error::{self, Error};
+use crate::error::{Error, bail, did_you_mean, error};
 use crate::model::{LinearId, Model};
 
 /// Layers in ascending order. Errors (class usage): one that the model does not have, or that is
@@ -13,12 +13,15 @@ pub(super) fn layers_of(model: &Model, layers: &[usize]) -> Result<Vec<usize>> {
     let mut sorted = layers.to_vec();
     sorted.sort_unstable();
     if let Some(layer) = sorted.iter().find(|l| **l >= model.layers()) {
-        return Err(Error::usage(format!("layer {layer} does not exist"))
-            .hint(format!("the model has layers 0 to {}", model.layers() - 1))
-            .into());
+        bail!(
+            Usage,
+            "layer {layer} does not exist";
+            hint: "the model has layers 0 to {}",
+            model.layers() - 1
+        );
     }
     if let Some(pair) = sorted.windows(2).find(|w| w[0] == w[1]) {
-        return Err(Error::usage(format!("layer {} is named twice in `layers`", pair[0])).into());
+        bail!(Usage, "layer {} is named twice in `layers`", pair[0]);
     }
     Ok(sorted)
 }
@@ -49,9 +52,6 @@ pub(super) fn linears_of(model: &Model, layers: &[usize], targets: &[&str]) -> B
 
 /// A name that is none of `known`.
 pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
-    let near = error::nearest(name, known.iter().copied())
-        .map(|n| format!("; did you mean `{n}`?"))
-        .unwrap_or_default();
-    Error::usage(format!("unknown {what} `{name}`{near}"))
-        .hint(format!("one of {}", known.join(", ")))
+    let near = did_you_mean(name, known.iter().copied());
+    error!(Usage, "unknown {what} `{name}`{near}"; hint: "one of {}", known.join(", "))
 }

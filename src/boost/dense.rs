@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::chosen::{layers_of, targets_of};
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 use crate::model::{Model, ParamId, ParamKind};
 
 /// What a dense booster is to train beside linear modules.
@@ -28,8 +28,11 @@ impl DenseParts {
     /// Errors (class usage): a head that is the embedding.
     fn check(self, model: &Model) -> Result<(), Error> {
         if self.head && model.tied() {
-            let message = "the model has no head of its own: its embedding serves as head";
-            return Err(Error::usage(message).hint("`embedding: true` trains it for both"));
+            return Err(error!(
+                Usage,
+                "the model has no head of its own: its embedding serves as head";
+                hint: "`embedding: true` trains it for both"
+            ));
         }
         Ok(())
     }
@@ -57,12 +60,14 @@ impl DenseSpec {
         let named = !targets.is_empty();
         let (layers, targets) = (layers_of(model, layers)?, targets_of(model, targets)?);
         if layers.is_empty() && named {
-            return Err(Error::usage("`targets` are named, but no layer in `layers`").into());
+            bail!(Usage, "`targets` are named, but no layer in `layers`");
         }
         if layers.is_empty() && !parts.any() {
-            return Err(Error::usage("a dense booster has nothing to train")
-                .hint("name `layers`, `embedding`, `norms` or `head`")
-                .into());
+            bail!(
+                Usage,
+                "a dense booster has nothing to train";
+                hint: "name `layers`, `embedding`, `norms` or `head`"
+            );
         }
         parts.check(model)?;
         let chosen = |id: &ParamId| id.layer.is_some_and(|layer| layers.contains(&layer));

@@ -14,8 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adapter::{self, PREFIX, named_factors};
 use super::booster::{Booster, BoosterKind};
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{bail, error};
 use crate::model::{Adapter, LinearId, Model, ParamId, save};
 use crate::ops::elementwise;
 use crate::ops::linear::LoraPair;
@@ -56,9 +55,10 @@ impl UpdateHeader {
     /// Errors (class data): no metadata, or of another version.
     fn read(text: &str, shown: &str) -> Result<Self> {
         let header: Self = serde_json::from_str(text)
-            .map_err(|e| Error::data(format!("{shown} has metadata that cannot be read: {e}")))?;
+            .map_err(|e| error!(Data, "{shown} has metadata that cannot be read: {e}"))?;
         if header.version != VERSION {
-            bail_data!(
+            bail!(
+                Data,
                 "{shown} is of version `{}`; this program reads version `{VERSION}`",
                 header.version
             );
@@ -73,7 +73,8 @@ impl UpdateHeader {
             kind if kind == BoosterKind::LowRank.name() => Ok((true, false)),
             kind if kind == BoosterKind::FullRank.name() => Ok((false, true)),
             MIXED => Ok((true, true)),
-            other => bail_data!(
+            other => bail!(
+                Data,
                 "{shown} is of a kind `{other}`; known are {} and {MIXED}",
                 BoosterKind::NAMES.join(", ")
             ),
@@ -189,7 +190,7 @@ impl Update {
         let shown = format!("the booster in `{}`", path.display());
         let tensors = Safetensors::open(&[path.to_path_buf()])?;
         let Some(text) = tensors.metadata(KEY) else {
-            bail_data!("`{}` is no booster of a run", path.display())
+            bail!(Data, "`{}` is no booster of a run", path.display())
         };
         let header = UpdateHeader::read(text, &shown)?;
         let (has_factors, has_deltas) = header.holds(&shown)?;
@@ -226,7 +227,7 @@ impl Update {
 fn number(shown: &str, what: &str, text: &str) -> Result<f64> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
-        _ => bail_data!("{shown}: its {what} `{text}` is no number"),
+        _ => bail!(Data, "{shown}: its {what} `{text}` is no number"),
     }
 }
 
@@ -241,14 +242,15 @@ fn read_deltas(
     let mut deltas = BTreeMap::new();
     for name in tensors.names().into_iter().filter(|name| !is_factor(name, scales)) {
         if !allowed {
-            bail_data!("{shown} has a tensor `{name}`, which is none of its factors");
+            bail!(Data, "{shown} has a tensor `{name}`, which is none of its factors");
         }
         let Some(id) = model.param(name) else {
-            bail_data!("{shown} is for a tensor `{name}`, which the model does not have")
+            bail!(Data, "{shown} is for a tensor `{name}`, which the model does not have")
         };
         let found = tensors.shape(name).unwrap_or_default();
         if id.shape != found {
-            bail_data!(
+            bail!(
+                Data,
                 "{shown} changes `{name}` of shape {found:?}; the model's has {:?}",
                 id.shape
             );

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use super::terminal;
-use crate::error::{Error, nearest};
+use crate::error::{Error, error, nearest};
 use crate::host::{Entry, api_definitions, api_entries};
 
 const HELP: &str = "\
@@ -198,8 +198,11 @@ fn unknown(entries: &[Entry], word: &str, term: &str) -> Error {
     near.truncate(5);
     let near = near.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(" or ");
     let near = if near.is_empty() { near } else { format!("; did you mean {near}?") };
-    Error::usage(format!("nothing that a recipe can call is named `{term}`{near}"))
-        .hint("`xgbrun api` lists everything")
+    error!(
+        Usage,
+        "nothing that a recipe can call is named `{term}`{near}";
+        hint: "`xgbrun api` lists everything"
+    )
 }
 
 /// Lines of at most `width` characters, broken between words.

@@ -9,10 +9,10 @@ use clap::Parser;
 
 use super::{places, words};
 use crate::device;
+use crate::error::bail;
 use crate::run::Manifest;
 use crate::session::{Limits, Settings};
 use crate::source::{Places, expanded};
-use crate::{bail_data, bail_usage};
 
 const RUN_HELP: &str = "\
 The word `run` may be left out: `xgbrun RECIPE`.
@@ -152,7 +152,7 @@ impl ResumeArgs {
         let device = device::select(&manifest.device)?;
         let threads = self.threads.map_or(manifest.threads, |n| n as usize);
         if !(1..=4096).contains(&threads) {
-            bail_data!("the run's `run.json` wants {threads} threads; there can be 1 to 4096");
+            bail!(Data, "the run's `run.json` wants {threads} threads; there can be 1 to 4096");
         }
         let threads = device::set_threads(Some(threads))?;
         let dtype = device::storage_dtype(&manifest.dtype, &device)?;
@@ -469,7 +469,8 @@ impl ComputeArgs {
     /// another one is asked for.
     fn open_as(&self, kept: &str) -> Result<Compute> {
         if self.dtype != "auto" && self.dtype != kept {
-            bail_usage!(
+            bail!(
+                Usage,
                 "the run kept its weights in `{kept}`, not in `{}`; leave `--dtype` out",
                 self.dtype
             );

@@ -9,9 +9,9 @@ use super::args::AskArgs;
 use super::console;
 use super::interrupt::INTERRUPTED;
 use super::places;
-use crate::bail_usage;
 use crate::data::item::Instruction;
-use crate::data::{Template, asked};
+use crate::data::{Template, ask};
+use crate::error::bail;
 use crate::run::FinishedRun;
 use crate::session::{Guard, Limits, Progress, Reply, Session, plain, winner};
 use crate::source::Date;
@@ -34,7 +34,7 @@ pub fn run(args: &AskArgs) -> Result<()> {
         (None, Some(name)) => Template::parse(name)?,
         (None, None) => Template::Alpaca,
     };
-    let question = asked::question(&args.question);
+    let question = ask::question(&args.question);
     let boosters = kept.boosters();
     let date = args.date.as_deref().map(Date::parse).transpose()?;
     let settings = args.compute.settings_as(&kept.manifest.dtype, places)?;
@@ -76,7 +76,7 @@ pub fn run(args: &AskArgs) -> Result<()> {
 /// The rounds to ask after, ascending. Errors (class usage): one beyond the boosters.
 fn rounds(asked: &[usize], boosters: usize) -> Result<Vec<usize>> {
     if let Some(round) = asked.iter().find(|round| **round > boosters) {
-        bail_usage!("the run has no round {round}: it merged {boosters} boosters");
+        bail!(Usage, "the run has no round {round}: it merged {boosters} boosters");
     }
     let mut rounds =
         if asked.is_empty() { vec![0, boosters / 2, boosters] } else { asked.to_vec() };
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn shares_are_a_table_and_the_turn_is_told() {
-        let question = asked::question("Which? Answer1: a Answer2: b");
+        let question = ask::question("Which? Answer1: a Answer2: b");
         let shares = |a: f64| Reply::Shares(vec![a, 1.0 - a]);
         let answers: Vec<(usize, Reply)> =
             [0.6, 0.4, 0.7, 0.3, 0.2].into_iter().map(shares).enumerate().collect();
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn texts_stand_below_each_other_and_steer_no_terminal() {
-        let question = asked::question("why?");
+        let question = ask::question("why?");
         let text = |text: &str| Reply::Text(text.into());
         let answers = [(0, text("")), (2, text("a\n\u{1b}b")), (4, text("a\n\u{1b}b"))];
         let want =

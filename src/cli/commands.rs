@@ -13,7 +13,7 @@ use super::args::{
 use super::new::NewArgs;
 use super::terminal::eprint;
 use super::words::{HELP, NAMES, is_recipe};
-use crate::error::{Error, nearest};
+use crate::error::{Error, error, nearest};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -134,10 +134,12 @@ fn unknown(word: &str) -> Error {
     };
     let near = nearest(word, names()).or_else(|| names().find(begins));
     let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    Error::usage(format!("unknown command `{word}`{near}")).hint(format!(
-        "commands are {}; a recipe is a path that ends in `.rhai` or holds a `/`",
+    error!(
+        Usage,
+        "unknown command `{word}`{near}";
+        hint: "commands are {}; a recipe is a path that ends in `.rhai` or holds a `/`",
         names().collect::<Vec<_>>().join(", ")
-    ))
+    )
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::console;
 use super::interrupt::INTERRUPTED;
 use crate::data::formats::{self, Format, Layout};
 use crate::data::{Dataset, EncodeOptions, Item, Split, Template};
-use crate::error::nearest;
+use crate::error::{bail, did_you_mean};
 use crate::eval::{Protocol, average};
 use crate::model::MergeMode;
 use crate::session::{
@@ -22,7 +22,6 @@ use crate::session::{
 };
 use crate::source::{self, DataFiles, Date, Grants};
 use crate::sys;
-use crate::{bail_data, bail_usage};
 
 /// Tokens of a sequence, where nobody says: what `data::load` takes in recipes.
 const MAX_LENGTH: usize = DataOptions::MAX_LENGTH;
@@ -101,7 +100,8 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<TaskItems>> {
     let parts = match source::data(&source::resolve(&args.data, &Grants::everything())?)? {
         DataFiles::File(file) => {
             if split.is_some() {
-                bail_usage!(
+                bail!(
+                    Usage,
                     "`--split` is for a data folder; `{}` is a single file and measured as it is",
                     args.data
                 );
@@ -118,7 +118,7 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<TaskItems>> {
     };
     if template.is_some() && !parts.iter().any(|(_, _, items)| worded(items)) {
         if !parts.iter().any(|(_, _, items)| matches!(items.first(), Some(Item::Tokens(_)))) {
-            bail_usage!("`--template` words questions, but `{}` holds none", args.data);
+            bail!(Usage, "`--template` words questions, but `{}` holds none", args.data);
         }
         console.note(&format!(
             "`{}` holds token ids, which are taken as they are: `--template` words none of them",
@@ -163,7 +163,8 @@ impl TaskItems {
 fn longest(args: &EvalArgs, positions: usize) -> Result<Option<usize>> {
     let limit = args.max_length.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     if let Some(limit) = limit.filter(|&limit| limit > positions) {
-        bail_usage!(
+        bail!(
+            Usage,
             "`--max-length` {limit} is more than the {positions} tokens that the model can see"
         );
     }
@@ -174,9 +175,8 @@ fn parse_split(name: &str) -> Result<Split> {
     match Split::parse(name) {
         Some(split) => Ok(split),
         None => {
-            let near = nearest(name, ["train", "validation", "test"])
-                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            bail_usage!("unknown split `{name}`{near}")
+            let near = did_you_mean(name, ["train", "validation", "test"]);
+            bail!(Usage, "unknown split `{name}`{near}")
         }
     }
 }
@@ -212,7 +212,8 @@ fn parts_of(
         files => narrow(files),
     };
     if !any {
-        bail_data!(
+        bail!(
+            Data,
             "`{}` has no data for the split `{}`, only for `test`",
             args.data,
             wanted.name()

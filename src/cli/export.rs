@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::args::ExportArgs;
 use super::interrupt::INTERRUPTED;
 use super::places;
-use crate::bail_usage;
+use crate::error::bail;
 use crate::model::gguf_save::Storage;
 use crate::model::save;
 use crate::run::FinishedRun;
@@ -18,7 +18,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     let count = kept.ensemble.rounds();
     let rounds = args.round.unwrap_or(count);
     if rounds > count {
-        bail_usage!("the run has no round {rounds}: its model is the sum of {count} boosters");
+        bail!(Usage, "the run has no round {rounds}: its model is the sum of {count} boosters");
     }
     let boosters = &kept.boosters()[..rounds];
     let places = places::of_model(&kept, &args.param)?;
@@ -50,7 +50,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
             model.export_adapter(folder, boosters)?;
             folder
         }
-        _ => bail_usage!("say what to write: `--merged DIR`, `--peft DIR` or `--gguf FILE`"),
+        _ => bail!(Usage, "say what to write: `--merged DIR`, `--peft DIR` or `--gguf FILE`"),
     };
     Ok(writeln!(stdout(), "{}", written.display())?)
 }
@@ -59,7 +59,7 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 fn shard(args: &ExportArgs) -> Result<usize> {
     match args.max_shard_mib {
         None => Ok(save::SHARD),
-        Some(0) => bail_usage!("`--max-shard-mib` must be 1 or more"),
+        Some(0) => bail!(Usage, "`--max-shard-mib` must be 1 or more"),
         Some(mib) => Ok(mib.saturating_mul(1 << 20)),
     }
 }

@@ -7,8 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::bail_usage;
-use crate::error::Error;
+use crate::error::{bail, error};
 
 /// The recipe: it runs as it stands.
 const TEMPLATE: &str = include_str!("new.rhai");
@@ -43,12 +42,15 @@ pub struct NewArgs {
 pub fn run(args: &NewArgs) -> Result<()> {
     let path = path(&args.name)?;
     let mut file = File::create_new(&path).map_err(|e| match e.kind() {
-        ErrorKind::AlreadyExists => Error::usage(format!("`{path}` exists already"))
-            .hint("give another name; nothing is overwritten"),
+        ErrorKind::AlreadyExists => error!(
+            Usage,
+            "`{path}` exists already";
+            hint: "give another name; nothing is overwritten"
+        ),
         ErrorKind::NotFound => {
-            Error::usage(format!("cannot write `{path}`: there is no such folder"))
+            error!(Usage, "cannot write `{path}`: there is no such folder")
         }
-        _ => Error::usage(format!("cannot write `{path}`: {e}")),
+        _ => error!(Usage, "cannot write `{path}`: {e}"),
     })?;
     file.write_all(TEMPLATE.as_bytes())?;
     Ok(stdout().write_all(next(&path).as_bytes())?)
@@ -62,7 +64,8 @@ fn path(name: &str) -> Result<String> {
         || name.is_empty()
         || name.ends_with('/')
     {
-        bail_usage!(
+        bail!(
+            Usage,
             "`{name}` is no name for a recipe; for instance `mine`, or `recipes/mine.rhai`"
         );
     }

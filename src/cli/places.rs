@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::error::Error;
+use crate::error::error;
 use crate::run::{FinishedRun, Manifest};
 use crate::source::{Places, expanded, looks_like_path};
 
@@ -49,9 +49,10 @@ pub fn of_model(kept: &FinishedRun, given: &[(String, String)]) -> Result<Places
     let (name, mut places) = (kept.model()?, of_run(&kept.manifest));
     for (parameter, value) in given {
         if !kept.manifest.given.iter().any(|(known, value)| known == parameter && value == name) {
-            let error = Error::usage(format!(
+            let error = error!(
+                Usage,
                 "`-p {parameter}={value}` does not say where the run's model is, which is `{name}`"
-            ));
+            );
             let option = places.options.get(name).map(|option| format!("`{option}` does"));
             return Err(error.hint(option.unwrap_or("no parameter named it".into())).into());
         }

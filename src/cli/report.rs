@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::args::ReportArgs;
-use crate::bail_usage;
+use crate::error::bail;
 use crate::run::{Folder, report};
 
 /// Writes the report and says where it is.
@@ -17,7 +17,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     };
     let out = args.out.clone().unwrap_or(usual);
     if out.is_dir() {
-        bail_usage!("cannot write `{}`: it is a folder; name a file in it", out.display());
+        bail!(Usage, "cannot write `{}`: it is a folder; name a file in it", out.display());
     }
     report::write_to(&out, &html)?;
     Ok(writeln!(stdout(), "{}", out.display())?)

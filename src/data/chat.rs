@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::data::item::{Chat, Instruction, ItemPlace, Message, TextPiece};
 use crate::data::jinja;
 use crate::data::tokenizer::Encode;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// A model's chat template, compiled.
 pub struct ChatTemplate {
@@ -66,11 +66,12 @@ impl ChatTemplate {
     /// and `eos`. Errors (class data): a text that is no Jinja.
     pub fn new(text: &str, bos: &str, eos: &str) -> Result<Self> {
         let damaged = |e: minijinja::Error| {
-            Error::data(format!(
+            error!(
+                Data,
                 "the model's chat template cannot be read, line {}: {}",
                 e.line().unwrap_or(1),
                 reason(&e)
-            ))
+            )
         };
         let mut environment = environment().map_err(damaged)?;
         let [plain, marked] = generation_tags(text)?;
@@ -103,9 +104,7 @@ impl ChatTemplate {
         if pieces.iter().map(|piece| piece.text.as_str()).collect::<String>() != plain {
             let what = "changes what its `{% generation %}` blocks hold, so that it cannot be told \
                         what is learnt";
-            return Err(Error::data(format!("{}: the model's chat template {what}", chat.place))
-                .hint(OWN)
-                .into());
+            bail!(Data, "{}: the model's chat template {what}", chat.place; hint: "{OWN}");
         }
         Ok(pieces)
     }
@@ -138,8 +137,11 @@ fn missing(others: &[String]) -> Error {
             names.join("`, `")
         ),
     };
-    Error::data(none)
-        .hint(format!("instructions are worded by `alpaca`, `llm-adapters` and `none` too; {OWN}"))
+    error!(
+        Data,
+        "{none}";
+        hint: "instructions are worded by `alpaca`, `llm-adapters` and `none` too; {OWN}"
+    )
 }
 
 /// What compiles a chat template, as transformers sets it.
@@ -162,7 +164,7 @@ fn environment() -> Result<Environment<'static>, minijinja::Error> {
 
 /// Why a template makes no text of a conversation.
 fn refused(place: &ItemPlace, e: &minijinja::Error) -> Error {
-    let refused = |what: &str| Error::data(format!("{place}: the model's chat template {what}"));
+    let refused = |what: &str| error!(Data, "{place}: the model's chat template {what}");
     match e.kind() {
         ErrorKind::OutOfFuel => refused("does not come to an end on the conversation"),
         ErrorKind::UnknownFunction if reason(e).contains("strftime_now") => refused(

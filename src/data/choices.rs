@@ -4,12 +4,12 @@ use std::fmt;
 
 use anyhow::Result;
 
-use crate::bail_data;
 use crate::data::continuation::{Continued, Joined};
 use crate::data::encode::{Words, count, unworded};
 use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
 use crate::data::tokenizer::Encode;
+use crate::error::bail;
 
 /// A question with the texts that may follow it.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,7 +109,7 @@ pub fn encode_choices(
     }
     report.scored = out.len();
     if out.is_empty() {
-        bail_data!("no item can be scored by its choices: {report}");
+        bail!(Data, "no item can be scored by its choices: {report}");
     }
     Ok((out, report))
 }

@@ -10,10 +10,9 @@
 
 use anyhow::Result;
 
-use crate::bail_data;
 use crate::data::item::ItemPlace;
 use crate::data::tokenizer::{Encode, opened, tokens};
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// A prompt with texts that may follow it, in tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,11 +115,11 @@ pub(super) fn continued(
 
 /// The error of a text without a token of its own.
 fn swallowed(text: &str, place: &ItemPlace) -> Error {
-    let message =
-        format!("{place}: behind its prompt the text {text:?} leaves no token of its own");
-    Error::data(message).hint(
-        "the tokenizer joins it with the prompt's last letters; end the prompt in a space or a \
-         line end",
+    error!(
+        Data,
+        "{place}: behind its prompt the text {text:?} leaves no token of its own";
+        hint: "the tokenizer joins it with the prompt's last letters; end the prompt in a space or \
+               a line end"
     )
 }
 
@@ -145,17 +144,18 @@ fn bounded(
 /// Errors (class data) where a text to be scored gives no token, or nothing is before it.
 pub(super) fn scorable(continued: &Continued, place: &ItemPlace) -> Result<()> {
     if continued.texts.iter().any(Vec::is_empty) {
-        bail_data!("{place}: the tokenizer makes nothing of a choice");
+        bail!(Data, "{place}: the tokenizer makes nothing of a choice");
     }
     match (continued.prompt.is_empty(), continued.border) {
         (false, _) => Ok(()),
         (true, Border::Spaces) => {
-            bail_data!(
+            bail!(
+                Data,
                 "{place}: the prompt is white space, which counts with the choices: nothing stands \
                  before them"
             )
         }
-        (true, _) => bail_data!("{place}: the tokenizer makes nothing of the prompt"),
+        (true, _) => bail!(Data, "{place}: the tokenizer makes nothing of the prompt"),
     }
 }
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::bail_data;
+use crate::error::bail;
 use crate::seed::Stream;
 
 /// How far a [`Cursor`] has come; all that has to be kept to resume it.
@@ -36,10 +36,11 @@ impl Cursor {
     /// A cursor at `state`, which must lie within n examples.
     pub fn resume(seed: u64, name: &str, n: usize, state: CursorState) -> Result<Self> {
         if n == 0 {
-            bail_data!("there are no examples to train on");
+            bail!(Data, "there are no examples to train on");
         }
         if state.position >= n {
-            bail_data!(
+            bail!(
+                Data,
                 "the data order stands at example {} of an epoch, but there are only {n}; the data \
                  has changed",
                 state.position

@@ -11,8 +11,7 @@ use crate::data::loss::LossOn;
 use crate::data::talks::Talks;
 use crate::data::template::Template;
 use crate::data::tokenizer::{Encode, ending, opened, tokens};
-use crate::error::Error;
-use crate::{bail_data, bail_usage};
+use crate::error::{bail, error};
 
 /// A sequence to train on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +77,7 @@ impl fmt::Display for EncodeReport {
         for (what, count) in notes
             .into_iter()
             .chain(self.joined.notes())
-            .chain(self.talks.told())
+            .chain(self.talks.counts())
             .filter(|(_, count)| *count > 0)
         {
             write!(f, "; {what}: {count}")?;
@@ -122,7 +121,8 @@ pub fn encode_train(
     options: &EncodeOptions,
 ) -> Result<Encoded> {
     if options.max_length < 2 {
-        bail_usage!(
+        bail!(
+            Usage,
             "a length limit of {} tokens leaves nothing to predict; it is 2 at least",
             options.max_length
         );
@@ -136,7 +136,8 @@ pub fn encode_train(
         out.add(item, &words, options)?;
     }
     if out.examples.is_empty() {
-        bail_data!(
+        bail!(
+            Data,
             "no example is left to train on within {} tokens: {}",
             options.max_length,
             out.report
@@ -203,7 +204,7 @@ impl<'a> Words<'a> {
         let ids =
             opened(self.tokenizer, tokens(self.tokenizer, &self.test_prompt(item)?, &item.place)?);
         if ids.is_empty() {
-            bail_data!("{}: the tokenizer makes nothing of the prompt", item.place);
+            bail!(Data, "{}: the tokenizer makes nothing of the prompt", item.place);
         }
         Ok(ids)
     }
@@ -339,21 +340,25 @@ impl Encoded {
 /// A record that no recipe's template has turned into an instruction.
 pub(super) fn unworded(Row { place, fields }: &Row) -> anyhow::Error {
     let columns: Vec<String> = fields.keys().map(|k| format!("`{k}`")).collect();
-    let error = Error::data(format!(
+    error!(
+        Data,
         "{place} is a record with the columns {}, which no template words",
-        columns.join(", ")
-    ));
-    error.hint("give `template` as a map with `prompt` and `choices` or `answer`").into()
+        columns.join(", ");
+        hint: "give `template` as a map with `prompt` and `choices` or `answer`"
+    )
+    .into()
 }
 
 /// A conversation under a template for instructions.
 fn unworded_talk(chat: &Chat, template: Template) -> anyhow::Error {
-    let error = Error::data(format!(
+    error!(
+        Data,
         "{} is a conversation, which the template `{}` does not word",
         chat.place,
-        template.name()
-    ));
-    error.hint(format!("`template: \"chat\"` words it as the model expects; {OWN}")).into()
+        template.name();
+        hint: "`template: \"chat\"` words it as the model expects; {OWN}"
+    )
+    .into()
 }
 
 /// The tokens of an item, not yet cut, the first that counts in the loss, and what lies between
@@ -431,7 +436,7 @@ fn encode_text(document: &Document, tokenizer: &dyn Encode) -> Result<Vec<u32>> 
 fn check_ids(row: &TokenRow, vocabulary: usize) -> Result<()> {
     match row.ids.iter().find(|&&id| id as usize >= vocabulary) {
         Some(id) => {
-            bail_data!("{}: id {id} is beyond the vocabulary of {vocabulary} tokens", row.place)
+            bail!(Data, "{}: id {id} is beyond the vocabulary of {vocabulary} tokens", row.place)
         }
         None => Ok(()),
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::cursor::{Cursor, CursorState};
 use crate::data::encode::Example;
-use crate::{bail_data, bail_usage};
+use crate::error::bail;
 
 /// Examples by index, in memory or made when they are asked for.
 pub trait Examples: Send + Sync {
@@ -76,10 +76,10 @@ impl DataLoader {
         weights: &[f64],
     ) -> Result<Self> {
         if parts.len() != weights.len() {
-            bail_usage!("{} weights for {} sets; each set needs one", weights.len(), parts.len());
+            bail!(Usage, "{} weights for {} sets; each set needs one", weights.len(), parts.len());
         }
         if let Some(bad) = weights.iter().find(|w| !(w.is_finite() && **w > 0.0)) {
-            bail_usage!("a set's weight must be above 0, found {bad}");
+            bail!(Usage, "a set's weight must be above 0, found {bad}");
         }
         let sum: f64 = weights.iter().sum();
         let cursors = parts
@@ -108,7 +108,8 @@ impl DataLoader {
                 }
                 // The only one that speaks may come first in an epoch and last in the next.
                 None if self.mute[cursor] + 1 >= 2 * all => {
-                    bail_data!(
+                    bail!(
+                        Data,
                         "no example of a set has a token that counts in the loss, within the \
                          length limit"
                     )
@@ -145,7 +146,8 @@ impl DataLoader {
             }
         };
         if cursors.len() != state.cursors.len() || cursors.len() != state.mute.len() {
-            bail_data!(
+            bail!(
+                Data,
                 "the data order is that of {} sets, but there are {}; the data has changed",
                 state.cursors.len(),
                 cursors.len()

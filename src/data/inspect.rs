@@ -193,7 +193,7 @@ impl<'a> Figures<'a> {
             "unscorable": self.unscorable,
             "duplicates": { "within": self.twice, "in": self.elsewhere },
         });
-        let counts = self.talks.told().into_iter().filter(|(_, count)| *count > 0);
+        let counts = self.talks.counts().into_iter().filter(|(_, count)| *count > 0);
         let notes: Map<String, Value> =
             counts.map(|(what, count)| (what.to_owned(), count.into())).collect();
         if !notes.is_empty() {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::error::{Error, nearest};
+use crate::error::{did_you_mean, error};
 
 /// Which tokens of an instruction item the loss is taken on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +20,13 @@ impl LossOn {
             "all" => Ok(LossOn::All),
             "answer" => Ok(LossOn::Answer),
             _ => {
-                let near = nearest(name, ["all", "answer"])
-                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                Err(Error::usage(format!("the loss cannot be on `{name}`{near}"))
-                    .hint("it is on `all` or on `answer`")
-                    .into())
+                let near = did_you_mean(name, ["all", "answer"]);
+                Err(error!(
+                    Usage,
+                    "the loss cannot be on `{name}`{near}";
+                    hint: "it is on `all` or on `answer`"
+                )
+                .into())
             }
         }
     }

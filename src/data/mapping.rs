@@ -14,8 +14,7 @@ use crate::data::formats::loose::what_within;
 use crate::data::formats::{Unused, messages};
 use crate::data::item::{Chat, Instruction, Item, Row};
 use crate::data::jinja;
-use crate::error::{Error, nearest};
-use crate::{bail_data, bail_usage};
+use crate::error::{bail, did_you_mean, error};
 
 /// Turns a record into a prompt with its answer and choices.
 pub struct Mapping {
@@ -100,13 +99,13 @@ impl Mapping {
         chat::mark_generation(&mut environment);
         let [plain, marked] = chat::generation_tags(text)?;
         if plain == marked {
-            let error = Error::usage(
-                "option `text` of `template` has no `{% generation %}` block, which holds what is \
-                 learnt",
+            bail!(
+                Usage,
+                "option `text` of `template` has no `{{% generation %}}` block, which holds what \
+                 is learnt";
+                hint: "`{{% generation %}}{{{{ answer }}}}{{% endgeneration %}}`, around each \
+                       answer"
             );
-            return Err(error
-                .hint("`{% generation %}{{ answer }}{% endgeneration %}`, around each answer")
-                .into());
         }
         compile(&mut environment, "text", marked)?;
         let texts = vec![("text".to_owned(), text.to_owned())];
@@ -144,8 +143,7 @@ impl Mapping {
         let json = |name: &str| -> Result<Value> {
             let text = render(name)?;
             serde_json::from_str(&text).map_err(|e| {
-                let error =
-                    Error::data(format!("{place}: `{name}` of the template makes no JSON: {e}"));
+                let error = error!(Data, "{place}: `{name}` of the template makes no JSON: {e}");
                 error.hint("`{{ column | tojson }}` writes a list or a text as JSON").into()
             })
         };
@@ -237,21 +235,18 @@ impl Mapping {
             return no_column(row, &column);
         }
         match last(&fields.null) {
-            Some(column) if e.detail().is_some_and(|detail| detail.starts_with("null ")) => {
-                let error = Error::data(format!(
-                    "{place}: column `{column}` is null, which `{name}` of the template cannot \
-                     write"
-                ));
-                error.hint(format!("`{{{{ {column} or '' }}}}` writes nothing in its place")).into()
-            }
-            _ if UNKNOWN.contains(&e.kind()) => {
-                Error::usage(format!("option `{name}` of `template`: {}", reason(e))).into()
-            }
-            _ => Error::data(format!(
-                "{place}: `{name}` of the template cannot be made: {}",
-                reason(e)
-            ))
+            Some(column) if e.detail().is_some_and(|detail| detail.starts_with("null ")) => error!(
+                Data,
+                "{place}: column `{column}` is null, which `{name}` of the template cannot \
+                 write";
+                hint: "`{{{{ {column} or '' }}}}` writes nothing in its place"
+            )
             .into(),
+            _ if UNKNOWN.contains(&e.kind()) => {
+                error!(Usage, "option `{name}` of `template`: {}", reason(e)).into()
+            }
+            _ => error!(Data, "{place}: `{name}` of the template cannot be made: {}", reason(e))
+                .into(),
         }
     }
 
@@ -263,11 +258,14 @@ impl Mapping {
             None => {
                 let names: Vec<String> =
                     self.names.iter().map(|name| format!("`{name}`")).collect();
-                let error = Error::data(format!(
+                Err(error!(
+                    Data,
                     "{}: the label `{value}` in column `{column}` is none of the choices",
-                    row.place
-                ));
-                Err(error.hint(format!("the choices are {}", names.join(", "))).into())
+                    row.place;
+                    hint: "the choices are {}",
+                    names.join(", ")
+                )
+                .into())
             }
         }
     }
@@ -299,14 +297,16 @@ fn complete(
 ) -> Result<()> {
     let chosen_by = label.or(target);
     match (choices, chosen_by, answer) {
-        ([], _, None) => bail_usage!(
+        ([], _, None) => bail!(
+            Usage,
             "option `answer` of `template` is needed where there are no `choices`: it is what is \
              trained"
         ),
         ([], Some(_), _) => {
-            bail_usage!("options `label` and `target` of `template` need `choices`")
+            bail!(Usage, "options `label` and `target` of `template` need `choices`")
         }
-        ([_, ..], None, _) => bail_usage!(
+        ([_, ..], None, _) => bail!(
+            Usage,
             "option `label` of `template` is needed beside `choices`: the column that says which \
              is right"
         ),
@@ -321,7 +321,8 @@ fn well_named(choices: &[(String, String)], target: Option<&str>) -> Result<()> 
     if target.is_some()
         && let Some((name, _)) = choices.iter().find(no_number)
     {
-        bail_usage!(
+        bail!(
+            Usage,
             "the choices of a `target` are named by the numbers they stand for; `{name}` is none"
         );
     }
@@ -330,7 +331,7 @@ fn well_named(choices: &[(String, String)], target: Option<&str>) -> Result<()> 
         .enumerate()
         .find_map(|(i, c)| choices[..i].iter().find(|other| other.0 == c.0))
     {
-        bail_usage!("option `choices` of `template` has `{name}` twice");
+        bail!(Usage, "option `choices` of `template` has `{name}` twice");
     }
     Ok(())
 }
@@ -342,8 +343,7 @@ fn environment() -> Result<Environment<'static>> {
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_fuel(Some(FUEL));
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
-    environment
-        .set_syntax(syntax.map_err(|e| Error::run(format!("templates cannot be set up: {e}")))?);
+    environment.set_syntax(syntax.map_err(|e| error!(Run, "templates cannot be set up: {e}"))?);
     environment.set_formatter(|out, state, value| match value.is_none() {
         true => Err(minijinja::Error::new(ErrorKind::InvalidOperation, "null cannot be written")),
         false => escape_formatter(out, state, value),
@@ -353,11 +353,12 @@ fn environment() -> Result<Environment<'static>> {
 
 fn compile(environment: &mut Environment, name: &str, text: String) -> Result<()> {
     environment.add_template_owned(name.to_owned(), text).map_err(|e| {
-        let error = Error::usage(format!(
+        let error = error!(
+            Usage,
             "option `{name}` of `template`, line {}: {}",
             e.line().unwrap_or(1),
             reason(&e)
-        ));
+        );
         error.hint("fields of a record are written `{{ name }}`").into()
     })
 }
@@ -410,23 +411,27 @@ fn last(note: &Mutex<Option<String>>) -> Option<String> {
 }
 
 fn no_column(row: &Row, column: &str) -> anyhow::Error {
-    let near = nearest(column, row.fields.keys().map(String::as_str))
-        .map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+    let near = did_you_mean(column, row.fields.keys().map(String::as_str));
     let columns: Vec<String> = row.fields.keys().map(|k| format!("`{k}`")).collect();
-    Error::data(format!("{} has no column `{column}`{near}", row.place))
-        .hint(format!("its columns are {}", columns.join(", ")))
-        .into()
+    error!(
+        Data,
+        "{} has no column `{column}`{near}",
+        row.place;
+        hint: "its columns are {}",
+        columns.join(", ")
+    )
+    .into()
 }
 
 fn unusable(row: &Row, column: &str, what: &str) -> anyhow::Error {
-    Error::data(format!("{}: column `{column}` holds {what}", row.place)).into()
+    error!(Data, "{}: column `{column}` holds {what}", row.place).into()
 }
 
 fn number(row: &Row, column: &str) -> Result<f64> {
     let value = plain(&row.fields[column]);
     match value.trim().parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
-        _ => bail_data!("{}: column `{column}` holds `{value}`, expected a number", row.place),
+        _ => bail!(Data, "{}: column `{column}` holds `{value}`, expected a number", row.place),
     }
 }
 

@@ -7,7 +7,7 @@
 //! [`feed`] gives it, [`batch`] lays examples end to end. Nothing here pads, and whatever is cut or
 //! left out is counted in a report.
 
-pub mod asked;
+pub mod ask;
 pub mod batch;
 pub mod chat;
 pub mod choices;
@@ -32,7 +32,7 @@ pub use batch::Batch;
 pub use choices::{ChoiceItem, ChoiceReport, encode_choices};
 pub use continuation::Joined;
 pub use cursor::{Cursor, CursorState};
-pub use encode::{EncodeOptions, Example, encode_one, encode_train};
+pub use encode::{EncodeOptions, Encoded, Example, encode_one, encode_train};
 pub use feed::{DataLoader, DataLoaderState, Examples};
 pub use formats::Layout;
 pub use item::Item;

@@ -2,12 +2,12 @@
 
 use anyhow::Result;
 
-use crate::bail_data;
 use crate::data::choices::{ChoiceReport, scorable};
 use crate::data::encode::Words;
 use crate::data::item::Item;
 use crate::data::template::Template;
 use crate::data::tokenizer::Encode;
+use crate::error::bail;
 
 /// A question whose answer is looked for in a generated text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub fn encode_questions(
     }
     report.scored = out.len();
     if out.is_empty() {
-        bail_data!("no item can be scored by its answer: {report}");
+        bail!(Data, "no item can be scored by its answer: {report}");
     }
     Ok((out, report))
 }

@@ -22,7 +22,7 @@ pub struct Talks {
 
 impl Talks {
     /// What each number counts, in words.
-    pub fn told(&self) -> [(&'static str, usize); 6] {
+    pub fn counts(&self) -> [(&'static str, usize); 6] {
         [
             (
                 "conversations rendered once and their turns found in them, since the chat \

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::bail_data;
 use crate::data::formats::{self, FileRead, Layout, Unused};
 use crate::data::item::{Item, ItemPlace};
-use crate::error::{Error, nearest};
+use crate::error::{Error, bail, did_you_mean, error};
 use crate::seed::Stream;
 use crate::source::{DataFiles, Embedded, SPLIT_NAMES, split_of, stem_of, without_shard};
 
@@ -124,7 +123,7 @@ impl Dataset {
                 DataFiles::Folder(files) => {
                     read.push(Self::read(task, files, held_out, layout, convert)?)
                 }
-                _ => bail_data!("`{name}` holds `{task}`, which is no folder of a task"),
+                _ => bail!(Data, "`{name}` holds `{task}`, which is no folder of a task"),
             }
         }
         Ok(read)
@@ -168,14 +167,14 @@ impl Dataset {
         convert: Convert,
     ) -> Result<Self> {
         let found = by_split(files)?;
-        let mut told = FileNotes::default();
+        let mut beside = FileNotes::default();
         let mut read = |split| {
             let files = found.iter().find(|(s, _)| *s == split).map(|(_, files)| files);
-            files.map(|files| items_of(files, layout, convert, &mut told)).transpose()
+            files.map(|files| items_of(files, layout, convert, &mut beside)).transpose()
         };
         let (train, validation, test) =
             (read(Split::Train)?, read(Split::Validation)?, read(Split::Test)?);
-        let FileNotes { digests, notes, unused } = told;
+        let FileNotes { digests, notes, unused } = beside;
         Ok(Self {
             digests,
             notes,
@@ -221,7 +220,7 @@ impl Dataset {
         }
         let test = test.filter(|items| !items.is_empty());
         if train.is_none() && validation.is_none() && test.is_none() {
-            bail_data!("the task `{name}` has no items in any split");
+            bail!(Data, "the task `{name}` has no items in any split");
         }
         if validation.is_none() {
             validation = train
@@ -247,13 +246,13 @@ impl Dataset {
                 .filter(|&s| of(s).is_some())
                 .map(|s| format!("`{}`", s.name()))
                 .collect();
-            let message = format!(
+            let error = error!(
+                Data,
                 "the task `{}` has no split `{}`; it has {}",
                 self.name,
                 split.name(),
                 there.join(", ")
             );
-            let error = Error::data(message);
             match (split, self.train.as_ref()) {
                 (Split::Validation, Some(train)) => error.hint(format!(
                     "one is held out of every ten of train, which has {}; add a validation file",
@@ -268,7 +267,7 @@ impl Dataset {
 
 fn several<'a>(name: &str, tasks: impl Iterator<Item = &'a str>) -> Error {
     let tasks = tasks.collect::<Vec<_>>().join(", ");
-    Error::data(format!("`{name}` holds several tasks: {tasks}"))
+    error!(Data, "`{name}` holds several tasks: {tasks}")
 }
 
 /// The files of each split. Errors (class data): a name that is no split, two names for one.
@@ -277,15 +276,17 @@ fn by_split(files: &BTreeMap<String, Vec<PathBuf>>) -> Result<Vec<(Split, &[Path
     for (key, paths) in files {
         let Some(first) = paths.first() else { continue };
         let Some(split) = Split::parse(key) else {
-            let near = nearest(key, SPLIT_NAMES)
-                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            let message = format!("`{}` is for no split that is known{near}", first.display());
-            return Err(Error::data(message)
-                .hint("splits are `train`, `validation` and `test`")
-                .into());
+            let near = did_you_mean(key, SPLIT_NAMES);
+            bail!(
+                Data,
+                "`{}` is for no split that is known{near}",
+                first.display();
+                hint: "splits are `train`, `validation` and `test`"
+            );
         };
         if let Some((_, other)) = found.iter().find(|(seen, _)| *seen == split) {
-            bail_data!(
+            bail!(
+                Data,
                 "`{}` and `{}` are both for the split `{}`",
                 other[0].display(),
                 first.display(),
@@ -310,14 +311,14 @@ fn items_of(
     files: &[PathBuf],
     layout: &Layout,
     convert: Convert,
-    told: &mut FileNotes,
+    beside: &mut FileNotes,
 ) -> Result<Vec<Item>> {
     let mut all: Vec<Item> = Vec::new();
     for path in files {
         let FileRead { items, digest, notes, unused } = formats::read_noted(path, layout)?;
-        told.digests.push((path.clone(), digest));
-        told.notes.extend(notes);
-        told.unused.add(&unused);
+        beside.digests.push((path.clone(), digest));
+        beside.notes.extend(notes);
+        beside.unused.add(&unused);
         for item in items {
             let place = item.place().clone();
             let item = convert(item).map_err(|error| placed(&place, error))?;
@@ -325,7 +326,8 @@ fn items_of(
                 all.first().filter(|first| discriminant(*first) != discriminant(&item))
             {
                 let before = first.place().file.display();
-                bail_data!(
+                bail!(
+                    Data,
                     "{place} is {}, but `{before}`, which is of the same split, holds {}",
                     what(&item),
                     what(first)

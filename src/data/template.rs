@@ -9,11 +9,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::bail_data;
 use crate::data::item::{Instruction, ItemPlace};
 use crate::data::loss::LossOn;
 use crate::data::tokenizer::Encode;
-use crate::error::{Error, nearest};
+use crate::error::{bail, did_you_mean, error};
 
 /// A wording of instruction, context and answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +53,13 @@ impl Template {
             "none" => Ok(Template::None),
             "chat" => Ok(Template::Chat),
             _ => {
-                let near = nearest(name, NAMES)
-                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                let message = format!("unknown template `{name}`{near}");
-                Err(Error::usage(message)
-                    .hint("templates are `alpaca`, `cloze`, `llm-adapters`, `none` and `chat`")
-                    .into())
+                let near = did_you_mean(name, NAMES);
+                Err(error!(
+                    Usage,
+                    "unknown template `{name}`{near}";
+                    hint: "templates are `alpaca`, `cloze`, `llm-adapters`, `none` and `chat`"
+                )
+                .into())
             }
         }
     }
@@ -159,9 +159,13 @@ impl Template {
             keys.join(" and "),
             self.name()
         );
-        Err(Error::data(format!("{} has {what}", item.place))
-            .hint("`template: \"chat\"` words it, as a conversation")
-            .into())
+        Err(error!(
+            Data,
+            "{} has {what}",
+            item.place;
+            hint: "`template: \"chat\"` words it, as a conversation"
+        )
+        .into())
     }
 
     /// What is trained behind the prompt.
@@ -252,13 +256,13 @@ fn plain(item: &Instruction) -> String {
 }
 
 fn chat_alone(item: &Instruction) -> anyhow::Error {
-    Error::run(format!("{}: the template `chat` was asked for a text without a model", item.place))
-        .into()
+    error!(Run, "{}: the template `chat` was asked for a text without a model", item.place).into()
 }
 
 fn without_input(item: &Instruction) -> Result<&str> {
     if !item.input.is_empty() {
-        bail_data!(
+        bail!(
+            Data,
             "{}: `input` is not empty, which the template `llm-adapters` has no place for; \
              `alpaca` has",
             item.place

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use crate::bail_data;
 use crate::data::item::ItemPlace;
+use crate::error::bail;
 use crate::source::{Date, Tokenizer};
 
 /// What encoding asks of a tokenizer.
@@ -113,7 +113,8 @@ pub(super) fn ending(tokenizer: &dyn Encode, ids: &[u32]) -> Result<Option<u32>>
     let eos = tokenizer.eos().filter(|eos| ids.last() != Some(eos));
     if let Some(id) = eos.filter(|id| *id as usize >= tokenizer.rows()) {
         let name = tokenizer.token(id).map_or(String::new(), |token| format!("`{token}`, "));
-        bail_data!(
+        bail!(
+            Data,
             "a text ends with {name}token {id}, and the model's embedding has {} rows",
             tokenizer.rows()
         );

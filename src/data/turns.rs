@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::data::chat::{ChatTemplate, OWN, THOUGHTS, seen};
 use crate::data::formats::messages::WORDED;
 use crate::data::item::{Chat, Message, TextPiece};
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// How the turns of a conversation were told from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,11 +97,11 @@ impl RenderedChat<'_> {
         let answers: Vec<usize> =
             (0..self.messages.len()).filter(|&i| self.message(i).is_answer()).collect();
         let Some(&last) = answers.last() else {
-            return Err(Error::data(format!(
+            bail!(
+                Data,
                 "{place}: no turn of the conversation is the assistant's, so nothing is to be \
                  learnt"
-            ))
-            .into());
+            );
         };
         let whole = self.text(last + 1, false)?;
         let lost = self.honours(last + 1, false, &whole, true);
@@ -356,12 +356,12 @@ impl RenderedChat<'_> {
                 blocks.len(),
                 answers.len()
             );
-            return Err(Error::data(format!(
+            bail!(
+                Data,
                 "{}: the model's chat template {what}",
-                self.chat.place
-            ))
-            .hint(OWN)
-            .into());
+                self.chat.place;
+                hint: "{OWN}"
+            );
         }
         pieces.retain(|piece| !piece.text.is_empty());
         Ok(pieces)
@@ -417,7 +417,7 @@ impl RenderedChat<'_> {
                 format!("leaves out `{key}` of message {} of the conversation", i + 1)
             }
         };
-        Error::data(format!("{}: the model's chat template {what}", self.chat.place)).hint(OWN)
+        error!(Data, "{}: the model's chat template {what}", self.chat.place; hint: "{OWN}")
     }
 
     fn untold(&self, turn: &Turn) -> Error {
@@ -425,7 +425,7 @@ impl RenderedChat<'_> {
             "under the model's chat template turn {} changes what stands before it",
             turn.at + 1
         );
-        Error::data(format!("{}: {what}, and cannot be told from it", self.chat.place)).hint(OWN)
+        error!(Data, "{}: {what}, and cannot be told from it", self.chat.place; hint: "{OWN}")
     }
 
     fn worded(&self, examples: Vec<Vec<TextPiece>>, how: How) -> Worded {

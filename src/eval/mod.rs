@@ -13,6 +13,8 @@ pub use average::average;
 pub use protocol::Protocol;
 pub use set::{EncodedSet, Measured, Prediction};
 
+use crate::error::error;
+
 /// Tokens that go through the network at a time.
 const BATCH_TOKENS: usize = 1024;
 
@@ -22,10 +24,11 @@ fn finite(sum: f64) -> anyhow::Result<()> {
     if sum.is_finite() {
         return Ok(());
     }
-    Err(crate::error::Error::run(format!(
+    Err(error!(
+        Run,
         "the model's likelihood is {}: its weights have left the range of numbers",
-        sum.abs()
-    ))
-    .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
+        sum.abs();
+        hint: "lower the learning rate or clip the gradient, e.g. `clip: 1.0`"
+    )
     .into())
 }

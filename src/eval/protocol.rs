@@ -8,9 +8,8 @@ use serde_json::{Map, Value};
 use super::extract::Extract;
 use super::generate::{Decode, Generated, Generation, generate};
 use super::{Measured, Prediction, choices, metrics, nll};
-use crate::bail_data;
 use crate::data::{ChoiceItem, Example, GenerationItem};
-use crate::error::{Error, nearest};
+use crate::error::{bail, did_you_mean, error};
 use crate::model::{Adapter, Model};
 
 /// A way to measure.
@@ -45,10 +44,13 @@ impl Protocol {
         {
             Some(protocol) => Ok(protocol),
             None => {
-                let near = nearest(name, NAMES)
-                    .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-                let error = Error::usage(format!("unknown protocol `{name}`{near}"));
-                Err(error.hint("protocols are `lm-eval`, `llm-adapters` and `perplexity`").into())
+                let near = did_you_mean(name, NAMES);
+                Err(error!(
+                    Usage,
+                    "unknown protocol `{name}`{near}";
+                    hint: "protocols are `lm-eval`, `llm-adapters` and `perplexity`"
+                )
+                .into())
             }
         }
     }
@@ -211,7 +213,7 @@ fn estimate(item: &ChoiceItem, sums: &[f64]) -> Result<f64> {
     let (mut total, mut weighted) = (0.0, 0.0);
     for (name, sum) in item.names.iter().zip(sums) {
         let Some(number) = number(name) else {
-            bail_data!("the choice `{name}` should be a number, as its item has a target")
+            bail!(Data, "the choice `{name}` should be a number, as its item has a target")
         };
         let p = (sum - top).exp();
         total += p;

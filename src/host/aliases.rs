@@ -2,7 +2,7 @@
 
 use rhai::Map;
 
-use crate::error::Error;
+use crate::error::{Error, error};
 
 /// The native, an option's older name, and its name.
 const OPTIONS: [(&str, &str, &str); 9] = [
@@ -28,10 +28,11 @@ pub(super) fn resolved(call: &str, mut map: Map) -> Result<(Map, Older), Error> 
     for (_, old, new) in OPTIONS.into_iter().filter(|(native, ..)| *native == call) {
         let Some(value) = map.remove(old) else { continue };
         if map.insert(new.into(), value).is_some() {
-            return Err(Error::usage(format!(
-                "`{new}` and `{old}` of `{call}` are the same option"
-            ))
-            .hint(format!("`{old}` is its older name")));
+            return Err(error!(
+                Usage,
+                "`{new}` and `{old}` of `{call}` are the same option";
+                hint: "`{old}` is its older name"
+            ));
         }
         older.push((new, old));
     }

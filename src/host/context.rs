@@ -8,9 +8,9 @@ use rhai::{Dynamic, Map, NativeCallContext};
 use super::modules::Sources;
 use super::params::Params;
 use super::replay::{Next, Replay};
-use crate::error::Error;
+use crate::error::{Error, bail};
 use crate::model::meta::Assume;
-use crate::run::journal::{Asked, Record};
+use crate::run::journal::{NativeCall, Record};
 use crate::run::{Left, Manifest, Run, Summary, digest};
 use crate::session::{self, Begin, Console, Guard, Session, Settings, lock};
 
@@ -72,7 +72,7 @@ impl Host {
     }
 
     /// What the journal says of a call that comes now.
-    pub(super) fn next(&self, asked: &Asked) -> Result<Next, Error> {
+    pub(super) fn next(&self, asked: &NativeCall) -> Result<Next, Error> {
         lock(&self.replay).next(asked)
     }
 
@@ -90,14 +90,12 @@ impl Host {
     /// Errors (class usage): the run did more before it was taken up.
     pub(super) fn finish(&self) -> Result<Summary> {
         if self.is_replaying() {
-            return Err(Error::usage(
-                "the recipe ends here, but the run went further before it stopped",
-            )
-            .hint(
-                "a run goes on as it began; `--from-round N` keeps the first N boosters and goes \
-                 on as the recipe now says",
-            )
-            .into());
+            bail!(
+                Usage,
+                "the recipe ends here, but the run went further before it stopped";
+                hint: "a run goes on as it began; `--from-round N` keeps the first N boosters and \
+                       goes on as the recipe now says"
+            );
         }
         self.session.finish()
     }

@@ -18,15 +18,15 @@ use serde_json::Value;
 use super::context::{Host, host};
 use super::replay::{Next, differs};
 use super::script_error::{Answer, to_script, value_of};
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, error};
 use crate::memory::uncounted;
-use crate::run::journal::{self, Asked, Outcome, Record};
+use crate::run::journal::{self, NativeCall, Outcome, Record};
 use crate::session::{CallContext, Effects};
 
 /// A native that was called.
 pub struct Journaled {
     host: Arc<Host>,
-    asked: Asked,
+    asked: NativeCall,
     /// Where.
     position: Position,
     /// Its line, if that is one of the recipe.
@@ -39,7 +39,7 @@ pub fn journaled(context: &NativeCallContext, name: &str, arguments: Value) -> A
     let recipe = &host.sources.recipe().name;
     let in_recipe = context.call_source().is_none_or(|source| source == recipe);
     let line = if in_recipe { position.line() } else { None };
-    Ok(Journaled { asked: Asked { name: name.to_owned(), arguments }, host, position, line })
+    Ok(Journaled { asked: NativeCall { name: name.to_owned(), arguments }, host, position, line })
 }
 
 impl Journaled {
@@ -65,7 +65,7 @@ impl Journaled {
                 recall(&done.effects).map_err(|e| self.stop(&e))?;
                 let read = |value| {
                     serde_json::from_value(value).map_err(|e| {
-                        self.stop(&Error::data(format!("an answer in the journal: {e}")).into())
+                        self.stop(&error!(Data, "an answer in the journal: {e}").into())
                     })
                 };
                 return outcome(done.outcome).and_then(read);
@@ -108,15 +108,15 @@ impl Journaled {
         let shown =
             |value: &Value| value.pointer(key).map_or("not there".to_owned(), ToString::to_string);
         let name = key.trim_start_matches('/').replace("~1", "/").replace("~0", "~");
-        let said = format!(
+        error!(
+            Data,
             "{} is not what it was: {name} was {} and is {}",
             self.asked.name,
             shown(then),
-            shown(now)
-        );
-        Error::data(said)
-            .hint("a run goes on with the model and the data that it began with")
-            .into()
+            shown(now);
+            hint: "a run goes on with the model and the data that it began with"
+        )
+        .into()
     }
 
     /// What the journal says of it; nothing on shapes.
@@ -132,14 +132,14 @@ impl Journaled {
         call: CallContext,
         body: impl FnOnce() -> Result<T>,
     ) -> Answer<(Answer<T>, Effects)> {
-        let Asked { name, arguments } = &self.asked;
+        let NativeCall { name, arguments } = &self.asked;
         let current = &self.host.session.call;
         self.host.keep_modules().map_err(|e| self.stop(&e))?;
         current.begin(CallContext { asked: Some(self.asked.clone()), line: self.line, ..call });
         // What a panic leaves half done is dropped with the run, or guarded by `lock`.
         let answer = uncounted(|| catch_unwind(AssertUnwindSafe(body))).unwrap_or_else(|payload| {
             let text = panic_text(&*payload);
-            Err(Error::run(format!("`{name}` {arguments} failed inside: {text}")).into())
+            Err(error!(Run, "`{name}` {arguments} failed inside: {text}").into())
         });
         Ok((answer.map_err(|e| to_script(&e)), current.end()))
     }
@@ -213,7 +213,9 @@ mod tests {
     /// A native that fails as its argument says.
     fn fail(context: NativeCallContext, how: &str) -> Result<i64, Box<EvalAltResult>> {
         journaled(&context, "fail", json!({ "how": how }))?.make(|| match how {
-            "data" => Err(Error::data("cut short").hint("download it again")).context("model.gguf"),
+            "data" => {
+                Err(error!(Data, "cut short"; hint: "download it again")).context("model.gguf")
+            }
             "panic" => panic!("out of step"),
             "disk" => Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into()),
             _ => Ok(7),

@@ -14,7 +14,7 @@ use rhai::{
 
 use super::script_error::to_script;
 use super::signature::Signature;
-use crate::error::{Error, nearest};
+use crate::error::{Error, bail, did_you_mean, error};
 use crate::run::digest;
 use crate::session::lock;
 
@@ -130,8 +130,11 @@ impl Sources {
             _ => false,
         };
         if path.is_empty() || !Path::new(path).components().all(plain) {
-            let error = Error::usage(format!("module `{path}` is not a plain name"));
-            return Err(error.hint("a module is `std/NAME` or lies beside the recipe").into());
+            bail!(
+                Usage,
+                "module `{path}` is not a plain name";
+                hint: "a module is `std/NAME` or lies beside the recipe"
+            );
         }
         if path.starts_with("std/") {
             return Err(self.unknown(path).into());
@@ -146,9 +149,7 @@ impl Sources {
             return Err(self.unknown(path).into());
         };
         if !real.starts_with(&home) {
-            return Err(
-                Error::usage(format!("module `{path}` leads out of the recipe's folder")).into()
-            );
+            bail!(Usage, "module `{path}` leads out of the recipe's folder");
         }
         let name = self.folder.join(script).display().to_string();
         let text = read_script(&real, &name)?;
@@ -160,8 +161,8 @@ impl Sources {
         let beside = self.beside();
         let mut known: Vec<&str> = std_names().collect();
         known.extend(beside.iter().map(String::as_str));
-        let near = nearest(path, known.iter().copied()).map(|n| format!("; did you mean `{n}`?"));
-        let error = Error::usage(format!("unknown module `{path}`{}", near.unwrap_or_default()));
+        let near = did_you_mean(path, known.iter().copied());
+        let error = error!(Usage, "unknown module `{path}`{near}");
         if beside.len() <= LISTED {
             return error.hint(format!("one of {}", known.join(", ")));
         }
@@ -192,7 +193,7 @@ impl Sources {
 
 /// Reads a script: a plain file of UTF-8, not larger than a script can be.
 fn read_script(path: &Path, name: &str) -> Result<String> {
-    let fail = |why: String| Error::usage(format!("cannot read `{name}`: {why}"));
+    let fail = |why: String| error!(Usage, "cannot read `{name}`: {why}");
     let about = fs::metadata(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => fail("there is no such file".into()),
         _ => fail(e.to_string()),
@@ -207,9 +208,11 @@ fn read_script(path: &Path, name: &str) -> Result<String> {
     }
     let mut bytes = fs::read(path).map_err(|e| fail(e.to_string()))?;
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        let error =
-            Error::usage(format!("cannot read `{name}`: it is UTF-16, and a script is UTF-8"));
-        return Err(error.hint("save it with the encoding UTF-8").into());
+        bail!(
+            Usage,
+            "cannot read `{name}`: it is UTF-16, and a script is UTF-8";
+            hint: "save it with the encoding UTF-8"
+        );
     }
     // Some editors begin a file of UTF-8 with a byte order mark.
     if bytes.starts_with(b"\xef\xbb\xbf") {
@@ -267,10 +270,11 @@ impl Resolver {
     fn enter(&self, path: &str) -> Result<(), Error> {
         let mut loading = lock(&self.loading);
         if loading.iter().any(|p| p == path) {
-            return Err(Error::usage(format!(
+            return Err(error!(
+                Usage,
                 "module `{path}` imports itself: {} → {path}",
                 loading.join(" → ")
-            )));
+            ));
         }
         loading.push(path.into());
         Ok(())

@@ -3,7 +3,7 @@
 use rhai::{Dynamic, Map};
 
 use super::aliases;
-use crate::error::{Error, nearest};
+use crate::error::{Error, did_you_mean, error};
 
 /// The options of one call. The keys it may have are stated once, so that a misspelt one is told
 /// before a missing one is.
@@ -24,12 +24,8 @@ impl Options {
         let (map, older) = aliases::resolved(call, map)?;
         for key in map.keys() {
             if !keys.contains(&key.as_str()) {
-                let near =
-                    nearest(key, keys.iter().copied()).map(|n| format!("; did you mean `{n}`?"));
-                let error = Error::usage(format!(
-                    "unknown option `{key}` of `{call}`{}",
-                    near.unwrap_or_default()
-                ));
+                let near = did_you_mean(key, keys.iter().copied());
+                let error = error!(Usage, "unknown option `{key}` of `{call}`{near}");
                 return Err(error.hint(format!("one of {}", keys.join(", "))));
             }
         }
@@ -38,9 +34,8 @@ impl Options {
 
     /// The value of `key`, which must be there.
     pub(super) fn take<T: FromOption>(&mut self, key: &str) -> Result<T, Error> {
-        self.take_opt(key)?.ok_or_else(|| {
-            Error::usage(format!("`{}` needs the option `{key}`: {}", self.call, T::WHAT))
-        })
+        self.take_opt(key)?
+            .ok_or_else(|| error!(Usage, "`{}` needs the option `{key}`: {}", self.call, T::WHAT))
     }
 
     /// The value of `key`, or `default`.
@@ -69,11 +64,12 @@ impl Options {
         if holds {
             Ok(())
         } else {
-            Err(Error::usage(format!(
+            Err(error!(
+                Usage,
                 "option `{}` of `{}` must be {what}, found {found}",
                 self.written(key),
                 self.call
-            )))
+            ))
         }
     }
 
@@ -84,7 +80,7 @@ impl Options {
 
     fn in_call(&self, mismatch: Mismatch) -> Error {
         let Mismatch { key, what, found } = mismatch;
-        Error::usage(format!("option `{key}` of `{}` must be {what}, found {found}", self.call))
+        error!(Usage, "option `{key}` of `{}` must be {what}, found {found}", self.call)
     }
 }
 

@@ -5,8 +5,7 @@ use rhai::{Dynamic, ImmutableString, Map};
 use serde_json::Value;
 
 use super::options::type_name;
-use crate::bail_usage;
-use crate::error::{Error, nearest};
+use crate::error::{Error, bail, did_you_mean, error};
 
 /// The parameters of a run.
 #[derive(Debug)]
@@ -25,12 +24,14 @@ impl Params {
     /// Takes the defaults and answers with what holds: `-p` over default.
     pub(super) fn declare(&mut self, defaults: Map) -> Result<Map> {
         if self.declared.is_some() {
-            bail_usage!(
+            bail!(
+                Usage,
                 "`params` is called a second time; a recipe declares all its parameters at once"
             );
         }
         if self.closed {
-            bail_usage!(
+            bail!(
+                Usage,
                 "`params` comes too late; call it before anything that loads, trains or writes"
             );
         }
@@ -41,7 +42,7 @@ impl Params {
         let mut seen: Vec<&str> = vec![];
         for (name, text) in &self.given {
             if seen.contains(&name.as_str()) {
-                bail_usage!("parameter `{name}` is given twice");
+                bail!(Usage, "parameter `{name}` is given twice");
             }
             seen.push(name);
             match values.get(name.as_str()).map(|default| parse(name, text, default)) {
@@ -58,7 +59,7 @@ impl Params {
         self.closed = true;
         match self.given.first() {
             Some((name, _)) if self.declared.is_none() => {
-                bail_usage!("parameter `{name}` is given, but the recipe declares none")
+                bail!(Usage, "parameter `{name}` is given, but the recipe declares none")
             }
             _ => Ok(()),
         }
@@ -82,11 +83,10 @@ impl Params {
 }
 
 fn unknown(name: &str, values: &Map) -> Error {
-    let near =
-        nearest(name, values.keys().map(|k| k.as_str())).map(|n| format!("; did you mean `{n}`?"));
+    let near = did_you_mean(name, values.keys().map(|k| k.as_str()));
     let known: Vec<String> =
         values.iter().map(|(k, v)| format!("{k} ({})", type_name(v))).collect();
-    let error = Error::usage(format!("unknown parameter `{name}`{}", near.unwrap_or_default()));
+    let error = error!(Usage, "unknown parameter `{name}`{near}");
     error.hint(if known.is_empty() {
         "the recipe declares none".into()
     } else {
@@ -99,7 +99,8 @@ fn check_default(name: &str, default: &Dynamic) -> Result<()> {
     let array = |v: &Dynamic| v.as_array_ref().is_ok_and(|a| a.iter().all(simple));
     if !simple(default) && !array(default) {
         let found = type_name(default);
-        bail_usage!(
+        bail!(
+            Usage,
             "default of parameter `{name}` must be an int, a float, a bool, a string or an array \
              of these, found {found}"
         );
@@ -109,8 +110,7 @@ fn check_default(name: &str, default: &Dynamic) -> Result<()> {
 
 /// `text` as a value of the default's type.
 fn parse(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
-    let wrong =
-        |what: &str| Error::usage(format!("parameter `{name}` must be {what}, found `{text}`"));
+    let wrong = |what: &str| error!(Usage, "parameter `{name}` must be {what}, found `{text}`");
     if default.is_string() {
         return Ok(text.into());
     }

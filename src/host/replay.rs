@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
 
-use crate::error::Error;
-use crate::run::journal::{Asked, Call, Checkpoint, Record};
+use crate::error::{Error, error};
+use crate::run::journal::{Call, Checkpoint, NativeCall, Record};
 
 /// The records that are left.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Replay {
 
     /// What it says of a call that comes now. Errors (class usage): it has another one at this
     /// place.
-    pub fn next(&mut self, now: &Asked) -> Result<Next, Error> {
+    pub fn next(&mut self, now: &NativeCall) -> Result<Next, Error> {
         let mut begun = None;
         loop {
             match self.0.pop_front() {
@@ -52,7 +52,7 @@ impl Replay {
 }
 
 /// Errors (class usage) where a call is another one than that of the journal.
-fn compare(then: &Asked, now: &Asked) -> Result<(), Error> {
+fn compare(then: &NativeCall, now: &NativeCall) -> Result<(), Error> {
     let said = if then.name != now.name {
         format!(
             "`{}` is called here, but when the run went through this place it called `{}`",
@@ -70,9 +70,11 @@ fn compare(then: &Asked, now: &Asked) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::usage(said).hint(
-        "a run goes on as it began; `--from-round N` keeps the first N boosters and goes on as the \
-         recipe now says",
+    Err(error!(
+        Usage,
+        "{said}";
+        hint: "a run goes on as it began; `--from-round N` keeps the first N boosters and goes on \
+               as the recipe now says"
     ))
 }
 
@@ -112,8 +114,8 @@ mod tests {
     use crate::run::journal::{Outcome, Timing};
     use serde_json::json;
 
-    fn asked(name: &str, arguments: Value) -> Asked {
-        Asked { name: name.into(), arguments }
+    fn asked(name: &str, arguments: Value) -> NativeCall {
+        NativeCall { name: name.into(), arguments }
     }
 
     fn call(name: &str, arguments: Value) -> Record {
@@ -160,8 +162,9 @@ mod tests {
 
     #[test]
     fn what_differs_is_named() {
-        let said =
-            |then: Record, now: Asked| Replay::new(vec![then]).next(&now).unwrap_err().to_string();
+        let said = |then: Record, now: NativeCall| {
+            Replay::new(vec![then]).next(&now).unwrap_err().to_string()
+        };
         assert_eq!(
             said(call("model.merge", json!({})), asked("booster.fit", json!({}))),
             "`booster.fit` is called here, but when the run went through this place it called \

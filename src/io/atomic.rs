@@ -12,10 +12,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
+use crate::error::bail;
 use anyhow::{Context, Result};
 use tempfile::Builder;
-
-use crate::bail_usage;
 
 /// What the name of everything ends in that is not yet whole.
 pub const PARTIAL: &str = ".partial";
@@ -65,7 +64,7 @@ pub fn file<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> 
 /// Errors: the folder exists already (class usage), or the disk refuses.
 pub fn folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if path.exists() {
-        bail_usage!("cannot save to `{}`: it exists already", path.display());
+        bail!(Usage, "cannot save to `{}`: it exists already", path.display());
     }
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(PARTIAL);
@@ -98,7 +97,7 @@ mod tests {
         write_soon(&path, b"two").unwrap();
         let half = |partial: &Path| -> Result<()> {
             fs::write(partial, "half")?;
-            anyhow::bail!("no more")
+            bail!(Run, "no more")
         };
         let error = format!("{:#}", file(&path, half).unwrap_err());
         assert_eq!(error, format!("cannot write `{}`: no more", path.display()));
@@ -146,7 +145,7 @@ mod tests {
         let path = home.path().join("made/for/it");
         let half = |partial: &Path| {
             fs::write(partial.join("half"), "")?;
-            anyhow::bail!("no more")
+            bail!(Run, "no more")
         };
         assert_eq!(folder(&path, half).unwrap_err().to_string(), "no more");
         assert!(names(&home.path().join("made/for")).is_empty());

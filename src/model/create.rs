@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use super::arch::{self, Architecture};
 use super::load::assemble;
 use super::{Model, ParamId, ParamKind};
-use crate::error::Error;
+use crate::error::{bail, error};
 use crate::seed::Stream;
 use crate::source::TensorSource;
 
@@ -25,10 +25,7 @@ pub fn create(
     let params = arch::params(&*architecture)?;
     let numbers: usize = params.ids().map(|id| id.shape.iter().product::<usize>()).sum();
     if numbers > 1 << 31 {
-        return Err(Error::usage(format!(
-            "a new model of {numbers} weights is more than this can start from nothing"
-        ))
-        .into());
+        bail!(Usage, "a new model of {numbers} weights is more than this can start from nothing");
     }
     let layers = architecture.common().num_hidden_layers;
     let mut drawn = BTreeMap::new();
@@ -86,8 +83,7 @@ impl TensorSource for InMemory {
     }
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
-        let tensor =
-            self.0.get(name).ok_or_else(|| Error::run(format!("there is no tensor `{name}`")))?;
+        let tensor = self.0.get(name).ok_or_else(|| error!(Run, "there is no tensor `{name}`"))?;
         // A copy, so that two models never share numbers.
         Ok(tensor.to_dtype(dtype)?.to_device(device)?.copy()?)
     }

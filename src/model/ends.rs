@@ -11,8 +11,7 @@ use serde_json::{Map, Value};
 
 use super::arch::CommonConfig;
 use super::generation_keys::notes_of;
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{bail, error};
 use crate::source::{self, Gguf, ModelFolder, Tokenizer};
 
 /// The file beside a model's config that says how it generates.
@@ -59,8 +58,12 @@ pub(super) fn of_folder(
 fn object(path: &Path) -> Result<Map<String, Value>> {
     let text = source::text_file::json_text(path)?;
     let object = serde_json::from_str(&text).map_err(|e| {
-        Error::data(format!("`{}` is no JSON object: {e}", path.display()))
-            .hint("without it, config.json says how texts end")
+        error!(
+            Data,
+            "`{}` is no JSON object: {e}",
+            path.display();
+            hint: "without it, config.json says how texts end"
+        )
     })?;
     Ok(object)
 }
@@ -94,7 +97,7 @@ fn ids(value: &Value, size: usize) -> Result<(Vec<u32>, Vec<String>)> {
     let list = match value {
         Value::Null => &[],
         Value::Array(list) if list.is_empty() => {
-            bail_data!("`eos_token_id` is an empty list; leave it out where no token ends a text")
+            bail!(Data, "`eos_token_id` is an empty list; leave it out where no token ends a text")
         }
         Value::Array(list) => list.as_slice(),
         one => std::slice::from_ref(one),
@@ -102,7 +105,7 @@ fn ids(value: &Value, size: usize) -> Result<(Vec<u32>, Vec<String>)> {
     let (mut ids, mut beyond) = (vec![], vec![]);
     for value in list {
         let Some(number) = value.as_f64().filter(|number| number.fract() == 0.0) else {
-            bail_data!("`eos_token_id` holds {value}, which is no token id");
+            bail!(Data, "`eos_token_id` holds {value}, which is no token id");
         };
         if (0.0..size as f64).contains(&number) {
             ids.push(number as u32);

@@ -1,5 +1,6 @@
 //! Forward passes: hidden states, losses, logits.
 
+use crate::error::bail;
 use anyhow::Result;
 use candle_core::Tensor;
 
@@ -8,7 +9,6 @@ use super::kv_cache::KvCache;
 use super::nn::ForwardContext;
 use super::tokens::Tokens;
 use super::{Model, params::Param};
-use crate::bail_data;
 
 impl Model {
     /// What all modules of a pass share. Errors (class data) where a token id is not in the
@@ -22,14 +22,15 @@ impl Model {
         if let Some((at, id)) =
             tokens.ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab_size)
         {
-            bail_data!(
+            bail!(
+                Data,
                 "token id {id} at position {at} is beyond the model's vocabulary of {vocab_size}"
             );
         }
         let rows = self.network.embeddings.positions.as_deref().map(|table: &Param| table.shape[0]);
         let last = tokens.positions.iter().max().map_or(0, |last| *last as usize + 1);
         if let Some(rows) = rows.filter(|rows| last > *rows) {
-            bail_data!("a sequence of {last} tokens, and the model has positions for {rows}");
+            bail!(Data, "a sequence of {last} tokens, and the model has positions for {rows}");
         }
         let rotary = self.network.rotary.as_ref();
         let angles = rotary.map(|rotary| rotary.angles(tokens, self.compute, &self.device));

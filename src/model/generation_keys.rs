@@ -128,22 +128,22 @@ impl Usual {
 
 /// Keys that a person should know of, as they are told.
 #[derive(Default)]
-struct ToldKeys {
+struct KeyNotes {
     changes: Vec<String>,
     sampling: Vec<String>,
     unknown: Vec<String>,
 }
 
-impl ToldKeys {
+impl KeyNotes {
     fn add(&mut self, key: &str, value: &Value) {
         let of = |table: &[(&str, Usual)]| {
             table.iter().find(|(name, _)| *name == key).map(|(_, usual)| usual.is(value))
         };
-        let told = format!("`{key}` {}", clip(&value.to_string()));
+        let note = format!("`{key}` {}", clip(&value.to_string()));
         match (of(&CHANGES), of(&SAMPLING)) {
             (Some(true), _) | (_, Some(true)) => {}
-            (Some(false), _) => self.changes.push(told),
-            (_, Some(false)) => self.sampling.push(told),
+            (Some(false), _) => self.changes.push(note),
+            (_, Some(false)) => self.sampling.push(note),
             (None, None) if !READ.contains(&key) && !NOTHING.contains(&key) => {
                 self.unknown.push(format!("`{}`", clip(key)))
             }
@@ -159,9 +159,9 @@ pub(super) fn notes_of<'a>(
     keys: impl IntoIterator<Item = (&'a String, &'a Value)>,
     all: bool,
 ) -> Vec<String> {
-    let mut told = ToldKeys::default();
-    keys.into_iter().for_each(|(key, value)| told.add(key, value));
-    let ToldKeys { changes, sampling, mut unknown } = told;
+    let mut found = KeyNotes::default();
+    keys.into_iter().for_each(|(key, value)| found.add(key, value));
+    let KeyNotes { changes, sampling, mut unknown } = found;
     let mut out = vec![];
     if !changes.is_empty() {
         let hint = "generated texts are without; `beams`, `stop` and `max_tokens` are options of \

@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 use super::arch::{Architecture, GgufLayout, GgufTensor};
-use crate::bail_data;
+use crate::error::bail;
 use crate::source::{Gguf, TensorSource};
 
 /// A GGUF file's tensors under published names, with Q and K rows in the published order.
@@ -56,7 +56,7 @@ impl TensorSource for PublishedTensors<'_> {
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let Some(own) = self.names.get(name) else {
-            bail_data!("`{}` has no tensor `{name}`", self.gguf.path().display())
+            bail!(Data, "`{}` has no tensor `{name}`", self.gguf.path().display())
         };
         let load = |device| self.gguf.load(&own.name, dtype, device);
         Ok(match own.layout {

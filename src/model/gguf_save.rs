@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::arch::{Architecture, GgufTensor};
 use super::{Model, ends, gguf};
-use crate::bail_usage;
+use crate::error::bail;
 use crate::io::atomic;
 use crate::source::Tokenizer;
 
@@ -31,7 +31,7 @@ impl Storage {
             "f32" => Self::F32,
             "f16" => Self::F16,
             "bf16" => Self::BF16,
-            _ => bail_usage!("unknown type `{name}` of a GGUF file: one of f32, f16, bf16"),
+            _ => bail!(Usage, "unknown type `{name}` of a GGUF file: one of f32, f16, bf16"),
         })
     }
 
@@ -57,7 +57,7 @@ pub fn save(
     path: &Path,
 ) -> Result<()> {
     if path.exists() {
-        bail_usage!("cannot write `{}`: it exists already", path.display());
+        bail!(Usage, "cannot write `{}`: it exists already", path.display());
     }
     let (config, (kind, file_type)) = (model.config(), storage.ggml());
     let mut entries = described(model.architecture(), name)?;
@@ -75,7 +75,7 @@ fn tensors(model: &Model, kind: GgmlDType) -> Result<Vec<(String, QTensor)>> {
     let mut tensors = vec![];
     for (id, tensor) in model.summed()? {
         let Some(GgufTensor { name, layout }) = own.get(&id.name) else {
-            bail_usage!("GGUF has no name for the tensor `{}`", id.name)
+            bail!(Usage, "GGUF has no name for the tensor `{}`", id.name)
         };
         let tensor =
             tensor.to_device(&Device::Cpu)?.to_dtype(model.storage)?.to_dtype(DType::F32)?;
@@ -108,7 +108,8 @@ fn further_ends(ends: &[u32], eos: Option<u32>) -> Result<Vec<(String, Value)>> 
     let further: Vec<u32> = ends.iter().copied().filter(|id| Some(*id) != eos).collect();
     if further.len() > ends::GGUF_KEYS.len() {
         let most = ends::GGUF_KEYS.len();
-        bail_usage!(
+        bail!(
+            Usage,
             "GGUF names {most} end tokens beside the tokenizer's own, and the model has {}: \
              {further:?}",
             further.len()

@@ -12,9 +12,8 @@ use super::ends;
 use super::gguf;
 use super::params::{ParamId, ParamKind};
 use super::stored::{self, Stored};
-use crate::bail_data;
 use crate::builtin::Micro;
-use crate::error::{self, Error, and_more};
+use crate::error::{Error, and_more, bail, error, nearest};
 use crate::source::{
     self, Gguf, Grants, ModelFiles, ModelFolder, Safetensors, TensorSource, Tokenizer,
 };
@@ -78,8 +77,8 @@ fn parts(files: &ModelFiles, notes: &mut Vec<String>, make: Make) -> Result<Load
 fn of_folder(folder: &ModelFolder, notes: &mut Vec<String>, make: Make) -> Result<Loaded> {
     let path = folder.config.display();
     let text = source::text_file::json_text(&folder.config)?;
-    let json: Value = serde_json::from_str(&text)
-        .map_err(|e| Error::data(format!("`{path}` is no JSON: {e}")))?;
+    let json: Value =
+        serde_json::from_str(&text).map_err(|e| error!(Data, "`{path}` is no JSON: {e}"))?;
     let within = || format!("cannot use the model in `{}`", folder.root.display());
     let mut architecture = arch::from_json(&json, notes).with_context(within)?;
     let source = stored::open(folder, &*architecture, notes)?;
@@ -143,22 +142,19 @@ pub(super) fn check(architecture: &dyn Architecture, source: &dyn TensorSource) 
         return Err(lacking(first, missing.len(), &unexpected).into());
     }
     if let Some(first) = unexpected.first() {
-        let error = Error::data(format!(
+        bail!(
+            Data,
             "the weights have a tensor `{first}`{} that a `{}` model of this config does not have",
             and_more(unexpected.len()),
-            architecture.entry().model_type
-        ));
-        return Err(error
-            .hint(
-                "if it is a part of the model, the config is another model's; if not, write the \
-                 file again without it",
-            )
-            .into());
+            architecture.entry().model_type;
+            hint: "if it is a part of the model, the config is another model's; if not, write the \
+                   file again without it"
+        );
     }
     for id in params.ids() {
         let (found, wanted) = (source.shape(&id.name).unwrap_or_default(), id.published_shape());
         if found != wanted {
-            bail_data!("tensor `{}` has shape {found:?}, the config asks for {wanted:?}", id.name);
+            bail!(Data, "tensor `{}` has shape {found:?}, the config asks for {wanted:?}", id.name);
         }
     }
     Ok(())
@@ -166,10 +162,10 @@ pub(super) fn check(architecture: &dyn Architecture, source: &dyn TensorSource) 
 
 /// What is wrong with weights that lack `count` tensors.
 fn lacking(first: &ParamId, count: usize, unexpected: &[&str]) -> Error {
-    let near = error::nearest(&first.name, unexpected.iter().copied());
+    let near = nearest(&first.name, unexpected.iter().copied());
     let near = near.map(|n| format!("; there is `{n}`")).unwrap_or_default();
     let more = and_more(count);
-    let error = Error::data(format!("the weights have no tensor `{}`{more}{near}", first.name));
+    let error = error!(Data, "the weights have no tensor `{}`{more}{near}", first.name);
     if matches!(first.kind, ParamKind::Head) { error.hint(HEADLESS) } else { error }
 }
 

@@ -8,8 +8,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::arch::{self, Architecture, Family, HEAD};
 use super::params::ParamKind;
-use crate::bail_data;
-use crate::error::{Error, and_more};
+use crate::error::{and_more, bail, error};
 use crate::source::{self, ModelFolder, Safetensors, TensorSource, unread};
 
 /// Stored tensors by published name; those without one keep their own.
@@ -36,7 +35,8 @@ pub fn open(
     for name in source.copies() {
         let last = source.file_of(name).and_then(|file| file.file_name()).unwrap_or_default();
         if index.get(name).is_none_or(|file| *last != **file) {
-            bail_data!(
+            bail!(
+                Data,
                 "tensor `{name}` is in several files with different numbers: transformers would \
                  read it from `{}`, which the index does not name for it",
                 last.display()
@@ -51,16 +51,14 @@ fn no_adapter(folder: &ModelFolder) -> Result<()> {
     if !folder.root.join(ADAPTER).is_file() {
         return Ok(());
     }
-    let error = Error::data(format!(
+    Err(error!(
+        Data,
         "the folder has an `{ADAPTER}` beside its weights: transformers would load the adapter \
-         over its base"
-    ));
-    Err(error
-        .hint(
-            "give the base, and the adapter by `--adapter` or `load_adapter`; or take the \
-             adapter's files out",
-        )
-        .into())
+         over its base";
+        hint: "give the base, and the adapter by `--adapter` or `load_adapter`; or take the \
+               adapter's files out"
+    )
+    .into())
 }
 
 /// Errors (class data) where the index names a tensor of the model that no file has; others are
@@ -78,12 +76,11 @@ fn agrees(
         .filter(|(name, _)| source.shape(name).is_none())
         .partition(|(name, _)| wanted.needs(name, tied));
     if let Some((name, file)) = absent.first() {
-        let error = Error::data(format!(
-            "the index names the tensor `{name}` in `{file}`, which does not have it"
-        ));
-        return Err(error
-            .hint("copy or download the shards again, all of the same version")
-            .into());
+        bail!(
+            Data,
+            "the index names the tensor `{name}` in `{file}`, which does not have it";
+            hint: "copy or download the shards again, all of the same version"
+        );
     }
     if let Some((name, _)) = spare.first() {
         let more = and_more(spare.len());
@@ -154,7 +151,7 @@ impl Stored {
         for own in source.names() {
             let name = wanted.published(own);
             if let Some(other) = found.insert(name.clone(), own.to_owned()) {
-                bail_data!("the weights have `{other}` and `{own}`, which are both `{name}`");
+                bail!(Data, "the weights have `{other}` and `{own}`, which are both `{name}`");
             }
         }
         let mut stored = Self { source, names: found };
@@ -178,11 +175,13 @@ impl Stored {
             .keys()
             .find_map(|name| wanted.names.iter().find_map(|w| name.strip_suffix(w.as_str())));
         let Some(prefix) = prefix else { return Ok(()) };
-        let error = Error::data(format!(
+        Err(error!(
+            Data,
             "the names of the weights begin with `{prefix}`, which transformers does not know: it \
-             would begin with random numbers"
-        ));
-        Err(error.hint(format!("write the file again without `{prefix}` in its names")).into())
+             would begin with random numbers";
+            hint: "write the file again without `{prefix}` in its names"
+        )
+        .into())
     }
 
     /// Leaves out what changes no numbers, and says so.
@@ -190,10 +189,11 @@ impl Stored {
         let mut extra: BTreeMap<Extra, Vec<String>> = BTreeMap::new();
         for (name, own) in self.names.iter().filter(|(name, _)| !wanted.has(name)) {
             if let Some(method) = quantised(name) {
-                let error = Error::data(format!(
-                    "the weights are quantised ({method}): they have a tensor `{own}`"
-                ));
-                return Err(error.hint("give the unquantised model, or a GGUF file").into());
+                bail!(
+                    Data,
+                    "the weights are quantised ({method}): they have a tensor `{own}`";
+                    hint: "give the unquantised model, or a GGUF file"
+                );
             }
             if let Some(kind) = Extra::of(name, wanted) {
                 extra.entry(kind).or_default().push(name.clone());

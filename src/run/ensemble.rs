@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::{bail, error};
 use crate::io::atomic;
-use crate::{bail_data, bail_usage};
 
 /// The list's name, beside the boosters.
 const NAME: &str = "ensemble.json";
@@ -57,28 +56,31 @@ impl Ensemble {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => bail_data!("cannot read `{shown}`: {e}"),
+            Err(e) => bail!(Data, "cannot read `{shown}`: {e}"),
         };
         let file: File = serde_json::from_str(&text)
-            .map_err(|e| Error::data(format!("`{shown}` is no list of boosters: {e}")))?;
+            .map_err(|e| error!(Data, "`{shown}` is no list of boosters: {e}"))?;
         if file.version != VERSION {
-            bail_data!(
+            bail!(
+                Data,
                 "`{shown}` is of version {}; this program reads version {VERSION}",
                 file.version
             );
         }
         for member in &file.members {
             if Path::new(&member.file).file_name().is_none_or(|name| name != member.file.as_str()) {
-                bail_data!(
+                bail!(
+                    Data,
                     "`{shown}` names a booster `{}`, which is no file beside it",
                     member.file
                 );
             }
             if !member.weight.is_finite() {
-                bail_data!("`{shown}`: the weight of `{}` is no finite number", member.file);
+                bail!(Data, "`{shown}`: the weight of `{}` is no finite number", member.file);
             }
             if !folder.join(&member.file).is_file() {
-                bail_data!(
+                bail!(
+                    Data,
                     "the run's booster `{}` is missing",
                     folder.join(&member.file).display()
                 );
@@ -109,7 +111,8 @@ impl Ensemble {
     pub fn slice(&self, start: usize, end: usize) -> Result<Self> {
         let count = self.rounds();
         if start > end || end > count {
-            bail_usage!(
+            bail!(
+                Usage,
                 "no boosters {start} to {end}: the model is the sum of {count}, numbered from 0, \
                  and the end is not included"
             );
@@ -129,7 +132,7 @@ impl Ensemble {
     /// the weight is no finite number.
     pub fn scaled(&self, index: usize, weight: f64) -> Result<Self> {
         if !weight.is_finite() {
-            bail_usage!("the weight of a booster must be a finite number, found {weight}");
+            bail!(Usage, "the weight of a booster must be a finite number, found {weight}");
         }
         self.there(index)?;
         let mut members = self.0.clone();
@@ -139,9 +142,9 @@ impl Ensemble {
 
     fn there(&self, index: usize) -> Result<()> {
         match self.rounds() {
-            0 => bail_usage!("no booster {index}: none is merged"),
+            0 => bail!(Usage, "no booster {index}: none is merged"),
             count if index >= count => {
-                bail_usage!("no booster {index}: the model is the sum of {count}, numbered from 0")
+                bail!(Usage, "no booster {index}: the model is the sum of {count}, numbered from 0")
             }
             _ => Ok(()),
         }

@@ -9,8 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
+use crate::error::{bail, error};
 use crate::io::atomic;
-use crate::{bail_usage, error::Error};
 
 /// Names at the top of the folder that the run itself writes; a recipe cannot save under them.
 const RESERVED: [&str; 8] = [
@@ -41,14 +41,13 @@ impl Folder {
     /// with a number behind it when another run took that name in the same second.
     pub fn create(out: Option<&Path>, name: &str) -> Result<Self> {
         let Some(out) = out else { return Self::create_named(Path::new("runs"), name) };
-        fs::create_dir_all(out).map_err(|e| {
-            Error::usage(format!("cannot make the run folder `{}`: {e}", out.display()))
-        })?;
-        let mut entries = fs::read_dir(out).map_err(|e| {
-            Error::usage(format!("cannot read the run folder `{}`: {e}", out.display()))
-        })?;
+        fs::create_dir_all(out)
+            .map_err(|e| error!(Usage, "cannot make the run folder `{}`: {e}", out.display()))?;
+        let mut entries = fs::read_dir(out)
+            .map_err(|e| error!(Usage, "cannot read the run folder `{}`: {e}", out.display()))?;
         if entries.next().is_some() {
-            bail_usage!(
+            bail!(
+                Usage,
                 "run folder `{}` is not empty; give `--out` a new or empty folder",
                 out.display()
             );
@@ -61,10 +60,10 @@ impl Folder {
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             let what = if path.exists() { "it is not a folder" } else { "there is no such folder" };
-            bail_usage!("`{}` is no run folder: {what}", path.display());
+            bail!(Usage, "`{}` is no run folder: {what}", path.display());
         }
         if !path.join("run.json").is_file() {
-            bail_usage!("`{}` is no run folder: it has no `run.json`", path.display());
+            bail!(Usage, "`{}` is no run folder: it has no `run.json`", path.display());
         }
         Ok(Self::at(path.to_path_buf()))
     }
@@ -90,7 +89,8 @@ impl Folder {
                 }
             }
         }
-        bail_usage!(
+        bail!(
+            Usage,
             "no free name for a run of `{name}` in `{}`; give one with `--out`",
             parent.display()
         )
@@ -172,7 +172,8 @@ impl Folder {
         };
         let path = Path::new(name);
         if name.is_empty() || name.ends_with('/') || !path.components().all(plain) {
-            bail_usage!(
+            bail!(
+                Usage,
                 "cannot save as `{name}`: a name of letters, digits, `-`, `_` and `.`, below the \
                  run folder (`/` makes folders in it)"
             );
@@ -180,7 +181,7 @@ impl Folder {
         if let Some(first) =
             path.iter().next().and_then(|p| p.to_str()).filter(|p| RESERVED.contains(p))
         {
-            bail_usage!("cannot save as `{name}`: `{first}` is written by the run itself");
+            bail!(Usage, "cannot save as `{name}`: `{first}` is written by the run itself");
         }
         Ok(self.path.join(path))
     }

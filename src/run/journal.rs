@@ -11,13 +11,12 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::digest;
-use crate::error::Error;
-use crate::{bail_data, bail_usage};
+use crate::error::{bail, error};
 
 /// The file's name in the run folder.
 pub const NAME: &str = "journal.jsonl";
@@ -46,7 +45,7 @@ pub enum Record {
 
 /// A native that was called, by a name and with arguments that tell it from others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct NativeCall {
     pub name: String,
     pub arguments: Value,
 }
@@ -55,7 +54,7 @@ pub struct Asked {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     #[serde(flatten)]
-    pub asked: Asked,
+    pub asked: NativeCall,
     pub outcome: Outcome,
     /// What it changed, as far as that is not in files.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -80,7 +79,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Checkpoint {
     #[serde(flatten)]
-    pub asked: Asked,
+    pub asked: NativeCall,
     pub state: Map<String, Value>,
     pub timing: Timing,
 }
@@ -157,7 +156,7 @@ impl Journal {
         match records.first() {
             None => journal.append(&Record::Begin { version: VERSION, seed: Some(seed) })?,
             Some(Record::Begin { seed: Some(then), .. }) if *then != seed => {
-                bail_data!("the run began with the seed {then}, but its `run.json` says {seed}")
+                bail!(Data, "the run began with the seed {then}, but its `run.json` says {seed}")
             }
             _ => {}
         }
@@ -221,7 +220,7 @@ impl Journal {
     /// Waits for what was begun.
     fn settle(&mut self) -> Result<()> {
         let Some(syncing) = self.syncing.take() else { return Ok(()) };
-        syncing.join().unwrap_or_else(|_| bail!("what waits for the disk broke off"))
+        syncing.join().unwrap_or_else(|_| bail!(Run, "what waits for the disk broke off"))
     }
 }
 
@@ -251,7 +250,7 @@ fn locked(folder: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            bail_usage!("the run in `{shown}` is going on in another process")
+            bail!(Usage, "the run in `{shown}` is going on in another process")
         }
         Err(TryLockError::Error(e)) => {
             Err(e).with_context(|| format!("cannot lock `{}`", path.display()))
@@ -278,25 +277,26 @@ fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Record>, Vec<End>)> {
             if last {
                 break;
             }
-            return Err(Error::data(format!(
-                "{at}: damaged; its checksum is not that of its text and of the lines before it"
-            ))
-            .hint("`--from-round N` goes on from an earlier round, whose lines must be whole")
-            .into());
+            bail!(
+                Data,
+                "{at}: damaged; its checksum is not that of its text and of the lines before it";
+                hint: "`--from-round N` goes on from an earlier round, whose lines must be whole"
+            );
         };
         let begin = serde_json::from_slice::<Value>(text)
             .ok()
             .and_then(|v| v.pointer("/begin/version")?.as_u64());
         if number == 0 && begin.is_some_and(|version| version != u64::from(VERSION)) {
-            bail_data!(
+            bail!(
+                Data,
                 "{at}: a journal of version {}; this program reads version {VERSION}",
                 begin.unwrap_or_default()
             );
         }
         let record: Record = serde_json::from_slice(text)
-            .map_err(|e| Error::data(format!("{at}: no record of a journal: {e}")))?;
+            .map_err(|e| error!(Data, "{at}: no record of a journal: {e}"))?;
         if (number == 0) != matches!(record, Record::Begin { .. }) {
-            bail_data!("{at}: a journal begins with its version, and has it once");
+            bail!(Data, "{at}: a journal begins with its version, and has it once");
         }
         sum = String::from_utf8_lossy(found).into_owned();
         whole += line.len();
@@ -320,7 +320,8 @@ mod tests {
     use serde_json::json;
 
     fn call(n: u64) -> Record {
-        let asked = Asked { name: "model.evaluate".into(), arguments: json!({ "n": n, "x": 0.1 }) };
+        let asked =
+            NativeCall { name: "model.evaluate".into(), arguments: json!({ "n": n, "x": 0.1 }) };
         let outcome = match n % 2 {
             0 => Outcome::Answer(json!({ "nll": 1.0 / 3.0 })),
             _ => Outcome::Error { class: 3, message: "cut\nshort".into(), hint: None },

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::bail;
 use anyhow::Result;
 
 use super::folder::booster_name;
 use super::manifest::CREATED;
 use super::{Ensemble, Manifest};
-use crate::{bail_data, bail_usage};
 
 /// What a run has left of its model.
 #[derive(Clone, Debug)]
@@ -28,7 +28,8 @@ impl FinishedRun {
         let manifest = Manifest::read(folder)?;
         if !folder.join("summary.json").is_file() {
             let shown = folder.display();
-            bail_usage!(
+            bail!(
+                Usage,
                 "the run in `{shown}` has not ended: there is no `summary.json`; `xgbrun --resume \
                  {shown}` goes on with it"
             );
@@ -56,13 +57,14 @@ impl FinishedRun {
     pub fn model(&self) -> Result<&str> {
         match self.manifest.models.first() {
             Some(name) if name == CREATED => {
-                bail_usage!(
+                bail!(
+                    Usage,
                     "the run's model was made by `model::create`, so there is no base to add its \
                      boosters to; its recipe saves it with `model.save`"
                 )
             }
             Some(name) => Ok(name),
-            None => bail_usage!("the run's `run.json` names no model"),
+            None => bail!(Usage, "the run's `run.json` names no model"),
         }
     }
 }
@@ -77,7 +79,8 @@ fn unlisted(folder: &Path) -> Result<Ensemble> {
     numbers.sort_unstable();
     numbers.dedup();
     if let Some(missing) = numbers.iter().enumerate().find(|(i, n)| i != *n).map(|(i, _)| i) {
-        bail_data!(
+        bail!(
+            Data,
             "the run's booster `{}` is missing",
             folder.join(booster_name(missing)).display()
         );

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Folder;
-use crate::error::Error;
+use crate::error::error;
 
 /// The name of a model that the recipe made.
 pub const CREATED: &str = "created";
@@ -80,16 +80,16 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("run.json");
         let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => Error::usage(format!(
+            ErrorKind::NotFound | ErrorKind::NotADirectory => error!(
+                Usage,
                 "`{}` is no run folder: there is no `run.json`",
-                folder.display()
-            ))
-            .hint("a run writes its folder below `runs`, or to `--out`"),
-            _ => Error::data(format!("cannot read `{}`: {e}", path.display())),
+                folder.display();
+                hint: "a run writes its folder below `runs`, or to `--out`"
+            ),
+            _ => error!(Data, "cannot read `{}`: {e}", path.display()),
         })?;
-        Ok(serde_json::from_str(&text).map_err(|e| {
-            Error::data(format!("`{}` does not describe a run: {e}", path.display()))
-        })?)
+        Ok(serde_json::from_str(&text)
+            .map_err(|e| error!(Data, "`{}` does not describe a run: {e}", path.display()))?)
     }
 
     pub fn save(&self, folder: &Folder) -> Result<()> {

@@ -4,11 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
+use crate::error::bail;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::Folder;
-use crate::bail_data;
 
 /// One logged point. Whatever a clock measured lies under `timing`; all else is reproducible.
 #[derive(Clone, Debug, Serialize)]
@@ -84,7 +84,7 @@ impl Metrics {
         let file = OpenOptions::new().create(true).append(true).open(&path).with_context(shown)?;
         let length = file.metadata().with_context(shown)?.len();
         if length < bytes {
-            bail_data!("`{}` has {length} bytes; the journal tells of {bytes}", path.display());
+            bail!(Data, "`{}` has {length} bytes; the journal tells of {bytes}", path.display());
         }
         file.set_len(bytes).with_context(shown)?;
         Ok(Self { file: Some(file), bytes })

@@ -7,8 +7,7 @@ use anyhow::{Context, Result};
 use super::folder::MODULES;
 use super::journal::{Call, Journal, Record};
 use super::{Folder, Manifest, Run};
-use crate::bail_usage;
-use crate::error::Error;
+use crate::error::{bail, error};
 
 /// What a run left: its folder, what it was started with, and what it did.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ impl Left {
         let manifest = Manifest::read(folder)?;
         let path = folder.join("recipe.rhai");
         let recipe = std::fs::read_to_string(&path)
-            .map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+            .map_err(|e| error!(Data, "cannot read `{}`: {e}", path.display()))?;
         // An editor may have put a byte order mark before it.
         let recipe = recipe.strip_prefix('\u{feff}').map_or(recipe.clone(), str::to_owned);
         let (journal, mut records) = Journal::open(folder, manifest.seed)?;
@@ -84,16 +83,17 @@ impl Left {
             ("family of CPU kernels", &now.kernels, &then.kernels),
         ] {
             if now != then && !self.inexact {
-                return Err(Error::usage(format!(
+                bail!(
+                    Usage,
                     "the {what} was {then} in the run and is {now} here, so numbers may differ in \
-                     the last bits"
-                ))
-                .hint("`--allow-inexact` goes on all the same")
-                .into());
+                     the last bits";
+                    hint: "`--allow-inexact` goes on all the same"
+                );
             }
         }
         if now.seed != then.seed || now.dtype != then.dtype {
-            bail_usage!(
+            bail!(
+                Usage,
                 "the run had the seed {} and kept weights in `{}`, not {} and `{}`",
                 then.seed,
                 then.dtype,
@@ -105,20 +105,19 @@ impl Left {
             let before = then.parameters.get(name);
             if before != Some(value) {
                 let before = before.map_or("not there".into(), ToString::to_string);
-                return Err(Error::usage(format!(
-                    "the parameter `{name}` was {before} in the run and is {value} now"
-                ))
-                .hint(
-                    "`--from-round N` keeps the first N boosters and goes on with other parameters",
-                )
-                .into());
+                bail!(
+                    Usage,
+                    "the parameter `{name}` was {before} in the run and is {value} now";
+                    hint: "`--from-round N` keeps the first N boosters and goes on with other \
+                           parameters"
+                );
             }
         }
         for (module, digest) in &now.digests {
             if then.digests.get(module).is_some_and(|before| before != digest)
                 && self.keep.is_none()
             {
-                bail_usage!("the module `{module}` was changed since the run began");
+                bail!(Usage, "the module `{module}` was changed since the run began");
             }
         }
         now.template.clone_from(&then.template);
@@ -158,7 +157,8 @@ fn behind(records: &[Record], round: usize) -> Result<usize> {
     let most = records.iter().filter_map(merged).max().unwrap_or(0);
     match at {
         Some(at) => Ok(at + 1),
-        None => bail_usage!(
+        None => bail!(
+            Usage,
             "the run has no round {round} to go on from: its journal tells of {most} merged \
              boosters"
         ),

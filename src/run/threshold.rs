@@ -5,8 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Evaluations;
-use crate::bail_usage;
-use crate::error::Error;
+use crate::error::bail;
 
 /// A metric and the bound that it must keep.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,22 +52,22 @@ impl Threshold {
     pub fn parse(metric: &str, condition: &str) -> Result<Self> {
         let (split, metric) = metric.split_once('.').unwrap_or(("test", metric));
         if !["train", "validation", "test"].contains(&split) || metric.is_empty() {
-            return Err(Error::usage(format!(
+            bail!(
+                Usage,
                 "`threshold` is for a metric such as `accuracy` or `validation.nll`, found \
                  `{split}.{metric}`"
-            ))
-            .into());
+            );
         }
         let text = condition.trim();
         let Some((sign, comparison)) = SIGNS.into_iter().find(|(sign, _)| text.starts_with(sign))
         else {
-            bail_usage!("a condition begins with one of >=, <=, > and <, found `{condition}`");
+            bail!(Usage, "a condition begins with one of >=, <=, > and <, found `{condition}`");
         };
         match text[sign.len()..].trim().parse::<f64>() {
             Ok(bound) if bound.is_finite() => {
                 Ok(Self { split: split.into(), metric: metric.into(), comparison, bound })
             }
-            _ => bail_usage!("a condition ends with a number, found `{condition}`"),
+            _ => bail!(Usage, "a condition ends with a number, found `{condition}`"),
         }
     }
 

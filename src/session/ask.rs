@@ -5,10 +5,10 @@ use anyhow::Result;
 use super::model::Model;
 use crate::data::item::Instruction;
 use crate::data::{ChoiceItem, Item, Template, encode_choices, encode_questions};
+use crate::error::bail;
 use crate::eval::choices::score;
 use crate::eval::generate::{Generation, generate};
 use crate::model::Adapter;
-use crate::{bail_data, bail_usage};
 
 /// A question ready to be asked.
 pub struct EncodedQuestion(Prompt);
@@ -52,19 +52,19 @@ impl Model {
         let items = [Item::Instruction(question.clone())];
         // Whether it fits is told here, where the answer is not that there is nothing to measure.
         let (mut prompts, _) = encode_questions(&items, template, tokenizer, usize::MAX)?;
-        let Some(prompt) = prompts.pop() else { bail_data!("the question gives no prompt") };
+        let Some(prompt) = prompts.pop() else { bail!(Data, "the question gives no prompt") };
         let (length, room) =
             (prompt.prompt.len(), if question.choices.is_empty() { max_tokens } else { 0 });
         if length + room > positions {
             let more = if room > 0 { format!(" and {room} of an answer") } else { String::new() };
-            bail_usage!("the question has {length} tokens{more}; the model sees {positions}");
+            bail!(Usage, "the question has {length} tokens{more}; the model sees {positions}");
         }
         if question.choices.is_empty() {
             return Ok(EncodedQuestion(Prompt::Text { ids: prompt.prompt, max_tokens }));
         }
         match encode_choices(&items, template, tokenizer, positions)?.0.pop() {
             Some(item) => Ok(EncodedQuestion(Prompt::Choices(item))),
-            None => bail_data!("the question gives no choices"),
+            None => bail!(Data, "the question gives no choices"),
         }
     }
 

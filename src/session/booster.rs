@@ -12,7 +12,7 @@ use super::held::lock;
 use super::model::{Model, ModelState, file_digest};
 use crate::boost::dense::DenseParts;
 use crate::boost::{self, DenseSpec, Init, Spec, Update};
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::memory::Uncounted;
 use crate::run::Ensemble;
 use crate::seed::Stream;
@@ -158,11 +158,12 @@ impl Booster {
         let before = unmerged.fetch_add(own, Ordering::Relaxed);
         let held = UnmergedCount(unmerged.clone(), own);
         if before.saturating_add(own) > most {
-            return Err(Error::usage(format!(
+            return Err(error!(
+                Usage,
                 "boosters that are not merged would hold {} numbers; at most {most} are allowed",
-                before + own
-            ))
-            .hint("merge a booster, or let its variable go out of scope, before making the next"));
+                before + own;
+                hint: "merge a booster, or let its variable go out of scope, before making the next"
+            ));
         }
         let files = TrainingFiles { number: session.next_booster(), names: vec![] };
         let (merged, moved) = (None, own as u64);
@@ -238,10 +239,11 @@ impl BoosterState {
     pub(super) fn unmerged(&self, what: &str) -> Result<(), Error> {
         match self.merged {
             None => Ok(()),
-            Some(round) => Err(Error::usage(format!(
-                "cannot {what} a booster that was merged already, as round {round}"
-            ))
-            .hint("make a new one with `model.booster(…)`")),
+            Some(round) => Err(error!(
+                Usage,
+                "cannot {what} a booster that was merged already, as round {round}";
+                hint: "make a new one with `model.booster(…)`"
+            )),
         }
     }
 
@@ -287,11 +289,12 @@ fn check_sum(path: &Path, sum: Option<&str>) -> Result<()> {
     if file_digest(path)? == sum {
         return Ok(());
     }
-    Err(Error::data(format!(
+    Err(error!(
+        Data,
         "the booster in training in `{}` is damaged: it is not what was kept",
-        path.display()
-    ))
-    .hint("`--from-round N` goes on from the boosters that were merged before it")
+        path.display();
+        hint: "`--from-round N` goes on from the boosters that were merged before it"
+    )
     .into())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use serde_json::{Map, Value};
 
 use super::held::lock;
-use crate::run::journal::{Asked, Checkpoint, Record, Timing};
+use crate::run::journal::{Checkpoint, NativeCall, Record, Timing};
 
 /// What a call changed, as the journal keeps it.
 pub type Effects = Map<String, Value>;
@@ -15,7 +15,7 @@ pub type Effects = Map<String, Value>;
 #[derive(Default)]
 pub struct CallContext {
     /// Name and arguments; `None` where no journal is kept.
-    pub asked: Option<Asked>,
+    pub asked: Option<NativeCall>,
     /// Where the recipe calls it.
     pub line: Option<usize>,
     /// What it changes, as far as that is not in files.

@@ -6,7 +6,7 @@ use super::Session;
 use super::model::Model;
 use super::set::Set;
 use crate::data::Item;
-use crate::error::Error;
+use crate::error::{bail, error};
 use crate::model::arch::llama::{Config, Sizes};
 use crate::model::arch::{self, Architecture};
 use crate::model::create::create;
@@ -28,10 +28,7 @@ impl Session {
         self.check_created(&sizes)?;
         let texts = texts(sets)?;
         if texts.is_empty() {
-            return Err(Error::usage(
-                "`model::create` found no text in its sets to train a tokenizer on",
-            )
-            .into());
+            bail!(Usage, "`model::create` found no text in its sets to train a tokenizer on");
         }
         let tokenizer = Tokenizer::train(texts, sizes.vocab_size)?;
         sizes.vocab_size = tokenizer.vocab_size();
@@ -62,10 +59,11 @@ impl Session {
         if parameters / 1_000_000 < most {
             return Ok(());
         }
-        Err(Error::usage(format!(
-            "a model of {parameters} parameters is more than a recipe may make: {most} million"
-        ))
-        .hint("raise it with `--limit-created N`, in millions")
+        Err(error!(
+            Usage,
+            "a model of {parameters} parameters is more than a recipe may make: {most} million";
+            hint: "raise it with `--limit-created N`, in millions"
+        )
         .into())
     }
 }

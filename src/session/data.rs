@@ -9,11 +9,11 @@ use anyhow::Result;
 use super::Session;
 use super::dry_run::Event;
 use super::model::file_digest;
-use super::set::{ItemSource, Part, PromptFormat, Set};
-use crate::bail_usage;
+use super::part::{ItemSource, Part, PromptFormat};
+use super::set::Set;
 use crate::data::formats::{Layout, LineFile, Unused};
 use crate::data::{self, EncodeOptions, Split, Template};
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 use crate::memory::Uncounted;
 use crate::source::{self, DataFiles, Name};
 
@@ -85,12 +85,13 @@ impl Task {
             return Ok(set.clone());
         }
         let there: Vec<String> = sets.keys().map(|s| format!("`{s}`")).collect();
-        let error = Error::data(format!(
+        let error = error!(
+            Data,
             "the task `{}` has no split `{}`; it has {}",
             self.name(),
             split.name(),
             there.join(", ")
-        ));
+        );
         let held = sets.get(Split::Train.name()).filter(|_| split == Split::Validation);
         Err(match held {
             Some(train) => error.hint(format!(
@@ -220,7 +221,7 @@ fn tasks_of(path: &str, files: &DataFiles) -> Result<Vec<(String, SplitFiles)>> 
             vec![(stem(file), BTreeMap::from([(split.name().to_owned(), vec![file.clone()])]))]
         }
         DataFiles::Folder(splits) => vec![(stem(Path::new(path)), splits.clone())],
-        DataFiles::Embedded(_) => bail_usage!("`{path}` is in memory already; leave out `stream`"),
+        DataFiles::Embedded(_) => bail!(Usage, "`{path}` is in memory already; leave out `stream`"),
         DataFiles::Tasks(tasks) => {
             let of = |(name, files): (&String, &DataFiles)| match files {
                 DataFiles::Folder(splits) => Some((name.clone(), splits.clone())),
@@ -260,10 +261,11 @@ pub fn mix(sets: &[Set], weights: &[f64]) -> Result<Set, Error> {
     const MOST_PARTS: usize = 1000;
     let good = weights.iter().filter(|w| w.is_finite() && **w > 0.0).count();
     if good != weights.len() || good != sets.len() || sets.is_empty() {
-        return Err(Error::usage(format!(
+        return Err(error!(
+            Usage,
             "`data::mix` needs a weight above 0 for each of its sets: {} sets, {good} such weights",
             sets.len()
-        )));
+        ));
     }
     let (mut parts, mut shares) = (vec![], vec![]);
     for (set, weight) in sets.iter().zip(weights) {
@@ -274,11 +276,12 @@ pub fn mix(sets: &[Set], weights: &[f64]) -> Result<Set, Error> {
         }
     }
     if parts.len() > MOST_PARTS {
-        return Err(Error::usage(format!(
+        return Err(error!(
+            Usage,
             "a mixture has at most {MOST_PARTS} tasks, counted through the mixtures in it; found \
              {}",
             parts.len()
-        )));
+        ));
     }
     Ok(Set::new(sets[0].split(), parts, Some(shares)))
 }

@@ -6,9 +6,8 @@ use anyhow::Result;
 
 use super::model::{Model, ModelState};
 use super::{Effects, Session};
-use crate::bail_usage;
 use crate::boost::Update;
-use crate::error::Error;
+use crate::error::bail;
 use crate::model::restore;
 use crate::run::{Best, Ensemble};
 
@@ -70,7 +69,7 @@ impl Model {
     /// bit, as [`Model::truncate`].
     pub fn restore(&self, snapshot: &Snapshot) -> Result<()> {
         if self.index() != snapshot.model {
-            bail_usage!("the snapshot is of another model");
+            bail!(Usage, "the snapshot is of another model");
         }
         self.recompose(|_| Ok(snapshot.all.clone()))
     }
@@ -107,13 +106,13 @@ impl Model {
         let (session, m) = (self.session(), self.state());
         session.run.with(|run| {
             let Some(round) = run.evaluations.best_round(by, Some(m.index)) else {
-                return Err(Error::usage(format!(
+                bail!(
+                    Usage,
                     "no round is best: `validation` was never evaluated with this model, or has no \
                      `{}`",
-                    by.metric
-                ))
-                .hint("evaluate in the loop: `model.evaluate(task.validation);`")
-                .into());
+                    by.metric;
+                    hint: "evaluate in the loop: `model.evaluate(task.validation);`"
+                );
             };
             run.best = by.clone();
             Ok(if m.network.is_meta() { m.round() } else { round })

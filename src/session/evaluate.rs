@@ -9,10 +9,11 @@ use super::booster::Booster;
 use super::console::Progress;
 use super::dry_run::Event;
 use super::model::{Model, ModelState};
-use super::set::{Part, Set};
+use super::part::Part;
+use super::set::Set;
 use super::{Effects, Session};
 use crate::data::{ChoiceItem, Example, GenerationItem, Split};
-use crate::error::Error;
+use crate::error::bail;
 use crate::eval::{EncodedSet, Protocol, average};
 use crate::model::Adapter;
 use crate::model::cost::Work;
@@ -119,7 +120,7 @@ impl Model {
             all.push(one);
         }
         let metrics = match &tasks[..] {
-            [] => return Err(Error::usage("a set without a task cannot be measured").into()),
+            [] => bail!(Usage, "a set without a task cannot be measured"),
             [(_, metrics)] => metrics.clone(),
             several => average(several),
         };
@@ -157,9 +158,7 @@ impl Model {
             return Ok(adapter.clone());
         }
         if !adapter.full().is_empty() {
-            return Err(
-                Error::usage("a dense booster is measured as it is; leave out `eta`").into()
-            );
+            bail!(Usage, "a dense booster is measured as it is; leave out `eta`");
         }
         Ok(adapter.scaled(eta))
     }
@@ -261,4 +260,24 @@ fn shown(metrics: &Map<String, Value>) -> String {
         _ => None,
     };
     metrics.iter().filter_map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Class, class_of};
+    use crate::session::{LoadOptions, Settings};
+
+    #[test]
+    fn a_set_without_a_task_is_refused() -> Result<()> {
+        let home = tempfile::tempdir()?;
+        let out = Some(home.path().join("run"));
+        let session = Session::new(Settings { out, ..Settings::default() });
+        let model = session.load("builtin:micro", &LoadOptions::default())?;
+        let set = Set::new(Split::Test, vec![], None);
+        let error = model.evaluate(&set, &EvaluateOptions::default()).unwrap_err();
+        assert_eq!(class_of(&error), Class::Usage);
+        assert_eq!(error.to_string(), "a set without a task cannot be measured");
+        Ok(())
+    }
 }

@@ -6,9 +6,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::model::Model;
-use crate::bail_usage;
 use crate::boost::{Booster, BoosterKind, Stack, Update, adapter};
 use crate::data::Template;
+use crate::error::bail;
 use crate::model::gguf_save::{self, Storage};
 use crate::model::save;
 
@@ -40,7 +40,8 @@ impl Model {
         for (path, weight) in boosters {
             let update = Update::load(path, &m.network)?.scaled(*weight)?;
             if update.kind() == BoosterKind::FullRank {
-                bail_usage!(
+                bail!(
+                    Usage,
                     "`{}` is a dense booster, which is no adapter; export with `--merged`",
                     path.display()
                 );
@@ -48,7 +49,7 @@ impl Model {
             stack.push(&update)?;
         }
         let Some(adapter) = stack.adapter()? else {
-            bail_usage!("an adapter of no boosters has no factors to hold")
+            bail!(Usage, "an adapter of no boosters has no factors to hold")
         };
         adapter::save(&Booster::from_adapter(adapter), folder, self.name())
     }

@@ -241,7 +241,7 @@ impl<'a> FitRun<'a> {
         let training = self.count(|_| {})?;
         session.run.note(|run| run.tells_of(path))?;
         let (sha256, feed, tally) = (Some(sum), fit.feed(), tally.clone());
-        session.checkpoint(FitProgress { file, sha256, feed, tally, training }.told()?)
+        session.checkpoint(FitProgress { file, sha256, feed, tally, training }.effects()?)
     }
 
     /// Keeps what came of it.
@@ -264,7 +264,7 @@ impl<'a> FitRun<'a> {
         let sum = session.keep(|| b.learner.save_state(&path))?;
         session.run.note(|run| run.tells_of(path))?;
         let (sha256, tally) = (Some(sum), tally.clone());
-        session.call.tell_all(FitProgress { file, sha256, feed, tally, training }.told()?);
+        session.call.tell_all(FitProgress { file, sha256, feed, tally, training }.effects()?);
         fitted?;
         session.observe(|| Event::Fit(self.noted(b)))
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::limits::Limits;
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, error};
 use crate::memory;
 
 /// A flag that nobody sets, for sessions that are not interrupted.
@@ -44,8 +44,12 @@ impl Guard {
         if memory::of_script() <= self.memory {
             return Ok(());
         }
-        let message = format!("the script holds values of more than {} MiB", self.memory >> 20);
-        Err(Error::usage(message).hint("raise it with `--limit-memory MIB`"))
+        Err(error!(
+            Usage,
+            "the script holds values of more than {} MiB",
+            self.memory >> 20;
+            hint: "raise it with `--limit-memory MIB`"
+        ))
     }
 
     /// Since the run began; for `timing` only.
@@ -70,8 +74,12 @@ impl Guard {
             return Err(Error::new(Class::Interrupted, "interrupted"));
         }
         if self.started.elapsed().as_secs() >= self.seconds {
-            let message = format!("the run took longer than {} seconds", self.seconds);
-            return Err(Error::usage(message).hint("raise it with `--limit-seconds N`"));
+            return Err(error!(
+                Usage,
+                "the run took longer than {} seconds",
+                self.seconds;
+                hint: "raise it with `--limit-seconds N`"
+            ));
         }
         Ok(())
     }

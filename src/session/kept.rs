@@ -9,11 +9,11 @@ use super::dry_run::Event;
 use super::load::FromFiles;
 use super::model::{Model, ModelState, file_digest};
 use crate::boost::Update;
-use crate::error::Error;
+use crate::device;
+use crate::error::{bail, error};
 use crate::model::MergeMode;
 use crate::run::{Ensemble, FinishedRun, Manifest, Member, booster_name};
 use crate::source::{self, Date, Name};
-use crate::{bail_data, device};
 
 impl Session {
     /// The model of the run in the folder called `path`: its base with all its boosters, to be
@@ -25,12 +25,13 @@ impl Session {
         let kept = FinishedRun::open(&folder)?;
         let name = kept.model()?;
         if kept.manifest.dtype != self.settings.dtype.as_str() {
-            return Err(Error::usage(format!(
+            bail!(
+                Usage,
                 "the run kept its weights in `{}`",
+                kept.manifest.dtype;
+                hint: "add `--dtype {}`",
                 kept.manifest.dtype
-            ))
-            .hint(format!("add `--dtype {}`", kept.manifest.dtype))
-            .into());
+            );
         }
         let (read, found) = self.base_files(&kept, base)?;
         // What is wrong with the run is found before this one tells of a model.
@@ -86,9 +87,10 @@ impl Session {
             }
         };
         if let (true, Some(then)) = (found.is_empty(), then) {
-            let error = Error::usage(format!(
+            let error = error!(
+                Usage,
                 "the base of the run, `{name}`, was `{then}` when it was begun, which no `-p` gives"
-            ));
+            );
             return Err(error
                 .hint("`-p base=PATH` gives it to `model::from_run(p.run, #{ base: p.base })`")
                 .into());
@@ -108,10 +110,12 @@ impl Session {
         } else {
             format!(", read from `{found}`,")
         };
-        Err(Error::data(format!(
-            "`{name}`{place} is not the model that the run began with: its weights are others"
-        ))
-        .hint(format!("SHA-256 is {now}, in `run.json` {}", then.map_or("", String::as_str)))
+        Err(error!(
+            Data,
+            "`{name}`{place} is not the model that the run began with: its weights are others";
+            hint: "SHA-256 is {now}, in `run.json` {}",
+            then.map_or("", String::as_str)
+        )
         .into())
     }
 
@@ -173,7 +177,8 @@ impl Model {
         }
         let Some(then) = &kept.weights_digest else { return Ok(()) };
         if *then != self.digest()? {
-            bail_data!(
+            bail!(
+                Data,
                 "the run's boosters give other weights than it ended with: one of them or \
                  `boosters/ensemble.json` was changed, or is damaged"
             );

@@ -8,7 +8,7 @@ use super::booster::{Booster, BoosterState, Numbers};
 use super::dry_run::Event;
 use super::model::{Model, ModelState};
 use crate::boost::{BoosterKind, Update};
-use crate::error::Error;
+use crate::error::bail;
 use crate::run::{Merge, booster_name};
 
 impl Model {
@@ -19,10 +19,7 @@ impl Model {
     /// that is no finite number.
     pub fn merge(&self, booster: &Booster, eta: f64) -> Result<()> {
         if !eta.is_finite() {
-            return Err(Error::usage(format!(
-                "the step weight of a merge must be a finite number, found {eta}"
-            ))
-            .into());
+            bail!(Usage, "the step weight of a merge must be a finite number, found {eta}");
         }
         let session = self.session();
         let mut b = booster.state();

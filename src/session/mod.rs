@@ -29,6 +29,7 @@ mod merge;
 mod model;
 mod names;
 mod open_run;
+mod part;
 mod probe;
 mod progress;
 mod sampler;
@@ -63,12 +64,13 @@ pub use limits::Limits;
 pub use load::LoadOptions;
 pub use model::Model;
 pub use open_run::Begin;
+pub use part::{ItemSource, Part, PromptFormat};
 pub use sampler::Sampler;
-pub use set::{ItemSource, Part, PromptFormat, Set};
+pub use set::Set;
 pub use settings::Settings;
 pub use watched::Watched;
 
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, error};
 use crate::model::meta::Assume;
 use crate::run::journal::{Record, Timing};
 use crate::run::{Begun, Manifest, Run, Summary, Threshold};
@@ -318,8 +320,11 @@ impl Session {
         if self.counts.models.fetch_add(1, Ordering::Relaxed) < most {
             return Ok(());
         }
-        Err(Error::usage(format!("a run loads or makes at most {most} models"))
-            .hint("raise it with `--limit-models N`"))
+        Err(error!(
+            Usage,
+            "a run loads or makes at most {most} models";
+            hint: "raise it with `--limit-models N`"
+        ))
     }
 }
 

@@ -8,9 +8,9 @@ use anyhow::Result;
 
 use super::Session;
 use super::held::lock;
-use super::set::PromptFormat;
+use super::part::PromptFormat;
 use crate::boost::Update;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 use crate::memory::Uncounted;
 use crate::model::load::Extras;
 use crate::model::save::Digests;
@@ -154,7 +154,7 @@ impl Model {
         if Arc::ptr_eq(&self.state, &other.state) {
             Ok(())
         } else {
-            Err(Error::usage("the booster belongs to another model"))
+            Err(error!(Usage, "the booster belongs to another model"))
         }
     }
 }
@@ -173,8 +173,11 @@ impl ModelState {
     /// none to go back to.
     pub(super) fn base(&self) -> Result<&Base, Error> {
         self.base.as_ref().ok_or_else(|| {
-            Error::usage("a model made by `model::create` has no base to go back to")
-                .hint("save it, and load what was saved in another run")
+            error!(
+                Usage,
+                "a model made by `model::create` has no base to go back to";
+                hint: "save it, and load what was saved in another run"
+            )
         })
     }
 
@@ -201,12 +204,12 @@ impl ModelState {
             if let Some(sum) = sums.get(&*name)
                 && file_digest(path)? != *sum
             {
-                return Err(Error::data(format!(
+                bail!(
+                    Data,
                     "the run's booster `{}` is damaged: it is not what was merged",
-                    path.display()
-                ))
-                .hint("`--from-round N` goes on from the boosters before it")
-                .into());
+                    path.display();
+                    hint: "`--from-round N` goes on from the boosters before it"
+                );
             }
             Update::load(path, &self.network)?;
         }
@@ -220,6 +223,6 @@ impl ModelState {
 pub(super) fn file_digest(path: &Path) -> Result<String> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(digest(&bytes)),
-        Err(e) => Err(Error::data(format!("cannot read `{}`: {e}", path.display())).into()),
+        Err(e) => Err(error!(Data, "cannot read `{}`: {e}", path.display()).into()),
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::held::lock;
-use crate::error::Error;
+use crate::error::bail;
 use crate::run::Run;
 use crate::run::journal::{Call, Outcome, Record};
 
@@ -76,10 +76,11 @@ impl OpenRun {
     pub(super) fn record(&self, most: usize, record: impl FnOnce(u64) -> Record) -> Result<()> {
         if let Some(run) = &mut *lock(&self.run) {
             if run.journal_bytes() >> 20 >= most as u64 {
-                let error = Error::usage(format!(
-                    "the run's journal has more than {most} MiB: natives were called too often"
-                ));
-                return Err(error.hint("raise it with `--limit-journal MIB`").into());
+                bail!(
+                    Usage,
+                    "the run's journal has more than {most} MiB: natives were called too often";
+                    hint: "raise it with `--limit-journal MIB`"
+                );
             }
             let record = record(run.metrics.bytes());
             return self.keeping(|| run.record(&record));
@@ -88,10 +89,7 @@ impl OpenRun {
         let good = matches!(&record, Record::Call(Call { outcome: Outcome::Answer(_), .. }));
         let mut waiting = lock(&self.waiting);
         if waiting.len() >= MOST_FAILED {
-            return Err(Error::usage(format!(
-                "{MOST_FAILED} calls have failed, and none has done anything"
-            ))
-            .into());
+            bail!(Usage, "{MOST_FAILED} calls have failed, and none has done anything");
         }
         waiting.push(record);
         drop(waiting);

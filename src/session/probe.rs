@@ -8,10 +8,11 @@ use super::Session;
 use super::dry_run::Event;
 use super::evaluate::expect_forward;
 use super::model::{Model, ModelState};
-use super::set::{Part, Set};
+use super::part::Part;
+use super::set::Set;
 use crate::boost::probe::{self, Norms};
 use crate::data::Batch;
-use crate::error::Error;
+use crate::error::bail;
 use crate::eval::choices;
 use crate::model::Tokens;
 use crate::model::cost::Work;
@@ -32,9 +33,12 @@ impl Model {
         let count = m.network.layers();
         let layers = layers.map_or_else(|| (0..count).collect(), <[usize]>::to_vec);
         if let Some(layer) = layers.iter().find(|&&layer| layer >= count) {
-            return Err(Error::usage(format!("layer {layer} does not exist"))
-                .hint(format!("the model has layers 0 to {}", count - 1))
-                .into());
+            bail!(
+                Usage,
+                "layer {layer} does not exist";
+                hint: "the model has layers 0 to {}",
+                count - 1
+            );
         }
         let batch = next_batch(session, &m, set, sequences)?;
         weigh(session, &m, &batch, layers.iter().copied().min().unwrap_or(count))?;

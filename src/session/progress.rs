@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::call::Effects;
 use crate::data::DataLoaderState;
-use crate::error::Error;
+use crate::error::error;
 use crate::run::Training;
 use crate::train::StepRecord;
 
@@ -25,27 +25,28 @@ pub(super) struct FitProgress {
 }
 
 impl FitProgress {
-    pub(super) fn told(&self) -> anyhow::Result<Effects> {
-        let mut told = match serde_json::to_value(self)? {
-            Value::Object(told) => told,
+    pub(super) fn effects(&self) -> anyhow::Result<Effects> {
+        let mut effects = match serde_json::to_value(self)? {
+            Value::Object(effects) => effects,
             _ => Effects::new(),
         };
         // The one part that a clock measured.
-        let seconds = told.get_mut("training").and_then(|t| t.as_object_mut()?.remove("seconds"));
-        told.insert("timing".into(), json!({ "seconds": seconds }));
-        Ok(told)
+        let seconds =
+            effects.get_mut("training").and_then(|t| t.as_object_mut()?.remove("seconds"));
+        effects.insert("timing".into(), json!({ "seconds": seconds }));
+        Ok(effects)
     }
 
-    /// Errors (class data): nothing that [`FitProgress::told`] gave.
-    pub(super) fn read(told: &Effects) -> anyhow::Result<Self> {
-        let mut told = told.clone();
+    /// Errors (class data): nothing that [`FitProgress::effects`] gave.
+    pub(super) fn read(effects: &Effects) -> anyhow::Result<Self> {
+        let mut effects = effects.clone();
         let seconds =
-            told.get("timing").and_then(|t| t.get("seconds")).cloned().unwrap_or(json!(0.0));
-        if let Some(training) = told.get_mut("training").and_then(Value::as_object_mut) {
+            effects.get("timing").and_then(|t| t.get("seconds")).cloned().unwrap_or(json!(0.0));
+        if let Some(training) = effects.get_mut("training").and_then(Value::as_object_mut) {
             training.insert("seconds".into(), seconds);
         }
-        serde_json::from_value(Value::Object(told)).map_err(|e| {
-            Error::data(format!("the journal tells of a fit, but not how far it was: {e}")).into()
+        serde_json::from_value(Value::Object(effects)).map_err(|e| {
+            error!(Data, "the journal tells of a fit, but not how far it was: {e}").into()
         })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::Session;
 use super::held::lock;
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::seed::Stream;
 
 /// A named stream of choice; copies are the same stream.
@@ -24,14 +24,15 @@ impl Session {
         /// Bytes of a name.
         const LONGEST: usize = 200;
         if name.len() > LONGEST {
-            return Err(Error::usage(format!(
+            return Err(error!(
+                Usage,
                 "the name of a sampler has at most {LONGEST} bytes, found {}",
                 name.len()
-            )));
+            ));
         }
         let mut samplers = lock(&self.samplers);
         if samplers.len() >= MOST && !samplers.contains_key(name) {
-            return Err(Error::usage(format!("a recipe has at most {MOST} samplers")));
+            return Err(error!(Usage, "a recipe has at most {MOST} samplers"));
         }
         let stream =
             || Arc::new(Mutex::new(Stream::new(self.settings.seed, &format!("sampler/{name}"))));
@@ -52,16 +53,18 @@ impl Sampler {
     pub fn weighted(&self, weights: &[f64], k: i64) -> Result<Vec<usize>, Error> {
         let k = count("weighted", k, weights.len())?;
         if k.saturating_mul(weights.len()) > MOST_DRAWS {
-            return Err(Error::usage(format!(
+            return Err(error!(
+                Usage,
                 "`weighted` draws among at most {MOST_DRAWS} elements in all, found {k} times {}",
                 weights.len()
-            )));
+            ));
         }
         let positive = weights.iter().filter(|&&w| w > 0.0).count();
         if positive < k {
-            return Err(Error::usage(format!(
+            return Err(error!(
+                Usage,
                 "`weighted` cannot draw {k} out of {positive} elements with a weight above 0"
-            )));
+            ));
         }
         Ok(lock(&self.0).weighted(weights, k))
     }
@@ -80,6 +83,6 @@ impl Sampler {
 fn count(call: &str, k: i64, n: usize) -> Result<usize, Error> {
     match usize::try_from(k) {
         Ok(k) if k <= n => Ok(k),
-        _ => Err(Error::usage(format!("`{call}` cannot draw {k} out of {n}; from 0 to {n}"))),
+        _ => Err(error!(Usage, "`{call}` cannot draw {k} out of {n}; from 0 to {n}")),
     }
 }

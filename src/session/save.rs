@@ -7,7 +7,7 @@ use super::Session;
 use super::booster::Booster;
 use super::dry_run::Event;
 use super::model::Model;
-use super::set::PromptFormat;
+use super::part::PromptFormat;
 use crate::boost::adapter;
 use crate::model::save;
 use crate::source::Tokenizer;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::model::Model;
 use crate::boost::Update;
-use crate::error::Error;
+use crate::error::error;
 use crate::model::meta::Assume;
 
 impl Model {
@@ -17,7 +17,7 @@ impl Model {
         let files = m.boosters.merged.files(&m.folder(session)?);
         let file = |number: usize| {
             files.get(number).map(|(path, _)| path).ok_or_else(|| {
-                Error::usage(format!("there is no booster {number}; the model has {}", files.len()))
+                error!(Usage, "there is no booster {number}; the model has {}", files.len())
             })
         };
         let (a, b) = (file(a)?, file(b)?);

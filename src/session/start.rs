@@ -7,7 +7,7 @@ use super::probe::{next_batch, weigh};
 use super::set::Set;
 use super::{Effects, Session};
 use crate::boost::{BoosterKind, probe};
-use crate::error::Error;
+use crate::error::bail;
 use crate::seed::Stream;
 
 impl Booster {
@@ -31,12 +31,10 @@ impl Booster {
     /// same sizes.
     pub fn inherit(&self, other: &Booster, keep: f64) -> Result<()> {
         if !(0.0..=1.0).contains(&keep) {
-            return Err(
-                Error::usage(format!("`inherit` keeps a share from 0 to 1, found {keep}")).into()
-            );
+            bail!(Usage, "`inherit` keeps a share from 0 to 1, found {keep}");
         }
         if self.number() == other.number() {
-            return Err(Error::usage("a booster cannot inherit from itself").into());
+            bail!(Usage, "a booster cannot inherit from itself");
         }
         let session = self.model().session();
         let theirs = {
@@ -70,15 +68,14 @@ impl BoosterState {
     fn untrained(&self, what: &str) -> Result<()> {
         self.unmerged(what)?;
         if self.learner.trained.steps > 0 {
-            return Err(Error::usage(format!("cannot {what} a booster that was trained already"))
-                .hint("do it before the first `fit`")
-                .into());
+            bail!(
+                Usage,
+                "cannot {what} a booster that was trained already";
+                hint: "do it before the first `fit`"
+            );
         }
         if self.learner.kind() == BoosterKind::FullRank {
-            return Err(Error::usage(
-                "a dense booster begins as the weights are: it has no factors",
-            )
-            .into());
+            bail!(Usage, "a dense booster begins as the weights are: it has no factors");
         }
         Ok(())
     }

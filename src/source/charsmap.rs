@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use crate::error::Error;
+use crate::error::{Error, error};
 
 const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -82,7 +82,7 @@ fn parts(bytes: &[u8]) -> Option<(Vec<u32>, &str)> {
 }
 
 fn damaged() -> Error {
-    Error::data("its `precompiled_charsmap` is damaged")
+    error!(Data, "its `precompiled_charsmap` is damaged")
 }
 
 #[cfg(test)]

@@ -11,8 +11,7 @@ use super::links;
 use super::name::Name;
 use super::splits::{FilesByName, Listing, SPLIT_NAMES, Splits, split_of, splits};
 use crate::builtin;
-use crate::error::{Error, nearest};
-use crate::{bail_data, bail_usage};
+use crate::error::{Error, bail, did_you_mean, error, nearest};
 
 /// Where a data set's parts lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,9 +120,10 @@ fn saved_to_disk(folder: &Path, files: &FilesByName) -> Option<Error> {
     } else {
         return None;
     };
-    let error = Error::data(format!(
+    let error = error!(
+        Data,
         "`{shown}` holds {what} that `save_to_disk` wrote, in Arrow files, which are not read"
-    ));
+    );
     Some(error.hint(format!("datasets converts it: `{line}`")))
 }
 
@@ -139,7 +139,7 @@ pub fn data_with(name: &Name, splits: &BTreeMap<String, Vec<String>>) -> Result<
     let wanted = wanted(splits)?;
     let path = match name {
         Name::Builtin(name) => {
-            bail_usage!("`splits` names files below a data folder, and `builtin:{name}` is none")
+            bail!(Usage, "`splits` names files below a data folder, and `builtin:{name}` is none")
         }
         Name::Hub { id, revision } => {
             return Ok(DataFiles::Folder(Hub::from_env()?.data_with(
@@ -151,7 +151,7 @@ pub fn data_with(name: &Name, splits: &BTreeMap<String, Vec<String>>) -> Result<
         Name::Path(path) => path,
     };
     if path.is_file() {
-        bail_data!("`splits` names files below a data folder, and `{}` is a file", path.display());
+        bail!(Data, "`splits` names files below a data folder, and `{}` is a file", path.display());
     }
     let root = real(path)?;
     let files = |(split, names): (&str, Vec<String>)| {
@@ -169,7 +169,7 @@ fn below(folder: &Path, root: &Path, name: &str) -> Result<PathBuf> {
     }
     links::inside(&file, root)?;
     if !file.is_file() {
-        bail_data!("`{}` is not a file; `splits` takes names of files", file.display());
+        bail!(Data, "`{}` is not a file; `splits` takes names of files", file.display());
     }
     Ok(file)
 }
@@ -183,22 +183,23 @@ fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<WantedFiles> {
     for (key, names) in splits {
         let split = split_of(key).ok_or_else(|| unknown_split(key))?;
         if names.is_empty() {
-            bail_usage!("`splits` names no file for `{key}`");
+            bail!(Usage, "`splits` names no file for `{key}`");
         }
         for name in names {
             if !is_below(name) {
-                bail_data!(
+                bail!(
+                    Data,
                     "`splits` names `{name}` for `{key}`; expected the name of a file below the \
                      data folder"
                 );
             }
             // What is trained on must not be what is measured.
             if let Some(other) = seen.insert(Path::new(name).components().collect(), key) {
-                bail_data!("`splits` names `{name}` twice, for `{other}` and for `{key}`");
+                bail!(Data, "`splits` names `{name}` twice, for `{other}` and for `{key}`");
             }
         }
         if wanted.insert(split, names.clone()).is_some() {
-            bail_usage!("`splits` has two names for the split `{split}`, one of them `{key}`");
+            bail!(Usage, "`splits` has two names for the split `{split}`, one of them `{key}`");
         }
     }
     Ok(wanted)
@@ -212,10 +213,12 @@ fn is_below(name: &str) -> bool {
 }
 
 fn unknown_split(key: &str) -> Error {
-    let near =
-        nearest(key, SPLIT_NAMES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    Error::usage(format!("unknown split `{key}` in `splits`{near}"))
-        .hint("splits are `train`, `validation` and `test`")
+    let near = did_you_mean(key, SPLIT_NAMES);
+    error!(
+        Usage,
+        "unknown split `{key}` in `splits`{near}";
+        hint: "splits are `train`, `validation` and `test`"
+    )
 }
 
 fn no_such_file(folder: &Path, name: &str) -> Error {
@@ -223,9 +226,8 @@ fn no_such_file(folder: &Path, name: &str) -> Error {
     let beside = std::fs::read_dir(folder.join(parent)).into_iter().flatten().flatten();
     let beside: Vec<String> =
         beside.map(|entry| parent.join(entry.file_name()).to_string_lossy().into_owned()).collect();
-    let near = nearest(name, beside.iter().map(String::as_str))
-        .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    Error::data(format!("data folder `{}` has no file `{name}`{near}", folder.display()))
+    let near = did_you_mean(name, beside.iter().map(String::as_str));
+    error!(Data, "data folder `{}` has no file `{name}`{near}", folder.display())
 }
 
 /// The data set behind `builtin:`. Errors (class data): another name than those embedded.
@@ -253,14 +255,16 @@ fn not_embedded(name: &str) -> Error {
     let near = nearest(plain, known.iter().map(String::as_str))
         .map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
     let known: Vec<String> = known.iter().map(|name| format!("`builtin:{name}`")).collect();
-    Error::data(format!("there are no embedded data `builtin:{name}`{near}"))
-        .hint(format!("embedded are {}", known.join(", ")))
+    error!(
+        Data,
+        "there are no embedded data `builtin:{name}`{near}";
+        hint: "embedded are {}",
+        known.join(", ")
+    )
 }
 
 fn real(path: &Path) -> Result<PathBuf> {
-    Ok(path
-        .canonicalize()
-        .map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?)
+    Ok(path.canonicalize().map_err(|e| error!(Data, "cannot read `{}`: {e}", path.display()))?)
 }
 
 fn without_splits(folder: &Path) -> Error {
@@ -268,16 +272,18 @@ fn without_splits(folder: &Path) -> Error {
         Ok(true) => "is empty",
         _ => "has no file of a split",
     };
-    Error::data(format!("data folder `{}` {what}", folder.display())).hint(
-        "a data folder holds files named train, validation (or dev, valid, val) and test, or \
-         folders of such files, one a task",
+    error!(
+        Data,
+        "data folder `{}` {what}",
+        folder.display();
+        hint: "a data folder holds files named train, validation (or dev, valid, val) and test, or \
+               folders of such files, one a task"
     )
 }
 
 /// The files and the folders in `folder`, hidden ones left out.
 fn entries(folder: &Path) -> Result<(FilesByName, FilesByName)> {
-    let problem =
-        |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", folder.display()));
+    let problem = |e: std::io::Error| error!(Data, "cannot read `{}`: {e}", folder.display());
     let (mut files, mut folders) = (BTreeMap::new(), BTreeMap::new());
     for entry in std::fs::read_dir(folder).map_err(problem)? {
         let entry = entry.map_err(problem)?;

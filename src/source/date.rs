@@ -3,7 +3,7 @@
 use anyhow::Result;
 use time::Month;
 
-use crate::error::Error;
+use crate::error::{bail, error};
 
 /// Directives of `strftime` that give the same at midnight of any day.
 const CONSTANT: [(&str, &str); 10] = [
@@ -34,8 +34,7 @@ impl Date {
         {
             return Ok(Self(date));
         }
-        Err(Error::usage(format!("`{text}` is no date"))
-            .hint("a date is YYYY-MM-DD, as 2026-01-31")
+        Err(error!(Usage, "`{text}` is no date"; hint: "a date is YYYY-MM-DD, as 2026-01-31")
             .into())
     }
 
@@ -56,10 +55,7 @@ impl Date {
                 directive = letters.next();
             }
             let Some(text) = directive.and_then(|directive| self.directive(directive)) else {
-                return Err(Error::data(format!(
-                    "`{pattern}` asks of a date what is not known here"
-                ))
-                .into());
+                bail!(Data, "`{pattern}` asks of a date what is not known here");
             };
             out.push_str(if bare && text.len() > 1 { text.trim_start_matches('0') } else { &text });
             if bare && !text.is_empty() && text.bytes().all(|byte| byte == b'0') && text.len() > 1 {

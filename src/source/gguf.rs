@@ -10,8 +10,7 @@ use super::gguf_header::{self, GgufHeader, GgufTensorInfo};
 use super::gguf_value::GgufValue;
 use super::tensors::{FileBytes, TensorEncoding, TensorSource, map, read};
 use super::{gguf_split, lfs};
-use crate::bail_data;
-use crate::error::{Error, nearest};
+use crate::error::{bail, did_you_mean, error, nearest};
 
 /// An open GGUF file, or several that hold one model.
 pub struct Gguf {
@@ -83,7 +82,7 @@ impl Gguf {
         match stated.filter(|stated| *stated != held as u64) {
             None => Ok(all),
             Some(stated) => {
-                bail_data!("the parts of `{}` hold {held} tensors, not {stated}", path.display())
+                bail!(Data, "the parts of `{}` hold {held} tensors, not {stated}", path.display())
             }
         }
     }
@@ -92,7 +91,8 @@ impl Gguf {
     fn add(&mut self, (part, header): (GgufPart, GgufHeader), place: (u64, u64)) -> Result<()> {
         let (at, shown) = (self.parts.len(), part.path.display().to_string());
         if gguf_split::stated(&header.metadata)? != Some(place) {
-            bail_data!(
+            bail!(
+                Data,
                 "`{shown}` is not part {} of {}, as its name says: its metadata say otherwise",
                 place.0 + 1,
                 place.1
@@ -100,7 +100,7 @@ impl Gguf {
         }
         for (name, tensor) in header.tensors {
             if self.tensors.contains_key(&name) {
-                bail_data!("tensor `{name}` in `{shown}` is in a part before it as well");
+                bail!(Data, "tensor `{name}` in `{shown}` is in a part before it as well");
             }
             self.tensors.insert(name, (at, tensor));
         }
@@ -133,18 +133,16 @@ impl Gguf {
         } else {
             String::new()
         };
-        let error = Error::data(format!(
+        Err(error!(
+            Data,
             "tensor `{name}` in `{}` is stored as {}{more}, which is not read; F32, F16, BF16, \
              Q4_0 to Q8_0, Q2_K to Q8_K, IQ4_NL, IQ4_XS and MXFP4 are",
             self.path.display(),
-            self.dtype_name(name).unwrap_or_default()
-        ));
-        Err(error
-            .hint(
-                "llama.cpp's `llama-quantize --allow-requantize FILE OUT f16` writes it in a type \
-                 that is read",
-            )
-            .into())
+            self.dtype_name(name).unwrap_or_default();
+            hint: "llama.cpp's `llama-quantize --allow-requantize FILE OUT f16` writes it in a \
+                   type that is read"
+        )
+        .into())
     }
 
     fn encoding(&self, name: &str) -> Option<TensorEncoding> {
@@ -166,7 +164,8 @@ impl Gguf {
         let Some(value) = self.metadata.get(key) else { return Ok(None) };
         match read(value) {
             Some(read) => Ok(Some(read)),
-            None => bail_data!(
+            None => bail!(
+                Data,
                 "`{}`: metadata `{key}` has a value of the wrong type: {value}",
                 self.path.display()
             ),
@@ -179,8 +178,7 @@ impl Gguf {
             Some(value) => Ok(value),
             None => {
                 let near = nearest(key, self.metadata.keys().map(String::as_str));
-                let error =
-                    Error::data(format!("`{}` has no metadata `{key}`", self.path.display()));
+                let error = error!(Data, "`{}` has no metadata `{key}`", self.path.display());
                 Err(match near {
                     Some(near) => error.hint(format!("it has `{near}`")),
                     None => error,
@@ -206,13 +204,13 @@ impl TensorSource for Gguf {
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let Some((at, tensor)) = self.tensors.get(name) else {
-            let hint = nearest(name, self.names())
-                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            bail_data!("there is no tensor `{name}` in `{}`{hint}", self.path.display());
+            let hint = did_you_mean(name, self.names());
+            bail!(Data, "there is no tensor `{name}` in `{}`{hint}", self.path.display());
         };
         let Some(encoding) = self.encoding(name) else {
             let kind = self.dtype_name(name).unwrap_or_default();
-            bail_data!(
+            bail!(
+                Data,
                 "tensor `{name}` in `{}` is stored as {kind}, which is not read",
                 self.path.display()
             );

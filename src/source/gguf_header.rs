@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::error::bail;
 use anyhow::Result;
 use candle_core::quantized::GgmlDType;
 
 use super::gguf_blocks::Blocks;
 use super::gguf_value::GgufValue;
 use super::tensors::TensorEncoding;
-use crate::bail_data;
 
 /// ggml's own bound on dimensions.
 const MAX_DIMENSIONS: u32 = 4;
@@ -128,7 +128,7 @@ impl GgmlType {
 pub(super) fn read(bytes: &[u8]) -> Result<GgufHeader> {
     let mut cursor = HeaderCursor { bytes, at: 0 };
     if cursor.take(4, "the first four bytes")? != b"GGUF" {
-        bail_data!("it does not begin with `GGUF`");
+        bail!(Data, "it does not begin with `GGUF`");
     }
     check_version(cursor.u32("version")?)?;
     let tensors = cursor.count(MIN_TENSOR, "tensors", 8)?;
@@ -146,12 +146,15 @@ fn check_version(version: u32) -> Result<()> {
     match version {
         2 | 3 => Ok(()),
         1 => {
-            bail_data!("GGUF version 1 is not read; convert the model again (versions 2 and 3 are)")
+            bail!(
+                Data,
+                "GGUF version 1 is not read; convert the model again (versions 2 and 3 are)"
+            )
         }
         version if version.swap_bytes() <= 3 => {
-            bail_data!("it is a big-endian GGUF file; only little-endian ones are read")
+            bail!(Data, "it is a big-endian GGUF file; only little-endian ones are read")
         }
-        version => bail_data!("GGUF version {version} is not known; versions 2 and 3 are read"),
+        version => bail!(Data, "GGUF version {version} is not known; versions 2 and 3 are read"),
     }
 }
 
@@ -160,7 +163,7 @@ fn alignment(metadata: &BTreeMap<String, GgufValue>) -> Result<u64> {
     let Some(value) = metadata.get("general.alignment") else { return Ok(ALIGNMENT) };
     match value.as_u64() {
         Some(alignment) if alignment > 0 && alignment % 8 == 0 => Ok(alignment),
-        _ => bail_data!("`general.alignment` is {value}, and must be a multiple of 8"),
+        _ => bail!(Data, "`general.alignment` is {value}, and must be a multiple of 8"),
     }
 }
 
@@ -181,14 +184,15 @@ impl TensorRow {
     fn check_offset(&self, alignment: u64, last: Option<&(String, u64)>) -> Result<()> {
         let Self { name, offset, .. } = self;
         if offset % alignment != 0 {
-            bail_data!(
+            bail!(
+                Data,
                 "tensor `{name}` lies at offset {offset}, which is not a multiple of the alignment \
                  {alignment}"
             );
         }
         match last {
             Some((other, end)) if offset < end => {
-                bail_data!("tensors `{other}` and `{name}` overlap")
+                bail!(Data, "tensors `{other}` and `{name}` overlap")
             }
             _ => Ok(()),
         }
@@ -201,7 +205,8 @@ impl TensorRow {
         let range = from.and_then(|from| Some(from..from.checked_add(*size)?));
         match range.filter(|range| range.end <= length as u64) {
             Some(range) => Ok(range.start as usize..range.end as usize),
-            None => bail_data!(
+            None => bail!(
+                Data,
                 "tensor `{name}` ({size} bytes at offset {offset} of the data) lies outside the \
                  file's {length} bytes"
             ),
@@ -218,7 +223,7 @@ fn place(
     alignment: u64,
 ) -> Result<BTreeMap<String, GgufTensorInfo>> {
     let Some(start) = (header as u64).checked_next_multiple_of(alignment) else {
-        bail_data!("`general.alignment` is {alignment}, more than the file's {length} bytes");
+        bail!(Data, "`general.alignment` is {alignment}, more than the file's {length} bytes");
     };
     table.sort_by_key(|row| row.offset);
     let mut tensors: BTreeMap<String, GgufTensorInfo> = BTreeMap::new();
@@ -229,7 +234,7 @@ fn place(
         let TensorRow { name, shape, kind, size, offset } = row;
         last = Some((name.clone(), offset + size));
         if tensors.insert(name.clone(), GgufTensorInfo { shape, kind, range }).is_some() {
-            bail_data!("tensor `{name}` is there twice");
+            bail!(Data, "tensor `{name}` is there twice");
         }
     }
     Ok(tensors)
@@ -247,7 +252,8 @@ impl<'a> HeaderCursor<'a> {
 
     fn take(&mut self, count: usize, what: &str) -> Result<&'a [u8]> {
         if count > self.left() {
-            bail_data!(
+            bail!(
+                Data,
                 "it is cut short: {what} needs {count} bytes at byte {}, {} are left",
                 self.at,
                 self.left()
@@ -277,7 +283,8 @@ impl<'a> HeaderCursor<'a> {
     fn count(&mut self, size: usize, what: &str, reserve: usize) -> Result<usize> {
         let count = self.u64(what)?;
         if count > (self.left().saturating_sub(reserve) / size) as u64 {
-            bail_data!(
+            bail!(
+                Data,
                 "it claims {count} {what}, more than its remaining {} bytes can hold",
                 self.left()
             );
@@ -294,7 +301,8 @@ impl<'a> HeaderCursor<'a> {
         let bytes = self.text(what)?;
         match std::str::from_utf8(bytes) {
             Ok(name) => Ok(name.to_owned()),
-            Err(_) => bail_data!(
+            Err(_) => bail!(
+                Data,
                 "{what} is not UTF-8: `{}`",
                 String::from_utf8_lossy(&bytes[..bytes.len().min(64)])
             ),
@@ -315,7 +323,7 @@ impl<'a> HeaderCursor<'a> {
                 kind => self.scalar(kind, &key)?,
             };
             if metadata.insert(key.clone(), value).is_some() {
-                bail_data!("metadata key `{key}` is there twice");
+                bail!(Data, "metadata key `{key}` is there twice");
             }
         }
         Ok(metadata)
@@ -325,7 +333,7 @@ impl<'a> HeaderCursor<'a> {
     fn elements(&mut self, key: &str) -> Result<GgufValue> {
         let kind = self.u32(key)?;
         let Some(size) = scalar_size(kind) else {
-            bail_data!("metadata `{key}` is an array of type {kind}, which is not read");
+            bail!(Data, "metadata `{key}` is an array of type {kind}, which is not read");
         };
         let count = self.count(size, &format!("elements in `{key}`"), 0)?;
         Ok(match kind {
@@ -352,7 +360,7 @@ impl<'a> HeaderCursor<'a> {
         let element = self.scalar(kind, key)?;
         match element.as_i64().or(element.as_bool().map(i64::from)) {
             Some(integer) => Ok(integer),
-            None => bail_data!("metadata `{key}` holds {element}, more than 63 bits"),
+            None => bail!(Data, "metadata `{key}` holds {element}, more than 63 bits"),
         }
     }
 
@@ -367,13 +375,13 @@ impl<'a> HeaderCursor<'a> {
             6 => GgufValue::Float(f32::from_le_bytes(self.array(key)?).into()),
             7 => match u8::from_le_bytes(self.array(key)?) {
                 flag @ (0 | 1) => GgufValue::Bool(flag == 1),
-                other => bail_data!("metadata `{key}` is a boolean of value {other}"),
+                other => bail!(Data, "metadata `{key}` is a boolean of value {other}"),
             },
             8 => GgufValue::String(self.repaired(key)?),
             10 => GgufValue::Unsigned(self.u64(key)?),
             11 => GgufValue::Signed(i64::from_le_bytes(self.array(key)?)),
             12 => GgufValue::Float(f64::from_le_bytes(self.array(key)?)),
-            other => bail_data!("metadata `{key}` has the unknown type {other}"),
+            other => bail!(Data, "metadata `{key}` has the unknown type {other}"),
         })
     }
 
@@ -381,7 +389,8 @@ impl<'a> HeaderCursor<'a> {
         let name = self.name("a tensor's name")?;
         let dimensions = self.u32(&name)?;
         if dimensions > MAX_DIMENSIONS {
-            bail_data!(
+            bail!(
+                Data,
                 "tensor `{name}` has {dimensions} dimensions; at most {MAX_DIMENSIONS} are possible"
             );
         }
@@ -392,7 +401,7 @@ impl<'a> HeaderCursor<'a> {
         let number = self.u32(&name)?;
         let offset = self.u64(&name)?;
         let Some(kind) = GgmlType::of(number) else {
-            bail_data!("tensor `{name}` has the unknown type {number}");
+            bail!(Data, "tensor `{name}` has the unknown type {number}");
         };
         let size = size(&name, kind, &shape)?;
         let shape = shape.iter().rev().map(|dimension| *dimension as usize).collect();
@@ -406,7 +415,8 @@ fn size(name: &str, kind: GgmlType, shape: &[u64]) -> Result<u64> {
     // Blocks lie along the innermost dimension; a tensor without any is one number.
     let row = shape.first().copied().unwrap_or(1);
     if !row.is_multiple_of(numbers as u64) {
-        bail_data!(
+        bail!(
+            Data,
             "tensor `{name}` of type {} has rows of {row} numbers, not a multiple of {numbers}",
             kind.name
         );
@@ -414,7 +424,7 @@ fn size(name: &str, kind: GgmlType, shape: &[u64]) -> Result<u64> {
     let count = shape.iter().try_fold(1u64, |product, dimension| product.checked_mul(*dimension));
     match count.and_then(|count| (count / numbers as u64).checked_mul(bytes as u64)) {
         Some(size) => Ok(size),
-        None => bail_data!("tensor `{name}` claims the impossible shape {shape:?}"),
+        None => bail!(Data, "tensor `{name}` claims the impossible shape {shape:?}"),
     }
 }
 

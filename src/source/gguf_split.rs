@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::gguf_value::GgufValue;
-use crate::bail_data;
-use crate::error::{Error, and_more};
+use crate::error::{and_more, bail};
 
 /// As many as llama.cpp can count.
 const MOST: u64 = 65_535;
@@ -27,13 +26,14 @@ pub(super) fn stated(metadata: &BTreeMap<String, GgufValue>) -> Result<Option<(u
         match metadata.get(key).map(|value| (value, value.as_u64())) {
             None => Ok(None),
             Some((_, Some(n))) => Ok(Some(n)),
-            Some((value, None)) => bail_data!("`{key}` is {value}, which counts no parts"),
+            Some((value, None)) => bail!(Data, "`{key}` is {value}, which counts no parts"),
         }
     };
     let Some(count) = number("split.count")?.filter(|count| *count > 1) else { return Ok(None) };
     let no = number("split.no")?.unwrap_or(0);
     if count > MOST || no >= count {
-        bail_data!(
+        bail!(
+            Data,
             "its metadata make it part {} of {count}, which cannot be",
             no.saturating_add(1)
         );
@@ -51,18 +51,14 @@ pub(super) fn parts(path: &Path, no: u64, count: u64) -> Result<Vec<PathBuf>> {
     let part = |no: u64| format!("-{:05}-of-{count:05}", no + 1);
     let this = format!("`{}` is part {} of {count} of a model", path.display(), no + 1);
     let Some(prefix) = stem.strip_suffix(&part(no)) else {
-        return Err(Error::data(format!("{this}, and its name is not that of a part"))
-            .hint(NAMES)
-            .into());
+        bail!(Data, "{this}, and its name is not that of a part"; hint: "{NAMES}");
     };
     let all: Vec<PathBuf> =
         (0..count).map(|no| path.with_file_name(format!("{prefix}{}{ending}", part(no)))).collect();
     let missing: Vec<&PathBuf> = all.iter().filter(|path| !path.is_file()).collect();
     if let Some(first) = missing.first() {
         let more = and_more(missing.len());
-        return Err(Error::data(format!("{this}, and `{}` is missing{more}", first.display()))
-            .hint(NAMES)
-            .into());
+        bail!(Data, "{this}, and `{}` is missing{more}", first.display(); hint: "{NAMES}");
     }
     Ok(all)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::error::Error;
+use crate::error::error;
 
 /// The names that may be read.
 #[derive(Clone, Debug)]
@@ -52,10 +52,11 @@ impl Grants {
             }
             _ => "none was given".into(),
         };
-        Err(Error::usage(format!(
-            "a recipe may read only the paths given with `-p`, not `{name}`; {granted}"
-        ))
-        .hint(format!("declare a parameter in the recipe and run it with `-p NAME={name}`"))
+        Err(error!(
+            Usage,
+            "a recipe may read only the paths given with `-p`, not `{name}`; {granted}";
+            hint: "declare a parameter in the recipe and run it with `-p NAME={name}`"
+        )
         .into())
     }
 }

@@ -10,8 +10,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use super::file_names::{CONFIG, INDEX, OTHERS, TOKENIZER, WEIGHTS};
 use super::model_folder::{ModelFolder, folder, shards};
 use super::{tokenizer_files, tokenizer_template};
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -64,7 +63,7 @@ impl Hub {
             .or_else(|| environment.path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(own.as_ref()?.join("hub")));
         let Some(cache) = cache else {
-            bail_data!("no place to keep downloads: set HF_HOME, or pass a local folder");
+            bail!(Data, "no place to keep downloads: set HF_HOME, or pass a local folder");
         };
         let endpoint = environment.text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into());
         let hub = Self::new(endpoint, cache, environment.token(own.as_deref()));
@@ -137,11 +136,12 @@ impl Hub {
         };
         if self.offline {
             let cache = self.cache.display();
-            let message = format!(
+            bail!(
+                Data,
                 "the cache `{cache}` does not hold `{shown}`, and HF_HUB_OFFLINE says to fetch \
-                 nothing"
+                 nothing";
+                hint: "{OFFLINE}"
             );
-            return Err(Error::data(message).hint(OFFLINE).into());
         }
         let failed = |error: ApiError| self.explain(&shown, "", error);
         let api = ApiBuilder::from_cache(self.cache())
@@ -166,23 +166,25 @@ impl Hub {
             if file.is_empty() { format!("`{shown}`") } else { format!("`{shown}`: {file}") };
         let endpoint = &self.endpoint;
         let ApiError::RequestError(error) = error else {
-            return Error::data(format!("cannot fetch {what} from {endpoint}: {error}"));
+            return error!(Data, "cannot fetch {what} from {endpoint}: {error}");
         };
         let text = error.to_string();
         match error.into_response().map(|response| response.status()) {
             Some(status @ (401 | 403)) => self.refused(&what, status),
-            Some(404) => Error::data(format!(
+            Some(404) => error!(
+                Data,
                 "{endpoint} has no {what} (status 404): there is no such repository, revision or \
                  file"
-            )),
+            ),
             Some(status) => {
-                Error::data(format!("{endpoint} cannot serve {what} now (status {status})"))
+                error!(Data, "{endpoint} cannot serve {what} now (status {status})")
             }
-            None => Error::data(format!(
+            None => error!(
+                Data,
                 "cannot reach {endpoint} for {what}, and the cache `{}` does not hold it: {text}",
-                self.cache.display()
-            ))
-            .hint(OFFLINE),
+                self.cache.display();
+                hint: "{OFFLINE}"
+            ),
         }
     }
 
@@ -193,8 +195,12 @@ impl Hub {
             }
             None => "it needs a token, or there is no such repository",
         };
-        Error::data(format!("{} refuses {what} (status {status}): {token}", self.endpoint)).hint(
-            "accept the model's terms on its page, then set HF_TOKEN to a token of your account",
+        error!(
+            Data,
+            "{} refuses {what} (status {status}): {token}",
+            self.endpoint;
+            hint: "accept the model's terms on its page, then set HF_TOKEN to a token of your \
+                   account"
         )
     }
 }
@@ -266,7 +272,7 @@ impl Remote<'_> {
 
     /// An error about what the repository holds, which is told beside it.
     pub fn lacks(&self, what: &str) -> Error {
-        Error::data(format!("`{}` on {} has no {what}", self.shown, self.hub.endpoint))
+        error!(Data, "`{}` on {} has no {what}", self.shown, self.hub.endpoint)
             .hint(others(&self.listed))
     }
 }

@@ -8,7 +8,7 @@ use hf_hub::{Repo, RepoType};
 use super::data::{WantedFiles, in_folder};
 use super::hub::{Hub, Remote};
 use super::splits::{Listing, Splits, is_data, splits};
-use crate::error::{Error, nearest};
+use crate::error::{did_you_mean, error};
 
 /// Folders in which a repository keeps the files of its splits, tried in this order.
 const FOLDERS: [&str; 3] = ["", "data", "default"];
@@ -75,8 +75,7 @@ impl Hub {
         let remote = self.remote(id, repo)?;
         for name in wanted.values().flatten() {
             if !remote.listed.contains(name) {
-                let near = nearest(name, remote.listed.iter().map(String::as_str));
-                let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let near = did_you_mean(name, remote.listed.iter().map(String::as_str));
                 return Err(remote.lacks(&format!("file `{name}`{near}")).into());
             }
         }
@@ -125,7 +124,7 @@ fn fetch(remote: &Remote, names: &Splits) -> Result<Splits> {
     let mut splits = Splits::new();
     for (split, names) in names {
         let get = |name: &PathBuf| {
-            remote.get(name.to_str().ok_or_else(|| Error::data("a name that is not UTF-8"))?)
+            remote.get(name.to_str().ok_or_else(|| error!(Data, "a name that is not UTF-8"))?)
         };
         splits.insert(split.clone(), names.iter().map(get).collect::<Result<_>>()?);
     }

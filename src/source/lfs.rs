@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::Error;
+use crate::error::{Error, error};
 
 /// What the first line of a pointer begins with (the specification: `version` comes first, with the
 /// address of the format).
@@ -17,12 +17,11 @@ pub fn is_pointer(bytes: &[u8]) -> bool {
 
 /// The error for a pointer where a file should be (class data).
 pub fn pointer_error(path: &Path) -> Error {
-    let message = format!(
+    error!(
+        Data,
         "`{}` is a Git LFS pointer, not the file itself: it says where the content is kept",
-        path.display()
-    );
-    Error::data(message).hint(
-        "fetch the content with `git lfs pull` in that repository, or download the file again",
+        path.display();
+        hint: "fetch the content with `git lfs pull` in that repository, or download the file again"
     )
 }
 

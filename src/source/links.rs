@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::error::Error;
+use crate::error::{bail, error};
 
 /// The file or folder `path` is below the real folder `root`, or `root` is in a snapshot of the
 /// hub's cache and `path` a link to a blob of the same repository.
@@ -20,19 +20,21 @@ pub(super) fn inside(path: &Path, root: &Path) -> Result<()> {
         } else {
             "cannot be read"
         };
-        return Err(Error::data(format!("`{}` {what}", path.display())).hint(COPY).into());
+        bail!(Data, "`{}` {what}", path.display(); hint: "{COPY}");
     };
     if target.starts_with(root)
         || blobs(root).into_iter().flatten().any(|blobs| target.starts_with(blobs))
     {
         return Ok(());
     }
-    let message = format!(
+    Err(error!(
+        Data,
         "`{}` is a link that leads out of the data folder `{}`",
         path.display(),
-        root.display()
-    );
-    Err(Error::data(message).hint(COPY).into())
+        root.display();
+        hint: "{COPY}"
+    )
+    .into())
 }
 
 /// Where the blobs lie of the repository that a folder of the hub's cache belongs to: for

@@ -10,8 +10,7 @@ use super::model_folder::{LAYOUT, ModelFolder, folder, gguf_files, is_gguf};
 use super::name::Name;
 use super::pre_tokenizer;
 use crate::builtin::{MICRO, Micro};
-use crate::error::{Error, nearest};
-use crate::{bail_data, bail_usage};
+use crate::error::{bail, error, nearest};
 
 /// Where a model's parts lie; all files exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +42,8 @@ impl ModelFiles {
             Self::Gguf { file, .. } => {
                 Ok(Self::Gguf { file, pre_tokenizer: Some(name.to_owned()) })
             }
-            _ => bail_usage!(
+            _ => bail!(
+                Usage,
                 "a pre-tokenizer is named for a GGUF file; the model has a {TOKENIZER} of its own"
             ),
         }
@@ -60,9 +60,12 @@ pub fn model(name: &Name) -> Result<ModelFiles> {
         Name::Builtin(name) => {
             let near = nearest(name, [MICRO.name])
                 .map_or(String::new(), |near| format!("; did you mean `builtin:{near}`?"));
-            Err(Error::data(format!("there is no embedded model `builtin:{name}`{near}"))
-                .hint("embedded is `builtin:micro`")
-                .into())
+            Err(error!(
+                Data,
+                "there is no embedded model `builtin:{name}`{near}";
+                hint: "embedded is `builtin:micro`"
+            )
+            .into())
         }
         Name::Hub { id, revision } => {
             Ok(ModelFiles::Folder(Hub::from_env()?.model(id, revision.as_deref())?))
@@ -81,11 +84,14 @@ fn at(path: &Path) -> Result<ModelFiles> {
     }
     let shown = path.display();
     if !is_gguf(path) {
-        let message = format!("`{shown}` is no model: expected a folder, a GGUF file or a hub id");
-        return Err(Error::data(message).hint(LAYOUT).into());
+        bail!(
+            Data,
+            "`{shown}` is no model: expected a folder, a GGUF file or a hub id";
+            hint: "{LAYOUT}"
+        );
     }
     if !path.is_file() {
-        bail_data!("there is no file `{shown}`");
+        bail!(Data, "there is no file `{shown}`");
     }
     Ok(ModelFiles::gguf(path.to_owned()))
 }
@@ -100,12 +106,14 @@ fn only_gguf(root: &Path) -> Result<Option<PathBuf>> {
     let mut files = gguf_files(root);
     if files.len() > 1 {
         let names: Vec<String> = files.iter().map(|path| format!("`{}`", path.display())).collect();
-        let error = Error::data(format!(
+        bail!(
+            Data,
             "folder `{}` holds {} GGUF files: name one",
             root.display(),
-            names.len()
-        ));
-        return Err(error.hint(format!("there are {}", names.join(", "))).into());
+            names.len();
+            hint: "there are {}",
+            names.join(", ")
+        );
     }
     Ok(files.pop())
 }

@@ -11,8 +11,7 @@ use super::file_names::{
 };
 use super::gguf_split::is_later_part;
 use super::{text_file, tokenizer_files};
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// Those that a tokenizer.json takes the place of, when it is written.
 const WRITTEN_ANEW: [&str; 2] = [SPECIAL_TOKENS_MAP, ADDED_TOKENS];
@@ -64,7 +63,7 @@ fn lacks(root: &Path, what: &str) -> Error {
     let hint = gguf_files(root).first().map_or(LAYOUT.to_owned(), |file| {
         format!("{LAYOUT}; there is the GGUF file `{}`", file.display())
     });
-    Error::data(format!("model folder `{}` has no {what}", root.display())).hint(hint)
+    error!(Data, "model folder `{}` has no {what}", root.display()).hint(hint)
 }
 
 /// Whether a path ends as one of a GGUF file does.
@@ -104,18 +103,19 @@ fn places(index: &Path) -> Result<BTreeMap<String, String>> {
     let json = text_file::json(index)?;
     let Some(map) = json.get("weight_map").and_then(Value::as_object).filter(|map| !map.is_empty())
     else {
-        bail_data!("`{shown}` has no `weight_map` that names the shards");
+        bail!(Data, "`{shown}` has no `weight_map` that names the shards");
     };
     let mut names = BTreeMap::new();
     for (tensor, name) in map {
         let Some(name) = name.as_str() else {
-            bail_data!("`{shown}`: tensor `{tensor}` lies in {name}, which is no file name");
+            bail!(Data, "`{shown}`: tensor `{tensor}` lies in {name}, which is no file name");
         };
         if name.starts_with('.')
             || name.contains(['/', '\\', ':', '\0'])
             || !name.ends_with(".safetensors")
         {
-            bail_data!(
+            bail!(
+                Data,
                 "`{shown}`: tensor `{tensor}` lies in `{name}`; only plain names of .safetensors \
                  files are allowed"
             );

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::grants::Grants;
-use crate::bail_data;
-use crate::error::{Error, nearest};
+use crate::error::{Error, bail, error, nearest};
 
 /// A name whose kind is known and whose reading is granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +70,8 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
         Some(hub) if grants.hub => Ok(hub),
         Some(_) => Err(not_granted(name).into()),
         None => {
-            bail_data!(
+            bail!(
+                Data,
                 "`{name}` names nothing that is there: expected `builtin:…`, a path that exists (a \
                  recipe reads those that `-p` gives), or a hub id `owner/name` or \
                  `owner/name@revision`"
@@ -82,10 +82,11 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
 
 /// The error for a hub id where the hub is not granted.
 fn not_granted(name: &str) -> Error {
-    Error::usage(format!(
-        "`{name}` would be fetched from the hub, which the recipe may not ask for by itself"
-    ))
-    .hint(format!("give it with `-p NAME={name}`, or allow all with `--allow-hub`"))
+    error!(
+        Usage,
+        "`{name}` would be fetched from the hub, which the recipe may not ask for by itself";
+        hint: "give it with `-p NAME={name}`, or allow all with `--allow-hub`"
+    )
 }
 
 /// Whether a text is written as a path is: it is none of the hub then.
@@ -110,7 +111,7 @@ fn missing(path: &Path) -> Error {
                 .collect()
         })
         .unwrap_or_default();
-    let error = Error::data(format!("there is no file or folder `{}`", path.display()));
+    let error = error!(Data, "there is no file or folder `{}`", path.display());
     match nearest(&wanted, beside.iter().map(String::as_str)) {
         Some(near) => error.hint(format!("there is `{}`", parent.join(near).display())),
         None => error,

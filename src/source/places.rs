@@ -8,8 +8,7 @@ use anyhow::Result;
 
 use super::grants::{Grants, expanded};
 use super::name::{Name, resolve};
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// Names of a run and where they lie. The default knows of none: names are paths from the current
 /// folder.
@@ -40,7 +39,7 @@ impl Places {
         if let Some(moved) = self.moved.get(name) {
             if !moved.exists() {
                 let shown = moved.display();
-                bail_data!("there is no file or folder `{shown}`, given for `{name}`");
+                bail!(Data, "there is no file or folder `{shown}`, given for `{name}`");
             }
             return Ok(vec![Name::Path(moved.clone())]);
         }
@@ -50,7 +49,7 @@ impl Places {
         let here = expanded(name);
         let found = there(&here, then);
         if found.is_empty() {
-            let error = Error::data(format!("there is no file or folder `{name}`"));
+            let error = error!(Data, "there is no file or folder `{name}`");
             return Err(self.lost(name, error.into()));
         }
         Ok(found.into_iter().map(|path| Name::Path(path.to_owned())).collect())
@@ -124,7 +123,7 @@ pub fn right_one<T>(
     match (wrong, fault) {
         (Some(name), _) => Ok((read(&name)?, name)),
         (None, Some(error)) => Err(error),
-        (None, None) => Err(Error::data("a name that stands for nothing").into()),
+        (None, None) => Err(error!(Data, "a name that stands for nothing").into()),
     }
 }
 
@@ -191,7 +190,7 @@ mod tests {
             |names: &[&str]| names.iter().map(|name| Name::Path(name.into())).collect::<Vec<_>>();
         let read = |name: &Name| {
             if name.to_string() == "broken" {
-                Err(Error::data("broken").into())
+                Err(error!(Data, "broken").into())
             } else {
                 Ok(name.to_string())
             }

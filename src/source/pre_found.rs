@@ -13,7 +13,7 @@ use tokenizers::{
 };
 
 use super::pre_tokenizer::{PreTokenizerRule, RULES, unknown};
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// Tokens that stand in published vocabularies only.
 struct PublishedVocabulary {
@@ -95,12 +95,12 @@ pub(super) struct Found {
 /// The rules that `tokenizer.ggml.pre`, if it is `stated`, and the vocabulary leave.
 ///
 /// Errors (class data): none, or a name that is not known.
-pub(super) fn find(stated: Option<&str>, told: &VocabularyClues) -> Result<Found> {
+pub(super) fn find(stated: Option<&str>, clues: &VocabularyClues) -> Result<Found> {
     if let Some(rule) = stated.and_then(PreTokenizerRule::of).filter(|rule| !rule.is_default()) {
         return Ok(Found { rules: vec![rule], note: None });
     }
     let lacks = lacks(stated);
-    if let Some((family, rule)) = of_published(told)? {
+    if let Some((family, rule)) = of_published(clues)? {
         let note = format!(
             "{lacks}; the vocabulary is that of {family}, so `{}` is taken, {OTHERWISE}",
             rule.name()
@@ -110,10 +110,13 @@ pub(super) fn find(stated: Option<&str>, told: &VocabularyClues) -> Result<Found
     if stated.is_some_and(|name| PreTokenizerRule::of(name).is_none()) {
         return Err(Error::data(lacks).hint(HINT).into());
     }
-    let rules = fitting(told)?;
+    let rules = fitting(clues)?;
     if rules.is_empty() {
-        let message = format!("{lacks}, and the vocabulary fits no rule that is known");
-        return Err(Error::data(message).hint(HINT).into());
+        bail!(
+            Data,
+            "{lacks}, and the vocabulary fits no rule that is known";
+            hint: "{HINT}"
+        );
     }
     let note = Some(format!("{lacks}; {}, {OTHERWISE}", fit(&rules)));
     Ok(Found { rules, note })
@@ -133,10 +136,10 @@ fn lacks(stated: Option<&str>) -> String {
 }
 
 /// The rules that split no token of the vocabulary.
-fn fitting(told: &VocabularyClues) -> Result<Vec<&'static PreTokenizerRule>> {
+fn fitting(clues: &VocabularyClues) -> Result<Vec<&'static PreTokenizerRule>> {
     let mut rules = vec![];
     for rule in RULES.iter().filter(|rule| !rule.elsewhere) {
-        if splits(rule, told.merges.iter(), 0)? == 0 {
+        if splits(rule, clues.merges.iter(), 0)? == 0 {
             rules.push(rule);
         }
     }
@@ -166,22 +169,22 @@ const HINT: &str = "name the rule with `--pre-tokenizer NAME`, \
 
 /// The published vocabulary that it is, by its tokens; its merges must fit the rule, but for a few.
 fn of_published(
-    told: &VocabularyClues,
+    clues: &VocabularyClues,
 ) -> Result<Option<(&'static str, &'static PreTokenizerRule)>> {
     for one in &PUBLISHED {
         let has = |(token, at): &(&str, Option<u32>)| {
-            (told.id)(token).is_some_and(|id| at.is_none_or(|at| at == id))
+            (clues.id)(token).is_some_and(|id| at.is_none_or(|at| at == id))
         };
-        if told.tokens.len() < one.least
+        if clues.tokens.len() < one.least
             || !one.tokens.iter().all(has)
-            || one.without.is_some_and(|token| (told.id)(token).is_some())
+            || one.without.is_some_and(|token| (clues.id)(token).is_some())
         {
             continue;
         }
         let Some(rule) = PreTokenizerRule::of(one.rule) else { continue };
-        let step = told.merges.len().div_ceil(SAMPLE).max(1);
-        let few = told.merges.len() / step / 100;
-        if splits(rule, told.merges.iter().step_by(step), few)? <= few {
+        let step = clues.merges.len().div_ceil(SAMPLE).max(1);
+        let few = clues.merges.len() / step / 100;
+        if splits(rule, clues.merges.iter().step_by(step), few)? <= few {
             return Ok(Some((one.family, rule)));
         }
     }
@@ -230,14 +233,17 @@ fn pieces(steps: &[PreTokenizerWrapper], text: &str) -> Result<usize> {
 }
 
 fn library(error: tokenizers::Error) -> Error {
-    Error::data(format!("the vocabulary cannot be looked at: {error}"))
+    error!(Data, "the vocabulary cannot be looked at: {error}")
 }
 
 /// The error where neither the file nor its vocabulary says whether a text begins with BOS.
 pub(super) fn undecided_bos() -> Error {
-    let message = "it has neither `tokenizer.ggml.add_bos_token` nor a `tokenizer.ggml.pre` that \
-                   is known, so whether a text begins with BOS is not known";
-    Error::data(message).hint(HINT)
+    error!(
+        Data,
+        "it has neither `tokenizer.ggml.add_bos_token` nor a `tokenizer.ggml.pre` that \
+         is known, so whether a text begins with BOS is not known";
+        hint: "{HINT}"
+    )
 }
 
 /// Tokenizers by the other rules that a vocabulary leaves; none, where the rule is known.
@@ -254,15 +260,16 @@ impl Undecided {
         for (name, other) in &self.others {
             let encoding = other
                 .encode_fast(text, false)
-                .map_err(|e| Error::data(format!("cannot tokenize the text: {e}")))?;
+                .map_err(|e| error!(Data, "cannot tokenize the text: {e}"))?;
             if encoding.get_ids() != ids {
                 let shown: String = text.chars().take(60).collect();
-                let message = format!(
+                bail!(
+                    Data,
                     "the GGUF file does not say how a text is split into words, and of the rules \
                      that its vocabulary fits, `{}` and `{name}` give other tokens for {shown:?}",
-                    self.rule
+                    self.rule;
+                    hint: "{HINT}"
                 );
-                return Err(Error::data(message).hint(HINT).into());
             }
         }
         Ok(())
@@ -273,9 +280,13 @@ impl Undecided {
         if self.others.is_empty() {
             return Ok(());
         }
-        let message = "the GGUF file does not say how a text is split into words, so its tokenizer \
-                       cannot be written";
-        Err(Error::data(message).hint(HINT).into())
+        Err(error!(
+            Data,
+            "the GGUF file does not say how a text is split into words, so its tokenizer \
+             cannot be written";
+            hint: "{HINT}"
+        )
+        .into())
     }
 }
 

@@ -13,7 +13,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{SplitDelimiterBehavior, Tokenizer};
 
-use crate::error::{Error, nearest};
+use crate::error::{Error, did_you_mean};
 
 /// A way to split a text. Steps follow one another, each within the pieces of those before.
 #[derive(Debug)]
@@ -304,7 +304,7 @@ impl PreTokenizerRule {
     }
 
     /// The rule by which a `tokenizer.json` splits, if one of the names means it.
-    pub fn told(tokenizer: &Value) -> Option<&'static Self> {
+    pub fn of_json(tokenizer: &Value) -> Option<&'static Self> {
         let steps: Vec<&Value> = match tokenizer["pre_tokenizer"]["pretokenizers"].as_array() {
             Some(steps) => steps.iter().collect(),
             None => vec![&tokenizer["pre_tokenizer"]],
@@ -321,33 +321,33 @@ impl PreTokenizerRule {
         RULES.iter().find(fits)
     }
 
-    fn is(&self, told: &[&Value]) -> bool {
-        let Some((last, before)) = told.split_last() else { return false };
+    fn is(&self, steps: &[&Value]) -> bool {
+        let Some((last, before)) = steps.split_last() else { return false };
         let flag = |key: &str| last[key].as_bool().unwrap_or(true);
         let bytes = last["type"] == "ByteLevel"
             && !flag("add_prefix_space")
             && flag("use_regex") == self.words;
         let (digits, splits) = before.split_at(usize::from(self.digits).min(before.len()));
-        let split = |told: &Value, pattern: &str| {
-            told["type"] == "Split"
-                && told["pattern"]["Regex"] == pattern
-                && told["behavior"] == "Isolated"
-                && told["invert"] != true
+        let split = |steps: &Value, pattern: &str| {
+            steps["type"] == "Split"
+                && steps["pattern"]["Regex"] == pattern
+                && steps["behavior"] == "Isolated"
+                && steps["invert"] != true
         };
         bytes
             && digits.len() == usize::from(self.digits)
             && digits
                 .iter()
-                .all(|told| told["type"] == "Digits" && told["individual_digits"] == true)
+                .all(|steps| steps["type"] == "Digits" && steps["individual_digits"] == true)
             && splits.len() == self.splits.len()
-            && splits.iter().zip(self.splits).all(|(told, pattern)| split(told, pattern))
+            && splits.iter().zip(self.splits).all(|(steps, pattern)| split(steps, pattern))
     }
 }
 
 /// The error for a name that no rule has, without a class of its own: `whose` begins its message.
 pub(super) fn unknown(whose: &str, name: &str) -> String {
     let all = RULES.iter().flat_map(|rule| rule.names.iter().copied());
-    let near = nearest(name, all).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    let near = did_you_mean(name, all);
     let first: Vec<&str> = RULES.iter().map(PreTokenizerRule::name).collect();
     format!(
         "{whose} `{name}` is not known, only {} and other names of these{near}",
@@ -387,16 +387,16 @@ mod tests {
                 "{} is there twice",
                 rule.name()
             );
-            let told = serde_json::from_str(&tokenizer(rule).to_string(false).unwrap()).unwrap();
+            let json = serde_json::from_str(&tokenizer(rule).to_string(false).unwrap()).unwrap();
             assert_eq!(
-                PreTokenizerRule::told(&told).map(PreTokenizerRule::name),
+                PreTokenizerRule::of_json(&json).map(PreTokenizerRule::name),
                 Some(rule.name())
             );
         }
-        let mut told: Value =
+        let mut json: Value =
             serde_json::from_str(&tokenizer(&RULES[0]).to_string(false).unwrap()).unwrap();
-        told["normalizer"] = serde_json::json!({"type": "NFKC"});
-        assert!(PreTokenizerRule::told(&told).is_none());
+        json["normalizer"] = serde_json::json!({"type": "NFKC"});
+        assert!(PreTokenizerRule::of_json(&json).is_none());
         assert!(check("llama3").is_ok() && check("llama").is_err());
     }
 

@@ -11,8 +11,7 @@ use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::lfs;
 use super::tensors::{FileBytes, TensorEncoding, TensorSource, map, read};
-use crate::bail_data;
-use crate::error::{Error, nearest};
+use crate::error::{Error, bail, did_you_mean, error};
 
 /// The header's length comes first, in this many bytes.
 const LENGTH: usize = 8;
@@ -31,15 +30,13 @@ pub struct Safetensors {
 
 /// The error for a tensor of a type that no weights are read from (class data).
 pub fn unread(name: &str, dtype: &str) -> anyhow::Error {
-    let error = Error::data(format!(
+    error!(
+        Data,
         "tensor `{name}` is stored as {dtype}; weights are read from F64, F32, F16, BF16, F8_E4M3 \
-         and F8_E5M2"
-    ));
-    error
-        .hint(
-            "integers are packed or quantised weights: give the unquantised model, or a GGUF file",
-        )
-        .into()
+         and F8_E5M2";
+        hint: "integers are packed or quantised weights: give the unquantised model, or a GGUF file"
+    )
+    .into()
 }
 
 struct StoredTensor {
@@ -135,19 +132,19 @@ type NamedTensor = (String, Dtype, Vec<usize>, Range<usize>);
 fn header(bytes: &[u8], path: &Path) -> Result<(Vec<NamedTensor>, BTreeMap<String, String>)> {
     let shown = path.display();
     let Some(length) = bytes.first_chunk::<LENGTH>() else {
-        bail_data!("`{shown}` is not a safetensors file: it ends after {} bytes", bytes.len());
+        bail!(Data, "`{shown}` is not a safetensors file: it ends after {} bytes", bytes.len());
     };
     if lfs::is_pointer(bytes) {
         return Err(lfs::pointer_error(path).into());
     }
     let (length, rest) = (u64::from_le_bytes(*length), bytes.len() - LENGTH);
     if length > rest as u64 {
-        return Err(Error::data(format!(
+        bail!(
+            Data,
             "`{shown}` is cut short, or not a safetensors file: header of {length} bytes, {rest} \
-             in the file"
-        ))
-        .hint(AGAIN)
-        .into());
+             in the file";
+            hint: "{AGAIN}"
+        );
     }
     let (length, metadata) =
         SafeTensors::read_metadata(bytes).map_err(|e| damaged(path, bytes.len(), e))?;
@@ -168,7 +165,7 @@ fn damaged(path: &Path, size: usize, error: SafeTensorError) -> Error {
         }
         error => format!("is damaged: {error}"),
     };
-    Error::data(format!("`{}` {what}", path.display())).hint(AGAIN)
+    error!(Data, "`{}` {what}", path.display(); hint: "{AGAIN}")
 }
 
 impl TensorSource for Safetensors {
@@ -186,9 +183,8 @@ impl TensorSource for Safetensors {
 
     fn load(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let Some(entry) = self.entries.get(name) else {
-            let hint = nearest(name, self.names())
-                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            bail_data!("there is no tensor `{name}`{hint}");
+            let hint = did_you_mean(name, self.names());
+            bail!(Data, "there is no tensor `{name}`{hint}");
         };
         let (path, map) = &self.shards[entry.shard];
         let encoding = match entry.dtype {

@@ -5,8 +5,7 @@
 
 use anyhow::Result;
 
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// Larger files are no tokenizers.
 const LARGEST: usize = 1 << 28;
@@ -65,7 +64,7 @@ enum Wire<'a> {
 }
 
 fn damaged(what: &str) -> Error {
-    Error::data(format!("it is no SentencePiece model, or damaged: {what}"))
+    error!(Data, "it is no SentencePiece model, or damaged: {what}")
 }
 
 /// The fields of a message, in the order of the file.
@@ -92,7 +91,7 @@ fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Wire<'a>)> {
             Wire::Bytes(take(bytes, count)?)
         }
         5 => Wire::Fixed(u32::from_le_bytes(take(bytes, 4)?.try_into().unwrap_or_default())),
-        _ => bail_data!("it is no SentencePiece model, or damaged: a field of an unknown type"),
+        _ => bail!(Data, "it is no SentencePiece model, or damaged: a field of an unknown type"),
     };
     Ok((key >> 3, value))
 }
@@ -129,7 +128,11 @@ impl SentencePiece {
     /// model of words or letters.
     pub fn read(bytes: &[u8]) -> Result<Self> {
         if bytes.len() > LARGEST {
-            bail_data!("it has {} bytes; SentencePiece models have at most {LARGEST}", bytes.len());
+            bail!(
+                Data,
+                "it has {} bytes; SentencePiece models have at most {LARGEST}",
+                bytes.len()
+            );
         }
         let mut model = Self::empty();
         for field in fields(bytes) {
@@ -146,7 +149,7 @@ impl SentencePiece {
         if model.kind == ModelType::Unigram
             && usize::try_from(model.unk).is_ok_and(|unk| unk >= model.pieces.len())
         {
-            bail_data!("its unknown piece is {}, and there are {}", model.unk, model.pieces.len());
+            bail!(Data, "its unknown piece is {}, and there are {}", model.unk, model.pieces.len());
         }
         if !model.charsmap.is_empty() {
             super::charsmap::check(&model.charsmap)?;
@@ -175,7 +178,7 @@ impl SentencePiece {
 
     fn piece(&mut self, bytes: &[u8]) -> Result<()> {
         if self.pieces.len() == MOST {
-            bail_data!("it has more than {MOST} pieces");
+            bail!(Data, "it has more than {MOST} pieces");
         }
         let mut piece = Piece { text: String::new(), score: 0.0, kind: PieceKind::Normal };
         for field in fields(bytes) {
@@ -210,12 +213,14 @@ impl SentencePiece {
                 (3, Wire::Number(2)) => self.kind = ModelType::Bpe,
                 (3, Wire::Number(kind)) => {
                     let name = if kind == 3 { "words (`word`)" } else { "letters (`char`)" };
-                    bail_data!(
+                    bail!(
+                        Data,
                         "it is a SentencePiece model of {name}; `bpe` and `unigram` are read"
                     );
                 }
                 (24, Wire::Number(1)) => {
-                    bail_data!(
+                    bail!(
+                        Data,
                         "it is a SentencePiece model with `treat_whitespace_as_suffix`, which no \
                          fast tokenizer follows"
                     )

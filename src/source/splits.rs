@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::error::bail;
 use anyhow::Result;
-
-use crate::bail_data;
 
 /// Paths by name.
 pub(super) type FilesByName = BTreeMap<String, PathBuf>;
@@ -129,7 +128,7 @@ fn by_folder(folder: &str, folders: &BTreeMap<String, FilesByName>) -> Result<Sp
         };
         let files = parts(&format!("{folder}/{name}"), split, files)?;
         if found.insert(split.to_owned(), files).is_some() {
-            bail_data!("data folder `{folder}` has two folders for {split}, one of them `{name}`");
+            bail!(Data, "data folder `{folder}` has two folders for {split}, one of them `{name}`");
         }
     }
     Ok(found)
@@ -157,7 +156,8 @@ fn parts(folder: &str, split: &str, files: &FilesByName) -> Result<Vec<PathBuf>>
         return ordered(folder, split, files);
     }
     if let Some(pair) = files.windows(2).find(|pair| parted(pair[0].0).1 != parted(pair[1].0).1) {
-        bail_data!(
+        bail!(
+            Data,
             "data folder `{folder}` has files of several formats: `{}` and `{}`",
             pair[0].0,
             pair[1].0
@@ -176,7 +176,8 @@ fn numbered(folder: &str, files: &[(&str, &PathBuf)]) -> Result<Vec<PathBuf>> {
     }
     numbers.sort();
     if let Some((i, _)) = numbers.iter().enumerate().find(|(i, (number, _))| i != number) {
-        bail_data!(
+        bail!(
+            Data,
             "data folder `{folder}` has numbered files (`{}`), but lacks number {i}, counted from \
              0",
             files[0].0
@@ -227,7 +228,7 @@ fn ordered(folder: &str, split: &str, files: Vec<(&str, &PathBuf)>) -> Result<Ve
     }
     shards.sort_by_key(|part| (part.set, part.index));
     let two = |a: &str, b: &str| -> Result<Vec<PathBuf>> {
-        bail_data!("data folder `{folder}` has two files for {split}: `{a}` and `{b}`")
+        bail!(Data, "data folder `{folder}` has two files for {split}: `{a}` and `{b}`")
     };
     if shards.len() < files.len() {
         return two(files[0].0, files[1].0);
@@ -260,14 +261,15 @@ fn check_whole(folder: &str, split: &str, shards: &[ShardFile]) -> Result<()> {
     let (first, (_, _, count)) = (shards[0].name, shards[0].set);
     let lacks = |index: &usize| shards.get(*index).is_none_or(|part| part.index != *index);
     if let Some(missing) = (0..count).find(lacks) {
-        bail_data!(
+        bail!(
+            Data,
             "data folder `{folder}` has shards of {split} (`{first}`), but lacks number {missing} \
              of {count}, counted from 0"
         );
     }
     if shards.len() > count {
         let beyond = shards[count].name;
-        bail_data!("data folder `{folder}` has a shard too many of {split}: `{beyond}`");
+        bail!(Data, "data folder `{folder}` has a shard too many of {split}: `{beyond}`");
     }
     Ok(())
 }

@@ -12,8 +12,7 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 
 use super::gguf_blocks::Blocks;
-use crate::error::Error;
-use crate::{bail_data, bail_usage};
+use crate::error::{bail, error};
 
 /// A file, or several, that hold tensors by name.
 pub trait TensorSource: Send + Sync {
@@ -87,14 +86,14 @@ impl Deref for FileBytes {
 ///
 /// Errors (class data): the file cannot be opened, is a folder, or is empty.
 pub(crate) fn map(path: &Path) -> Result<Mmap> {
-    let problem = |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", path.display()));
+    let problem = |e: std::io::Error| error!(Data, "cannot read `{}`: {e}", path.display());
     let file = File::open(path).map_err(problem)?;
     let metadata = file.metadata().map_err(problem)?;
     if !metadata.is_file() {
-        bail_data!("`{}` is not a file", path.display());
+        bail!(Data, "`{}` is not a file", path.display());
     }
     if metadata.len() == 0 {
-        bail_data!("`{}` is empty", path.display());
+        bail!(Data, "`{}` is empty", path.display());
     }
     // SAFETY: the map is only read. Should another process rewrite the file meanwhile, the numbers
     // change, and should it cut the file short, the process ends with SIGBUS; both hold for every
@@ -122,7 +121,7 @@ pub(super) fn read(
     device: &Device,
 ) -> Result<Tensor> {
     if shape.contains(&0) {
-        bail_data!("it is empty: its shape is {shape:?}");
+        bail!(Data, "it is empty: its shape is {shape:?}");
     }
     Ok(match dtype {
         DType::F32 => Tensor::from_vec(convert(map, range, encoding, |x| x)?, shape, device)?,
@@ -138,7 +137,7 @@ pub(super) fn read(
             Tensor::from_vec(numbers, shape, device)?
         }
         other => {
-            bail_usage!("weights are read as f32, f64, bf16 or f16, not as {}", other.as_str())
+            bail!(Usage, "weights are read as f32, f64, bf16 or f16, not as {}", other.as_str())
         }
     })
 }
@@ -163,8 +162,11 @@ fn e4m3(byte: u8) -> f32 {
 /// The numbers, if all are finite.
 fn in_range(numbers: Vec<f16>) -> Result<Vec<f16>> {
     if numbers.par_chunks(CHUNK).any(|part| part.iter().any(|x| x.is_infinite())) {
-        let error = Error::data("it holds numbers beyond ±65504, which f16 does not have");
-        return Err(error.hint("keep the weights in f32 or bf16: `--dtype bf16`").into());
+        bail!(
+            Data,
+            "it holds numbers beyond ±65504, which f16 does not have";
+            hint: "keep the weights in f32 or bf16: `--dtype bf16`"
+        );
     }
     Ok(numbers)
 }

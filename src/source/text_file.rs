@@ -6,17 +6,18 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::lfs;
-use crate::error::Error;
+use crate::error::{bail, error};
 
 /// Errors (class data) where the text of a model's file begins with a byte order mark: transformers
 /// reads none such.
 fn without_mark(path: &Path, text: &str) -> Result<()> {
     if text.starts_with('\u{feff}') {
-        let message = format!(
+        bail!(
+            Data,
             "`{}` begins with a byte order mark, which no JSON does; transformers refuses it too",
-            path.display()
+            path.display();
+            hint: "save it as UTF-8 without that mark"
         );
-        return Err(Error::data(message).hint("save it as UTF-8 without that mark").into());
     }
     Ok(())
 }
@@ -24,7 +25,7 @@ fn without_mark(path: &Path, text: &str) -> Result<()> {
 /// Reads a text file.
 pub(super) fn text(path: &Path) -> Result<String> {
     let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+        .map_err(|e| error!(Data, "cannot read `{}`: {e}", path.display()))?;
     if lfs::is_pointer(text.as_bytes()) {
         return Err(lfs::pointer_error(path).into());
     }
@@ -42,6 +43,6 @@ pub fn json_text(path: &Path) -> Result<String> {
 pub(super) fn json(path: &Path) -> Result<Value> {
     let text = json_text(path)?;
     serde_json::from_str(&text)
-        .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))
+        .map_err(|e| error!(Data, "it is not valid JSON: {e}"))
         .with_context(|| format!("`{}`", path.display()))
 }

@@ -13,7 +13,7 @@ use super::pre_found::Undecided;
 use super::tokenizer_special::Special;
 use super::tokenizer_template::{self, Templates};
 use super::{tokenizer_files, tokenizer_gguf, tokenizer_json, tokenizer_train};
-use crate::error::Error;
+use crate::error::error;
 
 /// A tokenizer and what a model wants to know beside it.
 #[derive(Clone)]
@@ -159,14 +159,13 @@ impl Tokenizer {
 
     fn check_rows(&self, ids: &[u32]) -> Result<()> {
         match ids.iter().find(|id| **id as usize >= self.rows) {
-            Some(id) => Err(Error::data(format!(
+            Some(id) => Err(error!(
+                Data,
                 "`{}` is token {id}, and the model's embedding has {} rows",
                 self.token(*id).unwrap_or_default(),
-                self.rows
-            ))
-            .hint(
-                "leave the token out of the texts, or take a model whose embedding was enlarged \
-                 for it",
+                self.rows;
+                hint: "leave the token out of the texts, or take a model whose embedding was \
+                       enlarged for it"
             )
             .into()),
             None => Ok(()),
@@ -181,7 +180,7 @@ impl Tokenizer {
         let encoding = self
             .inner
             .encode_fast(text, false)
-            .map_err(|e| Error::data(format!("cannot tokenize the text: {e}")))?;
+            .map_err(|e| error!(Data, "cannot tokenize the text: {e}"))?;
         self.undecided.agree(text, encoding.get_ids())?;
         self.check_rows(encoding.get_ids())?;
         Ok(encoding.get_ids().to_vec())
@@ -192,7 +191,7 @@ impl Tokenizer {
         let text = self
             .inner
             .decode(ids, skip_special)
-            .map_err(|e| Error::data(format!("cannot decode the tokens: {e}")))?;
+            .map_err(|e| error!(Data, "cannot decode the tokens: {e}"))?;
         Ok(if self.clean_up { cleaned(text) } else { text })
     }
 
@@ -228,7 +227,7 @@ impl Tokenizer {
     pub(super) fn json(&self) -> Result<String> {
         self.inner
             .to_string(false)
-            .map_err(|e| Error::run(format!("cannot write the tokenizer: {e}")).into())
+            .map_err(|e| error!(Run, "cannot write the tokenizer: {e}").into())
     }
 
     /// Errors (class data) where a GGUF file leaves open how a text is split: such a tokenizer is

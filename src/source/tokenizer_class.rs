@@ -10,8 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::pre_tokenizer::QWEN2;
 use super::tokenizer_pipeline::{Pipeline, byte_level, metaspace, spaces, split, strip};
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// Who builds the tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,11 +186,12 @@ fn has_own_code(settings: &Value) -> bool {
 }
 
 fn own_class() -> Error {
-    Error::data(
+    error!(
+        Data,
         "its tokenizer is code of the repository's own (`auto_map` in tokenizer_config.json), \
-         which is not run",
+         which is not run";
+        hint: "take `auto_map` out of tokenizer_config.json to take tokenizer.json as it is"
     )
-    .hint("take `auto_map` out of tokenizer_config.json to take tokenizer.json as it is")
 }
 
 /// Whether it is one of [`OTHERS`].
@@ -200,10 +200,11 @@ fn is_other(name: &str) -> bool {
 }
 
 fn other_class(name: &str) -> Error {
-    Error::data(format!(
-        "tokenizer_config.json names the class `{name}`, whose rules are not known here"
-    ))
-    .hint(AS_IT_IS)
+    error!(
+        Data,
+        "tokenizer_config.json names the class `{name}`, whose rules are not known here";
+        hint: "{AS_IT_IS}"
+    )
 }
 
 /// Byte-level BPE of Qwen2's words.
@@ -238,7 +239,7 @@ fn flag(settings: &Value, key: &str, usual: bool, null: Option<bool>) -> Result<
         (Some(Value::Bool(flag)), _) => Ok(*flag),
         (Some(Value::Null), Some(null)) => Ok(null),
         (Some(other), _) => {
-            bail_data!("tokenizer_config.json: `{key}` is {other}, neither true nor false")
+            bail!(Data, "tokenizer_config.json: `{key}` is {other}, neither true nor false")
         }
     }
 }

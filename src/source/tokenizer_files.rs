@@ -18,8 +18,7 @@ use super::tokenizer_special::Special;
 use super::tokenizer_template::{self, Templates};
 use super::tokenizer_tokens::{AddedTokens, Files, MarkedTokens};
 use super::{lfs, text_file, tokenizer_json, tokenizer_pieces};
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// A tokenizer and what its files say beside it.
 pub(super) struct Read {
@@ -60,12 +59,14 @@ pub(super) fn find(folder: &Path) -> Result<PathBuf> {
     match (choose(there), other) {
         (Some([name, ..]), _) => Ok(folder.join(name)),
         (_, Some((name, what))) => Err(only(folder, &format!("{name}, {what}")).into()),
-        _ => Err(Error::data(format!("model folder `{}` has no {TOKENIZER}", folder.display()))
-            .hint(format!(
-                "a tokenizer is {TOKENIZER}, {SENTENCEPIECE} (SentencePiece), or {VOCAB} with \
-                 {MERGES}"
-            ))
-            .into()),
+        _ => Err(error!(
+            Data,
+            "model folder `{}` has no {TOKENIZER}",
+            folder.display();
+            hint: "a tokenizer is {TOKENIZER}, {SENTENCEPIECE} (SentencePiece), or {VOCAB} with \
+                   {MERGES}"
+        )
+        .into()),
     }
 }
 
@@ -73,10 +74,12 @@ pub(super) fn find(folder: &Path) -> Result<PathBuf> {
 /// one.
 fn only(folder: &Path, what: &str) -> Error {
     let folder = folder.display();
-    Error::data(format!("model folder `{folder}` has no {TOKENIZER}, only {what}")).hint(format!(
-        "python -c \"from transformers import AutoTokenizer; \
-         AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
-    ))
+    error!(
+        Data,
+        "model folder `{folder}` has no {TOKENIZER}, only {what}";
+        hint: "python -c \"from transformers import AutoTokenizer; \
+               AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')\""
+    )
 }
 
 /// Reads a tokenizer with what lies beside it in its folder.
@@ -84,8 +87,8 @@ fn only(folder: &Path, what: &str) -> Error {
 /// Errors (class data): a file that is missing, damaged or of an unknown kind.
 pub(super) fn read(path: &Path) -> Result<Read> {
     let shown = path.display();
-    let bytes = std::fs::read(path)
-        .map_err(|e| Error::data(format!("cannot read tokenizer `{shown}`: {e}")))?;
+    let bytes =
+        std::fs::read(path).map_err(|e| error!(Data, "cannot read tokenizer `{shown}`: {e}"))?;
     if lfs::is_pointer(&bytes) {
         return Err(lfs::pointer_error(path).into());
     }
@@ -124,7 +127,7 @@ struct TokenizerParts<'a> {
 impl TokenizerParts<'_> {
     fn read(&self) -> Result<Read> {
         if !self.settings.is_object() {
-            bail_data!("{TOKENIZER_CONFIG} is no map");
+            bail!(Data, "{TOKENIZER_CONFIG} is no map");
         }
         let name = self.path.file_name().unwrap_or_default();
         let is_file = name != SENTENCEPIECE && name != VOCAB;
@@ -275,7 +278,7 @@ impl TokenizerParts<'_> {
             return Err(only(self.folder, &what).into());
         }
         let vocab: Value = serde_json::from_slice(self.bytes)
-            .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
+            .map_err(|e| error!(Data, "it is not valid JSON: {e}"))?;
         let merges = text_file::text(&self.folder.join(MERGES))?;
         let merges: Vec<&str> =
             merges.lines().filter(|line| !line.starts_with("#version")).collect();
@@ -289,10 +292,11 @@ impl TokenizerParts<'_> {
 
 /// The error for a class of BPE where tokenizer.json is of another kind.
 fn not_bpe(class: TokenizerClass, kind: &str) -> Error {
-    Error::data(format!(
+    error!(
+        Data,
         "{TOKENIZER_CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
         class.name()
-    ))
+    )
     .hint(tokenizer_class::AS_IT_IS)
 }
 

@@ -22,8 +22,7 @@ use super::pre_tokenizer::{self, PreTokenizerRule};
 use super::tokenizer_keys;
 use super::tokenizer_pipeline::SPACE;
 use super::tokenizer_special::Special;
-use crate::error::Error;
-use crate::{bail_data, bail_usage};
+use crate::error::{Error, bail, error};
 
 /// Bytes of the longest token from which merges are derived; the longest ones known have some
 /// hundred.
@@ -70,7 +69,7 @@ impl<'a> Vocabulary<'a> {
         if let Some(types) = types
             && types.len() != tokens.len()
         {
-            bail_data!("there are {} tokens but {} token types", tokens.len(), types.len());
+            bail!(Data, "there are {} tokens but {} token types", tokens.len(), types.len());
         }
         let mut ids = BTreeMap::new();
         for (id, token) in tokens.iter().enumerate() {
@@ -92,7 +91,7 @@ impl<'a> Vocabulary<'a> {
     fn role(&self, gguf: &Gguf, key: &str) -> Result<Option<u32>> {
         match gguf.optional(key, GgufValue::as_u64)? {
             Some(id) if id >= self.tokens.len() as u64 => {
-                bail_data!("`{key}` is {id}, and there are {} tokens", self.tokens.len())
+                bail!(Data, "`{key}` is {id}, and there are {} tokens", self.tokens.len())
             }
             id => Ok(id.map(|id| id as u32)),
         }
@@ -132,7 +131,8 @@ pub(super) fn build(gguf: &Gguf, pre_tokenizer: Option<&str>) -> Result<GgufToke
             let bos_by_rule = stated.is_none() && special.bos.is_some();
             byte_level(gguf, &vocabulary, pre_tokenizer, bos_by_rule, &mut notes)?
         }
-        _ if pre_tokenizer.is_some() => bail_usage!(
+        _ if pre_tokenizer.is_some() => bail!(
+            Usage,
             "a pre-tokenizer is for byte-level BPE, and the file's vocabulary is SentencePiece's"
         ),
         _ => sentence_piece(gguf, &vocabulary, special.unk)?,
@@ -180,7 +180,7 @@ fn begin(token: &str, id: u32) -> Option<TemplateProcessing> {
 }
 
 fn library(error: impl std::fmt::Display) -> Error {
-    Error::data(format!("the tokenizer cannot be built: {error}"))
+    error!(Data, "the tokenizer cannot be built: {error}")
 }
 
 /// Byte-level BPE with the file's own merges.
@@ -219,7 +219,7 @@ fn stated_merges(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Vec<(String, St
             {
                 merges.push((left.to_owned(), right.to_owned()));
             }
-            _ => bail_data!("merge {row} (`{merge}`) does not give a token of the vocabulary"),
+            _ => bail!(Data, "merge {row} (`{merge}`) does not give a token of the vocabulary"),
         }
     }
     Ok(merges)
@@ -242,7 +242,7 @@ fn rules(
     };
     match PreTokenizerRule::of(name) {
         Some(rule) => Ok(Found { rules: vec![rule], note: other_rule(stated, rule) }),
-        None => bail_usage!("{}", pre_tokenizer::unknown("the pre-tokenizer", name)),
+        None => bail!(Usage, "{}", pre_tokenizer::unknown("the pre-tokenizer", name)),
     }
 }
 
@@ -299,7 +299,7 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary, unk: Option<u32>) -> Res
 fn by_scores(gguf: &Gguf, vocabulary: &Vocabulary, unk: Option<u32>) -> Result<BPE> {
     let scores = gguf.required("tokenizer.ggml.scores", GgufValue::as_floats)?;
     if scores.len() != vocabulary.tokens.len() {
-        bail_data!("there are {} tokens but {} scores", vocabulary.tokens.len(), scores.len());
+        bail!(Data, "there are {} tokens but {} scores", vocabulary.tokens.len(), scores.len());
     }
     let mut builder = BPE::builder()
         .vocab_and_merges(vocabulary.owned(), merges(vocabulary, scores)?)
@@ -326,7 +326,7 @@ fn merges(vocabulary: &Vocabulary, scores: &[f64]) -> Result<Vec<(String, String
             continue;
         }
         if token.len() > LONGEST {
-            bail_data!("token {id} has {} bytes; at most {LONGEST} are possible", token.len());
+            bail!(Data, "token {id} has {} bytes; at most {LONGEST} are possible", token.len());
         }
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);

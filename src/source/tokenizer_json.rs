@@ -3,8 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::bail_data;
-use crate::error::{Error, nearest};
+use crate::error::{bail, error, nearest};
 
 /// The kinds that the library knows, by the part of a `tokenizer.json`.
 const KINDS: [(&str, &[&str]); 5] = [
@@ -72,21 +71,20 @@ const KINDS: [(&str, &[&str]); 5] = [
 /// Errors (class data), without the file's name: no JSON, a part of an unknown kind, merges that
 /// give no token, dropout.
 pub(super) fn checked(bytes: &[u8]) -> Result<Value> {
-    let json: Value = serde_json::from_slice(bytes)
-        .map_err(|e| Error::data(format!("it is not valid JSON: {e}")))?;
+    let json: Value =
+        serde_json::from_slice(bytes).map_err(|e| error!(Data, "it is not valid JSON: {e}"))?;
     for (part, known) in KINDS {
         check_kind(part, &json[part], known, part)?;
     }
     check_merges(&json["model"])?;
     if let Some(dropout) = json["model"]["dropout"].as_f64().filter(|dropout| *dropout > 0.0) {
-        return Err(Error::data(format!(
-            "its model has `dropout` {dropout}, which splits the same text in another way each time"
-        ))
-        .hint(
-            "set `dropout` to null in tokenizer.json: it is of use while a tokenizer's merges are \
-             learnt from",
-        )
-        .into());
+        bail!(
+            Data,
+            "its model has `dropout` {dropout}, which splits the same text in another way each \
+             time";
+            hint: "set `dropout` to null in tokenizer.json: it is of use while a tokenizer's \
+                   merges are learnt from"
+        );
     }
     Ok(json)
 }
@@ -94,9 +92,9 @@ pub(super) fn checked(bytes: &[u8]) -> Result<Value> {
 /// Builds what a checked `tokenizer.json` describes, without the truncation and padding that it
 /// asks for.
 pub(super) fn built(bytes: &[u8]) -> Result<tokenizers::Tokenizer> {
-    let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
-        .map_err(|e| Error::data(format!("it is damaged: {e}")))?;
-    inner.with_truncation(None).map_err(|e| Error::data(format!("{e}")))?;
+    let mut inner =
+        tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| error!(Data, "it is damaged: {e}"))?;
+    inner.with_truncation(None).map_err(|e| error!(Data, "{e}"))?;
     inner.with_padding(None);
     Ok(inner)
 }
@@ -108,15 +106,12 @@ fn check_kind(part: &str, value: &Value, known: &[&str], place: &str) -> Result<
     {
         let near = nearest(kind, known.iter().copied())
             .map_or(String::new(), |near| format!("; nearest is `{near}`"));
-        let error = Error::data(format!(
-            "its `{place}` is of the kind `{kind}`, which is newer than this program knows{near}"
-        ));
-        return Err(error
-            .hint(format!(
-                "known are {}; update the program, or take a tokenizer without it",
-                known.join(", ")
-            ))
-            .into());
+        bail!(
+            Data,
+            "its `{place}` is of the kind `{kind}`, which is newer than this program knows{near}";
+            hint: "known are {}; update the program, or take a tokenizer without it",
+            known.join(", ")
+        );
     }
     let steps = match part {
         "normalizer" => "normalizers",
@@ -148,7 +143,7 @@ fn check_merges(model: &Value) -> Result<()> {
         let joined =
             pair.and_then(|(left, right)| Some(format!("{left}{}", right.strip_prefix(prefix)?)));
         if !joined.is_some_and(|joined| vocab.contains_key(&joined)) {
-            bail_data!("merge {row} ({merge}) does not give a token of the vocabulary");
+            bail!(Data, "merge {row} ({merge}) does not give a token of the vocabulary");
         }
     }
     Ok(())

@@ -6,8 +6,7 @@ use anyhow::Result;
 
 use super::gguf::Gguf;
 use super::gguf_value::GgufValue;
-use crate::bail_data;
-use crate::error::{Error, nearest};
+use crate::error::{Error, bail, error, nearest};
 
 const NAMESPACE: &str = "tokenizer.";
 
@@ -68,7 +67,8 @@ pub(super) fn check(gguf: &Gguf, kind: &str, notes: &mut Vec<String>) -> Result<
         );
     }
     if on(gguf, "add_sep_token")? {
-        bail_data!(
+        bail!(
+            Data,
             "its `tokenizer.ggml.add_sep_token` is true: a separator behind each text, as encoders \
              want it, is not known here"
         );
@@ -94,14 +94,16 @@ fn on(gguf: &Gguf, key: &str) -> Result<bool> {
 /// Errors (class data): SentencePiece's rewriting of a text before it is split.
 fn check_sentence_piece(gguf: &Gguf) -> Result<()> {
     if on(gguf, "remove_extra_whitespaces")? {
-        bail_data!(
+        bail!(
+            Data,
             "its `tokenizer.ggml.remove_extra_whitespaces` is true: a tokenizer that drops spaces \
              is not read"
         );
     }
     let charsmap = gguf.get("tokenizer.ggml.precompiled_charsmap").and_then(GgufValue::as_integers);
     if charsmap.is_some_and(|map| !map.is_empty()) {
-        bail_data!(
+        bail!(
+            Data,
             "it has a `tokenizer.ggml.precompiled_charsmap`: a tokenizer that rewrites characters \
              first is not read"
         );
@@ -133,8 +135,9 @@ fn other_kind(kind: &str) -> Error {
         "none" | "no_vocab" => ", a file without a vocabulary,",
         _ => "",
     };
-    Error::data(format!(
+    error!(
+        Data,
         "its kind `{kind}`{what} is not read; `gpt2` (byte-level BPE) and `llama` (SentencePiece \
          BPE) are"
-    ))
+    )
 }

@@ -12,8 +12,7 @@ use super::sentencepiece::{ModelType, Piece, PieceKind, SentencePiece};
 use super::tokenizer_class::TokenizerClass;
 use super::tokenizer_pipeline::{Pipeline, SPACE, metaspace, replace, spaces, split, strip};
 use super::tokenizer_tokens::Token;
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// Bytes of the longest piece from which merges are derived.
 const LONGEST: usize = 1024;
@@ -120,14 +119,13 @@ fn not_read(kind: ModelType, class: TokenizerClass) -> Error {
         ModelType::Bpe => "BPE",
         ModelType::Unigram => "Unigram",
     };
-    Error::data(format!(
+    error!(
+        Data,
         "tokenizer.model is a SentencePiece model of the kind {kind}, which the class {} does not \
          read",
-        class.name()
-    ))
-    .hint(
-        "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to read it by \
-         its own settings",
+        class.name();
+        hint: "set `tokenizer_class` to `PreTrainedTokenizerFast` in tokenizer_config.json to read \
+               it by its own settings"
     )
 }
 
@@ -136,7 +134,8 @@ fn merges<'a>(ranks: &BTreeMap<&'a str, f64>) -> Result<Vec<(f64, &'a str, &'a s
     let mut out = vec![];
     for (text, rank) in ranks {
         if text.len() > LONGEST {
-            bail_data!(
+            bail!(
+                Data,
                 "a piece of tokenizer.model has {} bytes; at most {LONGEST} are possible",
                 text.len()
             );

@@ -9,8 +9,7 @@ use tokenizers::PostProcessorWrapper;
 use super::tokenizer_class::TokenizerClass;
 use super::tokenizer_special::Special;
 use super::tokenizer_tokens::AddedTokens;
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 /// Keys that would make transformers read or run something else.
 const REFUSED: [(&str, &str); 6] = [
@@ -32,7 +31,7 @@ pub(super) struct TokenizerSettings {
     /// The template that is to stand in the post-processor's place: whether BOS and EOS are in it.
     ends: Option<(bool, bool)>,
     /// `add_bos_token` and `add_eos_token` that no one follows, since tokenizer.json has a say.
-    told: (Option<bool>, Option<bool>),
+    flags: (Option<bool>, Option<bool>),
     notes: Vec<String>,
 }
 
@@ -62,12 +61,12 @@ impl TokenizerSettings {
         let bpe = file.is_none_or(|file| file["model"]["type"].as_str().unwrap_or("BPE") == "BPE");
         let forced = on("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output");
         let flag = |key: &str| settings.get(key).map(|value| value.as_bool().unwrap_or(false));
-        let told = (flag("add_bos_token"), flag("add_eos_token"));
+        let flags = (flag("add_bos_token"), flag("add_eos_token"));
         Ok(Self {
             split_special_tokens: on("split_special_tokens"),
             clean_up: on("clean_up_tokenization_spaces") && (!bpe || forced),
-            ends: ends(class, file, told),
-            told: if file.is_some() { told } else { (None, None) },
+            ends: ends(class, file, flags),
+            flags: if file.is_some() { flags } else { (None, None) },
             notes: other_prefix(settings, class, file).into_iter().collect(),
         })
     }
@@ -144,8 +143,8 @@ impl TokenizerSettings {
         file: &str,
     ) -> Vec<String> {
         let sides = [
-            ("add_bos_token", self.told.0, &around.before, "before"),
-            ("add_eos_token", self.told.1, &around.after, "after"),
+            ("add_bos_token", self.flags.0, &around.before, "before"),
+            ("add_eos_token", self.flags.1, &around.after, "after"),
         ];
         let note = |(key, told, ids, side): (&str, Option<bool>, &Vec<u32>, &str)| {
             let told = told.filter(|told| *told == ids.is_empty())?;
@@ -167,7 +166,7 @@ fn check_refused(settings: &Value) -> Result<()> {
             .get(key)
             .is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty()))
         {
-            bail_data!("tokenizer_config.json: `{key}` ({what}) is not read");
+            bail!(Data, "tokenizer_config.json: `{key}` ({what}) is not read");
         }
     }
     Ok(())
@@ -178,11 +177,12 @@ fn check_versions(settings: &Value) -> Result<()> {
     let versions = settings["fast_tokenizer_files"].as_array().into_iter().flatten();
     let other = versions.filter_map(Value::as_str).find(|name| *name != "tokenizer.json");
     let Some(other) = other else { return Ok(()) };
-    Err(Error::data(format!(
+    Err(error!(
+        Data,
         "tokenizer_config.json: `fast_tokenizer_files` names `{other}` for some versions of \
-         transformers"
-    ))
-    .hint("keep the file that is meant as tokenizer.json, and take `fast_tokenizer_files` out")
+         transformers";
+        hint: "keep the file that is meant as tokenizer.json, and take `fast_tokenizer_files` out"
+    )
     .into())
 }
 
@@ -192,7 +192,7 @@ fn check_sides(settings: &Value) -> Result<()> {
         if let Some(side) = settings.get(key)
             && !matches!(side.as_str(), Some("left" | "right"))
         {
-            bail_data!("tokenizer_config.json: `{key}` is {side}; sides are `left` and `right`");
+            bail!(Data, "tokenizer_config.json: `{key}` is {side}; sides are `left` and `right`");
         }
     }
     Ok(())
@@ -200,32 +200,31 @@ fn check_sides(settings: &Value) -> Result<()> {
 
 /// The error for Mistral's regex where the file has another.
 fn other_regex() -> Error {
-    Error::data(
+    error!(
+        Data,
         "tokenizer_config.json: `fix_mistral_regex` asks for another regex than that of \
-         tokenizer.json",
-    )
-    .hint(
-        "load it with transformers and save it with `save_pretrained`: its tokenizer.json then has \
-         the regex",
+         tokenizer.json";
+        hint: "load it with transformers and save it with `save_pretrained`: its tokenizer.json \
+               then has the regex"
     )
 }
 
-/// Whether BOS and EOS are in the template of a class that makes its own; `told` are the flags of
+/// Whether BOS and EOS are in the template of a class that makes its own; `flags` are those of
 /// tokenizer_config.json.
 fn ends(
     class: TokenizerClass,
     file: Option<&Value>,
-    told: (Option<bool>, Option<bool>),
+    flags: (Option<bool>, Option<bool>),
 ) -> Option<(bool, bool)> {
     match (class, file) {
         // The flags in the file are taken out where there is a tokenizer.json, and the class has
         // its own.
         (TokenizerClass::CodeLlama, Some(_)) => Some((true, false)),
         (TokenizerClass::CodeLlama, None) => {
-            Some((told.0.unwrap_or(true), told.1.unwrap_or(false)))
+            Some((flags.0.unwrap_or(true), flags.1.unwrap_or(false)))
         }
         (TokenizerClass::GptNeoX, Some(_)) => Some((false, false)),
-        (_, None) => Some((told.0.unwrap_or(false), told.1.unwrap_or(false))),
+        (_, None) => Some((flags.0.unwrap_or(false), flags.1.unwrap_or(false))),
         (_, Some(file)) if file["post_processor"].is_null() => Some((false, false)),
         _ => None,
     }
@@ -255,14 +254,14 @@ fn quoted(ids: &[u32], inner: &tokenizers::Tokenizer) -> String {
 /// What the post-processor puts before and after a text.
 pub(super) fn around(inner: &tokenizers::Tokenizer) -> Result<Around> {
     let ids = |special| -> Result<Vec<u32>> {
-        let encoding = inner.encode_fast("a", special).map_err(|e| Error::data(format!("{e}")))?;
+        let encoding = inner.encode_fast("a", special).map_err(|e| error!(Data, "{e}"))?;
         Ok(encoding.get_ids().to_vec())
     };
     let (plain, whole) = (ids(false)?, ids(true)?);
     // An empty text has no place of its own: what is put is put before it.
     let at =
         (0..=whole.len().saturating_sub(plain.len())).find(|at| whole[*at..].starts_with(&plain));
-    let Some(at) = at else { bail_data!("its post-processor changes the tokens of a text") };
+    let Some(at) = at else { bail!(Data, "its post-processor changes the tokens of a text") };
     Ok(Around { before: whole[..at].to_vec(), after: whole[at + plain.len()..].to_vec() })
 }
 

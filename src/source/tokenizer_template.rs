@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::file_names::{CHAT_TEMPLATE, MORE_TEMPLATES, PROCESSOR_TEMPLATE};
 use super::text_file;
-use crate::error::Error;
+use crate::error::{bail, error};
 
 /// The template that words conversations, and the names of others.
 #[derive(Clone, Debug, Default)]
@@ -88,7 +88,7 @@ pub(super) fn more(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
         return Ok(vec![]);
     }
     let listed = std::fs::read_dir(&folder)
-        .map_err(|e| Error::data(format!("cannot read `{}`: {e}", folder.display())))?;
+        .map_err(|e| error!(Data, "cannot read `{}`: {e}", folder.display()))?;
     let mut paths: Vec<_> = listed
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|end| end == "jinja"))
@@ -119,10 +119,7 @@ fn in_settings(value: &Value) -> Result<BTreeMap<String, String>> {
                 .collect();
         }
         other => {
-            return Err(Error::data(format!(
-                "`chat_template` is {other}, neither a text nor a list of named templates"
-            ))
-            .into());
+            bail!(Data, "`chat_template` is {other}, neither a text nor a list of named templates");
         }
     };
     entries.into_iter().map(|(name, template)| entry(name, template)).collect()
@@ -131,10 +128,8 @@ fn in_settings(value: &Value) -> Result<BTreeMap<String, String>> {
 fn entry(name: &Value, template: &Value) -> Result<(String, String)> {
     match (name.as_str(), template.as_str()) {
         (Some(name), Some(template)) => Ok((name.to_owned(), template.to_owned())),
-        _ => {
-            Err(Error::data("`chat_template` has an entry without a name or a template as text")
-                .into())
-        }
+        _ => Err(error!(Data, "`chat_template` has an entry without a name or a template as text")
+            .into()),
     }
 }
 

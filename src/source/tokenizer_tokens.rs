@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::error::{bail, error};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tokenizers::AddedToken;
 
 use super::tokenizer_class::TokenizerClass;
-use crate::bail_data;
 
 /// Roles that every tokenizer may have, in the order in which new tokens are added.
 const ROLES: [&str; 7] =
@@ -86,7 +86,8 @@ impl Token {
             match &value[key] {
                 Value::Null => Ok(None),
                 Value::Bool(flag) => Ok(Some(*flag)),
-                other => bail_data!(
+                other => bail!(
+                    Data,
                     "{place}: `{key}` of the token `{content}` is {other}, neither true nor false"
                 ),
             }
@@ -124,34 +125,34 @@ impl Token {
 
 /// A value of a role or a list: a token as text, or with its flags.
 #[derive(Clone, Debug)]
-enum Said {
+enum TokenValue {
     Text(String),
     Token(Token),
 }
 
-impl Said {
+impl TokenValue {
     fn read(value: &Value, place: &str) -> Result<Self> {
         match value {
-            Value::String(text) => Ok(Said::Text(text.clone())),
+            Value::String(text) => Ok(TokenValue::Text(text.clone())),
             other => match Token::read(other, place)? {
-                Some(token) => Ok(Said::Token(token)),
-                None => bail_data!("{place} is {other}, which is no token"),
+                Some(token) => Ok(TokenValue::Token(token)),
+                None => bail!(Data, "{place} is {other}, which is no token"),
             },
         }
     }
 
     fn content(&self) -> &str {
         match self {
-            Said::Text(text) => text,
-            Said::Token(token) => &token.content,
+            TokenValue::Text(text) => text,
+            TokenValue::Token(token) => &token.content,
         }
     }
 
     /// The token, special unless its flags say otherwise.
     fn token(&self) -> Token {
         match self {
-            Said::Text(text) => Token::new(text, true, None),
-            Said::Token(token) => token.clone(),
+            TokenValue::Text(text) => Token::new(text, true, None),
+            TokenValue::Token(token) => token.clone(),
         }
     }
 }
@@ -159,9 +160,9 @@ impl Said {
 /// The tokens of a tokenizer beside its vocabulary.
 pub(super) struct AddedTokens {
     /// By role, the seven usual ones first.
-    roles: Vec<(String, Option<Said>)>,
+    roles: Vec<(String, Option<TokenValue>)>,
     /// Special tokens without a role.
-    extra: Vec<Said>,
+    extra: Vec<TokenValue>,
     /// By the id that a file gives.
     added: BTreeMap<u64, Token>,
 }
@@ -192,7 +193,7 @@ impl AddedTokens {
     }
 
     /// The tokens with a role, then those without.
-    fn special(&self) -> impl Iterator<Item = &Said> {
+    fn special(&self) -> impl Iterator<Item = &TokenValue> {
         self.roles.iter().filter_map(|(_, said)| said.as_ref()).chain(&self.extra)
     }
 
@@ -228,9 +229,7 @@ impl AddedTokens {
             .map(|token| token.content.clone())
             .filter(|content| inner.token_to_id(content).is_none())
             .collect();
-        let library = |e: tokenizers::Error| {
-            crate::error::Error::data(format!("the tokens cannot be added: {e}"))
-        };
+        let library = |e: tokenizers::Error| error!(Data, "the tokens cannot be added: {e}");
         inner.add_tokens(tokens.iter().map(Token::built)).map_err(library)?;
         if class == TokenizerClass::Qwen2 {
             let special = self.special().map(|said| Token::new(said.content(), true, None).built());
@@ -251,7 +250,7 @@ impl AddedTokens {
 
     /// The token of a role.
     pub fn role(&self, role: &str) -> Option<&str> {
-        self.roles.iter().find(|(name, _)| name == role)?.1.as_ref().map(Said::content)
+        self.roles.iter().find(|(name, _)| name == role)?.1.as_ref().map(TokenValue::content)
     }
 
     /// The tokens by role, as chat templates see them.
@@ -328,7 +327,7 @@ fn added(
     let mut added = BTreeMap::new();
     for (token, id) in files.added.and_then(Value::as_object).into_iter().flatten() {
         let Some(id) = id.as_u64() else {
-            bail_data!("added_tokens.json: the id of `{token}` is {id}")
+            bail!(Data, "added_tokens.json: the id of `{token}` is {id}")
         };
         let is_special = special.contains(token);
         added.insert(id, Token::new(token, is_special, Some(!is_special)));
@@ -345,12 +344,14 @@ fn added(
 
 /// The tokens of `added_tokens_decoder`.
 fn by_id(decoder: &Value) -> Result<BTreeMap<u64, Token>> {
-    let Some(decoder) = decoder.as_object() else { bail_data!("`added_tokens_decoder` is no map") };
+    let Some(decoder) = decoder.as_object() else {
+        bail!(Data, "`added_tokens_decoder` is no map")
+    };
     let mut added = BTreeMap::new();
     for (id, value) in decoder {
         match (id.parse(), Token::read(value, "`added_tokens_decoder`")?) {
             (Ok(id), Some(token)) => drop(added.insert(id, token)),
-            _ => bail_data!("`added_tokens_decoder`: `{id}` is {value}, not an id with a token"),
+            _ => bail!(Data, "`added_tokens_decoder`: `{id}` is {value}, not an id with a token"),
         }
     }
     Ok(added)
@@ -384,8 +385,8 @@ fn roles(
     said: &Map<String, Value>,
     own: Map<String, Value>,
     added: &BTreeMap<u64, Token>,
-) -> Result<Vec<(String, Option<Said>)>> {
-    let read = |role: &str, value: &Value| Said::read(value, &format!("`{role}`"));
+) -> Result<Vec<(String, Option<TokenValue>)>> {
+    let read = |role: &str, value: &Value| TokenValue::read(value, &format!("`{role}`"));
     let by_content: BTreeMap<&str, &Token> =
         added.values().map(|token| (token.content.as_str(), token)).collect();
     let mut roles = vec![];
@@ -393,7 +394,10 @@ fn roles(
         let value = said.get(role).filter(|value| !value.is_null());
         let token = value.map(|value| read(role, value)).transpose()?;
         let known = token.as_ref().and_then(|said| by_content.get(said.content()));
-        roles.push((role.to_owned(), known.map(|token| Said::Token((*token).clone())).or(token)));
+        roles.push((
+            role.to_owned(),
+            known.map(|token| TokenValue::Token((*token).clone())).or(token),
+        ));
     }
     let is_token = |value: &Value| value.is_string() || value["content"].is_string();
     let mut more: Map<String, Value> = said
@@ -409,14 +413,14 @@ fn roles(
 }
 
 /// The special tokens without a role.
-fn extra(said: &Map<String, Value>) -> Result<Vec<Said>> {
+fn extra(said: &Map<String, Value>) -> Result<Vec<TokenValue>> {
     match said.get(EXTRA) {
         None | Some(Value::Null) => Ok(vec![]),
         Some(Value::Array(list)) => {
-            list.iter().map(|value| Said::read(value, "`extra_special_tokens`")).collect()
+            list.iter().map(|value| TokenValue::read(value, "`extra_special_tokens`")).collect()
         }
         Some(other) => {
-            bail_data!("`extra_special_tokens` is {other}, neither a list nor a map of tokens")
+            bail!(Data, "`extra_special_tokens` is {other}, neither a list nor a map of tokens")
         }
     }
 }

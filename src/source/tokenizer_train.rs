@@ -8,8 +8,7 @@ use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::{AddedToken, PreTokenizerWrapper, Tokenizer};
 
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{bail, error};
 
 /// The token that ends a text.
 pub(super) const END: &str = "<|endoftext|>";
@@ -20,9 +19,9 @@ pub(super) const END: &str = "<|endoftext|>";
 /// Errors: a size below the 256 bytes and the end (class data).
 pub(super) fn train(texts: impl Iterator<Item = String> + Send, size: usize) -> Result<Tokenizer> {
     if size < 257 {
-        bail_data!("a byte-level vocabulary has 257 tokens or more, not {size}");
+        bail!(Data, "a byte-level vocabulary has 257 tokens or more, not {size}");
     }
-    let failed = |e: tokenizers::Error| Error::run(format!("cannot train a tokenizer: {e}"));
+    let failed = |e: tokenizers::Error| error!(Run, "cannot train a tokenizer: {e}");
     let bytes = ByteLevel::new(false, true, true);
     let parts: Vec<PreTokenizerWrapper> = vec![Digits::new(true).into(), bytes.into()];
     let mut tokenizer = Tokenizer::new(BPE::default());

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::pre_tokenizer::PreTokenizerRule;
 use super::tokenizer::Tokenizer;
 use super::tokenizer_gguf::{CONTROL, NORMAL, UNUSED, USER_DEFINED};
-use crate::error::Error;
+use crate::error::error;
 
 /// Metadata by key.
 pub type Entries = Vec<(String, Written)>;
@@ -48,11 +48,12 @@ impl Tokenizer {
         if self.begin().is_empty() || self.add_bos() {
             return Ok(());
         }
-        Err(Error::usage(
+        Err(error!(
+            Usage,
             "the tokenizer puts other tokens before a text than its begin token, which GGUF has no \
-             word for",
+             word for";
+            hint: "export with `--merged DIR`"
         )
-        .hint("export with `--merged DIR`")
         .into())
     }
 
@@ -97,14 +98,13 @@ impl Tokenizer {
 fn rule(told: &Value) -> Result<&'static PreTokenizerRule> {
     let kind = told["model"]["type"].as_str().unwrap_or("BPE");
     let fallback = told["model"]["byte_fallback"].as_bool().unwrap_or(false);
-    PreTokenizerRule::told(told).filter(|_| kind == "BPE" && !fallback).ok_or_else(|| {
-        Error::usage(
+    PreTokenizerRule::of_json(told).filter(|_| kind == "BPE" && !fallback).ok_or_else(|| {
+        error!(
+            Usage,
             "only byte-level BPE tokenizers that split texts in a way that GGUF has a name for are \
-             written to it",
-        )
-        .hint(
-            "export with `--merged DIR`, and convert the folder by llama.cpp's \
-             `convert_hf_to_gguf.py`",
+             written to it";
+            hint: "export with `--merged DIR`, and convert the folder by llama.cpp's \
+                   `convert_hf_to_gguf.py`"
         )
         .into()
     })
@@ -118,5 +118,5 @@ fn merges(model: &Value) -> Result<Vec<String>> {
         _ => None,
     };
     let merges: Option<_> = model["merges"].as_array().into_iter().flatten().map(merge).collect();
-    merges.ok_or_else(|| Error::data("the tokenizer has merges that cannot be read").into())
+    merges.ok_or_else(|| error!(Data, "the tokenizer has merges that cannot be read").into())
 }

@@ -10,7 +10,7 @@ use super::memory::{GradientCheckpointing, check_room, gradient_bytes};
 use super::optim::{Optimizer, OptimizerKind};
 use super::state::{Trained, TrainingState};
 use crate::data::{Batch, DataLoader, DataLoaderState};
-use crate::error::Error;
+use crate::error::bail;
 use crate::model::cost::Work;
 use crate::model::meta::Assume;
 use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId, Tokens};
@@ -157,11 +157,11 @@ impl<'a> Fit<'a> {
         let (loss, gradients) = self.gradients(&now, &batches, supervised)?;
         if !loss.is_finite() {
             let layers = self.adapter.layers();
-            return Err(Error::run(format!(
-                "the loss became {loss} at step {step} of a booster on layers {layers:?}"
-            ))
-            .hint("lower the learning rate or clip the gradient, e.g. `clip: 1.0`")
-            .into());
+            bail!(
+                Run,
+                "the loss became {loss} at step {step} of a booster on layers {layers:?}";
+                hint: "lower the learning rate or clip the gradient, e.g. `clip: 1.0`"
+            );
         }
         let gradient_norm = self.apply(now, gradients, lr)?;
         self.done = step;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::DType;
 
-use crate::error::Error;
+use crate::error::error;
 use crate::memory;
 use crate::model::Model;
 use crate::model::cost::NetworkCost;
@@ -81,12 +81,13 @@ pub fn check_room(
         return Ok(());
     }
     let mib = |bytes: usize| bytes >> 20;
-    Err(Error::run(format!(
+    Err(error!(
+        Run,
         "a step over {tokens} tokens takes some {} MiB, and {} are free",
         mib(needed),
-        mib(room)
-    ))
-    .hint("take fewer sequences in `batch`, and more batches a step in `accumulate`")
+        mib(room);
+        hint: "take fewer sequences in `batch`, and more batches a step in `accumulate`"
+    )
     .into())
 }
 

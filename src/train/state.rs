@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::optim::{Optimizer, OptimizerKind};
-use crate::error::Error;
+use crate::error::bail;
 use crate::model::Adapter;
 
 /// What training has come to, over all fits of a booster.
@@ -81,22 +81,13 @@ impl TrainingState {
         load: impl Fn(&str) -> Result<Tensor>,
     ) -> Result<(Adapter, Option<Optimizer>)> {
         if self.version != VERSION {
-            return Err(Error::data(format!(
-                "of version {}; this program reads version {VERSION}",
-                self.version
-            ))
-            .into());
+            bail!(Data, "of version {}; this program reads version {VERSION}", self.version);
         }
         let count = adapter.tensors().len();
         let numbers = (0..count).map(|i| load(&name(i, 0))).collect::<Result<Vec<_>>>()?;
         for (new, old) in numbers.iter().zip(adapter.tensors()) {
             if new.shape() != old.shape() {
-                return Err(Error::data(format!(
-                    "a tensor has shape {:?}, not {:?}",
-                    new.dims(),
-                    old.dims()
-                ))
-                .into());
+                bail!(Data, "a tensor has shape {:?}, not {:?}", new.dims(), old.dims());
             }
         }
         let adapter = adapter.with_tensors(numbers);
@@ -121,9 +112,7 @@ impl TrainingState {
             0 => vec![steps; held],
             _ if self.steps.len() == held => self.steps.clone(),
             other => {
-                return Err(
-                    Error::data(format!("{other} counts of steps for {held} tensors")).into()
-                );
+                bail!(Data, "{other} counts of steps for {held} tensors");
             }
         };
         Ok(Some(Optimizer::resumed(kind, steps, kept, &tensors)?))

@@ -11,8 +11,7 @@ use super::config::{LoraConfig, Start};
 use super::start;
 use super::stored::{AdapterTensors, LoraTensor, transposed};
 use super::{HEAD, Weights, embedding, place, rank_of};
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 use crate::model::arch::HEAD as HEAD_WEIGHT;
 use crate::model::{Adapter, LinearId, Model, ParamId};
 use crate::ops::linear::LoraPair;
@@ -33,7 +32,7 @@ impl ModulePlace {
             (_, Some(linear)) => Self::Linear(linear.clone()),
             (HEAD, _) => Self::Head,
             (module, _) if module == embedding(model) => Self::Embedding,
-            _ => bail_data!("it is for a module `{module}`, which the model does not have"),
+            _ => bail!(Data, "it is for a module `{module}`, which the model does not have"),
         })
     }
 
@@ -99,7 +98,7 @@ impl<'a> Carry<'a> {
         self.tie()?;
         self.modules_without_factors()?;
         if self.pairs.is_empty() && self.dense.is_empty() {
-            bail_data!("it holds no factors, and nothing else that changes the model");
+            bail!(Data, "it holds no factors, and nothing else that changes the model");
         }
         if !self.dense.is_empty() {
             let names: Vec<&str> = self.dense.keys().map(String::as_str).collect();
@@ -121,7 +120,8 @@ impl<'a> Carry<'a> {
             return Err(self.untied(module));
         }
         if let Some(key) = self.config.targets.leaves_out(module)? {
-            bail_data!(
+            bail!(
+                Data,
                 "it has factors of `{module}`, which `{key}` leaves out: PEFT would not load them"
             );
         }
@@ -177,12 +177,13 @@ impl<'a> Carry<'a> {
             (LoraTensor::Bias, "lora_B.bias", "lora_bias", self.config.lora_bias),
         ] {
             match (parts.contains_key(&part), asked) {
-                (true, false) => bail_data!(
+                (true, false) => bail!(
+                    Data,
                     "it has a `{tensor}` of `{module}`, but `{key}` is not set: PEFT would not \
                      load it"
                 ),
                 (false, true) => {
-                    bail_data!("`{key}` is true, but the file has no `{tensor}` of `{module}`")
+                    bail!(Data, "`{key}` is true, but the file has no `{tensor}` of `{module}`")
                 }
                 _ => {}
             }
@@ -194,7 +195,7 @@ impl<'a> Carry<'a> {
             }
         };
         if let Some(name) = other.iter().find_map(|part| parts.get(part)) {
-            bail_data!("it has a tensor `{name}`, but `{module}` is {a} embedding");
+            bail!(Data, "it has a tensor `{name}`, but `{module}` is {a} embedding");
         }
         Ok(())
     }
@@ -216,7 +217,8 @@ impl<'a> Carry<'a> {
         let [a, b] = names.map(|name| self.tensors.shape(name?));
         let found = rank_of(module, a, b, size).map_err(Error::data)?;
         if found != rank {
-            bail_data!(
+            bail!(
+                Data,
                 "`r` and `rank_pattern` give `{module}` the rank {rank}, its factors have the rank \
                  {found}"
             );
@@ -232,7 +234,8 @@ impl<'a> Carry<'a> {
         let (out, rank) = pair.b.dims2()?;
         let inner = pair.a.dim(1)?;
         if rank > out.min(inner) {
-            bail_data!(
+            bail!(
+                Data,
                 "the rank {rank} of `{module}` is more than its {out} × {inner} weight has: it has \
                  no such start"
             );
@@ -262,12 +265,14 @@ impl<'a> Carry<'a> {
         let rank = pair.a.dim(0)?;
         match self.config.start {
             Start::Pissa if pair.scale > 0.0 => Ok(start::pissa(own, rank, pair.scale)?),
-            Start::Pissa => bail_data!(
+            Start::Pissa => bail!(
+                Data,
                 "`lora_alpha` of `{module}` is not above 0, with which PiSSA has no start"
             ),
             _ => match start::olora(own, rank)? {
                 Some(parts) => Ok(parts),
-                None => bail_data!(
+                None => bail!(
+                    Data,
                     "columns of `{module}` depend on each other, so the start that OLoRA took out \
                      of it cannot be told"
                 ),
@@ -285,15 +290,12 @@ impl<'a> Carry<'a> {
         let Some(part) = parts.get(&LoraTensor::Bias) else { return Ok(()) };
         let name = format!("{module}.bias");
         if !self.shapes.contains_key(&name) {
-            let message = format!(
-                "`lora_bias` is true: it gives `{module}` a bias, which the model does not have"
+            bail!(
+                Data,
+                "`lora_bias` is true: it gives `{module}` a bias, which the model does not have";
+                hint: "train without `lora_bias`, or measure it with peft, which cannot merge it \
+                       either"
             );
-            return Err(Error::data(message)
-                .hint(
-                    "train without `lora_bias`, or measure it with peft, which cannot merge it \
-                     either",
-                )
-                .into());
         }
         let own = match self.stored.whole.get(&name) {
             Some(whole) => self.load(&whole.name, &name)?,
@@ -321,7 +323,7 @@ impl<'a> Carry<'a> {
         let outputs = sum.dim(1 - over)?;
         let found = self.tensors.shape(magnitude).unwrap_or_default();
         if found.iter().product::<usize>() != outputs || found.is_empty() {
-            bail_data!("`{magnitude}` has shape {found:?}, its module has {outputs} outputs");
+            bail!(Data, "`{magnitude}` has shape {found:?}, its module has {outputs} outputs");
         }
         if self.weights == Weights::Meta {
             return Ok(sum);
@@ -340,16 +342,14 @@ impl<'a> Carry<'a> {
             let error =
                 format!("`{stored}` has shape {found:?}, the model's `{name}` has {want:?}");
             if self.is_table(name) && found.get(1) == want.get(1) {
-                return Err(Error::data(format!(
-                    "{error}: the vocabulary was resized before it was trained"
-                ))
-                .hint(
-                    "resize the base in the same way (`model.resize_token_embeddings(…)`), save it \
-                     with the tokenizer, and give that",
-                )
-                .into());
+                bail!(
+                    Data,
+                    "{error}: the vocabulary was resized before it was trained";
+                    hint: "resize the base in the same way (`model.resize_token_embeddings(…)`), \
+                           save it with the tokenizer, and give that"
+                );
             }
-            bail_data!("{error}");
+            bail!(Data, "{error}");
         }
         if self.weights == Weights::Meta {
             return self.meta(name);
@@ -383,11 +383,12 @@ impl<'a> Carry<'a> {
     pub fn own(&self, name: &str) -> Result<Tensor> {
         match self.weights {
             Weights::Meta => self.meta(name),
-            Weights::Changed => Err(Error::usage(
+            Weights::Changed => Err(error!(
+                Usage,
                 "the adapter changes weights of the base as a whole, and boosters were merged into \
-                 the model",
+                 the model";
+                hint: "load it before the first merge"
             )
-            .hint("load it before the first merge")
             .into()),
             Weights::Base => {
                 let wanted = self.model.param(name).cloned().into_iter().collect();
@@ -395,7 +396,7 @@ impl<'a> Carry<'a> {
                 Ok(copies
                     .into_values()
                     .next()
-                    .ok_or_else(|| Error::data(format!("the model has no tensor `{name}`")))?)
+                    .ok_or_else(|| error!(Data, "the model has no tensor `{name}`"))?)
             }
         }
     }
@@ -429,7 +430,8 @@ impl<'a> Carry<'a> {
         match (names.is_empty(), self.config.start) {
             (true, _) => {}
             (_, Start::Random) => {
-                bail_data!(
+                bail!(
+                    Data,
                     "`init_lora_weights` is false, and the file has no factors of {}: PEFT would \
                      draw them",
                     some(&names)
@@ -445,17 +447,19 @@ impl<'a> Carry<'a> {
 
     /// The error for what would part embedding and head.
     pub fn untied(&self, module: &str) -> anyhow::Error {
-        let message = format!(
-            "it changes `{module}` alone, but the model ties embedding and head \
-             (`tie_word_embeddings`)"
-        );
         let hint = if self.config.tying {
             super::keys::ELSEWHERE
         } else {
             "give the base a head of its own: `tie_word_embeddings` false, and `lm_head.weight` a \
              copy of the embedding"
         };
-        Error::data(message).hint(hint).into()
+        error!(
+            Data,
+            "it changes `{module}` alone, but the model ties embedding and head \
+             (`tie_word_embeddings`)";
+            hint: "{hint}"
+        )
+        .into()
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::keys::{self, MERGE, shown};
 use super::targets::{ByPattern, Targets, texts};
-use crate::error::Error;
+use crate::error::{Error, error};
 
 /// The way out where the start cannot be told from the adapter.
 const CONVERT: &str = "let peft convert it to plain LoRA: save the adapter once as it begins, with \
@@ -123,16 +123,18 @@ impl LoraConfig {
     fn agree(&self, fields: &LoraConfigFields) -> Result<(), Error> {
         let known = |bias: &Value| matches!(bias.as_str(), Some("none" | "all" | "lora_only"));
         if let Some(bias) = fields.given("bias").filter(|bias| !known(bias)) {
-            return Err(Error::data(format!(
+            return Err(error!(
+                Data,
                 "`bias` is {}; known are \"none\", \"all\" and \"lora_only\"",
                 shown(bias)
-            )));
+            ));
         }
         let named = fields.0.get("init_lora_weights").is_some_and(Value::is_string);
         if self.lora_bias && (self.dora || named) {
-            return Err(Error::data(
+            return Err(error!(
+                Data,
                 "`lora_bias` is true beside `use_dora` or a named `init_lora_weights`, which PEFT \
-                 does not allow",
+                 does not allow"
             ));
         }
         Ok(())
@@ -150,8 +152,8 @@ impl LoraConfig {
 fn object(text: &str) -> Result<Map<String, Value>, Error> {
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(Error::data("its config is no JSON object")),
-        Err(e) => Err(Error::data(format!("its config is no JSON: {e}"))),
+        Ok(_) => Err(error!(Data, "its config is no JSON object")),
+        Err(e) => Err(error!(Data, "its config is no JSON: {e}")),
     }
 }
 
@@ -162,17 +164,20 @@ fn kind(fields: &LoraConfigFields) -> Result<(), Error> {
     Err(match fields.given("peft_type") {
         Some(kind) if kind == "LORA" => return Ok(()),
         Some(kind) => {
-            let message = format!("`peft_type` is {}, only \"LORA\" is known", shown(kind));
-            Error::data(message).hint(format!("if it changes weights, {MERGE}"))
+            error!(
+                Data,
+                "`peft_type` is {}, only \"LORA\" is known",
+                shown(kind);
+                hint: "if it changes weights, {MERGE}"
+            )
         }
-        None if MLX.iter().any(|key| fields.0.contains_key(*key)) => Error::data(
-            "it is an adapter of mlx-lm, whose factors lie and are named differently",
-        )
-        .hint(
-            "fuse it with `mlx_lm.fuse --model … --adapter-path … --save-path fused` and give the \
-             fused model",
+        None if MLX.iter().any(|key| fields.0.contains_key(*key)) => error!(
+            Data,
+            "it is an adapter of mlx-lm, whose factors lie and are named differently";
+            hint: "fuse it with `mlx_lm.fuse --model … --adapter-path … --save-path fused` and \
+                   give the fused model"
         ),
-        None => Error::data("its config has no `peft_type`, so it is no adapter of PEFT"),
+        None => error!(Data, "its config has no `peft_type`, so it is no adapter of PEFT"),
     })
 }
 
@@ -181,15 +186,13 @@ fn task(fields: &LoraConfigFields) -> Result<(), Error> {
     match fields.given("task_type") {
         None => Ok(()),
         Some(task) if task == "CAUSAL_LM" => Ok(()),
-        Some(task) => {
-            let message = format!(
-                "`task_type` is {}, but the model predicts next tokens: only \"CAUSAL_LM\" is \
-                 known",
-                shown(task)
-            );
-            Err(Error::data(message)
-                .hint("an adapter for another task has a head of its own, which this model lacks"))
-        }
+        Some(task) => Err(error!(
+            Data,
+            "`task_type` is {}, but the model predicts next tokens: only \"CAUSAL_LM\" is \
+             known",
+            shown(task);
+            hint: "an adapter for another task has a head of its own, which this model lacks"
+        )),
     }
 }
 
@@ -233,15 +236,15 @@ fn no_start(value: &Value, name: &str) -> Error {
             "its factors are for weights that LoftQ quantised",
             "save the quantised base too, and give the adapter `init_lora_weights` true",
         ),
-        _ => return Error::data(format!("{is}; known are {STARTS}")),
+        _ => return error!(Data, "{is}; known are {STARTS}"),
     };
-    Error::data(format!("{is}: {why}")).hint(hint)
+    error!(Data, "{is}: {why}").hint(hint)
 }
 
 /// Reads `trainable_token_indices`.
 fn rows(value: Option<&Value>) -> Result<Option<Rows>, Error> {
     let wrong = |value: &Value| {
-        Error::data(format!("`trainable_token_indices` is {}, not token ids", shown(value)))
+        error!(Data, "`trainable_token_indices` is {}, not token ids", shown(value))
     };
     let ids = |value: &Value| {
         let ids: Option<Vec<i64>> =
@@ -292,17 +295,14 @@ impl<'a> LoraConfigFields<'a> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
-            Some(value) => {
-                Err(Error::data(format!("`{key}` is {}, neither true nor false", shown(value))))
-            }
+            Some(value) => Err(error!(Data, "`{key}` is {}, neither true nor false", shown(value))),
         }
     }
 
     /// A number, or what PEFT takes where there is none.
     fn or<T>(&self, key: &str, default: T, read: impl Fn(&Value) -> Option<T>) -> Result<T, Error> {
         let Some(value) = self.0.get(key) else { return Ok(default) };
-        read(value)
-            .ok_or_else(|| Error::data(format!("`{key}` is {}, which it cannot be", shown(value))))
+        read(value).ok_or_else(|| error!(Data, "`{key}` is {}, which it cannot be", shown(value)))
     }
 
     /// Numbers by pattern.
@@ -311,8 +311,7 @@ impl<'a> LoraConfigFields<'a> {
         key: &str,
         read: impl Fn(&Value) -> Option<T>,
     ) -> Result<ByPattern<T>, Error> {
-        let wrong =
-            |value: &Value| Error::data(format!("`{key}` holds {}, which it cannot", shown(value)));
+        let wrong = |value: &Value| error!(Data, "`{key}` holds {}, which it cannot", shown(value));
         let one = |(pattern, value)| Ok((pattern, read(value).ok_or_else(|| wrong(value))?));
         let values = match self.given(key) {
             None => vec![],

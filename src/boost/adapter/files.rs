@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::CONFIG;
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 use crate::source::{Safetensors, lfs};
 
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -18,7 +17,7 @@ const LARGEST: u64 = 4 << 20;
 /// The config's text. Errors (class data): none in the folder, and what the folder is then.
 pub(super) fn config(folder: &Path) -> Result<String> {
     let path = folder.join(CONFIG);
-    let problem = |e: std::io::Error| Error::data(format!("cannot read `{}`: {e}", path.display()));
+    let problem = |e: std::io::Error| error!(Data, "cannot read `{}`: {e}", path.display());
     let file = match File::open(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Err(without_config(folder, problem(e)).into());
@@ -31,14 +30,15 @@ pub(super) fn config(folder: &Path) -> Result<String> {
         return Err(lfs::pointer_error(&path).into());
     }
     if text.len() as u64 > LARGEST {
-        bail_data!(
+        bail!(
+            Data,
             "`{}` is larger than {} MiB, which no adapter's config is",
             path.display(),
             LARGEST >> 20
         );
     }
     String::from_utf8(text)
-        .map_err(|_| Error::data(format!("`{}` is no UTF-8 text", path.display())).into())
+        .map_err(|_| error!(Data, "`{}` is no UTF-8 text", path.display()).into())
 }
 
 /// What a folder without a config is.
@@ -85,7 +85,7 @@ pub(super) fn weights(folder: &Path) -> Result<Safetensors> {
     if let Ok(file) = File::open(&path) {
         file.take(1025)
             .read_to_end(&mut begin)
-            .map_err(|e| Error::data(format!("cannot read `{}`: {e}", path.display())))?;
+            .map_err(|e| error!(Data, "cannot read `{}`: {e}", path.display()))?;
     }
     if lfs::is_pointer(&begin) {
         return Err(lfs::pointer_error(&path).into());
@@ -97,24 +97,25 @@ pub(super) fn weights(folder: &Path) -> Result<Safetensors> {
 fn instead(folder: &Path, wanted: &Path) -> Result<()> {
     let has = |name: &str| folder.join(name).is_file();
     if has("adapter_model.bin") {
-        let message = format!(
+        bail!(
+            Data,
             "`{}` holds a pickled `adapter_model.bin`, which is not read; save it as safetensors",
-            folder.display()
+            folder.display();
+            hint: "load it with peft and save it again: `PeftModel.from_pretrained(base, \
+                   adapter).save_pretrained(\"new\")`"
         );
-        let hint = "load it with peft and save it again: `PeftModel.from_pretrained(base, \
-                    adapter).save_pretrained(\"new\")`";
-        return Err(Error::data(message).hint(hint).into());
     }
     let parts = |e: &PathBuf| {
         e.file_name().is_some_and(|n| n.to_string_lossy().starts_with("adapter_model-"))
     };
     if std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| parts(&entry.path())) {
-        return Err(Error::data(format!(
+        bail!(
+            Data,
             "`{}` holds the adapter in parts, which PEFT does not load either",
-            folder.display()
-        ))
-        .hint(format!("write them into one `{}`", wanted.file_name().unwrap_or_default().display()))
-        .into());
+            folder.display();
+            hint: "write them into one `{}`",
+            wanted.file_name().unwrap_or_default().display()
+        );
     }
     Ok(())
 }

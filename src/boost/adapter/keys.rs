@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, nearest};
+use crate::error::{Error, did_you_mean, error};
 
 /// What is done with a key.
 pub(super) enum AdapterKeyRule {
@@ -113,19 +113,17 @@ pub(super) fn check(config: &Map<String, Value>) -> Result<(), Error> {
         match KEYS.iter().find(|(known, _)| known == key) {
             Some((_, Read | Silent)) => {}
             Some((_, Refused(what, merges))) => {
-                let error = Error::data(format!("`{key}` is {}: {what}", shown(value)));
+                let error = error!(Data, "`{key}` is {}: {what}", shown(value));
                 return Err(error.hint(if *merges { MERGE } else { ELSEWHERE }));
             }
             None => {
-                let near = nearest(key, KEYS.iter().map(|(known, _)| *known));
-                let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                let message = format!(
+                let near = did_you_mean(key, KEYS.iter().map(|(known, _)| *known));
+                return Err(error!(
+                    Data,
                     "its config has a key `{key}` with the value {}, which is not known{near}",
-                    shown(value)
-                );
-                return Err(Error::data(message).hint(
-                    "take the key out if it says nothing about the weights; PEFT 0.21 would ignore \
-                     it",
+                    shown(value);
+                    hint: "take the key out if it says nothing about the weights; PEFT 0.21 would \
+                           ignore it"
                 ));
             }
         }

@@ -22,8 +22,7 @@ use candle_core::Tensor;
 use serde_json::{Value, json};
 
 use super::booster::{Booster, BoosterKind};
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{bail, error};
 use crate::io::atomic;
 use crate::model::{LinearId, Model, save};
 use crate::ops::linear::LoraPair;
@@ -134,11 +133,11 @@ pub(super) fn factors(
     what: &str,
 ) -> Result<(LinearId, [Tensor; 2])> {
     let Some(linear) = place(module, model) else {
-        bail_data!("{what} is for a module `{module}`, which the model does not have");
+        bail!(Data, "{what} is for a module `{module}`, which the model does not have");
     };
     let name = |part: &str| format!("{PREFIX}{module}.lora_{part}.weight");
     let [a, b] = ["A", "B"].map(|part| tensors.shape(&name(part)));
-    rank_of(module, a, b, linear.shape()).map_err(|e| Error::data(format!("{what}: {e}")))?;
+    rank_of(module, a, b, linear.shape()).map_err(|e| error!(Data, "{what}: {e}"))?;
     let load = |part: &str| tensors.load(&name(part), model.factor_dtype(), model.device());
     Ok((linear.clone(), [load("A")?, load("B")?]))
 }
@@ -190,9 +189,11 @@ fn embedding(model: &Model) -> &str {
 /// Refuses a booster that has no factors to write.
 pub fn check(booster: &Booster) -> Result<()> {
     if booster.kind() == BoosterKind::FullRank {
-        return Err(Error::usage("a dense booster is no adapter; save the model after merging")
-            .hint("`model.merge(booster); model.save(\"model\");`")
-            .into());
+        bail!(
+            Usage,
+            "a dense booster is no adapter; save the model after merging";
+            hint: "`model.merge(booster); model.save(\"model\");`"
+        );
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use candle_core::{Result as TensorResult, Tensor};
 
 use super::PREFIX;
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::source::{Safetensors, TensorSource};
 
 /// What a tensor of a module with factors is.
@@ -71,9 +71,10 @@ impl AdapterTensors {
             Role::Factor { module, part, .. } => {
                 let parts = self.factors.entry(module.to_owned()).or_default();
                 if let Some(other) = parts.insert(part, name.to_owned()) {
-                    return Err(Error::data(format!(
+                    return Err(error!(
+                        Data,
                         "its tensors `{other}` and `{name}` are the same part of a module"
-                    )));
+                    ));
                 }
             }
             Role::Rows { module, .. } => {
@@ -98,9 +99,10 @@ impl<'a> Role<'a> {
     /// Errors (class data): a name that is none of PEFT's.
     fn of(name: &'a str) -> Result<Self, Error> {
         let Some(inside) = name.strip_prefix(PREFIX) else {
-            return Err(Error::data(format!(
+            return Err(error!(
+                Data,
                 "it has a tensor `{name}`, whose name does not begin with `{PREFIX}`"
-            )));
+            ));
         };
         if let Some((module, rest)) = inside.split_once(".lora_") {
             let (part, adapter) = part(rest).ok_or_else(|| no_factor(name, rest))?;
@@ -130,8 +132,12 @@ impl<'a> Role<'a> {
 fn several(adapters: &BTreeSet<Option<&str>>) -> Error {
     let one = |name: &Option<&str>| name.map_or("one without a name".into(), |n| format!("`{n}`"));
     let names: Vec<String> = adapters.iter().map(one).collect();
-    Error::data(format!("its file holds tensors of several adapters: {}", names.join(", ")))
-        .hint("write each to a file of its own: `save_pretrained(…, selected_adapters=[…])`")
+    error!(
+        Data,
+        "its file holds tensors of several adapters: {}",
+        names.join(", ");
+        hint: "write each to a file of its own: `save_pretrained(…, selected_adapters=[…])`"
+    )
 }
 
 /// The error for a tensor whose name is that of no part.
@@ -139,19 +145,21 @@ fn no_factor(name: &str, rest: &str) -> Error {
     let magnitude = rest.strip_prefix("magnitude_vector.").filter(|name| !name.contains('.'));
     match magnitude {
         Some(adapter) => old_magnitude(name, adapter),
-        None => Error::data(format!(
+        None => error!(
+            Data,
             "it has a tensor `{name}`, which is no LoRA factor of a linear module or an embedding"
-        )),
+        ),
     }
 }
 
 /// The error for a magnitude under the name that it had inside models of older versions of PEFT.
 fn old_magnitude(name: &str, adapter: &str) -> Error {
-    Error::data(format!(
+    error!(
+        Data,
         "it has a tensor `{name}`, which PEFT 0.21 passes over: the magnitudes would be those of \
-         the base"
-    ))
-    .hint(format!("write the file again with `.{adapter}` taken out of the names of its tensors"))
+         the base";
+        hint: "write the file again with `.{adapter}` taken out of the names of its tensors"
+    )
 }
 
 /// What stands behind `.lora_` in a name: the part, and the adapter's name where it has one.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::keys::shown;
 use super::{HEAD, embedding};
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::model::Model;
 
 /// Bytes of a regular expression, at most.
@@ -26,10 +26,7 @@ impl Pattern {
     /// or none that is known.
     pub fn new(key: &str, before: &str, text: &str, behind: &str) -> Result<Self, Error> {
         let refused = |why: String| {
-            Error::data(format!(
-                "`{key}` holds a regular expression `{}` that {why}",
-                shown(&text.into())
-            ))
+            error!(Data, "`{key}` holds a regular expression `{}` that {why}", shown(&text.into()))
         };
         if text.len() > LONGEST {
             return Err(refused(format!("is longer than {LONGEST} bytes")));
@@ -46,11 +43,12 @@ impl Pattern {
     /// Errors (class data): a match that does not end.
     pub fn matches(&self, module: &str) -> Result<bool, Error> {
         let endless = |e| {
-            Error::data(format!(
+            error!(
+                Data,
                 "`{}`: the regular expression `{}` on `{module}`: {e}",
                 self.key,
                 shown(&self.text.as_str().into())
-            ))
+            )
         };
         self.regex.is_match(module).map_err(endless)
     }
@@ -134,7 +132,7 @@ pub(super) fn texts(key: &str, value: &Value) -> Result<Vec<String>, Error> {
     let list = value
         .as_array()
         .and_then(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect());
-    list.ok_or_else(|| Error::data(format!("`{key}` is {}, not a list of names", shown(value))))
+    list.ok_or_else(|| error!(Data, "`{key}` is {}, not a list of names", shown(value)))
 }
 
 /// The modules that an adapter is for.
@@ -166,15 +164,17 @@ impl Targets {
         let above = names_above_layers(config.get("layers_pattern"))?;
         let by_layer = !layers.is_empty() || !above.is_empty();
         if by_layer && !matches!(named, TargetModules::Ends(_) | TargetModules::Default(_)) {
-            return Err(Error::data(
+            return Err(error!(
+                Data,
                 "`layers_to_transform` and `layers_pattern` are for a list of `target_modules`, \
-                 not for a text",
+                 not for a text"
             ));
         }
         let all_layers = config.get("layers_to_transform").is_none_or(Value::is_null);
         if all_layers && !above.is_empty() {
-            return Err(Error::data(
-                "`layers_pattern` says how layers are found, but `layers_to_transform` names none",
+            return Err(error!(
+                Data,
+                "`layers_pattern` says how layers are found, but `layers_to_transform` names none"
             ));
         }
         Ok(Self { named, excluded, saved, layers, indexed: indexed(&above)? })
@@ -249,10 +249,11 @@ fn layers(value: Option<&Value>) -> Result<Vec<i64>, Error> {
         Some(value) => number(value).map(|layer| vec![layer]),
     };
     found.ok_or_else(|| {
-        Error::data(format!(
+        error!(
+            Data,
             "`layers_to_transform` is {}, not numbers of layers",
             value.map(shown).unwrap_or_default()
-        ))
+        )
     })
 }
 

@@ -8,8 +8,7 @@ use anyhow::Result;
 use super::carry::{Carry, same, some};
 use super::config::Rows;
 use super::{HEAD, embedding};
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{bail, error};
 use crate::model::arch::HEAD as HEAD_WEIGHT;
 use crate::source::TensorSource;
 
@@ -25,7 +24,8 @@ impl Carry<'_> {
             };
             if whole.below != self.config.targets.has(module)? {
                 let is = if whole.below { "no" } else { "a" };
-                bail_data!(
+                bail!(
+                    Data,
                     "it has a tensor `{}`, which PEFT does not load: `{module}` is {is} module \
                      with factors",
                     whole.name
@@ -59,7 +59,7 @@ impl Carry<'_> {
                 |name: &str| name.rsplit_once('.').is_some_and(|(module, _)| within(module, saved));
             let meant: Vec<&String> = self.shapes.keys().filter(|name| module(name)).collect();
             if meant.is_empty() {
-                bail_data!("`modules_to_save` names `{saved}`, which the model does not have");
+                bail!(Data, "`modules_to_save` names `{saved}`, which the model does not have");
             }
             let follows =
                 |name: &str| self.model.tied() && self.config.tying && name == HEAD_WEIGHT;
@@ -67,7 +67,8 @@ impl Carry<'_> {
             let missing: Vec<&str> =
                 meant.iter().map(|name| name.as_str()).filter(|name| !there(name)).collect();
             if !missing.is_empty() {
-                bail_data!(
+                bail!(
+                    Data,
                     "`modules_to_save` names `{saved}`, but the file does not have {}",
                     some(&missing)
                 );
@@ -101,20 +102,23 @@ impl Carry<'_> {
     /// asks for none or for others, or the model does not have them.
     fn stored_ids(&self, module: &str, stored: &str) -> Result<Vec<i64>> {
         let Some(ids) = self.ids(module) else {
-            bail_data!(
+            bail!(
+                Data,
                 "it has rows of `{module}`, which `trainable_token_indices` does not name: PEFT \
                  would not load them"
             );
         };
         let name = format!("{module}.weight");
         if !self.is_table(&name) || self.dense.contains_key(&name) {
-            bail_data!(
+            bail!(
+                Data,
                 "it has rows of `{module}`, which is no embedding, or is trained as a whole too"
             );
         }
         let (found, shape) = (self.tensors.shape(stored).unwrap_or_default(), &self.shapes[&name]);
         if found != [ids.len(), shape[1]] {
-            bail_data!(
+            bail!(
+                Data,
                 "`{stored}` has shape {found:?}, `trainable_token_indices` asks for [{}, {}]",
                 ids.len(),
                 shape[1]
@@ -147,7 +151,8 @@ impl Carry<'_> {
                 return Err(self.untied(HEAD));
             }
             if !(follows || ids.is_empty() || self.stored.rows.contains_key(module)) {
-                bail_data!(
+                bail!(
+                    Data,
                     "`trainable_token_indices` names tokens, but the file has no rows of `{module}`"
                 );
             }
@@ -156,7 +161,8 @@ impl Carry<'_> {
             && let Some(name) =
                 all.keys().find(|name| !tables.iter().any(|module| module.ends_with(name.as_str())))
         {
-            bail_data!(
+            bail!(
+                Data,
                 "`trainable_token_indices` names `{name}`, which is no embedding of the model"
             );
         }
@@ -207,19 +213,20 @@ fn within(module: &str, saved: &str) -> bool {
 fn check_ids(ids: &[i64], vocabulary: usize) -> Result<()> {
     let beyond = |id: &&i64| !usize::try_from(**id).is_ok_and(|id| id < vocabulary);
     if let Some(id) = ids.iter().find(beyond) {
-        bail_data!(
+        bail!(
+            Data,
             "`trainable_token_indices` names the token {id}; the vocabulary has {vocabulary} tokens"
         );
     }
     if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
-        bail_data!("`trainable_token_indices` names a token twice");
+        bail!(Data, "`trainable_token_indices` names a token twice");
     }
     Ok(())
 }
 
 /// The error for a tensor that the model does not have.
 fn unknown(stored: &str) -> anyhow::Error {
-    let error = Error::data(format!("it has a tensor `{stored}`, which the model does not have"));
+    let error = error!(Data, "it has a tensor `{stored}`, which the model does not have");
     let head =
         ["score", "classifier", "v_head", "qa_outputs"].iter().any(|head| stored.contains(head));
     let hint = if head {

@@ -6,9 +6,8 @@ use serde_json::{Map, Value};
 use super::fields::RecordFields;
 use super::keys::{Unused, is_empty};
 use super::{kind, loose, messages};
-use crate::bail_data;
 use crate::data::item::{Chat, Message};
-use crate::error::Error;
+use crate::error::bail;
 
 /// What lists of messages are called.
 pub(super) const KEYS: [&str; 3] = ["messages", "conversations", "conversation"];
@@ -33,7 +32,7 @@ const TAKEN: [&str; 8] = [
 pub(super) fn chat(fields: &mut RecordFields, unused: &mut Unused) -> Result<Chat> {
     let place = fields.place;
     let Some((key, value)) = KEYS.into_iter().find_map(|key| Some((key, fields.take(key)?))) else {
-        bail_data!("{place} has no `messages`; {}", messages::EXPECTED);
+        bail!(Data, "{place} has no `messages`; {}", messages::EXPECTED);
     };
     same(fields, &value, unused);
     let list = messages::messages(place, key, value, key != "messages", unused)?;
@@ -41,15 +40,12 @@ pub(super) fn chat(fields: &mut RecordFields, unused: &mut Unused) -> Result<Cha
         ANSWERS.into_iter().find(|key| fields.get(key).is_some_and(|value| !is_empty(value)))
         && !list.last().is_some_and(Message::is_answer)
     {
-        let error = Error::data(format!(
-            "{place}: `{key}` ends in a question, and `{answer}` beside it would be left out"
-        ));
-        return Err(error
-            .hint(
-                "the answer is the last of the messages; or call them `prompt` and `completion`, \
-                 both lists",
-            )
-            .into());
+        bail!(
+            Data,
+            "{place}: `{key}` ends in a question, and `{answer}` beside it would be left out";
+            hint: "the answer is the last of the messages; or call them `prompt` and `completion`, \
+                   both lists"
+        );
     }
     around(fields, list)
 }
@@ -60,11 +56,13 @@ pub(super) fn turns(fields: &mut RecordFields, unused: &mut Unused) -> Result<Ch
     let place = fields.place;
     let mut list = |key: &str, fields: &mut RecordFields| match fields.take(key) {
         Some(value @ Value::Array(_)) => messages::messages(place, key, value, false, unused),
-        Some(other) => bail_data!(
+        Some(other) => bail!(
+            Data,
             "{place}: `{key}` is {}, and its counterpart a list; both are texts, or both lists",
             kind(&other)
         ),
-        None => bail_data!(
+        None => bail!(
+            Data,
             "{place} has no `{key}`; expected are lists of messages as `prompt` and `completion`"
         ),
     };
@@ -100,7 +98,7 @@ fn around(fields: &mut RecordFields, mut messages: Vec<Message>) -> Result<Chat>
         _ if system.is_empty() => {}
         Some(said) if said == system => {}
         Some(_) => {
-            bail_data!("{place}: `system` is another system text than that of the first message")
+            bail!(Data, "{place}: `system` is another system text than that of the first message")
         }
         None => messages.insert(0, Message::new("system", &system)),
     }
@@ -112,11 +110,11 @@ fn around(fields: &mut RecordFields, mut messages: Vec<Message>) -> Result<Chat>
             value.as_object().cloned().unwrap_or_default()
         }
         Some(other) => {
-            bail_data!("{place}: `chat_template_kwargs` is {}, expected an object", kind(&other))
+            bail!(Data, "{place}: `chat_template_kwargs` is {}, expected an object", kind(&other))
         }
     };
     if let Some(taken) = variables.keys().find(|key| TAKEN.contains(&key.as_str())) {
-        bail_data!("{place}: `chat_template_kwargs.{taken}` is not for a record to say");
+        bail!(Data, "{place}: `chat_template_kwargs.{taken}` is not for a record to say");
     }
     Ok(Chat { tools, variables, ..Chat::new(place.clone(), messages) })
 }

@@ -5,9 +5,8 @@ use serde_json::{Map, Value};
 
 use super::keys::is_empty;
 use super::kind;
-use crate::bail_data;
 use crate::data::item::ItemPlace;
-use crate::error::{Error, nearest};
+use crate::error::{Error, bail, nearest};
 
 /// The fields of a record, to be taken out by name.
 pub(super) struct RecordFields<'a> {
@@ -25,13 +24,14 @@ impl<'a> RecordFields<'a> {
     pub fn text(&mut self, name: &str) -> Result<String> {
         match self.fields.remove(name) {
             Some(Value::String(text)) => Ok(text),
-            Some(other) => bail_data!(
+            Some(other) => bail!(
+                Data,
                 "{}: `{name}` is {}, expected a string; {}",
                 self.place,
                 kind(&other),
                 self.expected
             ),
-            None => bail_data!("{} has no `{name}`; {}", self.place, self.expected),
+            None => bail!(Data, "{} has no `{name}`; {}", self.place, self.expected),
         }
     }
 
@@ -50,10 +50,10 @@ impl<'a> RecordFields<'a> {
             None => Ok(None),
             Some(Value::Array(list)) => Ok(Some(list)),
             Some(other) if name == "ids" => {
-                bail_data!("{}: `{name}` is {}, {}", self.place, kind(&other), self.expected)
+                bail!(Data, "{}: `{name}` is {}, {}", self.place, kind(&other), self.expected)
             }
             Some(other) => {
-                bail_data!("{}: `{name}` is {}, expected a list", self.place, kind(&other))
+                bail!(Data, "{}: `{name}` is {}, expected a list", self.place, kind(&other))
             }
         }
     }
@@ -66,12 +66,13 @@ impl<'a> RecordFields<'a> {
             match self.take(name) {
                 Some(value) if is_empty(&value) => {}
                 Some(Value::String(text)) if found.is_empty() || found == text => found = text,
-                Some(Value::String(_)) => bail_data!(
+                Some(Value::String(_)) => bail!(
+                    Data,
                     "{}: `{name}` is another system text than the one before it",
                     self.place
                 ),
                 Some(other) => {
-                    bail_data!("{}: `{name}` is {}, expected a string", self.place, kind(&other))
+                    bail!(Data, "{}: `{name}` is {}, expected a string", self.place, kind(&other))
                 }
                 None => {}
             }
@@ -102,7 +103,8 @@ impl<'a> RecordFields<'a> {
         }
         self.fields.remove(name);
         match nearest(name, self.fields.keys().map(String::as_str)) {
-            Some(slip) => bail_data!(
+            Some(slip) => bail!(
+                Data,
                 "{}: unknown key `{slip}`; did you mean `{name}`?; {}",
                 self.place,
                 self.expected

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::format::Format;
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::source::lfs;
 
 /// What a file is, in words, by what it begins with.
@@ -91,7 +91,7 @@ const LINK: &str = "holds the path of a link, not what it leads to: it was copie
 pub(super) fn by_ending(path: &Path) -> Option<Error> {
     let ending = path.extension()?.to_str()?.to_ascii_lowercase();
     let (_, what, hint) = ENDINGS.iter().find(|(known, ..)| *known == ending)?;
-    Some(told(path, what, hint))
+    Some(refusal(path, what, hint))
 }
 
 /// What a file that is to be read as `format` is, if that is something else.
@@ -100,9 +100,13 @@ pub(super) fn by_content(path: &Path, bytes: &[u8], format: Format) -> Option<Er
         return Some(lfs::pointer_error(path));
     }
     if is_link(path, bytes) {
-        return Some(told(path, LINK, "copy the folder with `cp -RL`, or download the file again"));
+        return Some(refusal(
+            path,
+            LINK,
+            "copy the folder with `cp -RL`, or download the file again",
+        ));
     }
-    let refused = |what: &str, hint: &str| Some(told(path, what, hint));
+    let refused = |what: &str, hint: &str| Some(refusal(path, what, hint));
     let text = format != Format::Parquet;
     if let Some((begins, what, hint)) = BEGINNINGS.iter().find(|(b, ..)| bytes.starts_with(b)) {
         // A text may begin with a word in capitals.
@@ -124,8 +128,8 @@ pub(super) fn by_content(path: &Path, bytes: &[u8], format: Format) -> Option<Er
 }
 
 /// The error; `FILE` in a hint stands for the file.
-fn told(path: &Path, what: &str, hint: &str) -> Error {
-    Error::data(format!("`{}` {what}", path.display()))
+fn refusal(path: &Path, what: &str, hint: &str) -> Error {
+    error!(Data, "`{}` {what}", path.display())
         .hint(hint.replace("FILE", &format!("\"{}\"", path.display())))
 }
 

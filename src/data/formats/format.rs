@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::error::{Error, nearest};
+use crate::error::{Error, did_you_mean, error};
 use crate::source::without_packing;
 
 /// A file format.
@@ -77,10 +77,8 @@ impl Encoding {
 }
 
 fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
-    let near = nearest(name, known.iter().copied())
-        .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-    Error::usage(format!("unknown {what} `{name}`{near}"))
-        .hint(format!("known are {}", known.join(", ")))
+    let near = did_you_mean(name, known.iter().copied());
+    error!(Usage, "unknown {what} `{name}`{near}"; hint: "known are {}", known.join(", "))
 }
 
 #[cfg(test)]

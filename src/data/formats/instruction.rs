@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::fields::RecordFields;
 use super::keys::is_empty;
 use super::messages;
-use crate::bail_data;
 use crate::data::item::{Before, Instruction};
+use crate::error::bail;
 
 pub(super) const EXPECTED: &str =
     "expected are the strings `instruction`, `input`, `output` and `answer`";
@@ -52,14 +52,16 @@ fn before(fields: &mut RecordFields) -> Result<Before> {
         Some([Value::String(question), Value::String(answer)]) => {
             Ok((question.clone(), answer.clone()))
         }
-        _ => bail_data!(
+        _ => bail!(
+            Data,
             "{place}: `history[{i}]` is no list of a question and its answer, both texts"
         ),
     };
     let history = match history {
         None => vec![],
         Some(Value::Array(list)) => list.iter().enumerate().map(pair).collect::<Result<_>>()?,
-        Some(other) => bail_data!(
+        Some(other) => bail!(
+            Data,
             "{place}: `history` is {}, expected a list of [question, answer]",
             super::kind(&other)
         ),

@@ -10,9 +10,8 @@ use serde_json::{Map, Value};
 
 use super::record::Records;
 use super::{json_fault, kind, loose};
-use crate::bail_data;
 use crate::data::item::{Item, ItemPlace};
-use crate::error::Error;
+use crate::error::{bail, error};
 
 const RECORDS: &str = "expected a list of objects, or an object on each line";
 
@@ -68,13 +67,13 @@ pub(super) fn parse(file: &Arc<Path>, text: &str, records: Records) -> Result<Ve
 fn list(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>> {
     let name = file.display();
     let fault = |e: serde_json::Error| {
-        Error::data(format!("`{name}` line {} column {}: {}", e.line(), e.column(), json_fault(&e)))
+        error!(Data, "`{name}` line {} column {}: {}", e.line(), e.column(), json_fault(&e))
     };
     let Value::Array(list) = loose::parse(text).map_err(fault)? else {
-        bail_data!("`{name}` holds no list; {RECORDS}")
+        bail!(Data, "`{name}` holds no list; {RECORDS}")
     };
     if list.is_empty() {
-        bail_data!("`{name}` holds an empty list");
+        bail!(Data, "`{name}` holds an empty list");
     }
     // As datasets reads it: a list of texts is the column `text`.
     let texts = list.iter().all(Value::is_string);
@@ -105,7 +104,7 @@ fn lines(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>
 /// The record of a line.
 pub(super) fn value(place: &ItemPlace, line: &str) -> Result<Value> {
     Ok(loose::parse(line)
-        .map_err(|e| Error::data(format!("{place} column {}: {}", e.column(), json_fault(&e))))?)
+        .map_err(|e| error!(Data, "{place} column {}: {}", e.column(), json_fault(&e)))?)
 }
 
 fn values(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>> {
@@ -121,12 +120,13 @@ fn values(file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item
             } else {
                 e.column()
             };
-            Error::data(format!(
+            error!(
+                Data,
                 "`{}` line {} column {column}: {}",
                 file.display(),
                 line - 1 + e.line(),
                 json_fault(&e)
-            ))
+            )
         })?;
         if items.is_empty() && text[at + part.len()..].trim_ascii().is_empty() {
             only(file, &value, &records)?;
@@ -164,7 +164,7 @@ fn end_of_value(text: &str) -> usize {
 /// table by name: loaders take it for a single row.
 fn only(file: &Path, value: &Value, records: &Records) -> Result<()> {
     let Value::Object(fields) = value else {
-        bail_data!("`{}` holds {}; {RECORDS}", file.display(), kind(value));
+        bail!(Data, "`{}` holds {}; {RECORDS}", file.display(), kind(value));
     };
     // Messages are no rows, whatever their key is: the record has a fault of its own.
     if records.takes(fields) || fields.values().any(has_messages) {
@@ -187,21 +187,19 @@ fn no_table(file: &Path, fields: &Map<String, Value>) -> Result<()> {
         |value: &Value| (value.is_array() || value.is_object()) && loose::what(value).is_none();
     let shown = file.display();
     if let Some((key, _)) = fields.iter().find(|(_, value)| rows(value)) {
-        let error = Error::data(format!(
-            "`{shown}` holds one object, whose `{key}` is the list of records; {RECORDS}"
-        ));
-        return Err(error
-            .hint(format!("`jq -c '.{key}[]' {shown} > train.jsonl` writes them as lines"))
-            .into());
+        bail!(
+            Data,
+            "`{shown}` holds one object, whose `{key}` is the list of records; {RECORDS}";
+            hint: "`jq -c '.{key}[]' {shown} > train.jsonl` writes them as lines"
+        );
     }
     if fields.len() > usize::from(fields.contains_key("index")) && fields.values().all(column) {
-        let error = Error::data(format!(
+        bail!(
+            Data,
             "`{shown}` holds one object with a table's columns, as pandas' `to_json` writes them; \
-             {RECORDS}"
-        ));
-        return Err(error
-            .hint("`to_json(\"train.jsonl\", orient=\"records\", lines=True)` writes rows")
-            .into());
+             {RECORDS}";
+            hint: "`to_json(\"train.jsonl\", orient=\"records\", lines=True)` writes rows"
+        );
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::error::{Error, clip, nearest};
+use crate::error::{Error, clip, error, nearest};
 
 /// Keys that say nothing of what is to be learnt, by why.
 #[rustfmt::skip]
@@ -206,12 +206,12 @@ pub(super) fn pass(
         return Ok(());
     }
     if let Some(holds) = matters(key) {
-        let error = Error::data(format!("`{key}` holds {holds}, which would be left out"));
+        let error = error!(Data, "`{key}` holds {holds}, which would be left out");
         return Err(error.hint(remedy(holds)));
     }
     match nearest(key, SLIPS.iter().chain(slips).copied()) {
         Some(near) if near != key => {
-            Err(Error::data(format!("unknown key `{key}`; did you mean `{near}`?")))
+            Err(error!(Data, "unknown key `{key}`; did you mean `{near}`?"))
         }
         _ => {
             unused.column(key);
@@ -221,13 +221,13 @@ pub(super) fn pass(
 }
 
 fn undesirable(key: &str) -> Error {
-    let error = Error::data(format!(
+    error!(
+        Data,
         "`{key}` is false, which marks an answer that is not to be learnt (unpaired preference, \
-         KTO)"
-    ));
-    error.hint(format!(
-        "leave out the records whose `{key}` is false, or the column where it means something else"
-    ))
+         KTO)";
+        hint: "leave out the records whose `{key}` is false, or the column where it means \
+               something else"
+    )
 }
 
 /// Why a key says nothing of what is to be learnt.

@@ -8,8 +8,7 @@ use anyhow::Result;
 use super::foreign;
 use super::format::{Encoding, Format};
 use super::table::Table;
-use crate::error::Error;
-use crate::{bail_data, bail_usage};
+use crate::error::{Error, bail, error};
 
 /// The endings that are read, with what each stands for.
 pub const ENDINGS: &str = "`.json`, `.jsonl` and `.ndjson` (a list of records, or a record a \
@@ -38,12 +37,12 @@ pub struct Layout {
 }
 
 fn unnamed(path: &Path) -> Error {
-    let message = format!(
+    error!(
+        Data,
         "`{}` is of no data format that is known; the endings are {ENDINGS}",
-        path.display()
-    );
-    Error::data(message)
-        .hint("a recipe can say it: `format: \"tsv\"`; for `xgbrun eval`, `--format tsv`")
+        path.display();
+        hint: "a recipe can say it: `format: \"tsv\"`; for `xgbrun eval`, `--format tsv`"
+    )
 }
 
 /// A format with what it needs to know.
@@ -78,7 +77,8 @@ impl Layout {
     pub(super) fn kind(&self, path: &Path) -> Result<FileKind> {
         let format = self.format(path)?;
         let refuse = |option: &str, for_what: &str| -> Result<FileKind> {
-            bail_usage!(
+            bail!(
+                Usage,
                 "the option `{option}` is for {for_what}, and `{}` is read as {}",
                 path.display(),
                 format.name()
@@ -97,7 +97,8 @@ impl Layout {
             Format::Parquet => Ok(FileKind::Parquet),
             // There are no fields that a template could name.
             Format::Text if self.rows => {
-                bail_data!(
+                bail!(
+                    Data,
                     "`{}` is plain text, and a template of the recipe needs records: name its \
                      `format`",
                     path.display()
@@ -123,7 +124,8 @@ impl Layout {
     fn table(&self, usual: u8) -> Result<Table> {
         let delimiter = self.delimiter.unwrap_or(usual);
         if !delimiter.is_ascii() || matches!(delimiter, b'"' | b'\n' | b'\r' | 0) {
-            bail_usage!(
+            bail!(
+                Usage,
                 "`delimiter` cannot be {:?}; expected a letter of ASCII that is no quote and no \
                  line end",
                 char::from(delimiter)
@@ -131,7 +133,8 @@ impl Layout {
         }
         let quote = self.quote.unwrap_or(!matches!(delimiter, b'\t' | b' '));
         if quote && delimiter == b' ' {
-            bail_usage!(
+            bail!(
+                Usage,
                 "`quote` cannot be true where a space divides: the last column takes the rest of \
                  its line"
             );
@@ -140,13 +143,13 @@ impl Layout {
         if let Some(columns) = &self.columns {
             let mut seen = BTreeSet::new();
             if columns.is_empty() {
-                bail_usage!("`columns` is empty");
+                bail!(Usage, "`columns` is empty");
             }
             if let Some(twice) = columns.iter().find(|name| !seen.insert(name.as_str())) {
-                bail_usage!("`columns` names `{twice}` twice");
+                bail!(Usage, "`columns` names `{twice}` twice");
             }
         } else if delimiter == b' ' {
-            bail_usage!("where a space divides, `columns` has to say how many there are");
+            bail!(Usage, "where a space divides, `columns` has to say how many there are");
         }
         Ok(Table { delimiter, quote, header, columns: self.columns.clone() })
     }

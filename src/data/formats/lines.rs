@@ -12,9 +12,8 @@ use super::packed::Packing;
 use super::record::RecordRule;
 use super::table::{Head, Table, only_a_header};
 use super::{Encoding, Unused, decode, digest, foreign, json, mark};
-use crate::bail_data;
 use crate::data::item::{Item, ItemPlace};
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 use crate::source::tensors::map;
 
 /// The rows of a file whose rows are lines: JSON lines, and tables without quotes. Items and errors
@@ -49,7 +48,7 @@ impl LineFile {
         let Some(&first) = index.starts.first() else {
             return Err(match header {
                 Some(_) => only_a_header(path),
-                None => Error::data(format!("`{}` is empty", path.display())).into(),
+                None => error!(Data, "`{}` is empty", path.display()).into(),
             });
         };
         let text = Text { file: Arc::from(path), map, encoding: layout.encoding };
@@ -107,7 +106,8 @@ impl LineFile {
 
     fn value(&self, i: usize) -> Result<(ItemPlace, serde_json::Value)> {
         let Some(&start) = self.index.starts.get(i) else {
-            bail_data!(
+            bail!(
+                Data,
                 "`{}` has {} rows; there is no row {i}, counted from 0",
                 self.text.file.display(),
                 self.len()
@@ -154,7 +154,7 @@ fn no_list(path: &Path, rows: &[u8]) -> Result<()> {
 }
 
 fn unstreamable(path: &Path, why: &str) -> Error {
-    Error::usage(format!("`{}` cannot be streamed: {why}", path.display()))
+    error!(Usage, "`{}` cannot be streamed: {why}", path.display())
 }
 
 /// The text of a file that is mapped into memory.

@@ -6,9 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{self, Unused, is_empty, truth};
 use super::{kind, loose};
-use crate::bail_data;
 use crate::data::item::{ItemPlace, Message};
-use crate::error::{Error, clip, nearest};
+use crate::error::{bail, clip, did_you_mean, error, nearest};
 
 pub(super) const EXPECTED: &str =
     "expected is `{\"messages\": [{\"role\": \"user\", \"content\": text}, …]}`";
@@ -72,19 +71,19 @@ pub(in crate::data) fn messages(
         Value::String(text) => {
             serde_json::from_str(&text).ok().filter(Value::is_array).unwrap_or(Value::String(text))
         }
-        other => told(place, other),
+        other => written(place, other),
     };
     let list = match value {
         Value::Array(list) if !list.is_empty() => list,
-        Value::Array(_) => bail_data!("{place}: `{key}` is empty; {EXPECTED}"),
-        other => bail_data!("{place}: `{key}` is {}, expected a list; {EXPECTED}", kind(&other)),
+        Value::Array(_) => bail!(Data, "{place}: `{key}` is empty; {EXPECTED}"),
+        other => bail!(Data, "{place}: `{key}` is {}, expected a list; {EXPECTED}", kind(&other)),
     };
     let message = |(i, value): (usize, Value)| match value {
         Value::Object(fields) => {
             Reader { place, at: format!("{key}[{i}]"), fields }.message(spoken, unused)
         }
         other => {
-            bail_data!("{place}: `{key}[{i}]` is {}, expected an object; {EXPECTED}", kind(&other))
+            bail!(Data, "{place}: `{key}[{i}]` is {}, expected an object; {EXPECTED}", kind(&other))
         }
     };
     list.into_iter().enumerate().map(message).collect()
@@ -93,7 +92,7 @@ pub(in crate::data) fn messages(
 /// Errors (class data) where a value holds what JSON or Unicode do not have, deep in it.
 pub(super) fn usable(place: &ItemPlace, name: &str, value: &Value) -> Result<()> {
     match loose::what_within(value) {
-        Some(what) => bail_data!("{place}: `{name}` holds {what}"),
+        Some(what) => bail!(Data, "{place}: `{name}` holds {what}"),
         None => Ok(()),
     }
 }
@@ -101,7 +100,7 @@ pub(super) fn usable(place: &ItemPlace, name: &str, value: &Value) -> Result<()>
 /// What a record of a Parquet file says: rows share their structs there, so that each has the keys
 /// of all others, with nulls for values. Those are left out, as TRL does. Elsewhere a null was
 /// written by somebody.
-fn told(place: &ItemPlace, value: Value) -> Value {
+fn written(place: &ItemPlace, value: Value) -> Value {
     if place.unit == ItemPlace::PARQUET_ROW { without_nulls(value) } else { value }
 }
 
@@ -128,20 +127,21 @@ pub(in crate::data) fn tools(place: &ItemPlace, value: Value) -> Result<Vec<Valu
     let parsed = match value {
         Value::String(text) => match serde_json::from_str(&text) {
             Ok(parsed) => parsed,
-            Err(_) => bail_data!(
+            Err(_) => bail!(
+                Data,
                 "{place}: `tools` is a text that is no JSON, expected a list of JSON schemas"
             ),
         },
-        other => told(place, other),
+        other => written(place, other),
     };
     match parsed {
         Value::Array(list) if list.iter().all(Value::is_object) => Ok(list),
         Value::Array(list) => {
             let other = list.iter().find(|tool| !tool.is_object()).map_or("nothing".into(), kind);
-            bail_data!("{place}: `tools` holds {other}, expected JSON schemas of functions")
+            bail!(Data, "{place}: `tools` holds {other}, expected JSON schemas of functions")
         }
         other => {
-            bail_data!("{place}: `tools` is {}, expected a list of JSON schemas", kind(&other))
+            bail!(Data, "{place}: `tools` is {}, expected a list of JSON schemas", kind(&other))
         }
     }
 }
@@ -185,8 +185,9 @@ impl Reader<'_> {
             None | Some(Value::Null) if answers && calls => {
                 self.fields.shift_remove("content");
             }
-            None => bail_data!("{place}: `{at}` has no `content`; {EXPECTED}"),
-            Some(other) => bail_data!(
+            None => bail!(Data, "{place}: `{at}` has no `content`; {EXPECTED}"),
+            Some(other) => bail!(
+                Data,
                 "{place}: `{at}.content` is {}, expected a string; {EXPECTED}",
                 kind(other)
             ),
@@ -218,7 +219,7 @@ impl Reader<'_> {
             match truth(&value) {
                 Some(counts) => learnt &= counts,
                 None => {
-                    bail_data!("{}: `{}.{key}` is {value}, expected 0 or 1", self.place, self.at)
+                    bail!(Data, "{}: `{}.{key}` is {value}, expected 0 or 1", self.place, self.at)
                 }
             }
         }
@@ -231,9 +232,13 @@ impl Reader<'_> {
         let role = match self.fields.get("role") {
             Some(Value::String(role)) => role.clone(),
             Some(other) => {
-                bail_data!("{place}: `{at}.role` is {}, expected a string; {EXPECTED}", kind(other))
+                bail!(
+                    Data,
+                    "{place}: `{at}.role` is {}, expected a string; {EXPECTED}",
+                    kind(other)
+                )
             }
-            None => bail_data!("{place}: `{at}` has no `role`; {EXPECTED}"),
+            None => bail!(Data, "{place}: `{at}` has no `role`; {EXPECTED}"),
         };
         let known = ROLES.into_iter().find(|known| *known == role);
         let speaker =
@@ -243,10 +248,9 @@ impl Reader<'_> {
                 .into_iter()
                 .find(|(word, role_of)| *word == role && *role_of != CALL)
                 .map(|(_, role)| role);
-            let near = alias
-                .or_else(|| nearest(&role, ROLES))
-                .map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            bail_data!(
+            let near = did_you_mean(alias.unwrap_or(&role), ROLES);
+            bail!(
+                Data,
                 "{place}: `{at}.role` is `{}`, expected system, developer, user, assistant or \
                  tool{near}",
                 clip(&role)
@@ -278,16 +282,18 @@ impl Reader<'_> {
         });
         match (kind_of.as_ref(), part.get("text"), other) {
             ("text", Some(Value::String(text)), None) => Ok(text),
-            ("text", _, Some((key, _))) => bail_data!(
+            ("text", _, Some((key, _))) => bail!(
+                Data,
                 "{place}: `{at}.content[{i}]` has the key `{}`, which would be left out",
                 clip(key)
             ),
-            ("text", ..) => bail_data!("{place}: `{at}.content[{i}]` has no `text`"),
+            ("text", ..) => bail!(Data, "{place}: `{at}.content[{i}]` has no `text`"),
             (other, ..) => {
-                let error = Error::data(format!(
+                let error = error!(
+                    Data,
                     "{place}: `{at}.content[{i}]` is a part of the type `{}`, which is no text",
                     clip(other)
-                ));
+                );
                 let hint = "the models here read text only: parts are `{\"type\": \"text\", \
                             \"text\": …}`";
                 Err(error.hint(hint).into())
@@ -304,7 +310,8 @@ impl Reader<'_> {
         let calls = match value {
             Ok(Value::Array(calls)) => calls,
             Ok(call) => vec![call],
-            Err(_) => bail_data!(
+            Err(_) => bail!(
+                Data,
                 "{place}: `{at}` is a call that is no JSON; expected is `{{\"name\": …, \
                  \"arguments\": …}}`"
             ),
@@ -313,7 +320,7 @@ impl Reader<'_> {
             (Some(Value::String(name)), Some(arguments)) => Ok(
                 json!({ "type": "function", "function": { "name": name, "arguments": arguments } }),
             ),
-            _ => bail_data!("{place}: `{at}` is a call without `name` and `arguments`"),
+            _ => bail!(Data, "{place}: `{at}` is a call without `name` and `arguments`"),
         };
         let calls = calls.iter().map(call).collect::<Result<Vec<_>>>()?;
         self.fields.insert("tool_calls".into(), calls.into());
@@ -334,11 +341,12 @@ impl Reader<'_> {
                 continue;
             }
             if let Some(holds) = keys::matters(key) {
-                bail_data!("{place}: `{at}.{key}` holds {holds}, which would be left out");
+                bail!(Data, "{place}: `{at}.{key}` holds {holds}, which would be left out");
             }
             let slips = WORDED.into_iter().chain(["weight", "name", "content", "role"]);
             match (nearest(key, slips), value) {
-                (Some(near), _) => bail_data!(
+                (Some(near), _) => bail!(
+                    Data,
                     "{place}: unknown key `{}` in `{at}`; did you mean `{near}`?; {EXPECTED}",
                     clip(key)
                 ),

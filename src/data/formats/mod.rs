@@ -37,9 +37,8 @@ pub use self::layout::Layout;
 pub use self::lines::LineFile;
 use self::packed::Packing;
 use self::record::Records;
-use crate::bail_data;
 use crate::data::item::Item;
-use crate::error::Error;
+use crate::error::{bail, error};
 
 /// A data file that was read.
 #[derive(Debug)]
@@ -62,10 +61,9 @@ pub fn read(path: &Path, layout: &Layout) -> Result<Vec<Item>> {
 /// As [`read`], with what else is to be known of the file.
 pub fn read_noted(path: &Path, layout: &Layout) -> Result<FileRead> {
     layout.kind(path)?;
-    let unreadable =
-        |e: std::io::Error| Error::data(format!("`{}` cannot be read: {e}", path.display()));
+    let unreadable = |e: std::io::Error| error!(Data, "`{}` cannot be read: {e}", path.display());
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        bail_data!("`{}` is not a file", path.display());
+        bail!(Data, "`{}` is not a file", path.display());
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let mut unused = Unused::default();
@@ -95,7 +93,7 @@ fn parse_noted(
     let text =
         decode(&file, &bytes, mark(&bytes, layout.encoding)..bytes.len(), layout.encoding, 1)?;
     if text.trim().is_empty() {
-        bail_data!("`{}` is empty", path.display());
+        bail!(Data, "`{}` is empty", path.display());
     }
     let items = match kind {
         FileKind::Json => json::parse(&file, &text, records)?,
@@ -141,10 +139,11 @@ fn decode<'a>(
         let line = line + body[..at].iter().filter(|&&b| b == b'\n').count();
         let (name, byte, offset) = (file.display(), body[at], part.start + at);
         let guess = if utf16 { "; it looks like UTF-16" } else { "" };
-        Error::data(format!(
-            "`{name}` line {line}: byte 0x{byte:02x} at offset {offset} is {what}{guess}"
-        ))
-        .hint("save the file as UTF-8")
+        error!(
+            Data,
+            "`{name}` line {line}: byte 0x{byte:02x} at offset {offset} is {what}{guess}";
+            hint: "save the file as UTF-8"
+        )
     };
     let text = match encoding {
         Encoding::Utf8 => std::str::from_utf8(body).map(Cow::Borrowed).map_err(|e| {

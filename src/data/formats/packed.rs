@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::error::Error;
+use crate::error::{Error, error};
 
 /// Bytes that any file may unpack to; fewer in tests, beside which others count memory.
 const SMALL: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
@@ -45,12 +45,13 @@ impl Packing {
                 std::io::ErrorKind::UnexpectedEof => "is cut short".to_owned(),
                 _ => format!("is damaged: {e}"),
             };
-            Error::data(format!(
+            error!(
+                Data,
                 "`{}` is compressed with {} and {what}",
                 path.display(),
-                self.name()
-            ))
-            .hint("copy or download it again")
+                self.name();
+                hint: "copy or download it again"
+            )
         };
         let most = most(bytes.len());
         let mut out = Vec::new();
@@ -77,12 +78,13 @@ pub(super) fn most(packed: usize) -> usize {
 
 /// The error for a file of `packed` bytes that would be larger.
 pub(super) fn too_much(path: &Path, packed: usize) -> Error {
-    Error::data(format!(
+    error!(
+        Data,
         "`{}` has {packed} bytes and would unpack to more than {} MiB, over {MOST_TIMES} times its \
          size",
         path.display(),
         most(packed) >> 20
-    ))
+    )
 }
 
 #[cfg(test)]

@@ -17,24 +17,25 @@ use serde_json::{Number, Value};
 use super::loose;
 use super::packed::{most, too_much};
 use super::record::Records;
-use crate::bail_data;
 use crate::data::item::{Item, ItemPlace};
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 
 pub(super) fn parse(file: &Arc<Path>, bytes: &[u8], records: Records) -> Result<Vec<Item>> {
     let name = file.display();
     match bytes {
-        [] => bail_data!("`{name}` is empty"),
+        [] => bail!(Data, "`{name}` is empty"),
         [b'P', b'A', b'R', b'E', ..] => {
-            bail_data!("`{name}` is encrypted Parquet, which is not read")
+            bail!(Data, "`{name}` is encrypted Parquet, which is not read")
         }
         [start @ .., b'P', b'A', b'R', b'1'] if start.starts_with(b"PAR1") && start.len() >= 8 => {}
         [b'P', b'A', b'R', b'1', ..] => {
-            return Err(Error::data(format!("`{name}` is cut short: Parquet ends with `PAR1`"))
-                .hint("copy or download it again")
-                .into());
+            bail!(
+                Data,
+                "`{name}` is cut short: Parquet ends with `PAR1`";
+                hint: "copy or download it again"
+            );
         }
-        _ => bail_data!("`{name}` is no Parquet file: those begin and end with `PAR1`"),
+        _ => bail!(Data, "`{name}` is no Parquet file: those begin and end with `PAR1`"),
     }
     let at = Cell::new(0);
     // The library trusts what a file says of itself in places, and panics where that is wrong.
@@ -61,7 +62,7 @@ fn rows(
         );
     }
     if items.is_empty() {
-        bail_data!("`{}` has no rows", file.display());
+        bail!(Data, "`{}` has no rows", file.display());
     }
     Ok(items)
 }
@@ -70,7 +71,7 @@ fn rows(
 /// or more in them than it can hold.
 fn check(file: &Path, length: usize, metadata: &ParquetMetaData) -> Result<()> {
     if metadata.file_metadata().schema_descr().num_columns() == 0 {
-        bail_data!("`{}` has no columns", file.display());
+        bail!(Data, "`{}` has no columns", file.display());
     }
     let mut unpacked = 0usize;
     for column in metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
@@ -99,10 +100,12 @@ fn owned<T: From<Vec<u8>>>(_: fn(&File, u64, usize) -> Parquet<T>, bytes: Vec<u8
 fn fault(file: &Path, row: usize, error: ParquetError) -> Error {
     match error {
         ParquetError::General(what) if what.contains("Disabled feature") => {
-            let message =
-                format!("`{}` is compressed in a way that is not read ({what})", file.display());
-            Error::data(message)
-                .hint("write it again with zstd, snappy or gzip, or without compression")
+            error!(
+                Data,
+                "`{}` is compressed in a way that is not read ({what})",
+                file.display();
+                hint: "write it again with zstd, snappy or gzip, or without compression"
+            )
         }
         error => damaged(file, row, &error.to_string()),
     }
@@ -110,8 +113,12 @@ fn fault(file: &Path, row: usize, error: ParquetError) -> Error {
 
 fn damaged(file: &Path, row: usize, what: &str) -> Error {
     let after = if row == 0 { String::new() } else { format!(" after row {row}") };
-    Error::data(format!("`{}` is damaged{after}: {what}", file.display()))
-        .hint("copy or download it again")
+    error!(
+        Data,
+        "`{}` is damaged{after}: {what}",
+        file.display();
+        hint: "copy or download it again"
+    )
 }
 
 /// A field as JSON.

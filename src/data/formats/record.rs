@@ -7,9 +7,8 @@ use serde_json::{Map, Value};
 use super::fields::RecordFields;
 use super::keys::{self, Unused};
 use super::{conversation, instruction, kind, messages, tokens};
-use crate::bail_data;
 use crate::data::item::{Document, Item, ItemPlace, Row};
-use crate::error::{Error, clip};
+use crate::error::{Error, bail, clip, error};
 
 /// Records that are items by themselves.
 const SHAPES: &str = "possible are {instruction, input, output, answer}, {prompt, completion}, \
@@ -156,7 +155,7 @@ impl RecordRule {
     pub fn next(&mut self, place: ItemPlace, value: Value, unused: &mut Unused) -> Result<Item> {
         if !self.rows && self.shape.is_none() {
             let Value::Object(fields) = &value else {
-                bail_data!("{place} is {}, expected an object; {SHAPES}", kind(&value));
+                bail!(Data, "{place} is {}, expected an object; {SHAPES}", kind(&value));
             };
             self.shape = Some(Shape::of(fields).ok_or_else(|| self.unknown(&place, fields))?);
         }
@@ -171,11 +170,12 @@ impl RecordRule {
             (other, shape) => {
                 let expected =
                     shape.map_or(String::new(), |shape| format!("; {}", shape.expected()));
-                bail_data!("{place} is {}, expected an object{expected}", kind(&other));
+                bail!(Data, "{place} is {}, expected an object{expected}", kind(&other));
             }
         };
         if let Some(found) = Shape::of(&fields).filter(|&found| found != shape) {
-            bail_data!(
+            bail!(
+                Data,
                 "{place} is {}, but the file began with {}; a file holds one kind only",
                 found.name(),
                 shape.name()
@@ -192,10 +192,11 @@ impl RecordRule {
             fields.keys().take(SHOWN).map(|key| format!("`{}`", clip(key))).collect();
         if let Some(key) = ["chosen", "rejected"].into_iter().find(|key| fields.contains_key(*key))
         {
-            let error = Error::data(format!(
+            let error = error!(
+                Data,
                 "{place} is a preference (`{key}`): answers compared, of which none is to be \
                  learnt as it is"
-            ));
+            );
             return error.hint(
                 "to learn the preferred answer, word it: `template: #{ prompt: \"{{ prompt }}\", \
                  answer: \"{{ chosen }}\" }`",
@@ -207,10 +208,11 @@ impl RecordRule {
             1 => format!("the {} {}", self.field, shown[0]),
             _ => format!("the {}s {}{more}", self.field, shown.join(", ")),
         };
-        Error::data(format!("{place} has {found}, which is no record that is known; {SHAPES}"))
-            .hint(format!(
-                "a template in the recipe can word any {}s, those of conversations too",
-                self.field
-            ))
+        error!(
+            Data,
+            "{place} has {found}, which is no record that is known; {SHAPES}";
+            hint: "a template in the recipe can word any {}s, those of conversations too",
+            self.field
+        )
     }
 }

@@ -11,9 +11,8 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 
 use super::record::Records;
-use crate::bail_data;
 use crate::data::item::{Item, ItemPlace};
-use crate::error::Error;
+use crate::error::{bail, error};
 
 /// Bytes of the longest row. A longer one is a sign of another format.
 const LONGEST: usize = 1 << 20;
@@ -93,7 +92,7 @@ impl Table {
         let (mut start, mut line) = (0, 1);
         while reader
             .read_record(&mut record)
-            .map_err(|e| Error::data(format!("`{}` line {line}: {e}", file.display())))?
+            .map_err(|e| error!(Data, "`{}` line {line}: {e}", file.display()))?
         {
             let end = usize::try_from(reader.position().byte()).unwrap_or(text.len());
             // The reader counts blank lines, and the end of the line before, as part of a row;
@@ -113,9 +112,13 @@ impl Table {
 }
 
 pub(super) fn only_a_header(file: &Path) -> anyhow::Error {
-    Error::data(format!("`{}` has a header and no rows", file.display()))
-        .hint("a file without header is read with `header: false`, or with names for its `columns`")
-        .into()
+    error!(
+        Data,
+        "`{}` has a header and no rows",
+        file.display();
+        hint: "a file without header is read with `header: false`, or with names for its `columns`"
+    )
+    .into()
 }
 
 fn newlines(text: &str) -> usize {
@@ -124,7 +127,7 @@ fn newlines(text: &str) -> usize {
 
 fn short_enough(place: &ItemPlace, row: &str) -> Result<()> {
     if row.len() > LONGEST {
-        bail_data!("{place} has {} bytes, more than a row may have ({LONGEST})", row.len());
+        bail!(Data, "{place} has {} bytes, more than a row may have ({LONGEST})", row.len());
     }
     Ok(())
 }
@@ -141,7 +144,7 @@ enum At {
 fn check_quotes(file: &Path, row: &str, delimiter: u8, mut line: usize) -> Result<()> {
     let fault = |opened: usize, what: &str| {
         let place = format!("`{}` line {opened}", file.display());
-        Error::data(format!("{place}: the quote that opens here {what}")).hint(QUOTES)
+        error!(Data, "{place}: the quote that opens here {what}"; hint: "{QUOTES}")
     };
     let mut at = At::Start;
     for byte in row.bytes() {
@@ -182,7 +185,7 @@ impl Head {
             None if table.header => {
                 let mut seen = BTreeSet::new();
                 if let Some(twice) = cells.iter().find(|name| !seen.insert(**name)) {
-                    bail_data!("{place}: the header names `{twice}` twice");
+                    bail!(Data, "{place}: the header names `{twice}` twice");
                 }
                 cells.iter().map(|&cell| cell.to_owned()).collect()
             }
@@ -216,14 +219,15 @@ impl Head {
             self.names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
         let more = if self.names.len() > SHOWN { ", …" } else { "" };
         let columns = if cells.len() == 1 { "column" } else { "columns" };
-        let message = format!(
+        Err(error!(
+            Data,
             "{place} has {} {columns}, expected {} ({}{more})",
             cells.len(),
             self.names.len(),
-            names.join(", ")
-        );
-        Err(Error::data(message)
-            .hint(format!("columns are divided by {:?}", self.delimiter))
-            .into())
+            names.join(", ");
+            hint: "columns are divided by {:?}",
+            self.delimiter
+        )
+        .into())
     }
 }

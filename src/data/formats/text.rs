@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use crate::bail_data;
 use crate::data::item::{Document, Item, ItemPlace};
+use crate::error::bail;
 
 const MARK: &str = "<|endoftext|>";
 
@@ -19,7 +19,7 @@ pub(super) fn parse(file: &Arc<Path>, text: &str) -> Result<Vec<Item>> {
     let text = text.replace("\r\n", "\n");
     let documents = documents(&text);
     if documents.is_empty() {
-        bail_data!("`{}` holds `{MARK}` only, and no text", file.display());
+        bail!(Data, "`{}` holds `{MARK}` only, and no text", file.display());
     }
     let item = |(i, (text, ended)): (usize, (&str, bool))| {
         let place = ItemPlace::new(file, "document", i + 1);

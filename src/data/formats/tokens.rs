@@ -6,9 +6,8 @@ use serde_json::Value;
 
 use super::fields::RecordFields;
 use super::kind;
-use crate::bail_data;
 use crate::data::item::{ItemPlace, TokenRow};
-use crate::error::Error;
+use crate::error::bail;
 
 pub(super) const EXPECTED: &str = "expected is `{\"ids\": [token ids], \"mask_first\": number}`";
 
@@ -24,10 +23,10 @@ const IGNORED: i64 = -100;
 pub(super) fn tokens(fields: &mut RecordFields) -> Result<TokenRow> {
     let place = fields.place.clone();
     let (key, list) = match (fields.list("ids")?, fields.list("input_ids")?) {
-        (Some(_), Some(_)) => bail_data!("{place} has `ids` and `input_ids`; {EXPECTED}"),
+        (Some(_), Some(_)) => bail!(Data, "{place} has `ids` and `input_ids`; {EXPECTED}"),
         (Some(list), None) => ("ids", list),
         (None, Some(list)) => ("input_ids", list),
-        (None, None) => bail_data!("{place} has no `ids`; {EXPECTED}"),
+        (None, None) => bail!(Data, "{place} has no `ids`; {EXPECTED}"),
     };
     let mut ids = list
         .iter()
@@ -57,7 +56,8 @@ fn unpadded(place: &ItemPlace, seen: &[bool], supervised: &[bool]) -> Result<(us
     let start = seen.iter().position(|seen| *seen).unwrap_or(seen.len());
     let end = seen.iter().rposition(|seen| *seen).map_or(start, |last| last + 1);
     if let Some(hole) = seen[start..end].iter().position(|seen| !seen) {
-        bail_data!(
+        bail!(
+            Data,
             "{place}: `attention_mask[{}]` is 0 between tokens that are seen, which is not done \
              here",
             start + hole
@@ -65,12 +65,11 @@ fn unpadded(place: &ItemPlace, seen: &[bool], supervised: &[bool]) -> Result<(us
     }
     let learnt = |range: std::ops::Range<usize>| range.into_iter().find(|&i| supervised[i]);
     if let Some(i) = learnt(0..start).or_else(|| learnt(end..seen.len())) {
-        let error = Error::data(format!(
-            "{place}: token {i} is padding (`attention_mask` 0) and counts in the loss"
-        ));
-        return Err(error
-            .hint("its label is -100 where padding is not learnt; or leave the padding out")
-            .into());
+        bail!(
+            Data,
+            "{place}: token {i} is padding (`attention_mask` 0) and counts in the loss";
+            hint: "its label is -100 where padding is not learnt; or leave the padding out"
+        );
     }
     Ok((start, end))
 }
@@ -82,19 +81,21 @@ fn packed(fields: &mut RecordFields, length: usize) -> Result<()> {
     if let Some(list) = fields.list("position_ids")?
         && !whole(&integers(place, "position_ids", &list)?)
     {
-        bail_data!(
+        bail!(
+            Data,
             "{place}: `position_ids` are not 0, 1, 2, …: several sequences in one row are not read"
         );
     }
     if let Some(list) = fields.list("token_type_ids")?
         && integers(place, "token_type_ids", &list)?.iter().any(|kind| *kind != 0)
     {
-        bail_data!("{place}: `token_type_ids` are not all 0, which the models here do not know");
+        bail!(Data, "{place}: `token_type_ids` are not all 0, which the models here do not know");
     }
     if let Some(list) = fields.list("seq_lengths")? {
         let lengths = integers(place, "seq_lengths", &list)?;
         if lengths.len() > 1 || lengths.first().is_some_and(|n| usize::try_from(*n) != Ok(length)) {
-            bail_data!(
+            bail!(
+                Data,
                 "{place}: `seq_lengths` divides the row into several sequences, which are not \
                  read; write one a row"
             );
@@ -108,8 +109,10 @@ fn mask_first(fields: &mut RecordFields, length: usize) -> Result<usize> {
     let place = fields.place;
     match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
         Some(n) if n <= length => Ok(n),
-        Some(n) => bail_data!("{place}: `mask_first` is {n}, more than the row has ids ({length})"),
-        None => bail_data!("{place}: `mask_first` is {value}, expected a whole number"),
+        Some(n) => {
+            bail!(Data, "{place}: `mask_first` is {n}, more than the row has ids ({length})")
+        }
+        None => bail!(Data, "{place}: `mask_first` is {value}, expected a whole number"),
     }
 }
 
@@ -119,7 +122,8 @@ fn labels(fields: &mut RecordFields, key: &str, ids: &[u32]) -> Result<Option<Ve
     let Some(labels) = numbers(fields, "labels", ids.len())? else { return Ok(None) };
     for (i, (label, id)) in labels.iter().zip(ids).enumerate() {
         if *label != IGNORED && *label != i64::from(*id) {
-            bail_data!(
+            bail!(
+                Data,
                 "{place}: `labels[{i}]` is {label}, expected `{key}[{i}]`, which is {id}, or \
                  {IGNORED}"
             );
@@ -133,7 +137,7 @@ fn numbers(fields: &mut RecordFields, key: &str, length: usize) -> Result<Option
     let Some(list) = fields.list(key)? else { return Ok(None) };
     let place = fields.place;
     if list.len() != length {
-        bail_data!("{place}: `{key}` holds {} numbers, and the row has {length} ids", list.len());
+        bail!(Data, "{place}: `{key}` holds {} numbers, and the row has {length} ids", list.len());
     }
     integers(place, key, &list).map(Some)
 }
@@ -141,7 +145,7 @@ fn numbers(fields: &mut RecordFields, key: &str, length: usize) -> Result<Option
 fn integers(place: &ItemPlace, key: &str, list: &[Value]) -> Result<Vec<i64>> {
     let number = |(i, value): (usize, &Value)| match value.as_i64() {
         Some(number) => Ok(number),
-        None => bail_data!("{place}: `{key}[{i}]` is {}, expected a whole number", kind(value)),
+        None => bail!(Data, "{place}: `{key}[{i}]` is {}, expected a whole number", kind(value)),
     };
     list.iter().enumerate().map(number).collect()
 }
@@ -151,7 +155,7 @@ fn flags(fields: &mut RecordFields, key: &str, length: usize) -> Result<Option<V
     let Some(numbers) = numbers(fields, key, length)? else { return Ok(None) };
     let flag = |(i, number): (usize, &i64)| match number {
         0 | 1 => Ok(*number == 1),
-        _ => bail_data!("{place}: `{key}[{i}]` is {number}, expected 0 or 1"),
+        _ => bail!(Data, "{place}: `{key}[{i}]` is {number}, expected 0 or 1"),
     };
     numbers.iter().enumerate().map(flag).collect::<Result<_>>().map(Some)
 }
@@ -159,10 +163,11 @@ fn flags(fields: &mut RecordFields, key: &str, length: usize) -> Result<Option<V
 fn id(place: &ItemPlace, key: &str, i: usize, value: &Value) -> Result<u32> {
     match value.as_u64().and_then(|id| u32::try_from(id).ok()) {
         Some(id) => Ok(id),
-        None if value.is_number() => bail_data!(
+        None if value.is_number() => bail!(
+            Data,
             "{place}: `{key}[{i}]` is {value}, ids are whole numbers from 0 to {}",
             u32::MAX
         ),
-        None => bail_data!("{place}: `{key}[{i}]` is {}, expected a token id", kind(value)),
+        None => bail!(Data, "{place}: `{key}[{i}]` is {}, expected a token id", kind(value)),
     }
 }

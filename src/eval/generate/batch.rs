@@ -15,7 +15,7 @@ use super::beams::Beams;
 use super::likeliest::likeliest;
 use super::sample::TokenSampler;
 use super::{Behind, Rules};
-use crate::bail_usage;
+use crate::error::bail;
 use crate::eval::BATCH_TOKENS;
 use crate::model::{Adapter, KvCache, Model, Tokens};
 use crate::ops::attention::Segment;
@@ -55,11 +55,12 @@ pub fn run(
 fn check(prompts: &[Vec<u32>], most: usize, sees: usize) -> Result<()> {
     for (i, prompt) in prompts.iter().enumerate() {
         if prompt.is_empty() {
-            bail_usage!("cannot generate from an empty prompt{}", nth(i, prompts.len()));
+            bail!(Usage, "cannot generate from an empty prompt{}", nth(i, prompts.len()));
         }
         if prompt.len().saturating_add(most) > sees {
             let (n, which) = (prompt.len(), nth(i, prompts.len()));
-            bail_usage!(
+            bail!(
+                Usage,
                 "the model sees {sees} tokens: too few for a prompt of {n}{which} and {most} new \
                  ones"
             );
@@ -327,7 +328,7 @@ impl Running {
             .zip(parents)
             .map(|(kept, &parent)| {
                 let Some(place) = kept.or_else(|| free.next()) else {
-                    anyhow::bail!("more beams than places")
+                    bail!(Run, "more beams than places")
                 };
                 if kept.is_none() && cached > 0 {
                     let from = self.own(self.places[parent]);

@@ -14,8 +14,7 @@ use anyhow::Result;
 pub use following::Behind;
 pub use stops::{Rules, Stops};
 
-use crate::bail_usage;
-use crate::error::Error;
+use crate::error::bail;
 use crate::model::{Adapter, Model};
 use crate::source::Tokenizer;
 
@@ -60,14 +59,14 @@ impl Generation {
     /// Errors (class usage): values out of range, and options that would be without effect.
     pub fn check(&self) -> Result<()> {
         if !(1..=Self::MOST_BEAMS).contains(&self.beams) {
-            bail_usage!("`beams` must be from 1 to {}, found {}", Self::MOST_BEAMS, self.beams);
+            bail!(Usage, "`beams` must be from 1 to {}, found {}", Self::MOST_BEAMS, self.beams);
         }
         if self.stop.iter().any(String::is_empty) {
-            bail_usage!("a text in `stop` is empty: nothing would be generated");
+            bail!(Usage, "a text in `stop` is empty: nothing would be generated");
         }
         let Some(temperature) = self.temperature else {
             if let Some(name) = self.top_k.map(|_| "top_k").or(self.top_p.map(|_| "top_p")) {
-                bail_usage!("`{name}` is for sampling, which wants a `temperature`");
+                bail!(Usage, "`{name}` is for sampling, which wants a `temperature`");
             }
             return Ok(());
         };
@@ -76,22 +75,24 @@ impl Generation {
 
     fn check_sampling(&self, temperature: f64) -> Result<()> {
         if !(1e-3..=1e3).contains(&temperature) {
-            let error = Error::usage(format!(
-                "`temperature` must be from 0.001 to 1000, found {temperature}"
-            ));
-            return Err(error.hint("leave it out to take the likeliest token").into());
+            bail!(
+                Usage,
+                "`temperature` must be from 0.001 to 1000, found {temperature}";
+                hint: "leave it out to take the likeliest token"
+            );
         }
         if self.beams > 1 {
-            bail_usage!(
+            bail!(
+                Usage,
                 "`beams` above 1 search for the likeliest text; they cannot be sampled with a \
                  `temperature`"
             );
         }
         if self.top_k == Some(0) {
-            bail_usage!("`top_k` must be 1 at least");
+            bail!(Usage, "`top_k` must be 1 at least");
         }
         if let Some(p) = self.top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
-            bail_usage!("`top_p` must be above 0 and at most 1, found {p}");
+            bail!(Usage, "`top_p` must be above 0 and at most 1, found {p}");
         }
         Ok(())
     }

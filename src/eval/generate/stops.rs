@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Behind, Decode, Generation};
-use crate::error::Error;
+use crate::error::bail;
 
 /// Stops, apart: special tokens have no text where special tokens are left out.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,15 +25,13 @@ impl<'a> Stops<'a> {
             } else if let Some((token, _)) =
                 special.iter().find(|(token, _)| !token.is_empty() && text.contains(token))
             {
-                let error = format!(
+                bail!(
+                    Usage,
                     "`stop`: {text:?} holds the special token `{token}` beside other text, and is \
-                     never met"
+                     never met";
+                    hint: "generated texts are without special tokens; give {token:?} as a stop of \
+                           its own"
                 );
-                let hint = format!(
-                    "generated texts are without special tokens; give {token:?} as a stop of its \
-                     own"
-                );
-                return Err(Error::usage(error).hint(hint).into());
             } else {
                 out.texts.push(text);
             }

@@ -4,7 +4,7 @@ use rhai::{Dynamic, Map};
 
 use crate::boost::dense::DenseParts;
 use crate::boost::{BoosterKind, Init};
-use crate::error::Error;
+use crate::error::{Error, bail, error};
 use crate::host::options::{FromOption, Mismatch, Options};
 use crate::session::{BoosterOptions, Learner};
 use crate::train::Factor;
@@ -51,7 +51,7 @@ pub(super) fn parse(map: Map) -> anyhow::Result<BoosterOptions> {
 fn not_of(kind: BoosterKind, other: Option<&str>, hint: &str) -> Result<(), Error> {
     let Some(name) = other else { return Ok(()) };
     let kind = kind.name();
-    Err(Error::usage(format!("option `{name}` is not for boosters of kind `{kind}`")).hint(hint))
+    Err(error!(Usage, "option `{name}` is not for boosters of kind `{kind}`").hint(hint))
 }
 
 /// The options of a booster of low rank; `product` is an option that names several modules.
@@ -65,9 +65,7 @@ fn low_rank_options(mut o: Options, product: Option<&str>) -> anyhow::Result<Boo
         .take_opt::<Vec<Single>>("pairs")?
         .map(|all| all.into_iter().map(|Single(layer, target)| (layer, target)).collect());
     if let (Some(name), true) = (product, pairs.is_some()) {
-        return Err(
-            Error::usage(format!("`pairs` names every module itself: leave out `{name}`")).into()
-        );
+        bail!(Usage, "`pairs` names every module itself: leave out `{name}`");
     }
     let layers = if pairs.is_some() { vec![] } else { o.take("layers")? };
     let (rank, alpha, zero) =

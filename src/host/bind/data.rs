@@ -7,7 +7,7 @@ use serde_json::json;
 use super::values::{arguments, placed, to_map};
 use super::{Answer, data_options, refuse};
 use crate::data::Split;
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::host::context::host;
 use crate::host::journaled::journaled;
 use crate::session::{self, Model, Set, Task};
@@ -119,9 +119,10 @@ fn read(context: &NativeCallContext, path: &str, options: Map) -> Answer<Task> {
 fn mixture(sets: &[Dynamic], weights: &[Dynamic]) -> Result<Set, Error> {
     let set = |(i, value): (usize, &Dynamic)| {
         value.clone().try_cast::<Set>().ok_or_else(|| {
-            Error::usage(format!(
+            error!(
+                Usage,
                 "`data::mix` mixes sets, such as `task.train`; element {i} of its list is none"
-            ))
+            )
         })
     };
     let sets = sets.iter().enumerate().map(set).collect::<Result<Vec<_>, _>>()?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-use crate::bail_usage;
 use crate::data::formats::{Encoding, Format, Layout};
 use crate::data::{EncodeOptions, LossOn, Mapping, Template};
+use crate::error::bail;
 use crate::host::options::{FromOption, Mismatch, Options};
 use crate::session::{DataOptions, PromptFormat};
 
@@ -37,7 +37,8 @@ pub(super) fn parse(map: Map) -> anyhow::Result<DataOptions> {
     let delimiter = match o.take_opt::<String>("delimiter")? {
         Some(text) => match text.as_bytes() {
             [byte] => Some(*byte),
-            _ => bail_usage!(
+            _ => bail!(
+                Usage,
                 "option `delimiter` of `data::load` must be a single ASCII character, found \
                  {text:?}"
             ),
@@ -113,7 +114,8 @@ impl Wanted {
         let tools = o.take_opt::<String>("tools")?;
         if messages.is_some() || text.is_some() {
             let Some(mapping) = conversation(messages, tools, text, &mut o)? else {
-                bail_usage!(
+                bail!(
+                    Usage,
                     "options `messages` and `text` of `template` stand alone, but for `tools` \
                      beside `messages`"
                 )
@@ -121,7 +123,8 @@ impl Wanted {
             return given(mapping);
         }
         if tools.is_some() {
-            bail_usage!(
+            bail!(
+                Usage,
                 "option `tools` of `template` needs `messages`, beside which the model's chat \
                  template words it"
             );
@@ -167,7 +170,7 @@ impl Texts {
     fn single(self) -> anyhow::Result<Vec<(String, String)>> {
         let one = |(name, texts): (String, Vec<String>)| match <[String; 1]>::try_from(texts) {
             Ok([text]) => Ok((name, text)),
-            Err(_) => bail_usage!("option `choices.{name}` of `template` must be one text"),
+            Err(_) => bail!(Usage, "option `choices.{name}` of `template` must be one text"),
         };
         self.0.into_iter().map(one).collect()
     }

@@ -6,8 +6,7 @@ use rhai::{FLOAT, INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
 use super::{Answer, refuse};
-use crate::bail_usage;
-use crate::error::Error;
+use crate::error::{Error, bail};
 use crate::host::journaled::journaled;
 use crate::host::options::Options;
 use crate::run::Best;
@@ -152,7 +151,7 @@ pub(super) mod natives {
 fn index(number: INT) -> Result<usize> {
     match usize::try_from(number) {
         Ok(number) => Ok(number),
-        Err(_) => bail_usage!("boosters are numbered from 0, found {number}"),
+        Err(_) => bail!(Usage, "boosters are numbered from 0, found {number}"),
     }
 }
 

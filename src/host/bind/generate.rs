@@ -5,7 +5,7 @@ use rhai::{Array, Dynamic, Map, NativeCallContext};
 
 use super::values::{arguments, list_to_journal};
 use super::{Answer, refuse};
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::eval::generate::Generation;
 use crate::host::journaled::journaled;
 use crate::host::options::{FromOption, Options};
@@ -52,7 +52,7 @@ pub(super) mod natives {
     ) -> Answer<Array> {
         let prompts = Vec::<String>::from_option(&Dynamic::from_array(prompts), "prompts");
         let prompts = prompts.map_err(|_| {
-            refuse(Error::usage("`generate` takes a prompt, or an array of prompts"))
+            refuse(error!(Usage, "`generate` takes a prompt, or an array of prompts"))
         })?;
         Ok(texts(&context, model, &prompts, options)?.into_iter().map(Dynamic::from).collect())
     }

@@ -5,7 +5,7 @@ use rhai::{Array, Dynamic, Map, NativeCallContext};
 
 use super::values::{arguments, placed, to_journal};
 use super::{Answer, refuse};
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::host::context::host;
 use crate::host::journaled::journaled;
 use crate::host::options::Options;
@@ -173,10 +173,11 @@ fn sizes(map: Map) -> Result<Sizes, Error> {
 fn sets_of(list: &[Dynamic]) -> Result<Vec<Set>, Error> {
     let set = |(i, value): (usize, &Dynamic)| {
         value.clone().try_cast::<Set>().ok_or_else(|| {
-            Error::usage(format!(
+            error!(
+                Usage,
                 "`model::create` takes its words from sets, such as `task.train`; element {i} of \
                  its list is none"
-            ))
+            )
         })
     };
     list.iter().enumerate().map(set).collect()

@@ -5,7 +5,7 @@ use rhai::{Dynamic, FuncRegistration, Map, Module};
 use serde_json::{Value, json};
 
 use super::{Answer, refuse};
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::host::options::{FromOption, Mismatch, Options};
 use crate::train::OptimizerKind;
 use crate::train::optim::{OPTIMIZERS, OptimizerInfo, Setting};
@@ -94,7 +94,7 @@ fn read(info: &'static OptimizerInfo, options: Map) -> Result<OptimizerOption, E
         .iter()
         .map(|(key, setting)| Ok((key.to_string(), value(&mut o, key, *setting)?)));
     let kind = (info.build)(values.collect::<Result<_, Error>>()?)
-        .map_err(|e| Error::usage(format!("`{}`: {e}", info.name)))?;
+        .map_err(|e| error!(Usage, "`{}`: {e}", info.name))?;
     Ok(OptimizerOption { kind, lr })
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::fit_options::sequences;
 use super::values::{arguments, to_map};
 use super::{Answer, refuse};
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::host::journaled::journaled;
 use crate::host::options::Options;
 use crate::session::{Model, Set};
@@ -100,7 +100,7 @@ pub(super) mod natives {
         items: INT,
     ) -> Answer<Set> {
         let most = usize::try_from(items).map_err(|_| {
-            refuse(Error::usage(format!("`wrong` looks at 0 items or more, found {items}")))
+            refuse(error!(Usage, "`wrong` looks at 0 items or more, found {items}"))
         })?;
         let arguments = json!({ "set": set.to_journal(), "model": model.index(), "items": items });
         let indices = journaled(&context, "model.wrong", arguments)?
@@ -112,7 +112,7 @@ pub(super) mod natives {
 /// The number of a booster.
 fn number(number: INT) -> Answer<usize> {
     usize::try_from(number)
-        .map_err(|_| refuse(Error::usage(format!("boosters are numbered from 0, found {number}"))))
+        .map_err(|_| refuse(error!(Usage, "boosters are numbered from 0, found {number}")))
 }
 
 /// Sequences of the batch, and layers to look at.

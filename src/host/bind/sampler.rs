@@ -4,7 +4,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, FLOAT, INT, NativeCallContext};
 
 use super::{Answer, refuse};
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::host::context::host;
 use crate::host::options::FromOption;
 use crate::session::Sampler;
@@ -70,16 +70,14 @@ fn picked(list: &[Dynamic], indices: Vec<usize>) -> Array {
 
 fn weights_of(weights: &[Dynamic], len: usize) -> Result<Vec<f64>, Error> {
     if weights.len() != len {
-        return Err(Error::usage(format!(
-            "`weighted` got {} weights for {len} elements",
-            weights.len()
-        )));
+        return Err(error!(Usage, "`weighted` got {} weights for {len} elements", weights.len()));
     }
     let number = |(i, w): (usize, &Dynamic)| match f64::from_option(w, "") {
         Ok(weight) if weight >= 0.0 => Ok(weight),
-        _ => Err(Error::usage(format!(
+        _ => Err(error!(
+            Usage,
             "`weights[{i}]` of `weighted` must be a finite number, 0 or more, found {w:?}"
-        ))),
+        )),
     };
     weights.iter().enumerate().map(number).collect()
 }

@@ -5,7 +5,7 @@ use rhai::{INT, NativeCallContext};
 use serde_json::json;
 
 use super::{Answer, refuse};
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::host::context::host;
 use crate::host::journaled::journaled;
 use crate::session::{Model, Set};
@@ -67,6 +67,6 @@ pub(super) mod natives {
 fn count(n: INT) -> Result<usize, Error> {
     match usize::try_from(n) {
         Ok(n) if n > 0 => Ok(n),
-        _ => Err(Error::usage(format!("a number of items is 1 or more, found {n}"))),
+        _ => Err(error!(Usage, "a number of items is 1 or more, found {n}")),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rhai::{Dynamic, EvalAltResult, LexError, ParseErrorType};
 
 use super::known::{self, Known};
-use crate::error::{Class, Error, nearest};
+use crate::error::{Class, Error, did_you_mean, error};
 use crate::host::modules::{Source, Sources};
 use crate::host::signature::{Signature, friendly};
 use crate::session::Limits;
@@ -48,26 +48,33 @@ impl Context<'_> {
             | E::ErrorMismatchOutputType(expected, found, _) => mismatch(expected, found),
             E::ErrorIndexingType(kinds, _) => {
                 let kind = kinds.split_once(" [").map_or(kinds.as_str(), |(k, _)| k);
-                Error::usage(format!("a value of type {} cannot be indexed", friendly(kind)))
-                    .hint("arrays, maps and strings can")
+                error!(
+                    Usage,
+                    "a value of type {} cannot be indexed",
+                    friendly(kind);
+                    hint: "arrays, maps and strings can"
+                )
             }
-            E::ErrorFor(_) => Error::usage("`for` cannot go over this value")
-                .hint("a range such as `0..10`, an array, or `map.keys()`"),
+            E::ErrorFor(_) => error!(
+                Usage,
+                "`for` cannot go over this value";
+                hint: "a range such as `0..10`, an array, or `map.keys()`"
+            ),
             E::ErrorAssignmentToConstant(name, _) => {
-                Error::usage(format!("`{name}` is constant and cannot be changed"))
+                error!(Usage, "`{name}` is constant and cannot be changed")
             }
-            E::ErrorNonPureMethodCallOnConstant(name, _) => Error::usage(format!(
+            E::ErrorNonPureMethodCallOnConstant(name, _) => error!(
+                Usage,
                 "{} would change a constant",
                 function(name.trim_start_matches("set$"))
-            )),
+            ),
             E::ErrorDataRace(name, _) => {
                 let name = if name.contains(' ') { "a value".into() } else { format!("`{name}`") };
-                Error::usage(format!(
-                    "{name} is changed while it is in use, such as by a function that it holds"
-                ))
-                .hint(
-                    "a closure that uses a variable shares it: copy what it needs to a variable of \
-                     its own first",
+                error!(
+                    Usage,
+                    "{name} is changed while it is in use, such as by a function that it holds";
+                    hint: "a closure that uses a variable shares it: copy what it needs to a \
+                           variable of its own first"
                 )
             }
             E::ErrorTooManyOperations(_) => {
@@ -117,24 +124,27 @@ impl Context<'_> {
                 }
             }
             P::BadInput(LexError::UnterminatedString) => {
-                Error::usage("a string is not closed").hint("it begins here")
+                error!(Usage, "a string is not closed"; hint: "it begins here")
             }
             P::BadInput(LexError::UnexpectedInput(what)) if !what.is_ascii() => {
-                Error::usage(format!("unexpected `{what}`"))
-                    .hint("outside strings and comments a script is written in ASCII")
+                error!(
+                    Usage,
+                    "unexpected `{what}`";
+                    hint: "outside strings and comments a script is written in ASCII"
+                )
             }
             P::BadInput(LexError::ImproperSymbol(word, _)) if word == "eval" => {
-                Error::usage("`eval` does not exist here: a recipe does what its text says")
+                error!(Usage, "`eval` does not exist here: a recipe does what its text says")
             }
             P::BadInput(e) => Error::usage(lower(&e.to_string())),
-            P::UnexpectedEOF => Error::usage("the script ends too early")
+            P::UnexpectedEOF => error!(Usage, "the script ends too early")
                 .hint("something is still open: `{`, `(`, `[` or `#{`"),
             P::MissingToken(token, what) => {
                 let error = Error::usage(lower(&format!("expected `{token}` {what}")));
                 if token == ";" { error.hint("it is missing before this") } else { error }
             }
             P::Reserved(word) => {
-                Error::usage(format!("`{word}` is a reserved word and cannot be a name"))
+                error!(Usage, "`{word}` is a reserved word and cannot be a name")
             }
             P::ExprTooDeep => reached(
                 "nests expressions or blocks more than",
@@ -147,13 +157,13 @@ impl Context<'_> {
             }
             P::LiteralTooLarge(what, _) => self.too_large(what),
             P::AssignmentToConstant(name) => {
-                Error::usage(format!("`{name}` is constant and cannot be changed"))
+                error!(Usage, "`{name}` is constant and cannot be changed")
             }
             P::DuplicatedProperty(name) => {
-                Error::usage(format!("key `{name}` is twice in the map"))
+                error!(Usage, "key `{name}` is twice in the map")
             }
             P::FnDuplicatedDefinition(name, n) => {
-                Error::usage(format!("function `{name}` with {n} parameters is defined twice"))
+                error!(Usage, "function `{name}` with {n} parameters is defined twice")
             }
             P::MismatchedType(expected, found) => mismatch(expected, found),
             other => Error::usage(lower(&other.to_string())),
@@ -173,7 +183,7 @@ impl Context<'_> {
         };
         let kind = friendly(kind);
         if text.starts_with("No writable") {
-            return Error::usage(format!("property `{name}` of {} cannot be set", article(&kind)));
+            return error!(Usage, "property `{name}` of {} cannot be set", article(&kind));
         }
         unknown("property", name, &format!(" of {}", article(&kind)), &self.known.properties(&kind))
     }
@@ -200,7 +210,7 @@ impl Context<'_> {
             return wrong_arguments(alias, name, &kinds, &same);
         }
         if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-            return Error::usage(format!("`{name}` is not defined for {}", kinds.join(" and ")));
+            return error!(Usage, "`{name}` is not defined for {}", kinds.join(" and "));
         }
         // What a value of ours can do is more to the point than all that exists.
         let first = kinds.first().filter(|k| crate::host::bind::TYPES.contains(&k.as_str()));
@@ -276,8 +286,8 @@ fn write_value(value: &Dynamic, out: &mut String) {
 }
 
 fn unknown(what: &str, name: &str, of: &str, names: &BTreeSet<&str>) -> Error {
-    let near = nearest(name, names.iter().copied()).map(|n| format!("; did you mean `{n}`?"));
-    let error = Error::usage(format!("unknown {what} `{name}`{of}{}", near.unwrap_or_default()));
+    let near = did_you_mean(name, names.iter().copied());
+    let error = error!(Usage, "unknown {what} `{name}`{of}{near}");
     if names.is_empty() || names.len() > LISTED {
         return error;
     }
@@ -288,7 +298,7 @@ fn wrong_arguments(alias: &str, name: &str, kinds: &[String], same: &[&Signature
     let shown: BTreeSet<String> = same.iter().map(|s| s.show(alias)).collect();
     let given =
         if kinds.is_empty() { "no arguments".into() } else { format!("({})", kinds.join(", ")) };
-    let error = Error::usage(format!("`{name}` cannot be called with {given}"));
+    let error = error!(Usage, "`{name}` cannot be called with {given}");
     if shown.len() > LISTED {
         error
     } else {
@@ -299,14 +309,13 @@ fn wrong_arguments(alias: &str, name: &str, kinds: &[String], same: &[&Signature
 fn mismatch(expected: &str, found: &str) -> Error {
     let expected = friendly(expected);
     if found.is_empty() {
-        return Error::usage(format!("expected {expected}"));
+        return error!(Usage, "expected {expected}");
     }
-    Error::usage(format!("expected {expected}, found {}", friendly(found)))
+    error!(Usage, "expected {expected}, found {}", friendly(found))
 }
 
 fn bounds(what: &str, parts: &str, len: usize, index: i64) -> Error {
-    let error =
-        Error::usage(format!("index {index} is outside the {what}, which has {len} {parts}"));
+    let error = error!(Usage, "index {index} is outside the {what}, which has {len} {parts}");
     if len == 0 {
         error
     } else {

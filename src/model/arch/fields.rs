@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::bail_data;
+use crate::error::bail;
 use crate::ops::activation::Activation;
 
 pub struct ConfigFields<'a>(pub &'a Value);
@@ -20,7 +20,7 @@ impl ConfigFields<'_> {
     }
 
     pub fn wrong<T>(&self, key: &str, wanted: &str) -> Result<T> {
-        bail_data!("config.json: `{key}` is {}, not {wanted}", self.0[key])
+        bail!(Data, "config.json: `{key}` is {}, not {wanted}", self.0[key])
     }
 
     /// The value that `read` gives; `default` where the key is missing. Null is an error.
@@ -96,7 +96,8 @@ impl ConfigFields<'_> {
         let name = self.text(key)?.unwrap_or(default);
         match Activation::from_name(name) {
             Some(activation) => Ok(activation),
-            None => bail_data!(
+            None => bail!(
+                Data,
                 "config.json: unknown `{key}` `{name}`; known are silu, gelu, gelu_new, \
                  gelu_pytorch_tanh, relu"
             ),

@@ -5,8 +5,7 @@
 
 use anyhow::Result;
 
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::{bail, error};
 use crate::source::{Gguf, GgufValue, TensorSource};
 
 /// Keys that are read, or that say nothing of a model without experts, below the architecture's
@@ -95,7 +94,7 @@ pub(super) fn check_type(gguf: &Gguf) -> Result<()> {
         Some(kind) => kind,
     };
     let shown = gguf.path().display();
-    let error = |what: String| Error::data(format!("`{shown}` is {what}, not a model"));
+    let error = |what: String| error!(Data, "`{shown}` is {what}, not a model");
     Err(match kind {
         "adapter" => error("a LoRA adapter in GGUF".into()).hint(
             "give the model itself; an adapter is read as PEFT keeps it, `adapter_config.json` \
@@ -142,7 +141,9 @@ impl Metadata<'_> {
     fn within(&self, key: &str, n: u64) -> Result<usize> {
         match usize::try_from(n) {
             Ok(n) if (1..1 << 31).contains(&n) => Ok(n),
-            _ => bail_data!("`{}`: `{key}` is {n}, which no model has", self.gguf.path().display()),
+            _ => {
+                bail!(Data, "`{}`: `{key}` is {n}, which no model has", self.gguf.path().display())
+            }
         }
     }
 
@@ -154,7 +155,8 @@ impl Metadata<'_> {
     pub fn vocab_size(&self) -> Result<usize> {
         match self.gguf.shape("token_embd.weight") {
             Some(&[vocab_size, _]) => Ok(vocab_size),
-            _ => bail_data!(
+            _ => bail!(
+                Data,
                 "`{}` has no tensor `token_embd.weight` of two dimensions",
                 self.gguf.path().display()
             ),
@@ -192,7 +194,8 @@ impl Metadata<'_> {
         for (name, usual) in REFUSED {
             let key = self.key(name);
             match self.gguf.get(&key) {
-                Some(value) if !is_nothing(value) && value.as_f64() != Some(usual) => bail_data!(
+                Some(value) if !is_nothing(value) && value.as_f64() != Some(usual) => bail!(
+                    Data,
                     "`{}`: `{key}` is {value}: a model that needs it is not known",
                     self.gguf.path().display()
                 ),
@@ -223,7 +226,8 @@ impl Metadata<'_> {
             if let Some(found) = gguf.optional(&self.key(name), GgufValue::as_u64)?
                 && found != head_dim as u64
             {
-                bail_data!(
+                bail!(
+                    Data,
                     "`{shown}`: `{}` is {found}, and a head has {head_dim} numbers; another size \
                      is not known",
                     self.key(name)
@@ -237,7 +241,8 @@ impl Metadata<'_> {
         let (gguf, shown) = (self.gguf, self.gguf.path().display());
         let key = self.key("attention.causal");
         if gguf.optional(&key, GgufValue::as_bool)? == Some(false) {
-            bail_data!(
+            bail!(
+                Data,
                 "`{shown}`: `{key}` is false: the model is an encoder, which cannot be trained or \
                  measured here"
             );
@@ -247,7 +252,8 @@ impl Metadata<'_> {
             && scale != 0.0
             && (scale / usual - 1.0).abs() > 1e-6
         {
-            bail_data!(
+            bail!(
+                Data,
                 "`{shown}`: `{key}` is {scale}, not the usual {usual}; another scale is not known"
             );
         }
@@ -281,14 +287,16 @@ fn same_in_all_layers(gguf: &Gguf, key: &str) -> Result<Option<u64>> {
     match all.first().map(|first| (*first, u64::try_from(*first))) {
         Some((first, _)) if all.iter().any(|n| *n != first) => {
             let other = all.iter().position(|n| *n != first).unwrap_or(0);
-            bail_data!(
+            bail!(
+                Data,
                 "`{shown}`: `{key}` is {first} in layer 0 and {} in layer {other}: layers of \
                  different sizes are not known",
                 all[other]
             )
         }
         Some((_, Ok(n))) => Ok(Some(n)),
-        _ => bail_data!(
+        _ => bail!(
+            Data,
             "`{shown}`: `{key}` is {}, which tells no size",
             GgufValue::Integers(all.clone())
         ),
@@ -308,7 +316,8 @@ fn experts(gguf: &Gguf, key: &str) -> Result<()> {
         return Ok(());
     }
     let tensor = tensor.map_or(String::new(), |name| format!(", with tensors such as `{name}`"));
-    bail_data!(
+    bail!(
+        Data,
         "`{}`: the model is a mixture of {count} experts, as Mixtral (`{key}`){tensor}; only \
          models without are known",
         gguf.path().display()

@@ -5,9 +5,9 @@ use candle_core::quantized::gguf_file;
 use candle_core::{DType, Device};
 
 use super::gguf_keys::Metadata;
+use crate::error::bail;
 use crate::model::nn::rope_scaling::{Longrope, RopeScaling, Yarn};
 use crate::source::{GgufValue, TensorSource};
-use crate::{bail_data, bail_usage};
 
 /// Llama 3.1's and 3.2's rope scaling: GGUF keeps only the resulting factors.
 const LLAMA3: [f64; 2] = [8.0, 32.0];
@@ -40,10 +40,12 @@ pub(super) fn read(m: &Metadata, rope: &Rope) -> Result<RopeScaling> {
         ("linear", None) => Ok(RopeScaling::Linear(factor)),
         ("yarn", None) => Ok(RopeScaling::Yarn(yarn(m, factor, rope)?)),
         ("longrope", None) if factor == 1.0 => Ok(RopeScaling::Longrope(longrope(m, rope)?)),
-        ("linear" | "yarn" | "longrope", _) => bail_data!(
+        ("linear" | "yarn" | "longrope", _) => bail!(
+            Data,
             "`{shown}`: a rope scaling `{kind}` by {factor} beside factors of its own is not known"
         ),
-        (other, _) => bail_data!(
+        (other, _) => bail!(
+            Data,
             "`{shown}`: unknown rope scaling `{other}`; known are none, linear, yarn, longrope"
         ),
     }
@@ -62,7 +64,7 @@ fn factor(m: &Metadata) -> Result<f64> {
     // Zero stands for none.
     let factor = factor.filter(|factor| *factor != 0.0).unwrap_or(1.0);
     if !(factor > 0.0 && factor.is_finite()) {
-        bail_data!("`{}`: a rope scaling by {factor} cannot be", m.gguf.path().display());
+        bail!(Data, "`{}`: a rope scaling by {factor} cannot be", m.gguf.path().display());
     }
     Ok(factor)
 }
@@ -78,7 +80,7 @@ fn longrope(m: &Metadata, rope: &Rope) -> Result<Longrope> {
     let original = original(m, rope)?;
     let of = |name: &str| match read_factors(m, name, rope)? {
         Some(factors) => anyhow::Ok(factors),
-        None => bail_data!("`{}`: a longrope without `{name}`", m.gguf.path().display()),
+        None => bail!(Data, "`{}`: a longrope without `{name}`", m.gguf.path().display()),
     };
     Ok(Longrope {
         short: of("rope_factors_short.weight")?,
@@ -95,7 +97,7 @@ fn yarn(m: &Metadata, factor: f64, rope: &Rope) -> Result<Yarn> {
     {
         if let Some(x) = number(m, name)?.filter(|x| *x != usual) {
             let key = m.key(&format!("rope.scaling.{name}"));
-            bail_data!("`{}`: `{key}` is {x}, which is not known", m.gguf.path().display());
+            bail!(Data, "`{}`: `{key}` is {x}, which is not known", m.gguf.path().display());
         }
     }
     Ok(Yarn {
@@ -113,14 +115,15 @@ fn read_factors(m: &Metadata, name: &str, rope: &Rope) -> Result<Option<Vec<f64>
     let (gguf, shown) = (m.gguf, m.gguf.path().display());
     let Some(shape) = gguf.shape(name) else { return Ok(None) };
     if *shape != [rope.head_dim / 2] {
-        bail_data!(
+        bail!(
+            Data,
             "`{shown}`: `{name}` has the shape {shape:?}, half a head has {} frequencies",
             rope.head_dim / 2
         );
     }
     let factors = gguf.load(name, DType::F64, &Device::Cpu)?.to_vec1::<f64>()?;
     if !factors.iter().all(|f| *f > 0.0 && f.is_finite()) {
-        bail_data!("`{shown}`: `{name}` holds factors that cannot be");
+        bail!(Data, "`{shown}`: `{name}` holds factors that cannot be");
     }
     Ok(Some(factors))
 }
@@ -193,18 +196,21 @@ pub(super) fn metadata(rope: &Rope, scaling: &RopeScaling) -> Result<Vec<KeyValu
         RopeScaling::Yarn(yarn) if yarn.truncate && yarn.original.fract() == 0.0 => {
             yarn_metadata(yarn)
         }
-        RopeScaling::Dynamic { .. } => bail_usage!(
+        RopeScaling::Dynamic { .. } => bail!(
+            Usage,
             "GGUF has no words for a `dynamic` rope scaling, which depends on a text's length"
         ),
-        RopeScaling::Longrope(_) => bail_usage!(
+        RopeScaling::Longrope(_) => bail!(
+            Usage,
             "this model's `longrope` has other factors for longer texts, which llama.cpp would \
              choose by its context, not by the text"
         ),
-        RopeScaling::Factors(_) => bail_usage!(
+        RopeScaling::Factors(_) => bail!(
+            Usage,
             "GGUF has no words for frequencies that do not turn (`proportional` rope scaling)"
         ),
         RopeScaling::Yarn(_) => {
-            bail_usage!("GGUF has no words for a `yarn` rope scaling with `truncate` false")
+            bail!(Usage, "GGUF has no words for a `yarn` rope scaling with `truncate` false")
         }
     })
 }

@@ -13,11 +13,11 @@ use super::{
     Architecture, ArchitectureEntry, Builder, CommonConfig, Family, GgufEntry, GgufLayout,
     GgufTensor, HEAD, Target, gguf_keys,
 };
+use crate::error::bail;
 use crate::model::nn::{Attention, Embeddings, LmHead, Mlp, NormKind, Qkv, TransformerBlock};
 use crate::model::{Network, ParamKind};
 use crate::ops::activation::Activation;
 use crate::source::{Gguf, GgufValue, TensorSource};
-use crate::{bail_data, bail_usage};
 
 pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "gpt2",
@@ -139,10 +139,10 @@ impl Architecture for Config {
     fn check(&self) -> Result<()> {
         let c = &self.common;
         if !c.hidden_size.is_multiple_of(self.n_head) {
-            bail_data!("a width of {} is no multiple of {} heads", c.hidden_size, self.n_head);
+            bail!(Data, "a width of {} is no multiple of {} heads", c.hidden_size, self.n_head);
         }
         if c.max_position_embeddings > 1 << 24 {
-            bail_data!("impossible sizes: {} positions", c.max_position_embeddings);
+            bail!(Data, "impossible sizes: {} positions", c.max_position_embeddings);
         }
         c.check(self.n_inner, c.hidden_size)
     }
@@ -194,7 +194,7 @@ impl Architecture for Config {
 
     fn gguf_metadata(&self) -> Result<Vec<(&'static str, gguf_file::Value)>> {
         if self.activation_function != Activation::GeluTanh {
-            bail_usage!("GGUF's `gpt2` has no words for this model's activation");
+            bail!(Usage, "GGUF's `gpt2` has no words for this model's activation");
         }
         let c = &self.common;
         let size = |n: usize| gguf_file::Value::U32(n as u32);
@@ -216,7 +216,7 @@ fn size(f: &ConfigFields, key: &str, other: &str, default: usize) -> Result<usiz
     let own = f.size_or(key, default)?;
     let alias = f.size_or(other, own)?;
     if f.raw(key).is_some() && own != alias {
-        bail_data!("config.json: `{key}` is {own} and `{other}` is {alias}, which are the same");
+        bail!(Data, "config.json: `{key}` is {own} and `{other}` is {alias}, which are the same");
     }
     Ok(alias)
 }
@@ -229,7 +229,7 @@ fn read(f: &ConfigFields, notes: &mut Vec<String>) -> Result<Box<dyn Architectur
         ("scale_attn_by_inverse_layer_idx", false, "a scale of attention for each layer"),
     ] {
         if f.flag_or(key, usual)? != usual {
-            bail_data!("config.json: `{key}` is {}: {meaning} is not known here", !usual);
+            bail!(Data, "config.json: `{key}` is {}: {meaning} is not known here", !usual);
         }
     }
     let hidden_size = size(f, "n_embd", "hidden_size", 768)?;

@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::ArchitectureEntry;
 use super::fields::ConfigFields;
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::bail;
 
 /// What becomes of a key.
 enum KeyRule {
@@ -193,7 +192,7 @@ pub(super) fn check(
         match rule(entry, key) {
             Some(KeyRule::Read | KeyRule::Silent) => {}
             Some(KeyRule::Only(harmless, meaning)) if !harmless(value) => {
-                bail_data!("config.json: `{key}` is {value}: {meaning} is not known here")
+                bail!(Data, "config.json: `{key}` is {value}: {meaning} is not known here")
             }
             Some(KeyRule::Only(..)) => {}
             None if nothing(value) => {}
@@ -217,7 +216,8 @@ fn quantized(f: &ConfigFields) -> Result<()> {
     for key in ["quantization_config", "compression_config"] {
         if let Some(quantized) = f.get(key).filter(|v| !nothing(v)) {
             let method = quantized.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
-            bail_data!(
+            bail!(
+                Data,
                 "the weights are quantised (`{method}`); give the unquantised model, or a GGUF file"
             );
         }
@@ -237,15 +237,12 @@ fn architecture(f: &ConfigFields, own: &str, notes: &mut Vec<String>) -> Result<
         return Ok(());
     };
     if !["ForCausalLM", "LMHeadModel", "Model"].iter().any(|end| first.ends_with(end)) {
-        let error = Error::data(format!(
-            "config.json: `architectures` says `{first}`, which is no causal language model"
-        ));
-        return Err(error
-            .hint(format!(
-                "only {own}'s numbers are computed; weights with a language model's head say so \
-                 there"
-            ))
-            .into());
+        bail!(
+            Data,
+            "config.json: `architectures` says `{first}`, which is no causal language model";
+            hint: "only {own}'s numbers are computed; weights with a language model's head say so \
+                   there"
+        );
     }
     notes.push(format!(
         "config.json: `architectures` says `{first}`; the model is read as `{own}`, as \

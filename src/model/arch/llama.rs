@@ -12,6 +12,7 @@ use super::{
     Architecture, ArchitectureEntry, Builder, CommonConfig, Family, GgufEntry, GgufLayout,
     GgufTensor, HEAD, Target, gguf_keys, gguf_rope, rope_config, windows,
 };
+use crate::error::bail;
 use crate::model::nn::{
     Attention, Embeddings, LmHead, Mlp, Norm, NormKind, Qkv, RopeScaling, RotaryEmbedding,
     TransformerBlock,
@@ -19,7 +20,6 @@ use crate::model::nn::{
 use crate::model::{Network, ParamKind};
 use crate::ops::activation::Activation;
 use crate::source::{Gguf, GgufValue, TensorSource};
-use crate::{bail_data, bail_usage};
 
 pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "llama",
@@ -330,14 +330,15 @@ impl Architecture for Config {
 
     fn check(&self) -> Result<()> {
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
-            bail_data!(
+            bail!(
+                Data,
                 "{} attention heads are no multiple of {} key-value heads",
                 self.num_attention_heads,
                 self.num_key_value_heads
             );
         }
         if !self.head_dim.is_multiple_of(2) {
-            bail_data!("a head width of {} cannot be rotated: it must be even", self.head_dim);
+            bail!(Data, "a head width of {} cannot be rotated: it must be even", self.head_dim);
         }
         self.common.check(self.intermediate_size, self.num_attention_heads * self.head_dim)
     }
@@ -487,7 +488,8 @@ fn head_dim(
     match own {
         Some(e) => Ok(e),
         None if hidden_size.is_multiple_of(heads) => Ok(hidden_size / heads),
-        None => bail_data!(
+        None => bail!(
+            Data,
             "config.json: `hidden_size` {hidden_size} is no multiple of `num_attention_heads` \
              {heads}"
         ),
@@ -558,7 +560,8 @@ fn gguf_head_dim(m: &gguf_keys::Metadata, hidden_size: usize, heads: usize) -> R
     match m.maybe("attention.key_length")? {
         Some(e) => Ok(e),
         None if hidden_size.is_multiple_of(heads) => Ok(hidden_size / heads),
-        None => bail_data!(
+        None => bail!(
+            Data,
             "`{}`: width {hidden_size} is no multiple of {heads} heads",
             m.gguf.path().display()
         ),
@@ -627,13 +630,14 @@ fn gguf_tensors(config: &Config) -> BTreeMap<String, GgufTensor> {
 fn check_gguf(config: &Config) -> Result<()> {
     let architecture = config.variant.gguf;
     if config.hidden_act != Activation::Silu {
-        bail_usage!("GGUF's `{architecture}` has no words for this model's norms or activation");
+        bail!(Usage, "GGUF's `{architecture}` has no words for this model's norms or activation");
     }
     // A window that no sequence outgrows changes nothing.
     let positions = config.common.max_position_embeddings;
     let windows = config.windows.iter().flatten();
     if let Some(window) = windows.copied().find(|window| *window < positions) {
-        bail_usage!(
+        bail!(
+            Usage,
             "GGUF's `{architecture}` has no words for this model's sliding window of {window} \
              tokens: llama.cpp would attend to all"
         );

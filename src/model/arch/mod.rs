@@ -28,8 +28,8 @@ pub use builder::{Builder, BuiltParams, Target};
 
 use super::Network;
 use super::params::ModelParams;
+use crate::error::{bail, did_you_mean};
 use crate::source::{Gguf, GgufValue};
-use crate::{bail_data, error};
 use fields::ConfigFields;
 
 /// All architectures. A new one is a file and a line here.
@@ -113,7 +113,8 @@ impl CommonConfig {
         let numbers = [self.hidden_size, intermediate_size, heads, self.vocab_size];
         let possible = numbers.iter().all(|n| (1..=1 << 24).contains(n));
         if self.num_hidden_layers > 10_000 || !possible {
-            bail_data!(
+            bail!(
+                Data,
                 "impossible sizes: {} layers, width {}, feed-forward {}, vocabulary {}",
                 self.num_hidden_layers,
                 self.hidden_size,
@@ -198,17 +199,16 @@ impl PartialEq for dyn Architecture {
 /// impossible value, an option that is not known here. What a person should know goes into `notes`.
 pub fn from_json(json: &Value, notes: &mut Vec<String>) -> Result<Box<dyn Architecture>> {
     if !json.is_object() {
-        bail_data!("config.json holds no object");
+        bail!(Data, "config.json holds no object");
     }
     let known: Vec<&str> = REGISTRY.iter().map(|entry| entry.model_type).collect();
     let f = ConfigFields(json);
     let Some(model_type) = f.text("model_type")? else {
-        bail_data!("config.json has no `model_type`; known are {}", known.join(", "))
+        bail!(Data, "config.json has no `model_type`; known are {}", known.join(", "))
     };
     let Some(entry) = REGISTRY.into_iter().find(|entry| entry.model_type == model_type) else {
-        let near = error::nearest(model_type, known.iter().copied());
-        let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-        bail_data!("unknown architecture `{model_type}`; known are {}{near}", known.join(", "));
+        let near = did_you_mean(model_type, known.iter().copied());
+        bail!(Data, "unknown architecture `{model_type}`; known are {}{near}", known.join(", "));
     };
     keys::check(&f, entry, notes)?;
     (entry.read)(&f, notes)
@@ -223,7 +223,7 @@ pub fn from_gguf(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Box<dyn Archite
     let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
         let known: Vec<&str> = entries.iter().map(|entry| entry.name).collect();
         let path = gguf.path().display();
-        bail_data!("`{path}`: unknown architecture `{name}`; known are {}", known.join(", "));
+        bail!(Data, "`{path}`: unknown architecture `{name}`; known are {}", known.join(", "));
     };
     (entry.read)(gguf, notes)
 }

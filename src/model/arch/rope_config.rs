@@ -5,8 +5,7 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::fields::ConfigFields;
-use crate::bail_data;
-use crate::error::{Error, nearest};
+use crate::error::{bail, did_you_mean, error};
 use crate::model::nn::rope_scaling::{Longrope, RopeScaling, Yarn};
 
 /// The kinds of scaling that are known.
@@ -86,10 +85,11 @@ pub(super) fn read(
 /// The parameters that a scaling has, one set for all layers.
 fn of_all_layers<'a>(scaling: &'a Value, place: &str) -> Result<&'a Map<String, Value>> {
     let Some(object) = scaling.as_object() else {
-        bail_data!("config.json: the rope scaling is {scaling}, not an object")
+        bail!(Data, "config.json: the rope scaling is {scaling}, not an object")
     };
     if let Some((key, _)) = object.iter().find(|(_, v)| v.is_object()) {
-        bail_data!(
+        bail!(
+            Data,
             "config.json: `{place}` has parameters for a type of layers (`{key}`), which \
              transformers' models of this type do not know"
         );
@@ -144,7 +144,8 @@ fn both(chosen: &Value, other: &Value, theta: f64, notes: &mut Vec<String>) {
 /// them whole all the same.
 fn whole_heads(place: &ConfigFields) -> Result<()> {
     if place.number("partial_rotary_factor")?.is_some_and(|p| p != 1.0) {
-        bail_data!(
+        bail!(
+            Data,
             "config.json: `partial_rotary_factor` other than 1 is not known: transformers' models \
              of this type rotate whole heads"
         );
@@ -167,7 +168,7 @@ impl Scaling<'_> {
             "default" => RopeScaling::None,
             "linear" => RopeScaling::Linear(self.need("factor")?),
             "dynamic" if self.e <= 2 => {
-                bail_data!("config.json: dynamic rope scaling wants heads wider than 2")
+                bail!(Data, "config.json: dynamic rope scaling wants heads wider than 2")
             }
             "dynamic" => {
                 RopeScaling::Dynamic { factor: self.need("factor")?, original: self.positions }
@@ -177,13 +178,10 @@ impl Scaling<'_> {
             "llama3" => self.llama3()?,
             "proportional" => RopeScaling::Factors(self.proportional()?),
             other => {
-                let near = if matches!(other, "su" | "longrope2") {
-                    Some("longrope")
-                } else {
-                    nearest(other, KINDS)
-                };
-                let near = near.map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
-                bail_data!(
+                let other_name = matches!(other, "su" | "longrope2");
+                let near = did_you_mean(if other_name { "longrope" } else { other }, KINDS);
+                bail!(
+                    Data,
                     "config.json: unknown rope scaling `{other}`; known are {}{near}",
                     KINDS.join(", ")
                 )
@@ -195,7 +193,7 @@ impl Scaling<'_> {
         Ok(self
             .s
             .number(key)?
-            .ok_or_else(|| Error::data(format!("config.json: the rope scaling has no `{key}`")))?)
+            .ok_or_else(|| error!(Data, "config.json: the rope scaling has no `{key}`"))?)
     }
 
     /// Tokens before the stretching: the config's own key wins over the scaling's, and both over
@@ -239,10 +237,11 @@ impl Scaling<'_> {
         let original = self.original()?;
         let factors = |key: &str| -> Result<Vec<f64>> {
             let Some(factors) = self.s.numbers(key)? else {
-                bail_data!("config.json: the rope scaling has no `{key}`")
+                bail!(Data, "config.json: the rope scaling has no `{key}`")
             };
             if factors.len() != self.e / 2 {
-                bail_data!(
+                bail!(
+                    Data,
                     "config.json: `{key}` has {} factors, half a head has {} frequencies",
                     factors.len(),
                     self.e / 2
@@ -263,7 +262,8 @@ impl Scaling<'_> {
     fn llama3(&self) -> Result<RopeScaling> {
         let (low, high) = (self.need("low_freq_factor")?, self.need("high_freq_factor")?);
         if low == high {
-            bail_data!(
+            bail!(
+                Data,
                 "config.json: `low_freq_factor` and `high_freq_factor` are both {low}: no step \
                  lies between"
             );

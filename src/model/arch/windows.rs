@@ -5,8 +5,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::fields::ConfigFields;
-use crate::bail_data;
-use crate::error::Error;
+use crate::error::bail;
 
 /// The window of configs that lack the key.
 const WINDOW: usize = 4096;
@@ -26,7 +25,8 @@ fn types(f: &ConfigFields, layers: usize) -> Result<Option<Vec<LayerType>>> {
         return f.wrong("layer_types", "a list with an entry for each layer");
     };
     if list.len() != layers {
-        bail_data!(
+        bail!(
+            Data,
             "config.json: `layer_types` has {} entries, `num_hidden_layers` is {layers}",
             list.len()
         );
@@ -34,7 +34,8 @@ fn types(f: &ConfigFields, layers: usize) -> Result<Option<Vec<LayerType>>> {
     let kind = |v: &Value| match v.as_str() {
         Some("full_attention" | "attention") => Ok(LayerType::Full),
         Some("sliding_attention") => Ok(LayerType::Sliding),
-        _ => bail_data!(
+        _ => bail!(
+            Data,
             "config.json: `layer_types` has {v}; known are full_attention, sliding_attention"
         ),
     };
@@ -53,17 +54,14 @@ pub fn llama(
     let sliding = types.is_some_and(|types| types.contains(&LayerType::Sliding));
     let window = f.size("sliding_window")?.filter(|&window| window < positions);
     if let Some(key) = window.map(|_| "sliding_window").or(sliding.then_some("layer_types")) {
-        let error = Error::data(format!(
+        bail!(
+            Data,
             "config.json: `{key}` is {}: transformers' `llama` measures without a window and \
              generates with one in its cache",
-            f.0[key]
-        ));
-        return Err(error
-            .hint(format!(
-                "take `{key}` out of the config, or say `\"model_type\": \"mistral\"` if all \
-                 layers have the window"
-            ))
-            .into());
+            f.0[key];
+            hint: "take `{key}` out of the config, or say `\"model_type\": \"mistral\"` if all \
+                   layers have the window"
+        );
     }
     Ok(vec![])
 }
@@ -123,7 +121,8 @@ fn each(sliding: Vec<bool>, window: Option<usize>) -> Result<Vec<Option<usize>>>
         return Ok(vec![]);
     }
     if window.is_none() {
-        bail_data!(
+        bail!(
+            Data,
             "config.json: `layer_types` has sliding_attention, but `sliding_window` or \
              `use_sliding_window` says that there is no window"
         );

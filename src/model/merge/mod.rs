@@ -14,7 +14,7 @@ use candle_core::{DType, Tensor};
 use super::adapter::Adapter;
 use super::params::{LinearId, ParamId};
 use super::{Model, meta};
-use crate::error::Error;
+use crate::error::error;
 use crate::ops::linear::{LoraPair, UnmergedDelta};
 
 pub use rounding::RoundingStats;
@@ -100,13 +100,13 @@ impl Model {
         if self.mode != MergeMode::None {
             return Ok(());
         }
-        let error = Error::usage(
+        Err(error!(
+            Usage,
             "a dense booster changes whole weights, which `merge_mode: \"none\"` leaves as they \
-             are",
-        );
-        Err(error
-            .hint("load the model with `merge_mode: \"exact\"`, or use boosters of low rank")
-            .into())
+             are";
+            hint: "load the model with `merge_mode: \"exact\"`, or use boosters of low rank"
+        )
+        .into())
     }
 
     /// Copies of parameters in the factors' type: of 16-bit weights the sums that they are rounded
@@ -147,7 +147,7 @@ impl Model {
             UnmergedDelta::Factors(pair) => bytes(&pair.a) + bytes(&pair.b),
             UnmergedDelta::Sum(sum) => bytes(sum),
         };
-        self.params.compensated().map(|(_, rest)| bytes(rest)).sum::<usize>()
+        self.params.compensated().map(|(_, compensation)| bytes(compensation)).sum::<usize>()
             + self.params.all_unmerged().map(beside).sum::<usize>()
     }
 
@@ -166,14 +166,15 @@ impl Model {
         if matches!(storage, DType::F32 | DType::F64) {
             return Ok(update.apply(tensor)?);
         }
-        let rest = match self.params.compensation(id).cloned() {
+        let compensation = match self.params.compensation(id).cloned() {
             None if exact => Some(Tensor::zeros(tensor.shape(), DType::F32, tensor.device())?),
             kept => kept,
         };
-        let RoundingStats { moved, added } = update.round(tensor, rest.as_ref(), storage)?;
+        let RoundingStats { moved, added } =
+            update.round(tensor, compensation.as_ref(), storage)?;
         self.rounding.moved += moved;
         self.rounding.added += added;
-        self.params.set_compensation(id, rest.filter(|_| exact));
+        self.params.set_compensation(id, compensation.filter(|_| exact));
         Ok(())
     }
 
@@ -215,8 +216,8 @@ impl Model {
             && kept
             && self.params.compensation(id).is_none()
         {
-            let rest = meta::empty(tensor.shape(), DType::F32)?;
-            self.params.set_compensation(id, Some(rest));
+            let compensation = meta::empty(tensor.shape(), DType::F32)?;
+            self.params.set_compensation(id, Some(compensation));
         }
         Ok(())
     }
@@ -259,5 +260,5 @@ fn stacked(
 }
 
 fn missing(name: &str) -> anyhow::Error {
-    Error::run(format!("merge into `{name}`, which the model does not have")).into()
+    error!(Run, "merge into `{name}`, which the model does not have").into()
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::bail_data;
+use crate::error::bail;
 use crate::run::{Best, Evaluation, Evaluations, Folder, Merge};
 
 /// The largest JSON file and the longest line that are read, in bytes; the program writes far
@@ -55,12 +55,12 @@ impl Recorded {
     pub fn read(folder: &Folder) -> Result<Self> {
         let path = folder.path();
         let Some(manifest) = text(&path.join("run.json"))? else {
-            bail_data!("`{}` is missing or larger than 16 MiB", path.join("run.json").display())
+            bail!(Data, "`{}` is missing or larger than 16 MiB", path.join("run.json").display())
         };
         let manifest = match serde_json::from_str(&manifest) {
             Ok(Value::Object(manifest)) => manifest,
-            Ok(_) => bail_data!("`{}` is not a JSON object", path.join("run.json").display()),
-            Err(e) => bail_data!("cannot read `{}`: {e}", path.join("run.json").display()),
+            Ok(_) => bail!(Data, "`{}` is not a JSON object", path.join("run.json").display()),
+            Err(e) => bail!(Data, "cannot read `{}`: {e}", path.join("run.json").display()),
         };
         let mut run =
             Self { manifest, recipe: text(&path.join("recipe.rhai"))?, ..Self::default() };

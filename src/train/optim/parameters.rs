@@ -1,6 +1,6 @@
 //! Which tensors an optimizer can step.
 
-use crate::error::Error;
+use crate::error::{Error, error};
 use crate::model::{Adapter, ParamKind};
 
 /// The parameters that a rule is for.
@@ -18,22 +18,23 @@ impl Parameters {
             return Ok(());
         }
         if let Some(linear) = adapter.pairs().keys().next() {
-            return Err(Error::usage(format!(
+            return Err(error!(
+                Usage,
                 "`{rule}` steps whole weight matrices, not factors of low rank, as on `{}` of \
                  layer {}",
-                linear.target, linear.layer
-            ))
-            .hint("make the booster with `kind: \"dense\"`, or take `adamw`"));
+                linear.target,
+                linear.layer;
+                hint: "make the booster with `kind: \"dense\"`, or take `adamw`"
+            ));
         }
         match adapter.full().keys().find(|id| !matches!(id.kind, ParamKind::Weight(_))) {
             None => Ok(()),
-            Some(id) => Err(Error::usage(format!(
+            Some(id) => Err(error!(
+                Usage,
                 "`{rule}` steps matrices inside layers only, not `{id}` of shape {:?}",
-                id.shape
-            ))
-            .hint(
-                "leave `norms`, `embedding` and `head` out, name `targets` without biases, or \
-                 take `adamw`",
+                id.shape;
+                hint: "leave `norms`, `embedding` and `head` out, name `targets` without biases, \
+                       or take `adamw`"
             )),
         }
     }

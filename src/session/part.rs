@@ -1,0 +1,298 @@
+//! A split of one task: where its items are, and what tokenizers make of them.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex};
+
+use super::Session;
+use super::held::lock;
+use super::watched::Watched;
+use crate::data::{
+    self, ChoiceItem, ChoiceReport, EncodeOptions, Encoded, Example, Examples, GenerationItem,
+    Item, Joined, Mapping, Split, Template, encode_choices, encode_questions, encode_train,
+    formats::LineFile,
+};
+use crate::error::error;
+use crate::eval::Protocol;
+use crate::source::Tokenizer;
+
+/// How rows and items of a task are worded for a model.
+pub struct PromptFormat {
+    pub template: Template,
+    pub options: EncodeOptions,
+    /// The template that the recipe itself gives, for rows.
+    pub mapping: Option<Mapping>,
+}
+
+impl PromptFormat {
+    /// An item as the templates take it: a row becomes what the recipe's template makes of it.
+    pub fn convert(&self, item: Item) -> anyhow::Result<Item> {
+        match (&self.mapping, item) {
+            (Some(mapping), Item::Row(row)) => mapping.item(&row),
+            (_, item) => Ok(item),
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        if self.mapping.is_some() { "recipe" } else { self.template.name() }
+    }
+}
+
+/// Where a part's items are.
+#[derive(Clone)]
+pub enum ItemSource {
+    Memory(Arc<Vec<Item>>),
+    /// In their files, read when they are asked for; with an order, those rows in this order.
+    Files {
+        lines: Arc<Vec<LineFile>>,
+        order: Option<Arc<Vec<usize>>>,
+    },
+}
+
+impl ItemSource {
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Memory(items) => items.len(),
+            Self::Files { order: Some(order), .. } => order.len(),
+            Self::Files { lines, order: None } => lines.iter().map(LineFile::len).sum(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Item `i`, which must be there.
+    pub fn get(&self, i: usize, wording: &PromptFormat) -> anyhow::Result<Item> {
+        match self {
+            Self::Memory(items) => Ok(items[i].clone()),
+            Self::Files { lines, order } => {
+                let mut row = order.as_ref().map_or(i, |order| order[i]);
+                for file in lines.iter() {
+                    if row < file.len() {
+                        return wording.convert(file.get(row)?);
+                    }
+                    row -= file.len();
+                }
+                Err(error!(Run, "row {i} of a set of {} was asked for", self.len()).into())
+            }
+        }
+    }
+
+    /// The items of these indices.
+    pub(super) fn pick(&self, indices: Vec<usize>) -> Self {
+        match self {
+            Self::Memory(items) => {
+                Self::Memory(Arc::new(indices.into_iter().map(|i| items[i].clone()).collect()))
+            }
+            Self::Files { lines, order } => {
+                let order = indices
+                    .into_iter()
+                    .map(|i| order.as_ref().map_or(i, |order| order[i]))
+                    .collect();
+                Self::Files { lines: lines.clone(), order: Some(Arc::new(order)) }
+            }
+        }
+    }
+}
+
+/// A split of one task.
+#[derive(Clone)]
+pub struct Part {
+    pub task: String,
+    pub source: ItemSource,
+    pub wording: Arc<PromptFormat>,
+    /// What tokenizers made of the items so far, and how many they left out.
+    encoded: Arc<Mutex<ByTokenizer<EncodedPart>>>,
+    /// What was said of items that were scored: not again with every measurement.
+    reported: Arc<Mutex<Option<ChoiceReport>>>,
+}
+
+/// Examples, and how many items were left out of them.
+type EncodedPart = (Arc<Vec<Example>>, usize);
+
+/// Something made with a tokenizer, found again by it.
+pub(super) type ByTokenizer<T> = Vec<(Arc<Tokenizer>, T)>;
+
+impl Part {
+    pub fn new(task: &str, source: ItemSource, wording: Arc<PromptFormat>) -> Self {
+        Self {
+            task: task.to_owned(),
+            source,
+            wording,
+            encoded: Arc::default(),
+            reported: Arc::default(),
+        }
+    }
+
+    /// The items, at most the first `most`.
+    pub fn items(&self, most: Option<usize>) -> anyhow::Result<Cow<'_, [Item]>> {
+        let most = most.unwrap_or(usize::MAX).min(self.source.len());
+        match &self.source {
+            ItemSource::Memory(items) => Ok(Cow::Borrowed(&items[..most])),
+            files => Ok(Cow::Owned(
+                (0..most).map(|i| files.get(i, &self.wording)).collect::<anyhow::Result<_>>()?,
+            )),
+        }
+    }
+
+    /// Whether its items name choices, at least one; of a file on disk, one of the first thousand,
+    /// and of the first `most`.
+    pub fn has_choices(&self, most: Option<usize>) -> anyhow::Result<bool> {
+        if let ItemSource::Memory(items) = &self.source {
+            return Ok(items.iter().any(Item::is_scorable));
+        }
+        for i in 0..self.source.len().min(1000).min(most.unwrap_or(1000)) {
+            if self.source.get(i, &self.wording)?.is_scorable() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Examples to be measured, at most the first `most`, and how many items were left out. Of a
+    /// file on disk only so many rows are read.
+    pub fn measured(
+        &self,
+        session: &Session,
+        split: Split,
+        tokenizer: &Arc<Tokenizer>,
+        most: Option<usize>,
+    ) -> anyhow::Result<EncodedPart> {
+        let (examples, left_out) = match &self.source {
+            ItemSource::Memory(_) => self.examples(session, split, tokenizer)?,
+            ItemSource::Files { .. } => {
+                let out = self.encode(session, tokenizer, most)?;
+                (Arc::new(out.examples), out.report.dropped)
+            }
+        };
+        Ok(match most {
+            Some(most) if most < examples.len() => (Arc::new(examples[..most].to_vec()), left_out),
+            _ => (examples, left_out),
+        })
+    }
+
+    /// The items, at most the first `most`, as examples for training.
+    fn encode(
+        &self,
+        session: &Session,
+        tokenizer: &Tokenizer,
+        most: Option<usize>,
+    ) -> anyhow::Result<Encoded> {
+        let PromptFormat { template, options, .. } = &*self.wording;
+        encode_train(&self.items(most)?, *template, &watched(session, tokenizer), options)
+    }
+
+    /// All examples in memory, and how many items were left out; what was cut or left out is told
+    /// once.
+    fn examples(
+        &self,
+        session: &Session,
+        split: Split,
+        tokenizer: &Arc<Tokenizer>,
+    ) -> anyhow::Result<EncodedPart> {
+        let mut encoded = lock(&self.encoded);
+        if let Some((_, known)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
+            return Ok(known.clone());
+        }
+        let out = self.encode(session, tokenizer, None)?;
+        session.console.note(&format!("{} {}: {}", self.task, split.name(), out.report));
+        let made = (Arc::new(out.examples), out.report.dropped);
+        encoded.push((tokenizer.clone(), made.clone()));
+        Ok(made)
+    }
+
+    /// Items to be scored, at most the first `most`, and how many were left out; what was left out,
+    /// or tokenised as one text with its prompt, is told.
+    pub fn choices(
+        &self,
+        session: &Session,
+        split: Split,
+        tokenizer: &Tokenizer,
+        most: Option<usize>,
+        positions: usize,
+    ) -> anyhow::Result<(Vec<ChoiceItem>, usize)> {
+        let (choices, report) = encode_choices(
+            &self.items(most)?,
+            self.wording.template,
+            &watched(session, tokenizer),
+            positions,
+        )?;
+        let worth = report.scored != report.items || report.joined != Joined::default();
+        if worth && lock(&self.reported).replace(report) != Some(report) {
+            session.console.note(&format!("{} {}: {report}", self.task, split.name()));
+        }
+        Ok((choices, report.items - report.scored))
+    }
+
+    /// Items to be answered by generation, at most the first `most`, and how many were left out,
+    /// which is told.
+    pub fn questions(
+        &self,
+        session: &Session,
+        split: Split,
+        tokenizer: &Tokenizer,
+        most: Option<usize>,
+        positions: usize,
+    ) -> anyhow::Result<(Vec<GenerationItem>, usize)> {
+        let longest = positions.saturating_sub(Protocol::NEW_TOKENS);
+        let (questions, report) = encode_questions(
+            &self.items(most)?,
+            self.wording.template,
+            &watched(session, tokenizer),
+            longest,
+        )?;
+        if questions.len() != report.items {
+            session.console.note(&format!("{} {}: {report}", self.task, split.name()));
+        }
+        let left_out = report.items - questions.len();
+        Ok((questions, left_out))
+    }
+
+    /// What training draws from.
+    pub(super) fn feedable(
+        &self,
+        session: &Session,
+        split: Split,
+        tokenizer: &Arc<Tokenizer>,
+    ) -> anyhow::Result<Arc<dyn Examples>> {
+        match &self.source {
+            ItemSource::Memory(_) => {
+                let examples: Arc<dyn Examples> = self.examples(session, split, tokenizer)?.0;
+                Ok(examples)
+            }
+            source => Ok(Arc::new(Lazy {
+                source: source.clone(),
+                wording: self.wording.clone(),
+                tokenizer: tokenizer.clone(),
+            })),
+        }
+    }
+}
+
+/// The tokenizer, for as long as the run may go on.
+fn watched<'a>(session: &'a Session, tokenizer: &'a Tokenizer) -> Watched<'a> {
+    Watched { guard: &session.guard, tokenizer }
+}
+
+/// Examples that are made when they are asked for: for files larger than memory.
+struct Lazy {
+    source: ItemSource,
+    wording: Arc<PromptFormat>,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl Examples for Lazy {
+    fn count(&self) -> usize {
+        self.source.len()
+    }
+
+    fn get(&self, i: usize) -> anyhow::Result<Option<Example>> {
+        let item = self.source.get(i, &self.wording)?;
+        data::encode_one(
+            &item,
+            self.wording.template,
+            self.tokenizer.as_ref(),
+            &self.wording.options,
+        )
+    }
+}
