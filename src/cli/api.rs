@@ -68,8 +68,12 @@ fn pages(entries: &[Entry]) -> Vec<(String, String)> {
     for group in entries.chunk_by(|a, b| a.noun == b.noun) {
         let noun = &group[0].noun;
         let file = format!("{}.md", noun.replace('/', "-"));
-        list += &format!("- [{}]({file})\n", heading(noun));
-        let mut page = format!("# {}\n", heading(noun));
+        list += &format!("- [`{noun}`]({file})\n");
+        let mut page = format!("# `{noun}`\n");
+        if !group[0].about.is_empty() {
+            let (import, about) = (heading(noun), &group[0].about);
+            page += &format!("\n{about}\n\n```rhai,no_run\n{import}\n```\n");
+        }
         for Entry { signature, doc, .. } in group {
             let doc = doc
                 .replace("\n# Example\n", "\n### Example\n\n")
@@ -159,7 +163,8 @@ fn detail(entry: &Entry, width: usize) -> String {
         paragraph.clear();
     };
     out.push('\n');
-    for line in entry.doc.lines() {
+    let behind = if entry.about.is_empty() { None } else { Some("") };
+    for line in entry.doc.lines().chain(behind).chain(entry.about.lines()) {
         match line {
             _ if line.starts_with("```") => {
                 flush(&mut paragraph, &mut out);
@@ -239,6 +244,7 @@ mod tests {
             call: call.into(),
             signature: format!("{call} → map"),
             doc: doc.into(),
+            about: if noun.starts_with("std/") { "Who trains.".into() } else { String::new() },
         }
     }
 
@@ -290,6 +296,7 @@ import \"std/policy\" as policy;
         assert!(
             both.contains("sampler.uniform() → map")
                 && both.contains("policy::uniform(k) → map\n    import \"std/policy\" as policy;")
+                && both.ends_with("    Layers by chance.\n\n    Who trains.\n")
         );
         for term in ["policy", "std/policy", "policy::uniform", "std/policy::uniform"] {
             assert!(about(&entries(), term, 80).unwrap().contains("policy::uniform(k)"), "{term}");

@@ -23,6 +23,8 @@ pub struct Entry {
     pub signature: String,
     /// The comment in Markdown.
     pub doc: String,
+    /// What its module of the standard library says of all that is in it.
+    pub about: String,
 }
 
 impl Entry {
@@ -173,21 +175,22 @@ fn native(f: &FuncInfo) -> Option<Entry> {
         call,
         signature: format!("{typed}{arrow}"),
         doc: plain(f.metadata.comments.iter().map(AsRef::as_ref)),
+        about: String::new(),
     })
 }
 
-/// A function of the standard library; what its module says of all of them is part of its comment.
+/// A function of the standard library.
 fn scripted(module: &str, signature: Signature, comments: &[&str], about: &str) -> Entry {
     let alias = module.rsplit('/').next().unwrap_or(module);
     let call = signature.show(alias);
-    let doc = plain(comments.iter().copied().chain(["///", about])).trim_end().to_owned();
     Entry {
         noun: module.into(),
         owner: alias.into(),
         name: signature.name,
         signature: call.clone(),
         call,
-        doc,
+        doc: plain(comments.iter().copied()),
+        about: plain([about].into_iter()).trim().to_owned(),
     }
 }
 
