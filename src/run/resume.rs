@@ -75,6 +75,28 @@ impl Left {
     ///
     /// Errors (class usage) name what differs.
     pub fn take_up(mut self, mut now: Manifest) -> Result<Run> {
+        self.same(&now)?;
+        now.template.clone_from(&self.manifest.template);
+        now.begun.clone_from(&self.manifest.begun);
+        let folder = Folder::open(&self.folder)?;
+        if let Some(count) = self.keep {
+            self.journal.keep(count)?;
+        }
+        for name in ["summary.json", "report.html"] {
+            match std::fs::remove_file(folder.path().join(name)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("cannot remove `{name}` of the run"));
+                }
+                _ => {}
+            }
+        }
+        let mut run = Run::begin(folder, now, Some(self.journal), self.metrics)?;
+        run.saved.resumed = true;
+        Ok(run)
+    }
+
+    /// Errors (class usage) name what is not as it was when the run began.
+    fn same(&self, now: &Manifest) -> Result<()> {
         let then = &self.manifest;
         for (what, now, then) in [
             ("version of the program", &now.engine, &then.engine),
@@ -120,23 +142,7 @@ impl Left {
                 bail!(Usage, "the module `{module}` was changed since the run began");
             }
         }
-        now.template.clone_from(&then.template);
-        now.begun.clone_from(&then.begun);
-        let folder = Folder::open(&self.folder)?;
-        if let Some(count) = self.keep {
-            self.journal.keep(count)?;
-        }
-        for name in ["summary.json", "report.html"] {
-            match std::fs::remove_file(folder.path().join(name)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(e).with_context(|| format!("cannot remove `{name}` of the run"));
-                }
-                _ => {}
-            }
-        }
-        let mut run = Run::begin(folder, now, Some(self.journal), self.metrics)?;
-        run.saved.resumed = true;
-        Ok(run)
+        Ok(())
     }
 }
 
