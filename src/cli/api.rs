@@ -141,7 +141,8 @@ fn about(entries: &[Entry], term: &str, width: usize) -> Result<String> {
         parts.insert(0, index(&noun, width));
     }
     if parts.is_empty() && !word.is_empty() {
-        parts.extend(entries.iter().filter(|e| e.doc.contains(&option)).map(|e| detail(e, width)));
+        let mentions = |e: &&Entry| e.doc.contains(&option) || e.about.contains(&option);
+        parts.extend(entries.iter().filter(mentions).map(|e| detail(e, width)));
     }
     if parts.is_empty() {
         return Err(unknown(entries, word, term).into());

@@ -269,7 +269,7 @@ mod tests {
             "a private function is shown"
         );
         assert!(
-            find(&entries, "schedule::cosine(p, round)").doc.contains("`warmup`"),
+            find(&entries, "schedule::cosine(p, round)").about.contains("`warmup`"),
             "what the module says is left out"
         );
     }
