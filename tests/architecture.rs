@@ -415,8 +415,8 @@ fn the_script_engine_is_named_in_one_folder() {
 
 #[test]
 fn paths_are_read_as_the_compiler_reads_them() {
-    let code = "use crate::{bail_data, error::{Error, nearest},\n    seed};\n\
+    let code = "use crate::{device, error::{Error, nearest},\n    seed};\n\
                 let x = crate::ops::slice(y); $crate::run; my_crate::cli";
-    assert_eq!(after(code, "crate::"), ["bail_data", "error", "seed", "ops"]);
+    assert_eq!(after(code, "crate::"), ["device", "error", "seed", "ops"]);
     assert_eq!(after("super::super::data::x", "super::super::"), ["data"]);
 }

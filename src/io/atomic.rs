@@ -12,9 +12,10 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use crate::error::bail;
 use anyhow::{Context, Result};
 use tempfile::Builder;
+
+use crate::error::bail;
 
 /// What the name of everything ends in that is not yet whole.
 pub const PARTIAL: &str = ".partial";

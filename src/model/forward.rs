@@ -1,6 +1,5 @@
 //! Forward passes: hidden states, losses, logits.
 
-use crate::error::bail;
 use anyhow::Result;
 use candle_core::Tensor;
 
@@ -9,6 +8,7 @@ use super::kv_cache::KvCache;
 use super::nn::ForwardContext;
 use super::tokens::Tokens;
 use super::{Model, params::Param};
+use crate::error::bail;
 
 impl Model {
     /// What all modules of a pass share. Errors (class data) where a token id is not in the

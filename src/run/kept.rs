@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::bail;
 use anyhow::Result;
 
 use super::folder::booster_name;
 use super::manifest::CREATED;
 use super::{Ensemble, Manifest};
+use crate::error::bail;
 
 /// What a run has left of its model.
 #[derive(Clone, Debug)]

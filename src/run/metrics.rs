@@ -4,11 +4,11 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
-use crate::error::bail;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::Folder;
+use crate::error::bail;
 
 /// One logged point. Whatever a clock measured lies under `timing`; all else is reproducible.
 #[derive(Clone, Debug, Serialize)]

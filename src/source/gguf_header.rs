@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::error::bail;
 use anyhow::Result;
 use candle_core::quantized::GgmlDType;
 
 use super::gguf_blocks::Blocks;
 use super::gguf_value::GgufValue;
 use super::tensors::TensorEncoding;
+use crate::error::bail;
 
 /// ggml's own bound on dimensions.
 const MAX_DIMENSIONS: u32 = 4;

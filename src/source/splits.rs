@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::error::bail;
 use anyhow::Result;
+
+use crate::error::bail;
 
 /// Paths by name.
 pub(super) type FilesByName = BTreeMap<String, PathBuf>;

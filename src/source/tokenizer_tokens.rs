@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::error::{bail, error};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tokenizers::AddedToken;
 
 use super::tokenizer_class::TokenizerClass;
+use crate::error::{bail, error};
 
 /// Roles that every tokenizer may have, in the order in which new tokens are added.
 const ROLES: [&str; 7] =
