@@ -337,12 +337,8 @@ fn work_of(batches: &[Batch]) -> (Work, Work) {
 
 /// √Σ‖g‖², summed in f64.
 fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
-    Ok(gradients
-        .map(elementwise::squares)
-        .collect::<candle_core::Result<Vec<_>>>()?
-        .iter()
-        .sum::<f64>()
-        .sqrt())
+    let gradients: Vec<&Tensor> = gradients.collect();
+    Ok(elementwise::squares_of_each(&gradients)?.iter().sum::<f64>().sqrt())
 }
 
 impl Iterator for Fit<'_> {

@@ -45,6 +45,23 @@ pub fn squares(x: &Tensor) -> Result<f64> {
     }
 }
 
+/// Σ x² of each tensor; a device is waited for once.
+pub fn squares_of_each(tensors: &[&Tensor]) -> Result<Vec<f64>> {
+    let (mut out, mut waiting) = (vec![0.0; tensors.len()], vec![]);
+    for (at, x) in tensors.iter().enumerate() {
+        match Backend::of(&[x]) {
+            Backend::Cpu => out[at] = cpu::squares(x)?,
+            _ => waiting.push((at, reference::squares_tensor(x)?)),
+        }
+    }
+    if !waiting.is_empty() {
+        let all: Vec<&Tensor> = waiting.iter().map(|(_, sum)| sum).collect();
+        let found = Tensor::stack(&all, 0)?.to_vec1::<f64>()?;
+        waiting.iter().zip(found).for_each(|((at, _), sum)| out[*at] = sum);
+    }
+    Ok(out)
+}
+
 /// Σ x y, formed in f64 and in order.
 pub fn dot(x: &Tensor, y: &Tensor) -> Result<f64> {
     match Backend::of(&[x, y]) {
@@ -66,7 +83,12 @@ pub mod reference {
     }
 
     pub fn squares(x: &Tensor) -> Result<f64> {
-        x.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()
+        squares_tensor(x)?.to_scalar()
+    }
+
+    /// Σ x² as a scalar on the tensor's device.
+    pub fn squares_tensor(x: &Tensor) -> Result<Tensor> {
+        x.to_dtype(DType::F64)?.sqr()?.sum_all()
     }
 
     pub fn dot(x: &Tensor, y: &Tensor) -> Result<f64> {
