@@ -99,9 +99,23 @@ pub fn class_of(error: &anyhow::Error) -> Class {
     error.chain().find_map(|e| e.downcast_ref::<Error>()).map_or(Class::Run, |e| e.class)
 }
 
-/// The hint of an error, if the first [`Error`] in its chain has one.
+/// The hint of an error, if the first [`Error`] in its chain has one, or where a GPU has no memory
+/// left.
 pub fn hint_of(error: &anyhow::Error) -> Option<&str> {
-    error.chain().find_map(|e| e.downcast_ref::<Error>()).and_then(|e| e.hint.as_deref())
+    match error.chain().find_map(|e| e.downcast_ref::<Error>()) {
+        Some(known) => known.hint.as_deref(),
+        None => is_out_of_memory(&format!("{error:#}")).then_some(OUT_OF_MEMORY),
+    }
+}
+
+const OUT_OF_MEMORY: &str = "the GPU has no memory left: take a smaller `batch`, or \
+                             `gradient_checkpointing: \"on\"`";
+
+/// Whether what CUDA, cuBLAS or candle says of a failure is that a GPU has no memory left.
+pub fn is_out_of_memory(said: &str) -> bool {
+    ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED"]
+        .iter()
+        .any(|code| said.contains(code))
 }
 
 /// An [`Error`]: its class, a message as for [`format!`] and, behind a semicolon, what would be
@@ -183,6 +197,9 @@ mod tests {
         assert_eq!(class_of(&error), Class::Data);
         assert_eq!(hint_of(&error), Some("download it again"));
         assert_eq!(class_of(&anyhow::anyhow!("unforeseen")), Class::Run);
+        let full = anyhow::anyhow!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        assert!(hint_of(&full.context("load")).unwrap().starts_with("the GPU has no memory left"));
+        assert_eq!(hint_of(&anyhow::anyhow!("unforeseen")), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::Parser;
 
-use super::{places, words};
+use super::{console, places, words};
 use crate::device;
 use crate::error::bail;
 use crate::run::Manifest;
@@ -149,7 +149,7 @@ impl ResumeArgs {
     /// What a run was started with, `manifest`, and what is said otherwise now. Errors as
     /// [`ComputeArgs::open`].
     pub fn settings(&self, manifest: &Manifest) -> Result<Settings> {
-        let device = device::select(&manifest.device)?;
+        let device = device::select(&manifest.device)?.device;
         let threads = self.threads.map_or(manifest.threads, |n| n as usize);
         if !(1..=4096).contains(&threads) {
             bail!(Data, "the run's `run.json` wants {threads} threads; there can be 1 to 4096");
@@ -494,7 +494,10 @@ impl ComputeArgs {
     /// Opens the device and sizes the thread pool. Errors (class usage): a name that is not known,
     /// a device that is not there.
     fn open(&self) -> Result<Compute> {
-        let device = device::select(&self.device)?;
+        let device::Selected { device, note } = device::select(&self.device)?;
+        if let Some(note) = note {
+            console::console(self.quiet).note(&note);
+        }
         let threads = device::set_threads(self.threads.map(|n| n as usize))?;
         Ok(Compute { dtype: device::storage_dtype(&self.dtype, &device)?, device, threads })
     }

@@ -1,27 +1,69 @@
 //! Where the numbers live (CPU or CUDA), in which storage type, and with how many threads.
 
-use crate::error::{bail, error};
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use candle_core::{DType, Device};
 
-/// Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device.
-pub fn select(name: &str) -> anyhow::Result<Device> {
-    let index = match name {
-        "cpu" => return Ok(Device::Cpu),
-        "auto" if !candle_core::utils::cuda_is_available() => return Ok(Device::Cpu),
-        "auto" | "cuda" => 0,
-        other => match other.strip_prefix("cuda:").map(str::parse) {
-            Some(Ok(index)) => index,
-            _ => bail!(Usage, "unknown device `{name}`: one of auto, cpu, cuda, cuda:N"),
+use crate::error::{Error, bail};
+
+/// A device that was asked for.
+pub struct Selected {
+    pub device: Device,
+    /// Why it is the CPU, where `auto` found a GPU's driver or program and could not use it.
+    pub note: Option<String>,
+}
+
+/// Turns `auto`, `cpu`, `cuda` or `cuda:N` into a device: `auto` is the first GPU, or else the CPU.
+///
+/// Errors: a name that is not known, a GPU asked of a program without CUDA or that is not there
+/// (class usage); one that cannot be used (class run).
+pub fn select(name: &str) -> anyhow::Result<Selected> {
+    let cpu = |note| Ok(Selected { device: Device::Cpu, note });
+    match name {
+        "cpu" => cpu(None),
+        "auto" if !cfg!(feature = "cuda") => cpu(None),
+        "auto" => match open(name, 0) {
+            Ok(device) => Ok(Selected { device, note: None }),
+            Err(error) => cpu(Some(format!("computing on the CPU: {}", error.message))),
         },
-    };
-    if !candle_core::utils::cuda_is_available() {
-        bail!(
-            Usage,
-            "device `{name}` asked for, but this xgbrun was built without CUDA (cargo build \
-             --features cuda)"
-        );
+        _ => {
+            let index = match name.strip_prefix("cuda") {
+                Some("") => Some(0),
+                Some(rest) => rest.strip_prefix(':').and_then(|index| index.parse().ok()),
+                None => None,
+            };
+            let Some(index) = index else {
+                bail!(Usage, "unknown device `{name}`: one of auto, cpu, cuda, cuda:N")
+            };
+            Ok(Selected { device: open(name, index)?, note: None })
+        }
     }
-    Device::new_cuda(index).map_err(|e| error!(Run, "device `{name}`: {e}").into())
+}
+
+#[cfg(feature = "cuda")]
+fn open(_: &str, index: usize) -> Result<Device, Error> {
+    cuda::open(index)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open(name: &str, _: usize) -> Result<Device, Error> {
+    Err(crate::error::error!(
+        Usage,
+        "device `{name}` asked for, but this xgbrun was built without CUDA";
+        hint: "`cargo build --release --features cuda` builds it with, see docs/cuda.md"
+    ))
+}
+
+/// What an error of candle says, without the places in its code.
+pub fn plain(error: &candle_core::Error) -> String {
+    use candle_core::Error::{Context, WithBacktrace, WithPath};
+    match error {
+        WithBacktrace { inner, .. } | WithPath { inner, .. } | Context { inner, .. } => {
+            plain(inner)
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Turns `auto`, `f32`, `bf16` or `f16` into the storage type of weights: auto is f32 on the CPU,
