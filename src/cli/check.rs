@@ -9,17 +9,16 @@ use super::interrupt::INTERRUPTED;
 use crate::host;
 use crate::model::meta::Assume;
 use crate::run::grouped;
-use crate::session::{DryRun, Event};
+use crate::session::{DryRun, Event, Settings};
 
 pub fn run(args: CheckArgs) -> Result<()> {
-    let (good, bad) = examined(&args.asked)?;
+    let (good, bad) = examined(&args.asked, &args.asked.settings(None)?)?;
     let text = lines(&args.asked.recipe.display().to_string(), &good, &bad).join("\n");
     Ok(writeln!(stdout(), "{text}")?)
 }
 
 /// The recipe's notes, with the best and with the worst that it could measure.
-pub(super) fn examined(args: &RecipeArgs) -> Result<(DryRun, DryRun)> {
-    let settings = args.settings(None)?;
+pub(super) fn examined(args: &RecipeArgs, settings: &Settings) -> Result<(DryRun, DryRun)> {
     let examine = |assume| host::examine(&args.recipe, settings.clone(), assume, &INTERRUPTED);
     Ok((examine(Assume::Best)?, examine(Assume::Worst)?))
 }

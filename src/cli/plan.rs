@@ -10,7 +10,7 @@ use candle_core::DType;
 
 use super::args::PlanArgs;
 use super::check::{depends, examined};
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, bail};
 use crate::model::MergeMode;
 use crate::model::cost::{NetworkCost, Rates, Work};
 use crate::run::grouped;
@@ -24,8 +24,16 @@ const CALIBRATION: Duration = Duration::from_millis(300);
 const MIB: f64 = (1 << 20) as f64;
 
 pub fn run(args: PlanArgs) -> Result<()> {
+    let settings = args.asked.settings(None)?;
+    if !settings.device.is_cpu() {
+        bail!(
+            Usage,
+            "memory and time on a GPU are not planned yet";
+            hint: "`--device cpu` plans the run on the CPU"
+        );
+    }
     let before = resident_bytes();
-    let (good, bad) = examined(&args.asked)?;
+    let (good, bad) = examined(&args.asked, &settings)?;
     // What the process holds now beyond what it began with are the recipe's data and tokenizer.
     let held = Held {
         program: before as f64 / MIB,
