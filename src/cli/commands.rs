@@ -28,6 +28,8 @@ pub enum Invocation {
     Export(ExportArgs),
     Report(ReportArgs),
     Api(ApiArgs),
+    #[cfg(feature = "cuda")]
+    GpuCheck(super::gpu_check::GpuCheckArgs),
     /// A page to be shown.
     Help(String),
 }
@@ -67,6 +69,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation> {
         return Ok(read(words.split_off(1)));
     }
     match first.as_str() {
+        // For whoever tries the program on a GPU; the page of commands leaves it out.
+        #[cfg(feature = "cuda")]
+        "gpu-check" => {
+            use super::gpu_check::GpuCheckArgs;
+            Ok(Invocation::GpuCheck(GpuCheckArgs::parse_from(words.split_off(1))))
+        }
         word if word == RESUME || word.starts_with("--resume=") => {
             Ok(Invocation::Resume(ResumeArgs::parse_from(words)))
         }

@@ -8,6 +8,8 @@ mod commands;
 mod console;
 mod eval;
 mod export;
+#[cfg(feature = "cuda")]
+mod gpu_check;
 mod heatmap;
 mod interrupt;
 mod live;
@@ -47,6 +49,8 @@ pub fn main() -> Result<()> {
         Invocation::Export(args) => export::run(&args),
         Invocation::Report(args) => report::run(&args),
         Invocation::Api(args) => api::run(&args),
+        #[cfg(feature = "cuda")]
+        Invocation::GpuCheck(args) => gpu_check::run(&args),
         Invocation::Help(page) => Ok(stdout().write_all(page.as_bytes())?),
     }
 }

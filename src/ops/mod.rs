@@ -22,8 +22,8 @@ pub mod linear;
 pub mod rms_norm;
 pub mod rope;
 
-#[cfg(test)]
-mod contract;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod contract;
 
 use candle_core::{DType, Result, Tensor};
 
