@@ -70,7 +70,7 @@ fn suits(index: usize) -> Result<(), Error> {
     let of = |capability: c_int| format!("{}.{}", capability / 10, capability % 10);
     Err(error!(
         Run,
-        "`cuda:{index}`, {name}, has the compute capability {}, and the kernels are for {} or later",
+        "`cuda:{index}`, {name}, has the compute capability {}, and the kernels are for {} or more",
         of(found),
         of(wanted);
         hint: "`--device cpu` computes without a GPU"

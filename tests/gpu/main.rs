@@ -1,5 +1,5 @@
-//! What concerns a GPU, as far as it can be tested without one. The tests of programs with CUDA need
-//! the toolkit and the stub of the driver that tests/gpu/toolkit.sh makes:
+//! What concerns a GPU, as far as it can be tested without one. The tests of programs with CUDA
+//! need the toolkit and the stub of the driver that tests/gpu/toolkit.sh makes:
 //!
 //! ```sh
 //! . tests/gpu/toolkit.sh && cargo test --release --features cuda --test gpu

@@ -29,8 +29,8 @@ xgbrun_toolkit() {
     fi
     if [ ! -e "$home/stub/libcuda.so" ] || [ "$here/stub.c" -nt "$home/stub/libcuda.so" ]; then
         (cd "$here/../.." && cargo fetch --quiet) || return 1
-        sys="$(printf '%s\n' "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-0.19.*/src/driver/sys/mod.rs |
-            sort -V | tail -n 1)"
+        sys="$(printf '%s/src/driver/sys/mod.rs\n' \
+            "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/cudarc-0.19.* | sort -V | tail -n 1)"
         [ -e "$sys" ] || { echo "no sources of cudarc 0.19 in cargo's registry" >&2; return 1; }
         mkdir -p "$home/stub"
         # Every function of the driver that cudarc names, but for those that the stub has.
