@@ -4,6 +4,7 @@
 use std::ffi::c_int;
 
 use candle_core::Device;
+use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
 
 use crate::error::{Error, error, is_out_of_memory};
@@ -39,14 +40,25 @@ pub fn open(index: usize) -> Result<Device, Error> {
     Ok(device)
 }
 
-/// Starts the driver. Errors: it does not start, or is older than the program.
-fn driver() -> Result<(), Error> {
-    result::init().map_err(|e| unstarted(e.0))?;
+/// Its name and the version of CUDA that the driver is for.
+pub fn card(device: &CudaDevice) -> String {
+    let name = device.cuda_stream().context().name().unwrap_or_else(|_| "a GPU".into());
+    format!("{name}, CUDA {}", version().map_or_else(|_| "unknown".into(), shown))
+}
+
+fn version() -> Result<c_int, Error> {
     let mut version = 0;
     // SAFETY: the driver writes one integer.
     unsafe { sys::cuDriverGetVersion(&mut version) }
         .result()
         .map_err(|e| failed("ask for the driver's version", e.0))?;
+    Ok(version)
+}
+
+/// Starts the driver. Errors: it does not start, or is older than the program.
+fn driver() -> Result<(), Error> {
+    result::init().map_err(|e| unstarted(e.0))?;
+    let version = version()?;
     if version < CUDA { Err(old(&format!("for CUDA {}", shown(version)))) } else { Ok(()) }
 }
 

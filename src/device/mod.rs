@@ -127,6 +127,15 @@ pub fn name(device: &Device) -> String {
     }
 }
 
+/// A GPU's name and the version of CUDA that its driver is for.
+pub fn card(device: &Device) -> Option<String> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => Some(cuda::card(device)),
+        _ => None,
+    }
+}
+
 /// The family of CPU kernels that this machine runs, as pulp dispatches them.
 pub fn kernels() -> &'static str {
     #[cfg(target_arch = "x86_64")]

@@ -31,6 +31,9 @@ pub struct Manifest {
     pub seed: u64,
     pub threads: usize,
     pub device: String,
+    /// The GPU's name and the version of CUDA that its driver is for; none on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<String>,
     /// Storage type of weights.
     pub dtype: String,
     /// Which family of CPU kernels ran.

@@ -98,10 +98,12 @@ impl Left {
     /// Errors (class usage) name what is not as it was when the run began.
     fn same(&self, now: &Manifest) -> Result<()> {
         let then = &self.manifest;
+        let card = |manifest: &Manifest| manifest.card.clone().unwrap_or("none".into());
         for (what, now, then) in [
             ("version of the program", &now.engine, &then.engine),
             ("number of threads", &now.threads.to_string(), &then.threads.to_string()),
             ("device", &now.device, &then.device),
+            ("GPU", &card(now), &card(then)),
             ("family of CPU kernels", &now.kernels, &then.kernels),
         ] {
             if now != then && !self.inexact {

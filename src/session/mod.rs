@@ -338,6 +338,7 @@ pub fn manifest(settings: &Settings) -> Manifest {
         seed: settings.seed,
         threads: settings.threads,
         device: crate::device::name(&settings.device),
+        card: crate::device::card(&settings.device),
         dtype: settings.dtype.as_str().into(),
         kernels: crate::device::kernels().into(),
         merge_mode: "exact".into(),

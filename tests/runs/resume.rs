@@ -377,6 +377,14 @@ fn a_run_goes_on_as_it_began() {
         let run = resume(&home, "others", more);
         assert_eq!((run.code, run.said.contains(want)), (Some(2), true), "{}", run.said);
     }
+    let manifest = home.path().join("others/run.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let other = text.replace("\"device\": ", "\"card\": \"a T4, CUDA 12.4\",\n  \"device\": ");
+    fs::write(&manifest, other).unwrap();
+    let run = resume(&home, "others", &[]);
+    let want = "the GPU was a T4, CUDA 12.4 in the run and is none here";
+    assert_eq!((run.code, run.said.contains(want)), (Some(2), true), "{}", run.said);
+    fs::write(&manifest, text).unwrap();
     resume(&home, "others", &["--threads", "7", "--allow-inexact"]).good();
     // A refusal takes nothing off, whatever was asked for.
     stopped(&home, "whole", "others", count);
