@@ -61,9 +61,14 @@ ldd "$program" | grep -E 'libcu|libnv|not found' | sed 's/ (0x.*//' | while read
     say "library    $line"
 done
 
+checks="$("$program" gpu-check --list 2>> "$report")"
+if [ -z "$checks" ]; then
+    say "the program does not start"
+    exit 1
+fi
 failed=0
 started=$SECONDS
-for check in $("$program" gpu-check --list); do
+for check in $checks; do
     timeout --kill-after 5 "$limit" "$program" gpu-check "$check" --device "$device" \
         --out "$out/$check" 2>&1 | grep -v '^error: 1 of the checks failed' | tee -a "$report"
     code="${PIPESTATUS[0]}"
