@@ -7,8 +7,8 @@ use candle_core::{DType, Tensor};
 
 use super::update::Update;
 use crate::model::ParamKind;
-use crate::ops::elementwise;
 use crate::ops::linear::LoraPair;
+use crate::ops::{elementwise, matmul};
 
 /// Inner products ⟨δ, δ'⟩ of two updates, over the parameters that both change.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,12 +66,12 @@ fn inner(a: Added, b: Added) -> Result<f64> {
     let sum = |t: Tensor| t.sum_all()?.to_scalar::<f64>();
     match (a, b) {
         (Added::Product(p, s), Added::Product(q, t)) => {
-            let outer = wide(&p.b)?.t()?.contiguous()?.matmul(&wide(&q.b)?)?;
-            let inner = wide(&p.a)?.matmul(&wide(&q.a)?.t()?)?;
+            let outer = matmul(&wide(&p.b)?.t()?.contiguous()?, &wide(&q.b)?)?;
+            let inner = matmul(&wide(&p.a)?, &wide(&q.a)?.t()?)?;
             Ok(s * t * sum((outer * inner)?)?)
         }
         (Added::Product(p, s), Added::Delta(d)) | (Added::Delta(d), Added::Product(p, s)) => {
-            Ok(s * sum((wide(&p.b)? * wide(d)?.matmul(&wide(&p.a)?.t()?)?)?)?)
+            Ok(s * sum((wide(&p.b)? * matmul(&wide(d)?, &wide(&p.a)?.t()?)?)?)?)
         }
         (Added::Delta(d), Added::Delta(e)) => Ok(elementwise::dot(d, e)?),
     }

@@ -16,8 +16,8 @@ use super::adapter::{self, PREFIX, named_factors};
 use super::booster::{Booster, BoosterKind};
 use crate::error::{bail, error};
 use crate::model::{Adapter, LinearId, Model, ParamId, save};
-use crate::ops::elementwise;
 use crate::ops::linear::LoraPair;
+use crate::ops::{elementwise, matmul};
 use crate::source::{Safetensors, TensorSource};
 
 /// Where the metadata lie, and of which version they are.
@@ -270,7 +270,7 @@ fn is_factor(name: &str, scales: &BTreeMap<String, String>) -> bool {
 /// ‖BA‖² = tr((BᵀB)(AAᵀ)), from two r × r matrices in f64; the product itself never exists.
 fn product_squares(pair: &LoraPair) -> Result<f64> {
     let (a, b) = (pair.a.to_dtype(DType::F64)?, pair.b.to_dtype(DType::F64)?);
-    let (outer, inner) = (a.matmul(&a.t()?)?, b.t()?.contiguous()?.matmul(&b)?);
+    let (outer, inner) = (matmul(&a, &a.t()?)?, matmul(&b.t()?.contiguous()?, &b)?);
     Ok((outer * inner)?.sum_all()?.to_scalar()?)
 }
 

@@ -24,6 +24,8 @@ pub mod rope;
 
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod contract;
+#[cfg(test)]
+mod layouts;
 
 use candle_core::{DType, Result, Tensor};
 
@@ -65,6 +67,13 @@ impl Backend {
         }
         Self::Reference
     }
+}
+
+/// a · b, as candle has it on any device.
+pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    #[cfg(test)]
+    assert!(layouts::taken(a, b), "no GPU multiplies {:?} and {:?}", a.layout(), b.layout());
+    a.matmul(b)
 }
 
 /// The type in which sums and exponentials are formed: the input's own, but f32 for 16-bit types.

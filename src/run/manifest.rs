@@ -136,6 +136,7 @@ mod tests {
             seed: 7,
             threads: 2,
             device: "cpu".into(),
+            card: None,
             dtype: "f32".into(),
             kernels: "x86-v4".into(),
             digests: BTreeMap::from([("model".into(), digest(b"m"))]),

@@ -15,6 +15,7 @@ use crate::error::{Error, bail, error};
 use crate::model::arch::HEAD as HEAD_WEIGHT;
 use crate::model::{Adapter, LinearId, Model, ParamId};
 use crate::ops::linear::LoraPair;
+use crate::ops::matmul;
 use crate::source::{Safetensors, TensorSource};
 
 /// Where a module with factors is.
@@ -312,7 +313,7 @@ impl<'a> Carry<'a> {
         if self.weights == Weights::Meta {
             return Ok(base);
         }
-        Ok((base + (pair.b.matmul(&pair.a)? * pair.scale)?)?)
+        Ok((base + (matmul(&pair.b, &pair.a)? * pair.scale)?)?)
     }
 
     /// The sum with the length of each output's weights as the magnitude says: m (W + s B A) / ‖W +

@@ -10,7 +10,7 @@ use super::rounding::{self, RoundingStats};
 use crate::ops::cpu::gemm::{self, Matrix};
 use crate::ops::cpu::view;
 use crate::ops::linear::LoraPair;
-use crate::ops::{Backend, elementwise};
+use crate::ops::{Backend, elementwise, matmul};
 
 /// A change of a weight W.
 #[derive(Clone, Copy)]
@@ -76,7 +76,7 @@ impl WeightUpdate<'_> {
         match *self {
             WeightUpdate::Product(pair, step) => {
                 weight
-                    + (pair.b.to_dtype(wide)?.matmul(&pair.a.to_dtype(wide)?)?
+                    + (matmul(&pair.b.to_dtype(wide)?, &pair.a.to_dtype(wide)?)?
                         * (step * pair.scale))?
             }
             WeightUpdate::Lerp(other, 1.0) => other.to_dtype(wide),

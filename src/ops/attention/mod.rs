@@ -123,7 +123,7 @@ pub mod reference {
     use candle_core::{D, DType};
 
     use super::*;
-    use crate::ops::accumulator;
+    use crate::ops::{accumulator, matmul};
 
     /// One segment's tensors in the accumulator type, heads first; k and v repeated to H heads.
     struct HeadFirst {
@@ -181,7 +181,7 @@ pub mod reference {
     }
 
     fn scores(h: &HeadFirst, mask: Mask) -> Result<Tensor> {
-        (h.q.matmul(&h.k.t()?)? * mask.scale)?.broadcast_add(&h.bias)
+        (matmul(&h.q, &h.k.t()?)? * mask.scale)?.broadcast_add(&h.bias)
     }
 
     pub fn forward(
@@ -200,7 +200,7 @@ pub mod reference {
             let top = z.max_keepdim(D::Minus1)?;
             let e = z.broadcast_sub(&top)?.exp()?;
             let sum = e.sum_keepdim(D::Minus1)?;
-            let o = e.broadcast_div(&sum)?.matmul(&h.v)?.transpose(0, 1)?.contiguous()?;
+            let o = matmul(&e.broadcast_div(&sum)?, &h.v)?.transpose(0, 1)?.contiguous()?;
             out.slice_set(&o.to_dtype(q.dtype())?, 0, segment.queries.start)?;
             let l = (sum.log()? + top)?.squeeze(D::Minus1)?.t()?.contiguous()?;
             lse.slice_set(&l, 0, segment.queries.start)?;
@@ -228,11 +228,11 @@ pub mod reference {
             let lse = rows(&a.lse, &segment.queries)?.t()?.unsqueeze(D::Minus1)?;
             let p = scores(&h, mask)?.broadcast_sub(&lse)?.exp()?;
             let delta = (&d * &o)?.sum_keepdim(D::Minus1)?;
-            let dz = ((&p * d.matmul(&h.v.t()?)?.broadcast_sub(&delta)?)? * mask.scale)?;
-            let back = dz.matmul(&h.k)?.transpose(0, 1)?.contiguous()?;
+            let dz = ((&p * matmul(&d, &h.v.t()?)?.broadcast_sub(&delta)?)? * mask.scale)?;
+            let back = matmul(&dz, &h.k)?.transpose(0, 1)?.contiguous()?;
             dq.slice_set(&back.to_dtype(q.dtype())?, 0, segment.queries.start)?;
-            dk = accumulate(dk, &dz.t()?.matmul(&h.q)?, segment)?;
-            dv = accumulate(dv, &p.t()?.matmul(&d)?, segment)?;
+            dk = accumulate(dk, &matmul(&dz.t()?, &h.q)?, segment)?;
+            dv = accumulate(dv, &matmul(&p.t()?, &d)?, segment)?;
         }
         Ok(AttentionGradients { dq, dk: dk.to_dtype(k.dtype())?, dv: dv.to_dtype(v.dtype())? })
     }

@@ -63,8 +63,8 @@ pub mod reference {
     use candle_core::{D, DType};
 
     use super::*;
-    use crate::ops::accumulator;
     use crate::ops::linear::reference::{times, times_transposed};
+    use crate::ops::{accumulator, matmul};
 
     pub fn forward_backward(
         h: &Tensor,
@@ -96,7 +96,7 @@ pub mod reference {
                     dh.push(times(&dz.to_dtype(h.dtype())?, head)?);
                 }
                 if want.weight {
-                    dw = sum(dw, dz.t()?.matmul(&part.to_dtype(acc)?)?)?;
+                    dw = sum(dw, matmul(&dz.t()?, &part.to_dtype(acc)?)?)?;
                 }
             }
         }

@@ -23,7 +23,7 @@ pub mod cpu;
 
 use candle_core::{Result, Tensor};
 
-use super::{Backend, accumulator, sum_rows};
+use super::{Backend, accumulator, matmul, sum_rows};
 
 /// Low-rank factors over a weight [out, in]: A [R, in], B [out, R] and the scale s.
 #[derive(Clone, Debug)]
@@ -131,12 +131,12 @@ pub mod reference {
 
     /// x [N, in] · Wᵀ → [N, out], in x's type.
     pub fn times_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        x.matmul(&weight.to_dtype(x.dtype())?.t()?)
+        matmul(x, &weight.to_dtype(x.dtype())?.t()?)
     }
 
     /// dy [N, out] · W → [N, in], in dy's type.
     pub fn times(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        dy.matmul(&weight.to_dtype(dy.dtype())?)
+        matmul(dy, &weight.to_dtype(dy.dtype())?)
     }
 
     pub fn forward(x: &Tensor, linear: LinearView, residual: Option<&Tensor>) -> Result<Tensor> {
@@ -179,12 +179,12 @@ pub mod reference {
     pub fn factor_gradients(dy: &Tensor, x: &Tensor, pair: &LoraPair) -> Result<(Tensor, Tensor)> {
         let dtype = pair.a.dtype();
         let (dy, x) = (dy.to_dtype(dtype)?, x.to_dtype(dtype)?);
-        let da = (dy.matmul(&pair.b)?.t()?.matmul(&x)? * pair.scale)?;
-        let db = (dy.t()?.matmul(&x.matmul(&pair.a.t()?)?)? * pair.scale)?;
+        let da = (matmul(&matmul(&dy, &pair.b)?.t()?, &x)? * pair.scale)?;
+        let db = (matmul(&dy.t()?, &matmul(&x, &pair.a.t()?)?)? * pair.scale)?;
         Ok((da, db))
     }
     pub fn weight_gradient(dy: &Tensor, x: &Tensor) -> Result<Tensor> {
         let acc = accumulator(dy.dtype());
-        dy.to_dtype(acc)?.t()?.matmul(&x.to_dtype(acc)?)
+        matmul(&dy.to_dtype(acc)?.t()?, &x.to_dtype(acc)?)
     }
 }

@@ -10,7 +10,7 @@ use candle_core::{DType, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{Parameters, Setting, StepInfo, UpdateRule, parts};
-use crate::ops::elementwise;
+use crate::ops::{elementwise, matmul};
 
 /// a, b, c of the published iteration, chosen for a steep slope at 0.
 const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];
@@ -73,9 +73,9 @@ fn orthogonalized(matrix: &Tensor, steps: usize) -> Result<Tensor> {
     x = (&x / elementwise::squares(&x)?.sqrt().max(EPS))?;
     let [a, b, c] = COEFFICIENTS;
     for _ in 0..steps {
-        let gram = x.matmul(&x.t()?)?;
-        let polynomial = ((&gram * b)? + (gram.matmul(&gram)? * c)?)?;
-        x = ((&x * a)? + polynomial.matmul(&x)?)?;
+        let gram = matmul(&x, &x.t()?)?;
+        let polynomial = ((&gram * b)? + (matmul(&gram, &gram)? * c)?)?;
+        x = ((&x * a)? + matmul(&polynomial, &x)?)?;
     }
     if rows > columns {
         x = x.t()?.contiguous()?;
