@@ -37,7 +37,7 @@ pub fn recipe(bytes: &[u8]) {
     static NEVER: AtomicBool = AtomicBool::new(false);
     let path = put("recipe.rhai", bytes);
     for assume in [Assume::Best, Assume::Worst] {
-        let compute = device::select("cpu").unwrap();
+        let compute = device::select("cpu").unwrap().device;
         let settings = Settings {
             threads: 1,
             dtype: device::storage_dtype("auto", &compute).unwrap(),
@@ -116,7 +116,7 @@ pub fn readers(bytes: &[u8]) {
 
 fn safetensors(path: &Path) {
     let Ok(file) = Safetensors::open(&[path.to_owned()]) else { return };
-    let cpu = device::select("cpu").unwrap();
+    let cpu = device::select("cpu").unwrap().device;
     let dtype = device::storage_dtype("f32", &cpu).unwrap();
     for name in file.names() {
         let _ = file.load(name, dtype, &cpu);
@@ -130,7 +130,7 @@ fn data(name: &str, bytes: &[u8]) {
 }
 
 fn open(name: &str) -> Option<Loaded> {
-    let cpu = device::select("cpu").unwrap();
+    let cpu = device::select("cpu").unwrap().device;
     let dtype = device::storage_dtype("f32", &cpu).unwrap();
     load::open(name, &Grants::everything(), &cpu, dtype).ok()
 }
