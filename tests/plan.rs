@@ -258,3 +258,30 @@ while rounds < 12 {
     ensure!(told.contains("over all cases: 1 to 12 rounds"), "{told}");
     Ok(())
 }
+
+#[test]
+fn a_loop_that_waits_for_no_more_gain_is_told_as_a_range_and_nothing_is_written() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let recipe = r#"
+import "std/stop" as stop;
+let model = model::load("builtin:micro");
+let task = data::load("builtin:microworld/piqa");
+let state = stop::patience(2, 0.0);
+for round in 0..24 {
+    let booster = model.booster(#{ layers: [round % 8] });
+    booster.fit(task.train, #{ steps: 2, optimizer: adamw(#{ lr: 1e-3 }) });
+    model.merge(booster);
+    let held = #{ protocol: "perplexity", items: 4 };
+    state = stop::update(state, model.evaluate(task.validation, held).nll);
+    if state.over { break; }
+}
+"#;
+    std::fs::write(home.path().join("r.rhai"), recipe)?;
+    let (code, told, said) = xgbrun(home.path(), &["plan", "r.rhai"])?;
+    ensure!(code == Some(0), "{said}");
+    ensure!(told.contains("over all cases: 3 to 24 rounds"), "{told}");
+    let left: Vec<_> =
+        std::fs::read_dir(home.path())?.map(|e| Ok(e?.file_name())).collect::<Result<_>>()?;
+    ensure!(left == ["r.rhai"], "{left:?}");
+    Ok(())
+}

@@ -18,6 +18,9 @@ use crate::error::{Error, bail, did_you_mean, error};
 use crate::run::digest;
 use crate::session::lock;
 
+/// How the engine begins the names that it gives to closures.
+pub(super) const CLOSURE: &str = "anon$";
+
 /// The standard library: name and text, part of the program.
 const STD: [(&str, &str); 6] = [
     ("std/boost", include_str!("../../stdlib/boost.rhai")),
@@ -86,6 +89,23 @@ impl Sources {
     /// The same, with modules that lie in `folder` instead.
     pub fn kept_in(self, folder: PathBuf) -> Self {
         Self { kept: Some(folder), ..self }
+    }
+
+    /// The script that a closure was written in, by the name that the engine gave it: an error says
+    /// where it was called.
+    pub fn with_closure(&self, closure: &str) -> Option<String> {
+        if !closure.starts_with(CLOSURE) {
+            return None;
+        }
+        let mut engine = Engine::new_raw();
+        engine.set_max_expr_depths(0, 0);
+        let is_in = |source: &Source| {
+            let ast = engine.compile(&source.text);
+            ast.is_ok_and(|ast| ast.iter_functions().any(|f| f.name == closure))
+        };
+        let imported = lock(&self.imported);
+        let mut all = std::iter::once(&self.recipe).chain(imported.values());
+        all.find(|source| is_in(source)).map(|source| source.name.clone())
     }
 
     /// Modules from beside the recipe since the last call: path and text.

@@ -15,7 +15,7 @@ use crate::source::ModelFiles;
 /// What is taken for a value that only numbers could give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assume {
-    /// Losses fall to 0 and all answers are right.
+    /// Losses fall, all answers are right, and each measurement is better than the one before.
     Best,
     /// Nothing is learnt.
     Worst,

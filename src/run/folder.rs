@@ -146,7 +146,7 @@ impl Folder {
 
     /// Makes a folder in this one, once.
     fn make(&self, folder: &Path) -> Result<()> {
-        if !self.made.borrow().contains(folder) {
+        if !self.dry && !self.made.borrow().contains(folder) {
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
             self.made.borrow_mut().insert(folder.to_path_buf());

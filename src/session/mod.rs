@@ -113,6 +113,8 @@ pub struct SessionParts {
 struct Counts {
     /// Models loaded or made so far.
     models: AtomicUsize,
+    /// Tasks measured so far.
+    measured: AtomicUsize,
     /// Boosters made so far, over all models.
     boosters: AtomicUsize,
     /// Numbers of boosters that are not merged.

@@ -153,7 +153,7 @@ mod cuda {
         // Without the libraries it does not start.
         let (code, text) = check("cuda", "");
         assert_eq!(
-            (code, text.ends_with("the program does not start\n")),
+            (code, text.contains("\nthe program does not start, ")),
             (Some(1), true),
             "{text}"
         );

@@ -61,7 +61,9 @@ impl Report {
                             Place::new(&source, *position, sources),
                         ),
                     );
-                    if !inside.is_empty() {
+                    if let Some(written) = sources.with_closure(name) {
+                        source = written;
+                    } else if !inside.is_empty() {
                         source.clone_from(inside);
                     }
                     error = inner;

@@ -6,7 +6,7 @@ use rhai::{Dynamic, EvalAltResult, LexError, ParseErrorType};
 
 use super::known::{self, Known};
 use crate::error::{Class, Error, did_you_mean, error};
-use crate::host::modules::{Source, Sources};
+use crate::host::modules::{CLOSURE, Source, Sources};
 use crate::host::signature::{Signature, friendly};
 use crate::session::Limits;
 
@@ -24,7 +24,7 @@ pub(super) struct Context<'a> {
 
 /// A function's name in a message.
 pub(super) fn function(name: &str) -> String {
-    if name.starts_with("anon$") { "a closure".into() } else { format!("`{name}`") }
+    if name.starts_with(CLOSURE) { "a closure".into() } else { format!("`{name}`") }
 }
 
 impl Context<'_> {
@@ -286,6 +286,8 @@ fn write_value(value: &Dynamic, out: &mut String) {
 }
 
 fn unknown(what: &str, name: &str, of: &str, names: &BTreeSet<&str>) -> Error {
+    // Closures have names too, which nobody can call them by.
+    let names: BTreeSet<&str> = names.iter().copied().filter(|n| !n.starts_with(CLOSURE)).collect();
     let near = did_you_mean(name, names.iter().copied());
     let error = error!(Usage, "unknown {what} `{name}`{of}{near}");
     if names.is_empty() || names.len() > LISTED {
