@@ -21,15 +21,15 @@ fn compiled_for() -> c_int {
 /// too old, no GPU, one that the kernels are not for, no memory (class run); no GPU of that index
 /// (class usage).
 pub fn open(index: usize) -> Result<Device, Error> {
+    // Sums are formed in one order: cuBLAS takes this when it is opened.
+    // SAFETY: as in `super::set_threads`; nothing of CUDA has been started yet.
+    unsafe { std::env::set_var("CUBLAS_WORKSPACE_CONFIG", ":4096:8") };
     driver()?;
     let count = result::device::get_count().map_err(|e| failed("count the GPUs", e.0))?;
     if index >= usize::try_from(count).unwrap_or(0) {
         return Err(absent(index, count));
     }
     suits(index)?;
-    // Sums are formed in one order: cuBLAS takes this when it is opened.
-    // SAFETY: as in `super::set_threads`.
-    unsafe { std::env::set_var("CUBLAS_WORKSPACE_CONFIG", ":4096:8") };
     // candle's own choice is a stream for each thread, which do not wait for each other.
     let device = Device::new_cuda_with_stream(index).map_err(|e| unopened(index, &e))?;
     if let Device::Cuda(cuda) = &device {
@@ -137,7 +137,7 @@ fn failed(what: &str, code: sys::CUresult) -> Error {
 }
 
 fn unopened(index: usize, error: &candle_core::Error) -> Error {
-    let said = super::plain(error);
+    let said = plain(error);
     if is_out_of_memory(&said) {
         return error!(
             Run,
@@ -150,6 +150,17 @@ fn unopened(index: usize, error: &candle_core::Error) -> Error {
         "the GPU `cuda:{index}` cannot be opened: {said}";
         hint: "`--device cpu` computes without a GPU"
     )
+}
+
+/// What an error of candle says, without the places in its code.
+fn plain(error: &candle_core::Error) -> String {
+    use candle_core::Error::{Context, WithBacktrace, WithPath};
+    match error {
+        WithBacktrace { inner, .. } | WithPath { inner, .. } | Context { inner, .. } => {
+            plain(inner)
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::error::{Error, bail};
 /// A device that was asked for.
 pub struct Selected {
     pub device: Device,
-    /// Why it is the CPU, where `auto` found a GPU's driver or program and could not use it.
+    /// Why it is the CPU, where a program with CUDA was asked for `auto` and can use no GPU.
     pub note: Option<String>,
 }
 
@@ -53,17 +53,6 @@ fn open(name: &str, _: usize) -> Result<Device, Error> {
         "device `{name}` asked for, but this xgbrun was built without CUDA";
         hint: "`cargo build --release --features cuda` builds it with, see docs/cuda.md"
     ))
-}
-
-/// What an error of candle says, without the places in its code.
-pub fn plain(error: &candle_core::Error) -> String {
-    use candle_core::Error::{Context, WithBacktrace, WithPath};
-    match error {
-        WithBacktrace { inner, .. } | WithPath { inner, .. } | Context { inner, .. } => {
-            plain(inner)
-        }
-        other => other.to_string(),
-    }
 }
 
 /// Turns `auto`, `f32`, `bf16` or `f16` into the storage type of weights: auto is f32 on the CPU,
