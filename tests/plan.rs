@@ -231,6 +231,32 @@ fn a_plan_that_does_not_fit_says_what_to_lower() -> Result<()> {
 }
 
 #[test]
+fn a_run_on_a_gpu_is_planned_without_one() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    std::fs::write(home.path().join("r.rhai"), RECIPE)?;
+    let plan = |more: &[&str]| xgbrun(home.path(), &[&["plan", "r.rhai"][..], more].concat());
+    let part = |text: &str, name: &str| -> Result<f64> {
+        let behind = text.split_once(name).with_context(|| format!("no `{name}` in {text}"))?.1;
+        Ok(behind.split_whitespace().next().context("a number")?.parse()?)
+    };
+    let large = ["-p", "batch=512"];
+    let on = |device, more: &[&str]| plan(&[&["--device", device][..], &large, more].concat());
+    let (code, gpu, said) = on("cuda", &["--memory", "24GiB"])?;
+    ensure!(code == Some(0), "{said}");
+    ensure!(gpu.contains("2 bytes each") && gpu.contains("peak memory of the GPU "), "{gpu}");
+    ensure!(gpu.contains("time is not planned: it is measured on the GPU"), "{gpu}");
+    // The same work in bf16, beside what reference ops hold in f32.
+    let (_, cpu, _) = on("cpu", &["--dtype", "bf16", "--memory", "24GiB"])?;
+    let (gpu_step, cpu_step) = (part(&gpu, "largest step ")?, part(&cpu, "largest step ")?);
+    ensure!(gpu_step > 0.5 * cpu_step && gpu_step < 2.0 * cpu_step, "{gpu_step} of {cpu_step}");
+    let (code, _, said) = on("cuda:1", &["--memory", "620MiB"])?;
+    ensure!(code == Some(4) && said.contains("and 620 MiB are free"), "{code:?} {said}");
+    let (code, _, said) = on("cuda", &["--memory", "24 apples"])?;
+    ensure!(code == Some(2) && said.contains("MiB, GiB, MB or GB"), "{code:?} {said}");
+    Ok(())
+}
+
+#[test]
 fn a_way_that_depends_on_measurements_is_told_as_a_range() -> Result<()> {
     let home = tempfile::tempdir()?;
     let recipe = r#"

@@ -359,6 +359,7 @@ mod tests {
     use super::*;
     use crate::boost::testing::{ALL_PARTS, examples, feed, said};
     use crate::boost::vectors::dot;
+    use crate::data::DataLoaderState;
     use crate::model::testing;
     use crate::train::optim::{AdamW, Sgd};
     use crate::train::{OptimizerKind, StepRecord};
@@ -458,6 +459,50 @@ mod tests {
                     assert_eq!(numbers(&second)?, numbers(&whole)?);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Step, loss and norm of each record, the error, the numbers, and the place of the data.
+    type Told = (Vec<(usize, f64, f64)>, Option<String>, Vec<Vec<f64>>, DataLoaderState);
+
+    /// What a fit tells and what it leaves.
+    fn told_ahead(model: &Model, options: &FitOptions, ahead: usize) -> Result<Told> {
+        let (mut booster, mut data) = (fresh(model, BoosterKind::LowRank)?, loader()?);
+        let (mut records, mut error) = (vec![], None);
+        for record in booster.fit(model, &mut data, options).ahead(ahead) {
+            match record {
+                Ok(record) => records.push(record),
+                Err(e) => {
+                    error = Some(format!("{e:#}"));
+                    break;
+                }
+            }
+        }
+        let one = |t: &Tensor| Ok(t.flatten_all()?.to_vec1()?);
+        let numbers = booster.adapter.tensors().into_iter().map(one).collect::<Result<_>>()?;
+        Ok((told(&records), error, numbers, data.state()))
+    }
+
+    #[test]
+    fn steps_taken_together_are_those_taken_one_by_one() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F64)?;
+        let sgd = Sgd { momentum: 0.5, weight_decay: 0.0 };
+        let options = FitOptions { clip: Some(0.5), ..FitOptions::new(7, sgd, 0.05) };
+        let want = told_ahead(&model, &options, 1)?;
+        assert_eq!((want.0.len(), &want.1), (7, &None));
+        for ahead in [2, 4, 7, 16] {
+            assert_eq!(told_ahead(&model, &options, ahead)?, want, "{ahead}");
+        }
+        // The third step finds what the second made of the numbers.
+        let mut lr = vec![0.05; 7];
+        lr[1] = 1e300;
+        let options = FitOptions { lr, ..FitOptions::new(7, sgd, 0.0) };
+        let want = told_ahead(&model, &options, 1)?;
+        assert_eq!(want.0.len(), 2);
+        assert!(want.1.as_ref().is_some_and(|e| e.contains("at step 3 of a booster")), "{want:?}");
+        for ahead in [2, 4, 7, 16] {
+            assert_eq!(told_ahead(&model, &options, ahead)?, want, "{ahead}");
         }
         Ok(())
     }

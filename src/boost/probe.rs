@@ -107,7 +107,7 @@ fn each_gradient(
     };
     let wanted = (batch.rows.as_slice(), batch.targets.as_slice());
     let (nll, _) = model.gradients_by_layer(&tokens, wanted, weight, &request, &mut each)?;
-    Ok(nll.iter().sum::<f64>() * weight)
+    Ok(nll.wait()?.iter().sum::<f64>() * weight)
 }
 
 /// The `rank` first right singular vectors of a matrix [out, in] as rows [rank, in] of length 1, by

@@ -70,6 +70,20 @@ pub struct RecipeArgs {
 }
 
 impl RecipeArgs {
+    /// Whether the run is to be on a GPU.
+    pub fn on_gpu(&self) -> bool {
+        device::names_gpu(&self.compute.device)
+    }
+
+    /// What a session that plans a run on a GPU is started with: nothing is computed on it, so it
+    /// need not be there.
+    pub fn settings_for_gpu(&self) -> Result<Settings> {
+        let dtype = device::storage_dtype_on(&self.compute.dtype, true)?;
+        let params = self.param.clone();
+        let (seed, limits, allow_hub) = (self.seed, self.limits.into(), self.allow_hub);
+        Ok(Settings { params, seed, dtype, allow_hub, limits, ..Settings::default() })
+    }
+
     /// Opens the device; the run folder is `out`. Errors as [`ComputeArgs::open`].
     pub fn settings(&self, out: Option<PathBuf>) -> Result<Settings> {
         let Compute { device, dtype, threads } = self.compute.open()?;
@@ -302,9 +316,25 @@ pub struct PlanArgs {
     /// Show every round
     #[arg(long)]
     pub rounds: bool,
-    /// The memory that the run may take, in MiB [default: what is free]
-    #[arg(long, value_name = "MIB")]
+    /// The memory that the run may take, in MiB or as `24GiB`; on a GPU, the GPU's [default: what
+    /// is free]
+    #[arg(long, value_name = "MIB", value_parser = mebibytes)]
     pub memory: Option<u64>,
+}
+
+/// `8192`, `8192MiB`, `24GiB` or `24GB` in MiB.
+fn mebibytes(text: &str) -> Result<u64, String> {
+    let (number, unit) =
+        text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let bytes: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "mib" | "m" => 1 << 20,
+        "gib" | "g" => 1 << 30,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => return Err("a number of MiB, or one with MiB, GiB, MB or GB behind it".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a whole number of MiB".to_owned())?;
+    Ok(number.saturating_mul(bytes) >> 20)
 }
 
 const ASK_HELP: &str = "\

@@ -6,17 +6,19 @@ use std::io::{Write, stdout};
 use std::time::Duration;
 
 use anyhow::Result;
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 use super::args::PlanArgs;
 use super::check::{depends, examined};
-use crate::error::{Class, Error, bail};
+use crate::device::{compute_dtype_on, free_bytes};
+use crate::error::{Class, Error};
 use crate::model::MergeMode;
 use crate::model::cost::{NetworkCost, Rates, Work};
 use crate::run::grouped;
-use crate::session::{DryRun, Event, Opened, PlannedFit};
-use crate::sys::{free_bytes, resident_bytes};
-use crate::train::memory::{step_bytes, trained_bytes};
+use crate::session::{DryRun, Event, Opened, PlannedFit, Settings};
+use crate::sys::resident_bytes;
+use crate::train::GradientCheckpointing;
+use crate::train::memory::{reference_bytes, step_bytes, trained_bytes};
 
 /// How long the calibration may take.
 const CALIBRATION: Duration = Duration::from_millis(300);
@@ -24,40 +26,32 @@ const CALIBRATION: Duration = Duration::from_millis(300);
 const MIB: f64 = (1 << 20) as f64;
 
 pub fn run(args: PlanArgs) -> Result<()> {
-    let settings = args.asked.settings(None)?;
-    if !settings.device.is_cpu() {
-        bail!(
-            Usage,
-            "memory and time on a GPU are not planned yet";
-            hint: "`--device cpu` plans the run on the CPU"
-        );
-    }
     let before = resident_bytes();
+    let gpu = args.asked.on_gpu();
+    let settings = if gpu { args.asked.settings_for_gpu()? } else { args.asked.settings(None)? };
+    // `auto` may have found one.
+    let (gpu, device) = (gpu || !settings.device.is_cpu(), settings.device.clone());
+    let settings = Settings { device: Device::Cpu, ..settings };
     let (good, bad) = examined(&args.asked, &settings)?;
+    let free = || if gpu && device.is_cpu() { None } else { free_bytes(&device) };
+    let available =
+        args.memory.map_or_else(|| free().map(|b| b as f64 / MIB), |mib| Some(mib as f64));
     // What the process holds now beyond what it began with are the recipe's data and tokenizer.
     let held = Held {
         program: before as f64 / MIB,
         data: resident_bytes().saturating_sub(before) as f64 / MIB,
+        gpu,
+        available,
     };
-    let rates = calibrate(&good)?;
+    let rates = if gpu && device.is_cpu() { None } else { calibrate(&good, &device)? };
     let plan = Plan::of(&good, &held, rates.as_ref());
     let mut lines = plan.lines(args.rounds);
     if let Some(line) = good.differs(&bad) {
-        lines.push(depends(line));
         let other = Plan::of(&bad, &held, rates.as_ref());
-        let more = if good.endless || bad.endless { " or more" } else { "" };
-        let range = |a: f64, b: f64| format!("{:.0} to {:.0}", a.min(b), a.max(b));
-        lines.push(format!(
-            "so the plan holds for the best case; over all cases: {} rounds{more}, {} s{more}, \
-             peak {} MiB",
-            range(plan.rounds.len() as f64, other.rounds.len() as f64),
-            range(plan.seconds(), other.seconds()),
-            range(plan.peak(), other.peak()),
-        ));
+        lines.push(depends(line));
+        lines.push(plan.range(&other, good.endless || bad.endless));
     }
     writeln!(stdout(), "{}", lines.join("\n"))?;
-    let available =
-        args.memory.map_or_else(|| free_bytes().map(|b| b as f64 / MIB), |mib| Some(mib as f64));
     match available {
         Some(available) if plan.peak() > available => Err(plan.too_large(available).into()),
         _ => Ok(()),
@@ -81,7 +75,14 @@ struct Round {
 struct Held {
     program: f64,
     data: f64,
+    /// Whether the run is on a GPU, whose memory is then planned, not the machine's.
+    gpu: bool,
+    /// What there is, where it is known.
+    available: Option<f64>,
 }
+
+/// What the driver, the kernels and cuBLAS hold of a GPU's memory, in MiB: an estimate.
+const ON_GPU: f64 = 600.0;
 
 /// The part of the memory that merges leave: the rests of 16-bit weights, or boosters beside
 /// weights that stay as they are.
@@ -97,6 +98,10 @@ struct Plan {
     evaluations: usize,
     /// Whether gradients are formed again in some fit.
     gradient_checkpointing: bool,
+    gpu: bool,
+    available: Option<f64>,
+    /// Whether seconds are known.
+    timed: bool,
 }
 
 /// The models that a recipe opens, the run's own first.
@@ -105,7 +110,7 @@ fn models(dry_run: &DryRun) -> impl Iterator<Item = &Opened> {
 }
 
 /// Times the run's model; `None` where there is none.
-fn calibrate(dry_run: &DryRun) -> Result<Option<Rates>> {
+fn calibrate(dry_run: &DryRun, device: &Device) -> Result<Option<Rates>> {
     let Some(m) = models(dry_run).next() else { return Ok(None) };
     // Batches of the size that most of the work has.
     let sizes = dry_run.notes.iter().filter_map(|n| match &n.event {
@@ -118,8 +123,9 @@ fn calibrate(dry_run: &DryRun) -> Result<Option<Rates>> {
     let tokens = (work.tokens / batches.max(1)).clamp(64, 512);
     // Σ length² / 2 over Σ length gives the length that matters to the attention.
     let length = (2 * work.pairs / work.tokens.max(1)).clamp(8, tokens);
-    let device = candle_core::Device::Cpu;
-    Rates::measure(&*m.architecture, m.compute, &device, (tokens, length), CALIBRATION).map(Some)
+    let cpu = device.is_cpu();
+    let dtype = if cpu { compute_dtype_on(m.storage, false) } else { m.storage };
+    Rates::measure(&*m.architecture, dtype, device, (tokens, length), CALIBRATION).map(Some)
 }
 
 impl Plan {
@@ -127,20 +133,27 @@ impl Plan {
         let mut plan = Self {
             model: models(dry_run).next().cloned(),
             rounds: vec![],
-            parts: vec![("program", held.program), ("data and tokenizer", held.data)],
+            parts: match held.gpu {
+                true => vec![("CUDA", ON_GPU)],
+                false => vec![("program", held.program), ("data and tokenizer", held.data)],
+            },
             evaluation: 0.0,
             evaluations: 0,
             gradient_checkpointing: false,
+            gpu: held.gpu,
+            available: held.available,
+            timed: rates.is_some() || models(dry_run).next().is_none(),
         };
-        if let (Some(m), Some(rates)) = (plan.model.clone(), rates) {
-            let weights: usize = models(dry_run).map(|m| m.parameters * m.weight_bytes).sum();
+        if let Some(m) = plan.model.clone() {
+            let weights: usize =
+                models(dry_run).map(|m| m.parameters * m.storage.size_in_bytes()).sum();
             plan.parts.push(("weights", weights as f64 / MIB));
             plan.fill(&m, dry_run, rates);
         }
         plan
     }
 
-    fn fill(&mut self, m: &Opened, dry_run: &DryRun, rates: &Rates) {
+    fn fill(&mut self, m: &Opened, dry_run: &DryRun, rates: Option<&Rates>) {
         let mut rounds: BTreeMap<usize, Round> = BTreeMap::new();
         let (mut total, mut factors, mut left) = (0, 0f64, 0f64);
         // What merges left, boosters, and a step, where the sum is largest.
@@ -154,20 +167,13 @@ impl Plan {
             match &note.event {
                 Event::Fit(fit) => {
                     total += fit.parameters;
-                    let bytes = step_bytes(
-                        &m.cost,
-                        m.compute,
-                        fit.largest.tokens,
-                        fit.largest.rows,
-                        fit.lowest,
-                        fit.gradient_checkpointing,
-                    ) as f64
-                        / MIB;
+                    let again = self.forms_again(m, fit);
+                    let bytes = self.pass_mib(m, fit.largest, fit.lowest, again);
                     // Dense copies are merged through a difference.
                     let trained = trained_bytes(fit.parameters as usize, DType::F32, fit.state);
                     factors = factors.max((trained as f64 + fit.dense as f64 * 4.0) / MIB);
                     at(left, factors, bytes);
-                    self.gradient_checkpointing |= fit.gradient_checkpointing;
+                    self.gradient_checkpointing |= again;
                     let round =
                         rounds.entry(fit.round).or_insert_with(|| Round::new(&fit.layers, total));
                     round.add(fit, total, bytes, &m.cost, rates);
@@ -177,17 +183,10 @@ impl Plan {
                     at(left, factors, 0.0);
                 }
                 Event::Evaluate { passes, work, largest, .. } => {
-                    let step = step_bytes(
-                        &m.cost,
-                        m.compute,
-                        largest.tokens,
-                        largest.rows,
-                        m.cost.blocks.len(),
-                        false,
-                    ) as f64
-                        / MIB;
-                    at(left, factors, step);
-                    self.evaluation += rates.forward_seconds(m.cost.blocks.len(), *work, *passes);
+                    let layers = m.cost.blocks.len();
+                    at(left, factors, self.pass_mib(m, *largest, layers, false));
+                    self.evaluation +=
+                        rates.map_or(0.0, |r| r.forward_seconds(layers, *work, *passes));
                     self.evaluations += 1;
                 }
                 Event::Generate { prompts, tokens } => {
@@ -195,8 +194,11 @@ impl Plan {
                         tokens: prompts * tokens,
                         rows: prompts * tokens,
                         pairs: prompts * tokens * tokens / 2,
+                        longest: tokens * tokens,
                     };
-                    self.evaluation += rates.forward_seconds(m.cost.blocks.len(), work, *tokens);
+                    let layers = m.cost.blocks.len();
+                    self.evaluation +=
+                        rates.map_or(0.0, |r| r.forward_seconds(layers, work, *tokens));
                 }
                 _ => {}
             }
@@ -208,6 +210,40 @@ impl Plan {
                 .filter(|(name, mib)| *name != LEFT || *mib > 0.0),
         );
         self.rounds = rounds.into_values().collect();
+    }
+
+    /// Whether a fit forms activations again.
+    fn forms_again(&self, m: &Opened, fit: &PlannedFit) -> bool {
+        if !self.gpu || fit.gradient_checkpointing != GradientCheckpointing::Auto {
+            return fit.forms_again;
+        }
+        // As the fit decides by what is free then.
+        let free = self.available.map(|available| available - self.peak());
+        free.is_some_and(|free| self.pass_mib(m, fit.largest, fit.lowest, false) > free / 2.0)
+    }
+
+    /// Of a pass down to layer `lowest`, in MiB.
+    fn pass_mib(&self, m: &Opened, work: Work, lowest: usize, again: bool) -> f64 {
+        let compute = compute_dtype_on(m.storage, self.gpu);
+        let bytes = step_bytes(&m.cost, compute, work.tokens, work.rows, lowest, again);
+        let more = if self.gpu { reference_bytes(&m.cost, work) } else { 0 };
+        (bytes + more) as f64 / MIB
+    }
+
+    /// What the best and the worst case come to.
+    fn range(&self, other: &Self, endless: bool) -> String {
+        let more = if endless { " or more" } else { "" };
+        let range = |a: f64, b: f64| format!("{:.0} to {:.0}", a.min(b), a.max(b));
+        let rounds = range(self.rounds.len() as f64, other.rounds.len() as f64);
+        let seconds = match self.timed {
+            true => format!("{} s{more}, ", range(self.seconds(), other.seconds())),
+            false => String::new(),
+        };
+        format!(
+            "so the plan holds for the best case; over all cases: {rounds} rounds{more}, \
+             {seconds}peak {} MiB",
+            range(self.peak(), other.peak())
+        )
     }
 
     fn peak(&self) -> f64 {
@@ -227,7 +263,7 @@ impl Plan {
                 "{}: {} layers, {weights} weights, {} bytes each",
                 m.name,
                 m.cost.blocks.len(),
-                m.weight_bytes
+                m.storage.size_in_bytes()
             ));
         }
         if !self.rounds.is_empty() {
@@ -243,7 +279,7 @@ impl Plan {
                 "seconds",
             ];
             let few = self.rounds.len() > 8 && !all;
-            let row = |(i, r): (usize, &Round)| r.row(i);
+            let row = |(i, r): (usize, &Round)| r.row(i, self.timed);
             let mut rows: Vec<[String; 9]> = vec![header.map(str::to_owned)];
             if few {
                 rows.extend(self.rounds.iter().enumerate().take(3).map(row));
@@ -261,9 +297,14 @@ impl Plan {
         let share =
             |(name, mib): &(&str, f64)| format!("{name} {mib:.0} ({:.0} %)", 100.0 * mib / peak);
         lines.push(format!(
-            "peak memory {peak:.0} MiB: {}",
+            "peak memory{} {peak:.0} MiB: {}",
+            if self.gpu { " of the GPU" } else { "" },
             self.parts.iter().map(share).collect::<Vec<_>>().join(", ")
         ));
+        if !self.timed {
+            lines.push("time is not planned: it is measured on the GPU, and none is used".into());
+            return lines;
+        }
         let training = self.seconds() - self.evaluation;
         lines.push(format!(
             "time {:.0} s: training {training:.0}, {} evaluations {:.0}",
@@ -279,7 +320,7 @@ impl Plan {
         let largest =
             self.parts.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or("", |(name, _)| *name);
         let advice = match largest {
-            "weights" if self.model.as_ref().is_some_and(|m| m.weight_bytes > 2) => {
+            "weights" if self.model.as_ref().is_some_and(|m| m.storage.size_in_bytes() > 2) => {
                 "take a smaller model, or `--dtype bf16`"
             }
             "weights" => "take a smaller model",
@@ -320,7 +361,14 @@ impl Round {
         }
     }
 
-    fn add(&mut self, fit: &PlannedFit, total: u64, step: f64, cost: &NetworkCost, rates: &Rates) {
+    fn add(
+        &mut self,
+        fit: &PlannedFit,
+        total: u64,
+        step: f64,
+        cost: &NetworkCost,
+        rates: Option<&Rates>,
+    ) {
         self.steps += fit.steps;
         self.now = fit.parameters;
         self.total = total;
@@ -329,11 +377,12 @@ impl Round {
             cost.forward_flops(fit.work) + cost.backward_flops(fit.work, fit.lowest, fit.dense);
         self.step = self.step.max(step);
         let layers = cost.blocks.len();
+        let dense = fit.dense > 0;
         self.seconds +=
-            rates.step_seconds(layers, fit.work, fit.batches, fit.lowest, fit.dense > 0);
+            rates.map_or(0.0, |r| r.step_seconds(layers, fit.work, fit.batches, fit.lowest, dense));
     }
 
-    fn row(&self, i: usize) -> [String; 9] {
+    fn row(&self, i: usize, timed: bool) -> [String; 9] {
         let n = |n: usize| grouped(n as u64);
         [
             i.to_string(),
@@ -344,7 +393,7 @@ impl Round {
             n(self.tokens),
             format!("{:.1}", self.flops / 1e9),
             format!("{:.0}", self.step),
-            format!("{:.1}", self.seconds),
+            if timed { format!("{:.1}", self.seconds) } else { "–".into() },
         ]
     }
 }

@@ -46,6 +46,11 @@ pub fn card(device: &CudaDevice) -> String {
     format!("{name}, CUDA {}", version().map_or_else(|_| "unknown".into(), shown))
 }
 
+/// Memory of the device that nobody holds.
+pub fn free_bytes(device: &CudaDevice) -> Option<usize> {
+    device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free)
+}
+
 fn version() -> Result<c_int, Error> {
     let mut version = 0;
     // SAFETY: the driver writes one integer.

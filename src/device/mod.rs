@@ -6,6 +6,7 @@ mod cuda;
 use candle_core::{DType, Device};
 
 use crate::error::{Error, bail};
+use crate::sys;
 
 /// A device that was asked for.
 pub struct Selected {
@@ -28,12 +29,7 @@ pub fn select(name: &str) -> anyhow::Result<Selected> {
             Err(error) => cpu(Some(format!("computing on the CPU: {}", error.message))),
         },
         _ => {
-            let index = match name.strip_prefix("cuda") {
-                Some("") => Some(0),
-                Some(rest) => rest.strip_prefix(':').and_then(|index| index.parse().ok()),
-                None => None,
-            };
-            let Some(index) = index else {
+            let Some(index) = index_of(name) else {
                 bail!(Usage, "unknown device `{name}`: one of auto, cpu, cuda, cuda:N")
             };
             Ok(Selected { device: open(name, index)?, note: None })
@@ -58,8 +54,13 @@ fn open(name: &str, _: usize) -> Result<Device, Error> {
 /// Turns `auto`, `f32`, `bf16` or `f16` into the storage type of weights: auto is f32 on the CPU,
 /// bf16 on CUDA.
 pub fn storage_dtype(name: &str, device: &Device) -> anyhow::Result<DType> {
+    storage_dtype_on(name, !device.is_cpu())
+}
+
+/// The same of a device that need not be there.
+pub fn storage_dtype_on(name: &str, gpu: bool) -> anyhow::Result<DType> {
     Ok(match name {
-        "auto" if device.is_cpu() => DType::F32,
+        "auto" if !gpu => DType::F32,
         "auto" | "bf16" => DType::BF16,
         "f32" => DType::F32,
         "f16" => DType::F16,
@@ -70,8 +71,13 @@ pub fn storage_dtype(name: &str, device: &Device) -> anyhow::Result<DType> {
 /// The type in which products are computed over weights of type `storage`: the same, but f32 for
 /// 16-bit weights on the CPU, and for those in f16, whose range activations leave, everywhere.
 pub fn compute_dtype(storage: DType, device: &Device) -> DType {
+    compute_dtype_on(storage, !device.is_cpu())
+}
+
+/// The same of a device that need not be there.
+pub fn compute_dtype_on(storage: DType, gpu: bool) -> DType {
     match storage {
-        DType::BF16 if device.is_cpu() => DType::F32,
+        DType::BF16 if !gpu => DType::F32,
         DType::F16 => DType::F32,
         other => other,
     }
@@ -122,6 +128,30 @@ pub fn card(device: &Device) -> Option<String> {
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => Some(cuda::card(device)),
         _ => None,
+    }
+}
+
+/// Memory that a run may still take where `device` has its numbers; `None` where nobody says.
+pub fn free_bytes(device: &Device) -> Option<usize> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::free_bytes(device),
+        Device::Cpu => sys::free_bytes(),
+        _ => None,
+    }
+}
+
+/// Whether a device's name is one of a GPU, which need not be there.
+pub fn names_gpu(name: &str) -> bool {
+    index_of(name).is_some()
+}
+
+/// N of `cuda:N`, and 0 of `cuda`.
+fn index_of(name: &str) -> Option<usize> {
+    match name.strip_prefix("cuda") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix(':').and_then(|index| index.parse().ok()),
+        None => None,
     }
 }
 

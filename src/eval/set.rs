@@ -78,11 +78,13 @@ impl EncodedSet<'_> {
                     tokens: item.prompt.len(),
                     rows: 1,
                     pairs: item.prompt.len().pow(2) / 2,
+                    longest: item.prompt.len().pow(2),
                 };
                 let step = |item: &GenerationItem| Work {
                     tokens: beams,
                     rows: beams,
                     pairs: beams * (item.prompt.len() + Protocol::NEW_TOKENS / 2),
+                    longest: item.prompt.len() + Protocol::NEW_TOKENS,
                 };
                 // Prompts and steps of several questions share a pass.
                 let several = |some: &[GenerationItem]| {

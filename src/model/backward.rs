@@ -9,6 +9,7 @@ use super::nn::block::BlockActivations;
 use super::nn::{ForwardContext, GradRequest, Gradients};
 use super::tokens::Tokens;
 use super::{Model, Network};
+use crate::ops::later::Later;
 
 /// What backward of a block begins with.
 enum SavedActivations {
@@ -42,11 +43,14 @@ impl Model {
         weight: f64,
         request: &GradRequest,
     ) -> Result<(Vec<f64>, Gradients)> {
-        self.gradients_by_layer(tokens, (rows, targets), weight, request, &mut |_, _| Ok(()))
+        let each: &mut EachLayer = &mut |_, _| Ok(());
+        let (nll, gradients) =
+            self.gradients_by_layer(tokens, (rows, targets), weight, request, each)?;
+        Ok((nll.wait()?, gradients))
     }
 
-    /// The same; `each` sees what is there after a layer's backward, from the top down, and may
-    /// take out what it has looked at.
+    /// The same, of which a device is not waited for; `each` sees what is there after a layer's
+    /// backward, from the top down, and may take out what it has looked at.
     pub fn gradients_by_layer(
         &self,
         tokens: &Tokens,
@@ -54,7 +58,7 @@ impl Model {
         weight: f64,
         request: &GradRequest,
         each: &mut EachLayer,
-    ) -> Result<(Vec<f64>, Gradients)> {
+    ) -> Result<(Later, Gradients)> {
         let (ctx, embeddings) = (self.context(tokens, request.adapter)?, &self.network.embeddings);
         let lowest = self.lowest(request).unwrap_or(self.layers());
         let (x, kept) = self.forward_keeping(tokens, &ctx, lowest, request)?;
@@ -80,7 +84,7 @@ impl Model {
         (ctx, request): (&ForwardContext, &GradRequest),
         wanted: bool,
         out: &mut Gradients,
-    ) -> Result<(Vec<f64>, Option<Tensor>)> {
+    ) -> Result<(Later, Option<Tensor>)> {
         let Network { norm, head, .. } = &self.network;
         let (last, shape) = (Self::select(&x, rows)?, x.shape().clone());
         drop(x);

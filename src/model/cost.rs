@@ -22,6 +22,8 @@ pub struct Work {
     pub rows: usize,
     /// (query, key) pairs of the attention, over all sequences.
     pub pairs: usize,
+    /// Queries times keys of the sequence where that is most.
+    pub longest: usize,
 }
 
 impl Work {
@@ -31,7 +33,13 @@ impl Work {
         let pairs = |s: &Segment| {
             s.queries.len() * s.prefix_keys.len() + s.queries.len() * (s.self_keys.len() + 1) / 2
         };
-        Self { tokens: tokens.ids.len(), rows, pairs: tokens.segments.iter().map(pairs).sum() }
+        let keys = |s: &Segment| s.prefix_keys.len() + s.self_keys.len();
+        Self {
+            tokens: tokens.ids.len(),
+            rows,
+            pairs: tokens.segments.iter().map(pairs).sum(),
+            longest: tokens.segments.iter().map(|s| s.queries.len() * keys(s)).max().unwrap_or(0),
+        }
     }
 
     /// Both together.
@@ -40,13 +48,15 @@ impl Work {
             tokens: self.tokens + other.tokens,
             rows: self.rows + other.rows,
             pairs: self.pairs + other.pairs,
+            longest: self.longest.max(other.longest),
         }
     }
 
     /// All of a run, of which this is the part that `done` of `all` batches made.
     pub fn extended(self, done: usize, all: usize) -> Self {
         let of = |n: usize| (n as f64 * all as f64 / done.max(1) as f64) as usize;
-        Self { tokens: of(self.tokens), rows: of(self.rows), pairs: of(self.pairs) }
+        let longest = self.longest;
+        Self { tokens: of(self.tokens), rows: of(self.rows), pairs: of(self.pairs), longest }
     }
 
     /// What this has more than `other`.
@@ -55,6 +65,7 @@ impl Work {
             tokens: self.tokens.saturating_sub(other.tokens),
             rows: self.rows.saturating_sub(other.rows),
             pairs: self.pairs.saturating_sub(other.pairs),
+            longest: self.longest,
         }
     }
 
@@ -64,6 +75,7 @@ impl Work {
             tokens: self.tokens.max(other.tokens),
             rows: self.rows.max(other.rows),
             pairs: self.pairs.max(other.pairs),
+            longest: self.longest.max(other.longest),
         }
     }
 }
@@ -332,7 +344,7 @@ mod tests {
         let cost = model.cost();
         assert!(cost.blocks.iter().all(|b| b.weights == 192 + 2 * 96 + 192 + 3 * 120));
         let work = Work::of(&Tokens::sequences(vec![0; 5], &[0, 3, 5]), 2);
-        assert_eq!(work, Work { tokens: 5, rows: 2, pairs: 6 + 3 });
+        assert_eq!(work, Work { tokens: 5, rows: 2, pairs: 6 + 3, longest: 9 });
         let layer = 2 * 936 * 5 + 4 * 16 * 9;
         let head = 2 * 12 * 13 * 2;
         assert_eq!(cost.forward_flops(work), (3 * layer + head) as f64);
@@ -347,7 +359,7 @@ mod tests {
         let config = testing::with(|c| c.common.max_position_embeddings = 1);
         let rates = Rates::measure(&config, DType::F32, &Device::Cpu, (64, 8), Duration::ZERO)?;
         let layers = config.common.num_hidden_layers;
-        let work = Work { tokens: 100, rows: 10, pairs: 100 };
+        let work = Work { tokens: 100, rows: 10, pairs: 100, longest: 100 };
         let twice = work.and(work);
         assert!(rates.fixed > 0.0 && rates.forward_seconds(layers, work, 1) >= rates.fixed);
         assert!(

@@ -79,7 +79,7 @@ impl Model {
     ) -> Result<Vec<f64>> {
         let ctx = self.context(tokens, adapter)?;
         let h = self.normed(&self.hidden(tokens, &ctx)?, rows, &ctx)?;
-        Ok(self.network.head.loss(&h, targets, &ctx)?)
+        Ok(self.network.head.loss(&h, targets, &ctx)?.wait()?)
     }
 
     /// Logits [S, V] after the tokens of `rows`.

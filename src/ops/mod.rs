@@ -17,6 +17,7 @@ pub mod cpu;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod embedding;
+pub mod later;
 pub mod layer_norm;
 pub mod linear;
 pub mod rms_norm;

@@ -6,6 +6,7 @@
 use crate::model::cost::{NetworkCost, Work};
 use crate::model::meta::Assume;
 use crate::model::{Architecture, MergeMode};
+use crate::train::GradientCheckpointing;
 
 /// A model as it was opened.
 #[derive(Clone, Debug)]
@@ -15,18 +16,14 @@ pub struct Opened {
     pub cost: NetworkCost,
     /// Weights, tied ones once.
     pub parameters: usize,
-    /// Bytes of a weight in memory.
-    pub weight_bytes: usize,
-    /// The type of activations.
-    pub compute: candle_core::DType,
+    /// The type of weights in memory.
+    pub storage: candle_core::DType,
     pub merge_mode: MergeMode,
 }
 
 impl PartialEq for Opened {
     fn eq(&self, other: &Self) -> bool {
-        let of = |o: &Self| {
-            (o.name.clone(), o.cost.clone(), o.parameters, o.weight_bytes, o.compute, o.merge_mode)
-        };
+        let of = |o: &Self| (o.name.clone(), o.cost.clone(), o.parameters, o.storage, o.merge_mode);
         of(self) == of(other) && *self.architecture == *other.architecture
     }
 }
@@ -50,7 +47,9 @@ pub struct PlannedFit {
     pub work: Work,
     /// In the largest batch.
     pub largest: Work,
-    pub gradient_checkpointing: bool,
+    pub gradient_checkpointing: GradientCheckpointing,
+    /// Whether it is done here.
+    pub forms_again: bool,
 }
 
 /// Something that takes time or memory, or that has a name worth checking.

@@ -151,6 +151,10 @@ impl<'a> FitRun<'a> {
             steps += (record.step - tally.steps) as u64;
             tally.add(&record);
             self.tell(&record)?;
+            // Steps that were taken together are told of together.
+            if !fit.is_settled() {
+                continue;
+            }
             let going = self.session.guard.check();
             let due = kept_at.elapsed() >= self.session.settings.checkpoint;
             // A fit that is over is kept as a whole.
@@ -286,7 +290,8 @@ impl<'a> FitRun<'a> {
             batches: options.steps.saturating_mul(options.accumulate),
             work,
             largest,
-            gradient_checkpointing: options.gradient_checkpointing.decide(
+            gradient_checkpointing: options.gradient_checkpointing,
+            forms_again: options.gradient_checkpointing.decide(
                 network,
                 largest.tokens,
                 largest.rows,

@@ -137,8 +137,7 @@ impl Session {
                 architecture: network.architecture().boxed(),
                 cost: network.cost(),
                 parameters: network.parameters(),
-                weight_bytes: self.settings.dtype.size_in_bytes(),
-                compute: network.compute(),
+                storage: self.settings.dtype,
                 merge_mode: network.merge_mode(),
             })
         })

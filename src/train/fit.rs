@@ -1,12 +1,12 @@
 //! The training loop: it yields what happened, others show, log and store it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 
-use super::memory::{GradientCheckpointing, check_room, gradient_bytes};
+use super::memory::{GradientCheckpointing, check_room, gradient_bytes, reference_bytes};
 use super::optim::{Optimizer, OptimizerKind};
 use super::state::{Trained, TrainingState};
 use crate::data::{Batch, DataLoader, DataLoaderState};
@@ -15,6 +15,7 @@ use crate::model::cost::Work;
 use crate::model::meta::Assume;
 use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId, Tokens};
 use crate::ops::elementwise;
+use crate::ops::later::Later;
 
 /// How to train.
 #[derive(Clone, Debug)]
@@ -100,6 +101,10 @@ pub struct StepRecord {
 }
 
 /// A booster in training: an iterator over its steps.
+///
+/// On a GPU steps of factors are taken [`AHEAD`] at a time before the first of them is told of, so
+/// that the host lays out and queues the next while the device is at work, and waits once for the
+/// losses of all. Where one of them is no number, they are taken again one by one.
 pub struct Fit<'a> {
     model: &'a Model,
     adapter: &'a mut Adapter,
@@ -110,6 +115,22 @@ pub struct Fit<'a> {
     done: usize,
     /// What the steps so far took.
     work: Work,
+    /// Steps that are taken together.
+    ahead: usize,
+    /// Steps that were taken and not told of.
+    untold: VecDeque<StepRecord>,
+    /// The step up to which they are taken one by one.
+    slowly_to: usize,
+}
+
+/// Steps that are taken on a GPU between two waits.
+const AHEAD: usize = 16;
+
+/// A step whose figures a device may still be at work on.
+struct StepTaken {
+    record: StepRecord,
+    /// The mean loss and the gradient's norm, a number each.
+    figures: [Later; 2],
 }
 
 /// Batches that a fit of a model without numbers draws; of longer fits these stand for all.
@@ -124,13 +145,40 @@ impl<'a> Fit<'a> {
         feed: &'a mut DataLoader,
         options: &'a FitOptions,
     ) -> Self {
-        let (done, work) = (0, Work::default());
-        Self { model, adapter, trained, optimizer, feed, options, done, work }
+        let (done, slowly_to, work) = (0, 0, Work::default());
+        // Copies of whole tensors from before would take much of the memory.
+        let ahead = !model.device().is_cpu() && adapter.full().is_empty();
+        let (ahead, untold) = (if ahead { AHEAD } else { 1 }, VecDeque::new());
+        Self {
+            model,
+            adapter,
+            trained,
+            optimizer,
+            feed,
+            options,
+            done,
+            work,
+            ahead,
+            untold,
+            slowly_to,
+        }
     }
 
     /// With the first `done` steps behind it.
     pub fn from(self, done: usize) -> Self {
         Self { done, ..self }
+    }
+
+    /// Takes so many steps between two waits, as on a GPU.
+    #[cfg(test)]
+    pub(crate) fn ahead(self, ahead: usize) -> Self {
+        Self { ahead, ..self }
+    }
+
+    /// Whether all steps that were taken were told of: [`Fit::state`] and [`Fit::feed`] are then
+    /// those behind the last one.
+    pub fn is_settled(&self) -> bool {
+        self.untold.is_empty()
     }
 
     /// Where the data stand.
@@ -143,36 +191,98 @@ impl<'a> Fit<'a> {
         TrainingState::of(self.adapter, *self.trained, Some(self.optimizer))
     }
 
-    fn step(&mut self) -> Result<StepRecord> {
-        let start = Instant::now();
+    /// Takes the next steps.
+    fn advance(&mut self) -> Result<()> {
         if let Some(assume) = self.model.assume() {
-            return self.dry_step(assume);
+            let record = self.dry_step(assume)?;
+            self.untold.push_back(record);
+            return Ok(());
         }
+        if self.ahead > 1 && self.done >= self.slowly_to && self.advance_ahead()? {
+            return Ok(());
+        }
+        let record = self.step_told()?;
+        self.untold.push_back(record);
+        Ok(())
+    }
+
+    /// Takes several steps and then waits for the device. Where that fails, or a loss is no number,
+    /// all is as it was before, and they are to be taken one by one.
+    fn advance_ahead(&mut self) -> Result<bool> {
+        let before = (self.adapter.clone(), *self.trained, self.optimizer.clone());
+        let (feed, done, start) = (self.feed.state(), self.done, Instant::now());
+        let steps = done..self.options.steps.min(done + self.ahead);
+        let count = steps.len();
+        let taken = steps.map(|_| self.step(false)).collect::<Result<Vec<_>>>();
+        if let Ok(records) = taken.and_then(settled)
+            && records.iter().all(|record| record.loss.is_finite())
+        {
+            let seconds = start.elapsed().as_secs_f64() / count as f64;
+            self.untold.extend(records.into_iter().map(|record| StepRecord { seconds, ..record }));
+            return Ok(true);
+        }
+        (*self.adapter, *self.trained, *self.optimizer) = before;
+        self.feed.resume(&feed)?;
+        (self.done, self.slowly_to) = (done, done + count);
+        Ok(false)
+    }
+
+    /// Takes a step and waits for what came of it.
+    fn step_told(&mut self) -> Result<StepRecord> {
+        settled(vec![self.step(true)?])?.pop().context("no step")
+    }
+
+    /// Takes the step that comes; with `wait` it is not taken where its loss is no number.
+    fn step(&mut self, wait: bool) -> Result<StepTaken> {
+        let start = Instant::now();
         let (step, lr) = (self.done + 1, self.rate()?);
         let batches = self.batches()?;
         let supervised: usize = batches.iter().map(|b| b.rows.len()).sum();
         let tokens = batches.iter().map(|b| b.ids.len()).sum();
         let (work, largest) = work_of(&batches);
         let now = self.taking_part();
-        let (loss, gradients) = self.gradients(&now, &batches, supervised)?;
-        if !loss.is_finite() {
-            let layers = self.adapter.layers();
-            bail!(
-                Run,
-                "the loss became {loss} at step {step} of a booster on layers {layers:?}";
-                hint: "lower the learning rate or clip the gradient, e.g. `clip: 1.0`"
-            );
+        let (mut loss, gradients) = self.gradients(&now, &batches, supervised)?;
+        if wait {
+            let own = loss.wait()?;
+            self.finite(own.iter().sum(), step)?;
+            loss = Later::Here(own);
         }
-        let gradient_norm = self.apply(now, gradients, lr)?;
+        let norm = self.apply(now, gradients, lr)?;
         self.done = step;
-        let seconds = start.elapsed().as_secs_f64();
         let fresh = self.trained.steps == 0;
         *self.trained = Trained { steps: self.trained.steps + 1, gain: None };
+        let seconds = start.elapsed().as_secs_f64();
         if step == self.options.steps && !fresh {
-            self.trained.gain =
-                Some(self.base_loss(&batches)? - loss).filter(|gain| gain.is_finite());
+            let own = loss.wait()?;
+            self.trained.gain = Some(self.base_loss(&batches)? - own.iter().sum::<f64>())
+                .filter(|gain| gain.is_finite());
+            loss = Later::Here(own);
         }
-        Ok(StepRecord { step, loss, lr, tokens, supervised, work, largest, gradient_norm, seconds })
+        let record = StepRecord {
+            step,
+            loss: f64::NAN,
+            lr,
+            tokens,
+            supervised,
+            work,
+            largest,
+            gradient_norm: f64::NAN,
+            seconds,
+        };
+        Ok(StepTaken { record, figures: [loss, norm] })
+    }
+
+    /// Errors (class run) where a step's loss is no number.
+    fn finite(&self, loss: f64, step: usize) -> Result<()> {
+        if loss.is_finite() {
+            return Ok(());
+        }
+        let layers = self.adapter.layers();
+        bail!(
+            Run,
+            "the loss became {loss} at step {step} of a booster on layers {layers:?}";
+            hint: "lower the learning rate or clip the gradient, e.g. `clip: 1.0`"
+        )
     }
 
     /// The batches of the step that comes.
@@ -209,30 +319,32 @@ impl<'a> Fit<'a> {
         now: &Adapter,
         batches: &[Batch],
         supervised: usize,
-    ) -> Result<(f64, Gradients)> {
+    ) -> Result<(Later, Gradients)> {
         let (model, options) = (self.model, self.options);
         let full: BTreeSet<ParamId> = now.full().keys().cloned().collect();
         let lowest = now.lowest().unwrap_or(model.layers());
         let beside = gradient_bytes(now.parameters(), model.factor_dtype(), options.accumulate);
         let weight = 1.0 / supervised as f64;
-        let mut loss = 0.0;
+        let mut losses = vec![];
         let mut sums: Option<Gradients> = None;
         for batch in batches {
             let (tokens, rows) = (batch.ids.len(), batch.rows.len());
+            let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
+            let beside = beside + on_device(model, Work::of(&flat, rows));
             let gradient_checkpointing =
                 options.gradient_checkpointing.decide(model, tokens, rows, lowest, beside);
             check_room(model, tokens, rows, lowest, gradient_checkpointing, beside)?;
             let request = GradRequest { adapter: now, full: &full, gradient_checkpointing };
-            let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
+            let wanted = (&batch.rows[..], &batch.targets[..]);
             let (nll, gradients) =
-                model.gradients(&flat, &batch.rows, &batch.targets, weight, &request)?;
-            loss += nll.iter().sum::<f64>() / supervised as f64;
+                model.gradients_by_layer(&flat, wanted, weight, &request, &mut |_, _| Ok(()))?;
+            losses.push(nll.mean_over(supervised)?);
             sums = Some(match sums {
                 Some(sums) => sums.plus(gradients)?,
                 None => gradients,
             });
         }
-        Ok((loss, sums.unwrap_or_default()))
+        Ok((Later::sum(losses)?, sums.unwrap_or_default()))
     }
 
     /// The mean loss of the model without the booster.
@@ -286,7 +398,7 @@ impl<'a> Fit<'a> {
 
     /// Penalty, clipping and the optimizer's step; the norm before clipping of the gradient of all
     /// that moves.
-    fn apply(&mut self, now: Adapter, sums: Gradients, lr: f64) -> Result<f64> {
+    fn apply(&mut self, now: Adapter, sums: Gradients, lr: f64) -> Result<Later> {
         let mut gradients = sums.in_order(&now)?;
         if self.options.l2 != 0.0 {
             gradients = self.penalised(&now, gradients)?;
@@ -296,12 +408,7 @@ impl<'a> Fit<'a> {
         drop(now);
         let norm = global_norm(moves.iter().flatten().map(|(g, _)| g))?;
         if let Some(clip) = self.options.clip {
-            let factor = clip / (norm + 1e-6);
-            if factor < 1.0 {
-                for (g, _) in moves.iter_mut().flatten() {
-                    *g = elementwise::scale(g.clone(), factor)?;
-                }
-            }
+            clipped(moves.iter_mut().flatten().map(|(g, _)| g), clip, &norm)?;
         }
         let moved = self.optimizer.step(&self.adapter.tensors(), &moves)?;
         *self.adapter = self.adapter.with_tensors(moved);
@@ -325,6 +432,11 @@ impl<'a> Fit<'a> {
     }
 }
 
+/// What a batch takes beside the formula where it runs on a GPU.
+fn on_device(model: &Model, work: Work) -> usize {
+    if model.device().is_cpu() { 0 } else { reference_bytes(&model.cost(), work) }
+}
+
 /// What batches take together, and the most that one of them takes.
 fn work_of(batches: &[Batch]) -> (Work, Work) {
     let of = |batch: &Batch| {
@@ -336,15 +448,63 @@ fn work_of(batches: &[Batch]) -> (Work, Work) {
 }
 
 /// √Σ‖g‖², summed in f64.
-fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
+fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> Result<Later> {
     let gradients: Vec<&Tensor> = gradients.collect();
-    Ok(elementwise::squares_of_each(&gradients)?.iter().sum::<f64>().sqrt())
+    Ok(elementwise::squares_of_each(&gradients)?.root_of_sum()?)
+}
+
+/// Makes gradients of that global norm smaller where it is above `clip`.
+fn clipped<'a>(
+    gradients: impl Iterator<Item = &'a mut Tensor>,
+    clip: f64,
+    norm: &Later,
+) -> Result<()> {
+    match norm {
+        Later::Here(norm) => {
+            let factor = clip / (norm.iter().sum::<f64>() + 1e-6);
+            if factor < 1.0 {
+                for g in gradients {
+                    *g = elementwise::scale(g.clone(), factor)?;
+                }
+            }
+        }
+        Later::OnDevice(norm) => {
+            let factor = ((norm + 1e-6)?.recip()? * clip)?.minimum(1.0)?;
+            for g in gradients {
+                *g = elementwise::scale_by(g, &factor)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The records of steps, once a device has given their figures.
+fn settled(steps: Vec<StepTaken>) -> Result<Vec<StepRecord>> {
+    let (mut records, mut figures) = (vec![], vec![]);
+    for StepTaken { record, figures: own } in steps {
+        records.push(record);
+        figures.extend(own);
+    }
+    let numbers = Later::wait_for_all(figures)?;
+    let told = records.into_iter().zip(numbers.chunks(2));
+    Ok(told
+        .map(|(record, own)| match *own {
+            [loss, gradient_norm] => StepRecord { loss, gradient_norm, ..record },
+            _ => record,
+        })
+        .collect())
 }
 
 impl Iterator for Fit<'_> {
     type Item = Result<StepRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        (self.done < self.options.steps).then(|| self.step())
+        if self.untold.is_empty()
+            && self.done < self.options.steps
+            && let Err(error) = self.advance()
+        {
+            return Some(Err(error));
+        }
+        self.untold.pop_front().map(Ok)
     }
 }

@@ -3,13 +3,13 @@
 use anyhow::Result;
 use candle_core::DType;
 
+use crate::device;
 use crate::error::error;
 use crate::memory;
 use crate::model::Model;
-use crate::model::cost::NetworkCost;
+use crate::model::cost::{NetworkCost, Work};
 use crate::model::nn::block::BlockCost;
 use crate::ops::cross_entropy;
-use crate::sys;
 
 /// Whether blocks' activations are kept for backward or formed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,8 @@ impl GradientCheckpointing {
                 let needed =
                     step_bytes(&model.cost(), model.compute(), tokens, rows, lowest, false)
                         + gradients;
-                needed > SMALL && free_bytes(model).is_some_and(|free| needed > free / 2)
+                needed > SMALL
+                    && device::free_bytes(model.device()).is_some_and(|free| needed > free / 2)
             }
         }
     }
@@ -75,8 +76,9 @@ pub fn check_room(
     if needed <= SMALL {
         return Ok(());
     }
-    let Some(free) = free_bytes(model) else { return Ok(()) };
-    let room = free.saturating_add(memory::retained());
+    let Some(free) = device::free_bytes(model.device()) else { return Ok(()) };
+    let retained = if model.device().is_cpu() { memory::retained() } else { 0 };
+    let room = free.saturating_add(retained);
     if needed <= room {
         return Ok(());
     }
@@ -127,9 +129,17 @@ pub fn step_bytes(
     kept + working + chunk * cost.vocab_size * size + 3 * rows * input
 }
 
-/// Free memory where it can be asked for: the CPU's on Linux.
-fn free_bytes(model: &Model) -> Option<usize> {
-    if model.device().is_cpu() { sys::free_bytes() } else { None }
+/// Bytes that a pass takes on a GPU beside [`step_bytes`], since reference ops hold whole tensors
+/// in f32: of the longest sequence the scores of all heads, and of a chunk of rows their logits,
+/// each with what is formed from it.
+pub fn reference_bytes(cost: &NetworkCost, work: Work) -> usize {
+    /// z, its shifted and its exponentiated copy, p and dz.
+    const SCORES: usize = 5;
+    /// z, its exponentiated copy, the target's one and dz.
+    const LOGITS: usize = 4;
+    let heads = cost.blocks.iter().map(|block| block.sums).max().unwrap_or(0);
+    let chunk = work.rows.min(cross_entropy::chunk_rows(cost.vocab_size));
+    4 * (SCORES * heads * work.longest + LOGITS * chunk * cost.vocab_size)
 }
 
 #[cfg(test)]
@@ -142,7 +152,7 @@ mod tests {
     fn a_step_that_has_no_room_is_refused() -> Result<()> {
         let model = testing::model(&testing::config(), DType::F32)?;
         check_room(&model, 100, 50, 0, false, 1000)?;
-        if sys::free_bytes().is_some() {
+        if device::free_bytes(model.device()).is_some() {
             let error = check_room(&model, 1 << 40, 1 << 40, 0, true, 0).unwrap_err();
             assert_eq!(class_of(&error), Class::Run);
             assert!(

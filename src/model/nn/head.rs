@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor};
 use super::{ForwardContext, GradRequest, Gradients};
 use crate::model::params::ParamId;
 use crate::ops::cross_entropy::{self, Want};
+use crate::ops::later::Later;
 use crate::ops::linear;
 
 pub struct LmHead {
@@ -21,7 +22,7 @@ impl LmHead {
     }
 
     /// Negative log-likelihoods `[S]` of `targets`, in nats.
-    pub fn loss(&self, h: &Tensor, targets: &[u32], ctx: &ForwardContext) -> Result<Vec<f64>> {
+    pub fn loss(&self, h: &Tensor, targets: &[u32], ctx: &ForwardContext) -> Result<Later> {
         let weight = ctx.tensor(&self.weight);
         Ok(cross_entropy::forward_backward(h, weight, targets, 1.0, Want::default())?.nll)
     }
@@ -35,7 +36,7 @@ impl LmHead {
         (ctx, request): (&ForwardContext, &GradRequest),
         wanted: bool,
         out: &mut Gradients,
-    ) -> Result<(Vec<f64>, Option<Tensor>)> {
+    ) -> Result<(Later, Option<Tensor>)> {
         let want = Want { input: wanted, weight: request.wants(&self.weight) };
         let matrix = ctx.tensor(&self.weight);
         let loss = cross_entropy::forward_backward(h, matrix, targets, weight, want)?;

@@ -120,7 +120,7 @@ pub fn backward(
 
 /// The definition, on tensors of any device: whole score matrices, a segment at a time.
 pub mod reference {
-    use candle_core::{D, DType};
+    use candle_core::{D, DType, Device};
 
     use super::*;
     use crate::ops::{accumulator, matmul};
@@ -166,18 +166,30 @@ pub mod reference {
         let dtype = accumulator(q.dtype());
         let times = q.dim(1)? / k.dim(1)?;
         let (n, m) = (segment.queries.len(), segment.prefix_keys.len() + segment.self_keys.len());
-        let bias: Vec<f32> = (0..n)
-            .flat_map(|i| {
-                let seen = mask.visible(segment, i);
-                (0..m).map(move |j| if seen.contains(&j) { 0.0 } else { f32::NEG_INFINITY })
-            })
-            .collect();
         Ok(HeadFirst {
             q: heads_first(&rows(q, &segment.queries)?, dtype)?,
             k: repeat(&heads_first(&keys(k, segment)?, dtype)?, times)?,
             v: repeat(&heads_first(&keys(v, segment)?, dtype)?, times)?,
-            bias: Tensor::from_vec(bias, (n, m), q.device())?.to_dtype(dtype)?,
+            bias: bias(segment, mask, (n, m), q.device())?.to_dtype(dtype)?,
         })
+    }
+
+    /// 0 where a query sees a key, -inf elsewhere [n, m], formed on the device from each query's
+    /// first and last key.
+    fn bias(
+        segment: &Segment,
+        mask: Mask,
+        (n, m): (usize, usize),
+        device: &Device,
+    ) -> Result<Tensor> {
+        let seen = (0..n).map(|i| mask.visible(segment, i));
+        let (first, end): (Vec<u32>, Vec<u32>) =
+            seen.map(|keys| (keys.start as u32, keys.end as u32)).unzip();
+        let row = |bounds: Vec<u32>| Tensor::new(bounds, device)?.unsqueeze(1);
+        let key = Tensor::arange(0, m as u32, device)?.unsqueeze(0)?;
+        let seen = (key.broadcast_ge(&row(first)?)? * key.broadcast_lt(&row(end)?)?)?;
+        let zeros = Tensor::zeros((n, m), DType::F32, device)?;
+        seen.where_cond(&zeros, &Tensor::full(f32::NEG_INFINITY, (n, m), device)?)
     }
 
     fn scores(h: &HeadFirst, mask: Mask) -> Result<Tensor> {

@@ -7,6 +7,7 @@ use super::{Loss, Want, chunk_rows};
 use crate::ops::cpu::gemm::{self, Matrix};
 use crate::ops::cpu::simd::{exp, max, sum_by, vectorized};
 use crate::ops::cpu::view::{f32s, tensor};
+use crate::ops::later::Later;
 
 pub fn forward_backward(
     h: &Tensor,
@@ -39,6 +40,7 @@ pub fn forward_backward(
         }
     }
     let dh = if want.input { Some(tensor(dh, h.shape())?) } else { None };
+    let nll = Later::Here(nll);
     Ok(Loss { nll, dh, dw: dw.map(|dw| tensor(dw, (vocabulary, d))).transpose()? })
 }
 

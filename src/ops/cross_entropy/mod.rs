@@ -18,6 +18,7 @@ pub mod cpu;
 use candle_core::{Result, Tensor};
 
 use super::Backend;
+use super::later::Later;
 
 /// What a caller wants beside the losses.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,7 +32,7 @@ pub struct Want {
 /// Losses and the gradients asked for.
 pub struct Loss {
     /// Negative log-likelihood of every row in nats, `[S]`, not weighted.
-    pub nll: Vec<f64>,
+    pub nll: Later,
     pub dh: Option<Tensor>,
     pub dw: Option<Tensor>,
 }
@@ -100,8 +101,10 @@ pub mod reference {
                 }
             }
         }
-        // The only wait for a device.
-        let nll = if nll.is_empty() { vec![] } else { Tensor::cat(&nll, 0)?.to_vec1()? };
+        let nll = match nll.is_empty() {
+            true => Later::Here(vec![]),
+            false => Later::OnDevice(Tensor::cat(&nll, 0)?),
+        };
         Ok(Loss { nll, dh: if want.input { Some(Tensor::cat(&dh, 0)?) } else { None }, dw })
     }
 

@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(f64s(scale(narrow(0.25)?, 3.0)?)?, f64s(reference::scale(wide(0.25)?, 3.0)?)?);
         let near = |got: f64, want: f64| assert!((got / want - 1.0).abs() < 1e-12);
         near(squares(&narrow(0.25)?)?, reference::squares(&wide(0.25)?)?);
-        let each = squares_of_each(&[&narrow(0.25)?, &wide(0.25)?, &wide(0.5)?])?;
+        let each = squares_of_each(&[&narrow(0.25)?, &wide(0.25)?, &wide(0.5)?])?.wait()?;
         assert_eq!(each[0], squares(&narrow(0.25)?)?);
         assert_eq!(each[1], reference::squares(&wide(0.25)?)?);
         assert_eq!(each[2], reference::squares(&wide(0.5)?)?);

@@ -15,6 +15,7 @@ pub mod cpu;
 use candle_core::{DType, Result, Tensor};
 
 use super::Backend;
+use super::later::Later;
 
 /// x + y, in the place of x where it can be.
 pub fn add(x: Tensor, y: &Tensor) -> Result<Tensor> {
@@ -45,21 +46,23 @@ pub fn squares(x: &Tensor) -> Result<f64> {
     }
 }
 
-/// Σ x² of each tensor; a device is waited for once.
-pub fn squares_of_each(tensors: &[&Tensor]) -> Result<Vec<f64>> {
-    let (mut out, mut waiting) = (vec![0.0; tensors.len()], vec![]);
-    for (at, x) in tensors.iter().enumerate() {
-        match Backend::of(&[x]) {
-            Backend::Cpu => out[at] = cpu::squares(x)?,
-            _ => waiting.push((at, reference::squares_tensor(x)?)),
-        }
+/// Σ x² of each tensor, all of one device, which is not waited for.
+pub fn squares_of_each(tensors: &[&Tensor]) -> Result<Later> {
+    let here = |x: &&Tensor| Backend::of(&[x]) == Backend::Cpu;
+    if tensors.iter().all(here) {
+        return tensors.iter().map(|x| cpu::squares(x)).collect::<Result<_>>().map(Later::Here);
     }
-    if !waiting.is_empty() {
-        let all: Vec<&Tensor> = waiting.iter().map(|(_, sum)| sum).collect();
-        let found = Tensor::stack(&all, 0)?.to_vec1::<f64>()?;
-        waiting.iter().zip(found).for_each(|((at, _), sum)| out[*at] = sum);
-    }
-    Ok(out)
+    let one = |x: &&Tensor| match here(x) {
+        true => Tensor::new(cpu::squares(x)?, x.device()),
+        false => reference::squares_tensor(x),
+    };
+    let all: Vec<Tensor> = tensors.iter().map(one).collect::<Result<_>>()?;
+    Ok(Later::OnDevice(Tensor::stack(&all, 0)?))
+}
+
+/// x times a number `[1]` of its device.
+pub fn scale_by(x: &Tensor, scale: &Tensor) -> Result<Tensor> {
+    x.broadcast_mul(&scale.to_dtype(x.dtype())?)
 }
 
 /// Σ x y, formed in f64 and in order.

@@ -21,8 +21,8 @@ use super::{Backend, accumulator, sum_rows};
 
 /// x [..., D], w [D] → y [..., D].
 pub fn forward(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
-    match Backend::of(&[x, w]) {
-        Backend::Cpu => cpu::forward(x, w, eps),
+    match Backend::of_products(&[x], &[w]) {
+        Backend::Cpu if w.dtype() == x.dtype() => cpu::forward(x, w, eps),
         #[cfg(feature = "cuda")]
         Backend::Cuda => cuda::forward(x, w, eps),
         _ => reference::forward(x, w, eps),
