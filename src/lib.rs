@@ -47,8 +47,9 @@ pub mod builtin;
 pub mod run;
 pub mod source;
 
-pub mod data;
 pub mod ops;
+
+pub mod data;
 
 pub mod model;
 

@@ -75,6 +75,12 @@ impl Adapter {
         some
     }
 
+    /// Whether it holds factors, and beside them no whole tensor but those of a head.
+    pub fn is_low_rank(&self) -> bool {
+        self.full.is_empty()
+            || (!self.pairs.is_empty() && self.full.keys().all(|id| id.is_task_head()))
+    }
+
     /// The layers with a pair or a tensor.
     pub fn layers(&self) -> BTreeSet<usize> {
         let full = self.full.keys().filter_map(|id| id.layer);
@@ -100,5 +106,8 @@ impl Adapter {
 
 /// Whether a parameter lies below all layers.
 pub(super) fn is_embedding(id: &ParamId) -> bool {
-    matches!(id.kind, ParamKind::Embedding | ParamKind::PositionEmbedding)
+    matches!(
+        id.kind,
+        ParamKind::Embedding | ParamKind::PositionEmbedding | ParamKind::EmbeddingNorm
+    )
 }

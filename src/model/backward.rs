@@ -10,6 +10,7 @@ use super::nn::{ForwardContext, GradRequest, Gradients};
 use super::tokens::Tokens;
 use super::{Model, Network};
 use crate::ops::later::Later;
+use crate::ops::logits::Targets;
 
 /// What backward of a block begins with.
 enum SavedActivations {
@@ -33,19 +34,18 @@ impl Model {
         [full, pair].into_iter().flatten().min()
     }
 
-    /// Losses `[S]` in nats of `targets[i]` after the token of `rows[i]`, and the gradients of
-    /// Σ weight · nll.
-    pub fn gradients(
+    /// Losses `[S]` of `rows` as [`Model::nll`] has them, and the gradients of Σ weight · loss.
+    pub fn gradients<'t>(
         &self,
         tokens: &Tokens,
         rows: &[usize],
-        targets: &[u32],
+        targets: impl Into<Targets<'t>>,
         weight: f64,
         request: &GradRequest,
     ) -> Result<(Vec<f64>, Gradients)> {
         let each: &mut EachLayer = &mut |_, _| Ok(());
         let (nll, gradients) =
-            self.gradients_by_layer(tokens, (rows, targets), weight, request, each)?;
+            self.gradients_by_layer(tokens, (rows, targets.into()), weight, request, each)?;
         Ok((nll.wait()?, gradients))
     }
 
@@ -54,7 +54,7 @@ impl Model {
     pub fn gradients_by_layer(
         &self,
         tokens: &Tokens,
-        (rows, targets): (&[usize], &[u32]),
+        (rows, targets): (&[usize], Targets),
         weight: f64,
         request: &GradRequest,
         each: &mut EachLayer,
@@ -69,7 +69,7 @@ impl Model {
         let wanted = embeddings.trained(request);
         let dx = self.blocks_backward(dx, kept, both, wanted, each, &mut gradients)?;
         if let Some(dx) = dx.filter(|_| wanted) {
-            embeddings.backward(&dx, (&tokens.ids, &tokens.positions), request, &mut gradients)?;
+            embeddings.backward(&dx, tokens, both, &mut gradients)?;
         }
         Ok((nll, gradients))
     }
@@ -80,7 +80,7 @@ impl Model {
         &self,
         x: Tensor,
         rows: &[usize],
-        loss: (&[u32], f64),
+        loss: (Targets, f64),
         (ctx, request): (&ForwardContext, &GradRequest),
         wanted: bool,
         out: &mut Gradients,
@@ -88,12 +88,16 @@ impl Model {
         let Network { norm, head, .. } = &self.network;
         let (last, shape) = (Self::select(&x, rows)?, x.shape().clone());
         drop(x);
-        let h = norm.forward(&last, ctx)?;
-        let into_norm = wanted || norm.trained(request);
-        let (nll, dh) = head.loss_backward(&h, loss, (ctx, request), into_norm, out)?;
+        let h = norm.as_ref().map(|norm| norm.forward(&last, ctx)).transpose()?;
+        let into_norm = wanted || norm.as_ref().is_some_and(|norm| norm.trained(request));
+        let read = h.as_ref().unwrap_or(&last);
+        let (nll, dh) = head.loss_backward(read, loss, (ctx, request), into_norm, out)?;
         drop(h);
         let Some(dh) = dh else { return Ok((nll, None)) };
-        let dlast = norm.backward(&dh, &last, ctx, request, out)?;
+        let dlast = match norm {
+            Some(norm) => norm.backward(&dh, &last, ctx, request, out)?,
+            None => dh,
+        };
         if !wanted {
             return Ok((nll, None));
         }

@@ -8,7 +8,9 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 use super::nn::block::BlockCost;
-use super::{Adapter, Architecture, GradRequest, LinearId, Model, ParamId, Tokens, create};
+use super::{
+    Adapter, Architecture, GradRequest, HeadConfig, LinearId, Model, ParamId, Tokens, create,
+};
 use crate::ops::attention::Segment;
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
@@ -86,7 +88,7 @@ pub struct NetworkCost {
     pub blocks: Vec<BlockCost>,
     /// D
     pub hidden_size: usize,
-    /// V
+    /// V, or the logits of another head.
     pub vocab_size: usize,
 }
 
@@ -120,7 +122,12 @@ impl Model {
         NetworkCost {
             blocks: blocks.collect(),
             hidden_size: config.hidden_size,
-            vocab_size: config.vocab_size,
+            vocab_size: match &config.head {
+                HeadConfig::CausalLm | HeadConfig::MaskedLm => config.vocab_size,
+                HeadConfig::Sequence(sequence) => sequence.outputs(),
+                HeadConfig::MultipleChoice => 1,
+                HeadConfig::Base => 0,
+            },
         }
     }
 }

@@ -42,6 +42,7 @@ fn initial(id: &ParamId, layers: usize, stream: &mut Stream) -> Vec<f32> {
     let count: usize = id.shape.iter().product();
     match (&id.kind, id.shape.as_slice()) {
         (ParamKind::NormBias | ParamKind::Bias(_), _) => vec![0.0; count],
+        (ParamKind::TaskHead, _) => head_start(&id.name, &id.shape, stream),
         (_, [_, inner]) => {
             let residual = id.linear().is_some_and(|linear| linear.into_residual);
             let scale = if residual { 1.0 / (2.0 * layers as f64).sqrt() } else { 1.0 };
@@ -49,6 +50,17 @@ fn initial(id: &ParamId, layers: usize, stream: &mut Stream) -> Vec<f32> {
             (0..count).map(|_| (stream.normal() * deviation) as f32).collect()
         }
         _ => vec![1.0; count],
+    }
+}
+
+/// The first numbers of a head's tensor, as transformers draws them: weights N(0, 0.02²), norms 1,
+/// biases 0.
+pub fn head_start(name: &str, shape: &[usize], stream: &mut Stream) -> Vec<f32> {
+    let count: usize = shape.iter().product();
+    match shape {
+        [_, _] => (0..count).map(|_| (stream.normal() * 0.02) as f32).collect(),
+        _ if name.ends_with(".weight") => vec![1.0; count],
+        _ => vec![0.0; count],
     }
 }
 

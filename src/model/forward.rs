@@ -9,6 +9,7 @@ use super::nn::ForwardContext;
 use super::tokens::Tokens;
 use super::{Model, params::Param};
 use crate::error::bail;
+use crate::ops::logits::Targets;
 
 impl Model {
     /// What all modules of a pass share. Errors (class data) where a token id is not in the
@@ -27,10 +28,16 @@ impl Model {
                 "token id {id} at position {at} is beyond the model's vocabulary of {vocab_size}"
             );
         }
-        let rows = self.network.embeddings.positions.as_deref().map(|table: &Param| table.shape[0]);
+        let embeddings = &self.network.embeddings;
+        let rows = |table: &Param| table.shape[0] - embeddings.position_offset as usize;
+        let rows = embeddings.positions.as_deref().map(rows);
         let last = tokens.positions.iter().max().map_or(0, |last| *last as usize + 1);
         if let Some(rows) = rows.filter(|rows| last > *rows) {
             bail!(Data, "a sequence of {last} tokens, and the model has positions for {rows}");
+        }
+        let types = embeddings.types.as_deref().map_or(u32::MAX, |table| table.shape[0] as u32);
+        if let Some(kind) = tokens.types.iter().find(|kind| types > 1 && **kind >= types) {
+            bail!(Data, "a token of type {kind}, and the model has {types} types");
         }
         let rotary = self.network.rotary.as_ref();
         let angles = rotary.map(|rotary| rotary.angles(tokens, self.compute, &self.device));
@@ -45,8 +52,7 @@ impl Model {
 
     /// Embedded tokens [N, D].
     pub(super) fn embed(&self, tokens: &Tokens, ctx: &ForwardContext) -> Result<Tensor> {
-        let embeddings = &self.network.embeddings;
-        Ok(embeddings.forward(&tokens.ids, &tokens.positions, ctx, self.compute)?)
+        Ok(self.network.embeddings.forward(tokens, ctx, self.compute)?)
     }
 
     /// The last block's output [N, D], before the final norm.
@@ -60,7 +66,18 @@ impl Model {
 
     /// The final norm of rows of the last block's output [N, D], [S, D].
     fn normed(&self, hidden: &Tensor, rows: &[usize], ctx: &ForwardContext) -> Result<Tensor> {
-        Ok(self.network.norm.forward(&Self::select(hidden, rows)?, ctx)?)
+        let rows = Self::select(hidden, rows)?;
+        Ok(match &self.network.norm {
+            Some(norm) => norm.forward(&rows, ctx)?,
+            None => rows,
+        })
+    }
+
+    /// The hidden states [N, D] that a head reads: `last_hidden_state` in transformers.
+    pub fn hidden_states(&self, tokens: &Tokens, adapter: &Adapter) -> Result<Tensor> {
+        let ctx = self.context(tokens, adapter)?;
+        let all: Vec<usize> = (0..tokens.ids.len()).collect();
+        self.normed(&self.hidden(tokens, &ctx)?, &all, &ctx)
     }
 
     /// Rows of the last block's output [N, D].
@@ -69,20 +86,21 @@ impl Model {
         Ok(x.index_select(&Tensor::new(rows, x.device())?, 0)?)
     }
 
-    /// Negative log-likelihood in nats of `targets[i]` after the token of `rows[i]`, `[S]`.
-    pub fn nll(
+    /// Losses `[S]` of what the head says at `rows`: of a language model the negative
+    /// log-likelihood in nats of `targets[i]` after the token of `rows[i]`.
+    pub fn nll<'t>(
         &self,
         tokens: &Tokens,
         rows: &[usize],
-        targets: &[u32],
+        targets: impl Into<Targets<'t>>,
         adapter: &Adapter,
     ) -> Result<Vec<f64>> {
         let ctx = self.context(tokens, adapter)?;
         let h = self.normed(&self.hidden(tokens, &ctx)?, rows, &ctx)?;
-        Ok(self.network.head.loss(&h, targets, &ctx)?.wait()?)
+        Ok(self.network.head.loss(&h, targets.into(), &ctx)?.wait()?)
     }
 
-    /// Logits [S, V] after the tokens of `rows`.
+    /// Logits [S, V], or of another head [S, classes], of the tokens of `rows`.
     pub fn logits(&self, tokens: &Tokens, rows: &[usize], adapter: &Adapter) -> Result<Tensor> {
         self.project(tokens, rows, &self.context(tokens, adapter)?)
     }

@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use serde_json::Value;
 
 use super::Model;
-use super::arch::{self, Architecture, Builder};
+use super::arch::{self, Architecture, Builder, HeadConfig};
 use super::ends;
 use super::gguf;
 use super::params::{ParamId, ParamKind};
@@ -56,6 +56,9 @@ pub(super) fn prepare(files: &ModelFiles, make: Make) -> Result<Loaded> {
     let mut notes = vec![];
     let mut loaded = parts(files, &mut notes, make)?;
     notes.extend(loaded.tokenizer.notes().iter().cloned());
+    if loaded.model.is_causal_lm() {
+        notes.extend(loaded.tokenizer.unfollowed_end().cloned());
+    }
     loaded.notes = notes;
     Ok(loaded)
 }
@@ -87,7 +90,10 @@ fn of_folder(folder: &ModelFolder, notes: &mut Vec<String>, make: Make) -> Resul
     let tokenizer = Tokenizer::from_file(&folder.tokenizer)?
         .with_special_ids(config.bos_token_id, config.eos_token_ids.first().copied());
     let tokenizer = tokenizer.with_rows(config.vocab_size).with_context(within)?;
-    ends::of_folder(folder, &json, &tokenizer, config, notes)?;
+    // Only a language model's texts end.
+    let mut unsaid = vec![];
+    let told = if config.head == HeadConfig::CausalLm { notes } else { &mut unsaid };
+    ends::of_folder(folder, &json, &tokenizer, config, told)?;
     let config = arch::corrected(&*architecture, json);
     let extras = Extras { config, others: folder.others.clone() };
     let model = make(architecture, &weights).with_context(within)?;

@@ -21,6 +21,7 @@ pub mod params;
 pub mod restore;
 pub mod save;
 mod stored;
+pub mod task_head;
 mod tokens;
 
 #[cfg(test)]
@@ -28,29 +29,32 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 pub use adapter::Adapter;
-pub use arch::{Architecture, CommonConfig};
+pub use arch::{Architecture, CommonConfig, HeadConfig, SequenceConfig};
 pub use backward::EachLayer;
 pub use kv_cache::KvCache;
 pub use merge::MergeMode;
-pub use nn::{GradRequest, Gradients};
+pub use nn::{GradRequest, Gradients, Pooled};
 pub use params::{LinearId, ParamId, ParamKind};
 pub use tokens::Tokens;
 
 use merge::RoundingStats;
 use meta::Assume;
-use nn::{Embeddings, LmHead, Norm, RotaryEmbedding, TransformerBlock};
+use nn::{Embeddings, Head, Norm, RotaryEmbedding, TransformerBlock};
 use params::ModelParams;
 
-/// The modules of a decoder.
+/// The modules of a decoder or an encoder.
 pub struct Network {
     pub embeddings: Embeddings,
     pub blocks: Vec<TransformerBlock>,
-    pub norm: Norm,
-    pub head: LmHead,
+    /// Of the last block's output, where blocks do not end with one.
+    pub norm: Option<Norm>,
+    pub head: Head,
     pub rotary: Option<RotaryEmbedding>,
 }
 
@@ -65,6 +69,8 @@ pub struct Model {
     mode: MergeMode,
     /// Of what was added to 16-bit weights since somebody asked.
     rounding: RoundingStats,
+    /// The start of a head's tensors that its files do not hold.
+    fresh: BTreeMap<ParamId, Tensor>,
     /// Of a model without numbers.
     assume: Option<Assume>,
 }
@@ -107,14 +113,30 @@ impl Model {
         &self.network.embeddings.tokens
     }
 
-    /// The head's weight, which may be the embedding.
-    pub fn head(&self) -> &ParamId {
-        &self.network.head.weight
+    /// The weight of a language model's head, which may be the embedding.
+    pub fn head(&self) -> Option<&ParamId> {
+        match &self.network.head {
+            Head::Lm(head) => Some(&head.weight),
+            _ => None,
+        }
     }
 
     /// Whether the embedding serves as head.
     pub fn tied(&self) -> bool {
-        self.head() == self.embedding()
+        self.head() == Some(self.embedding())
+    }
+
+    /// Which token of a sequence the head reads, where it reads one.
+    pub fn pooled(&self) -> Option<Pooled> {
+        match &self.network.head {
+            Head::Sequence(head) => Some(head.pooled),
+            _ => None,
+        }
+    }
+
+    /// Whether it says what token comes next.
+    pub fn is_causal_lm(&self) -> bool {
+        matches!(self.network.head, Head::Lm(_))
     }
 
     /// The linear modules that a booster can target, layer by layer as they compute.
@@ -168,6 +190,7 @@ impl Model {
             compute,
             mode: MergeMode::Exact,
             rounding: RoundingStats::default(),
+            fresh: BTreeMap::new(),
             assume: None,
         })
     }

@@ -92,14 +92,18 @@ impl fmt::Display for LinearId {
 pub enum ParamKind {
     /// Of tokens [V, D].
     Embedding,
-    /// Of positions.
+    /// Of positions, or of token types.
     PositionEmbedding,
+    /// Weight or bias of the norm of what the first layer reads.
+    EmbeddingNorm,
     NormWeight,
     NormBias,
     Weight(LinearId),
     Bias(LinearId),
-    /// [V, D], of a head that is not the embedding.
+    /// [V, D], of a language model's head that is not the embedding.
     Head,
+    /// Any tensor of another head.
+    TaskHead,
 }
 
 /// A tensor of a model.
@@ -127,6 +131,11 @@ impl Param {
             ParamKind::Weight(id) | ParamKind::Bias(id) => Some(id),
             _ => None,
         }
+    }
+
+    /// Whether it is a tensor of a head that is none of a causal language model.
+    pub fn is_task_head(&self) -> bool {
+        matches!(self.kind, ParamKind::TaskHead)
     }
 
     fn transposed(&self) -> bool {

@@ -38,7 +38,10 @@ pub fn retained_fraction(model: &Model, files: &ModelFiles) -> Result<Option<f64
     let (mut moved, mut added) = (0.0, 0.0);
     each(files, model.architecture().boxed(), |source| {
         for (id, compensation) in model.params.compensated() {
-            let base = id.relaid(source.load(&id.name, model.storage, &model.device)?)?;
+            let base = match model.fresh.get(id) {
+                Some(start) => start.to_dtype(model.storage)?,
+                None => id.relaid(source.load(&id.name, model.storage, &model.device)?)?,
+            };
             // Of weights next to each other the difference is exact.
             let own = model.params.tensor(id).to_dtype(DType::F32)?;
             let stored = (own - base.to_dtype(DType::F32)?)?;
@@ -82,6 +85,11 @@ fn read(
     for id in ids {
         let own = model.params.get(id);
         let own = own.with_context(|| format!("the model has no tensor `{}`", id.name))?;
+        if let Some(start) = model.fresh.get(id) {
+            let start = start.copy()?;
+            model.params.replace(id, start);
+            continue;
+        }
         let (name, kind) = (&id.name, own.dtype());
         if source.shape(name) != Some(&id.published_shape()) {
             bail!(

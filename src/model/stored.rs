@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
-use super::arch::{self, Architecture, Family, HEAD};
+use super::arch::{self, Architecture, Family, HEAD, HeadConfig};
 use super::params::ParamKind;
 use crate::error::{and_more, bail, error};
 use crate::source::{self, ModelFolder, Safetensors, TensorSource, unread};
@@ -103,7 +103,9 @@ struct PublishedNames {
 impl PublishedNames {
     fn of(architecture: &dyn Architecture) -> Result<Self> {
         let params = arch::params(architecture)?;
-        let names = params.ids().map(|id| id.name.clone()).chain([HEAD.to_owned()]).collect();
+        // Of a tied pair a file may hold the head alone.
+        let head = (architecture.common().head == HeadConfig::CausalLm).then(|| HEAD.to_owned());
+        let names = params.ids().map(|id| id.name.clone()).chain(head).collect();
         let embedding = params.ids().find(|id| matches!(id.kind, ParamKind::Embedding));
         Ok(Self {
             names,
@@ -127,12 +129,32 @@ impl PublishedNames {
     /// before or taken away where that gives a name that the model has.
     fn published(&self, own: &str) -> String {
         let prefix = self.family.base_model_prefix;
-        if let Some(name) = own.strip_prefix(prefix).filter(|name| self.has(name)) {
-            return name.to_owned();
+        for own in [own.to_owned(), renamed(own)] {
+            if self.has(&own) {
+                return own;
+            }
+            if let Some(name) = own.strip_prefix(prefix).filter(|name| self.has(name)) {
+                return name.to_owned();
+            }
+            let longer = format!("{prefix}{own}");
+            if self.has(&longer) {
+                return longer;
+            }
         }
-        let longer = format!("{prefix}{own}");
-        if self.has(&longer) { longer } else { own.to_owned() }
+        own.to_owned()
     }
+}
+
+/// The name of a norm's tensor that TensorFlow called otherwise.
+fn renamed(own: &str) -> String {
+    for (last, name) in
+        [("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")]
+    {
+        if let Some(before) = own.strip_suffix(last) {
+            return format!("{before}{name}");
+        }
+    }
+    own.to_owned()
 }
 
 impl Stored {
@@ -146,6 +168,11 @@ impl Stored {
         architecture: &mut dyn Architecture,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
+        let prefix = architecture.entry().family.base_model_prefix;
+        architecture.settle(&|name| {
+            let bare = name.strip_prefix(prefix).unwrap_or(name);
+            [name, bare].iter().any(|name| source.shape(name).is_some())
+        });
         let wanted = PublishedNames::of(architecture)?;
         let mut found: BTreeMap<String, String> = BTreeMap::new();
         for own in source.names() {
@@ -156,9 +183,13 @@ impl Stored {
         }
         let mut stored = Self { source, names: found };
         stored.known_prefix(&wanted)?;
+        if architecture.common().head == HeadConfig::MaskedLm {
+            stored.settle_decoder(&wanted)?;
+        }
         stored.pass_over(&wanted, notes)?;
+        let causal = architecture.common().head == HeadConfig::CausalLm;
         let tied = &mut architecture.common_mut().tie_word_embeddings;
-        if *tied {
+        if *tied && causal {
             *tied = stored.settle_head(&wanted.embedding, notes)?;
         }
         stored.types(&wanted, notes)?;
@@ -182,6 +213,30 @@ impl Stored {
             hint: "write the file again without `{prefix}` in its names"
         )
         .into())
+    }
+
+    /// Of a masked language model takes out the copies of the embedding and the bias to which they
+    /// are tied. Errors (class data): other numbers.
+    fn settle_decoder(&mut self, wanted: &PublishedNames) -> Result<()> {
+        let Some((decoder, bias)) = wanted.family.tied_decoder else { return Ok(()) };
+        for (part, tied) in [("weight", wanted.embedding.as_str()), ("bias", bias)] {
+            let name = format!("{decoder}.{part}");
+            let Some(own) = self.names.get(&name).filter(|_| !wanted.has(&name)) else { continue };
+            match self.names.get(tied).cloned() {
+                Some(other) if !self.source.same(own, &other)? => bail!(
+                    Data,
+                    "`{own}` has other numbers than `{other}`, to which it is tied: an encoder \
+                     whose head has a decoder of its own is not known here"
+                ),
+                Some(_) => drop(self.names.remove(&name)),
+                None => {
+                    let own = own.clone();
+                    self.names.remove(&name);
+                    self.names.insert(tied.to_owned(), own);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Leaves out what changes no numbers, and says so.
@@ -285,7 +340,6 @@ enum Extra {
 impl Extra {
     fn of(name: &str, wanted: &PublishedNames) -> Option<Self> {
         let last = name.rsplit('.').next().unwrap_or_default();
-        let head = ["v_head.", "score.", "classifier.", "value_head.", "reward_head.", "mtp."];
         match last {
             _ if (wanted.family.buffer)(name) => Some(Self::Buffers),
             "k_scale" | "v_scale" | "q_scale" | "kv_scale" | "output_scale" => {
@@ -294,7 +348,9 @@ impl Extra {
             _ if wanted.family.layer_of(name).is_some_and(|layer| layer >= wanted.layers) => {
                 Some(Self::Layers)
             }
-            _ if head.iter().any(|head| name.starts_with(head)) => Some(Self::Heads),
+            _ if wanted.family.other_heads.iter().any(|head| name.starts_with(head)) => {
+                Some(Self::Heads)
+            }
             _ => None,
         }
     }
@@ -318,9 +374,7 @@ impl Extra {
                      and values are not rounded here"
                 )
             }
-            Self::Heads => format!(
-                "{count} tensors of a head beside the language model's (`{first}`) are passed over"
-            ),
+            Self::Heads => format!("{count} tensors of another head (`{first}`) are passed over"),
         })
     }
 }

@@ -9,6 +9,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// Position of every token in its sequence, `[N]`.
     pub positions: Vec<u32>,
+    /// `token_type_ids` `[N]`; empty where all are 0.
+    pub types: Vec<u32>,
     pub segments: Vec<Segment>,
 }
 
@@ -16,7 +18,12 @@ impl Tokens {
     /// Separate sequences with boundaries `starts` (first 0, last N).
     pub fn sequences(ids: Vec<u32>, starts: &[usize]) -> Self {
         let positions = starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
-        Self { ids, positions, segments: Segment::of_batch(starts) }
+        Self { ids, positions, types: vec![], segments: Segment::of_batch(starts) }
+    }
+
+    /// The same with `token_type_ids`, which are empty where all are 0.
+    pub fn typed(self, types: Vec<u32>) -> Self {
+        Self { types, ..self }
     }
 
     /// One sequence.
@@ -32,6 +39,7 @@ impl Tokens {
         let mut tokens = Self {
             ids: prompt.to_vec(),
             positions: (0..p as u32).collect(),
+            types: vec![],
             segments: vec![Segment::alone(0..p)],
         };
         for continuation in continuations {
@@ -50,6 +58,11 @@ impl Tokens {
     /// Lays `other` behind these tokens; neither sees the other.
     pub fn append(&mut self, other: Self) {
         let offset = self.ids.len();
+        if !(self.types.is_empty() && other.types.is_empty()) {
+            self.types.resize(offset, 0);
+            self.types.extend(&other.types);
+            self.types.resize(offset + other.ids.len(), 0);
+        }
         let shift = |r: std::ops::Range<usize>| r.start + offset..r.end + offset;
         self.ids.extend(other.ids);
         self.positions.extend(other.positions);

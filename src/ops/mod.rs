@@ -20,6 +20,7 @@ pub mod embedding;
 pub mod later;
 pub mod layer_norm;
 pub mod linear;
+pub mod logits;
 pub mod rms_norm;
 pub mod rope;
 

@@ -3,9 +3,10 @@
 use anyhow::Result;
 use candle_core::{DType, Device};
 
+use super::{CommonConfig, HEAD, HeadConfig};
 use crate::device;
 use crate::model::meta;
-use crate::model::nn::{Linear, Norm, NormKind};
+use crate::model::nn::{Head, HeadLinear, Linear, LmHead, Norm, NormKind, Pooled, SequenceHead};
 use crate::model::params::{ModelParams, NewLinear, ParamId, ParamKind};
 use crate::source::TensorSource;
 
@@ -111,14 +112,68 @@ impl<'a> Builder<'a> {
 
     /// A norm with `name.weight` and, of a layer norm, `name.bias`.
     pub fn norm(&mut self, name: &str, kind: NormKind, size: usize, eps: f64) -> Result<Norm> {
-        let weight = self.vector(&format!("{name}.weight"), size, ParamKind::NormWeight)?;
-        let bias = match kind {
-            NormKind::Rms => None,
-            NormKind::Layer => {
-                Some(self.vector(&format!("{name}.bias"), size, ParamKind::NormBias)?)
-            }
-        };
+        let bias = (kind == NormKind::Layer).then_some(ParamKind::NormBias);
+        self.norm_of((ParamKind::NormWeight, bias), name, size, eps)
+    }
+
+    /// A layer norm of what the first layer reads.
+    pub fn embedding_norm(&mut self, name: &str, size: usize, eps: f64) -> Result<Norm> {
+        let kind = ParamKind::EmbeddingNorm;
+        self.norm_of((kind.clone(), Some(kind)), name, size, eps)
+    }
+
+    /// A layer norm of a head.
+    pub fn head_norm(&mut self, name: &str, size: usize, eps: f64) -> Result<Norm> {
+        let kind = ParamKind::TaskHead;
+        self.norm_of((kind.clone(), Some(kind)), name, size, eps)
+    }
+
+    fn norm_of(
+        &mut self,
+        (weight, bias): (ParamKind, Option<ParamKind>),
+        name: &str,
+        size: usize,
+        eps: f64,
+    ) -> Result<Norm> {
+        let weight = self.vector(&format!("{name}.weight"), size, weight)?;
+        let bias = bias.map(|kind| self.vector(&format!("{name}.bias"), size, kind)).transpose()?;
         Ok(Norm { weight, bias, eps })
+    }
+
+    /// A linear module [out, in] of a head.
+    pub fn head_linear(
+        &mut self,
+        name: &str,
+        shape: (usize, usize),
+        bias: bool,
+    ) -> Result<HeadLinear> {
+        let weight = self.matrix(&format!("{name}.weight"), shape, ParamKind::TaskHead)?;
+        let bias = match bias {
+            true => Some(self.head_vector(&format!("{name}.bias"), shape.0)?),
+            false => None,
+        };
+        Ok(HeadLinear { weight, bias })
+    }
+
+    /// A vector of a head.
+    pub fn head_vector(&mut self, name: &str, size: usize) -> Result<ParamId> {
+        self.vector(name, size, ParamKind::TaskHead)
+    }
+
+    /// The head of a decoder: of a language model, or classes by the last token of a sequence, as
+    /// in transformers' `GenericForSequenceClassification`.
+    pub fn decoder_head(&mut self, common: &CommonConfig, tokens: &ParamId) -> Result<Head> {
+        let hidden = common.hidden_size;
+        if let HeadConfig::Sequence(sequence) = &common.head {
+            let out = self.head_linear("score", (sequence.outputs(), hidden), false)?;
+            let (pooled, dense) = (Pooled::Last, None);
+            return Ok(Head::Sequence(SequenceHead { pooled, dense, out }));
+        }
+        let weight = match common.tie_word_embeddings {
+            true => tokens.clone(),
+            false => self.matrix(HEAD, (common.vocab_size, hidden), ParamKind::Head)?,
+        };
+        Ok(Head::Lm(LmHead { weight }))
     }
 
     /// A linear module [out, in] of the layer that is being built.

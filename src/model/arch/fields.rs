@@ -46,6 +46,20 @@ impl ConfigFields<'_> {
         self.or(key, default, "a positive whole number", read)
     }
 
+    /// A size that two keys can say, as transformers' `attribute_map` has it. Errors where they
+    /// differ.
+    pub fn size_by(&self, [key, other]: [&str; 2], default: usize) -> Result<usize> {
+        let own = self.size_or(key, default)?;
+        let alias = self.size_or(other, own)?;
+        if self.raw(key).is_some() && own != alias {
+            bail!(
+                Data,
+                "config.json: `{key}` is {own} and `{other}` is {alias}, which are the same"
+            );
+        }
+        Ok(alias)
+    }
+
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         if self.get(key).is_none() { Ok(None) } else { self.number_or(key, 0.0).map(Some) }
     }
@@ -65,6 +79,11 @@ impl ConfigFields<'_> {
                 value.as_str().map_or_else(|| self.wrong(key, "a text"), |text| Ok(Some(text)))
             }
         }
+    }
+
+    /// The same; none where it is null.
+    pub fn text_or_null(&self, key: &str) -> Result<Option<&str>> {
+        if self.get(key).is_none() { Ok(None) } else { self.text(key) }
     }
 
     /// A list of positive numbers.

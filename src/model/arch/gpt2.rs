@@ -10,18 +10,21 @@ use serde_json::{Value, json};
 
 use super::fields::{ConfigFields, activation_name};
 use super::{
-    Architecture, ArchitectureEntry, Builder, CommonConfig, Family, GgufEntry, GgufLayout,
-    GgufTensor, HEAD, Target, gguf_keys,
+    Architecture, ArchitectureEntry, Builder, CommonConfig, DECODER_HEADS, Family, GgufEntry,
+    GgufLayout, GgufTensor, HEAD, HeadConfig, HeadKind, Target, class_of, gguf_keys,
 };
 use crate::error::bail;
-use crate::model::nn::{Attention, Embeddings, LmHead, Mlp, NormKind, Qkv, TransformerBlock};
+use crate::model::nn::{Attention, Embeddings, Mlp, NormKind, NormOrder, Qkv, TransformerBlock};
 use crate::model::{Network, ParamKind};
 use crate::ops::activation::Activation;
 use crate::source::{Gguf, GgufValue, TensorSource};
 
 pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "gpt2",
-    class: "GPT2LMHeadModel",
+    classes: &[
+        (HeadKind::CausalLm, "GPT2LMHeadModel"),
+        (HeadKind::Sequence, "GPT2ForSequenceClassification"),
+    ],
     config_class: "GPT2Config",
     family: Family {
         base_model_prefix: "transformer.",
@@ -31,6 +34,8 @@ pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
         tied_by_default: true,
         // The causal mask.
         buffer: |name| name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias"),
+        tied_decoder: None,
+        other_heads: DECODER_HEADS,
     },
     keys: &[KEYS],
     gguf: Some(GgufEntry { name: "gpt2", read: from_gguf }),
@@ -105,6 +110,7 @@ impl Config {
             num_heads: self.n_head,
             num_kv_heads: self.n_head,
             head_dim: hidden / self.n_head,
+            causal: true,
             window: None,
         };
         let norm2 = norm(b, "ln_2")?;
@@ -115,7 +121,7 @@ impl Config {
             activation: self.activation_function,
         };
         b.leave();
-        Ok(TransformerBlock { norm1, attention, norm2, mlp })
+        Ok(TransformerBlock { order: NormOrder::Pre, norm1, attention, norm2, mlp })
     }
 }
 
@@ -157,18 +163,15 @@ impl Architecture for Config {
             .map(|layer| self.block(layer, b))
             .collect::<Result<_>>()?;
         let norm = b.norm("transformer.ln_f", NormKind::Layer, hidden, self.layer_norm_epsilon)?;
-        let weight = match self.common.tie_word_embeddings {
-            true => tokens.clone(),
-            false => b.matrix(HEAD, (vocab, hidden), ParamKind::Head)?,
-        };
-        let embeddings = Embeddings { tokens, positions };
-        Ok(Network { embeddings, blocks, norm, head: LmHead { weight }, rotary: None })
+        let head = b.decoder_head(&self.common, &tokens)?;
+        let embeddings = Embeddings { positions, ..Embeddings::of_tokens(tokens) };
+        Ok(Network { embeddings, blocks, norm: Some(norm), head, rotary: None })
     }
 
     fn to_json(&self) -> Value {
         let c = &self.common;
         json!({
-            "architectures": [ENTRY.class],
+            "architectures": [class_of(self)],
             "model_type": ENTRY.model_type,
             "n_embd": c.hidden_size,
             "n_layer": c.num_hidden_layers,
@@ -211,16 +214,6 @@ impl Architecture for Config {
     }
 }
 
-/// A size that two keys can say, as transformers' `attribute_map` has it.
-fn size(f: &ConfigFields, key: &str, other: &str, default: usize) -> Result<usize> {
-    let own = f.size_or(key, default)?;
-    let alias = f.size_or(other, own)?;
-    if f.raw(key).is_some() && own != alias {
-        bail!(Data, "config.json: `{key}` is {own} and `{other}` is {alias}, which are the same");
-    }
-    Ok(alias)
-}
-
 /// Reads a config as transformers' `GPT2Config` does. Errors (class data): an impossible value, an
 /// option that is not known here. What a person should know goes into `notes`.
 fn read(f: &ConfigFields, notes: &mut Vec<String>) -> Result<Box<dyn Architecture>> {
@@ -232,18 +225,19 @@ fn read(f: &ConfigFields, notes: &mut Vec<String>) -> Result<Box<dyn Architectur
             bail!(Data, "config.json: `{key}` is {}: {meaning} is not known here", !usual);
         }
     }
-    let hidden_size = size(f, "n_embd", "hidden_size", 768)?;
+    let hidden_size = f.size_by(["n_embd", "hidden_size"], 768)?;
     let config = Config {
         common: CommonConfig {
             hidden_size,
-            num_hidden_layers: size(f, "n_layer", "num_hidden_layers", 12)?,
+            num_hidden_layers: f.size_by(["n_layer", "num_hidden_layers"], 12)?,
             vocab_size: f.size_or("vocab_size", 50_257)?,
-            max_position_embeddings: size(f, "n_positions", "max_position_embeddings", 1024)?,
+            max_position_embeddings: f.size_by(["n_positions", "max_position_embeddings"], 1024)?,
+            head: HeadConfig::CausalLm,
             tie_word_embeddings: f.flag_or("tie_word_embeddings", true)?,
             bos_token_id: f.ids_or("bos_token_id", &[50_256])?.first().copied(),
             eos_token_ids: f.ids_or("eos_token_id", &[50_256])?,
         },
-        n_head: size(f, "n_head", "num_attention_heads", 12)?,
+        n_head: f.size_by(["n_head", "num_attention_heads"], 12)?,
         n_inner: f.size("n_inner")?.unwrap_or(4 * hidden_size),
         activation_function: f.activation("activation_function", "gelu_new")?,
         layer_norm_epsilon: f.number_or("layer_norm_epsilon", 1e-5)?,
@@ -263,6 +257,7 @@ fn from_gguf(gguf: &Gguf, notes: &mut Vec<String>) -> Result<Box<dyn Architectur
             num_hidden_layers: m.size("block_count")?,
             vocab_size,
             max_position_embeddings: m.size("context_length")?,
+            head: HeadConfig::CausalLm,
             tie_word_embeddings: gguf.shape("output.weight").is_none(),
             bos_token_id: m.token("bos_token_id")?,
             eos_token_ids: m.token("eos_token_id")?.into_iter().collect(),

@@ -27,6 +27,10 @@ const READ: &[&str] = &[
     "bos_token_id",
     "eos_token_id",
     "architectures",
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
     "auto_map",
     "quantization_config",
     "compression_config",
@@ -74,10 +78,6 @@ const SILENT: [&[&str]; 7] = [
     &["initializer_range"],
     // Classifiers and encoder-decoders.
     &[
-        "id2label",
-        "label2id",
-        "num_labels",
-        "problem_type",
         "finetuning_task",
         "task_specific_params",
         "is_decoder",
@@ -207,7 +207,6 @@ pub(super) fn check(
         ));
     }
     quantized(f)?;
-    architecture(f, entry.class, notes)?;
     own_code(f, notes);
     dropout(f, entry.family.dropouts, notes)
 }
@@ -222,32 +221,6 @@ fn quantized(f: &ConfigFields) -> Result<()> {
             );
         }
     }
-    Ok(())
-}
-
-/// Which class a model is of is said by `model_type`, as `AutoModelForCausalLM` decides it;
-/// `architectures` may tell of a head that is none of a language model.
-fn architecture(f: &ConfigFields, own: &str, notes: &mut Vec<String>) -> Result<()> {
-    let read = |v: &Value| match v {
-        Value::Null => Some(vec![]),
-        v => v.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
-    };
-    let names = f.or("architectures", vec![], "a list of names", read)?;
-    let Some(first) = names.first().filter(|_| names.iter().all(|name| name != own)) else {
-        return Ok(());
-    };
-    if !["ForCausalLM", "LMHeadModel", "Model"].iter().any(|end| first.ends_with(end)) {
-        bail!(
-            Data,
-            "config.json: `architectures` says `{first}`, which is no causal language model";
-            hint: "only {own}'s numbers are computed; weights with a language model's head say so \
-                   there"
-        );
-    }
-    notes.push(format!(
-        "config.json: `architectures` says `{first}`; the model is read as `{own}`, as \
-         `model_type` has it"
-    ));
     Ok(())
 }
 

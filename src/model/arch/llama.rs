@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use super::fields::{ConfigFields, activation_name};
 use super::{
-    Architecture, ArchitectureEntry, Builder, CommonConfig, Family, GgufEntry, GgufLayout,
-    GgufTensor, HEAD, Target, gguf_keys, gguf_rope, rope_config, windows,
+    Architecture, ArchitectureEntry, Builder, CommonConfig, DECODER_HEADS, Family, GgufEntry,
+    GgufLayout, GgufTensor, HeadConfig, HeadKind, Target, class_of, gguf_keys, gguf_rope,
+    rope_config, windows,
 };
 use crate::error::bail;
 use crate::model::nn::{
-    Attention, Embeddings, LmHead, Mlp, Norm, NormKind, Qkv, RopeScaling, RotaryEmbedding,
+    Attention, Embeddings, Mlp, Norm, NormKind, NormOrder, Qkv, RopeScaling, RotaryEmbedding,
     TransformerBlock,
 };
 use crate::model::{Network, ParamKind};
@@ -23,7 +24,10 @@ use crate::source::{Gguf, GgufValue, TensorSource};
 
 pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "llama",
-    class: "LlamaForCausalLM",
+    classes: &[
+        (HeadKind::CausalLm, "LlamaForCausalLM"),
+        (HeadKind::Sequence, "LlamaForSequenceClassification"),
+    ],
     config_class: "LlamaConfig",
     family: FAMILY,
     keys: &[KEYS, &["attention_bias", "mlp_bias"]],
@@ -64,6 +68,8 @@ pub const FAMILY: Family = Family {
         let last = name.rsplit('.').next().unwrap_or_default();
         name.contains("rotary_emb.") && matches!(last, "inv_freq" | "cos_cached" | "sin_cached")
     },
+    tied_decoder: None,
+    other_heads: DECODER_HEADS,
 };
 
 /// Keys of `config.json` that all of the family read.
@@ -198,6 +204,7 @@ impl Config {
                 vocab_size: sizes.vocab_size,
                 max_position_embeddings: sizes.max_position_embeddings,
                 tie_word_embeddings: true,
+                head: HeadConfig::CausalLm,
                 bos_token_id: None,
                 eos_token_ids: vec![eos_token_id],
             },
@@ -263,9 +270,10 @@ impl Config {
             num_heads: self.num_attention_heads,
             num_kv_heads: self.num_key_value_heads,
             head_dim: self.head_dim,
+            causal: true,
             window: self.windows.get(layer).copied().flatten(),
         };
-        Ok(TransformerBlock { norm1, attention, norm2, mlp })
+        Ok(TransformerBlock { order: NormOrder::Pre, norm1, attention, norm2, mlp })
     }
 
     /// What `max_position_embeddings` says. Dynamic scaling begins where the files say that the
@@ -351,17 +359,14 @@ impl Architecture for Config {
             .map(|layer| self.block(layer, b))
             .collect::<Result<_>>()?;
         let norm = self.norm(b, "model.norm", hidden)?;
-        let weight = match self.common.tie_word_embeddings {
-            true => tokens.clone(),
-            false => b.matrix(HEAD, (vocab, hidden), ParamKind::Head)?,
-        };
+        let head = b.decoder_head(&self.common, &tokens)?;
         let rotary =
             RotaryEmbedding::new(self.rope_theta, self.head_dim, self.rope_scaling.clone());
         Ok(Network {
-            embeddings: Embeddings { tokens, positions: None },
+            embeddings: Embeddings::of_tokens(tokens),
             blocks,
-            norm,
-            head: LmHead { weight },
+            norm: Some(norm),
+            head,
             rotary: Some(rotary),
         })
     }
@@ -369,7 +374,7 @@ impl Architecture for Config {
     fn to_json(&self) -> Value {
         let (c, positions) = (&self.common, self.stated_positions());
         let mut out = json!({
-            "architectures": [self.entry().class],
+            "architectures": [class_of(self)],
             "model_type": self.entry().model_type,
             "hidden_size": c.hidden_size,
             "intermediate_size": self.intermediate_size,
@@ -453,6 +458,7 @@ fn sizes_and_options(variant: &'static Variant, f: &ConfigFields) -> Result<Conf
             num_hidden_layers,
             vocab_size: f.size_or("vocab_size", default.vocab_size)?,
             max_position_embeddings,
+            head: HeadConfig::CausalLm,
             tie_word_embeddings: f.flag_or("tie_word_embeddings", false)?,
             bos_token_id: f.ids_or("bos_token_id", default.bos_token_id)?.first().copied(),
             eos_token_ids: f.ids_or("eos_token_id", default.eos_token_id)?,
@@ -534,6 +540,7 @@ fn gguf_sizes_and_options(variant: &'static Variant, m: &gguf_keys::Metadata) ->
             num_hidden_layers: m.size("block_count")?,
             vocab_size,
             max_position_embeddings: m.maybe("context_length")?.unwrap_or(2048),
+            head: HeadConfig::CausalLm,
             tie_word_embeddings: !has("output.weight"),
             bos_token_id: m.token("bos_token_id")?,
             eos_token_ids: m.token("eos_token_id")?.into_iter().collect(),

@@ -1,11 +1,14 @@
 //! Mistral (Jiang et al. 2023): Llama with a sliding window in all layers.
 
 use super::llama::{self, Bias, Defaults, FAMILY, KEYS, Variant};
-use super::{ArchitectureEntry, windows};
+use super::{ArchitectureEntry, HeadKind, windows};
 
 pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "mistral",
-    class: "MistralForCausalLM",
+    classes: &[
+        (HeadKind::CausalLm, "MistralForCausalLM"),
+        (HeadKind::Sequence, "MistralForSequenceClassification"),
+    ],
     config_class: "MistralConfig",
     family: FAMILY,
     // transformers' class looks at neither of the second, which `windows.rs` says.

@@ -4,16 +4,21 @@
 //! the published names of its tensors, the modules that boosters can target, and how modules of
 //! [`super::nn`] make the network. Nothing outside this folder knows a name of an architecture.
 
+mod bert;
 mod builder;
+mod distilbert;
+mod encoder;
 mod fields;
 mod gguf_keys;
 mod gguf_rope;
 mod gpt2;
+mod head_config;
 mod keys;
 pub mod llama;
 mod mistral;
 pub(in crate::model) mod qwen2;
 pub(in crate::model) mod qwen3;
+mod roberta;
 mod rope_config;
 mod windows;
 
@@ -25,6 +30,7 @@ use candle_core::quantized::gguf_file;
 use serde_json::{Value, json};
 
 pub use builder::{Builder, BuiltParams, Target};
+pub use head_config::{HeadConfig, HeadKind, SequenceConfig, class_of};
 
 use super::Network;
 use super::params::ModelParams;
@@ -33,8 +39,20 @@ use crate::source::{Gguf, GgufValue};
 use fields::ConfigFields;
 
 /// All architectures. A new one is a file and a line here.
-const REGISTRY: [&ArchitectureEntry; 5] =
-    [&llama::ENTRY, &mistral::ENTRY, &qwen2::ENTRY, &qwen3::ENTRY, &gpt2::ENTRY];
+const REGISTRY: [&ArchitectureEntry; 8] = [
+    &llama::ENTRY,
+    &mistral::ENTRY,
+    &qwen2::ENTRY,
+    &qwen3::ENTRY,
+    &gpt2::ENTRY,
+    &bert::ENTRY,
+    &roberta::ENTRY,
+    &distilbert::ENTRY,
+];
+
+/// What names of heads beside a decoder's begin with.
+const DECODER_HEADS: &[&str] =
+    &["v_head.", "score.", "classifier.", "value_head.", "reward_head.", "mtp.", HEAD];
 
 /// The published name of a head of its own, in all causal language models of transformers.
 pub const HEAD: &str = "lm_head.weight";
@@ -48,8 +66,8 @@ pub type ReadGguf = fn(&Gguf, &mut Vec<String>) -> Result<Box<dyn Architecture>>
 pub struct ArchitectureEntry {
     /// As `config.json` names it.
     pub model_type: &'static str,
-    /// transformers' class of the causal language model.
-    pub class: &'static str,
+    /// transformers' classes of the model with each head; the first where config.json names none.
+    pub classes: &'static [(HeadKind, &'static str)],
     /// transformers' class of its config.
     pub config_class: &'static str,
     pub family: Family,
@@ -73,6 +91,11 @@ pub struct Family {
     pub tied_by_default: bool,
     /// Whether a file may hold a tensor of that published name that says nothing.
     pub buffer: fn(&str) -> bool,
+    /// The module of a masked language model whose weight is tied to the embedding, and the name of
+    /// its bias.
+    pub tied_decoder: Option<(&'static str, &'static str)>,
+    /// What names of heads begin with, which a model with another head does without.
+    pub other_heads: &'static [&'static str],
 }
 
 impl Family {
@@ -102,6 +125,7 @@ pub struct CommonConfig {
     pub max_position_embeddings: usize,
     /// Whether the embedding serves as head.
     pub tie_word_embeddings: bool,
+    pub head: HeadConfig,
     pub bos_token_id: Option<u32>,
     /// The tokens that end a generated text.
     pub eos_token_ids: Vec<u32>,
@@ -158,6 +182,9 @@ pub trait Architecture: Debug + Send + Sync {
     fn common_mut(&mut self) -> &mut CommonConfig;
     fn boxed(&self) -> Box<dyn Architecture>;
 
+    /// Learns which tensors the files hold, by published names, where the config leaves it open.
+    fn settle(&mut self, _has: &dyn Fn(&str) -> bool) {}
+
     /// Errors (class data): sizes that cannot be.
     fn check(&self) -> Result<()>;
 
@@ -211,7 +238,10 @@ pub fn from_json(json: &Value, notes: &mut Vec<String>) -> Result<Box<dyn Archit
         bail!(Data, "unknown architecture `{model_type}`; known are {}{near}", known.join(", "));
     };
     keys::check(&f, entry, notes)?;
-    (entry.read)(&f, notes)
+    let head = HeadConfig::read(head_config::kind(&f, entry, notes)?, &f)?;
+    let mut architecture = (entry.read)(&f, notes)?;
+    architecture.common_mut().head = head;
+    Ok(architecture)
 }
 
 /// Reads what a GGUF file's metadata say. Errors and notes as [`from_json`].
@@ -244,7 +274,8 @@ pub fn corrected(architecture: &dyn Architecture, mut json: Value) -> Value {
     if !tied && said.unwrap_or(architecture.entry().family.tied_by_default) {
         json["tie_word_embeddings"] = Value::Bool(false);
     }
-    let class = architecture.entry().class;
+    let class = class_of(architecture);
+    architecture.common().head.write(&mut json);
     let other = json
         .get("architectures")
         .and_then(Value::as_array)

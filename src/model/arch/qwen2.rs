@@ -1,11 +1,14 @@
 //! Qwen2 (Yang et al. 2024): Llama with biases of q, k and v, and windows in upper layers.
 
 use super::llama::{self, Bias, Defaults, FAMILY, KEYS, Variant};
-use super::{ArchitectureEntry, GgufEntry, windows};
+use super::{ArchitectureEntry, GgufEntry, HeadKind, windows};
 
 pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "qwen2",
-    class: "Qwen2ForCausalLM",
+    classes: &[
+        (HeadKind::CausalLm, "Qwen2ForCausalLM"),
+        (HeadKind::Sequence, "Qwen2ForSequenceClassification"),
+    ],
     config_class: "Qwen2Config",
     family: FAMILY,
     // `attention_bias` says what such a model has anyway.

@@ -1,11 +1,14 @@
 //! Qwen3 (Yang et al. 2025): Llama with norms of every query and key head.
 
 use super::llama::{self, Bias, Defaults, FAMILY, KEYS, Variant};
-use super::{ArchitectureEntry, GgufEntry, qwen2, windows};
+use super::{ArchitectureEntry, GgufEntry, HeadKind, qwen2, windows};
 
 pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "qwen3",
-    class: "Qwen3ForCausalLM",
+    classes: &[
+        (HeadKind::CausalLm, "Qwen3ForCausalLM"),
+        (HeadKind::Sequence, "Qwen3ForSequenceClassification"),
+    ],
     config_class: "Qwen3Config",
     family: FAMILY,
     keys: &[KEYS, &["use_sliding_window", "max_window_layers", "attention_bias"]],

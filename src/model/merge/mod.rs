@@ -71,7 +71,7 @@ impl Model {
             }
         }
         for (id, other) in adapter.full() {
-            self.takes_full_tensors()?;
+            self.takes_full_tensor(id)?;
             self.change(id, WeightUpdate::Lerp(other, step))?;
         }
         Ok(())
@@ -79,7 +79,7 @@ impl Model {
 
     /// W ← W + delta on every parameter named; sums as in [`Model::merge`].
     pub fn add(&mut self, deltas: &BTreeMap<ParamId, Tensor>) -> Result<()> {
-        self.takes_full_tensors()?;
+        deltas.keys().try_for_each(|id| self.takes_full_tensor(id))?;
         if self.is_meta() {
             return deltas.keys().try_for_each(|id| self.dry_change(id));
         }
@@ -107,6 +107,11 @@ impl Model {
             hint: "load the model with `merge_mode: \"exact\"`, or use boosters of low rank"
         )
         .into())
+    }
+
+    /// The same of one tensor; those of a head are changed in any mode.
+    fn takes_full_tensor(&self, id: &ParamId) -> Result<()> {
+        if id.is_task_head() { Ok(()) } else { self.takes_full_tensors() }
     }
 
     /// Copies of parameters in the factors' type: of 16-bit weights the sums that they are rounded
@@ -161,7 +166,7 @@ impl Model {
 
     /// Changes a parameter, or the sum that it is rounded from.
     fn change(&mut self, id: &ParamId, update: WeightUpdate) -> Result<()> {
-        let (storage, exact) = (self.storage, self.mode == MergeMode::Exact);
+        let (storage, exact) = (self.storage, self.mode != MergeMode::Naive);
         let Some(tensor) = self.params.get(id) else { return Err(missing(&id.name)) };
         if matches!(storage, DType::F32 | DType::F64) {
             return Ok(update.apply(tensor)?);
@@ -203,15 +208,15 @@ impl Model {
             };
             self.params.set_unmerged(linear, unmerged);
         }
-        if !adapter.full().is_empty() {
-            self.takes_full_tensors()?;
-        }
-        adapter.full().keys().try_for_each(|id| self.dry_change(id))
+        adapter.full().keys().try_for_each(|id| {
+            self.takes_full_tensor(id)?;
+            self.dry_change(id)
+        })
     }
 
     /// The same of a parameter that is changed.
     fn dry_change(&mut self, id: &ParamId) -> Result<()> {
-        let kept = self.mode == MergeMode::Exact && self.storage.size_in_bytes() == 2;
+        let kept = self.mode != MergeMode::Naive && self.storage.size_in_bytes() == 2;
         if let Some(tensor) = self.params.get(id)
             && kept
             && self.params.compensation(id).is_none()

@@ -1,4 +1,4 @@
-//! Self-attention: o(attention(q, k, v)), causal, with grouped key-value heads.
+//! Self-attention: o(attention(q, k, v)), causal or in both directions, with grouped key-value heads.
 //!
 //! ```text
 //! q, k, v = linears(x), or one fused    q, k = rotary(q_norm(q), k_norm(k))
@@ -35,6 +35,8 @@ pub struct Attention {
     pub num_kv_heads: usize,
     /// E
     pub head_dim: usize,
+    /// Whether a token sees those before it alone.
+    pub causal: bool,
     /// Sliding window, in tokens.
     pub window: Option<usize>,
 }
@@ -53,7 +55,7 @@ pub struct AttentionActivations {
 impl Attention {
     fn mask(&self) -> Mask {
         let scale = 1.0 / (self.head_dim as f64).sqrt();
-        Mask { causal: true, window: self.window, scale }
+        Mask { causal: self.causal, window: self.window, scale }
     }
 
     /// Sizes of a token's q, k and v.

@@ -1,8 +1,9 @@
-//! A pre-norm transformer block: attention and feed-forward part, each around a residual.
+//! A transformer block: attention and feed-forward part, each around a residual, with norms before
+//! the parts (Xiong et al. 2020) or behind the sums (Vaswani et al. 2017).
 //!
 //! ```text
-//! x₂ = x + attention(norm₁(x))
-//! y = x₂ + mlp(norm₂(x₂))
+//! pre     x₂ = x + attention(norm₁(x))        y = x₂ + mlp(norm₂(x₂))
+//! post    x₂ = norm₁(x + attention(x))        y = norm₂(x₂ + mlp(x₂))
 //! ```
 
 use candle_core::{DType, Result, Tensor};
@@ -11,7 +12,15 @@ use super::attention::AttentionActivations;
 use super::mlp::MlpActivations;
 use super::{Attention, ForwardContext, GradRequest, Gradients, Mlp, Norm};
 
+/// Where a block's norms stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormOrder {
+    Pre,
+    Post,
+}
+
 pub struct TransformerBlock {
+    pub order: NormOrder,
     pub norm1: Norm,
     pub attention: Attention,
     pub norm2: Norm,
@@ -23,9 +32,11 @@ pub struct BlockActivations {
     /// Input [N, D].
     x: Tensor,
     attention: AttentionActivations,
-    /// Between the two parts [N, D].
-    x2: Tensor,
+    /// The sum between the two parts [N, D]: x₂, or what norm₁ makes it of.
+    between: Tensor,
     mlp: MlpActivations,
+    /// What norm₂ makes y of [N, D], behind the parts.
+    last: Option<Tensor>,
 }
 
 /// What a token and a pair cost.
@@ -51,11 +62,19 @@ impl BlockCost {
 impl TransformerBlock {
     /// x [N, D] → y [N, D] and what backward needs.
     pub fn forward(&self, x: &Tensor, ctx: &ForwardContext) -> Result<(Tensor, BlockActivations)> {
+        if self.order == NormOrder::Post {
+            let (between, attention) = self.attention.forward(x.clone(), ctx, x)?;
+            let x2 = self.norm1.forward(&between, ctx)?;
+            let (last, mlp) = self.mlp.forward(x2.clone(), ctx, &x2)?;
+            let y = self.norm2.forward(&last, ctx)?;
+            let (x, last) = (x.clone(), Some(last));
+            return Ok((y, BlockActivations { x, attention, between, mlp, last }));
+        }
         let n1 = self.norm1.forward(x, ctx)?;
         let (x2, attention) = self.attention.forward(n1, ctx, x)?;
         let n2 = self.norm2.forward(&x2, ctx)?;
         let (y, mlp) = self.mlp.forward(n2, ctx, &x2)?;
-        Ok((y, BlockActivations { x: x.clone(), attention, x2, mlp }))
+        Ok((y, BlockActivations { x: x.clone(), attention, between: x2, mlp, last: None }))
     }
 
     /// From dy [N, D] the gradients asked for; dx [N, D] where it is wanted. It stops as soon as
@@ -68,16 +87,30 @@ impl TransformerBlock {
         wanted: bool,
         out: &mut Gradients,
     ) -> Result<Option<Tensor>> {
+        match &s.last {
+            None => self.pre_backward(dy, s, both, wanted, out),
+            Some(last) => self.post_backward(&dy, (s, last), both, wanted, out),
+        }
+    }
+
+    fn pre_backward(
+        &self,
+        dy: Tensor,
+        s: &BlockActivations,
+        both: (&ForwardContext, &GradRequest),
+        wanted: bool,
+        out: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
         let (ctx, request) = both;
         let into_norm1 = wanted || self.norm1.trained(request);
         let into_attention = into_norm1 || self.attention.trained(request);
         let into_norm2 = into_attention || self.norm2.trained(request);
 
-        let n2 = || self.norm2.forward(&s.x2, ctx);
+        let n2 = || self.norm2.forward(&s.between, ctx);
         let Some(dn2) = self.mlp.backward(&dy, &s.mlp, n2, both, into_norm2, out)? else {
             return Ok(None);
         };
-        let dx2 = self.norm2.backward(&dn2, &s.x2, ctx, request, out)?;
+        let dx2 = self.norm2.backward(&dn2, &s.between, ctx, request, out)?;
         if !into_attention {
             return Ok(None);
         }
@@ -90,12 +123,43 @@ impl TransformerBlock {
         Ok(if wanted { Some((dx2 + dx)?) } else { None })
     }
 
+    fn post_backward(
+        &self,
+        dy: &Tensor,
+        (s, last): (&BlockActivations, &Tensor),
+        both: (&ForwardContext, &GradRequest),
+        wanted: bool,
+        out: &mut Gradients,
+    ) -> Result<Option<Tensor>> {
+        let (ctx, request) = both;
+        let into_attention = wanted || self.attention.trained(request);
+        let into_norm1 = into_attention || self.norm1.trained(request);
+        if !(into_norm1 || self.mlp.trained(request) || self.norm2.trained(request)) {
+            return Ok(None);
+        }
+
+        let dlast = self.norm2.backward(dy, last, ctx, request, out)?;
+        let x2 = || self.norm1.forward(&s.between, ctx);
+        let dmlp = self.mlp.backward(&dlast, &s.mlp, x2, both, into_norm1, out)?;
+        let Some(dmlp) = dmlp else { return Ok(None) };
+        let dbetween = self.norm1.backward(&(dlast + dmlp)?, &s.between, ctx, request, out)?;
+        if !into_attention {
+            return Ok(None);
+        }
+
+        let x = || Ok(s.x.clone());
+        let dx = self.attention.backward(&dbetween, &s.attention, x, both, wanted, out)?;
+        let Some(dx) = dx else { return Ok(None) };
+        Ok(if wanted { Some((dbetween + dx)?) } else { None })
+    }
+
     /// What it costs, of hidden states of `hidden_size` numbers.
     pub fn cost(&self, hidden_size: usize) -> BlockCost {
+        let sums = if self.order == NormOrder::Post { 2 } else { 1 };
         BlockCost {
             weights: self.attention.weights() + self.mlp.weights(),
             pair_products: self.attention.pair_products(),
-            saved: self.attention.saved() + hidden_size + self.mlp.saved(),
+            saved: self.attention.saved() + sums * hidden_size + self.mlp.saved(),
             sums: self.attention.num_heads,
         }
     }

@@ -27,9 +27,9 @@ use crate::ops::elementwise;
 use crate::ops::rope::Angles;
 
 pub use attention::{Attention, Qkv};
-pub use block::TransformerBlock;
+pub use block::{NormOrder, TransformerBlock};
 pub use embeddings::Embeddings;
-pub use head::LmHead;
+pub use head::{Head, HeadActivation, HeadLinear, LmHead, MaskedLmHead, Pooled, SequenceHead};
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::{Norm, NormKind};
