@@ -32,6 +32,14 @@ pub fn question(text: &str) -> Instruction {
     Instruction { choices, names, label, ..Instruction::new(place, instruction, String::new()) }
 }
 
+/// A text, alone or in a pair, that a head says something of; `labels` are what it may say.
+pub fn judged(text: &str, pair: Option<&str>, labels: Vec<String>) -> Instruction {
+    let place = ItemPlace { file: Arc::from(Path::new("question")), unit: "item", number: 1 };
+    let item = Instruction::new(place, text.to_owned(), String::new());
+    let pair = pair.unwrap_or_default().to_owned();
+    Instruction { pair, choices: labels.clone(), names: labels, ..item }
+}
+
 /// Choices of a question that does not end in their names, and what is put before these.
 fn unnamed(question: &str) -> Option<(Vec<String>, &'static str)> {
     let lower = question.to_lowercase();

@@ -2,23 +2,34 @@
 
 use std::fmt;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::data::chat::{ChatTemplate, OWN, conversation};
 use crate::data::continuation::{self, Border, Continued, Joined, White, continued};
 use crate::data::item::{Chat, Document, Instruction, Item, ItemPlace, Row, TextPiece, TokenRow};
+use crate::data::labelled::Labelled;
 use crate::data::loss::LossOn;
 use crate::data::talks::Talks;
 use crate::data::template::Template;
 use crate::data::tokenizer::{Encode, ending, opened, tokens};
 use crate::error::{bail, error};
+use crate::source::WholeText;
 
 /// A sequence to train on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     pub ids: Vec<u32>,
     /// Token i counts in the loss, predicted from the tokens before it; never so for i = 0.
     pub supervised: Vec<bool>,
+    /// For a head that says something of whole sequences; no token counts then.
+    pub labelled: Option<Labelled>,
+}
+
+impl Example {
+    /// Of tokens that are learnt where they are marked.
+    pub fn new(ids: Vec<u32>, supervised: Vec<bool>) -> Self {
+        Self { ids, supervised, labelled: None }
+    }
 }
 
 /// How items become examples.
@@ -47,6 +58,8 @@ pub struct EncodeReport {
     pub tokens: usize,
     /// Tokens in them that count in the loss.
     pub supervised_tokens: usize,
+    /// Labels that a head learns.
+    pub labels: usize,
     /// Examples kept that lost their end to the limit. Texts are divided, not cut.
     pub cut: usize,
     /// Examples left out because no token of theirs counts in the loss, most often since the limit
@@ -64,11 +77,14 @@ impl fmt::Display for EncodeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (items, examples) = (count(self.items, "item"), count(self.examples, "example"));
         let tokens = count(self.tokens, "token");
-        write!(
-            f,
-            "{items} gave {examples} of {tokens}, {} of them in the loss",
-            self.supervised_tokens
-        )?;
+        match self.labels {
+            0 => write!(
+                f,
+                "{items} gave {examples} of {tokens}, {} of them in the loss",
+                self.supervised_tokens
+            )?,
+            _ => write!(f, "{items} gave {examples} of {tokens}, each with a label")?,
+        }
         let notes = [
             ("cut short at the length limit", self.cut),
             ("left out with nothing to learn", self.dropped),
@@ -197,6 +213,23 @@ impl<'a> Words<'a> {
             Some(chat) => chat.ask(&conversation(item, false)),
             None => self.template.test_prompt(item),
         }
+    }
+
+    /// The prompt that a head reads.
+    pub fn test_text(&self, item: &Instruction) -> Result<String> {
+        self.test_prompt(&Instruction { pair: String::new(), ..item.clone() })
+    }
+
+    /// A text, or a pair of them, with the special tokens that stand around it.
+    pub fn whole(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        most: usize,
+        place: &ItemPlace,
+    ) -> Result<WholeText> {
+        let encoded = self.tokenizer.encode_whole(text, pair, most);
+        encoded.with_context(|| format!("{place} cannot be tokenised"))
     }
 
     /// The same in tokens. Errors where there are none.
@@ -333,7 +366,7 @@ impl Encoded {
         report.examples += 1;
         report.tokens += ids.len();
         report.supervised_tokens += counted;
-        self.examples.push(Example { ids, supervised });
+        self.examples.push(Example::new(ids, supervised));
     }
 }
 

@@ -189,7 +189,7 @@ mod tests {
     fn part(first: u32, n: u32) -> Arc<dyn Examples> {
         Arc::new(
             (first..first + n)
-                .map(|id| Example { ids: vec![id, 0], supervised: vec![false, true] })
+                .map(|id| Example::new(vec![id, 0], vec![false, true]))
                 .collect::<Vec<_>>(),
         )
     }
@@ -265,7 +265,7 @@ mod tests {
                 40
             }
             fn get(&self, i: usize) -> Result<Option<Example>> {
-                Ok((i == 7).then(|| Example { ids: vec![7, 0], supervised: vec![false, true] }))
+                Ok((i == 7).then(|| Example::new(vec![7, 0], vec![false, true])))
             }
         }
         for seed in 0..50 {

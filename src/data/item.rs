@@ -48,6 +48,8 @@ pub struct Instruction {
     pub instruction: String,
     /// Further context; empty in the commonsense sets.
     pub input: String,
+    /// The second text of a pair, which a model with a head reads; empty where there is none.
+    pub pair: String,
     /// What is trained: the file's `output`.
     pub answer_text: String,
     /// The texts to be scored, each what would follow the prompt; empty where the instruction names
@@ -67,9 +69,9 @@ pub struct Instruction {
 impl Instruction {
     /// A question with its answer, and nothing else.
     pub fn new(place: ItemPlace, instruction: String, answer_text: String) -> Self {
-        let (input, choices, names, before) = Default::default();
+        let (input, pair, choices, names, before) = Default::default();
         let (label, target) = (None, None);
-        Self { place, instruction, input, answer_text, choices, names, label, target, before }
+        Self { place, instruction, input, pair, answer_text, choices, names, label, target, before }
     }
 }
 

@@ -41,6 +41,9 @@ enum ChatWording {
 /// What every record can be called in a text, whatever its fields' names.
 const ROW: &str = "row";
 
+/// The second text of a pair.
+const PAIR: &str = "pair";
+
 /// Faults of a text, whatever the record.
 const UNKNOWN: [ErrorKind; 4] = [
     ErrorKind::UnknownFilter,
@@ -76,6 +79,14 @@ impl Mapping {
             answered: answer.is_some(),
             ..Self::bare(environment, texts)
         })
+    }
+
+    /// With a second text, which a model with a head reads beside `prompt`. Errors (class usage): a
+    /// text that is no Jinja, with its line.
+    pub fn with_pair(mut self, pair: &str) -> Result<Self> {
+        compile(&mut self.environment, PAIR, pair.to_owned())?;
+        self.texts.push((PAIR.to_owned(), pair.to_owned()));
+        Ok(self)
     }
 
     /// A conversation by its messages: `messages` makes a JSON list of them, and `tools` one of
@@ -165,8 +176,8 @@ impl Mapping {
         let target = self.target.as_ref().map(|column| number(row, column)).transpose()?;
         let label = match (&self.label, target) {
             (Some(column), _) => Some(self.labelled(row, column)?),
-            (None, Some(target)) => Some(self.nearest(target)),
-            (None, None) => None,
+            (None, Some(target)) if !self.names.is_empty() => Some(self.nearest(target)),
+            (None, _) => None,
         };
         let choices = self
             .names
@@ -179,8 +190,10 @@ impl Mapping {
             None => String::new(),
         };
         let names = self.names.clone();
+        let has_pair = self.texts.iter().any(|(name, _)| name == PAIR);
+        let pair = if has_pair { render(PAIR)? } else { String::new() };
         let item = Instruction::new(row.place.clone(), render("prompt")?, answer_text);
-        Ok(Instruction { choices, names, label, target, ..item })
+        Ok(Instruction { pair, choices, names, label, target, ..item })
     }
 
     /// Errors (class data) where the column of the label or the target is not there, or holds what
@@ -297,6 +310,8 @@ fn complete(
 ) -> Result<()> {
     let chosen_by = label.or(target);
     match (choices, chosen_by, answer) {
+        // A number for a head.
+        ([], _, None) if target.is_some() && label.is_none() => Ok(()),
         ([], _, None) => bail!(
             Usage,
             "option `answer` of `template` is needed where there are no `choices`: it is what is \

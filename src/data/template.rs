@@ -149,6 +149,13 @@ impl Template {
 impl Template {
     /// Refuses what stands before the question, which only a conversation has a place for.
     fn has_place(self, item: &Instruction) -> Result<()> {
+        if !item.pair.is_empty() {
+            bail!(
+                Usage,
+                "the template has a `pair`, a second text that only a model with a head reads";
+                hint: "`model.head(…)` gives the model one, or `prompt` holds both texts"
+            );
+        }
         let keys: Vec<String> =
             item.before.keys().into_iter().map(|key| format!("`{key}`")).collect();
         if self == Template::Chat || keys.is_empty() {

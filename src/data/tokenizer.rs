@@ -4,12 +4,24 @@ use anyhow::{Context, Result};
 
 use crate::data::item::ItemPlace;
 use crate::error::bail;
-use crate::source::{Date, Tokenizer};
+use crate::source::{Date, Tokenizer, WholeText};
 
 /// What encoding asks of a tokenizer.
 pub trait Encode {
     /// The tokens of a text, with no special token added.
     fn encode(&self, text: &str) -> Result<Vec<u32>>;
+    /// A text, or a pair of them, of at most `most` tokens with the special tokens that stand
+    /// around it.
+    fn encode_whole(&self, text: &str, pair: Option<&str>, most: usize) -> Result<WholeText> {
+        if pair.is_some() {
+            bail!(Data, "the tokenizer has no pairs of texts");
+        }
+        let mut ids = self.begin();
+        ids.extend(self.encode(text)?);
+        let cut = ids.len() > most;
+        ids.truncate(most);
+        Ok(WholeText { types: vec![0; ids.len()], ids, cut })
+    }
     fn bos(&self) -> Option<u32>;
     fn eos(&self) -> Option<u32>;
     /// Whether the model wants its beginning-of-sequence token before a text.
@@ -52,6 +64,9 @@ pub trait Encode {
 impl Encode for Tokenizer {
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode(text)
+    }
+    fn encode_whole(&self, text: &str, pair: Option<&str>, most: usize) -> Result<WholeText> {
+        self.encode_whole(text, pair, most)
     }
     fn bos(&self) -> Option<u32> {
         self.bos()

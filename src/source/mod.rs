@@ -53,4 +53,4 @@ pub use places::{Places, right_one};
 pub use safetensors::{Safetensors, unread};
 pub use splits::{SPLIT_NAMES, split_of, stem_of, without_packing, without_shard};
 pub use tensors::TensorSource;
-pub use tokenizer::Tokenizer;
+pub use tokenizer::{Tokenizer, WholeText};

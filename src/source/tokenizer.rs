@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
+use tokenizers::utils::truncation::truncate_encodings;
+use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, TruncationParams};
 
 use super::date::Date;
 use super::file_names::{GENERATION_CONFIG, MORE_TEMPLATES, OTHERS, TOKENIZER, TOKENIZER_CONFIG};
@@ -14,6 +16,15 @@ use super::tokenizer_special::Special;
 use super::tokenizer_template::{self, Templates};
 use super::{tokenizer_files, tokenizer_gguf, tokenizer_json, tokenizer_train};
 use crate::error::error;
+
+/// A text or a pair of them, with the special tokens around it.
+pub struct WholeText {
+    pub ids: Vec<u32>,
+    /// Which text of a pair a token belongs to, 0 or 1 (`token_type_ids`).
+    pub types: Vec<u32>,
+    /// Whether something was cut off.
+    pub cut: bool,
+}
 
 /// A tokenizer and what a model wants to know beside it.
 #[derive(Clone)]
@@ -40,6 +51,10 @@ pub struct Tokenizer {
     /// What a person should know of its files: what was decided where they disagree, what was
     /// recognised.
     notes: Vec<String>,
+    /// What a language model does otherwise than the files say of the end of a text.
+    unfollowed_end: Option<String>,
+    /// Whether models are told which text of a pair a token belongs to.
+    types: bool,
 }
 
 impl Tokenizer {
@@ -57,6 +72,8 @@ impl Tokenizer {
             clean_up: read.clean_up,
             folder: read.folder,
             notes: read.notes,
+            unfollowed_end: read.unfollowed_end,
+            types: read.types,
             ..Self::plain(read.inner, read.special)
         })
     }
@@ -114,12 +131,19 @@ impl Tokenizer {
             folder: None,
             undecided: Undecided::default(),
             notes: vec![],
+            unfollowed_end: None,
+            types: false,
         }
     }
 
     /// What a person should know of its files, a line each.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The same of a language model, which does otherwise than the files say of the end of a text.
+    pub fn unfollowed_end(&self) -> Option<&String> {
+        self.unfollowed_end.as_ref()
     }
 
     /// Takes the ids that the model's `config.json` gives, where the tokenizer's own files gave
@@ -184,6 +208,44 @@ impl Tokenizer {
         self.undecided.agree(text, encoding.get_ids())?;
         self.check_rows(encoding.get_ids())?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// A text, or a pair of them, with the special tokens that the tokenizer's own rule puts around
+    /// them, of at most `most` tokens: what is longer is cut at its end, of a pair the longer text
+    /// first (`longest_first` in transformers).
+    ///
+    /// Errors (class data): no text fits beside the special tokens; a token for which the model's
+    /// embedding has no row.
+    pub fn encode_whole(&self, text: &str, pair: Option<&str>, most: usize) -> Result<WholeText> {
+        let failed = |e| error!(Data, "cannot tokenize the text: {e}");
+        let tokens = |text: &str| -> Result<Encoding> {
+            let encoding = self.inner.encode_fast(text, false).map_err(failed)?;
+            self.undecided.agree(text, encoding.get_ids())?;
+            Ok(encoding)
+        };
+        let (first, second) = (tokens(text)?, pair.map(tokens).transpose()?);
+        let length = first.len() + second.as_ref().map_or(0, Encoding::len);
+        let around = |processor: &PostProcessorWrapper| processor.added_tokens(second.is_some());
+        let around = self.inner.get_post_processor().map_or(0, around);
+        let before = if around == 0 { self.begin.len() } else { 0 };
+        let Some(room) = most.checked_sub(around + before).filter(|room| *room > 0) else {
+            return Err(
+                error!(Data, "no text fits in {most} tokens beside the special ones").into()
+            );
+        };
+        let params = TruncationParams { max_length: room, ..TruncationParams::default() };
+        let (first, second) = truncate_encodings(first, second, &params).map_err(failed)?;
+        let whole = self.inner.post_process(first, second, true).map_err(failed)?;
+        let (mut ids, mut types) = (whole.get_ids().to_vec(), whole.get_type_ids().to_vec());
+        if before > 0 && !ids.starts_with(&self.begin) {
+            ids.splice(0..0, self.begin.iter().copied());
+            types.splice(0..0, std::iter::repeat_n(0, before));
+        }
+        if !self.types {
+            types.fill(0);
+        }
+        self.check_rows(&ids)?;
+        Ok(WholeText { ids, types, cut: length > room })
     }
 
     /// The text of ids; unknown ids give nothing.

@@ -22,6 +22,9 @@ pub(super) enum TokenizerClass {
     Gpt2,
     GptNeoX,
     Qwen2,
+    Bert,
+    DistilBert,
+    Roberta,
 }
 
 /// Names of classes of transformers that take tokenizer.json as it is.
@@ -29,13 +32,13 @@ const BASE: [&str; 4] =
     ["PreTrainedTokenizer", "TokenizersBackend", "PythonBackend", "BloomTokenizer"];
 
 /// Classes of transformers that build something else, none of it for the models known here.
-const OTHERS: &str = "Albert Bart Barthez Bartpho Bert BertGeneration BertJapanese Bertweet \
+const OTHERS: &str = "Albert Bart Barthez Bartpho BertGeneration BertJapanese Bertweet \
     BigBird BioGpt Blenderbot BlenderbotSmall ByT5 CLIP CTRL Camembert Canine Clvp CodeGen Cohere \
     ConvBert CpmAnt Cpm DPRContextEncoder DPRQuestionEncoder DPRReader Deberta DebertaV2 Dia \
-    DistilBert Electra Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoXJapanese \
+    Electra Esm Esmc FNet FSMT FastSpeech2Conformer Flaubert Funnel GPTNeoXJapanese \
     GPTSw3 Gemma Herbert Lasr LayoutLMv2 LayoutLMv3 LayoutXLM Luke M2M100 MBart50 MBart MLuke \
     MPNet Marian MarkupLM Mgpstr MobileBert MyT5 Nllb Nougat OpenAIGPT PLBart Parakeet Pegasus \
-    Perceiver Phobert Pop2Piano ProphetNet Qwen3_5 Rag Reformer RemBert RoCBert RoFormer Roberta \
+    Perceiver Phobert Pop2Piano ProphetNet Qwen3_5 Rag Reformer RemBert RoCBert RoFormer \
     SeamlessM4T Siglip2 Siglip Speech2Text SpeechT5 Splinter SqueezeBert T5 Tapas Tipsv2 Udop \
     VideoPrism Vits Wav2Vec2CTC Wav2Vec2PhonemeCTC Whisper XGLM XLMRoberta XLM XLNet";
 
@@ -61,12 +64,17 @@ impl TokenizerClass {
             ("mistral", _) => TokenizerClass::File,
             ("qwen2", _) if !own_code || name.is_none() => TokenizerClass::Qwen2,
             ("qwen3", None) => TokenizerClass::Qwen2,
+            ("bert" | "distilbert", None) => TokenizerClass::Bert,
+            ("roberta", None) => TokenizerClass::Roberta,
             (_, Some("LlamaTokenizer")) if byte_level && !own_code => TokenizerClass::File,
             (_, Some("LlamaTokenizer")) => TokenizerClass::Llama,
             (_, Some("CodeLlamaTokenizer")) => TokenizerClass::CodeLlama,
             (_, Some("GPT2Tokenizer")) => TokenizerClass::Gpt2,
             (_, Some("GPTNeoXTokenizer")) => TokenizerClass::GptNeoX,
             (_, Some("Qwen2Tokenizer")) => TokenizerClass::Qwen2,
+            (_, Some("BertTokenizer")) => TokenizerClass::Bert,
+            (_, Some("DistilBertTokenizer")) => TokenizerClass::DistilBert,
+            (_, Some("RobertaTokenizer")) => TokenizerClass::Roberta,
             (_, Some(name)) if is_other(name) => return Err(other_class(name).into()),
             (_, Some(name)) if BASE.contains(&name) => TokenizerClass::File,
             _ if own_code => return Err(own_class().into()),
@@ -83,7 +91,23 @@ impl TokenizerClass {
             TokenizerClass::Gpt2 => "GPT2Tokenizer",
             TokenizerClass::GptNeoX => "GPTNeoXTokenizer",
             TokenizerClass::Qwen2 => "Qwen2Tokenizer",
+            TokenizerClass::Bert => "BertTokenizer",
+            TokenizerClass::DistilBert => "DistilBertTokenizer",
+            TokenizerClass::Roberta => "RobertaTokenizer",
         }
+    }
+
+    /// The kind of model that it builds.
+    pub fn model(self) -> &'static str {
+        match self {
+            TokenizerClass::Bert | TokenizerClass::DistilBert => "WordPiece",
+            _ => "BPE",
+        }
+    }
+
+    /// Whether models are told which text of a pair a token belongs to, where no file says.
+    pub fn has_types(self) -> bool {
+        self == TokenizerClass::Bert
     }
 
     /// The special tokens that it takes where no file gives others.
@@ -112,6 +136,22 @@ impl TokenizerClass {
                 ("pad_token", "<|padding|>"),
             ],
             TokenizerClass::Qwen2 => &[("unk_token", END), ("eos_token", END), ("pad_token", END)],
+            TokenizerClass::Bert | TokenizerClass::DistilBert => &[
+                ("unk_token", "[UNK]"),
+                ("sep_token", "[SEP]"),
+                ("pad_token", "[PAD]"),
+                ("cls_token", "[CLS]"),
+                ("mask_token", "[MASK]"),
+            ],
+            TokenizerClass::Roberta => &[
+                ("bos_token", "<s>"),
+                ("eos_token", "</s>"),
+                ("sep_token", "</s>"),
+                ("cls_token", "<s>"),
+                ("unk_token", "<unk>"),
+                ("pad_token", "<pad>"),
+                ("mask_token", "<mask>"),
+            ],
         }
     }
 
@@ -130,10 +170,16 @@ impl TokenizerClass {
             TokenizerClass::Llama | TokenizerClass::CodeLlama => self.llama(settings)?,
             TokenizerClass::Gpt2 | TokenizerClass::GptNeoX => self.gpt2(settings)?,
             TokenizerClass::Qwen2 => qwen2(settings)?,
+            TokenizerClass::Bert | TokenizerClass::DistilBert => self.bert(&vocab, settings)?,
+            TokenizerClass::Roberta => self.roberta(&vocab, settings)?,
         };
         pipeline.model["vocab"] = vocab;
-        pipeline.model["merges"] = merges;
-        pipeline.post_processor = post_processor;
+        if pipeline.model["type"] == "BPE" {
+            pipeline.model["merges"] = merges;
+        }
+        if pipeline.post_processor.is_null() {
+            pipeline.post_processor = post_processor;
+        }
         Ok(Some(pipeline.file()))
     }
 
@@ -162,6 +208,69 @@ impl TokenizerClass {
             model,
             post_processor: Value::Null,
             decoder: json!({"type": "Sequence", "decoders": decoders}),
+        })
+    }
+
+    /// A special token of the settings, or the class's own, with its id.
+    fn special(self, role: &str, vocab: &Value, settings: &Value) -> Result<(String, Value)> {
+        let told = &settings[role];
+        let own = self.tokens().iter().find(|(own, _)| *own == role).map(|(_, token)| *token);
+        let token = told["content"].as_str().or_else(|| told.as_str()).or(own).unwrap_or_default();
+        let id = &vocab[token];
+        if !id.is_u64() {
+            bail!(Data, "the vocabulary has no `{token}`, which is the tokenizer's `{role}`");
+        }
+        Ok((token.to_owned(), id.clone()))
+    }
+
+    /// WordPiece over BERT's words.
+    fn bert(self, vocab: &Value, settings: &Value) -> Result<Pipeline> {
+        let (unk, _) = self.special("unk_token", vocab, settings)?;
+        let (cls, cls_id) = self.special("cls_token", vocab, settings)?;
+        let (sep, sep_id) = self.special("sep_token", vocab, settings)?;
+        let strip = match settings.get("strip_accents") {
+            Some(Value::Null) | None => Value::Null,
+            Some(_) => flag(settings, "strip_accents", false, None)?.into(),
+        };
+        let special =
+            |token: &str, kind: u8| json!({ "SpecialToken": { "id": token, "type_id": kind } });
+        let text = |name: &str, kind: u8| json!({ "Sequence": { "id": name, "type_id": kind } });
+        let single = [special(&cls, 0), text("A", 0), special(&sep, 0)];
+        let second = [text("B", 1), special(&sep, 1)];
+        let pair: Vec<Value> = single.iter().chain(&second).cloned().collect();
+        let known = |token: &str, id: &Value| json!({"id": token, "ids": [id], "tokens": [token]});
+        Ok(Pipeline {
+            normalizer: json!({
+                "type": "BertNormalizer", "clean_text": true,
+                "handle_chinese_chars": flag(settings, "tokenize_chinese_chars", true, None)?,
+                "strip_accents": strip, "lowercase": flag(settings, "do_lower_case", true, None)?,
+            }),
+            pre_tokenizer: json!({"type": "BertPreTokenizer"}),
+            model: json!({
+                "type": "WordPiece", "unk_token": unk, "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100,
+            }),
+            post_processor: json!({
+                "type": "TemplateProcessing", "single": single, "pair": pair,
+                "special_tokens": { &cls: known(&cls, &cls_id), &sep: known(&sep, &sep_id) },
+            }),
+            decoder: json!({"type": "WordPiece", "prefix": "##", "cleanup": true}),
+        })
+    }
+
+    /// Byte-level BPE of GPT-2's words, between RoBERTa's tokens.
+    fn roberta(self, vocab: &Value, settings: &Value) -> Result<Pipeline> {
+        let prefix = flag(settings, "add_prefix_space", false, None)?;
+        let (cls, cls_id) = self.special("cls_token", vocab, settings)?;
+        let (sep, sep_id) = self.special("sep_token", vocab, settings)?;
+        Ok(Pipeline {
+            pre_tokenizer: byte_level(prefix, true),
+            post_processor: json!({
+                "type": "RobertaProcessing", "sep": [sep, sep_id], "cls": [cls, cls_id],
+                "trim_offsets": flag(settings, "trim_offsets", true, None)?,
+                "add_prefix_space": prefix,
+            }),
+            ..byte_level_bpe()
         })
     }
 

@@ -32,6 +32,10 @@ pub(super) struct Read {
     /// Spaces before punctuation are taken out of decoded texts.
     pub clean_up: bool,
     pub notes: Vec<String>,
+    /// What a language model does otherwise than the files say of the end of a text.
+    pub unfollowed_end: Option<String>,
+    /// Whether models are told which text of a pair a token belongs to.
+    pub types: bool,
     /// The folder whose files are copied when it is saved; `None` where no tokenizer.json is among
     /// them.
     pub folder: Option<PathBuf>,
@@ -166,7 +170,9 @@ impl TokenizerParts<'_> {
         settings.post_process(&mut inner, &tokens)?;
         let around = tokenizer_settings::around(&inner)?;
         let special = special(&tokens, &inner);
-        notes.extend(settings.notes(&around, special, &inner, &shown(self.path)));
+        let file = shown(self.path);
+        notes.extend(settings.notes(&around, special, &inner, &file));
+        let unfollowed_end = TokenizerSettings::unfollowed_end(&around, &inner, &file);
         let templates = tokenizer_template::find(self.folder, self.settings, &mut notes)?;
         Ok(Read {
             special,
@@ -175,6 +181,8 @@ impl TokenizerParts<'_> {
             begin: around.before,
             clean_up: settings.clean_up,
             notes,
+            unfollowed_end,
+            types: tokenizer_settings::has_types(self.settings, class)?,
             folder: files.file.map(|_| self.folder.to_owned()),
             inner,
         })
@@ -210,8 +218,8 @@ impl TokenizerParts<'_> {
             return tokenizer_json::built(self.bytes);
         }
         let kind = file["model"]["type"].as_str().unwrap_or("BPE");
-        if kind != "BPE" {
-            return Err(not_bpe(class, kind).into());
+        if kind != class.model() {
+            return Err(other_model(class, kind).into());
         }
         let (vocab, merges) = tokenizer_class::vocabulary(file);
         let rebuilt = class
@@ -290,12 +298,13 @@ impl TokenizerParts<'_> {
     }
 }
 
-/// The error for a class of BPE where tokenizer.json is of another kind.
-fn not_bpe(class: TokenizerClass, kind: &str) -> Error {
+/// The error for a class of one kind of model where tokenizer.json is of another.
+fn other_model(class: TokenizerClass, kind: &str) -> Error {
     error!(
         Data,
-        "{TOKENIZER_CONFIG} names the class `{}`, which is of BPE; {TOKENIZER} is of {kind}",
-        class.name()
+        "{TOKENIZER_CONFIG} names the class `{}`, which is of {}; {TOKENIZER} is of {kind}",
+        class.name(),
+        class.model()
     )
     .hint(tokenizer_class::AS_IT_IS)
 }

@@ -41,6 +41,16 @@ pub(super) struct Around {
     pub after: Vec<u32>,
 }
 
+/// Whether `model_input_names`, or else the class, has `token_type_ids`. Errors (class data): a
+/// value that is no list of names.
+pub(super) fn has_types(settings: &Value, class: TokenizerClass) -> Result<bool> {
+    match &settings["model_input_names"] {
+        Value::Null => Ok(class.has_types()),
+        Value::Array(names) => Ok(names.iter().any(|name| name == "token_type_ids")),
+        other => bail!(Data, "tokenizer_config.json: `model_input_names` is {other}, not a list"),
+    }
+}
+
 impl TokenizerSettings {
     /// Errors (class data): a key of the wrong type, or one that asks for something that is not
     /// done here.
@@ -125,14 +135,22 @@ impl TokenizerSettings {
                 quoted(&[bos], inner)
             ));
         }
-        if !around.after.is_empty() {
-            notes.push(format!(
+        notes
+    }
+
+    /// What of them a language model does otherwise.
+    pub fn unfollowed_end(
+        around: &Around,
+        inner: &tokenizers::Tokenizer,
+        file: &str,
+    ) -> Option<String> {
+        (!around.after.is_empty()).then(|| {
+            format!(
                 "{file} puts {} after each text; here a text to train on ends with the model's end \
                  token, and one to go on with does not",
                 quoted(&around.after, inner)
-            ));
-        }
-        notes
+            )
+        })
     }
 
     /// What tokenizer_config.json says of the ends of texts, and the tokenizer's file otherwise.
