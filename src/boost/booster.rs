@@ -182,6 +182,12 @@ impl Booster {
         Ok(Self::from_adapter(Adapter::of_pairs(pairs)))
     }
 
+    /// The same booster with whole tensors beside its factors: those of `other`.
+    pub fn beside(self, other: &Self) -> Self {
+        let pairs = self.adapter.pairs().clone();
+        Self::from_adapter(Adapter::new(pairs, other.adapter.full().clone()))
+    }
+
     /// A fresh dense booster: copies of the model's tensors.
     pub fn dense(model: &Model, spec: &DenseSpec) -> Result<Self> {
         Ok(Self::from_adapter(Adapter::of_full(model.copies(&spec.params)?)))
@@ -207,7 +213,7 @@ impl Booster {
     }
 
     pub fn kind(&self) -> BoosterKind {
-        if self.adapter.full().is_empty() { BoosterKind::LowRank } else { BoosterKind::FullRank }
+        if self.adapter.is_low_rank() { BoosterKind::LowRank } else { BoosterKind::FullRank }
     }
 
     /// Writes all that is needed to go on training it, to `path`, whole or not at all.
@@ -258,6 +264,13 @@ impl Booster {
                 Usage,
                 "`lr_ratio`, `freeze` and `active` are for boosters of low rank: this one trains \
                  whole tensors"
+            ));
+        }
+        if options.head_lr_ratio != 1.0 && !self.adapter.full().keys().any(|id| id.is_task_head()) {
+            return Err(error!(
+                Usage,
+                "`head_lr_ratio` is the rate of a head, which the booster does not train";
+                hint: "`model.booster(#{{ …, head: true }})` trains the head of a classifier"
             ));
         }
         let info = options.optimizer.info();

@@ -46,6 +46,22 @@ pub struct DenseSpec {
 }
 
 impl DenseSpec {
+    /// All tensors of the head alone, which a booster of low rank trains beside its factors. Errors
+    /// (class usage): a language model, whose head is none of a task.
+    pub fn head(model: &Model) -> Result<Self> {
+        let params: BTreeSet<ParamId> = model.head_params().into_iter().collect();
+        if params.is_empty() {
+            return Err(error!(
+                Usage,
+                "`head: true` of a booster of low rank trains the head of a classifier, which the \
+                 model does not have";
+                hint: "`model.head(#{{ labels: [\"no\", \"yes\"] }})` gives it one"
+            )
+            .into());
+        }
+        Ok(Self { params })
+    }
+
     /// Weights, and biases where there are some, of `targets` (all, where none is named) in
     /// `layers`, and `parts`.
     ///
@@ -72,8 +88,10 @@ impl DenseSpec {
         parts.check(model)?;
         let chosen = |id: &ParamId| id.layer.is_some_and(|layer| layers.contains(&layer));
         let wanted = |id: &ParamId| match &id.kind {
-            ParamKind::Embedding | ParamKind::PositionEmbedding => parts.embedding,
-            ParamKind::Head => parts.head,
+            ParamKind::Embedding | ParamKind::PositionEmbedding | ParamKind::EmbeddingNorm => {
+                parts.embedding
+            }
+            ParamKind::Head | ParamKind::TaskHead => parts.head,
             ParamKind::NormWeight | ParamKind::NormBias => {
                 parts.norms && (id.layer.is_none() || chosen(id))
             }

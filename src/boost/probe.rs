@@ -11,10 +11,11 @@ use candle_core::{DType, Tensor};
 use super::vectors::{length, orthogonal};
 use crate::data::Batch;
 use crate::model::meta::Assume;
-use crate::model::{Adapter, GradRequest, Gradients, LinearId, Model, ParamId, ParamKind, Tokens};
+use crate::model::{Adapter, GradRequest, Gradients, LinearId, Model, ParamId, ParamKind};
 use crate::ops::elementwise;
 use crate::ops::linear::LoraPair;
 use crate::seed::Stream;
+use crate::train;
 
 /// Frobenius norms, by linear module.
 pub type Norms = BTreeMap<LinearId, f64>;
@@ -94,8 +95,8 @@ fn each_gradient(
     let full = linears.iter().filter_map(|linear| model.weight(linear)).cloned().collect();
     let adapter = &Adapter::default();
     let request = GradRequest { adapter, full: &full, gradient_checkpointing: true };
-    let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
-    let weight = 1.0 / batch.rows.len() as f64;
+    let tokens = train::tokens(batch);
+    let weight = 1.0 / batch.supervised() as f64;
     let mut each = |layer: usize, found: &mut Gradients| {
         for linear in linears.iter().filter(|linear| linear.layer == layer) {
             let gradient = model.weight(linear).and_then(|weight| found.full.remove(weight));
@@ -105,7 +106,7 @@ fn each_gradient(
         }
         Ok(())
     };
-    let wanted = (batch.rows.as_slice(), batch.targets.as_slice());
+    let wanted = (batch.rows.as_slice(), batch.wanted());
     let (nll, _) = model.gradients_by_layer(&tokens, wanted, weight, &request, &mut each)?;
     Ok(nll.wait()?.iter().sum::<f64>() * weight)
 }

@@ -8,17 +8,15 @@ use anyhow::Result;
 use super::dense::DenseParts;
 use crate::data::{Batch, DataLoader, Example};
 use crate::error::hint_of;
-use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId, Tokens};
+use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId};
+use crate::train;
 
 /// Embedding, norms and head.
 pub const ALL_PARTS: DenseParts = DenseParts { embedding: true, norms: true, head: true };
 
 /// Examples of which all tokens but the first are supervised.
 pub fn examples(sequences: &[&[u32]]) -> Vec<Example> {
-    let one = |ids: &&[u32]| Example {
-        ids: ids.to_vec(),
-        supervised: (0..ids.len()).map(|i| i > 0).collect(),
-    };
+    let one = |ids: &&[u32]| Example::new(ids.to_vec(), (0..ids.len()).map(|i| i > 0).collect());
     sequences.iter().map(one).collect()
 }
 
@@ -34,10 +32,10 @@ pub fn gradients(
     adapter: &Adapter,
     full: &BTreeSet<ParamId>,
 ) -> Result<(Vec<f64>, Gradients)> {
-    let tokens = Tokens::sequences(batch.ids.clone(), &batch.starts);
+    let tokens = train::tokens(batch);
     let request = GradRequest { adapter, full, gradient_checkpointing: false };
-    let weight = 1.0 / batch.rows.len() as f64;
-    model.gradients(&tokens, &batch.rows, &batch.targets, weight, &request)
+    let weight = 1.0 / batch.supervised() as f64;
+    model.gradients(&tokens, &batch.rows, batch.wanted(), weight, &request)
 }
 
 /// Message and hint of an error; empty texts where there is none.

@@ -103,7 +103,12 @@ impl Update {
     }
 
     pub fn kind(&self) -> BoosterKind {
-        if self.deltas.is_empty() { BoosterKind::LowRank } else { BoosterKind::FullRank }
+        let factors = !self.factors.pairs().is_empty();
+        if self.deltas.is_empty() || (factors && self.deltas.keys().all(|id| id.is_task_head())) {
+            BoosterKind::LowRank
+        } else {
+            BoosterKind::FullRank
+        }
     }
 
     /// The same, multiplied by `weight`.
@@ -130,6 +135,11 @@ impl Update {
         let eta = self.eta;
         let scaled = move |pair: &LoraPair| LoraPair { scale: pair.scale * eta, ..pair.clone() };
         self.factors.pairs().iter().map(move |(linear, pair)| (linear.clone(), scaled(pair)))
+    }
+
+    /// The parameters of a head that it changes beside factors.
+    pub fn head(&self) -> impl Iterator<Item = &ParamId> {
+        self.deltas.keys().filter(|id| id.is_task_head())
     }
 
     /// The booster's factors, without the step weight; `None` of a dense booster.

@@ -4,6 +4,7 @@ mod average;
 pub mod choices;
 pub mod extract;
 pub mod generate;
+pub mod labelled;
 pub mod metrics;
 pub mod nll;
 pub mod protocol;

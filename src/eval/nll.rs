@@ -31,9 +31,8 @@ pub fn mean(
         end += some.len();
         let batch = Batch::pack(&some.iter().collect::<Vec<_>>())?;
         tokens += batch.ids.len();
-        supervised += batch.rows.len();
-        let flat = Tokens::sequences(batch.ids, &batch.starts);
-        sum += model.nll(&flat, &batch.rows, &batch.targets, adapter)?.iter().sum::<f64>();
+        supervised += batch.supervised();
+        sum += model.nll(&flat(&batch), &batch.rows, batch.wanted(), adapter)?.iter().sum::<f64>();
         progress(end)?;
     }
     super::finite(sum)?;
@@ -41,7 +40,7 @@ pub fn mean(
 }
 
 /// The examples in batches of about [`BATCH_TOKENS`].
-fn batches(examples: &[Example]) -> impl Iterator<Item = &[Example]> {
+pub(super) fn batches(examples: &[Example]) -> impl Iterator<Item = &[Example]> {
     let mut left = examples;
     std::iter::from_fn(move || {
         let (mut count, mut size) = (0, 0);
@@ -55,11 +54,16 @@ fn batches(examples: &[Example]) -> impl Iterator<Item = &[Example]> {
     })
 }
 
+/// The tokens of a batch.
+pub(super) fn flat(batch: &Batch) -> Tokens {
+    Tokens::sequences(batch.ids.clone(), &batch.starts).typed(batch.types.clone())
+}
+
 /// What measuring them takes: the work of each batch.
 pub fn work(examples: &[Example]) -> Result<Vec<Work>> {
     let one = |some: &[Example]| {
         let batch = Batch::pack(&some.iter().collect::<Vec<_>>())?;
-        Ok(Work::of(&Tokens::sequences(batch.ids, &batch.starts), batch.rows.len()))
+        Ok(Work::of(&flat(&batch), batch.rows.len()))
     };
     batches(examples).map(one).collect()
 }

@@ -24,10 +24,13 @@ pub enum Protocol {
     LlmAdapters,
     /// `perplexity`: e to the mean negative log-likelihood of the supervised tokens.
     Likelihood,
+    /// `head`: what the model's head says: the class or choice with the largest logit, or the
+    /// number itself.
+    Head,
 }
 
 /// The names that [`Protocol::parse`] knows.
-pub const NAMES: [&str; 3] = ["lm-eval", "llm-adapters", "perplexity"];
+pub const NAMES: [&str; 4] = ["lm-eval", "llm-adapters", "perplexity", "head"];
 
 impl Protocol {
     /// Beams that `llm-adapters` searches with.
@@ -38,7 +41,7 @@ impl Protocol {
 
     /// The protocol of that name; an unknown one is a usage error with the nearest.
     pub fn parse(name: &str) -> Result<Self> {
-        match [Self::Choices, Self::LlmAdapters, Self::Likelihood]
+        match [Self::Choices, Self::LlmAdapters, Self::Likelihood, Self::Head]
             .into_iter()
             .find(|p| p.name() == name)
         {
@@ -48,7 +51,7 @@ impl Protocol {
                 Err(error!(
                     Usage,
                     "unknown protocol `{name}`{near}";
-                    hint: "protocols are `lm-eval`, `llm-adapters` and `perplexity`"
+                    hint: "protocols are `lm-eval`, `llm-adapters`, `perplexity` and, of a model with a head, `head`"
                 )
                 .into())
             }
@@ -60,11 +63,12 @@ impl Protocol {
             Self::Choices => "lm-eval",
             Self::LlmAdapters => "llm-adapters",
             Self::Likelihood => "perplexity",
+            Self::Head => "head",
         }
     }
 
     /// The metrics, headed by the name.
-    fn results(
+    pub(super) fn results(
         self,
         metrics: impl IntoIterator<Item = (&'static str, Value)>,
     ) -> Map<String, Value> {
@@ -93,7 +97,8 @@ pub fn by_choices(
         .filter(|(item, index)| item.label == *index)
         .count();
     let extra = ("accuracy_norm", (normalized as f64 / items.len() as f64).into());
-    let mut results = judged(extra, items.iter().map(|item| item.names.as_slice()), &predictions);
+    let mut results =
+        judged(Some(extra), items.iter().map(|item| item.names.as_slice()), &predictions);
     if let Some(targets) = items.iter().map(|item| item.target).collect::<Option<Vec<f64>>>() {
         let estimates = items.iter().zip(&scores.sums).map(|(item, sums)| estimate(item, sums));
         let estimates = estimates.collect::<Result<Vec<f64>>>()?;
@@ -140,7 +145,7 @@ fn answers(
         predictions.push(Prediction { label: item.label, predicted, text: Some(text.to_string()) });
     }
     let extra = ("unparsed", (unparsed as f64 / items.len() as f64).into());
-    let results = judged(extra, items.iter().map(|item| item.names.as_slice()), &predictions);
+    let results = judged(Some(extra), items.iter().map(|item| item.names.as_slice()), &predictions);
     Ok((Protocol::LlmAdapters.results(results), predictions))
 }
 
@@ -168,21 +173,21 @@ pub fn by_likelihood(
 /// What all predictions have in common, with `extra` after the accuracy. Where all items share
 /// their names also F1, of two names that of the second, of more the mean over names, and Matthews
 /// correlation.
-fn judged<'a>(
-    extra: (&'static str, Value),
+pub(super) fn judged<'a>(
+    extra: Option<(&'static str, Value)>,
     mut names: impl Iterator<Item = &'a [String]>,
     predictions: &[Prediction],
 ) -> Vec<(&'static str, Value)> {
     let labels: Vec<usize> = predictions.iter().map(|p| p.label).collect();
     let predicted: Vec<Option<usize>> = predictions.iter().map(|p| p.predicted).collect();
     let accuracy = metrics::accuracy(&labels, &predicted);
-    let mut out = vec![
-        ("accuracy", accuracy.into()),
-        extra,
+    let mut out = vec![("accuracy", accuracy.into())];
+    out.extend(extra);
+    out.extend([
         ("standard_error", metrics::standard_error(accuracy, labels.len()).into()),
         ("items", labels.len().into()),
         ("majority", majority(&labels).into()),
-    ];
+    ]);
     if let Some(first) = names.next()
         && names.all(|other| other == first)
     {

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use super::generate::Decode;
 use super::protocol::{self, Protocol};
-use super::{choices, nll};
-use crate::data::{ChoiceItem, Example, GenerationItem};
+use super::{choices, labelled, nll};
+use crate::data::{ChoiceItem, Example, GenerationItem, HeadTask};
 use crate::model::cost::Work;
 use crate::model::meta::Assume;
 use crate::model::{Adapter, Model};
@@ -20,6 +20,8 @@ pub enum EncodedSet<'a> {
     Questions(&'a [GenerationItem], &'a dyn Decode),
     /// By [`Protocol::Likelihood`].
     Sequences(&'a [Example]),
+    /// By [`Protocol::Head`].
+    Labelled(&'a [Example], &'a HeadTask),
 }
 
 /// What a model said to an item, and what would be right.
@@ -51,6 +53,7 @@ impl EncodedSet<'_> {
             Self::Choices(_) => Protocol::Choices,
             Self::Questions(..) => Protocol::LlmAdapters,
             Self::Sequences(_) => Protocol::Likelihood,
+            Self::Labelled(..) => Protocol::Head,
         }
     }
 
@@ -58,7 +61,7 @@ impl EncodedSet<'_> {
         match self {
             Self::Choices(items) => items.len(),
             Self::Questions(items, _) => items.len(),
-            Self::Sequences(examples) => examples.len(),
+            Self::Sequences(examples) | Self::Labelled(examples, _) => examples.len(),
         }
     }
 
@@ -71,7 +74,7 @@ impl EncodedSet<'_> {
     pub fn work(&self, model: &Model) -> Result<Vec<Work>> {
         Ok(match *self {
             Self::Choices(items) => choices::work(model, items),
-            Self::Sequences(examples) => nll::work(examples)?,
+            Self::Sequences(examples) | Self::Labelled(examples, _) => nll::work(examples)?,
             Self::Questions(items, _) => {
                 let beams = Protocol::BEAMS;
                 let prompt = |item: &GenerationItem| Work {
@@ -117,6 +120,7 @@ impl EncodedSet<'_> {
                     ("matthews", one),
                     ("pearson", one),
                     ("spearman", one),
+                    ("mse", 1.0 - one),
                 ];
                 (metrics, "items")
             }
@@ -146,6 +150,9 @@ impl EncodedSet<'_> {
             }
             Self::Sequences(examples) => {
                 protocol::by_likelihood(model, adapter, examples, progress)
+            }
+            Self::Labelled(examples, task) => {
+                labelled::measured(model, adapter, examples, task, progress)
             }
         }
     }

@@ -9,11 +9,12 @@ use candle_core::Tensor;
 use super::memory::{GradientCheckpointing, check_room, gradient_bytes, reference_bytes};
 use super::optim::{Optimizer, OptimizerKind};
 use super::state::{Trained, TrainingState};
+use super::tokens;
 use crate::data::{Batch, DataLoader, DataLoaderState};
 use crate::error::bail;
 use crate::model::cost::Work;
 use crate::model::meta::Assume;
-use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId, Tokens};
+use crate::model::{Adapter, GradRequest, Gradients, Model, ParamId};
 use crate::ops::elementwise;
 use crate::ops::later::Later;
 
@@ -31,6 +32,8 @@ pub struct FitOptions {
     pub lr: Vec<f64>,
     /// What the learning rate is multiplied by for B (LoRA+, arXiv 2402.12354: λ).
     pub lr_ratio: f64,
+    /// What the learning rate is multiplied by for a head that is trained beside factors.
+    pub head_lr_ratio: f64,
     /// The factor that stays as it is (RAC-LoRA, arXiv 2410.08305).
     pub freeze: Option<Factor>,
     /// Of each step the layers whose pairs take part in it (CoTo, arXiv 2506.05713); empty for all.
@@ -56,6 +59,7 @@ impl FitOptions {
             clip: None,
             l2: 0.0,
             lr_ratio: 1.0,
+            head_lr_ratio: 1.0,
             freeze: None,
             active,
             gradient_checkpointing,
@@ -147,7 +151,7 @@ impl<'a> Fit<'a> {
     ) -> Self {
         let (done, slowly_to, work) = (0, 0, Work::default());
         // Copies of whole tensors from before would take much of the memory.
-        let ahead = !model.device().is_cpu() && adapter.full().is_empty();
+        let ahead = !model.device().is_cpu() && adapter.is_low_rank();
         let (ahead, untold) = (if ahead { AHEAD } else { 1 }, VecDeque::new());
         Self {
             model,
@@ -237,7 +241,7 @@ impl<'a> Fit<'a> {
         let start = Instant::now();
         let (step, lr) = (self.done + 1, self.rate()?);
         let batches = self.batches()?;
-        let supervised: usize = batches.iter().map(|b| b.rows.len()).sum();
+        let supervised: usize = batches.iter().map(Batch::supervised).sum();
         let tokens = batches.iter().map(|b| b.ids.len()).sum();
         let (work, largest) = work_of(&batches);
         let now = self.taking_part();
@@ -328,14 +332,14 @@ impl<'a> Fit<'a> {
         let mut losses = vec![];
         let mut sums: Option<Gradients> = None;
         for batch in batches {
+            let flat = tokens(batch);
             let (tokens, rows) = (batch.ids.len(), batch.rows.len());
-            let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
             let beside = beside + on_device(model, Work::of(&flat, rows));
             let gradient_checkpointing =
                 options.gradient_checkpointing.decide(model, tokens, rows, lowest, beside);
             check_room(model, tokens, rows, lowest, gradient_checkpointing, beside)?;
             let request = GradRequest { adapter: now, full: &full, gradient_checkpointing };
-            let wanted = (&batch.rows[..], &batch.targets[..]);
+            let wanted = (&batch.rows[..], batch.wanted());
             let (nll, gradients) =
                 model.gradients_by_layer(&flat, wanted, weight, &request, &mut |_, _| Ok(()))?;
             losses.push(nll.mean_over(supervised)?);
@@ -351,13 +355,13 @@ impl<'a> Fit<'a> {
     fn base_loss(&self, batches: &[Batch]) -> Result<f64> {
         let (mut sum, mut count) = (0.0, 0);
         for batch in batches {
-            let flat = Tokens::sequences(batch.ids.clone(), &batch.starts);
+            let flat = tokens(batch);
             sum += self
                 .model
-                .nll(&flat, &batch.rows, &batch.targets, &Adapter::default())?
+                .nll(&flat, &batch.rows, batch.wanted(), &Adapter::default())?
                 .iter()
                 .sum::<f64>();
-            count += batch.rows.len();
+            count += batch.supervised();
         }
         Ok(sum / count as f64)
     }
@@ -379,7 +383,7 @@ impl<'a> Fit<'a> {
     /// Of each tensor of the adapter its gradient and rate, where it moves; `gradients` are those
     /// of the tensors of `now`.
     fn moves(&self, now: &Adapter, gradients: Vec<Tensor>, lr: f64) -> Vec<Option<(Tensor, f64)>> {
-        let FitOptions { lr_ratio, freeze, .. } = *self.options;
+        let FitOptions { lr_ratio, head_lr_ratio, freeze, .. } = *self.options;
         let mut found = gradients.into_iter();
         let mut moves = vec![];
         for key in self.adapter.pairs().keys() {
@@ -391,7 +395,8 @@ impl<'a> Fit<'a> {
         }
         for id in self.adapter.full().keys() {
             let gradient = if now.full().contains_key(id) { found.next() } else { None };
-            moves.push(gradient.map(|g| (g, lr)));
+            let rate = if id.is_task_head() { lr * head_lr_ratio } else { lr };
+            moves.push(gradient.map(|g| (g, rate)));
         }
         moves
     }
@@ -439,9 +444,7 @@ fn on_device(model: &Model, work: Work) -> usize {
 
 /// What batches take together, and the most that one of them takes.
 fn work_of(batches: &[Batch]) -> (Work, Work) {
-    let of = |batch: &Batch| {
-        Work::of(&Tokens::sequences(batch.ids.clone(), &batch.starts), batch.rows.len())
-    };
+    let of = |batch: &Batch| Work::of(&tokens(batch), batch.rows.len());
     let works: Vec<Work> = batches.iter().map(of).collect();
     let sum = works.iter().copied().fold(Work::default(), Work::and);
     (sum, works.into_iter().fold(Work::default(), Work::or))

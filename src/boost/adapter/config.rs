@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 use super::keys::{self, MERGE, shown};
 use super::targets::{ByPattern, Targets, texts};
 use crate::error::{Error, error};
+use crate::model::Model;
+use crate::model::arch::HeadKind;
 
 /// The way out where the start cannot be told from the adapter.
 const CONVERT: &str = "let peft convert it to plain LoRA: save the adapter once as it begins, with \
@@ -39,6 +41,8 @@ pub(super) enum Rows {
 /// What is read of `adapter_config.json`.
 #[derive(Debug)]
 pub(super) struct LoraConfig {
+    /// `task_type`.
+    task: Option<String>,
     pub start: Start,
     pub targets: Targets,
     pub modules_to_save: Vec<String>,
@@ -68,10 +72,11 @@ impl LoraConfig {
         let json = object(text)?;
         let fields = LoraConfigFields(&json);
         kind(&fields)?;
-        task(&fields)?;
+        let task = task(&fields)?;
         keys::check(&json)?;
         let modules_to_save = fields.names("modules_to_save")?;
         let mut config = Self {
+            task,
             start: start(json.get("init_lora_weights"))?,
             targets: Targets::read(&json, &modules_to_save)?,
             modules_to_save,
@@ -92,6 +97,31 @@ impl LoraConfig {
         config.note(&fields)?;
         config.agree(&fields)?;
         Ok(config)
+    }
+
+    /// Whether PEFT itself names a module to save, of whichever model: the heads of classifiers.
+    pub fn names_any_head(&self, saved: &str) -> bool {
+        self.task.as_deref() == Some("SEQ_CLS") && ["classifier", "score"].contains(&saved)
+    }
+
+    /// Errors (class data): an adapter for a head that the model does not have.
+    pub fn suits(&self, model: &Model) -> Result<(), Error> {
+        let (has, says) = match model.config().head.kind() {
+            HeadKind::Sequence => (Some("SEQ_CLS"), "says something of whole sequences"),
+            HeadKind::CausalLm => (Some("CAUSAL_LM"), "predicts next tokens"),
+            HeadKind::MaskedLm => (None, "predicts masked tokens"),
+            HeadKind::MultipleChoice => (None, "chooses among choices"),
+            HeadKind::Base => (Some("FEATURE_EXTRACTION"), "has no head"),
+        };
+        let Some(task) = self.task.as_deref().filter(|task| Some(*task) != has) else {
+            return Ok(());
+        };
+        Err(error!(
+            Data,
+            "`task_type` is \"{task}\", but the model {says}";
+            hint: "an adapter for another task has a head of its own, which this model lacks; \
+                   `model.head(…)` gives a model a head"
+        ))
     }
 
     /// Says what was passed over.
@@ -181,17 +211,19 @@ fn kind(fields: &LoraConfigFields) -> Result<(), Error> {
     })
 }
 
-/// Errors (class data): an adapter that is not for a language model's next token.
-fn task(fields: &LoraConfigFields) -> Result<(), Error> {
+/// The task of an adapter, where it names one. Errors (class data): one that is not known.
+fn task(fields: &LoraConfigFields) -> Result<Option<String>, Error> {
+    /// Those with a head that models have here, or none.
+    const KNOWN: [&str; 3] = ["CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION"];
     match fields.given("task_type") {
-        None => Ok(()),
-        Some(task) if task == "CAUSAL_LM" => Ok(()),
+        None => Ok(None),
+        Some(Value::String(task)) if KNOWN.contains(&task.as_str()) => Ok(Some(task.clone())),
         Some(task) => Err(error!(
             Data,
-            "`task_type` is {}, but the model predicts next tokens: only \"CAUSAL_LM\" is \
-             known",
+            "`task_type` is {}: known are \"CAUSAL_LM\", \"SEQ_CLS\" and \
+             \"FEATURE_EXTRACTION\"",
             shown(task);
-            hint: "an adapter for another task has a head of its own, which this model lacks"
+            hint: "an adapter for another task has a head of its own"
         )),
     }
 }
@@ -412,7 +444,7 @@ mod tests {
                 json!({ "trainable_token_indices": [1.5] }),
                 "`trainable_token_indices` is [1.5], not token ids",
             ),
-            (json!({ "task_type": "SEQ_CLS" }), "`task_type` is \"SEQ_CLS\""),
+            (json!({ "task_type": "TOKEN_CLS" }), "`task_type` is \"TOKEN_CLS\""),
             (json!({ "peft_type": "LOHA" }), "`peft_type` is \"LOHA\", only \"LORA\" is known"),
             (json!({ "lora_bias": true, "use_dora": true }), "`lora_bias` is true beside"),
         ] {

@@ -21,10 +21,11 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 use serde_json::{Value, json};
 
-use super::booster::{Booster, BoosterKind};
+use super::booster::Booster;
 use crate::error::{bail, error};
 use crate::io::atomic;
-use crate::model::{LinearId, Model, save};
+use crate::model::arch::HeadKind;
+use crate::model::{Adapter, LinearId, Model, ParamId, save};
 use crate::ops::linear::LoraPair;
 use crate::source::{Safetensors, TensorSource};
 
@@ -84,6 +85,7 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<LoadedAdap
     let text = files::config(folder)?;
     let cannot = || format!("cannot use the adapter in `{}`", folder.display());
     let mut config = LoraConfig::read(&text).with_context(cannot)?;
+    config.suits(model).with_context(cannot)?;
     config.targets = config.targets.suit(model);
     if config.fan_in_fan_out && !model.linears().any(|linear| linear.transposed) {
         config.notes.push(
@@ -186,9 +188,11 @@ fn embedding(model: &Model) -> &str {
     model.embedding().name.trim_end_matches(".weight")
 }
 
-/// Refuses a booster that has no factors to write.
+/// Refuses a booster that has no factors to write, or whole tensors beside a head's.
 pub fn check(booster: &Booster) -> Result<()> {
-    if booster.kind() == BoosterKind::FullRank {
+    if booster.adapter.pairs().is_empty()
+        || !booster.adapter.full().keys().all(|id| id.is_task_head())
+    {
         bail!(
             Usage,
             "a dense booster is no adapter; save the model after merging";
@@ -198,18 +202,21 @@ pub fn check(booster: &Booster) -> Result<()> {
     Ok(())
 }
 
-/// Writes a booster as an adapter folder that the `peft` library loads; `base` is the base model's
-/// name.
+/// Writes a booster of `model` as an adapter folder that the `peft` library loads; `base` is the
+/// base model's name. A head that it trains is among `modules_to_save`.
 ///
 /// Errors: a dense booster, a folder that exists already, a disk that refuses.
-pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
+pub fn save(booster: &Booster, model: &Model, folder: &Path, base: &str) -> Result<()> {
     check(booster)?;
-    let pairs = booster.adapter.pairs();
     let mut tensors: Vec<(String, Tensor)> = vec![];
-    for (linear, pair) in pairs {
+    for (linear, pair) in booster.adapter.pairs() {
         tensors.extend(named_factors(&linear.name, pair)?);
     }
-    let config = config_of(pairs, base)?;
+    for (id, tensor) in booster.adapter.full() {
+        let tensor = id.relaid(tensor.to_dtype(candle_core::DType::F32)?)?;
+        tensors.push((format!("{PREFIX}{}", id.name), tensor));
+    }
+    let config = config_of(&booster.adapter, model, base)?;
     atomic::folder(folder, |folder| {
         std::fs::write(folder.join(CONFIG), format!("{config:#}\n"))
             .with_context(|| format!("cannot write `{CONFIG}`"))?;
@@ -217,8 +224,9 @@ pub fn save(booster: &Booster, folder: &Path, base: &str) -> Result<()> {
     })
 }
 
-/// What `adapter_config.json` says of these pairs.
-fn config_of(pairs: &BTreeMap<LinearId, LoraPair>, base: &str) -> Result<Value> {
+/// What `adapter_config.json` says of an adapter.
+fn config_of(adapter: &Adapter, model: &Model, base: &str) -> Result<Value> {
+    let pairs = adapter.pairs();
     let (mut ranks, mut alphas) = (BTreeMap::new(), BTreeMap::new());
     for (linear, pair) in pairs {
         let rank = pair.a.dim(0)?;
@@ -227,12 +235,16 @@ fn config_of(pairs: &BTreeMap<LinearId, LoraPair>, base: &str) -> Result<Value> 
     }
     let rank = ranks.values().next().copied().unwrap_or(1);
     let alpha = alphas.values().next().copied().unwrap_or(1.0);
-    let (targets, layers) = targets_of(pairs);
+    let (targets, layers) = targets_of(pairs, model);
     ranks.retain(|_, r| *r != rank);
     alphas.retain(|_, a| *a != alpha);
-    Ok(json!({
+    let mut config = json!({
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": match model.config().head.kind() {
+            HeadKind::CausalLm => json!("CAUSAL_LM"),
+            HeadKind::Sequence => json!("SEQ_CLS"),
+            HeadKind::MaskedLm | HeadKind::MultipleChoice | HeadKind::Base => Value::Null,
+        },
         "base_model_name_or_path": base,
         "r": rank,
         "lora_alpha": alpha,
@@ -244,15 +256,31 @@ fn config_of(pairs: &BTreeMap<LinearId, LoraPair>, base: &str) -> Result<Value> 
         "rank_pattern": ranks,
         "alpha_pattern": alphas,
         "inference_mode": true,
-    }))
+    });
+    let prefix = model.architecture().entry().family.base_model_prefix;
+    let module = |id: &ParamId| {
+        let inside = id.name.strip_prefix(prefix).unwrap_or(&id.name);
+        inside.split('.').next().unwrap_or_default().to_owned()
+    };
+    let saved: BTreeSet<String> = adapter.full().keys().map(module).collect();
+    if !saved.is_empty() {
+        config["modules_to_save"] = json!(saved);
+    }
+    Ok(config)
 }
 
-/// `target_modules` and `layers_to_transform` of these pairs. A module outside layers × targets
-/// would be made by peft with random factors: modules are named one by one then.
-fn targets_of(pairs: &BTreeMap<LinearId, LoraPair>) -> (Value, Value) {
+/// `target_modules` and `layers_to_transform` of these pairs. A module outside layers × targets,
+/// or whose name ends as a target's does, would be made by peft with random factors: modules are
+/// named one by one then.
+fn targets_of(pairs: &BTreeMap<LinearId, LoraPair>, model: &Model) -> (Value, Value) {
     let layers: BTreeSet<usize> = pairs.keys().map(|linear| linear.layer).collect();
     let names: BTreeSet<&str> = pairs.keys().map(|linear| linear.target).collect();
-    if pairs.len() == layers.len() * names.len() {
+    let meant = |name: &str| {
+        names.iter().any(|n| name.strip_suffix(n).is_some_and(|rest| rest.ends_with('.')))
+    };
+    let known = model.targets();
+    let others = known.iter().any(|target| !names.contains(target) && meant(target));
+    if pairs.len() == layers.len() * names.len() && !others {
         return (json!(names), json!(layers));
     }
     let modules: BTreeSet<&str> = pairs.keys().map(|linear| linear.name.as_str()).collect();
@@ -263,7 +291,7 @@ fn targets_of(pairs: &BTreeMap<LinearId, LoraPair>) -> (Value, Value) {
 mod tests {
     use super::*;
     use crate::error::{Class, class_of};
-    use crate::model::{Adapter, testing};
+    use crate::model::testing;
     use candle_core::DType;
 
     #[test]
@@ -276,7 +304,7 @@ mod tests {
         let some = Adapter::of_pairs(some);
         for (name, adapter) in [("all", all), ("some", some)] {
             let folder = home.path().join(name);
-            save(&Booster::from_adapter(adapter.clone()), &folder, "base")?;
+            save(&Booster::from_adapter(adapter.clone()), &model, &folder, "base")?;
             let loaded = load(&folder, &model, Weights::Base)?.booster;
             assert!(loaded.adapter.pairs().keys().eq(adapter.pairs().keys()));
             for (key, pair) in adapter.pairs() {
@@ -286,7 +314,7 @@ mod tests {
                 assert_eq!(got.scale, pair.scale);
             }
             assert!(
-                save(&loaded, &folder, "base").is_err(),
+                save(&loaded, &model, &folder, "base").is_err(),
                 "an existing folder is not overwritten"
             );
         }
@@ -296,7 +324,8 @@ mod tests {
     /// The adapter of a layer, saved to `folder`.
     fn saved(folder: &Path) -> Result<Model> {
         let model = testing::model(&testing::config(), DType::F32)?;
-        save(&Booster::from_adapter(testing::adapter(&model, &[1], false)?), folder, "base")?;
+        let booster = Booster::from_adapter(testing::adapter(&model, &[1], false)?);
+        save(&booster, &model, folder, "base")?;
         Ok(model)
     }
 

@@ -58,6 +58,9 @@ impl Carry<'_> {
             let module =
                 |name: &str| name.rsplit_once('.').is_some_and(|(module, _)| within(module, saved));
             let meant: Vec<&String> = self.shapes.keys().filter(|name| module(name)).collect();
+            if meant.is_empty() && self.config.names_any_head(saved) {
+                continue;
+            }
             if meant.is_empty() {
                 bail!(Data, "`modules_to_save` names `{saved}`, which the model does not have");
             }
