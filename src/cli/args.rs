@@ -364,8 +364,11 @@ Examples:
 pub struct AskArgs {
     /// The folder of a run that has ended
     pub run: PathBuf,
-    /// What to ask
+    /// What to ask; of a model with a head, the text that it judges
     pub question: String,
+    /// The second text of a pair, for a model with a head
+    #[arg(long, value_name = "TEXT")]
+    pub pair: Option<String>,
     /// After how many boosters to ask [default: 0, half of them, all]
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub rounds: Vec<usize>,

@@ -13,7 +13,7 @@ use crate::data::item::Instruction;
 use crate::data::{Template, ask};
 use crate::error::bail;
 use crate::run::FinishedRun;
-use crate::session::{Guard, Limits, Progress, Reply, Session, plain, winner};
+use crate::session::{Console, Guard, Limits, Model, Progress, Reply, Session, plain, winner};
 use crate::source::Date;
 
 pub fn run(args: &AskArgs) -> Result<()> {
@@ -22,24 +22,12 @@ pub fn run(args: &AskArgs) -> Result<()> {
     let kept = FinishedRun::open(&args.run)?;
     let places = places::of_model(&kept, &args.param)?;
     let rounds = rounds(&args.rounds, kept.ensemble.rounds())?;
-    let template = match (&args.template, kept.manifest.template.as_deref()) {
-        (Some(name), _) => Template::parse(name)?,
-        (None, Some("recipe")) => {
-            console.note(
-                "the run was trained with its recipe's own template, which words records; the \
-                 question is worded by `alpaca`",
-            );
-            Template::Alpaca
-        }
-        (None, Some(name)) => Template::parse(name)?,
-        (None, None) => Template::Alpaca,
-    };
-    let question = ask::question(&args.question);
     let boosters = kept.boosters();
     let date = args.date.as_deref().map(Date::parse).transpose()?;
     let settings = args.compute.settings_as(&kept.manifest.dtype, places)?;
     let session = Session::unrecorded(settings, guard, console.clone());
     let model = session.base_of_run(&kept, date)?;
+    let (question, template) = asked(args, &kept, &model, &*console)?;
     let prompt = model.question(&question, template, args.max_tokens as usize)?;
     let last = if question.choices.is_empty() {
         rounds.last().copied().unwrap_or(0)
@@ -71,6 +59,42 @@ pub fn run(args: &AskArgs) -> Result<()> {
     let mut out = table(&question, &rounds, &answers);
     out += &turn(&question, &answers, &layers);
     Ok(stdout().write_all(out.as_bytes())?)
+}
+
+/// The question, and how it is worded. Errors (class usage): an option that the model does not
+/// follow.
+fn asked(
+    args: &AskArgs,
+    kept: &FinishedRun,
+    model: &Model,
+    console: &dyn Console,
+) -> Result<(Instruction, Template)> {
+    if model.judges() {
+        if args.template.is_some() {
+            bail!(
+                Usage,
+                "`--template` words questions, and the model's head reads the text as it is"
+            );
+        }
+        let question = ask::judged(&args.question, args.pair.as_deref(), model.labels());
+        return Ok((question, Template::None));
+    }
+    if args.pair.is_some() {
+        bail!(Usage, "`--pair` is for a model with a head; this one answers a question");
+    }
+    let template = match (&args.template, kept.manifest.template.as_deref()) {
+        (Some(name), _) => Template::parse(name)?,
+        (None, Some("recipe")) => {
+            console.note(
+                "the run was trained with its recipe's own template, which words records; the \
+                 question is worded by `alpaca`",
+            );
+            Template::Alpaca
+        }
+        (None, Some(name)) => Template::parse(name)?,
+        (None, None) => Template::Alpaca,
+    };
+    Ok((ask::question(&args.question), template))
 }
 
 /// The rounds to ask after, ascending. Errors (class usage): one beyond the boosters.

@@ -151,7 +151,7 @@ impl HeatMap {
     }
 
     pub fn evaluated(&mut self, evaluation: &Evaluation) {
-        let metric = ["accuracy", "nll"]
+        let metric = ["accuracy", "pearson", "nll"]
             .into_iter()
             .find_map(|m| Some((m, evaluation.metrics.get(m)?.as_f64()?)));
         if let Some((name, value)) = metric {

@@ -12,8 +12,8 @@ use super::args::PlanArgs;
 use super::check::{depends, examined};
 use crate::device::{compute_dtype_on, free_bytes};
 use crate::error::{Class, Error};
-use crate::model::MergeMode;
 use crate::model::cost::{NetworkCost, Rates, Work};
+use crate::model::{HeadConfig, MergeMode};
 use crate::run::grouped;
 use crate::session::{DryRun, Event, Opened, PlannedFit, Settings};
 use crate::sys::resident_bytes;
@@ -104,14 +104,29 @@ struct Plan {
     timed: bool,
 }
 
-/// The models that a recipe opens, the run's own first.
-fn models(dry_run: &DryRun) -> impl Iterator<Item = &Opened> {
-    dry_run.notes.iter().filter_map(|n| if let Event::Model(m) = &n.event { Some(m) } else { None })
+/// The models that a recipe opens, the run's own first, each with the head that it gets.
+fn models(dry_run: &DryRun) -> Vec<&Opened> {
+    let mut all: Vec<&Opened> = vec![];
+    for note in &dry_run.notes {
+        match &note.event {
+            Event::Model(model) => all.push(model),
+            Event::Head(model) => {
+                if let Some(own) = all.iter_mut().rfind(|own| own.name == model.name) {
+                    *own = model;
+                }
+            }
+            _ => {}
+        }
+    }
+    all
 }
 
 /// Times the run's model; `None` where there is none.
 fn calibrate(dry_run: &DryRun, device: &Device) -> Result<Option<Rates>> {
-    let Some(m) = models(dry_run).next() else { return Ok(None) };
+    let headless = |m: &&&Opened| m.architecture.common().head == HeadConfig::Base;
+    let Some(m) = models(dry_run).first().copied().filter(|m| !headless(&m)) else {
+        return Ok(None);
+    };
     // Batches of the size that most of the work has.
     let sizes = dry_run.notes.iter().filter_map(|n| match &n.event {
         Event::Fit(fit) => Some((fit.work, fit.batches)),
@@ -131,7 +146,7 @@ fn calibrate(dry_run: &DryRun, device: &Device) -> Result<Option<Rates>> {
 impl Plan {
     fn of(dry_run: &DryRun, held: &Held, rates: Option<&Rates>) -> Self {
         let mut plan = Self {
-            model: models(dry_run).next().cloned(),
+            model: models(dry_run).first().copied().cloned(),
             rounds: vec![],
             parts: match held.gpu {
                 true => vec![("CUDA", ON_GPU)],
@@ -142,11 +157,11 @@ impl Plan {
             gradient_checkpointing: false,
             gpu: held.gpu,
             available: held.available,
-            timed: rates.is_some() || models(dry_run).next().is_none(),
+            timed: rates.is_some() || models(dry_run).is_empty(),
         };
         if let Some(m) = plan.model.clone() {
             let weights: usize =
-                models(dry_run).map(|m| m.parameters * m.storage.size_in_bytes()).sum();
+                models(dry_run).iter().map(|m| m.parameters * m.storage.size_in_bytes()).sum();
             plan.parts.push(("weights", weights as f64 / MIB));
             plan.fill(&m, dry_run, rates);
         }

@@ -112,7 +112,8 @@ fn tasks(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Vec<String> {
     else {
         return vec![];
     };
-    let Some(metric) = ["accuracy", "nll"].into_iter().find(|m| tuned.metrics.contains_key(*m))
+    let Some(metric) =
+        ["accuracy", "pearson", "nll"].into_iter().find(|m| tuned.metrics.contains_key(*m))
     else {
         return vec![];
     };
@@ -142,7 +143,8 @@ fn tasks(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Vec<String> {
 /// `test accuracy 0.2613 → 0.3107`; a single number where only one was measured.
 fn test(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Option<String> {
     let tuned = tuned?;
-    let metric = ["accuracy", "nll"].into_iter().find(|m| tuned.metrics.contains_key(*m))?;
+    let metric =
+        ["accuracy", "pearson", "nll"].into_iter().find(|m| tuned.metrics.contains_key(*m))?;
     let value = |e: &Evaluation| {
         e.metrics.get(metric).and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN)
     };

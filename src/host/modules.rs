@@ -22,8 +22,9 @@ use crate::session::lock;
 pub(super) const CLOSURE: &str = "anon$";
 
 /// The standard library: name and text, part of the program.
-const STD: [(&str, &str); 6] = [
+const STD: [(&str, &str); 7] = [
     ("std/boost", include_str!("../../stdlib/boost.rhai")),
+    ("std/glue", include_str!("../../stdlib/glue.rhai")),
     ("std/grid", include_str!("../../stdlib/grid.rhai")),
     ("std/growth", include_str!("../../stdlib/growth.rhai")),
     ("std/policy", include_str!("../../stdlib/policy.rhai")),

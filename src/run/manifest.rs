@@ -50,6 +50,9 @@ pub struct Manifest {
     /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pre_tokenizer: Option<String>,
+    /// The head that the recipe gave the run's own model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<serde_json::Value>,
     /// Where the run was begun. None: by a version that did not note it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<Begun>,
@@ -143,6 +146,7 @@ mod tests {
             models: vec!["model".into()],
             merge_mode: exact(),
             pre_tokenizer: Some("qwen2".into()),
+            head: Some(serde_json::json!({ "kind": "regression" })),
             template: Some("alpaca".into()),
             begun: Some(Begun {
                 folder: "/a".into(),
@@ -154,7 +158,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
         // One of an earlier version says less.
         let mut less: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let new = ["models", "template", "given", "merge_mode", "pre_tokenizer", "begun"];
+        let new = ["models", "template", "given", "merge_mode", "pre_tokenizer", "head", "begun"];
         less.as_object_mut().unwrap().retain(|key, _| !new.contains(&key.as_str()));
         assert_eq!(
             serde_json::from_value::<Manifest>(less).unwrap(),
@@ -163,6 +167,7 @@ mod tests {
                 template: None,
                 given: vec![],
                 pre_tokenizer: None,
+                head: None,
                 begun: None,
                 ..manifest
             }

@@ -48,6 +48,12 @@ impl Run {
         self.manifest.save(&self.folder)
     }
 
+    /// Notes which head the run's own model got, in `run.json`.
+    pub fn note_head(&mut self, head: serde_json::Value) -> Result<()> {
+        self.manifest.head = Some(head);
+        self.manifest.save(&self.folder)
+    }
+
     /// Notes the rule by which the tokenizer of the run's own model splits texts, in `run.json`.
     pub fn note_pre_tokenizer(&mut self, name: &str) -> Result<()> {
         self.manifest.pre_tokenizer = Some(name.to_owned());

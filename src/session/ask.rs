@@ -4,10 +4,15 @@ use anyhow::Result;
 
 use super::model::Model;
 use crate::data::item::Instruction;
-use crate::data::{ChoiceItem, Item, Template, encode_choices, encode_questions};
+use crate::data::labelled::encode_asked;
+use crate::data::{
+    ChoiceItem, EncodeOptions, Example, Item, LossOn, Says, Template, encode_choices,
+    encode_questions,
+};
 use crate::error::bail;
 use crate::eval::choices::score;
 use crate::eval::generate::{Generation, generate};
+use crate::eval::labelled;
 use crate::model::Adapter;
 
 /// A question ready to be asked.
@@ -15,7 +20,15 @@ pub struct EncodedQuestion(Prompt);
 
 enum Prompt {
     Choices(ChoiceItem),
-    Text { ids: Vec<u32>, max_tokens: usize },
+    Text {
+        ids: Vec<u32>,
+        max_tokens: usize,
+    },
+    /// For a head that says classes, choices or, if `number`, a number.
+    Head {
+        example: Example,
+        number: bool,
+    },
 }
 
 /// What a model says.
@@ -49,6 +62,12 @@ impl Model {
         let m = self.state();
         let (positions, tokenizer) =
             (m.network.config().max_position_embeddings, m.tokenizer.as_ref());
+        if let Some(task) = m.reads.task()? {
+            let options = EncodeOptions { max_length: positions, loss: LossOn::Answer };
+            let example = encode_asked(question, Template::None, tokenizer, task, &options)?;
+            let number = task.says == Says::Number;
+            return Ok(EncodedQuestion(Prompt::Head { example, number }));
+        }
         let items = [Item::Instruction(question.clone())];
         // Whether it fits is told here, where the answer is not that there is nothing to measure.
         let (mut prompts, _) = encode_questions(&items, template, tokenizer, usize::MAX)?;
@@ -79,6 +98,15 @@ impl Model {
                 let mean = |(sum, ids): (&f64, &Vec<u32>)| sum / ids.len() as f64;
                 let means: Vec<f64> = sums.iter().zip(&item.choices).map(mean).collect();
                 Ok(Reply::Shares(softmax(&means)))
+            }
+            Prompt::Head { example, number } => {
+                let examples = std::slice::from_ref(example);
+                let (said, _) = labelled::logits(&m.network, &none, examples, |_| Ok(()))?;
+                let said: Vec<f64> = said.into_iter().flatten().collect();
+                Ok(match (number, &said[..]) {
+                    (true, [number]) => Reply::Text(format!("{number:.4}")),
+                    _ => Reply::Shares(softmax(&said)),
+                })
             }
             Prompt::Text { ids, max_tokens } => {
                 let how = Generation { max_tokens: *max_tokens, ..Generation::default() };

@@ -83,7 +83,14 @@ pub struct BoosterOptions {
 pub enum Learner {
     /// Factors A [r, in] and B [out, r], of which `zero` begins as 0. Their product is scaled by
     /// α/r, which is 1 where no `alpha` is given.
-    LowRank { rank: usize, alpha: Option<f64>, init: Init, zero: Factor },
+    LowRank {
+        rank: usize,
+        alpha: Option<f64>,
+        init: Init,
+        zero: Factor,
+        /// Whether the head of a classifier is trained beside the factors.
+        head: bool,
+    },
     /// Whole weights, and more of the model.
     Dense(DenseParts),
 }
@@ -92,7 +99,7 @@ impl BoosterOptions {
     /// Of low rank over all targets of these layers, as PEFT begins it.
     pub fn low_rank(layers: impl Into<Vec<usize>>, rank: usize) -> Self {
         let (init, zero) = (Init::Kaiming, Factor::B);
-        let learner = Learner::LowRank { rank, alpha: None, init, zero };
+        let learner = Learner::LowRank { rank, alpha: None, init, zero, head: false };
         Self { layers: layers.into(), targets: vec![], pairs: None, learner }
     }
 }
@@ -112,7 +119,7 @@ impl Model {
         let session = self.session();
         let mut m = self.state();
         match *learner {
-            Learner::LowRank { rank, alpha, init, zero } => {
+            Learner::LowRank { rank, alpha, init, zero, head } => {
                 let alpha = alpha.unwrap_or(rank as f64);
                 let spec = match pairs {
                     Some(pairs) => Spec::of_pairs(&m.network, pairs, rank, alpha, init)?,
@@ -121,17 +128,17 @@ impl Model {
                 let name = format!("init/{}", m.boosters.made);
                 let mut stream = Stream::new(session.settings.seed, &name);
                 let spec = Spec { zero, ..spec };
-                Ok((boost::Booster::new(&m.network, &spec, &mut stream)?, Numbers::Here))
+                let factors = boost::Booster::new(&m.network, &spec, &mut stream)?;
+                if !head {
+                    return Ok((factors, Numbers::Here));
+                }
+                let spec = DenseSpec::head(&m.network)?;
+                let (whole, numbers) = whole(session, &mut m, spec)?;
+                Ok((factors.beside(&whole), numbers))
             }
             Learner::Dense(parts) => {
                 let spec = DenseSpec::new(&m.network, layers, targets, parts)?;
-                // Of a run that is taken up, the weights are those of the base still.
-                if session.call.is_again() {
-                    let learner = boost::Booster::meta(&m.network, &spec)?;
-                    return Ok((learner, Numbers::Copies(spec, m.boosters.merged.clone())));
-                }
-                m.materialize()?;
-                Ok((boost::Booster::dense(&m.network, &spec)?, Numbers::Here))
+                whole(session, &mut m, spec)
             }
         }
     }
@@ -276,11 +283,29 @@ impl BoosterState {
                     self.learner.adapter = adapter.clone();
                 }
             }
-            Numbers::Copies(spec, then) => self.learner = copies(session, m, spec, then)?,
+            Numbers::Copies(spec, then) => {
+                let whole = copies(session, m, spec, then)?;
+                self.learner = self.learner.clone().beside(&whole);
+            }
         }
         self.numbers = Numbers::Here;
         Ok(())
     }
+}
+
+/// A booster of whole tensors, as the weights are now.
+fn whole(
+    session: &Session,
+    m: &mut ModelState,
+    spec: DenseSpec,
+) -> Result<(boost::Booster, Numbers)> {
+    // Of a run that is taken up, the weights are those of the base still.
+    if session.call.is_again() {
+        let learner = boost::Booster::meta(&m.network, &spec)?;
+        return Ok((learner, Numbers::Copies(spec, m.boosters.merged.clone())));
+    }
+    m.materialize()?;
+    Ok((boost::Booster::dense(&m.network, &spec)?, Numbers::Here))
 }
 
 /// Errors (class data) where the file of a booster in training is not what was kept.

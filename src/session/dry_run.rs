@@ -56,6 +56,8 @@ pub struct PlannedFit {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Model(Opened),
+    /// A model that got another head.
+    Head(Box<Opened>),
     Data {
         name: String,
         tasks: usize,

@@ -13,7 +13,7 @@ use super::model::{Model, ModelState};
 use super::part::Part;
 use super::set::Set;
 use super::{Effects, Session};
-use crate::data::{ChoiceItem, Example, GenerationItem, Split};
+use crate::data::{ChoiceItem, Example, GenerationItem, HeadTask, Split};
 use crate::error::bail;
 use crate::eval::{EncodedSet, Protocol, average};
 use crate::model::Adapter;
@@ -205,6 +205,17 @@ impl EvaluationRun<'_> {
         let (session, m, split, most) = (self.session, self.m, self.split, self.options.items);
         let positions = m.network.config().max_position_embeddings;
         let longest = self.options.max_length.unwrap_or(positions);
+        if let Some(task) = m.reads.task()? {
+            if let Some(other) = self.options.protocol.filter(|p| *p != Protocol::Head) {
+                bail!(
+                    Usage,
+                    "protocol `{}` needs a language model, and this model has a head: leave it out",
+                    other.name()
+                );
+            }
+            let (items, out) = part.measured(session, split, &m.reads, most)?;
+            return Ok((Items::Labelled(items, task.clone()), out));
+        }
         let suits = match self.options.protocol {
             Some(protocol) => protocol,
             None if part.has_choices(most)? => Protocol::Choices,
@@ -216,8 +227,14 @@ impl EvaluationRun<'_> {
                 (Items::Choices(items), out)
             }
             Protocol::Likelihood => {
-                let (items, out) = part.measured(session, split, &m.tokenizer, most)?;
+                let (items, out) = part.measured(session, split, &m.reads, most)?;
                 (Items::Sequences(items), out)
+            }
+            Protocol::Head => {
+                bail!(
+                    Usage,
+                    "protocol `head` needs a model with a head: `model.head(…)` gives it one"
+                )
             }
             Protocol::LlmAdapters => {
                 let (items, out) = part.questions(session, split, &m.tokenizer, most, longest)?;
@@ -232,6 +249,7 @@ enum Items {
     Choices(Vec<ChoiceItem>),
     Sequences(std::sync::Arc<Vec<Example>>),
     Questions(Vec<GenerationItem>),
+    Labelled(std::sync::Arc<Vec<Example>>, HeadTask),
 }
 
 impl Items {
@@ -240,6 +258,7 @@ impl Items {
             Self::Choices(items) => EncodedSet::Choices(items),
             Self::Sequences(examples) => EncodedSet::Sequences(examples),
             Self::Questions(items) => EncodedSet::Questions(items, tokenizer),
+            Self::Labelled(examples, task) => EncodedSet::Labelled(examples, task),
         }
     }
 }

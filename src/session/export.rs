@@ -1,5 +1,6 @@
 //! A model for other programs.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -9,6 +10,7 @@ use super::model::Model;
 use crate::boost::{Booster, BoosterKind, Stack, Update, adapter};
 use crate::data::Template;
 use crate::error::bail;
+use crate::model::Adapter;
 use crate::model::gguf_save::{self, Storage};
 use crate::model::save;
 
@@ -35,7 +37,7 @@ impl Model {
     /// Writes the boosters in files, each multiplied by its weight, as one PEFT adapter. Errors
     /// (class usage): a dense booster, or none.
     pub fn export_adapter(&self, folder: &Path, boosters: &[(PathBuf, f64)]) -> Result<()> {
-        let mut stack = Stack::default();
+        let (mut stack, mut heads) = (Stack::default(), BTreeSet::new());
         let m = self.with_weights()?;
         for (path, weight) in boosters {
             let update = Update::load(path, &m.network)?.scaled(*weight)?;
@@ -47,10 +49,14 @@ impl Model {
                 );
             }
             stack.push(&update)?;
+            heads.extend(update.head().cloned());
         }
         let Some(adapter) = stack.adapter()? else {
             bail!(Usage, "an adapter of no boosters has no factors to hold")
         };
-        adapter::save(&Booster::from_adapter(adapter), folder, self.name())
+        // The head as they left it.
+        let full = m.network.copies(&heads)?;
+        let adapter = Adapter::new(adapter.pairs().clone(), full);
+        adapter::save(&Booster::from_adapter(adapter), &m.network, folder, self.name())
     }
 }

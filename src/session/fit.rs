@@ -47,7 +47,7 @@ impl Booster {
         };
         b.materialize(session, &mut m)?;
         session.expect(m.index, &m.network, 0);
-        let loader = set.loader(session, &m.tokenizer)?;
+        let loader = set.loader(session, &m.reads)?;
         // From here on the journal tells of the fit, even if it fails.
         worded(session, &mut m, set)?;
         FitRun::new(session, &m, options, &b).train(&mut b, &mut lock(&loader), tally)
@@ -84,7 +84,7 @@ impl BoosterState {
     ) -> Result<Tally> {
         let FitProgress { file, sha256, feed, tally, training } = progress;
         self.left_in(session, &file, sha256)?;
-        set.remember(&m.tokenizer, feed);
+        set.remember(&m.reads, feed);
         session.run.note(|run| run.training = training)?;
         Ok(tally)
     }

@@ -13,6 +13,7 @@ impl Model {
     pub fn generate(&self, prompts: &[String], options: &Generation) -> Result<Vec<String>> {
         let session = self.session();
         let m = self.with_weights()?;
+        m.reads.next("a generated text")?;
         let encode =
             |prompt: &String| Ok(opened(m.tokenizer.as_ref(), m.tokenizer.encode(prompt)?));
         let ids = prompts.iter().map(encode).collect::<Result<Vec<Vec<u32>>>>()?;

@@ -61,7 +61,9 @@ impl Session {
     ) -> Result<Model> {
         let mode = MergeMode::from_name(&kept.manifest.merge_mode).unwrap_or_default();
         read.loaded.tokenizer = read.loaded.tokenizer.with_date(date);
-        self.place_model(kept.model()?, mode, read)
+        let model = self.place_model(kept.model()?, mode, read)?;
+        model.take_head(&kept.manifest)?;
+        Ok(model)
     }
 
     /// The model that a run began with: `base`, if it is named; else what has its name here, or

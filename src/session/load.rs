@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::Session;
 use super::dry_run::{Event, Opened};
 use super::model::{Base, Boosters, Model, ModelState};
+use super::part::Reads;
 use crate::boost::Booster;
 use crate::boost::adapter::{self, Weights};
 use crate::model::load::Loaded;
@@ -120,8 +121,11 @@ impl Session {
         base: Option<Base>,
     ) -> Model {
         let Loaded { model: network, tokenizer, extras, .. } = loaded;
-        let (tokenizer, boosters, wording) = (tokenizer.into(), Boosters::default(), vec![]);
-        let state = ModelState { index, network, tokenizer, extras, base, boosters, wording };
+        let tokenizer = std::sync::Arc::new(tokenizer);
+        let reads = Reads::of(&network, &tokenizer).into();
+        let (boosters, wording) = (Boosters::default(), vec![]);
+        let state =
+            ModelState { index, network, tokenizer, reads, extras, base, boosters, wording };
         Model::new(self, name, state)
     }
 
@@ -131,16 +135,19 @@ impl Session {
         self.at_end(move || digested.final_digest());
         let state = model.state();
         let network = &state.network;
-        self.observe(|| {
-            Event::Model(Opened {
-                name: model.name().to_owned(),
-                architecture: network.architecture().boxed(),
-                cost: network.cost(),
-                parameters: network.parameters(),
-                storage: self.settings.dtype,
-                merge_mode: network.merge_mode(),
-            })
-        })
+        self.observe(|| Event::Model(self.event_of(model.name(), network)))
+    }
+
+    /// What a dry run notes of a model.
+    pub(super) fn event_of(&self, name: &str, network: &model::Model) -> Opened {
+        Opened {
+            name: name.to_owned(),
+            architecture: network.architecture().boxed(),
+            cost: network.cost(),
+            parameters: network.parameters(),
+            storage: self.settings.dtype,
+            merge_mode: network.merge_mode(),
+        }
     }
 }
 

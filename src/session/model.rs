@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::Session;
 use super::held::lock;
-use super::part::PromptFormat;
+use super::part::{PromptFormat, Reads};
 use crate::boost::Update;
 use crate::error::{Error, bail, error};
 use crate::memory::Uncounted;
@@ -33,6 +33,8 @@ pub(super) struct ModelState {
     pub(super) index: usize,
     pub(super) network: model::Model,
     pub(super) tokenizer: Arc<Tokenizer>,
+    /// What sets are encoded for.
+    pub(super) reads: Arc<Reads>,
     pub(super) extras: Extras,
     /// Unless it was made here.
     pub(super) base: Option<Base>,

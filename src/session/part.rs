@@ -4,15 +4,17 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use super::Session;
+use super::head::head_task;
 use super::held::lock;
 use super::watched::Watched;
 use crate::data::{
     self, ChoiceItem, ChoiceReport, EncodeOptions, Encoded, Example, Examples, GenerationItem,
-    Item, Joined, Mapping, Split, Template, encode_choices, encode_questions, encode_train,
-    formats::LineFile,
+    HeadTask, Item, Joined, Mapping, Split, Template, encode_choices, encode_labelled,
+    encode_labelled_one, encode_questions, encode_train, formats::LineFile,
 };
 use crate::error::error;
 use crate::eval::Protocol;
+use crate::model::{self, HeadConfig};
 use crate::source::Tokenizer;
 
 /// How rows and items of a task are worded for a model.
@@ -102,7 +104,7 @@ pub struct Part {
     pub source: ItemSource,
     pub wording: Arc<PromptFormat>,
     /// What tokenizers made of the items so far, and how many they left out.
-    encoded: Arc<Mutex<ByTokenizer<EncodedPart>>>,
+    encoded: Arc<Mutex<ByReads<EncodedPart>>>,
     /// What was said of items that were scored: not again with every measurement.
     reported: Arc<Mutex<Option<ChoiceReport>>>,
 }
@@ -110,8 +112,65 @@ pub struct Part {
 /// Examples, and how many items were left out of them.
 type EncodedPart = (Arc<Vec<Example>>, usize);
 
-/// Something made with a tokenizer, found again by it.
-pub(super) type ByTokenizer<T> = Vec<(Arc<Tokenizer>, T)>;
+/// Something made for a model, found again by what it reads.
+pub(super) type ByReads<T> = Vec<(Arc<Reads>, T)>;
+
+/// What a model reads: its tokens, and what its head asks of items.
+pub struct Reads {
+    pub tokenizer: Arc<Tokenizer>,
+    pub head: HeadReads,
+}
+
+/// What a head asks of items.
+pub enum HeadReads {
+    /// The next token.
+    Next,
+    /// A label, a number or a choice of whole sequences.
+    Task(HeadTask),
+    /// Nothing, so that nothing can be learnt or measured; why.
+    Nothing(&'static str),
+}
+
+impl Reads {
+    pub fn of(network: &model::Model, tokenizer: &Arc<Tokenizer>) -> Self {
+        let head = match (head_task(network), &network.config().head) {
+            (Some(task), _) => HeadReads::Task(task),
+            (None, HeadConfig::CausalLm) => HeadReads::Next,
+            (None, HeadConfig::MaskedLm) => {
+                HeadReads::Nothing("the model predicts masked tokens, of which no set is made here")
+            }
+            (None, _) => HeadReads::Nothing("the model has no head"),
+        };
+        Self { tokenizer: tokenizer.clone(), head }
+    }
+
+    /// What its head says of whole sequences, if it does. Errors (class usage): it says nothing
+    /// that a set could ask for.
+    pub fn task(&self) -> anyhow::Result<Option<&HeadTask>> {
+        match &self.head {
+            HeadReads::Next => Ok(None),
+            HeadReads::Task(task) => Ok(Some(task)),
+            HeadReads::Nothing(why) => Err(error!(
+                Usage,
+                "{why}";
+                hint: "`model.head(#{{ labels: [\"no\", \"yes\"] }})` gives it one"
+            )
+            .into()),
+        }
+    }
+
+    /// Errors (class usage) unless the model says what token comes next; `what` needs it.
+    pub fn next(&self, what: &str) -> anyhow::Result<()> {
+        match self.head {
+            HeadReads::Next => Ok(()),
+            _ => Err(error!(
+                Usage,
+                "{what} needs a language model, and this model does not predict next tokens"
+            )
+            .into()),
+        }
+    }
+}
 
 impl Part {
     pub fn new(task: &str, source: ItemSource, wording: Arc<PromptFormat>) -> Self {
@@ -155,13 +214,13 @@ impl Part {
         &self,
         session: &Session,
         split: Split,
-        tokenizer: &Arc<Tokenizer>,
+        reads: &Arc<Reads>,
         most: Option<usize>,
     ) -> anyhow::Result<EncodedPart> {
         let (examples, left_out) = match &self.source {
-            ItemSource::Memory(_) => self.examples(session, split, tokenizer)?,
+            ItemSource::Memory(_) => self.examples(session, split, reads)?,
             ItemSource::Files { .. } => {
-                let out = self.encode(session, tokenizer, most)?;
+                let out = self.encode(session, reads, most)?;
                 (Arc::new(out.examples), out.report.dropped)
             }
         };
@@ -175,11 +234,15 @@ impl Part {
     fn encode(
         &self,
         session: &Session,
-        tokenizer: &Tokenizer,
+        reads: &Reads,
         most: Option<usize>,
     ) -> anyhow::Result<Encoded> {
         let PromptFormat { template, options, .. } = &*self.wording;
-        encode_train(&self.items(most)?, *template, &watched(session, tokenizer), options)
+        let (items, tokenizer) = (self.items(most)?, watched(session, &reads.tokenizer));
+        match reads.task()? {
+            Some(head) => encode_labelled(&items, *template, &tokenizer, head, options),
+            None => encode_train(&items, *template, &tokenizer, options),
+        }
     }
 
     /// All examples in memory, and how many items were left out; what was cut or left out is told
@@ -188,16 +251,16 @@ impl Part {
         &self,
         session: &Session,
         split: Split,
-        tokenizer: &Arc<Tokenizer>,
+        reads: &Arc<Reads>,
     ) -> anyhow::Result<EncodedPart> {
         let mut encoded = lock(&self.encoded);
-        if let Some((_, known)) = encoded.iter().find(|(t, _)| Arc::ptr_eq(t, tokenizer)) {
+        if let Some((_, known)) = encoded.iter().find(|(own, _)| Arc::ptr_eq(own, reads)) {
             return Ok(known.clone());
         }
-        let out = self.encode(session, tokenizer, None)?;
+        let out = self.encode(session, reads, None)?;
         session.console.note(&format!("{} {}: {}", self.task, split.name(), out.report));
         let made = (Arc::new(out.examples), out.report.dropped);
-        encoded.push((tokenizer.clone(), made.clone()));
+        encoded.push((reads.clone(), made.clone()));
         Ok(made)
     }
 
@@ -253,17 +316,17 @@ impl Part {
         &self,
         session: &Session,
         split: Split,
-        tokenizer: &Arc<Tokenizer>,
+        reads: &Arc<Reads>,
     ) -> anyhow::Result<Arc<dyn Examples>> {
         match &self.source {
             ItemSource::Memory(_) => {
-                let examples: Arc<dyn Examples> = self.examples(session, split, tokenizer)?.0;
+                let examples: Arc<dyn Examples> = self.examples(session, split, reads)?.0;
                 Ok(examples)
             }
             source => Ok(Arc::new(Lazy {
                 source: source.clone(),
                 wording: self.wording.clone(),
-                tokenizer: tokenizer.clone(),
+                reads: reads.clone(),
             })),
         }
     }
@@ -278,7 +341,7 @@ fn watched<'a>(session: &'a Session, tokenizer: &'a Tokenizer) -> Watched<'a> {
 struct Lazy {
     source: ItemSource,
     wording: Arc<PromptFormat>,
-    tokenizer: Arc<Tokenizer>,
+    reads: Arc<Reads>,
 }
 
 impl Examples for Lazy {
@@ -288,11 +351,11 @@ impl Examples for Lazy {
 
     fn get(&self, i: usize) -> anyhow::Result<Option<Example>> {
         let item = self.source.get(i, &self.wording)?;
-        data::encode_one(
-            &item,
-            self.wording.template,
-            self.tokenizer.as_ref(),
-            &self.wording.options,
-        )
+        let PromptFormat { template, options, .. } = &*self.wording;
+        let tokenizer = self.reads.tokenizer.as_ref();
+        match self.reads.task()? {
+            Some(head) => encode_labelled_one(&item, *template, tokenizer, head, options),
+            None => data::encode_one(&item, *template, tokenizer, options),
+        }
     }
 }

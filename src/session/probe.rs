@@ -14,8 +14,8 @@ use crate::boost::probe::{self, Norms};
 use crate::data::Batch;
 use crate::error::bail;
 use crate::eval::choices;
-use crate::model::Tokens;
 use crate::model::cost::Work;
+use crate::train;
 use crate::train::memory::step_bytes;
 
 impl Model {
@@ -53,7 +53,7 @@ impl Model {
     pub fn norms(&self) -> Result<Map<String, Value>> {
         let m = self.with_weights()?;
         let of = |id| Ok::<_, anyhow::Error>(probe::norm(&m.network, id)?.unwrap_or_default());
-        let (embedding, head) = (of(m.network.embedding())?, of(m.network.head())?);
+        let (embedding, head) = (of(m.network.embedding())?, m.network.head().map(of).transpose()?);
         let mut found = by_layer_and_target(&probe::weight_norms(&m.network)?, &m);
         found.extend([("embedding".into(), json!(embedding)), ("head".into(), json!(head))]);
         Ok(found)
@@ -74,6 +74,7 @@ impl Model {
         most: Option<usize>,
     ) -> Result<Vec<usize>> {
         let session = self.session();
+        m.reads.next("scoring choices by their likelihood")?;
         let positions = m.network.config().max_position_embeddings;
         let (items, _) = part.choices(session, set.split(), &m.tokenizer, most, positions)?;
         let works = choices::work(&m.network, &items);
@@ -96,7 +97,7 @@ pub(super) fn next_batch(
     set: &Set,
     sequences: usize,
 ) -> Result<Batch> {
-    let loader = set.loader(session, &m.tokenizer)?;
+    let loader = set.loader(session, &m.reads)?;
     let mut loader = super::held::lock(&loader);
     let place = loader.state();
     let batch = Batch::pack(&loader.next(sequences)?.iter().collect::<Vec<_>>())?;
@@ -108,7 +109,7 @@ pub(super) fn next_batch(
 pub(super) fn weigh(session: &Session, m: &ModelState, batch: &Batch, lowest: usize) -> Result<()> {
     let (network, rows) = (&m.network, batch.rows.len());
     session.observe(|| {
-        let work = Work::of(&Tokens::sequences(batch.ids.clone(), &batch.starts), rows);
+        let work = Work::of(&train::tokens(batch), rows);
         Event::Evaluate {
             split: "probe".into(),
             items: batch.starts.len() - 1,

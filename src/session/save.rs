@@ -45,7 +45,8 @@ impl Booster {
         adapter::check(&b.learner)?;
         session.observe(|| Event::Save { name: name.to_owned() })?;
         b.materialize(session, &mut *model.with_weights()?)?;
-        session.write(|| adapter::save(&b.learner, &folder, model.name()))
+        let m = model.state();
+        session.write(|| adapter::save(&b.learner, &m.network, &folder, model.name()))
     }
 }
 

@@ -6,12 +6,11 @@ use serde_json::{Value, json};
 
 use super::Session;
 use super::held::lock;
-use super::part::{ByTokenizer, Part, PromptFormat};
+use super::part::{ByReads, Part, PromptFormat, Reads};
 use crate::data::{DataLoader, DataLoaderState, Split};
 use crate::error::{Error, error};
 use crate::memory::Uncounted;
 use crate::seed::Stream;
-use crate::source::Tokenizer;
 
 /// One split; copies are the same, and share their place in the data.
 #[derive(Clone)]
@@ -24,10 +23,10 @@ struct SetInner {
     weights: Option<Vec<f64>>,
     /// What was picked out of the task's own items, and how.
     picked: Vec<String>,
-    /// Where training goes on, from booster to booster, for each tokenizer: a model has its own.
-    loaders: Mutex<ByTokenizer<Arc<Mutex<DataLoader>>>>,
+    /// Where training goes on, from booster to booster, for each model: it has its own.
+    loaders: Mutex<ByReads<Arc<Mutex<DataLoader>>>>,
     /// Where it went on in an earlier process, for those that have no loader yet.
-    places: Mutex<ByTokenizer<DataLoaderState>>,
+    places: Mutex<ByReads<DataLoaderState>>,
 }
 
 impl Set {
@@ -157,26 +156,26 @@ impl Set {
     }
 
     /// Notes where training went on in an earlier process.
-    pub fn remember(&self, tokenizer: &Arc<Tokenizer>, place: DataLoaderState) {
+    pub fn remember(&self, reads: &Arc<Reads>, place: DataLoaderState) {
         let mut places = lock(&self.0.places);
-        places.retain(|(t, _)| !Arc::ptr_eq(t, tokenizer));
-        places.push((tokenizer.clone(), place));
+        places.retain(|(t, _)| !Arc::ptr_eq(t, reads));
+        places.push((reads.clone(), place));
     }
 
-    /// Where training goes on, with the items as `tokenizer` has them.
+    /// Where training goes on, with the items as a model reads them.
     pub(super) fn loader(
         &self,
         session: &Session,
-        tokenizer: &Arc<Tokenizer>,
+        reads: &Arc<Reads>,
     ) -> anyhow::Result<Arc<Mutex<DataLoader>>> {
-        let is_own = |t: &Arc<Tokenizer>| Arc::ptr_eq(t, tokenizer);
+        let is_own = |t: &Arc<Reads>| Arc::ptr_eq(t, reads);
         let mut loaders = lock(&self.0.loaders);
         let known = loaders.iter().find(|(t, _)| is_own(t)).map(|(_, loader)| loader.clone());
         let loader = match known {
             Some(loader) => loader,
             None => {
-                let loader = Arc::new(Mutex::new(self.new_loader(session, tokenizer)?));
-                loaders.push((tokenizer.clone(), loader.clone()));
+                let loader = Arc::new(Mutex::new(self.new_loader(session, reads)?));
+                loaders.push((reads.clone(), loader.clone()));
                 loader
             }
         };
@@ -187,15 +186,11 @@ impl Set {
         Ok(loader)
     }
 
-    fn new_loader(
-        &self,
-        session: &Session,
-        tokenizer: &Arc<Tokenizer>,
-    ) -> anyhow::Result<DataLoader> {
+    fn new_loader(&self, session: &Session, reads: &Arc<Reads>) -> anyhow::Result<DataLoader> {
         let SetInner { split, parts, weights, .. } = &**self.0;
         let examples = parts
             .iter()
-            .map(|p| p.feedable(session, *split, tokenizer))
+            .map(|p| p.feedable(session, *split, reads))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let names: Vec<&str> = parts.iter().map(|p| p.task.as_str()).collect();
         let name = format!("data/{}/{}", names.join("+"), split.name());

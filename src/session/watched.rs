@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::guard::Guard;
 use crate::data::Encode;
+use crate::source::WholeText;
 
 /// A tokenizer that looks at the guard before each text: large data sets take a while to encode.
 pub struct Watched<'a> {
@@ -15,6 +16,11 @@ impl Encode for Watched<'_> {
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.guard.check()?;
         self.tokenizer.encode(text)
+    }
+
+    fn encode_whole(&self, text: &str, pair: Option<&str>, most: usize) -> Result<WholeText> {
+        self.guard.check()?;
+        self.tokenizer.encode_whole(text, pair, most)
     }
 
     fn bos(&self) -> Option<u32> {

@@ -42,7 +42,8 @@ pub(super) mod natives {
     /// step, 8), `accumulate` (batches a step, 1), `clip` (largest norm of the gradient, none),
     /// `l2` (λ of ½ λ (‖A‖² + ‖B‖²), paper Eq. 7, or of ½ λ ‖W' − W‖² of a dense booster; 0),
     /// `gradient_checkpointing` ("off", "on", "auto": form activations again to save memory; auto);
-    /// of low rank `lr_ratio` (the learning rate of B over that of A, LoRA+; 1), `freeze` (the
+    /// `head_lr_ratio` (the learning rate of a classifier's head over that of the rest; 1); of low
+    /// rank `lr_ratio` (the learning rate of B over that of A, LoRA+; 1), `freeze` (the
     /// factor that stays as it is, "A" or "B"; none), `active` (for each step an array of the
     /// layers that take part, others are as if they were not there; all).
     ///

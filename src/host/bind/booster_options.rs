@@ -25,7 +25,7 @@ const KEYS: [&str; 11] = [
 /// Of single modules or of products of layers and targets, and of each kind alone.
 const PRODUCT: [&str; 2] = ["layers", "targets"];
 const LOW_RANK: [&str; 5] = ["pairs", "rank", "alpha", "init", "zero"];
-const DENSE: [&str; 3] = ["embedding", "norms", "head"];
+const DENSE: [&str; 2] = ["embedding", "norms"];
 
 /// Reads them. Errors (class usage): an option of another kind of booster, or one of the wrong
 /// type.
@@ -70,7 +70,8 @@ fn low_rank_options(mut o: Options, product: Option<&str>) -> anyhow::Result<Boo
     let layers = if pairs.is_some() { vec![] } else { o.take("layers")? };
     let (rank, alpha, zero) =
         (o.take_or("rank", 1)?, o.take_opt("alpha")?, zero.unwrap_or(Factor::B));
-    let learner = Learner::LowRank { rank, alpha, init, zero };
+    let head = o.take_or("head", false)?;
+    let learner = Learner::LowRank { rank, alpha, init, zero, head };
     Ok(BoosterOptions { layers, targets, pairs, learner })
 }
 

@@ -104,7 +104,10 @@ impl Wanted {
         let mut o = Options::new(
             "template",
             map,
-            &["prompt", "answer", "choices", "label", "target", "messages", "tools", "text"],
+            &[
+                "prompt", "pair", "answer", "choices", "label", "target", "messages", "tools",
+                "text",
+            ],
         )?;
         let given = |mapping: Mapping| {
             let template = if mapping.asks_chat() { Template::Chat } else { Template::None };
@@ -130,7 +133,8 @@ impl Wanted {
             );
         }
         let choices =
-            o.take_opt::<Texts>("choices")?.map(Texts::single).transpose()?.unwrap_or_default();
+            o.take_opt::<Choices>("choices")?.map(Choices::read).transpose()?.unwrap_or_default();
+        let pair = o.take_opt::<String>("pair")?;
         let mapping = Mapping::new(
             &o.take::<String>("prompt")?,
             o.take_opt::<String>("answer")?.as_deref(),
@@ -138,7 +142,10 @@ impl Wanted {
             o.take_opt::<String>("label")?.as_deref(),
             o.take_opt::<String>("target")?.as_deref(),
         )?;
-        given(mapping)
+        given(match pair {
+            Some(pair) => mapping.with_pair(&pair)?,
+            None => mapping,
+        })
     }
 }
 
@@ -149,17 +156,45 @@ fn conversation(
     text: Option<String>,
     o: &mut Options,
 ) -> anyhow::Result<Option<Mapping>> {
-    let question = ["prompt", "answer", "label", "target"]
+    let question = ["prompt", "pair", "answer", "label", "target"]
         .into_iter()
         .map(|key| o.take_opt::<String>(key))
         .collect::<Result<Vec<_>, _>>()?;
-    let alone = question.iter().all(Option::is_none) && o.take_opt::<Texts>("choices")?.is_none();
+    let alone = question.iter().all(Option::is_none) && o.take_opt::<Choices>("choices")?.is_none();
     match (messages, tools, text) {
         (Some(messages), tools, None) if alone => {
             Mapping::messages(&messages, tools.as_deref()).map(Some)
         }
         (None, None, Some(text)) if alone => Mapping::whole(&text).map(Some),
         _ => Ok(None),
+    }
+}
+
+/// Choices by name: a map to their texts, or a list of names that are their own texts.
+enum Choices {
+    Texts(Texts),
+    Names(Vec<String>),
+}
+
+impl Choices {
+    fn read(self) -> anyhow::Result<Vec<(String, String)>> {
+        match self {
+            Self::Texts(texts) => texts.single(),
+            Self::Names(names) => Ok(names.into_iter().map(|name| (name.clone(), name)).collect()),
+        }
+    }
+}
+
+impl FromOption for Choices {
+    const WHAT: &'static str = "a map from names to texts, or a list of names";
+
+    fn from_option(value: &Dynamic, key: &str) -> Result<Self, Mismatch> {
+        if value.is_array() {
+            return Vec::from_option(value, key).map(Self::Names);
+        }
+        Texts::from_option(value, key)
+            .map(Self::Texts)
+            .map_err(|e| if value.is_map() { e } else { Mismatch::new::<Self>(value, key) })
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
     let gradient_checkpointing = gradient_checkpointing(&mut o)?;
     let lr_ratio: f64 = o.take_or("lr_ratio", 1.0)?;
     o.check("lr_ratio", lr_ratio > 0.0, "above 0", lr_ratio)?;
+    let head_lr_ratio: f64 = o.take_or("head_lr_ratio", 1.0)?;
+    o.check("head_lr_ratio", head_lr_ratio > 0.0, "above 0", head_lr_ratio)?;
     let (freeze, active) = (freeze(&mut o)?, active(&mut o, steps)?);
     let lr = rates(&o, lr, steps)?;
     Ok(FitOptions {
@@ -44,13 +46,14 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
         clip,
         l2,
         lr_ratio,
+        head_lr_ratio,
         freeze,
         active,
         gradient_checkpointing,
     })
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "steps",
     "optimizer",
     "batch",
@@ -58,6 +61,7 @@ const KEYS: [&str; 10] = [
     "clip",
     "l2",
     "lr_ratio",
+    "head_lr_ratio",
     "freeze",
     "active",
     "gradient_checkpointing",

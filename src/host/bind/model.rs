@@ -6,8 +6,10 @@ use serde_json::json;
 
 use super::values::arguments;
 use super::{Answer, booster_options, refuse};
+use crate::error::{Error, did_you_mean, error};
 use crate::host::journaled::journaled;
-use crate::session::{Booster, Effects, Model};
+use crate::host::options::Options;
+use crate::session::{Booster, Effects, HeadOptions, Model};
 
 #[export_module]
 pub(super) mod natives {
@@ -35,6 +37,35 @@ pub(super) mod natives {
         model.round() as INT
     }
 
+    /// The labels of its head, in the order of its logits; empty where it says none.
+    #[rhai_fn(get = "labels", pure)]
+    pub fn labels(model: &mut Model) -> Array {
+        model.labels().into_iter().map(Dynamic::from).collect()
+    }
+
+    /// Gives the model a head in place of the one that it has, before its first booster. What its
+    /// files hold of that head stays; the rest is drawn, from a stream of the seed.
+    ///
+    /// Options: `kind` ("classes"; "regression", "choices", "masked_lm"), and of classes `labels`:
+    /// the names that items have, in the order of the logits. Classes, or a number, are said of a
+    /// whole sequence: by its first token in encoders, as transformers' classes for sequence
+    /// classification do it, by its last in decoders. `choices` gives each choice of an item a
+    /// number, of which the largest wins. `metric` is what the report shows of the run ("matthews";
+    /// accuracy, or of numbers Pearson's correlation).
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// model.head(#{ labels: ["not_entailment", "entailment"] });
+    /// let booster = model.booster(#{ layers: [3, 17], head: true });
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn head(context: NativeCallContext, model: &mut Model, options: Map) -> Answer<()> {
+        let arguments = arguments(&options, [("model", model.index().into())]);
+        let (options, metric) = head_options(options).map_err(refuse)?;
+        journaled(&context, "model.head", arguments)?
+            .make(|| model.set_head(&options, metric.as_deref()))
+    }
+
     /// A fresh booster, which changes nothing until it is fitted.
     ///
     /// Options: `layers` (a list of indices), `targets` (names; all), `kind` ("low_rank"; "dense"
@@ -42,8 +73,9 @@ pub(super) mod natives {
     /// `[[3, "q_proj"], [5, "up_proj"]]`, in place of layers and targets), `rank` (r, 1), `alpha`
     /// (the product is scaled by α/r; r, for a scale of 1), `init` of the factor that is drawn
     /// ("kaiming" as PEFT, "gaussian", "orthogonal"; kaiming), `zero` (the factor that begins as 0:
-    /// "B"; "A"). Dense: `embedding`, `norms` (those of `layers`, and the final one), `head` (each
-    /// false); `layers` may then be empty.
+    /// "B"; "A"), `head` (true trains the head of a classifier as a whole beside the factors).
+    /// Dense: `embedding`, `norms` (those of `layers`, and the final one), `head` (each false);
+    /// `layers` may then be empty.
     ///
     /// # Example
     /// ```rhai,no_run
@@ -115,4 +147,37 @@ pub(super) mod natives {
         let recall = |_: &Effects| model.session().recall_save(name);
         journaled(&context, "model.save", arguments)?.change(recall, || model.save(name))
     }
+}
+
+/// The options of `model.head`. Errors (class usage): a kind that is not known, labels of a head
+/// that says none, or none of classes.
+fn head_options(map: Map) -> Result<(HeadOptions, Option<String>), Error> {
+    const KINDS: [&str; 4] = ["classes", "regression", "choices", "masked_lm"];
+    let mut o = Options::new("model.head", map, &["kind", "labels", "metric"])?;
+    let metric = o.take_opt("metric")?;
+    let kind: String = o.take_or("kind", KINDS[0].to_owned())?;
+    let labels: Option<Vec<String>> = o.take_opt("labels")?;
+    if labels.is_some() && kind != KINDS[0] {
+        return Err(error!(Usage, "option `labels` of `model.head` is for the kind `classes`"));
+    }
+    let head = match kind.as_str() {
+        "classes" => match labels {
+            Some(labels) => HeadOptions::Classes(labels),
+            None => {
+                return Err(error!(
+                    Usage,
+                    "option `labels` of `model.head` is missing: the names of its classes"
+                ));
+            }
+        },
+        "regression" => HeadOptions::Regression,
+        "choices" => HeadOptions::Choices,
+        "masked_lm" => HeadOptions::MaskedLm,
+        _ => {
+            let near = did_you_mean(&kind, KINDS);
+            let error = error!(Usage, "unknown kind of head `{kind}`{near}");
+            return Err(error.hint(format!("one of {}", KINDS.join(", "))));
+        }
+    };
+    Ok((head, metric))
 }

@@ -191,11 +191,14 @@ impl Recorded {
     /// The metric that the run is told by: the first of those known that the test, or else any
     /// split, has.
     pub fn metric(&self) -> Option<&'static str> {
-        let known = ["accuracy", "nll", "perplexity", "pearson", "spearman", "f1", "matthews"];
+        let known =
+            ["accuracy", "pearson", "spearman", "f1", "matthews", "nll", "perplexity", "mse"];
         let has =
             |e: &Evaluation, metric: &str| e.metrics.get(metric).is_some_and(Value::is_number);
         let evaluation = self.evaluations.tuned().or_else(|| self.evaluations.all().last())?;
-        known.into_iter().find(|metric| has(evaluation, metric))
+        let told = self.manifest.get("head").and_then(|head| head["metric"].as_str());
+        let told = known.into_iter().find(|metric| Some(*metric) == told);
+        told.into_iter().chain(known).find(|metric| has(evaluation, metric))
     }
 
     /// Boosters that the model was the sum of in the end.

@@ -1,0 +1,138 @@
+//! A model's head: which one it has, and what it reads.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::dry_run::Event;
+use super::model::{Model, ModelState};
+use super::part::Reads;
+use crate::data::{HeadTask, Says};
+use crate::error::{bail, error};
+use crate::model::{self, HeadConfig, Pooled, SequenceConfig, arch, task_head};
+use crate::run::Manifest;
+use crate::seed::Stream;
+
+/// Which head a model is to have.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HeadOptions {
+    /// One of several classes, by their names.
+    Classes(Vec<String>),
+    /// A number.
+    Regression,
+    /// Which of an item's choices is right.
+    Choices,
+    /// Tokens that are masked.
+    MaskedLm,
+}
+
+impl HeadOptions {
+    fn config(self) -> Result<HeadConfig> {
+        Ok(match self {
+            Self::Classes(labels) => task_head::classes(labels)?,
+            Self::Regression => HeadConfig::Sequence(SequenceConfig::Regression),
+            Self::Choices => HeadConfig::MultipleChoice,
+            Self::MaskedLm => HeadConfig::MaskedLm,
+        })
+    }
+
+    /// As `run.json` keeps it.
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Classes(labels) => json!({ "kind": "classes", "labels": labels }),
+            Self::Regression => json!({ "kind": "regression" }),
+            Self::Choices => json!({ "kind": "choices" }),
+            Self::MaskedLm => json!({ "kind": "masked_lm" }),
+        }
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        Some(match value["kind"].as_str()? {
+            "classes" => {
+                let labels = value["labels"].as_array()?.iter();
+                Self::Classes(labels.map(|l| l.as_str().map(str::to_owned)).collect::<Option<_>>()?)
+            }
+            "regression" => Self::Regression,
+            "choices" => Self::Choices,
+            "masked_lm" => Self::MaskedLm,
+            _ => return None,
+        })
+    }
+}
+
+impl Model {
+    /// Gives the model a head in place of the one that it has. What its files hold of that head
+    /// stays; the rest is drawn, from a stream of the seed. `metric` is what the run is told by.
+    ///
+    /// Errors (class usage): a head that its architecture does not have, boosters were merged.
+    pub fn set_head(&self, options: &HeadOptions, metric: Option<&str>) -> Result<()> {
+        let session = self.session();
+        let mut m = self.state();
+        if m.round() > 0 || m.boosters.made > 0 {
+            bail!(
+                Usage,
+                "a model gets its head before its first booster: its boosters are what they added \
+                 to the model as it is";
+                hint: "call `model.head(…)` behind `model::load(…)`"
+            );
+        }
+        let index = m.index;
+        m.give_head(options.clone(), session.settings.seed)?;
+        if index == 0 {
+            let mut told = options.to_json();
+            if let Some(metric) = metric {
+                told["metric"] = json!(metric);
+            }
+            session.run.with(|run| run.note_head(told))?;
+        }
+        let opened = Event::Head(Box::new(session.event_of(self.name(), &m.network)));
+        session.observe(|| opened)
+    }
+
+    /// The labels of its head, in the order of its logits; empty where it says none.
+    pub fn labels(&self) -> Vec<String> {
+        match &self.state().network.config().head {
+            HeadConfig::Sequence(SequenceConfig::Classes(labels)) => labels.clone(),
+            _ => vec![],
+        }
+    }
+
+    /// Whether its head says something of whole sequences.
+    pub fn judges(&self) -> bool {
+        head_task(&self.state().network).is_some()
+    }
+
+    /// Gives the model of an earlier run the head that it had there.
+    pub(super) fn take_head(&self, manifest: &Manifest) -> Result<()> {
+        let Some(head) = &manifest.head else { return Ok(()) };
+        let Some(options) = HeadOptions::from_json(head) else {
+            return Err(error!(
+                Data,
+                "the run's `run.json` names a head {head}, which this program does not know"
+            )
+            .into());
+        };
+        self.state().give_head(options, manifest.seed)
+    }
+}
+
+impl ModelState {
+    fn give_head(&mut self, options: HeadOptions, seed: u64) -> Result<()> {
+        let mut stream = Stream::new(seed, "head");
+        self.network = self.network.with_head(options.config()?, &mut stream)?;
+        let config = std::mem::take(&mut self.extras.config);
+        self.extras.config = arch::corrected(self.network.architecture(), config);
+        self.reads = Reads::of(&self.network, &self.tokenizer).into();
+        Ok(())
+    }
+}
+
+/// What a model's head says, where it says something of whole sequences.
+pub(super) fn head_task(network: &model::Model) -> Option<HeadTask> {
+    let says = match &network.config().head {
+        HeadConfig::Sequence(SequenceConfig::Classes(labels)) => Says::Class(labels.clone()),
+        HeadConfig::Sequence(SequenceConfig::Regression) => Says::Number,
+        HeadConfig::MultipleChoice => Says::Choice,
+        HeadConfig::CausalLm | HeadConfig::MaskedLm | HeadConfig::Base => return None,
+    };
+    Some(HeadTask { says, last: network.pooled() == Some(Pooled::Last) })
+}
