@@ -105,7 +105,7 @@ fn gradients_are_those_of_torch(
 
 /// A step that lowers the loss, and its merge.
 fn trained(model: &mut Model, ids: &[u32], adapter: &Adapter) -> Result<()> {
-    let example = Example { ids: ids.to_vec(), supervised: vec![true; ids.len()] };
+    let example = Example::new(ids.to_vec(), vec![true; ids.len()]);
     let examples = std::sync::Arc::new(vec![example]);
     let mut feed = DataLoader::pooled(0, "data", vec![examples])?;
     let mut booster = Booster::from_adapter(adapter.clone());
@@ -141,7 +141,7 @@ fn gpt2_is_read_trained_and_written() -> Result<()> {
     ensure!(distance(&logits(&model, &ids, &booster.adapter)?, &want["adapted"])? < 1e-5);
     gradients_are_those_of_torch(&model, &ids, &booster.adapter, &want)?;
 
-    adapter::save(&booster, &path("written"), "model")?;
+    adapter::save(&booster, &model, &path("written"), "model")?;
     save::save(&model, &tokenizer, &extras, &[], save::SHARD, &path("saved"))?;
     python("check", home.path())?;
     let checked = json(&path("checked.json"))?;

@@ -5,6 +5,7 @@ mod common;
 
 mod architectures;
 mod candle;
+mod encoders;
 mod generation;
 mod gpt2;
 mod likelihood;

@@ -144,7 +144,8 @@ fn distance(got: &LoraPair, want: &LoraPair) -> Result<f64> {
 fn reference_examples(reference: &Value) -> Vec<Example> {
     let example = |sequence: &Value| {
         let ids = ids(sequence);
-        Example { supervised: (0..ids.len()).map(|i| i > 0).collect(), ids }
+        let supervised = (0..ids.len()).map(|i| i > 0).collect();
+        Example::new(ids, supervised)
     };
     reference["ids"].as_array().into_iter().flatten().map(example).collect()
 }
