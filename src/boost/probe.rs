@@ -162,6 +162,9 @@ mod tests {
             starts: vec![0, 5, 9],
             rows: vec![1, 2, 3, 6, 7],
             targets: vec![2, 7, 3, 1, 4],
+            types: vec![],
+            numbers: vec![],
+            items: vec![],
         }
     }
 

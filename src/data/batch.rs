@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::data::encode::Example;
-use crate::data::labelled::{Labelled, Wanted};
+use crate::data::example::{Example, Labelled, Wanted};
 use crate::ops::logits::Targets;
 
 /// Sequences in one flat run of N tokens, with the S places where the loss is taken.

@@ -6,31 +6,14 @@ use anyhow::{Context, Result};
 
 use crate::data::chat::{ChatTemplate, OWN, conversation};
 use crate::data::continuation::{self, Border, Continued, Joined, White, continued};
+use crate::data::example::Example;
 use crate::data::item::{Chat, Document, Instruction, Item, ItemPlace, Row, TextPiece, TokenRow};
-use crate::data::labelled::Labelled;
 use crate::data::loss::LossOn;
 use crate::data::talks::Talks;
 use crate::data::template::Template;
 use crate::data::tokenizer::{Encode, ending, opened, tokens};
 use crate::error::{bail, error};
 use crate::source::WholeText;
-
-/// A sequence to train on.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Example {
-    pub ids: Vec<u32>,
-    /// Token i counts in the loss, predicted from the tokens before it; never so for i = 0.
-    pub supervised: Vec<bool>,
-    /// For a head that says something of whole sequences; no token counts then.
-    pub labelled: Option<Labelled>,
-}
-
-impl Example {
-    /// Of tokens that are learnt where they are marked.
-    pub fn new(ids: Vec<u32>, supervised: Vec<bool>) -> Self {
-        Self { ids, supervised, labelled: None }
-    }
-}
 
 /// How items become examples.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::data::cursor::{Cursor, CursorState};
-use crate::data::encode::Example;
+use crate::data::example::Example;
 use crate::error::bail;
 
 /// Examples by index, in memory or made when they are asked for.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::data::encode::{EncodeOptions, Example, Words, encode_all, encode_with};
+use crate::data::encode::{EncodeOptions, Words, encode_all, encode_with};
+use crate::data::example::Example;
 use crate::data::item::{Chat, Instruction, Item};
 use crate::data::talks::Talks;
 use crate::data::template::Template;

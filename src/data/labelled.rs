@@ -3,7 +3,8 @@
 
 use anyhow::Result;
 
-use super::encode::{EncodeOptions, EncodeReport, Encoded, Example, Words, unworded};
+use super::encode::{EncodeOptions, EncodeReport, Encoded, Words, unworded};
+use super::example::{Example, Labelled, Wanted};
 use super::item::{Instruction, Item, ItemPlace};
 use super::template::Template;
 use super::tokenizer::Encode;
@@ -25,27 +26,6 @@ pub enum Says {
     Number,
     /// Which of an item's choices is right.
     Choice,
-}
-
-/// What is wanted of a head.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Wanted {
-    Class(u32),
-    Number(f64),
-    /// Which choice, from 0.
-    Choice(u32),
-}
-
-/// What a head learns from an example.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Labelled {
-    /// `token_type_ids`; empty where all are 0.
-    pub types: Vec<u32>,
-    /// Where each sequence begins, and the end of the last: one, or one of each choice.
-    pub starts: Vec<usize>,
-    /// The token of each sequence that the head reads.
-    pub rows: Vec<usize>,
-    pub wanted: Wanted,
 }
 
 /// Encodes labelled items for a head, in their order: `prompt`, with `pair` behind it where there

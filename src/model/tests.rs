@@ -406,7 +406,7 @@ fn factors_beside_the_weights_become_their_sum() -> Result<()> {
 #[test]
 fn whole_tensors_are_refused_beside_the_weights() -> Result<()> {
     let (_, mut stacked) = merged_and_stacked()?;
-    let norm = stacked.network.norm.weight.clone();
+    let norm = stacked.network.norm.as_ref().map(|norm| norm.weight.clone()).unwrap();
     let tensor = stacked.params.tensor(&norm).clone();
     let error = stacked.merge(&Adapter::of_full([(norm, tensor)].into()), 1.0).unwrap_err();
     ensure!(error::class_of(&error) == error::Class::Usage, "{error}");
@@ -485,7 +485,8 @@ fn a_cache_goes_on_where_the_whole_sequence_would_be() -> Result<()> {
             };
             let positions = (at..at + part.len()).map(|p| p as u32).collect();
             at += part.len();
-            let tokens = Tokens { ids: part.to_vec(), positions, segments: vec![segment] };
+            let tokens =
+                Tokens { ids: part.to_vec(), positions, types: vec![], segments: vec![segment] };
             let stepped = model.step(&tokens, &places, &mut cache, &[part.len() - 1], &adapter)?;
             let whole = model.logits(&Tokens::one(ids[..at].to_vec()), &[at - 1], &adapter)?;
             close(&format!("windows {windows:?}, {at} tokens"), &stepped, &whole, 1e-12)?;

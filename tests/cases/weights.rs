@@ -46,7 +46,7 @@ const NOTED: [(&str, &str); 11] = [
     ("tied-own-head", "another matrix than the embedding"),
     ("tied-f64-own-head", "another matrix than the embedding"),
     ("tied-rounded-head", "another matrix than the embedding"),
-    ("value-head", "2 tensors of a head beside the language model's"),
+    ("value-head", "2 tensors of another head"),
 ];
 
 fn loaded(home: &Path, name: &str) -> anyhow::Result<Loaded> {

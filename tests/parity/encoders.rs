@@ -26,17 +26,17 @@ fn python(mode: &str, home: &Path) -> Result<()> {
     Ok(())
 }
 
-fn json(path: &Path) -> Result<Value> {
+pub fn json(path: &Path) -> Result<Value> {
     Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
 }
 
-fn open(folder: &Path, dtype: DType) -> Result<Loaded> {
+pub fn open(folder: &Path, dtype: DType) -> Result<Loaded> {
     let name = folder.to_str().context("a path that is no text")?;
     let files = source::model(&source::resolve(name, &Grants::everything())?)?;
     load(&files, &Device::Cpu, dtype)
 }
 
-fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+pub fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
@@ -48,7 +48,7 @@ fn flat(value: &Value) -> Vec<f64> {
 }
 
 /// ‖got − want‖ / ‖want‖, and the largest difference.
-fn distance(got: &[f64], want: &Value) -> Result<(f64, f64)> {
+pub fn distance(got: &[f64], want: &Value) -> Result<(f64, f64)> {
     let want = flat(want);
     ensure!(got.len() == want.len(), "{} numbers, not {}", got.len(), want.len());
     let square = |numbers: &[f64]| numbers.iter().map(|x| x * x).sum::<f64>();

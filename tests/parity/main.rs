@@ -9,4 +9,5 @@ mod encoders;
 mod generation;
 mod gpt2;
 mod likelihood;
+mod minilm;
 mod smollm2;

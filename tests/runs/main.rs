@@ -11,6 +11,7 @@ mod dense;
 mod ensemble;
 mod export;
 mod harness;
+mod head;
 mod interrupts;
 mod new;
 mod peer;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::common::skip;
 use crate::harness::{HEAD, Home, Ran, copy};
-use crate::stopped_recipes::{BANDIT, CAUGHT, DENSE, FAILS, KEPT, KIN, OPTIMIZERS, SIX};
+use crate::stopped_recipes::{BANDIT, CAUGHT, DENSE, FAILS, HEADED, KEPT, KIN, OPTIMIZERS, SIX};
 
 /// `xgbrun --resume OUT MORE` in `home`.
 pub fn resume(home: &Home, out: &str, more: &[&str]) -> Ran {
@@ -119,6 +119,7 @@ fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
         ("fails", FAILS, &[]),
         ("kin", KIN, &[]),
         ("optimizers", OPTIMIZERS, &[]),
+        ("headed", HEADED, &[]),
     ] {
         // Each step of each fit is kept, as of a fit that takes long.
         let more = [more, &["--checkpoint", "0"]].concat();

@@ -158,3 +158,32 @@ model.merge(d);
 print(model.digest());
 model.save("model");
 "#;
+
+/// A classifier: boosters of factors with the head beside them, of the head alone, taken back,
+/// weighed, and measured while they are not merged.
+pub const HEADED: &str = r#"
+model.head(#{ labels: ["answer2", "answer1"] });
+print(model.labels);
+print(model.evaluate(task.test).accuracy);
+let s = sampler("layers");
+let head = model.booster(#{ kind: "dense", head: true });
+head.fit(task.train, #{ steps: 3, batch: 4, optimizer: sgd(#{ lr: 0.5 }) });
+model.merge(head);
+for round in 0..4 {
+    let b = model.booster(#{ layers: s.choose(model.layers, 2), rank: 1, head: true });
+    let f = b.fit(task.train, #{
+        steps: 3, batch: 4, head_lr_ratio: 2.0, clip: 1.0, optimizer: adamw(#{ lr: 0.02 }),
+    });
+    print(`${round} ${f.mean_loss} ${f.gain}`);
+    print(model.evaluate(task.test, #{ booster: b }).accuracy);
+    model.merge(b, if round == 1 { 0.5 } else { 1.0 });
+    if round == 2 { b = (); model.drop(1); print(model.digest()); }
+}
+model.scale(0, 0.5);
+try { model.head(#{ labels: ["a", "b"] }); } catch (e) { print(e.message); }
+try { model.generate("a b", #{ max_tokens: 3 }); } catch (e) { print(e.message); }
+model.evaluate(task.test);
+model.save("model");
+model.truncate(2);
+print(model.digest());
+"#;

@@ -229,13 +229,10 @@ fn token_rows_are_taken_as_they_are() {
     ];
     let bytes = Bytes { add_bos: true, chat: None };
     let encoded = encode_train(&rows, Template::Alpaca, &bytes, &options(4, LossOn::All)).unwrap();
-    assert_eq!(
-        encoded.examples[0],
-        Example { ids: vec![7, 8, 9], supervised: vec![false, true, true] }
-    );
+    assert_eq!(encoded.examples[0], Example::new(vec![7, 8, 9], vec![false, true, true]));
     assert_eq!(
         encoded.examples[1],
-        Example { ids: vec![7, 8, 9, 10], supervised: vec![false, false, false, true] }
+        Example::new(vec![7, 8, 9, 10], vec![false, false, false, true])
     );
     let report = encoded.report;
     assert_eq!(

@@ -34,7 +34,8 @@ pub(super) mod module {
     /// 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv), `encoding`
     /// ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than
     /// memory). How items are worded: `template` ("alpaca", "cloze", "llm-adapters", "none",
-    /// "chat", or a map with `prompt` and `choices`, `label`, `answer`, `target`; for conversations
+    /// "chat", or a map with `prompt` and `choices` (texts by name, or a list of names), `label`,
+    /// `answer`, `target`, and for a model with a head `pair`, a second text; for conversations
     /// a map with `messages`, a text that makes a JSON list of them for the model's chat template,
     /// and `tools`, or with `text`, all of it, in which `{% generation %}` blocks hold what is
     /// learnt), `max_length` in tokens (256), `loss` ("answer" or "all").

@@ -207,6 +207,45 @@ fn names(map: &Value) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::arch::REGISTRY;
+
+    #[test]
+    fn the_head_is_that_of_the_class() {
+        let of = |model_type: &str, class: Value| {
+            let entry = REGISTRY.into_iter().find(|entry| entry.model_type == model_type).unwrap();
+            let mut notes = vec![];
+            kind(&ConfigFields(&json!({ "architectures": class })), entry, &mut notes)
+                .map(|kind| (kind, notes.join("")))
+                .map_err(|e| e.to_string())
+        };
+        for (model_type, class, want) in [
+            ("llama", json!(["LlamaForCausalLM"]), HeadKind::CausalLm),
+            ("llama", json!(["LlamaForSequenceClassification"]), HeadKind::Sequence),
+            ("llama", Value::Null, HeadKind::CausalLm),
+            ("bert", json!(["BertForMultipleChoice"]), HeadKind::MultipleChoice),
+            ("bert", json!([]), HeadKind::Base),
+        ] {
+            assert_eq!(of(model_type, class), Ok((want, String::new())));
+        }
+        for (model_type, class, want, note) in [
+            ("llama", "MistralForCausalLM", HeadKind::CausalLm, "read as `LlamaForCausalLM`"),
+            ("llama", "LlamaModel", HeadKind::CausalLm, "says `LlamaModel`"),
+            ("bert", "BertForPreTraining", HeadKind::MaskedLm, "read as `BertForMaskedLM`"),
+            ("roberta", "CamembertModel", HeadKind::Base, "read as `RobertaModel`"),
+        ] {
+            let (kind, told) = of(model_type, json!([class])).unwrap();
+            assert!(kind == want && told.contains(note), "{told}");
+        }
+        for (model_type, class, want) in [
+            ("llama", json!(["LlamaForTokenClassification"]), "whose head is not known here"),
+            ("llama", json!(["LlamaForMaskedLM"]), "whose head is not known here"),
+            ("bert", json!(["BertForQuestionAnswering"]), "whose head is not known here"),
+            ("bert", json!("BertModel"), "a list of names"),
+        ] {
+            let said = of(model_type, class).unwrap_err();
+            assert!(said.contains(want), "{said}");
+        }
+    }
 
     #[test]
     fn labels_are_those_of_the_config() {

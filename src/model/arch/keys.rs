@@ -305,11 +305,6 @@ mod tests {
             (json!({ "is_causal": false }), "`is_causal` is false"),
             (json!({ "text_config": { "hidden_size": 8 } }), "`text_config`"),
             (json!({ "attention_dropout": "0.1" }), "`attention_dropout`"),
-            (
-                json!({ "architectures": ["LlamaForSequenceClassification"] }),
-                "`LlamaForSequenceClassification`",
-            ),
-            (json!({ "architectures": "LlamaForCausalLM" }), "a list of names"),
             (json!({ "quantization_config": { "quant_method": "awq" } }), "`awq`"),
         ] {
             let error = checked("llama", config).unwrap_err().to_string();
@@ -320,8 +315,6 @@ mod tests {
     #[test]
     fn what_is_done_otherwise_is_told() {
         for (config, words) in [
-            (json!({ "architectures": ["MistralForCausalLM"] }), "read as `LlamaForCausalLM`"),
-            (json!({ "architectures": ["LlamaModel"] }), "`LlamaModel`"),
             (json!({ "auto_map": { "AutoModelForCausalLM": "x.Y" } }), "`auto_map`"),
             (json!({ "attention_dropout": 0.1 }), "drops nothing out"),
         ] {
