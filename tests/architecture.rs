@@ -270,7 +270,7 @@ fn data_go_between_parts_that_know_each_other() {
     assert_eq!(wrong_flow(&flow, &rows), [""; 0]);
     for (arrow, want) in [
         ("nobody --> cli", "`nobody` is no part"),
-        ("ops -- \"x\" --> data", "`ops` and `data` do not know each other"),
+        ("builtin -- \"x\" --> data", "`builtin` and `data` do not know each other"),
     ] {
         assert!(wrong_flow(arrow, &rows).iter().any(|wrong| wrong == want), "{arrow}");
     }

@@ -5,10 +5,9 @@ use serde_json::{Value, json};
 
 use super::dry_run::Event;
 use super::model::{Model, ModelState};
-use super::part::Reads;
-use crate::data::{HeadTask, Says};
+use super::reads::{Reads, head_task};
 use crate::error::{bail, error};
-use crate::model::{self, HeadConfig, Pooled, SequenceConfig, arch, task_head};
+use crate::model::{HeadConfig, SequenceConfig, arch, task_head};
 use crate::run::Manifest;
 use crate::seed::Stream;
 
@@ -124,15 +123,4 @@ impl ModelState {
         self.reads = Reads::of(&self.network, &self.tokenizer).into();
         Ok(())
     }
-}
-
-/// What a model's head says, where it says something of whole sequences.
-pub(super) fn head_task(network: &model::Model) -> Option<HeadTask> {
-    let says = match &network.config().head {
-        HeadConfig::Sequence(SequenceConfig::Classes(labels)) => Says::Class(labels.clone()),
-        HeadConfig::Sequence(SequenceConfig::Regression) => Says::Number,
-        HeadConfig::MultipleChoice => Says::Choice,
-        HeadConfig::CausalLm | HeadConfig::MaskedLm | HeadConfig::Base => return None,
-    };
-    Some(HeadTask { says, last: network.pooled() == Some(Pooled::Last) })
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::Session;
 use super::dry_run::{Event, Opened};
 use super::model::{Base, Boosters, Model, ModelState};
-use super::part::Reads;
+use super::reads::Reads;
 use crate::boost::Booster;
 use crate::boost::adapter::{self, Weights};
 use crate::model::load::Loaded;

@@ -33,6 +33,7 @@ mod open_run;
 mod part;
 mod probe;
 mod progress;
+mod reads;
 mod sampler;
 mod save;
 mod set;

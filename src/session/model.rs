@@ -8,7 +8,8 @@ use anyhow::Result;
 
 use super::Session;
 use super::held::lock;
-use super::part::{PromptFormat, Reads};
+use super::part::PromptFormat;
+use super::reads::Reads;
 use crate::boost::Update;
 use crate::error::{Error, bail, error};
 use crate::memory::Uncounted;

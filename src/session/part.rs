@@ -4,17 +4,16 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use super::Session;
-use super::head::head_task;
 use super::held::lock;
+use super::reads::Reads;
 use super::watched::Watched;
 use crate::data::{
     self, ChoiceItem, ChoiceReport, EncodeOptions, Encoded, Example, Examples, GenerationItem,
-    HeadTask, Item, Joined, Mapping, Split, Template, encode_choices, encode_labelled,
-    encode_labelled_one, encode_questions, encode_train, formats::LineFile,
+    Item, Joined, Mapping, Split, Template, encode_choices, encode_labelled, encode_labelled_one,
+    encode_questions, encode_train, formats::LineFile,
 };
 use crate::error::error;
 use crate::eval::Protocol;
-use crate::model::{self, HeadConfig};
 use crate::source::Tokenizer;
 
 /// How rows and items of a task are worded for a model.
@@ -114,63 +113,6 @@ type EncodedPart = (Arc<Vec<Example>>, usize);
 
 /// Something made for a model, found again by what it reads.
 pub(super) type ByReads<T> = Vec<(Arc<Reads>, T)>;
-
-/// What a model reads: its tokens, and what its head asks of items.
-pub struct Reads {
-    pub tokenizer: Arc<Tokenizer>,
-    pub head: HeadReads,
-}
-
-/// What a head asks of items.
-pub enum HeadReads {
-    /// The next token.
-    Next,
-    /// A label, a number or a choice of whole sequences.
-    Task(HeadTask),
-    /// Nothing, so that nothing can be learnt or measured; why.
-    Nothing(&'static str),
-}
-
-impl Reads {
-    pub fn of(network: &model::Model, tokenizer: &Arc<Tokenizer>) -> Self {
-        let head = match (head_task(network), &network.config().head) {
-            (Some(task), _) => HeadReads::Task(task),
-            (None, HeadConfig::CausalLm) => HeadReads::Next,
-            (None, HeadConfig::MaskedLm) => {
-                HeadReads::Nothing("the model predicts masked tokens, of which no set is made here")
-            }
-            (None, _) => HeadReads::Nothing("the model has no head"),
-        };
-        Self { tokenizer: tokenizer.clone(), head }
-    }
-
-    /// What its head says of whole sequences, if it does. Errors (class usage): it says nothing
-    /// that a set could ask for.
-    pub fn task(&self) -> anyhow::Result<Option<&HeadTask>> {
-        match &self.head {
-            HeadReads::Next => Ok(None),
-            HeadReads::Task(task) => Ok(Some(task)),
-            HeadReads::Nothing(why) => Err(error!(
-                Usage,
-                "{why}";
-                hint: "`model.head(#{{ labels: [\"no\", \"yes\"] }})` gives it one"
-            )
-            .into()),
-        }
-    }
-
-    /// Errors (class usage) unless the model says what token comes next; `what` needs it.
-    pub fn next(&self, what: &str) -> anyhow::Result<()> {
-        match self.head {
-            HeadReads::Next => Ok(()),
-            _ => Err(error!(
-                Usage,
-                "{what} needs a language model, and this model does not predict next tokens"
-            )
-            .into()),
-        }
-    }
-}
 
 impl Part {
     pub fn new(task: &str, source: ItemSource, wording: Arc<PromptFormat>) -> Self {

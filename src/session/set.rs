@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::Session;
 use super::held::lock;
-use super::part::{ByReads, Part, PromptFormat, Reads};
+use super::part::{ByReads, Part, PromptFormat};
+use super::reads::Reads;
 use crate::data::{DataLoader, DataLoaderState, Split};
 use crate::error::{Error, error};
 use crate::memory::Uncounted;

@@ -87,7 +87,8 @@ def inputs(kind, head):
     """What the model is called with, and where the logits of each sequence are."""
     ids = sequences(head)
     flat = [one for item in ids for one in item] if head == "choice" else ids
-    given = {"input_ids": padded(flat, 1), "attention_mask": padded([[1] * len(s) for s in flat], 0)}
+    mask = padded([[1] * len(s) for s in flat], 0)
+    given = {"input_ids": padded(flat, 1), "attention_mask": mask}
     if kind == "bert":
         given["token_type_ids"] = padded([types_of(s) for s in flat], 0)
     if head == "choice":
@@ -147,10 +148,11 @@ def tokenizer(folder, kind):
             single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1",
             special_tokens=[("<s>", 0), ("</s>", 2)])
     made.save(os.path.join(folder, "tokenizer.json"))
+    types = ["token_type_ids"] if kind == "bert" else []
     json.dump(
         {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>",
          "pad_token": "<pad>", "unk_token": "<unk>",
-         "model_input_names": ["input_ids", "attention_mask"] + ["token_type_ids"] * (kind == "bert")},
+         "model_input_names": ["input_ids", "attention_mask"] + types},
         open(os.path.join(folder, "tokenizer_config.json"), "w"))
 
 
@@ -158,7 +160,8 @@ def encoded(folder):
     """Texts and pairs as the tokenizer encodes them, cut at 16 tokens."""
     made = AutoTokenizer.from_pretrained(folder)
     out = []
-    for text, pair in [("one", None), ("a sentence", "and its end"), ("x", "much longer than x, so cut"),
+    for text, pair in [("one", None), ("a sentence", "and its end"),
+                       ("x", "much longer than x, so cut"),
                        ("rather long, and cut at the end", None), ("a long first text", "short")]:
         got = made(text, pair, truncation="longest_first", max_length=16)
         types = got.get("token_type_ids", [0] * len(got["input_ids"]))
@@ -180,7 +183,9 @@ def make():
         model.save_pretrained(path("model"))
         tokenizer(path("model"), kind)
         expected = {"ids": sequences(head), "logits": run(model, kind, head)}
-        flat = [s for item in expected["ids"] for s in item] if head == "choice" else expected["ids"]
+        flat = expected["ids"]
+        if head == "choice":
+            flat = [s for item in flat for s in item]
         expected["types"] = [types_of(s) if kind == "bert" else [0] * len(s) for s in flat]
         expected["encoded"] = encoded(path("model"))
         if head == "masked":

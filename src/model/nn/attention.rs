@@ -1,4 +1,5 @@
-//! Self-attention: o(attention(q, k, v)), causal or in both directions, with grouped key-value heads.
+//! Self-attention: o(attention(q, k, v)), causal or in both directions, with grouped key-value
+//! heads.
 //!
 //! ```text
 //! q, k, v = linears(x), or one fused    q, k = rotary(q_norm(q), k_norm(k))
