@@ -51,8 +51,8 @@ impl Protocol {
                 Err(error!(
                     Usage,
                     "unknown protocol `{name}`{near}";
-                    hint: "protocols are `lm-eval`, `llm-adapters`, `perplexity` and, of a model with \
-                           a head, `head`"
+                    hint: "protocols are `lm-eval`, `llm-adapters`, `perplexity` and, of a \
+                           model with a head, `head`"
                 )
                 .into())
             }

@@ -106,7 +106,7 @@ pub struct StepRecord {
 
 /// A booster in training: an iterator over its steps.
 ///
-/// On a GPU steps of factors are taken [`AHEAD`] at a time before the first of them is told of, so
+/// On a GPU 16 steps of factors are taken at a time before the first of them is told of, so
 /// that the host lays out and queues the next while the device is at work, and waits once for the
 /// losses of all. Where one of them is no number, they are taken again one by one.
 pub struct Fit<'a> {

@@ -161,7 +161,7 @@ impl Case {
         let all: BTreeSet<ParamId> = model.params().map(|(id, _)| id.clone()).collect();
         let near = |what: &str, gradient: &Tensor, want: &Value| -> Result<()> {
             let (apart, most) = distance(&numbers(gradient)?, want)?;
-            // They move all scores of a query, or of an item, alike: what rounding leaves is no more.
+            // They move all scores of a query, or of an item, alike: rounding alone is left.
             let alike = ["key.bias", "k_lin.bias"].iter().any(|name| what.ends_with(name));
             let zero = alike || (self.is("choice") && what == "classifier.bias");
             ensure!(
