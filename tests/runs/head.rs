@@ -1,5 +1,6 @@
 //! A classifier as a run makes it: the sum of its boosters, in other programs and after taking back.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -95,4 +96,100 @@ fn a_classifier_is_the_same_in_transformers_and_peft() {
         }
     }
     assert_eq!(theirs["labels"], serde_json::json!({ "0": "answer1", "1": "answer2" }));
+}
+
+/// GLUE's files with their headers, a few rows each: columns by position of what the table says.
+fn write_glue(folder: &Path) {
+    let tasks: [(&str, &[&str], &str, &[&str], &[&str]); 9] = [
+        (
+            "MNLI",
+            &["train.tsv", "dev_matched.tsv", "dev_mismatched.tsv"],
+            "index\tpromptID\tsentence1\tsentence2\tlabel1\tgold_label",
+            &["1", "2", "snow is cold", "it is \"warm", "neutral"],
+            &["entailment", "neutral", "contradiction"],
+        ),
+        ("SST-2", &["train.tsv", "dev.tsv"], "sentence\tlabel", &["fine , snow"], &["0", "1"]),
+        (
+            "MRPC",
+            &["train.tsv", "dev.tsv"],
+            "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String",
+            &[],
+            &["1\t7\t8\tsnow\train", "0\t9\t10\tsand\tiron"],
+        ),
+        (
+            "CoLA",
+            &["train.tsv", "dev.tsv"],
+            "",
+            &[],
+            &["gj04\t1\t\tsnow is.", "gj04\t0\t*\tis is."],
+        ),
+        (
+            "QNLI",
+            &["train.tsv", "dev.tsv"],
+            "index\tquestion\tsentence\tlabel",
+            &["1", "what is snow?", "snow is cold"],
+            &["entailment", "not_entailment"],
+        ),
+        (
+            "QQP",
+            &["train.tsv", "dev.tsv"],
+            "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate",
+            &["1", "2", "3", "what?", "who?"],
+            &["0", "1"],
+        ),
+        (
+            "RTE",
+            &["train.tsv", "dev.tsv"],
+            "index\tsentence1\tsentence2\tlabel",
+            &["1", "snow is cold", "it is warm"],
+            &["entailment", "not_entailment"],
+        ),
+        (
+            "STS-B",
+            &["train.tsv", "dev.tsv"],
+            "index\tgenre\tsentence1\tsentence2\tscore",
+            &["1", "main", "snow", "rain"],
+            &["0.250", "5.000", "3.4"],
+        ),
+        (
+            "WNLI",
+            &["train.tsv", "dev.tsv"],
+            "index\tsentence1\tsentence2\tlabel",
+            &["1", "snow and iron", "iron"],
+            &["0", "1"],
+        ),
+    ];
+    for (task, files, header, before, last) in tasks {
+        std::fs::create_dir_all(folder.join(task)).unwrap();
+        for file in files {
+            let mut lines: Vec<String> =
+                Some(header.to_owned()).into_iter().filter(|h| !h.is_empty()).collect();
+            for i in 0..130 {
+                let row = [before, &[last[i % last.len()]]].concat();
+                lines.push(row.join("\t"));
+            }
+            std::fs::write(folder.join(task).join(file), lines.join("\n") + "\n").unwrap();
+        }
+    }
+}
+
+#[test]
+fn all_of_glue_is_read_from_its_own_files() {
+    let home = Home::new();
+    write_glue(&home.path().join("GLUE"));
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/glue.rhai");
+    let more = ["data=GLUE", "task=all", "quick=true", "layers=1", "lora_rank=2", "max_length=24"];
+    let more: Vec<&str> = more.iter().flat_map(|p| ["-p", *p]).collect();
+    let printed = home.file(&recipe, "all", &more).lines();
+    for task in ["mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb", "wnli"] {
+        let rows = printed.iter().filter(|line| line.starts_with(task));
+        assert_eq!(rows.count(), 3, "{task}: {printed:#?}");
+        assert!(home.path().join(format!("all/model-{task}/config.json")).exists());
+    }
+    for way in ["head", "lora", "xgblora"] {
+        assert!(printed.iter().any(|line| line.starts_with(&format!("{way}: average "))));
+    }
+    let config = std::fs::read(home.path().join("all/model-stsb/config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["problem_type"], "regression");
 }
