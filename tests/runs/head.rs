@@ -98,9 +98,12 @@ fn a_classifier_is_the_same_in_transformers_and_peft() {
     assert_eq!(theirs["labels"], serde_json::json!({ "0": "answer1", "1": "answer2" }));
 }
 
-/// GLUE's files with their headers, a few rows each: columns by position of what the table says.
+/// A task's folder, files, header, the columns before the last, and values of the last in turns.
+type GlueTask<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], &'a [&'a str]);
+
+/// GLUE's files with their headers, and rows of what the table says.
 fn write_glue(folder: &Path) {
-    let tasks: [(&str, &[&str], &str, &[&str], &[&str]); 9] = [
+    let tasks: [GlueTask; 9] = [
         (
             "MNLI",
             &["train.tsv", "dev_matched.tsv", "dev_mismatched.tsv"],
