@@ -69,21 +69,19 @@ fn asked(
     model: &Model,
     console: &dyn Console,
 ) -> Result<(Instruction, Template)> {
-    if model.judges() {
-        if args.template.is_some() {
-            bail!(
-                Usage,
-                "`--template` words questions, and the model's head reads the text as it is"
-            );
-        }
-        let question = ask::judged(&args.question, args.pair.as_deref(), model.labels());
-        return Ok((question, Template::None));
-    }
-    if args.pair.is_some() {
-        bail!(Usage, "`--pair` is for a model with a head; this one answers a question");
+    let judges = model.judges();
+    if args.pair.is_some() && (!judges || model.says_choices()) {
+        bail!(Usage, "`--pair` is for a model whose head says something of a text or two");
     }
     let template = match (&args.template, kept.manifest.template.as_deref()) {
         (Some(name), _) => Template::parse(name)?,
+        (None, Some("recipe")) if judges => {
+            console.note(
+                "the run was trained with its recipe's own template, which words records; the text \
+                 is taken for what it makes of one, with `--pair` for a second",
+            );
+            Template::None
+        }
         (None, Some("recipe")) => {
             console.note(
                 "the run was trained with its recipe's own template, which words records; the \
@@ -94,7 +92,18 @@ fn asked(
         (None, Some(name)) => Template::parse(name)?,
         (None, None) => Template::Alpaca,
     };
-    Ok((ask::question(&args.question), template))
+    let question = match judges && !model.says_choices() {
+        true => ask::judged(&args.question, args.pair.as_deref(), model.labels()),
+        false => ask::question(&args.question),
+    };
+    if model.says_choices() && question.choices.is_empty() {
+        bail!(
+            Usage,
+            "the model's head chooses among choices, and the question names none";
+            hint: "for example `Which is cold? Answer1: fire Answer2: snow`"
+        );
+    }
+    Ok((question, template))
 }
 
 /// The rounds to ask after, ascending. Errors (class usage): one beyond the boosters.

@@ -36,7 +36,7 @@ pub fn question(text: &str) -> Instruction {
 pub fn judged(text: &str, pair: Option<&str>, labels: Vec<String>) -> Instruction {
     let place = ItemPlace { file: Arc::from(Path::new("question")), unit: "item", number: 1 };
     let item = Instruction::new(place, text.to_owned(), String::new());
-    let pair = pair.unwrap_or_default().to_owned();
+    let pair = pair.map(str::to_owned);
     Instruction { pair, choices: labels.clone(), names: labels, ..item }
 }
 

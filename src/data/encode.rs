@@ -200,7 +200,7 @@ impl<'a> Words<'a> {
 
     /// The prompt that a head reads.
     pub fn test_text(&self, item: &Instruction) -> Result<String> {
-        self.test_prompt(&Instruction { pair: String::new(), ..item.clone() })
+        self.test_prompt(&Instruction { pair: None, ..item.clone() })
     }
 
     /// A text, or a pair of them, with the special tokens that stand around it.

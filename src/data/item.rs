@@ -48,8 +48,8 @@ pub struct Instruction {
     pub instruction: String,
     /// Further context; empty in the commonsense sets.
     pub input: String,
-    /// The second text of a pair, which a model with a head reads; empty where there is none.
-    pub pair: String,
+    /// The second text of a pair, which a model with a head reads.
+    pub pair: Option<String>,
     /// What is trained: the file's `output`.
     pub answer_text: String,
     /// The texts to be scored, each what would follow the prompt; empty where the instruction names

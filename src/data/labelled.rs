@@ -159,7 +159,7 @@ fn sequences(
     wanted: Wanted,
 ) -> Result<(Example, bool)> {
     let prompt = words.test_text(item)?;
-    let pair = Some(item.pair.as_str()).filter(|pair| !pair.is_empty());
+    let pair = item.pair.as_deref();
     let texts = match head.says {
         Says::Choice => item.choices.iter().map(|choice| Some(choice.as_str())).collect(),
         _ => vec![pair],

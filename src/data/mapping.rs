@@ -191,7 +191,7 @@ impl Mapping {
         };
         let names = self.names.clone();
         let has_pair = self.texts.iter().any(|(name, _)| name == PAIR);
-        let pair = if has_pair { render(PAIR)? } else { String::new() };
+        let pair = if has_pair { Some(render(PAIR)?) } else { None };
         let item = Instruction::new(row.place.clone(), render("prompt")?, answer_text);
         Ok(Instruction { pair, choices, names, label, target, ..item })
     }

@@ -149,7 +149,7 @@ impl Template {
 impl Template {
     /// Refuses what stands before the question, which only a conversation has a place for.
     fn has_place(self, item: &Instruction) -> Result<()> {
-        if !item.pair.is_empty() {
+        if item.pair.is_some() {
             bail!(
                 Usage,
                 "the template has a `pair`, a second text that only a model with a head reads";

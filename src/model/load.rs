@@ -171,8 +171,18 @@ fn lacking(first: &ParamId, count: usize, unexpected: &[&str]) -> Error {
     let near = nearest(&first.name, unexpected.iter().copied());
     let near = near.map(|n| format!("; there is `{n}`")).unwrap_or_default();
     let more = and_more(count);
-    let error = error!(Data, "the weights have no tensor `{}`{more}{near}", first.name);
-    if matches!(first.kind, ParamKind::Head) { error.hint(HEADLESS) } else { error }
+    let asked = match first.kind {
+        ParamKind::TaskHead => ", which `architectures` of config.json asks for",
+        _ => "",
+    };
+    let error = error!(Data, "the weights have no tensor `{}`{asked}{more}{near}", first.name);
+    match first.kind {
+        ParamKind::Head => error.hint(HEADLESS),
+        ParamKind::TaskHead => error.hint(
+            "name the class that the weights are of; `model.head(…)` gives a model another head",
+        ),
+        _ => error,
+    }
 }
 
 /// Builds a model from tensors by published name.

@@ -64,7 +64,7 @@ impl Model {
             (m.network.config().max_position_embeddings, m.tokenizer.as_ref());
         if let Some(task) = m.reads.task()? {
             let options = EncodeOptions { max_length: positions, loss: LossOn::Answer };
-            let example = encode_asked(question, Template::None, tokenizer, task, &options)?;
+            let example = encode_asked(question, template, tokenizer, task, &options)?;
             let number = task.says == Says::Number;
             return Ok(EncodedQuestion(Prompt::Head { example, number }));
         }

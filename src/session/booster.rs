@@ -12,7 +12,7 @@ use super::held::lock;
 use super::model::{Model, ModelState, file_digest};
 use crate::boost::dense::DenseParts;
 use crate::boost::{self, DenseSpec, Init, Spec, Update};
-use crate::error::{Error, error};
+use crate::error::{Error, bail, error};
 use crate::memory::Uncounted;
 use crate::run::Ensemble;
 use crate::seed::Stream;
@@ -279,7 +279,16 @@ impl BoosterState {
                 self.learner.load_state(path)?;
             }
             Numbers::Merged(path) => {
-                if let Some(adapter) = Update::load(path, &m.network)?.adapter() {
+                let update = Update::load(path, &m.network)?;
+                if update.head().next().is_some() {
+                    bail!(
+                        Usage,
+                        "a booster with a head was merged before the run was taken up, and the \
+                         head that it had is not kept";
+                        hint: "save a booster before `model.merge(…)`, or export the run"
+                    );
+                }
+                if let Some(adapter) = update.adapter() {
                     self.learner.adapter = adapter.clone();
                 }
             }

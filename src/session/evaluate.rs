@@ -163,7 +163,8 @@ impl Model {
             return Ok(adapter.clone());
         }
         if !adapter.full().is_empty() {
-            bail!(Usage, "a dense booster is measured as it is; leave out `eta`");
+            let what = if adapter.is_low_rank() { "booster with a head" } else { "dense booster" };
+            bail!(Usage, "a {what} is measured as it is; leave out `eta`");
         }
         Ok(adapter.scaled(eta))
     }

@@ -7,7 +7,7 @@ use super::dry_run::Event;
 use super::model::{Model, ModelState};
 use super::reads::{Reads, head_task};
 use crate::error::{bail, error};
-use crate::model::{HeadConfig, SequenceConfig, arch, task_head};
+use crate::model::{self, HeadConfig, SequenceConfig, arch, task_head};
 use crate::run::Manifest;
 use crate::seed::Stream;
 
@@ -66,6 +66,13 @@ impl Model {
     pub fn set_head(&self, options: &HeadOptions, metric: Option<&str>) -> Result<()> {
         let session = self.session();
         let mut m = self.state();
+        if m.headed {
+            bail!(
+                Usage,
+                "the model has a head that this run gave it already";
+                hint: "load the model again, and call `model.head(…)` once"
+            );
+        }
         if m.round() > 0 || m.boosters.made > 0 {
             bail!(
                 Usage,
@@ -100,18 +107,47 @@ impl Model {
         head_task(&self.state().network).is_some()
     }
 
+    /// Whether its head says which choice of an item is right.
+    pub fn says_choices(&self) -> bool {
+        self.state().network.config().head == HeadConfig::MultipleChoice
+    }
+
     /// Gives the model of an earlier run the head that it had there.
     pub(super) fn take_head(&self, manifest: &Manifest) -> Result<()> {
-        let Some(head) = &manifest.head else { return Ok(()) };
-        let Some(options) = HeadOptions::from_json(head) else {
-            return Err(error!(
-                Data,
-                "the run's `run.json` names a head {head}, which this program does not know"
-            )
-            .into());
-        };
-        self.state().give_head(options, manifest.seed)
+        match kept(manifest)? {
+            Some((options, seed)) => self.state().give_head(options, seed),
+            None => Ok(()),
+        }
     }
+}
+
+/// The head that an earlier run gave its model, and the seed that it was drawn from. Errors (class
+/// data): one that this program does not know.
+fn kept(manifest: &Manifest) -> Result<Option<(HeadOptions, u64)>> {
+    let Some(head) = &manifest.head else { return Ok(None) };
+    let Some(options) = HeadOptions::from_json(head) else {
+        return Err(error!(
+            Data,
+            "the run's `run.json` names a head {head}, which this program does not know"
+        )
+        .into());
+    };
+    Ok(Some((options, head["seed"].as_u64().unwrap_or(manifest.seed))))
+}
+
+/// The base of an earlier run with the head that it had there, if it got one.
+pub(super) fn headed(base: &model::Model, manifest: &Manifest) -> Result<Option<model::Model>> {
+    let Some((options, seed)) = kept(manifest)? else { return Ok(None) };
+    base.with_head(options.config()?, &mut Stream::new(seed, "head")).map(Some)
+}
+
+/// What `run.json` says of a head that was drawn from the seed of another run.
+pub(super) fn with_seed(head: &Value, seed: u64) -> Value {
+    let mut head = head.clone();
+    if head["seed"].is_null() {
+        head["seed"] = json!(seed);
+    }
+    head
 }
 
 impl ModelState {
@@ -121,6 +157,7 @@ impl ModelState {
         let config = std::mem::take(&mut self.extras.config);
         self.extras.config = arch::corrected(self.network.architecture(), config);
         self.reads = Reads::of(&self.network, &self.tokenizer).into();
+        self.headed = true;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::Session;
 use super::dry_run::Event;
+use super::head::{headed, with_seed};
 use super::load::FromFiles;
 use super::model::{Model, ModelState, file_digest};
 use crate::boost::Update;
@@ -35,10 +36,12 @@ impl Session {
         }
         let (read, found) = self.base_files(&kept, base)?;
         // What is wrong with the run is found before this one tells of a model.
+        let headed = headed(&read.loaded.model, &kept.manifest)?;
         for (path, _) in kept.boosters() {
             self.guard.check()?;
-            Update::load(&path, &read.loaded.model)?;
+            Update::load(&path, headed.as_ref().unwrap_or(&read.loaded.model))?;
         }
+        drop(headed);
         let model = self.place_base(&kept, read, date)?;
         self.take_over(&mut model.state(), &kept)?;
         self.note_place(path, &Name::Path(folder))?;
@@ -63,6 +66,9 @@ impl Session {
         read.loaded.tokenizer = read.loaded.tokenizer.with_date(date);
         let model = self.place_model(kept.model()?, mode, read)?;
         model.take_head(&kept.manifest)?;
+        if let (0, Some(head)) = (model.index(), &kept.manifest.head) {
+            self.run.with(|run| run.note_head(with_seed(head, kept.manifest.seed)))?;
+        }
         Ok(model)
     }
 

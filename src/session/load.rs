@@ -124,8 +124,17 @@ impl Session {
         let tokenizer = std::sync::Arc::new(tokenizer);
         let reads = Reads::of(&network, &tokenizer).into();
         let (boosters, wording) = (Boosters::default(), vec![]);
-        let state =
-            ModelState { index, network, tokenizer, reads, extras, base, boosters, wording };
+        let state = ModelState {
+            index,
+            network,
+            tokenizer,
+            reads,
+            extras,
+            headed: false,
+            base,
+            boosters,
+            wording,
+        };
         Model::new(self, name, state)
     }
 

@@ -7,7 +7,7 @@ use super::Effects;
 use super::booster::{Booster, BoosterState, Numbers};
 use super::dry_run::Event;
 use super::model::{Model, ModelState};
-use crate::boost::{BoosterKind, Update};
+use crate::boost::Update;
 use crate::error::bail;
 use crate::run::{Merge, booster_name};
 
@@ -25,7 +25,7 @@ impl Model {
         let mut b = booster.state();
         b.unmerged("merge")?;
         self.owns(booster.model())?;
-        if b.learner.kind() == BoosterKind::FullRank {
+        if b.learner.adapter.full().keys().any(|id| !id.is_task_head()) {
             self.state().network.takes_full_tensors()?;
         }
         let mut m = self.with_weights()?;

@@ -37,6 +37,8 @@ pub(super) struct ModelState {
     /// What sets are encoded for.
     pub(super) reads: Arc<Reads>,
     pub(super) extras: Extras,
+    /// Whether the run gave it its head.
+    pub(super) headed: bool,
     /// Unless it was made here.
     pub(super) base: Option<Base>,
     pub(super) boosters: Boosters,

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 use tokenizers::utils::truncation::truncate_encodings;
-use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper, TruncationParams};
+use tokenizers::{
+    Encoding, PostProcessor, PostProcessorWrapper, TruncationDirection, TruncationParams,
+};
 
 use super::date::Date;
 use super::file_names::{GENERATION_CONFIG, MORE_TEMPLATES, OTHERS, TOKENIZER, TOKENIZER_CONFIG};
@@ -55,6 +57,8 @@ pub struct Tokenizer {
     unfollowed_end: Option<String>,
     /// Whether models are told which text of a pair a token belongs to.
     types: bool,
+    /// Whether a text that is too long loses its beginning.
+    cuts_left: bool,
 }
 
 impl Tokenizer {
@@ -74,6 +78,7 @@ impl Tokenizer {
             notes: read.notes,
             unfollowed_end: read.unfollowed_end,
             types: read.types,
+            cuts_left: read.cuts_left,
             ..Self::plain(read.inner, read.special)
         })
     }
@@ -133,6 +138,7 @@ impl Tokenizer {
             notes: vec![],
             unfollowed_end: None,
             types: false,
+            cuts_left: false,
         }
     }
 
@@ -211,8 +217,8 @@ impl Tokenizer {
     }
 
     /// A text, or a pair of them, with the special tokens that the tokenizer's own rule puts around
-    /// them, of at most `most` tokens: what is longer is cut at its end, of a pair the longer text
-    /// first (`longest_first` in transformers).
+    /// them, of at most `most` tokens: what is longer is cut at its end, or where `truncation_side`
+    /// says so at its beginning, of a pair the longer text first (`longest_first` in transformers).
     ///
     /// Errors (class data): no text fits beside the special tokens; a token for which the model's
     /// embedding has no row.
@@ -233,7 +239,10 @@ impl Tokenizer {
                 error!(Data, "no text fits in {most} tokens beside the special ones").into()
             );
         };
-        let params = TruncationParams { max_length: room, ..TruncationParams::default() };
+        let direction =
+            if self.cuts_left { TruncationDirection::Left } else { TruncationDirection::Right };
+        let params =
+            TruncationParams { max_length: room, direction, ..TruncationParams::default() };
         let (first, second) = truncate_encodings(first, second, &params).map_err(failed)?;
         let whole = self.inner.post_process(first, second, true).map_err(failed)?;
         let (mut ids, mut types) = (whole.get_ids().to_vec(), whole.get_type_ids().to_vec());

@@ -36,6 +36,8 @@ pub(super) struct Read {
     pub unfollowed_end: Option<String>,
     /// Whether models are told which text of a pair a token belongs to.
     pub types: bool,
+    /// Whether a text that is too long loses its beginning.
+    pub cuts_left: bool,
     /// The folder whose files are copied when it is saved; `None` where no tokenizer.json is among
     /// them.
     pub folder: Option<PathBuf>,
@@ -182,6 +184,7 @@ impl TokenizerParts<'_> {
             clean_up: settings.clean_up,
             notes,
             unfollowed_end,
+            cuts_left: tokenizer_settings::cuts_left(self.settings),
             types: tokenizer_settings::has_types(self.settings, class)?,
             folder: files.file.map(|_| self.folder.to_owned()),
             inner,

@@ -216,6 +216,11 @@ fn check_sides(settings: &Value) -> Result<()> {
     Ok(())
 }
 
+/// Whether a text that is too long loses its beginning.
+pub(super) fn cuts_left(settings: &Value) -> bool {
+    settings["truncation_side"] == "left"
+}
+
 /// The error for Mistral's regex where the file has another.
 fn other_regex() -> Error {
     error!(

@@ -97,7 +97,7 @@ fn rte(count: usize) -> Result<Option<Vec<Item>>> {
         let item = Instruction::new(place(number), fields[1].to_owned(), String::new());
         let label = Some(usize::from(fields[3] == "not_entailment"));
         let names = ["entailment", "not_entailment"].map(str::to_owned).to_vec();
-        Item::Instruction(Instruction { pair: fields[2].into(), names, label, ..item })
+        Item::Instruction(Instruction { pair: Some(fields[2].into()), names, label, ..item })
     };
     Ok(Some(text.lines().enumerate().skip(1).take(count).map(item).collect()))
 }

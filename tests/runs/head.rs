@@ -47,6 +47,40 @@ fn a_head_is_part_of_the_sum() {
 }
 
 #[test]
+fn a_run_goes_on_from_another_with_its_head() {
+    let home = Home::new();
+    let body = BODY.split("for round in [2, 0]").next().unwrap();
+    let first = home.recipe(body, "run", &[]).good().json("summary.json");
+    let more = r#"
+let p = params(#{ run: "", base: "", data: "" });
+let model = model::from_run(p.run, #{ base: p.base });
+print(model.digest());
+print(model.labels);
+let task = data::load(p.data, #{ });
+let b = model.booster(#{ layers: [0], rank: 1, head: true });
+b.fit(task.train, #{ steps: 2, batch: 4, optimizer: adamw(#{ lr: 0.03 }) });
+model.merge(b);
+model.save("more");
+"#;
+    std::fs::write(home.path().join("more.rhai"), more).unwrap();
+    let run = |out: &str, from: &str| {
+        let (from, data) = (format!("run={from}"), "data=data");
+        let given = ["-p", &from, "-p", "base=model", "-p", data, "--quiet", "--out", out];
+        let (code, _, said) =
+            xgbrun(&home, &[&["more.rhai"][..], &given, &["--seed", "9"]].concat());
+        assert_eq!(code, Some(0), "{said}");
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let printed = run("second", "run");
+    assert_eq!(printed[0], first["weights_digest"].as_str().unwrap());
+    assert_eq!(printed[1], "[\"answer1\", \"answer2\"]");
+    // The head was drawn from the first run's seed, and the second says so.
+    run("third", "second");
+    let (code, _, said) = xgbrun(&home, &["ask", "third", "Which?", "--device", "cpu"]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
 fn a_classifier_is_asked_and_planned() {
     let home = Home::new();
     let body = BODY.split("for round in [2, 0]").next().unwrap();
@@ -58,8 +92,14 @@ fn a_classifier_is_asked_and_planned() {
     assert!(rows[1].matches('%').count() == 3, "{told}");
     let pair = ["ask", "run", "Which?", "--pair", "Snow.", "--rounds", "3", "--device", "cpu"];
     assert_eq!(xgbrun(&home, &pair).0, Some(0));
-    let worded = ["ask", "run", "Which?", "--template", "none", "--device", "cpu"];
-    assert_eq!(xgbrun(&home, &worded).0, Some(2));
+    // Worded as in the run, unless another wording is asked for.
+    let shares = |more: &[&str]| {
+        let (code, told, said) = xgbrun(&home, &[&["ask", "run", "Which?"][..], more].concat());
+        assert_eq!(code, Some(0), "{said}");
+        told
+    };
+    assert_eq!(shares(&[]), shares(&["--template", "alpaca"]));
+    assert_ne!(shares(&[]), shares(&["--template", "none"]));
     let (code, told, said) =
         xgbrun(&home, &["plan", "run.rhai", "-p", "model=model", "-p", "data=data"]);
     assert_eq!(code, Some(0), "{said}");
@@ -85,7 +125,8 @@ fn a_classifier_is_the_same_in_transformers_and_peft() {
     });
     let theirs = harness::python(&python, "classified.py", &job);
     let shares = |name: &str| -> Vec<f64> { serde_json::from_value(theirs[name].clone()).unwrap() };
-    let (_, told, said) = xgbrun(&home, &["ask", "run", "Which is snow?", "--rounds", "3"]);
+    let (_, told, said) =
+        xgbrun(&home, &["ask", "run", "Which is snow?", "--rounds", "3", "--template", "none"]);
     for name in ["merged", "saved", "adapter"] {
         let theirs = shares(name);
         for (share, label) in theirs.iter().zip(["answer1", "answer2"]) {

@@ -76,6 +76,7 @@ static VARIANT: Variant = Variant {
         "cls.predictions.transform.LayerNorm",
         "cls.predictions.bias",
     ],
+    masked_activation: None,
     to_json: encoder::usual_json,
 };
 

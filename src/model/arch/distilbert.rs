@@ -70,6 +70,7 @@ static VARIANT: Variant = Variant {
     dense: [("pre_classifier", HeadActivation::Other(Activation::Relu)); 2],
     out: ["classifier"; 2],
     masked: ["vocab_transform", "vocab_layer_norm", "vocab_projector.bias"],
+    masked_activation: None,
     to_json: |config, json| {
         let c = &config.common;
         json["dim"] = json!(c.hidden_size);

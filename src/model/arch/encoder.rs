@@ -54,6 +54,8 @@ pub struct Variant {
     pub out: [&'static str; 2],
     /// dense, norm and bias of the masked language model's head.
     pub masked: [&'static str; 3],
+    /// The function of that head, where it is not `hidden_act`.
+    pub masked_activation: Option<Activation>,
     /// What `config.json` calls its own sizes, beside those that all have.
     pub to_json: fn(&Config, &mut Value),
 }
@@ -140,7 +142,7 @@ impl Config {
                 let [dense, norm, bias] = self.variant.masked;
                 return Ok(Head::MaskedLm(MaskedLmHead {
                     dense: b.head_linear(dense, (hidden, hidden), true)?,
-                    activation: self.hidden_act,
+                    activation: self.variant.masked_activation.unwrap_or(self.hidden_act),
                     norm: b.head_norm(norm, hidden, self.layer_norm_eps)?,
                     decoder: HeadLinear {
                         weight: tokens.clone(),
@@ -157,15 +159,10 @@ impl Config {
         Ok(Head::Sequence(SequenceHead { pooled: Pooled::First, dense, out }))
     }
 
-    /// The pooler's name, where it is none of the head's modules.
+    /// The pooler's name, where the files hold one that the head does not use: another head may.
     fn spare_pooler(&self) -> Option<String> {
-        let name = self.name("pooler.dense");
-        let used = match self.common.head {
-            HeadConfig::Sequence(_) => self.variant.dense[0].0 == name,
-            HeadConfig::MultipleChoice => self.variant.dense[1].0 == name,
-            _ => false,
-        };
-        (self.pooler && !used && self.common.head == HeadConfig::Base).then_some(name)
+        let kept = matches!(self.common.head, HeadConfig::Base | HeadConfig::MaskedLm);
+        (self.pooler && kept).then(|| self.name("pooler.dense"))
     }
 }
 

@@ -104,6 +104,9 @@ impl HeadConfig {
             numbered.clone().map(|(i, label)| (i.to_string(), json!(label))).collect();
         let labels: Map<String, Value> =
             numbered.map(|(i, label)| (label.clone(), json!(i))).collect();
+        if let Some(json) = json.as_object_mut() {
+            json.remove("num_labels");
+        }
         json["id2label"] = ids.into();
         json["label2id"] = labels.into();
         json["problem_type"] = json!(match sequence {

@@ -5,8 +5,8 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::ArchitectureEntry;
 use super::fields::ConfigFields;
+use super::{ArchitectureEntry, HeadKind};
 use crate::error::bail;
 
 /// What becomes of a key.
@@ -188,7 +188,14 @@ pub(super) fn check(
     notes: &mut Vec<String>,
 ) -> Result<()> {
     let mut passed = vec![];
+    let encoder = entry.classes.iter().all(|(kind, _)| *kind != HeadKind::CausalLm);
     for (key, value) in f.0.as_object().into_iter().flatten() {
+        if encoder && key == "is_causal" {
+            if *value == Value::Bool(true) {
+                bail!(Data, "config.json: `is_causal` is true: an encoder sees both sides here");
+            }
+            continue;
+        }
         match rule(entry, key) {
             Some(KeyRule::Read | KeyRule::Silent) => {}
             Some(KeyRule::Only(harmless, meaning)) if !harmless(value) => {

@@ -276,10 +276,12 @@ pub fn corrected(architecture: &dyn Architecture, mut json: Value) -> Value {
     }
     let class = class_of(architecture);
     architecture.common().head.write(&mut json);
-    let other = json
-        .get("architectures")
-        .and_then(Value::as_array)
-        .is_some_and(|names| names.iter().all(|name| *name != class));
+    // Where nobody says, it is the first of the classes.
+    let usual = architecture.entry().classes.first().is_some_and(|(_, usual)| *usual == class);
+    let other = match json.get("architectures").and_then(Value::as_array) {
+        Some(names) => names.iter().all(|name| *name != class),
+        None => !usual,
+    };
     if other {
         json["architectures"] = json!([class]);
     }

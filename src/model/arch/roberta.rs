@@ -6,6 +6,7 @@ use super::fields::ConfigFields;
 use super::{Architecture, ArchitectureEntry, Family, HeadKind};
 use crate::error::bail;
 use crate::model::nn::HeadActivation;
+use crate::ops::activation::Activation;
 
 pub static ENTRY: ArchitectureEntry = ArchitectureEntry {
     model_type: "roberta",
@@ -42,6 +43,7 @@ static VARIANT: Variant = Variant {
     ],
     out: ["classifier.out_proj", "classifier"],
     masked: ["lm_head.dense", "lm_head.layer_norm", "lm_head.bias"],
+    masked_activation: Some(Activation::Gelu),
     to_json: |config, json| {
         encoder::usual_json(config, json);
         json["pad_token_id"] = (config.position_offset - 1).into();
