@@ -18,7 +18,7 @@ impl Model {
     /// shape, stay; others are drawn from `stream`, and those that say other labels too. It shares
     /// its numbers with this one, which is not to be used any more.
     ///
-    /// Errors (class usage): a head that the architecture does not have; boosters were merged.
+    /// Errors (class usage): a head that the architecture does not have.
     pub fn with_head(&self, head: HeadConfig, stream: &mut Stream) -> Result<Self> {
         let entry = self.architecture().entry();
         let kind = head.kind();
@@ -78,7 +78,7 @@ impl Model {
         head.out.weight.name == name || head.out.bias.as_ref().is_some_and(|bias| bias.name == name)
     }
 
-    /// Numbers of the head, and whether it is one that boosters train beside factors.
+    /// The tensors of a head that is none of a causal language model.
     pub fn head_params(&self) -> Vec<super::ParamId> {
         let head = |id: &&super::ParamId| id.is_task_head();
         self.params().map(|(id, _)| id).filter(head).cloned().collect()
