@@ -93,11 +93,12 @@ impl Batch {
             self.types.extend(&labelled.types);
             self.types.resize(self.ids.len(), 0);
         }
-        match labelled.wanted {
-            Wanted::Class(class) => self.targets.push(class),
-            Wanted::Number(number) => self.numbers.push(number),
+        match &labelled.wanted {
+            Wanted::Class(class) => self.targets.push(*class),
+            Wanted::Tokens(tokens) => self.targets.extend(tokens),
+            Wanted::Number(number) => self.numbers.push(*number),
             Wanted::Choice(right) => {
-                self.targets.push(right);
+                self.targets.push(*right);
                 if self.items.is_empty() {
                     self.items.push(0);
                 }

@@ -43,6 +43,8 @@ pub struct EncodeReport {
     pub supervised_tokens: usize,
     /// Labels that a head learns.
     pub labels: usize,
+    /// Tokens in them that a pass may mask.
+    pub maskable: usize,
     /// Examples kept that lost their end to the limit. Texts are divided, not cut.
     pub cut: usize,
     /// Examples left out because no token of theirs counts in the loss, most often since the limit
@@ -60,13 +62,11 @@ impl fmt::Display for EncodeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (items, examples) = (count(self.items, "item"), count(self.examples, "example"));
         let tokens = count(self.tokens, "token");
-        match self.labels {
-            0 => write!(
-                f,
-                "{items} gave {examples} of {tokens}, {} of them in the loss",
-                self.supervised_tokens
-            )?,
-            _ => write!(f, "{items} gave {examples} of {tokens}, each with a label")?,
+        write!(f, "{items} gave {examples} of {tokens}, ")?;
+        match (self.labels, self.maskable) {
+            (0, 0) => write!(f, "{} of them in the loss", self.supervised_tokens)?,
+            (0, maskable) => write!(f, "{maskable} of them masked now and then")?,
+            _ => write!(f, "each with a label")?,
         }
         let notes = [
             ("cut short at the length limit", self.cut),

@@ -19,9 +19,11 @@ impl Example {
 }
 
 /// What is wanted of a head.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     Class(u32),
+    /// Of each row the token that stands there.
+    Tokens(Vec<u32>),
     Number(f64),
     /// Which choice, from 0.
     Choice(u32),
@@ -34,7 +36,7 @@ pub struct Labelled {
     pub types: Vec<u32>,
     /// Where each sequence begins, and the end of the last: one, or one of each choice.
     pub starts: Vec<usize>,
-    /// The token of each sequence that the head reads.
+    /// The token of each sequence that the head reads, or those that are masked.
     pub rows: Vec<usize>,
     pub wanted: Wanted,
 }

@@ -13,8 +13,9 @@ use crate::error::bail;
 pub trait Examples: Send + Sync {
     fn count(&self) -> usize;
 
-    /// Example `i`; `None` where nothing in it is to be learnt.
-    fn get(&self, i: usize) -> Result<Option<Example>>;
+    /// Example `i` as pass `pass` over all sees it, from 0; `None` where nothing in it is to be
+    /// learnt.
+    fn get(&self, i: usize, pass: u64) -> Result<Option<Example>>;
 }
 
 impl Examples for Vec<Example> {
@@ -22,7 +23,7 @@ impl Examples for Vec<Example> {
         self.len()
     }
 
-    fn get(&self, i: usize) -> Result<Option<Example>> {
+    fn get(&self, i: usize, _: u64) -> Result<Option<Example>> {
         Ok(Some(self[i].clone()))
     }
 }
@@ -96,12 +97,12 @@ impl DataLoader {
     pub fn next(&mut self, k: usize) -> Result<Vec<Example>> {
         let mut out = Vec::with_capacity(k);
         while out.len() < k {
-            let (part, i) = self.place();
+            let (part, i, pass) = self.place();
             let (cursor, all) = match &self.order {
                 Order::Pooled(_) => (0, self.parts.iter().map(|p| p.count()).sum::<usize>()),
                 Order::Weighted { .. } => (part, self.parts[part].count()),
             };
-            match self.parts[part].get(i)? {
+            match self.parts[part].get(i, pass)? {
                 Some(example) => {
                     self.mute[cursor] = 0;
                     out.push(example);
@@ -157,17 +158,18 @@ impl DataLoader {
         cursors.into_iter().zip(&state.cursors).try_for_each(|(cursor, state)| cursor.seek(*state))
     }
 
-    /// Part and index of the next example.
-    fn place(&mut self) -> (usize, usize) {
+    /// Part, index and pass of the next example.
+    fn place(&mut self) -> (usize, usize, u64) {
         match &mut self.order {
             Order::Pooled(cursor) => {
+                let pass = cursor.state().epoch;
                 let mut i = cursor.next(1)[0];
                 let mut part = 0;
                 while i >= self.parts[part].count() {
                     i -= self.parts[part].count();
                     part += 1;
                 }
-                (part, i)
+                (part, i, pass)
             }
             Order::Weighted { cursors, weights, given } => {
                 let total = given.iter().sum::<u64>() as f64 + 1.0;
@@ -175,7 +177,8 @@ impl DataLoader {
                 let part = (1..cursors.len())
                     .fold(0, |best, i| if arrears(i) > arrears(best) { i } else { best });
                 given[part] += 1;
-                (part, cursors[part].next(1)[0])
+                let pass = cursors[part].state().epoch;
+                (part, cursors[part].next(1)[0], pass)
             }
         }
     }
@@ -264,7 +267,7 @@ mod tests {
             fn count(&self) -> usize {
                 40
             }
-            fn get(&self, i: usize) -> Result<Option<Example>> {
+            fn get(&self, i: usize, _: u64) -> Result<Option<Example>> {
                 Ok((i == 7).then(|| Example::new(vec![7, 0], vec![false, true])))
             }
         }
@@ -286,7 +289,7 @@ mod tests {
             fn count(&self) -> usize {
                 3
             }
-            fn get(&self, _: usize) -> Result<Option<Example>> {
+            fn get(&self, _: usize, _: u64) -> Result<Option<Example>> {
                 Ok(None)
             }
         }

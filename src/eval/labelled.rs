@@ -43,9 +43,12 @@ pub fn measured(
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Measured> {
     let (logits, tokens) = logits(model, adapter, examples, progress)?;
-    let wanted = examples.iter().filter_map(|example| Some(example.labelled.as_ref()?.wanted));
+    let wanted = examples.iter().filter_map(|example| Some(&example.labelled.as_ref()?.wanted));
     if task.says == Says::Number {
-        let number = |wanted| if let Wanted::Number(number) = wanted { Some(number) } else { None };
+        let number = |wanted: &Wanted| match wanted {
+            Wanted::Number(number) => Some(*number),
+            _ => None,
+        };
         let targets: Vec<f64> = wanted.filter_map(number).collect();
         let said: Vec<f64> = logits.into_iter().flatten().collect();
         let squares = said.iter().zip(&targets).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
@@ -58,9 +61,9 @@ pub fn measured(
         let metrics = Protocol::Head.results(results);
         return Ok(Measured { metrics, tokens, predictions: vec![] });
     }
-    let label = |wanted| match wanted {
-        Wanted::Class(right) | Wanted::Choice(right) => right as usize,
-        Wanted::Number(_) => 0,
+    let label = |wanted: &Wanted| match wanted {
+        Wanted::Class(right) | Wanted::Choice(right) => *right as usize,
+        Wanted::Number(_) | Wanted::Tokens(_) => 0,
     };
     let predictions: Vec<Prediction> = wanted
         .map(label)

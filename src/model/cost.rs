@@ -90,6 +90,8 @@ pub struct NetworkCost {
     pub hidden_size: usize,
     /// V, or the logits of another head.
     pub vocab_size: usize,
+    /// Copies of a chunk of logits that exist at a time.
+    pub logit_copies: usize,
 }
 
 impl NetworkCost {
@@ -119,7 +121,11 @@ impl Model {
     pub fn cost(&self) -> NetworkCost {
         let config = self.config();
         let blocks = self.network.blocks.iter().map(|block| block.cost(config.hidden_size));
+        // z, its exponentiated copy, the target's one, p, their difference and dz, where no op
+        // works on them in place.
+        let logit_copies = if config.head == HeadConfig::MaskedLm { 6 } else { 1 };
         NetworkCost {
+            logit_copies,
             blocks: blocks.collect(),
             hidden_size: config.hidden_size,
             vocab_size: match &config.head {

@@ -29,11 +29,22 @@ impl Later {
 
     /// The sum of the numbers of all, which lie on one device, as one number.
     pub fn sum(all: Vec<Self>) -> Result<Self> {
-        if let [Self::OnDevice(_), ..] = all[..] {
-            let tensors: Vec<Tensor> = all.into_iter().map(Self::tensor).collect::<Result<_>>()?;
-            return Tensor::cat(&tensors, 0)?.sum_all()?.reshape(1).map(Self::OnDevice);
+        Ok(match Self::joined(all)? {
+            Self::Here(numbers) => Self::Here(vec![numbers.iter().sum()]),
+            Self::OnDevice(numbers) => Self::OnDevice(numbers.sum_all()?.reshape(1)?),
+        })
+    }
+
+    /// The numbers of all, one after the other. Those that are here stay so, others lie on one
+    /// device.
+    pub fn joined(all: Vec<Self>) -> Result<Self> {
+        let on_device = |part| if let &Self::OnDevice(ref t) = part { Some(t) } else { None };
+        let tensors: Vec<&Tensor> = all.iter().filter_map(on_device).collect();
+        if !tensors.is_empty() && tensors.len() == all.len() {
+            return Tensor::cat(&tensors, 0).map(Self::OnDevice);
         }
-        Ok(Self::Here(vec![Self::wait_for_all(all)?.iter().sum()]))
+        let numbers = all.into_iter().map(Self::wait).collect::<Result<Vec<_>>>()?;
+        Ok(Self::Here(numbers.concat()))
     }
 
     /// The square root of their sum, as one number.
@@ -46,17 +57,6 @@ impl Later {
 
     /// What lies on one device, waited for once: the numbers of all, one after the other.
     pub fn wait_for_all(all: Vec<Self>) -> Result<Vec<f64>> {
-        if all.iter().all(|part| matches!(part, Self::OnDevice(_))) && !all.is_empty() {
-            let tensors: Vec<Tensor> = all.into_iter().map(Self::tensor).collect::<Result<_>>()?;
-            return Tensor::cat(&tensors, 0)?.to_vec1();
-        }
-        all.into_iter().map(Self::wait).collect::<Result<Vec<_>>>().map(|all| all.concat())
-    }
-
-    fn tensor(self) -> Result<Tensor> {
-        match self {
-            Self::Here(numbers) => Tensor::new(numbers, &candle_core::Device::Cpu),
-            Self::OnDevice(numbers) => Ok(numbers),
-        }
+        Self::joined(all)?.wait()
     }
 }

@@ -68,6 +68,7 @@ impl Model {
             let number = task.says == Says::Number;
             return Ok(EncodedQuestion(Prompt::Head { example, number }));
         }
+        m.reads.next("an answer")?;
         let items = [Item::Instruction(question.clone())];
         // Whether it fits is told here, where the answer is not that there is nothing to measure.
         let (mut prompts, _) = encode_questions(&items, template, tokenizer, usize::MAX)?;

@@ -11,6 +11,7 @@ use super::console::Progress;
 use super::dry_run::Event;
 use super::model::{Model, ModelState};
 use super::part::Part;
+use super::reads::HeadReads;
 use super::set::Set;
 use super::{Effects, Session};
 use crate::data::{ChoiceItem, Example, GenerationItem, HeadTask, Split};
@@ -206,7 +207,20 @@ impl EvaluationRun<'_> {
         let (session, m, split, most) = (self.session, self.m, self.split, self.options.items);
         let positions = m.network.config().max_position_embeddings;
         let longest = self.options.max_length.unwrap_or(positions);
-        if let Some(task) = m.reads.task()? {
+        let task = m.reads.task()?.cloned();
+        if let HeadReads::Masked = m.reads.head {
+            if let Some(other) = self.options.protocol.filter(|p| *p != Protocol::Likelihood) {
+                bail!(
+                    Usage,
+                    "protocol `{}` is not for a head of masked tokens, which is measured by \
+                     `perplexity`",
+                    other.name()
+                );
+            }
+            let (items, out) = part.measured(session, split, &m.reads, most)?;
+            return Ok((Items::Sequences(items), out));
+        }
+        if let Some(task) = task {
             if let Some(other) = self.options.protocol.filter(|p| *p != Protocol::Head) {
                 bail!(
                     Usage,
@@ -215,7 +229,7 @@ impl EvaluationRun<'_> {
                 );
             }
             let (items, out) = part.measured(session, split, &m.reads, most)?;
-            return Ok((Items::Labelled(items, task.clone()), out));
+            return Ok((Items::Labelled(items, task), out));
         }
         let suits = match self.options.protocol {
             Some(protocol) => protocol,

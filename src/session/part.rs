@@ -8,9 +8,8 @@ use super::held::lock;
 use super::reads::Reads;
 use super::watched::Watched;
 use crate::data::{
-    self, ChoiceItem, ChoiceReport, EncodeOptions, Encoded, Example, Examples, GenerationItem,
-    Item, Joined, Mapping, Split, Template, encode_choices, encode_labelled, encode_labelled_one,
-    encode_questions, encode_train, formats::LineFile,
+    ChoiceItem, ChoiceReport, EncodeOptions, Encoded, Example, Examples, GenerationItem, Item,
+    Joined, Mapping, Masked, Split, Template, encode_choices, encode_questions, formats::LineFile,
 };
 use crate::error::error;
 use crate::eval::Protocol;
@@ -166,10 +165,26 @@ impl Part {
                 (Arc::new(out.examples), out.report.dropped)
             }
         };
-        Ok(match most {
-            Some(most) if most < examples.len() => (Arc::new(examples[..most].to_vec()), left_out),
-            _ => (examples, left_out),
-        })
+        let examples = match most {
+            Some(most) if most < examples.len() => Arc::new(examples[..most].to_vec()),
+            _ => examples,
+        };
+        Ok((self.masked(examples, split, reads)?, left_out))
+    }
+
+    /// Examples for a head of masked tokens: the same tokens are masked in every measurement,
+    /// whatever the run's seed.
+    fn masked(
+        &self,
+        examples: Arc<Vec<Example>>,
+        split: Split,
+        reads: &Reads,
+    ) -> anyhow::Result<Arc<Vec<Example>>> {
+        let Some(masking) = reads.masking()? else { return Ok(examples) };
+        let name = format!("measured/{}/{}", self.task, split.name());
+        let all = Masked { examples, masking, seed: 0, name };
+        let drawn = (0..all.count()).filter_map(|i| all.get(i, 0).transpose());
+        Ok(Arc::new(drawn.collect::<anyhow::Result<_>>()?))
     }
 
     /// The items, at most the first `most`, as examples for training.
@@ -179,12 +194,7 @@ impl Part {
         reads: &Reads,
         most: Option<usize>,
     ) -> anyhow::Result<Encoded> {
-        let PromptFormat { template, options, .. } = &*self.wording;
-        let (items, tokenizer) = (self.items(most)?, watched(session, &reads.tokenizer));
-        match reads.task()? {
-            Some(head) => encode_labelled(&items, *template, &tokenizer, head, options),
-            None => encode_train(&items, *template, &tokenizer, options),
-        }
+        reads.encode(&self.items(most)?, &watched(session, &reads.tokenizer), &self.wording)
     }
 
     /// All examples in memory, and how many items were left out; what was cut or left out is told
@@ -260,17 +270,19 @@ impl Part {
         split: Split,
         reads: &Arc<Reads>,
     ) -> anyhow::Result<Arc<dyn Examples>> {
-        match &self.source {
-            ItemSource::Memory(_) => {
-                let examples: Arc<dyn Examples> = self.examples(session, split, reads)?.0;
-                Ok(examples)
-            }
-            source => Ok(Arc::new(Lazy {
+        let examples: Arc<dyn Examples> = match &self.source {
+            ItemSource::Memory(_) => self.examples(session, split, reads)?.0,
+            source => Arc::new(Lazy {
                 source: source.clone(),
                 wording: self.wording.clone(),
                 reads: reads.clone(),
-            })),
-        }
+            }),
+        };
+        let (seed, name) = (session.settings.seed, format!("mask/{}/{}", self.task, split.name()));
+        Ok(match reads.masking()? {
+            Some(masking) => Arc::new(Masked { examples, masking, seed, name }),
+            None => examples,
+        })
     }
 }
 
@@ -291,13 +303,7 @@ impl Examples for Lazy {
         self.source.len()
     }
 
-    fn get(&self, i: usize) -> anyhow::Result<Option<Example>> {
-        let item = self.source.get(i, &self.wording)?;
-        let PromptFormat { template, options, .. } = &*self.wording;
-        let tokenizer = self.reads.tokenizer.as_ref();
-        match self.reads.task()? {
-            Some(head) => encode_labelled_one(&item, *template, tokenizer, head, options),
-            None => data::encode_one(&item, *template, tokenizer, options),
-        }
+    fn get(&self, i: usize, _: u64) -> anyhow::Result<Option<Example>> {
+        self.reads.encode_one(&self.source.get(i, &self.wording)?, &self.wording)
     }
 }

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::data::{HeadTask, Says};
+use super::part::PromptFormat;
+use crate::data::{
+    Encode, Encoded, Example, HeadTask, Item, Masking, Says, encode_labelled, encode_labelled_one,
+    encode_masked, encode_one, encode_train,
+};
 use crate::error::error;
 use crate::model::{self, HeadConfig, Pooled, SequenceConfig};
 use crate::source::Tokenizer;
@@ -19,8 +23,10 @@ pub enum HeadReads {
     Next,
     /// A label, a number or a choice of whole sequences.
     Task(HeadTask),
-    /// Nothing, so that nothing can be learnt or measured; why.
-    Nothing(&'static str),
+    /// Tokens that are masked.
+    Masked,
+    /// Nothing, so that nothing can be learnt or measured.
+    Nothing,
 }
 
 impl Reads {
@@ -28,10 +34,8 @@ impl Reads {
         let head = match (head_task(network), &network.config().head) {
             (Some(task), _) => HeadReads::Task(task),
             (None, HeadConfig::CausalLm) => HeadReads::Next,
-            (None, HeadConfig::MaskedLm) => {
-                HeadReads::Nothing("the model predicts masked tokens, of which no set is made here")
-            }
-            (None, _) => HeadReads::Nothing("the model has no head"),
+            (None, HeadConfig::MaskedLm) => HeadReads::Masked,
+            (None, _) => HeadReads::Nothing,
         };
         Self { tokenizer: tokenizer.clone(), head }
     }
@@ -40,14 +44,56 @@ impl Reads {
     /// that a set could ask for.
     pub fn task(&self) -> anyhow::Result<Option<&HeadTask>> {
         match &self.head {
-            HeadReads::Next => Ok(None),
+            HeadReads::Next | HeadReads::Masked => Ok(None),
             HeadReads::Task(task) => Ok(Some(task)),
-            HeadReads::Nothing(why) => Err(error!(
+            HeadReads::Nothing => Err(error!(
                 Usage,
-                "{why}";
+                "the model has no head";
                 hint: "`model.head(#{{ labels: [\"no\", \"yes\"] }})` gives it one"
             )
             .into()),
+        }
+    }
+
+    /// How tokens are masked, where its head says those. Errors (class data): a tokenizer without a
+    /// mask.
+    pub fn masking(&self) -> anyhow::Result<Option<Masking>> {
+        match self.head {
+            HeadReads::Masked => Masking::of(self.tokenizer.as_ref()).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Items as the head reads them.
+    pub fn encode(
+        &self,
+        items: &[Item],
+        tokenizer: &dyn Encode,
+        wording: &PromptFormat,
+    ) -> anyhow::Result<Encoded> {
+        let PromptFormat { template, options, .. } = wording;
+        match (&self.head, self.task()?) {
+            (HeadReads::Masked, _) => encode_masked(items, tokenizer, options),
+            (_, Some(head)) => encode_labelled(items, *template, tokenizer, head, options),
+            (_, None) => encode_train(items, *template, tokenizer, options),
+        }
+    }
+
+    /// One item; `None` where nothing in it is to be learnt.
+    pub fn encode_one(
+        &self,
+        item: &Item,
+        wording: &PromptFormat,
+    ) -> anyhow::Result<Option<Example>> {
+        let PromptFormat { template, options, .. } = wording;
+        let tokenizer = self.tokenizer.as_ref();
+        match (&self.head, self.task()?) {
+            (HeadReads::Masked, _) => {
+                let one = encode_masked(std::slice::from_ref(item), tokenizer, options)?;
+                Ok(one.examples.into_iter().next())
+            }
+            (_, Some(head)) => encode_labelled_one(item, *template, tokenizer, head, options),
+            (_, None) => encode_one(item, *template, tokenizer, options),
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod gguf;
 pub mod tiny;
+pub mod tiny_bert;
 pub mod tiny_gguf;
 pub mod tiny_parquet;
 pub mod tiny_tokenizer;

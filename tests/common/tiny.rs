@@ -159,10 +159,10 @@ pub fn write_safetensors(path: &Path, tensors: &[Tensor], dtype: Dtype) {
 }
 
 /// SplitMix64, as numbers in [-1, 1).
-struct Numbers(u64);
+pub struct Numbers(pub u64);
 
 impl Numbers {
-    fn next(&mut self) -> f32 {
+    pub fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -151,7 +151,7 @@ fn a_classifier_trains_as_in_peft() -> Result<()> {
             let types = e.labelled.as_ref().map(|l| l.types.clone()).unwrap_or_default();
             if types.is_empty() { vec![0; e.ids.len()] } else { types }
         };
-        let label = |e: &Example| match e.labelled.as_ref().map(|l| l.wanted) {
+        let label = |e: &Example| match e.labelled.as_ref().map(|l| l.wanted.clone()) {
             Some(Wanted::Class(class)) => class,
             _ => u32::MAX,
         };

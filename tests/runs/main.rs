@@ -13,6 +13,7 @@ mod export;
 mod harness;
 mod head;
 mod interrupts;
+mod masked;
 mod new;
 mod peer;
 mod recipe;

@@ -37,6 +37,7 @@ impl Head {
     pub fn loss(&self, h: &Tensor, targets: Targets, ctx: &ForwardContext) -> Result<Later> {
         match (self, targets) {
             (Self::Lm(head), Targets::Classes(targets)) => head.loss(h, targets, ctx),
+            (Self::MaskedLm(head), Targets::Classes(targets)) => head.loss(h, targets, ctx),
             _ => Ok(logits::loss(&self.forward(h, ctx)?, targets, 1.0)?.0),
         }
     }
@@ -56,11 +57,10 @@ impl Head {
                 head.loss_backward(h, (targets, weight), both, wanted, out)
             }
             (Self::Lm(_), _) => candle_core::bail!("a language model's head wants tokens"),
-            (Self::MaskedLm(head), _) => {
-                let (z, saved) = head.forward(h, both.0)?;
-                let (loss, dz) = logits::loss(&z, targets, weight)?;
-                Ok((loss, head.backward(&dz, h, &saved, both, wanted, out)?))
+            (Self::MaskedLm(head), Targets::Classes(targets)) => {
+                head.loss_backward(h, (targets, weight), both, wanted, out)
             }
+            (Self::MaskedLm(_), _) => candle_core::bail!("a head of masked tokens wants tokens"),
             (Self::Sequence(head), _) => {
                 let (z, saved) = head.forward(h, both.0)?;
                 let (loss, dz) = logits::loss(&z, targets, weight)?;
@@ -247,6 +247,49 @@ impl MaskedLmHead {
         let a = activation::forward(self.activation, &u, None)?;
         let n = self.norm.forward(&a, ctx)?;
         Ok((self.decoder.forward(&n, ctx)?, MaskedLmSaved([u, a, n])))
+    }
+
+    /// The rows of `h` [S, D] with their targets, a chunk of logits at a time.
+    fn chunks<'a>(
+        &'a self,
+        h: &'a Tensor,
+        targets: &'a [u32],
+        ctx: &ForwardContext,
+    ) -> Result<impl Iterator<Item = Result<(Tensor, Targets<'a>)>>> {
+        let rows = cross_entropy::chunk_rows(ctx.tensor(&self.decoder.weight).dim(0)?);
+        let chunk = move |(i, targets): (usize, &'a [u32])| {
+            Ok((h.narrow(0, i * rows, targets.len())?, Targets::Classes(targets)))
+        };
+        Ok(targets.chunks(rows).enumerate().map(chunk))
+    }
+
+    fn loss(&self, h: &Tensor, targets: &[u32], ctx: &ForwardContext) -> Result<Later> {
+        let mut losses = vec![];
+        for chunk in self.chunks(h, targets, ctx)? {
+            let (h, targets) = chunk?;
+            losses.push(logits::loss(&self.forward(&h, ctx)?.0, targets, 1.0)?.0);
+        }
+        Later::joined(losses)
+    }
+
+    fn loss_backward(
+        &self,
+        h: &Tensor,
+        (targets, weight): (&[u32], f64),
+        both: (&ForwardContext, &GradRequest),
+        wanted: bool,
+        out: &mut Gradients,
+    ) -> Result<(Later, Option<Tensor>)> {
+        let (mut losses, mut dh) = (vec![], vec![]);
+        for chunk in self.chunks(h, targets, both.0)? {
+            let (h, targets) = chunk?;
+            let (z, saved) = self.forward(&h, both.0)?;
+            let (loss, dz) = logits::loss(&z, targets, weight)?;
+            losses.push(loss);
+            dh.extend(self.backward(&dz, &h, &saved, both, wanted, out)?);
+        }
+        let dh = if dh.is_empty() { None } else { Some(Tensor::cat(&dh, 0)?) };
+        Ok((Later::joined(losses)?, dh))
     }
 
     fn backward(
