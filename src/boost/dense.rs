@@ -92,6 +92,7 @@ impl DenseSpec {
                 parts.embedding
             }
             ParamKind::Head | ParamKind::TaskHead => parts.head,
+            ParamKind::Unread => false,
             ParamKind::NormWeight | ParamKind::NormBias => {
                 parts.norms && (id.layer.is_none() || chosen(id))
             }

@@ -42,7 +42,7 @@ fn initial(id: &ParamId, layers: usize, stream: &mut Stream) -> Vec<f32> {
     let count: usize = id.shape.iter().product();
     match (&id.kind, id.shape.as_slice()) {
         (ParamKind::NormBias | ParamKind::Bias(_), _) => vec![0.0; count],
-        (ParamKind::TaskHead, _) => head_start(&id.name, &id.shape, stream),
+        (ParamKind::TaskHead | ParamKind::Unread, _) => head_start(&id.name, &id.shape, stream),
         (_, [_, inner]) => {
             let residual = id.linear().is_some_and(|linear| linear.into_residual);
             let scale = if residual { 1.0 / (2.0 * layers as f64).sqrt() } else { 1.0 };

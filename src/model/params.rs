@@ -104,6 +104,8 @@ pub enum ParamKind {
     Head,
     /// Any tensor of another head.
     TaskHead,
+    /// A tensor that the files hold and this head does not read: it is kept to be saved again.
+    Unread,
 }
 
 /// A tensor of a model.

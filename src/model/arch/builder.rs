@@ -155,6 +155,13 @@ impl<'a> Builder<'a> {
         Ok(HeadLinear { weight, bias })
     }
 
+    /// A linear module [out, in] with a bias that nothing here reads.
+    pub fn unread_linear(&mut self, name: &str, shape: (usize, usize)) -> Result<()> {
+        self.matrix(&format!("{name}.weight"), shape, ParamKind::Unread)?;
+        self.vector(&format!("{name}.bias"), shape.0, ParamKind::Unread)?;
+        Ok(())
+    }
+
     /// A vector of a head.
     pub fn head_vector(&mut self, name: &str, size: usize) -> Result<ParamId> {
         self.vector(name, size, ParamKind::TaskHead)

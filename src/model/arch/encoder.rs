@@ -211,7 +211,7 @@ impl Architecture for Config {
             .collect::<Result<_>>()?;
         if let Some(pooler) = self.spare_pooler() {
             let hidden = self.common.hidden_size;
-            b.head_linear(&pooler, (hidden, hidden), true)?;
+            b.unread_linear(&pooler, (hidden, hidden))?;
         }
         let head = self.head(b, &embeddings.tokens)?;
         Ok(Network { embeddings, blocks, norm: None, head, rotary: None })
@@ -260,4 +260,63 @@ pub fn usual_json(config: &Config, json: &mut Value) {
     json["max_position_embeddings"] = json!(c.max_position_embeddings + config.position_offset);
     json["type_vocab_size"] = json!(config.type_vocab_size);
     json["layer_norm_eps"] = json!(config.layer_norm_eps);
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+
+    use super::*;
+    use crate::model::arch::{self, SequenceConfig};
+    use crate::model::testing;
+    use crate::seed::Stream;
+
+    /// A tiny encoder of a class, whose files hold a pooler.
+    fn tiny(model_type: &str, class: &str, hidden_act: &str) -> Result<Box<dyn Architecture>> {
+        let json = json!({
+            "model_type": model_type, "architectures": [class], "hidden_size": 8,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12,
+            "vocab_size": 20, "max_position_embeddings": 16, "hidden_act": hidden_act,
+            "pad_token_id": 1,
+        });
+        let mut architecture = arch::from_json(&json, &mut vec![])?;
+        architecture.settle(&|_| true);
+        Ok(architecture)
+    }
+
+    #[test]
+    fn a_pooler_that_no_head_reads_is_kept_and_not_trained() -> Result<()> {
+        for class in ["BertForMaskedLM", "BertModel"] {
+            let model = testing::model(&*tiny("bert", class, "gelu")?, DType::F32)?;
+            let pooler = |id: &&ParamId| id.name.starts_with("bert.pooler.");
+            assert_eq!(model.params().filter(|(id, _)| pooler(id)).count(), 2);
+            assert!(!model.head_params().iter().any(|id| pooler(&id)));
+            // A head that reads it begins with what the files hold.
+            let head = HeadConfig::Sequence(SequenceConfig::Regression);
+            let with = model.with_head(head, &mut Stream::new(1, "head"))?;
+            let (mine, its) = (model.param("bert.pooler.dense.weight"), with.head_params());
+            let its = its.iter().find(|id| Some(*id) == mine);
+            let numbers = |model: &crate::model::Model| -> Result<Vec<f32>> {
+                let all = model.copies(&mine.into_iter().cloned().collect())?;
+                Ok(all.values().next().map(|t| t.flatten_all()?.to_vec1()).transpose()?.unwrap())
+            };
+            assert!(its.is_some() && numbers(&model)? == numbers(&with)?);
+        }
+        Ok(())
+    }
+
+    /// `RobertaLMHead` has gelu whatever `hidden_act` says.
+    #[test]
+    fn the_function_of_a_masked_head_is_that_of_its_class() -> Result<()> {
+        for (model_type, class, want) in [
+            ("roberta", "RobertaForMaskedLM", Activation::Gelu),
+            ("bert", "BertForMaskedLM", Activation::Relu),
+        ] {
+            let architecture = tiny(model_type, class, "relu")?;
+            let network = architecture.build(&mut Builder::meta(DType::F32))?;
+            let Head::MaskedLm(head) = network.head else { panic!("{class} has another head") };
+            assert_eq!(head.activation, want);
+        }
+        Ok(())
+    }
 }
