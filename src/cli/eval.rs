@@ -39,7 +39,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let (pre_tokenizer, merge_mode) = (args.pre_tokenizer.clone(), MergeMode::default());
     let options = LoadOptions { merge_mode, pre_tokenizer, date };
     let model = session.load(&args.model, &options)?;
-    let booster = args.adapter.as_deref().map(|path| model.load_adapter(path)).transpose()?;
+    let booster = args.adapter.as_deref().map(|path| model.load_adapter(path, true)).transpose()?;
     let load_seconds = started.elapsed().as_secs_f64();
 
     let max_length = longest(args, model.max_length())?;

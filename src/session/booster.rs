@@ -145,9 +145,10 @@ impl Model {
 
     /// The PEFT LoRA adapter in the folder at `path`, as a booster of this model. What the adapter
     /// changes as a whole (DoRA, modules that were saved, embedding and head) are whole tensors of
-    /// the booster, and the model must be the base still.
-    pub fn load_adapter(&self, path: &str) -> Result<Booster> {
-        let learner = self.read_adapter(path)?;
+    /// the booster, and the model must be the base still. Without its head it may be of another
+    /// task.
+    pub fn load_adapter(&self, path: &str, with_head: bool) -> Result<Booster> {
+        let learner = self.read_adapter(path, with_head)?;
         Ok(Booster::new(self, learner, Numbers::Here)?)
     }
 }

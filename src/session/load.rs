@@ -162,7 +162,7 @@ impl Session {
 
 impl Model {
     /// The PEFT LoRA adapter in the folder called `path`, as what a booster of this model is.
-    pub(super) fn read_adapter(&self, path: &str) -> Result<Booster> {
+    pub(super) fn read_adapter(&self, path: &str, with_head: bool) -> Result<Booster> {
         let session = self.session();
         let folder = session.names.path(path)?;
         let state = self.state();
@@ -171,7 +171,8 @@ impl Model {
             0 => Weights::Base,
             _ => Weights::Changed,
         };
-        let loaded = adapter::load(&folder, &state.network, weights)?;
+        let load = if with_head { adapter::load } else { adapter::load_without_head };
+        let loaded = load(&folder, &state.network, weights)?;
         session.note_place(path, &Name::Path(folder.clone()))?;
         if !session.call.is_again() {
             let notes =

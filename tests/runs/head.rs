@@ -237,3 +237,36 @@ fn all_of_glue_is_read_from_its_own_files() {
     let config: Value = serde_json::from_slice(&config).unwrap();
     assert_eq!(config["problem_type"], "regression");
 }
+
+/// An adapter of two labels over a model of three.
+#[test]
+fn an_adapter_of_another_task_gives_its_factors() {
+    let home = Home::new();
+    let body = BODY.split("for round in [2, 0]").next().unwrap();
+    home.recipe(body, "run", &[]).good();
+    let start = |options: &str| {
+        format!(
+            "model.head(#{{ labels: [\"answer1\", \"answer2\", \"neither\"] }});
+             let before = model.digest();
+             model.merge(model.load_adapter(p.adapter{options}));
+             print(model.digest() == before);
+             print(model.evaluate(task.test).items);"
+        )
+    };
+    let adapter = ["-p", "adapter=run/one"];
+    let refused = home.recipe(&start(""), "refused", &adapter);
+    assert_eq!(refused.code, Some(3), "{}", refused.said);
+    assert!(
+        refused.said.contains("score.weight") && refused.said.contains("[2, "),
+        "{}",
+        refused.said
+    );
+    let lines = home.printed(&start(", #{ head: false }"), "taken", &adapter);
+    assert_eq!(lines, ["false", "6"]);
+    let unknown = home.recipe(&start(", #{ heads: false }"), "unknown", &adapter);
+    assert!(
+        unknown.code == Some(2) && unknown.said.contains("did you mean `head`"),
+        "{}",
+        unknown.said
+    );
+}

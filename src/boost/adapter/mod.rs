@@ -32,6 +32,7 @@ use crate::source::{Safetensors, TensorSource};
 use carry::Carry;
 use config::LoraConfig;
 use stored::AdapterTensors;
+use whole::within;
 
 pub(super) const PREFIX: &str = "base_model.model.";
 const CONFIG: &str = "adapter_config.json";
@@ -82,6 +83,15 @@ impl LoadedAdapter {
 /// followed, tensors that do not fit the model or the config; (class usage): an adapter of whole
 /// weights over a model that is not the base any more.
 pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<LoadedAdapter> {
+    read(folder, model, weights, true)
+}
+
+/// Reads an adapter of another task for `model`: all but its head. Errors as [`load`].
+pub fn load_without_head(folder: &Path, model: &Model, weights: Weights) -> Result<LoadedAdapter> {
+    read(folder, model, weights, false)
+}
+
+fn read(folder: &Path, model: &Model, weights: Weights, with_head: bool) -> Result<LoadedAdapter> {
     let text = files::config(folder)?;
     let cannot = || format!("cannot use the adapter in `{}`", folder.display());
     let mut config = LoraConfig::read(&text).with_context(cannot)?;
@@ -94,7 +104,16 @@ pub fn load(folder: &Path, model: &Model, weights: Weights) -> Result<LoadedAdap
         );
     }
     let tensors = files::weights(folder)?;
-    laid_over(model, weights, &config, &tensors).with_context(cannot)
+    let mut stored = AdapterTensors::of(&tensors).with_context(cannot)?;
+    if !with_head {
+        let head = model.head_params();
+        let is_head = |name: &str| head.iter().any(|id| id.name == name);
+        stored.whole.retain(|name, _| !is_head(name));
+        config.modules_to_save.retain(|saved| {
+            !head.iter().any(|id| id.name.rsplit_once('.').is_some_and(|(m, _)| within(m, saved)))
+        });
+    }
+    laid_over(model, weights, &config, &tensors, &stored).with_context(cannot)
 }
 
 /// The booster of an adapter's tensors.
@@ -103,9 +122,9 @@ fn laid_over(
     weights: Weights,
     config: &LoraConfig,
     tensors: &Safetensors,
+    stored: &AdapterTensors,
 ) -> Result<LoadedAdapter> {
-    let stored = AdapterTensors::of(tensors)?;
-    let (adapter, notes) = Carry::new(config, &stored, tensors, model, weights).adapter()?;
+    let (adapter, notes) = Carry::new(config, stored, tensors, model, weights).adapter()?;
     let named = stored.adapter.iter().filter(|name| *name != "default").map(|name| {
         format!(
             "its tensors bear the adapter's name `{name}`; PEFT finds them with \

@@ -207,7 +207,7 @@ impl Carry<'_> {
 }
 
 /// Whether a module's name, or that of one that it lies in, ends as `saved` does.
-fn within(module: &str, saved: &str) -> bool {
+pub(super) fn within(module: &str, saved: &str) -> bool {
     let ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
     !saved.is_empty() && ends.map(|end| &module[..end]).any(|part| part.ends_with(saved))
 }
