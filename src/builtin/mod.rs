@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::seed::Stream;
 use world::{
     Question, SEED, TASKS, World, WorldSplit, documents, exercises, openly, questions, school,
+    topics,
 };
 
 /// A model whose files are embedded.
@@ -34,8 +35,9 @@ pub static MICRO: Micro = Micro {
 };
 
 /// Names of the data sets, as they stand behind `builtin:`.
-pub const DATA: [&str; 5] = [
+pub const DATA: [&str; 6] = [
     "microworld",
+    "microworld-topics",
     "microworld-text",
     "microworld-questions",
     "microworld-exercises",
@@ -49,6 +51,9 @@ const SIZES: [(WorldSplit, &str, usize); 3] = [
     (WorldSplit::Test, "test", 60),
 ];
 
+/// How many sentences with a topic there are in each part.
+const SENTENCES: [(&str, usize); 2] = [("train", 480), ("test", 200)];
+
 /// How many documents the text has in each part.
 const DOCUMENTS: [(&str, usize); 2] = [("train", 60_000), ("validation", 400)];
 
@@ -61,15 +66,19 @@ pub struct BuiltinTask {
 /// The data set called `name`, as files would hold it: `microworld` (eight tasks in the JSON of
 /// LLM-Adapters), `microworld/boolq` (one of them), `microworld@7` (the eight with the facts
 /// divided among train, validation and test by seed 7 instead of the world's own),
+/// `microworld-topics` (JSONL: sentences about people, and which of four topics each is of),
 /// `microworld-text`, `microworld-questions`, `microworld-exercises` and `microworld-school` (JSONL
 /// for pretraining: facts and stories; questions without choices; finding words; questions with
 /// choices). `None` for another name.
 pub fn data(name: &str) -> Option<Vec<BuiltinTask>> {
     let world = World::new(SEED);
-    if DATA[1..].contains(&name) {
+    if name == DATA[1] {
+        return Some(vec![topics_of(&world, name)]);
+    }
+    if DATA[2..].contains(&name) {
         let part = |(split, count): (&str, usize)| {
             let mut stream = Stream::new(SEED, &format!("{name}/{split}"));
-            let lines: Vec<serde_json::Value> = if name == DATA[1] {
+            let lines: Vec<serde_json::Value> = if name == DATA[2] {
                 documents(&world, count, &mut stream)
                     .into_iter()
                     .map(|text| json!({ "text": text }))
@@ -115,6 +124,18 @@ pub fn data(name: &str) -> Option<Vec<BuiltinTask>> {
         BuiltinTask { name: task.to_owned(), splits: SIZES.map(part).into() }
     };
     Some(TASKS.into_iter().filter(|t| wanted.is_none_or(|wanted| wanted == *t)).map(task).collect())
+}
+
+fn topics_of(world: &World, name: &str) -> BuiltinTask {
+    let part = |(split, count): (&str, usize)| {
+        let mut stream = Stream::new(SEED, &format!("{name}/{split}"));
+        let items = topics(world, split == "test", count, &mut stream);
+        let line = |(sentence, label)| json!({ "sentence": sentence, "label": label }).to_string();
+        let lines: Vec<String> = items.into_iter().map(line).collect();
+        let text = lines.join("\n") + "\n";
+        (split.to_owned(), (format!("builtin:{name}/{split}.jsonl"), text))
+    };
+    BuiltinTask { name: name.to_owned(), splits: SENTENCES.map(part).into() }
 }
 
 /// A question as LLM-Adapters' files hold it.

@@ -53,6 +53,27 @@ pub fn school(world: &World, count: usize, stream: &mut Stream) -> Vec<(String, 
     (0..count).map(question).collect()
 }
 
+/// What a person's facts are about, as [`topics`] names it.
+pub const TOPICS: [&str; 4] = ["home", "job", "pet", "food"];
+
+/// `count` sentences about people, each with its topic: in training about one half of them, in the
+/// test about the other.
+pub fn topics(
+    world: &World,
+    test: bool,
+    count: usize,
+    stream: &mut Stream,
+) -> Vec<(String, String)> {
+    let topic = |fact: &Fact| RELATIONS[fact.relation].name;
+    let wanted = |fact: &&Fact| TOPICS.contains(&topic(fact)) && fact.school != test;
+    let facts: Vec<&Fact> = world.facts.iter().filter(wanted).collect();
+    let item = |_| {
+        let fact = one(&facts, stream);
+        (sentence(fact, stream), topic(fact).to_owned())
+    };
+    (0..count).map(item).collect()
+}
+
 /// What pretraining asks about.
 fn at_school(world: &World) -> Vec<&Fact> {
     world.facts.iter().filter(|f| f.school && RELATIONS[f.relation].school).collect()

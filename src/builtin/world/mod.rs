@@ -11,7 +11,7 @@ mod questions;
 mod relations;
 mod tables;
 
-pub use corpus::{documents, exercises, openly, school};
+pub use corpus::{TOPICS, documents, exercises, openly, school, topics};
 pub use questions::{Question, TASKS, questions};
 
 use relations::{RELATIONS, relation};

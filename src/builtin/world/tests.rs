@@ -195,3 +195,20 @@ fn pretraining_knows_no_format_of_the_tasks() {
         }
     }
 }
+
+#[test]
+fn topics_are_asked_about_others_than_were_trained() {
+    let world = World::new(SEED);
+    let of = |test: bool| topics(&world, test, 200, &mut Stream::new(1, "topics"));
+    let (train, test) = (of(false), of(true));
+    for topic in TOPICS {
+        assert!([&train, &test].iter().all(|part| part.iter().any(|(_, own)| own == topic)));
+    }
+    // Each sentence has one subject at least; the tellers are anyone.
+    let own = |test: bool| {
+        world.facts().iter().filter(move |f| f.school != test).map(|f| f.subject.as_str())
+    };
+    for (part, is_test) in [(&train, false), (&test, true)] {
+        assert!(part.iter().all(|(said, _)| own(is_test).any(|subject| said.contains(subject))));
+    }
+}
