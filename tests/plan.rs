@@ -99,6 +99,57 @@ fn memory_on_smollm2_is_as_planned() -> Result<()> {
     compare(&fixed, [1, 15, 28], [2, 4, 8])
 }
 
+/// An encoder with a head, on pairs of texts, and on masked tokens.
+#[test]
+fn memory_on_an_encoder_is_as_planned() -> Result<()> {
+    let Some(weights) = common::model("minilm/model.safetensors") else { return Ok(()) };
+    let model = weights.parent().context("a folder")?.display();
+    let (Some(rte), Some(text)) =
+        (common::shared("data/glue/RTE"), common::shared("data/text/tinystories_sample.txt"))
+    else {
+        return Ok(());
+    };
+    const FIT: &str = r#"
+        let booster = model.booster(#{ layers: [p.layer], rank: 1, head: true });
+        booster.fit(task.train, #{ steps: 2, batch: p.batch, optimizer: adamw(#{ lr: 1e-3 }) });
+        model.merge(booster);
+    "#;
+    let classes = r#"
+        let p = params(#{ model: "", data: "", layer: 0, batch: 8 });
+        let model = model::load(p.model);
+        model.head(#{ labels: ["entailment", "not_entailment"] });
+        let task = data::load(p.data, #{ format: "tsv",
+            splits: #{ train: "train.tsv", test: "dev.tsv" }, template: #{
+                prompt: "{{ sentence1 }}", pair: "{{ sentence2 }}", label: "label",
+                choices: ["entailment", "not_entailment"],
+            } });
+        model.evaluate(task.test, #{ items: 20 });
+    "#;
+    let masked = r#"
+        let p = params(#{ model: "", data: "", layer: 0, batch: 8 });
+        let model = model::load(p.model);
+        model.head(#{ kind: "masked_lm" });
+        let task = data::load(p.data, #{ max_length: 256 });
+    "#;
+    for (head, data) in [(classes, rte), (masked, text)] {
+        for (layer, batch) in [(0, 8), (4, 32)] {
+            let more = [
+                format!("model={model}"),
+                format!("data={}", data.display()),
+                format!("layer={layer}"),
+                format!("batch={batch}"),
+            ];
+            let (planned, _, peak) = peaks_of(&format!("{head}{FIT}"), &more, &[])?;
+            println!("batch {batch}, layer {layer}: {planned:.0} MiB planned, {peak:.0} MiB held");
+            ensure!(
+                (planned - peak).abs() <= 0.1 * peak,
+                "batch {batch}, layer {layer}: {planned:.0} MiB planned, {peak:.0} MiB held"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// What merges leave behind 16-bit weights, or beside weights that stay as they are, counts too, of
 /// each model.
 #[test]

@@ -395,3 +395,49 @@ fn settings_beside_a_tokenizer_json() {
     write("tokenizer_config.json", "{");
     assert_eq!(class_of(&Tokenizer::from_file(&path).err().unwrap()), Class::Data);
 }
+
+/// A BERT's tokenizer whose settings have these keys too.
+fn bert(more: Value) -> Tokenizer {
+    let folder = tempfile::tempdir().unwrap();
+    common::tiny_bert::write(folder.path());
+    let path = folder.path().join("tokenizer_config.json");
+    let mut settings: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    std::fs::write(&path, settings.to_string()).unwrap();
+    Tokenizer::from_file(&folder.path().join("tokenizer.json")).unwrap()
+}
+
+fn texts(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
+    ids.iter().map(|id| tokenizer.token(*id).unwrap()).collect()
+}
+
+#[test]
+fn a_text_that_is_too_long_is_cut_on_the_side_that_the_files_name() {
+    for (settings, want) in [
+        (serde_json::json!({}), ["[CLS]", "a", "b", "[SEP]"]),
+        (serde_json::json!({ "truncation_side": "right" }), ["[CLS]", "a", "b", "[SEP]"]),
+        (serde_json::json!({ "truncation_side": "left" }), ["[CLS]", "c", "d", "[SEP]"]),
+    ] {
+        let tokenizer = bert(settings);
+        let whole = tokenizer.encode_whole("a b c d", None, 4).unwrap();
+        assert_eq!(texts(&tokenizer, &whole.ids), want);
+        assert!(whole.cut);
+    }
+}
+
+/// An empty second text is one, as in transformers.
+#[test]
+fn an_empty_text_of_a_pair_is_a_text() {
+    let tokenizer = bert(serde_json::json!({}));
+    for (pair, want, types) in [
+        (None, &["[CLS]", "a", "[SEP]"][..], &[0, 0, 0][..]),
+        (Some(""), &["[CLS]", "a", "[SEP]", "[SEP]"], &[0, 0, 0, 1]),
+        (Some("b"), &["[CLS]", "a", "[SEP]", "b", "[SEP]"], &[0, 0, 0, 1, 1]),
+    ] {
+        let whole = tokenizer.encode_whole("a", pair, 16).unwrap();
+        assert_eq!(
+            (texts(&tokenizer, &whole.ids), &whole.types[..]),
+            (want.iter().map(|t| t.to_string()).collect(), types)
+        );
+    }
+}
