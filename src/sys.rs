@@ -39,6 +39,18 @@ pub fn peak_rss_mib() -> f64 {
     peak as f64 / (1 << 20) as f64
 }
 
+/// Processor time of this thread; 0 where the system does not say.
+pub fn thread_time() -> std::time::Duration {
+    let mut time = std::mem::MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: `time` is valid for writes of one `timespec`, and all-zero bytes are a valid one, so
+    // it is initialised whether or not the call succeeds.
+    let time = unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr());
+        time.assume_init()
+    };
+    std::time::Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.clamp(0, 999_999_999) as u32)
+}
+
 fn status(name: &str) -> Option<usize> {
     field("/proc/self/status", name)
 }

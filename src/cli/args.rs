@@ -540,13 +540,20 @@ impl ComputeArgs {
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Limits on the recipe")]
 pub struct LimitArgs {
-    /// Script operations
+    /// Script operations since the last fit, evaluation, generation or load
     #[arg(
         long = "limit-operations",
         value_name = "N",
         default_value_t = Limits::default().operations
     )]
     operations: u64,
+    /// Processor time of the script itself in the same stretch, in seconds
+    #[arg(
+        long = "limit-script-seconds",
+        value_name = "N",
+        default_value_t = Limits::default().script_seconds
+    )]
+    script_seconds: f64,
     /// Wall time in seconds
     #[arg(long = "limit-seconds", value_name = "N", default_value_t = Limits::default().seconds)]
     seconds: u64,
@@ -616,9 +623,10 @@ impl From<LimitArgs> for Limits {
             modules,
             ..
         } = a;
-        let LimitArgs { memory, models, created, journal, .. } = a;
+        let LimitArgs { memory, models, created, journal, script_seconds, .. } = a;
         Self {
             operations,
+            script_seconds,
             seconds,
             calls,
             nesting,

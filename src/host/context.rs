@@ -8,6 +8,7 @@ use rhai::{Dynamic, Map, NativeCallContext};
 use super::modules::Sources;
 use super::params::Params;
 use super::replay::{Next, Replay};
+use super::script_work::ScriptWork;
 use crate::error::{Error, bail};
 use crate::model::meta::Assume;
 use crate::run::journal::{NativeCall, Record};
@@ -21,6 +22,8 @@ pub struct Host {
     pub(super) params: Arc<Mutex<Params>>,
     /// Calls that the run did before it was taken up.
     replay: Mutex<Replay>,
+    /// What the script computes by itself.
+    pub(super) work: ScriptWork,
 }
 
 impl Host {
@@ -41,7 +44,13 @@ impl Host {
         if let Some(earlier) = earlier {
             session.after(earlier);
         }
-        Self { session, sources, params, replay: Mutex::new(Replay::new(records)) }
+        Self {
+            session,
+            sources,
+            params,
+            replay: Mutex::new(Replay::new(records)),
+            work: ScriptWork::default(),
+        }
     }
 
     /// A host on which nothing is computed and nothing written.
@@ -55,7 +64,7 @@ impl Host {
         let (asked, recipe, own) = (settings.clone(), sources.clone(), params.clone());
         let begin = Box::new(move || Run::dry(manifest(&asked, &recipe, &own)?));
         let session = Session::on_shapes(settings, guard, begin, assume);
-        Self { session, sources, params, replay: Mutex::default() }
+        Self { session, sources, params, replay: Mutex::default(), work: ScriptWork::default() }
     }
 
     /// Declares the recipe's parameters; their values, and from here on what was given may be read.
@@ -100,11 +109,20 @@ impl Host {
         self.session.finish()
     }
 
-    /// Brings to the disk what a run did before it failed.
-    pub(super) fn failed(&self) {
-        // Why it failed is what its user must read; what is not on the disk is only less to look
-        // at.
-        let _ = self.session.run.if_open(Run::sync);
+    /// Brings to the disk what a run did before it failed. How to go on from there, where it has
+    /// trained something.
+    pub(super) fn failed(&self) -> Option<String> {
+        let kept = self.session.run.if_open(|run| {
+            // Why it failed is what its user must read; what is not on the disk is only less to
+            // look at.
+            let kept = run.sync().is_ok() && run.training.steps > 0;
+            kept.then(|| run.folder.path().display().to_string())
+        });
+        let folder = kept??;
+        Some(format!(
+            "what was done until here is kept: correct `{folder}/recipe.rhai`, and `xgbrun \
+             --resume {folder}` goes on from it"
+        ))
     }
 
     /// Closes the run folder of a run that was interrupted, if there is one, and says where it is.

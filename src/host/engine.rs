@@ -59,6 +59,9 @@ pub(super) fn build(host: &Arc<Host>) -> Engine {
         if let Err(full) = guarded.session.guard.check_memory() {
             return Some(Dynamic::from(full));
         }
+        if let Err(much) = guarded.work.count(&guarded.session.settings.limits) {
+            return Some(Dynamic::from(much));
+        }
         let look = guarded.session.guard.interrupted() || operations % CLOCK_EVERY == 0;
         if look { guarded.session.guard.check().err().map(Dynamic::from) } else { None }
     });
@@ -69,7 +72,8 @@ pub(super) fn build(host: &Arc<Host>) -> Engine {
 
 /// Every limit of the engine is stated here; none is left to its defaults.
 fn apply(limits: &Limits, engine: &mut Engine) {
-    engine.set_max_operations(limits.operations);
+    // Counted from one piece of work to the next, by `ScriptWork`.
+    engine.set_max_operations(0);
     engine.set_max_call_levels(limits.calls);
     engine.set_max_expr_depths(limits.nesting, limits.nesting);
     engine.set_max_string_size(limits.string);

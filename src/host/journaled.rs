@@ -68,7 +68,9 @@ impl Journaled {
                         self.stop(&error!(Data, "an answer in the journal: {e}").into())
                     })
                 };
-                return outcome(done.outcome).and_then(read);
+                let answer = outcome(done.outcome).and_then(read)?;
+                self.host.work.did(&self.asked.name);
+                return Ok(answer);
             }
         };
         let (answer, effects) =
@@ -97,7 +99,7 @@ impl Journaled {
                 let (then, now) = (Value::Object(done.effects), Value::Object(effects));
                 match differs(&then, &now) {
                     Some(key) if made.is_ok() => Err(self.stop(&self.changed(&key, &then, &now))),
-                    _ => made,
+                    _ => made.inspect(|_| self.host.work.did(&self.asked.name)),
                 }
             }
         }
@@ -137,7 +139,8 @@ impl Journaled {
         self.host.keep_modules().map_err(|e| self.stop(&e))?;
         current.begin(CallContext { asked: Some(self.asked.clone()), line: self.line, ..call });
         // What a panic leaves half done is dropped with the run, or guarded by `lock`.
-        let answer = uncounted(|| catch_unwind(AssertUnwindSafe(body))).unwrap_or_else(|payload| {
+        let native = || uncounted(|| catch_unwind(AssertUnwindSafe(body)));
+        let answer = self.host.work.without(native).unwrap_or_else(|payload| {
             let text = panic_text(&*payload);
             Err(error!(Run, "`{name}` {arguments} failed inside: {text}").into())
         });
@@ -169,6 +172,7 @@ impl Journaled {
     /// Ends the call, unless the run is to stop.
     fn over<T>(&self, answer: Answer<T>) -> Answer<T> {
         let answer = answer?;
+        self.host.work.did(&self.asked.name);
         self.host.session.guard.check().map_err(|e| self.stop(&e.into()))?;
         Ok(answer)
     }

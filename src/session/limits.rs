@@ -3,8 +3,11 @@
 /// The bounds of one run; `--limit-NAME` on the command line sets each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Script operations (natives count as one): a billion, some minutes of pure script.
+    /// Script operations (natives count as one) since the last fit, evaluation, generation or load:
+    /// about a second of pure script.
     pub operations: u64,
+    /// Processor seconds of the script itself in the same stretch.
+    pub script_seconds: f64,
     /// Functions called within functions.
     pub calls: usize,
     /// Nesting of expressions and blocks.
@@ -37,7 +40,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            operations: 1_000_000_000,
+            operations: 10_000_000,
+            script_seconds: 1.5,
             calls: 64,
             nesting: 64,
             string: 1 << 20,
