@@ -14,9 +14,11 @@ mod journaled;
 mod modules;
 mod options;
 mod params;
+mod precheck;
 mod recipe;
 mod replay;
 mod script_error;
+mod script_work;
 mod signature;
 
 pub use api::{Entry, definitions as api_definitions, entries as api_entries};

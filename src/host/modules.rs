@@ -42,6 +42,12 @@ pub(super) fn std_names() -> impl Iterator<Item = &'static str> {
     STD.iter().map(|(name, _)| *name)
 }
 
+/// The functions that a module offers.
+pub(super) fn public_functions(ast: &rhai::AST) -> Vec<Signature> {
+    let public = ast.iter_functions().filter(|f| f.access.is_public());
+    public.map(|f| Signature::of_script(&f)).collect()
+}
+
 /// How many modules beside the recipe a hint lists.
 const LISTED: usize = 8;
 
@@ -128,7 +134,13 @@ impl Sources {
 
     /// The module imported as `path`.
     pub fn module(&self, path: &str) -> Option<Source> {
-        lock(&self.imported).get(path).cloned()
+        let imported = lock(&self.imported).get(path).cloned();
+        imported.or_else(|| {
+            // One that nothing has imported yet.
+            let (name, text) = std_modules().find(|(name, _)| *name == path)?;
+            let functions = public_functions(&Engine::new_raw().compile(text).ok()?);
+            Some(Source { name: name.into(), text: text.into(), functions })
+        })
     }
 
     /// SHA-256 of the modules read from beside the recipe.

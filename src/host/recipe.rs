@@ -11,6 +11,7 @@ use super::context::Host;
 use super::diagnostics::{Known, Report};
 use super::engine;
 use super::modules::Sources;
+use super::precheck;
 use crate::error::{Class, class_of};
 use crate::memory;
 use crate::model::meta::Assume;
@@ -74,8 +75,11 @@ fn conclude(host: Host) -> Result<Finished> {
         if class_of(&error) == Class::Interrupted {
             return host.interrupted().into();
         }
-        host.failed();
-        error
+        let kept = host.failed();
+        match error.downcast::<Report>() {
+            Ok(report) => report.with_kept(kept).into(),
+            Err(error) => error,
+        }
     })?;
     let summary = host.finish()?;
     let recipe = host.sources.recipe().name.clone();
@@ -133,6 +137,12 @@ fn script(host: &Arc<Host>) -> Result<()> {
     let mut ast =
         engine.compile(&recipe.text).map_err(|e| report(&known(&engine, None), &e.into()))?;
     ast.set_source(recipe.name.as_str());
+    if !host.is_replaying() {
+        let known = known(&engine, Some(&ast));
+        if let Some(mistake) = precheck::first_mistake(&engine, &ast, &known, &recipe.text) {
+            return Err(report(&known, &mistake).into());
+        }
+    }
     let ran = engine.run_ast_with_scope(&mut Scope::new(), &ast);
     ran.map_err(|e| report(&known(&engine, Some(&ast)), &e))?;
     lock(&host.params).close()

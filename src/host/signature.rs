@@ -12,13 +12,21 @@ pub struct Signature {
     pub params: Vec<(String, String)>,
     /// Called as `value.name(…)`.
     pub method: bool,
+    /// The type of its answer, where that is known.
+    pub returns: String,
 }
 
 impl Signature {
     /// A function that a script defines.
     pub fn of_script(f: &ScriptFnMetadata) -> Self {
         let params = f.params.iter().map(|p| ((*p).to_owned(), String::new())).collect();
-        Self { namespace: String::new(), name: f.name.into(), params, method: false }
+        Self {
+            namespace: String::new(),
+            name: f.name.into(),
+            params,
+            method: false,
+            returns: String::new(),
+        }
     }
 
     /// A function that the program offers.
@@ -35,6 +43,7 @@ impl Signature {
             name: f.metadata.name.to_string(),
             params,
             method,
+            returns: friendly(answer(&f.metadata.return_type)),
         }
     }
 
@@ -57,6 +66,24 @@ impl Signature {
             _ => format!("{namespace}::{}({rest})", self.name),
         }
     }
+}
+
+/// What a native answers with where nothing goes wrong: `T` of `Answer<T>` or `Result<T, …>`.
+fn answer(kind: &str) -> &str {
+    match kind.split_once('<') {
+        Some((outer, inside)) if ["Answer", "Result"].contains(&last_part(outer)) => {
+            let depth = |at: usize| {
+                inside[..at].matches(['<', '(']).count() - inside[..at].matches(['>', ')']).count()
+            };
+            let mut ends = inside.match_indices([',', '>']).map(|(at, _)| at);
+            &inside[..ends.find(|&at| depth(at) == 0).unwrap_or(inside.len())]
+        }
+        _ => kind,
+    }
+}
+
+fn last_part(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path).trim()
 }
 
 /// A Rust or engine type as recipes know it.

@@ -132,3 +132,38 @@ fn the_seed_decides_every_byte() {
     };
     assert_ne!(layers("other", "6"), layers("same", "5"));
 }
+
+/// A mistake that only the run could show, after the training.
+#[test]
+fn a_corrected_recipe_goes_on_from_where_it_failed() {
+    let home = Home::new();
+    let body = |last: &str| {
+        format!(
+            "let b = model.booster(#{{ layers: [0] }});
+             b.fit(task.train, #{{ steps: 3, optimizer: adamw(#{{ lr: 0.03 }}) }});
+             model.merge(b);
+             {last}
+             model.save(\"model\");"
+        )
+    };
+    let failed =
+        home.recipe(&body("let few = #{ itms: 3 }; model.evaluate(task.test, few);"), "run", &[]);
+    assert_eq!(failed.code, Some(2));
+    let told = failed.said.lines().last().unwrap();
+    assert!(told.contains("correct `run/recipe.rhai`, and `xgbrun --resume run`"), "{told}");
+    let recipe = failed.out.join("recipe.rhai");
+    let text = std::fs::read_to_string(&recipe).unwrap();
+    std::fs::write(&recipe, text.replace("itms", "items")).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xgbrun"));
+    let output = command.current_dir(home.path()).args(["--resume", "run"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    home.recipe(&body("let few = #{ items: 3 }; model.evaluate(task.test, few);"), "right", &[])
+        .good();
+    let digest =
+        |name: &str| std::fs::read(home.path().join(name).join("model/model.safetensors")).unwrap();
+    assert_eq!(digest("run"), digest("right"));
+    // Where nothing was trained there is nothing to go on from.
+    let early =
+        home.recipe("let few = #{ itms: 3 }; model.evaluate(task.test, few);", "early", &[]);
+    assert!(!early.said.contains("--resume"), "{}", early.said);
+}

@@ -9,7 +9,7 @@ use crate::host::options::{FromOption, Mismatch, Options};
 use crate::session::{BoosterOptions, Learner};
 use crate::train::Factor;
 
-const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 11] = [
     "layers",
     "targets",
     "pairs",

@@ -10,7 +10,7 @@ use crate::error::bail;
 use crate::host::options::{FromOption, Mismatch, Options};
 use crate::session::{DataOptions, PromptFormat};
 
-const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 11] = [
     "template",
     "max_length",
     "loss",

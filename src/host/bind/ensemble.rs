@@ -12,6 +12,9 @@ use crate::host::options::Options;
 use crate::run::Best;
 use crate::session::{Effects, Model, Snapshot};
 
+/// Options of `best_round`.
+pub(super) const KEYS: [&str; 2] = ["metric", "direction"];
+
 #[export_module]
 pub(super) mod natives {
     /// Takes back all but the first `rounds` boosters: the weights are again what they were then.
@@ -169,7 +172,7 @@ fn changed(
 }
 
 fn best_options(map: Map) -> Result<Best, Error> {
-    let mut o = Options::new("best_round", map, &["metric", "direction"])?;
+    let mut o = Options::new("best_round", map, &KEYS)?;
     let metric = o.take_or("metric", Best::default().metric)?;
     let direction: String = o.take_or("direction", "max".into())?;
     o.check(

@@ -10,6 +10,9 @@ use crate::host::journaled::journaled;
 use crate::host::options::Options;
 use crate::session::{Booster, Effects, EvaluateOptions, Model, Set};
 
+/// Options of `model.evaluate`.
+pub(super) const KEYS: [&str; 4] = ["items", "booster", "eta", "protocol"];
+
 #[export_module]
 pub(super) mod natives {
     /// Measures the model on `set` and records it under the set's split and the model's round, by
@@ -50,7 +53,7 @@ pub(super) mod natives {
 }
 
 fn parse(map: Map) -> anyhow::Result<EvaluateOptions> {
-    let mut o = Options::new("evaluate", map, &["items", "booster", "eta", "protocol"])?;
+    let mut o = Options::new("evaluate", map, &KEYS)?;
     let items = o.take_opt("items")?.filter(|&n: &usize| n > 0);
     let booster: Option<Booster> = o.take_opt("booster")?;
     let eta = o.take_opt("eta")?;

@@ -53,7 +53,7 @@ pub(super) fn parse(map: Map) -> Result<FitOptions, Error> {
     })
 }
 
-const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 11] = [
     "steps",
     "optimizer",
     "batch",

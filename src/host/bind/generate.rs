@@ -11,6 +11,9 @@ use crate::host::journaled::journaled;
 use crate::host::options::{FromOption, Options};
 use crate::session::Model;
 
+/// Options of `model.generate`.
+pub(super) const KEYS: [&str; 6] = ["max_tokens", "beams", "temperature", "top_k", "top_p", "stop"];
+
 #[export_module]
 pub(super) mod natives {
     /// The text that follows `prompt`, with the space before its first word where it has one. It
@@ -72,8 +75,7 @@ fn texts(
 }
 
 fn parse(seed: u64, map: Map) -> Result<Generation, Error> {
-    let keys = ["max_tokens", "beams", "temperature", "top_k", "top_p", "stop"];
-    let mut o = Options::new("generate", map, &keys)?;
+    let mut o = Options::new("generate", map, &KEYS)?;
     Ok(Generation {
         max_tokens: o.take_or("max_tokens", 32)?,
         beams: o.take_or("beams", 1)?,

@@ -14,6 +14,10 @@ use crate::model::arch::llama::Sizes;
 use crate::session::{LoadOptions, MOST_LAYERS, Model, Set};
 use crate::source::Date;
 
+/// Options of `model::load`, and of `model::from_run`.
+pub(super) const LOAD: [&str; 3] = ["merge_mode", "pre_tokenizer", "date"];
+pub(super) const FROM_RUN: [&str; 2] = ["base", "date"];
+
 #[export_module]
 pub(super) mod module {
     /// Loads the model called `name`: `builtin:micro`, a Hugging Face folder, a GGUF file or a hub
@@ -100,7 +104,7 @@ fn loaded(context: &NativeCallContext, name: &str, options: Map) -> Answer<Model
 }
 
 fn load_options(map: Map) -> anyhow::Result<LoadOptions> {
-    let mut o = Options::new("model::load", map, &["merge_mode", "pre_tokenizer", "date"])?;
+    let mut o = Options::new("model::load", map, &LOAD)?;
     let name: String = o.take_or("merge_mode", "exact".into())?;
     let mode = MergeMode::from_name(&name);
     o.check("merge_mode", mode.is_some(), "\"exact\", \"naive\" or \"none\"", format!("{name:?}"))?;
@@ -117,7 +121,7 @@ fn date(o: &mut Options) -> anyhow::Result<Option<Date>> {
 fn gone_on(context: &NativeCallContext, path: &str, options: Map) -> Answer<Model> {
     let arguments = arguments(&options, [("path", path.into())]);
     let read = |options| {
-        let mut o = Options::new("model::from_run", options, &["base", "date"])?;
+        let mut o = Options::new("model::from_run", options, &FROM_RUN)?;
         anyhow::Ok((o.take_opt::<String>("base")?, date(&mut o)?))
     };
     let (base, date) = read(options).map_err(refuse)?;

@@ -33,6 +33,27 @@ use crate::session::{Booster, Model, Sampler, Set, Snapshot, Task};
 pub(super) const TYPES: [&str; 7] =
     ["sampler", "optimizer", "model", "booster", "task", "set", "snapshot"];
 
+/// The name and the options of the native `call`, written `name` or `type.name` of a method; `None`
+/// of one that has none, or is not known.
+pub(super) fn options_of(call: &str) -> Option<(&'static str, Vec<&'static str>)> {
+    let (named, keys): (&'static str, &[&'static str]) = match call {
+        "model::load" => ("model::load", &load::LOAD),
+        "model::from_run" => ("model::from_run", &load::FROM_RUN),
+        "data::load" => ("data::load", &data_options::KEYS),
+        "model.head" => ("model.head", &model::HEAD),
+        "model.load_adapter" => ("model.load_adapter", &model::ADAPTER),
+        "model.booster" => ("booster", &booster_options::KEYS),
+        "booster.fit" => ("fit", &fit_options::KEYS),
+        "booster.align" => ("align", &start::KEYS),
+        "model.evaluate" => ("evaluate", &evaluate::KEYS),
+        "model.generate" => ("generate", &generate::KEYS),
+        "model.probe" => ("probe", &probe::KEYS),
+        "model.best_round" => ("best_round", &ensemble::KEYS),
+        _ => return optimizer::options_of(call),
+    };
+    Some((named, keys.to_vec()))
+}
+
 /// Gives the engine all natives.
 pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<Sampler>(TYPES[0]);

@@ -11,6 +11,10 @@ use crate::host::journaled::journaled;
 use crate::host::options::Options;
 use crate::session::{Booster, Effects, HeadOptions, Model};
 
+/// Options of `model.head`, and of `model.load_adapter`.
+pub(super) const HEAD: [&str; 3] = ["kind", "labels", "metric"];
+pub(super) const ADAPTER: [&str; 1] = ["head"];
+
 #[export_module]
 pub(super) mod natives {
     /// Indices of the transformer blocks, 0 at the input.
@@ -136,7 +140,29 @@ pub(super) mod natives {
         path: &str,
     ) -> Answer<Booster> {
         journaled(&context, "model.load_adapter", json!({ "path": path }))?
-            .make(|| model.load_adapter(path))
+            .make(|| model.load_adapter(path, true))
+    }
+
+    /// The same with options: `head` (false leaves out the head, as of an adapter that was trained
+    /// on another task; true).
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// model.head(#{ labels: ["entailment", "not_entailment"] });
+    /// model.merge(model.load_adapter(p.mnli, #{ head: false }));
+    /// ```
+    #[rhai_fn(name = "load_adapter", return_raw, pure)]
+    pub fn load_adapter_with(
+        context: NativeCallContext,
+        model: &mut Model,
+        path: &str,
+        options: Map,
+    ) -> Answer<Booster> {
+        let arguments = arguments(&options, [("path", path.into())]);
+        let read = |map| Options::new("model.load_adapter", map, &ADAPTER)?.take_or("head", true);
+        let with_head = read(options).map_err(refuse)?;
+        journaled(&context, "model.load_adapter", arguments)?
+            .make(|| model.load_adapter(path, with_head))
     }
 
     /// Writes the current weights as a Hugging Face folder called `name`, below the run folder;
@@ -153,7 +179,7 @@ pub(super) mod natives {
 /// that says none, or none of classes.
 fn head_options(map: Map) -> Result<(HeadOptions, Option<String>), Error> {
     const KINDS: [&str; 4] = ["classes", "regression", "choices", "masked_lm"];
-    let mut o = Options::new("model.head", map, &["kind", "labels", "metric"])?;
+    let mut o = Options::new("model.head", map, &HEAD)?;
     let metric = o.take_opt("metric")?;
     let kind: String = o.take_or("kind", KINDS[0].to_owned())?;
     let labels: Option<Vec<String>> = o.take_opt("labels")?;

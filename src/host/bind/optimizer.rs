@@ -84,9 +84,15 @@ fn reference(info: &OptimizerInfo) -> String {
     )
 }
 
+/// The name and the options of the optimizer `name`.
+pub(super) fn options_of(name: &str) -> Option<(&'static str, Vec<&'static str>)> {
+    let info = OPTIMIZERS.iter().find(|info| info.name == name)?;
+    let own = info.options.iter().map(|(key, _)| *key);
+    Some((info.name, std::iter::once("lr").chain(own).collect()))
+}
+
 fn read(info: &'static OptimizerInfo, options: Map) -> Result<OptimizerOption, Error> {
-    let keys: Vec<&str> =
-        std::iter::once("lr").chain(info.options.iter().map(|(key, _)| *key)).collect();
+    let keys = options_of(info.name).map(|(_, keys)| keys).unwrap_or_default();
     let mut o = Options::new(info.name, options, &keys)?;
     let lr = rate(&mut o)?;
     let values = info

@@ -13,6 +13,9 @@ use crate::host::journaled::journaled;
 use crate::host::options::Options;
 use crate::session::{Model, Set};
 
+/// Options of `model.probe`.
+pub(super) const KEYS: [&str; 2] = ["batch", "layers"];
+
 #[export_module]
 pub(super) mod natives {
     /// Norms of the gradient on the next batch that training on `set` would see, which stays the
@@ -117,6 +120,6 @@ fn number(number: INT) -> Answer<usize> {
 
 /// Sequences of the batch, and layers to look at.
 fn parse(map: Map) -> Result<(usize, Option<Vec<usize>>), Error> {
-    let mut o = Options::new("probe", map, &["batch", "layers"])?;
+    let mut o = Options::new("probe", map, &KEYS)?;
     Ok((sequences(&mut o)?, o.take_opt("layers")?))
 }

@@ -11,6 +11,9 @@ use crate::host::journaled::journaled;
 use crate::host::options::Options;
 use crate::session::{Booster, Effects, Set};
 
+/// Options of `booster.align`.
+pub(super) const KEYS: [&str; 1] = ["batch"];
+
 #[export_module]
 pub(super) mod natives {
     /// Lets A begin along the gradient: its rows become the first right singular vectors of the
@@ -31,7 +34,7 @@ pub(super) mod natives {
     ) -> Answer<()> {
         let more = [("booster", booster.number().into()), ("set", set.to_journal())];
         let arguments = arguments(&options, more);
-        let batch = Options::new("align", options, &["batch"])
+        let batch = Options::new("align", options, &KEYS)
             .and_then(|mut o| sequences(&mut o))
             .map_err(refuse)?;
         let recall = |effects: &Effects| booster.recall_start(effects);

@@ -26,6 +26,7 @@ impl Known {
                 name: name.into(),
                 params,
                 method: false,
+                returns: String::new(),
             });
         }
         functions.sort();
@@ -45,6 +46,15 @@ impl Known {
     pub fn properties(&self, kind: &str) -> BTreeSet<&str> {
         let of_kind = |f: &&Signature| f.params.first().is_some_and(|(_, k)| k == kind);
         self.functions.iter().filter(of_kind).filter_map(|f| f.name.strip_prefix("get$")).collect()
+    }
+
+    /// What reads the property `name` of values of type `kind`.
+    pub fn getter(&self, kind: &str, name: &str) -> Option<&Signature> {
+        let is = |f: &&Signature| {
+            f.name.strip_prefix("get$") == Some(name)
+                && f.params.first().is_some_and(|(_, k)| k == kind)
+        };
+        self.functions.iter().find(is)
     }
 
     /// Natives' namespaces.

@@ -12,7 +12,7 @@ use super::modules::Sources;
 use crate::error::Error;
 use crate::session::{Limits, plain};
 
-pub(super) use known::Known;
+pub(super) use known::{Known, keys};
 
 /// An error in a script, with the place and the way there.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Report {
     place: Option<Place>,
     /// The calls that led there, innermost first, each with what it was.
     calls: Vec<(String, Option<Place>)>,
+    /// How to go on from what was done until then.
+    kept: Option<String>,
 }
 
 /// A position in a script, with the line it is on.
@@ -92,7 +94,14 @@ impl Report {
         {
             error = error.hint("the script ends here");
         }
-        Self { error, place, calls }
+        Self { error, place, calls, kept: None }
+    }
+}
+
+impl Report {
+    /// Says how to go on from what was done until then.
+    pub(super) fn with_kept(self, kept: Option<String>) -> Self {
+        Self { kept, ..self }
     }
 }
 
@@ -135,7 +144,10 @@ impl fmt::Display for Report {
                 None => writeln!(f, "  = {note}")?,
             }
         }
-        Ok(())
+        match &self.kept {
+            Some(kept) => writeln!(f, "  = {kept}"),
+            None => Ok(()),
+        }
     }
 }
 

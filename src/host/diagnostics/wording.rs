@@ -77,9 +77,6 @@ impl Context<'_> {
                            variable of its own first"
                 )
             }
-            E::ErrorTooManyOperations(_) => {
-                reached("took more than", self.limits.operations, "operations", "operations")
-            }
             E::ErrorStackOverflow(_) => reached(
                 "called functions within functions more than",
                 self.limits.calls as u64,
