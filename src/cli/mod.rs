@@ -19,6 +19,7 @@ mod plan;
 mod report;
 mod resume;
 mod run;
+mod starting;
 mod terminal;
 mod words;
 
