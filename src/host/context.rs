@@ -97,6 +97,9 @@ impl Host {
                        goes on as the recipe now says"
             );
         }
+        // Modules that were imported before there was a run folder.
+        self.session.run.with(|_| Ok(()))?;
+        self.keep_modules()?;
         self.session.finish()
     }
 
@@ -113,7 +116,7 @@ impl Host {
     }
 }
 
-/// What makes the run folder of a recipe, or takes up the one that was left.
+/// What begins the run of a recipe, or takes up the one that was left.
 fn begin(
     settings: Settings,
     sources: Arc<Sources>,
@@ -124,7 +127,7 @@ fn begin(
         let manifest = manifest(&settings, &sources, &params)?;
         match left.take() {
             Some(left) => left.take_up(manifest),
-            None => Run::create(settings.out.as_deref(), manifest, &sources.recipe().text),
+            None => Run::draft(settings.out.as_deref(), manifest, &sources.recipe().text),
         }
     })
 }

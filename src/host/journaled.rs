@@ -71,6 +71,8 @@ impl Journaled {
                 return outcome(done.outcome).and_then(read);
             }
         };
+        // What takes its time is done once it has a place to be kept.
+        self.host.session.run.with(|_| Ok(())).map_err(|e| self.stop(&e))?;
         let (answer, effects) =
             self.run(CallContext { begun, ..CallContext::default() }, compute)?;
         let kept = answer
