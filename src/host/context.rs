@@ -35,7 +35,7 @@ impl Host {
         let records = left.as_mut().map(|left| std::mem::take(&mut left.records));
         let records = records.unwrap_or_default();
         let earlier = records.last().map(Record::timing);
-        let params = Arc::new(Mutex::new(Params::new(settings.params.clone())));
+        let params = Arc::new(Mutex::new(given(&settings)));
         let begin = begin(settings.clone(), sources.clone(), params.clone(), left);
         let session = Session::with(settings, guard, console, begin);
         if let Some(earlier) = earlier {
@@ -51,7 +51,7 @@ impl Host {
         sources: Arc<Sources>,
         assume: Assume,
     ) -> Self {
-        let params = Arc::new(Mutex::new(Params::new(settings.params.clone())));
+        let params = Arc::new(Mutex::new(given(&settings)));
         let (asked, recipe, own) = (settings.clone(), sources.clone(), params.clone());
         let begin = Box::new(move || Run::dry(manifest(&asked, &recipe, &own)?));
         let session = Session::on_shapes(settings, guard, begin, assume);
@@ -62,7 +62,9 @@ impl Host {
     pub(super) fn declare(&self, defaults: Map) -> Result<Map> {
         let mut params = lock(&self.params);
         let values = params.declare(defaults)?;
-        self.session.names.grant(params.given().map(str::to_owned).collect());
+        let of_file = params.of_file().map(|(name, parameter)| (name.into(), parameter.into()));
+        let given = params.given().map(str::to_owned).collect();
+        self.session.names.grant(given, of_file.collect());
         Ok(values)
     }
 
@@ -114,6 +116,11 @@ impl Host {
     pub(super) fn interrupted(&self) -> Error {
         self.session.interrupted(!self.is_replaying())
     }
+}
+
+/// The parameters that the command line gives.
+fn given(settings: &Settings) -> Params {
+    Params::new(settings.params.clone(), settings.params_of_file.clone())
 }
 
 /// What begins the run of a recipe, or takes up the one that was left.

@@ -340,6 +340,7 @@ pub fn manifest(settings: &Settings) -> Manifest {
     Manifest {
         engine: env!("CARGO_PKG_VERSION").into(),
         given: settings.params.clone(),
+        given_in_file: settings.params_of_file.clone(),
         seed: settings.seed,
         threads: settings.threads,
         device: crate::device::name(&settings.device),
