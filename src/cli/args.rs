@@ -345,7 +345,7 @@ Examples:
   xgbrun plan recipes/commonsense.rhai
   xgbrun plan my.rhai -p model=models/smollm2 -p data=data/ARC-Easy --memory 8192";
 
-/// Say what a recipe will need: layers, parameters, operations, memory and time of each round.
+/// Say what a recipe needs: layers, parameters, operations, memory and time of each round.
 #[derive(Debug, Parser)]
 #[command(
     name = "xgbrun plan",

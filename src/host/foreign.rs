@@ -149,7 +149,7 @@ const FOREIGN: &[Foreign] = &[
         "is `clip` of `booster.fit`; none is usual",
     ),
     option(
-        &["num_train_epochs", "num_epochs", "epochs", "max_steps", "num_train_steps"],
+        &["num_train_epochs", "num_epochs", "max_steps", "num_train_steps"],
         "steps",
         FIT,
         "is `steps` of `booster.fit` times the rounds of the recipe: training is counted in steps",
@@ -181,7 +181,7 @@ const FOREIGN: &[Foreign] = &[
         "is `gradient_checkpointing` of `booster.fit`",
     ),
     other(
-        &["trainer", "sfttrainer", "train", "finetune"],
+        &["trainer", "sfttrainer", "finetune"],
         FIT,
         "is what a recipe says: `booster.fit` trains, `model.merge` adds what it trained",
     ),
