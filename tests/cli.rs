@@ -23,6 +23,11 @@ fn said(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// Standard output.
+fn told(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
 #[test]
 fn a_run_leaves_its_recipe_parameters_and_summary() {
     let recipe = "let p = params(#{ rank: 1, model: `m` });\nprint(p.rank);\n";
@@ -30,7 +35,8 @@ fn a_run_leaves_its_recipe_parameters_and_summary() {
         recipe,
         &["-p", "rank=4", "--seed", "7", "--threads", "1", "--out", "o", "--device", "cpu"],
     );
-    assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), "4\nrun folder: o\n"));
+    assert_eq!((output.status.code(), said(&output).as_str()), (Some(0), "4\n"));
+    assert_eq!(told(&output), "run folder: o\n");
     let out = home.path().join("o");
     assert_eq!(fs::read_to_string(out.join("recipe.rhai")).unwrap(), recipe);
     let run: serde_json::Value =
@@ -82,9 +88,16 @@ fn usage_is_told_on_standard_error_with_exit_2() {
              = `xgbrun api`",
         ),
         (
+            &["train"],
+            "error: unknown command `train`\n  = recipes are run by `xgbrun FILE.rhai`; `xgbrun ",
+        ),
+        (
             &["none.rhai", "--device", "cpu"],
             "error: cannot read `none.rhai`: there is no such file",
         ),
+        (&["--color", "pink", "a.rhai"], "error: `--color` must be one of auto, always, never, "),
+        (&["a.rhai", "--color=pink"], "error: invalid value 'pink' for '--color <WHEN>'"),
+        (&["a.rhai", "--params", "no.json"], "error: cannot read `no.json`: there is no such file"),
         (&["./", "--device", "cpu"], "error: cannot read `./`: it is not a file"),
         (
             &["a.rhai", "--device", "tpu"],
@@ -99,12 +112,91 @@ fn usage_is_told_on_standard_error_with_exit_2() {
             &["a.rhai", "-p", "rank"],
             "error: invalid value 'rank' for '-p <NAME=VALUE>': write it as NAME=VALUE",
         ),
-        (&["a.rhai", "--sed", "1"], "error: unexpected argument '--sed' found"),
+        (
+            &["a.rhai", "--sed", "1"],
+            "error: unexpected argument '--sed' found\n\n  tip: a similar argument exists: \
+             '--seed'",
+        ),
+        (
+            &["a.rhai", "--learning-rate", "1"],
+            "error: unexpected argument '--learning-rate' found\n\n  tip: `-p lr=1` sets a \
+             parameter of the recipe; `learning-rate` is `lr` of an optimizer",
+        ),
+        (
+            &["plan", "a.rhai", "--rank=2"],
+            "error: unexpected argument '--rank' found\n\n  tip: `-p rank=2` sets a parameter of \
+             the recipe\n\nUsage: xgbrun plan [OPTIONS] <RECIPE>",
+        ),
+        (
+            &["a.rhai", "--bf16"],
+            "error: unexpected argument '--bf16' found\n\n  tip: `bf16` is decided on the command \
+             line: `--dtype f32`",
+        ),
+        (
+            &["ask", "run", "what", "--params", "x.json"],
+            "error: unexpected argument '--params' found\n\n  tip: a run's parameters stand in its \
+             `run.json`; `-p model=PATH` says where its model is now",
+        ),
     ] {
         let output = xgbrun(home.path(), arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(said(&output).starts_with(message), "{arguments:?}: {}", said(&output));
     }
+}
+
+#[test]
+fn a_recipe_that_is_not_there_is_looked_for_nearby() {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join("recipes")).unwrap();
+    for name in ["p1.rhai", "recipes/commonsense.rhai"] {
+        fs::write(home.path().join(name), "").unwrap();
+    }
+    for (word, says) in [
+        (
+            "p1",
+            "unknown command `p1`; did you mean `p1.rhai`?\n  = a recipe is run by its whole name",
+        ),
+        ("p2", "unknown command `p2`; did you mean `p1.rhai`?"),
+        ("p2.rhai", "cannot read `p2.rhai`: there is no such file; did you mean `p1.rhai`?\n"),
+        (
+            "recipes/comonsense.rhai",
+            "cannot read `recipes/comonsense.rhai`: there is no such file; did you mean \
+             `recipes/commonsense.rhai`?\n",
+        ),
+        ("recipes/other.rhai", "cannot read `recipes/other.rhai`: there is no such file\n"),
+        ("none/p1.rhai", "cannot read `none/p1.rhai`: there is no such file\n"),
+    ] {
+        let output = xgbrun(home.path(), &[word]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{word}");
+        assert!(said(&output).starts_with(&format!("error: {says}")), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_wrong_name_leaves_no_run_folder() {
+    let loads = "let p = params(#{ data: `builtin:microworld/piqa` });
+        let m = model::load(`builtin:micro`); let t = data::load(p.data);";
+    for (body, arguments, code) in [
+        (loads, &["-p", "data=/nowhere"][..], 3),
+        (loads, &["-p", "data=builtin:microworld/pica"], 3),
+        ("model::load(`builtin:macro`);", &[], 3),
+    ] {
+        let (home, output) = script(body, arguments);
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        assert!(!home.path().join("runs").exists(), "{}", said(&output));
+    }
+    // What was read is in the folder once there is one, and so are the calls that waited for it.
+    let (home, output) = script(loads, &["--out", "o"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let read = |name: &str| fs::read_to_string(home.path().join("o").join(name)).unwrap();
+    assert!(read("run.json").contains("\"builtin:micro\""));
+    let calls: Vec<bool> =
+        ["model::load", "data::load"].iter().map(|c| read("journal.jsonl").contains(c)).collect();
+    assert_eq!(calls, [true, true]);
+    // A folder that is taken is told of before anything is read.
+    fs::write(home.path().join("r.rhai"), "model::load(`builtin:micro`); throw `late`;").unwrap();
+    let taken = xgbrun(home.path(), &["r.rhai", "--out", "o"]).output().unwrap();
+    assert!(said(&taken).contains("run folder `o` is not empty"), "{}", said(&taken));
 }
 
 #[test]
@@ -291,7 +383,7 @@ fn thresholds_make_the_exit_code_tell() {
         threshold(`accuracy`, `>= 0`); threshold(`accuracy`, `> 2`);
         threshold(`validation.nll`, `< 1`); m.evaluate(t.test, #{ items: 4 });";
     let (home, output) = script(body, &[]);
-    let text = said(&output);
+    let text = told(&output) + &said(&output);
     assert_eq!(output.status.code(), Some(4), "{text}");
     for line in [
         "✓ accuracy >= 0: ",

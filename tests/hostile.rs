@@ -151,6 +151,17 @@ fn furnish(folder: &Path, outside: &Path) {
     fs::create_dir(folder.join("folder.rhai")).unwrap();
     fs::write(outside.join("secret.rhai"), "fn f() {}\n").unwrap();
     symlink(outside.join("secret.rhai"), folder.join("link.rhai")).unwrap();
+    for (name, text) in [
+        ("names", r#"{ "model": "/etc/passwd", "data": "../outside/secret.rhai" }"#.to_owned()),
+        ("hub", r#"{ "model": "owner/name" }"#.to_owned()),
+        ("escapes", r#"{ "\u001b[31mred": 1 }"#.to_owned()),
+        ("deep", format!("{{ \"a\": {}", "[".repeat(500_000))),
+        ("wide", format!("{{ \"a\": [1{}] }}", ",1".repeat(200_000))),
+        ("map", r#"{ "a": { "b": [[1]] } }"#.to_owned()),
+        ("twice", r#"{ "a": 1, "a": 2 }"#.to_owned()),
+    ] {
+        fs::write(folder.join(format!("{name}.json")), text).unwrap();
+    }
 }
 
 /// Names in a folder.

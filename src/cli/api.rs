@@ -8,7 +8,7 @@ use clap::Parser;
 
 use super::terminal;
 use crate::error::{Error, error, nearest};
-use crate::host::{Entry, api_definitions, api_entries};
+use crate::host::{Entry, Foreign, api_definitions, api_entries, foreign};
 
 const HELP: &str = "\
 Examples:
@@ -17,6 +17,7 @@ Examples:
   xgbrun api model            what a model has
   xgbrun api policy::uniform  a function of the standard library
   xgbrun api warmup           what takes an option of that name
+  xgbrun api lora_alpha       what is ours for a word of PEFT, transformers or Axolotl
   xgbrun api --definitions .  for an editor with a Rhai language server";
 
 /// Say what a recipe can call, with options and examples
@@ -24,7 +25,7 @@ Examples:
 #[command(name = "xgbrun api", bin_name = "xgbrun api", max_term_width = 110, after_help = HELP)]
 pub struct ApiArgs {
     /// A name: `fit`, `model.booster`, `data::load`, `cosine`, a noun such as `model`, an option
-    /// such as `lr`
+    /// such as `lr`, or what other programs call it: `learning_rate`
     term: Option<String>,
     /// Write what an editor's Rhai language server reads: `xgbrun.d.rhai` and the standard
     /// library's modules
@@ -123,8 +124,8 @@ fn heading(noun: &str) -> String {
     }
 }
 
-/// What `term` means: what is called so, what belongs to the noun of that name, or what mentions an
-/// option of that name.
+/// What `term` means: what is called so, what belongs to the noun of that name, what is ours for a
+/// word of other programs, or what mentions an option of that name.
 fn about(entries: &[Entry], term: &str, width: usize) -> Result<String> {
     let word = term.split('(').next().unwrap_or(term).trim().trim_end_matches(['.', ':']);
     let word = word.strip_prefix("std/").unwrap_or(word);
@@ -134,20 +135,58 @@ fn about(entries: &[Entry], term: &str, width: usize) -> Result<String> {
         .iter()
         .filter(|e| e.owner == word || e.noun.trim_start_matches("std/") == word)
         .collect();
-    let option = format!("`{word}`");
     let mut parts: Vec<String> = named.iter().map(|e| detail(e, width)).collect();
     // A noun with a single call is that call.
     if noun.len() > 1 || named.is_empty() && !noun.is_empty() {
         parts.insert(0, index(&noun, width));
     }
-    if parts.is_empty() && !word.is_empty() {
-        let mentions = |e: &&Entry| e.doc.contains(&option) || e.about.contains(&option);
-        parts.extend(entries.iter().filter(mentions).map(|e| detail(e, width)));
+    let mentions = mentions(entries, word);
+    let others: Vec<&Entry> = mentions.iter().filter(|e| !named.contains(e)).copied().collect();
+    match foreign(word) {
+        _ if !named.is_empty() && noun.is_empty() && !others.is_empty() => {
+            parts.push(format!("An option or a value elsewhere:\n\n{}", index(&others, width)));
+        }
+        _ if !parts.is_empty() => {}
+        Some(foreign) => parts = translated(entries, word, foreign, width),
+        None => parts.extend(mentions.iter().map(|e| detail(e, width))),
     }
     if parts.is_empty() {
         return Err(unknown(entries, word, term).into());
     }
     Ok(parts.join("\n"))
+}
+
+/// Entries whose comment has `word` as code: alone, or where there is none, within an expression.
+fn mentions<'a>(entries: &'a [Entry], word: &str) -> Vec<&'a Entry> {
+    let alone = |code: &str| {
+        code == word || code.rsplit_once(['.', ':']).is_some_and(|(_, last)| last == word)
+    };
+    let within = |code: &str| {
+        code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == word)
+    };
+    let with = |fits: &dyn Fn(&str) -> bool| -> Vec<&'a Entry> {
+        let mentions = |text: &str| codes(text).any(fits);
+        entries.iter().filter(|e| mentions(&e.doc) || mentions(&e.about)).collect()
+    };
+    if word.is_empty() {
+        return vec![];
+    }
+    let found = with(&alone);
+    if found.is_empty() { with(&within) } else { found }
+}
+
+/// What stands between backticks in a text, line by line.
+fn codes(text: &str) -> impl Iterator<Item = &str> {
+    let prose = text.split("```").step_by(2);
+    prose.flat_map(|part| part.split('`').skip(1).step_by(2))
+}
+
+/// What is ours for a word of other programs: a sentence, and all about it.
+fn translated(entries: &[Entry], word: &str, foreign: &Foreign, width: usize) -> Vec<String> {
+    let sentence = wrap(&format!("`{word}` {}.", foreign.said), width).join("\n");
+    let calls: Vec<&Entry> = entries.iter().filter(|e| foreign.calls.contains(&e.path())).collect();
+    let all = calls.iter().map(|e| detail(e, width));
+    std::iter::once(format!("{sentence}\n")).chain(all).collect()
 }
 
 /// One entry whole: signature, import where it needs one, comment.
@@ -260,6 +299,7 @@ mod tests {
             entry("booster", "booster", "booster.save(name)", "Writes."),
             entry("sampler", "sampler", "sampler.uniform()", "A number."),
             entry("std/policy", "policy", "policy::uniform(k)", "Layers by chance."),
+            entry("std/schedule", "schedule", "schedule::sgdr(p)", "Over `p.cycle` steps."),
         ]
     }
 
@@ -275,6 +315,9 @@ sampler
 
 import \"std/policy\" as policy;
   policy::uniform(k)  Layers by chance.
+
+import \"std/schedule\" as schedule;
+  schedule::sgdr(p)  Over `p.cycle` steps.
 ";
         assert_eq!(index(&entries.iter().collect::<Vec<_>>(), 80), wanted);
     }
@@ -303,6 +346,28 @@ import \"std/policy\" as policy;
             assert!(about(&entries(), term, 80).unwrap().contains("policy::uniform(k)"), "{term}");
         }
         assert!(about(&entries(), "booster", 80).unwrap().starts_with("booster\n  booster.fit("));
+    }
+
+    #[test]
+    fn a_word_of_other_programs_leads_to_ours() {
+        let about = |term: &str| about(&entries(), term, 80).unwrap();
+        let text = about("gradient_accumulation_steps");
+        let said =
+            "`gradient_accumulation_steps` is `accumulate` of `booster.fit`, batches a step.";
+        assert!(
+            text.starts_with(&format!("{said}\n\nbooster.fit(set, options) → map\n")),
+            "{text}"
+        );
+        assert_eq!(
+            about("Warmup-Ratio").lines().next(),
+            about("warmup_ratio")
+                .lines()
+                .next()
+                .map(|line| line.replace("warmup_ratio", "Warmup-Ratio"))
+                .as_deref()
+        );
+        assert!(about("seed").starts_with("`seed` is decided on the command line: `--seed N`"));
+        assert!(about("cycle").starts_with("schedule::sgdr(p)"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use clap::Parser;
 
-use super::{console, places, words};
+use super::{console, params_file, places, words};
 use crate::device;
 use crate::error::bail;
 use crate::run::Manifest;
@@ -21,9 +21,13 @@ Examples:
   xgbrun recipes/commonsense.rhai -p model=models/smollm2 -p data=data/ARC-Easy -p rounds=16
   xgbrun mine.rhai -p model=owner/model@main -p data=data/boolq --seed 7 --out runs/boolq-7
   xgbrun mine.rhai --device cuda:1 --dtype bf16 --quiet
+  xgbrun mine.rhai --params mine.json -p model=models/smollm2 --json > result.json
+
+The result goes to standard output, all else to standard error.
 
 Ctrl-C ends a run after the training step that it is in; what was done until then stays in the run \
-folder, and `xgbrun --resume RUN` goes on with it.";
+folder, and `xgbrun --resume RUN` goes on with it; with `--from-round N`, after its first N \
+boosters, also with a changed recipe or other parameters (`xgbrun help resume`).";
 
 /// Run a recipe: train as its script says.
 #[derive(Debug, Parser)]
@@ -41,6 +45,20 @@ pub struct RunArgs {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub asked: RecipeArgs,
+    #[command(flatten)]
+    pub shown: ShownArgs,
+}
+
+/// What is said of a run beside its progress.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ShownArgs {
+    /// Write the result to standard output as one JSON object: what `summary.json` holds, and the
+    /// run folder
+    #[arg(long)]
+    pub json: bool,
+    /// Show all metrics of every evaluation, a line a task, not the average alone
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub verbose: bool,
 }
 
 /// A recipe, and what decides what it does.
@@ -52,6 +70,9 @@ pub struct RecipeArgs {
     /// Set a parameter that the recipe declares with `params`
     #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
     pub param: Vec<(String, String)>,
+    /// Set parameters to what a JSON object says, where `-p` does not; a path in it may not be read
+    #[arg(long, value_name = "FILE")]
+    params: Option<PathBuf>,
     /// Seed of all chance in the run
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -79,13 +100,21 @@ impl RecipeArgs {
     /// need not be there.
     pub fn settings_for_gpu(&self) -> Result<Settings> {
         let dtype = device::storage_dtype_on(&self.compute.dtype, true)?;
-        let params = self.param.clone();
+        let (params, params_of_file) = (self.param.clone(), self.params_of_file()?);
         let (seed, limits, allow_hub) = (self.seed, self.limits.into(), self.allow_hub);
-        Ok(Settings { params, seed, dtype, allow_hub, limits, ..Settings::default() })
+        let settings = Settings { params, params_of_file, seed, dtype, ..Settings::default() };
+        Ok(Settings { allow_hub, limits, ..settings })
     }
 
-    /// Opens the device; the run folder is `out`. Errors as [`ComputeArgs::open`].
+    /// What `--params` gives. Errors: those of [`params_file::read`].
+    fn params_of_file(&self) -> Result<serde_json::Map<String, serde_json::Value>> {
+        self.params.as_deref().map_or(Ok(Default::default()), params_file::read)
+    }
+
+    /// Opens the device; the run folder is `out`. Errors as [`ComputeArgs::open`] and
+    /// [`params_file::read`].
     pub fn settings(&self, out: Option<PathBuf>) -> Result<Settings> {
+        let params_of_file = self.params_of_file()?;
         let Compute { device, dtype, threads } = self.compute.open()?;
         let (params, limits, checkpoint) =
             (self.param.clone(), self.limits.into(), Duration::from_secs(self.checkpoint));
@@ -93,6 +122,7 @@ impl RecipeArgs {
         Ok(Settings {
             out,
             params,
+            params_of_file,
             seed: self.seed,
             threads,
             device,
@@ -122,15 +152,15 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(
     name = "xgbrun --resume",
-    bin_name = "xgbrun",
+    bin_name = "xgbrun --resume",
+    arg_required_else_help = true,
     override_usage = "xgbrun --resume RUN [OPTIONS]",
     max_term_width = 110,
     after_help = RESUME_HELP
 )]
 pub struct ResumeArgs {
     /// The run folder
-    #[arg(long, value_name = "RUN", required = true)]
-    pub resume: PathBuf,
+    pub run: PathBuf,
     /// Keep the first N boosters only, and do what follows anew: also of a run that has ended, with
     /// a recipe that was changed in the run folder, or with other parameters
     #[arg(long, value_name = "N")]
@@ -143,6 +173,9 @@ pub struct ResumeArgs {
     /// it says where they are now
     #[arg(short, value_name = "NAME=VALUE", value_parser = parameter)]
     pub param: Vec<(String, String)>,
+    /// Set parameters to what a JSON object says, where `-p` does not
+    #[arg(long, value_name = "FILE")]
+    params: Option<PathBuf>,
     /// Let the recipe fetch any model and data set from the Hugging Face hub
     #[arg(long)]
     allow_hub: bool,
@@ -152,16 +185,18 @@ pub struct ResumeArgs {
     /// Threads to compute with [default: as in the run]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
-    /// Show no progress
+    /// Show no progress: what the recipe prints, errors and the result alone
     #[arg(long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub shown: ShownArgs,
     #[command(flatten)]
     limits: LimitArgs,
 }
 
 impl ResumeArgs {
     /// What a run was started with, `manifest`, and what is said otherwise now. Errors as
-    /// [`ComputeArgs::open`].
+    /// [`ComputeArgs::open`] and [`params_file::read`].
     pub fn settings(&self, manifest: &Manifest) -> Result<Settings> {
         let device = device::select(&manifest.device)?.device;
         let threads = self.threads.map_or(manifest.threads, |n| n as usize);
@@ -171,6 +206,14 @@ impl ResumeArgs {
         let threads = device::set_threads(Some(threads))?;
         let dtype = device::storage_dtype(&manifest.dtype, &device)?;
         let (mut params, mut places) = (manifest.given.clone(), places::of_run(manifest));
+        let mut params_of_file = manifest.given_in_file.clone();
+        for (name, value) in
+            self.params.as_deref().map_or(Ok(Default::default()), params_file::read)?
+        {
+            // The same as `-p` gave is what it gave.
+            params.retain(|(given, text)| *given != name || value.as_str() == Some(text));
+            params_of_file.insert(name, value);
+        }
         for (name, value) in &self.param {
             // What the run read keeps the name that it had.
             let before =
@@ -189,6 +232,7 @@ impl ResumeArgs {
         Ok(Settings {
             out: None,
             params,
+            params_of_file,
             seed,
             threads,
             device,
@@ -301,7 +345,7 @@ Examples:
   xgbrun plan recipes/commonsense.rhai
   xgbrun plan my.rhai -p model=models/smollm2 -p data=data/ARC-Easy --memory 8192";
 
-/// Say what a recipe will need: layers, parameters, operations, memory and time of each round.
+/// Say what a recipe needs: layers, parameters, operations, memory and time of each round.
 #[derive(Debug, Parser)]
 #[command(
     name = "xgbrun plan",
@@ -485,7 +529,7 @@ pub struct ComputeArgs {
     /// Threads to compute with [default: the machine's cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
-    /// Show no progress
+    /// Show no progress: what the recipe prints, errors and the result alone
     #[arg(long)]
     pub quiet: bool,
 }

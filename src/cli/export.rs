@@ -1,16 +1,18 @@
 //! `xgbrun export RUN`.
 
 use std::io::{Write as _, stdout};
+use std::path::Path;
 
 use anyhow::Result;
 
 use super::args::ExportArgs;
 use super::interrupt::INTERRUPTED;
-use super::places;
+use super::{places, terminal};
 use crate::error::bail;
+use crate::io::atomic;
 use crate::model::gguf_save::Storage;
 use crate::model::save;
-use crate::run::FinishedRun;
+use crate::run::{CREATED, FinishedRun};
 use crate::session::{Guard, Limits, Session, Silent};
 
 pub fn run(args: &ExportArgs) -> Result<()> {
@@ -20,6 +22,8 @@ pub fn run(args: &ExportArgs) -> Result<()> {
     if rounds > count {
         bail!(Usage, "the run has no round {rounds}: its model is the sum of {count} boosters");
     }
+    // Before the sum is formed, which takes its time.
+    args.gguf.as_deref().map_or(Ok(()), atomic::fresh)?;
     let boosters = &kept.boosters()[..rounds];
     let places = places::of_model(&kept, &args.param)?;
     let settings = args.compute.settings_as(&kept.manifest.dtype, places)?;
@@ -48,11 +52,26 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         (.., Some(folder)) => {
             sum()?;
             model.export_adapter(folder, boosters)?;
+            if let (false, Some(hint)) = (args.compute.quiet, base(&args.run, kept.model()?)) {
+                terminal::eprint(&hint);
+            }
             folder
         }
         _ => bail!(Usage, "say what to write: `--merged DIR`, `--peft DIR` or `--gguf FILE`"),
     };
     Ok(writeln!(stdout(), "{}", written.display())?)
+}
+
+/// What is said where the base of an adapter is `name`, which other programs cannot load.
+fn base(run: &Path, name: &str) -> Option<String> {
+    let alone = name == CREATED || name.starts_with("builtin:") || name.ends_with(".gguf");
+    let run = run.display();
+    alone.then(|| {
+        format!(
+            "the adapter's base is `{name}`, which PEFT cannot load: `xgbrun export {run} --merged \
+             DIR --round 0` writes it, for `PeftModel.from_pretrained(base, adapter)`\n"
+        )
+    })
 }
 
 /// The most bytes of a file of weights.

@@ -1,6 +1,8 @@
 //! The heat map of a run: layers against rounds, by what each booster gained. Lines are a pure
 //! function of what is known.
 
+use super::color::Colors;
+use super::rounds::Rounds;
 use crate::run::{Evaluation, Merge};
 use crate::session::TrainingStep;
 
@@ -39,12 +41,12 @@ pub enum Paint {
 }
 
 impl Paint {
-    /// What a terminal claims in `COLORTERM` and `TERM`, unless `NO_COLOR` is set (no-color.org).
-    pub fn of(no_color: &str, colorterm: &str, term: &str) -> Self {
+    /// What a terminal claims in `COLORTERM` and `TERM`, as far as colours are wanted.
+    pub fn of(colors: Colors, colorterm: &str, term: &str) -> Self {
         match () {
-            () if !no_color.is_empty() => Self::Characters,
+            () if colors == Colors::None => Self::Characters,
             () if ["truecolor", "24bit"].contains(&colorterm) => Self::True,
-            () if term.contains("256color") => Self::Palette,
+            () if term.contains("256color") || colors == Colors::Asked => Self::Palette,
             () => Self::Characters,
         }
     }
@@ -114,8 +116,7 @@ impl Smooth {
 /// What is known of a run.
 #[derive(Debug, Default)]
 pub struct HeatMap {
-    /// Rounds that the recipe asks for.
-    total: Option<usize>,
+    rounds: Rounds,
     layers: usize,
     /// Layers and gain of every booster merged, in order.
     boosters: Vec<(Vec<usize>, Option<f64>)>,
@@ -123,31 +124,37 @@ pub struct HeatMap {
     tokens: Smooth,
     seconds: Smooth,
     measured: Option<String>,
-    /// When training began, and when the last booster was merged, in seconds.
-    began: Option<f64>,
-    merged: f64,
     /// Nothing more is done, whatever is left.
     ended: bool,
 }
 
 impl HeatMap {
     pub fn rounds(&mut self, total: usize) {
-        self.total = Some(total).filter(|&n| n > 0);
+        self.rounds.of(total);
     }
 
     /// A training step, at `now` seconds.
     pub fn step(&mut self, step: &TrainingStep, now: f64) {
-        self.began.get_or_insert(now);
+        self.rounds.begin(now);
         self.loss.add(step.loss);
         self.tokens.add(step.tokens as f64);
         self.seconds.add(step.seconds);
     }
 
     pub fn merge(&mut self, merge: &Merge, layers: usize, now: f64) {
+        self.add(merge, layers);
+        self.rounds.end(now);
+    }
+
+    /// A merge that an earlier process made.
+    pub fn recall(&mut self, merge: &Merge, layers: usize) {
+        self.add(merge, layers);
+        self.rounds.recall();
+    }
+
+    fn add(&mut self, merge: &Merge, layers: usize) {
         self.layers = self.layers.max(layers);
         self.boosters.push((merge.layers.clone(), merge.gain.filter(|gain| gain.is_finite())));
-        self.began.get_or_insert(now);
-        self.merged = now;
     }
 
     pub fn evaluated(&mut self, evaluation: &Evaluation) {
@@ -192,8 +199,8 @@ impl HeatMap {
 
         let room = columns - margin - 2;
         let done = self.boosters.len();
-        let count = self.total.unwrap_or(0).max(done);
-        let (each, wide) = match self.total {
+        let count = self.rounds.total.unwrap_or(0).max(done);
+        let (each, wide) = match self.rounds.total {
             Some(_) => (count.div_ceil(room), (room / count).clamp(1, 2)),
             // As the end is not known, columns double what they hold when there is no room for
             // more.
@@ -262,11 +269,9 @@ impl HeatMap {
     /// `round 24 of 64 · loss 0.2089 · 495 tokens/s · 3 min left · validation accuracy 0.2833`, as
     /// much of it as fits.
     fn figures(&self, columns: usize, now: f64) -> Option<String> {
-        let done = self.boosters.len();
-        let of = self.total.map_or(String::new(), |total| format!(" of {}", total.max(done)));
         let mut figures = vec![];
-        if done > 0 || self.loss.get().is_some() {
-            figures.push(format!("round {done}{of}"));
+        if self.rounds.done > 0 || self.loss.get().is_some() {
+            figures.push(self.rounds.shown());
         }
         figures.extend(self.loss.get().map(|loss| format!("loss {loss:.4}")));
         if let (Some(tokens), Some(seconds)) =
@@ -274,7 +279,7 @@ impl HeatMap {
         {
             figures.push(format!("{:.0} tokens/s", tokens / seconds));
         }
-        figures.extend(self.left(now).map(|left| format!("{} left", coarse(left))));
+        figures.extend(self.rounds.left(now).filter(|_| !self.ended));
         figures.extend(self.measured.clone());
         let mut line = String::new();
         for figure in figures {
@@ -285,25 +290,6 @@ impl HeatMap {
             line = longer;
         }
         (!line.is_empty()).then_some(line)
-    }
-
-    /// Seconds until all rounds are done, if they take as long as those so far.
-    fn left(&self, now: f64) -> Option<f64> {
-        let done = self.boosters.len();
-        let open =
-            self.total?.checked_sub(done).filter(|&open| open > 0 && done > 0 && !self.ended)?;
-        let each = (self.merged - self.began?) / done as f64;
-        Some((open as f64 * each - (now - self.merged)).max(0.0))
-    }
-}
-
-/// A time as exact as a guess is.
-fn coarse(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match seconds {
-        0..90 => format!("{seconds} s"),
-        90..5400 => format!("{} min", (seconds + 30) / 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
 }
 
@@ -375,13 +361,14 @@ mod tests {
              \x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m\x1b[2m·\x1b[0m\x1b[48;5;53m \
              \x1b[0m\x1b[2m·\x1b[0m"
         );
-        for (no_color, colorterm, term, paint) in [
-            ("", "truecolor", "xterm", Paint::True),
-            ("", "", "xterm-256color", Paint::Palette),
-            ("", "", "linux", Paint::Characters),
-            ("1", "truecolor", "xterm-256color", Paint::Characters),
+        for (colors, colorterm, term, paint) in [
+            (Colors::Claimed, "truecolor", "xterm", Paint::True),
+            (Colors::Claimed, "", "xterm-256color", Paint::Palette),
+            (Colors::Claimed, "", "linux", Paint::Characters),
+            (Colors::Asked, "", "linux", Paint::Palette),
+            (Colors::None, "truecolor", "xterm-256color", Paint::Characters),
         ] {
-            assert_eq!(Paint::of(no_color, colorterm, term), paint);
+            assert_eq!(Paint::of(colors, colorterm, term), paint);
         }
     }
 
@@ -424,14 +411,6 @@ mod tests {
         assert_eq!(
             map(Some(2)).lines(90, 24, Paint::Characters, 60.0).last().map(|l| &l[..12]),
             Some("round 6 of 6")
-        );
-    }
-
-    #[test]
-    fn guesses_are_coarse() {
-        assert_eq!(
-            [0.4, 89.0, 91.0, 3600.0, 9000.0].map(coarse),
-            ["0 s", "89 s", "2 min", "60 min", "2 h 30 min"]
         );
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use terminal_size::{Height, Width, terminal_size_of};
 
+use super::color;
 use super::heatmap::{HeatMap, Paint};
 use super::terminal::{answers, asks, eprint};
 use crate::run::{Evaluation, Merge};
@@ -84,12 +85,13 @@ pub struct Live {
     state: Mutex<State>,
     started: Instant,
     paint: Paint,
+    verbose: bool,
 }
 
 impl Live {
-    pub fn new() -> Self {
-        let [no_color, colorterm, term] =
-            ["NO_COLOR", "COLORTERM", "TERM"].map(|name| var(name).unwrap_or_default());
+    /// With `verbose` it shows details too.
+    pub fn new(verbose: bool) -> Self {
+        let [colorterm, term] = ["COLORTERM", "TERM"].map(|name| var(name).unwrap_or_default());
         let state = State {
             map: HeatMap::default(),
             progress: None,
@@ -100,7 +102,8 @@ impl Live {
         Self {
             state: Mutex::new(state),
             started: Instant::now(),
-            paint: Paint::of(&no_color, &colorterm, &term),
+            paint: Paint::of(color::of_stderr(), &colorterm, &term),
+            verbose,
         }
     }
 
@@ -150,6 +153,12 @@ impl Console for Live {
         self.print(line);
     }
 
+    fn detail(&self, line: &str) {
+        if self.verbose {
+            self.print(line);
+        }
+    }
+
     fn progress(&self, p: &Progress) {
         let mut state = self.state();
         state.progress = Some(p.clone());
@@ -171,6 +180,12 @@ impl Console for Live {
     fn merged(&self, merge: &Merge, layers: usize) {
         let mut state = self.state();
         state.map.merge(merge, layers, self.now());
+        self.draw(&mut state, "");
+    }
+
+    fn recalled(&self, merge: &Merge, layers: usize) {
+        let mut state = self.state();
+        state.map.recall(merge, layers);
         self.draw(&mut state, "");
     }
 

@@ -4,7 +4,9 @@ mod api;
 mod args;
 mod ask;
 mod check;
+mod color;
 mod commands;
+mod completions;
 mod console;
 mod eval;
 mod export;
@@ -13,11 +15,14 @@ mod gpu_check;
 mod heatmap;
 mod interrupt;
 mod live;
+mod mistakes;
 mod new;
+mod params_file;
 mod places;
 mod plan;
 mod report;
 mod resume;
+mod rounds;
 mod run;
 mod starting;
 mod terminal;
@@ -32,6 +37,7 @@ use commands::Invocation;
 use crate::device;
 use crate::error::{Class, class_of, hint_of};
 use crate::host::Report;
+use crate::session::plain;
 
 /// Does what the command line asks for.
 pub fn main() -> Result<()> {
@@ -50,6 +56,8 @@ pub fn main() -> Result<()> {
         Invocation::Export(args) => export::run(&args),
         Invocation::Report(args) => report::run(&args),
         Invocation::Api(args) => api::run(&args),
+        Invocation::Completions(args) => completions::run(&args, commands::whole()),
+        Invocation::Man(args) => completions::man(&args, commands::pages()),
         #[cfg(feature = "cuda")]
         Invocation::GpuCheck(args) => gpu_check::run(&args),
         Invocation::Help(page) => Ok(stdout().write_all(page.as_bytes())?),
@@ -74,16 +82,42 @@ pub fn report(error: &anyhow::Error) -> u8 {
         return 0;
     }
     match error.downcast_ref::<Report>() {
-        Some(report) => terminal::eprint(&report.to_string()),
+        Some(report) => terminal::eprint(&color::labelled(&report.to_string())),
         None => {
             // Who stopped a run knows that it is no error.
             let kind = match class_of(error) {
                 Class::Interrupted => interrupt::over(),
                 _ => "error: ",
             };
-            let hint = hint_of(error).map(|h| format!("  = {h}\n")).unwrap_or_default();
-            terminal::eprint(&format!("{kind}{error:#}\n{hint}"));
+            let hint = hint_of(error).map(|h| format!("  = {}\n", plain(h))).unwrap_or_default();
+            let said = format!("{kind}{}\n{hint}", in_words(&plain(&format!("{error:#}"))));
+            terminal::eprint(&color::labelled(&said));
         }
     }
     class_of(error).code()
+}
+
+/// `text` without the numbers that the system gives its errors: it says what they are in words.
+fn in_words(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => out += rest,
+            _ => out += &format!(" (os error {part}"),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_the_system_are_left_out() {
+        let said = "cannot read `x`: No such file or directory (os error 2); more";
+        assert_eq!(in_words(said), "cannot read `x`: No such file or directory; more");
+        assert_eq!(in_words("a (os error x)"), "a (os error x)");
+    }
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::args::ReportArgs;
 use crate::error::bail;
+use crate::io::atomic;
 use crate::run::{Folder, report};
 
 /// Writes the report and says where it is.
@@ -19,6 +20,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     if out.is_dir() {
         bail!(Usage, "cannot write `{}`: it is a folder; name a file in it", out.display());
     }
+    atomic::placed(&out)?;
     report::write_to(&out, &html)?;
     Ok(writeln!(stdout(), "{}", out.display())?)
 }

@@ -1,6 +1,10 @@
 //! `xgbrun RECIPE`.
 
+use std::io::{Write, stdout};
+use std::path::Path;
+
 use anyhow::Result;
+use serde_json::{Map, Value};
 
 use super::args::RunArgs;
 use super::console;
@@ -13,18 +17,44 @@ use crate::session::Console;
 pub fn run(args: RunArgs) -> Result<()> {
     let settings = args.asked.settings(args.out)?;
     let quiet = args.asked.compute.quiet;
-    let console = console::console(quiet);
+    let console = console::detailed(quiet, args.shown.verbose);
     let finished = host::run(&args.asked.recipe, settings, console.clone(), &INTERRUPTED);
     console.finish();
-    let finished = finished?;
-    if !quiet {
-        tell(&finished, &*console);
+    tell(&finished?, args.shown.json, quiet, &*console)
+}
+
+/// Says what came out of a run, on standard output, and how to go on, elsewhere.
+///
+/// Errors (class threshold) where the run did not reach what its recipe asks for.
+pub(super) fn tell(
+    finished: &Finished,
+    json: bool,
+    quiet: bool,
+    console: &dyn Console,
+) -> Result<()> {
+    if json {
+        object(&finished.folder, serde_json::to_value(&finished.summary)?)?;
+    } else {
+        writeln!(stdout(), "{}", result(finished).join("\n"))?;
     }
-    met(&finished)
+    if !quiet && finished.training.steps > 0 {
+        next(finished).iter().for_each(|line| console.print(line));
+    }
+    met(finished)
+}
+
+/// Writes a run's summary as one object, with its folder.
+pub(super) fn object(folder: &Path, summary: Value) -> Result<()> {
+    let mut object = Map::new();
+    object.insert("run_folder".into(), folder.display().to_string().into());
+    if let Value::Object(summary) = summary {
+        object.extend(summary);
+    }
+    Ok(writeln!(stdout(), "{}", Value::Object(object))?)
 }
 
 /// Errors (class threshold) where the run did not reach what its recipe asks for.
-pub(super) fn met(finished: &Finished) -> Result<()> {
+fn met(finished: &Finished) -> Result<()> {
     let missed: Vec<&str> = finished
         .summary
         .thresholds
@@ -39,15 +69,8 @@ pub(super) fn met(finished: &Finished) -> Result<()> {
     }
 }
 
-/// Says what came out of a run.
-pub(super) fn tell(finished: &Finished, console: &dyn Console) {
-    for line in summary(finished) {
-        console.print(&line);
-    }
-}
-
 /// What came out of a run, in a few lines: only what there is to tell.
-fn summary(finished: &Finished) -> Vec<String> {
+fn result(finished: &Finished) -> Vec<String> {
     let Finished { folder, summary, training, evaluations, .. } = finished;
     let mut lines = vec![];
     lines.extend(tasks(evaluations.base(), evaluations.tuned()));
@@ -82,9 +105,6 @@ fn summary(finished: &Finished) -> Vec<String> {
         lines.push(format!("{} {threshold}: {value}", if *met { "✓" } else { "✗" }));
     }
     lines.push(format!("run folder: {}", folder.display()));
-    if training.steps > 0 {
-        lines.extend(next(finished));
-    }
     lines
 }
 

@@ -1,8 +1,8 @@
 //! The first word of a command line: a command, or a recipe.
 
 /// Names of commands, as the first page lists them.
-pub const NAMES: [&str; 9] =
-    ["run", "new", "check", "plan", "ask", "eval", "export", "report", "api"];
+pub const NAMES: [&str; 11] =
+    ["run", "new", "check", "plan", "ask", "eval", "export", "report", "api", "completions", "man"];
 
 /// The command that shows the page of another.
 pub const HELP: &str = "help";

@@ -38,7 +38,7 @@ impl Host {
         let records = left.as_mut().map(|left| std::mem::take(&mut left.records));
         let records = records.unwrap_or_default();
         let earlier = records.last().map(Record::timing);
-        let params = Arc::new(Mutex::new(Params::new(settings.params.clone())));
+        let params = Arc::new(Mutex::new(given(&settings)));
         let begin = begin(settings.clone(), sources.clone(), params.clone(), left);
         let session = Session::with(settings, guard, console, begin);
         if let Some(earlier) = earlier {
@@ -60,7 +60,7 @@ impl Host {
         sources: Arc<Sources>,
         assume: Assume,
     ) -> Self {
-        let params = Arc::new(Mutex::new(Params::new(settings.params.clone())));
+        let params = Arc::new(Mutex::new(given(&settings)));
         let (asked, recipe, own) = (settings.clone(), sources.clone(), params.clone());
         let begin = Box::new(move || Run::dry(manifest(&asked, &recipe, &own)?));
         let session = Session::on_shapes(settings, guard, begin, assume);
@@ -71,7 +71,9 @@ impl Host {
     pub(super) fn declare(&self, defaults: Map) -> Result<Map> {
         let mut params = lock(&self.params);
         let values = params.declare(defaults)?;
-        self.session.names.grant(params.given().map(str::to_owned).collect());
+        let of_file = params.of_file().map(|(name, parameter)| (name.into(), parameter.into()));
+        let given = params.given().map(str::to_owned).collect();
+        self.session.names.grant(given, of_file.collect());
         Ok(values)
     }
 
@@ -106,6 +108,9 @@ impl Host {
                        goes on as the recipe now says"
             );
         }
+        // Modules that were imported before there was a run folder.
+        self.session.run.with(|_| Ok(()))?;
+        self.keep_modules()?;
         self.session.finish()
     }
 
@@ -131,7 +136,12 @@ impl Host {
     }
 }
 
-/// What makes the run folder of a recipe, or takes up the one that was left.
+/// The parameters that the command line gives.
+fn given(settings: &Settings) -> Params {
+    Params::new(settings.params.clone(), settings.params_of_file.clone())
+}
+
+/// What begins the run of a recipe, or takes up the one that was left.
 fn begin(
     settings: Settings,
     sources: Arc<Sources>,
@@ -142,7 +152,7 @@ fn begin(
         let manifest = manifest(&settings, &sources, &params)?;
         match left.take() {
             Some(left) => left.take_up(manifest),
-            None => Run::create(settings.out.as_deref(), manifest, &sources.recipe().text),
+            None => Run::draft(settings.out.as_deref(), manifest, &sources.recipe().text),
         }
     })
 }

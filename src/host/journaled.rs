@@ -73,6 +73,8 @@ impl Journaled {
                 return Ok(answer);
             }
         };
+        // What takes its time is done once it has a place to be kept.
+        self.host.session.run.with(|_| Ok(())).map_err(|e| self.stop(&e))?;
         let (answer, effects) =
             self.run(CallContext { begun, ..CallContext::default() }, compute)?;
         let kept = answer

@@ -10,6 +10,7 @@ mod bounded;
 mod context;
 mod diagnostics;
 mod engine;
+mod foreign;
 mod journaled;
 mod modules;
 mod options;
@@ -23,6 +24,7 @@ mod signature;
 
 pub use api::{Entry, definitions as api_definitions, entries as api_entries};
 pub use diagnostics::Report;
+pub use foreign::{Foreign, foreign};
 pub use recipe::{Finished, examine, resume, run};
 
 #[cfg(test)]

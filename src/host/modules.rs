@@ -14,7 +14,7 @@ use rhai::{
 
 use super::script_error::to_script;
 use super::signature::Signature;
-use crate::error::{Error, bail, did_you_mean, error};
+use crate::error::{Error, bail, did_you_mean, error, nearest};
 use crate::run::digest;
 use crate::session::lock;
 
@@ -224,11 +224,33 @@ impl Sources {
     }
 }
 
+/// Says that there is no script at `path`, and which of its folder has nearly the same name.
+fn missing(path: &Path, name: &str) -> Error {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter().flatten().flatten();
+    let beside = |file: PathBuf| folder.map_or(file.clone(), |folder| folder.join(file));
+    let mut recipes: Vec<String> = entries
+        .map(|entry| PathBuf::from(entry.file_name()))
+        .filter(|file| file.extension().is_some_and(|ending| ending == "rhai"))
+        .filter_map(|file| beside(file).to_str().map(str::to_owned))
+        .collect();
+    recipes.sort();
+    let stem = |path: &str| Path::new(path).file_stem().map(|stem| stem.to_owned());
+    // The name alone is compared: the folder is right, and an ending may be left out.
+    let names: Vec<String> =
+        recipes.iter().filter_map(|path| stem(path)?.into_string().ok()).collect();
+    let wanted = stem(name).unwrap_or_default();
+    let near = nearest(&wanted.to_string_lossy(), names.iter().map(String::as_str));
+    let near = near.and_then(|near| recipes.iter().find(|path| stem(path) == Some(near.into())));
+    let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    error!(Usage, "cannot read `{name}`: there is no such file{near}")
+}
+
 /// Reads a script: a plain file of UTF-8, not larger than a script can be.
 fn read_script(path: &Path, name: &str) -> Result<String> {
     let fail = |why: String| error!(Usage, "cannot read `{name}`: {why}");
     let about = fs::metadata(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => fail("there is no such file".into()),
+        std::io::ErrorKind::NotFound => missing(path, name),
         _ => fail(e.to_string()),
     })?;
     if !about.is_file() {

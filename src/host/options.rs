@@ -3,6 +3,7 @@
 use rhai::{Dynamic, Map};
 
 use super::aliases;
+use super::foreign::{foreign, ours};
 use crate::error::{Error, did_you_mean, error};
 
 /// The options of one call. The keys it may have are stated once, so that a misspelt one is told
@@ -24,9 +25,7 @@ impl Options {
         let (map, older) = aliases::resolved(call, map)?;
         for key in map.keys() {
             if !keys.contains(&key.as_str()) {
-                let near = did_you_mean(key, keys.iter().copied());
-                let error = error!(Usage, "unknown option `{key}` of `{call}`{near}");
-                return Err(error.hint(format!("one of {}", keys.join(", "))));
+                return Err(unknown(call, key, keys));
             }
         }
         Ok(Self { call, map, older })
@@ -82,6 +81,20 @@ impl Options {
         let Mismatch { key, what, found } = mismatch;
         error!(Usage, "option `{key}` of `{}` must be {what}, found {found}", self.call)
     }
+}
+
+/// Names the nearest option; for a word of other programs, what is ours.
+fn unknown(call: &str, key: &str, keys: &[&'static str]) -> Error {
+    let said = match ours(key, keys.iter().copied()) {
+        Some(ours) => format!("; here it is `{ours}`"),
+        None => did_you_mean(key, keys.iter().copied()),
+    };
+    let listed = format!("one of {}", keys.join(", "));
+    let hint = match foreign(key) {
+        Some(foreign) if said.is_empty() => format!("`{key}` {}; {listed}", foreign.said),
+        _ => listed,
+    };
+    error!(Usage, "unknown option `{key}` of `{call}`{said}").hint(hint)
 }
 
 /// A value of the wrong type, at `key`.
@@ -268,5 +281,12 @@ mod tests {
         let error = options(&[("stpes", 8_i64.into())]).err().unwrap();
         assert_eq!(error.message, "unknown option `stpes` of `fit`; did you mean `steps`?");
         assert_eq!(error.hint.as_deref(), Some("one of steps, lr, layers, log, loss"));
+        let error = options(&[("learning_rate", 1e-3.into())]).err().unwrap();
+        assert_eq!(error.message, "unknown option `learning_rate` of `fit`; here it is `lr`");
+        let error = options(&[("lora_alpha", 16_i64.into())]).err().unwrap();
+        assert_eq!(error.message, "unknown option `lora_alpha` of `fit`");
+        let hint = error.hint.unwrap();
+        assert!(hint.starts_with("`lora_alpha` is `alpha` of `model.booster`; "), "{hint}");
+        assert!(hint.ends_with("; one of steps, lr, layers, log, loss"), "{hint}");
     }
 }

@@ -1,27 +1,33 @@
-//! `params`: what a recipe lets the command line set, and `-p`, which sets it.
+//! `params`: what a recipe lets the command line set, and `-p` and `--params`, which set it.
 
 use anyhow::Result;
 use rhai::{Dynamic, ImmutableString, Map};
 use serde_json::Value;
 
+use super::foreign::ours;
 use super::options::type_name;
-use crate::error::{Error, bail, did_you_mean, error};
+use crate::error::{Error, bail, clip, did_you_mean, error};
 
 /// The parameters of a run.
 #[derive(Debug)]
 pub(super) struct Params {
     given: Vec<(String, String)>,
+    /// Values of `--params`, which `-p` goes over.
+    of_file: serde_json::Map<String, Value>,
     declared: Option<Map>,
     /// Set once the run has begun: what is in `run.json` cannot change.
     closed: bool,
 }
 
 impl Params {
-    pub(super) fn new(given: Vec<(String, String)>) -> Self {
-        Self { given, declared: None, closed: false }
+    pub(super) fn new(
+        given: Vec<(String, String)>,
+        of_file: serde_json::Map<String, Value>,
+    ) -> Self {
+        Self { given, of_file, declared: None, closed: false }
     }
 
-    /// Takes the defaults and answers with what holds: `-p` over default.
+    /// Takes the defaults and answers with what holds: `-p` over `--params` over default.
     pub(super) fn declare(&mut self, defaults: Map) -> Result<Map> {
         if self.declared.is_some() {
             bail!(
@@ -39,6 +45,12 @@ impl Params {
             check_default(name, default)?;
         }
         let mut values = defaults;
+        for (name, value) in &self.of_file {
+            match values.get(name.as_str()).map(|default| of_json(name, value, default)) {
+                Some(value) => values.insert(name.as_str().into(), value?),
+                None => return Err(unknown(&clip(name), &values).into()),
+            };
+        }
         let mut seen: Vec<&str> = vec![];
         for (name, text) in &self.given {
             if seen.contains(&name.as_str()) {
@@ -57,8 +69,10 @@ impl Params {
     /// No more declarations; `-p` for a recipe that declared nothing is refused here.
     pub(super) fn close(&mut self) -> Result<()> {
         self.closed = true;
-        match self.given.first() {
-            Some((name, _)) if self.declared.is_none() => {
+        let mut given = self.given.iter().map(|(name, _)| name).chain(self.of_file.keys());
+        match given.next() {
+            Some(name) if self.declared.is_none() => {
+                let name = clip(name);
                 bail!(Usage, "parameter `{name}` is given, but the recipe declares none")
             }
             _ => Ok(()),
@@ -80,10 +94,23 @@ impl Params {
         };
         self.given.iter().filter(move |(name, _)| text(name)).map(|(_, value)| value.as_str())
     }
+
+    /// The strings that came from `--params` and hold, each with its parameter.
+    pub(super) fn of_file(&self) -> impl Iterator<Item = (&str, &str)> {
+        let over = |name: &str| self.given.iter().any(|(given, _)| given == name);
+        self.of_file
+            .iter()
+            .filter(move |(name, _)| !over(name))
+            .filter_map(|(name, value)| Some((value.as_str()?, name.as_str())))
+    }
 }
 
 fn unknown(name: &str, values: &Map) -> Error {
-    let near = did_you_mean(name, values.keys().map(|k| k.as_str()));
+    let names = || values.keys().map(|k| k.as_str());
+    let near = match ours(name, names()) {
+        Some(ours) => format!("; did you mean `{ours}`?"),
+        None => did_you_mean(name, names()),
+    };
     let known: Vec<String> =
         values.iter().map(|(k, v)| format!("{k} ({})", type_name(v))).collect();
     let error = error!(Usage, "unknown parameter `{name}`{near}");
@@ -135,6 +162,28 @@ fn parse(name: &str, text: &str, default: &Dynamic) -> Result<Dynamic> {
     Ok(items.ok_or_else(|| wrong(&what))?.into())
 }
 
+/// `value` of `--params`, which must have the default's type.
+fn of_json(name: &str, value: &Value, default: &Dynamic) -> Result<Dynamic> {
+    if let (true, Value::Array(_)) = (default.is_array(), value) {
+        return parse(name, &value.to_string(), default);
+    }
+    let found = match value {
+        Value::Number(n) if default.is_float() => n.as_f64().map(Dynamic::from),
+        _ => element(value, None).filter(|found| found.type_id() == default.type_id()),
+    };
+    let what = match () {
+        () if default.is_array() => "an array",
+        () if default.is_string() => "a string",
+        () if default.is_bool() => "true or false",
+        () if default.is_int() => "a whole number",
+        () => "a number",
+    };
+    let shown = clip(&value.to_string());
+    Ok(found.ok_or_else(|| {
+        error!(Usage, "parameter `{name}` of `--params` must be {what}, found `{shown}`")
+    })?)
+}
+
 /// An array's element, of the type of the default's first element if it has one.
 fn element(value: &Value, model: Option<&Dynamic>) -> Option<Dynamic> {
     let found: Dynamic = match value {
@@ -154,9 +203,11 @@ fn element(value: &Value, model: Option<&Dynamic>) -> Option<Dynamic> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn declare(given: &[(&str, &str)]) -> Result<Map> {
+    fn declare_with(given: &[(&str, &str)], of_file: &Value) -> Result<Map> {
         let given = given.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
         let array = |v: &[f64]| Dynamic::from_array(v.iter().map(|&x| x.into()).collect());
         let defaults = [
@@ -166,7 +217,12 @@ mod tests {
             ("log", true.into()),
             ("etas", array(&[1.0, 0.5])),
         ];
-        Params::new(given).declare(Map::from_iter(defaults.map(|(n, v)| (n.into(), v))))
+        let defaults = Map::from_iter(defaults.map(|(n, v)| (n.into(), v)));
+        Params::new(given, of_file.as_object().unwrap().clone()).declare(defaults)
+    }
+
+    fn declare(given: &[(&str, &str)]) -> Result<Map> {
+        declare_with(given, &json!({}))
     }
 
     #[test]
@@ -217,9 +273,40 @@ mod tests {
     }
 
     #[test]
+    fn a_file_sets_what_the_command_line_does_not() {
+        let file = json!({ "model": "f", "rank": 3, "lr": 2, "log": false, "etas": [1, 2.5] });
+        let map = declare_with(&[("rank", "4")], &file).unwrap();
+        assert_eq!(format!("{:?}", map["model"]), "\"f\"");
+        assert_eq!((map["rank"].as_int(), map["lr"].as_float()), (Ok(4), Ok(2.0)));
+        assert_eq!(map["log"].as_bool(), Ok(false));
+        assert_eq!(map["etas"].as_array_ref().unwrap()[1].as_float(), Ok(2.5));
+        for (file, message) in [
+            (json!({ "rank": 1.0 }), "`rank` of `--params` must be a whole number, found `1.0`"),
+            (json!({ "rank": "1" }), "`rank` of `--params` must be a whole number, found `\"1\"`"),
+            (json!({ "rank": u64::MAX }), "must be a whole number, found `18446744073709551615`"),
+            (json!({ "lr": "1" }), "`lr` of `--params` must be a number, found `\"1\"`"),
+            (json!({ "log": 1 }), "`log` of `--params` must be true or false, found `1`"),
+            (json!({ "model": null }), "`model` of `--params` must be a string, found `null`"),
+            (json!({ "model": { "a": 1 } }), "must be a string, found `{\"a\":1}`"),
+            (json!({ "etas": 1 }), "`etas` of `--params` must be an array, found `1`"),
+            (json!({ "etas": ["a"] }), "must be an array in JSON of floats, found `[\"a\"]`"),
+            (json!({ "rnk": 1 }), "unknown parameter `rnk`; did you mean `rank`?"),
+            (
+                json!({ "learning_rate": 1 }),
+                "unknown parameter `learning_rate`; did you mean `lr`?",
+            ),
+        ] {
+            // Also where `-p` goes over it.
+            let error = declare_with(&[("rank", "4")], &file).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
     fn only_strings_from_the_command_line_are_granted() {
-        let mut params =
-            Params::new(vec![("model".into(), "/data/m".into()), ("rank".into(), "2".into())]);
+        let params = vec![("model".into(), "/data/m".into()), ("rank".into(), "2".into())];
+        let file = json!({ "model": "/data/other", "data": "/etc/shadow" });
+        let mut params = Params::new(params, file.as_object().unwrap().clone());
         let defaults = [
             ("model", Dynamic::from("default")),
             ("data", "/etc/passwd".into()),
@@ -227,18 +314,19 @@ mod tests {
         ];
         params.declare(Map::from_iter(defaults.map(|(n, v)| (n.into(), v)))).unwrap();
         assert_eq!(params.given().collect::<Vec<_>>(), ["/data/m"]);
+        assert_eq!(params.of_file().collect::<Vec<_>>(), [("/etc/shadow", "data")]);
     }
 
     #[test]
     fn once_and_in_time() {
-        let mut params = Params::new(vec![]);
+        let mut params = Params::new(vec![], Default::default());
         params.declare(Map::new()).unwrap();
         assert!(params.declare(Map::new()).unwrap_err().to_string().contains("a second time"));
-        let mut params = Params::new(vec![]);
+        let mut params = Params::new(vec![], Default::default());
         params.close().unwrap();
         assert!(params.declare(Map::new()).unwrap_err().to_string().contains("too late"));
         assert!(
-            Params::new(vec![("rank".into(), "1".into())])
+            Params::new(vec![("rank".into(), "1".into())], Default::default())
                 .close()
                 .unwrap_err()
                 .to_string()

@@ -41,6 +41,34 @@ fn put(path: &Path, bytes: &[u8], wait: bool) -> Result<()> {
     })
 }
 
+/// Errors (class usage) where the file `path`, which somebody named, cannot be made: it is there
+/// already, or [`placed`] refuses it. For a look before long work.
+pub fn fresh(path: &Path) -> Result<()> {
+    if path.exists() {
+        bail!(Usage, "cannot write `{}`: it exists already", path.display());
+    }
+    placed(path)
+}
+
+/// Errors (class usage) where the file `path`, which somebody named, lies in no folder.
+pub fn placed(path: &Path) -> Result<()> {
+    let shown = path.display();
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        Some(folder) if folder.exists() => {
+            bail!(Usage, "cannot write `{shown}`: `{}` is no folder", folder.display())
+        }
+        Some(folder) => {
+            let folder = folder.display();
+            bail!(
+                Usage,
+                "cannot write `{shown}`: there is no folder `{folder}`";
+                hint: "make it first: `mkdir -p {folder}`"
+            )
+        }
+        None => Ok(()),
+    }
+}
+
 /// Makes the file `path` of what `fill` writes to the path that it is given: an empty file, with
 /// the permissions that any new file has.
 pub fn file<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
@@ -49,6 +77,9 @@ pub fn file<T>(path: &Path, fill: impl FnOnce(&Path) -> Result<T>) -> Result<T> 
         let mut prefix = name.to_os_string();
         prefix.push(".");
         let folder = path.parent().unwrap_or(Path::new(""));
+        if !folder.as_os_str().is_empty() && !folder.exists() {
+            bail!(Run, "there is no folder `{}`", folder.display());
+        }
         // `tempfile` by itself makes files that nobody else may read.
         let create = |partial: &Path| File::options().write(true).create_new(true).open(partial);
         let partial = Builder::new().prefix(&prefix).suffix(PARTIAL).make_in(folder, create)?;
@@ -91,6 +122,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_cannot_be_made_is_told_of_before() {
+        let home = tempfile::tempdir().unwrap();
+        fresh(&home.path().join("a.json")).unwrap();
+        fresh(Path::new("a.json")).unwrap();
+        fs::write(home.path().join("file"), "").unwrap();
+        for (name, why) in [
+            ("file", "it exists already"),
+            ("none/a.json", "there is no folder `"),
+            ("file/a.json", "` is no folder"),
+        ] {
+            let error = fresh(&home.path().join(name)).unwrap_err();
+            assert_eq!(class_of(&error), Class::Usage);
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+
+    #[test]
     fn a_file_is_replaced_whole_or_stays() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a.json");
@@ -112,10 +160,8 @@ mod tests {
         let path = home.path().join("none/a.json");
         let error = format!("{:#}", write(&path, b"").unwrap_err());
         let shown = path.display();
-        assert_eq!(
-            error,
-            format!("cannot write `{shown}`: No such file or directory (os error 2)")
-        );
+        let folder = path.parent().unwrap().display();
+        assert_eq!(error, format!("cannot write `{shown}`: there is no folder `{folder}`"));
         let error = format!("{:#}", write(Path::new(".."), b"").unwrap_err());
         assert_eq!(error, "cannot write `..`: it names no file");
         // A folder is in the way.

@@ -48,7 +48,8 @@ impl Storage {
 /// Writes a model to `path`, whole or not at all; norms and biases stay in f32, as llama.cpp wants
 /// them.
 ///
-/// Errors (class usage): a model or a tokenizer that GGUF has no words for.
+/// Errors (class usage): a model or a tokenizer that GGUF has no words for; those of
+/// [`atomic::fresh`].
 pub fn save(
     model: &Model,
     tokenizer: &Tokenizer,
@@ -56,9 +57,7 @@ pub fn save(
     storage: Storage,
     path: &Path,
 ) -> Result<()> {
-    if path.exists() {
-        bail!(Usage, "cannot write `{}`: it exists already", path.display());
-    }
+    atomic::fresh(path)?;
     let (config, (kind, file_type)) = (model.config(), storage.ggml());
     let mut entries = described(model.architecture(), name)?;
     entries.push(("general.file_type".into(), Value::U32(file_type)));

@@ -43,8 +43,18 @@ impl Folder {
         let Some(out) = out else { return Self::create_named(Path::new("runs"), name) };
         fs::create_dir_all(out)
             .map_err(|e| error!(Usage, "cannot make the run folder `{}`: {e}", out.display()))?;
-        let mut entries = fs::read_dir(out)
-            .map_err(|e| error!(Usage, "cannot read the run folder `{}`: {e}", out.display()))?;
+        Self::free(out)?;
+        Ok(Self::at(out.to_path_buf()))
+    }
+
+    /// Errors (class usage): `out` is there and holds something, or is no folder.
+    pub fn free(out: &Path) -> Result<()> {
+        let mut entries = match fs::read_dir(out) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(|e| {
+                error!(Usage, "cannot read the run folder `{}`: {e}", out.display())
+            })?,
+        };
         if entries.next().is_some() {
             bail!(
                 Usage,
@@ -52,7 +62,7 @@ impl Folder {
                 out.display()
             );
         }
-        Ok(Self::at(out.to_path_buf()))
+        Ok(())
     }
 
     /// The folder of a run that was made before. Errors (class usage): there is none, or it holds

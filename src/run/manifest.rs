@@ -28,6 +28,9 @@ pub struct Manifest {
     /// Those that `-p` gave, as typed: the recipe may read the paths among them.
     #[serde(default)]
     pub given: Vec<(String, String)>,
+    /// Those that `--params` gave; the recipe may read no path among them.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub given_in_file: serde_json::Map<String, serde_json::Value>,
     pub seed: u64,
     pub threads: usize,
     pub device: String,
@@ -136,6 +139,7 @@ mod tests {
             recipe_sha256: digest(b""),
             parameters: serde_json::Map::from_iter([("rank".into(), 1.into())]),
             given: vec![("model".into(), "m".into())],
+            given_in_file: serde_json::Map::from_iter([("rank".into(), 1.into())]),
             seed: 7,
             threads: 2,
             device: "cpu".into(),
@@ -158,7 +162,16 @@ mod tests {
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
         // One of an earlier version says less.
         let mut less: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let new = ["models", "template", "given", "merge_mode", "pre_tokenizer", "head", "begun"];
+        let new = [
+            "models",
+            "template",
+            "given",
+            "given_in_file",
+            "merge_mode",
+            "pre_tokenizer",
+            "head",
+            "begun",
+        ];
         less.as_object_mut().unwrap().retain(|key, _| !new.contains(&key.as_str()));
         assert_eq!(
             serde_json::from_value::<Manifest>(less).unwrap(),
@@ -166,6 +179,7 @@ mod tests {
                 models: vec![],
                 template: None,
                 given: vec![],
+                given_in_file: Default::default(),
                 pre_tokenizer: None,
                 head: None,
                 begun: None,

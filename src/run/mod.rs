@@ -56,6 +56,15 @@ pub struct Run {
     journal: Option<Journal>,
     /// Which boosters models are the sum of, by the boosters' folder; not written yet.
     lists: BTreeMap<PathBuf, Ensemble>,
+    /// Of a run that has no folder yet.
+    draft: Option<Draft>,
+}
+
+/// What the folder of a run is made of, once there is something to keep.
+#[derive(Debug)]
+struct Draft {
+    out: Option<PathBuf>,
+    recipe: String,
 }
 
 /// How a run came to its end.
@@ -93,16 +102,34 @@ pub struct Training {
 }
 
 impl Run {
-    /// Makes the run folder (see [`Folder::create`]) with `run.json` and the recipe's text.
-    pub fn create(out: Option<&Path>, manifest: Manifest, recipe: &str) -> Result<Self> {
-        let name = Path::new(&manifest.recipe)
+    /// A run that has no folder until [`Run::settle`] makes it. Errors (class usage): `out` is
+    /// taken.
+    pub fn draft(out: Option<&Path>, manifest: Manifest, recipe: &str) -> Result<Self> {
+        out.map_or(Ok(()), Folder::free)?;
+        let draft = Draft { out: out.map(Path::to_path_buf), recipe: recipe.to_owned() };
+        let run = Self::begin(Folder::dry(), manifest, None, 0)?;
+        Ok(Self { draft: Some(draft), ..run })
+    }
+
+    /// Whether the run has its folder, if it is to have one.
+    pub fn is_settled(&self) -> bool {
+        self.draft.is_none()
+    }
+
+    /// Makes the run folder (see [`Folder::create`]) with `run.json` and the recipe's text, where
+    /// there is none yet.
+    pub fn settle(&mut self) -> Result<()> {
+        let Some(Draft { out, recipe }) = self.draft.take() else { return Ok(()) };
+        let name = Path::new(&self.manifest.recipe)
             .file_stem()
             .map_or("recipe".into(), |s| s.to_string_lossy().into_owned());
-        let folder = Folder::create(out, &name)?;
+        let folder = Folder::create(out.as_deref(), &name)?;
         folder.write("recipe.rhai", recipe.as_bytes())?;
-        manifest.save(&folder)?;
-        let journal = Journal::create(folder.path(), manifest.seed)?;
-        Self::begin(folder, manifest, Some(journal), 0)
+        self.manifest.save(&folder)?;
+        self.journal = Some(Journal::create(folder.path(), self.manifest.seed)?);
+        self.metrics = Metrics::open(&folder, 0)?;
+        self.folder = folder;
+        Ok(())
     }
 
     /// A run that writes nothing: for looking at what a recipe would do.
@@ -128,6 +155,7 @@ impl Run {
             manifest,
             journal,
             lists: BTreeMap::new(),
+            draft: None,
         })
     }
 
@@ -282,9 +310,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_noted_before_there_is_a_folder_is_in_it_then() {
+        let home = tempfile::tempdir().unwrap();
+        let out = home.path().join("run");
+        let mut run = Run::draft(Some(&out), Manifest::default(), "text").unwrap();
+        run.note_digest("model", "0").unwrap();
+        assert!(!run.is_settled() && !out.exists());
+        run.settle().unwrap();
+        assert!(run.is_settled() && out.join("journal.jsonl").exists());
+        assert_eq!(Manifest::read(&out).unwrap().digests["model"], "0");
+        assert_eq!(std::fs::read_to_string(out.join("recipe.rhai")).unwrap(), "text");
+        let taken = Run::draft(Some(&out), Manifest::default(), "").unwrap_err().to_string();
+        assert!(taken.ends_with("is not empty; give `--out` a new or empty folder"), "{taken}");
+    }
+
+    #[test]
     fn a_report_that_cannot_be_written_is_named_and_nothing_else_is_lost() {
         let home = tempfile::tempdir().unwrap();
-        let mut run = Run::create(Some(home.path()), Manifest::default(), "").unwrap();
+        let mut run = Run::draft(Some(home.path()), Manifest::default(), "").unwrap();
+        run.settle().unwrap();
         std::fs::create_dir_all(home.path().join("report.html/in the way")).unwrap();
         run.note_digest("model", "0").unwrap();
         let error = format!("{:#}", run.finish(1.0, true).unwrap_err());

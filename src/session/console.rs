@@ -51,6 +51,8 @@ pub trait Console: Send + Sync {
     fn print(&self, line: &str);
     /// A line about what was done: a measurement, what was left out of the data.
     fn note(&self, line: &str);
+    /// A line that says more of what was noted, for who asks for it.
+    fn detail(&self, _line: &str) {}
     /// A step of a long native.
     fn progress(&self, progress: &Progress);
     /// A training step was done.
@@ -69,6 +71,10 @@ pub trait Console: Send + Sync {
     fn finish(&self) {}
     /// A booster was merged into a model of `layers` layers.
     fn merged(&self, merge: &Merge, layers: usize);
+    /// A merge that an earlier process made was taken over.
+    fn recalled(&self, merge: &Merge, layers: usize) {
+        self.merged(merge, layers);
+    }
 }
 
 /// Says nothing.

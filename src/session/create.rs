@@ -42,7 +42,7 @@ impl Session {
         };
         let digest = network.digest()?;
         self.call.tell("the digest of what was made", digest.clone());
-        let index = self.run.with(|run| run.note_model(CREATED, digest))?;
+        let index = self.run.begun(|run| run.note_model(CREATED, digest))?;
         let loaded = Loaded { model: network, tokenizer, extras, notes: vec![] };
         let model = self.add_model(CREATED, index, loaded, None);
         self.opened(&model)?;

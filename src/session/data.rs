@@ -133,7 +133,7 @@ impl Session {
         for (file, digest) in digests {
             let shown = shown(path, &found, &file);
             self.call.tell(format!("the digest of `{shown}`"), digest.clone());
-            self.run.with(|run| run.note_digest(shown, digest))?;
+            self.run.begun(|run| run.note_digest(shown, digest))?;
         }
         self.note_place(path, &found)?;
         let mut sets = BTreeMap::new();

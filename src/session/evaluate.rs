@@ -70,9 +70,10 @@ impl Model {
         let (session, started, split) = (self.session(), Instant::now(), set.split().name());
         let round = format!("round {}: ", self.round());
         let say = |name: &str, metrics: &Map<String, Value>| {
-            session.console.note(&format!("{round}{name}: {}", shown(metrics)));
+            session.console.detail(&format!("{round}{name}: {}", shown(metrics)));
         };
         let Measurement { metrics, works, .. } = self.measured(set, options, &round, say)?;
+        session.console.note(&format!("{round}{split} {}", brief(&metrics)));
         session.observe(|| Event::Evaluate {
             split: split.into(),
             items: metrics.get("items").and_then(Value::as_u64).unwrap_or_default() as usize,
@@ -305,6 +306,23 @@ pub(super) fn expect_forward(session: &Session, m: &ModelState, works: &[Work]) 
     session.expect(m.index, network, bytes);
 }
 
+/// What counts most of a measurement: `accuracy 0.7646 ± 0.0194, 8 tasks, 480 items`.
+fn brief(metrics: &Map<String, Value>) -> String {
+    let number = |key: &str| metrics.get(key).and_then(Value::as_f64);
+    let first = |name: &&str| number(name).map(|value| format!("{name} {value:.4}"));
+    let mut line = ["accuracy", "pearson", "nll"].iter().find_map(first).unwrap_or_default();
+    if let Some(error) = number("standard_error") {
+        line += &format!(" ± {error:.4}");
+    }
+    if let Some(tasks) = metrics.get("tasks").and_then(Value::as_object) {
+        line += &format!(", {} tasks", tasks.len());
+    }
+    for count in ["items", "tokens"].iter().filter(|count| metrics.contains_key(**count)).take(1) {
+        line += &format!(", {} {count}", metrics[*count]);
+    }
+    line
+}
+
 /// Metrics in a line; four digits behind the point are enough to read.
 fn shown(metrics: &Map<String, Value>) -> String {
     let one = |(key, value): (&String, &Value)| match value {
@@ -323,6 +341,20 @@ mod tests {
     use super::*;
     use crate::error::{Class, class_of};
     use crate::session::{LoadOptions, Settings};
+
+    #[test]
+    fn a_line_says_what_counts_most() {
+        let line = |metrics: Value| brief(metrics.as_object().unwrap());
+        let tasks = json!({ "a": {}, "b": {} });
+        let several = json!({
+            "protocol": "lm-eval", "accuracy": 0.76463, "accuracy_norm": 0.7,
+            "standard_error": 0.0194, "items": 480, "tasks": tasks,
+        });
+        assert_eq!(line(several), "accuracy 0.7646 ± 0.0194, 2 tasks, 480 items");
+        let text = json!({ "nll": 2.5, "perplexity": 12.2, "tokens": 900 });
+        assert_eq!(line(text), "nll 2.5000, 900 tokens");
+        assert_eq!(line(json!({ "pearson": 0.5, "items": 3 })), "pearson 0.5000, 3 items");
+    }
 
     #[test]
     fn a_set_without_a_task_is_refused() -> Result<()> {

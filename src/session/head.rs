@@ -88,7 +88,7 @@ impl Model {
             if let Some(metric) = metric {
                 told["metric"] = json!(metric);
             }
-            session.run.with(|run| run.note_head(told))?;
+            session.run.begun(|run| run.note_head(told))?;
         }
         let opened = Event::Head(Box::new(session.event_of(self.name(), &m.network)));
         session.observe(|| opened)

@@ -67,7 +67,7 @@ impl Session {
         let model = self.place_model(kept.model()?, mode, read)?;
         model.take_head(&kept.manifest)?;
         if let (0, Some(head)) = (model.index(), &kept.manifest.head) {
-            self.run.with(|run| run.note_head(with_seed(head, kept.manifest.seed)))?;
+            self.run.begun(|run| run.note_head(with_seed(head, kept.manifest.seed)))?;
         }
         Ok(model)
     }

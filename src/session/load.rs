@@ -65,7 +65,7 @@ impl Session {
     pub(super) fn note_place(&self, name: &str, found: &Name) -> Result<()> {
         match found {
             Name::Path(path) => {
-                self.run.with(|run| run.note_place(name, path, self.names.is_moved(name)))
+                self.run.begun(|run| run.note_place(name, path, self.names.is_moved(name)))
             }
             _ => Ok(()),
         }
@@ -99,12 +99,12 @@ impl Session {
             loaded.notes.iter().for_each(|note| self.console.note(&format!("`{name}`: {note}")));
         }
         let digest = digests.digest.clone();
-        let index = self.run.with(|run| run.note_model(name, digest.clone()))?;
+        let index = self.run.begun(|run| run.note_model(name, digest.clone()))?;
         self.call.tell(format!("the digest of `{name}`"), digest);
         if index == 0
             && let ModelFiles::Gguf { pre_tokenizer: Some(rule), .. } = &files
         {
-            self.run.with(|run| run.note_pre_tokenizer(rule))?;
+            self.run.begun(|run| run.note_pre_tokenizer(rule))?;
         }
         let model = self.add_model(name, index, loaded, Some(Base { files, digests }));
         model.merge_by(mode)?;

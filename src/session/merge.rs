@@ -78,7 +78,7 @@ impl Model {
         let mut b = booster.state();
         b.set_merged(m.round());
         b.numbers = Numbers::Merged(path);
-        session.console.merged(&merge, m.network.layers());
+        session.console.recalled(&merge, m.network.layers());
         session.run.note(|run| run.states.note_merge())
     }
 }

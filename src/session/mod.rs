@@ -154,7 +154,7 @@ impl Session {
         session
     }
 
-    /// A session whose run folder `begin` makes at first use. It may read what `Names::grant`
+    /// A session whose run `begin` begins at first use. It may read what `Names::grant`
     /// grants.
     pub fn with(settings: Settings, guard: Guard, console: Arc<dyn Console>, begin: Begin) -> Self {
         Self(Arc::new(Self::parts(settings, guard, console, begin, None)))
@@ -340,6 +340,7 @@ pub fn manifest(settings: &Settings) -> Manifest {
     Manifest {
         engine: env!("CARGO_PKG_VERSION").into(),
         given: settings.params.clone(),
+        given_in_file: settings.params_of_file.clone(),
         seed: settings.seed,
         threads: settings.threads,
         device: crate::device::name(&settings.device),
@@ -356,6 +357,6 @@ pub fn manifest(settings: &Settings) -> Manifest {
 fn own_run(settings: Settings) -> Begin {
     Box::new(move || {
         let manifest = Manifest { recipe: "session".into(), ..manifest(&settings) };
-        Run::create(settings.out.as_deref(), manifest, "")
+        Run::draft(settings.out.as_deref(), manifest, "")
     })
 }

@@ -151,7 +151,7 @@ impl Model {
         if state.index > 0 {
             return Ok(());
         }
-        self.session.run.with(|run| run.note_merge_mode(mode.name()))
+        self.session.run.begun(|run| run.note_merge_mode(mode.name()))
     }
 
     /// Errors (class usage) where something was made for another model.

@@ -1,6 +1,6 @@
 //! Names of models and data: which may be read, and where they lie.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -26,8 +26,9 @@ pub struct Names {
 enum Granted {
     #[default]
     Nothing,
-    /// These paths and names, exactly.
-    Given(Vec<String>),
+    /// These paths and names, exactly; beside them are names that stand in a file of parameters,
+    /// each with its parameter.
+    Given(Vec<String>, BTreeMap<String, String>),
     Everything,
 }
 
@@ -37,9 +38,10 @@ impl Names {
         Self { places, hub, granted: Mutex::default(), agreed: Mutex::default() }
     }
 
-    /// Grants these names and nothing else.
-    pub fn grant(&self, names: Vec<String>) {
-        *lock(&self.granted) = Granted::Given(names);
+    /// Grants these names and nothing else; not those of a file of parameters, `of_file`, of which
+    /// it is told that they are not.
+    pub fn grant(&self, names: Vec<String>, of_file: BTreeMap<String, String>) {
+        *lock(&self.granted) = Granted::Given(names, of_file);
     }
 
     /// Grants every path and name.
@@ -52,8 +54,9 @@ impl Names {
     pub(super) fn grants(&self, name: &str) -> Grants {
         match &*lock(&self.granted) {
             Granted::Nothing => Grants::new(vec![], self.hub),
-            Granted::Given(given) => {
-                Grants::new(given.clone(), self.hub || given.iter().any(|g| g == name))
+            Granted::Given(given, of_file) => {
+                let hub = self.hub || given.iter().any(|g| g == name);
+                Grants::new(given.clone(), hub).beside(of_file.clone())
             }
             Granted::Everything => Grants::everything(),
         }
@@ -69,7 +72,7 @@ impl Names {
     pub(super) fn given_at(&self, place: &Path) -> Option<PathBuf> {
         let place = place.canonicalize().ok()?;
         let granted = lock(&self.granted);
-        let Granted::Given(given) = &*granted else { return None };
+        let Granted::Given(given, _) = &*granted else { return None };
         let mut paths = given.iter().map(|name| source::expanded(name));
         paths.find(|path| path.canonicalize().is_ok_and(|path| path == place))
     }

@@ -1,4 +1,5 @@
-//! The run folder, made at first use: what fails before it has done anything leaves none behind.
+//! The run folder, made when there is something to keep: what fails before it has done anything,
+//! since a name of a model or data is wrong, leaves none behind.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,11 +11,11 @@ use crate::error::bail;
 use crate::run::Run;
 use crate::run::journal::{Call, Outcome, Record};
 
-/// Makes the run folder.
+/// Begins the run.
 pub type Begin = Box<dyn FnMut() -> Result<Run> + Send>;
 
-/// Calls that may fail before a run folder is made.
-const MOST_FAILED: usize = 1000;
+/// Calls that wait for a run folder.
+const MOST_WAITING: usize = 1000;
 
 /// A run, once something was done.
 pub struct OpenRun {
@@ -34,14 +35,19 @@ impl OpenRun {
 
     /// Does something with the run folder, which is made where there is none yet.
     pub fn with<T>(&self, body: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+        self.begun(|run| {
+            run.settle()?;
+            lock(&self.waiting).drain(..).try_for_each(|record| run.record(&record))?;
+            body(run)
+        })
+    }
+
+    /// Notes something of what was read, which needs no run folder yet.
+    pub fn begun<T>(&self, body: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
         let mut run = lock(&self.run);
         let run = match &mut *run {
             Some(run) => run,
-            none => {
-                let run = none.insert((lock(&self.begin))()?);
-                lock(&self.waiting).drain(..).try_for_each(|record| run.record(&record))?;
-                run
-            }
+            none => none.insert((lock(&self.begin))()?),
         };
         body(run)
     }
@@ -56,7 +62,7 @@ impl OpenRun {
 
     /// Does something with the run folder, if there is one.
     pub fn if_open<T>(&self, body: impl FnOnce(&mut Run) -> T) -> Option<T> {
-        lock(&self.run).as_mut().map(body)
+        lock(&self.run).as_mut().filter(|run| run.is_settled()).map(body)
     }
 
     /// Does what keeps a run, and counts its time.
@@ -72,9 +78,9 @@ impl OpenRun {
     }
 
     /// Writes a record into the journal, which may have `most` MiB; `record` gets the length of
-    /// `metrics.jsonl`. Those of calls that fail wait until there is a run folder.
+    /// `metrics.jsonl`. Those of calls before there is a run folder wait for it.
     pub(super) fn record(&self, most: usize, record: impl FnOnce(u64) -> Record) -> Result<()> {
-        if let Some(run) = &mut *lock(&self.run) {
+        if let Some(run) = lock(&self.run).as_mut().filter(|run| run.is_settled()) {
             if run.journal_bytes() >> 20 >= most as u64 {
                 bail!(
                     Usage,
@@ -86,13 +92,18 @@ impl OpenRun {
             return self.keeping(|| run.record(&record));
         }
         let record = record(0);
-        let good = matches!(&record, Record::Call(Call { outcome: Outcome::Answer(_), .. }));
+        let good = |record: &Record| {
+            matches!(record, Record::Call(Call { outcome: Outcome::Answer(_), .. }))
+        };
         let mut waiting = lock(&self.waiting);
-        if waiting.len() >= MOST_FAILED {
-            bail!(Usage, "{MOST_FAILED} calls have failed, and none has done anything");
-        }
         waiting.push(record);
+        if waiting.len() <= MOST_WAITING {
+            return Ok(());
+        }
+        if !waiting.iter().any(good) {
+            bail!(Usage, "{MOST_WAITING} calls have failed, and none has done anything");
+        }
         drop(waiting);
-        if good { self.with(|_| Ok(())) } else { Ok(()) }
+        self.with(|_| Ok(()))
     }
 }

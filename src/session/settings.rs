@@ -15,6 +15,8 @@ pub struct Settings {
     pub out: Option<PathBuf>,
     /// `-p NAME=VALUE`, in the order given.
     pub params: Vec<(String, String)>,
+    /// What `--params` gives where `-p` does not: values that let the recipe read nothing.
+    pub params_of_file: serde_json::Map<String, serde_json::Value>,
     pub seed: u64,
     /// Threads that compute, for `run.json`; [`crate::device::set_threads`] sets them.
     pub threads: usize,
@@ -36,6 +38,7 @@ impl Default for Settings {
         Self {
             out: None,
             params: vec![],
+            params_of_file: Default::default(),
             seed: 0,
             threads: rayon::current_num_threads(),
             device: Device::Cpu,

@@ -1,6 +1,6 @@
 //! Which names a recipe may read: a path only as the exact value of a `-p` on the command line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -14,6 +14,8 @@ pub struct Grants {
     paths: Option<BTreeSet<String>>,
     /// Whether models and data may be fetched from the hub.
     pub hub: bool,
+    /// Names that a file of parameters holds, each with its parameter: they may not be read.
+    of_file: BTreeMap<String, String>,
 }
 
 impl Grants {
@@ -24,12 +26,23 @@ impl Grants {
 
     /// Every path and hub id, for command-line verbs, where the user typed the name.
     pub fn everything() -> Self {
-        Self { paths: None, hub: true }
+        Self { paths: None, hub: true, of_file: BTreeMap::new() }
     }
 
     /// Exactly these paths, as they were written on the command line.
     pub fn new(paths: impl IntoIterator<Item = String>, hub: bool) -> Self {
-        Self { paths: Some(paths.into_iter().collect()), hub }
+        Self { paths: Some(paths.into_iter().collect()), hub, of_file: BTreeMap::new() }
+    }
+
+    /// The same beside names that are not granted since a file of parameters holds them.
+    pub fn beside(self, of_file: BTreeMap<String, String>) -> Self {
+        Self { of_file, ..self }
+    }
+
+    /// What would be right where `name` is not granted, or not there.
+    pub(super) fn hint(&self, name: &str) -> Option<String> {
+        let parameter = self.of_file.get(name)?;
+        Some(format!("`--params` lets a recipe read nothing; give it with `-p {parameter}={name}`"))
     }
 
     /// Whether exactly this name was granted, as a path.
@@ -52,12 +65,14 @@ impl Grants {
             }
             _ => "none was given".into(),
         };
-        Err(error!(
+        let hint = self.hint(name).unwrap_or_else(|| {
+            format!("declare a parameter in the recipe and run it with `-p NAME={name}`")
+        });
+        let error = error!(
             Usage,
-            "a recipe may read only the paths given with `-p`, not `{name}`; {granted}";
-            hint: "declare a parameter in the recipe and run it with `-p NAME={name}`"
-        )
-        .into())
+            "a recipe may read only the paths given with `-p`, not `{name}`; {granted}"
+        );
+        Err(error.hint(hint).into())
     }
 }
 
@@ -100,6 +115,19 @@ mod tests {
                 format!("declare a parameter in the recipe and run it with `-p NAME={other}`")
             );
         }
+    }
+
+    #[test]
+    fn what_a_file_of_parameters_names_is_refused_with_the_way_out() {
+        let of_file = BTreeMap::from([("/etc/passwd".to_owned(), "data".to_owned())]);
+        let grants = Grants::new(["/m".into()], false).beside(of_file);
+        assert!(!grants.allows("/etc/passwd") && grants.allows("/m"));
+        let error = grants.check("/etc/passwd").unwrap_err();
+        assert_eq!(
+            hint_of(&error).unwrap(),
+            "`--params` lets a recipe read nothing; give it with `-p data=/etc/passwd`"
+        );
+        assert!(hint_of(&grants.check("/x").unwrap_err()).unwrap().starts_with("declare"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::grants::Grants;
-use crate::error::{Error, bail, error, nearest};
+use crate::error::{Error, error, nearest};
 
 /// A name whose kind is known and whose reading is granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,24 +68,30 @@ pub fn resolve(name: &str, grants: &Grants) -> Result<Name> {
     }
     match hub_id(name) {
         Some(hub) if grants.hub => Ok(hub),
-        Some(_) => Err(not_granted(name).into()),
+        Some(_) => Err(not_granted(name, grants).into()),
         None => {
-            bail!(
+            let error = error!(
                 Data,
                 "`{name}` names nothing that is there: expected `builtin:…`, a path that exists (a \
                  recipe reads those that `-p` gives), or a hub id `owner/name` or \
                  `owner/name@revision`"
-            )
+            );
+            Err(match grants.hint(name) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+            .into())
         }
     }
 }
 
 /// The error for a hub id where the hub is not granted.
-fn not_granted(name: &str) -> Error {
+fn not_granted(name: &str, grants: &Grants) -> Error {
+    let hint = grants.hint(name).unwrap_or_else(|| format!("give it with `-p NAME={name}`"));
     error!(
         Usage,
         "`{name}` would be fetched from the hub, which the recipe may not ask for by itself";
-        hint: "give it with `-p NAME={name}`, or allow all with `--allow-hub`"
+        hint: "{hint}, or allow all with `--allow-hub`"
     )
 }
 

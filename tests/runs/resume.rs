@@ -576,3 +576,44 @@ fn runs_of_the_first_version_are_gone_on_with() {
     assert!(!before.contains("\"name\":\"model.truncate\""));
     assert_eq!(old.json("summary.json")["trained_in_total"], 3 * 232);
 }
+
+#[test]
+fn parameters_of_a_file_are_taken_up() {
+    let home = Home::new();
+    let head = HEAD.replace("adapter: \"\"", "rounds: 1, lr: 0.5");
+    let body = "for round in 0..p.rounds {
+        let b = model.booster(#{ layers: [round % 3] });
+        b.fit(task.train, #{ steps: 2, optimizer: sgd(#{ lr: p.lr }) });
+        model.merge(b);
+    }";
+    let recipe = home.path().join("filed.rhai");
+    fs::write(&recipe, format!("{head}{body}")).unwrap();
+    fs::write(home.path().join("p.json"), r#"{ "rounds": 3, "lr": 0.25, "data": "nowhere" }"#)
+        .unwrap();
+    let whole = home.file(Path::new("filed.rhai"), "whole", &["--params", "p.json"]).good();
+    let want = whole.fingerprint();
+    assert_eq!(whole.json("run.json")["parameters"]["rounds"], 3);
+    // The file may be gone.
+    fs::remove_file(home.path().join("p.json")).unwrap();
+    stopped(&home, "whole", "again", records(&whole.out).len() - 2);
+    assert_eq!(resume(&home, "again", &[]).good().fingerprint(), want);
+    // Another file is another set of parameters, which `--from-round` alone allows.
+    fs::write(home.path().join("q.json"), r#"{ "rounds": 4 }"#).unwrap();
+    stopped(&home, "whole", "other", records(&whole.out).len() - 2);
+    let other = resume(&home, "other", &["--params", "q.json"]);
+    assert_eq!(other.code, Some(2), "{}", other.said);
+    assert!(other.said.contains("the parameter `rounds` was 3 in the run and is 4 now"));
+    let other = resume(&home, "other", &["--params", "q.json", "--from-round", "2"]).good();
+    assert_eq!(other.json("run.json")["parameters"]["rounds"], 4);
+    assert_eq!(other.json("run.json")["given_in_file"]["lr"], 0.25);
+    // What is given now goes over the file.
+    let over = ["--params", "q.json", "-p", "rounds=2", "--from-round", "2"];
+    let over = resume(&home, "other", &over).good();
+    assert_eq!(over.json("run.json")["parameters"]["rounds"], 2);
+    // A path in the file is still none that may be read.
+    let path = home.path().join("model").display().to_string();
+    fs::write(home.path().join("q.json"), format!("{{ \"model\": {path:?} }}")).unwrap();
+    let path = resume(&home, "other", &["--params", "q.json", "--from-round", "0"]);
+    assert_eq!(path.code, Some(2), "{}", path.said);
+    assert!(path.said.contains("`--params` lets a recipe read nothing"), "{}", path.said);
+}

@@ -20,7 +20,7 @@ pub(super) fn config(folder: &Path) -> Result<String> {
     let problem = |e: std::io::Error| error!(Data, "cannot read `{}`: {e}", path.display());
     let file = match File::open(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(without_config(folder, problem(e)).into());
+            return Err(without_config(folder).into());
         }
         file => file.map_err(problem)?,
     };
@@ -42,7 +42,12 @@ pub(super) fn config(folder: &Path) -> Result<String> {
 }
 
 /// What a folder without a config is.
-fn without_config(folder: &Path, error: Error) -> Error {
+fn without_config(folder: &Path) -> Error {
+    let shown = folder.display();
+    if !folder.exists() {
+        return error!(Data, "there is no adapter `{shown}`: there is no such folder");
+    }
+    let error = error!(Data, "`{shown}` is no PEFT adapter: there is no `{CONFIG}` in it");
     let inside = subfolders(folder);
     let has = |name: &str| folder.join(name).is_file();
     if !inside.is_empty() {

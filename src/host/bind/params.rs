@@ -9,9 +9,9 @@ use crate::host::context::host;
 #[export_module]
 pub(super) mod natives {
     /// Declares the recipe's parameters with their defaults and returns them as a map, with what
-    /// `-p NAME=VALUE` gave in place of the default. A value has the type of its default: int,
-    /// float, bool, string, or an array of these (given in JSON). To be called once, before all
-    /// else.
+    /// `-p NAME=VALUE`, or else the file of `--params`, gave in place of the default. A value has
+    /// the type of its default: int, float, bool, string, or an array of these (given in JSON). To
+    /// be called once, before all else.
     ///
     /// # Example
     /// ```rhai
