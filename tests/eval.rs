@@ -261,7 +261,7 @@ fn wrong_calls_are_told() {
         (
             &["m", "--data", "q.json", "--adapter", "none"],
             3,
-            "error: cannot read `none/adapter_config.json`",
+            "error: there is no adapter `none`: there is no such folder\n",
         ),
         (
             &["m"],
