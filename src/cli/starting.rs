@@ -1,9 +1,12 @@
 //! Values to begin with, by the size of a model and of its data: docs/starting.md says where they
 //! come from.
 
+use std::cell::RefCell;
+
 use anyhow::Result;
 
 use crate::data::formats::Layout;
+use crate::data::item::Document;
 use crate::data::{Dataset, Item};
 use crate::error::{bail, error};
 use crate::model::HeadConfig;
@@ -120,8 +123,7 @@ impl Kind {
         match item {
             Item::Instruction(_) => Self::Questions,
             Item::Chat(_) => Self::Talks,
-            Item::Row(row) => Self::Rows(row.fields.keys().cloned().collect()),
-            Item::Text(_) | Item::Tokens(_) => Self::Texts,
+            Item::Row(_) | Item::Text(_) | Item::Tokens(_) => Self::Texts,
         }
     }
 
@@ -152,7 +154,16 @@ struct Read {
 
 fn read(name: &str) -> Result<Read> {
     let files = source::data(&source::resolve(name, &Grants::everything())?)?;
-    let tasks = Dataset::open_all(name, &files, 0, &Layout::default(), &Ok)?;
+    // Records with columns of their own are items once a template words them.
+    let columns = RefCell::new(vec![]);
+    let convert = |item| match item {
+        Item::Row(row) => {
+            *columns.borrow_mut() = row.fields.keys().cloned().collect();
+            Ok(Item::Text(Document { place: row.place, text: String::new(), ended: false }))
+        }
+        item => Ok(item),
+    };
+    let tasks = Dataset::open_all(name, &files, 0, &Layout::default(), &convert)?;
     let items = tasks.iter().map(|task| task.train.as_ref().map_or(0, Vec::len)).sum();
     let Some(first) = tasks.iter().find_map(|task| task.train.as_ref()?.first()) else {
         bail!(Data, "`{name}` has nothing to train on: no split `train`")
@@ -163,7 +174,9 @@ fn read(name: &str) -> Result<Read> {
         (false, true) => "validation",
         (false, false) => "train",
     };
-    Ok(Read { items, kind: Kind::of(first), split })
+    let columns = columns.into_inner();
+    let kind = if columns.is_empty() { Kind::of(first) } else { Kind::Rows(columns) };
+    Ok(Read { items, kind, split })
 }
 
 #[cfg(test)]
@@ -180,7 +193,9 @@ mod tests {
         let table = include_str!("../../docs/starting.md");
         let rows: Vec<Vec<&str>> = table
             .lines()
-            .filter(|line| line.starts_with("| ") && line.contains('×'))
+            .filter(|line| {
+                line.starts_with("| ") && line.contains(" × ") && !line.contains("hidden_size")
+            })
             .map(|line| line.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect())
             .collect();
         let known = [
