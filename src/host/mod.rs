@@ -20,6 +20,7 @@ mod script_error;
 mod signature;
 
 pub use api::{Entry, definitions as api_definitions, entries as api_entries};
+pub use bind::template_file;
 pub use diagnostics::Report;
 pub use recipe::{Finished, examine, resume, run};
 
