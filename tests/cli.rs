@@ -350,6 +350,40 @@ fn modules_come_from_beside_the_recipe_only() {
 }
 
 #[test]
+fn odd_borders_of_a_template_are_told_before_and_while_it_is_used() {
+    let recipe = r#"
+        let p = params(#{ model: "builtin:micro", data: "" });
+        let model = model::load(p.model);
+        let task = data::load(p.data, #{ template: #{
+            prompt: "{{ q }} A: ", label: "l", choices: ["yes", "no"], eos: false,
+        } });
+        task.train.show(model, 0);
+        task.stats(model);
+        let booster = model.booster(#{ layers: [0], rank: 1 });
+        booster.fit(task.train, #{ steps: 1, batch: 1, optimizer: sgd(#{ lr: 0.1 }) });
+    "#;
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("r.rhai"), recipe).unwrap();
+    fs::write(home.path().join("t.csv"), "q,l\nIs it?,yes\nWas it?,no\n").unwrap();
+    let warning = "2 of 2 items: the prompt ends in a space, which most tokenizers have as the";
+    let checked = xgbrun(home.path(), &["check", "r.rhai", "-p", "data=t.csv"]).output().unwrap();
+    let told = String::from_utf8(checked.stdout.clone()).unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{}", said(&checked));
+    assert!(told.contains(&format!("warning: t train: {warning}")), "{told}");
+    let run = xgbrun(home.path(), &["r.rhai", "-p", "data=t.csv", "--out", "o"]).output().unwrap();
+    let heard = said(&run);
+    assert_eq!(run.status.code(), Some(0), "{heard}");
+    for told in [
+        format!("\nwarning: {warning}"),
+        format!("\n        \"{warning}"),
+        format!("\nt train: {warning}"),
+        "\"ends\": 0.0".to_owned(),
+    ] {
+        assert!(heard.contains(&told), "{told:?} in {heard}");
+    }
+}
+
+#[test]
 fn the_standard_library_does_what_it_says() {
     let home = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (name, wanted) in [

@@ -86,7 +86,10 @@ fn choices_are_measured_by_accuracy() {
     let found = answer(home.path(), &["m", "--data", "q.json"]);
     assert_eq!(
         keys(&found),
-        ["model", "data", "split", "template", "adapter", "metrics", "counts", "tokens", "timing"]
+        [
+            "model", "data", "split", "template", "shots", "adapter", "metrics", "counts",
+            "tokens", "timing"
+        ]
     );
     assert_eq!(
         keys(&found["metrics"]),
@@ -277,6 +280,162 @@ fn wrong_calls_are_told() {
             text(&output.stderr)
         );
         assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn solved_examples_stand_before_questions() {
+    let home = home();
+    let train = questions(&[0, 1, 2, 0]).replace("Pick", "Choose");
+    fs::write(home.path().join("both/train.json"), train).unwrap();
+    let shots = |more: &[&str]| {
+        answer(home.path(), &[&["m", "--data", "both", "--template", "cloze"], more].concat())
+    };
+    let (none, two) = (shots(&[]), shots(&["--shots", "2"]));
+    assert_eq!((&none["shots"], &two["shots"]), (&Value::Null, &json!(2)));
+    assert_eq!(two["counts"], json!({ "items": 2, "left_out": 0 }));
+    assert!(two["tokens"].as_u64() > none["tokens"].as_u64());
+    let from = |split| shots(&["--shots", "2", "--shots-from", split])["tokens"].clone();
+    assert_eq!(from("train"), two["tokens"]);
+    assert_eq!(shots(&["--shots", "0"])["metrics"], none["metrics"]);
+    for (arguments, code, message) in [
+        (&["--shots", "9"][..], 3, "error: the task `both` has 4 items with an answer in `train`"),
+        (
+            &["--shots", "1", "--shots-from", "test"],
+            2,
+            "error: solved examples cannot be from `test`",
+        ),
+        (&["--shots-seed", "1"], 2, "error: the following required arguments were not provided"),
+    ] {
+        let output = eval(home.path(), &[&["m", "--data", "both"], arguments].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.starts_with(message), "{arguments:?}: {said}");
+    }
+    let output = eval(home.path(), &["m", "--data", "q.json", "--shots", "1"]);
+    assert!(
+        text(&output.stderr).contains("the task `q` has no `dev` or `train` or `validation`"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn mmlu_is_read_from_its_own_files() {
+    let home = home();
+    write_mmlu(&home.path().join("mmlu"));
+    let found = answer(home.path(), &["m", "--data", "mmlu", "--template", "mmlu", "--shots", "1"]);
+    let metrics = &found["metrics"];
+    assert_eq!(
+        (&found["template"], &metrics["weights"]),
+        (&json!("lm-eval/mmlu"), &json!("items"))
+    );
+    assert_eq!(keys(&metrics["tasks"]), ["anatomy", "astronomy", "philosophy"]);
+    assert_eq!(keys(&metrics["groups"]), ["stem", "humanities"]);
+    let stem = &metrics["groups"]["stem"];
+    let accuracy = |of: &Value| of["accuracy"].as_f64().unwrap() * of["items"].as_f64().unwrap();
+    let tasks = &metrics["tasks"];
+    let sum = accuracy(&tasks["anatomy"]) + accuracy(&tasks["astronomy"]);
+    assert_eq!((&stem["items"], accuracy(stem).round()), (&json!(5), sum.round()));
+    assert_eq!(metrics["items"], json!(9));
+    let one = answer(
+        home.path(),
+        &["m", "--data", "mmlu/test/anatomy_test.csv", "--template", "mmlu", "--items", "2"],
+    );
+    assert_eq!(one["metrics"]["items"], json!(2));
+    let said = eval(home.path(), &["m", "--data", "mmlu"]);
+    assert_eq!(said.status.code(), Some(3));
+    assert!(
+        text(&said.stderr)
+            .contains("line 1 was taken for a header; a table without one is read with `columns`"),
+        "{}",
+        text(&said.stderr)
+    );
+    let said = text(&eval(home.path(), &["m", "--data", "mmlu/test"]).stderr);
+    assert!(
+        said.contains("two files for test")
+            && said.contains("one of them by itself is `mmlu/test/a"),
+        "{said}"
+    );
+}
+
+/// Files of three subjects as MMLU has them, with another number of questions in each.
+fn write_mmlu(folder: &Path) {
+    for (split, more) in [("dev", 1), ("val", 1), ("test", 2)] {
+        fs::create_dir_all(folder.join(split)).unwrap();
+        for (i, subject) in ["anatomy", "astronomy", "philosophy"].iter().enumerate() {
+            let row = |n: usize| {
+                let letter = ["A", "B", "C", "D"][n % 4];
+                format!("\"What, {split} {n}?\",a{n},b,c,d,{letter}\n")
+            };
+            let rows: String = (0..more + if split == "test" { i } else { 0 }).map(row).collect();
+            fs::write(folder.join(split).join(format!("{subject}_{split}.csv")), rows).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_template_of_ones_own_is_read_from_a_file() {
+    let home = home();
+    let at = |name: &str| home.path().join(name);
+    fs::create_dir_all(at("own/one")).unwrap();
+    fs::create_dir_all(at("own/two")).unwrap();
+    fs::write(at("own/one/test.tsv"), "a cat\tyes\na dog\tno\n").unwrap();
+    fs::write(at("own/two/test.tsv"), "a cow\tyes\n").unwrap();
+    let template = json!({
+        "prompt": "{{ row['1'] }} is an animal:", "label": "2",
+        "choices": { "yes": " yes", "no": " no" },
+    });
+    let options = json!({ "template": template, "header": false, "format": "tsv" });
+    fs::write(at("own.json"), options.to_string()).unwrap();
+    let found = answer(home.path(), &["m", "--data", "own", "--template", "own.json"]);
+    assert_eq!((&found["template"], &found["counts"]["items"]), (&json!("recipe"), &json!(3)));
+    assert_eq!(keys(&found["metrics"]["tasks"]), ["one", "two"]);
+    // The template alone, for a table with a header.
+    fs::write(at("t.tsv"), "1\t2\na cat\tyes\na dog\tno\n").unwrap();
+    fs::write(at("map.json"), template.to_string()).unwrap();
+    let found = answer(home.path(), &["m", "--data", "t.tsv", "--template", "map.json"]);
+    assert_eq!(found["metrics"]["items"], json!(2));
+    let jinja = "{{ row['1'] }}:{% generation %} {{ row['2'] }}{% endgeneration %}\n";
+    fs::write(at("own.jinja"), jinja).unwrap();
+    let found = answer(home.path(), &["m", "--data", "t.tsv", "--template", "own.jinja"]);
+    assert_eq!(found["metrics"]["protocol"], json!("perplexity"));
+    fs::write(at("broken.json"), "{\"prompt\": ").unwrap();
+    fs::write(at("slip.json"), "{\"promt\": \"x\"}").unwrap();
+    fs::write(at("plain.jinja"), "{{ a }}").unwrap();
+    for (file, code, message) in [
+        ("broken.json", 3, "error: template `broken.json` is no JSON: "),
+        ("slip.json", 2, "error: unknown option `promt` of `template`; did you mean `prompt`?"),
+        ("plain.jinja", 2, "error: option `text` of `template` has no `{% generation %}` block"),
+        ("none.json", 3, "error: there is no template file `none.json`"),
+    ] {
+        let output = eval(home.path(), &["m", "--data", "t.tsv", "--template", file]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{file}: {said}");
+        assert!(said.starts_with(message), "{file}: {said}");
+    }
+}
+
+#[test]
+fn a_table_that_was_taken_for_something_else_is_told() {
+    let home = home();
+    fs::write(home.path().join("trec.txt"), "text\tlabel\nHow?\tDESC\nWho?\tHUM\n").unwrap();
+    fs::write(home.path().join("semi.csv"), "instruction;output\nadd 1;2\nadd 2;3\n").unwrap();
+    for (arguments, said) in [
+        (
+            &["m", "--data", "trec.txt", "--protocol", "lm-eval"][..],
+            "error: no item can be scored by its choices: `trec.txt` was read as plain text, and \
+             looks like a table divided by tabs",
+        ),
+        (
+            &["m", "--data", "semi.csv"],
+            "it was read as divided by ',' and looks divided by ';': `delimiter: \";\"`",
+        ),
+    ] {
+        let output = eval(home.path(), arguments);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+        let heard = text(&output.stderr);
+        assert!(heard.contains(said), "{heard}");
     }
 }
 

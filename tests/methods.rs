@@ -285,6 +285,30 @@ fn line_search_merges_by_what_it_measured() {
 }
 
 #[test]
+fn mmlu_is_asked_before_and_after_tuning() {
+    let run = Ran::new("mmlu");
+    assert_eq!((run.merges().len(), run.calls("model.evaluate").len()), (2, 2));
+    let asked = run.calls("data::load");
+    assert_eq!((&asked[0]["template"], &asked[1]["shots"]), (&"alpaca".into(), &2.into()));
+    let mmlu = tempfile::tempdir().unwrap();
+    for split in ["dev", "val", "test"] {
+        std::fs::create_dir(mmlu.path().join(split)).unwrap();
+        for subject in ["anatomy", "philosophy"] {
+            let file = mmlu.path().join(format!("{split}/{subject}_{split}.csv"));
+            std::fs::write(file, format!("\"Is it, {split}?\",a,b,c,d,C\n")).unwrap();
+        }
+    }
+    let data = format!("data={}", mmlu.path().display());
+    let run = Ran::with("mmlu", &["quick=true", "template=mmlu", "shots=1", &data]);
+    for metrics in run.answers("model.evaluate") {
+        assert_eq!((&metrics["weights"], &metrics["items"]), (&"items".into(), &2.into()));
+        for name in ["stem", "humanities"] {
+            assert_eq!(metrics["groups"][name]["items"], 1, "{metrics}");
+        }
+    }
+}
+
+#[test]
 fn ranks_grow() {
     let run = Ran::new("rank_growth");
     let ranks: Vec<u64> =

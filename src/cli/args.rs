@@ -277,10 +277,21 @@ pub struct EvalArgs {
     /// their names]
     #[arg(long, value_name = "NAME")]
     pub format: Option<String>,
-    /// How questions are worded: alpaca, cloze, llm-adapters, none or chat, the model's own
-    /// [default: alpaca]
-    #[arg(long, value_name = "NAME")]
+    /// How questions are worded: alpaca, cloze, llm-adapters, none, chat (the model's own),
+    /// lm-eval/TASK, mmlu, or a file with a template of your own: JSON with the map that
+    /// `data::load` takes as `template`, or with its options; or Jinja [default: alpaca]
+    #[arg(long, value_name = "NAME|FILE")]
     pub template: Option<String>,
+    /// Solved examples before each question
+    #[arg(long, value_name = "K")]
+    pub shots: Option<usize>,
+    /// Where they are from: train, validation or dev [default: what the data have for them, else
+    /// train, else validation]
+    #[arg(long, value_name = "SPLIT", requires = "shots")]
+    pub shots_from: Option<String>,
+    /// Draws them by this seed; the first are taken without
+    #[arg(long, value_name = "N", requires = "shots")]
+    pub shots_seed: Option<u64>,
     /// How answers are found: lm-eval (choices by their likelihood), llm-adapters (generated, 4
     /// beams) or perplexity [default: what suits the items]
     #[arg(long, value_name = "NAME")]

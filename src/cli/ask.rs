@@ -10,7 +10,7 @@ use super::console;
 use super::interrupt::INTERRUPTED;
 use super::places;
 use crate::data::item::Instruction;
-use crate::data::{Template, ask};
+use crate::data::{Published, Template, ask};
 use crate::error::bail;
 use crate::run::FinishedRun;
 use crate::session::{Console, Guard, Limits, Model, Progress, Reply, Session, plain, winner};
@@ -82,10 +82,10 @@ fn asked(
             );
             Template::None
         }
-        (None, Some("recipe")) => {
+        (None, Some(name)) if name == "recipe" || Published::find(name).is_some() => {
             console.note(
-                "the run was trained with its recipe's own template, which words records; the \
-                 question is worded by `alpaca`",
+                "the run was trained with a template that words records; the question is worded by \
+                 `alpaca`",
             );
             Template::Alpaca
         }

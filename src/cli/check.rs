@@ -41,6 +41,7 @@ fn lines(recipe: &str, good: &DryRun, bad: &DryRun) -> Vec<String> {
             Event::Data { name, tasks } => {
                 lines.push(format!("reads the data {name}: {tasks} tasks"))
             }
+            Event::Advice(line) => lines.push(format!("warning: {line}")),
             Event::Save { name } => lines.push(format!("saves `{name}` in the run folder")),
             _ => {}
         }

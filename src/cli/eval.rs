@@ -11,10 +11,13 @@ use serde_json::{Map, Value, json};
 use super::args::EvalArgs;
 use super::console;
 use super::interrupt::INTERRUPTED;
-use crate::data::formats::{self, Format, Layout};
-use crate::data::{Dataset, EncodeOptions, Item, Split, Template};
-use crate::error::{bail, did_you_mean};
-use crate::eval::{Protocol, average};
+use crate::data::formats::{self, Format};
+use crate::data::shots::ShotSource;
+use crate::data::task::converted;
+use crate::data::{Dataset, EncodeOptions, Item, ShotOptions, Split, mmlu};
+use crate::error::{bail, did_you_mean, error};
+use crate::eval::{Protocol, average, average_by_group};
+use crate::host::template_file;
 use crate::model::MergeMode;
 use crate::session::{
     Console, DataOptions, EvaluateOptions, Guard, ItemSource, Limits, LoadOptions, Measurement,
@@ -22,9 +25,6 @@ use crate::session::{
 };
 use crate::source::{self, DataFiles, Date, Grants};
 use crate::sys;
-
-/// Tokens of a sequence, where nobody says: what `data::load` takes in recipes.
-const MAX_LENGTH: usize = DataOptions::MAX_LENGTH;
 
 pub fn run(args: &EvalArgs) -> Result<()> {
     let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
@@ -57,15 +57,21 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     drop(session);
     drop(console);
 
-    let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
+    let metrics = match tasks.len() {
+        1 => tasks.remove(0).1,
+        _ if sets.iter().all(TaskItems::is_mmlu) => average_by_group(&tasks, mmlu::group),
+        _ => average(&tasks),
+    };
     let sum = |of: fn(&Measurement) -> usize| all.iter().map(of).sum::<usize>();
     let (tokens, items, left_out) = (sum(|m| m.tokens), sum(|m| m.items), sum(|m| m.left_out));
     let seconds: f64 = all.iter().map(|m| m.seconds).sum();
+    let shots = sets.iter().map(TaskItems::shots).max().filter(|shots| *shots > 0);
     let answer = json!({
         "model": args.model,
         "data": args.data,
         "split": sets[0].split.map(Split::name),
-        "template": sets[0].template.map(Template::name),
+        "template": sets[0].wording.as_ref().map(|wording| wording.name()),
+        "shots": shots,
         "adapter": args.adapter,
         "metrics": metrics,
         "counts": { "items": items, "left_out": left_out },
@@ -88,16 +94,16 @@ struct TaskItems {
     /// Which part of a folder; `None` for a single file.
     split: Option<Split>,
     /// `None` where there is nothing to word.
-    template: Option<Template>,
+    wording: Option<Arc<PromptFormat>>,
 }
 
 /// The sets that are asked for: one, or one of each task. Errors: a split or template that is not
 /// known or does not apply (class usage); data that cannot be read.
 fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<TaskItems>> {
     let split = args.split.as_deref().map(parse_split).transpose()?;
-    let template = args.template.as_deref().map(Template::parse).transpose()?;
-    let layout = layout(args)?;
-    let parts = match source::data(&source::resolve(&args.data, &Grants::everything())?)? {
+    let options = options(args)?;
+    let name = source::resolve(&args.data, &Grants::everything())?;
+    let parts = match source::data_with(&name, &options.splits)? {
         DataFiles::File(file) => {
             if split.is_some() {
                 bail!(
@@ -106,17 +112,14 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<TaskItems>> {
                     args.data
                 );
             }
-            let read = formats::read_noted(&file, &layout)?;
-            read.notes.iter().for_each(|note| console.note(note));
-            console::notes(console, &args.data, &read.unused.notes());
-            vec![(source::stem_of(Path::new(&args.data)), None, read.items)]
+            single(args, &file, &options, console)?
         }
-        folder => parts_of(args, folder, split, &layout, console)?,
+        folder => parts_of(args, folder, split, &options, console)?,
     };
     let worded = |items: &[Item]| {
         items.iter().any(|item| matches!(item, Item::Instruction(_) | Item::Chat(_)))
     };
-    if template.is_some() && !parts.iter().any(|(_, _, items)| worded(items)) {
+    if args.template.is_some() && !parts.iter().any(|(_, _, items)| worded(items)) {
         if !parts.iter().any(|(_, _, items)| matches!(items.first(), Some(Item::Tokens(_)))) {
             bail!(Usage, "`--template` words questions, but `{}` holds none", args.data);
         }
@@ -126,36 +129,95 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<TaskItems>> {
         ));
     }
     let set = |(name, split, items): (String, Option<Split>, Vec<Item>)| {
-        let template = worded(&items).then(|| template.unwrap_or(Template::Alpaca));
-        TaskItems { name, items, split, template }
+        let wording = worded(&items).then(|| options.format.clone());
+        TaskItems { name, items, split, wording }
     };
     Ok(parts.into_iter().map(set).collect())
 }
 
-/// How the files are read. Errors (class usage): a format that is not known.
-fn layout(args: &EvalArgs) -> Result<Layout> {
-    Ok(Layout {
-        format: args.format.as_deref().map(Format::parse).transpose()?,
-        ..Layout::default()
-    })
+/// How the files are read and worded. Errors (class usage): a format or template that is not known;
+/// options of a template's file that do not apply.
+fn options(args: &EvalArgs) -> Result<DataOptions> {
+    let mut options = match args.template.as_deref() {
+        None => DataOptions::default(),
+        Some(name) if Path::new(name).is_file() && PromptFormat::named(name).is_err() => {
+            template_file(Path::new(name))?
+        }
+        Some(name) => DataOptions::worded(name).map_err(|error| no_file(name, error))?,
+    };
+    if options.stream {
+        bail!(Usage, "`xgbrun eval` reads items into memory: leave out `stream`");
+    }
+    if let Some(format) = args.format.as_deref() {
+        options.layout.format = Some(Format::parse(format)?);
+    }
+    if let Some(count) = args.shots {
+        let from = args.shots_from.as_deref().map(ShotSource::parse).transpose()?;
+        let given = options.shots.unwrap_or_else(|| ShotOptions::new(count));
+        let (from, seed) = (from.or(given.from), args.shots_seed.or(given.seed));
+        options.shots = Some(ShotOptions { count, from, seed, ..given });
+    }
+    Ok(options)
+}
+
+/// The error for a template that is not known; of one that is called as a file is, that there is
+/// none.
+fn no_file(name: &str, error: anyhow::Error) -> anyhow::Error {
+    let ending = Path::new(name).extension().and_then(|ending| ending.to_str());
+    match ending {
+        Some("json" | "jinja" | "jinja2" | "j2" | "txt") => {
+            error!(Data, "there is no template file `{name}`").into()
+        }
+        _ => error,
+    }
+}
+
+/// The items of a single file, by subject where they name theirs.
+fn single(
+    args: &EvalArgs,
+    file: &Path,
+    options: &DataOptions,
+    console: &Arc<dyn Console>,
+) -> Result<Vec<SplitItems>> {
+    let read = formats::read_noted(file, &options.layout)?;
+    read.notes.iter().for_each(|note| console.note(note));
+    console::notes(console, &args.data, &read.unused.notes());
+    let items = converted(read.items, &|item| options.format.convert(item))?;
+    let name = source::stem_of(Path::new(&args.data));
+    let task = Dataset { test: Some(items), ..Dataset::bare(&name) };
+    let tasks = options.prepared(vec![task])?;
+    Ok(tasks.into_iter().map(|task| (task.name, None, task.test.unwrap_or_default())).collect())
 }
 
 impl TaskItems {
     /// The items as a session takes them, at most `most`; `positions` are the tokens that the model
     /// sees.
     fn set(&self, most: Option<usize>, max_length: Option<usize>, positions: usize) -> Set {
-        let template = self.template.unwrap_or(Template::Alpaca);
-        let max_length = max_length.unwrap_or(MAX_LENGTH.min(positions));
-        let options = EncodeOptions { max_length, loss: template.default_loss() };
+        let wording = self.wording.clone().unwrap_or_else(|| DataOptions::default().format);
+        let longest = wording.options.max_length.min(positions);
+        let max_length = max_length.unwrap_or(longest);
         // A text is one item but many sequences: those are counted once they are made.
         let first = match (self.items.first(), most) {
             (Some(Item::Text(_)), _) | (_, None) => self.items.len(),
             (_, Some(most)) => most.min(self.items.len()),
         };
         let items = Arc::new(self.items[..first].to_vec());
-        let format = PromptFormat { template, options, mapping: None };
-        let part = Part::new(&self.name, ItemSource::Memory(items), Arc::new(format));
+        let options = EncodeOptions { max_length, ..wording.options };
+        let part = Part::new(&self.name, ItemSource::Memory(items), wording.limited(options));
         Set::new(self.split.unwrap_or(Split::Test), vec![part], None)
+    }
+
+    /// How many solved examples stand before a question.
+    fn shots(&self) -> usize {
+        let shots = |item: &Item| match item {
+            Item::Instruction(item) => item.solved().len(),
+            _ => 0,
+        };
+        self.items.first().map_or(0, shots)
+    }
+
+    fn is_mmlu(&self) -> bool {
+        self.wording.as_ref().is_some_and(|wording| wording.is_mmlu())
     }
 }
 
@@ -190,14 +252,16 @@ fn parts_of(
     args: &EvalArgs,
     mut files: DataFiles,
     split: Option<Split>,
-    layout: &Layout,
+    options: &DataOptions,
     console: &Arc<dyn Console>,
 ) -> Result<Vec<SplitItems>> {
+    let shown = options.shots.as_ref().is_some_and(|shots| shots.count > 0);
     let wanted = split.unwrap_or(Split::Test);
     let narrow = |files: &mut DataFiles| {
         // Without need the larger files are not read.
         if let DataFiles::Folder(files) = files
             && files.contains_key(Split::Test.name())
+            && !shown
         {
             files.retain(|name, _| (name == Split::Test.name()) == (wanted == Split::Test));
             return !files.is_empty();
@@ -220,9 +284,10 @@ fn parts_of(
         );
     }
     // Where no validation file is, the items are those that a run with seed 0 holds out.
-    let tasks = Dataset::open_all(&args.data, &files, 0, layout, &Ok)?;
+    let convert = |item| options.format.convert(item);
+    let tasks = Dataset::open_all(&args.data, &files, 0, &options.layout, &convert)?;
     let mut out = vec![];
-    for task in tasks {
+    for task in options.prepared(tasks)? {
         task.notes.iter().for_each(|note| console.note(note));
         console::notes(console, &args.data, &task.unused.notes());
         out.push(match (task.items(wanted), split, task.items(Split::Validation)) {
@@ -261,6 +326,17 @@ fn readable(answer: &Value, metrics: &Map<String, Value>) -> String {
                     value("accuracy"),
                     value("standard_error"),
                     task["items"]
+                );
+            }
+        }
+        if let Some(groups) = metrics.get("groups").and_then(Value::as_object) {
+            for (name, group) in groups {
+                let value = |key: &str| group.get(key).map_or(f64::NAN, number);
+                out += &format!(
+                    "{name:<18} {:.4} ± {:.4} of {}\n",
+                    value("accuracy"),
+                    value("standard_error"),
+                    group["items"]
                 );
             }
         }

@@ -207,16 +207,19 @@ pub fn conversation(item: &Instruction, answered: bool) -> Chat {
     for (question, answer) in &item.before.history {
         messages.extend([Message::new("user", question), Message::new("assistant", answer)]);
     }
-    let question = if item.input.is_empty() {
-        item.instruction.clone()
-    } else {
-        format!("{}\n\n{}", item.instruction, item.input)
-    };
-    messages.push(Message::new("user", &question));
+    messages.push(Message::new("user", &question(item)));
     if answered {
         messages.push(Message::new("assistant", &item.answer_text));
     }
     Chat { tools: item.before.tools.clone(), ..Chat::new(item.place.clone(), messages) }
+}
+
+/// What a user says of an instruction.
+pub(super) fn question(item: &Instruction) -> String {
+    match item.input.as_str() {
+        "" => item.instruction.clone(),
+        input => format!("{}\n\n{input}", item.instruction),
+    }
 }
 
 /// The filter that marks what is generated.

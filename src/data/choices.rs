@@ -6,10 +6,11 @@ use anyhow::Result;
 
 use crate::data::continuation::{Continued, Joined};
 use crate::data::encode::{Words, count, unworded};
+use crate::data::formats::looks_like;
 use crate::data::item::{Instruction, Item};
 use crate::data::template::Template;
 use crate::data::tokenizer::Encode;
-use crate::error::bail;
+use crate::error::{Error, error};
 
 /// A question with the texts that may follow it.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,9 @@ pub struct ChoiceItem {
     pub prompt: Vec<u32>,
     /// Tokens of each choice, with no end-of-sequence token.
     pub choices: Vec<Vec<u32>>,
+    /// How many tokens at the beginning of each choice are given and not scored; empty where none
+    /// are. Only then may `prompt` be empty.
+    pub given: Vec<usize>,
     /// Characters of each choice, a space before it aside: what lm-evaluation-harness divides by
     /// for `acc_norm`.
     pub choice_chars: Vec<usize>,
@@ -42,6 +46,9 @@ pub struct ChoiceReport {
     pub unscorable: usize,
     /// Left out: longer with their longest choice than the model can see.
     pub too_long: usize,
+    /// Scored items before which fewer solved examples stand than were asked for, so that the model
+    /// sees all of the question.
+    pub fewer_shots: usize,
     /// Scored items whose prompt and choices were tokenised as one text.
     pub joined: Joined,
 }
@@ -52,6 +59,7 @@ impl fmt::Display for ChoiceReport {
         let notes = [
             ("no choice is the answer", self.unscorable),
             ("too long for the model", self.too_long),
+            ("with fewer solved examples, to fit", self.fewer_shots),
         ];
         for (what, count) in
             notes.into_iter().chain(self.joined.notes()).filter(|(_, count)| *count > 0)
@@ -96,20 +104,60 @@ pub fn encode_choices(
     for (index, item) in items.iter().enumerate() {
         let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
         let texts = words.choices(instruction);
-        let Continued { prompt, texts: choices, border } = words.scored(instruction, &texts)?;
-        let longest = choices.iter().map(Vec::len).max().unwrap_or(0);
-        if prompt.len() + longest > max_length {
-            report.too_long += 1;
-            continue;
-        }
+        let fitting = fitting(instruction, &mut report, |item| {
+            let (parts, given) = words.scored(item, &texts)?;
+            let longest = parts.texts.iter().map(Vec::len).max().unwrap_or(0);
+            Ok((parts.prompt.len() + longest <= max_length).then_some((parts, given)))
+        })?;
+        let Some((Continued { prompt, texts: choices, border }, given)) = fitting else { continue };
         report.joined.add(border);
         let choice_chars = texts.iter().map(|text| text.trim_start().chars().count()).collect();
         let (names, target) = (instruction.names.clone(), instruction.target);
-        out.push(ChoiceItem { prompt, choices, choice_chars, names, label, index, target });
+        out.push(ChoiceItem { prompt, choices, given, choice_chars, names, label, index, target });
     }
     report.scored = out.len();
     if out.is_empty() {
-        bail!(Data, "no item can be scored by its choices: {report}");
+        return Err(nothing(items, "no item can be scored by its choices", &report).into());
     }
     Ok((out, report))
+}
+
+/// What `make` gives of an item, for which it says `None` where the item is too long: with all of
+/// its solved examples, or with as many of the last as fit. What is too long without any is counted
+/// and left out.
+pub(super) fn fitting<T>(
+    item: &Instruction,
+    report: &mut ChoiceReport,
+    make: impl Fn(&Instruction) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    if let Some(made) = make(item)? {
+        return Ok(Some(made));
+    }
+    for count in (0..item.solved().len()).rev() {
+        if let Some(made) = make(&item.with_shots(count))? {
+            report.fewer_shots += 1;
+            return Ok(Some(made));
+        }
+    }
+    report.too_long += 1;
+    Ok(None)
+}
+
+/// The error where no item can be scored; of plain texts it says what they may be instead.
+pub(super) fn nothing(items: &[Item], what: &str, report: &ChoiceReport) -> Error {
+    let Some(Item::Text(document)) = items.first() else {
+        return error!(Data, "{what}: {report}");
+    };
+    let file = &document.place.file;
+    let error = error!(Data, "{what}: `{}` was read as plain text", file.display());
+    match looks_like(&document.text) {
+        Some((looks, format)) => {
+            let what = format!("{}, and looks like {looks}", error.message);
+            let error = Error { message: what, ..error };
+            error.hint(format!(
+                "`format: \"{format}\"` reads its records; for `xgbrun eval`, `--format {format}`"
+            ))
+        }
+        None => error.hint("a text has no choices; the protocol `perplexity` measures it"),
+    }
 }

@@ -141,6 +141,26 @@ fn bounded(
     Continued { prompt, texts, border }
 }
 
+/// Texts that each have a prompt of their own, as texts behind what all prompts begin with; and of
+/// each, how many tokens at its beginning are its prompt's.
+pub(super) fn together(apart: Vec<Continued>) -> (Continued, Vec<usize>) {
+    let first = apart.first().map_or(&[][..], |one| &one.prompt);
+    let same = |i: &usize| apart.iter().all(|one| one.prompt.get(*i) == first.get(*i));
+    let common = (0..first.len()).take_while(same).count();
+    let prompt = first[..common].to_vec();
+    let given = apart.iter().map(|one| one.prompt.len() - common).collect();
+    let border = apart
+        .iter()
+        .map(|one| one.border)
+        .find(|border| *border != Border::Apart)
+        .unwrap_or(Border::Apart);
+    let own = |one: Continued| {
+        let scored = one.texts.into_iter().flatten();
+        one.prompt.into_iter().skip(common).chain(scored).collect()
+    };
+    (Continued { prompt, texts: apart.into_iter().map(own).collect(), border }, given)
+}
+
 /// Errors (class data) where a text to be scored gives no token, or nothing is before it.
 pub(super) fn scorable(continued: &Continued, place: &ItemPlace) -> Result<()> {
     if continued.texts.iter().any(Vec::is_empty) {

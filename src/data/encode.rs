@@ -1,10 +1,11 @@
 //! Items to token sequences for training, with the tokens that count in the loss marked.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use anyhow::{Context, Result};
 
-use crate::data::chat::{ChatTemplate, OWN, conversation};
+use crate::data::chat::{ChatTemplate, OWN, conversation, question};
 use crate::data::continuation::{self, Border, Continued, Joined, White, continued};
 use crate::data::example::Example;
 use crate::data::item::{Chat, Document, Instruction, Item, ItemPlace, Row, TextPiece, TokenRow};
@@ -41,6 +42,8 @@ pub struct EncodeReport {
     pub tokens: usize,
     /// Tokens in them that count in the loss.
     pub supervised_tokens: usize,
+    /// Those of them that end a sequence.
+    pub ends: usize,
     /// Labels that a head learns.
     pub labels: usize,
     /// Tokens in them that a pass may mask.
@@ -64,7 +67,12 @@ impl fmt::Display for EncodeReport {
         let tokens = count(self.tokens, "token");
         write!(f, "{items} gave {examples} of {tokens}, ")?;
         match (self.labels, self.maskable) {
-            (0, 0) => write!(f, "{} of them in the loss", self.supervised_tokens)?,
+            (0, 0) => {
+                write!(f, "{} of them in the loss", self.supervised_tokens)?;
+                if self.ends > 0 {
+                    write!(f, " ({} end a sequence)", share(self.ends, self.supervised_tokens))?;
+                }
+            }
             (0, maskable) => write!(f, "{maskable} of them masked now and then")?,
             _ => write!(f, "each with a label")?,
         }
@@ -83,6 +91,12 @@ impl fmt::Display for EncodeReport {
         }
         Ok(())
     }
+}
+
+/// A share in percent: whole ones, and tenths below one.
+fn share(part: usize, of: usize) -> String {
+    let percent = 100.0 * part as f64 / of.max(1) as f64;
+    if percent < 1.0 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
 /// A number of things in words.
@@ -190,16 +204,36 @@ impl<'a> Words<'a> {
         Ok(Self { template, tokenizer, chat })
     }
 
-    /// The prompt after which an answer is scored or generated.
+    pub fn tokenizer(&self) -> &'a dyn Encode {
+        self.tokenizer
+    }
+
+    /// The prompt after which an answer is scored or generated. To a chat template solved examples
+    /// are earlier turns.
     pub fn test_prompt(&self, item: &Instruction) -> Result<String> {
         match &self.chat {
-            Some(chat) => chat.ask(&conversation(item, false)),
+            Some(chat) => chat.ask(&conversation(&with_turns(item), false)),
             None => self.template.test_prompt(item),
         }
     }
 
-    /// The prompt that a head reads.
+    /// The prompt that a head reads. Errors (class usage): solved examples before it, or a blank to
+    /// be filled, which are for language models.
     pub fn test_text(&self, item: &Instruction) -> Result<String> {
+        if item.shots.is_some() {
+            bail!(
+                Usage,
+                "option `shots` of `data::load` is for language models; a model with a head reads \
+                 no solved examples"
+            );
+        }
+        if !item.given.is_empty() {
+            bail!(
+                Usage,
+                "the template scores what follows a blank, which only a language model does; this \
+                 model has a head"
+            );
+        }
         self.test_prompt(&Instruction { pair: None, ..item.clone() })
     }
 
@@ -226,28 +260,53 @@ impl<'a> Words<'a> {
     }
 
     /// The texts that are scored after it.
-    pub fn choices<'b>(&self, item: &'b Instruction) -> std::borrow::Cow<'b, [String]> {
+    pub fn choices<'b>(&self, item: &'b Instruction) -> Cow<'b, [String]> {
         self.template.choices(item)
     }
 
-    /// The prompt with them behind it, in tokens. Errors where one of them gives no token, or the
-    /// prompt.
-    pub fn scored(&self, item: &Instruction, choices: &[String]) -> Result<Continued> {
+    /// The prompt with them behind it, in tokens; of each, how many at its beginning are given.
+    /// Errors where one of them gives no token, or the prompt.
+    pub fn scored(
+        &self,
+        item: &Instruction,
+        choices: &[String],
+    ) -> Result<(Continued, Vec<usize>)> {
         let prompt = self.test_prompt(item)?;
-        let parts = continued(self.tokenizer, &prompt, choices, White::Text, &item.place)?;
-        continuation::scorable(&parts, &item.place)?;
-        Ok(parts)
+        if item.given.is_empty() {
+            let parts = continued(self.tokenizer, &prompt, choices, White::Text, &item.place)?;
+            continuation::scorable(&parts, &item.place)?;
+            return Ok((parts, vec![]));
+        }
+        let one = |(given, choice): (&String, &String)| {
+            let prompt = format!("{prompt}{given}");
+            let parts = continued(self.tokenizer, &prompt, &[choice], White::Text, &item.place)?;
+            continuation::scorable(&parts, &item.place)?;
+            Ok(parts)
+        };
+        let apart = item.given.iter().zip(choices).map(one).collect::<Result<Vec<_>>>()?;
+        Ok(continuation::together(apart))
     }
+}
+
+/// The item with its solved examples as turns before it.
+fn with_turns(item: &Instruction) -> Cow<'_, Instruction> {
+    if item.solved().is_empty() {
+        return Cow::Borrowed(item);
+    }
+    let mut out = item.clone();
+    let turn = |shot: &Instruction| (question(shot), shot.answer_text.clone());
+    out.before.history.splice(0..0, item.solved().iter().map(turn));
+    Cow::Owned(out)
 }
 
 impl Encoded {
     /// Adds what one item gives.
     fn add(&mut self, item: &Item, words: &Words, options: &EncodeOptions) -> Result<()> {
-        let tokenizer = words.tokenizer;
+        let (tokenizer, before) = (words.tokenizer, self.examples.len());
         match item {
             Item::Instruction(instruction) => self.add_instruction(instruction, words, options)?,
-            Item::Chat(Chat { worded: Some(pieces), place, .. }) => {
-                self.add_worded(pieces, place, tokenizer, options)?;
+            Item::Chat(chat @ Chat { worded: Some(pieces), .. }) => {
+                self.add_worded(pieces, chat, tokenizer, options)?;
             }
             Item::Chat(talk) => match &words.chat {
                 Some(template) => self.add_chat(talk, template, tokenizer, options)?,
@@ -264,6 +323,8 @@ impl Encoded {
                 }
             }
         }
+        let new = &self.examples[before..];
+        self.report.ends += new.iter().map(|example| ends(example, tokenizer)).sum::<usize>();
         Ok(())
     }
 
@@ -288,16 +349,17 @@ impl Encoded {
     fn add_worded(
         &mut self,
         pieces: &[TextPiece],
-        place: &ItemPlace,
+        chat: &Chat,
         tokenizer: &dyn Encode,
         options: &EncodeOptions,
     ) -> Result<()> {
-        let (ids, mut supervised) = encode_pieces(pieces, place, tokenizer, options)?;
+        let (ids, mut supervised) = encode_pieces(pieces, &chat.place, tokenizer, options)?;
         let mut ids = opened(tokenizer, ids);
         supervised.splice(0..0, vec![false; ids.len() - supervised.len()]);
         // An answer at its end is ended, as elsewhere.
         let last = pieces.iter().rfind(|piece| !piece.text.is_empty());
-        if last.is_some_and(|last| last.supervised)
+        if chat.ended
+            && last.is_some_and(|last| last.supervised)
             && let Some(eos) = ending(tokenizer, &ids)?
         {
             ids.push(eos);
@@ -353,6 +415,13 @@ impl Encoded {
     }
 }
 
+/// How many tokens in the loss end a sequence.
+pub(super) fn ends(example: &Example, tokenizer: &dyn Encode) -> usize {
+    let Some(eos) = tokenizer.eos() else { return 0 };
+    let counts = example.ids.iter().zip(&example.supervised);
+    counts.filter(|(id, supervised)| **supervised && **id == eos).count()
+}
+
 /// A record that no recipe's template has turned into an instruction.
 pub(super) fn unworded(Row { place, fields }: &Row) -> anyhow::Error {
     let columns: Vec<String> = fields.keys().map(|k| format!("`{k}`")).collect();
@@ -393,7 +462,9 @@ fn encode_instruction(
             let answer_at = parts.prompt.len();
             let mut ids = parts.prompt;
             ids.extend(parts.texts.into_iter().flatten());
-            ids.extend(ending(tokenizer, &ids)?);
+            if item.ended {
+                ids.extend(ending(tokenizer, &ids)?);
+            }
             (ids, answer_at, parts.border)
         }
         Template::LlmAdapters => {
@@ -402,7 +473,7 @@ fn encode_instruction(
                 LossOn::Answer => opened(tokenizer, encode(&prompt)?).len(),
             };
             let mut ids = opened(tokenizer, encode(&format!("{prompt}{answer}"))?);
-            if ids.len() < options.max_length {
+            if item.ended && ids.len() < options.max_length {
                 ids.extend(ending(tokenizer, &ids)?);
             }
             (ids, answer_at, Border::Apart)

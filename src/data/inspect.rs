@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::data::encode::{EncodeOptions, Words, encode_all, encode_with};
+use crate::data::encode::{EncodeOptions, Words, encode_all, encode_with, ends};
 use crate::data::example::Example;
 use crate::data::item::{Chat, Instruction, Item};
 use crate::data::talks::Talks;
@@ -48,7 +48,9 @@ pub fn show(
 fn scored(item: &Instruction, words: &Words) -> Result<String> {
     let mut out = format!("test prompt:\n{}⏎\n", words.test_prompt(item)?);
     for (i, choice) in words.choices(item).iter().enumerate() {
-        out += &format!("{} {choice:?}\n", if item.label == Some(i) { "✓" } else { "·" });
+        let mark = if item.label == Some(i) { "✓" } else { "·" };
+        let given = item.given.get(i).map_or(String::new(), |given| format!("{given:?} + "));
+        out += &format!("{mark} {given}{choice:?}\n");
     }
     Ok(out)
 }
@@ -86,7 +88,8 @@ fn marked(example: &Example, tokenizer: &dyn Encode) -> Result<String> {
 }
 
 /// Figures by split: items, what they give within the limit (`examples`; `left_out` teach nothing),
-/// their lengths in tokens before it, the shares cut and supervised, counts of right choices by
+/// their lengths in tokens before it, the shares cut and supervised and, of the latter, that of
+/// tokens that end a sequence (`ends`), counts of right choices by
 /// name, items whose answer is none of their choices, and how many items occur again in the same
 /// split or in each earlier one (the same instruction and input, conversation, text or tokens).
 /// `notes`, where there are some, count conversations that the chat template does not plainly word.
@@ -121,6 +124,8 @@ struct Figures<'a> {
     /// Of each example, before the limit.
     lengths: Vec<usize>,
     supervised: usize,
+    /// Supervised tokens that end a sequence.
+    ends: usize,
     cut: usize,
     left_out: usize,
     labels: BTreeMap<String, usize>,
@@ -167,6 +172,7 @@ impl<'a> Figures<'a> {
             self.examples += given;
             self.left_out += usize::from(given == 0);
             self.cut += usize::from(tokens > most && !matches!(item, Item::Text(_)));
+            self.ends += ends(&example, words.tokenizer());
             self.supervised += example.supervised.iter().filter(|s| **s).count();
             self.lengths.push(tokens);
         }
@@ -190,6 +196,7 @@ impl<'a> Figures<'a> {
             "cut": share(self.cut, self.items),
             "left_out": self.left_out,
             "supervised": share(self.supervised, tokens),
+            "ends": share(self.ends, self.supervised),
             "labels": self.labels,
             "unscorable": self.unscorable,
             "duplicates": { "within": self.twice, "in": self.elsewhere },
@@ -212,7 +219,9 @@ fn quantile(sorted: &[usize], share: f64) -> Option<usize> {
 /// What makes an item the same as another: what it asks or says.
 fn question(item: &Item) -> Option<String> {
     match item {
-        Item::Instruction(item) => Some(format!("{}\0{}", item.instruction, item.input)),
+        Item::Instruction(item) => {
+            Some(format!("{}\0{}\0{}", item.instruction, item.input, item.given.join("\0")))
+        }
         Item::Text(document) => Some(document.text.clone()),
         Item::Chat(Chat { worded: Some(pieces), .. }) => {
             Some(pieces.iter().map(|piece| piece.text.as_str()).collect())

@@ -60,18 +60,68 @@ pub struct Instruction {
     pub names: Vec<String>,
     /// The right one of `choices`. None: the item can be trained on but not scored.
     pub label: Option<usize>,
+    /// Texts between the prompt and each of `choices` that are given and not scored, as the words
+    /// that fill a blank; empty where there are none.
+    pub given: Vec<String>,
     /// The number that the item's choices estimate, for correlations; their names are numbers then.
     pub target: Option<f64>,
     /// What only a conversation has a place for.
     pub before: Before,
+    /// What each prompt of its task begins with; empty where that is nothing.
+    pub description: String,
+    /// The task it belongs to, where its record names that, as a subject of MMLU.
+    pub subject: Option<String>,
+    /// Solved examples that stand before it in a test.
+    pub shots: Option<Arc<Shots>>,
+    /// Whether the token that ends a sequence is learnt behind the answer.
+    pub ended: bool,
+}
+
+/// Solved examples, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shots {
+    pub solved: Vec<Instruction>,
+    /// What stands behind each of them.
+    pub separator: String,
 }
 
 impl Instruction {
     /// A question with its answer, and nothing else.
     pub fn new(place: ItemPlace, instruction: String, answer_text: String) -> Self {
         let (input, pair, choices, names, before) = Default::default();
-        let (label, target) = (None, None);
-        Self { place, instruction, input, pair, answer_text, choices, names, label, target, before }
+        let (given, description) = Default::default();
+        let (label, target, subject, shots, ended) = (None, None, None, None, true);
+        Self {
+            place,
+            instruction,
+            input,
+            pair,
+            answer_text,
+            choices,
+            names,
+            label,
+            given,
+            target,
+            before,
+            description,
+            subject,
+            shots,
+            ended,
+        }
+    }
+
+    /// The solved examples before it.
+    pub fn solved(&self) -> &[Instruction] {
+        self.shots.as_ref().map_or(&[], |shots| &shots.solved)
+    }
+
+    /// With the last `count` of its solved examples only.
+    pub fn with_shots(&self, count: usize) -> Self {
+        let less = |shots: &Arc<Shots>| {
+            let solved = shots.solved[shots.solved.len().saturating_sub(count)..].to_vec();
+            Arc::new(Shots { solved, separator: shots.separator.clone() })
+        };
+        Self { shots: self.shots.as_ref().map(less), ..self.clone() }
     }
 }
 
@@ -110,11 +160,13 @@ pub struct Chat {
     /// The text where a recipe's own template has worded the conversation; no chat template is
     /// asked then.
     pub worded: Option<Vec<TextPiece>>,
+    /// Whether the token that ends a sequence is learnt behind an answer at the end of `worded`.
+    pub ended: bool,
 }
 
 impl Chat {
     pub fn new(place: ItemPlace, messages: Vec<Message>) -> Self {
-        Self { place, messages, tools: vec![], variables: Map::new(), worded: None }
+        Self { place, messages, tools: vec![], variables: Map::new(), worded: None, ended: true }
     }
 }
 

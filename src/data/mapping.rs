@@ -14,7 +14,9 @@ use crate::data::formats::loose::what_within;
 use crate::data::formats::{Unused, messages};
 use crate::data::item::{Chat, Instruction, Item, Row};
 use crate::data::jinja;
-use crate::error::{bail, did_you_mean, error};
+use crate::data::published::{Found, Published, cleaned};
+use crate::data::rows::{no_column, plain};
+use crate::error::{bail, error};
 
 /// Turns a record into a prompt with its answer and choices.
 pub struct Mapping {
@@ -27,6 +29,9 @@ pub struct Mapping {
     target: Option<String>,
     answered: bool,
     talk: Option<ChatWording>,
+    /// A wording that has a name; it says what the choices are.
+    published: Option<&'static Published>,
+    ended: bool,
 }
 
 /// What the texts make of a conversation.
@@ -43,6 +48,9 @@ const ROW: &str = "row";
 
 /// The second text of a pair.
 const PAIR: &str = "pair";
+
+/// What each prompt begins with.
+const DESCRIPTION: &str = "description";
 
 /// Faults of a text, whatever the record.
 const UNKNOWN: [ErrorKind; 4] = [
@@ -89,6 +97,37 @@ impl Mapping {
         Ok(self)
     }
 
+    /// With a text that each prompt begins with, before solved examples. Errors (class usage): a
+    /// text that is no Jinja, with its line.
+    pub fn with_description(mut self, description: &str) -> Result<Self> {
+        compile(&mut self.environment, DESCRIPTION, description.to_owned())?;
+        self.texts.push((DESCRIPTION.to_owned(), description.to_owned()));
+        Ok(self)
+    }
+
+    /// With the token that ends sequences learnt behind the answer, or not.
+    pub fn ended(self, ended: bool) -> Self {
+        Self { ended, ..self }
+    }
+
+    /// A wording that has a name. Errors: none but those of its texts.
+    pub fn published(published: &'static Published) -> Result<Self> {
+        let mut environment = environment()?;
+        environment.add_filter("cleaned", |text: String| cleaned(&text));
+        let texts = vec![("prompt".to_owned(), published.prompt.to_owned())];
+        compile(&mut environment, "prompt", published.prompt.to_owned())?;
+        let out = Self { published: Some(published), ..Self::bare(environment, texts) };
+        if published.description.is_empty() {
+            return Ok(out);
+        }
+        out.with_description(published.description)
+    }
+
+    /// The wording that it is, where that has a name.
+    pub fn known(&self) -> Option<&'static Published> {
+        self.published
+    }
+
     /// A conversation by its messages: `messages` makes a JSON list of them, and `tools` one of
     /// JSON schemas; the model's own chat template words them. Errors (class usage): a text that is
     /// no Jinja, with its line.
@@ -125,8 +164,9 @@ impl Mapping {
 
     /// Texts without choices.
     fn bare(environment: Environment<'static>, texts: Vec<(String, String)>) -> Self {
-        let (names, label, target) = Default::default();
-        Self { environment, texts, names, label, target, answered: true, talk: None }
+        let (names, label, target, talk, published) = Default::default();
+        let (answered, ended) = (true, true);
+        Self { environment, texts, names, label, target, answered, talk, published, ended }
     }
 
     /// Whether its items are worded by the model's own chat template.
@@ -138,13 +178,39 @@ impl Mapping {
     /// [`Self::apply`].
     pub fn item(&self, row: &Row) -> Result<Item> {
         match self.talk {
+            None if let Some(published) = self.published => {
+                self.by_name(published, row).map(Item::Instruction)
+            }
             None => self.apply(row).map(Item::Instruction),
             Some(ChatWording::Messages) => self.chat(row).map(Item::Chat),
             Some(ChatWording::Text) => {
                 let worded = Some(chat::by_marks(&self.renderer(row)("text")?));
-                Ok(Item::Chat(Chat { worded, ..Chat::new(row.place.clone(), vec![]) }))
+                let chat = Chat::new(row.place.clone(), vec![]);
+                Ok(Item::Chat(Chat { worded, ended: self.ended, ..chat }))
             }
         }
+    }
+
+    /// What a wording that has a name makes of a record.
+    fn by_name(&self, published: &Published, row: &Row) -> Result<Instruction> {
+        let row = &published.prepared(row)?;
+        let render = self.renderer(row);
+        let prompt = render("prompt")?;
+        let Found { given, choices, names, label } = published.found(row)?;
+        let answer = label.map_or(String::new(), |label| {
+            format!("{}{}", given.get(label).map_or("", String::as_str), choices[label])
+        });
+        let subject = row.fields.get("subject").and_then(Value::as_str);
+        let subject = subject.filter(|_| published.is_mmlu()).map(str::to_owned);
+        let description = self.description(&render)?;
+        let item = Instruction::new(row.place.clone(), prompt, answer);
+        Ok(Instruction { given, choices, names, label, subject, description, ..item })
+    }
+
+    /// What the prompt begins with.
+    fn description(&self, render: &impl Fn(&str) -> Result<String>) -> Result<String> {
+        let given = self.texts.iter().any(|(name, _)| name == DESCRIPTION);
+        if given { render(DESCRIPTION) } else { Ok(String::new()) }
     }
 
     /// The conversation whose messages and tools the texts make.
@@ -192,8 +258,9 @@ impl Mapping {
         let names = self.names.clone();
         let has_pair = self.texts.iter().any(|(name, _)| name == PAIR);
         let pair = if has_pair { Some(render(PAIR)?) } else { None };
+        let (description, ended) = (self.description(&render)?, self.ended);
         let item = Instruction::new(row.place.clone(), render("prompt")?, answer_text);
-        Ok(Instruction { pair, choices, names, label, target, ..item })
+        Ok(Instruction { pair, choices, names, label, target, description, ended, ..item })
     }
 
     /// Errors (class data) where the column of the label or the target is not there, or holds what
@@ -293,10 +360,16 @@ impl Mapping {
 
     /// The texts, for keeping with a model.
     pub fn text(&self) -> Value {
+        if let Some(published) = self.published {
+            return published.text();
+        }
         let mut out: Map<String, Value> =
             self.texts.iter().map(|(name, text)| (name.clone(), text.clone().into())).collect();
         out.extend(self.label.as_ref().map(|label| ("label".into(), label.clone().into())));
         out.extend(self.target.as_ref().map(|target| ("target".into(), target.clone().into())));
+        if !self.ended {
+            out.insert("eos".into(), false.into());
+        }
         Value::Object(out)
     }
 }
@@ -425,19 +498,6 @@ fn last(note: &Mutex<Option<String>>) -> Option<String> {
     note.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn no_column(row: &Row, column: &str) -> anyhow::Error {
-    let near = did_you_mean(column, row.fields.keys().map(String::as_str));
-    let columns: Vec<String> = row.fields.keys().map(|k| format!("`{k}`")).collect();
-    error!(
-        Data,
-        "{} has no column `{column}`{near}",
-        row.place;
-        hint: "its columns are {}",
-        columns.join(", ")
-    )
-    .into()
-}
-
 fn unusable(row: &Row, column: &str, what: &str) -> anyhow::Error {
     error!(Data, "{}: column `{column}` holds {what}", row.place).into()
 }
@@ -448,11 +508,6 @@ fn number(row: &Row, column: &str) -> Result<f64> {
         Ok(number) if number.is_finite() => Ok(number),
         _ => bail!(Data, "{}: column `{column}` holds `{value}`, expected a number", row.place),
     }
-}
-
-/// A field as a text: strings as they are, other values as JSON.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// What minijinja says, without the place that it adds.

@@ -7,6 +7,7 @@
 //! [`feed`] gives it, [`batch`] lays examples end to end. Nothing here pads, and whatever is cut or
 //! left out is counted in a report.
 
+pub mod advice;
 pub mod ask;
 pub mod batch;
 pub mod chat;
@@ -24,7 +25,11 @@ pub mod labelled;
 pub mod loss;
 pub mod mapping;
 pub mod masked;
+pub mod mmlu;
+pub mod published;
 pub mod questions;
+mod rows;
+pub mod shots;
 pub mod talks;
 pub mod task;
 pub mod template;
@@ -44,7 +49,9 @@ pub use labelled::{HeadTask, Says, encode_labelled, encode_labelled_one};
 pub use loss::LossOn;
 pub use mapping::Mapping;
 pub use masked::{Masked, Masking, encode_masked};
+pub use published::Published;
 pub use questions::{GenerationItem, encode_questions};
+pub use shots::ShotOptions;
 pub use task::{Dataset, Split};
 pub use template::Template;
 pub use tokenizer::{Encode, opened};

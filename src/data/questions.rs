@@ -2,12 +2,11 @@
 
 use anyhow::Result;
 
-use crate::data::choices::{ChoiceReport, scorable};
+use crate::data::choices::{ChoiceReport, fitting, nothing, scorable};
 use crate::data::encode::Words;
 use crate::data::item::Item;
 use crate::data::template::Template;
 use crate::data::tokenizer::Encode;
-use crate::error::bail;
 
 /// A question whose answer is looked for in a generated text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,16 +35,16 @@ pub fn encode_questions(
     let words = Words::new(template, tokenizer)?;
     for item in items {
         let Some((instruction, label)) = scorable(item, &mut report)? else { continue };
-        let prompt = words.test_tokens(instruction)?;
-        if prompt.len() > max_prompt {
-            report.too_long += 1;
-            continue;
-        }
+        let prompt = fitting(instruction, &mut report, |item| {
+            let prompt = words.test_tokens(item)?;
+            Ok((prompt.len() <= max_prompt).then_some(prompt))
+        })?;
+        let Some(prompt) = prompt else { continue };
         out.push(GenerationItem { prompt, names: instruction.names.clone(), label });
     }
     report.scored = out.len();
     if out.is_empty() {
-        bail!(Data, "no item can be scored by its answer: {report}");
+        return Err(nothing(items, "no item can be scored by its answer", &report).into());
     }
     Ok((out, report))
 }

@@ -10,7 +10,7 @@ use crate::data::formats::{self, FileRead, Layout, Unused};
 use crate::data::item::{Item, ItemPlace};
 use crate::error::{Error, bail, did_you_mean, error};
 use crate::seed::Stream;
-use crate::source::{DataFiles, Embedded, SPLIT_NAMES, split_of, stem_of, without_shard};
+use crate::source::{DataFiles, Embedded, SHOTS, SPLIT_NAMES, split_of, stem_of, without_shard};
 
 /// Items held out of train where there is no validation file: the field's norm for the commonsense
 /// sets (NVlabs/DoRA), but never more than a tenth of train.
@@ -56,6 +56,8 @@ pub struct Dataset {
     pub train: Option<Vec<Item>>,
     pub validation: Option<Vec<Item>>,
     pub test: Option<Vec<Item>>,
+    /// What is there to be shown solved before questions, and for nothing else.
+    pub shots: Option<Vec<Item>>,
     /// The SHA-256 in hexadecimal of each file that was read.
     pub digests: Vec<(PathBuf, String)>,
     /// What a person should know of how the files were read.
@@ -65,6 +67,18 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Without any item.
+    pub fn bare(name: &str) -> Self {
+        let (train, validation, test, shots) = Default::default();
+        let (digests, notes, unused) = Default::default();
+        Self { name: name.to_owned(), train, validation, test, shots, digests, notes, unused }
+    }
+
+    /// Train, validation, test and what is there to be shown.
+    pub(super) fn parts(&mut self) -> [&mut Option<Vec<Item>>; 4] {
+        [&mut self.train, &mut self.validation, &mut self.test, &mut self.shots]
+    }
+
     /// Reads the files of a data set called `name`. Errors: those of [`Self::from_files`]; a folder
     /// of several tasks (class data).
     pub fn open(
@@ -168,6 +182,8 @@ impl Dataset {
     ) -> Result<Self> {
         let found = by_split(files)?;
         let mut beside = FileNotes::default();
+        let shots = files.get(SHOTS).map(|files| items_of(files, layout, convert, &mut beside));
+        let shots = shots.transpose()?;
         let mut read = |split| {
             let files = found.iter().find(|(s, _)| *s == split).map(|(_, files)| files);
             files.map(|files| items_of(files, layout, convert, &mut beside)).transpose()
@@ -179,6 +195,7 @@ impl Dataset {
             digests,
             notes,
             unused,
+            shots,
             ..Self::from_splits(name, train, validation, test, held_out)?
         })
     }
@@ -228,8 +245,7 @@ impl Dataset {
                 .map(|train| hold_out(train, held_out))
                 .filter(|items| !items.is_empty());
         }
-        let (digests, notes, unused) = Default::default();
-        Ok(Self { name: name.to_owned(), train, validation, test, digests, notes, unused })
+        Ok(Self { train, validation, test, ..Self::bare(name) })
     }
 
     /// The items of a split, or an error of class data that says which splits there are.
@@ -273,7 +289,7 @@ fn several<'a>(name: &str, tasks: impl Iterator<Item = &'a str>) -> Error {
 /// The files of each split. Errors (class data): a name that is no split, two names for one.
 fn by_split(files: &BTreeMap<String, Vec<PathBuf>>) -> Result<Vec<(Split, &[PathBuf])>> {
     let mut found: Vec<(Split, &[PathBuf])> = Vec::new();
-    for (key, paths) in files {
+    for (key, paths) in files.iter().filter(|(key, _)| *key != SHOTS) {
         let Some(first) = paths.first() else { continue };
         let Some(split) = Split::parse(key) else {
             let near = did_you_mean(key, SPLIT_NAMES);
@@ -337,6 +353,15 @@ fn items_of(
         }
     }
     Ok(all)
+}
+
+/// Items converted, with their place in errors.
+pub fn converted(items: Vec<Item>, convert: Convert) -> Result<Vec<Item>> {
+    let one = |item: Item| {
+        let place = item.place().clone();
+        convert(item).map_err(|error| placed(&place, error).into())
+    };
+    items.into_iter().map(one).collect()
 }
 
 /// An error with the place of its item in front.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::data::item::{Instruction, ItemPlace};
 use crate::data::loss::LossOn;
+use crate::data::published::Published;
 use crate::data::tokenizer::Encode;
 use crate::error::{bail, did_you_mean, error};
 
@@ -53,6 +54,15 @@ impl Template {
             "none" => Ok(Template::None),
             "chat" => Ok(Template::Chat),
             _ => {
+                if Published::find(name).is_some() {
+                    bail!(
+                        Usage,
+                        "the template `{name}` words records of a data set, and no question by \
+                         itself";
+                        hint: "templates of questions are {}",
+                        NAMES.join(", ")
+                    );
+                }
                 let near = did_you_mean(name, NAMES);
                 Err(error!(
                     Usage,
@@ -124,11 +134,26 @@ impl Template {
                 )
             }
         };
-        Ok((prompt, self.answer(item).into_owned()))
+        Ok((format!("{}{prompt}", item.description), self.answer(item).into_owned()))
     }
 
-    /// The prompt after which an answer is generated or scored. Errors as in [`Self::train_text`].
+    /// The prompt after which an answer is generated or scored, with the solved examples before it.
+    /// Errors as in [`Self::train_text`].
     pub fn test_prompt(self, item: &Instruction) -> Result<String> {
+        let mut out = item.description.clone();
+        if let Some(shots) = &item.shots {
+            for shot in &shots.solved {
+                out += &self.asked(shot)?;
+                out += &self.answer(shot);
+                out += &shots.separator;
+            }
+        }
+        out += &self.asked(item)?;
+        Ok(out)
+    }
+
+    /// The question by itself.
+    fn asked(self, item: &Instruction) -> Result<String> {
         self.has_place(item)?;
         match self {
             Template::Alpaca => Ok(alpaca(item)),

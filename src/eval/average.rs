@@ -50,10 +50,98 @@ pub fn average(tasks: &[(String, Map<String, Value>)]) -> Map<String, Value> {
     out
 }
 
+/// Metrics that are means over items, so that those of several tasks are, too.
+const OVER_ITEMS: [&str; 4] = ["accuracy", "accuracy_norm", "unparsed", "majority"];
+
+/// The same as a mean over items, as lm-evaluation-harness weights the subjects of MMLU, not over
+/// tasks: each task counts by its items. Under `groups` lie the means of the groups that `group`
+/// names for tasks.
+pub fn average_by_group(
+    tasks: &[(String, Map<String, Value>)],
+    group: impl Fn(&str) -> Option<&'static str>,
+) -> Map<String, Value> {
+    let mut out = Map::new();
+    let all: Vec<&Map<String, Value>> = tasks.iter().map(|(_, metrics)| metrics).collect();
+    let Some(first) = all.first() else { return out };
+    for (key, value) in first.iter().filter(|(_, value)| value.is_string()) {
+        let same = all.iter().all(|metrics| metrics.get(key) == Some(value));
+        out.insert(key.clone(), if same { value.clone() } else { "mixed".into() });
+    }
+    out.extend(over_items(&all));
+    out.insert("weights".into(), "items".into());
+    let mut names: Vec<&str> = vec![];
+    for name in tasks.iter().filter_map(|(task, _)| group(task)) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let of = |name: &&str| {
+        let own = tasks.iter().filter(|(task, _)| group(task) == Some(*name));
+        let own: Vec<&Map<String, Value>> = own.map(|(_, metrics)| metrics).collect();
+        ((*name).to_owned(), Value::Object(over_items(&own)))
+    };
+    out.insert("groups".into(), Value::Object(names.iter().map(of).collect()));
+    let by_name =
+        tasks.iter().map(|(name, metrics)| (name.clone(), Value::Object(metrics.clone())));
+    out.insert("tasks".into(), Value::Object(by_name.collect()));
+    out
+}
+
+/// Means over items, with their standard error and the number of items.
+fn over_items(all: &[&Map<String, Value>]) -> Map<String, Value> {
+    let column = |key: &str| -> Option<Vec<f64>> {
+        all.iter().map(|metrics| metrics.get(key)?.as_f64()).collect()
+    };
+    let mut out = Map::new();
+    let Some(counts) = column("items") else { return out };
+    let items: f64 = counts.iter().sum();
+    let sum = |values: Vec<f64>| -> f64 { values.iter().zip(&counts).map(|(v, n)| v * n).sum() };
+    for key in OVER_ITEMS {
+        if let Some(values) = column(key) {
+            out.insert(key.into(), (sum(values) / items).into());
+        }
+    }
+    if let Some(errors) = column("standard_error") {
+        let squares = errors.iter().zip(&counts).map(|(e, n)| (e * n).powi(2));
+        out.insert("standard_error".into(), (squares.sum::<f64>().sqrt() / items).into());
+    }
+    out.insert("items".into(), (items as u64).into());
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn subjects_count_by_their_items() {
+        let task = |name: &str, accuracy: f64, error: f64, items: u64| {
+            let metrics = json!({
+                "protocol": "lm-eval", "accuracy": accuracy, "standard_error": error,
+                "items": items, "f1": 0.5,
+            });
+            (name.to_owned(), metrics.as_object().unwrap().clone())
+        };
+        let tasks = [task("a", 0.5, 0.1, 30), task("b", 0.9, 0.2, 10), task("c", 0.25, 0.3, 20)];
+        let group = |name: &str| (name != "c").then_some("stem");
+        let mut found = average_by_group(&tasks, group);
+        assert_eq!(found.remove("tasks").unwrap()["c"]["accuracy"], json!(0.25));
+        assert_eq!(
+            found.remove("groups").unwrap(),
+            json!({ "stem": {
+                "accuracy": 0.6, "standard_error": (9.0f64 + 4.0).sqrt() / 40.0, "items": 40,
+            } })
+        );
+        assert_eq!(
+            Value::Object(found),
+            json!({
+                "protocol": "lm-eval", "accuracy": 29.0 / 60.0,
+                "standard_error": (9.0f64 + 4.0 + 36.0).sqrt() / 60.0, "items": 60,
+                "weights": "items",
+            })
+        );
+    }
 
     #[test]
     fn tasks_count_the_same_whatever_their_size() {

@@ -125,7 +125,8 @@ struct Packed {
 impl Packed {
     fn push(&mut self, model: &Model, item: &ChoiceItem) {
         let longest = item.choices.iter().map(Vec::len).max().unwrap_or(0);
-        if model.same_positions(item.prompt.len(), item.prompt.len() + longest) {
+        let same = model.same_positions(item.prompt.len(), item.prompt.len() + longest);
+        if same && !item.prompt.is_empty() {
             self.shared(item);
         } else {
             self.alone(item);
@@ -136,12 +137,14 @@ impl Packed {
     /// lm-evaluation-harness, which leaves out the last token.
     fn alone(&mut self, item: &ChoiceItem) {
         let mut spans = Vec::with_capacity(item.choices.len());
-        for choice in &item.choices {
+        for (i, choice) in item.choices.iter().enumerate() {
             let mut ids: Vec<u32> = item.prompt.iter().chain(choice).copied().collect();
             ids.pop();
             let offset = self.tokens.ids.len();
             let start = self.rows.len();
-            self.want(offset + item.prompt.len() - 1..offset + ids.len(), choice);
+            let given = item.given.get(i).copied().unwrap_or(0);
+            let first = offset + item.prompt.len() + given - 1;
+            self.want(first..offset + ids.len(), &choice[given..]);
             spans.push([start..start, start..self.rows.len()]);
             self.tokens.append(Tokens::one(ids));
         }
@@ -152,6 +155,8 @@ impl Packed {
         // The common start of all choices is computed once, but each keeps a token of its own.
         let shortest = item.choices.iter().map(Vec::len).min().unwrap_or(0);
         let first = item.choices.first().map(Vec::as_slice).unwrap_or_default();
+        // What is given differs from the first token on.
+        let shortest = if item.given.is_empty() { shortest } else { 0 };
         let common = (0..shortest.saturating_sub(1))
             .take_while(|&i| item.choices.iter().all(|c| c[i] == first[i]))
             .count();
@@ -163,10 +168,14 @@ impl Packed {
         let shared = self.want((offset + item.prompt.len() - 1)..last, &first[..common]);
         let mut at = last + 1;
         let mut spans = Vec::with_capacity(rests.len());
-        for rest in &rests {
+        for (i, rest) in rests.iter().enumerate() {
             let start = self.rows.len();
-            self.want(last..last + 1, &rest[..1]);
-            self.want(at..at + rest.len() - 1, &rest[1..]);
+            let given = item.given.get(i).copied().unwrap_or(0);
+            if given == 0 {
+                self.want(last..last + 1, &rest[..1]);
+            }
+            let behind = given.max(1);
+            self.want(at + behind - 1..at + rest.len() - 1, &rest[behind..]);
             spans.push([shared.clone(), start..self.rows.len()]);
             at += rest.len();
         }
@@ -196,6 +205,7 @@ mod tests {
             index: 0,
             prompt: prompt.to_vec(),
             choices: choices.iter().map(|c| c.to_vec()).collect(),
+            given: vec![],
             choice_chars: choices.iter().map(|c| 2 * c.len()).collect(),
             names: vec![String::new(); choices.len()],
             label,
@@ -218,6 +228,39 @@ mod tests {
             }
         }
         assert_eq!(scores.sums.len(), 3);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_given_is_seen_and_not_scored() -> Result<()> {
+        let model = testing::model(&testing::config(), DType::F64)?;
+        let none = Adapter::default();
+        let item = |prompt: &[u32], given: &[usize], choices: &[&[u32]]| ChoiceItem {
+            index: 0,
+            prompt: prompt.to_vec(),
+            choices: choices.iter().map(|c| c.to_vec()).collect(),
+            given: given.to_vec(),
+            choice_chars: vec![1; choices.len()],
+            names: vec![String::new(); choices.len()],
+            label: 0,
+            target: None,
+        };
+        let items = [
+            item(&[3, 1], &[1, 2], &[&[5, 9, 2], &[5, 6, 9, 2]]),
+            item(&[3], &[0, 1], &[&[9, 2], &[4, 9, 2]]),
+            item(&[], &[1, 2], &[&[5, 9], &[6, 7, 9]]),
+        ];
+        let sums = score(&model, &none, &items, |_| Ok(()))?.sums;
+        for (item, sums) in items.iter().zip(&sums) {
+            for ((choice, given), sum) in item.choices.iter().zip(&item.given).zip(sums) {
+                let ids: Vec<u32> = item.prompt.iter().chain(choice).copied().collect();
+                let first = item.prompt.len() + given;
+                let rows: Vec<usize> = (first - 1..ids.len() - 1).collect();
+                let wanted = &choice[*given..];
+                let whole: f64 = model.nll(&Tokens::one(ids), &rows, wanted, &none)?.iter().sum();
+                assert!((whole + sum).abs() < 1e-10, "{whole} and {sum}");
+            }
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ pub mod nll;
 pub mod protocol;
 pub mod set;
 
-pub use average::average;
+pub use average::{average, average_by_group};
 pub use protocol::Protocol;
 pub use set::{EncodedSet, Measured, Prediction};
 

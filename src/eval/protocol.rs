@@ -316,6 +316,7 @@ mod tests {
             index: 0,
             prompt: vec![3, 1 + label as u32],
             choices: vec![vec![4], vec![5]],
+            given: vec![],
             choice_chars: vec![1; 2],
             names: names(&called),
             label,

@@ -12,7 +12,7 @@ use super::model::file_digest;
 use super::part::{ItemSource, Part, PromptFormat};
 use super::set::Set;
 use crate::data::formats::{Layout, LineFile, Unused};
-use crate::data::{self, EncodeOptions, Split, Template};
+use crate::data::{self, Dataset, EncodeOptions, ShotOptions, Split, Template, shots};
 use crate::error::{Error, bail, error};
 use crate::memory::Uncounted;
 use crate::source::{self, DataFiles, Name};
@@ -30,11 +30,36 @@ pub struct DataOptions {
     pub splits: BTreeMap<String, Vec<String>>,
     /// Rows stay in their files, for files larger than memory.
     pub stream: bool,
+    /// Solved examples before each question of a test.
+    pub shots: Option<ShotOptions>,
 }
 
 impl DataOptions {
     /// The longest example in tokens, where nobody says.
     pub const MAX_LENGTH: usize = 256;
+}
+
+impl DataOptions {
+    /// The defaults, with the template of that name. Errors (class usage): an unknown name.
+    pub fn worded(name: &str) -> Result<Self> {
+        let (template, mapping) = PromptFormat::named(name)?;
+        let rows = mapping.is_some();
+        let layout =
+            Layout { usual: PromptFormat::columns(mapping.as_deref()), rows, ..Layout::default() };
+        let options = EncodeOptions { max_length: Self::MAX_LENGTH, loss: template.default_loss() };
+        let format = Arc::new(PromptFormat { template, options, mapping });
+        Ok(Self { layout, format, ..Self::default() })
+    }
+
+    /// Tasks as they were read, by subject where records name theirs, with solved examples before
+    /// their questions.
+    pub fn prepared(&self, tasks: Vec<Dataset>) -> Result<Vec<Dataset>> {
+        let mut tasks = shots::by_subject(tasks);
+        if let Some(shots) = &self.shots {
+            tasks.iter_mut().try_for_each(|task| shots::give(task, shots))?;
+        }
+        Ok(tasks)
+    }
 }
 
 impl Default for DataOptions {
@@ -47,6 +72,7 @@ impl Default for DataOptions {
             format: Arc::new(PromptFormat { template, options, mapping: None }),
             splits: BTreeMap::new(),
             stream: false,
+            shots: None,
         }
     }
 }
@@ -121,6 +147,7 @@ impl Session {
     /// Loads the data called `path`: `builtin:microworld`, a file, a folder with files for `train`,
     /// `validation` and `test`, a folder of such folders (several tasks), or a data set on the hub.
     pub fn data(&self, path: &str, options: &DataOptions) -> Result<Task> {
+        shots::check(options.shots.as_ref(), options.stream)?;
         let (files, found) = self.files_of(path, options)?;
         let ReadData { tasks, digests, notes } = if options.stream {
             streamed(path, &files, options)?
@@ -172,7 +199,8 @@ impl Session {
         };
         let (mut read, mut unused) = (ReadData::default(), Unused::default());
         let seed = self.settings.seed;
-        for task in data::Dataset::open_all(path, files, seed, &options.layout, &convert)? {
+        let tasks = data::Dataset::open_all(path, files, seed, &options.layout, &convert)?;
+        for task in options.prepared(tasks)? {
             read.digests.extend(task.digests);
             read.notes.extend(task.notes);
             unused.add(&task.unused);

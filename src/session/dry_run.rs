@@ -85,6 +85,8 @@ pub enum Event {
     Save {
         name: String,
     },
+    /// Something odd about the data.
+    Advice(String),
 }
 
 /// An event and the line of the recipe that asked for it.

@@ -14,9 +14,9 @@ use super::part::Part;
 use super::reads::HeadReads;
 use super::set::Set;
 use super::{Effects, Session};
-use crate::data::{ChoiceItem, Example, GenerationItem, HeadTask, Split};
+use crate::data::{ChoiceItem, Example, GenerationItem, HeadTask, Split, mmlu};
 use crate::error::bail;
-use crate::eval::{EncodedSet, Protocol, average};
+use crate::eval::{EncodedSet, Protocol, average, average_by_group};
 use crate::model::Adapter;
 use crate::model::cost::Work;
 use crate::model::meta::Assume;
@@ -129,6 +129,9 @@ impl Model {
         let metrics = match &tasks[..] {
             [] => bail!(Usage, "a set without a task cannot be measured"),
             [(_, metrics)] => metrics.clone(),
+            several if set.parts().iter().all(|part| part.wording.is_mmlu()) => {
+                average_by_group(several, mmlu::group)
+            }
             several => average(several),
         };
         if several {
@@ -243,6 +246,14 @@ impl EvaluationRun<'_> {
                 (Items::Choices(items), out)
             }
             Protocol::Likelihood => {
+                if part.has_shots() {
+                    bail!(
+                        Usage,
+                        "protocol `{}` measures texts as they are trained on, without the solved \
+                         examples that option `shots` of `data::load` puts before questions",
+                        suits.name()
+                    );
+                }
                 let (items, out) = part.measured(session, split, &m.reads, most)?;
                 (Items::Sequences(items), out)
             }

@@ -4,14 +4,18 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex};
 
 use super::Session;
+use super::dry_run::Event;
 use super::held::lock;
 use super::reads::Reads;
 use super::watched::Watched;
+use crate::data::advice::advice;
+use crate::data::template;
 use crate::data::{
-    ChoiceItem, ChoiceReport, EncodeOptions, Encoded, Example, Examples, GenerationItem, Item,
-    Joined, Mapping, Masked, Split, Template, encode_choices, encode_questions, formats::LineFile,
+    ChoiceItem, ChoiceReport, Encode, EncodeOptions, Encoded, Example, Examples, GenerationItem,
+    Item, Joined, Mapping, Masked, Published, Split, Template, encode_choices, encode_questions,
+    formats::LineFile,
 };
-use crate::error::error;
+use crate::error::{Error, did_you_mean, error};
 use crate::eval::Protocol;
 use crate::source::Tokenizer;
 
@@ -20,10 +24,22 @@ pub struct PromptFormat {
     pub template: Template,
     pub options: EncodeOptions,
     /// The template that the recipe itself gives, for rows.
-    pub mapping: Option<Mapping>,
+    pub mapping: Option<Arc<Mapping>>,
 }
 
 impl PromptFormat {
+    /// What a template's name stands for: a wording of questions, and of records that have their
+    /// columns, what makes questions of them. Errors (class usage): an unknown name.
+    pub fn named(name: &str) -> anyhow::Result<(Template, Option<Arc<Mapping>>)> {
+        match Published::find(name) {
+            Some(published) => Ok((Template::None, Some(Arc::new(Mapping::published(published)?)))),
+            None => match Template::parse(name) {
+                Ok(template) => Ok((template, None)),
+                Err(_) => Err(unknown(name).into()),
+            },
+        }
+    }
+
     /// An item as the templates take it: a row becomes what the recipe's template makes of it.
     pub fn convert(&self, item: Item) -> anyhow::Result<Item> {
         match (&self.mapping, item) {
@@ -33,8 +49,35 @@ impl PromptFormat {
     }
 
     pub fn name(&self) -> &'static str {
-        if self.mapping.is_some() { "recipe" } else { self.template.name() }
+        match &self.mapping {
+            Some(mapping) => mapping.known().map_or("recipe", |published| published.name),
+            None => self.template.name(),
+        }
     }
+
+    /// Names of the columns of tables without a header, where the template knows them.
+    pub fn columns(mapping: Option<&Mapping>) -> Option<Vec<String>> {
+        let columns = mapping?.known()?.columns;
+        (!columns.is_empty()).then(|| columns.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    /// Whether tasks are subjects of MMLU.
+    pub fn is_mmlu(&self) -> bool {
+        let known = self.mapping.as_ref().and_then(|mapping| mapping.known());
+        known.is_some_and(Published::is_mmlu)
+    }
+
+    /// The same with other limits.
+    pub fn limited(&self, options: EncodeOptions) -> Arc<Self> {
+        Arc::new(Self { options, mapping: self.mapping.clone(), template: self.template })
+    }
+}
+
+/// The error for a template that has neither kind of name.
+fn unknown(name: &str) -> Error {
+    let all: Vec<&str> = template::NAMES.into_iter().chain(Published::names()).collect();
+    let near = did_you_mean(name, all.iter().copied());
+    error!(Usage, "unknown template `{name}`{near}"; hint: "templates are {}", all.join(", "))
 }
 
 /// Where a part's items are.
@@ -149,6 +192,12 @@ impl Part {
         Ok(false)
     }
 
+    /// Whether solved examples stand before its questions.
+    pub fn has_shots(&self) -> bool {
+        let ItemSource::Memory(items) = &self.source else { return false };
+        items.iter().any(|item| matches!(item, Item::Instruction(item) if item.shots.is_some()))
+    }
+
     /// Examples to be measured, at most the first `most`, and how many items were left out. Of a
     /// file on disk only so many rows are read.
     pub fn measured(
@@ -210,6 +259,9 @@ impl Part {
             return Ok(known.clone());
         }
         let out = self.encode(session, reads, None)?;
+        if reads.task()?.is_none() {
+            self.advise(session, split, &reads.tokenizer)?;
+        }
         session.console.note(&format!("{} {}: {}", self.task, split.name(), out.report));
         let made = (Arc::new(out.examples), out.report.dropped);
         encoded.push((reads.clone(), made.clone()));
@@ -232,11 +284,40 @@ impl Part {
             &watched(session, tokenizer),
             positions,
         )?;
-        let worth = report.scored != report.items || report.joined != Joined::default();
-        if worth && lock(&self.reported).replace(report) != Some(report) {
+        let worth = report.scored != report.items
+            || report.fewer_shots > 0
+            || report.joined != Joined::default();
+        let first = lock(&self.reported).replace(report) != Some(report);
+        if first {
+            self.advise(session, split, tokenizer)?;
+        }
+        if worth && first {
             session.console.note(&format!("{} {}: {report}", self.task, split.name()));
         }
         Ok((choices, report.items - report.scored))
+    }
+
+    /// Warns where a recipe's own template leaves prompt and answer in a way that tokenizers see
+    /// otherwise.
+    fn advise(&self, session: &Session, split: Split, tokenizer: &Tokenizer) -> anyhow::Result<()> {
+        for line in self.advice(&watched(session, tokenizer))? {
+            let line = format!("{} {}: {line}", self.task, split.name());
+            session.console.note(&line);
+            session.observe(|| Event::Advice(line))?;
+        }
+        Ok(())
+    }
+
+    /// Those warnings; none where the template is not the recipe's.
+    pub(super) fn advice(&self, tokenizer: &dyn Encode) -> anyhow::Result<Vec<String>> {
+        /// Items that are enough to see it.
+        const ENOUGH: usize = 200;
+        match &self.wording.mapping {
+            Some(mapping) if mapping.known().is_none() => {
+                advice(&self.items(Some(ENOUGH))?, self.wording.template, tokenizer)
+            }
+            _ => Ok(vec![]),
+        }
     }
 
     /// Items to be answered by generation, at most the first `most`, and how many were left out,
@@ -256,7 +337,7 @@ impl Part {
             &watched(session, tokenizer),
             longest,
         )?;
-        if questions.len() != report.items {
+        if questions.len() != report.items || report.fewer_shots > 0 {
             session.console.note(&format!("{} {}: {report}", self.task, split.name()));
         }
         let left_out = report.items - questions.len();

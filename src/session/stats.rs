@@ -14,6 +14,8 @@ impl Task {
     /// splits, by task and split, as `model` would be trained.
     pub fn stats(&self, model: &Model) -> Result<Map<String, Value>> {
         let tokenizer = model.tokenizer();
+        // A head reads a text by itself.
+        let head = model.state().reads.task()?.is_some();
         let mut out = Map::new();
         for name in self.tasks() {
             let (mut splits, mut format) = (vec![], None);
@@ -27,7 +29,15 @@ impl Task {
             let splits: Vec<(&str, &[Item])> =
                 splits.iter().map(|(split, items)| (*split, items.as_ref())).collect();
             let watched = Watched { guard: &model.session().guard, tokenizer: tokenizer.as_ref() };
-            let stats = inspect::stats(&splits, format.template, &watched, &format.options)?;
+            let mut stats = inspect::stats(&splits, format.template, &watched, &format.options)?;
+            for (split, set) in self.sets() {
+                for part in set.parts().iter().filter(|p| p.task == *name) {
+                    let advice = if head { vec![] } else { part.advice(&watched)? };
+                    if let Some(figures) = stats.get_mut(*split).filter(|_| !advice.is_empty()) {
+                        figures["warnings"] = advice.into();
+                    }
+                }
+            }
             out.insert(name.clone(), Value::Object(stats));
         }
         Ok(out)
@@ -41,6 +51,11 @@ impl Set {
         let item = part.source.get(at, &part.wording)?;
         let tokenizer = model.tokenizer();
         let format = &part.wording;
-        inspect::show(&item, format.template, tokenizer.as_ref(), &format.options)
+        let mut out = inspect::show(&item, format.template, tokenizer.as_ref(), &format.options)?;
+        let head = model.state().reads.task()?.is_some();
+        for line in if head { vec![] } else { part.advice(tokenizer.as_ref())? } {
+            out += &format!("warning: {line}\n");
+        }
+        Ok(out)
     }
 }

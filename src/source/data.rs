@@ -9,7 +9,9 @@ use anyhow::Result;
 use super::hub::Hub;
 use super::links;
 use super::name::Name;
-use super::splits::{FilesByName, Listing, SPLIT_NAMES, Splits, split_of, splits};
+use super::splits::{
+    FilesByName, Listing, SHOTS, SPLIT_NAMES, Splits, is_data, split_of, splits, tasks_in_splits,
+};
 use crate::builtin;
 use crate::error::{Error, bail, did_you_mean, error, nearest};
 
@@ -66,6 +68,10 @@ pub fn data(name: &Name) -> Result<DataFiles> {
     if path.is_file() {
         return Ok(DataFiles::File(path.clone()));
     }
+    let together = together(path)?;
+    if !together.is_empty() {
+        return Ok(DataFiles::Tasks(together));
+    }
     let found = in_folder(path)?;
     if !found.is_empty() {
         return Ok(DataFiles::Folder(found));
@@ -101,6 +107,22 @@ pub(super) fn in_folder(folder: &Path) -> Result<Splits> {
     let root = real(folder)?;
     found.values().flatten().try_for_each(|file| links::inside(file, &root))?;
     Ok(found)
+}
+
+/// The tasks whose files lie together in folders for splits; none of any other folder.
+fn together(folder: &Path) -> Result<BTreeMap<String, DataFiles>> {
+    let (files, folders) = entries(folder)?;
+    if files.keys().any(|name| is_data(name)) {
+        return Ok(BTreeMap::new());
+    }
+    let folders = folders.into_iter().filter(|(name, _)| split_of(name).is_some());
+    let folders =
+        folders.map(|(name, path)| Ok((name, entries(&path)?.0))).collect::<Result<_>>()?;
+    let (tasks, root) = (tasks_in_splits(&folders), real(folder)?);
+    for file in tasks.values().flat_map(BTreeMap::values).flatten() {
+        links::inside(file, &root)?;
+    }
+    Ok(tasks.into_iter().map(|(task, splits)| (task, DataFiles::Folder(splits))).collect())
 }
 
 /// The error for a folder that `save_to_disk` of datasets wrote.
@@ -181,7 +203,8 @@ fn wanted(splits: &BTreeMap<String, Vec<String>>) -> Result<WantedFiles> {
     let mut wanted = WantedFiles::new();
     let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
     for (key, names) in splits {
-        let split = split_of(key).ok_or_else(|| unknown_split(key))?;
+        let own = (key == SHOTS).then_some(SHOTS);
+        let split = own.or_else(|| split_of(key)).ok_or_else(|| unknown_split(key))?;
         if names.is_empty() {
             bail!(Usage, "`splits` names no file for `{key}`");
         }
@@ -217,7 +240,7 @@ fn unknown_split(key: &str) -> Error {
     error!(
         Usage,
         "unknown split `{key}` in `splits`{near}";
-        hint: "splits are `train`, `validation` and `test`"
+        hint: "splits are `train`, `validation` and `test`; `shots` names files of solved examples"
     )
 }
 
@@ -387,6 +410,43 @@ mod tests {
             names(&["SICK_train.txt", "SICK_trial.txt", "SICK_test_annotated.txt"]),
             [pair("train", "SICK_train.txt"), pair("validation", "SICK_trial.txt")]
         );
+    }
+
+    #[test]
+    fn tasks_whose_files_lie_together_are_tasks() {
+        let of = |files: &[&str]| match found(files).unwrap() {
+            DataFiles::Tasks(tasks) => {
+                let splits = tasks.iter().map(|(task, files)| match files {
+                    DataFiles::Folder(splits) => {
+                        let splits: Vec<&str> = splits.keys().map(String::as_str).collect();
+                        format!("{task}: {}", splits.join(" "))
+                    }
+                    other => panic!("{other:?}"),
+                });
+                splits.collect::<Vec<_>>()
+            }
+            other => vec![format!("{other:?}")],
+        };
+        assert_eq!(
+            of(&[
+                "README.txt/",
+                "auxiliary_train/arc_hard.csv",
+                "dev/anatomy_dev.csv",
+                "dev/virology_dev.csv",
+                "val/anatomy_val.csv",
+                "test/anatomy_test.csv",
+                "test/virology_test.csv",
+            ]),
+            ["anatomy: shots test validation", "virology: shots test"]
+        );
+        // Without files for validation `dev` is that.
+        assert_eq!(
+            of(&["dev/a_dev.csv", "dev/b_dev.csv", "test/a_test.csv"]),
+            ["a: test validation", "b: validation"]
+        );
+        for files in [["test/a_test.csv", "dev/a_dev.csv"], ["train/0000.csv", "test/0000.csv"]] {
+            assert!(matches!(found(&files).unwrap(), DataFiles::Folder(_)), "{files:?}");
+        }
     }
 
     #[test]

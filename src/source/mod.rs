@@ -51,6 +51,6 @@ pub use model_folder::{ModelFolder, weight_map};
 pub use name::{Name, looks_like_path, resolve};
 pub use places::{Places, right_one};
 pub use safetensors::{Safetensors, unread};
-pub use splits::{SPLIT_NAMES, split_of, stem_of, without_packing, without_shard};
+pub use splits::{SHOTS, SPLIT_NAMES, split_of, stem_of, without_packing, without_shard};
 pub use tensors::TensorSource;
 pub use tokenizer::{Tokenizer, WholeText};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::error::bail;
+use crate::error::{bail, error};
 
 /// Paths by name.
 pub(super) type FilesByName = BTreeMap<String, PathBuf>;
@@ -27,6 +27,10 @@ const PACKED: [&str; 4] = ["gz", "gzip", "zst", "zstd"];
 
 /// What splits are called here.
 pub const SPLIT_NAMES: [&str; 3] = ["train", "validation", "test"];
+
+/// What files are called that hold examples to be shown solved before questions, and nothing else:
+/// `dev` of MMLU, which has `val` for validation.
+pub const SHOTS: &str = "shots";
 
 /// Words in file names, and the split they stand for.
 const WORDS: [(&str, &str); 7] = [
@@ -93,6 +97,32 @@ fn shard(stem: &str) -> Option<Shard<'_>> {
     let (base, index) = before.rsplit_once('-')?;
     let count = after.split('-').next()?;
     Some(Shard { base, index: index.parse().ok()?, count: count.parse().ok()? })
+}
+
+/// The files of tasks that lie together in folders for splits, each called by its task and its
+/// split (`dev/anatomy_dev.csv`, `val/anatomy_val.csv`, `test/anatomy_test.csv`), as in MMLU. Where
+/// there are both, `dev` is for examples to be shown. None: the folders hold other files, or those
+/// of one task.
+pub(super) fn tasks_in_splits(folders: &BTreeMap<String, FilesByName>) -> BTreeMap<String, Splits> {
+    let words: Vec<&str> = folders.keys().map(String::as_str).collect();
+    let has = |split: &str| words.iter().any(|word| word.eq_ignore_ascii_case(split));
+    let both = has("dev") && (has("val") || has("valid") || has("validation"));
+    let mut tasks: BTreeMap<String, Splits> = BTreeMap::new();
+    for (word, files) in folders {
+        let Some(split) = split_of(word) else { continue };
+        let split = if both && word.eq_ignore_ascii_case("dev") { SHOTS } else { split };
+        for (name, path) in files.iter().filter(|(name, _)| is_data(name)) {
+            let stem = parted(name).0;
+            match stem.rsplit_once('_') {
+                Some((task, own)) if !task.is_empty() && own.eq_ignore_ascii_case(word) => {
+                    let task = tasks.entry(task.to_owned()).or_default();
+                    task.entry(split.to_owned()).or_default().push(path.clone());
+                }
+                _ => return BTreeMap::new(),
+            }
+        }
+    }
+    if tasks.len() > 1 || both { tasks } else { BTreeMap::new() }
 }
 
 /// The files of each split: by their names, else by the names of the folders they lie in
@@ -229,7 +259,13 @@ fn ordered(folder: &str, split: &str, files: Vec<(&str, &PathBuf)>) -> Result<Ve
     }
     shards.sort_by_key(|part| (part.set, part.index));
     let two = |a: &str, b: &str| -> Result<Vec<PathBuf>> {
-        bail!(Data, "data folder `{folder}` has two files for {split}: `{a}` and `{b}`")
+        Err(error!(
+            Data,
+            "data folder `{folder}` has two files for {split}: `{a}` and `{b}`";
+            hint: "one of them by itself is `{folder}/{a}`; a recipe names files for each split \
+                   (`splits: #{{ {split}: \"{a}\" }}`); several tasks have a folder each"
+        )
+        .into())
     };
     if shards.len() < files.len() {
         return two(files[0].0, files[1].0);

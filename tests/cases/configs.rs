@@ -174,8 +174,16 @@ fn generates_and_scores(home: &Path, expected: &Value) {
 
         let choices: Vec<Vec<u32>> = case["choices"].as_array().unwrap().iter().map(ids).collect();
         let (names, choice_chars) = (vec![String::new(); choices.len()], vec![1; choices.len()]);
-        let item =
-            ChoiceItem { index: 0, prompt, choices, choice_chars, names, label: 0, target: None };
+        let item = ChoiceItem {
+            index: 0,
+            prompt,
+            choices,
+            given: vec![],
+            choice_chars,
+            names,
+            label: 0,
+            target: None,
+        };
         // Beside another item, which has frequencies of its own.
         let sums =
             score(&model, &Adapter::default(), &[item.clone(), item], |_| Ok(())).unwrap().sums;

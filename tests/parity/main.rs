@@ -10,4 +10,5 @@ mod generation;
 mod gpt2;
 mod likelihood;
 mod minilm;
+mod mmlu;
 mod smollm2;

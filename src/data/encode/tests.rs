@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
+use crate::data::advice::advice;
 use crate::data::choices::{ChoiceReport, encode_choices};
-use crate::data::item::Message;
+use crate::data::item::{Message, Shots};
 use crate::data::questions::encode_questions;
 use crate::error::{Class, class_of};
 
@@ -281,7 +282,14 @@ fn items_that_cannot_be_scored_are_counted() {
     let (scored, report) = encode_choices(&items, Template::Alpaca, &bytes, 300).unwrap();
     assert_eq!(
         report,
-        ChoiceReport { items: 4, scored: 1, unscorable: 2, too_long: 1, joined: Joined::default() }
+        ChoiceReport {
+            items: 4,
+            scored: 1,
+            unscorable: 2,
+            too_long: 1,
+            fewer_shots: 0,
+            joined: Joined::default()
+        }
     );
     assert_eq!(
         report.to_string(),
@@ -475,7 +483,14 @@ fn questions_are_the_prompts_of_choices() {
         encode_questions(&items, Template::Alpaca, &bytes, scored[0].prompt.len()).unwrap();
     assert_eq!(
         report,
-        ChoiceReport { items: 3, scored: 2, unscorable: 1, too_long: 0, joined: Joined::default() }
+        ChoiceReport {
+            items: 3,
+            scored: 2,
+            unscorable: 1,
+            too_long: 0,
+            fewer_shots: 0,
+            joined: Joined::default()
+        }
     );
     for (asked, scored) in asked.iter().zip(&scored) {
         assert_eq!(
@@ -666,4 +681,109 @@ fn what_stands_before_a_question_is_worded_by_chat_templates_alone() {
     let tokenizer = Bytes { add_bos: false, chat: Some(turns) };
     let want = "s:be</s>u:a</s>a:[b</s>]u:is it?</s>a:[the correct answer is true</s>]";
     assert_eq!(shown(&encoded(&item, Template::Chat, &tokenizer)), want);
+}
+
+/// A question with the texts that may follow it, of which the first is right.
+fn asked(prompt: &str, choices: &[&str]) -> Instruction {
+    let choices: Vec<String> = choices.iter().map(|choice| (*choice).to_owned()).collect();
+    let item = Instruction::new(place(1), prompt.into(), choices[0].clone());
+    Instruction { names: choices.clone(), choices, label: Some(0), ..item }
+}
+
+#[test]
+fn solved_examples_that_do_not_fit_are_left_out_from_the_first_on() {
+    let solved: Vec<Instruction> = ["1", "22", "333"].map(|n| asked(n, &["!"])).into();
+    let shots = Some(Arc::new(Shots { solved, separator: "\n".into() }));
+    let item = Item::Instruction(Instruction { shots, ..asked("q", &["!", "?"]) });
+    let bytes = Bytes::default();
+    let of =
+        |most: usize| encode_choices(std::slice::from_ref(&item), Template::None, &bytes, most);
+    // 3 + 4 + 5 bytes of examples, the question, and a choice.
+    for (most, prompt, fewer) in
+        [(14, "1!\n22!\n333!\nq", 0), (13, "22!\n333!\nq", 1), (10, "333!\nq", 1), (6, "q", 1)]
+    {
+        let (items, report) = of(most).unwrap();
+        assert_eq!(items[0].prompt, bytes.encode(prompt).unwrap(), "{most}");
+        assert_eq!((report.fewer_shots, report.scored), (fewer, 1));
+    }
+    let (_, report) = of(6).unwrap();
+    assert_eq!(report.to_string(), "1 scored of 1 item; with fewer solved examples, to fit: 1");
+    assert!(of(1).is_err());
+    let (asked, report) =
+        encode_questions(std::slice::from_ref(&item), Template::None, &bytes, 9).unwrap();
+    assert_eq!(asked[0].prompt, bytes.encode("333!\nq").unwrap());
+    assert_eq!(report.fewer_shots, 1);
+}
+
+#[test]
+fn to_a_chat_template_solved_examples_are_turns() {
+    let chat = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}";
+    let bytes = Bytes { chat: Some(chat), ..Bytes::default() };
+    let solved = vec![asked("1", &["!"])];
+    let shots = Some(Arc::new(Shots { solved, separator: "\n".into() }));
+    let item = Instruction { shots, ..asked("q", &["!", "?"]) };
+    let words = Words::new(Template::Chat, &bytes).unwrap();
+    assert_eq!(words.test_prompt(&item).unwrap(), "u:1;a:!;u:q;");
+    let item = Item::Instruction(item);
+    let example = &train_one(&item, Template::Chat, &bytes).unwrap().examples[0];
+    assert_eq!(example.ids, bytes.encode("u:q;a:!;").unwrap());
+}
+
+#[test]
+fn what_fills_a_blank_is_given_and_not_scored() {
+    let given: Vec<String> = ["cup", "cat"].map(str::to_owned).into();
+    let item = Instruction { given, ..asked("the ", &[" ran.", " ran."]) };
+    let bytes = Bytes::default();
+    let (items, _) =
+        encode_choices(&[Item::Instruction(item)], Template::None, &bytes, 99).unwrap();
+    let one = &items[0];
+    // A space is a part of the letter behind it: "the" and " c" begin both.
+    assert_eq!(one.prompt, bytes.encode("the c").unwrap());
+    assert_eq!(one.choices[0], bytes.encode("up ran.").unwrap());
+    assert_eq!(one.choices[1], bytes.encode("at ran.").unwrap());
+    assert_eq!(one.given, [2, 2]);
+}
+
+#[test]
+fn a_template_says_whether_an_end_is_learnt() {
+    let bytes = Bytes::default();
+    let ended = asked("q", &["!"]);
+    let open = Instruction { ended: false, ..ended.clone() };
+    let ended = train_one(&Item::Instruction(ended), Template::None, &bytes).unwrap();
+    let open = train_one(&Item::Instruction(open), Template::None, &bytes).unwrap();
+    assert_eq!(ended.examples[0].ids.last(), Some(&EOS));
+    assert_eq!((open.examples[0].ids.last(), open.report.ends), (Some(&u32::from(b'!')), 0));
+    assert_eq!(
+        ended.report.to_string(),
+        "1 item gave 1 example of 3 tokens, 2 of them in the loss (50 % end a sequence)"
+    );
+    let piece = |text: &str, supervised| TextPiece { text: text.into(), supervised };
+    let talk = |ended| {
+        let worded = Some(vec![piece("q", false), piece("!", true)]);
+        Item::Chat(Chat { worded, ended, ..Chat::new(place(1), vec![]) })
+    };
+    let ids =
+        |ended| train_one(&talk(ended), Template::None, &bytes).unwrap().examples[0].ids.len();
+    assert_eq!((ids(true), ids(false)), (3, 2));
+}
+
+#[test]
+fn odd_borders_of_a_template_are_told() {
+    let bytes = Bytes::default();
+    let told = |prompt: &str, answer: &str| {
+        let items = [Item::Instruction(asked(prompt, &[answer, answer]))];
+        advice(&items, Template::None, &bytes).unwrap().join("\n")
+    };
+    assert!(told("Answer: ", "yes").starts_with("1 of 1 item: the prompt ends in a space"));
+    assert_eq!(
+        told("an Answer:", "yes"),
+        "1 of 1 item: the answer begins without a space directly behind the prompt (\"an \
+         Answer:\" before \"yes\"), where texts have one: begin the answers with it"
+    );
+    assert!(told("a<", "/s>").contains("the tokenizer joins the prompt's end"));
+    for (prompt, answer) in [("Answer:", " yes"), ("Answer:\n", "yes"), ("q", "?")] {
+        assert_eq!(told(prompt, answer), "", "{prompt:?} {answer:?}");
+    }
+    let pair = Instruction { pair: Some("b".into()), ..asked("a", &["0", "1"]) };
+    assert_eq!(advice(&[Item::Instruction(pair)], Template::None, &bytes).unwrap(), [""; 0]);
 }

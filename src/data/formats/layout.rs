@@ -22,6 +22,9 @@ pub struct Layout {
     pub format: Option<Format>,
     /// Names for the columns of a table, which then has no header unless `header` says so.
     pub columns: Option<Vec<String>>,
+    /// What they are called in a table where nothing is said of columns and header; a table has no
+    /// header then.
+    pub usual: Option<Vec<String>>,
     /// Whether a table's first row names its columns. Without names from anywhere they are `1`,
     /// `2`, ….
     pub header: Option<bool>,
@@ -139,8 +142,10 @@ impl Layout {
                  its line"
             );
         }
-        let header = self.header.unwrap_or(self.columns.is_none());
-        if let Some(columns) = &self.columns {
+        let usual = self.usual.as_ref().filter(|_| self.header.is_none());
+        let columns = self.columns.as_ref().or(usual);
+        let header = self.header.unwrap_or(columns.is_none());
+        if let Some(columns) = columns {
             let mut seen = BTreeSet::new();
             if columns.is_empty() {
                 bail!(Usage, "`columns` is empty");
@@ -151,7 +156,7 @@ impl Layout {
         } else if delimiter == b' ' {
             bail!(Usage, "where a space divides, `columns` has to say how many there are");
         }
-        Ok(Table { delimiter, quote, header, columns: self.columns.clone() })
+        Ok(Table { delimiter, quote, header, columns: columns.cloned() })
     }
 }
 

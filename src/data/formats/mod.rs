@@ -37,6 +37,7 @@ pub use self::layout::Layout;
 pub use self::lines::LineFile;
 use self::packed::Packing;
 use self::record::Records;
+pub use self::text::looks_like;
 use crate::data::item::Item;
 use crate::error::{bail, error};
 
@@ -99,7 +100,7 @@ fn parse_noted(
         FileKind::Json => json::parse(&file, &text, records)?,
         FileKind::Table(table) => table.parse(&file, &text, records)?,
         FileKind::Text | FileKind::Parquet => {
-            return Ok((text::parse(&file, &text)?, text::looks_like(path, &text)));
+            return Ok((text::parse(&file, &text)?, text::note(path, &text)));
         }
     };
     Ok((items, None))

@@ -11,8 +11,9 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 
 use super::record::Records;
+use super::text;
 use crate::data::item::{Item, ItemPlace};
-use crate::error::{bail, error};
+use crate::error::{Error, bail, error};
 
 /// Bytes of the longest row. A longer one is a sign of another format.
 const LONGEST: usize = 1 << 20;
@@ -35,18 +36,21 @@ impl Table {
     pub fn parse(&self, file: &Arc<Path>, text: &str, mut records: Records) -> Result<Vec<Item>> {
         let (mut head, mut items) = (None, Vec::new());
         let mut row = |place: ItemPlace, cells: &[&str]| -> Result<()> {
+            let explained = |error: anyhow::Error| self.explained(&error, text);
             let head = match &head {
                 Some(head) => head,
                 None => {
-                    let first = head.insert(Head::new(self, &place, cells)?);
+                    let first = Head::new(self, &place, cells).map_err(explained)?;
+                    let first = head.insert(first);
                     if self.header {
                         return Ok(());
                     }
                     &*first
                 }
             };
-            let record = head.record(&place, cells)?;
-            items.push(records.next(place, record)?);
+            let item = head.record(&place, cells).and_then(|record| records.next(place, record));
+            // Of a later row the fault is its own.
+            items.push(if items.is_empty() { item.map_err(explained)? } else { item? });
             Ok(())
         };
         if self.quote {
@@ -61,6 +65,32 @@ impl Table {
             return Err(only_a_header(file));
         }
         Ok(items)
+    }
+
+    /// An error about columns, with what else the table may be than what it was read as.
+    fn explained(&self, error: &anyhow::Error, text: &str) -> anyhow::Error {
+        let own = char::from(self.delimiter);
+        let alone = text.lines().next().is_some_and(|line| !line.contains(own));
+        let more = match text::divider(text).filter(|_| alone) {
+            Some(letter) => format!(
+                "it was read as divided by {own:?} and looks divided by {letter:?}: `delimiter: \
+                 \"{}\"`",
+                letter.escape_default()
+            ),
+            None if self.header && self.columns.is_none() => {
+                "line 1 was taken for a header; a table without one is read with `columns` or \
+                 `header: false`"
+                    .to_owned()
+            }
+            None => String::new(),
+        };
+        let error = Error::from(error);
+        let hint = match (&error.hint, more.is_empty()) {
+            (_, true) => return error.into(),
+            (Some(hint), false) => format!("{hint}; {more}"),
+            (None, false) => more,
+        };
+        error.hint(hint).into()
     }
 
     /// The cells of a line without quotes.

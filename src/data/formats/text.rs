@@ -53,30 +53,43 @@ fn documents(text: &str) -> Vec<(&str, bool)> {
     found
 }
 
-/// What a text that was read as one looks like, if that is a table or lines of JSON.
-pub(super) fn looks_like(path: &Path, text: &str) -> Option<String> {
-    let lines: Vec<&str> =
-        text.lines().filter(|line| !line.trim().is_empty()).take(LOOKED_AT).collect();
-    if lines.len() < 2 {
-        return None;
-    }
-    let tabs = |line: &&str| line.matches('\t').count();
-    let columns = tabs(&lines[0]);
-    let what = match () {
-        () if lines.iter().all(|line| serde_json::from_str::<Map<String, Value>>(line).is_ok()) => {
-            ("JSON lines", "jsonl")
-        }
-        () if columns > 0 && lines.iter().all(|line| tabs(line) == columns) => {
-            ("a table divided by tabs", "tsv")
-        }
-        () => return None,
-    };
+/// A note on a text that was read as one and looks like something else.
+pub(super) fn note(path: &Path, text: &str) -> Option<String> {
+    let (what, format) = looks_like(text)?;
     Some(format!(
-        "`{}` was read as plain text, and looks like {}: `format: \"{}\"` reads its records",
+        "`{}` was read as plain text, and looks like {what}: `format: \"{format}\"` (`--format \
+         {format}` of `xgbrun eval`) reads its records",
         path.display(),
-        what.0,
-        what.1
     ))
+}
+
+/// What a text looks like, if that is a table or lines of JSON, and the format's name.
+pub fn looks_like(text: &str) -> Option<(&'static str, &'static str)> {
+    let lines = first_lines(text);
+    let json = |line: &&str| serde_json::from_str::<Map<String, Value>>(line).is_ok();
+    match () {
+        () if lines.len() < 2 => None,
+        () if lines.iter().all(json) => Some(("JSON lines", "jsonl")),
+        () if divides(&lines, '\t') => Some(("a table divided by tabs", "tsv")),
+        () => None,
+    }
+}
+
+/// A letter that divides the lines of a table into columns, where a comma does not.
+pub(super) fn divider(text: &str) -> Option<char> {
+    let lines = first_lines(text);
+    [';', '\t', '|'].into_iter().find(|letter| divides(&lines, *letter))
+}
+
+fn first_lines(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.trim().is_empty()).take(LOOKED_AT).collect()
+}
+
+/// Whether each line has the letter, and as often as the others.
+fn divides(lines: &[&str], letter: char) -> bool {
+    let count = |line: &&str| line.matches(letter).count();
+    let columns = lines.first().map_or(0, count);
+    columns > 0 && lines.iter().all(|line| count(line) == columns)
 }
 
 #[cfg(test)]
@@ -96,10 +109,12 @@ mod tests {
 
     #[test]
     fn tables_are_noticed() {
-        let told = |text: &str| looks_like(Path::new("a.txt"), text).unwrap_or_default();
+        let told = |text: &str| note(Path::new("a.txt"), text).unwrap_or_default();
         assert!(told("a\tb\nc\td\n").contains(
             "was read as plain text, and looks like a table divided by tabs: `format: \"tsv\"`"
         ));
+        assert_eq!(divider("a;b\n1;2\n"), Some(';'));
+        assert_eq!(divider("a;b\n1,2\n"), None);
         assert!(told("{\"a\": 1}\n\n{\"a\": 2}\n").contains("looks like JSON lines"));
         for text in ["a\tb", "a\tb\nc\n", "a\nb", "{}\nx"] {
             assert_eq!(told(text), "", "{text}");

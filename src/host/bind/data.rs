@@ -34,11 +34,18 @@ pub(super) mod module {
     /// 1, 2, …), `delimiter`, `quote` (whether `"` quotes a field; true for csv), `encoding`
     /// ("utf-8" or "latin-1"), `stream` (true leaves rows in their file; for files larger than
     /// memory). How items are worded: `template` ("alpaca", "cloze", "llm-adapters", "none",
-    /// "chat", or a map with `prompt` and `choices` (texts by name, or a list of names), `label`,
-    /// `answer`, `target`, and for a model with a head `pair`, a second text; for conversations
-    /// a map with `messages`, a text that makes a JSON list of them for the model's chat template,
-    /// and `tools`, or with `text`, all of it, in which `{% generation %}` blocks hold what is
-    /// learnt), `max_length` in tokens (256), `loss` ("answer" or "all").
+    /// "chat", of records in the columns of their data sets "lm-eval/boolq", "lm-eval/piqa",
+    /// "lm-eval/social_i_qa", "lm-eval/hellaswag", "lm-eval/winogrande", "lm-eval/arc",
+    /// "lm-eval/openbookqa" or "lm-eval/mmlu", for short "mmlu", or a map with `prompt` and
+    /// `choices` (texts by name, or a list of names), `label`, `answer`, `target`, and for a model
+    /// with a head `pair`, a second text; for conversations a map with `messages`, a text that
+    /// makes a JSON list of them for the model's chat template, and `tools`, or with `text`, all of
+    /// it, in which `{% generation %}` blocks hold what is learnt; `description`, what each prompt
+    /// begins with, and `eos`, false where the token that ends a sequence is not learnt behind the
+    /// answer), `max_length` in tokens (256), `loss` ("answer" or "all"). Solved examples before
+    /// each question that is measured: `shots`, how many; `shots_from` ("train", "validation" or
+    /// "dev"; by default what the data have to be shown, else train, else validation), `shots_seed`
+    /// (draws them; the first without), `shots_separator` (a blank line).
     ///
     /// Every key of a record is used, or says nothing of what is learnt (ids, sources, scores,
     /// empty values), or is named in a note, or is refused by its name.
@@ -46,6 +53,7 @@ pub(super) mod module {
     /// # Example
     /// ```rhai,no_run
     /// let task = data::load(p.data, #{ template: "alpaca", max_length: 256 });
+    /// let mmlu = data::load(p.mmlu, #{ template: "mmlu", shots: 5 });
     /// let talks = data::load(p.talks, #{ template: #{
     ///     text: "{% for t in turns %}{{ t.who }}: " +
     ///         "{% generation %}{{ t.said }}\n{% endgeneration %}{% endfor %}",

@@ -1,16 +1,18 @@
 //! The options of `data::load`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
 use crate::data::formats::{Encoding, Format, Layout};
-use crate::data::{EncodeOptions, LossOn, Mapping, Template};
-use crate::error::bail;
+use crate::data::shots::ShotSource;
+use crate::data::{EncodeOptions, LossOn, Mapping, ShotOptions, Template};
+use crate::error::{bail, error};
 use crate::host::options::{FromOption, Mismatch, Options};
 use crate::session::{DataOptions, PromptFormat};
 
-pub(super) const KEYS: [&str; 11] = [
+pub(super) const KEYS: [&str; 15] = [
     "template",
     "max_length",
     "loss",
@@ -22,6 +24,10 @@ pub(super) const KEYS: [&str; 11] = [
     "quote",
     "encoding",
     "stream",
+    "shots",
+    "shots_from",
+    "shots_seed",
+    "shots_separator",
 ];
 
 pub(super) fn parse(map: Map) -> anyhow::Result<DataOptions> {
@@ -56,6 +62,7 @@ pub(super) fn parse(map: Map) -> anyhow::Result<DataOptions> {
             .map(|name| Encoding::parse(&name))
             .transpose()?
             .unwrap_or_default(),
+        usual: PromptFormat::columns(mapping.as_deref()),
         rows: mapping.is_some(),
     };
     let splits = o
@@ -63,9 +70,63 @@ pub(super) fn parse(map: Map) -> anyhow::Result<DataOptions> {
         .map(|texts| texts.0.into_iter().collect())
         .unwrap_or_default();
     let stream = o.take_or("stream", false)?;
+    let shots = shots(&mut o)?;
     let format =
         Arc::new(PromptFormat { template, options: EncodeOptions { max_length, loss }, mapping });
-    Ok(DataOptions { layout, format, splits, stream })
+    Ok(DataOptions { layout, format, splits, stream, shots })
+}
+
+/// The options that a file holds: JSON with a map of a template or of options of `data::load`, else
+/// a Jinja text, which is all of a text.
+///
+/// Errors: those of [`parse`]; a file that cannot be read, is no JSON, or no object (class data).
+pub fn template_file(path: &Path) -> anyhow::Result<DataOptions> {
+    let shown = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| error!(Data, "template `{shown}` cannot be read: {e}"))?;
+    let object = text.trim_start().strip_prefix('{');
+    if object.is_none_or(|rest| rest.starts_with(['{', '%', '#'])) {
+        return jinja_file(&text);
+    }
+    let json: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|e| error!(Data, "template `{shown}` is no JSON: {e}"))?;
+    let map = rhai::serde::to_dynamic(json).ok().and_then(|value| value.try_cast::<Map>());
+    let Some(map) = map else {
+        bail!(Data, "template `{shown}` is no map: expected `{{\"prompt\": …}}`");
+    };
+    let is_options = map.contains_key("template");
+    parse(if is_options { map } else { only_template(map.into()) })
+}
+
+/// A Jinja text; the end of its last line is the file's.
+fn jinja_file(text: &str) -> anyhow::Result<DataOptions> {
+    let text = text.strip_suffix('\n').unwrap_or(text).to_owned();
+    parse(only_template(Map::from_iter([("text".into(), text.into())]).into()))
+}
+
+fn only_template(template: Dynamic) -> Map {
+    Map::from_iter([("template".into(), template)])
+}
+
+/// Solved examples before each question; none where none are asked for.
+fn shots(o: &mut Options) -> anyhow::Result<Option<ShotOptions>> {
+    let count: Option<usize> = o.take_opt("shots")?;
+    let from = o.take_opt::<String>("shots_from")?;
+    let seed = o.take_opt::<usize>("shots_seed")?.map(|seed| seed as u64);
+    let separator = o.take_opt::<String>("shots_separator")?;
+    let Some(count) = count else {
+        if from.is_some() || seed.is_some() || separator.is_some() {
+            bail!(
+                Usage,
+                "options `shots_from`, `shots_seed` and `shots_separator` of `data::load` need \
+                 `shots`, how many solved examples stand before a question"
+            );
+        }
+        return Ok(None);
+    };
+    let from = from.as_deref().map(ShotSource::parse).transpose()?;
+    let separator = separator.unwrap_or_else(|| ShotOptions::SEPARATOR.to_owned());
+    Ok(Some(ShotOptions { count, from, seed, separator }))
 }
 
 /// The option `template`.
@@ -76,7 +137,7 @@ enum Wanted {
 
 struct Given {
     template: Template,
-    mapping: Option<Mapping>,
+    mapping: Option<Arc<Mapping>>,
 }
 
 impl FromOption for Wanted {
@@ -97,7 +158,8 @@ impl Wanted {
     fn read(self) -> anyhow::Result<Given> {
         let map = match self {
             Self::Name(name) => {
-                return Ok(Given { template: Template::parse(&name)?, mapping: None });
+                let (template, mapping) = PromptFormat::named(&name)?;
+                return Ok(Given { template, mapping });
             }
             Self::Own(map) => map,
         };
@@ -105,17 +167,41 @@ impl Wanted {
             "template",
             map,
             &[
-                "prompt", "pair", "answer", "choices", "label", "target", "messages", "tools",
+                "prompt",
+                "pair",
+                "answer",
+                "choices",
+                "label",
+                "target",
+                "messages",
+                "tools",
                 "text",
+                "description",
+                "eos",
             ],
         )?;
+        let (eos, description) = (o.take_opt("eos")?, o.take_opt::<String>("description")?);
         let given = |mapping: Mapping| {
             let template = if mapping.asks_chat() { Template::Chat } else { Template::None };
+            if eos.is_some() && template == Template::Chat {
+                bail!(
+                    Usage,
+                    "option `eos` of `template` does not go with `messages`: the model's chat \
+                     template says how an answer ends"
+                );
+            }
+            let mapping = Arc::new(mapping.ended(eos.unwrap_or(true)));
             Ok(Given { template, mapping: Some(mapping) })
         };
         let (messages, text) = (o.take_opt::<String>("messages")?, o.take_opt::<String>("text")?);
         let tools = o.take_opt::<String>("tools")?;
         if messages.is_some() || text.is_some() {
+            if description.is_some() {
+                bail!(
+                    Usage,
+                    "option `description` of `template` goes with `prompt`, before which it stands"
+                );
+            }
             let Some(mapping) = conversation(messages, tools, text, &mut o)? else {
                 bail!(
                     Usage,
@@ -142,8 +228,12 @@ impl Wanted {
             o.take_opt::<String>("label")?.as_deref(),
             o.take_opt::<String>("target")?.as_deref(),
         )?;
-        given(match pair {
+        let mapping = match pair {
             Some(pair) => mapping.with_pair(&pair)?,
+            None => mapping,
+        };
+        given(match description {
+            Some(description) => mapping.with_description(&description)?,
             None => mapping,
         })
     }

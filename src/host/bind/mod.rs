@@ -23,6 +23,8 @@ mod start;
 mod threshold;
 mod values;
 
+pub use data_options::template_file;
+
 use rhai::plugin::*;
 use rhai::{Engine, EvalAltResult};
 
