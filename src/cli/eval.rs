@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::args::EvalArgs;
 use super::console;
 use super::interrupt::INTERRUPTED;
+use super::{places, taught};
 use crate::data::formats::{self, Format};
 use crate::data::shots::ShotSource;
 use crate::data::task::converted;
@@ -19,9 +20,10 @@ use crate::error::{bail, did_you_mean, error};
 use crate::eval::{Protocol, average, average_by_group};
 use crate::host::template_file;
 use crate::model::MergeMode;
+use crate::run::FinishedRun;
 use crate::session::{
     Console, DataOptions, EvaluateOptions, Guard, ItemSource, Limits, LoadOptions, Measurement,
-    Part, PromptFormat, Session, Set,
+    Model, Part, PromptFormat, Session, Set,
 };
 use crate::source::{self, DataFiles, Date, Grants};
 use crate::sys;
@@ -30,15 +32,16 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
     let console = console::console(args.compute.quiet);
     // The data first: a mistake there should not wait for a model to load.
-    let sets = read(args, &console)?;
+    let taught = match args.template {
+        None => taught::of(&args.model, &args.data)?,
+        Some(_) => None,
+    };
+    let from = taught.as_ref().map(|taught| taught.from.clone());
+    let sets = read(args, taught.map(|taught| taught.options), &console)?;
     let protocol = args.protocol.as_deref().map(Protocol::parse).transpose()?;
-    let session = Session::unrecorded(args.compute.settings()?, guard, console.clone());
 
     let started = Instant::now();
-    let date = args.date.as_deref().map(Date::parse).transpose()?;
-    let (pre_tokenizer, merge_mode) = (args.pre_tokenizer.clone(), MergeMode::default());
-    let options = LoadOptions { merge_mode, pre_tokenizer, date };
-    let model = session.load(&args.model, &options)?;
+    let (session, model) = opened(args, guard, &console)?;
     let booster = args.adapter.as_deref().map(|path| model.load_adapter(path, true)).transpose()?;
     let load_seconds = started.elapsed().as_secs_f64();
 
@@ -71,6 +74,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         "data": args.data,
         "split": sets[0].split.map(Split::name),
         "template": sets[0].wording.as_ref().map(|wording| wording.name()),
+        "template_from": from,
         "shots": shots,
         "adapter": args.adapter,
         "metrics": metrics,
@@ -87,6 +91,31 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     Ok(stdout().write_all(text.as_bytes())?)
 }
 
+/// The model, or that which a run ended with. Errors: those of loading; (class usage) an option
+/// that a run has decided.
+fn opened(args: &EvalArgs, guard: Guard, console: &Arc<dyn Console>) -> Result<(Session, Model)> {
+    let date = args.date.as_deref().map(Date::parse).transpose()?;
+    if !taught::is_run(&args.model) {
+        let session = Session::unrecorded(args.compute.settings()?, guard, console.clone());
+        let (pre_tokenizer, merge_mode) = (args.pre_tokenizer.clone(), MergeMode::default());
+        let model = session.load(&args.model, &LoadOptions { merge_mode, pre_tokenizer, date })?;
+        return Ok((session, model));
+    }
+    if args.pre_tokenizer.is_some() {
+        bail!(Usage, "`--pre-tokenizer` is what the run in `{}` had", args.model);
+    }
+    let kept = FinishedRun::open(&source::expanded(&args.model))?;
+    let places = places::of_model(&kept, &[])?;
+    let settings = args.compute.settings_as(&kept.manifest.dtype, places)?;
+    let session = Session::unrecorded(settings, guard, console.clone());
+    let model = session.base_of_run(&kept, date)?;
+    for (path, weight) in &kept.boosters() {
+        model.add_booster(path, *weight)?;
+    }
+    model.agrees(&kept)?;
+    Ok((session, model))
+}
+
 /// Items of a task to be measured, and where they are from.
 struct TaskItems {
     name: String,
@@ -99,9 +128,13 @@ struct TaskItems {
 
 /// The sets that are asked for: one, or one of each task. Errors: a split or template that is not
 /// known or does not apply (class usage); data that cannot be read.
-fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<TaskItems>> {
+fn read(
+    args: &EvalArgs,
+    taught: Option<DataOptions>,
+    console: &Arc<dyn Console>,
+) -> Result<Vec<TaskItems>> {
     let split = args.split.as_deref().map(parse_split).transpose()?;
-    let options = options(args)?;
+    let options = options(args, taught)?;
     let name = source::resolve(&args.data, &Grants::everything())?;
     let parts = match source::data_with(&name, &options.splits)? {
         DataFiles::File(file) => {
@@ -137,9 +170,9 @@ fn read(args: &EvalArgs, console: &Arc<dyn Console>) -> Result<Vec<TaskItems>> {
 
 /// How the files are read and worded. Errors (class usage): a format or template that is not known;
 /// options of a template's file that do not apply.
-fn options(args: &EvalArgs) -> Result<DataOptions> {
+fn options(args: &EvalArgs, taught: Option<DataOptions>) -> Result<DataOptions> {
     let mut options = match args.template.as_deref() {
-        None => DataOptions::default(),
+        None => taught.unwrap_or_default(),
         Some(name) if Path::new(name).is_file() && PromptFormat::named(name).is_err() => {
             template_file(Path::new(name))?
         }
@@ -317,6 +350,10 @@ fn readable(answer: &Value, metrics: &Map<String, Value>) -> String {
     let mut out = String::new();
     let text = |name: &str| metrics.get(name).and_then(Value::as_str).unwrap_or("-").to_owned();
     out += &format!("protocol        {}\n", text("protocol"));
+    if let Some(name) = answer["template"].as_str() {
+        let from = answer["template_from"].as_str().map(|from| format!(", from {from}"));
+        out += &format!("template        {name}{}\n", from.unwrap_or_default());
+    }
     if metrics.contains_key("accuracy") {
         if let Some(tasks) = metrics.get("tasks").and_then(Value::as_object) {
             for (name, task) in tasks {

@@ -25,6 +25,7 @@ mod resume;
 mod rounds;
 mod run;
 mod starting;
+mod taught;
 mod terminal;
 mod words;
 

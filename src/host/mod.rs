@@ -23,7 +23,7 @@ mod script_work;
 mod signature;
 
 pub use api::{Entry, definitions as api_definitions, entries as api_entries};
-pub use bind::template_file;
+pub use bind::{template_file, template_of};
 pub use diagnostics::Report;
 pub use foreign::{Foreign, foreign};
 pub use recipe::{Finished, examine, resume, run};

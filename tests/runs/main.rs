@@ -24,3 +24,4 @@ mod stopped_recipes;
 mod terminal;
 mod training;
 mod variants;
+mod wording;

@@ -98,6 +98,29 @@ pub fn template_file(path: &Path) -> anyhow::Result<DataOptions> {
     parse(if is_options { map } else { only_template(map.into()) })
 }
 
+/// What a model's `template.json` says, as options: the name of a template, or a recipe's own
+/// texts. Errors: a name that is not known (class usage), no name and no texts (class data).
+pub fn template_of(told: &serde_json::Value) -> anyhow::Result<DataOptions> {
+    let texts = told["text"].as_object();
+    match (told["name"].as_str(), texts) {
+        (Some("recipe"), Some(texts)) => {
+            let (mut map, mut choices) = (serde_json::Map::new(), serde_json::Map::new());
+            for (key, text) in texts {
+                match key.strip_prefix("choices.") {
+                    Some(name) => choices.insert(name.to_owned(), text.clone()),
+                    None => map.insert(key.clone(), text.clone()),
+                };
+            }
+            if !choices.is_empty() {
+                map.insert("choices".into(), choices.into());
+            }
+            parse(only_template(rhai::serde::to_dynamic(map)?))
+        }
+        (Some(name), _) if name != "recipe" => DataOptions::worded(name),
+        _ => bail!(Data, "it names no template"),
+    }
+}
+
 /// A Jinja text; the end of its last line is the file's.
 fn jinja_file(text: &str) -> anyhow::Result<DataOptions> {
     let text = text.strip_suffix('\n').unwrap_or(text).to_owned();

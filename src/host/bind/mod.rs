@@ -23,7 +23,7 @@ mod start;
 mod threshold;
 mod values;
 
-pub use data_options::template_file;
+pub use data_options::{template_file, template_of};
 
 use rhai::plugin::*;
 use rhai::{Engine, EvalAltResult};
