@@ -15,6 +15,7 @@ use crate::data::formats::{self, Format, Layout};
 use crate::data::{Dataset, EncodeOptions, Item, Split, Template};
 use crate::error::{bail, did_you_mean};
 use crate::eval::{Protocol, average};
+use crate::io::atomic;
 use crate::model::MergeMode;
 use crate::session::{
     Console, DataOptions, EvaluateOptions, Guard, ItemSource, Limits, LoadOptions, Measurement,
@@ -29,6 +30,9 @@ const MAX_LENGTH: usize = DataOptions::MAX_LENGTH;
 pub fn run(args: &EvalArgs) -> Result<()> {
     let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
     let console = console::console(args.compute.quiet);
+    if let Some(path) = &args.predictions {
+        can_be_written(path)?;
+    }
     // The data first: a mistake there should not wait for a model to load.
     let sets = read(args, &console)?;
     let protocol = args.protocol.as_deref().map(Protocol::parse).transpose()?;
@@ -43,7 +47,14 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let load_seconds = started.elapsed().as_secs_f64();
 
     let max_length = longest(args, model.max_length())?;
-    let options = EvaluateOptions { booster, protocol, max_length, ..EvaluateOptions::default() };
+    let predictions = args.predictions.is_some();
+    let options = EvaluateOptions {
+        booster,
+        protocol,
+        predictions,
+        max_length,
+        ..EvaluateOptions::default()
+    };
     let (mut tasks, mut all) = (vec![], vec![]);
     for task in &sets {
         let items = args.items.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
@@ -56,6 +67,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     drop(session);
     drop(console);
+    if let Some(path) = &args.predictions {
+        let lines = all.iter().flat_map(|one| &one.told).map(|told| json!(told).to_string() + "\n");
+        atomic::write(path, lines.collect::<String>().as_bytes())?;
+    }
 
     let metrics = if tasks.len() == 1 { tasks.remove(0).1 } else { average(&tasks) };
     let sum = |of: fn(&Measurement) -> usize| all.iter().map(of).sum::<usize>();
@@ -79,6 +94,22 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     });
     let text = if args.json { format!("{answer}\n") } else { readable(&answer, &metrics) };
     Ok(stdout().write_all(text.as_bytes())?)
+}
+
+/// Errors (class usage) where `path` cannot be a file, before anything is measured.
+fn can_be_written(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!(Usage, "cannot write `{}`: it is a folder; name a file in it", path.display());
+    }
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        Some(folder) => bail!(
+            Usage,
+            "cannot write `{}`: there is no folder `{}`",
+            path.display(),
+            folder.display()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Items of a task to be measured, and where they are from.

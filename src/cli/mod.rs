@@ -17,6 +17,7 @@ mod new;
 mod places;
 mod plan;
 mod report;
+mod results;
 mod resume;
 mod run;
 mod terminal;

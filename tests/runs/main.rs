@@ -16,6 +16,7 @@ mod interrupts;
 mod new;
 mod peer;
 mod recipe;
+mod results;
 mod resume;
 mod rounding;
 mod sets;
