@@ -472,7 +472,7 @@ fn an_adapter_lies_over_the_model_as_merging_it_would() {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     let told = text(&output.stdout);
-    let tail: Vec<&str> = told.lines().rev().take(4).collect();
+    let tail: Vec<&str> = told.lines().rev().take(5).collect();
     assert_eq!(tail[0], "run folder: o");
     assert!(
         tail[1].starts_with("time ")
@@ -485,11 +485,12 @@ fn an_adapter_lies_over_the_model_as_merging_it_would() {
         tail[2].starts_with("trained 928 parameters at a time, 928 in total, in 4 steps at "),
         "{said}"
     );
+    assert!(tail[3].starts_with("test accuracy_norm ") && tail[3].contains(" → "), "{said}");
     assert!(
-        tail[3].starts_with("test accuracy 0.") || tail[3].starts_with("test accuracy 1."),
+        tail[4].starts_with("test accuracy 0.") || tail[4].starts_with("test accuracy 1."),
         "{said}"
     );
-    assert!(tail[3].contains(" → "), "{said}");
+    assert!(tail[4].contains(" → ") && tail[4].matches(" ± ").count() == 2, "{said}");
 
     let nll = |arguments: &[&str]| {
         answer(home.path(), &[arguments, &["--data", "t.txt"]].concat())["metrics"]["nll"]

@@ -317,6 +317,9 @@ pub struct EvalArgs {
     /// The day that a chat template writes where it asks for today's, as 2026-01-31
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<String>,
+    /// Write what the model said to each item to this file, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
     /// Write one JSON object to standard output
     #[arg(long)]
     pub json: bool,

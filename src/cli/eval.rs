@@ -19,6 +19,7 @@ use crate::data::{Dataset, EncodeOptions, Item, ShotOptions, Split, mmlu};
 use crate::error::{bail, did_you_mean, error};
 use crate::eval::{Protocol, average, average_by_group};
 use crate::host::template_file;
+use crate::io::atomic;
 use crate::model::MergeMode;
 use crate::run::FinishedRun;
 use crate::session::{
@@ -31,6 +32,9 @@ use crate::sys;
 pub fn run(args: &EvalArgs) -> Result<()> {
     let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
     let console = console::console(args.compute.quiet);
+    if let Some(path) = &args.predictions {
+        can_be_written(path)?;
+    }
     // The data first: a mistake there should not wait for a model to load.
     let taught = match args.template {
         None => taught::of(&args.model, &args.data)?,
@@ -46,7 +50,14 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let load_seconds = started.elapsed().as_secs_f64();
 
     let max_length = longest(args, model.max_length())?;
-    let options = EvaluateOptions { booster, protocol, max_length, ..EvaluateOptions::default() };
+    let predictions = args.predictions.is_some();
+    let options = EvaluateOptions {
+        booster,
+        protocol,
+        predictions,
+        max_length,
+        ..EvaluateOptions::default()
+    };
     let (mut tasks, mut all) = (vec![], vec![]);
     for task in &sets {
         let items = args.items.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
@@ -59,6 +70,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     }
     drop(session);
     drop(console);
+    if let Some(path) = &args.predictions {
+        let lines = all.iter().flat_map(|one| &one.told).map(|told| json!(told).to_string() + "\n");
+        atomic::write(path, lines.collect::<String>().as_bytes())?;
+    }
 
     let metrics = match tasks.len() {
         1 => tasks.remove(0).1,
@@ -114,6 +129,22 @@ fn opened(args: &EvalArgs, guard: Guard, console: &Arc<dyn Console>) -> Result<(
     }
     model.agrees(&kept)?;
     Ok((session, model))
+}
+
+/// Errors (class usage) where `path` cannot be a file, before anything is measured.
+fn can_be_written(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!(Usage, "cannot write `{}`: it is a folder; name a file in it", path.display());
+    }
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        Some(folder) => bail!(
+            Usage,
+            "cannot write `{}`: there is no folder `{}`",
+            path.display(),
+            folder.display()
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Items of a task to be measured, and where they are from.

@@ -327,7 +327,12 @@ mod tests {
             map.merge(&merge(layers, gain), 4, (i + 1) as f64 * 10.0);
         }
         let metrics = serde_json::Map::from_iter([("accuracy".to_owned(), 0.25.into())]);
-        map.evaluated(&Evaluation { split: "validation".into(), round: 6, model: 0, metrics });
+        map.evaluated(&Evaluation {
+            split: "validation".into(),
+            round: 6,
+            metrics,
+            ..Default::default()
+        });
         map
     }
 

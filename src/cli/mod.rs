@@ -21,6 +21,7 @@ mod params_file;
 mod places;
 mod plan;
 mod report;
+mod results;
 mod resume;
 mod rounds;
 mod run;

@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 use super::args::RunArgs;
 use super::console;
 use super::interrupt::INTERRUPTED;
+use super::results;
 use crate::error::{Class, Error};
 use crate::host::{self, Finished};
-use crate::run::{Evaluation, ThresholdOutcome, duration, grouped};
+use crate::run::{ThresholdOutcome, duration, grouped};
 use crate::session::Console;
 
 pub fn run(args: RunArgs) -> Result<()> {
@@ -73,8 +74,8 @@ fn met(finished: &Finished) -> Result<()> {
 fn result(finished: &Finished) -> Vec<String> {
     let Finished { folder, summary, training, evaluations, .. } = finished;
     let mut lines = vec![];
-    lines.extend(tasks(evaluations.base(), evaluations.tuned()));
-    lines.extend(test(evaluations.base(), evaluations.tuned()));
+    lines.extend(results::tests(&evaluations.tests()));
+    lines.extend(results::points(&summary.points));
     if training.steps > 0 {
         let now = training
             .trainable_now
@@ -104,6 +105,7 @@ fn result(finished: &Finished) -> Vec<String> {
         let value = value.map_or("not measured".into(), |value| format!("{value:.4}"));
         lines.push(format!("{} {threshold}: {value}", if *met { "✓" } else { "✗" }));
     }
+    lines.extend(summary.warnings.iter().map(|warning| format!("note: {warning}")));
     lines.push(format!("run folder: {}", folder.display()));
     lines
 }
@@ -123,103 +125,4 @@ fn next(finished: &Finished) -> [String; 3] {
         format!("      xgbrun report {folder}"),
         format!("      xgbrun plan {recipe}"),
     ]
-}
-
-/// A table of the tasks, where there were several: the test metric at first and at last, the
-/// commonest answer's share, items.
-fn tasks(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Vec<String> {
-    let Some((tuned, tasks)) = tuned.and_then(|t| Some((t, t.metrics.get("tasks")?.as_object()?)))
-    else {
-        return vec![];
-    };
-    let Some(metric) =
-        ["accuracy", "pearson", "nll"].into_iter().find(|m| tuned.metrics.contains_key(*m))
-    else {
-        return vec![];
-    };
-    let width = tasks.keys().map(|name| name.chars().count()).max().unwrap_or(0).max(7);
-    let cell = |value: Option<&serde_json::Value>| match value.and_then(serde_json::Value::as_f64) {
-        Some(value) => format!("{value:.4}"),
-        None => "-".into(),
-    };
-    let row = |name: &str, base: Option<&serde_json::Value>, metrics: &serde_json::Value| {
-        let [base, tuned, majority] =
-            [base.and_then(|b| b.get(metric)), metrics.get(metric), metrics.get("majority")]
-                .map(cell);
-        let items = metrics.get("items").map_or("-".into(), ToString::to_string);
-        format!("{name:<width$}  {base:>8}  {tuned:>8}  {majority:>8}  {items:>6}")
-    };
-    let base = base.filter(|b| b.round != tuned.round).and_then(|b| b.metrics.get("tasks"));
-    let mut lines = vec![format!(
-        "{metric:<width$}  {:>8}  {:>8}  {:>8}  {:>6}",
-        "base", "tuned", "majority", "items"
-    )];
-    lines.extend(
-        tasks.iter().map(|(name, metrics)| row(name, base.and_then(|b| b.get(name)), metrics)),
-    );
-    lines
-}
-
-/// `test accuracy 0.2613 → 0.3107`; a single number where only one was measured.
-fn test(base: Option<&Evaluation>, tuned: Option<&Evaluation>) -> Option<String> {
-    let tuned = tuned?;
-    let metric =
-        ["accuracy", "pearson", "nll"].into_iter().find(|m| tuned.metrics.contains_key(*m))?;
-    let value = |e: &Evaluation| {
-        e.metrics.get(metric).and_then(serde_json::Value::as_f64).unwrap_or(f64::NAN)
-    };
-    Some(match base.filter(|base| base.round != tuned.round) {
-        Some(base) => format!("test {metric} {:.4} → {:.4}", value(base), value(tuned)),
-        None => format!("test {metric} {:.4}", value(tuned)),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn evaluation(round: usize, metric: &str, value: f64) -> Evaluation {
-        Evaluation {
-            split: "test".into(),
-            round,
-            model: 0,
-            metrics: serde_json::Map::from_iter([(metric.into(), value.into())]),
-        }
-    }
-
-    #[test]
-    fn base_and_tuned_are_told_apart() {
-        let (base, tuned) = (evaluation(0, "accuracy", 0.26131), evaluation(8, "accuracy", 0.3107));
-        assert_eq!(
-            test(Some(&base), Some(&tuned)).as_deref(),
-            Some("test accuracy 0.2613 → 0.3107")
-        );
-        assert_eq!(test(Some(&base), Some(&base)).as_deref(), Some("test accuracy 0.2613"));
-        assert_eq!(
-            test(None, Some(&evaluation(3, "nll", 2.5))).as_deref(),
-            Some("test nll 2.5000")
-        );
-        assert_eq!(test(None, None), None);
-    }
-
-    #[test]
-    fn several_tasks_make_a_table() {
-        let with = |round, a: f64, b: f64| {
-            let tasks = serde_json::json!({
-                "ARC-Easy": { "accuracy": a, "majority": 0.266, "items": 2376 },
-                "piqa": { "accuracy": b, "items": 9 },
-            });
-            let mut e = evaluation(round, "accuracy", (a + b) / 2.0);
-            e.metrics.insert("tasks".into(), tasks);
-            e
-        };
-        let lines = tasks(Some(&with(0, 0.25, 0.5)), Some(&with(8, 0.3, 0.6)));
-        let want = [
-            "accuracy      base     tuned  majority   items",
-            "ARC-Easy    0.2500    0.3000    0.2660    2376",
-            "piqa        0.5000    0.6000         -       9",
-        ];
-        assert_eq!(lines, want);
-        assert!(tasks(None, Some(&evaluation(8, "accuracy", 0.5))).is_empty());
-    }
 }

@@ -50,7 +50,7 @@ pub fn measured(
             _ => None,
         };
         let targets: Vec<f64> = wanted.filter_map(number).collect();
-        let said: Vec<f64> = logits.into_iter().flatten().collect();
+        let said: Vec<f64> = logits.iter().flatten().copied().collect();
         let squares = said.iter().zip(&targets).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
         let results = [
             ("pearson", metrics::pearson(&said, &targets).into()),
@@ -59,7 +59,7 @@ pub fn measured(
             ("items", targets.len().into()),
         ];
         let metrics = Protocol::Head.results(results);
-        return Ok(Measured { metrics, tokens, predictions: vec![] });
+        return Ok(Measured { metrics, tokens, predictions: vec![], scores: logits });
     }
     let label = |wanted: &Wanted| match wanted {
         Wanted::Class(right) | Wanted::Choice(right) => *right as usize,
@@ -74,7 +74,7 @@ pub fn measured(
     // Choices of an item have no names in common.
     let shared = examples.iter().map(|_| names).filter(|names| !names.is_empty());
     let metrics = Protocol::Head.results(judged(None, shared, &predictions));
-    Ok(Measured { metrics, tokens, predictions })
+    Ok(Measured { metrics, tokens, predictions, scores: logits })
 }
 
 /// The index of the largest, the first of equals.

@@ -9,10 +9,12 @@ pub mod metrics;
 pub mod nll;
 pub mod protocol;
 pub mod set;
+mod told;
 
 pub use average::{average, average_by_group};
 pub use protocol::Protocol;
 pub use set::{EncodedSet, Measured, Prediction};
+pub use told::Told;
 
 use crate::error::error;
 

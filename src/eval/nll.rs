@@ -8,13 +8,15 @@ use crate::model::cost::Work;
 use crate::model::{Adapter, Model, Tokens};
 
 /// The mean over all supervised tokens, in nats a token.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Nll {
     pub mean: f64,
     /// Supervised tokens.
     pub supervised: usize,
     /// Tokens that went through the network.
     pub tokens: usize,
+    /// Of each example the mean, and how many tokens that is of.
+    pub by_example: Vec<Vec<f64>>,
 }
 
 /// Measures all examples; `progress` hears how many are done and may end it with an error.
@@ -26,17 +28,35 @@ pub fn mean(
     mut progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Nll> {
     let (mut sum, mut supervised, mut tokens) = (0.0, 0, 0);
-    let mut end = 0;
+    let (mut end, mut by_example) = (0, vec![]);
     for some in batches(examples) {
         end += some.len();
         let batch = Batch::pack(&some.iter().collect::<Vec<_>>())?;
         tokens += batch.ids.len();
         supervised += batch.supervised();
-        sum += model.nll(&flat(&batch), &batch.rows, batch.wanted(), adapter)?.iter().sum::<f64>();
+        let nll = model.nll(&flat(&batch), &batch.rows, batch.wanted(), adapter)?;
+        sum += nll.iter().sum::<f64>();
+        by_example.extend(by_examples(some, &nll));
         progress(end)?;
     }
     super::finite(sum)?;
-    Ok(Nll { mean: sum / supervised as f64, supervised, tokens })
+    Ok(Nll { mean: sum / supervised as f64, supervised, tokens, by_example })
+}
+
+/// The mean of each example's own, and of how many.
+fn by_examples<'a>(
+    examples: &'a [Example],
+    mut nll: &'a [f64],
+) -> impl Iterator<Item = Vec<f64>> + 'a {
+    examples.iter().map(move |example| {
+        let count = match &example.labelled {
+            Some(labelled) => labelled.rows.len(),
+            None => example.supervised.iter().skip(1).filter(|counts| **counts).count(),
+        };
+        let (own, rest) = nll.split_at(count.min(nll.len()));
+        nll = rest;
+        vec![own.iter().sum::<f64>() / own.len().max(1) as f64, own.len() as f64]
+    })
 }
 
 /// The examples in batches of about [`BATCH_TOKENS`].

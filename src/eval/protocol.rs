@@ -106,7 +106,12 @@ pub fn by_choices(
         results.push(("pearson", metrics::pearson(&estimates, &targets).into()));
         results.push(("spearman", metrics::spearman(&estimates, &targets).into()));
     }
-    Ok(Measured { metrics: Protocol::Choices.results(results), tokens: scores.tokens, predictions })
+    Ok(Measured {
+        metrics: Protocol::Choices.results(results),
+        tokens: scores.tokens,
+        predictions,
+        scores: scores.sums,
+    })
 }
 
 /// By [`Protocol::LlmAdapters`]; `progress` hears how many items are done and may end it with an
@@ -127,7 +132,7 @@ pub fn by_answers(
     let texts = generate(model, adapter, &prompts, tokenizer, &how, progress)?;
     let tokens = prompts.iter().map(Vec::len).chain(texts.iter().map(|text| text.ids.len())).sum();
     let (metrics, predictions) = answers(items, texts)?;
-    Ok(Measured { metrics, tokens, predictions })
+    Ok(Measured { metrics, tokens, predictions, scores: vec![] })
 }
 
 /// What generated texts answer.
@@ -168,6 +173,7 @@ pub fn by_likelihood(
         metrics: Protocol::Likelihood.results(results),
         tokens: nll.tokens,
         predictions: vec![],
+        scores: nll.by_example,
     })
 }
 

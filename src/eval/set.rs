@@ -45,6 +45,9 @@ pub struct Measured {
     pub tokens: usize,
     /// Of every item with choices, in order.
     pub predictions: Vec<Prediction>,
+    /// Of every item, in order: the log-likelihood of each choice; what a head says; of a sequence
+    /// its mean negative log-likelihood and how many tokens that is of; nothing of generated texts.
+    pub scores: Vec<Vec<f64>>,
 }
 
 impl EncodedSet<'_> {
@@ -141,7 +144,7 @@ impl EncodedSet<'_> {
     ) -> Result<Measured> {
         if let Some(assume) = model.assume() {
             let metrics = self.assumed(assume);
-            return Ok(Measured { metrics, tokens: 0, predictions: vec![] });
+            return Ok(Measured { metrics, tokens: 0, predictions: vec![], scores: vec![] });
         }
         match *self {
             Self::Choices(items) => protocol::by_choices(model, adapter, items, progress),

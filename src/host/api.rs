@@ -44,8 +44,8 @@ impl Entry {
 }
 
 /// Headings in the order in which they are read; others follow, the standard library last.
-const NOUNS: [&str; 7] =
-    ["model", "booster", "data", "sampler", "optimizer", "params", "threshold"];
+const NOUNS: [&str; 8] =
+    ["model", "booster", "data", "sampler", "optimizer", "params", "threshold", "sweep"];
 
 /// Everything that natives and the standard library offer, by noun.
 ///

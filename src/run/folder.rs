@@ -13,12 +13,13 @@ use crate::error::{bail, error};
 use crate::io::atomic;
 
 /// Names at the top of the folder that the run itself writes; a recipe cannot save under them.
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
     "run.json",
     "recipe.rhai",
     MODULES,
     "journal.jsonl",
     "metrics.jsonl",
+    "predictions.jsonl",
     "summary.json",
     "report.html",
     "boosters",

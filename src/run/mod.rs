@@ -8,26 +8,33 @@ mod kept;
 mod manifest;
 mod metrics;
 mod noted;
+mod predictions;
 pub mod report;
 mod resume;
+mod samples;
 mod saved;
 mod states;
 mod summary;
+pub mod sweep;
 mod threshold;
+mod watch;
 mod wording;
 
 pub use ensemble::{Ensemble, Member};
-pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations};
+pub use evaluations::{Best, Evaluation, EvaluationTiming, Evaluations, Tested};
 pub use folder::{Folder, booster_name};
 pub use journal::Journal;
 pub use kept::FinishedRun;
 pub use manifest::{Begun, CREATED, Manifest, digest};
 pub use metrics::{Merge, Metrics, Point, PointTiming};
 pub use resume::Left;
+pub use samples::Sample;
 pub use saved::SavedPaths;
 pub use states::BoosterStates;
-pub use summary::{Summary, SummaryTiming};
+pub use summary::{Summary, SummaryTiming, TestSummary};
+pub use sweep::{MOST as MOST_ROWS, Sweep, SweepPoint};
 pub use threshold::{Threshold, ThresholdOutcome};
+pub use watch::{FitLosses, Watch};
 pub use wording::{duration, grouped};
 
 use std::collections::BTreeMap;
@@ -35,9 +42,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::sys;
 use journal::Record;
+use predictions::Predictions;
 
 /// An open run: its folder and what has been recorded so far.
 #[derive(Debug)]
@@ -50,6 +59,13 @@ pub struct Run {
     pub training: Training,
     pub states: BoosterStates,
     pub saved: SavedPaths,
+    pub sweep: Sweep,
+    /// Texts that were kept.
+    pub samples: usize,
+    predictions: Predictions,
+    watch: Watch,
+    /// What the watch saw.
+    warnings: Vec<String>,
     pub ending: Ending,
     manifest: Manifest,
     /// Of a run that writes.
@@ -151,6 +167,11 @@ impl Run {
             training: Training::default(),
             states: BoosterStates::default(),
             saved: SavedPaths::default(),
+            sweep: Sweep::default(),
+            samples: 0,
+            predictions: Predictions::default(),
+            watch: Watch::default(),
+            warnings: vec![],
             ending: Ending::default(),
             manifest,
             journal,
@@ -245,8 +266,51 @@ impl Run {
             timing: EvaluationTiming,
         }
         self.metrics.log(&EvaluationLine { evaluation: &evaluation, timing })?;
-        self.evaluations.push(evaluation);
+        self.recall_evaluation(evaluation);
         Ok(())
+    }
+
+    /// Takes over an evaluation of an earlier process.
+    pub fn recall_evaluation(&mut self, evaluation: Evaluation) {
+        self.evaluations.push(Evaluation { point: self.sweep.current(), ..evaluation });
+    }
+
+    /// Looks out for what does harm; what is seen is kept, with the point of a sweep that it
+    /// belongs to.
+    pub fn watched(&mut self, look: impl FnOnce(&mut Watch) -> Option<String>) -> Option<String> {
+        let seen = look(&mut self.watch)?;
+        let point = self.sweep.current().map(|i| sweep::label(&self.sweep.points[i].settings));
+        let warning = point.map_or(seen.clone(), |point| format!("{point}: {seen}"));
+        self.warnings.push(warning.clone());
+        Some(warning)
+    }
+
+    /// Begins a point of a sweep.
+    pub fn begin_point(&mut self, point: SweepPoint) {
+        self.sweep.begin(point);
+        self.watch.restart();
+    }
+
+    /// Keeps what was said to each item of an evaluation; how many bytes `predictions.jsonl` has
+    /// then.
+    pub fn predicted(
+        &mut self,
+        evaluation: &Evaluation,
+        told: &[Map<String, Value>],
+    ) -> Result<u64> {
+        let bytes = self.predictions.add(&self.folder, evaluation, told)?;
+        self.tells_of(Predictions::path(&self.folder));
+        Ok(bytes)
+    }
+
+    /// Takes over that `predictions.jsonl` had so many bytes.
+    pub fn recall_predictions(&mut self, bytes: u64) {
+        self.predictions.bytes = bytes;
+    }
+
+    /// Records something by its name, as a line of `metrics.jsonl`.
+    pub fn log_kept(&mut self, name: &str, kept: &impl Serialize) -> Result<()> {
+        self.metrics.log(&BTreeMap::from([(name, kept)]))
     }
 
     /// Records a merge, as a line of `metrics.jsonl`; `seconds` is the time since the run began,
@@ -269,13 +333,17 @@ impl Run {
     pub fn finish(&mut self, seconds: f64, through: bool) -> Result<Summary> {
         let training = &self.training;
         let summary = Summary {
-            base: self.evaluations.base().map(|e| e.metrics.clone()),
-            tuned: self.evaluations.tuned().map(|e| e.metrics.clone()),
-            best_round: self.evaluations.best_round(&self.best, None),
+            base: self.evaluations.base().map(Evaluation::named),
+            tuned: self.evaluations.tuned().map(Evaluation::named),
+            tests: TestSummary::several(&self.evaluations),
+            best_round: self.evaluations.best_round(&self.best),
             trainable_now: training.trainable_now,
             trained_in_total: training.trained_in_total,
             captured: training.captured,
             weights_digest: training.weights_digest.clone(),
+            points: self.sweep.groups(),
+            rows: self.sweep.rows.clone(),
+            warnings: self.warnings.clone(),
             interrupted: self.ending.interrupted,
             thresholds: self.ending.outcomes.clone(),
             timing: SummaryTiming {
@@ -289,6 +357,7 @@ impl Run {
         };
         self.sync()?;
         if through {
+            self.predictions.cut(&self.folder)?;
             self.states.tidy(&self.folder);
             self.saved.tidy(&self.folder);
         }

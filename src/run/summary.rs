@@ -4,15 +4,19 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Folder, ThresholdOutcome};
+use super::sweep::PointGroup;
+use super::{Evaluation, Evaluations, Folder, ThresholdOutcome};
 
 /// The outcome; `None` stands for what the recipe did not do.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
-    /// Metrics of `test` before any booster.
+    /// Metrics of the same before any booster.
     pub base: Option<Map<String, Value>>,
-    /// Metrics of the last evaluation of `test`.
+    /// Metrics of the last evaluation of `test`; with the name of its task, where that is one.
     pub tuned: Option<Map<String, Value>>,
+    /// Of several sets of `test` that were measured one by one, each; the key is absent otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<TestSummary>,
     /// The best round of `validation`.
     pub best_round: Option<usize>,
     /// Parameters that the last booster trains.
@@ -25,6 +29,15 @@ pub struct Summary {
     pub captured: Option<f64>,
     /// SHA-256 of the weights at the end.
     pub weights_digest: Option<String>,
+    /// Points of a sweep by their settings; the key is absent without one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<PointGroup>,
+    /// Rows of tables that the recipe made; the key is absent without one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<Map<String, Value>>,
+    /// What the program saw go wrong in training; the key is absent otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The run was stopped before its recipe ended; the key is absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
@@ -46,6 +59,32 @@ pub struct SummaryTiming {
     pub predicted_peak_mib: Option<f64>,
     /// Spent on the journal, boosters' files and checkpoints; of a run taken up, since then.
     pub keeping_seconds: f64,
+}
+
+/// What `test` of one of several sets gave at first and at last.
+#[derive(Clone, Debug, Serialize)]
+pub struct TestSummary {
+    /// Its task, or how many it has.
+    pub task: String,
+    pub base: Option<Map<String, Value>>,
+    pub tuned: Map<String, Value>,
+}
+
+impl TestSummary {
+    /// Each of several sets; nothing of a single one.
+    pub fn several(evaluations: &Evaluations) -> Vec<Self> {
+        let tests = evaluations.tests();
+        if tests.len() < 2 {
+            return vec![];
+        }
+        let metrics = |e: &Evaluation| e.metrics.clone();
+        let one = |test: &super::Tested| Self {
+            task: test.tuned.label(),
+            base: test.base.map(metrics),
+            tuned: metrics(test.tuned),
+        };
+        tests.iter().map(one).collect()
+    }
 }
 
 impl Summary {

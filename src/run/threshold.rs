@@ -106,7 +106,12 @@ mod tests {
         let mut evaluations = Evaluations::default();
         for (split, round, value) in [("test", 0, 0.9), ("test", 4, 0.5), ("validation", 4, 0.25)] {
             let metrics = serde_json::Map::from_iter([("accuracy".into(), value.into())]);
-            evaluations.push(Evaluation { split: split.into(), round, model: 0, metrics });
+            evaluations.push(Evaluation {
+                split: split.into(),
+                round,
+                metrics,
+                ..Default::default()
+            });
         }
         for (metric, condition, value, met) in [
             ("accuracy", ">= 0.5", Some(0.5), true),

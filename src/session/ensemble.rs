@@ -105,7 +105,8 @@ impl Model {
     pub fn best_round(&self, by: &Best) -> Result<usize> {
         let (session, m) = (self.session(), self.state());
         session.run.with(|run| {
-            let Some(round) = run.evaluations.best_round(by, Some(m.index)) else {
+            let Some(round) = run.evaluations.best_round_of(by, m.index, run.sweep.current())
+            else {
                 bail!(
                     Usage,
                     "no round is best: `validation` was never evaluated with this model, or has no \

@@ -16,7 +16,7 @@ use super::set::Set;
 use super::{Effects, Session};
 use crate::data::{ChoiceItem, Example, GenerationItem, HeadTask, Split, mmlu};
 use crate::error::bail;
-use crate::eval::{EncodedSet, Protocol, average, average_by_group};
+use crate::eval::{EncodedSet, Protocol, Told, average, average_by_group};
 use crate::model::Adapter;
 use crate::model::cost::Work;
 use crate::model::meta::Assume;
@@ -35,6 +35,8 @@ pub struct EvaluateOptions {
     pub eta: f64,
     /// What suits the items, where none is named: `lm-eval` for choices, otherwise `perplexity`.
     pub protocol: Option<Protocol>,
+    /// What was said to each item is kept too, in `predictions.jsonl`.
+    pub predictions: bool,
     /// The most tokens of a question with an answer, where that is less than the model sees.
     pub max_length: Option<usize>,
 }
@@ -46,6 +48,8 @@ pub struct Measurement {
     pub metrics: Map<String, Value>,
     /// Tokens that went through the network.
     pub tokens: usize,
+    /// What was said to each item of each task, where the options ask for it.
+    pub told: Vec<Told>,
     /// Items measured.
     pub items: usize,
     /// Items that could not be.
@@ -58,7 +62,14 @@ pub struct Measurement {
 
 impl Default for EvaluateOptions {
     fn default() -> Self {
-        Self { items: None, booster: None, eta: 1.0, protocol: None, max_length: None }
+        Self {
+            items: None,
+            booster: None,
+            eta: 1.0,
+            protocol: None,
+            predictions: false,
+            max_length: None,
+        }
     }
 }
 
@@ -72,7 +83,7 @@ impl Model {
         let say = |name: &str, metrics: &Map<String, Value>| {
             session.console.detail(&format!("{round}{name}: {}", shown(metrics)));
         };
-        let Measurement { metrics, works, .. } = self.measured(set, options, &round, say)?;
+        let Measurement { metrics, works, told, .. } = self.measured(set, options, &round, say)?;
         session.console.note(&format!("{round}{split} {}", brief(&metrics)));
         session.observe(|| Event::Evaluate {
             split: split.into(),
@@ -85,10 +96,21 @@ impl Model {
             let m = self.state();
             let (split, round, model) = (split.into(), m.round(), m.index);
             let timing = EvaluationTiming { seconds: started.elapsed().as_secs_f64() };
-            let evaluation = Evaluation { split, round, model, metrics: metrics.clone() };
+            let task = match set.parts() {
+                [one] => one.task.clone(),
+                _ => String::new(),
+            };
+            let (point, metrics) = (None, metrics.clone());
+            let evaluation = Evaluation { split, round, model, task, point, metrics };
             session.console.evaluated(&evaluation);
             session.call.tell("evaluation", serde_json::to_value(&evaluation)?);
-            session.run.with(|run| run.evaluated(evaluation, timing))?;
+            session.run.with(|run| {
+                if options.predictions {
+                    let bytes = run.predicted(&evaluation, &told)?;
+                    session.call.tell("predictions", bytes);
+                }
+                run.evaluated(evaluation, timing)
+            })?;
         }
         Ok(metrics)
     }
@@ -139,6 +161,7 @@ impl Model {
         }
         Ok(Measurement {
             metrics,
+            told: all.iter_mut().flat_map(|one| std::mem::take(&mut one.told)).collect(),
             tokens: all.iter().map(|one| one.tokens).sum(),
             items: all.iter().map(|one| one.items).sum(),
             left_out: all.iter().map(|one| one.left_out).sum(),
@@ -153,7 +176,11 @@ impl Model {
         let Some(evaluation) = effects.get("evaluation") else { return Ok(()) };
         let evaluation: Evaluation = serde_json::from_value(evaluation.clone())?;
         self.session().console.evaluated(&evaluation);
-        self.session().run.note(|run| run.evaluations.push(evaluation))
+        let predictions = effects.get("predictions").and_then(Value::as_u64);
+        self.session().run.note(|run| {
+            run.recall_evaluation(evaluation);
+            predictions.into_iter().for_each(|bytes| run.recall_predictions(bytes));
+        })
     }
 
     /// A booster's adapter with its product multiplied by `eta`. Errors (class usage): a booster
@@ -201,9 +228,21 @@ impl EvaluationRun<'_> {
             Ok(session.guard.check()?)
         })?;
         let seconds = started.elapsed().as_secs_f64();
+        let told = if self.options.predictions {
+            encoded
+                .told(&measured, m.tokenizer.as_ref())?
+                .into_iter()
+                .map(|mut told| {
+                    told.shift_insert(0, "task".into(), part.task.as_str().into());
+                    told
+                })
+                .collect()
+        } else {
+            vec![]
+        };
         let (mut metrics, tokens, items) = (measured.metrics, measured.tokens, encoded.len());
         metrics.insert("template".into(), part.wording.name().into());
-        Ok(Measurement { metrics, tokens, items, left_out, seconds, works })
+        Ok(Measurement { metrics, tokens, told, items, left_out, seconds, works })
     }
 
     /// The items of a task, as its protocol takes them, and how many are left out.

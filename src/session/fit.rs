@@ -64,7 +64,11 @@ impl Booster {
         let progress = FitProgress::read(effects)?;
         let mut m = self.model().state();
         worded(session, &mut m, set)?;
-        b.take_up(session, &m, set, progress).map(|_| ())
+        let losses = progress.tally.losses(progress.gain);
+        b.take_up(session, &m, set, progress)?;
+        session.run.note(|run| {
+            run.watched(|watch| watch.fitted(m.index, m.round(), losses));
+        })
     }
 
     /// Removes files in training that the journal no longer tells of.
@@ -82,7 +86,7 @@ impl BoosterState {
         set: &Set,
         progress: FitProgress,
     ) -> Result<Tally> {
-        let FitProgress { file, sha256, feed, tally, training } = progress;
+        let FitProgress { file, sha256, feed, tally, training, gain: _ } = progress;
         self.left_in(session, &file, sha256)?;
         set.remember(&m.reads, feed);
         session.run.note(|run| run.training = training)?;
@@ -149,7 +153,7 @@ impl<'a> FitRun<'a> {
                 }
             };
             steps += (record.step - tally.steps) as u64;
-            tally.add(&record);
+            tally.add(&record, self.options.steps);
             self.tell(&record)?;
             // Steps that were taken together are told of together.
             if !fit.is_settled() {
@@ -244,8 +248,8 @@ impl<'a> FitRun<'a> {
         })?;
         let training = self.count(|_| {})?;
         session.run.note(|run| run.tells_of(path))?;
-        let (sha256, feed, tally) = (Some(sum), fit.feed(), tally.clone());
-        session.checkpoint(FitProgress { file, sha256, feed, tally, training }.effects()?)
+        let (sha256, feed, tally, gain) = (Some(sum), fit.feed(), tally.clone(), None);
+        session.checkpoint(FitProgress { file, sha256, feed, tally, gain, training }.effects()?)
     }
 
     /// Keeps what came of it.
@@ -267,8 +271,12 @@ impl<'a> FitRun<'a> {
         let (file, path) = b.files.after(session, b.learner.trained.steps)?;
         let sum = session.keep(|| b.learner.save_state(&path))?;
         session.run.note(|run| run.tells_of(path))?;
-        let (sha256, tally) = (Some(sum), tally.clone());
-        session.call.tell_all(FitProgress { file, sha256, feed, tally, training }.effects()?);
+        let (sha256, tally, gain) = (Some(sum), tally.clone(), b.learner.trained.gain);
+        let losses = tally.losses(gain);
+        let progress = FitProgress { file, sha256, feed, tally, gain, training };
+        session.call.tell_all(progress.effects()?);
+        let (index, round) = (self.m.index, self.m.round());
+        session.watch(|watch| watch.fitted(index, round, losses))?;
         fitted?;
         session.observe(|| Event::Fit(self.noted(b)))
     }

@@ -58,6 +58,7 @@ impl Model {
             run.merged(&merge, seconds, merge_seconds)
         })?;
         session.console.merged(&merge, m.network.layers());
+        session.watch(|watch| watch.merged(m.index, merge.round, merge.gain))?;
         session.observe(|| Event::Merge { left })
     }
 
@@ -79,7 +80,10 @@ impl Model {
         b.set_merged(m.round());
         b.numbers = Numbers::Merged(path);
         session.console.recalled(&merge, m.network.layers());
-        session.run.note(|run| run.states.note_merge())
+        session.run.note(|run| {
+            run.states.note_merge();
+            run.watched(|watch| watch.merged(m.index, merge.round, merge.gain));
+        })
     }
 }
 

@@ -41,6 +41,7 @@ mod settings;
 mod similarity;
 mod start;
 mod stats;
+mod sweep;
 mod watched;
 
 use std::collections::BTreeMap;
@@ -76,7 +77,7 @@ pub use watched::Watched;
 use crate::error::{Class, Error, error};
 use crate::model::meta::Assume;
 use crate::run::journal::{Record, Timing};
-use crate::run::{Begun, Manifest, Run, Summary, Threshold};
+use crate::run::{Begun, Manifest, Run, Summary, Threshold, Watch};
 use crate::seed::Stream;
 use call::CurrentCall;
 use expected::Expected;
@@ -243,6 +244,19 @@ impl Session {
     /// Asks that the run reaches something.
     pub fn threshold(&self, threshold: Threshold) {
         lock(&self.thresholds).push(threshold);
+    }
+
+    /// Has the run look out for what does harm; what it sees is noted. On shapes there is nothing
+    /// to see.
+    fn watch(&self, look: impl FnOnce(&mut Watch) -> Option<String>) -> Result<()> {
+        if self.dry_run.is_some() {
+            return Ok(());
+        }
+        self.run.with(|run| {
+            let Some(warning) = run.watched(look) else { return Ok(()) };
+            self.console.note(&warning);
+            run.log_kept("warning", &warning)
+        })
     }
 
     /// What measured values are taken to be; `None` where they are measured.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::call::Effects;
 use crate::data::DataLoaderState;
 use crate::error::error;
-use crate::run::Training;
+use crate::run::{FitLosses, Training};
 use crate::train::StepRecord;
 
 /// Where a fit stands, or where it ended.
@@ -20,6 +20,9 @@ pub(super) struct FitProgress {
     /// Where its data stand.
     pub(super) feed: DataLoaderState,
     pub(super) tally: Tally,
+    /// By how much the booster lowered the loss so far; runs of earlier versions did not note it.
+    #[serde(default)]
+    pub(super) gain: Option<f64>,
     /// What the run has trained so far.
     pub(super) training: Training,
 }
@@ -59,17 +62,36 @@ pub(super) struct Tally {
     sum: f64,
     pub(super) steps: usize,
     tokens: u64,
+    /// Of the second half of its steps: the sum of their losses, and how many they are.
+    #[serde(default)]
+    late: (f64, usize),
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, record: &StepRecord) {
+    /// Takes in a step of the `steps` that the fit has in all.
+    pub(super) fn add(&mut self, record: &StepRecord, steps: usize) {
         if self.steps == 0 {
             self.first = record.loss;
         }
         self.last = record.loss;
         self.sum += record.loss;
+        if record.step > steps / 2 {
+            self.late = (self.late.0 + record.loss, self.late.1 + 1);
+        }
         self.steps = record.step;
         self.tokens += record.tokens as u64;
+    }
+
+    /// What the fit did to the loss.
+    pub(super) fn losses(&self, gain: Option<f64>) -> FitLosses {
+        let mean = |sum: f64, steps: usize| sum / steps.max(1) as f64;
+        FitLosses {
+            steps: self.steps,
+            first: self.first,
+            mean: mean(self.sum, self.steps),
+            late: mean(self.late.0, self.late.1),
+            gain,
+        }
     }
 
     /// What `fit` answers with.

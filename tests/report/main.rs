@@ -185,10 +185,15 @@ fn tables_hold_what_the_run_recorded() {
         let class = cell.all("rect")[0].attribute("class").unwrap();
         match gain(round) {
             None => assert!(class == "none" && title.ends_with("no gain measured")),
-            Some(gain) if gain.abs() <= 0.03125 => assert_eq!(class, "g0", "{title}"),
             Some(gain) => assert_eq!(&class[..1], if gain > 0.0 { "p" } else { "n" }, "{title}"),
         }
     }
+    // The scale is by rank: as many cells have each colour.
+    let of = |level: &str| {
+        let rects = heat.all("g").into_iter().filter(|g| g.all("title").len() == 1);
+        rects.filter(|g| g.all("rect")[0].attribute("class").unwrap().ends_with(level)).count()
+    };
+    assert_eq!(["1", "2", "3", "4"].map(of), [8, 8, 6, 8]);
     assert_eq!(heat.all("line").iter().filter(|l| l.is("hatch")).count(), 2);
 
     let norms = root.card("Update by layer").all("table")[0].cells();
@@ -475,6 +480,162 @@ fn a_comparison_lays_runs_over_each_other() {
     let many: Vec<String> = (0..12).map(|i| format!("run-{i}")).collect();
     let root = sound(&comparison(&many.iter().map(|n| (n.as_str(), &other)).collect::<Vec<_>>()));
     assert!(root.said().contains("They differ in no parameter."));
+}
+
+/// What a point of a sweep logs: steps whose loss falls to `last`, and a result.
+fn point(settings: Value, result: f64, last: f64) -> Vec<Value> {
+    let step = |i: usize| {
+        json!({
+            "round": 0, "step": 100 + i, "loss": last + (8 - i) as f64, "lr": 0.01, "layers": [1],
+        })
+    };
+    let begin = json!({ "point": { "settings": settings, "smaller": true } });
+    let merge = json!({
+        "merge": {
+            "round": 0, "kind": "low_rank", "layers": [1], "parameters": 10, "steps": 8,
+            "eta": 1.0, "gain": 0.5, "update_norms": { "1": result },
+        },
+    });
+    let end = [merge, evaluation("validation", 1, result), json!({ "result": result })];
+    std::iter::once(begin).chain((1..=8).map(step)).chain(end).collect()
+}
+
+#[test]
+fn a_sweep_is_a_curve_a_point_with_the_best_marked() {
+    let settings = |lr: f64, seed: u64| json!({ "lr": lr, "rank": 1, "seed": seed });
+    let lines = [
+        point(settings(0.1, 0), 0.25, 1.0),
+        point(settings(0.1, 1), 0.75, 3.0),
+        point(settings(0.2, 0), 0.25, 1.5),
+        point(settings(0.2, 1), 0.25, 1.5),
+        vec![json!({ "row": { "way": "a", "score": 0.5 } }), json!({ "row": { "way": "b" } })],
+    ];
+    let root = sound(&page(&Fixture { lines: lines.concat(), ..Fixture::default() }));
+    assert!(root.said().contains("Best of 2 points: lr 0.2, with 0.2500."), "{}", root.said());
+    let rows = root.card("Points of the sweep").all("table")[0].cells();
+    let wanted =
+        [["1", "0.5", "0.353553", "2", "0.1", "1"], ["2 (best)", "0.25", "0", "2", "0.2", "1"]];
+    assert_eq!(rows, wanted);
+    let loss = root.card("Training loss by point");
+    let names = |card: &Node| -> Vec<String> {
+        card.all("li").iter().map(|l| l.said().trim().to_owned()).collect()
+    };
+    assert_eq!(names(loss), ["1: lr 0.1", "2: lr 0.2 (best)"]);
+    // The mean of both seeds, from the first step of the point on; five steps are smoothed.
+    let cells = loss.all("table")[0].cells();
+    assert_eq!((cells.len(), number(&cells[0][1]), number(&cells[0][2])), (16, 1.0, 7.0));
+    let results = root.card("Result by point");
+    assert_eq!(results.all("path").iter().filter(|p| p.is("bar")).count(), 2);
+    assert_eq!(names(results), names(loss));
+    assert_eq!(root.card("Results").all("table")[0].cells(), [["a", "0.5"], ["b", "–"]]);
+    // Nothing was trained outside: shown is the best point.
+    assert!(
+        root.card("Training loss").said().contains("Shown is the point lr 0.2, rank 1, seed 0.")
+    );
+    assert_eq!(root.card("Update by layer").all("table")[0].cells(), [["1", "0.25"]]);
+    // What is trained outside of points is the run's own.
+    let both = [lines.concat(), fixture::lines()].concat();
+    let root = sound(&page(&Fixture { lines: both, ..Fixture::default() }));
+    let cells = root.card("Training loss").all("table")[0].cells();
+    assert_eq!((cells.len(), cells[0][0].as_str()), (ROUNDS * STEPS, "1"));
+    assert!(root.said().contains("Test accuracy from 0.2500 to 0.6250 after 16 rounds."));
+}
+
+#[test]
+fn runs_that_differ_in_a_seed_are_one_curve_with_mean_and_deviation() {
+    let run = |seed: u64, lr: f64, tuned: f64| {
+        let mut fixture = Fixture::default();
+        fixture.manifest["seed"] = json!(seed);
+        fixture.manifest["parameters"]["lr"] = json!(lr);
+        let last = fixture.lines.len() - 1;
+        fixture.lines[last] = evaluation("test", ROUNDS, tuned);
+        fixture
+    };
+    let runs = [run(0, 0.001, 0.5), run(1, 0.001, 0.75), run(0, 0.003, 0.625)];
+    let root = sound(&comparison(&[("a", &runs[0]), ("b", &runs[1]), ("c", &runs[2])]));
+    let rows = root.card("Runs").all("table")[0].cells();
+    let told: Vec<&[String]> = rows.iter().map(|row| &row[..5]).collect();
+    let wanted = [
+        ["a", "0.001", "0", "0.2500", "0.5000"],
+        ["b", "0.001", "1", "0.2500", "0.7500"],
+        ["mean of 2 seeds, lr 0.001", "0.001", "", "0.2500 ± 0.0000", "0.6250 ± 0.1768"],
+        ["c", "0.003", "0", "0.2500", "0.6250"],
+    ];
+    assert_eq!(told, wanted);
+    let test = root.card("test: accuracy");
+    let curves: Vec<Vec<String>> = test.all("table")[0].cells();
+    let wanted = [
+        ["mean of 2 seeds, lr 0.001", "0", "0.25", "0"],
+        ["mean of 2 seeds, lr 0.001", "16", "0.625", "0.176777"],
+        ["c", "0", "0.25", "0.03125"],
+        ["c", "16", "0.625", "0.03125"],
+    ];
+    assert_eq!(curves, wanted);
+    assert!(test.said().contains("one standard deviation over seeds, or one standard error"));
+    let loss = root.card("Training loss");
+    assert_eq!(loss.all("path").iter().filter(|p| p.is("line")).count(), 4);
+}
+
+#[test]
+fn sets_that_were_measured_one_by_one_are_named() {
+    let of = |task: &str, round: usize, accuracy: f64| {
+        let mut line = evaluation("test", round, accuracy);
+        line["task"] = json!(task);
+        line["metrics"]["accuracy_norm"] = json!(accuracy / 2.0);
+        line
+    };
+    let lines = [("law", 0, 0.25), ("art", 0, 0.5), ("law", 4, 0.375), ("art", 4, 0.75)]
+        .map(|(task, round, accuracy)| of(task, round, accuracy));
+    let root = sound(&page(&Fixture { lines: lines.to_vec(), ..Fixture::default() }));
+    let said = "Test accuracy: law from 0.2500 to 0.3750, art from 0.5000 to 0.7500.";
+    assert!(root.said().contains(said), "{}", root.said());
+    assert!(root.all("dd").iter().any(|d| d.said() == "0.3750 to 0.7500"));
+    let rows = root.card("Test by task").all("table")[0].cells();
+    let wanted = [
+        ["law", "0.2500", "0.3750", "0.0312", "0.1875", "0.3000", "256"],
+        ["art", "0.5000", "0.7500", "0.0312", "0.3750", "0.3000", "256"],
+    ];
+    assert_eq!(rows, wanted);
+    let curves = root.card("Accuracy by round").all("table")[0].cells();
+    let names: Vec<&str> = curves.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(names, ["test: law", "test: law", "test: art", "test: art"]);
+}
+
+#[test]
+fn texts_on_the_way_and_warnings_are_shown() {
+    let mut fixture = Fixture::default();
+    for (round, text) in [(4, " fish"), (8, " red <b>fish</b>")] {
+        for prompt in ["The owl eats", "Snow is"] {
+            let sample = json!({ "round": round, "prompt": prompt, "text": text });
+            fixture.lines.push(json!({ "sample": sample }));
+        }
+    }
+    fixture.lines.push(json!({ "warning": "training diverges in round 3" }));
+    let root = sound(&page(&fixture));
+    let wanted = [
+        ["The owl eats", "4", "fish"],
+        ["The owl eats", "8", "red <b>fish</b>"],
+        ["Snow is", "4", "fish"],
+        ["Snow is", "8", "red <b>fish</b>"],
+    ];
+    assert_eq!(root.card("Samples").all("table")[0].cells(), wanted);
+    let notices: Vec<String> =
+        root.all("p").iter().filter(|p| p.is("notice")).map(|p| p.said()).collect();
+    assert_eq!(notices, ["training diverges in round 3."]);
+}
+
+#[test]
+fn one_wild_batch_at_the_end_is_no_spike() {
+    let step = |i: usize| {
+        json!({
+            "round": 0, "step": i, "loss": if i == 200 { 9.0 } else { 1.0 }, "lr": 1e-3,
+            "layers": [0],
+        })
+    };
+    let fixture = Fixture { lines: (1..=200).map(step).collect(), ..Fixture::default() };
+    let cells = sound(&page(&fixture)).card("Training loss").all("table")[0].cells();
+    let (loss, mean) = (number(&cells[199][1]), number(&cells[199][2]));
+    assert!(loss == 9.0 && (mean - (1.0 + 8.0 / 11.0)).abs() < 1e-4, "{loss}, {mean}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod masked;
 mod new;
 mod peer;
 mod recipe;
+mod results;
 mod resume;
 mod rounding;
 mod sets;

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use crate::common::skip;
 use crate::harness::{HEAD, Home, Ran, copy};
-use crate::stopped_recipes::{BANDIT, CAUGHT, DENSE, FAILS, HEADED, KEPT, KIN, OPTIMIZERS, SIX};
+use crate::stopped_recipes::{
+    BANDIT, CAUGHT, DENSE, FAILS, HEADED, KEPT, KIN, OPTIMIZERS, SIX, SWEPT,
+};
 
 /// `xgbrun --resume OUT MORE` in `home`.
 pub fn resume(home: &Home, out: &str, more: &[&str]) -> Ran {
@@ -117,6 +119,7 @@ fn stopped_behind_any_record_it_ends_with_the_same_bytes() {
         ("dense bf16", DENSE, &["--dtype", "bf16"]),
         ("caught", CAUGHT, &["-p", "adapter=broken"]),
         ("fails", FAILS, &[]),
+        ("swept", SWEPT, &[]),
         ("kin", KIN, &[]),
         ("optimizers", OPTIMIZERS, &[]),
         ("headed", HEADED, &[]),

@@ -53,6 +53,28 @@ print(model.digest() + other.digest());
 model.save("model");
 "#;
 
+/// A sweep with seeds whose second rate diverges, rows of a table, texts on the way, predictions.
+pub const SWEPT: &str = r#"
+import "std/grid" as grid;
+try { sweep::end(1); } catch (e) { print(e.message); }
+let points = grid::sweep(#{ lr: [0.03, 5.0], seed: [0, 1] }, |point| {
+    model.truncate(0);
+    for round in 0..2 {
+        let b = model.booster(#{ layers: [point.seed, 2] });
+        b.fit(task.train, #{ steps: 4, optimizer: adamw(#{ lr: point.lr }) });
+        model.merge(b);
+        model.evaluate(task.test);
+    }
+    model.sample(["a b", "c"], #{ max_tokens: 3 });
+    model.evaluate(task.test, #{ predictions: true }).accuracy
+});
+grid::table(points, ["lr", "result"]);
+model.truncate(0);
+model.evaluate(task.test, #{ predictions: true });
+model.evaluate(task.test, #{ protocol: "perplexity", predictions: true });
+model.save("model");
+"#;
+
 /// A policy that follows what it measured, with a loop whose end nobody knows.
 pub const BANDIT: &str = r#"
 let s = sampler("bandit");

@@ -5,6 +5,7 @@ use rhai::plugin::*;
 use rhai::{FLOAT, INT, Map, NativeCallContext};
 use serde_json::{Value, json};
 
+use super::values::larger_is_better;
 use super::{Answer, refuse};
 use crate::error::{Error, bail};
 use crate::host::journaled::journaled;
@@ -174,12 +175,5 @@ fn changed(
 fn best_options(map: Map) -> Result<Best, Error> {
     let mut o = Options::new("best_round", map, &KEYS)?;
     let metric = o.take_or("metric", Best::default().metric)?;
-    let direction: String = o.take_or("direction", "max".into())?;
-    o.check(
-        "direction",
-        ["max", "min"].contains(&direction.as_str()),
-        "\"max\" or \"min\"",
-        format!("{direction:?}"),
-    )?;
-    Ok(Best { metric, larger: direction == "max" })
+    Ok(Best { metric, larger: larger_is_better(&mut o)? })
 }

@@ -11,7 +11,7 @@ use crate::host::options::Options;
 use crate::session::{Booster, Effects, EvaluateOptions, Model, Set};
 
 /// Options of `model.evaluate`.
-pub(super) const KEYS: [&str; 4] = ["items", "booster", "eta", "protocol"];
+pub(super) const KEYS: [&str; 5] = ["items", "booster", "eta", "protocol", "predictions"];
 
 #[export_module]
 pub(super) mod natives {
@@ -28,7 +28,9 @@ pub(super) mod natives {
     /// default, for all), `booster` (laid over the model, not merged; then nothing is recorded),
     /// `eta` (the booster's step weight, 1), `protocol` ("lm-eval": choices by their likelihood;
     /// "llm-adapters": 4 beams generate up to 32 tokens, the first answer found in them counts;
-    /// "perplexity").
+    /// "perplexity"), `predictions` (true adds what the model said to each item to
+    /// `predictions.jsonl` in the run folder: the log-likelihood of each choice, the text, or what
+    /// a head says, with the right answer).
     ///
     /// # Example
     /// ```rhai,no_run
@@ -66,5 +68,12 @@ fn parse(map: Map) -> anyhow::Result<EvaluateOptions> {
     let protocol =
         o.take_opt::<String>("protocol")?.map(|name| Protocol::parse(&name)).transpose()?;
     let eta = eta.unwrap_or(1.0);
-    Ok(EvaluateOptions { items, booster, eta, protocol, ..EvaluateOptions::default() })
+    let predictions = o.take_or("predictions", false)?;
+    o.check(
+        "predictions",
+        !(predictions && booster.is_some()),
+        "left out where a `booster` is laid over the model: nothing is recorded",
+        predictions,
+    )?;
+    Ok(EvaluateOptions { items, booster, eta, protocol, predictions, ..EvaluateOptions::default() })
 }

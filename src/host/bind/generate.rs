@@ -2,6 +2,7 @@
 
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map, NativeCallContext};
+use serde_json::Value;
 
 use super::values::{arguments, list_to_journal};
 use super::{Answer, refuse};
@@ -9,7 +10,7 @@ use crate::error::{Error, error};
 use crate::eval::generate::Generation;
 use crate::host::journaled::journaled;
 use crate::host::options::{FromOption, Options};
-use crate::session::Model;
+use crate::session::{Effects, Model};
 
 /// Options of `model.generate`.
 pub(super) const KEYS: [&str; 6] = ["max_tokens", "beams", "temperature", "top_k", "top_p", "stop"];
@@ -53,12 +54,38 @@ pub(super) mod natives {
         prompts: Array,
         options: Map,
     ) -> Answer<Array> {
-        let prompts = Vec::<String>::from_option(&Dynamic::from_array(prompts), "prompts");
-        let prompts = prompts.map_err(|_| {
-            refuse(error!(Usage, "`generate` takes a prompt, or an array of prompts"))
-        })?;
+        let prompts = prompts_of("generate", prompts)?;
         Ok(texts(&context, model, &prompts, options)?.into_iter().map(Dynamic::from).collect())
     }
+
+    /// Shows what follows some prompts, and keeps it under the model's round: the report shows, for
+    /// each prompt, how the text changed. Answers with the texts. Options as for `generate`.
+    ///
+    /// # Example
+    /// ```rhai,no_run
+    /// if model.round % 8 == 0 { model.sample(["Snow is", "Fire is"], #{ max_tokens: 8 }); }
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn sample(
+        context: NativeCallContext,
+        model: &mut Model,
+        prompts: Array,
+        options: Map,
+    ) -> Answer<Array> {
+        let prompts = prompts_of("sample", prompts)?;
+        let (arguments, options) = asked("sample", model, &prompts, options)?;
+        let recall = |effects: &Effects| model.recall_samples(effects);
+        let texts = journaled(&context, "model.sample", arguments)?
+            .change(recall, || model.sample(&prompts, &options))?;
+        Ok(texts.into_iter().map(Dynamic::from).collect())
+    }
+}
+
+fn prompts_of(call: &str, prompts: Array) -> Answer<Vec<String>> {
+    let what =
+        if call == "generate" { "a prompt, or an array of prompts" } else { "an array of prompts" };
+    Vec::<String>::from_option(&Dynamic::from_array(prompts), "prompts")
+        .map_err(|_| refuse(error!(Usage, "`{call}` takes {what}")))
 }
 
 /// What follows each prompt.
@@ -68,14 +95,25 @@ fn texts(
     prompts: &[String],
     options: Map,
 ) -> Answer<Vec<String>> {
-    let told = list_to_journal(prompts.iter().map(|prompt| prompt.as_str().into()).collect());
-    let arguments = arguments(&options, [("prompts", told), ("model", model.index().into())]);
-    let options = parse(model.session().settings.seed, options).map_err(refuse)?;
+    let (arguments, options) = asked("generate", model, prompts, options)?;
     journaled(context, "model.generate", arguments)?.answer(|| model.generate(prompts, &options))
 }
 
-fn parse(seed: u64, map: Map) -> Result<Generation, Error> {
-    let mut o = Options::new("generate", map, &KEYS)?;
+/// What tells a call from others, and its options.
+fn asked(
+    call: &'static str,
+    model: &Model,
+    prompts: &[String],
+    options: Map,
+) -> Answer<(Value, Generation)> {
+    let told = list_to_journal(prompts.iter().map(|prompt| prompt.as_str().into()).collect());
+    let arguments = arguments(&options, [("prompts", told), ("model", model.index().into())]);
+    let options = parse(call, model.session().settings.seed, options).map_err(refuse)?;
+    Ok((arguments, options))
+}
+
+fn parse(call: &'static str, seed: u64, map: Map) -> Result<Generation, Error> {
+    let mut o = Options::new(call, map, &KEYS)?;
     Ok(Generation {
         max_tokens: o.take_or("max_tokens", 32)?,
         beams: o.take_or("beams", 1)?,

@@ -20,6 +20,7 @@ mod probe;
 mod sampler;
 mod set;
 mod start;
+mod sweep;
 mod threshold;
 mod values;
 
@@ -83,6 +84,7 @@ pub(super) fn register(engine: &mut Engine) {
         engine.register_global_module(module.into());
     }
     engine.register_static_module("model", exported_module!(load::module).into());
+    engine.register_static_module("sweep", exported_module!(sweep::module).into());
     engine.register_static_module("data", exported_module!(data::module).into());
 }
 

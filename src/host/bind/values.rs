@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::Answer;
 use super::optimizer::{OptimizerOption, Rate};
+use crate::error::Error;
+use crate::host::options::Options;
 use crate::session::{Booster, Set};
 
 /// Gives an error the place of the call: Rhai does so itself except for natives in a module
@@ -45,6 +47,18 @@ pub(super) fn arguments<const N: usize>(options: &Map, more: [(&str, Value); N])
         arguments[key] = value;
     }
     arguments
+}
+
+/// The option `direction`: whether a larger value is better.
+pub(super) fn larger_is_better(o: &mut Options) -> Result<bool, Error> {
+    let direction: String = o.take_or("direction", "max".into())?;
+    o.check(
+        "direction",
+        ["max", "min"].contains(&direction.as_str()),
+        "\"max\" or \"min\"",
+        format!("{direction:?}"),
+    )?;
+    Ok(direction == "max")
 }
 
 /// An argument as the journal tells it from others; of a long array its ends and its digest.

@@ -1,27 +1,25 @@
 //! The report of several runs beside each other.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
-
-use super::curves::{losses, measured, norms, short, sure, titled};
-use super::heat::Heat;
+use super::by_task::base_and_tuned;
+use super::curves::{norms, short, titled};
+use super::heat::{Heat, Ranks};
+use super::layers::layers_by_round;
 use super::line::{Chart, ChartLine, LineForm, Panel, sample};
 use super::markup::{Element, el};
 use super::page::{
     ABSENT, Size, TableCell, card, figure, header, heads, missing, numeral, numeral_or_absent,
-    page, table,
+    page, table, value_text,
 };
 use super::read::Recorded;
-use super::series::{smoothed, thinned};
-use super::single::{base_and_tuned, layers_by_round, value_text};
+use super::seeds::{Differing, Group, NamedRun, bundles, differing};
+use super::series::sure_line;
+use crate::run::sweep;
 use crate::run::{duration, grouped};
 
 /// The most points of a run's curve.
 const MOST_POINTS: usize = 200;
-
-/// Runs by the names they are called.
-pub type NamedRun = (String, Recorded);
 
 pub fn html(runs: &[NamedRun]) -> String {
     let metric = runs.iter().find_map(|(_, run)| run.metric());
@@ -34,9 +32,10 @@ pub fn html(runs: &[NamedRun]) -> String {
         some => format!("They differ in {}.", some.join(", ")),
     };
     let title = format!("{} runs compared", runs.len());
-    let mut cards = vec![overview(runs, metric), loss(runs)];
-    cards.extend(qualities(runs, metric));
-    cards.push(updates(runs));
+    let groups = bundles(runs);
+    let mut cards = vec![overview(runs, &groups, metric), loss(&groups)];
+    cards.extend(qualities(&groups, metric));
+    cards.push(updates(&groups));
     cards.extend(heats(runs));
     page(
         &format!("{title}: xgbrun report"),
@@ -45,44 +44,8 @@ pub fn html(runs: &[NamedRun]) -> String {
     )
 }
 
-/// Parameters, and what else decides a run's bytes, whose values are not the same in all runs: by
-/// name, a value a run.
-fn differing(runs: &[NamedRun]) -> BTreeMap<String, Vec<Option<Value>>> {
-    const DECISIVE: [&str; 8] =
-        ["recipe", "recipe_sha256", "engine", "seed", "device", "dtype", "threads", "kernels"];
-    let all: Vec<Map<String, Value>> =
-        runs.iter().map(|(_, run)| settings(run, &DECISIVE)).collect();
-    let names = all.iter().flat_map(|settings| settings.keys().cloned());
-    let columns: BTreeMap<String, Vec<Option<Value>>> = names
-        .map(|name| {
-            (name.clone(), all.iter().map(|settings| settings.get(&name).cloned()).collect())
-        })
-        .collect();
-    columns
-        .into_iter()
-        .filter(|(_, values)| values.iter().any(|value| *value != values[0]))
-        .collect()
-}
-
-/// A run's parameters, and what of its manifest is in `decisive` under a name that no parameter
-/// has.
-fn settings(run: &Recorded, decisive: &[&str]) -> Map<String, Value> {
-    let mut out = run.parameters();
-    for key in decisive {
-        if let Some(value) = run.manifest.get(*key) {
-            let name = if out.contains_key(*key) {
-                format!("{key} of the run")
-            } else {
-                (*key).to_owned()
-            };
-            out.insert(name, value.clone());
-        }
-    }
-    out
-}
-
-/// A row a run.
-fn overview(runs: &[NamedRun], metric: Option<&str>) -> Element {
+/// A row a run, and a row for runs that differ in a seed alone.
+fn overview(runs: &[NamedRun], groups: &[Group], metric: Option<&str>) -> Element {
     let differing = differing(runs);
     let mut heads = vec!["run".to_owned()];
     heads.extend(differing.keys().cloned());
@@ -100,50 +63,94 @@ fn overview(runs: &[NamedRun], metric: Option<&str>) -> Element {
         ]
         .map(str::to_owned),
     );
-    let rows =
-        runs.iter().enumerate().map(|(i, (name, run))| {
-            let mut cells = vec![TableCell::Drawn(sample(i, LineForm::Line), name.clone())];
-            cells.extend(differing.values().map(|values| {
-                TableCell::Text(values[i].as_ref().map_or(ABSENT.into(), value_text))
-            }));
-            let (base, tuned) = base_and_tuned(run, metric);
-            let count = |n: Option<u64>| TableCell::Number(n.map_or(ABSENT.into(), grouped));
-            let shown = |value: Option<f64>| {
-                TableCell::Number(value.map_or(ABSENT.into(), |v| format!("{v:.4}")))
-            };
-            cells.extend([
-                shown(base),
-                shown(tuned),
-                count(run.best_round().map(|n| n as u64)),
-                count(Some(run.rounds() as u64)),
-            ]);
-            cells.push(count(run.trained_in_total()));
-            let timing = |value: Option<String>| TableCell::Timing(value.unwrap_or(ABSENT.into()));
-            cells.push(timing(run.timing("seconds").map(duration)));
-            cells.extend(
-                ["tokens_per_second", "peak_rss_mib"]
-                    .map(|key| timing(run.timing(key).map(|v| format!("{v:.0}")))),
-            );
-            cells
-        });
-    let said = format!(
+    let rows = groups.iter().enumerate().flat_map(|(look, group)| {
+        let own = Some(look).filter(|_| group.members.len() == 1);
+        let row = |i: &usize| run_row(*i, own, &runs[*i], &differing, metric);
+        let mut rows: Vec<Vec<TableCell>> = group.members.iter().map(row).collect();
+        if group.members.len() > 1 {
+            rows.push(mean_row(runs, group, look, &differing, metric));
+        }
+        rows
+    });
+    let mut said = format!(
         "Base and tuned: {} of the test split before the first booster and when last measured.",
         short(metric)
     );
+    if groups.len() < runs.len() {
+        said += " Runs that differ in a seed alone have a row with their mean and the standard \
+                 deviation of the sample, and one curve.";
+    }
     card(Size::Whole, "Runs", [el("p").class("said").text(said), table("runs", &heads, rows)])
 }
 
-fn loss(runs: &[NamedRun]) -> Element {
-    let line = |(look, (name, run)): (usize, &NamedRun)| {
-        let (points, _) = thinned(&smoothed(&losses(run)).0, MOST_POINTS);
-        (!points.is_empty()).then(|| ChartLine {
-            name: name.clone(),
-            look,
-            form: LineForm::Line,
-            points: sure(&points),
-        })
+fn run_row(
+    i: usize,
+    look: Option<usize>,
+    (name, run): &NamedRun,
+    differing: &Differing,
+    metric: &str,
+) -> Vec<TableCell> {
+    let mut cells = vec![match look {
+        Some(look) => TableCell::Drawn(sample(look, LineForm::Line), name.clone()),
+        None => TableCell::Text(name.clone()),
+    }];
+    cells.extend(
+        differing
+            .values()
+            .map(|values| TableCell::Text(values[i].as_ref().map_or(ABSENT.into(), value_text))),
+    );
+    let (base, tuned) = base_and_tuned(run, metric);
+    let count = |n: Option<u64>| TableCell::Number(n.map_or(ABSENT.into(), grouped));
+    let shown =
+        |value: Option<f64>| TableCell::Number(value.map_or(ABSENT.into(), |v| format!("{v:.4}")));
+    cells.extend([
+        shown(base),
+        shown(tuned),
+        count(run.best_round().map(|n| n as u64)),
+        count(Some(run.rounds() as u64)),
+        count(run.trained_in_total()),
+    ]);
+    let timing = |value: Option<String>| TableCell::Timing(value.unwrap_or(ABSENT.into()));
+    cells.push(timing(run.timing("seconds").map(duration)));
+    cells.extend(
+        ["tokens_per_second", "peak_rss_mib"]
+            .map(|key| timing(run.timing(key).map(|v| format!("{v:.0}")))),
+    );
+    cells
+}
+
+/// The row of runs that differ in a seed alone: mean and deviation where they have some.
+fn mean_row(
+    runs: &[NamedRun],
+    group: &Group,
+    look: usize,
+    differing: &Differing,
+    metric: &str,
+) -> Vec<TableCell> {
+    let name = group.bundle.name.clone();
+    let mut cells = vec![TableCell::Drawn(sample(look, LineForm::Line), name)];
+    cells.extend(differing.values().map(|values| {
+        let own: Vec<_> = group.members.iter().map(|i| &values[*i]).collect();
+        let same = own.iter().all(|value| *value == own[0]);
+        TableCell::Text(own[0].as_ref().filter(|_| same).map_or(String::new(), value_text))
+    }));
+    let shown = |spread: (Option<f64>, Option<f64>)| {
+        let deviation = spread.1.map_or(String::new(), |d| format!(" ± {d:.4}"));
+        TableCell::Number(spread.0.map_or(ABSENT.into(), |mean| format!("{mean:.4}{deviation}")))
     };
-    let lines: Vec<ChartLine> = runs.iter().enumerate().filter_map(line).collect();
+    cells.push(shown(group.spread(runs, |run| base_and_tuned(run, metric).0)));
+    cells.push(shown(group.spread(runs, |run| base_and_tuned(run, metric).1)));
+    cells.extend(std::iter::repeat_n(TableCell::Text(String::new()), 6));
+    cells
+}
+
+fn loss(groups: &[Group]) -> Element {
+    let line = |(look, group): (usize, &Group)| {
+        let points = group.bundle.losses(MOST_POINTS);
+        (!points.is_empty())
+            .then(|| sure_line(group.bundle.name.clone(), look, LineForm::Line, &points))
+    };
+    let lines: Vec<ChartLine> = groups.iter().enumerate().filter_map(line).collect();
     let explained = "Mean of each step with its neighbours, a twentieth of a run's steps together.";
     chart(
         "Training loss",
@@ -156,18 +163,25 @@ fn loss(runs: &[NamedRun]) -> Element {
 }
 
 /// How far each run has moved each layer.
-fn updates(runs: &[NamedRun]) -> Element {
-    let line = |(look, (name, run)): (usize, &NamedRun)| {
-        let points: Vec<_> =
-            norms(run).into_iter().map(|(layer, norm)| (layer as f64, norm, None)).collect();
+fn updates(groups: &[Group]) -> Element {
+    let line = |(look, group): (usize, &Group)| {
+        let norms: Vec<_> = group.bundle.traces.iter().map(|trace| norms(trace)).collect();
+        let layers: BTreeSet<usize> =
+            norms.iter().flat_map(|norms| norms.keys().copied()).collect();
+        let point = |layer: &usize| {
+            let values: Vec<f64> =
+                norms.iter().map(|norms| norms.get(layer).copied().unwrap_or(0.0)).collect();
+            Some((*layer as f64, sweep::mean(&values)?, sweep::deviation(&values)))
+        };
+        let points: Vec<_> = layers.iter().filter_map(point).collect();
         (!points.is_empty()).then(|| ChartLine {
-            name: name.clone(),
+            name: group.bundle.name.clone(),
             look,
             form: LineForm::Marked,
             points,
         })
     };
-    let lines: Vec<ChartLine> = runs.iter().enumerate().filter_map(line).collect();
+    let lines: Vec<ChartLine> = groups.iter().enumerate().filter_map(line).collect();
     let explained = "The root of the sum over rounds of the squared Frobenius norms of what was \
                      added to a layer.";
     let nothing =
@@ -183,32 +197,36 @@ fn updates(runs: &[NamedRun]) -> Element {
 }
 
 /// A card for each split that a run has measured.
-fn qualities(runs: &[NamedRun], metric: Option<&str>) -> Vec<Element> {
+fn qualities(groups: &[Group], metric: Option<&str>) -> Vec<Element> {
     let Some(metric) = metric else {
         return vec![missing(Size::Half, "Evaluation", "No run has evaluated anything.")];
     };
     let mut splits: Vec<(String, Vec<ChartLine>)> = vec![];
-    for (look, (name, run)) in runs.iter().enumerate() {
-        for (split, points) in measured(run, metric) {
-            let line = ChartLine { name: name.clone(), look, form: LineForm::Marked, points };
+    for (look, Group { bundle, .. }) in groups.iter().enumerate() {
+        for (split, points) in bundle.measured(metric) {
+            let line =
+                ChartLine { name: bundle.name.clone(), look, form: LineForm::Marked, points };
             match splits.iter_mut().find(|(known, _)| *known == split) {
                 Some((_, lines)) => lines.push(line),
                 None => splits.push((split, vec![line])),
             }
         }
     }
+    let seeds = groups.iter().any(|group| group.members.len() > 1);
+    let alone = groups.iter().any(|group| group.members.len() == 1);
+    let bars = match (seeds, alone && metric == "accuracy") {
+        (true, true) => "; bars: one standard deviation over seeds, or one standard error.",
+        (true, false) => "; bars reach one standard deviation over seeds up and down.",
+        (false, true) => "; bars reach one standard error up and down.",
+        (false, false) => ".",
+    };
     let card = |(split, lines): (String, Vec<ChartLine>)| {
-        let without: Vec<&str> = runs
+        let without: Vec<&str> = groups
             .iter()
-            .map(|(n, _)| n.as_str())
+            .map(|group| group.bundle.name.as_str())
             .filter(|n| !lines.iter().any(|l| l.name == *n))
             .collect();
-        let mut explained = match metric {
-            "accuracy" => {
-                format!("Evaluations of {split}; bars reach one standard error up and down.")
-            }
-            _ => format!("Evaluations of {split}."),
-        };
+        let mut explained = format!("Evaluations of {split}{bars}");
         if !without.is_empty() {
             explained += &format!(" Not measured in {}.", without.join(", "));
         }
@@ -250,7 +268,7 @@ fn chart(
             line.points.iter().map(row).collect::<Vec<_>>()
         })
         .collect();
-    let numbers = table(heading, &heads(["run", x, y, "standard error"]), rows);
+    let numbers = table(heading, &heads(["run", x, y, "±"]), rows);
     let label = format!("{heading} of {} runs.", lines.len());
     let panel = Panel { title: y.into(), height: 230.0, lines, level: None };
     let chart = Chart { label, x: x.into(), place: None, panels: vec![panel] };
@@ -260,13 +278,12 @@ fn chart(
 /// A heat map a run, all in the colours of one scale.
 fn heats(runs: &[NamedRun]) -> Vec<Element> {
     let maps: Vec<_> = runs.iter().map(|(name, run)| (name, run, Heat::of(run))).collect();
-    let limit = maps.iter().filter_map(|(.., heat)| heat.as_ref()?.limit()).fold(0.0, f64::max);
+    let gains = maps.iter().filter_map(|(.., heat)| Some(heat.as_ref()?.gains())).flatten();
+    let ranks = Ranks::of(gains);
     let card = |(i, (name, run, heat)): (usize, &(&String, &Recorded, Option<Heat>))| {
         let heading = format!("Layers by round: {name}");
         match heat {
-            Some(heat) => {
-                layers_by_round(run, heat, &heading, (limit > 0.0).then_some(limit), i == 0)
-            }
+            Some(heat) => layers_by_round(run, heat, &heading, &ranks, i == 0),
             None => missing(Size::Whole, &heading, "No layer has been trained."),
         }
     };

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use super::line::ChartPoint;
-use super::read::{Recorded, metric};
+use super::read::metric;
+use super::trace::Trace;
 
 /// The order of splits, and so their looks; others follow.
 const SPLITS: [&str; 3] = ["test", "validation", "train"];
 
 /// Steps and losses, without those that were no number.
-pub fn losses(run: &Recorded) -> Vec<(f64, f64)> {
+pub fn losses(run: &Trace) -> Vec<(f64, f64)> {
     run.steps.iter().filter_map(|s| Some((s.step as f64, s.loss?))).collect()
 }
 
 /// Steps and learning rates.
-pub fn rates(run: &Recorded) -> Vec<(f64, f64)> {
+pub fn rates(run: &Trace) -> Vec<(f64, f64)> {
     run.steps.iter().filter_map(|s| Some((s.step as f64, s.lr?))).collect()
 }
 
@@ -23,22 +24,35 @@ pub fn sure(points: &[(f64, f64)]) -> Vec<ChartPoint> {
     points.iter().map(|(x, y)| (*x, *y, None)).collect()
 }
 
-/// What was measured of each split: round, metric, standard error.
-pub fn measured(run: &Recorded, name: &str) -> Vec<(String, Vec<ChartPoint>)> {
-    let mut by_split: BTreeMap<(usize, &str), Vec<ChartPoint>> = BTreeMap::new();
+/// The place of a split, its name, and the tasks that were measured.
+type SetKey<'a> = (usize, &'a str, String);
+
+/// What was measured of each split: round, metric, standard error. Sets that were measured one by
+/// one are apart, with the names of their tasks.
+pub fn measured(run: &Trace, name: &str) -> Vec<(String, Vec<ChartPoint>)> {
+    let mut by_split: Vec<(SetKey, Vec<ChartPoint>)> = vec![];
     for evaluation in run.evaluations.all() {
         let split = evaluation.split.as_str();
         let place = SPLITS.iter().position(|s| *s == split).unwrap_or(SPLITS.len());
         let error = if name == "accuracy" { metric(evaluation, "standard_error") } else { None };
-        if let Some(value) = metric(evaluation, name) {
-            by_split.entry((place, split)).or_default().push((
-                evaluation.round as f64,
-                value,
-                error,
-            ));
+        let Some(value) = metric(evaluation, name) else { continue };
+        let (key, point) =
+            ((place, split, evaluation.label()), (evaluation.round as f64, value, error));
+        match by_split.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, points)) => points.push(point),
+            None => by_split.push((key, vec![point])),
         }
     }
-    by_split.into_iter().map(|((_, split), points)| (split.to_owned(), points)).collect()
+    by_split.sort_by_key(|((place, ..), _)| *place);
+    let apart = |split: &str| by_split.iter().filter(|((_, s, _), _)| *s == split).count() > 1;
+    let names: Vec<String> = by_split
+        .iter()
+        .map(|((_, split, label), _)| match apart(split) && !label.is_empty() {
+            true => format!("{split}: {label}"),
+            false => (*split).to_owned(),
+        })
+        .collect();
+    names.into_iter().zip(by_split.into_iter().map(|(_, points)| points)).collect()
 }
 
 /// How a metric is named, with its unit.
@@ -56,7 +70,7 @@ pub fn short(metric: &str) -> &str {
 }
 
 /// Norms of all updates of a layer together: the root of the sum of their squares, over rounds.
-pub fn norms(run: &Recorded) -> BTreeMap<usize, f64> {
+pub fn norms(run: &Trace) -> BTreeMap<usize, f64> {
     let mut squares: BTreeMap<usize, f64> = BTreeMap::new();
     for (layer, norm) in run.merges.iter().flat_map(|m| &m.update_norms) {
         if let Some(square) = super::read::finite(norm * norm) {
@@ -64,4 +78,10 @@ pub fn norms(run: &Recorded) -> BTreeMap<usize, f64> {
         }
     }
     squares.into_iter().map(|(layer, square)| (layer, square.sqrt())).collect()
+}
+
+/// A text with a capital letter.
+pub fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }

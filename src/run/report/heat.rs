@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use super::line::{segment, text};
 use super::markup::{Element, el};
 use super::read::Recorded;
-use super::scale::{number, round_up};
+use super::scale::number;
 
 /// The most columns; of a longer run, several rounds share one.
 const MOST_COLUMNS: usize = 256;
-/// Colours on either side of zero; the border of the outermost is half the scale, that of each
-/// other one half the next.
-const LEVELS: i32 = 4;
+/// Colours on either side of zero, each for as many of the gains as the others.
+const LEVELS: usize = 4;
 const LEFT: f64 = 46.0;
 const TOP: f64 = 28.0;
 
@@ -28,8 +27,10 @@ pub struct Heat {
 impl Heat {
     /// The heat map of a run; `None` if it trained no layer.
     pub fn of(run: &Recorded) -> Option<Self> {
-        let merged = run.merges.iter().flat_map(|m| m.layers.iter().map(|l| (m.round, *l, m.gain)));
+        let merged =
+            run.trace.merges.iter().flat_map(|m| m.layers.iter().map(|l| (m.round, *l, m.gain)));
         let trained = run
+            .trace
             .trained
             .iter()
             .flat_map(|(round, layers)| layers.iter().map(|l| (*round, *l, None)));
@@ -48,10 +49,9 @@ impl Heat {
         Some(Self { cells, columns: last / each + 1, layers, each })
     }
 
-    /// The largest gain or loss, rounded up: the end of the colour scale.
-    pub fn limit(&self) -> Option<f64> {
-        let largest = self.cells.values().flatten().map(|g| g.abs()).fold(0.0, f64::max);
-        (largest > 0.0).then(|| round_up(largest))
+    /// The gains of all cells.
+    pub fn gains(&self) -> impl Iterator<Item = f64> + '_ {
+        self.cells.values().flatten().copied()
     }
 
     /// Whether cells are there whose gain nobody measured.
@@ -59,7 +59,7 @@ impl Heat {
         self.cells.values().any(Option::is_none)
     }
 
-    pub fn svg(&self, limit: f64, label: &str) -> Element {
+    pub fn svg(&self, ranks: &Ranks, label: &str) -> Element {
         let (w, h) =
             ((1000 / self.columns).clamp(4, 34) as f64, (400 / self.layers).clamp(5, 20) as f64);
         let (right, bottom) = (LEFT + w * self.columns as f64, TOP + h * self.layers as f64);
@@ -97,7 +97,7 @@ impl Heat {
                 *column,
                 *layer,
                 *gain,
-                limit,
+                ranks,
                 (LEFT + w * *column as f64, row(*layer), w, h),
             ));
         }
@@ -109,7 +109,7 @@ impl Heat {
         column: usize,
         layer: usize,
         gain: Option<f64>,
-        limit: f64,
+        ranks: &Ranks,
         (x, y, w, h): (f64, f64, f64, f64),
     ) -> Element {
         let first = column * self.each;
@@ -122,26 +122,82 @@ impl Heat {
             format!("gain {} nats a token", number(gain))
         });
         let title = el("title").text(format_args!("{rounds}, layer {layer}: {said}"));
-        square(gain.map(|gain| level(gain, limit)), x, y, w, h).child(title)
+        square(gain.map(|gain| class(ranks.level(gain))), x, y, w, h).child(title)
     }
 }
 
 /// A coloured square, or a hatched one. A gap of half a unit parts it from its neighbours.
-fn square(level: Option<i32>, x: f64, y: f64, w: f64, h: f64) -> Element {
+fn square(class: Option<String>, x: f64, y: f64, w: f64, h: f64) -> Element {
     let (x, y, w, h) = (x + 0.5, y + 0.5, w - 1.0, h - 1.0);
     let rect = el("rect").attr("x", format!("{x:.1}")).attr("y", format!("{y:.1}"));
     let rect = rect.attr("width", format!("{w:.1}")).attr("height", format!("{h:.1}"));
-    match level {
-        Some(level) => el("g").child(rect.class(class(level))),
+    match class {
+        Some(class) => el("g").child(rect.class(class)),
         None => el("g").child(rect.class("none")).child(segment("hatch", x, y + h, x + w, y)),
     }
 }
 
-/// From −4, where the loss rose most, over 0 to 4, where it fell most.
-fn level(gain: f64, limit: f64) -> i32 {
-    let size = gain.abs() / limit;
-    let level = (1..=LEVELS).rev().find(|l| size > 0.5f64.powi(LEVELS + 1 - l)).unwrap_or(0);
-    if gain < 0.0 { -level } else { level }
+/// How gains are coloured: by where their size stands among all, so that the first boosters, which
+/// gain most, leave colours for the others. The sign tells the hue.
+#[derive(Clone, Debug, Default)]
+pub struct Ranks {
+    /// Sizes of all gains but zero, ascending.
+    sizes: Vec<f64>,
+    /// Whether some are below zero, and some above.
+    signs: (bool, bool),
+}
+
+impl Ranks {
+    /// Of all `gains` that are shown together.
+    pub fn of(gains: impl Iterator<Item = f64>) -> Self {
+        let mut ranks = Self::default();
+        for gain in gains.filter(|gain| *gain != 0.0) {
+            ranks.sizes.push(gain.abs());
+            ranks.signs = (ranks.signs.0 || gain < 0.0, ranks.signs.1 || gain > 0.0);
+        }
+        ranks.sizes.sort_by(f64::total_cmp);
+        ranks
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sizes.is_empty()
+    }
+
+    /// From −4, where the loss rose most, to 4, where it fell most; 0 of a gain of 0.
+    fn level(&self, gain: f64) -> i32 {
+        if gain == 0.0 {
+            return 0;
+        }
+        let last = self.sizes.len().saturating_sub(1);
+        let rank = self.sizes.partition_point(|size| *size < gain.abs());
+        let level = (rank * LEVELS).checked_div(last).map_or(LEVELS, |part| (part + 1).min(LEVELS));
+        let level = level as i32;
+        if gain < 0.0 { -level } else { level }
+    }
+
+    /// The least and the largest size of a level; `None` where it has none.
+    fn range(&self, level: usize) -> Option<(f64, f64)> {
+        let mut here = self.sizes.iter().filter(|size| self.level(**size) == level as i32);
+        let first = here.next()?;
+        Some((*first, *here.next_back().unwrap_or(first)))
+    }
+}
+
+impl Ranks {
+    /// The gains at the borders of the colours of `levels`, ascending.
+    fn edges(&self, levels: &[(i32, (f64, f64))]) -> Vec<f64> {
+        let lows = levels.iter().map(|(_, (low, _))| *low);
+        let high = levels.last().map(|(_, (_, high))| *high);
+        let sizes: Vec<f64> = lows.chain(high).collect();
+        match self.signs {
+            (true, true) => {
+                let outer = sizes.iter().skip(1);
+                outer.clone().rev().map(|size| -size).chain([0.0]).chain(outer.copied()).collect()
+            }
+            (true, false) => sizes.iter().rev().map(|size| -size).collect(),
+            _ => sizes,
+        }
+    }
 }
 
 fn class(level: i32) -> String {
@@ -158,34 +214,41 @@ fn apart(least: f64) -> usize {
     steps.take(12).find(|s| *s as f64 >= least).unwrap_or(1)
 }
 
-/// The colour scale, with numbers at the borders.
-pub fn legend(limit: f64) -> Element {
-    const WIDTH: f64 = 68.0;
-    let borders: Vec<f64> = (0..=LEVELS).map(|l| limit * 0.5f64.powi(LEVELS - l)).collect();
-    let edges = borders.iter().rev().map(|b| -b).chain(borders.iter().copied());
-    let width = WIDTH * f64::from(2 * LEVELS + 2);
+/// The colour scale, with the gains at the borders of its colours.
+pub fn legend(ranks: &Ranks) -> Element {
+    const WIDTH: f64 = 76.0;
+    let levels = (1..=LEVELS).filter_map(|level| Some((level as i32, ranks.range(level)?)));
+    let levels: Vec<(i32, (f64, f64))> = levels.collect();
+    let colours = |sign: i32| levels.iter().map(move |(level, _)| sign * level);
+    let (below, above) = ranks.signs;
+    let shown: Vec<i32> =
+        colours(-1).rev().filter(|_| below).chain(colours(1).filter(|_| above)).collect();
+    let edges = ranks.edges(&levels);
+    let width = (WIDTH * (shown.len() + 1) as f64).max(440.0);
     let mut svg = el("svg")
         .class("heat")
         .attr("viewBox", format!("0 0 {width} 52"))
         .attr("width", width)
         .attr("height", 52);
-    svg = svg.attr("role", "img").attr(
-        "aria-label",
-        format!("colour scale of gains from {} to {}", number(-limit), number(limit)),
-    );
-    for level in -LEVELS..=LEVELS {
-        let x = WIDTH * (f64::from(level + LEVELS) + 0.5);
-        svg = svg.child(square(Some(level), x, 18.0, WIDTH, 14.0));
+    let [least, most] = [edges.first(), edges.last()].map(|edge| short(*edge.unwrap_or(&0.0)));
+    svg = svg
+        .attr("role", "img")
+        .attr("aria-label", format!("colour scale of gains from {least} to {most}"));
+    for (i, level) in shown.into_iter().enumerate() {
+        let x = WIDTH * (i as f64 + 0.5);
+        svg = svg.child(square(Some(class(level)), x, 18.0, WIDTH, 14.0));
     }
-    for (i, edge) in edges.enumerate() {
-        svg = svg.child(text("tick mid", WIDTH * (i as f64 + 0.5), 48.0, &number(edge)));
+    for (i, edge) in edges.into_iter().enumerate() {
+        svg = svg.child(text("tick mid", WIDTH * (i as f64 + 0.5), 48.0, &short(edge)));
     }
-    svg.child(text(
-        "axis",
-        WIDTH / 2.0,
-        12.0,
-        "gain in nats a token: below zero the loss rose, above it fell",
-    ))
+    let said = "gain in nats a token: below zero the loss rose, above it fell";
+    svg.child(text("axis", WIDTH / 2.0, 12.0, said))
+}
+
+/// A number in two digits, which has room below a colour.
+fn short(value: f64) -> String {
+    let power = 10f64.powi(1 - value.abs().max(1e-99).log10().floor() as i32);
+    number((value * power).round() / power)
 }
 
 #[cfg(test)]
@@ -193,20 +256,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_halve_towards_zero() {
-        let got = [0.0, 0.0625, 0.07, 0.2, 0.3, 0.51, 1.0, -0.07, -1.0]
-            .map(|gain| class(level(gain, 1.0)));
-        assert_eq!(got, ["g0", "g0", "p1", "p2", "p3", "p4", "p4", "n1", "n4"]);
+    fn each_colour_is_for_as_many_gains_whatever_the_first_gained() {
+        let gains = [50.0, 0.8, 0.4, 0.2, 0.1, -0.05, 0.02, -0.01, 0.0];
+        let ranks = Ranks::of(gains.into_iter());
+        let got = gains.map(|gain| class(ranks.level(gain)));
+        assert_eq!(got, ["p4", "p4", "p3", "p3", "p2", "n2", "p1", "n1", "g0"]);
+        assert_eq!(ranks.range(4), Some((0.8, 50.0)));
+        let legend = legend(&ranks).to_string();
+        let ticks: Vec<&str> = legend
+            .split("tick mid")
+            .skip(1)
+            .filter_map(|tick| tick.split_once('>')?.1.split('<').next())
+            .collect();
+        let wanted = ["−50", "−0.8", "−0.2", "−0.05", "0", "0.05", "0.2", "0.8", "50"];
+        assert_eq!(ticks, wanted);
+        // Gains alike are alike; without losses there is no scale of them.
+        let alike = Ranks::of([0.5; 3].into_iter());
+        assert_eq!((alike.level(0.5), Ranks::of([0.1].into_iter()).level(0.1)), (1, 4));
+        assert_eq!(super::legend(&alike).to_string().matches("<rect").count(), 1);
+        assert!(Ranks::of([0.0].into_iter()).is_empty());
     }
 
     #[test]
     fn rounds_share_columns_in_a_long_run() {
         let mut run = Recorded::default();
-        run.trained.insert(0, [1].into());
-        run.trained.insert(1023, [0].into());
+        run.trace.trained.insert(0, [1].into());
+        run.trace.trained.insert(1023, [0].into());
         let heat = Heat::of(&run).unwrap();
         assert_eq!((heat.each, heat.columns, heat.layers), (4, 256, 2));
-        run.trained.insert(usize::MAX, [0].into());
+        run.trace.trained.insert(usize::MAX, [0].into());
         assert!(Heat::of(&run).unwrap().columns <= MOST_COLUMNS);
         assert!(Heat::of(&Recorded::default()).is_none());
     }

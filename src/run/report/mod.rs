@@ -3,16 +3,23 @@
 //! elements of class `timing` and nowhere else.
 
 mod bars;
+mod bundle;
+mod by_task;
 mod compare;
 mod curves;
 mod heat;
+mod layers;
 mod line;
 mod markup;
 mod page;
+mod points;
 mod read;
 mod scale;
+mod seeds;
 mod series;
 mod single;
+mod texts;
+mod trace;
 
 use std::path::{Path, PathBuf};
 

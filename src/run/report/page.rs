@@ -1,5 +1,7 @@
 //! What all reports are made of: the page around them, cards, figures, tables.
 
+use serde_json::Value;
+
 use super::markup::{Element, el};
 
 /// No script, no image, nothing from anywhere else: what a recipe smuggled into the page would
@@ -142,4 +144,9 @@ fn one(first: bool, cell: TableCell) -> Element {
 /// Heads of a table.
 pub fn heads<const N: usize>(heads: [&str; N]) -> Vec<String> {
     heads.map(str::to_owned).to_vec()
+}
+
+/// A JSON value for people: texts without quotes.
+pub fn value_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,7 +1,6 @@
 //! A run folder read back. Only `run.json` must be there; what else is missing, cut short or not
 //! understood is left out and told.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -10,8 +9,10 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::trace::{LoggedStep, Trace};
 use crate::error::bail;
-use crate::run::{Best, Evaluation, Evaluations, Folder, Merge};
+use crate::run::sweep;
+use crate::run::{Best, Evaluation, Folder, MOST_ROWS, Merge, Sample, Sweep};
 
 /// The largest JSON file and the longest line that are read, in bytes; the program writes far
 /// smaller ones.
@@ -30,23 +31,18 @@ pub struct Recorded {
     pub recipe: Option<String>,
     /// `summary.json`, of a run that has ended.
     pub summary: Option<Map<String, Value>>,
-    pub steps: Vec<LoggedStep>,
-    /// Layers that were trained, by round.
-    pub trained: BTreeMap<usize, BTreeSet<usize>>,
-    pub merges: Vec<Merge>,
-    /// Boosters that the model is the sum of, as far as merges and changes tell.
-    length: usize,
-    pub evaluations: Evaluations,
+    /// What was trained and measured; of a run that did so in points of a sweep only, what the best
+    /// of them did.
+    pub trace: Trace,
+    pub sweep: Sweep,
+    /// What was trained and measured in each point of the sweep.
+    pub points: Vec<Trace>,
+    /// The point that `trace` is of.
+    pub shown: Option<String>,
+    /// Texts that were generated on the way.
+    pub samples: Vec<Sample>,
     /// What is not as it should be, in sentences.
     pub notices: Vec<String>,
-}
-
-/// A logged training step; a loss that was no number is `None`.
-#[derive(Clone, Copy, Debug)]
-pub struct LoggedStep {
-    pub step: u64,
-    pub loss: Option<f64>,
-    pub lr: Option<f64>,
 }
 
 impl Recorded {
@@ -80,7 +76,38 @@ impl Recorded {
             );
         }
         run.read_metrics(&path.join("metrics.jsonl"))?;
+        run.show_a_point();
         Ok(run)
+    }
+
+    /// Where nothing was trained but in points of a sweep, shows the best of them, or else the
+    /// first.
+    fn show_a_point(&mut self) {
+        self.points =
+            std::mem::take(&mut self.points).into_iter().map(Trace::counted_anew).collect();
+        if self.points.is_empty() {
+            return;
+        }
+        if !self.trace.is_untrained() {
+            self.trace = std::mem::take(&mut self.trace).counted_anew();
+            return;
+        }
+        let groups = self.sweep.groups();
+        let best = groups.iter().find(|group| group.best);
+        let i = best.and_then(|group| group.members.first()).copied().unwrap_or(0);
+        let before = std::mem::replace(&mut self.trace, self.points[i].clone());
+        let (mut evaluations, own) = (before.evaluations, self.trace.evaluations.all().to_vec());
+        own.into_iter().for_each(|evaluation| evaluations.push(evaluation));
+        self.trace.evaluations = evaluations;
+        self.shown = Some(sweep::label(&self.sweep.points[i].settings));
+    }
+
+    /// Where a line belongs: to the point that is open, or to the run.
+    fn open(&mut self) -> &mut Trace {
+        match self.sweep.current() {
+            Some(point) => &mut self.points[point],
+            None => &mut self.trace,
+        }
     }
 
     fn read_metrics(&mut self, path: &Path) -> Result<()> {
@@ -141,6 +168,8 @@ impl Recorded {
             round: usize,
             #[serde(default)]
             model: usize,
+            #[serde(default)]
+            task: String,
             metrics: Map<String, Value>,
         }
         let mut value: Value = serde_json::from_slice(line).ok()?;
@@ -151,22 +180,40 @@ impl Recorded {
             if !believed(&merge.layers) || !merge.update_norms.keys().all(|l| *l < MOST_LAYERS) {
                 return None;
             }
-            self.length = merge.round + 1;
-            self.merges.push(merge);
+            let trace = self.open();
+            trace.length = merge.round + 1;
+            trace.merges.push(merge);
         } else if let Some(members) = value.get("ensemble") {
-            self.length = members.as_array()?.len();
+            self.open().length = members.as_array()?.len();
+        } else if let Some(point) = value.get_mut("point") {
+            if self.points.len() >= MOST_ROWS {
+                return None;
+            }
+            self.sweep.begin(serde_json::from_value(point.take()).ok()?);
+            self.points.push(Trace::default());
+        } else if let Some(result) = value.get_mut("result") {
+            self.sweep.end(result.take());
+        } else if let Some(row) = value.get_mut("row") {
+            self.sweep.rows.push(serde_json::from_value(row.take()).ok()?);
+        } else if let Some(sample) = value.get_mut("sample") {
+            self.samples.push(serde_json::from_value(sample.take()).ok()?);
+        } else if let Some(warning) = value.get("warning") {
+            self.notices.push(format!("{}.", warning.as_str()?));
         } else if value.get("split").is_some() {
-            let LoggedEvaluation { split, round, model, metrics } =
+            let LoggedEvaluation { split, round, model, task, metrics } =
                 serde_json::from_value(value).ok()?;
-            self.evaluations.push(Evaluation { split, round, model, metrics });
+            let point = None;
+            let evaluation = Evaluation { split, round, model, task, point, metrics };
+            self.open().evaluations.push(evaluation);
         } else {
             let LoggedPoint { round, step, loss, lr, layers } =
                 serde_json::from_value(value).ok()?;
             if !believed(&layers) {
                 return None;
             }
-            self.trained.entry(round).or_default().extend(layers);
-            self.steps.push(LoggedStep {
+            let trace = self.open();
+            trace.trained.entry(round).or_default().extend(layers);
+            trace.steps.push(LoggedStep {
                 step,
                 loss: loss.and_then(finite),
                 lr: lr.and_then(finite),
@@ -195,15 +242,21 @@ impl Recorded {
             ["accuracy", "pearson", "spearman", "f1", "matthews", "nll", "perplexity", "mse"];
         let has =
             |e: &Evaluation, metric: &str| e.metrics.get(metric).is_some_and(Value::is_number);
-        let evaluation = self.evaluations.tuned().or_else(|| self.evaluations.all().last())?;
+        let evaluations = &self.trace.evaluations;
+        let evaluation = evaluations.tuned().or_else(|| evaluations.all().last())?;
         let told = self.manifest.get("head").and_then(|head| head["metric"].as_str());
         let told = known.into_iter().find(|metric| Some(*metric) == told);
         told.into_iter().chain(known).find(|metric| has(evaluation, metric))
     }
 
+    /// Which point of the sweep is shown, where nothing was trained outside of points.
+    pub fn shown_point(&self) -> String {
+        self.shown.as_ref().map_or(String::new(), |point| format!(" Shown is the point {point}."))
+    }
+
     /// Boosters that the model was the sum of in the end.
     pub fn rounds(&self) -> usize {
-        self.length
+        self.trace.length
     }
 
     pub fn best_round(&self) -> Option<usize> {
@@ -211,21 +264,21 @@ impl Recorded {
             .of_summary("best_round")
             .and_then(Value::as_u64)
             .and_then(|round| usize::try_from(round).ok());
-        told.or_else(|| self.evaluations.best_round(&Best::default(), None))
+        told.or_else(|| self.trace.evaluations.best_round(&Best::default()))
     }
 
     /// Parameters that the last booster trained.
     pub fn trainable_now(&self) -> Option<u64> {
         self.of_summary("trainable_now")
             .and_then(Value::as_u64)
-            .or_else(|| self.merges.last().map(|m| m.parameters))
+            .or_else(|| self.trace.merges.last().map(|m| m.parameters))
     }
 
     /// Parameters trained in all boosters together.
     pub fn trained_in_total(&self) -> Option<u64> {
         let told = self.of_summary("trained_in_total").and_then(Value::as_u64);
-        let sum = || self.merges.iter().map(|m| m.parameters).fold(0, u64::saturating_add);
-        told.or_else(|| (!self.merges.is_empty()).then(sum))
+        let sum = || self.trace.merges.iter().map(|m| m.parameters).fold(0, u64::saturating_add);
+        told.or_else(|| (!self.trace.merges.is_empty()).then(sum))
     }
 
     /// A number that the clock or the operating system gave at the end.

@@ -65,11 +65,6 @@ fn step(low: f64, high: f64, most: usize, whole: bool) -> f64 {
     if whole { step.max(1.0).round() } else { step }
 }
 
-/// The nearest number not below `value` of the form 1, 2 or 5 times a power of ten.
-pub fn round_up(value: f64) -> f64 {
-    step(0.0, value, 1, false)
-}
-
 /// Six significant digits at most, in the form that is shortest to read.
 pub fn number(value: f64) -> String {
     let size = value.abs();
@@ -130,9 +125,5 @@ mod tests {
                 "{values:?}"
             );
         }
-        assert_eq!(
-            [0.3, 1.0, 0.021, 700.0].map(round_up).map(number),
-            ["0.5", "1", "0.05", "1000"]
-        );
     }
 }

@@ -1,25 +1,24 @@
 //! The report of one run.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::curves::{losses, measured, norms, rates, short, sure, titled};
-use super::heat::{self, Heat};
+use super::by_task::before_and_after;
+use super::curves::{capital, losses, measured, rates, short, sure, titled};
+use super::heat::{Heat, Ranks};
+use super::layers::{layers_by_round, updates};
 use super::line::{Chart, ChartLine, LineForm, Panel};
 use super::markup::{Element, el};
 use super::page::{
     ABSENT, Size, TableCell, card, figure, header, heads, missing, numeral, numeral_or_absent,
-    page, scrolling, table, timing,
+    page, scrolling, table, timing, value_text,
 };
 use super::read::{Recorded, metric};
 use super::scale::number;
 use super::series::{smoothed, thinned};
-use super::{bars, plain};
-use crate::run::{Evaluation, duration, grouped};
+use crate::run::{Evaluation, Tested, duration, grouped};
 
 /// The most points of a curve.
 const MOST_POINTS: usize = 400;
-/// The most merges that a table lists.
-const MOST_MERGES: usize = 1000;
 
 pub fn html(run: &Recorded) -> String {
     let name = run.name();
@@ -27,18 +26,12 @@ pub fn html(run: &Recorded) -> String {
         header("xgbrun: report of a run", &name, &lead(run), &run.notices).child(tiles(run));
     let gains = Heat::of(run).map_or_else(
         || missing(Size::Whole, "Layers by round", "No layer has been trained."),
-        |heat| layers_by_round(run, &heat, "Layers by round", heat.limit(), true),
+        |heat| layers_by_round(run, &heat, "Layers by round", &Ranks::of(heat.gains()), true),
     );
-    let cards = vec![
-        loss(run),
-        quality(run),
-        gains,
-        updates(run),
-        tasks(run),
-        parameters(run),
-        environment(run),
-        recipe(run),
-    ];
+    let mut cards = super::points::cards(run);
+    cards.extend([loss(run), quality(run), gains, updates(run), super::by_task::tasks(run)]);
+    cards.extend(super::texts::samples(run));
+    cards.extend([parameters(run), environment(run), recipe(run)]);
     page(&format!("{name}: xgbrun report"), header, cards)
 }
 
@@ -49,23 +42,24 @@ fn lead(run: &Recorded) -> String {
         1 => " after 1 round".into(),
         n => format!(" after {} rounds", grouped(n as u64)),
     };
-    let Some(name) = run.metric() else { return format!("Nothing was evaluated{rounds}.") };
-    match base_and_tuned(run, name) {
-        (Some(base), Some(tuned)) => {
-            format!("Test {} from {base:.4} to {tuned:.4}{rounds}.", short(name))
+    let best = super::points::best(run).map_or(String::new(), |best| format!("{best} "));
+    let Some(name) = run.metric() else { return format!("{best}Nothing was evaluated{rounds}.") };
+    let tests = run.trace.evaluations.tests();
+    let one = |test: &Tested| match before_and_after(test, name) {
+        (Some(base), Some(tuned)) => format!("from {base:.4} to {tuned:.4}"),
+        (_, tuned) => tuned.map_or(ABSENT.into(), |tuned| format!("{tuned:.4}")),
+    };
+    match &tests[..] {
+        [] => format!("{best}The test split was not evaluated{rounds}."),
+        [test] => format!("{best}Test {} {}{rounds}.", short(name), one(test)),
+        several => {
+            let some = several.iter().take(4);
+            let some = some.map(|test| format!("{} {}", test.tuned.label(), one(test)));
+            let some: Vec<String> = some.collect();
+            let more = if several.len() > 4 { ", …" } else { "" };
+            format!("{best}Test {}{rounds}: {}{more}.", short(name), some.join(", "))
         }
-        (None, Some(tuned)) => format!("Test {} {tuned:.4}{rounds}.", short(name)),
-        _ => format!("The test split was not evaluated{rounds}."),
     }
-}
-
-/// The metric at first, if it was measured before any booster was merged and again later, and at
-/// last.
-pub fn base_and_tuned(run: &Recorded, name: &str) -> (Option<f64>, Option<f64>) {
-    let tuned = run.evaluations.tuned();
-    let base =
-        run.evaluations.base().filter(|base| tuned.is_none_or(|tuned| tuned.round != base.round));
-    (base.and_then(|e| metric(e, name)), tuned.and_then(|e| metric(e, name)))
 }
 
 fn tiles(run: &Recorded) -> Element {
@@ -75,14 +69,29 @@ fn tiles(run: &Recorded) -> Element {
     };
     let said = |text: String| el("span").text(text);
     let mut list = el("dl").class("tiles");
-    if let (Some(name), Some(tuned)) = (run.metric(), run.evaluations.tuned()) {
+    list = list.children(run.metric().and_then(|name| {
         let shown = |value: Option<f64>| value.map_or(ABSENT.into(), |v| format!("{v:.4}"));
-        let big = match base_and_tuned(run, name) {
-            (Some(base), tuned) => format!("{base:.4} → {}", shown(tuned)),
-            (None, tuned) => shown(tuned),
-        };
-        list = list.child(tile(&format!("Test {}", short(name)), said(big), said(beside(tuned))));
-    }
+        let tests = run.trace.evaluations.tests();
+        match &tests[..] {
+            [] => None,
+            [test] => {
+                let big = match before_and_after(test, name) {
+                    (Some(base), tuned) => format!("{base:.4} → {}", shown(tuned)),
+                    (None, tuned) => shown(tuned),
+                };
+                let heading = format!("Test {}", short(name));
+                Some(tile(&heading, said(big), said(beside(test.tuned))))
+            }
+            several => {
+                let values = several.iter().filter_map(|test| before_and_after(test, name).1);
+                let (low, high) = values
+                    .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
+                let heading = format!("Test {} of {} sets", short(name), several.len());
+                let small = said("each of them below, under test by task".into());
+                Some(tile(&heading, said(format!("{low:.4} to {high:.4}")), small))
+            }
+        }
+    }));
     let best = run.best_round().map_or(String::new(), |best| format!("best on validation: {best}"));
     list = list.child(tile("Rounds", said(grouped(run.rounds() as u64)), said(best)));
     let count = |n: Option<u64>| n.map_or(ABSENT.into(), grouped);
@@ -108,6 +117,7 @@ fn tiles(run: &Recorded) -> Element {
 fn beside(tuned: &Evaluation) -> String {
     let mut said = vec![];
     said.extend(metric(tuned, "standard_error").map(|e| format!("± {e:.4} standard error")));
+    said.extend(metric(tuned, "accuracy_norm").map(|a| format!("accuracy_norm {a:.4}")));
     said.extend(
         tuned.metrics.get("items").and_then(Value::as_u64).map(|n| format!("{} items", grouped(n))),
     );
@@ -117,21 +127,26 @@ fn beside(tuned: &Evaluation) -> String {
 }
 
 fn loss(run: &Recorded) -> Element {
-    let losses = losses(run);
+    let losses = losses(&run.trace);
     if losses.is_empty() {
         return missing(Size::Half, "Training loss", "No training step has been recorded.");
     }
     let (points, each) = thinned(&losses, MOST_POINTS);
     let (smooth, over) = smoothed(&losses);
     let (smooth, _) = thinned(&smooth, MOST_POINTS);
-    let (rates, _) = thinned(&rates(run), MOST_POINTS);
+    let (rates, _) = thinned(&rates(&run.trace), MOST_POINTS);
     let line = |name: String, look, form, points: &[(f64, f64)]| ChartLine {
         name,
         look,
         form,
         points: sure(points),
     };
-    let dots = if each == 1 { "a step".into() } else { format!("mean of {each} steps") };
+    let uneven = !losses.len().is_multiple_of(points.len());
+    let dots = match each {
+        1 => "a step".into(),
+        n if uneven => format!("mean of {} or {n} steps", n - 1),
+        n => format!("mean of {n} steps"),
+    };
     let lines = vec![
         line(dots, 0, LineForm::Dots, &points),
         line(format!("mean over {over} steps"), 0, LineForm::Line, &smooth),
@@ -149,17 +164,18 @@ fn loss(run: &Recorded) -> Element {
     let (first, last) = (smooth[0].1, smooth[smooth.len() - 1].1);
     let label = format!(
         "Training loss over {} steps, from {} to {}, and the learning rate.",
-        run.steps.len(),
+        run.trace.steps.len(),
         number(first),
         number(last)
     );
     let mut explained = "Mean loss of each training batch, before the step that was made of it; \
                          below it the learning rate."
         .to_owned();
-    if losses.len() < run.steps.len() {
+    explained += &run.shown_point();
+    if losses.len() < run.trace.steps.len() {
         explained += &format!(
             " {} steps had a loss that is no number and are not shown.",
-            run.steps.len() - losses.len()
+            run.trace.steps.len() - losses.len()
         );
     }
     let rate =
@@ -185,9 +201,13 @@ fn quality(run: &Recorded) -> Element {
     let Some(name) = run.metric() else {
         return missing(Size::Half, "Evaluation", "The recipe has evaluated nothing.");
     };
-    let splits = measured(run, name);
-    let levels =
-        run.evaluations.tuned().and_then(|e| metric(e, "majority")).filter(|_| name == "accuracy");
+    let splits = measured(&run.trace, name);
+    let levels = run
+        .trace
+        .evaluations
+        .tuned()
+        .and_then(|e| metric(e, "majority"))
+        .filter(|_| name == "accuracy");
     let level = levels.map(|m| ("majority class of test".to_owned(), m));
     let place = run.best_round().map(|best| ("best round of validation".to_owned(), best as f64));
     let lines = splits.iter().enumerate();
@@ -239,175 +259,6 @@ fn quality(run: &Recorded) -> Element {
     )
 }
 
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
-}
-
-/// How a heat map is read.
-const EXPLAINED: &str = "A cell is a layer that was trained in a round; its colour says by how \
-                         much the round's booster lowered the loss on the last batch that it saw, \
-                         measured before it was trained on that batch. Layers that were not \
-                         trained in a round are empty.";
-
-/// The heat map; `limit` is the end of the colour scale, which stands above it with `scale`.
-pub fn layers_by_round(
-    run: &Recorded,
-    heat: &Heat,
-    heading: &str,
-    limit: Option<f64>,
-    scale: bool,
-) -> Element {
-    let mut explained = match (limit, scale) {
-        (None, _) => "A cell is a layer that was trained in a round.",
-        (_, true) => EXPLAINED,
-        (_, false) => "In the colours of the scale above.",
-    }
-    .to_owned();
-    if heat.has_unmeasured() {
-        explained += " A hatched cell was trained, but no gain was measured.";
-    }
-    if heat.each > 1 {
-        explained += &format!(" A column is {} rounds, its colour their mean gain.", heat.each);
-    }
-    let trained: usize = run.trained.len().max(run.merges.len());
-    let label = format!(
-        "Layers trained in each of {trained} rounds, coloured by the gain of the round's booster."
-    );
-    let mut drawn: Vec<Element> = limit
-        .filter(|_| scale)
-        .map(|limit| scrolling("colour scale", heat::legend(limit)))
-        .into_iter()
-        .collect();
-    drawn.push(scrolling("heat map of layers by round", heat.svg(limit.unwrap_or(1.0), &label)));
-    if run.merges.is_empty() {
-        let rows =
-            run.trained.iter().take(MOST_MERGES).map(|(round, layers)| {
-                vec![numeral(*round as f64), TableCell::Text(plain(layers))]
-            });
-        drawn.push(el("p").class("said").text(
-            "No merge has been recorded, so no gain is known: shown is where layers were trained.",
-        ));
-        return figure(
-            Size::Whole,
-            heading,
-            &explained,
-            drawn,
-            table("layers by round", &heads(["round", "layers"]), rows),
-        );
-    }
-    // Only of 16-bit weights is it known, and worth a column.
-    let rounded = run.merges.iter().any(|m| m.captured.is_some());
-    let mut names =
-        vec!["round", "layers", "parameters", "steps", "η", "gain", "update norms by layer"];
-    names.extend(rounded.then_some("captured"));
-    let heads: Vec<String> = names.into_iter().map(str::to_owned).collect();
-    let rows = run.merges.iter().take(MOST_MERGES).map(|m| {
-        let norms: Vec<String> = m
-            .update_norms
-            .iter()
-            .map(|(layer, norm)| format!("{layer}: {}", number(*norm)))
-            .collect();
-        let count = |n: u64| TableCell::Number(grouped(n));
-        let (round, layers) = (numeral(m.round as f64), TableCell::Text(plain(&m.layers)));
-        let gain = numeral_or_absent(m.gain);
-        let mut row = vec![
-            round,
-            layers,
-            count(m.parameters),
-            count(m.steps),
-            numeral(m.eta),
-            gain,
-            TableCell::Text(norms.join(", ")),
-        ];
-        row.extend(rounded.then(|| numeral_or_absent(m.captured)));
-        row
-    });
-    if run.merges.len() > MOST_MERGES {
-        let said = format!(
-            "The table lists the first {MOST_MERGES} merges of {}; metrics.jsonl has them all.",
-            run.merges.len()
-        );
-        drawn.push(el("p").class("said").text(said));
-    }
-    figure(Size::Whole, heading, &explained, drawn, table("merges", &heads, rows))
-}
-
-fn updates(run: &Recorded) -> Element {
-    let norms = norms(run);
-    let heading = "Update by layer";
-    if norms.is_empty() {
-        return missing(
-            Size::Half,
-            heading,
-            "No merge has been recorded, so nothing is known of how far each layer has moved.",
-        );
-    }
-    let largest = norms
-        .iter()
-        .max_by(|a, b| a.1.total_cmp(b.1))
-        .map_or(String::new(), |(l, n)| format!("layer {l} with {}", number(*n)));
-    let label = format!("Norm of the updates of each layer; the largest is {largest}.");
-    let explained = "How far all boosters together have moved the weights of a layer: the root of \
-                     the sum over rounds of the squared Frobenius norms of what was added.";
-    let numbers = table(
-        "norm by layer",
-        &heads(["layer", "norm"]),
-        norms.iter().map(|(l, n)| vec![numeral(*l as f64), numeral(*n)]),
-    );
-    figure(
-        Size::Half,
-        heading,
-        explained,
-        [bars::svg(&norms, "norm of updates (units of the weights)", &label)],
-        numbers,
-    )
-}
-
-/// The test metric of each task, before and after.
-fn tasks(run: &Recorded) -> Element {
-    let heading = "Test by task";
-    let (Some(name), Some(tuned)) = (run.metric(), run.evaluations.tuned()) else {
-        return missing(Size::Half, heading, "The test split was not evaluated.");
-    };
-    let base = run.evaluations.base().filter(|base| base.round != tuned.round);
-    let of = |metrics: Option<&Map<String, Value>>, key: &str| {
-        metrics.and_then(|m| m.get(key)).and_then(Value::as_f64)
-    };
-    let row = |task: &str, base: Option<&Map<String, Value>>, tuned: &Map<String, Value>| {
-        let shown = |value: Option<f64>| {
-            TableCell::Number(value.map_or(ABSENT.into(), |v| format!("{v:.4}")))
-        };
-        let items = TableCell::Number(
-            tuned.get("items").and_then(Value::as_u64).map_or(ABSENT.into(), grouped),
-        );
-        let [tuned_at, majority, error] =
-            [name, "majority", "standard_error"].map(|key| shown(of(Some(tuned), key)));
-        vec![TableCell::Text(task.into()), shown(of(base, name)), tuned_at, error, majority, items]
-    };
-    let tasks = |metrics: &Map<String, Value>| {
-        metrics.get("tasks").and_then(Value::as_object).cloned().unwrap_or_default()
-    };
-    let (before, after) =
-        (base.map(|b| tasks(&b.metrics)).unwrap_or_default(), tasks(&tuned.metrics));
-    let several = after.iter().filter_map(|(task, metrics)| {
-        Some(row(task, before.get(task).and_then(Value::as_object), metrics.as_object()?))
-    });
-    let mut rows: Vec<_> = several.collect();
-    let whole = if rows.is_empty() { "all items" } else { "unweighted average" };
-    rows.push(row(whole, base.map(|b| &b.metrics), &tuned.metrics));
-    let heads = heads(["task", "base", "tuned", "std. error", "majority", "items"]);
-    let said = format!(
-        "{} of the test split before the first booster (base) and when last measured (tuned).",
-        capital(short(name))
-    );
-    card(
-        Size::Half,
-        heading,
-        [el("p").class("said").text(said), table("test by task", &heads, rows)],
-    )
-}
-
 fn parameters(run: &Recorded) -> Element {
     let parameters = run.parameters();
     if parameters.is_empty() {
@@ -417,11 +268,6 @@ fn parameters(run: &Recorded) -> Element {
         vec![TableCell::Text(name.clone()), TableCell::Long(value_text(value))]
     });
     card(Size::Half, "Parameters", [table("parameters", &heads(["name", "value"]), rows)])
-}
-
-/// A JSON value for people: texts without quotes.
-pub fn value_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn recipe(run: &Recorded) -> Element {
