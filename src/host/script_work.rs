@@ -47,7 +47,7 @@ impl ScriptWork {
                 hint: "raise it with `--limit-operations N`"
             ));
         }
-        if operations % CLOCK_EVERY == 0 && operations >= LOOP {
+        if operations.is_multiple_of(CLOCK_EVERY) && operations >= LOOP {
             let computed = now().saturating_sub(self.began.load(Relaxed));
             if computed as f64 > limits.script_seconds * 1e9 {
                 return Err(error!(

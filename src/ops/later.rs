@@ -38,8 +38,7 @@ impl Later {
     /// The numbers of all, one after the other. Those that are here stay so, others lie on one
     /// device.
     pub fn joined(all: Vec<Self>) -> Result<Self> {
-        let on_device = |part| if let &Self::OnDevice(ref t) = part { Some(t) } else { None };
-        let tensors: Vec<&Tensor> = all.iter().filter_map(on_device).collect();
+        let tensors: Vec<&Tensor> = all.iter().filter_map(Self::on_device).collect();
         if !tensors.is_empty() && tensors.len() == all.len() {
             return Tensor::cat(&tensors, 0).map(Self::OnDevice);
         }
@@ -58,5 +57,12 @@ impl Later {
     /// What lies on one device, waited for once: the numbers of all, one after the other.
     pub fn wait_for_all(all: Vec<Self>) -> Result<Vec<f64>> {
         Self::joined(all)?.wait()
+    }
+
+    fn on_device(&self) -> Option<&Tensor> {
+        match self {
+            Self::Here(_) => None,
+            Self::OnDevice(numbers) => Some(numbers),
+        }
     }
 }
