@@ -87,8 +87,17 @@ fn choices_are_measured_by_accuracy() {
     assert_eq!(
         keys(&found),
         [
-            "model", "data", "split", "template", "shots", "adapter", "metrics", "counts",
-            "tokens", "timing"
+            "model",
+            "data",
+            "split",
+            "template",
+            "template_from",
+            "shots",
+            "adapter",
+            "metrics",
+            "counts",
+            "tokens",
+            "timing"
         ]
     );
     assert_eq!(
@@ -175,7 +184,8 @@ fn a_folder_gives_test_or_what_is_asked_for() {
         text(&told.stderr)
     );
     assert!(
-        text(&told.stdout).starts_with("protocol        lm-eval\naccuracy "),
+        text(&told.stdout)
+            .starts_with("protocol        lm-eval\ntemplate        alpaca\naccuracy "),
         "{}",
         text(&told.stdout)
     );

@@ -243,7 +243,9 @@ impl Part {
         reads: &Reads,
         most: Option<usize>,
     ) -> anyhow::Result<Encoded> {
-        reads.encode(&self.items(most)?, &watched(session, &reads.tokenizer), &self.wording)
+        let PromptFormat { template, options, .. } = &*self.wording;
+        let tokenizer = watched(session, &reads.tokenizer);
+        reads.encode(&self.items(most)?, &tokenizer, (*template, options))
     }
 
     /// All examples in memory, and how many items were left out; what was cut or left out is told
@@ -385,6 +387,7 @@ impl Examples for Lazy {
     }
 
     fn get(&self, i: usize, _: u64) -> anyhow::Result<Option<Example>> {
-        self.reads.encode_one(&self.source.get(i, &self.wording)?, &self.wording)
+        let PromptFormat { template, options, .. } = &*self.wording;
+        self.reads.encode_one(&self.source.get(i, &self.wording)?, (*template, options))
     }
 }

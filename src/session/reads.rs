@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::part::PromptFormat;
 use crate::data::{
-    Encode, Encoded, Example, HeadTask, Item, Masking, Says, encode_labelled, encode_labelled_one,
-    encode_masked, encode_one, encode_train,
+    Encode, EncodeOptions, Encoded, Example, HeadTask, Item, Masking, Says, Template,
+    encode_labelled, encode_labelled_one, encode_masked, encode_one, encode_train,
 };
 use crate::error::error;
 use crate::model::{self, HeadConfig, Pooled, SequenceConfig};
@@ -69,13 +68,12 @@ impl Reads {
         &self,
         items: &[Item],
         tokenizer: &dyn Encode,
-        wording: &PromptFormat,
+        (template, options): (Template, &EncodeOptions),
     ) -> anyhow::Result<Encoded> {
-        let PromptFormat { template, options, .. } = wording;
         match (&self.head, self.task()?) {
             (HeadReads::Masked, _) => encode_masked(items, tokenizer, options),
-            (_, Some(head)) => encode_labelled(items, *template, tokenizer, head, options),
-            (_, None) => encode_train(items, *template, tokenizer, options),
+            (_, Some(head)) => encode_labelled(items, template, tokenizer, head, options),
+            (_, None) => encode_train(items, template, tokenizer, options),
         }
     }
 
@@ -83,17 +81,16 @@ impl Reads {
     pub fn encode_one(
         &self,
         item: &Item,
-        wording: &PromptFormat,
+        (template, options): (Template, &EncodeOptions),
     ) -> anyhow::Result<Option<Example>> {
-        let PromptFormat { template, options, .. } = wording;
         let tokenizer = self.tokenizer.as_ref();
         match (&self.head, self.task()?) {
             (HeadReads::Masked, _) => {
                 let one = encode_masked(std::slice::from_ref(item), tokenizer, options)?;
                 Ok(one.examples.into_iter().next())
             }
-            (_, Some(head)) => encode_labelled_one(item, *template, tokenizer, head, options),
-            (_, None) => encode_one(item, *template, tokenizer, options),
+            (_, Some(head)) => encode_labelled_one(item, template, tokenizer, head, options),
+            (_, None) => encode_one(item, template, tokenizer, options),
         }
     }
 

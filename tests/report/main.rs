@@ -386,7 +386,7 @@ fn what_is_no_run_is_refused() {
             2,
             "error: cannot write `empty`: it is a folder; name a file in it\n",
         ),
-        (&["good", "--out", "no/x.html"], 1, "error: cannot write `no/x.html`: "),
+        (&["good", "--out", "no/x.html"], 2, "error: cannot write `no/x.html`: "),
     ] {
         let output = report(home.path(), arguments);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");

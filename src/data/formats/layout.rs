@@ -99,16 +99,14 @@ impl Layout {
             }
             Format::Parquet => Ok(FileKind::Parquet),
             // There are no fields that a template could name.
-            Format::Text if self.rows => {
-                return Err(error!(
-                    Data,
-                    "`{}` is plain text, and a template of the recipe needs records: name its \
-                     `format`",
-                    path.display();
-                    hint: "`format: \"tsv\"` or \"csv\" reads a table; `xgbrun eval` has `--format`"
-                )
-                .into());
-            }
+            Format::Text if self.rows => Err(error!(
+                Data,
+                "`{}` is plain text, and a template of the recipe needs records: name its \
+                 `format`",
+                path.display();
+                hint: "`format: \"tsv\"` or \"csv\" reads a table; `xgbrun eval` has `--format`"
+            )
+            .into()),
             Format::Text => Ok(FileKind::Text),
             Format::Csv => Ok(FileKind::Table(self.table(b',')?)),
             Format::Tsv => Ok(FileKind::Table(self.table(b'\t')?)),
