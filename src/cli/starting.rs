@@ -163,7 +163,12 @@ fn read(name: &str) -> Result<Read> {
         }
         item => Ok(item),
     };
-    let tasks = Dataset::open_all(name, &files, 0, &Layout::default(), &convert)?;
+    let open = |layout: &Layout| Dataset::open_all(name, &files, 0, layout, &convert);
+    let tasks = match open(&Layout::default()) {
+        Ok(tasks) => tasks,
+        // Its error is that of what is usual.
+        Err(error) => open(&Layout { rows: true, ..Layout::default() }).map_err(|_| error)?,
+    };
     let items = tasks.iter().map(|task| task.train.as_ref().map_or(0, Vec::len)).sum();
     let Some(first) = tasks.iter().find_map(|task| task.train.as_ref()?.first()) else {
         bail!(Data, "`{name}` has nothing to train on: no split `train`")

@@ -152,7 +152,7 @@ fn a_merge_is_recorded_with_its_gain() {
 fn what_cannot_be_asked_is_told() {
     let home = Home::new();
     home.recipe(BOOST, "run", &[]).good();
-    home.recipe("throw `no`;", "broken", &[]);
+    home.recipe("model.evaluate(task.test); throw `no`;", "broken", &[]);
     for (arguments, code, message) in [
         (&["data", QUESTION][..], 2, "error: `data` is no run folder: there is no `run.json`"),
         (&["none", QUESTION], 2, "error: `none` is no run folder"),

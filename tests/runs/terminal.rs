@@ -98,6 +98,6 @@ fn an_error_stands_below_and_quiet_shows_what_is_said_alone() {
     let said = (0..6).map(|i| format!("said {i}"));
     assert!(texts.iter().take(6).cloned().eq(said), "{texts:?}");
     // The result is there all the same.
-    assert!(texts[6].starts_with("test accuracy ") && texts.len() == 10, "{texts:?}");
-    assert_eq!(texts[9], "run folder: run");
+    assert!(texts[6].starts_with("test accuracy ") && texts.len() == 11, "{texts:?}");
+    assert_eq!(texts[10], "run folder: run");
 }

@@ -16,7 +16,7 @@ fn measured(home: &Home, arguments: &[&str]) -> Value {
 
 fn body(options: &str) -> String {
     format!(
-        "let task = data::load(p.data, #{{ {options} }});
+        "let task = data::load(p.adapter, #{{ {options} }});
          let b = model.booster(#{{ layers: [0, 1], rank: 2 }});
          b.fit(task.train, #{{ steps: 6, optimizer: adamw(#{{ lr: 0.05 }}) }});
          model.merge(b);
@@ -38,13 +38,13 @@ fn a_model_is_measured_as_it_was_trained() {
     }
     let own = r#"template: #{ prompt: "{{ ask }}? ", label: "say", choices: #{ snow: "snow", fire: "fire" } }"#;
     for (name, options, data) in [
-        ("cloze", "template: \"cloze\"", "data=data"),
-        ("none", "template: \"none\"", "data=data"),
-        ("recipe", own, "data=rows"),
+        ("cloze", "template: \"cloze\"", "adapter=data"),
+        ("none", "template: \"none\"", "adapter=data"),
+        ("recipe", own, "adapter=rows"),
     ] {
         let run = home.recipe(&body(options), name, &["-p", data]).good();
         let tuned = run.json("summary.json")["tuned"].clone();
-        let data = data.trim_start_matches("data=");
+        let data = data.trim_start_matches("adapter=");
         let saved = format!("{name}/tuned");
         for model in [saved.as_str(), name] {
             let answer = measured(&home, &[model, "--data", data]);
