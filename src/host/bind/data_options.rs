@@ -79,7 +79,7 @@ pub(super) fn parse(map: Map) -> anyhow::Result<DataOptions> {
 /// The options that a file holds: JSON with a map of a template or of options of `data::load`, else
 /// a Jinja text, which is all of a text.
 ///
-/// Errors: those of [`parse`]; a file that cannot be read, is no JSON, or no object (class data).
+/// Errors: those of the options; a file that cannot be read, is no JSON, or no object (class data).
 pub fn template_file(path: &Path) -> anyhow::Result<DataOptions> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
