@@ -126,7 +126,9 @@ pub fn step_bytes(
     let largest = cost.blocks.iter().map(|block| block.saved_bytes(compute)).max().unwrap_or(0);
     let working = tokens * (largest + 4 * input);
     let chunk = rows.min(cross_entropy::chunk_rows(cost.vocab_size));
-    kept + working + cost.logit_copies * chunk * cost.vocab_size * size + 3 * rows * input
+    let logits = chunk * cost.vocab_size * size;
+    // Of several copies of logits all but one are gone before a block is at work.
+    kept + (working + logits).max(cost.logit_copies * logits) + 3 * rows * input
 }
 
 /// Bytes that a pass takes on a GPU beside [`step_bytes`], since reference ops hold whole tensors

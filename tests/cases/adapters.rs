@@ -212,7 +212,7 @@ fn what_is_no_adapter_of_peft_is_named() {
                 )
                 .unwrap();
             },
-            &["cannot read `adapter/adapter_config.json`", "in folders below it: `mine`"],
+            &["there is no `adapter_config.json` in it", "in folders below it: `mine`"],
         ),
         (
             &|folder| remove(folder, "adapter_model.safetensors"),
