@@ -166,7 +166,8 @@ fn a_recipe_that_is_not_there_is_looked_for_nearby() {
         ("recipes/other.rhai", "cannot read `recipes/other.rhai`: there is no such file\n"),
         ("none/p1.rhai", "cannot read `none/p1.rhai`: there is no such file\n"),
     ] {
-        let output = xgbrun(home.path(), &[word]).output().unwrap();
+        let device: &[&str] = if word.ends_with(".rhai") { &["--device", "cpu"] } else { &[] };
+        let output = xgbrun(home.path(), &[&[word], device].concat()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{word}");
         assert!(said(&output).starts_with(&format!("error: {says}")), "{}", said(&output));
     }
