@@ -33,7 +33,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let guard = Guard::new(&Limits::endless(), &INTERRUPTED);
     let console = console::console(args.compute.quiet);
     if let Some(path) = &args.predictions {
-        can_be_written(path)?;
+        atomic::placed(path)?;
     }
     // The data first: a mistake there should not wait for a model to load.
     let taught = match args.template {
@@ -89,7 +89,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         "data": args.data,
         "split": sets[0].split.map(Split::name),
         "template": sets[0].wording.as_ref().map(|wording| wording.name()),
-        "template_from": from,
+        "template_from": from.filter(|_| sets[0].wording.is_some()),
         "shots": shots,
         "adapter": args.adapter,
         "metrics": metrics,
@@ -129,22 +129,6 @@ fn opened(args: &EvalArgs, guard: Guard, console: &Arc<dyn Console>) -> Result<(
     }
     model.agrees(&kept)?;
     Ok((session, model))
-}
-
-/// Errors (class usage) where `path` cannot be a file, before anything is measured.
-fn can_be_written(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        bail!(Usage, "cannot write `{}`: it is a folder; name a file in it", path.display());
-    }
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-        Some(folder) => bail!(
-            Usage,
-            "cannot write `{}`: there is no folder `{}`",
-            path.display(),
-            folder.display()
-        ),
-        None => Ok(()),
-    }
 }
 
 /// Items of a task to be measured, and where they are from.

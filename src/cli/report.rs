@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::args::ReportArgs;
-use crate::error::bail;
 use crate::io::atomic;
 use crate::run::{Folder, report};
 
@@ -17,9 +16,6 @@ pub fn run(args: &ReportArgs) -> Result<()> {
         runs => (report::of_runs(runs)?, PathBuf::from(report::NAME)),
     };
     let out = args.out.clone().unwrap_or(usual);
-    if out.is_dir() {
-        bail!(Usage, "cannot write `{}`: it is a folder; name a file in it", out.display());
-    }
     atomic::placed(&out)?;
     report::write_to(&out, &html)?;
     Ok(writeln!(stdout(), "{}", out.display())?)

@@ -94,6 +94,10 @@ impl Names<'_> {
                         untyped.extend(each.1.iter().map(|i| i.name.to_string()));
                         return true;
                     }
+                    Some(ASTNode::Stmt(Stmt::TryCatch(both, _))) => match &both.expr {
+                        Expr::Variable(caught, ..) => (caught.1.to_string(), None),
+                        _ => return true,
+                    },
                     Some(ASTNode::Stmt(Stmt::Assignment(both))) => match &both.1.lhs {
                         Expr::Variable(name, ..) => (name.1.to_string(), None),
                         _ => return true,
@@ -392,6 +396,7 @@ mod tests {
             ("import \"std/policy\" as p; p::unifrom(1);", "p::unifrom (int)"),
             ("import \"std/policy\" as p; p::uniform(1);", "p::uniform (int)"),
             ("[1, 2].sume();", "sume (array)"),
+            ("model.sample([\"a\"], #{ beans: 2 });", "unknown option `beans` of `sample`"),
         ] {
             let said = found(&format!("{OPEN}{text}")).unwrap_or_default();
             assert!(said.contains(want), "{text}: {said}");
@@ -414,6 +419,7 @@ mod tests {
             "let s = sampler(\"a\"); s.choose([1], 1)[0] + 1;",
             "let l = switch 1 { 1 => model.layers, _ => [] }; l.len();",
             "try { throw 1; } catch (e) { print(e.anything); }",
+            "let e = model; try { e.layers; } catch (e) { print(e.anything); }",
             "1.max(2).min(3).to_float().sqrt();",
         ] {
             assert_eq!(found(&format!("{OPEN}{text}")), None, "{text}");

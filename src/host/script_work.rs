@@ -8,12 +8,13 @@ use crate::session::Limits;
 use crate::sys;
 
 /// Natives that do what a recipe is for; nothing else begins the count anew.
-const WORK: [&str; 8] = [
+const WORK: [&str; 9] = [
     "booster.fit",
     "data::load",
     "model.evaluate",
     "model.generate",
     "model.load_adapter",
+    "model.sample",
     "model::create",
     "model::from_run",
     "model::load",

@@ -50,9 +50,12 @@ pub fn fresh(path: &Path) -> Result<()> {
     placed(path)
 }
 
-/// Errors (class usage) where the file `path`, which somebody named, lies in no folder.
+/// Errors (class usage) where the file `path`, which somebody named, is a folder or lies in none.
 pub fn placed(path: &Path) -> Result<()> {
     let shown = path.display();
+    if path.is_dir() {
+        bail!(Usage, "cannot write `{shown}`: it is a folder; name a file in it");
+    }
     match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
         Some(folder) if folder.exists() => {
             bail!(Usage, "cannot write `{shown}`: `{}` is no folder", folder.display())

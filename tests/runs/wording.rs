@@ -36,7 +36,9 @@ fn a_model_is_measured_as_it_was_trained() {
         let file = home.path().join(format!("rows/{split}.csv"));
         std::fs::write(file, format!("ask,say\n{rows}")).unwrap();
     }
-    let own = r#"template: #{ prompt: "{{ ask }}? ", label: "say", choices: #{ snow: "snow", fire: "fire" } }"#;
+    let own = r#"template: #{
+        prompt: "{{ ask }}? ", label: "say", choices: #{ snow: "snow", fire: "fire" },
+    }"#;
     for (name, options, data) in [
         ("cloze", "template: \"cloze\"", "adapter=data"),
         ("none", "template: \"none\"", "adapter=data"),

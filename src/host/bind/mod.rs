@@ -50,6 +50,7 @@ pub(super) fn options_of(call: &str) -> Option<(&'static str, Vec<&'static str>)
         "booster.align" => ("align", &start::KEYS),
         "model.evaluate" => ("evaluate", &evaluate::KEYS),
         "model.generate" => ("generate", &generate::KEYS),
+        "model.sample" => ("sample", &generate::KEYS),
         "model.probe" => ("probe", &probe::KEYS),
         "model.best_round" => ("best_round", &ensemble::KEYS),
         _ => return optimizer::options_of(call),
